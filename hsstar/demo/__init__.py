@@ -1,0 +1,1 @@
+"""A small arithmetic problem family with a tiny policy and a tiny process reward model."""

@@ -1,0 +1,25 @@
+"""Text from models and files, made fit for storage and comparison."""
+
+import codecs
+import hashlib
+
+_REPLACEMENT = "\ufffd"
+
+
+def _replace_surrogates(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return _REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error("hsstar.replace_surrogates", _replace_surrogates)
+
+
+def storable(text: str) -> str:
+    """The text as Postgres can store it: NUL and lone surrogates become U+FFFD."""
+    return text.replace("\x00", _REPLACEMENT).encode("utf-8", "hsstar.replace_surrogates").decode("utf-8")
+
+
+def content_key(text: str) -> str:
+    """32 hex digits that name a text by its content; white space is collapsed first."""
+    return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""The machines that compute: samplers, process reward models, the verifier, trainers."""

@@ -1,0 +1,1 @@
+"""The embedded stack of one machine: Postgres, a broker and worker processes."""
