@@ -1,0 +1,86 @@
+"""Difficulty estimation: which problems lie at the boundary of the policy's ability (METHOD step 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hsstar.domain.errors import BadInputError
+
+
+class Difficulty(StrEnum):
+    """The level of a problem for the present policy."""
+
+    INLIER = "inlier"
+    BOUNDARY = "boundary"
+    OUTLIER = "outlier"
+
+
+class Signal(StrEnum):
+    """What difficulty is judged by."""
+
+    ACCURACY_AND_REWARD = "accuracy-and-reward"
+    ACCURACY = "accuracy"
+    REWARD = "reward"
+
+    @property
+    def needs_reward(self) -> bool:
+        """Whether a process reward model has to score the pre-samples."""
+        return self is not Signal.ACCURACY
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """`τ_l < τ_h`, the bounds of process quality for outliers and inliers."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise BadInputError(
+                "thresholds need 0 ≤ tau_low < tau_high ≤ 1, "
+                f"got tau_low = {self.low}, tau_high = {self.high}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the pre-samples of one problem say.
+
+    Attributes:
+        accuracy: `φ_a`, the share of correct pre-samples, in [0, 1].
+        process_quality: `φ_r`, the mean minimum step reward, in [0, 1]; None without a reward model.
+    """
+
+    accuracy: float
+    process_quality: float | None
+
+
+def estimate(correct: Sequence[bool], minimum_rewards: Sequence[float] | None) -> Estimate:
+    """`φ_a` and `φ_r` from the verdicts and minimum step rewards of a problem's pre-samples.
+
+    Every sample counts, by its own row. Both sequences have shape (pre-samples,).
+    """
+    if not correct:
+        raise BadInputError("a problem without pre-samples has no estimate")
+    quality = sum(minimum_rewards) / len(minimum_rewards) if minimum_rewards else None
+    return Estimate(sum(correct) / len(correct), quality)
+
+
+def classify(found: Estimate, signal: Signal, thresholds: Thresholds) -> Difficulty:
+    """The level of a problem: inlier, outlier, and boundary otherwise."""
+    quality = found.process_quality
+    if signal.needs_reward and quality is None:
+        raise BadInputError(f"difficulty signal {signal.value!r} needs rewards, and there are none")
+    accuracy_in, accuracy_out = found.accuracy == 1, found.accuracy == 0
+    reward_in = quality is not None and quality > thresholds.high
+    reward_out = quality is not None and quality < thresholds.low
+    if signal is Signal.ACCURACY:
+        reward_in = reward_out = True
+    elif signal is Signal.REWARD:
+        accuracy_in = accuracy_out = True
+    if accuracy_in and reward_in:
+        return Difficulty.INLIER
+    if accuracy_out and reward_out:
+        return Difficulty.OUTLIER
+    return Difficulty.BOUNDARY

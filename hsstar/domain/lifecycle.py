@@ -1,0 +1,92 @@
+"""The states of jobs and iterations, and which may follow which.
+
+job        queued → running → done | failed
+           running → queued   its lease expired, or its worker handed it back
+           failed → queued    `hsstar jobs retry`
+
+iteration  waiting → pre_sampling → re_sampling → training → evaluating → done
+           waiting            its policy M_t is not there yet
+           evaluating         M_{t+1} exists, so the next iteration is already under way
+"""
+
+from enum import StrEnum
+
+from hsstar.domain.errors import IllegalTransitionError
+
+
+class JobKind(StrEnum):
+    """What a job does; also the name of its queue."""
+
+    SAMPLE = "sample"
+    VERIFY = "verify"
+    SCORE = "score"
+    TRAIN = "train"
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+    @property
+    def live(self) -> bool:
+        """Queued or running: its work is in flight."""
+        return self in (JobState.QUEUED, JobState.RUNNING)
+
+
+class IterationState(StrEnum):
+    """Where an iteration stands."""
+
+    WAITING = "waiting"
+    PRE_SAMPLING = "pre_sampling"
+    RE_SAMPLING = "re_sampling"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    DONE = "done"
+
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.QUEUED}),
+    JobState.DONE: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+}
+
+ITERATION_TRANSITIONS: dict[IterationState, IterationState | None] = {
+    IterationState.WAITING: IterationState.PRE_SAMPLING,
+    IterationState.PRE_SAMPLING: IterationState.RE_SAMPLING,
+    IterationState.RE_SAMPLING: IterationState.TRAINING,
+    IterationState.TRAINING: IterationState.EVALUATING,
+    IterationState.EVALUATING: IterationState.DONE,
+    IterationState.DONE: None,
+}
+
+
+def check_job_transition(before: JobState, after: JobState) -> None:
+    """Refuses an illegal step of a job's life.
+
+    Raises:
+        IllegalTransitionError: naming both states.
+    """
+    if after not in JOB_TRANSITIONS[before]:
+        raise IllegalTransitionError(f"a {before.value} job cannot become {after.value}")
+
+
+def next_state(state: IterationState) -> IterationState:
+    """The state that follows an iteration's state.
+
+    Raises:
+        IllegalTransitionError: nothing follows `done`.
+    """
+    following = ITERATION_TRANSITIONS[state]
+    if following is None:
+        raise IllegalTransitionError(f"nothing follows the iteration state {state.value!r}")
+    return following
+
+
+def retry_delay_seconds(attempts: int) -> float:
+    """How long a job waits after its `attempts`-th failed attempt: 1, 4, 16 … at most 60 seconds."""
+    return float(min(60, 4 ** max(0, attempts - 1)))
