@@ -65,14 +65,9 @@ ITERATION_TRANSITIONS: dict[IterationState, IterationState | None] = {
 }
 
 
-def check_job_transition(before: JobState, after: JobState) -> None:
-    """Refuses an illegal step of a job's life.
-
-    Raises:
-        IllegalTransitionError: naming both states.
-    """
-    if after not in JOB_TRANSITIONS[before]:
-        raise IllegalTransitionError(f"a {before.value} job cannot become {after.value}")
+def states_before(after: JobState) -> list[str]:
+    """The states from which a job may come into this one."""
+    return [before.value for before, following in JOB_TRANSITIONS.items() if after in following]
 
 
 def next_state(state: IterationState) -> IterationState:

@@ -1,0 +1,127 @@
+"""Datasets and their problems."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from hsstar.domain.errors import NotFoundError
+from hsstar.domain.problems import Problem
+from hsstar.domain.text import storable
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A named set of problems.
+
+    Attributes:
+        problems: how many it holds.
+        unreadable: how many of them have a reference answer that cannot be read.
+    """
+
+    id: int
+    name: str
+    problems: int
+    unreadable: int
+
+    @property
+    def usable(self) -> int:
+        """Problems that iterations and evaluations may take."""
+        return self.problems - self.unreadable
+
+
+_INSERT_PROBLEMS = text("""
+    INSERT INTO problems (
+        dataset_id, key, statement, reference_answer, reference_readable, solution, subject, level, source_id
+    )
+    SELECT :dataset_id, *
+    FROM unnest(
+        CAST(:keys AS text[]), CAST(:statements AS text[]), CAST(:answers AS text[]),
+        CAST(:readable AS boolean[]), CAST(:solutions AS text[]), CAST(:subjects AS text[]),
+        CAST(:levels AS text[]), CAST(:source_ids AS text[])
+    )
+    ON CONFLICT (dataset_id, key) DO NOTHING
+""")
+
+_DATASETS = """
+    SELECT datasets.id, name, count(problems.id), count(*) FILTER (WHERE NOT reference_readable)
+    FROM datasets
+    LEFT JOIN problems ON problems.dataset_id = datasets.id
+    {condition}
+    GROUP BY datasets.id
+    ORDER BY name
+"""
+
+
+def ensure_dataset(connection: Connection, name: str) -> int:
+    """The id of the dataset of this name, made where it is missing."""
+    connection.execute(
+        text("INSERT INTO datasets (name) VALUES (:name) ON CONFLICT DO NOTHING"), {"name": name}
+    )
+    found: int = connection.execute(
+        text("SELECT id FROM datasets WHERE name = :name"), {"name": name}
+    ).scalar_one()
+    return found
+
+
+def add_problems(
+    connection: Connection, dataset_id: int, problems: Sequence[Problem], readable: Sequence[bool]
+) -> int:
+    """Adds the problems that the dataset does not hold yet; returns how many these were.
+
+    Args:
+        connection: an open transaction.
+        dataset_id: from `ensure_dataset`.
+        problems: any number of them; equal statements are one problem.
+        readable: for each problem, whether its reference answer can be read.
+    """
+
+    def column(values: Sequence[str | None]) -> list[str | None]:
+        return [None if value is None else storable(value) for value in values]
+
+    result = connection.execute(
+        _INSERT_PROBLEMS,
+        {
+            "dataset_id": dataset_id,
+            "keys": [problem.key for problem in problems],
+            "statements": column([problem.statement for problem in problems]),
+            "answers": column([problem.reference_answer for problem in problems]),
+            "readable": list(readable),
+            "solutions": column([problem.solution for problem in problems]),
+            "subjects": column([problem.subject for problem in problems]),
+            "levels": column([problem.level for problem in problems]),
+            "source_ids": column([problem.source_id for problem in problems]),
+        },
+    )
+    return result.rowcount
+
+
+def list_datasets(connection: Connection) -> list[Dataset]:
+    """Every dataset with its counts, by name."""
+    rows = connection.execute(text(_DATASETS.format(condition="")))
+    return [Dataset(*row) for row in rows]
+
+
+def find_dataset(connection: Connection, name: str) -> Dataset:
+    """The dataset of this name.
+
+    Raises:
+        NotFoundError: naming the datasets that exist.
+    """
+    row = connection.execute(text(_DATASETS.format(condition="WHERE name = :name")), {"name": name}).first()
+    if row is None:
+        known = ", ".join(dataset.name for dataset in list_datasets(connection)) or "none yet"
+        raise NotFoundError(
+            f"there is no dataset {name!r} (datasets: {known}); "
+            f"import one: hsstar problems import FILE --dataset {name}"
+        )
+    return Dataset(*row)
+
+
+def problem_ids(connection: Connection, dataset_id: int, keys: Sequence[str]) -> dict[str, int]:
+    """Problem ids by key, for the keys that the dataset holds."""
+    rows = connection.execute(
+        text("SELECT key, id FROM problems WHERE dataset_id = :dataset_id AND key = ANY (:keys)"),
+        {"dataset_id": dataset_id, "keys": list(keys)},
+    )
+    return {row.key: row.id for row in rows}

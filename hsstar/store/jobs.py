@@ -1,0 +1,321 @@
+"""The job queue: claims, leases, completion, failure and recovery, as short statements."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from hsstar.domain.errors import EngineError, NotFoundError
+from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
+from hsstar.domain.text import storable
+
+_ANNOUNCE_AGAIN_SECONDS = 5
+_ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
+
+
+class LeaseLostError(EngineError):
+    """The job is no longer held by this worker: another one has it, so nothing may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that this worker holds.
+
+    Attributes:
+        attempts: the present one included.
+        token: the lease token; every write of the job is fenced by it.
+    """
+
+    id: int
+    round_id: int
+    kind: JobKind
+    attempts: int
+    token: uuid.UUID
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as `hsstar jobs list` shows it."""
+
+    id: int
+    run: str
+    round: str
+    kind: str
+    state: str
+    slots: int
+    attempts: int
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+
+
+def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float) -> Job | None:
+    """Takes a queued job for this worker; None where it is not there to be taken."""
+    token = uuid.uuid4()
+    row = connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = 'running', attempts = attempts + 1, worker = :worker, lease_token = :token,
+                lease_expires_at = now() + make_interval(secs => :lease), started_at = now()
+            WHERE id = :id AND state = ANY (:before)
+            RETURNING round_id, kind, attempts
+        """),
+        {
+            "id": job_id,
+            "worker": worker,
+            "token": token,
+            "lease": lease_seconds,
+            "before": states_before(JobState.RUNNING),
+        },
+    ).first()
+    if row is None:
+        return None
+    return Job(job_id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
+
+
+def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> bool:
+    """Pushes the expiry of a held job into the future; False where the lease is lost."""
+    result = connection.execute(
+        text("""
+            UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease)
+            WHERE id = :id AND lease_token = :token
+        """),
+        {"id": job.id, "token": job.token, "lease": lease_seconds},
+    )
+    return result.rowcount == 1
+
+
+def complete(connection: Connection, job: Job) -> None:
+    """Marks a held job done, in the transaction that writes its results.
+
+    Raises:
+        LeaseLostError: the lease has passed to someone else; the transaction must not commit.
+    """
+    result = connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = 'done', finished_at = now(), lease_token = NULL, lease_expires_at = NULL,
+                error = NULL, traceback = NULL
+            WHERE id = :id AND lease_token = :token AND state = ANY (:before)
+        """),
+        {"id": job.id, "token": job.token, "before": states_before(JobState.DONE)},
+    )
+    if result.rowcount != 1:
+        raise LeaseLostError(f"job {job.id} is no longer held by {job.worker}; its results are dropped")
+
+
+def hand_back(connection: Connection, job: Job) -> None:
+    """Puts a held job back into the queue without counting the attempt (a clean stop of its worker)."""
+    connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = 'queued', attempts = attempts - 1, worker = NULL, lease_token = NULL,
+                lease_expires_at = NULL, started_at = NULL, announced_at = NULL, available_at = now()
+            WHERE id = :id AND lease_token = :token
+        """),
+        {"id": job.id, "token": job.token},
+    )
+
+
+def record_failure(
+    connection: Connection, job: Job, error: str, traceback: str, max_attempts: int, *, divisible: bool
+) -> JobState | None:
+    """Ends a failed attempt: again later, in two halves, or for good. None where the lease is lost.
+
+    Args:
+        connection: an open transaction.
+        job: the held job.
+        error: one line.
+        traceback: kept with the job.
+        max_attempts: attempts that a job gets.
+        divisible: the failure may lie in one of the job's items, so that after the last attempt the
+            job is halved until the single bad item stands alone.
+    """
+    held = connection.scalar(
+        text("SELECT true FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
+        {"id": job.id, "token": job.token},
+    )
+    if held is None:
+        return None
+    return _end_attempt(connection, job.id, job.attempts, error, traceback, max_attempts, divisible)
+
+
+def expire_leases(connection: Connection, max_attempts: int) -> int:
+    """Takes jobs back from workers that stopped their heartbeat; returns how many."""
+    rows = connection.execute(
+        text("""
+            SELECT id, attempts, worker, kind FROM jobs
+            WHERE state = 'running' AND lease_expires_at < now()
+            ORDER BY id FOR UPDATE SKIP LOCKED
+        """)
+    ).all()
+    for row in rows:
+        error = f"worker {row.worker} stopped answering during attempt {row.attempts}"
+        divisible = row.kind != JobKind.TRAIN
+        _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible, delay=0)
+    return len(rows)
+
+
+def _end_attempt(
+    connection: Connection,
+    job_id: int,
+    attempts: int,
+    error: str,
+    traceback: str,
+    max_attempts: int,
+    divisible: bool,
+    delay: float | None = None,
+) -> JobState:
+    state = JobState.QUEUED
+    if attempts >= max_attempts:
+        if divisible and _halve(connection, job_id):
+            attempts = max_attempts - 1
+        else:
+            state = JobState.FAILED
+    connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = :state, attempts = :attempts, error = :error, traceback = :traceback,
+                lease_token = NULL, lease_expires_at = NULL, announced_at = NULL,
+                finished_at = CASE WHEN :state = 'failed' THEN now() END,
+                available_at = now() + make_interval(secs => :delay)
+            WHERE id = :id
+        """),
+        {
+            "id": job_id,
+            "state": state,
+            "attempts": attempts,
+            "error": storable(error)[:_ERROR_CHARACTERS],
+            "traceback": storable(traceback)[-_TRACEBACK_CHARACTERS:],
+            "delay": retry_delay_seconds(attempts) if delay is None else delay,
+        },
+    )
+    return state
+
+
+def _halve(connection: Connection, job_id: int) -> bool:
+    """Moves half of a job's slots to a new job; False where there is only one slot."""
+    rows = connection.execute(
+        text("SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"),
+        {"id": job_id},
+    ).all()
+    if len(rows) < 2:
+        return False
+    other = connection.execute(
+        text("""
+            INSERT INTO jobs (round_id, kind, attempts)
+            SELECT round_id, kind, attempts - 1 FROM jobs WHERE id = :id RETURNING id
+        """),
+        {"id": job_id},
+    ).scalar_one()
+    connection.execute(text("DELETE FROM job_items WHERE job_id = :id"), {"id": job_id})
+    middle = len(rows) // 2
+    for owner, part in ((job_id, rows[:middle]), (other, rows[middle:])):
+        connection.execute(
+            text("""
+                INSERT INTO job_items (job_id, problem_id, slots)
+                SELECT :job_id, problem_id, array_agg(slot ORDER BY slot)
+                FROM unnest(CAST(:problems AS bigint[]), CAST(:slots AS smallint[])) AS part (problem_id, slot)
+                GROUP BY problem_id
+            """),
+            {"job_id": owner, "problems": [row[0] for row in part], "slots": [row[1] for row in part]},
+        )
+    return True
+
+
+def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
+    """Jobs whose wake-up has to be sent now; they count as announced when this commits.
+
+    A queued job is announced once, and again only while a live worker of its kind sits idle: then
+    its message must have been lost.
+    """
+    rows = connection.execute(
+        text("""
+            WITH due AS (
+                SELECT id FROM jobs
+                WHERE state = 'queued' AND available_at <= now()
+                  AND (
+                      announced_at IS NULL
+                      OR announced_at < now() - make_interval(secs => :again)
+                      AND EXISTS (
+                          SELECT FROM workers
+                          WHERE workers.state = 'idle'
+                            AND jobs.kind = ANY (string_to_array(workers.role, ','))
+                            AND workers.last_heartbeat > now() - interval '1 minute'
+                      )
+                  )
+                ORDER BY id FOR UPDATE SKIP LOCKED
+            )
+            UPDATE jobs SET announced_at = now() FROM due WHERE jobs.id = due.id
+            RETURNING jobs.id, jobs.kind
+        """),
+        {"again": _ANNOUNCE_AGAIN_SECONDS},
+    )
+    return sorted((row.id, JobKind(row.kind)) for row in rows)
+
+
+def unannounce(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Takes back announcements whose message could not be sent."""
+    connection.execute(
+        text("UPDATE jobs SET announced_at = NULL WHERE id = ANY (:ids) AND state = 'queued'"),
+        {"ids": list(job_ids)},
+    )
+
+
+def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) -> list[int]:
+    """Puts failed jobs back into the queue with fresh attempts; returns their ids.
+
+    Args:
+        connection: an open transaction.
+        run_id: only jobs of this run; None for every run.
+        job_ids: only these; empty for all.
+
+    Raises:
+        NotFoundError: a named job does not exist or has not failed.
+    """
+    rows = connection.execute(
+        text("""
+            UPDATE jobs
+            SET state = 'queued', attempts = 0, finished_at = NULL, announced_at = NULL,
+                available_at = now()
+            FROM rounds
+            WHERE rounds.id = jobs.round_id AND jobs.state = 'failed'
+              AND (CAST(:run_id AS bigint) IS NULL OR rounds.run_id = :run_id)
+              AND (cardinality(CAST(:ids AS bigint[])) = 0 OR jobs.id = ANY (CAST(:ids AS bigint[])))
+            RETURNING jobs.id
+        """),
+        {"run_id": run_id, "ids": list(job_ids)},
+    )
+    found = sorted(rows.scalars())
+    if missing := sorted(set(job_ids) - set(found)):
+        raise NotFoundError(
+            f"no failed job has the id {', '.join(map(str, missing))}; see: hsstar jobs list --state failed"
+        )
+    return found
+
+
+def list_jobs(
+    connection: Connection, run_id: int | None = None, state: str | None = None, limit: int = 50
+) -> list[JobRow]:
+    """The newest jobs, newest first, optionally of one run or in one state."""
+    rows = connection.execute(
+        text("""
+            SELECT jobs.id, runs.name, rounds.kind || ' ' || rounds.number, jobs.kind, jobs.state,
+                coalesce((SELECT sum(cardinality(slots)) FROM job_items WHERE job_id = jobs.id), 0),
+                attempts, worker, jobs.created_at, started_at, finished_at, error
+            FROM jobs
+            JOIN rounds ON rounds.id = jobs.round_id
+            JOIN runs ON runs.id = rounds.run_id
+            WHERE (CAST(:run_id AS bigint) IS NULL OR runs.id = :run_id)
+              AND (CAST(:state AS text) IS NULL OR jobs.state = :state)
+            ORDER BY jobs.id DESC
+            LIMIT :limit
+        """),
+        {"run_id": run_id, "state": state, "limit": limit},
+    )
+    return [JobRow(*row) for row in rows]

@@ -1,0 +1,127 @@
+"""The rules of the method over a whole round, each one statement: labels, allotments, pairs."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from hsstar.store.database import execute_file
+from hsstar.store.rounds import Round
+from hsstar.store.runs import Run
+
+
+def label_problems(
+    connection: Connection, run: Run, iteration: Round, problem_ids: Sequence[int] | None = None
+) -> int:
+    """Labels the problems whose pre-samples are verified and scored; returns how many are new.
+
+    Args:
+        connection: an open transaction.
+        run: whose recipe gives signal and thresholds.
+        iteration: the round to label.
+        problem_ids: look at these only; None for every problem.
+    """
+    difficulty = run.recipe.difficulty
+    result = execute_file(
+        connection,
+        "label",
+        {
+            "round_id": iteration.id,
+            "n_p": run.recipe.sampling.budget.pre_samples,
+            "signal": difficulty.signal.value,
+            "tau_low": difficulty.tau_low,
+            "tau_high": difficulty.tau_high,
+            "with_reward": run.recipe.reward.used,
+            "problem_ids": None if problem_ids is None else list(problem_ids),
+        },
+    )
+    return result.rowcount
+
+
+def exclude_bad_references(connection: Connection, iteration: Round) -> int:
+    """Leaves out the problems whose reference answer turned out to be unreadable; returns how many."""
+    result = connection.execute(
+        text("""
+            UPDATE round_problems SET exclusion = 'the reference answer cannot be read'
+            WHERE round_id = :id AND exclusion IS NULL AND EXISTS (
+                SELECT FROM samples
+                WHERE samples.round_id = round_problems.round_id
+                  AND samples.problem_id = round_problems.problem_id
+                  AND samples.cause = 'bad_reference'
+            )
+        """),
+        {"id": iteration.id},
+    )
+    return result.rowcount
+
+
+def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
+    """Spreads the remaining budget over the problems of the re-sampled levels."""
+    budget = run.recipe.sampling.budget
+    execute_file(
+        connection,
+        "allot",
+        {
+            "round_id": iteration.id,
+            "n": budget.per_problem,
+            "n_p": budget.pre_samples,
+            "levels": [level.value for level in run.recipe.difficulty.resample],
+            "seed": run.recipe.seed,
+            "iteration": iteration.number,
+        },
+    )
+
+
+def build_pairs(connection: Connection, run: Run, iteration: Round) -> int:
+    """Builds the preference pairs of an iteration; returns how many are new."""
+    result = execute_file(
+        connection,
+        "pair",
+        {
+            "round_id": iteration.id,
+            "levels": [level.value for level in run.recipe.difficulty.train],
+            "rule": run.recipe.pairs.rule.value,
+            "at_most": run.recipe.pairs.at_most_per_problem,
+            "seed": run.recipe.seed,
+            "iteration": iteration.number,
+        },
+    )
+    return result.rowcount
+
+
+def finish_evaluation(connection: Connection, evaluation: Round) -> None:
+    """Writes the accuracy of a completely verified evaluation: mean over problems of their own mean.
+
+    The standard error is that of the mean over problems.
+    """
+    connection.execute(
+        text("""
+            WITH
+            per_problem AS (
+                SELECT avg(CASE WHEN verdict = 'correct' THEN 1.0 ELSE 0.0 END) AS accuracy
+                FROM samples WHERE round_id = :id GROUP BY problem_id
+            ),
+            overall AS (
+                SELECT avg(accuracy) AS mean, coalesce(stddev_samp(accuracy), 0) / sqrt(count(*)) AS error
+                FROM per_problem
+                HAVING count(*) > 0
+            )
+            UPDATE evaluations SET finished_at = now(), accuracy = mean, standard_error = error
+            FROM (SELECT 1) AS one LEFT JOIN overall ON true
+            WHERE round_id = :id
+        """),
+        {"id": evaluation.id},
+    )
+
+
+def evaluation_pending(connection: Connection, run_id: int, model_ids: Sequence[int]) -> bool:
+    """Whether an evaluation of one of these policies is still without its accuracy."""
+    found = connection.scalar(
+        text("""
+            SELECT EXISTS (
+                SELECT FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id
+                WHERE run_id = :run_id AND model_id = ANY (CAST(:models AS bigint[])) AND finished_at IS NULL
+            )
+        """),
+        {"run_id": run_id, "models": list(model_ids)},
+    )
+    return bool(found)

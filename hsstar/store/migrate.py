@@ -1,0 +1,55 @@
+"""Schema migrations by Alembic, guarded so that any number of processes may start at once."""
+
+from collections.abc import Callable
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import text
+
+from hsstar.domain.errors import SchemaError
+from hsstar.store.database import Database
+
+_MIGRATION_LOCK = 0x6873737461726D67  # "hsstarmg"
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    return config
+
+
+def head() -> str:
+    """The newest revision that this code carries."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current(database: Database) -> str | None:
+    """The revision of the database; None where there is no hsstar schema."""
+    with database.begin() as connection:
+        if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+            return None
+        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return found
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Migrates up to a revision; a second process waits for the first and then has nothing to do."""
+    _migrate(database, revision, command.upgrade)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Migrates down to a revision (`base` removes every table)."""
+    _migrate(database, revision, command.downgrade)
+
+
+def _migrate(database: Database, revision: str, action: Callable[[Config, str], None]) -> None:
+    config = _config()
+    with database.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        try:
+            action(config, revision)
+        except CommandError as error:
+            raise SchemaError(f"cannot migrate to {revision!r}: {error}") from None

@@ -1,0 +1,120 @@
+"""Policies and reward models: names for checkpoints, with where they came from."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from hsstar.domain.errors import ConflictError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A policy checkpoint.
+
+    Attributes:
+        location: folder, hub name or `builtin:` name.
+        fingerprint: names the content of the checkpoint.
+        parent: the policy that it was trained from.
+    """
+
+    id: int
+    name: str
+    location: str
+    fingerprint: str
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """A process reward model checkpoint of a known family."""
+
+    id: int
+    name: str
+    location: str
+    family: str
+
+
+_MODELS = """
+    SELECT models.id, models.name, models.location, models.fingerprint, parents.name
+    FROM models
+    LEFT JOIN models AS parents ON parents.id = models.parent_id
+"""
+
+
+def register_model(
+    connection: Connection, name: str, location: str, fingerprint: str, parent_id: int | None = None
+) -> Model:
+    """The model of this name; made where it is missing.
+
+    Raises:
+        ConflictError: the name stands for a checkpoint with other content.
+    """
+    connection.execute(
+        text(
+            "INSERT INTO models (name, location, fingerprint, parent_id) "
+            "VALUES (:name, :location, :fingerprint, :parent_id) ON CONFLICT (name) DO NOTHING"
+        ),
+        {"name": name, "location": location, "fingerprint": fingerprint, "parent_id": parent_id},
+    )
+    model = find_model(connection, name)
+    if model.fingerprint != fingerprint:
+        raise ConflictError(
+            f"model {name!r} is already registered with other weights (from {model.location}); "
+            "choose another name: hsstar models add NAME PATH"
+        )
+    return model
+
+
+def find_model(connection: Connection, name: str) -> Model:
+    """The model of this name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = connection.execute(text(f"{_MODELS} WHERE models.name = :name"), {"name": name}).first()
+    if row is None:
+        raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
+    return Model(*row)
+
+
+def list_models(connection: Connection) -> list[Model]:
+    """Every model, oldest first."""
+    return [Model(*row) for row in connection.execute(text(f"{_MODELS} ORDER BY models.id"))]
+
+
+def get_model(connection: Connection, model_id: int) -> Model:
+    """The model of this id."""
+    row = connection.execute(text(f"{_MODELS} WHERE models.id = :id"), {"id": model_id}).one()
+    return Model(*row)
+
+
+def register_reward_model(
+    connection: Connection, name: str, location: str, family: str, fingerprint: str
+) -> RewardModel:
+    """The reward model of this name; made where it is missing.
+
+    Raises:
+        ConflictError: the name stands for a checkpoint with other content.
+    """
+    connection.execute(
+        text(
+            "INSERT INTO reward_models (name, location, family, fingerprint) "
+            "VALUES (:name, :location, :family, :fingerprint) ON CONFLICT (name) DO NOTHING"
+        ),
+        {"name": name, "location": location, "family": family, "fingerprint": fingerprint},
+    )
+    row = connection.execute(
+        text("SELECT id, name, location, family, fingerprint FROM reward_models WHERE name = :name"),
+        {"name": name},
+    ).one()
+    if row.fingerprint != fingerprint:
+        raise ConflictError(f"reward model {name!r} is already registered with other weights")
+    return RewardModel(row.id, row.name, row.location, row.family)
+
+
+def get_reward_model(connection: Connection, reward_model_id: int) -> RewardModel:
+    """The reward model of this id."""
+    row = connection.execute(
+        text("SELECT id, name, location, family FROM reward_models WHERE id = :id"), {"id": reward_model_id}
+    ).one()
+    return RewardModel(*row)

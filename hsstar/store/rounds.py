@@ -1,0 +1,295 @@
+"""Rounds: an iteration's or an evaluation's set of problems, sampled from one policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, text
+
+from hsstar.domain.lifecycle import IterationState, JobKind
+from hsstar.store.corpus import Dataset
+from hsstar.store.database import execute_file
+from hsstar.store.runs import Run
+
+RoundKind = Literal["iteration", "evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Where samples are drawn for.
+
+    Attributes:
+        number: of the iteration, or t of the evaluated policy M_t.
+        model_id: the policy; None while an iteration waits for it.
+    """
+
+    id: int
+    run_id: int
+    kind: RoundKind
+    number: int
+    model_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One iteration of a run."""
+
+    round: Round
+    state: IterationState
+    output_model_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """What a round still lacks, as one look at the rows tells.
+
+    Attributes:
+        live: queued or running jobs.
+        failed: failed jobs.
+        undrawn: samples of the allotment that are not there.
+        unverified: samples without a cause.
+        unscored: samples without a reward.
+    """
+
+    live: int
+    failed: int
+    undrawn: int
+    unverified: int
+    unscored: int
+
+
+_ROUNDS = "SELECT id, run_id, kind, number, model_id FROM rounds"
+
+
+def get_round(connection: Connection, round_id: int) -> Round:
+    """The round of this id."""
+    return Round(*connection.execute(text(f"{_ROUNDS} WHERE id = :id"), {"id": round_id}).one())
+
+
+def list_iterations(connection: Connection, run_id: int) -> list[Iteration]:
+    """The iterations of a run by number."""
+    rows = connection.execute(
+        text("""
+            SELECT id, run_id, kind, number, model_id, state, output_model_id
+            FROM rounds JOIN iterations ON iterations.round_id = rounds.id
+            WHERE run_id = :run_id ORDER BY number
+        """),
+        {"run_id": run_id},
+    )
+    return [Iteration(Round(*row[:5]), IterationState(row.state), row.output_model_id) for row in rows]
+
+
+def list_unfinished_evaluations(connection: Connection, run_id: int) -> list[Round]:
+    """The evaluations of a run that have no accuracy yet."""
+    rows = connection.execute(
+        text(
+            "SELECT id, run_id, kind, number, model_id "
+            "FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id "
+            "WHERE run_id = :run_id AND finished_at IS NULL ORDER BY number"
+        ),
+        {"run_id": run_id},
+    )
+    return [Round(*row) for row in rows]
+
+
+def _add_round(
+    connection: Connection, run_id: int, kind: RoundKind, number: int, model_id: int | None
+) -> Round:
+    round_id = connection.execute(
+        text(
+            "INSERT INTO rounds (run_id, kind, number, model_id) "
+            "VALUES (:run_id, :kind, :number, :model_id) RETURNING id"
+        ),
+        {"run_id": run_id, "kind": kind, "number": number, "model_id": model_id},
+    ).scalar_one()
+    return Round(round_id, run_id, kind, number, model_id)
+
+
+def add_iterations(connection: Connection, run: Run, numbers: Sequence[int]) -> None:
+    """Adds waiting iterations; the conductor starts each when its policy is there."""
+    for number in numbers:
+        added = _add_round(connection, run.id, "iteration", number, None)
+        connection.execute(
+            text("INSERT INTO iterations (round_id, pre_samples) VALUES (:id, :pre_samples)"),
+            {"id": added.id, "pre_samples": run.recipe.sampling.budget.pre_samples},
+        )
+
+
+def begin_iteration(connection: Connection, round_id: int, model_id: int, per_problem: int) -> None:
+    """Gives a waiting iteration its policy and its budget; its problems are there already."""
+    connection.execute(
+        text("UPDATE rounds SET model_id = :model_id WHERE id = :id"), {"id": round_id, "model_id": model_id}
+    )
+    connection.execute(
+        text("""
+            UPDATE iterations
+            SET state = 'pre_sampling', started_at = now(),
+                budget = :n * (SELECT count(*) FROM round_problems WHERE round_id = :id)
+            WHERE round_id = :id
+        """),
+        {"id": round_id, "n": per_problem},
+    )
+
+
+def set_state(
+    connection: Connection, round_id: int, state: IterationState, output_model_id: int | None = None
+) -> None:
+    """Moves an iteration to a state, and names the policy that it made once there is one."""
+    connection.execute(
+        text("""
+            UPDATE iterations
+            SET state = :state, output_model_id = coalesce(:output, output_model_id),
+                finished_at = CASE WHEN :state = 'done' THEN now() END
+            WHERE round_id = :id
+        """),
+        {"id": round_id, "state": state, "output": output_model_id},
+    )
+
+
+def ensure_evaluation(connection: Connection, run: Run, number: int, model_id: int, dataset: Dataset) -> None:
+    """Adds the evaluation of a policy on held-out problems, unless the run has it already."""
+    known = connection.scalar(
+        text("SELECT true FROM rounds WHERE run_id = :run AND kind = 'evaluation' AND model_id = :model"),
+        {"run": run.id, "model": model_id},
+    )
+    if known:
+        return
+    settings = run.recipe.evaluation
+    added = _add_round(connection, run.id, "evaluation", number, model_id)
+    connection.execute(text("INSERT INTO evaluations (round_id) VALUES (:id)"), {"id": added.id})
+    take_slice(connection, added.id, dataset.id, run.recipe.seed, 0, settings.problems, settings.samples)
+
+
+def take_slice(
+    connection: Connection,
+    round_id: int,
+    dataset_id: int,
+    seed: int,
+    offset: int,
+    limit: int | None,
+    allotment: int,
+) -> int:
+    """Gives a round its problems: a stretch of the dataset in the run's seeded order.
+
+    Problems whose reference answer cannot be read are left out beforehand. Returns how many there are.
+    """
+    result = connection.execute(
+        text("""
+            INSERT INTO round_problems (round_id, problem_id, position, allotment)
+            SELECT :round_id, id, place, :allotment
+            FROM (
+                SELECT id, row_number() OVER (
+                    ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'slice', key), 'UTF8'))
+                ) - 1 AS place
+                FROM problems
+                WHERE dataset_id = :dataset_id AND reference_readable
+            ) AS ordered
+            WHERE place >= :offset AND (CAST(:limit AS int) IS NULL OR place < :offset + :limit)
+        """),
+        {
+            "round_id": round_id,
+            "dataset_id": dataset_id,
+            "seed": seed,
+            "offset": offset,
+            "limit": limit,
+            "allotment": allotment,
+        },
+    )
+    return result.rowcount
+
+
+def found_slice(connection: Connection, round_id: int, problem_ids: Sequence[int], allotment: int) -> None:
+    """Gives a round exactly these problems, in this order."""
+    connection.execute(
+        text("""
+            INSERT INTO round_problems (round_id, problem_id, position, allotment)
+            SELECT :round_id, problem_id, place - 1, :allotment
+            FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS given (problem_id, place)
+        """),
+        {"round_id": round_id, "ids": list(problem_ids), "allotment": allotment},
+    )
+
+
+def has_problems(connection: Connection, round_id: int) -> bool:
+    """Whether the round has its problems already."""
+    found = connection.scalar(
+        text("SELECT EXISTS (SELECT FROM round_problems WHERE round_id = :id)"), {"id": round_id}
+    )
+    return bool(found)
+
+
+def exclude(connection: Connection, round_id: int, reasons: dict[int, str]) -> None:
+    """Leaves problems out of a round from now on, each with its reason, by problem id."""
+    connection.execute(
+        text("""
+            UPDATE round_problems SET exclusion = given.reason
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS given (problem_id, reason)
+            WHERE round_id = :round_id AND round_problems.problem_id = given.problem_id AND exclusion IS NULL
+        """),
+        {"round_id": round_id, "ids": list(reasons), "reasons": list(reasons.values())},
+    )
+
+
+def live_jobs(connection: Connection, round_id: int) -> int:
+    """How many jobs of the round are queued or running."""
+    found: int = connection.execute(
+        text("SELECT count(*) FROM jobs WHERE round_id = :id AND state IN ('queued', 'running')"),
+        {"id": round_id},
+    ).scalar_one()
+    return found
+
+
+def shortfall(connection: Connection, round_id: int) -> Shortfall:
+    """What the round still lacks."""
+    row = connection.execute(
+        text("""
+            WITH
+            wanted AS (
+                SELECT coalesce(sum(allotment), 0) AS samples
+                FROM round_problems WHERE round_id = :id AND exclusion IS NULL
+            ),
+            there AS (
+                SELECT
+                    count(*) AS samples,
+                    count(*) FILTER (WHERE cause IS NULL) AS unverified,
+                    count(*) FILTER (WHERE min_reward IS NULL) AS unscored
+                FROM samples
+                JOIN round_problems USING (round_id, problem_id)
+                WHERE round_id = :id AND exclusion IS NULL
+            ),
+            held AS (
+                SELECT
+                    count(*) FILTER (WHERE state <> 'failed') AS live,
+                    count(*) FILTER (WHERE state = 'failed') AS failed
+                FROM jobs WHERE round_id = :id AND state <> 'done'
+            )
+            SELECT live, failed, wanted.samples - there.samples, unverified, unscored
+            FROM wanted, there, held
+        """),
+        {"id": round_id},
+    ).one()
+    return Shortfall(*row)
+
+
+def allocate(
+    connection: Connection,
+    round_id: int,
+    kind: JobKind,
+    job_samples: int,
+    problem_ids: Sequence[int] | None = None,
+) -> list[int]:
+    """Enqueues what the round still lacks of one kind of work; returns the ids of the new jobs.
+
+    The caller holds the run's lock. Running it again enqueues nothing.
+    """
+    result = execute_file(
+        connection,
+        "allocate",
+        {
+            "round_id": round_id,
+            "kind": kind.value,
+            "problem_ids": None if problem_ids is None else list(problem_ids),
+            "job_samples": job_samples,
+        },
+    )
+    return list(result.scalars())

@@ -1,0 +1,316 @@
+"""The tables. Invariants that the database can keep stand here as constraints.
+
+A *round* draws samples for a set of problems from one policy. It belongs either to an iteration (its
+samples are the training budget) or to an evaluation (held-out problems). Both share one address
+space for samples, (round, problem, slot), and so one sampler, one verifier and one allocator.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from hsstar.domain.difficulty import Difficulty
+from hsstar.domain.lifecycle import IterationState, JobKind, JobState
+from hsstar.domain.verdict import Cause, Verdict
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, Identity(), primary_key=True)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _time(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True))
+
+
+def _reference(
+    name: str, target: str, *, nullable: bool = False, key: bool = False, cascade: bool = True
+) -> Column[int]:
+    rule = "CASCADE" if cascade else None
+    return Column(
+        name, BigInteger, ForeignKey(f"{target}.id", ondelete=rule), nullable=nullable, primary_key=key
+    )
+
+
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    legal = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({legal})", name=f"{column}_known")
+
+
+datasets = Table(
+    "datasets", metadata, _id(), Column("name", Text, nullable=False, unique=True), _now("created_at")
+)
+
+problems = Table(
+    "problems",
+    metadata,
+    _id(),
+    _reference("dataset_id", "datasets"),
+    Column("key", Text, nullable=False, comment="names the statement by its content"),
+    Column("statement", Text, nullable=False),
+    Column("reference_answer", Text, nullable=False),
+    Column("reference_readable", Boolean, nullable=False, server_default=text("true")),
+    Column("solution", Text),
+    Column("subject", Text),
+    Column("level", Text),
+    Column("source_id", Text),
+    UniqueConstraint("dataset_id", "key"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("location", Text, nullable=False, comment="folder, hub name or builtin: name"),
+    Column("fingerprint", Text, nullable=False),
+    _reference("parent_id", "models", nullable=True, cascade=False),
+    _now("created_at"),
+    comment="policy checkpoints",
+)
+
+reward_models = Table(
+    "reward_models",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("location", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    _now("created_at"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("recipe", JSONB, nullable=False, comment="whole, every default written out"),
+    Column("seed", BigInteger, nullable=False),
+    _reference("model_id", "models", cascade=False),
+    _reference("reward_model_id", "reward_models", nullable=True, cascade=False),
+    _now("created_at"),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    _id(),
+    _reference("run_id", "runs"),
+    Column("kind", Text, nullable=False),
+    Column("number", Integer, nullable=False, comment="of the iteration, or t of the evaluated M_t"),
+    _reference("model_id", "models", nullable=True, cascade=False),
+    UniqueConstraint("run_id", "kind", "number"),
+    _one_of("kind", ("iteration", "evaluation")),
+)
+
+round_problems = Table(
+    "round_problems",
+    metadata,
+    _reference("round_id", "rounds", key=True),
+    _reference("problem_id", "problems", key=True, cascade=False),
+    Column("position", Integer, nullable=False, comment="in the run's seeded order"),
+    Column("allotment", Integer, nullable=False, comment="samples to draw in the whole round"),
+    Column("exclusion", Text, comment="why the problem is left out; null where it is not"),
+    CheckConstraint("allotment >= 0", name="allotment_not_negative"),
+)
+
+iterations = Table(
+    "iterations",
+    metadata,
+    _reference("round_id", "rounds", key=True),
+    Column("state", Text, nullable=False, server_default=IterationState.WAITING.value),
+    Column("budget", Integer, nullable=False, server_default="0", comment="n · |D_t|"),
+    Column("pre_samples", Integer, nullable=False, comment="n_p: slots below it are pre-samples"),
+    _reference("output_model_id", "models", nullable=True, cascade=False),
+    _now("created_at"),
+    _time("started_at"),
+    _time("finished_at"),
+    _one_of("state", IterationState),
+    CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="done_has_time"),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    _reference("round_id", "rounds", key=True),
+    Column("accuracy", Double),
+    Column("standard_error", Double),
+    _now("created_at"),
+    _time("finished_at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    _reference("round_id", "rounds"),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=JobState.QUEUED.value),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("lease_token", Uuid),
+    _time("lease_expires_at"),
+    Column("worker", Text),
+    Column("error", Text),
+    Column("traceback", Text),
+    _now("created_at"),
+    _now("available_at"),
+    _time("announced_at"),
+    _time("started_at"),
+    _time("finished_at"),
+    _one_of("kind", JobKind),
+    _one_of("state", JobState),
+    CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
+    CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_has_expiry"),
+    CheckConstraint("(state IN ('done', 'failed')) = (finished_at IS NOT NULL)", name="ended_has_time"),
+    CheckConstraint("state <> 'failed' OR error IS NOT NULL", name="failed_has_error"),
+    Index("ix_jobs_held", "round_id", "kind", postgresql_where=text("state <> 'done'")),
+    Index("ix_jobs_live", "state", "kind", postgresql_where=text("state IN ('queued', 'running')")),
+)
+
+job_items = Table(
+    "job_items",
+    metadata,
+    _reference("job_id", "jobs", key=True),
+    _reference("problem_id", "problems", key=True, cascade=False),
+    Column("slots", ARRAY(SmallInteger), nullable=False),
+    CheckConstraint("cardinality(slots) > 0", name="slots_not_empty"),
+    comment="the addresses that a job samples, verifies or scores",
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    _id(),
+    _reference("round_id", "rounds"),
+    _reference("problem_id", "problems", cascade=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("verdict", Text),
+    Column("cause", Text),
+    Column("min_reward", Double),
+    Column("tokens", Integer),
+    Column("finish_reason", Text),
+    Column("cumulative_logprob", Double),
+    Column("seed", BigInteger),
+    Column("answer", Text),
+    _reference("model_id", "models", nullable=True, cascade=False),
+    Column("worker", Text),
+    _now("created_at"),
+    UniqueConstraint("round_id", "problem_id", "slot"),
+    _one_of("verdict", Verdict),
+    _one_of("cause", Cause),
+    CheckConstraint("verdict IS NULL OR cause IS NOT NULL", name="verdict_has_cause"),
+    CheckConstraint("min_reward BETWEEN 0 AND 1", name="reward_in_range"),
+    CheckConstraint("slot >= 0", name="slot_not_negative"),
+    # room on each page for the verdict and the minimum reward that arrive later
+    postgresql_with={"fillfactor": "80"},
+)
+
+sample_responses = Table(
+    "sample_responses",
+    metadata,
+    _reference("sample_id", "samples", key=True),
+    Column("response", Text, nullable=False),
+)
+
+rewards = Table(
+    "rewards",
+    metadata,
+    _reference("sample_id", "samples", key=True),
+    _reference("reward_model_id", "reward_models", key=True, cascade=False),
+    Column("step_rewards", ARRAY(Double), nullable=False),
+    Column("truncated", Boolean, nullable=False, server_default=text("false")),
+)
+
+difficulty_labels = Table(
+    "difficulty_labels",
+    metadata,
+    _reference("round_id", "rounds", key=True),
+    _reference("problem_id", "problems", key=True, cascade=False),
+    Column("level", Text, nullable=False),
+    Column("accuracy", Double, nullable=False),
+    Column("process_quality", Double),
+    _now("created_at"),
+    _one_of("level", Difficulty),
+)
+
+preference_pairs = Table(
+    "preference_pairs",
+    metadata,
+    _id(),
+    _reference("round_id", "rounds"),
+    _reference("problem_id", "problems", cascade=False),
+    _reference("chosen_sample_id", "samples"),
+    _reference("rejected_sample_id", "samples"),
+    UniqueConstraint("chosen_sample_id"),
+    UniqueConstraint("rejected_sample_id"),
+    Index("ix_preference_pairs_round_id", "round_id"),
+)
+
+training_runs = Table(
+    "training_runs",
+    metadata,
+    _id(),
+    _reference("round_id", "rounds"),
+    Column("job_id", BigInteger, ForeignKey("jobs.id", ondelete="SET NULL")),
+    _reference("model_id", "models", cascade=False),
+    _reference("output_model_id", "models", nullable=True, cascade=False),
+    Column("objective", Text, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    Column("pairs", Integer, nullable=False),
+    Column("truncated", Integer),
+    Column("steps_done", Integer, nullable=False, server_default="0"),
+    Column("steps", Integer),
+    Column("metrics", JSONB),
+    _now("started_at"),
+    _time("finished_at"),
+    Index("ix_training_runs_round_id", "round_id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("process", Integer, nullable=False, comment="operating system process id"),
+    Column("role", Text, nullable=False, comment="the queues it serves, comma-separated"),
+    Column("state", Text, nullable=False),
+    Column("jobs_done", Integer, nullable=False, server_default="0"),
+    _now("started_at"),
+    _now("last_heartbeat"),
+    _one_of("state", ("idle", "busy", "stopped")),
+)

@@ -1,0 +1,42 @@
+-- Labels the problems whose pre-samples all have their verdict (and reward) by now (METHOD step 3).
+--
+-- The pure rule is domain/difficulty.py. Parameters: round_id, n_p, signal, tau_low, tau_high,
+-- with_reward (a reward model scores this run), problem_ids (only these; null for all).
+WITH
+pre_samples AS (
+    SELECT
+        samples.problem_id,
+        CAST(count(*) FILTER (WHERE verdict = 'correct') AS double precision) / count(*) AS accuracy,
+        CASE WHEN :with_reward THEN avg(min_reward) END AS process_quality
+    FROM samples
+    JOIN round_problems USING (round_id, problem_id)
+    WHERE round_id = :round_id
+      AND slot < :n_p
+      AND exclusion IS NULL
+      AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
+    GROUP BY samples.problem_id
+    HAVING count(cause) = :n_p AND (NOT :with_reward OR count(min_reward) = :n_p)
+),
+-- per signal: does it call the problem easy, does it call it too hard
+signals AS (
+    SELECT
+        pre_samples.*,
+        :signal = 'reward' OR accuracy = 1 AS accuracy_in,
+        :signal = 'reward' OR accuracy = 0 AS accuracy_out,
+        :signal = 'accuracy' OR process_quality > :tau_high AS reward_in,
+        :signal = 'accuracy' OR process_quality < :tau_low AS reward_out
+    FROM pre_samples
+)
+INSERT INTO difficulty_labels (round_id, problem_id, level, accuracy, process_quality)
+SELECT
+    :round_id,
+    problem_id,
+    CASE
+        WHEN accuracy_in AND reward_in THEN 'inlier'
+        WHEN accuracy_out AND reward_out THEN 'outlier'
+        ELSE 'boundary'
+    END,
+    accuracy,
+    process_quality
+FROM signals
+ON CONFLICT (round_id, problem_id) DO NOTHING

@@ -1,0 +1,70 @@
+-- Builds the preference pairs of a round from the problems of the trained levels (METHOD step 6).
+--
+-- The pure rule is domain/preference.py. Parameters: round_id, levels, rule (highest-reward | random),
+-- at_most (pairs per problem; null for no limit), seed, iteration. Running it again adds nothing.
+WITH
+candidates AS (
+    SELECT
+        samples.id,
+        samples.problem_id,
+        samples.verdict,
+        samples.slot,
+        CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
+        concat_ws(':', CAST(:iteration AS int), problems.key, samples.slot) AS address
+    FROM samples
+    JOIN difficulty_labels AS labels USING (round_id, problem_id)
+    JOIN round_problems USING (round_id, problem_id)
+    JOIN problems ON problems.id = samples.problem_id
+    WHERE round_id = :round_id
+      AND samples.verdict IS NOT NULL
+      AND labels.level = ANY (CAST(:levels AS text[]))
+      AND round_problems.exclusion IS NULL
+),
+-- K = min(#correct, #incorrect)
+sides AS (
+    SELECT
+        problem_id,
+        least(
+            count(*) FILTER (WHERE verdict = 'correct'),
+            count(*) FILTER (WHERE verdict = 'incorrect'),
+            CAST(:at_most AS bigint)
+        ) AS pairs
+    FROM candidates
+    GROUP BY problem_id
+),
+ranked AS (
+    SELECT
+        candidates.*,
+        row_number() OVER (
+            PARTITION BY candidates.problem_id, verdict
+            ORDER BY
+                reward DESC,
+                CASE WHEN :rule = 'random'
+                    THEN sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'keep', address), 'UTF8'))
+                END,
+                slot
+        ) AS rank
+    FROM candidates
+    JOIN sides ON sides.problem_id = candidates.problem_id AND sides.pairs > 0
+),
+-- the kept ones of each side in the run's seeded shuffle
+shuffled AS (
+    SELECT
+        ranked.id,
+        ranked.problem_id,
+        ranked.verdict,
+        row_number() OVER (
+            PARTITION BY ranked.problem_id, ranked.verdict
+            ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'match', address), 'UTF8'))
+        ) AS place
+    FROM ranked
+    JOIN sides USING (problem_id)
+    WHERE ranked.rank <= sides.pairs
+)
+INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id)
+SELECT :round_id, chosen.problem_id, chosen.id, rejected.id
+FROM shuffled AS chosen
+JOIN shuffled AS rejected USING (problem_id, place)
+WHERE chosen.verdict = 'correct' AND rejected.verdict = 'incorrect'
+ORDER BY chosen.problem_id, place
+ON CONFLICT DO NOTHING

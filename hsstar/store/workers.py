@@ -1,0 +1,36 @@
+"""What workers say of themselves: who is there, what they do, and that they are alive."""
+
+from sqlalchemy import Connection, text
+
+
+def enlist(connection: Connection, name: str, host: str, process: int, role: str) -> None:
+    """A worker reports for duty; one of the same name that went before it is replaced."""
+    connection.execute(
+        text("""
+            INSERT INTO workers (name, host, process, role, state)
+            VALUES (:name, :host, :process, :role, 'idle')
+            ON CONFLICT (name) DO UPDATE
+            SET host = excluded.host, process = excluded.process, role = excluded.role, state = 'idle',
+                jobs_done = 0, started_at = now(), last_heartbeat = now()
+        """),
+        {"name": name, "host": host, "process": process, "role": role},
+    )
+
+
+def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> None:
+    """A worker says that it is alive and whether it computes."""
+    connection.execute(
+        text("""
+            UPDATE workers SET last_heartbeat = now(), state = :state, jobs_done = :jobs_done
+            WHERE name = :name
+        """),
+        {"name": name, "state": "busy" if busy else "idle", "jobs_done": jobs_done},
+    )
+
+
+def sign_off(connection: Connection, name: str) -> None:
+    """A worker stops cleanly."""
+    connection.execute(
+        text("UPDATE workers SET state = 'stopped', last_heartbeat = now() WHERE name = :name"),
+        {"name": name},
+    )

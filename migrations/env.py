@@ -1,0 +1,31 @@
+"""Alembic's entry: migrates over the connection it is given, else over HSSTAR_DATABASE_URL."""
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection
+
+from hsstar.domain.errors import BadInputError
+from hsstar.store.database import Database
+from hsstar.store.schema import metadata
+
+
+def _run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _main() -> None:
+    given = context.config.attributes.get("connection")
+    if given is not None:
+        _run(given)
+        return
+    url = os.environ.get("HSSTAR_DATABASE_URL")
+    if not url:
+        raise BadInputError("set HSSTAR_DATABASE_URL, or use: hsstar db upgrade")
+    with Database(url).begin() as connection:
+        _run(connection)
+
+
+_main()
