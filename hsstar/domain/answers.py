@@ -1,7 +1,7 @@
 r"""Finding the final answer in a response.
 
-A response is searched by four rules, from the surest to the weakest; the first that finds something wins. Every
-rule runs in time linear in the length of the response, whatever it holds.
+A response is searched by four rules, from the surest to the weakest; the first that finds something wins.
+Every rule runs in time linear in the length of the response, whatever it holds.
 
 1. the last `\boxed{…}` (also `\fbox`, `\framebox`, and `\boxed` without braces);
 2. the last "final answer is …" or "final answer: …";
@@ -10,7 +10,6 @@ rule runs in time linear in the length of the response, whatever it holds.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -41,8 +40,8 @@ def extract_answer(response: str, truncated: bool = False) -> ExtractedAnswer | 
     """The final answer of a response, None where there is none.
 
     A box that is opened and never closed hides the answer: what stands before it is work on the way, not a
-    final answer. A response that was cut at its token limit (`truncated`) must hold its answer whole: an answer
-    that reaches the cut may lack its end, and its last number is only the number at which it was cut.
+    final answer. A response that was cut at its token limit (`truncated`) must hold its answer whole: an
+    answer that reaches the cut may lack its end, and the last number is only where it was cut.
     """
     boxes = _Boxes(response, truncated)
     if boxes.open_at_end:
@@ -118,10 +117,8 @@ class _Boxes:
 
 _IS = r"(?:\b[^.\n:=]{0,60}?\bis\b|\s*[:=])[\s:*_]*"
 _PHRASES = {
-    ExtractionRule.FINAL_ANSWER: re.compile(rf"\bfinal\s+answer\b\W{{0,4}}?{_IS}", re.IGNORECASE),
-    ExtractionRule.ANSWER: re.compile(
-        rf"\banswer\b\W{{0,4}}?{_IS}|^####[ \t]*", re.IGNORECASE | re.MULTILINE
-    ),
+    ExtractionRule.FINAL_ANSWER: re.compile(rf"\bfinal\s+answer\b\W{{0,4}}?{_IS}", re.I),
+    ExtractionRule.ANSWER: re.compile(rf"\banswer\b\W{{0,4}}?{_IS}|^####[ \t]*", re.I | re.M),
 }
 # A lone dollar sign is money: the signs around a formula touch it.
 _FORMULA = re.compile(
@@ -179,18 +176,14 @@ def strip_math_delimiters(text: str) -> str:
     return text
 
 
-def balanced_braces(text: str) -> bool:
-    """Whether every unescaped brace of a LaTeX text has its partner."""
-    depth = 0
-    for token in _braces(text):
-        depth += 1 if token == "{" else -1
-        if depth < 0:
-            return False
-    return depth == 0
-
-
 _ESCAPED_OR_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
-def _braces(text: str) -> Iterator[str]:
-    return (match[0] for match in _ESCAPED_OR_BRACE.finditer(text) if match[0] in "{}")
+def balanced_braces(text: str) -> bool:
+    """Whether every unescaped brace of a LaTeX text has its partner."""
+    depth = 0
+    for part in _ESCAPED_OR_BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(part[0], 0)
+        if depth < 0:
+            return False
+    return depth == 0

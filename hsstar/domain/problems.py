@@ -1,7 +1,7 @@
 """Problems and imported samples: what a row of a data set has to hold, in each known format."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,7 +21,7 @@ class ProblemFormat(StrEnum):
     GSM8K = "gsm8k"
     """`question` and a worked `answer` that ends with "#### 18"."""
     MATH = "math"
-    """`problem` (or `question`) with `answer`, `final_answer`, or a `solution` whose last box is the answer."""
+    """`problem` (or `question`) with `answer`, `final_answer`, or a `solution` with the answer in a box."""
     NUMINA = "numina"
     """`problem` with `solution` or `messages`, and perhaps `answer` or `ref_answer`."""
     PUBLISHED = "hs-star"
@@ -101,6 +101,8 @@ def read_problem(row: Row, problem_format: ProblemFormat) -> Problem:
     Raises:
         BadInputError: a key is missing or its value is of the wrong kind; names both.
     """
+    if problem_format is ProblemFormat.AUTO:
+        problem_format = detect_format([row])
     return _READERS[problem_format](row)
 
 
@@ -192,13 +194,13 @@ def _read_published(row: Row) -> Problem:
     return Problem(statement=_statement(row, "query"), reference=reference, source_id=_source_id(row))
 
 
-_READERS = {
+_READERS: dict[ProblemFormat, Callable[[Row], Problem]] = {
     ProblemFormat.GSM8K: _read_gsm8k,
     ProblemFormat.MATH: _read_plain,
     ProblemFormat.NUMINA: _read_numina,
     ProblemFormat.PUBLISHED: _read_published,
 }
-_SIGNS = {
+_SIGNS: dict[ProblemFormat, Callable[[Row], bool]] = {
     ProblemFormat.PUBLISHED: lambda row: "query" in row,
     ProblemFormat.GSM8K: lambda row: "question" in row and "####" in str(row.get("answer")),
     ProblemFormat.NUMINA: lambda row: (

@@ -1,0 +1,366 @@
+"""Data files of the user: rows in from JSONL, JSON, CSV and Parquet; rows out to JSONL and Parquet.
+
+Whatever is wrong with a file is a `BadInputError` of one line that names the file and the line.
+"""
+
+import csv
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.problems import (
+    ImportedSamples,
+    Problem,
+    ProblemFormat,
+    detect_format,
+    group_samples,
+    is_single_sample,
+    read_problem,
+    read_samples,
+)
+
+NumberedRow = tuple[int, dict[str, Any]]
+"""A row with its line in the file (items of a JSON list and rows of a Parquet file are counted from 1)."""
+
+ExportFormat = Literal["jsonl", "parquet"]
+
+_ROWS_IN_A_BATCH = 1_000
+_ROWS_TO_DETECT_FORMAT = 20
+
+
+def read_rows(path: Path) -> Iterator[NumberedRow]:
+    """The rows of a file, streamed; its suffix says what it is, an unknown one means JSON lines.
+
+    Raises:
+        BadInputError: the file is missing, a folder, unreadable, empty, not UTF-8, or broken.
+        MissingDependencyError: a Parquet file without pyarrow.
+    """
+    reader = _READERS.get(path.suffix.lower(), _read_json_lines)
+    empty = True
+    with _readable(path):
+        for row in reader(path):
+            empty = False
+            yield row
+    if empty:
+        raise BadInputError(f"{path} holds no rows")
+
+
+def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
+    """The problems of a file, streamed.
+
+    Raises:
+        BadInputError: as `read_rows`, and for a row that does not fit the format.
+    """
+    rows = read_rows(path)
+    if problem_format is ProblemFormat.AUTO:
+        first = list(islice(rows, _ROWS_TO_DETECT_FORMAT))
+        with _naming(path, first[0][0]):
+            problem_format = detect_format([row for _, row in first])
+        rows = chain(first, rows)
+    for line, row in rows:
+        with _naming(path, line):
+            problem = read_problem(row, problem_format)
+        yield problem
+
+
+def read_imported_samples(path: Path) -> Iterator[ImportedSamples]:
+    """Problems with responses that were drawn elsewhere.
+
+    A file with one problem a line is streamed; one with one sample a line is held in memory, because the
+    samples of one problem may lie anywhere in it.
+
+    Raises:
+        BadInputError: as `read_rows`, and for a row without problem or responses.
+    """
+    rows = read_rows(path)
+    first = next(rows)
+    samples = _named_samples(path, chain([first], rows))
+    return group_samples(samples) if is_single_sample(first[1]) else samples
+
+
+def write_rows(
+    target: Path | IO[bytes], rows: Iterable[Mapping[str, Any]], file_format: ExportFormat = "jsonl"
+) -> int:
+    """Writes rows to a file or a binary stream, batch by batch; the number of rows written.
+
+    A file is written aside and renamed when it is whole. Without rows the result is an empty file (JSONL) or
+    one without columns (Parquet).
+
+    Raises:
+        BadInputError: the target cannot be written (no such folder, permissions, disk full), or the values of
+            a column do not fit one Parquet type.
+        MissingDependencyError: Parquet without pyarrow.
+    """
+    write = _WRITERS[file_format]
+    if isinstance(target, Path):
+        with _writable(target) as stream:
+            return write(stream, rows)
+    try:
+        written = write(target, rows)
+        target.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough: for the command line to end quietly
+        raise
+    except OSError as error:
+        raise BadInputError(f"cannot write the output: {error.strerror or error}") from None
+    return written
+
+
+def _named_samples(path: Path, rows: Iterable[NumberedRow]) -> Iterator[ImportedSamples]:
+    for line, row in rows:
+        with _naming(path, line):
+            samples = read_samples(row)
+        yield samples
+
+
+@contextmanager
+def _naming(path: Path, line: int) -> Iterator[None]:
+    """Adds file and line to what is wrong with a row."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(f"{path}:{line}: {error}") from None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Says in one line why a file cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadInputError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise BadInputError(f"{path} is a folder, expected a file") from None
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _read_json_lines(path: Path) -> Iterator[NumberedRow]:
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            text = _decoded(path, number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
+            if text.strip():
+                yield number, _object(path, number, _parsed(path, number, text))
+
+
+def _read_json(path: Path) -> Iterator[NumberedRow]:
+    """A JSON list of objects, or JSON lines under the suffix of a JSON file."""
+    with path.open("rb") as stream:
+        start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start != b"[":
+        yield from _read_json_lines(path)
+        return
+    text = _decoded(path, 1, path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    for number, item in enumerate(_parsed(path, 1, text), start=1):
+        yield number, _object(path, number, item)
+
+
+def _read_csv(path: Path) -> Iterator[NumberedRow]:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    fields = len(reader.fieldnames or ())
+                    raise BadInputError(
+                        f"{path}:{reader.line_num}: expected {fields} fields as in the header"
+                    )
+                yield reader.line_num, row
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{path}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
+        except csv.Error as error:
+            raise BadInputError(f"{path}:{reader.line_num}: broken CSV ({error})") from None
+
+
+def _read_parquet(path: Path) -> Iterator[NumberedRow]:
+    pyarrow, parquet = _parquet_modules()
+    number = 0
+    try:
+        with path.open("rb") as stream:
+            for batch in parquet.ParquetFile(stream).iter_batches(batch_size=_ROWS_IN_A_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except pyarrow.ArrowException as error:
+        raise BadInputError(f"{path} is not a readable Parquet file ({_first_line(error)})") from None
+
+
+_READERS: dict[str, Callable[[Path], Iterator[NumberedRow]]] = {
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def _decoded(path: Path, line: int, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = line + raw.count(b"\n", 0, error.start)
+        raise BadInputError(f"{path}:{where}: not UTF-8 (byte 0x{raw[error.start]:02x})") from None
+
+
+def _parsed(path: Path, line: int, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}:{line + error.lineno - 1}"
+        raise BadInputError(f"{where}: expected one JSON object, found broken JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path}:{line}: cannot read the JSON ({_first_line(error)})") from None
+
+
+def _object(path: Path, line: int, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        kinds = {list: "a list", str: "text", type(None): "null", bool: "a truth value"}
+        raise BadInputError(
+            f"{path}:{line}: expected a JSON object, found {kinds.get(type(value), 'a number')}"
+        )
+    return value
+
+
+@contextmanager
+def _writable(target: Path) -> Iterator[IO[bytes]]:
+    """A stream whose bytes become the target at the end, or leave no trace if anything goes wrong."""
+    try:
+        target = target.resolve()
+        if target.is_dir():
+            raise BadInputError(f"{target} is a folder, expected a file")
+        if target.exists() and not target.is_file():  # a device or a pipe must not be replaced by a file
+            with target.open("wb") as stream:
+                yield stream
+            return
+        with _aside(target) as stream:
+            yield stream
+    except OSError as error:
+        raise BadInputError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[IO[bytes]]:
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with aside.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _write_json_lines(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
+    written = 0
+    for batch in _batches(rows):
+        lines = [json.dumps(row, ensure_ascii=False, default=_plain) for row in batch]
+        stream.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        written += len(batch)
+    return written
+
+
+def _write_parquet(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes one Parquet file.
+
+    Column types are known only after the last batch (a column may start with nulls or whole numbers), so
+    batches are put aside in segments of one schema each and merged at the end.
+    """
+    pyarrow, _ = _parquet_modules()
+    try:
+        with tempfile.TemporaryDirectory(prefix="hsstar-export-") as folder:
+            segments = _ParquetSegments(Path(folder))
+            for batch in _batches(rows):
+                segments.add(batch)
+            segments.merge_into(stream)
+            return segments.written
+    except pyarrow.ArrowException as error:
+        raise BadInputError(f"the rows do not fit one Parquet table ({_first_line(error)})") from None
+
+
+class _ParquetSegments:
+    """Batches on their way into one Parquet file: a new segment begins where a batch widens the schema.
+
+    Attributes:
+        written: rows so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.written = 0
+        self._pyarrow, self._parquet = _parquet_modules()
+        self._folder = folder
+        self._paths: list[Path] = []
+        self._schema = self._pyarrow.schema([])
+        self._writer: Any = None
+
+    def add(self, rows: list[Mapping[str, Any]]) -> None:
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        found = self._pyarrow.RecordBatch.from_pydict(columns).schema
+        wider = self._pyarrow.unify_schemas([self._schema, found], promote_options="permissive")
+        if self._writer is None or wider != self._schema:
+            self._begin_segment(wider)
+        self._writer.write_batch(self._pyarrow.RecordBatch.from_pylist(rows, schema=wider))
+        self.written += len(rows)
+
+    def merge_into(self, stream: IO[bytes]) -> None:
+        if self._writer is None:
+            self._begin_segment(self._schema)
+        self._writer.close()
+        if len(self._paths) == 1:
+            with self._paths[0].open("rb") as segment:
+                shutil.copyfileobj(segment, stream)
+            return
+        with self._parquet.ParquetWriter(stream, self._schema) as writer:
+            for path in self._paths:
+                for batch in self._parquet.ParquetFile(path).iter_batches(batch_size=_ROWS_IN_A_BATCH):
+                    rows = batch.to_pylist()
+                    writer.write_batch(self._pyarrow.RecordBatch.from_pylist(rows, schema=self._schema))
+
+    def _begin_segment(self, schema: Any) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._schema = schema
+        self._paths.append(self._folder / f"{len(self._paths)}.parquet")
+        self._writer = self._parquet.ParquetWriter(self._paths[-1], schema)
+
+
+_WRITERS: dict[ExportFormat, Callable[[IO[bytes], Iterable[Mapping[str, Any]]], int]] = {
+    "jsonl": _write_json_lines,
+    "parquet": _write_parquet,
+}
+
+
+def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, _ROWS_IN_A_BATCH)):
+        yield batch
+
+
+def _plain(value: object) -> object:
+    """A value that JSON does not know, as text or number."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _parquet_modules() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingDependencyError(
+            'Parquet files need pyarrow: install it with pip install "hsstar[parquet]"'
+        ) from None
+    return pyarrow, pyarrow.parquet
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
