@@ -1,0 +1,75 @@
+"""An embedded broker for Celery's messages: Valkey (or Redis) on a Unix socket, with a log on disk."""
+
+import signal
+import socket
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from hsstar.local.binaries import broker_program
+from hsstar.local.servers import EmbeddedServer
+
+ANSWER_SECONDS = 2.0
+OPTIONS = (
+    ("--port", "0"),
+    ("--unixsocketperm", "700"),
+    ("--appendonly", "yes"),
+    ("--appendfsync", "everysec"),
+    ("--save", ""),
+    ("--maxclients", "1000"),
+    ("--set-proc-title", "no"),  # keeps the command line, by which the process is known again
+)
+
+
+class Broker(EmbeddedServer):
+    """The embedded broker of one home."""
+
+    name = "broker"
+    stop_signals = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+    failure_hint = "its messages are only wake-ups, so if its files are damaged the folder may be removed"
+
+    @property
+    def socket(self) -> Path:
+        """The socket that it listens on."""
+        return self.socket_directory / "b.sock"
+
+    @property
+    def url(self) -> str:
+        """Where Celery connects, in kombu's form."""
+        return f"redis+socket://{self.socket}"
+
+    @property
+    def pid_file(self) -> Path:
+        """The server's own pid file."""
+        return self.data / "broker.pid"
+
+    @property
+    def remains(self) -> Sequence[Path]:
+        """The pid file and the socket."""
+        return (self.pid_file, self.socket)
+
+    def belongs(self, command_line: list[str]) -> bool:
+        """Whether this is the command line of this server."""
+        return ("--dir", str(self.data)) in pairwise(command_line)
+
+    def initialise(self) -> None:
+        """Make the data directory if there is none."""
+        if not self.data.exists():
+            self.own(self.data)
+
+    def command(self) -> list[str]:
+        """The argument list that runs the server in the foreground."""
+        places = (("--dir", self.data), ("--pidfile", self.pid_file), ("--unixsocket", self.socket))
+        options = [part for option in (*OPTIONS, *places) for part in map(str, option)]
+        return [str(broker_program(self.account, self.root)), *options]
+
+    def is_ready(self) -> bool:
+        """Whether the server answers PING: false while it still reads its log."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(ANSWER_SECONDS)
+            try:
+                client.connect(str(self.socket))
+                client.sendall(b"PING\r\n")
+                return client.recv(64).startswith(b"+PONG")
+            except OSError:
+                return False

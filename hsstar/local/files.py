@@ -1,0 +1,66 @@
+"""Small files that several processes share: locks, and JSON that is never seen half written."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hsstar.domain.errors import ConflictError, LocalStackError
+
+LEAST_FREE_BYTES = 200 * 1000 * 1000
+
+
+@contextmanager
+def locked(path: Path, seconds: float) -> Iterator[None]:
+    """Hold a lock file while the block runs; the system lets it go when the process dies.
+
+    Raises ConflictError when another process still holds it after so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise ConflictError(
+                        f"another process is at work there and holds {path}; wait for it"
+                    ) from error
+                time.sleep(0.05)
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file aside, then rename it into place; only its owner may read it."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.touch(mode=0o600)
+    with aside.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file; None if there is no file, or none that can be read as JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def check_room(path: Path) -> None:
+    """Raise LocalStackError when the file system of this folder (which need not exist yet) is nearly full."""
+    folder = next(folder for folder in (path, *path.parents) if folder.exists())
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < LEAST_FREE_BYTES:
+        raise LocalStackError(
+            f"{folder} has {free / 1e6:.0f} MB free and the local stack needs "
+            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room there, or set HSSTAR_HOME to another disk"
+        )

@@ -1,0 +1,153 @@
+"""Processes that outlive the one that started them: who they are, whether they live, how they end.
+
+A pid alone is not an identity, because the system gives it to another process later. An identity is the pid
+and the moment of birth. On Linux that moment is the kernel's own count since boot and the boot it belongs to,
+because a wall clock that is set right after the boot would change it.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+POLL_SECONDS = 0.02
+LONGEST_LOG_BYTES = 20 << 20
+_PROC = Path("/proc")
+_children: dict[int, subprocess.Popen[bytes]] = {}  # ours until they end, so that no dead one stays a zombie
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process, told apart from any later one with the same pid."""
+
+    pid: int
+    birth: str
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of the live process with this pid; None if there is none or it is a zombie."""
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        del _children[pid]
+    birth = _birth(pid)
+    return None if birth is None else ProcessIdentity(pid, birth)
+
+
+def _birth(pid: int) -> str | None:
+    try:
+        if (_PROC / "self/stat").exists():
+            # the program's name stands in parentheses and may itself hold blanks and parentheses
+            fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+            return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+    except (OSError, psutil.Error):
+        return None
+
+
+def alive(identity: ProcessIdentity | None) -> bool:
+    """Whether exactly this process still runs."""
+    return identity is not None and identify(identity.pid) == identity
+
+
+def find_processes(user_ids: set[int], belongs: Callable[[list[str]], bool]) -> list[ProcessIdentity]:
+    """The live processes of these users whose command line `belongs` accepts."""
+    return [
+        identity for pid in psutil.pids() if (identity := find_process(pid, user_ids, belongs)) is not None
+    ]
+
+
+def find_process(
+    pid: int, user_ids: set[int], belongs: Callable[[list[str]], bool]
+) -> ProcessIdentity | None:
+    """The live process with this pid if it is one of these users' and `belongs` accepts its command line."""
+    identity = identify(pid)
+    if identity is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        accepted = process.uids().real in user_ids and belongs(process.cmdline())
+    except psutil.Error:
+        return None
+    return identity if accepted else None
+
+
+def descendants(identity: ProcessIdentity) -> list[ProcessIdentity]:
+    """The live children of a process, their children, and so on."""
+    if not alive(identity):
+        return []
+    try:
+        family = psutil.Process(identity.pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    found = [identify(int(member.pid)) for member in family]
+    return [member for member in found if member is not None]
+
+
+def send(identity: ProcessIdentity, number: signal.Signals) -> None:
+    """Signal this process if it still lives."""
+    if alive(identity):
+        try:
+            os.kill(identity.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def wait_for_end(identities: Iterable[ProcessIdentity], seconds: float) -> list[ProcessIdentity]:
+    """Wait until all of them have ended, at most so many seconds; return those that still live."""
+    deadline = time.monotonic() + seconds
+    left = [identity for identity in identities if alive(identity)]
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        left = [identity for identity in left if alive(identity)]
+    return left
+
+
+def stop(identities: Sequence[ProcessIdentity], grace_seconds: float, *, families: bool = False) -> None:
+    """End processes: SIGTERM to all, a common grace, SIGKILL to those that are left.
+
+    With `families` the descendants that they leave behind are killed too.
+    """
+    offspring = [member for identity in identities for member in descendants(identity)] if families else []
+    for identity in identities:
+        send(identity, signal.SIGTERM)
+    left = wait_for_end(identities, grace_seconds)
+    for identity in [*left, *offspring]:
+        send(identity, signal.SIGKILL)
+    wait_for_end([*left, *offspring], 5.0)
+
+
+def open_log(log: Path) -> IO[bytes]:
+    """Open a log file for appending; one that has grown long is first put aside as `<name>.1`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LONGEST_LOG_BYTES:
+        log.replace(log.with_name(log.name + ".1"))
+    return log.open("ab")
+
+
+def start_detached(
+    argv: Sequence[str], log: Path, *, directory: Path, environment: Mapping[str, str]
+) -> ProcessIdentity | None:
+    """Start a process in a session of its own, without input, its output appended to the log.
+
+    Returns None if it has ended already. Raises OSError if it cannot be started.
+    """
+    with open_log(log) as output:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    return identify(child.pid)

@@ -1,0 +1,242 @@
+"""What the embedded servers have in common: where they live, how they start and how they end."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import stat
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hsstar.domain.errors import LocalStackError
+from hsstar.local import processes
+from hsstar.local.accounts import account_for
+from hsstar.local.files import check_room, locked
+from hsstar.local.processes import ProcessIdentity
+
+ROOT_DIRECTORY = Path("/var/lib/hsstar")  # of root's servers, because their account cannot enter root's home
+SOCKET_PARENT = Path("/tmp")  # noqa: S108 - a socket's path has at most 107 bytes; the folder in it is checked
+START_SECONDS = 120.0  # recovery after a crash included
+LOCK_SECONDS = 150.0
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One embedded server as it is now."""
+
+    name: str
+    running: bool
+    pid: int | None
+    url: str
+    directory: Path
+    log: Path
+
+
+class EmbeddedServer(ABC):
+    """A server on this machine that listens on a Unix socket only and outlives the process that started it.
+
+    `home` names the stack. The data lie in `home/servers`, for root in /var/lib/hsstar/<hash of home>, and
+    with a `server_root` given always in `<server_root>/<hash of home>`.
+    """
+
+    name: ClassVar[str]
+    stop_signals: ClassVar[Sequence[tuple[signal.Signals, float]]]  # each with the seconds that it gets
+    failure_hint: ClassVar[str] = ""
+
+    def __init__(self, home: Path, server_root: Path | None = None):
+        self.home = home.absolute()
+        self.label = hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:12]
+        self._shared = server_root is not None or os.getuid() == 0
+        self.root = server_root or (ROOT_DIRECTORY if os.getuid() == 0 else self.home / "servers")
+        self.directory = (self.root / self.label if self._shared else self.root) / self.name
+        self.data = self.directory / "data"
+        self.log = self.home / "logs" / f"{self.name}.log"
+        self.account = account_for(self.data)
+        self.socket_directory = SOCKET_PARENT / f"hsstar-{self.account.user_id}-{self.label[:8]}"
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients connect."""
+
+    @property
+    @abstractmethod
+    def pid_file(self) -> Path:
+        """The file whose first line is the server's pid."""
+
+    @property
+    @abstractmethod
+    def remains(self) -> Sequence[Path]:
+        """Files that a killed server leaves behind and that would hinder the next."""
+
+    @abstractmethod
+    def belongs(self, command_line: list[str]) -> bool:
+        """Whether this is the command line of this server or of one of its children."""
+
+    @abstractmethod
+    def initialise(self) -> None:
+        """Make the data directory if there is none, and write the configuration."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The argument list that runs the server in the foreground."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether the running server answers."""
+
+    def finish_start(self) -> None:  # noqa: B027 - most servers need nothing
+        """What is left to do once the server answers."""
+
+    def identity(self) -> ProcessIdentity | None:
+        """The running server; robust against stale pid files and pids given to others."""
+        try:
+            pid = int(self.pid_file.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return processes.find_process(pid, self._users, self.belongs)
+
+    def is_running(self) -> bool:
+        """Whether the server's process lives."""
+        return self.identity() is not None
+
+    def status(self) -> ServerStatus:
+        """The server as it is now."""
+        identity = self.identity()
+        pid = identity.pid if identity else None
+        return ServerStatus(self.name, pid is not None, pid, self.url, self.directory, self.log)
+
+    def start(self) -> None:
+        """Start the server unless it runs, and wait until it answers.
+
+        Raises LocalStackError saying what to do.
+        """
+        offset = self.log.stat().st_size if self.log.exists() else 0
+        identity = self.launch()
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready():
+            if not processes.alive(identity):
+                raise self._failure("did not start", offset)
+            if time.monotonic() > deadline:
+                raise self._failure(f"did not answer within {START_SECONDS:.0f} seconds", offset)
+            time.sleep(processes.POLL_SECONDS)
+        self.finish_start()
+
+    def launch(self) -> ProcessIdentity | None:
+        """Start the server unless it runs, without waiting; its process, or None if that ended at once."""
+        check_room(self.directory)
+        self._make_directories()
+        with locked(self.directory / "lock", LOCK_SECONDS):
+            running = self.identity()
+            if running is not None:
+                return running
+            self._clear_remains()
+            self.initialise()
+            return processes.start_detached(
+                self.account.command(self.command()),
+                self.log,
+                directory=Path("/"),
+                environment=server_environment(),
+            )
+
+    def stop(self) -> bool:
+        """Stop the server; the data stay. False if it was not running."""
+        if not self.directory.exists():
+            return False
+        with locked(self.directory / "lock", LOCK_SECONDS):
+            identity = self.identity()
+            for number, seconds in self.stop_signals:
+                if identity is not None:
+                    processes.send(identity, number)
+                    processes.wait_for_end([identity], seconds)
+            if processes.alive(identity):
+                raise LocalStackError(
+                    f"{self.name} (pid {identity and identity.pid}) cannot be stopped; see {self.log}"
+                )
+            self._clear_remains()
+            if self.socket_directory.exists() and not any(self.socket_directory.iterdir()):
+                self.socket_directory.rmdir()
+        return identity is not None
+
+    @property
+    def _users(self) -> set[int]:
+        return {
+            self.account.user_id,
+            os.getuid(),
+        }  # ours too: a server is ours until it has changed its account
+
+    def _clear_remains(self) -> None:
+        """Remove what a killed server left: its children, which may end by themselves, and its files."""
+        left = processes.wait_for_end(processes.find_processes(self._users, self.belongs), 5.0)
+        for identity in left:
+            processes.send(identity, signal.SIGKILL)
+        if processes.wait_for_end(left, 5.0):
+            raise LocalStackError(
+                f"a child of an earlier {self.name} (pid {left[0].pid}) cannot be ended; end it by hand"
+            )
+        for file in self.remains:
+            file.unlink(missing_ok=True)
+
+    def _make_directories(self) -> None:
+        """Make the server's folders; only those that are made here get a mode."""
+        for folder in (*reversed(self.directory.parents), self.directory):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o755 if self._shared else 0o700)
+        closed = self.account.can_enter(self.directory)
+        if closed is not None:
+            raise LocalStackError(
+                f"the account {self.account.name}, which runs {self.name} for root, cannot enter {closed}; "
+                "set HSSTAR_SERVER_DIR to a folder that every user can enter"
+            )
+        self._make_socket_directory()
+
+    def _make_socket_directory(self) -> None:
+        folder = self.socket_directory
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() != self.account.user_id:
+            os.chown(folder, self.account.user_id, self.account.group_id, follow_symlinks=False)
+            found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.account.user_id or found.st_mode & 0o077:
+            raise LocalStackError(
+                f"{folder} is not a private folder of {self.account.name}; remove it and try again"
+            )
+
+    def own(self, folder: Path) -> None:
+        """Make a private folder of the server's account."""
+        folder.mkdir(mode=0o700)
+        if not self.account.is_ours:
+            os.chown(folder, self.account.user_id, self.account.group_id)
+
+    def remove_data(self, folder: Path) -> None:
+        """Remove a folder of the server and all in it."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _failure(self, what: str, offset: int) -> LocalStackError:
+        with self.log.open("rb") as file:
+            file.seek(offset)
+            text = file.read().decode(errors="replace")
+        hint = f"; {self.failure_hint}" if self.failure_hint else ""
+        return failure(f"{self.name} {what}", text, f"{self.log}{hint}", self.directory)
+
+
+def failure(what: str, output: str, log: str, directory: Path) -> LocalStackError:
+    """The error for a program of a server that failed, with the line of its output that matters."""
+    if "No space left on device" in output:
+        return LocalStackError(f"{what}: the disk of {directory} is full; make room there and try again")
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    serious = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
+    last = (serious or lines or ["it said nothing"])[-1]
+    last = re.sub(r"^.*?\b(?=(FATAL|PANIC|ERROR):)", "", last)
+    return LocalStackError(f"{what}: {last} (see {log})")
+
+
+def server_environment() -> dict[str, str]:
+    """A small environment: what the user's one says about Postgres or the locale must not reach a server."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -1,0 +1,119 @@
+"""The files by which `up`, `status` and the supervisor tell each other what should run and what runs."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hsstar.local.files import read_json, write_json
+from hsstar.local.processes import ProcessIdentity
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class WorkerSpecification:
+    """One worker process that should run."""
+
+    name: str
+    role: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)  # on top of the supervisor's own
+
+
+@dataclass(frozen=True)
+class StackSpecification:
+    """What the supervisor of one home keeps running. It holds no secrets: URLs stand in its environment."""
+
+    workers: tuple[WorkerSpecification, ...]
+    servers: tuple[str, ...]  # names of the embedded servers; the others are somebody else's
+    server_root: str | None
+    grace_seconds: float  # between SIGTERM and SIGKILL
+
+    def workers_by_role(self) -> dict[str, int]:
+        """How many workers each role has."""
+        return dict(Counter(worker.role for worker in self.workers))
+
+    def write(self, path: Path) -> None:
+        """Write the specification file."""
+        write_json(path, asdict(self))
+
+
+def read_specification(path: Path) -> StackSpecification | None:
+    """The specification in this file; None if there is none or it is damaged."""
+
+    def build(found: Any) -> StackSpecification:
+        workers = [
+            WorkerSpecification(**{**entry, "argv": tuple(entry["argv"])}) for entry in found["workers"]
+        ]
+        return StackSpecification(
+            tuple(workers), tuple(found["servers"]), found["server_root"], float(found["grace_seconds"])
+        )
+
+    return _read(path, build)
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """One worker as the supervisor last saw it."""
+
+    name: str
+    role: str
+    process: ProcessIdentity | None  # None while it waits to be started again
+    restarts: int
+    since: str | None  # start of the process, ISO 8601, UTC
+    log: str
+
+
+@dataclass(frozen=True)
+class StackState:
+    """The supervisor and its workers as the supervisor last saw them."""
+
+    supervisor: ProcessIdentity
+    since: str  # ISO 8601, UTC
+    workers: tuple[WorkerState, ...]
+
+    def write(self, path: Path) -> None:
+        """Write the state file."""
+        write_json(path, asdict(self))
+
+
+def read_state(path: Path) -> StackState | None:
+    """The state in this file; None if there is none or it is damaged."""
+
+    def identity(found: Any) -> ProcessIdentity:
+        return ProcessIdentity(int(found["pid"]), str(found["birth"]))
+
+    def build(found: Any) -> StackState:
+        workers = [
+            WorkerState(**{**entry, "process": entry["process"] and identity(entry["process"])})
+            for entry in found["workers"]
+        ]
+        return StackState(identity(found["supervisor"]), str(found["since"]), tuple(workers))
+
+    return _read(path, build)
+
+
+def _read(path: Path, build: Callable[[Any], Result]) -> Result | None:
+    found = read_json(path)
+    try:
+        return None if found is None else build(found)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def specify_workers(
+    counts: Mapping[str, int],
+    command: Callable[[str, str], Sequence[str]],
+    role_environment: Mapping[str, Mapping[str, str]],
+) -> tuple[WorkerSpecification, ...]:
+    """So many workers of each role, named `<role>-1`, `<role>-2` …
+
+    `command` makes a worker's argument list from its role and name.
+    """
+    named = [(role, f"{role}-{number}") for role, count in counts.items() for number in range(1, count + 1)]
+    return tuple(
+        WorkerSpecification(name, role, tuple(command(role, name)), dict(role_environment.get(role, {})))
+        for role, name in named
+    )

@@ -1,0 +1,262 @@
+"""Everything that hsstar needs on one machine, as one thing: `up`, `down`, `status`."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
+from hsstar.local import processes
+from hsstar.local.broker import Broker
+from hsstar.local.files import check_room, locked
+from hsstar.local.postgres import Postgres
+from hsstar.local.servers import EmbeddedServer, ServerStatus
+from hsstar.local.specification import (
+    StackSpecification,
+    WorkerState,
+    read_specification,
+    read_state,
+    specify_workers,
+)
+from hsstar.local.supervisor import SPECIFICATION_FILE, STATE_FILE, embedded_servers
+from hsstar.settings import Settings
+
+GRACE_SECONDS = 10.0  # for a worker between SIGTERM and SIGKILL; what it had in hand is drawn again
+LEFTOVER_GRACE_SECONDS = 2.0  # for workers that have lost their supervisor and were told to end when it died
+LOCK_SECONDS = 30.0
+START_SECONDS = 20.0
+LOCK_FILE = "up.lock"
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One worker process as it is now."""
+
+    name: str
+    role: str
+    running: bool
+    pid: int | None
+    restarts: int
+    since: str | None  # start of the process, ISO 8601, UTC
+    log: Path
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """The stack of one home as it is now. The URLs of external servers may hold passwords."""
+
+    home: Path
+    up: bool  # whether the supervisor lives
+    supervisor_pid: int | None
+    since: str | None  # start of the supervisor, ISO 8601, UTC
+    database_url: str
+    broker_url: str
+    logs: Path
+    servers: tuple[ServerStatus, ...]  # the embedded ones only
+    workers: tuple[WorkerStatus, ...]
+
+
+def worker_command(role: str, name: str) -> list[str]:
+    """The argument list of one worker process."""
+    return [sys.executable, "-m", "workers", "--role", role, "--name", name]
+
+
+def prepare_nothing(database_url: str) -> None:
+    """Leave the database as it is."""
+
+
+class Stack:
+    """The servers and workers of one home."""
+
+    def __init__(self, settings: Settings, *, grace_seconds: float = GRACE_SECONDS):
+        self.settings = settings
+        self.home = settings.home
+        self.grace_seconds = grace_seconds
+        self.logs = self.home / "logs"
+        self._state_file = self.home / STATE_FILE
+        self._specification_file = self.home / SPECIFICATION_FILE
+        self.postgres, self.broker = self._servers()
+
+    def _servers(self) -> tuple[Postgres, Broker]:
+        """The servers where the running supervisor has them, whatever the environment says by now."""
+        specification = read_specification(self._specification_file)
+        if specification is not None and self._supervisor() is not None:
+            return embedded_servers(self.home, specification.server_root)
+        return embedded_servers(self.home, self.settings.server_directory)
+
+    @property
+    def database_url(self) -> str:
+        """The database: the environment's, else the embedded one, running or not."""
+        return self.settings.database_url or self.postgres.url
+
+    @property
+    def broker_url(self) -> str:
+        """The broker: the environment's, else the embedded one, running or not."""
+        return self.settings.broker_url or self.broker.url
+
+    @property
+    def embedded(self) -> tuple[EmbeddedServer, ...]:
+        """The servers that `up` starts: those for which the environment names no other."""
+        wanted = [(self.settings.database_url, self.postgres), (self.settings.broker_url, self.broker)]
+        return tuple(server for url, server in wanted if url is None)
+
+    def up(
+        self,
+        workers: Mapping[str, int],
+        *,
+        prepare: Callable[[str], None] = prepare_nothing,
+        command: Callable[[str, str], Sequence[str]] = worker_command,
+        role_environment: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> StackStatus:
+        """Start the servers, prepare the database, start the workers; so many of each role.
+
+        `prepare` is given the database's URL; `command` makes a worker's argument list from its role and
+        name; `role_environment` holds what a role's workers find in their environment on top of ours.
+        Whatever this call has started ends again if it fails.
+        Raises ConflictError if the stack is up, LocalStackError if it cannot start.
+        """
+        wrong = {role: count for role, count in workers.items() if count < 0}
+        if wrong:
+            raise BadInputError(f"the number of workers of a role cannot be negative: {wrong}")
+        specification = StackSpecification(
+            specify_workers(workers, command, role_environment or {}),
+            tuple(server.name for server in self.embedded),
+            None if self.settings.server_directory is None else str(self.settings.server_directory),
+            self.grace_seconds,
+        )
+        with self._alone():
+            self._refuse_if_up(specification)
+            self._end_leftovers()
+            started: list[EmbeddedServer] = []
+            try:
+                self._start_servers(started)
+                prepare(self.database_url)
+                self._start_supervisor(specification)
+            except BaseException as error:
+                for server in reversed(started):
+                    server.stop()
+                if isinstance(error, OSError):
+                    raise LocalStackError(f"the local stack cannot start: {error}") from error
+                raise
+        return self.status()
+
+    def down(self) -> None:
+        """End the workers, then the embedded servers; the data stay. Raises ConflictError if not up."""
+        if not self.home.is_dir():
+            raise ConflictError(f"hsstar is not up in {self.home}")
+        with self._alone():
+            self.postgres, self.broker = self._servers()
+            supervisor = self._supervisor()
+            if supervisor is not None:
+                processes.send(supervisor, signal.SIGTERM)
+                processes.wait_for_end([supervisor], self._grace_of_supervisor() + 5.0)
+                processes.stop([supervisor], 0.0)
+            ended = [self._end_leftovers(), *(server.stop() for server in (self.broker, self.postgres))]
+        if supervisor is None and not any(ended):
+            raise ConflictError(f"hsstar is not up in {self.home}")
+
+    def status(self) -> StackStatus:
+        """What runs now."""
+        state = read_state(self._state_file)
+        supervisor = self._supervisor()
+        return StackStatus(
+            home=self.home,
+            up=supervisor is not None,
+            supervisor_pid=supervisor.pid if supervisor else None,
+            since=state.since if state and supervisor else None,
+            database_url=self.database_url,
+            broker_url=self.broker_url,
+            logs=self.logs,
+            servers=tuple(server.status() for server in self.embedded),
+            workers=tuple(_worker_status(worker) for worker in state.workers) if state else (),
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Make the home if it is missing, and let no other `up` or `down` work on it meanwhile."""
+        check_room(self.home)
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self.home / LOCK_FILE, LOCK_SECONDS):
+                yield
+        except PermissionError as error:
+            raise LocalStackError(
+                f"cannot work in {self.home}: {error}; set HSSTAR_HOME to a folder of yours"
+            ) from error
+
+    def _supervisor(self) -> processes.ProcessIdentity | None:
+        state = read_state(self._state_file)
+        return state.supervisor if state is not None and processes.alive(state.supervisor) else None
+
+    def _grace_of_supervisor(self) -> float:
+        specification = read_specification(self._specification_file)
+        return specification.grace_seconds if specification else self.grace_seconds
+
+    def _refuse_if_up(self, wanted: StackSpecification) -> None:
+        supervisor = self._supervisor()
+        if supervisor is None:
+            return
+        running = read_specification(self._specification_file)
+        where = f"hsstar is already up in {self.home} (supervisor pid {supervisor.pid}, logs in {self.logs})"
+        if running is None or running.workers_by_role() == wanted.workers_by_role():
+            raise ConflictError(f"{where}; see `hsstar status`")
+        raise ConflictError(
+            f"{where} with {_counted(running)} and not {_counted(wanted)}; "
+            "to change that, run `hsstar down` first"
+        )
+
+    def _end_leftovers(self) -> bool:
+        """End workers whose supervisor is gone; whether there were any."""
+        state = read_state(self._state_file)
+        recorded = [worker.process for worker in state.workers if worker.process] if state else []
+        left = [process for process in recorded if processes.alive(process)]
+        processes.stop(left, LEFTOVER_GRACE_SECONDS, families=True)
+        return bool(left)
+
+    def _start_servers(self, started: list[EmbeddedServer]) -> None:
+        """Start the embedded servers; those that did not run before are added to `started`."""
+        for server in self.embedded:
+            if not server.is_running():
+                started.append(server)
+            server.start()
+
+    def _start_supervisor(self, specification: StackSpecification) -> None:
+        specification.write(self._specification_file)
+        log = self.logs / "supervisor.log"
+        environment = {
+            **os.environ,
+            "HSSTAR_HOME": str(self.home),
+            "HSSTAR_DATABASE_URL": self.database_url,
+            "HSSTAR_BROKER_URL": self.broker_url,
+        }
+        argv = [sys.executable, "-m", "hsstar.local.supervisor", str(self.home)]
+        supervisor = processes.start_detached(argv, log, directory=self.home, environment=environment)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._supervises(supervisor, specification):
+            if not processes.alive(supervisor) or time.monotonic() > deadline:
+                if supervisor is not None:
+                    processes.stop([supervisor], self.grace_seconds)
+                raise LocalStackError(f"the supervisor did not start; see {log}")
+            time.sleep(processes.POLL_SECONDS)
+
+    def _supervises(self, supervisor: processes.ProcessIdentity | None, wanted: StackSpecification) -> bool:
+        state = read_state(self._state_file)
+        return (
+            state is not None and state.supervisor == supervisor and len(state.workers) == len(wanted.workers)
+        )
+
+
+def _worker_status(state: WorkerState) -> WorkerStatus:
+    running = processes.alive(state.process)
+    pid = state.process.pid if state.process is not None and running else None
+    since = state.since if running else None
+    return WorkerStatus(state.name, state.role, running, pid, state.restarts, since, Path(state.log))
+
+
+def _counted(specification: StackSpecification) -> str:
+    counts = specification.workers_by_role()
+    return ", ".join(f"{role}: {count}" for role, count in sorted(counts.items())) or "no workers"

@@ -1,0 +1,280 @@
+"""The process that keeps the workers and the embedded servers of one home running.
+
+It is run by `python -m hsstar.local.supervisor HOME`. It sleeps until a child ends, a signal arrives or a
+second has passed. A dead worker or server is started again after a back-off. On SIGTERM it ends the workers
+and itself; the servers go on, and the one who asked stops them afterwards.
+"""
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hsstar.domain.errors import HsstarError, LocalStackError
+from hsstar.local import processes
+from hsstar.local.broker import Broker
+from hsstar.local.deathwatch import end_with_parent
+from hsstar.local.files import locked
+from hsstar.local.postgres import Postgres
+from hsstar.local.servers import EmbeddedServer
+from hsstar.local.specification import (
+    StackSpecification,
+    StackState,
+    WorkerSpecification,
+    WorkerState,
+    read_specification,
+)
+
+SPECIFICATION_FILE = "supervisor.json"
+STATE_FILE = "state.json"
+LOCK_FILE = "supervisor.lock"
+ROUND_SECONDS = 1.0  # how soon a dead server is noticed; a dead worker is noticed at once
+_log = logging.getLogger("hsstar.supervisor")
+
+
+@dataclass
+class Backoff:
+    """How long to wait before the next start: doubling, and back to the first wait after a long life."""
+
+    first_seconds: float = 0.2
+    longest_seconds: float = 30.0
+    settled_seconds: float = 60.0
+    failures: int = 0
+
+    def after(self, lifetime_seconds: float) -> float:
+        """Seconds to wait after a process has ended that lived so long."""
+        if lifetime_seconds >= self.settled_seconds:
+            self.failures = 0
+        delay = min(self.longest_seconds, self.first_seconds * 2.0 ** min(self.failures, 30))
+        self.failures += 1
+        return delay
+
+
+class SupervisedWorker:
+    """One worker that is started again whenever it ends."""
+
+    def __init__(self, specification: WorkerSpecification, home: Path):
+        self.specification = specification
+        self.home = home
+        self.log = home / "logs" / f"{specification.name}.log"
+        self.backoff = Backoff()
+        self.starts = 0
+        self.next_start = 0.0  # on the monotonic clock
+        self.started = 0.0
+        self.since: str | None = None
+        self.identity: processes.ProcessIdentity | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def keep(self, now: float) -> bool:
+        """Bury the process if it has ended, start it if it is time; whether anything changed."""
+        ending = self.bury()
+        if ending is not None:
+            self._delay(now, ending)
+            return True
+        if self._process is None and now >= self.next_start:
+            self._start(now)
+            return True
+        return False
+
+    def bury(self) -> str | None:
+        """If the process has ended: kill what it left behind and say how it ended; else None."""
+        process = self._process
+        if process is None or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        kill_group(process.pid)  # before the pid is let go, so that it can be nobody else's group
+        code = process.wait()
+        self._process = self.identity = self.since = None
+        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+    def _start(self, now: float) -> None:
+        self.starts += 1
+        self.started = now
+        try:
+            with processes.open_log(self.log) as output:
+                self._process = subprocess.Popen(
+                    self.specification.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.home,
+                    env={**os.environ, **self.specification.environment},
+                    start_new_session=True,  # so that its whole family can be ended with it
+                    preexec_fn=end_with_parent(),  # safe: this process has one thread
+                )
+        except (OSError, subprocess.SubprocessError) as error:
+            self._delay(now, f"cannot be started: {error}")
+            return
+        self.identity = processes.identify(self._process.pid)
+        self.since = utc_now()
+        _log.info("%s started, pid %d", self.specification.name, self._process.pid)
+
+    def _delay(self, now: float, what: str) -> None:
+        delay = self.backoff.after(now - self.started)
+        self.next_start = now + delay
+        _log.warning("%s %s; starts again in %.1f s", self.specification.name, what, delay)
+
+    def state(self) -> WorkerState:
+        """The worker as it is now."""
+        wanted = self.specification
+        restarts = max(0, self.starts - 1)
+        return WorkerState(wanted.name, wanted.role, self.identity, restarts, self.since, str(self.log))
+
+
+class SupervisedServer:
+    """An embedded server that is started again when its process has ended."""
+
+    def __init__(self, server: EmbeddedServer):
+        self.server = server
+        self.backoff = Backoff()
+        self.started = time.monotonic()
+        self.next_start: float | None = None  # on the monotonic clock; None while it runs
+
+    def keep(self, now: float) -> None:
+        """Start the server if it has ended and it is time."""
+        if self.server.is_running():
+            self.next_start = None
+            return
+        if self.next_start is None:
+            delay = self.backoff.after(now - self.started)
+            self.next_start = now + delay
+            _log.warning("%s has ended; starts again in %.1f s", self.server.name, delay)
+        if now >= self.next_start:
+            self.started, self.next_start = now, None
+            try:
+                self.server.launch()
+            except (HsstarError, OSError) as error:
+                _log.error("%s cannot be started: %s", self.server.name, error)
+
+
+class Supervisor:
+    """Keeps everything in a specification running until it is told to end."""
+
+    def __init__(self, home: Path, specification: StackSpecification):
+        self.home = home
+        self.grace_seconds = specification.grace_seconds
+        self.since = utc_now()
+        self.workers = [SupervisedWorker(worker, home) for worker in specification.workers]
+        self.servers = [
+            SupervisedServer(server)
+            for server in embedded_servers(home, specification.server_root)
+            if server.name in specification.servers
+        ]
+
+    def run(self) -> None:
+        """Watch until SIGTERM or SIGINT, then end the workers."""
+        with _wakeups() as wakeup:
+            while not wakeup.ending:
+                self._round()
+                wakeup.wait(self._seconds_to_next_start())
+            _log.info("asked to end; ending %d workers", len(self.workers))
+            living = [worker.identity for worker in self.workers if worker.identity is not None]
+            processes.stop(living, self.grace_seconds, families=True)
+            for worker in self.workers:
+                worker.bury()
+            self._write_state()
+
+    def _round(self) -> None:
+        now = time.monotonic()
+        for server in self.servers:
+            server.keep(now)
+        changes = [worker.keep(now) for worker in self.workers]
+        if any(changes):
+            self._write_state()
+
+    def _seconds_to_next_start(self) -> float:
+        now = time.monotonic()
+        waits = [worker.next_start - now for worker in self.workers if worker.identity is None]
+        return max(0.0, min([ROUND_SECONDS, *waits]))
+
+    def _write_state(self) -> None:
+        myself = processes.identify(os.getpid())
+        if myself is None:
+            raise LocalStackError("this system does not tell when a process was born; is /proc mounted?")
+        try:
+            StackState(myself, self.since, tuple(worker.state() for worker in self.workers)).write(
+                self.home / STATE_FILE
+            )
+        except OSError as error:  # a full disk is no reason to let the workers go
+            _log.error("cannot write %s: %s", self.home / STATE_FILE, error)
+
+
+class _Wakeup:
+    """Sleeps until a signal arrives; remembers whether one of them asked to end."""
+
+    def __init__(self, reader: int):
+        self._reader = reader
+        self.ending = False
+
+    def note_end(self, *_: object) -> None:
+        """Handle SIGTERM and SIGINT."""
+        self.ending = True
+
+    def wait(self, seconds: float) -> None:
+        if select.select([self._reader], [], [], seconds)[0]:
+            os.read(self._reader, 512)
+
+
+@contextmanager
+def _wakeups() -> Iterator[_Wakeup]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    wakeup = _Wakeup(reader)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, wakeup.note_end)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # its only effect is the byte in the pipe
+    try:
+        yield wakeup
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(writer)
+
+
+def embedded_servers(home: Path, server_root: str | Path | None) -> tuple[Postgres, Broker]:
+    """The embedded servers of a home."""
+    root = None if server_root is None else Path(server_root)
+    return Postgres(home, root), Broker(home, root)
+
+
+def kill_group(group: int) -> None:
+    """Kill all processes of a process group, if there are any."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # macOS says the latter for a group of zombies
+        return
+
+
+def utc_now() -> str:
+    """The time now, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def main() -> int:
+    """Supervise the home named by the only argument; the exit code."""
+    home = Path(sys.argv[1])
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        with locked(home / LOCK_FILE, seconds=0):
+            specification = read_specification(home / SPECIFICATION_FILE)
+            if specification is None:
+                raise LocalStackError(
+                    f"{home / SPECIFICATION_FILE} is missing or damaged; start by `hsstar up`"
+                )
+            Supervisor(home, specification).run()
+    except HsstarError as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What the environment says: where things live and how patient the queue is. Standard library only."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsstar.domain.errors import BadInputError
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "postgres")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment's settings (variables HSSTAR_*), checked and with defaults filled in."""
+
+    home: Path  # data, logs and, unless said otherwise, new checkpoints
+    models_directory: Path  # new checkpoints
+    database_url: str | None = None  # None: the embedded Postgres
+    broker_url: str | None = None  # None: the embedded broker
+    server_directory: Path | None = (
+        None  # parent of the embedded servers' data; None: the place that suits the user
+    )
+    log_level: str = "info"
+    lease_seconds: float = 60.0
+    max_attempts: int = 3
+    job_samples: int = 256  # samples per sampling job
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings; an empty variable counts as unset.
+
+        Raises BadInputError naming the variable, its value and what is legal.
+        """
+        home = _folder(environ, "HSSTAR_HOME") or Path("~/.hsstar").expanduser().absolute()
+        return cls(
+            home=home,
+            models_directory=_folder(environ, "HSSTAR_MODELS_DIR") or home / "models",
+            database_url=_url(
+                environ, "HSSTAR_DATABASE_URL", DATABASE_SCHEMES, "postgresql://user@host/database"
+            ),
+            broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
+            server_directory=_folder(environ, "HSSTAR_SERVER_DIR"),
+            log_level=_log_level(environ),
+            lease_seconds=_positive_number(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
+            max_attempts=_positive_integer(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),
+            job_samples=_positive_integer(environ, "HSSTAR_JOB_SAMPLES", cls.job_samples),
+        )
+
+
+def _refuse(variable: str, value: str, legal: str) -> BadInputError:
+    return BadInputError(f"{variable}={value!r} is not legal: it has to be {legal}")
+
+
+def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
+    value = environ.get(variable, "").strip()
+    if not value:
+        return None
+    try:
+        folder = Path(value).expanduser().absolute()
+    except RuntimeError as error:  # "~name" of an unknown user
+        raise _refuse(variable, value, "a folder of an existing user") from error
+    if folder.exists() and not folder.is_dir():
+        raise _refuse(variable, value, "a folder, and a file lies there")
+    return folder
+
+
+def _url(environ: Mapping[str, str], variable: str, schemes: tuple[str, ...], example: str) -> str | None:
+    value = environ.get(variable, "").strip()
+    if not value:
+        return None
+    scheme, separator, _ = value.partition("://")
+    if not separator or not scheme or (schemes and scheme not in schemes):
+        shown = f"{scheme}://…" if separator else "…"  # the rest may hold a password
+        raise _refuse(variable, shown, f"a URL such as {example}")
+    return value
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    value = environ.get("HSSTAR_LOG_LEVEL", "").strip()
+    if value.lower() not in ("", *LOG_LEVELS):
+        raise _refuse("HSSTAR_LOG_LEVEL", value, f"one of {', '.join(LOG_LEVELS)}")
+    return value.lower() or Settings.log_level
+
+
+def _positive_number(environ: Mapping[str, str], variable: str, default: float) -> float:
+    value = environ.get(variable, "").strip()
+    if not value:
+        return default
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise _refuse(variable, value, "a number greater than 0")
+    return number
+
+
+def _positive_integer(environ: Mapping[str, str], variable: str, default: int) -> int:
+    value = environ.get(variable, "").strip()
+    if not value:
+        return default
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise _refuse(variable, value, "a whole number of at least 1")
+    return number
