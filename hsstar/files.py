@@ -147,8 +147,8 @@ def _readable(path: Path) -> Iterator[None]:
 def _read_json_lines(path: Path) -> Iterator[NumberedRow]:
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
-            text = _decoded(path, number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
-            if text.strip():
+            text = _decoded(path, number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
+            if text:
                 yield number, _object(path, number, _parsed(path, number, text))
 
 

@@ -1,0 +1,222 @@
+"""A pool of checking processes that may hang, grow or die without taking anything with them.
+
+The pool knows nothing about mathematics: a task is a JSON object, its outcome the text that a process
+answers, or that the process ran out of time or died.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from hsstar.domain.errors import EngineError, MissingDependencyError
+
+Task = dict[str, str]
+
+
+class Failure(Enum):
+    """How a task ended that got no answer."""
+
+    TIMED_OUT = "timed out"
+    CRASHED = "crashed"
+
+
+Outcome = str | Failure
+
+_START_SECONDS = 60.0
+_FAILED_STARTS_BEFORE_GIVING_UP = 3
+_LONGEST_WAIT_SECONDS = 0.5
+_READ_BYTES = 1 << 16
+
+
+class CheckingPool:
+    """Runs tasks on a number of processes, one task at a time on each.
+
+    Processes start with the first task and live until `close`. One that dies, or is killed because its task
+    ran out of time, is replaced at once; its task, and no other, ends as a `Failure`. A process that dies
+    between tasks is replaced without blame. All methods but `cancel` have to be called from one thread, which
+    must live as long as the pool: the kernel ends the processes together with the thread that started them.
+    """
+
+    def __init__(self, command: Sequence[str], processes: int, deadline_seconds: float) -> None:
+        self._command = command
+        self._size = processes
+        self._deadline_seconds = deadline_seconds
+        self._processes: list[_CheckingProcess] = []
+        self._failed_starts = 0
+        self._cancelled = threading.Event()
+
+    def run(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """One outcome per task, in order.
+
+        The clock of a task starts when a process that is ready takes it.
+
+        Raises:
+            EngineError: the processes do not start, or the run was cancelled.
+        """
+        outcomes: dict[int, Outcome] = {}
+        waiting = deque(range(len(tasks)))
+        try:
+            while len(outcomes) < len(tasks):
+                self._fill()
+                for process in self._processes:
+                    if waiting and process.idle:
+                        index = waiting.popleft()
+                        process.give(index, tasks[index], self._deadline_seconds)
+                self._wait()
+                for process in list(self._processes):
+                    self._attend(process, outcomes)
+                if self._cancelled.is_set():
+                    self._cancelled.clear()
+                    raise EngineError("the verification was cancelled")
+        finally:
+            for process in [process for process in self._processes if process.task is not None]:
+                self._remove(process)
+        return [outcomes[index] for index in range(len(tasks))]
+
+    def cancel(self) -> None:
+        """Makes the run under way (or the next one) end with an error. May be called from any thread."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Kills the processes and waits for their end."""
+        for process in list(self._processes):
+            self._remove(process)
+
+    def _fill(self) -> None:
+        """Replaces what has died and starts what is missing."""
+        for process in [process for process in self._processes if process.dead_while_idle]:
+            self._remove(process)
+        while len(self._processes) < self._size:
+            self._processes.append(_CheckingProcess(self._command))
+
+    def _wait(self) -> None:
+        """Sleeps until a process has something to say, takes more input, or is out of time."""
+        poll = select.poll()
+        for process in self._processes:
+            process.register(poll)
+        nearest = min((process.deadline for process in self._processes), default=0.0)
+        seconds = min(max(nearest - time.monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
+        poll.poll(seconds * 1_000)
+
+    def _attend(self, process: "_CheckingProcess", outcomes: dict[int, Outcome]) -> None:
+        """Takes what a process has said; ends it if it died, said nonsense, or is out of time."""
+        now = time.monotonic()
+        process.send()
+        for message in process.receive():
+            if message.get("ready"):
+                process.ready, process.deadline = True, float("inf")
+                self._failed_starts = 0
+            elif process.task is not None and message.get("id") == process.task:
+                outcomes[process.task] = str(message["cause"])
+                process.task, process.deadline = None, float("inf")
+            elif "failed" in message:
+                raise MissingDependencyError(
+                    f"the checking process cannot load Math-Verify: {message['failed']}"
+                )
+            else:
+                process.ended = True
+        if process.ended:
+            self._end(process, Failure.CRASHED, outcomes)
+        elif now >= process.deadline:
+            self._end(process, Failure.TIMED_OUT, outcomes)
+
+    def _end(self, process: "_CheckingProcess", failure: Failure, outcomes: dict[int, Outcome]) -> None:
+        self._remove(process)
+        if process.task is not None:
+            outcomes[process.task] = failure
+        elif not process.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS_BEFORE_GIVING_UP:
+                raise EngineError(f"the checking process does not start: {' '.join(self._command)}")
+
+    def _remove(self, process: "_CheckingProcess") -> None:
+        self._processes.remove(process)
+        process.kill()
+
+
+class _CheckingProcess:
+    """One process and the task it is at.
+
+    Attributes:
+        ready: it has loaded its libraries and takes tasks.
+        ended: it has closed its output or said nonsense.
+        task: index of the task it is at, None while idle or starting.
+        deadline: when (`time.monotonic`) it has to be ready, or done with its task.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        module_path = os.pathsep.join(filter(None, sys.path))
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": module_path, "OMP_NUM_THREADS": "1"},
+        )
+        assert self._process.stdin and self._process.stdout  # noqa: S101 - given above, for the type checker
+        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._input, False)
+        os.set_blocking(self._output, False)
+        self._unsent = self._received = b""
+        self.ready = self.ended = False
+        self.task: int | None = None
+        self.deadline = time.monotonic() + _START_SECONDS
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can take a task."""
+        return self.ready and self.task is None
+
+    @property
+    def dead_while_idle(self) -> bool:
+        """Whether it died after its last task, of which that task is innocent."""
+        return self.idle and self._process.poll() is not None
+
+    def register(self, poll: select.poll) -> None:
+        """Has a poll wake up when this process says something or takes more input."""
+        poll.register(self._output, select.POLLIN)
+        if self._unsent:
+            poll.register(self._input, select.POLLOUT)
+
+    def give(self, index: int, task: Task, seconds: float) -> None:
+        """Hands it a task; the clock starts now."""
+        self.task, self.deadline = index, time.monotonic() + seconds
+        self._unsent = json.dumps({"id": index, **task}).encode() + b"\n"
+        self.send()
+
+    def send(self) -> None:
+        """Sends what the pipe takes now. A broken pipe shows itself where results are read."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._input, self._unsent) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._unsent = b""
+
+    def receive(self) -> list[dict[str, Any]]:
+        """The whole messages that have arrived."""
+        try:
+            while data := os.read(self._output, _READ_BYTES):
+                self._received += data
+            self.ended = True
+        except BlockingIOError:
+            pass
+        *lines, self._received = self._received.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def kill(self) -> None:
+        """Kills it, waits for its end and closes its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,99 @@
+"""One checking process: reads tasks from standard input, writes results to standard output, one JSON a line.
+
+A task is `{"id": n, "answer": text, "reference": text}`, or without `answer` to ask whether the reference can
+be read. A result is `{"id": n, "cause": text}`. The first line says `{"ready": true}` or `{"failed": reason}`.
+
+Started as `python -m hsstar.engines.verifier_process MEMORY_LIMIT_MB`. The parent watches the time and kills.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import IO, Any
+
+_RECURSION_LIMIT = 3_000
+_THREAD_STACK_BYTES = 64 << 20
+_PR_SET_PDEATHSIG = 1
+
+
+def main(memory_limit_mb: int) -> None:
+    """Answers tasks until standard input ends."""
+    results = _private_output()
+    _die_with_parent()
+    _limit_resources(memory_limit_mb)
+    try:
+        judge = _warm_judge()
+    except ImportError as error:
+        _send(results, {"failed": str(error)})
+        return
+    _send(results, {"ready": True})
+    tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.stack_size(_THREAD_STACK_BYTES)
+    threading.Thread(target=_answer_tasks, args=(tasks, results, judge), daemon=True).start()
+    for line in sys.stdin.buffer:
+        tasks.put(json.loads(line))
+    os._exit(0)  # the parent is gone or has closed us: whatever is being computed, nobody waits for it
+
+
+def _answer_tasks(
+    tasks: SimpleQueue[dict[str, Any]], results: IO[bytes], judge: Callable[[str | None, str], str]
+) -> None:
+    while True:
+        task = tasks.get()
+        try:
+            cause = judge(task.get("answer"), task["reference"])
+        except BaseException:  # memory, recursion, or a bug met by this one answer: the parent replaces us
+            os._exit(1)
+        _send(results, {"id": task["id"], "cause": cause})
+
+
+def _warm_judge() -> Callable[[str | None, str], str]:
+    """The grading function, after it has done once what is slow the first time."""
+    from hsstar.domain.verdict import Cause
+    from hsstar.engines.verifier_grading import compare, parse_answer
+
+    def judge(answer: str | None, reference: str) -> str:
+        if answer is not None:
+            return compare(answer, reference)
+        return Cause.CORRECT if parse_answer(reference) else Cause.BAD_REFERENCE
+
+    judge(r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}")
+    return judge
+
+
+def _private_output() -> IO[bytes]:
+    """Standard output for results alone: what libraries print goes to standard error."""
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(private, "wb")
+
+
+def _send(results: IO[bytes], message: dict[str, object]) -> None:
+    results.write(json.dumps(message).encode() + b"\n")
+    results.flush()
+
+
+def _die_with_parent() -> None:
+    """Leaves signals of the terminal to the parent, and has the kernel end us when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _limit_resources(memory_limit_mb: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # elsewhere the kernel refuses or ignores the limit
+        limit = memory_limit_mb << 20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    sys.setrecursionlimit(_RECURSION_LIMIT)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
