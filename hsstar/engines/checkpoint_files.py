@@ -1,0 +1,126 @@
+"""The files of a model checkpoint: whether they are there and whole, and what tensors they hold.
+
+Nothing here needs PyTorch, except to list the tensors of a checkpoint in one .bin file.
+"""
+
+import hashlib
+import json
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from hsstar.domain.errors import CheckpointError
+
+WEIGHT_LAYOUTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Weight files in the order in which transformers looks for them."""
+_WHOLE_BYTES = 1 << 26
+_BLOCK_BYTES = 1 << 16
+_BLOCKS = 256
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a checkpoint, every one of them present.
+
+    Raises:
+        CheckpointError: there are none, or the index names one that is missing.
+    """
+    for layout in WEIGHT_LAYOUTS:
+        file = folder / layout
+        if not file.is_file():
+            continue
+        if file.suffix != ".json":
+            return [file]
+        shards = sorted({folder / str(name) for name in _weight_map(file).values()})
+        if missing := [shard.name for shard in shards if not shard.is_file()]:
+            raise CheckpointError(f"{file} names {missing[0]}, which is missing")
+        return shards
+    raise CheckpointError(f"{folder}: no weights ({' or '.join(WEIGHT_LAYOUTS[::2])})")
+
+
+def tensor_names(file: Path) -> set[str]:
+    """Names of the tensors in a weight file.
+
+    Raises:
+        CheckpointError: the file is cut off or broken.
+    """
+    if file.suffix == ".safetensors":
+        return _safetensors_names(file)
+    if not zipfile.is_zipfile(file):
+        raise CheckpointError(f"{file} is cut off or no PyTorch archive")
+    index = file.parent / "pytorch_model.bin.index.json"
+    if index.is_file():
+        return set(_weight_map(index))
+    import torch  # only here: everything else about a checkpoint is read without it
+
+    return set(torch.load(file, map_location="meta", weights_only=True))
+
+
+def fingerprint(folder: Path) -> str:
+    """32 hex digits that name a checkpoint by its content.
+
+    They digest the configuration and the name, size and content of every weight file. Of a file over
+    64 MiB, 256 blocks evenly spread over it stand for the content: training changes every block.
+    """
+    digest = hashlib.sha256(json.dumps(read_json(folder / "config.json"), sort_keys=True).encode())
+    for file in weight_files(folder):
+        size = file.stat().st_size
+        digest.update(f"\n{file.name}:{size}\n".encode())
+        with file.open("rb") as content:
+            if size <= _WHOLE_BYTES:
+                digest.update(content.read())
+                continue
+            for block in range(_BLOCKS):
+                content.seek((size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
+                digest.update(content.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds something else.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{file.parent}: no {file.name}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} does not hold a JSON object")
+    return content
+
+
+def _weight_map(index: Path) -> dict[str, Any]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map")
+    return weight_map
+
+
+def _safetensors_names(file: Path) -> set[str]:
+    """Tensor names by the file's header, after a check that the data it announces is all there."""
+    size = file.stat().st_size
+    with file.open("rb") as content:
+        prefix = content.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+        if 8 + length > size:
+            raise CheckpointError(f"{file} is cut off: {size} bytes do not hold its header")
+        try:
+            header = json.loads(content.read(length))
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+            raise CheckpointError(f"{file}: its header is broken: {error}") from None
+    if size != 8 + length + end:
+        raise CheckpointError(
+            f"{file} is cut off: {size} bytes where its header announces {8 + length + end}"
+        )
+    return set(tensors)

@@ -1,0 +1,170 @@
+"""Looks at model checkpoints before anything is loaded: where they are, what they are, what is wrong.
+
+Importing this module does not import PyTorch.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hsstar.domain.errors import CheckpointError, MissingDependencyError
+from hsstar.engines import checkpoint_files
+from hsstar.engines.checkpoint_files import read_json, tensor_names, weight_files
+
+RewardFamily = Literal["skywork", "qwen-math"]
+
+_CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_HEAD_TENSORS: dict[RewardFamily, frozenset[str]] = {
+    "skywork": frozenset({"v_head.summary.weight", "v_head.summary.bias"}),
+    "qwen-math": frozenset({"score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias"}),
+}
+_DEMO_FOLDER = Path(__file__).parent.parent / "demo"
+BUILTIN_CHECKPOINTS = {
+    "builtin:demo-policy": _DEMO_FOLDER / "policy",
+    "builtin:demo-prm": _DEMO_FOLDER / "prm",
+}
+"""Names of the checkpoints that come with the package, and their folders."""
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+_HUB_TIMEOUT = 5.0
+"""Seconds that the hub may take to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """What a checked checkpoint is.
+
+    Attributes:
+        path: its folder.
+        family: `policy`, or the family of process reward model.
+        architecture: the class that its configuration names first.
+        context: the most tokens that it attends to; None where the configuration does not say.
+        weight_bytes: size of its weight files.
+    """
+
+    path: Path
+    family: Literal["policy"] | RewardFamily
+    architecture: str
+    context: int | None
+    weight_bytes: int
+
+
+def resolve(name: str | Path) -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        name: a folder, a name of `BUILTIN_CHECKPOINTS`, or a hub name `owner/name`, which is looked
+            up in the local Hugging Face cache and downloaded where it is not.
+
+    Raises:
+        CheckpointError: there is no such folder or name, or the hub cannot be reached.
+    """
+    text = str(name)
+    if text.startswith("builtin:"):
+        if text not in BUILTIN_CHECKPOINTS:
+            known = ", ".join(BUILTIN_CHECKPOINTS)
+            raise CheckpointError(f"there is no checkpoint {text}; known: {known}")
+        return BUILTIN_CHECKPOINTS[text]
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if _HUB_NAME.fullmatch(text):
+        return _from_hub(text)
+    raise CheckpointError(f"{text}: there is no such folder")
+
+
+def check_policy(name: str | Path) -> CheckpointInfo:
+    """What the policy of this name holds; names as in `resolve`.
+
+    Raises:
+        CheckpointError: something is missing or broken, or it is no causal language model.
+    """
+    folder = resolve(name)
+    config, tensors = _check_common(folder)
+    architecture = _architecture(config)
+    if family := _reward_family(tensors):
+        raise CheckpointError(f"{folder}: this is a process reward model ({family}), not a policy")
+    if not architecture.endswith(_CAUSAL_SUFFIXES):
+        raise CheckpointError(f"{folder}: {architecture} is not a causal language model")
+    return _info(folder, "policy", config)
+
+
+def check_reward_model(name: str | Path) -> CheckpointInfo:
+    """What the process reward model of this name holds, and its family; names as in `resolve`.
+
+    Raises:
+        CheckpointError: something is missing or broken, or it has no head of a known family.
+    """
+    folder = resolve(name)
+    config, tensors = _check_common(folder)
+    family = _reward_family(tensors)
+    if family is None:
+        raise CheckpointError(
+            f"{folder}: no reward head: neither v_head.summary (Skywork) nor score.0 and score.2 "
+            "(Qwen2.5-Math-PRM) is in the checkpoint"
+        )
+    return _info(folder, family, config)
+
+
+def fingerprint(name: str | Path) -> str:
+    """32 hex digits that name the checkpoint's content; names as in `resolve`."""
+    return checkpoint_files.fingerprint(resolve(name))
+
+
+def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """Configuration and tensor names of a folder whose files are all there and whole."""
+    config = read_json(folder / "config.json")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(f"{folder}: no tokenizer ({' or '.join(_TOKENIZER_FILES)})")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            read_json(folder / name)
+    tensors: set[str] = set()
+    for file in weight_files(folder):
+        tensors |= tensor_names(file)
+    return config, tensors
+
+
+def _reward_family(tensors: set[str]) -> RewardFamily | None:
+    return next((family for family, head in _HEAD_TENSORS.items() if head <= tensors), None)
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    architectures = config.get("architectures") or ["(no architecture named)"]
+    return str(architectures[0])
+
+
+def _info(folder: Path, family: Literal["policy"] | RewardFamily, config: dict[str, Any]) -> CheckpointInfo:
+    context = config.get("max_position_embeddings")
+    size = sum(file.stat().st_size for file in weight_files(folder))
+    return CheckpointInfo(folder, family, _architecture(config), context, size)
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a hub model in the local cache, downloaded when it is not complete there."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{name} is a name on the Hugging Face hub; pip install 'hsstar[train]' to use it"
+        ) from error
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True))
+        weight_files(cached)
+        return cached
+    except (OSError, ValueError, CheckpointError):
+        pass
+    try:
+        for files in (_HUB_FILES, [*_HUB_FILES, "*.bin"]):
+            folder = Path(snapshot_download(name, allow_patterns=files, etag_timeout=_HUB_TIMEOUT))
+            if any(folder.glob("*.safetensors")):
+                break
+        return folder
+    except Exception as error:  # the hub client raises errors of several libraries
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{name}: no such folder, not in the local Hugging Face cache, and the hub gives: {reason}"
+        ) from error

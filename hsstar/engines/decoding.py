@@ -1,0 +1,176 @@
+"""The decoding loop: draws a batch of completions token by token over a key-value cache."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from hsstar.engines.loading import TokenIds
+from hsstar.engines.noise import gumbel_noise
+
+STOP_CHECK_INTERVAL = 8
+"""Tokens between two looks at `DrawSettings.stopped`; the caller cuts what was drawn past its string."""
+COMPACTION_SHARE = 0.8
+"""Finished rows leave the batch once at most this share of its rows is unfinished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One completion to draw: the prompt's tokens, the seed, and the most tokens it may have."""
+
+    prompt: TokenIds
+    seed: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What was drawn for one row.
+
+    Attributes:
+        tokens: the drawn tokens, an end-of-text token included.
+        logprobs: the log-probability of each under the raw distribution, in nats.
+        ended: the last token is an end-of-text token.
+    """
+
+    tokens: TokenIds
+    logprobs: list[float]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrawSettings:
+    """What all rows of a batch have in common.
+
+    Attributes:
+        end_ids: end-of-text tokens.
+        stopped: looks at a row's tokens so far and says whether the row may end here; None: never.
+    """
+
+    temperature: float
+    top_p: float
+    end_ids: tuple[int, ...]
+    stopped: Callable[[TokenIds], bool] | None
+
+
+def choose_tokens(logits: Tensor, seeds: Tensor, position: int, temperature: float, top_p: float) -> Tensor:
+    """The next token of each row: greedy at temperature 0, else drawn by Gumbel noise.
+
+    Args:
+        logits: float32, shape (rows, vocabulary).
+        seeds: int64, shape (rows,).
+        position: index of the token within the completion.
+        temperature: divides the logits.
+        top_p: mass of the nucleus that is drawn from, in (0, 1].
+
+    Returns:
+        int64, shape (rows,).
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    scaled = logits / temperature
+    if top_p < 1:
+        scaled = _keep_nucleus(scaled, top_p)
+    return (scaled + gumbel_noise(seeds, position, logits.shape[-1])).argmax(-1)
+
+
+def _keep_nucleus(scaled: Tensor, top_p: float) -> Tensor:
+    """Minus infinity outside the smallest set of most probable tokens that holds the mass `top_p`."""
+    probabilities = scaled.softmax(-1)
+    ordered = probabilities.sort(-1, descending=True).values
+    beyond = ordered.cumsum(-1) - ordered >= top_p
+    beyond[:, 0] = False
+    smallest = ordered.masked_fill(beyond, 1.0).amin(-1, keepdim=True)
+    return scaled.masked_fill(probabilities < smallest, -torch.inf)
+
+
+class _Batch:
+    """The rows under way. Tensors of unfinished rows shrink; the results keep a place for every row."""
+
+    def __init__(self, model: Any, rows: Sequence[Row], settings: DrawSettings) -> None:
+        device = model.device
+        longest = max(len(row.prompt) for row in rows)
+        self.most = max(row.limit for row in rows)
+        self.model, self.settings = model, settings
+        self.cache = DynamicCache(config=model.config)
+        self.ends = torch.tensor(settings.end_ids, device=device)
+        padded = [[0] * (longest - len(row.prompt)) + row.prompt for row in rows]
+        self.input = torch.tensor(padded, device=device)
+        self.padding = torch.tensor([longest - len(row.prompt) for row in rows], device=device)
+        self.attended = torch.arange(longest + self.most, device=device)[None] >= self.padding[:, None]
+        self.seeds = torch.tensor([row.seed for row in rows], device=device)
+        self.limits = torch.tensor([row.limit for row in rows], device=device)
+        self.places = torch.arange(len(rows), device=device)
+        self.finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        self.tokens = torch.zeros((len(rows), self.most), dtype=torch.int64, device=device)
+        self.logprobs = torch.zeros((len(rows), self.most), device=device)
+        self.lengths = torch.zeros(len(rows), dtype=torch.int64, device=device)
+
+    def forward(self) -> Tensor:
+        """The logits after the current input, float32, shape (rows, vocabulary)."""
+        seen = self.cache.get_seq_length()
+        width = seen + self.input.shape[1]
+        positions = torch.arange(seen, width, device=self.input.device)[None] - self.padding[:, None]
+        output = self.model(
+            input_ids=self.input,
+            attention_mask=self.attended[:, :width].long(),
+            position_ids=positions.clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def record(self, tokens: Tensor, logits: Tensor, position: int) -> None:
+        """Writes the drawn tokens to the results and marks the rows that end with them."""
+        logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        self.tokens[self.places, position] = tokens
+        self.logprobs[self.places, position] = logprobs
+        self.lengths[self.places[~self.finished]] = position + 1
+        self.finished |= torch.isin(tokens, self.ends) | (self.limits <= position + 1)
+        if self.settings.stopped and (position + 1) % STOP_CHECK_INTERVAL == 0:
+            self._mark_stopped(self.settings.stopped, position + 1)
+        self.input = tokens[:, None]
+
+    def _mark_stopped(self, stopped: Callable[[TokenIds], bool], length: int) -> None:
+        for row in (~self.finished).nonzero()[:, 0].tolist():
+            if stopped(self.tokens[self.places[row], :length].tolist()):
+                self.finished[row] = True
+
+    def compact(self) -> int:
+        """Drops finished rows when a good share has finished; the number of unfinished rows."""
+        unfinished = int(self.finished.logical_not().sum())
+        if 0 < unfinished <= COMPACTION_SHARE * len(self.finished):
+            kept = self.finished.logical_not().nonzero()[:, 0]
+            self.cache.batch_select_indices(kept)
+            for name in ("input", "padding", "attended", "seeds", "limits", "places", "finished"):
+                setattr(self, name, getattr(self, name)[kept])
+        return unfinished
+
+    def draws(self) -> list[Draw]:
+        """The results of all rows, in their first order."""
+        lengths = self.lengths.tolist()
+        ends = set(self.settings.end_ids)
+        return [
+            Draw(tokens[:length], logprobs[:length], ended=length > 0 and tokens[length - 1] in ends)
+            for tokens, logprobs, length in zip(
+                self.tokens.tolist(), self.logprobs.tolist(), lengths, strict=True
+            )
+        ]
+
+
+@torch.inference_mode()
+def draw_batch(model: Any, rows: Sequence[Row], settings: DrawSettings) -> list[Draw]:
+    """Draws one completion per row, in order. All rows pass through the model together."""
+    batch = _Batch(model, rows, settings)
+    for position in range(batch.most):
+        logits = batch.forward()
+        tokens = choose_tokens(logits, batch.seeds, position, settings.temperature, settings.top_p)
+        batch.record(tokens, logits, position)
+        if batch.compact() == 0:
+            break
+    return batch.draws()

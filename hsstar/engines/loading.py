@@ -1,0 +1,87 @@
+"""Devices, number formats, tokenizers and models: what every engine on PyTorch loads the same way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from hsstar.domain.errors import CheckpointError
+
+TokenIds = list[int]
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+def pick_device(device: str) -> torch.device:
+    """The named device; `auto` is the first GPU where there is one, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The named number format; `auto` is bfloat16 on a GPU and float32 on a CPU."""
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of a local checkpoint folder."""
+    try:
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
+
+
+def load_policy(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The causal language model of a local checkpoint folder, ready for inference.
+
+    Raises:
+        CheckpointError: it cannot be read, or a weight of the model is not in the checkpoint.
+    """
+    return load_model(AutoModelForCausalLM, path, device, dtype)
+
+
+def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
+    """A model of a local checkpoint folder by a transformers auto class, in evaluation mode."""
+    try:
+        model, found = auto_class.from_pretrained(
+            str(path),
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its weights cannot be loaded: {error}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(f"{path}: {len(missing)} weights are not in the checkpoint, {missing[0]} first")
+    return model.to(device).eval()
+
+
+def context_length(config: Any) -> int:
+    """The most tokens that the model of this configuration attends to."""
+    return int(config.get_text_config().max_position_embeddings)
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[TokenIds]:
+    """The token ids of rendered prompts, the same in sampling and in training.
+
+    The tokenizer's own special tokens in front (a beginning-of-text token) are included, as inference
+    servers include them.
+    """
+    if not prompts:
+        return []
+    return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
+
+
+def free_memory(device: torch.device) -> None:
+    """Gives the memory of dropped tensors back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

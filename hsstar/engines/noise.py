@@ -1,0 +1,48 @@
+"""Random noise as a pure function of an address, so that a sample does not depend on its batch."""
+
+import torch
+from torch import Tensor
+
+_WORD = 2**64
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_ONE = 0xBF58476D1CE4E5B9
+_MIX_TWO = 0x94D049BB133111EB
+
+
+def _signed(word: int) -> int:
+    """The 64-bit word as PyTorch's int64 holds it."""
+    word %= _WORD
+    return word - _WORD if word >= _WORD // 2 else word
+
+
+def _shift_right(bits: Tensor, count: int) -> Tensor:
+    """Logical shift of 64-bit words; PyTorch's own keeps the sign."""
+    return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), in place."""
+    bits.bitwise_xor_(_shift_right(bits, 30)).mul_(_signed(_MIX_ONE))
+    bits.bitwise_xor_(_shift_right(bits, 27)).mul_(_signed(_MIX_TWO))
+    return bits.bitwise_xor_(_shift_right(bits, 31))
+
+
+def gumbel_noise(seeds: Tensor, position: int, vocabulary: int) -> Tensor:
+    """Standard Gumbel noise for the token at `position` of each row.
+
+    An entry is a function of (seed, position, token id) alone. Adding it to logits and taking the
+    argmax draws from their softmax.
+
+    Args:
+        seeds: int64, shape (rows,).
+        position: index of the token within the completion.
+        vocabulary: number of token ids.
+
+    Returns:
+        float32, shape (rows, vocabulary).
+    """
+    row_keys = _mix(_mix(seeds + _signed(_GOLDEN)) + _signed(_GOLDEN * (position + 1)))
+    tokens = torch.arange(1, vocabulary + 1, device=seeds.device) * _signed(_GOLDEN)
+    bits = _shift_right(_mix(row_keys[:, None] + tokens), 32)
+    uniform = bits.to(torch.float32).add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
+    return uniform.neg_().log1p_().neg_().log_().neg_()

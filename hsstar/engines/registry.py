@@ -1,0 +1,85 @@
+"""Engines by name. Their modules, and PyTorch with them, are imported when one is built."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.engines.checkpoints import check_policy, check_reward_model
+from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
+
+SAMPLERS = {"transformers": "hsstar.engines.transformers_sampler:TransformersSampler"}
+"""Engine name to module and class."""
+REWARD_MODELS = {
+    "skywork": "hsstar.engines.skywork_prm:SkyworkRewardModel",
+    "qwen-math": "hsstar.engines.qwen_prm:QwenMathRewardModel",
+}
+"""Family of process reward model to module and class."""
+TRAINERS = {"trl": "hsstar.engines.trl_trainer:TrlTrainer"}
+"""Engine name to module and class."""
+
+
+def build_sampler(
+    model: str | Path,
+    *,
+    engine: str = "transformers",
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int = 256,
+) -> Sampler:
+    """The sampler of a policy.
+
+    Args:
+        model: a checkpoint's name as in `checkpoints.resolve`.
+        engine: a name of `SAMPLERS`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` ...
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        batch_size: completions that pass through the model together.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, broken or no policy.
+        MissingDependencyError: a package that the engine needs is not installed.
+    """
+    sampler_class = _engine_class(engine, SAMPLERS)
+    path = check_policy(model).path
+    sampler: Sampler = sampler_class(path, device=device, dtype=dtype, batch_size=batch_size)
+    return sampler
+
+
+def build_reward_model(model: str | Path, *, device: str = "auto", dtype: str = "auto") -> ProcessRewardModel:
+    """The process reward model of a checkpoint, whose files tell the family.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, broken or no process reward model.
+        MissingDependencyError: a package that the engine needs is not installed.
+    """
+    info = check_reward_model(model)
+    reward_class = _engine_class(info.family, REWARD_MODELS)
+    reward_model: ProcessRewardModel = reward_class(info.path, device=device, dtype=dtype)
+    return reward_model
+
+
+def build_trainer(*, engine: str = "trl", device: str = "auto") -> Trainer:
+    """The trainer of that name in `TRAINERS`.
+
+    Raises:
+        MissingDependencyError: a package that the engine needs is not installed.
+    """
+    trainer: Trainer = _engine_class(engine, TRAINERS)(device=device)
+    return trainer
+
+
+def _engine_class(name: str, known: dict[str, str]) -> Callable[..., Any]:
+    if name not in known:
+        raise BadInputError(f"there is no engine {name!r}; known: {', '.join(known)}")
+    module, _, attribute = known[name].partition(":")
+    try:
+        engine_class: Callable[..., Any] = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hsstar"):
+            raise
+        raise MissingDependencyError(
+            f"the engine {name!r} needs the package {error.name}: pip install 'hsstar[train]'"
+        ) from error
+    return engine_class

@@ -1,0 +1,44 @@
+"""Skywork-o1-Open-PRM: a causal language model with a value head on its last hidden state."""
+
+from pathlib import Path
+
+import transformers
+from torch import Tensor
+from torch.nn.functional import linear
+
+from hsstar.engines.backbone_reward_model import BackboneRewardModel, ScoredText
+from hsstar.engines.contracts import RewardRequest
+
+STEP_SEPARATOR = "\n"
+"""The published separator: its last token ends every step in the model's input."""
+
+
+class SkyworkRewardModel(BackboneRewardModel):
+    """Step reward = sigmoid of the value at the step's separator token.
+
+    Source: the published inference code of Skywork-o1-Open-PRM.
+    """
+
+    name = f"skywork-prm on transformers {transformers.__version__}"
+    head_names = ("v_head.summary.weight", "v_head.summary.bias")
+
+    def __init__(self, model: str | Path, *, device: str = "auto", dtype: str = "auto") -> None:
+        super().__init__(model, device=device, dtype=dtype)
+        self._separator_id = self._encode(STEP_SEPARATOR)[-1]
+
+    def _encode(self, text: str) -> list[int]:
+        """Tokens without the tokenizer's own special tokens: the input's only one is written out."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _text(self, request: RewardRequest) -> ScoredText:
+        """The beginning-of-text token and the problem on a line, then each step and a separator."""
+        tokens = self._encode((self._tokenizer.bos_token or "") + request.problem + "\n")
+        ends = []
+        for step in request.steps:
+            tokens += [*self._encode(step), self._separator_id]
+            ends.append(len(tokens) - 1)
+        return ScoredText(tokens, tuple(ends))
+
+    def _rewards(self, hidden: Tensor) -> Tensor:
+        weight, bias = self._head
+        return linear(hidden, weight, bias)[:, 0].sigmoid()
