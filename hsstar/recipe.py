@@ -73,7 +73,7 @@ class RewardSection(_Section):
     """The process reward model; `model = "none"` runs without one."""
 
     model: Name = "none"
-    maximum_tokens: Positive = 4096
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @property
     def used(self) -> bool:

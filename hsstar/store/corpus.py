@@ -85,7 +85,7 @@ def add_problems(
             "dataset_id": dataset_id,
             "keys": [problem.key for problem in problems],
             "statements": column([problem.statement for problem in problems]),
-            "answers": column([problem.reference_answer for problem in problems]),
+            "answers": column([problem.reference for problem in problems]),
             "readable": list(readable),
             "solutions": column([problem.solution for problem in problems]),
             "subjects": column([problem.subject for problem in problems]),

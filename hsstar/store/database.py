@@ -120,7 +120,9 @@ def _statement(name: str) -> str:
     return resources.files("hsstar.store").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
-def execute_file(connection: Connection, name: str, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+def execute_file(
+    connection: Connection, name: str, parameters: Mapping[str, Any]
+) -> CursorResult[*tuple[Any, ...]]:
     """Runs `store/sql/<name>.sql` with named parameters."""
     return connection.execute(text(_statement(name)), parameters)
 

@@ -109,6 +109,11 @@ def complete(connection: Connection, job: Job) -> None:
         raise LeaseLostError(f"job {job.id} is no longer held by {job.worker}; its results are dropped")
 
 
+def take_back(connection: Connection, worker: str, max_attempts: int) -> None:
+    """Takes back what a worker of this name held: it has just been started anew, so it holds nothing."""
+    _take_back(connection, worker, max_attempts)
+
+
 def hand_back(connection: Connection, job: Job) -> None:
     """Puts a held job back into the queue without counting the attempt (a clean stop of its worker)."""
     connection.execute(
@@ -145,20 +150,27 @@ def record_failure(
     return _end_attempt(connection, job.id, job.attempts, error, traceback, max_attempts, divisible)
 
 
-def expire_leases(connection: Connection, max_attempts: int) -> int:
-    """Takes jobs back from workers that stopped their heartbeat; returns how many."""
+def expire_leases(connection: Connection, max_attempts: int) -> None:
+    """Takes jobs back from workers that stopped their heartbeat."""
+    _take_back(connection, None, max_attempts)
+
+
+def _take_back(connection: Connection, worker: str | None, max_attempts: int) -> None:
+    """Takes back the running jobs of one worker, or (None) those whose lease is over."""
     rows = connection.execute(
         text("""
             SELECT id, attempts, worker, kind FROM jobs
-            WHERE state = 'running' AND lease_expires_at < now()
+            WHERE state = 'running'
+              AND CASE WHEN CAST(:worker AS text) IS NULL THEN lease_expires_at < now()
+                  ELSE worker = :worker END
             ORDER BY id FOR UPDATE SKIP LOCKED
-        """)
+        """),
+        {"worker": worker},
     ).all()
     for row in rows:
-        error = f"worker {row.worker} stopped answering during attempt {row.attempts}"
+        error = f"worker {row.worker} died or stopped answering during attempt {row.attempts}"
         divisible = row.kind != JobKind.TRAIN
         _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible, delay=0)
-    return len(rows)
 
 
 def _end_attempt(
@@ -220,7 +232,8 @@ def _halve(connection: Connection, job_id: int) -> bool:
             text("""
                 INSERT INTO job_items (job_id, problem_id, slots)
                 SELECT :job_id, problem_id, array_agg(slot ORDER BY slot)
-                FROM unnest(CAST(:problems AS bigint[]), CAST(:slots AS smallint[])) AS part (problem_id, slot)
+                FROM unnest(CAST(:problems AS bigint[]), CAST(:slots AS smallint[]))
+                    AS part (problem_id, slot)
                 GROUP BY problem_id
             """),
             {"job_id": owner, "problems": [row[0] for row in part], "slots": [row[1] for row in part]},

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
@@ -25,8 +26,9 @@ class Run:
 _RUNS = "SELECT id, name, recipe, model_id, reward_model_id, created_at FROM runs"
 
 
-def _run(row: Row[tuple[int, str, dict[str, object], int, int | None, datetime]]) -> Run:
-    return Run(row[0], row[1], parse_recipe(row[2], f"run {row[1]}"), *row[3:])
+def _run(row: Row[*tuple[Any, ...]]) -> Run:
+    run_id, name, document, model_id, reward_model_id, created_at = row
+    return Run(run_id, name, parse_recipe(document, f"run {name}"), model_id, reward_model_id, created_at)
 
 
 def create_run(

@@ -1,0 +1,166 @@
+"""Advances runs by what the rows say. Idempotent: safe to run anywhere, any time, any number of times.
+
+Nothing is remembered between two calls. Under the run's lock each call looks at the iterations and
+evaluations that are not done, enqueues the work they lack, and moves them on where nothing lacks.
+"""
+
+from sqlalchemy import Connection
+
+from hsstar.domain.lifecycle import IterationState, JobKind, next_state
+from hsstar.store import corpus, jobs, method, rounds, runs, training
+from hsstar.store.database import Database, lock_run
+from hsstar.store.rounds import Iteration, Round
+from hsstar.store.runs import Run
+
+
+class Conductor:
+    """Moves runs forward.
+
+    Attributes:
+        job_samples: samples per job.
+        max_attempts: attempts that a job gets.
+    """
+
+    def __init__(self, database: Database, job_samples: int, max_attempts: int) -> None:
+        self._database = database
+        self._job_samples = job_samples
+        self._max_attempts = max_attempts
+
+    def sweep(self) -> None:
+        """Takes work back from dead workers and advances every run that is not done."""
+        with self._database.begin() as connection:
+            jobs.expire_leases(connection, self._max_attempts)
+            active = runs.active_run_ids(connection)
+        for run_id in active:
+            self.advance(run_id)
+
+    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> None:
+        """Draws the consequences of a finished job: labels of its problems, then the next work."""
+        with self._database.begin() as connection:
+            finished = rounds.get_round(connection, job.round_id)
+            if finished.kind == "iteration" and job.kind in (JobKind.VERIFY, JobKind.SCORE):
+                run = runs.get_run(connection, finished.run_id)
+                method.label_problems(connection, run, finished, problem_ids)
+        self.advance(finished.run_id)
+
+    def advance(self, run_id: int) -> None:
+        """Moves a run as far as its rows allow."""
+        with self._database.begin() as connection:
+            lock_run(connection, run_id)
+            run = runs.get_run(connection, run_id)
+            while self._step(connection, run):
+                pass
+
+    def _step(self, connection: Connection, run: Run) -> bool:
+        """Looks once at everything that is not done; whether anything has moved."""
+        moved = False
+        model_id: int | None = run.model_id
+        for iteration in rounds.list_iterations(connection, run.id):
+            if iteration.state is not IterationState.DONE:
+                moved |= self._advance_iteration(connection, run, iteration, model_id)
+            model_id = iteration.output_model_id
+        for evaluation in rounds.list_unfinished_evaluations(connection, run.id):
+            if self._complete(connection, evaluation, scored=False):
+                method.finish_evaluation(connection, evaluation)
+                moved = True
+        return moved
+
+    def _advance_iteration(
+        self, connection: Connection, run: Run, iteration: Iteration, model_id: int | None
+    ) -> bool:
+        match iteration.state:
+            case IterationState.WAITING:
+                return self._start(connection, run, iteration.round, model_id)
+            case IterationState.PRE_SAMPLING:
+                return self._estimate_difficulty(connection, run, iteration.round)
+            case IterationState.RE_SAMPLING:
+                return self._pair(connection, run, iteration.round)
+            case IterationState.TRAINING:
+                return self._adopt_trained_policy(connection, run, iteration.round)
+            case IterationState.EVALUATING:
+                return self._finish(connection, run, iteration)
+            case IterationState.DONE:
+                return False
+
+    def _start(self, connection: Connection, run: Run, waiting: Round, model_id: int | None) -> bool:
+        """Waiting → pre-sampling, once the policy is there."""
+        if model_id is None:
+            return False
+        recipe = run.recipe
+        if not rounds.has_problems(connection, waiting.id):
+            dataset = corpus.find_dataset(connection, recipe.problems.dataset)
+            rounds.take_slice(
+                connection,
+                waiting.id,
+                dataset.id,
+                recipe.seed,
+                offset=waiting.number * recipe.problems.per_iteration,
+                limit=recipe.problems.per_iteration,
+                allotment=recipe.sampling.budget.pre_samples,
+            )
+        rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n)
+        self._evaluate(connection, run, waiting.number, model_id)
+        return True
+
+    def _estimate_difficulty(self, connection: Connection, run: Run, iteration: Round) -> bool:
+        """Pre-sampling → re-sampling: every problem gets its label, then the rest of the budget is spread."""
+        if not self._complete(connection, iteration, scored=run.recipe.reward.used):
+            return False
+        method.exclude_bad_references(connection, iteration)
+        method.label_problems(connection, run, iteration)
+        method.allot_budget(connection, run, iteration)
+        rounds.set_state(connection, iteration.id, next_state(IterationState.PRE_SAMPLING))
+        return True
+
+    def _pair(self, connection: Connection, run: Run, iteration: Round) -> bool:
+        """Re-sampling → training: the samples of the trained levels become pairs."""
+        if not self._complete(connection, iteration, scored=run.recipe.reward.used):
+            return False
+        pairs = method.build_pairs(connection, run, iteration)
+        rounds.set_state(connection, iteration.id, next_state(IterationState.RE_SAMPLING))
+        if pairs and run.recipe.training.objective != "none":
+            training.ensure_training_job(connection, iteration.id)
+        else:
+            self._adopt(connection, run, iteration, iteration.model_id)
+        return True
+
+    def _adopt_trained_policy(self, connection: Connection, run: Run, iteration: Round) -> bool:
+        """Training → evaluating, once the training has made a policy."""
+        return self._adopt(connection, run, iteration, training.trained_model(connection, iteration.id))
+
+    def _adopt(self, connection: Connection, run: Run, iteration: Round, model_id: int | None) -> bool:
+        if model_id is None:
+            return False
+        rounds.set_state(connection, iteration.id, next_state(IterationState.TRAINING), model_id)
+        self._evaluate(connection, run, iteration.number + 1, model_id)
+        return True
+
+    def _finish(self, connection: Connection, run: Run, iteration: Iteration) -> bool:
+        """Evaluating → done, once the policies before and after have their accuracy."""
+        policies = [
+            model for model in (iteration.round.model_id, iteration.output_model_id) if model is not None
+        ]
+        if method.evaluation_pending(connection, run.id, policies):
+            return False
+        rounds.set_state(connection, iteration.round.id, next_state(IterationState.EVALUATING))
+        return True
+
+    def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
+        if run.recipe.evaluation.dataset is not None:
+            dataset = corpus.find_dataset(connection, run.recipe.evaluation.dataset)
+            rounds.ensure_evaluation(connection, run, number, model_id, dataset)
+
+    def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
+        """Whether a round lacks nothing; what it lacks is enqueued unless a job holds it."""
+        if rounds.live_jobs(connection, checked.id):
+            return False
+        lack = rounds.shortfall(connection, checked.id)
+        wanted = {
+            JobKind.SAMPLE: lack.undrawn,
+            JobKind.VERIFY: lack.unverified,
+            JobKind.SCORE: lack.unscored if scored else 0,
+        }
+        for kind, samples in wanted.items():
+            if samples > 0:
+                rounds.allocate(connection, checked.id, kind, self._job_samples)
+        return not any(samples > 0 for samples in wanted.values())

@@ -1,0 +1,80 @@
+"""Preference optimisation: the pairs of an iteration make the next policy."""
+
+import time
+from dataclasses import asdict
+
+from hsstar.domain.prompts import render_prompt
+from hsstar.domain.seeds import derived_seed
+from hsstar.engines.checkpoints import fingerprint, resolve
+from hsstar.engines.contracts import ProgressCallback, TrainingPair, TrainingSettings
+from hsstar.stages.context import JobContext, Workshop, load_context
+from hsstar.store import jobs, models, training
+
+_REPORT_EVERY_SECONDS = 1.0
+
+
+def run(workshop: Workshop, job: jobs.Job) -> list[int]:
+    """Trains the next policy of a run and registers it; concerns no single problem."""
+    with workshop.database.begin() as connection:
+        context = load_context(connection, job)
+        pairs = [
+            TrainingPair(render_prompt(context.recipe.policy.prompt, problem), chosen, rejected)
+            for problem, chosen, rejected in training.load_pairs(connection, job.round_id)
+        ]
+        settings = _settings(context)
+        record = training.begin_training(
+            connection,
+            job,
+            context.policy.id,
+            context.recipe.training.objective,
+            asdict(settings),
+            len(pairs),
+        )
+    name = f"{context.run.name}-M{context.round.number + 1}"
+    report = workshop.engines.trainer().dpo(
+        resolve(context.policy.location),
+        pairs,
+        settings,
+        workshop.models_folder / context.run.name / f"M{context.round.number + 1}",
+        _progress(workshop, record),
+    )
+    with workshop.database.begin() as connection:
+        jobs.complete(connection, job)
+        made = models.register_model(
+            connection, name, str(report.checkpoint), fingerprint(report.checkpoint), context.policy.id
+        )
+        training.finish_training(connection, record, made.id, report.truncated, report.steps, report.metrics)
+    return []
+
+
+def _settings(context: JobContext) -> TrainingSettings:
+    chosen = context.recipe.training
+    return TrainingSettings(
+        learning_rate=chosen.learning_rate,
+        batch_size=chosen.batch_size,
+        micro_batch_size=chosen.micro_batch_size,
+        epochs=chosen.epochs,
+        warmup_ratio=chosen.warmup_ratio,
+        scheduler=chosen.scheduler,
+        weight_decay=chosen.weight_decay,
+        beta=chosen.beta,
+        nll_weight=chosen.nll_weight,
+        maximum_tokens=chosen.maximum_tokens,
+        dtype=chosen.dtype,
+        seed=derived_seed(context.recipe.seed, "train", context.round.number) % 2**31,
+    )
+
+
+def _progress(workshop: Workshop, record: int) -> ProgressCallback:
+    """Writes the optimiser steps done, at most once a second and at the end."""
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if done < total and time.monotonic() - last < _REPORT_EVERY_SECONDS:
+            return
+        last = time.monotonic()
+        with workshop.database.begin() as connection:
+            training.report_progress(connection, record, done, total)
+
+    return report

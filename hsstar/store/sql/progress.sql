@@ -1,0 +1,110 @@
+-- How far every round of a run is, one row a round. Parameter: run_id.
+WITH
+of_run AS (
+    SELECT
+        rounds.id,
+        rounds.kind,
+        rounds.number,
+        coalesce(iterations.state, CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END)
+            AS state,
+        models.name AS model,
+        iterations.started_at,
+        iterations.finished_at,
+        iterations.budget,
+        evaluations.accuracy,
+        evaluations.standard_error
+    FROM rounds
+    LEFT JOIN iterations ON iterations.round_id = rounds.id
+    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+    LEFT JOIN models ON models.id = rounds.model_id
+    WHERE rounds.run_id = :run_id
+),
+sliced AS (
+    SELECT
+        round_id,
+        count(*) AS problems,
+        count(exclusion) AS excluded,
+        sum(allotment) FILTER (WHERE exclusion IS NULL) AS allotted
+    FROM round_problems
+    WHERE round_id IN (SELECT id FROM of_run)
+    GROUP BY round_id
+),
+sampled AS (
+    SELECT round_id, count(*) AS drawn, count(cause) AS verified, count(min_reward) AS scored
+    FROM samples
+    WHERE round_id IN (SELECT id FROM of_run)
+    GROUP BY round_id
+),
+labelled AS (
+    SELECT
+        round_id,
+        count(*) FILTER (WHERE level = 'inlier') AS inlier,
+        count(*) FILTER (WHERE level = 'boundary') AS boundary,
+        count(*) FILTER (WHERE level = 'outlier') AS outlier
+    FROM difficulty_labels
+    WHERE round_id IN (SELECT id FROM of_run)
+    GROUP BY round_id
+),
+paired AS (
+    SELECT round_id, count(*) AS pairs
+    FROM preference_pairs
+    WHERE round_id IN (SELECT id FROM of_run)
+    GROUP BY round_id
+),
+queued AS (
+    SELECT
+        round_id,
+        count(*) FILTER (WHERE state = 'queued') AS queued,
+        count(*) FILTER (WHERE state = 'running') AS running,
+        count(*) FILTER (WHERE state = 'failed') AS failed,
+        coalesce(sum(
+            (SELECT sum(cardinality(slots)) FROM job_items WHERE job_items.job_id = jobs.id)
+        ) FILTER (WHERE state = 'failed'), 0) AS failed_slots,
+        min(started_at) AS first_start,
+        CASE WHEN bool_and(finished_at IS NOT NULL) THEN max(finished_at) END AS last_end
+    FROM jobs
+    WHERE round_id IN (SELECT id FROM of_run)
+    GROUP BY round_id
+),
+trained AS (
+    SELECT DISTINCT ON (round_id) round_id, steps_done, steps
+    FROM training_runs
+    WHERE round_id IN (SELECT id FROM of_run)
+    ORDER BY round_id, id DESC
+)
+SELECT
+    of_run.kind,
+    of_run.number,
+    of_run.state,
+    of_run.model,
+    coalesce(sliced.problems, 0),
+    coalesce(sliced.excluded, 0),
+    coalesce(of_run.budget, sliced.allotted, 0),
+    coalesce(sliced.allotted, 0),
+    coalesce(sampled.drawn, 0),
+    coalesce(sampled.verified, 0),
+    coalesce(sampled.scored, 0),
+    coalesce(labelled.inlier, 0),
+    coalesce(labelled.boundary, 0),
+    coalesce(labelled.outlier, 0),
+    coalesce(paired.pairs, 0),
+    coalesce(queued.queued, 0),
+    coalesce(queued.running, 0),
+    coalesce(queued.failed, 0),
+    coalesce(queued.failed_slots, 0),
+    coalesce(trained.steps_done, 0),
+    trained.steps,
+    coalesce(of_run.started_at, queued.first_start),
+    CAST(extract(epoch FROM
+        coalesce(of_run.finished_at, queued.last_end, now()) - coalesce(of_run.started_at, queued.first_start)
+    ) AS double precision),
+    of_run.accuracy,
+    of_run.standard_error
+FROM of_run
+LEFT JOIN sliced ON sliced.round_id = of_run.id
+LEFT JOIN sampled ON sampled.round_id = of_run.id
+LEFT JOIN labelled ON labelled.round_id = of_run.id
+LEFT JOIN paired ON paired.round_id = of_run.id
+LEFT JOIN queued ON queued.round_id = of_run.id
+LEFT JOIN trained ON trained.round_id = of_run.id
+ORDER BY of_run.kind DESC, of_run.number

@@ -1,0 +1,159 @@
+"""One worker process: claims jobs, runs their stages, and keeps its leases alive."""
+
+import logging
+import os
+import socket
+import threading
+import traceback
+from collections.abc import Callable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from hsstar.conductor import Conductor
+from hsstar.domain.errors import DatabaseError, HsstarError
+from hsstar.domain.lifecycle import JobKind
+from hsstar.settings import Settings
+from hsstar.stages.context import ComputeError, Workshop
+from hsstar.stages.table import STAGES
+from hsstar.store import jobs, workers
+from hsstar.store.database import Database
+from workers.app import send_wake_up
+
+log = logging.getLogger("hsstar.worker")
+
+_HEARTBEATS_PER_LEASE = 4
+_SWEEP_SECONDS = 2.0
+
+
+class Worker:
+    """What a worker process does with a job id, and what it does all the time.
+
+    A second thread, the pulse, extends the leases of the jobs in hand, reports for duty, and sweeps:
+    it takes work back from dead workers, advances runs, and sends wake-ups that are due.
+    """
+
+    def __init__(
+        self, name: str, roles: list[JobKind], settings: Settings, workshop: Workshop, app: Celery
+    ) -> None:
+        self.name = name
+        self._roles = roles
+        self._settings = settings
+        self._workshop = workshop
+        self._database: Database = workshop.database
+        self._app = app
+        self._conductor = Conductor(self._database, settings.job_samples, settings.max_attempts)
+        self._held: dict[int, jobs.Job] = {}
+        self._jobs_done = 0
+        self._stopping = threading.Event()
+        self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Reports for duty; what an earlier process of this name held goes back into the queue."""
+        with self._database.begin() as connection:
+            jobs.take_back(connection, self.name, self._settings.max_attempts)
+            workers.enlist(
+                connection,
+                self.name,
+                socket.gethostname(),
+                os.getpid(),
+                ",".join(role.value for role in self._roles),
+            )
+        self._pulse.start()
+
+    def stop(self) -> None:
+        """Hands back what is still in hand, signs off and frees the engines."""
+        self._stopping.set()
+        self._pulse.join(timeout=5)
+        try:
+            with self._database.begin() as connection:
+                for job in list(self._held.values()):
+                    jobs.hand_back(connection, job)
+                workers.sign_off(connection, self.name)
+        except DatabaseError as error:
+            log.warning("could not sign off: %s", error)
+        self._workshop.engines.close()
+        self._database.close()
+
+    def run_job(self, job_id: int) -> None:
+        """Runs one job, if it is there to be taken. Never raises: what goes wrong is in the rows."""
+        try:
+            with self._database.begin() as connection:
+                job = jobs.claim(connection, job_id, self.name, self._settings.lease_seconds)
+        except DatabaseError as error:
+            log.warning("job %d stays queued: %s", job_id, error)
+            return
+        if job is None:
+            return
+        log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
+        self._held[job.id] = job
+        try:
+            self._attempt(job)
+        except DatabaseError as error:
+            log.warning("job %d will be taken back when its lease expires: %s", job.id, error)
+        finally:
+            self._held.pop(job.id, None)
+        self._guarded(self._announce)
+
+    def _attempt(self, job: jobs.Job) -> None:
+        try:
+            problem_ids = STAGES[job.kind](self._workshop, job)
+        except jobs.LeaseLostError as error:
+            log.warning("%s", error)
+        except DatabaseError:
+            raise
+        except Exception as error:
+            self._record_failure(job, error)
+        else:
+            self._jobs_done += 1
+            self._conductor.after_job(job, problem_ids)
+
+    def _record_failure(self, job: jobs.Job, error: Exception) -> None:
+        line = str(error) if isinstance(error, HsstarError) else f"{type(error).__name__}: {error}"
+        log.error("job %d failed: %s", job.id, line)
+        with self._database.begin() as connection:
+            jobs.record_failure(
+                connection,
+                job,
+                " ".join(line.split()),
+                "".join(traceback.format_exception(error)),
+                self._settings.max_attempts,
+                divisible=isinstance(error, ComputeError),
+            )
+
+    def _beat(self) -> None:
+        pause = min(_SWEEP_SECONDS, self._settings.lease_seconds / _HEARTBEATS_PER_LEASE)
+        while not self._stopping.wait(pause):
+            self._guarded(self._report)
+            self._guarded(self._conductor.sweep)
+            self._guarded(self._announce)
+
+    def _report(self) -> None:
+        held = list(self._held.values())
+        with self._database.begin() as connection:
+            workers.heartbeat(connection, self.name, busy=bool(held), jobs_done=self._jobs_done)
+            for job in held:
+                if not jobs.extend_lease(connection, job, self._settings.lease_seconds):
+                    log.warning("job %d: the lease is lost", job.id)
+
+    def _announce(self) -> None:
+        with self._database.begin() as connection:
+            due = jobs.take_announcements(connection)
+        for place, (job_id, kind) in enumerate(due):
+            try:
+                send_wake_up(self._app, job_id, kind)
+            except (OperationalError, OSError) as error:
+                log.warning("the broker does not take wake-ups (%s); they are sent again later", error)
+                with self._database.begin() as connection:
+                    jobs.unannounce(connection, [left for left, _ in due[place:]])
+                return
+
+    @staticmethod
+    def _guarded(action: Callable[[], None]) -> None:
+        """Runs a periodic action; a failure is logged, and the next round tries again."""
+        try:
+            action()
+        except HsstarError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("a periodic action failed")
