@@ -49,6 +49,21 @@ class Settings:
             job_samples=_positive_integer(environ, "HSSTAR_JOB_SAMPLES", cls.job_samples),
         )
 
+    def as_environment(self) -> dict[str, str]:
+        """The variables that give another process the same settings, whatever folder it runs in."""
+        values = {
+            "HSSTAR_HOME": self.home,
+            "HSSTAR_MODELS_DIR": self.models_directory,
+            "HSSTAR_DATABASE_URL": self.database_url,
+            "HSSTAR_BROKER_URL": self.broker_url,
+            "HSSTAR_SERVER_DIR": self.server_directory,
+            "HSSTAR_LOG_LEVEL": self.log_level,
+            "HSSTAR_LEASE_SECONDS": self.lease_seconds,
+            "HSSTAR_MAX_ATTEMPTS": self.max_attempts,
+            "HSSTAR_JOB_SAMPLES": self.job_samples,
+        }
+        return {variable: str(value) for variable, value in values.items() if value is not None}
+
 
 def _refuse(variable: str, value: str, legal: str) -> BadInputError:
     return BadInputError(f"{variable}={value!r} is not legal: it has to be {legal}")

@@ -65,7 +65,8 @@ def _open_to_all(folder: Path) -> None:
 
 
 def _runs(program: Path, account: Account) -> bool:
-    command = account.command([str(program), "--version"])
+    # by way of env, because the switch to the account still has root's rights when it looks for its program
+    command = account.command(["env", str(program), "--version"])
     return subprocess.run(command, cwd="/", capture_output=True, check=False).returncode == 0
 
 

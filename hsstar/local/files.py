@@ -47,11 +47,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file; None if there is no file, or none that can be read as JSON."""
+    """The JSON in a file; None if there is no file, or if it holds something else."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise LocalStackError(
+            f"cannot read {path}: {error.strerror}; does it belong to another user?"
+        ) from error
 
 
 def check_room(path: Path) -> None:

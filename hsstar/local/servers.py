@@ -10,12 +10,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from hsstar.domain.errors import LocalStackError
 from hsstar.local import processes
-from hsstar.local.accounts import account_for
+from hsstar.local.accounts import Account, account_for
 from hsstar.local.files import check_room, locked
 from hsstar.local.processes import ProcessIdentity
 
@@ -23,6 +24,7 @@ ROOT_DIRECTORY = Path("/var/lib/hsstar")  # of root's servers, because their acc
 SOCKET_PARENT = Path("/tmp")  # noqa: S108 - a socket's path has at most 107 bytes; the folder in it is checked
 START_SECONDS = 120.0  # recovery after a crash included
 LOCK_SECONDS = 150.0
+ORPHAN_SECONDS = 5.0  # for what a killed server left running
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,16 @@ class EmbeddedServer(ABC):
         self.directory = (self.root / self.label if self._shared else self.root) / self.name
         self.data = self.directory / "data"
         self.log = self.home / "logs" / f"{self.name}.log"
-        self.account = account_for(self.data)
-        self.socket_directory = SOCKET_PARENT / f"hsstar-{self.account.user_id}-{self.label[:8]}"
+
+    @cached_property
+    def account(self) -> Account:
+        """The account that the server runs under; looked up late, because an external server needs none."""
+        return account_for(self.data)
+
+    @cached_property
+    def socket_directory(self) -> Path:
+        """The private folder of the server's socket."""
+        return SOCKET_PARENT / f"hsstar-{self.account.user_id}-{self.label[:8]}"
 
     @property
     @abstractmethod
@@ -120,10 +130,11 @@ class EmbeddedServer(ABC):
         identity = self.launch()
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
-            if not processes.alive(identity):
-                raise self._failure("did not start", offset)
-            if time.monotonic() > deadline:
-                raise self._failure(f"did not answer within {START_SECONDS:.0f} seconds", offset)
+            lives = processes.alive(identity)
+            if not lives or time.monotonic() > deadline:
+                self.stop()
+                what = f"did not answer within {START_SECONDS:.0f} seconds" if lives else "did not start"
+                raise self._failure(what, offset)
             time.sleep(processes.POLL_SECONDS)
         self.finish_start()
 
@@ -137,6 +148,7 @@ class EmbeddedServer(ABC):
                 return running
             self._clear_remains()
             self.initialise()
+            self._make_socket_directory()
             return processes.start_detached(
                 self.account.command(self.command()),
                 self.log,
@@ -171,13 +183,12 @@ class EmbeddedServer(ABC):
         }  # ours too: a server is ours until it has changed its account
 
     def _clear_remains(self) -> None:
-        """Remove what a killed server left: its children, which may end by themselves, and its files."""
-        left = processes.wait_for_end(processes.find_processes(self._users, self.belongs), 5.0)
-        for identity in left:
-            processes.send(identity, signal.SIGKILL)
-        if processes.wait_for_end(left, 5.0):
+        """End the processes that a killed server left, and remove its files."""
+        left = processes.find_processes(self._users, self.belongs)
+        processes.stop(left, ORPHAN_SECONDS)
+        for identity in filter(processes.alive, left):
             raise LocalStackError(
-                f"a child of an earlier {self.name} (pid {left[0].pid}) cannot be ended; end it by hand"
+                f"an earlier {self.name} (pid {identity.pid}) cannot be ended; end it by hand"
             )
         for file in self.remains:
             file.unlink(missing_ok=True)
@@ -194,7 +205,6 @@ class EmbeddedServer(ABC):
                 f"the account {self.account.name}, which runs {self.name} for root, cannot enter {closed}; "
                 "set HSSTAR_SERVER_DIR to a folder that every user can enter"
             )
-        self._make_socket_directory()
 
     def _make_socket_directory(self) -> None:
         folder = self.socket_directory
@@ -219,9 +229,8 @@ class EmbeddedServer(ABC):
         shutil.rmtree(folder, ignore_errors=True)
 
     def _failure(self, what: str, offset: int) -> LocalStackError:
-        with self.log.open("rb") as file:
-            file.seek(offset)
-            text = file.read().decode(errors="replace")
+        written = self.log.read_bytes() if self.log.exists() else b""
+        text = written[offset if offset <= len(written) else 0 :].decode(errors="replace")
         hint = f"; {self.failure_hint}" if self.failure_hint else ""
         return failure(f"{self.name} {what}", text, f"{self.log}{hint}", self.directory)
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
@@ -128,6 +128,7 @@ class Stack:
             None if self.settings.server_directory is None else str(self.settings.server_directory),
             self.grace_seconds,
         )
+        check_room(self.home)
         with self._alone():
             self._refuse_if_up(specification)
             self._end_leftovers()
@@ -178,15 +179,15 @@ class Stack:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Make the home if it is missing, and let no other `up` or `down` work on it meanwhile."""
-        check_room(self.home)
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with locked(self.home / LOCK_FILE, LOCK_SECONDS):
-                yield
-        except PermissionError as error:
+            (self.home / LOCK_FILE).touch(mode=0o600)
+        except OSError as error:
             raise LocalStackError(
                 f"cannot work in {self.home}: {error}; set HSSTAR_HOME to a folder of yours"
             ) from error
+        with locked(self.home / LOCK_FILE, LOCK_SECONDS):
+            yield
 
     def _supervisor(self) -> processes.ProcessIdentity | None:
         state = read_state(self._state_file)
@@ -227,27 +228,19 @@ class Stack:
     def _start_supervisor(self, specification: StackSpecification) -> None:
         specification.write(self._specification_file)
         log = self.logs / "supervisor.log"
-        environment = {
-            **os.environ,
-            "HSSTAR_HOME": str(self.home),
-            "HSSTAR_DATABASE_URL": self.database_url,
-            "HSSTAR_BROKER_URL": self.broker_url,
-        }
+        settings = replace(self.settings, database_url=self.database_url, broker_url=self.broker_url)
+        environment = {**os.environ, **settings.as_environment()}
         argv = [sys.executable, "-m", "hsstar.local.supervisor", str(self.home)]
         supervisor = processes.start_detached(argv, log, directory=self.home, environment=environment)
-        deadline = time.monotonic() + START_SECONDS
-        while not self._supervises(supervisor, specification):
-            if not processes.alive(supervisor) or time.monotonic() > deadline:
-                if supervisor is not None:
-                    processes.stop([supervisor], self.grace_seconds)
-                raise LocalStackError(f"the supervisor did not start; see {log}")
-            time.sleep(processes.POLL_SECONDS)
-
-    def _supervises(self, supervisor: processes.ProcessIdentity | None, wanted: StackSpecification) -> bool:
-        state = read_state(self._state_file)
-        return (
-            state is not None and state.supervisor == supervisor and len(state.workers) == len(wanted.workers)
-        )
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while supervisor is None or self._supervisor() != supervisor:
+                if not processes.alive(supervisor) or time.monotonic() > deadline:
+                    raise LocalStackError(f"the supervisor did not start; see {log}")
+                time.sleep(processes.POLL_SECONDS)
+        except BaseException:
+            processes.stop([supervisor] if supervisor else [], self.grace_seconds)
+            raise
 
 
 def _worker_status(state: WorkerState) -> WorkerStatus:

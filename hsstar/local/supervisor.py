@@ -150,6 +150,7 @@ class SupervisedServer:
             self.started, self.next_start = now, None
             try:
                 self.server.launch()
+                _log.info("%s started", self.server.name)
             except (HsstarError, OSError) as error:
                 _log.error("%s cannot be started: %s", self.server.name, error)
 
@@ -171,6 +172,8 @@ class Supervisor:
     def run(self) -> None:
         """Watch until SIGTERM or SIGINT, then end the workers."""
         with _wakeups() as wakeup:
+            self._round()
+            self._write_state()
             while not wakeup.ending:
                 self._round()
                 wakeup.wait(self._seconds_to_next_start())

@@ -1,0 +1,96 @@
+"""Homes for real servers: short paths that every account can enter, and proof that nothing is left behind."""
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hsstar.domain.errors import ConflictError
+from hsstar.local.broker import Broker
+from hsstar.local.postgres import Postgres
+from hsstar.local.stack import Stack
+from hsstar.settings import Settings
+
+WORKER_PROGRAM = Path(__file__).with_name("worker_program.py")
+
+
+def worker(role: str, name: str) -> list[str]:
+    """The argument list of the tests' own worker."""
+    return [sys.executable, str(WORKER_PROGRAM), role, name]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Wait for something that other processes bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One machine's worth of folders."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / "my home"  # the blank is meant
+
+    @property
+    def servers(self) -> Path:
+        return self.root / "servers"
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment(
+            {"HSSTAR_HOME": str(self.home), "HSSTAR_SERVER_DIR": str(self.servers)}
+        )
+
+    def stack(self) -> Stack:
+        return Stack(self.settings, grace_seconds=3.0)
+
+    def postgres(self) -> Postgres:
+        return Postgres(self.home, self.servers)
+
+    def broker(self) -> Broker:
+        return Broker(self.home, self.servers)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes that were started for this place."""
+        marks = (str(self.root), self.postgres().cluster_name)
+        found = []
+        for process in psutil.process_iter():
+            try:
+                title = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if any(mark in title for mark in marks):
+                found.append(process)
+        return found
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """Folders for one test; afterwards no process and no socket of it may be left."""
+    place = Place(Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp")))
+    place.root.chmod(0o755)
+    sockets = [place.postgres().socket_directory, place.broker().socket_directory]
+    try:
+        yield place
+        with suppress(ConflictError):  # the test may have ended it itself
+            place.stack().down()
+        assert place.processes() == []
+        assert [folder for folder in sockets if folder.exists()] == []
+    finally:
+        for process in place.processes():
+            process.kill()
+        for folder in (place.root, *sockets):
+            shutil.rmtree(folder, ignore_errors=True)

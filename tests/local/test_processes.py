@@ -1,0 +1,119 @@
+"""Identities of processes, and their end."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hsstar.domain.errors import ConflictError, LocalStackError
+from hsstar.local import files, processes
+from hsstar.local.processes import ProcessIdentity
+from hsstar.local.supervisor import Backoff
+from tests.local.conftest import wait_until
+
+
+def start(tmp_path: Path, code: str) -> ProcessIdentity:
+    argv = [sys.executable, "-c", f"{code}; print('ready', flush=True); import time; time.sleep(600)"]
+    identity = processes.start_detached(
+        argv, tmp_path / "log", directory=tmp_path, environment=dict(os.environ)
+    )
+    assert identity is not None
+    wait_until(lambda: "ready" in (tmp_path / "log").read_text())
+    return identity
+
+
+def test_a_process_has_the_same_identity_as_long_as_it_lives(tmp_path: Path) -> None:
+    identity = start(tmp_path, "pass")
+    assert processes.identify(identity.pid) == identity
+    processes.stop([identity], 5.0)
+    assert not processes.alive(identity)
+
+
+def test_the_same_pid_born_at_another_time_is_another_process() -> None:
+    myself = processes.identify(os.getpid())
+    assert myself is not None
+    assert processes.alive(myself)
+    assert not processes.alive(ProcessIdentity(myself.pid, "another boot:1"))
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.identify(child.pid) is None
+    child.wait()
+
+
+def test_who_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+    identity = start(tmp_path, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    begin = time.monotonic()
+    processes.stop([identity], 0.3)
+    assert 0.3 <= time.monotonic() - begin < 3.0
+    assert not processes.alive(identity)
+
+
+def test_a_family_ends_together(tmp_path: Path) -> None:
+    identity = start(
+        tmp_path, "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    )
+    children = processes.descendants(identity)
+    assert len(children) == 1
+    processes.stop([identity], 5.0, families=True)
+    assert not processes.alive(children[0])
+
+
+def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LONGEST_LOG_BYTES", 10)
+    log = tmp_path / "worker.log"
+    for line in (b"first line\n", b"second line\n"):
+        with processes.open_log(log) as output:
+            output.write(line)
+    assert log.read_bytes() == b"second line\n"
+    assert log.with_name("worker.log.1").read_bytes() == b"first line\n"
+
+
+def test_a_lock_keeps_others_out_and_names_itself(tmp_path: Path) -> None:
+    entered = threading.Event()
+    leave = threading.Event()
+
+    def hold() -> None:
+        with files.locked(tmp_path / "lock", 1.0):
+            entered.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(10)
+    with pytest.raises(ConflictError, match="lock"), files.locked(tmp_path / "lock", 0.1):
+        pass
+    leave.set()
+    holder.join()
+    with files.locked(tmp_path / "lock", 0.1):
+        pass
+
+
+def test_a_half_written_json_file_counts_as_none(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "state.json", {"a": 1})
+    assert files.read_json(tmp_path / "state.json") == {"a": 1}
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "state.json").write_text('{"a": ')
+    assert files.read_json(tmp_path / "state.json") is None
+
+
+def test_a_full_disk_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.check_room(tmp_path / "not" / "there" / "yet")
+    monkeypatch.setattr(files, "LEAST_FREE_BYTES", 1 << 62)
+    with pytest.raises(LocalStackError, match=r"MB free .* make room there"):
+        files.check_room(tmp_path / "not" / "there" / "yet")
+
+
+def test_the_backoff_doubles_up_to_a_limit_and_forgets_after_a_long_life() -> None:
+    backoff = Backoff()
+    delays = [backoff.after(1.0) for _ in range(10)]
+    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
+    assert backoff.after(60.0) == 0.2
