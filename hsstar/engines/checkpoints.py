@@ -69,11 +69,11 @@ def resolve(name: str | Path) -> Path:
             raise CheckpointError(f"there is no checkpoint {text}; known: {known}")
         return BUILTIN_CHECKPOINTS[text]
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if text and folder.is_dir():
         return folder.resolve()
     if _HUB_NAME.fullmatch(text):
         return _from_hub(text)
-    raise CheckpointError(f"{text}: there is no such folder")
+    raise CheckpointError(f"{text!r}: there is no such folder")
 
 
 def check_policy(name: str | Path) -> CheckpointInfo:

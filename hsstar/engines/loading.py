@@ -1,16 +1,20 @@
 """Devices, number formats, tokenizers and models: what every engine on PyTorch loads the same way."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from hsstar.domain.errors import CheckpointError
 
 TokenIds = list[int]
+
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Classes that are nothing but a tokenizer.json."""
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -31,9 +35,15 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a local checkpoint folder."""
+    """The tokenizer of a local checkpoint folder, as its tokenizer.json says.
+
+    `AutoTokenizer` puts a Qwen2 model's own tokenizer in the place of a generic one.
+    """
+    settings = path / "tokenizer_config.json"
     try:
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        named = json.loads(settings.read_bytes()).get("tokenizer_class") if settings.is_file() else None
+        loader = PreTrainedTokenizerFast if named in _GENERIC_TOKENIZERS else AutoTokenizer
+        return loader.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
 

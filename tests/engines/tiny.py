@@ -1,10 +1,13 @@
 """Tiny random checkpoints in the layouts that real ones are published in."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2 import Qwen2Tokenizer
 
@@ -68,3 +71,64 @@ def tiny_llama_policy(folder: Path, *, seed: int = 0) -> Path:
     LlamaForCausalLM(configuration).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+CHAT_TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+STEP_END = "<extra_0>"
+
+
+def reward_backbone(tokenizer: Any, *, seed: int, **changes: Any) -> Qwen2ForCausalLM:
+    """A random causal language model that a reward head is put on."""
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(qwen_configuration(tokenizer, tie_word_embeddings=False, **changes))
+
+
+def write_reward_model(
+    folder: Path, tokenizer: Any, model: Any, tensors: dict[str, Tensor], layout: str
+) -> Path:
+    """Writes a reward model's tensors in one of the layouts `single`, `sharded`, `bin`, `sharded-bin`."""
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    names = sorted(tensors)
+    parts = [names] if "sharded" not in layout else [names[0::3], names[1::3], names[2::3]]
+    stem, suffix = ("pytorch_model", "bin") if "bin" in layout else ("model", "safetensors")
+    placed = {}
+    for number, part in enumerate(parts, start=1):
+        shard = f"-{number:05}-of-{len(parts):05}" if len(parts) > 1 else ""
+        file = folder / f"{stem}{shard}.{suffix}"
+        content = {name: tensors[name] for name in part}
+        torch.save(content, file) if suffix == "bin" else save_file(content, file, {"format": "pt"})
+        placed |= dict.fromkeys(part, file.name)
+    if len(parts) > 1:
+        index = {"metadata": {}, "weight_map": placed}
+        (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def tiny_skywork(
+    folder: Path, *, layout: str = "single", prefix: str = "", seed: int = 1, **changes: Any
+) -> Path:
+    """Writes a random Skywork-o1-Open-PRM; `prefix` stands before the language model's tensor names."""
+    tokenizer = qwen_tokenizer()
+    model = reward_backbone(tokenizer, seed=seed, **changes)
+    width = model.config.hidden_size
+    tensors = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    tensors |= {"v_head.summary.weight": torch.randn(1, width), "v_head.summary.bias": torch.randn(1)}
+    return write_reward_model(folder, tokenizer, model, tensors, layout)
+
+
+def tiny_qwen_math(folder: Path, *, layout: str = "single", seed: int = 1, **changes: Any) -> Path:
+    """Writes a random Qwen2.5-Math-PRM."""
+    tokenizer = qwen_tokenizer(extra=("<|im_start|>", "<|im_end|>", STEP_END))
+    tokenizer.chat_template = CHAT_TEMPLATE
+    model = reward_backbone(tokenizer, seed=seed, max_position_embeddings=512, **changes)
+    width = model.config.hidden_size
+    tensors = dict(model.state_dict()) | {
+        "score.0.weight": torch.randn(width, width),
+        "score.0.bias": torch.randn(width),
+        "score.2.weight": torch.randn(2, width),
+        "score.2.bias": torch.randn(2),
+    }
+    model.config.architectures = ["Qwen2ForProcessRewardModel"]
+    return write_reward_model(folder, tokenizer, model, tensors, layout)

@@ -1,0 +1,53 @@
+"""Checkpoints and engines that the engine tests share; everything is tiny and random."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before PyTorch is imported: several threads on few cores are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.engines import tiny
+
+    return tiny.tiny_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture(scope="session")
+def llama_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its tokenizer puts a beginning-of-text token in front of every prompt and has no padding token."""
+    from tests.engines import tiny
+
+    return tiny.tiny_llama_policy(tmp_path_factory.mktemp("llama"))
+
+
+SKYWORK_LAYOUTS: dict[str, dict[str, str]] = {
+    "single": {"layout": "single"},
+    "sharded": {"layout": "sharded"},
+    "wrapped": {"layout": "single", "prefix": "pretrained_model."},
+    "bin": {"layout": "bin"},
+    "sharded-bin-wrapped": {"layout": "sharded-bin", "prefix": "pretrained_model."},
+}
+
+
+@pytest.fixture(scope="session")
+def skywork(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same random Skywork reward model in each of `SKYWORK_LAYOUTS`."""
+    from tests.engines import tiny
+
+    def write(layout: str) -> Path:
+        return tiny.tiny_skywork(tmp_path_factory.mktemp("skywork"), **SKYWORK_LAYOUTS[layout])
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def qwen_math(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.engines import tiny
+
+    return tiny.tiny_qwen_math(tmp_path_factory.mktemp("qwen-math"), layout="sharded")

@@ -1,0 +1,182 @@
+"""A broken checkpoint is refused before anything runs, in one line that says what is wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hsstar.domain.errors import CheckpointError
+from hsstar.engines.checkpoints import (
+    BUILTIN_CHECKPOINTS,
+    check_policy,
+    check_reward_model,
+    fingerprint,
+    resolve,
+)
+from tests.engines import tiny
+from tests.engines.conftest import SKYWORK_LAYOUTS
+
+
+@pytest.fixture
+def copy(policy: Path, tmp_path: Path) -> Path:
+    """A policy that a test may break."""
+    return shutil.copytree(policy, tmp_path / "copy")
+
+
+def cut_off(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def empty_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def break_header(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((5).to_bytes(8, "little") + b"{not ")
+
+
+def name_a_missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def empty_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text("{}")
+
+
+def break_bin(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04 cut off")
+
+
+def other_architecture(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "broken config": (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
+    "list config": (lambda folder: (folder / "config.json").write_text("[]"), "JSON object"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
+    "broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json cannot"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+    "cut off": (cut_off, "cut off"),
+    "empty": (empty_weights, "cut off"),
+    "broken header": (break_header, "header is broken"),
+    "missing shard": (name_a_missing_shard, "model-00001-of-00002.safetensors, which is missing"),
+    "empty index": (empty_index, "no weight_map"),
+    "broken bin": (break_bin, "no PyTorch archive"),
+    "other architecture": (other_architecture, "BertForMaskedLM is not a causal language model"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
+    harm, message = DAMAGES[damage]
+    harm(copy)
+
+    with pytest.raises(CheckpointError, match=message) as caught:
+        check_policy(copy)
+    assert str(copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_is_recognised(policy: Path) -> None:
+    info = check_policy(policy)
+
+    assert (info.path, info.family, info.architecture) == (policy, "policy", "Qwen2ForCausalLM")
+    assert info.context == 256
+    assert info.weight_bytes == (policy / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("layout", SKYWORK_LAYOUTS)
+def test_skywork_is_recognised_in_every_layout(skywork: Callable[[str], Path], layout: str) -> None:
+    assert check_reward_model(skywork(layout)).family == "skywork"
+
+
+def test_qwen_math_is_recognised(qwen_math: Path) -> None:
+    assert check_reward_model(qwen_math).family == "qwen-math"
+
+
+def test_a_policy_is_no_reward_model(policy: Path) -> None:
+    with pytest.raises(CheckpointError, match="no reward head"):
+        check_reward_model(policy)
+
+
+def test_a_reward_model_is_no_policy(skywork: Callable[[str], Path]) -> None:
+    with pytest.raises(CheckpointError, match="process reward model"):
+        check_policy(skywork("single"))
+
+
+def test_a_fingerprint_names_the_content(policy: Path, copy: Path, tmp_path: Path) -> None:
+    other = tiny.tiny_policy(tmp_path / "other", seed=1)
+
+    assert fingerprint(policy) == fingerprint(copy)
+    assert fingerprint(policy) != fingerprint(other)  # same names, sizes and headers
+
+
+def test_a_large_file_is_named_by_blocks_of_it(policy: Path, copy: Path) -> None:
+    large = copy / "model.safetensors"
+    large.write_bytes(bytes(80 << 20))
+    before = fingerprint(copy)
+    with large.open("r+b") as content:
+        content.seek((80 << 20) - 10)
+        content.write(b"changed")
+
+    assert fingerprint(copy) != before
+
+
+@pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "builtin:other", "./a/b", "a/b/c", ""])
+def test_an_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError):
+        resolve(name)
+
+
+def test_a_hub_name_that_is_not_here_is_refused_in_one_line() -> None:
+    with pytest.raises(CheckpointError, match="nobody/nothing") as caught:
+        resolve("nobody/nothing")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) -> None:
+    commit = "0" * 40
+    repository = tmp_path / "models--some--policy"
+    shutil.copytree(policy, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    script = "from hsstar.engines.checkpoints import resolve; print(resolve('some/policy'))"
+
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert Path(found.stdout.strip()) == repository / "snapshots" / commit
+
+
+def test_the_packaged_checkpoints_have_names() -> None:
+    for name, folder in BUILTIN_CHECKPOINTS.items():
+        assert resolve(name) == folder
+        assert folder.parent.name == "demo"
+
+
+def test_looking_at_a_checkpoint_does_not_import_pytorch(policy: Path) -> None:
+    script = (
+        "import sys\n"
+        "from hsstar.engines import registry\n"
+        "from hsstar.engines.checkpoints import check_policy, fingerprint\n"
+        f"check_policy({str(policy)!r}), fingerprint({str(policy)!r})\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'huggingface_hub')))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
