@@ -73,7 +73,8 @@ def tiny_llama_policy(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-CHAT_TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+_MESSAGE = "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+CHAT_TEMPLATE = "{% for message in messages %}" + _MESSAGE + "{% endfor %}"
 STEP_END = "<extra_0>"
 
 
