@@ -111,7 +111,7 @@ def write_rows(
     except BrokenPipeError:  # the reader of a pipe has seen enough: for the command line to end quietly
         raise
     except OSError as error:
-        raise BadInputError(f"cannot write the output: {error.strerror or error}") from None
+        raise BadInputError(f"cannot write the output: {_reason(error)}") from None
     return written
 
 
@@ -141,7 +141,7 @@ def _readable(path: Path) -> Iterator[None]:
     except IsADirectoryError:
         raise BadInputError(f"{path} is a folder, expected a file") from None
     except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise BadInputError(f"cannot read {path}: {_reason(error)}") from None
 
 
 def _read_json_lines(path: Path) -> Iterator[NumberedRow]:
@@ -242,7 +242,7 @@ def _writable(target: Path) -> Iterator[IO[bytes]]:
         with _aside(target) as stream:
             yield stream
     except OSError as error:
-        raise BadInputError(f"cannot write {target}: {error.strerror or error}") from None
+        raise BadInputError(f"cannot write {target}: {_reason(error)}") from None
 
 
 @contextmanager
@@ -360,6 +360,11 @@ def _parquet_modules() -> tuple[Any, Any]:
             'Parquet files need pyarrow: install it with pip install "hsstar[parquet]"'
         ) from None
     return pyarrow, pyarrow.parquet
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for an error, also where a library has wrapped it in its own."""
+    return os.strerror(error.errno) if error.errno else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

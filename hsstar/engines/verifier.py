@@ -12,7 +12,7 @@ from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.engines.contracts import VerificationRequest
 from hsstar.engines.verifier_pool import CheckingPool, Failure, Outcome, Task
-from hsstar.engines.verifier_rules import LONGEST_ANSWER, decide_as_text, parsable_source
+from hsstar.engines.verifier_rules import LONGEST_ANSWER, decide_as_text, is_number, parsable_source
 
 RULES_VERSION = 1
 """Rises whenever the same response may get another verdict than before."""
@@ -72,10 +72,13 @@ class MathVerifier:
         Raises:
             EngineError: as `verify`.
         """
-        readable = list(dict.fromkeys(text for text in references if parsable_source(text)))
-        outcomes = self._run([{"reference": text} for text in readable])
-        causes = dict(zip(readable, map(_cause, outcomes), strict=True))
-        return [causes.get(text) is Cause.CORRECT for text in references]
+        different = dict.fromkeys(references)
+        doubtful = [text for text in different if parsable_source(text) and not is_number(text)]
+        outcomes = self._run([{"reference": text} for text in doubtful])
+        readable = {
+            text for text, outcome in zip(doubtful, outcomes, strict=True) if outcome == Cause.CORRECT
+        }
+        return [text in readable or is_number(text) for text in references]
 
     def close(self) -> None:
         """Ends the checking processes; a verification under way in another thread ends with an error."""

@@ -31,7 +31,8 @@ class Failure(Enum):
 Outcome = str | Failure
 
 _START_SECONDS = 60.0
-_FAILED_STARTS_BEFORE_GIVING_UP = 3
+_VAIN_STARTS_BEFORE_GIVING_UP = 3
+_NEVER = float("inf")
 _LONGEST_WAIT_SECONDS = 0.5
 _READ_BYTES = 1 << 16
 
@@ -50,7 +51,9 @@ class CheckingPool:
         self._size = processes
         self._deadline_seconds = deadline_seconds
         self._processes: list[_CheckingProcess] = []
-        self._failed_starts = 0
+        self._vain_starts = 0
+        self._waiting: deque[int] = deque()
+        self._outcomes: dict[int, Outcome] = {}
         self._cancelled = threading.Event()
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
@@ -61,25 +64,25 @@ class CheckingPool:
         Raises:
             EngineError: the processes do not start, or the run was cancelled.
         """
-        outcomes: dict[int, Outcome] = {}
-        waiting = deque(range(len(tasks)))
+        self._waiting = deque(range(len(tasks)))
+        self._outcomes = {}
         try:
-            while len(outcomes) < len(tasks):
-                self._fill()
+            while len(self._outcomes) < len(tasks):
+                self._start_missing()
                 for process in self._processes:
-                    if waiting and process.idle:
-                        index = waiting.popleft()
+                    if self._waiting and process.idle:
+                        index = self._waiting.popleft()
                         process.give(index, tasks[index], self._deadline_seconds)
                 self._wait()
                 for process in list(self._processes):
-                    self._attend(process, outcomes)
+                    self._attend(process)
                 if self._cancelled.is_set():
                     self._cancelled.clear()
                     raise EngineError("the verification was cancelled")
         finally:
             for process in [process for process in self._processes if process.task is not None]:
                 self._remove(process)
-        return [outcomes[index] for index in range(len(tasks))]
+        return [self._outcomes[index] for index in range(len(tasks))]
 
     def cancel(self) -> None:
         """Makes the run under way (or the next one) end with an error. May be called from any thread."""
@@ -90,10 +93,7 @@ class CheckingPool:
         for process in list(self._processes):
             self._remove(process)
 
-    def _fill(self) -> None:
-        """Replaces what has died and starts what is missing."""
-        for process in [process for process in self._processes if process.dead_while_idle]:
-            self._remove(process)
+    def _start_missing(self) -> None:
         while len(self._processes) < self._size:
             self._processes.append(_CheckingProcess(self._command))
 
@@ -106,36 +106,43 @@ class CheckingPool:
         seconds = min(max(nearest - time.monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
         poll.poll(seconds * 1_000)
 
-    def _attend(self, process: "_CheckingProcess", outcomes: dict[int, Outcome]) -> None:
+    def _attend(self, process: "_CheckingProcess") -> None:
         """Takes what a process has said; ends it if it died, said nonsense, or is out of time."""
         now = time.monotonic()
         process.send()
         for message in process.receive():
-            if message.get("ready"):
-                process.ready, process.deadline = True, float("inf")
-                self._failed_starts = 0
-            elif process.task is not None and message.get("id") == process.task:
-                outcomes[process.task] = str(message["cause"])
-                process.task, process.deadline = None, float("inf")
-            elif "failed" in message:
-                raise MissingDependencyError(
-                    f"the checking process cannot load Math-Verify: {message['failed']}"
-                )
-            else:
-                process.ended = True
+            self._take(process, message)
         if process.ended:
-            self._end(process, Failure.CRASHED, outcomes)
+            self._end(process, Failure.CRASHED)
         elif now >= process.deadline:
-            self._end(process, Failure.TIMED_OUT, outcomes)
+            self._end(process, Failure.TIMED_OUT)
 
-    def _end(self, process: "_CheckingProcess", failure: Failure, outcomes: dict[int, Outcome]) -> None:
+    def _take(self, process: "_CheckingProcess", message: dict[str, Any]) -> None:
+        match message:
+            case {"ready": True}:
+                process.ready, process.deadline = True, _NEVER
+            case {"failed": reason}:
+                raise MissingDependencyError(f"the checking process cannot load Math-Verify: {reason}")
+            case {"begun": index} if index == process.task:
+                process.begun = True
+                self._vain_starts = 0
+            case {"id": index, "cause": cause} if index == process.task:
+                self._outcomes[index] = str(cause)
+                process.task, process.deadline = None, _NEVER
+            case _:
+                process.ended = True
+
+    def _end(self, process: "_CheckingProcess", failure: Failure) -> None:
+        """Ends a process. Its task is to blame only if it had begun: another process may do it otherwise."""
         self._remove(process)
+        if process.task is not None and process.begun:
+            self._outcomes[process.task] = failure
+            return
         if process.task is not None:
-            outcomes[process.task] = failure
-        elif not process.ready:
-            self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS_BEFORE_GIVING_UP:
-                raise EngineError(f"the checking process does not start: {' '.join(self._command)}")
+            self._waiting.appendleft(process.task)
+        self._vain_starts += 1
+        if self._vain_starts >= _VAIN_STARTS_BEFORE_GIVING_UP:
+            raise EngineError(f"the checking process does not start: {' '.join(self._command)}")
 
     def _remove(self, process: "_CheckingProcess") -> None:
         self._processes.remove(process)
@@ -147,6 +154,7 @@ class _CheckingProcess:
 
     Attributes:
         ready: it has loaded its libraries and takes tasks.
+        begun: it has begun its task.
         ended: it has closed its output or said nonsense.
         task: index of the task it is at, None while idle or starting.
         deadline: when (`time.monotonic`) it has to be ready, or done with its task.
@@ -166,7 +174,7 @@ class _CheckingProcess:
         os.set_blocking(self._input, False)
         os.set_blocking(self._output, False)
         self._unsent = self._received = b""
-        self.ready = self.ended = False
+        self.ready = self.begun = self.ended = False
         self.task: int | None = None
         self.deadline = time.monotonic() + _START_SECONDS
 
@@ -174,11 +182,6 @@ class _CheckingProcess:
     def idle(self) -> bool:
         """Whether it can take a task."""
         return self.ready and self.task is None
-
-    @property
-    def dead_while_idle(self) -> bool:
-        """Whether it died after its last task, of which that task is innocent."""
-        return self.idle and self._process.poll() is not None
 
     def register(self, poll: select.poll) -> None:
         """Has a poll wake up when this process says something or takes more input."""
@@ -188,7 +191,7 @@ class _CheckingProcess:
 
     def give(self, index: int, task: Task, seconds: float) -> None:
         """Hands it a task; the clock starts now."""
-        self.task, self.deadline = index, time.monotonic() + seconds
+        self.task, self.begun, self.deadline = index, False, time.monotonic() + seconds
         self._unsent = json.dumps({"id": index, **task}).encode() + b"\n"
         self.send()
 

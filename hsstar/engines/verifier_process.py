@@ -1,7 +1,8 @@
 """One checking process: reads tasks from standard input, writes results to standard output, one JSON a line.
 
-A task is `{"id": n, "answer": text, "reference": text}`, or without `answer` to ask whether the reference can
-be read. A result is `{"id": n, "cause": text}`. The first line says `{"ready": true}` or `{"failed": reason}`.
+A task is `{"id": n, "answer": text, "reference": text}`, or without `answer` to ask whether the reference
+can be read. It is answered by `{"begun": n}` and, when it is done, `{"id": n, "cause": text}`. The first line
+is `{"ready": true}` or `{"failed": reason}`.
 
 Started as `python -m hsstar.engines.verifier_process MEMORY_LIMIT_MB`. The parent watches the time and kills.
 """
@@ -46,6 +47,7 @@ def _answer_tasks(
 ) -> None:
     while True:
         task = tasks.get()
+        _send(results, {"begun": task["id"]})
         try:
             cause = judge(task.get("answer"), task["reference"])
         except BaseException:  # memory, recursion, or a bug met by this one answer: the parent replaces us

@@ -11,9 +11,10 @@ from hsstar.domain.verdict import Cause
 LONGEST_ANSWER = 10_000
 """Answers with more characters than this are not read as mathematics."""
 
-_DEEPEST_NESTING = 100
-_SPACE_COMMANDS = re.compile(r"\\[,!;: ]|~|\\quad\b|\\qquad\b")
-_SIZE_COMMANDS = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])")
+_DEEPEST_NESTING = 30  # the parser takes seconds beyond it
+_DELIMITERS = re.compile(r"(?<!\\)\\[()$]|\$")
+_SPACE_COMMANDS = re.compile(r"(?<!\\)\\(?:[,!;: ]|(?:quad|qquad)(?![A-Za-z]))|~")
+_SIZE_COMMANDS = re.compile(r"(?<!\\)\\(?:left|right|displaystyle)(?![A-Za-z])")
 _SPACE_BETWEEN_WORDS = re.compile(r"(?<=[\w\\])\s+(?=[\w\\])")
 _SPELLINGS = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -33,6 +34,8 @@ def decide_as_text(answer: str, reference: str) -> Cause | None:
     Equal spellings and equal numbers (thousands separators, leading and trailing zeros aside) are correct;
     different integers, both written plainly, are incorrect.
     """
+    if max(len(answer), len(reference)) > LONGEST_ANSWER:
+        return None
     answer, reference = normal_spelling(answer), normal_spelling(reference)
     if not answer or not reference:
         return None
@@ -44,6 +47,11 @@ def decide_as_text(answer: str, reference: str) -> Cause | None:
     if answer_number == reference_number:
         return Cause.CORRECT
     return Cause.INCORRECT if _plain_integer(answer) and _plain_integer(reference) else None
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal number, thousands separators allowed: readable without a parser."""
+    return len(text) <= LONGEST_ANSWER and _number(normal_spelling(text)) is not None
 
 
 def parsable_source(text: str) -> str | None:
@@ -63,8 +71,7 @@ def parsable_source(text: str) -> str | None:
 
 def normal_spelling(text: str) -> str:
     """One spelling for texts that differ in nothing but white space, delimiters and size commands."""
-    text = strip_math_delimiters(text)
-    text = text.replace("\\$", "").replace("$", "").replace("\\(", "").replace("\\)", "")
+    text = _DELIMITERS.sub("", strip_math_delimiters(text))
     text = _SIZE_COMMANDS.sub("", _SPACE_COMMANDS.sub(" ", text))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)

@@ -1,0 +1,255 @@
+"""Data files in and out: what is read, what is refused and how, and that an export is whole or absent."""
+
+import builtins
+import io
+import json
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.problems import ProblemFormat
+from hsstar.files import ExportFormat, read_imported_samples, read_problems, read_rows, write_rows
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]
+FORMATS: list[ExportFormat] = ["jsonl", "parquet"]
+
+
+def file_with(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def json_lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", json_lines(ROWS)),
+        ("rows.jsonl", json_lines(ROWS).removesuffix(b"\n")),
+        ("rows.jsonl", b"\xef\xbb\xbf" + json_lines(ROWS).replace(b"\n", b"\r\n\r\n")),
+        ("rows.json", json.dumps(ROWS, indent=2).encode()),
+        ("rows.json", json_lines(ROWS)),
+        ("rows.unknown", json_lines(ROWS)),
+        ("rows.csv", 'problem,answer\n1+1?,2\n"é ∑",0.5\n'.encode()),
+    ],
+)
+def test_rows_are_read_from_text_files(tmp_path: Path, name: str, content: bytes) -> None:
+    assert [row for _, row in read_rows(file_with(tmp_path, name, content))] == ROWS
+
+
+def test_rows_carry_their_line_number(tmp_path: Path) -> None:
+    path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\n\n{"a": 2}\n')
+    assert list(read_rows(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+
+
+def test_reading_streams(tmp_path: Path) -> None:
+    path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\nbroken\n')
+    assert next(read_rows(path)) == (1, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", b"", "holds no rows"),
+        ("x.json", b"[]", "holds no rows"),
+        ("x.csv", b"a,b\n", "holds no rows"),
+        ("x.jsonl", b'{"a": 1}\n{"a":\n', ":2: expected one JSON object, found broken JSON"),
+        ("x.json", b'[{"a": 1},\n {"a" 2}]', ":2: expected one JSON object, found broken JSON"),
+        ("x.jsonl", b'{"a": 1}\n[1]\n', ":2: expected a JSON object, found a list"),
+        ("x.json", b'[{"a": 1}, null]', ":2: expected a JSON object, found null"),
+        ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', ":2: not UTF-8 (byte 0xff)"),
+        ("x.json", b'[{"a": 1},\n"\xff"]', ":2: not UTF-8 (byte 0xff)"),
+        ("x.csv", b"a,b\n\xff,2\n", "not UTF-8"),
+        ("x.csv", b"a,b\n1,2\n3\n", ":3: expected 2 fields as in the header"),
+        ("x.csv", b'a,b\n"1,2\n', "broken CSV"),
+        ("x.parquet", b"junk", "not a readable Parquet file"),
+        ("x.parquet", b"", "not a readable Parquet file"),
+        ("x.jsonl", b"[" * 100_000, ":1: cannot read the JSON"),
+        ("x.jsonl", b'{"a": ' + b"1" * 5_000 + b"}", ":1: cannot read the JSON"),
+    ],
+)
+def test_a_broken_file_is_refused_in_one_line_with_its_place(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = file_with(tmp_path, name, content)
+    with pytest.raises(BadInputError) as refusal:
+        list(read_rows(path))
+    assert message in str(refusal.value)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_a_folder_and_a_locked_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInputError, match="does not exist"):
+        list(read_rows(tmp_path / "none.jsonl"))
+    with pytest.raises(BadInputError, match="is a folder"):
+        list(read_rows(tmp_path))
+    locked = file_with(tmp_path, "locked.jsonl", b"{}")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root, who may run the tests, reads every file
+    with pytest.raises(BadInputError, match=r"cannot read .*locked\.jsonl: Permission denied"):
+        list(read_rows(locked))
+
+
+def test_a_row_that_is_no_problem_is_named_by_file_and_line(tmp_path: Path) -> None:
+    path = file_with(
+        tmp_path, "rows.jsonl", json_lines([*ROWS, {"problem": "q", "answer": None}, {"text": "t"}])
+    )
+    with pytest.raises(BadInputError, match=r"rows\.jsonl:4: expected answer, final_answer or solution"):
+        list(read_problems(path, ProblemFormat.MATH))
+    with pytest.raises(
+        BadInputError, match=r"rows\.jsonl:1: expected rows with .* found keys answer, problem"
+    ):
+        list(read_problems(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "problems"),
+    [
+        ("aime24", 30),
+        ("amc23", 40),
+        ("college_math", 2_818),
+        ("gsm8k", 1_319),
+        ("math500", 500),
+        ("minerva_math", 272),
+        ("olympiadbench", 675),
+    ],
+)
+def test_every_row_of_the_benchmarks_is_a_problem_with_a_reference(name: str, problems: int) -> None:
+    path = SHARED / "benchmarks" / f"{name}.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    found = list(read_problems(path))
+    assert len(found) == problems
+    assert all(problem.reference for problem in found)
+
+
+def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
+    by_problem = file_with(
+        tmp_path, "a.jsonl", json_lines([{"problem": "q", "answer": "5", "responses": ["a", "b"]}])
+    )
+    by_sample = file_with(
+        tmp_path, "b.jsonl", json_lines([{"query": "q", "ref_ans": "5", "resp": text} for text in "ab"])
+    )
+    assert list(read_imported_samples(by_problem)) == list(read_imported_samples(by_sample))
+    broken = file_with(tmp_path, "c.jsonl", json_lines([{"problem": "q", "answer": "5"}]))
+    with pytest.raises(BadInputError, match=r"c\.jsonl:1: expected a list under responses"):
+        list(read_imported_samples(broken))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_is_written_can_be_read_back(tmp_path: Path, file_format: ExportFormat) -> None:
+    rows = [{"number": number, "text": f"é {number}", "steps": [0.5, 1.0]} for number in range(2_500)]
+    path = tmp_path / f"out.{file_format}"
+    assert write_rows(path, iter(rows), file_format) == 2_500
+    assert [row for _, row in read_rows(path)] == rows
+    assert names_in(tmp_path) == [path.name]
+
+
+def test_rows_go_to_a_stream_as_well() -> None:
+    stream = io.BytesIO()
+    assert write_rows(stream, ROWS) == 2
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
+    stream = io.BytesIO()
+    write_rows(stream, ROWS, "parquet")
+    assert pyarrow.parquet.read_table(stream).to_pylist() == ROWS
+
+
+def test_a_parquet_column_takes_the_type_that_fits_all_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    rows: list[dict[str, Any]] = [{"reward": None, "tokens": 1}] * 1_500
+    write_rows(path, [*rows, {"reward": 0.5, "tokens": 1.5, "verdict": "correct"}], "parquet")
+    table = pyarrow.parquet.read_table(path)
+    assert table.num_rows == 1_501
+    assert table.slice(1_500).to_pylist() == [{"reward": 0.5, "tokens": 1.5, "verdict": "correct"}]
+    with pytest.raises(BadInputError, match="do not fit one Parquet table"):
+        write_rows(path, [*rows, {"reward": None, "tokens": "text"}], "parquet")
+    assert pyarrow.parquet.read_table(path).num_rows == 1_501
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, file_format: ExportFormat
+) -> None:
+    path = file_with(tmp_path, "out", b"old")
+
+    def breaking_off() -> Iterator[dict[str, Any]]:
+        yield from ROWS * 1_000
+        raise RuntimeError("the source broke off")
+
+    with pytest.raises(RuntimeError, match="broke off"):
+        write_rows(path, breaking_off(), file_format)
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Lets no file grow beyond 64 KiB, which fails as a full disk does: in the middle of a write."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(
+    tmp_path: Path, full_disk: None, file_format: ExportFormat
+) -> None:
+    rows = ({"text": os.urandom(200).hex()} for _ in range(10_000))
+    with pytest.raises(BadInputError, match=r"cannot write .*out: File too large"):
+        write_rows(tmp_path / "out", rows, file_format)
+    assert names_in(tmp_path) == []
+
+
+def test_a_target_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="No such file or directory"):
+        write_rows(tmp_path / "none" / "out.jsonl", ROWS)
+    with pytest.raises(BadInputError, match="is a folder"):
+        write_rows(tmp_path, ROWS)
+    with pytest.raises(BadInputError, match="cannot write /dev/full: No space left on device"):
+        write_rows(Path("/dev/full"), ROWS)
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(BadInputError, match="cannot write the output: No space left"),
+    ):
+        write_rows(full, ROWS)
+
+
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    write_rows(Path("/dev/null"), ROWS)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_import = builtins.__import__
+
+    def without_pyarrow(name: str, *rest: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return whole_import(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
+    with pytest.raises(MissingDependencyError, match=r"hsstar\[parquet\]"):
+        write_rows(tmp_path / "out.parquet", ROWS, "parquet")
+    with pytest.raises(MissingDependencyError, match=r"hsstar\[parquet\]"):
+        list(read_rows(file_with(tmp_path, "in.parquet", b"PAR1")))
