@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from hsstar.domain.errors import ConflictError
+from hsstar.local import postgres
 from hsstar.local.broker import Broker
 from hsstar.local.postgres import Postgres
 from hsstar.local.stack import Stack
@@ -78,8 +79,11 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Folders for one test; afterwards no process and no socket of it may be left."""
+    monkeypatch.setattr(
+        postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync")
+    )  # seconds on a busy disk
     place = Place(Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp")))
     place.root.chmod(0o755)
     sockets = [place.postgres().socket_directory, place.broker().socket_directory]
