@@ -19,7 +19,8 @@ class RoundProgress:
         budget: samples that the round may draw.
         allotted: samples allotted so far (pre-samples first, the rest once difficulty is known).
         queued, running, failed: jobs of the round.
-        failed_slots: samples held by failed jobs.
+        slots_in_flight: samples that queued or running sampling jobs have still to draw.
+        failed_slots: samples held by failed sampling jobs.
         excluded: problems left out.
         training_steps_done, training_steps: optimiser steps.
         seconds: since the round's first job, until its last while nothing is live.
@@ -43,6 +44,7 @@ class RoundProgress:
     queued: int
     running: int
     failed: int
+    slots_in_flight: int
     failed_slots: int
     training_steps_done: int
     training_steps: int | None

@@ -57,14 +57,31 @@ queued AS (
         count(*) FILTER (WHERE state = 'queued') AS queued,
         count(*) FILTER (WHERE state = 'running') AS running,
         count(*) FILTER (WHERE state = 'failed') AS failed,
-        coalesce(sum(
-            (SELECT sum(cardinality(slots)) FROM job_items WHERE job_items.job_id = jobs.id)
-        ) FILTER (WHERE state = 'failed'), 0) AS failed_slots,
         min(started_at) AS first_start,
         CASE WHEN bool_and(finished_at IS NOT NULL) THEN max(finished_at) END AS last_end
     FROM jobs
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
+),
+-- slots of sampling jobs that are not drawn yet
+undrawn AS (
+    SELECT
+        jobs.round_id,
+        count(*) FILTER (WHERE jobs.state <> 'failed') AS in_flight,
+        count(*) FILTER (WHERE jobs.state = 'failed') AS failed
+    FROM jobs
+    JOIN job_items ON job_items.job_id = jobs.id
+    CROSS JOIN LATERAL unnest(job_items.slots) AS held (slot)
+    WHERE jobs.round_id IN (SELECT id FROM of_run)
+      AND jobs.kind = 'sample'
+      AND jobs.state <> 'done'
+      AND NOT EXISTS (
+          SELECT FROM samples
+          WHERE samples.round_id = jobs.round_id
+            AND samples.problem_id = job_items.problem_id
+            AND samples.slot = held.slot
+      )
+    GROUP BY jobs.round_id
 ),
 trained AS (
     SELECT DISTINCT ON (round_id) round_id, steps_done, steps
@@ -91,7 +108,8 @@ SELECT
     coalesce(queued.queued, 0),
     coalesce(queued.running, 0),
     coalesce(queued.failed, 0),
-    coalesce(queued.failed_slots, 0),
+    coalesce(undrawn.in_flight, 0),
+    coalesce(undrawn.failed, 0),
     coalesce(trained.steps_done, 0),
     trained.steps,
     coalesce(of_run.started_at, queued.first_start),
@@ -106,5 +124,6 @@ LEFT JOIN sampled ON sampled.round_id = of_run.id
 LEFT JOIN labelled ON labelled.round_id = of_run.id
 LEFT JOIN paired ON paired.round_id = of_run.id
 LEFT JOIN queued ON queued.round_id = of_run.id
+LEFT JOIN undrawn ON undrawn.round_id = of_run.id
 LEFT JOIN trained ON trained.round_id = of_run.id
 ORDER BY of_run.kind DESC, of_run.number

@@ -1,0 +1,55 @@
+"""`hsstar db`: the schema and where the database is."""
+
+import click
+
+from cli.environment import open_database
+
+
+@click.group(epilog="Example:  hsstar db upgrade")
+def db() -> None:
+    """Migrate the schema; say where the database is."""
+
+
+@db.command(epilog="Example:  hsstar db upgrade")
+def upgrade() -> None:
+    """Migrate the database to this hsstar's schema; safe to run many times, also at once."""
+    from hsstar.store import migrate
+
+    with open_database(check_schema=False) as database:
+        before = migrate.current(database)
+        migrate.upgrade(database)
+        after = migrate.current(database)
+    click.echo(f"schema at {after}" + (" already" if before == after else f" (was: {before or 'none'})"))
+
+
+@db.command(epilog="Example:  hsstar db downgrade base --yes")
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def downgrade(revision: str, yes: bool) -> None:
+    """Migrate the database back to REVISION; `base` removes every table and all data in them."""
+    from hsstar.store import migrate
+
+    with open_database(check_schema=False) as database:
+        if not yes:
+            click.confirm(f"This can delete data in {database.shown_url}. Go on?", abort=True)
+        migrate.downgrade(database, revision)
+        click.echo(f"schema at {migrate.current(database) or 'none'}")
+
+
+@db.command(epilog="Example:  hsstar db current")
+def current() -> None:
+    """Print the revision of the database and the one that this hsstar needs."""
+    from hsstar.store import migrate
+
+    with open_database(check_schema=False) as database:
+        click.echo(f"{migrate.current(database) or 'none'} (this hsstar: {migrate.head()})")
+
+
+@db.command(epilog='Example:  psql "$(hsstar db url)"')
+def url() -> None:
+    """Print the database URL as psql and other programs take it."""
+    from cli.environment import connected_settings
+    from hsstar.settings import Settings
+
+    found = connected_settings(Settings.from_environment()).database_url or ""
+    click.echo(found.replace("postgresql+psycopg://", "postgresql://", 1))

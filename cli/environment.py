@@ -1,0 +1,46 @@
+"""What every command needs: the settings, the local stack, and a database that fits this code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from hsstar.domain.errors import DatabaseError
+from hsstar.local.stack import Stack
+from hsstar.settings import Settings
+from hsstar.store.database import Database
+
+
+def connected_settings(settings: Settings) -> Settings:
+    """The settings with both URLs filled in; those of the embedded servers where none is given.
+
+    Raises:
+        DatabaseError: nothing is given and the embedded servers are not up.
+    """
+    if settings.database_url is not None and settings.broker_url is not None:
+        return settings
+    status = Stack(settings).status()
+    running = {server.name for server in status.servers if server.running}
+    if settings.database_url is None and "postgres" not in running:
+        raise DatabaseError(
+            f"no database: HSSTAR_DATABASE_URL is not set and hsstar is not up in {settings.home}; "
+            "run: hsstar up"
+        )
+    return replace(settings, database_url=status.database_url, broker_url=status.broker_url)
+
+
+@contextmanager
+def open_database(*, check_schema: bool = True) -> Iterator[Database]:
+    """The database that the environment names, else the embedded one.
+
+    Raises:
+        DatabaseError: there is none, or it cannot be reached.
+        SchemaError: its schema is not the one this code knows.
+    """
+    settings = connected_settings(Settings.from_environment())
+    database = Database(settings.database_url or "")
+    try:
+        if check_schema:
+            database.check_schema()
+        yield database
+    finally:
+        database.close()

@@ -1,0 +1,62 @@
+"""`hsstar export`: pairs and samples as files."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.environment import open_database
+
+
+@click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
+def export() -> None:
+    """Write pairs or samples to a file, in the layouts published with HS-STaR."""
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option(
+            "--output", type=click.Path(path_type=Path), help="The file; standard output where left out."
+        ),
+        click.option("--format", "file_format", type=click.Choice(("jsonl", "parquet")), default="jsonl"),
+        click.argument("run"),
+    ):
+        command = option(command)
+    return command
+
+
+@export.command(epilog="Example:  hsstar export pairs demo --format parquet --output pairs.parquet")
+@_options
+def pairs(run: str, file_format: str, output: Path | None) -> None:
+    """Write the preference pairs of RUN: prompt, chosen, rejected, and where they come from."""
+    from hsstar.store import exports
+
+    _export(run, file_format, output, exports.export_pairs, "pairs")
+
+
+@export.command("samples", epilog="Example:  hsstar export samples demo --output samples.jsonl")
+@_options
+def samples(run: str, file_format: str, output: Path | None) -> None:
+    """Write the samples of RUN: query, resp, ref_ans, ans, correct, reward and more."""
+    from hsstar.store import exports
+
+    _export(run, file_format, output, exports.export_samples, "samples")
+
+
+def _export(
+    run: str,
+    file_format: str,
+    output: Path | None,
+    rows: Callable[..., Iterator[dict[str, Any]]],
+    what: str,
+) -> None:
+    from hsstar.files import write_rows
+    from hsstar.store import runs
+
+    target = output if output is not None else sys.stdout.buffer
+    with open_database() as database, database.begin() as connection:
+        found = runs.find_run(connection, run)
+        written = write_rows(target, rows(connection, found), file_format)  # type: ignore[arg-type]
+    click.echo(f"{written} {what} written" + (f" to {output}" if output else ""), err=True)

@@ -1,0 +1,41 @@
+"""`hsstar iterate`: enqueues iterations and follows them."""
+
+import sys
+
+import click
+
+from cli.environment import open_database
+
+
+@click.command(epilog="Example:  hsstar iterate demo --iterations 3 --watch")
+@click.argument("run")
+@click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C leaves the run going.")
+def iterate(run: str, iterations: int, watch: bool) -> None:
+    """Enqueue the next iterations of RUN; the workers do the rest."""
+    from hsstar import commands
+    from hsstar.store import runs
+
+    with open_database() as database:
+        with database.begin() as connection:
+            found = runs.find_run(connection, run)
+        numbers = commands.start_iterations(database, found, iterations)
+        click.echo(f"{run}: iterations {numbers[0]} to {numbers[-1]} enqueued")
+        if not watch:
+            click.echo(f"follow them: hsstar status {run} --watch")
+            return
+        follow(run)
+
+
+def follow(run: str) -> None:
+    """Follows a run to its end; Ctrl-C ends the view and nothing else."""
+    from cli.progress import Watch
+
+    with open_database() as database:
+        try:
+            if not Watch(database, run).follow():
+                click.echo(f"{run} cannot go on until its failed jobs are retried", err=True)
+                sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo(f"\n{run} goes on; look again: hsstar status {run} --watch", err=True)
+            sys.exit(130)

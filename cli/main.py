@@ -1,0 +1,86 @@
+"""The `hsstar` command: its groups, and how errors reach the user."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from hsstar import __version__
+from hsstar.domain.errors import HsstarError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("cli.demo:demo", "Run the whole loop on small arithmetic problems, from nothing."),
+    "up": ("cli.stack:up", "Start Postgres, a broker and workers on this machine."),
+    "down": ("cli.stack:down", "Stop what `up` started; all data stay."),
+    "problems": ("cli.problems:problems", "Import and list problems."),
+    "models": ("cli.models:models", "Register and list policy checkpoints."),
+    "runs": ("cli.runs:runs", "Create, list and show runs."),
+    "iterate": ("cli.iterate:iterate", "Enqueue iterations of a run."),
+    "status": ("cli.status:status", "Show what is done, in flight, failed and remaining."),
+    "samples": ("cli.samples:samples", "Import responses drawn elsewhere."),
+    "export": ("cli.export:export", "Write pairs or samples to a file."),
+    "sql": ("cli.sql:sql", "Query the statistics, read-only."),
+    "jobs": ("cli.jobs:jobs", "List and retry jobs."),
+    "worker": ("cli.worker:worker", "Run one worker in the foreground."),
+    "db": ("cli.db:db", "Migrate the schema; say where the database is."),
+}
+"""Command name to where it is defined and what it does; a module is imported when it is called."""
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of `COMMANDS`: that of a first day with hsstar."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the command list from the table, importing nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example:  hsstar demo",
+)
+@click.version_option(__version__, prog_name="hsstar")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def hsstar(debug: bool) -> None:
+    """Self-training of reasoning models (HS-STaR) as a job queue over Postgres.
+
+    Settings come from the environment: HSSTAR_HOME (default ~/.hsstar), HSSTAR_DATABASE_URL and
+    HSSTAR_BROKER_URL (default: servers embedded by `hsstar up`).
+    """
+
+
+def main() -> None:
+    """Runs the command line: an error is one line on standard error and a non-zero exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        sys.exit(hsstar.main(standalone_mode=False))
+    except click.exceptions.Abort:
+        _fail("interrupted", 130, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130, debug)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (HsstarError, OSError) as error:
+        _fail(str(error), 1, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise  # called while an exception is handled
+    click.echo(f"hsstar: {' '.join(message.split())}", err=True)
+    sys.exit(code)

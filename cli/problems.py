@@ -1,0 +1,58 @@
+"""`hsstar problems`: datasets."""
+
+from pathlib import Path
+
+import click
+
+from cli.environment import open_database
+
+FORMATS = ("auto", "gsm8k", "math", "numina", "hs-star")
+_SHOWN_UNREADABLE = 5
+
+
+@click.group(epilog="Example:  hsstar problems import train.jsonl --dataset numina")
+def problems() -> None:
+    """Import and list problems."""
+
+
+@problems.command(
+    "import", epilog="Example:  hsstar problems import gsm8k.jsonl --format gsm8k --dataset gsm8k"
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "file_format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@click.option("--dataset", required=True, metavar="NAME", help="The dataset to add the problems to.")
+def import_(file: Path, file_format: str, dataset: str) -> None:
+    """Import the problems of FILE (JSONL, JSON, CSV or Parquet) into a dataset.
+
+    A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
+    """
+    from hsstar import commands
+    from hsstar.domain.problems import ProblemFormat
+
+    with open_database() as database:
+        report = commands.import_problems(database, file, ProblemFormat(file_format), dataset)
+    click.echo(
+        f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"
+        f" (read {report.read})"
+    )
+    if report.unreadable:
+        click.echo(
+            f"{len(report.unreadable)} reference answers cannot be read; their problems take no part:",
+            err=True,
+        )
+        for statement in report.unreadable[:_SHOWN_UNREADABLE]:
+            click.echo(f"  {' '.join(statement.split())[:100]}", err=True)
+
+
+@problems.command("list", epilog="Example:  hsstar problems list")
+def list_() -> None:
+    """List the datasets with their counts."""
+    from cli.output import print_table
+    from hsstar.store import corpus
+
+    with open_database() as database, database.begin() as connection:
+        found = corpus.list_datasets(connection)
+    print_table(
+        ("dataset", "problems", "unreadable references"),
+        [(dataset.name, dataset.problems, dataset.unreadable) for dataset in found],
+    )

@@ -1,0 +1,37 @@
+"""`hsstar samples`: responses drawn elsewhere."""
+
+from pathlib import Path
+
+import click
+
+from cli.environment import open_database
+
+
+@click.group(epilog="Example:  hsstar samples import responses.jsonl --run mine")
+def samples() -> None:
+    """Import responses drawn elsewhere."""
+
+
+@samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--run", required=True, help="The run that gets a new iteration founded on them.")
+@click.option("--dataset", metavar="NAME", help="Where the problems go; the recipe's dataset where left out.")
+def import_(file: Path, run: str, dataset: str | None) -> None:
+    """Found an iteration of a run on the responses in FILE; they are verified and scored by the workers.
+
+    A line of FILE holds a problem with its responses: {"problem": …, "answer": …, "responses": [...]},
+    or one sample as published with HS-STaR: {"query": …, "resp": …, "ref_ans": …}. The problems become
+    the iteration's slice, the responses its pre-samples; what a problem lacks of n_p is drawn.
+    """
+    from hsstar import commands
+    from hsstar.store import runs
+
+    with open_database() as database:
+        with database.begin() as connection:
+            found = runs.find_run(connection, run)
+        report = commands.import_samples(database, found, file, dataset or found.recipe.problems.dataset)
+    click.echo(
+        f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"
+        + (f", {report.surplus} responses beyond n_p left out" if report.surplus else "")
+    )
+    click.echo(f"watch it: hsstar status {run}")

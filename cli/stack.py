@@ -1,0 +1,84 @@
+"""`hsstar up` and `hsstar down`: the embedded stack of this machine."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hsstar.local.stack import Stack
+
+ROLES = ("sample", "score", "verify", "train")
+
+
+def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str, int]:
+    """`sample=2,score=1` as a mapping; a role that is left out gets one worker."""
+    counts = dict.fromkeys(ROLES, 1)
+    for part in filter(None, value.split(",")):
+        role, _sign, number = part.partition("=")
+        if role not in ROLES or not number.isdecimal():
+            raise click.BadParameter(f"{part!r} is not ROLE=NUMBER with a role of {', '.join(ROLES)}")
+        counts[role] = int(number)
+    return counts
+
+
+@click.command(epilog="Example:  hsstar up --workers sample=2,score=1")
+@click.option(
+    "--workers",
+    default="",
+    callback=parse_workers,
+    metavar="ROLE=N,…",
+    help="Worker processes per role; one each where left out. 0 starts none.",
+)
+def up(workers: dict[str, int]) -> None:
+    """Start Postgres, a broker and workers on this machine, and say where they are.
+
+    With HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL set, those servers are used and only workers start.
+    """
+    from cli.output import console
+    from hsstar.local.stack import Stack
+    from hsstar.settings import Settings
+
+    stack = Stack(Settings.from_environment())
+    start_stack(stack, workers)
+    status = stack.status()
+    for server in status.servers:
+        console.print(f"{server.name:9} {server.url}")
+    console.print(f"workers   {', '.join(worker.name for worker in status.workers) or 'none'}")
+    console.print(f"logs      {status.logs}")
+    console.print("stop with hsstar down")
+
+
+def start_stack(stack: "Stack", workers: dict[str, int]) -> None:
+    """Starts servers and workers, over a database that is migrated first."""
+    stack.up(workers, prepare=_migrate, role_environment=_thread_counts())
+
+
+def _migrate(database_url: str) -> None:
+    from hsstar.store import migrate
+    from hsstar.store.database import Database
+
+    database = Database(database_url)
+    try:
+        migrate.upgrade(database)
+    finally:
+        database.close()
+
+
+def _thread_counts() -> dict[str, dict[str, str]]:
+    """Threads per role: sampling and scoring run beside each other, training runs alone."""
+    cores = os.cpu_count() or 1
+    threads = dict.fromkeys(ROLES, max(1, cores // 2)) | {"verify": 1, "train": cores}
+    return {role: {"OMP_NUM_THREADS": str(count)} for role, count in threads.items()}
+
+
+@click.command(epilog="Example:  hsstar down")
+def down() -> None:
+    """Stop the workers and servers that `up` started; all data stay, and a run goes on at the next `up`."""
+    from cli.output import console
+    from hsstar.local.stack import Stack
+    from hsstar.settings import Settings
+
+    stack = Stack(Settings.from_environment())
+    stack.down()
+    console.print(f"hsstar is down; its data stay in {stack.home}")

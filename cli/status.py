@@ -1,0 +1,96 @@
+"""`hsstar status`: what is done, in flight, failed and remaining, and why something waits."""
+
+import click
+
+from cli.environment import open_database
+
+
+@click.command(epilog="Example:  hsstar status demo --watch")
+@click.argument("run", required=False)
+@click.option("--watch", is_flag=True, help="Follow RUN until it ends; Ctrl-C leaves it going.")
+def status(run: str | None, watch: bool) -> None:
+    """Show the state of RUN: what is done, in flight, failed, remaining, and why something waits.
+
+    Without RUN: every run in one line, and the workers.
+    """
+    if run is None:
+        if watch:
+            raise click.UsageError("--watch needs a RUN")
+        _show_all()
+    elif watch:
+        from cli.iterate import follow
+
+        follow(run)
+    else:
+        _show_run(run)
+
+
+def _show_run(run: str) -> None:
+    from cli.output import console, print_table
+    from cli.progress import Watch, round_lines, waiting_reasons
+    from hsstar.store import runs, statistics
+
+    with open_database() as database:
+        progress, queues = Watch(database, run).look()
+        with database.begin() as connection:
+            left_out = statistics.exclusions(connection, runs.find_run(connection, run).id)
+    if not progress:
+        console.print(f"{run} has no iteration yet; start it: hsstar iterate {run} --watch")
+        return
+    for line in round_lines(progress):
+        console.print(line, markup=False)
+    columns = ("round", "done", "in flight", "failed", "remaining", "jobs queued", "jobs running")
+    rows = []
+    for found in progress:
+        if found.done:
+            continue
+        in_flight = max(0, found.slots_in_flight)
+        remaining = max(0, found.budget - found.drawn - in_flight - found.failed_slots)
+        rows.append(
+            (f"{found.kind} {found.number}", found.drawn, in_flight, found.failed_slots, remaining,
+             found.queued, found.running)
+        )  # fmt: skip
+    if rows:
+        console.print()
+        print_table(columns, rows, title="samples")
+    for reason, problems in left_out:
+        console.print(f"{problems} problems left out: {reason}", markup=False)
+    for reason in waiting_reasons(queues):
+        console.print(reason, markup=False)
+
+
+def _show_all() -> None:
+    from sqlalchemy import text
+
+    from cli.output import console, print_table
+    from hsstar.store import runs, statistics
+
+    with open_database() as database, database.begin() as connection:
+        summaries = []
+        for run in runs.list_runs(connection):
+            progress = statistics.round_progress(connection, run.id)
+            iterations = [found for found in progress if found.kind == "iteration"]
+            open_ = [found for found in iterations if not found.done]
+            state = open_[0].state.replace("_", "-") if open_ else ("done" if iterations else "not started")
+            summaries.append(
+                (
+                    run.name,
+                    f"{len(iterations) - len(open_)}/{len(iterations)}",
+                    state,
+                    sum(found.queued for found in progress),
+                    sum(found.running for found in progress),
+                    sum(found.failed for found in progress),
+                )
+            )
+        activity = connection.execute(
+            text("SELECT worker, host, role, state, job, since, jobs_done, last_heartbeat FROM worker_activity "
+                 "WHERE state <> 'stopped' ORDER BY worker")
+        ).all()  # fmt: skip
+    print_table(("run", "iterations done", "state", "jobs queued", "running", "failed"), summaries)
+    console.print()
+    print_table(
+        ("worker", "host", "role", "state", "job", "since", "jobs done", "last heartbeat"),
+        [tuple(row) for row in activity],
+    )
+    if not activity:
+        console.print("no worker has reported for duty; start some: hsstar up")

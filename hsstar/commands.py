@@ -1,0 +1,241 @@
+"""What a user can ask for, one function each: the CLI and the tests call these.
+
+Each writes its rows in one transaction, or nothing. Workers see new work within seconds, by the rows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.domain.lifecycle import IterationState
+from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
+from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
+from hsstar.engines.verifier import MathVerifier
+from hsstar.files import read_imported_samples, read_problems
+from hsstar.recipe import Recipe
+from hsstar.store import corpus, models, rounds, runs, samples
+from hsstar.store.database import Database, lock_run
+from hsstar.store.rounds import Iteration
+from hsstar.store.runs import Run
+
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import found.
+
+    Attributes:
+        read: problems in the file.
+        imported: those that are new to the dataset.
+        unreadable: statements of problems whose reference answer cannot be read; they are kept, and
+            left out of training and evaluation.
+    """
+
+    read: int
+    imported: int
+    unreadable: tuple[str, ...]
+
+    @property
+    def duplicates(self) -> int:
+        """Problems that the file or the dataset held already."""
+        return self.read - self.imported
+
+
+def import_problems(
+    database: Database, path: Path, problem_format: ProblemFormat, dataset: str
+) -> ImportReport:
+    """Imports the problems of a file into a dataset, made where it is missing."""
+    read, imported, unreadable = 0, 0, list[str]()
+    verifier = MathVerifier()
+    try:
+        with database.begin() as connection:
+            dataset_id = corpus.ensure_dataset(connection, dataset)
+            for batch in _batches(read_problems(path, problem_format)):
+                readable = verifier.check_references([problem.reference for problem in batch])
+                read += len(batch)
+                imported += corpus.add_problems(connection, dataset_id, batch, readable)
+                unreadable += [
+                    problem.statement for problem, fine in zip(batch, readable, strict=True) if not fine
+                ]
+    finally:
+        verifier.close()
+    return ImportReport(read, imported, tuple(unreadable))
+
+
+def add_model(database: Database, name: str, location: str) -> models.Model:
+    """Registers a policy checkpoint under a name, after looking at its files.
+
+    Raises:
+        CheckpointError: it is missing, broken or no policy.
+        ConflictError: the name stands for other weights.
+    """
+    info = check_policy(location)
+    with database.begin() as connection:
+        return models.register_model(connection, name, _lasting(location, info.path), fingerprint(location))
+
+
+def create_run(database: Database, recipe: Recipe, name: str) -> Run:
+    """Stores a run, after checking everything that it names: models, datasets, enough problems.
+
+    Raises:
+        CheckpointError: a checkpoint of the recipe is missing or broken.
+        NotFoundError: a dataset of the recipe has not been imported.
+        BadInputError: a dataset is too small for one iteration.
+        ConflictError: the name is taken.
+    """
+    with database.begin() as connection:
+        registered = {model.name: model for model in models.list_models(connection)}
+    location = recipe.policy.model
+    if location in registered:
+        location = registered[location].location
+    policy = check_policy(location)
+    policy_mark = fingerprint(location)
+    reward = check_reward_model(recipe.reward.model) if recipe.reward.used else None
+    with database.begin() as connection:
+        _check_slices(corpus.find_dataset(connection, recipe.problems.dataset), recipe, 0, 1)
+        if recipe.evaluation.dataset is not None:
+            _check_heldout(corpus.find_dataset(connection, recipe.evaluation.dataset), recipe)
+        model = models.register_model(
+            connection, recipe.policy.model, _lasting(location, policy.path), policy_mark
+        )
+        reward_model_id = None
+        if reward is not None:
+            reward_model_id = models.register_reward_model(
+                connection,
+                recipe.reward.model,
+                _lasting(recipe.reward.model, reward.path),
+                reward.family,
+                fingerprint(recipe.reward.model),
+            ).id
+        return runs.create_run(connection, name, recipe, model.id, reward_model_id)
+
+
+def start_iterations(database: Database, run: Run, count: int) -> list[int]:
+    """Adds `count` iterations to a run; returns their numbers.
+
+    Raises:
+        ConflictError: earlier iterations are still under way.
+        BadInputError: the dataset holds too few problems for fresh slices.
+    """
+    with database.begin() as connection:
+        lock_run(connection, run.id)
+        known = rounds.list_iterations(connection, run.id)
+        _refuse_unfinished(run, known)
+        numbers = list(range(len(known), len(known) + count))
+        dataset = corpus.find_dataset(connection, run.recipe.problems.dataset)
+        _check_slices(dataset, run.recipe, len(known), count)
+        rounds.add_iterations(connection, run, numbers)
+    return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class SampleImportReport:
+    """What an import of samples found.
+
+    Attributes:
+        iteration: the number of the iteration that the samples found.
+        problems: its problems.
+        imported: samples that became pre-samples.
+        surplus: responses beyond `n_p` per problem, left out.
+    """
+
+    iteration: int
+    problems: int
+    imported: int
+    surplus: int
+
+
+def import_samples(database: Database, run: Run, path: Path, dataset: str) -> SampleImportReport:
+    """Founds an iteration on responses drawn elsewhere: they become the pre-samples of their problems.
+
+    The problems of the file become the slice of the iteration (and join `dataset`). Responses beyond
+    `n_p` per problem are left out; where a problem has fewer, the rest is drawn.
+    """
+    given = list(read_imported_samples(path))
+    keys = [entry.problem.key for entry in given]
+    if len(set(keys)) < len(keys):
+        raise BadInputError(f"{path}: a problem stands there more than once; put its responses together")
+    verifier = MathVerifier()
+    try:
+        readable = verifier.check_references([entry.problem.reference for entry in given])
+    finally:
+        verifier.close()
+    wanted = run.recipe.sampling.budget.pre_samples
+    with database.begin() as connection:
+        lock_run(connection, run.id)
+        known = rounds.list_iterations(connection, run.id)
+        _refuse_unfinished(run, known)
+        dataset_id = corpus.ensure_dataset(connection, dataset)
+        corpus.add_problems(connection, dataset_id, [entry.problem for entry in given], readable)
+        ids = corpus.problem_ids(connection, dataset_id, keys)
+        rounds.add_iterations(connection, run, [len(known)])
+        founded = rounds.list_iterations(connection, run.id)[-1].round
+        rounds.found_slice(connection, founded.id, [ids[key] for key in keys], wanted)
+        bad = [ids[key] for key, fine in zip(keys, readable, strict=True) if not fine]
+        rounds.exclude(connection, founded.id, dict.fromkeys(bad, "the reference answer cannot be read"))
+        drawn = _as_samples(given, ids, wanted)
+        samples.write_samples(connection, founded.id, None, f"import:{path.name}", drawn)
+    return SampleImportReport(
+        founded.number,
+        len(given),
+        len(drawn),
+        sum(max(0, len(entry.responses) - wanted) for entry in given),
+    )
+
+
+def _as_samples(given: list[ImportedSamples], ids: dict[str, int], wanted: int) -> list[samples.DrawnSample]:
+    return [
+        samples.DrawnSample(
+            ids[entry.problem.key],
+            slot,
+            response.text,
+            finish_reason=response.finish_reason,
+            cumulative_logprob=response.cumulative_logprob,
+        )
+        for entry in given
+        for slot, response in enumerate(entry.responses[:wanted])
+    ]
+
+
+def _batches(problems: Iterable[Problem]) -> Iterable[list[Problem]]:
+    remaining = iter(problems)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
+
+
+def _lasting(location: str, path: Path) -> str:
+    """A location that means the same from any directory: names as they are, folders as absolute paths."""
+    return str(path) if Path(location).expanduser().exists() else location
+
+
+def _refuse_unfinished(run: Run, known: list[Iteration]) -> None:
+    unfinished = [
+        str(iteration.round.number) for iteration in known if iteration.state is not IterationState.DONE
+    ]
+    if unfinished:
+        raise ConflictError(
+            f"run {run.name!r} still has iterations under way ({', '.join(unfinished)}); "
+            f"watch them: hsstar status {run.name}"
+        )
+
+
+def _check_slices(dataset: corpus.Dataset, recipe: Recipe, first: int, count: int) -> None:
+    wanted = (first + count) * recipe.problems.per_iteration
+    if dataset.usable < wanted:
+        raise BadInputError(
+            f"dataset {dataset.name!r} holds {dataset.usable} usable problems, and iterations "
+            f"{first} to {first + count - 1} need fresh slices up to problem {wanted} "
+            f"({recipe.problems.per_iteration} each); import more, or ask for fewer iterations"
+        )
+
+
+def _check_heldout(dataset: corpus.Dataset, recipe: Recipe) -> None:
+    wanted = recipe.evaluation.problems or 1
+    if dataset.usable < wanted:
+        raise BadInputError(
+            f"dataset {dataset.name!r} holds {dataset.usable} usable problems, "
+            f"and evaluation.problems asks for {wanted}"
+        )
