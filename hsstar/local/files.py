@@ -66,5 +66,6 @@ def check_room(path: Path) -> None:
     if free < LEAST_FREE_BYTES:
         raise LocalStackError(
             f"{folder} has {free / 1e6:.0f} MB free and the local stack needs "
-            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room there, or set HSSTAR_HOME to another disk"
+            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room there, or set HSSTAR_HOME (for the servers' "
+            "data alone: HSSTAR_SERVER_DIR) to another disk"
         )

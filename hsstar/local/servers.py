@@ -140,7 +140,8 @@ class EmbeddedServer(ABC):
 
     def launch(self) -> ProcessIdentity | None:
         """Start the server unless it runs, without waiting; its process, or None if that ended at once."""
-        check_room(self.directory)
+        if not self.is_running():
+            check_room(self.directory)
         self._make_directories()
         with locked(self.directory / "lock", LOCK_SECONDS):
             running = self.identity()
