@@ -40,7 +40,7 @@ class MathVerifier:
         self, processes: int = 1, deadline_seconds: float = 3.0, memory_limit_mb: int = 1024
     ) -> None:
         self.version = f"math-verify {version('math-verify')}/hsstar {RULES_VERSION}"
-        command = [sys.executable, "-m", "hsstar.engines.verifier_process", str(memory_limit_mb)]
+        command = [sys.executable, "-P", "-m", "hsstar.engines.verifier_process", str(memory_limit_mb)]
         self._pool = CheckingPool(command, processes, deadline_seconds)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
 

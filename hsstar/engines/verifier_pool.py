@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hsstar.domain.errors import EngineError, MissingDependencyError
@@ -161,7 +162,7 @@ class _CheckingProcess:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        module_path = os.pathsep.join(filter(None, sys.path))
+        module_path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)  # it finds what we find
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

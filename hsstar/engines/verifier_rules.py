@@ -14,13 +14,14 @@ LONGEST_ANSWER = 10_000
 _DEEPEST_NESTING = 30  # the parser takes seconds beyond it
 _DELIMITERS = re.compile(r"(?<!\\)\\[()$]|\$")
 _SPACE_COMMANDS = re.compile(r"(?<!\\)\\(?:[,!;: ]|(?:quad|qquad)(?![A-Za-z]))|~")
-_SIZE_COMMANDS = re.compile(r"(?<!\\)\\(?:left|right|displaystyle)(?![A-Za-z])")
+_SIZE_COMMANDS = re.compile(r"(?<!\\)\\(?:(?:left|right)(?![A-Za-z.])|displaystyle(?![A-Za-z]))")
 _SPACE_BETWEEN_WORDS = re.compile(r"(?<=[\w\\])\s+(?=[\w\\])")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|,\\!|\\!,)(?=\d{3}(?!\d))")
+_FULL_STOP = re.compile(r"(?<!\\left)(?<!\\right)\.\Z")
 _SPELLINGS = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\leqslant(?![A-Za-z])"), r"\\leq"),
     (re.compile(r"\\geqslant(?![A-Za-z])"), r"\\geq"),
-    (re.compile(r"(?<=\d)\{,\}(?=\d{3})"), ","),
 )
 _SCIENTIFIC = re.compile(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?\d+)")
 _NUMBER = re.compile(r"(?P<sign>[-+]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d*)(?:\.(?P<fraction>\d*))?")
@@ -72,11 +73,11 @@ def parsable_source(text: str) -> str | None:
 def normal_spelling(text: str) -> str:
     """One spelling for texts that differ in nothing but white space, delimiters and size commands."""
     text = _DELIMITERS.sub("", strip_math_delimiters(text))
-    text = _SIZE_COMMANDS.sub("", _SPACE_COMMANDS.sub(" ", text))
+    text = _SIZE_COMMANDS.sub("", _SPACE_COMMANDS.sub(" ", _THOUSANDS.sub(",", text)))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
     words = _SPACE_BETWEEN_WORDS.sub("\x00", text.strip())
-    return "".join(words.split()).replace("\x00", " ").removesuffix(".")
+    return _FULL_STOP.sub("", "".join(words.split()).replace("\x00", " "))
 
 
 def _number(text: str) -> tuple[str, str, str] | None:

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause
 from hsstar.engines.contracts import VerificationRequest
 from hsstar.engines.verifier import MathVerifier
+from hsstar.engines.verifier_rules import decide_as_text
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ENDLESS = "10^{10^{10}}!"
@@ -63,6 +66,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
         ("18", "18"),
         ("10000", "10{,}000"),
         ("1,234.50", "1234.5"),
+        (r"1\,000", "1000"),
+        (r"10,\!000", "10000"),
         ("-0", "0"),
         ("007", "7"),
         ("2 x + 1", "2x+1"),
@@ -329,6 +334,22 @@ def test_a_process_that_cannot_start_is_an_error_and_not_a_verdict() -> None:
         pytest.raises(EngineError, match="does not start"),
     ):
         verifier.verify([algebraic(1)])
+
+
+@given(st.integers(), st.integers())
+def test_integers_are_decided_by_their_text(number: int, other: int) -> None:
+    assert decide_as_text(str(number), str(number)) is Cause.CORRECT
+    assert decide_as_text(f"{number:,}", f" ${number}.$ ") is Cause.CORRECT
+    assert decide_as_text(str(number), f"{number}.00") is Cause.CORRECT
+    if number != other:
+        assert decide_as_text(str(number), str(other)) is Cause.INCORRECT
+        assert decide_as_text(f"{number:,}", str(other)) is not Cause.CORRECT
+
+
+@given(st.text(alphabet="1234567890.,-+ x\\{}$!()", max_size=12), st.text(alphabet="120.,- x", max_size=8))
+def test_text_decides_alike_in_both_directions(answer: str, reference: str) -> None:
+    assert decide_as_text(answer, reference) is decide_as_text(reference, answer)
+    assert decide_as_text(answer, answer) in (Cause.CORRECT, None)
 
 
 def test_the_version_names_parser_and_rules(verifier: MathVerifier) -> None:
