@@ -1,0 +1,248 @@
+"""The demo's problems: arithmetic without parentheses, from easy to hard on a smooth slope.
+
+A problem is an expression over +, - and *. A careful solver multiplies first; a careless one goes from
+left to right and is wrong wherever a multiplication stands behind an addition or a subtraction. A solution
+writes one reduction a step and boxes the last value:
+
+    7+3*4=?   →   3*4=12, so 7+12        (blank line)        7+12=19, so \\boxed{19}
+
+Training and held-out problems never meet: the text of the question decides its side.
+"""
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.seeds import derived_seed
+from hsstar.domain.steps import STEP_SEPARATOR
+
+SMALLEST_OPERAND = 2
+"""With 1 or 0 the careless solver would often be right by luck."""
+LARGEST_VALUE = 300
+"""No value on the way is larger, whichever strategy is followed; none is negative."""
+MULTIPLICATIONS = (1, 2)
+"""How many multiplications an expression may hold."""
+_HELD_OUT_SHARE = 0.2
+_OPERAND_DRAWS = 200
+_DRAWS_PER_PROBLEM = 4
+_OPERATORS = ("+", "-", "*")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A level of the slope: longer expressions and larger operands are harder."""
+
+    operators: int
+    largest_operand: int
+
+
+SLOPE: tuple[Level, ...] = tuple(
+    Level(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 19)
+)
+"""The levels, each with the same share of the problems."""
+
+
+class Strategy(StrEnum):
+    """How a solver picks the next operation."""
+
+    CAREFUL = "careful"
+    """Multiplications first, then from left to right: always right."""
+    CARELESS = "careless"
+    """From left to right, whatever the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Operands with an operator between each two neighbours."""
+
+    operands: tuple[int, ...]
+    operators: tuple[str, ...]
+
+    def __str__(self) -> str:
+        pairs = zip(self.operators, self.operands[1:], strict=True)
+        return str(self.operands[0]) + "".join(f"{operator}{operand}" for operator, operand in pairs)
+
+    def position(self, strategy: Strategy) -> int:
+        """The index of the operator that the strategy works out next."""
+        if strategy is Strategy.CAREFUL and "*" in self.operators:
+            return self.operators.index("*")
+        return 0
+
+    def operation(self, position: int) -> "Expression":
+        """The one operation at an operator's index, as an expression of its own."""
+        return Expression(self.operands[position : position + 2], (self.operators[position],))
+
+    def replaced(self, position: int, value: int) -> "Expression":
+        """The expression after the operation at an operator's index became `value`."""
+        operands = (*self.operands[:position], value, *self.operands[position + 2 :])
+        return Expression(operands, self.operators[:position] + self.operators[position + 1 :])
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An expression to work out and where it lies on the slope."""
+
+    expression: Expression
+    level: Level
+
+    @property
+    def question(self) -> str:
+        """The problem's statement."""
+        return f"{self.expression}=?"
+
+    @property
+    def answer(self) -> int:
+        """The value of the expression."""
+        return value_of(self.expression)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the problem is kept for evaluation; its text alone decides."""
+        return derived_seed(0, "demo held-out", self.question) < _HELD_OUT_SHARE * 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionStep:
+    """One step of a solution.
+
+    Attributes:
+        text: the operation, its result, and what is left to do or the boxed answer.
+        right: nothing up to the end of this step is wrong: what is left has the problem's value.
+    """
+
+    text: str
+    right: bool
+
+
+def _operation_value(operation: Expression) -> int:
+    left, right = operation.operands
+    match operation.operators[0]:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case _:
+            return left * right
+
+
+def values_on_the_way(expression: Expression, strategy: Strategy) -> Iterator[int]:
+    """The result of each operation in the strategy's order; the last one is its answer."""
+    while expression.operators:
+        position = expression.position(strategy)
+        value = _operation_value(expression.operation(position))
+        yield value
+        expression = expression.replaced(position, value)
+
+
+def value_of(expression: Expression, strategy: Strategy = Strategy.CAREFUL) -> int:
+    """The answer that a strategy reaches, free of slips."""
+    *_, last = (expression.operands[0], *values_on_the_way(expression, strategy))
+    return last
+
+
+def _draw_operators(count: int, generator: random.Random) -> tuple[str, ...]:
+    while True:
+        operators = tuple(generator.choices(_OPERATORS, k=count))
+        if operators.count("*") in MULTIPLICATIONS:
+            return operators
+
+
+def _within_limits(expression: Expression) -> bool:
+    return all(
+        0 <= value <= LARGEST_VALUE
+        for strategy in Strategy
+        for value in values_on_the_way(expression, strategy)
+    )
+
+
+def draw_problem(level: Level, generator: random.Random) -> Problem:
+    """A problem of the level; every value on the way lies between 0 and `LARGEST_VALUE`."""
+    while True:
+        operators = _draw_operators(level.operators, generator)
+        for _ in range(_OPERAND_DRAWS):
+            operands = tuple(
+                generator.randint(SMALLEST_OPERAND, level.largest_operand) for _ in range(level.operators + 1)
+            )
+            expression = Expression(operands, operators)
+            if _within_limits(expression):
+                return Problem(expression, level)
+
+
+def problem_stream(seed: int, *, held_out: bool) -> Iterator[Problem]:
+    """Endless problems of one side, taking the levels of the slope in turn; they may repeat."""
+    generator = random.Random(derived_seed(seed, "demo problems", str(held_out)))  # noqa: S311  (no secret)
+    for level in itertools.cycle(SLOPE):
+        problem = draw_problem(level, generator)
+        while problem.held_out != held_out:
+            problem = draw_problem(level, generator)
+        yield problem
+
+
+def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[Problem]:
+    """As many different problems of one side, evenly over the levels.
+
+    Raises:
+        BadInputError: the smallest level has too few different problems for that count.
+    """
+    quotas = {level: count // len(SLOPE) + (index < count % len(SLOPE)) for index, level in enumerate(SLOPE)}
+    distinct: dict[str, Problem] = {}
+    for problem in itertools.islice(problem_stream(seed, held_out=held_out), count * _DRAWS_PER_PROBLEM):
+        if quotas[problem.level] and problem.question not in distinct:
+            quotas[problem.level] -= 1
+            distinct[problem.question] = problem
+        if len(distinct) == count:
+            return list(distinct.values())
+    raise BadInputError(f"the demo's family does not hold {count} different problems; ask for fewer")
+
+
+def careful_share(level: Level) -> float:
+    """The share of careful solutions among those that M_0 learns from: smaller on harder problems."""
+    large = level.largest_operand > 9
+    return 1 / (1 + math.exp(-(1.8 - 1.2 * (level.operators - 2) - 0.8 * large)))
+
+
+def draw_strategy(level: Level, generator: random.Random) -> Strategy:
+    """The strategy of one solution under the mixture of the level."""
+    return Strategy.CAREFUL if generator.random() < careful_share(level) else Strategy.CARELESS
+
+
+def _slipped(value: int, generator: random.Random) -> int:
+    """A value that is near and wrong, as after a slip of arithmetic; no slip leads below zero."""
+    distances = [distance for distance in (-10, -2, -1, 1, 2, 10) if distance > 0 or value + distance >= 0]
+    return value + generator.choice(distances)
+
+
+def solution_steps(
+    problem: Problem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
+) -> list[SolutionStep]:
+    """A solution by the strategy; every operation goes wrong with probability `slip_rate`."""
+    expression, steps = problem.expression, []
+    while expression.operators:
+        position = expression.position(strategy)
+        operation = expression.operation(position)
+        value = _operation_value(operation)
+        if generator.random() < slip_rate:
+            value = _slipped(value, generator)
+        expression = expression.replaced(position, value)
+        rest = str(expression) if expression.operators else f"\\boxed{{{value}}}"
+        steps.append(SolutionStep(f"{operation}={value}, so {rest}", value_of(expression) == problem.answer))
+    return steps
+
+
+def solution_text(steps: Iterable[SolutionStep]) -> str:
+    """The response that consists of these steps."""
+    return STEP_SEPARATOR.join(step.text for step in steps)
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Writes JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
+    with path.open("w", encoding="utf-8") as lines:
+        for problem in problems:
+            answer = f"{problem.expression}={problem.answer}\n#### {problem.answer}"
+            lines.write(json.dumps({"question": problem.question, "answer": answer}) + "\n")

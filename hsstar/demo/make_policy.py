@@ -1,0 +1,84 @@
+"""Makes the demo's policy M_0 from nothing: `python -m hsstar.demo.make_policy --output DIR --seed N`.
+
+The policy learns from solutions under a mixture of a careful and a careless strategy
+(`family.careful_share`), so it holds the better strategy but seldom prefers it on harder problems.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from hsstar.demo.family import draw_strategy, problem_stream, solution_steps, solution_text
+from hsstar.demo.training import (
+    IGNORED,
+    LabelledSequence,
+    Schedule,
+    batches,
+    build_config,
+    build_tokenizer,
+    make_reproducible,
+    optimise,
+)
+from hsstar.domain.prompts import render_prompt
+from hsstar.domain.seeds import derived_seed
+
+SCHEDULE = Schedule(steps=1600, batch_size=64, learning_rate=3e-3)
+
+
+def solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence]:
+    """Endless solutions of training problems; the labels are the response and the end of text."""
+    generator = random.Random(derived_seed(seed, "demo solutions"))  # noqa: S311  (no secret)
+    for problem in problem_stream(seed, held_out=False):
+        strategy = draw_strategy(problem.level, generator)
+        response = solution_text(solution_steps(problem, strategy, generator))
+        prompt_tokens = tokenizer.encode(render_prompt("bare", problem.question))
+        response_tokens = [*tokenizer.encode(response), tokenizer.eos_token_id]
+        yield LabelledSequence(
+            prompt_tokens + response_tokens, [IGNORED] * len(prompt_tokens) + response_tokens
+        )
+
+
+def train_policy(tokenizer: Qwen2Tokenizer, seed: int, schedule: Schedule) -> Qwen2ForCausalLM:
+    """A policy trained from random weights."""
+    policy = Qwen2ForCausalLM(build_config(tokenizer))
+
+    def next_token_loss(tokens: Tensor, labels: Tensor) -> Tensor:
+        logits = policy(input_ids=tokens).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+        )
+
+    stream = batches(solutions(tokenizer, seed), schedule.batch_size, tokenizer.pad_token_id)
+    optimise(list(policy.parameters()), next_token_loss, stream, schedule)
+    return policy
+
+
+def save_policy(policy: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, output: Path) -> None:
+    """Writes the policy in Hugging Face layout, in bfloat16."""
+    policy.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    policy.to(torch.bfloat16).save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def main() -> None:
+    """Reads the command line, trains and writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new checkpoint")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    make_reproducible(arguments.seed)
+    tokenizer = build_tokenizer()
+    save_policy(train_policy(tokenizer, arguments.seed, SCHEDULE), tokenizer, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

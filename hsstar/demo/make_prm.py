@@ -1,0 +1,94 @@
+"""Makes the demo's process reward model: `python -m hsstar.demo.make_prm --output DIR --seed N`.
+
+It starts from the policy's weights and learns, by a linear head on the last hidden state, whether a solution
+is still right at the end of each step. The checkpoint has the layout of Skywork-o1-Open-PRM.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from hsstar.demo.family import Problem, SolutionStep, Strategy, problem_stream, solution_steps
+from hsstar.demo.training import IGNORED, LabelledSequence, Schedule, batches, make_reproducible, optimise
+from hsstar.domain.seeds import derived_seed
+
+POLICY = Path(__file__).parent / "policy"
+SCHEDULE = Schedule(steps=400, batch_size=64, learning_rate=1e-3)
+SLIP_RATE = 0.12
+SEPARATOR = "\n"
+
+
+def labelled_sequence(
+    tokenizer: Qwen2Tokenizer, problem: Problem, steps: Sequence[SolutionStep]
+) -> LabelledSequence:
+    """A solution in Skywork's input format; the separator after each step is labelled 1 (right) or 0."""
+    tokens = tokenizer.encode(f"{tokenizer.bos_token}{problem.question}\n")
+    labels = [IGNORED] * len(tokens)
+    separator = tokenizer.encode(SEPARATOR)[-1]
+    for step in steps:
+        step_tokens = tokenizer.encode(step.text)
+        tokens += [*step_tokens, separator]
+        labels += [IGNORED] * len(step_tokens) + [int(step.right)]
+    return LabelledSequence(tokens, labels)
+
+
+def labelled_solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence]:
+    """Endless labelled solutions of training problems by both strategies, some with slips of arithmetic."""
+    generator = random.Random(derived_seed(seed, "demo labelled solutions"))  # noqa: S311  (no secret)
+    for problem in problem_stream(seed, held_out=False):
+        strategy = generator.choice(list(Strategy))
+        steps = solution_steps(problem, strategy, generator, SLIP_RATE)
+        yield labelled_sequence(tokenizer, problem, steps)
+
+
+def train_prm(
+    policy: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, seed: int, schedule: Schedule
+) -> torch.nn.Linear:
+    """Trains the policy's body in place, together with the value head that is returned."""
+    head = torch.nn.Linear(policy.config.hidden_size, 1)
+
+    def step_loss(tokens: Tensor, labels: Tensor) -> Tensor:
+        values = head(policy.model(input_ids=tokens).last_hidden_state).squeeze(-1)
+        labelled = labels != IGNORED
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            values[labelled], labels[labelled].float()
+        )
+
+    stream = batches(labelled_solutions(tokenizer, seed), schedule.batch_size, tokenizer.pad_token_id)
+    optimise([*policy.parameters(), *head.parameters()], step_loss, stream, schedule)
+    return head
+
+
+def save_prm(body: Qwen2ForCausalLM, head: torch.nn.Linear, tokenizer: Qwen2Tokenizer, output: Path) -> None:
+    """Writes the causal language model and the value head as one checkpoint, in bfloat16."""
+    body.to(torch.bfloat16).save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    weights = output / "model.safetensors"
+    value_head = {
+        f"v_head.summary.{name}": value for name, value in head.to(torch.bfloat16).state_dict().items()
+    }
+    save_file({**load_file(weights), **value_head}, weights, metadata={"format": "pt"})
+
+
+def main() -> None:
+    """Reads the command line, trains and writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new checkpoint")
+    parser.add_argument("--policy", type=Path, default=POLICY, help="checkpoint to start from")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    make_reproducible(arguments.seed)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.policy)
+    body = AutoModelForCausalLM.from_pretrained(arguments.policy, dtype=torch.float32)
+    head = train_prm(body, tokenizer, arguments.seed, SCHEDULE)
+    save_prm(body, head, tokenizer, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What the two checkpoint scripts share: tokenizer, architecture, batches and the optimiser loop.
+
+Everything runs in float32 on one thread, so that a seed gives the same weights however many cores there are.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from tokenizers import AddedToken
+from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
+from transformers import Qwen2Config, Qwen2Tokenizer
+
+BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
+PHRASES = (", so ", "\n\n", "\\boxed{")
+"""Texts that stand in every solution; one token each keeps the sequences short."""
+CONTEXT = 512
+"""The most tokens that the models read."""
+IGNORED = -100
+"""Label of a position that the loss leaves out."""
+_BYTE_LEVEL_FREQUENT = ("Ċ", "Ġ")
+"""Line feed and space, as byte-level tokenizers write them."""
+_POOL_BATCHES = 16
+_WARMUP_STEPS = 50
+_PROGRESS_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSequence:
+    """Token ids and a label for each of them (`IGNORED`: none); both of shape (tokens,)."""
+
+    tokens: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: sequences per step.
+        learning_rate: the peak, reached after a short warm-up and left on a cosine down to 0.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+def make_reproducible(seed: int) -> None:
+    """Fixes the number of threads and PyTorch's seed."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+
+
+def build_tokenizer() -> Qwen2Tokenizer:
+    """One token per byte and one for each of `PHRASES`: any text can be read, no byte pair is merged."""
+    printable = [chr(byte) for byte in range(33, 127)]
+    others = sorted(set(ByteLevel.alphabet()) - set(printable))
+    alphabet = [
+        *_BYTE_LEVEL_FREQUENT,
+        *printable,
+        *(byte for byte in others if byte not in _BYTE_LEVEL_FREQUENT),
+    ]
+    vocabulary = {text: index for index, text in enumerate([PAD, BOS, EOS, *PHRASES, *alphabet])}
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocabulary,
+        merges=[],
+        unk_token=EOS,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        padding_side="left",
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in PHRASES])
+    return tokenizer
+
+
+def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
+    """The smallest Qwen2 that every engine runs: head size 32, 0.8 million parameters."""
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _padded(sequences: list[LabelledSequence], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(len(sequence.tokens) for sequence in sequences)
+    tokens = [s.tokens + [pad] * (longest - len(s.tokens)) for s in sequences]
+    labels = [s.labels + [IGNORED] * (longest - len(s.labels)) for s in sequences]
+    return torch.tensor(tokens), torch.tensor(labels)
+
+
+def batches(sequences: Iterator[LabelledSequence], size: int, pad: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Token ids and labels, each of shape (size, tokens), padded on the right.
+
+    Sequences of like length share a batch; the batches of a pool come in random order.
+    """
+    while True:
+        pool = sorted(islice(sequences, size * _POOL_BATCHES), key=lambda sequence: len(sequence.tokens))
+        for index in torch.randperm(_POOL_BATCHES).tolist():
+            yield _padded(pool[index * size : (index + 1) * size], pad)
+
+
+def optimise(
+    parameters: list[torch.nn.Parameter],
+    batch_loss: Callable[[Tensor, Tensor], Tensor],
+    stream: Iterator[tuple[Tensor, Tensor]],
+    schedule: Schedule,
+) -> None:
+    """Minimises the loss over the stream with AdamW and prints its mean now and then."""
+    optimiser = torch.optim.AdamW(parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    factors = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate_factor(step, schedule.steps))
+    started, total = time.monotonic(), 0.0
+    for step, (tokens, labels) in enumerate(islice(stream, schedule.steps), start=1):
+        loss = batch_loss(tokens, labels)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        factors.step()
+        total += loss.item()
+        if step % _PROGRESS_STEPS == 0:
+            seconds = time.monotonic() - started
+            print(
+                f"step {step}/{schedule.steps}: loss {total / _PROGRESS_STEPS:.4f}, {seconds:.0f} s",
+                flush=True,
+            )
+            total = 0.0
+
+
+def _rate_factor(step: int, steps: int) -> float:
+    warm = min(1.0, (step + 1) / _WARMUP_STEPS)
+    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
