@@ -83,9 +83,11 @@ def _show_all() -> None:
                 )
             )
         activity = connection.execute(
-            text("SELECT worker, host, role, state, job, since, jobs_done, last_heartbeat FROM worker_activity "
-                 "WHERE state <> 'stopped' ORDER BY worker")
-        ).all()  # fmt: skip
+            text(
+                "SELECT worker, host, role, state, job, since, jobs_done, last_heartbeat "
+                "FROM worker_activity WHERE state <> 'stopped' ORDER BY worker"
+            )
+        ).all()
     print_table(("run", "iterations done", "state", "jobs queued", "running", "failed"), summaries)
     console.print()
     print_table(

@@ -9,7 +9,7 @@ _REPLACEMENT = "\ufffd"
 def _replace_surrogates(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return _REPLACEMENT * (error.end - error.start), error.end
+    return _REPLACEMENT.encode() * (error.end - error.start), error.end
 
 
 codecs.register_error("hsstar.replace_surrogates", _replace_surrogates)
