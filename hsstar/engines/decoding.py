@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from hsstar.engines.growing_cache import growing_cache
 from hsstar.engines.loading import TokenIds
 from hsstar.engines.noise import gumbel_noise
 
@@ -95,7 +95,7 @@ class _Batch:
         longest = max(len(row.prompt) for row in rows)
         self.most = max(row.limit for row in rows)
         self.model, self.settings = model, settings
-        self.cache = DynamicCache(config=model.config)
+        self.cache = growing_cache(model.config)
         self.ends = torch.tensor(settings.end_ids, device=device)
         padded = [[0] * (longest - len(row.prompt)) + row.prompt for row in rows]
         self.input = torch.tensor(padded, device=device)
