@@ -29,15 +29,15 @@ def connected_settings(settings: Settings) -> Settings:
 
 
 @contextmanager
-def open_database(*, check_schema: bool = True) -> Iterator[Database]:
-    """The database that the environment names, else the embedded one.
+def open_database(settings: Settings | None = None, *, check_schema: bool = True) -> Iterator[Database]:
+    """The database that the settings (by default the environment's) name, else the embedded one.
 
     Raises:
         DatabaseError: there is none, or it cannot be reached.
         SchemaError: its schema is not the one this code knows.
     """
-    settings = connected_settings(Settings.from_environment())
-    database = Database(settings.database_url or "")
+    connected = connected_settings(settings or Settings.from_environment())
+    database = Database(connected.database_url or "")
     try:
         if check_schema:
             database.check_schema()

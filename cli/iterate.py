@@ -1,10 +1,15 @@
 """`hsstar iterate`: enqueues iterations and follows them."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.environment import open_database
+from hsstar.domain.errors import ConflictError
+
+if TYPE_CHECKING:
+    from hsstar.store.database import Database
 
 
 @click.command(epilog="Example:  hsstar iterate demo --iterations 3 --watch")
@@ -24,18 +29,16 @@ def iterate(run: str, iterations: int, watch: bool) -> None:
         if not watch:
             click.echo(f"follow them: hsstar status {run} --watch")
             return
-        follow(run)
+        follow(database, run)
 
 
-def follow(run: str) -> None:
+def follow(database: "Database", run: str) -> None:
     """Follows a run to its end; Ctrl-C ends the view and nothing else."""
     from cli.progress import Watch
 
-    with open_database() as database:
-        try:
-            if not Watch(database, run).follow():
-                click.echo(f"{run} cannot go on until its failed jobs are retried", err=True)
-                sys.exit(1)
-        except KeyboardInterrupt:
-            click.echo(f"\n{run} goes on; look again: hsstar status {run} --watch", err=True)
-            sys.exit(130)
+    try:
+        if not Watch(database, run).follow():
+            raise ConflictError(f"run {run!r} cannot go on until its failed jobs are retried")
+    except KeyboardInterrupt:
+        click.echo(f"\n{run} goes on; look again: hsstar status {run} --watch", err=True)
+        sys.exit(130)

@@ -20,7 +20,8 @@ def status(run: str | None, watch: bool) -> None:
     elif watch:
         from cli.iterate import follow
 
-        follow(run)
+        with open_database() as database:
+            follow(database, run)
     else:
         _show_run(run)
 

@@ -133,8 +133,7 @@ class Worker:
         with self._database.begin() as connection:
             workers.heartbeat(connection, self.name, busy=bool(held), jobs_done=self._jobs_done)
             for job in held:
-                if not jobs.extend_lease(connection, job, self._settings.lease_seconds):
-                    log.warning("job %d: the lease is lost", job.id)
+                jobs.extend_lease(connection, job, self._settings.lease_seconds)
 
     def _announce(self) -> None:
         with self._database.begin() as connection:

@@ -78,16 +78,15 @@ def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float
     return Job(job_id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
 
 
-def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> bool:
-    """Pushes the expiry of a held job into the future; False where the lease is lost."""
-    result = connection.execute(
+def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None:
+    """Pushes the expiry of a held job into the future; does nothing where the lease is lost."""
+    connection.execute(
         text("""
             UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease)
             WHERE id = :id AND lease_token = :token
         """),
         {"id": job.id, "token": job.token, "lease": lease_seconds},
     )
-    return result.rowcount == 1
 
 
 def complete(connection: Connection, job: Job) -> None:

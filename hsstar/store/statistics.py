@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -158,3 +159,11 @@ def reward_quality(connection: Connection, run_id: int) -> dict[int, float | Non
         {"run_id": run_id},
     )
     return {row[0]: row[1] for row in rows}
+
+
+def iteration_statistics(connection: Connection, run_name: str) -> list[dict[str, Any]]:
+    """The rows of the view `iteration_statistics` for one run, by iteration."""
+    rows = connection.execute(
+        text("SELECT * FROM iteration_statistics WHERE run = :run ORDER BY iteration"), {"run": run_name}
+    )
+    return [dict(row) for row in rows.mappings()]

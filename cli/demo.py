@@ -1,0 +1,114 @@
+"""`hsstar demo`: the whole loop on small arithmetic problems, from nothing to a better policy."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hsstar.recipe import Recipe
+    from hsstar.settings import Settings
+    from hsstar.store.database import Database
+
+_SPARE_PROBLEMS = 2
+"""Training slices beyond the demo's own, so that `hsstar iterate` can go on afterwards."""
+
+
+@click.command(epilog="Example:  hsstar demo --seed 1")
+@click.option("--iterations", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--keep-up", is_flag=True, help="Leave servers and workers running at the end.")
+def demo(iterations: int, seed: int, keep_up: bool) -> None:
+    """Run the whole loop from nothing: problems in, a better policy out, measured on held-out problems.
+
+    It lives in a home of its own, HSSTAR_HOME/demo, with its own servers; its rows stay there.
+    """
+    from cli.environment import open_database
+    from cli.iterate import follow
+    from cli.output import console
+    from cli.report import print_report
+    from cli.stack import start_stack
+    from hsstar.local.stack import Stack
+    from hsstar.settings import Settings
+
+    settings = _demo_settings(Settings.from_environment())
+    stack = Stack(settings)
+    console.print(f"Starting Postgres, a broker and four workers in {settings.home} …")
+    start_stack(stack, dict.fromkeys(("sample", "score", "verify", "train"), 1))
+    try:
+        with open_database(settings) as database:
+            recipe = _recipe(database, seed)
+            _import_problems(database, recipe, iterations)
+            _enqueue(database, recipe, iterations)
+            follow(database, recipe.name)
+            console.print()
+            print_report(database, recipe.name)
+    finally:
+        if not keep_up:
+            stack.down()
+    _farewell(settings, recipe.name, keep_up)
+
+
+def _demo_settings(settings: "Settings") -> "Settings":
+    home = settings.home / "demo"
+    return replace(settings, home=home, models_directory=home / "models")
+
+
+def _recipe(database: "Database", seed: int) -> "Recipe":
+    """The shipped recipe under a name that is still free."""
+    from hsstar.demo import RECIPE
+    from hsstar.recipe import load_recipe
+    from hsstar.store import runs
+
+    with database.begin() as connection:
+        taken = {run.name for run in runs.list_runs(connection)}
+    names = ["demo", *(f"demo-{number}" for number in range(2, len(taken) + 3))]
+    free = next(name for name in names if name not in taken)
+    return load_recipe(RECIPE, {"name": free, "seed": seed})
+
+
+def _import_problems(database: "Database", recipe: "Recipe", iterations: int) -> None:
+    from cli.output import console
+    from hsstar import commands
+    from hsstar.demo import family
+    from hsstar.domain.problems import ProblemFormat
+
+    train = recipe.problems.per_iteration * (iterations + _SPARE_PROBLEMS)
+    held_out = recipe.evaluation.problems or 0
+    datasets = [(recipe.problems.dataset, train, False), (recipe.evaluation.dataset or "", held_out, True)]
+    with tempfile.TemporaryDirectory() as folder:
+        for dataset, count, is_held_out in datasets:
+            file = Path(folder) / f"{dataset}.jsonl"
+            family.write_problems(file, family.distinct_problems(count, 0, held_out=is_held_out))
+            report = commands.import_problems(database, file, ProblemFormat.GSM8K, dataset)
+            console.print(
+                f"{dataset}: {report.imported} problems imported, {report.duplicates} there already"
+            )
+
+
+def _enqueue(database: "Database", recipe: "Recipe", iterations: int) -> None:
+    from cli.output import console
+    from hsstar import commands
+
+    run = commands.create_run(database, recipe, recipe.name)
+    commands.start_iterations(database, run, iterations)
+    console.print(
+        f"Run {recipe.name}: {iterations} iterations of {recipe.problems.per_iteration} problems × "
+        f"{recipe.sampling.n} samples; first each problem gets {recipe.sampling.n_p}, then the boundary "
+        "problems get the rest.\n"
+    )
+
+
+def _farewell(settings: "Settings", run_name: str, kept_up: bool) -> None:
+    from cli.output import console
+
+    prefix = f"HSSTAR_HOME={settings.home} hsstar"
+    console.print("\nLook around:")
+    if not kept_up:
+        console.print(f"  {prefix} up", markup=False)
+    console.print(f"  {prefix} status {run_name}", markup=False)
+    console.print(f"  {prefix} sql 'table iteration_statistics'", markup=False)
+    console.print(f"  {prefix} iterate {run_name} --watch", markup=False)
+    console.print(f"  {prefix} down", markup=False)
