@@ -16,8 +16,11 @@ REWARD_MODELS = {
     "qwen-math": "hsstar.engines.qwen_prm:QwenMathRewardModel",
 }
 """Family of process reward model to module and class."""
-TRAINERS = {"trl": "hsstar.engines.trl_trainer:TrlTrainer"}
-"""Engine name to module and class."""
+TRAINERS = {
+    "trl": "hsstar.engines.trl_trainer:TrlTrainer",
+    "trl-launched": "hsstar.engines.launched_trainer:LaunchedTrainer",
+}
+"""Engine name to module and class; `trl-launched` is `trl` in several processes."""
 
 
 def build_sampler(
@@ -60,13 +63,23 @@ def build_reward_model(model: str | Path, *, device: str = "auto", dtype: str = 
     return reward_model
 
 
-def build_trainer(*, engine: str = "trl", device: str = "auto") -> Trainer:
-    """The trainer of that name in `TRAINERS`.
+def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Path | None = None) -> Trainer:
+    """The trainer on TRL.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` ...
+        processes: more than one: `accelerate launch` starts so many, one per GPU.
+        launch_config: a file of `accelerate config` that says how they share the model.
 
     Raises:
         MissingDependencyError: a package that the engine needs is not installed.
     """
-    trainer: Trainer = _engine_class(engine, TRAINERS)(device=device)
+    trainer_class = _engine_class("trl", TRAINERS)
+    if processes > 1 or launch_config:
+        launched_class = _engine_class("trl-launched", TRAINERS)
+        launched: Trainer = launched_class(processes, device=device, launch_config=launch_config)
+        return launched
+    trainer: Trainer = trainer_class(device=device)
     return trainer
 
 

@@ -102,12 +102,14 @@ class TrlTrainer:
             trainer = _TokenisedPairTrainer(
                 model=model,
                 ref_model=load_policy(policy, self._device, self._compute_dtype(settings)),
-                args=DPOConfig(
-                    beta=settings.beta,
-                    loss_type=list(losses),
-                    loss_weights=list(losses.values()),
-                    max_length=None,
-                    **self._arguments(settings, len(data.rows), folder),
+                args=_on_one_device(
+                    DPOConfig(
+                        beta=settings.beta,
+                        loss_type=list(losses),
+                        loss_weights=list(losses.values()),
+                        max_length=None,
+                        **self._arguments(settings, len(data.rows), folder),
+                    )
                 ),
                 train_dataset=_dataset(data),
                 processing_class=tokenizer,
@@ -137,7 +139,9 @@ class TrlTrainer:
         with _written_aside(output) as folder:
             trainer = SFTTrainer(
                 model=model,
-                args=SFTConfig(max_length=None, **self._arguments(settings, len(data.rows), folder)),
+                args=_on_one_device(
+                    SFTConfig(max_length=None, **self._arguments(settings, len(data.rows), folder))
+                ),
                 train_dataset=_dataset(data),
                 processing_class=tokenizer,
             )
@@ -204,6 +208,13 @@ def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> Batch
     passes = math.ceil(rows / (micro * processes))
     steps = math.ceil(settings.epochs * math.ceil(passes / accumulation))
     return BatchPlan(micro, accumulation, steps)
+
+
+def _on_one_device(arguments: Any) -> Any:
+    """Keeps a process to its own GPU; transformers would spread it over all, which TRL refuses."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _token_limit(model: Any, settings: TrainingSettings) -> int:

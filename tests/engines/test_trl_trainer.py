@@ -1,6 +1,9 @@
 """Training by TRL: the objectives are the method's, and a checkpoint is whole or absent."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +189,23 @@ def test_the_weights_are_saved_in_the_number_format_of_the_settings(
     half = AutoModelForCausalLM.from_pretrained(report.checkpoint, dtype="auto")
     whole = AutoModelForCausalLM.from_pretrained(policy, dtype="auto")
     assert (half.dtype, whole.dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_training_from_a_folder_contacts_nobody(policy: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, socket\n"
+        "def refuse(*address, **_): os._exit(3)\n"
+        "socket.getaddrinfo = socket.socket.connect = refuse\n"
+        "from pathlib import Path\n"
+        "from tests.engines.test_trl_trainer import PAIRS, ONE_STEP\n"
+        "from hsstar.engines.registry import build_trainer\n"
+        f"policy, output = Path({str(policy)!r}), Path({str(tmp_path / 'M1')!r})\n"
+        "build_trainer(device='cpu').dpo(policy, PAIRS, ONE_STEP, output)\n"
+    )
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", script], env=online, cwd=root).returncode == 0
 
 
 @pytest.mark.parametrize(
