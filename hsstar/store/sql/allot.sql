@@ -16,8 +16,11 @@ chosen AS (
             ))
         ) - 1 AS place
     FROM difficulty_labels AS labels
+    JOIN round_problems USING (round_id, problem_id)
     JOIN problems ON problems.id = labels.problem_id
-    WHERE labels.round_id = :round_id AND labels.level = ANY (CAST(:levels AS text[]))
+    WHERE labels.round_id = :round_id
+      AND labels.level = ANY (CAST(:levels AS text[]))
+      AND round_problems.exclusion IS NULL
 ),
 shares AS (
     SELECT

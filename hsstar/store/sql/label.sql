@@ -15,7 +15,10 @@ pre_samples AS (
       AND exclusion IS NULL
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
     GROUP BY samples.problem_id
-    HAVING count(cause) = :n_p AND (NOT :with_reward OR count(min_reward) = :n_p)
+    HAVING count(cause) = :n_p
+       AND (NOT :with_reward OR count(min_reward) = :n_p)
+       -- an unreadable reference says nothing about the policy: such a problem has no level
+       AND NOT bool_or(cause = 'bad_reference')
 ),
 -- per signal: does it call the problem easy, does it call it too hard
 signals AS (
