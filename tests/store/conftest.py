@@ -1,0 +1,115 @@
+"""One Postgres per test session, and in it databases that a test may do anything to."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Connection, make_url
+
+from hsstar.local import postgres
+from hsstar.local.postgres import Postgres
+from hsstar.store import migrate
+from hsstar.store.database import Database
+
+TEMPLATE = "hsstar_template"
+
+MakeDatabase = Callable[[str | None], AbstractContextManager[Database]]
+"""Makes a database from a template (None: an empty one); it is gone at the end of the block."""
+
+Scratch = Callable[[], AbstractContextManager[Connection]]
+"""Opens a transaction in a migrated database that is rolled back in the end."""
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A server of our own: no durability, no trace of it afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp"))
+    root.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync"))
+        patch.setattr(
+            postgres,
+            "TUNING",
+            postgres.TUNING | {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
+        )
+        server = Postgres(root / "home", root / "servers")
+        try:
+            server.start()
+            yield server.url
+        finally:
+            server.stop()
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_database(server_url: str) -> MakeDatabase:
+    numbers = itertools.count()
+
+    def administer(statement: str, *names: str) -> None:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    @contextmanager
+    def make(template: str | None) -> Iterator[Database]:
+        name = f"test_{next(numbers)}"
+        administer("CREATE DATABASE {} TEMPLATE {}", name, template or "template0")
+        database = Database(make_url(server_url).set(database=name).render_as_string())
+        try:
+            yield database
+        finally:
+            database.close()
+            administer("DROP DATABASE {} WITH (FORCE)", name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def template(make_database: MakeDatabase, server_url: str) -> str:
+    """A migrated database to copy from."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    database = Database(make_url(server_url).set(database=TEMPLATE).render_as_string())
+    migrate.upgrade(database)
+    database.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def empty_database(make_database: MakeDatabase) -> Iterator[Database]:
+    """A database without any table."""
+    with make_database(None) as database:
+        yield database
+
+
+@pytest.fixture
+def database(make_database: MakeDatabase, template: str) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    with make_database(template) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def scratch(make_database: MakeDatabase, template: str) -> Iterator[Scratch]:
+    """Transactions that leave nothing behind: the quick way to a clean database."""
+    with make_database(template) as database:
+
+        @contextmanager
+        def rolled_back() -> Iterator[Connection]:
+            with database.engine.connect() as connection, connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+
+        yield rolled_back
+
+
+@pytest.fixture
+def connection(scratch: Scratch) -> Iterator[Connection]:
+    """One transaction that is rolled back in the end."""
+    with scratch() as connection:
+        yield connection

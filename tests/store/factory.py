@@ -1,0 +1,173 @@
+"""Rows for tests: problems, runs, rounds, samples and jobs in any state, written in a few statements."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.domain.problems import Problem
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
+from hsstar.recipe import Recipe, parse_recipe
+from hsstar.store import corpus, jobs, models, rounds, runs, samples
+from hsstar.store.rounds import Round
+from hsstar.store.runs import Run
+
+_runs = itertools.count()
+
+TRAIN, HELDOUT = "train", "heldout"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample as a test states it; None where verifier or reward model have not looked yet."""
+
+    cause: Cause | None = None
+    reward: float | None = None
+    response: str = "one step\n\n\\boxed{1}"
+
+
+def make_recipe(**sections: Any) -> Recipe:
+    """A recipe with a reward model, where `sections` say nothing else."""
+    document: dict[str, Any] = {
+        "name": "test",
+        "problems": {"dataset": TRAIN, "per_iteration": 4},
+        "policy": {"model": "M0"},
+        "reward": {"model": "prm"},
+        "difficulty": {"tau_low": 0.25, "tau_high": 0.75},
+    }
+    return parse_recipe(document | sections, "test recipe")
+
+
+def add_problems(connection: Connection, count: int, dataset: str = TRAIN) -> list[int]:
+    """The ids of `count` problems of a dataset, in a fixed order."""
+    given = [Problem(f"{dataset} problem {number}", str(number)) for number in range(count)]
+    dataset_id = corpus.ensure_dataset(connection, dataset)
+    corpus.add_problems(connection, dataset_id, given, [True] * count)
+    ids = corpus.problem_ids(connection, dataset_id, [problem.key for problem in given])
+    return [ids[problem.key] for problem in given]
+
+
+def keys_of(connection: Connection, problem_ids: Sequence[int]) -> dict[int, str]:
+    """Problem keys by id."""
+    rows = connection.execute(
+        text("SELECT id, key FROM problems WHERE id = ANY (:ids)"), {"ids": list(problem_ids)}
+    )
+    return {row.id: row.key for row in rows}
+
+
+def add_run(connection: Connection, recipe: Recipe | None = None, name: str | None = None) -> Run:
+    """A run of a recipe, with the models that it names."""
+    recipe = recipe or make_recipe()
+    model = models.register_model(connection, recipe.policy.model, "/models/m0", "weights of M0")
+    reward_model_id = None
+    if recipe.reward.used:
+        reward_model_id = models.register_reward_model(
+            connection, recipe.reward.model, "/models/prm", "skywork", "weights of the reward model"
+        ).id
+    return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_id)
+
+
+def add_iteration(connection: Connection, run: Run, problem_ids: Sequence[int], number: int = 0) -> Round:
+    """An iteration in pre-sampling over these problems."""
+    rounds.add_iterations(connection, run, [number])
+    round_id = rounds.list_iterations(connection, run.id)[-1].round.id
+    budget = run.recipe.sampling.budget
+    rounds.found_slice(connection, round_id, problem_ids, budget.pre_samples)
+    rounds.begin_iteration(connection, round_id, run.model_id, budget.per_problem)
+    return rounds.get_round(connection, round_id)
+
+
+def add_samples(
+    connection: Connection, round_id: int, drawn: Mapping[int, Mapping[int, Drawn]], worker: str = "w"
+) -> None:
+    """Samples by problem id and slot, with their verdicts and minimum rewards."""
+    flat = [(problem, slot, sample) for problem, slots in drawn.items() for slot, sample in slots.items()]
+    samples.write_samples(
+        connection,
+        round_id,
+        None,
+        worker,
+        [samples.DrawnSample(problem, slot, sample.response, tokens=10) for problem, slot, sample in flat],
+    )
+    connection.execute(
+        text("""
+            UPDATE samples SET verdict = given.verdict, cause = given.cause, min_reward = given.reward
+            FROM unnest(
+                CAST(:problems AS bigint[]), CAST(:slots AS int[]), CAST(:verdicts AS text[]),
+                CAST(:causes AS text[]), CAST(:rewards AS double precision[])
+            ) AS given (problem_id, slot, verdict, cause, reward)
+            WHERE round_id = :round_id AND samples.problem_id = given.problem_id AND samples.slot = given.slot
+        """),
+        {
+            "round_id": round_id,
+            "problems": [problem for problem, _, _ in flat],
+            "slots": [slot for _, slot, _ in flat],
+            "verdicts": [sample.cause and VERDICT_OF_CAUSE[sample.cause] for _, _, sample in flat],
+            "causes": [sample.cause for _, _, sample in flat],
+            "rewards": [sample.reward for _, _, sample in flat],
+        },
+    )
+
+
+def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str | None]) -> None:
+    """Difficulty labels by problem id; None for a problem without one."""
+    labelled = {problem: level for problem, level in levels.items() if level is not None}
+    connection.execute(
+        text("""
+            INSERT INTO difficulty_labels (round_id, problem_id, level, accuracy)
+            SELECT :round_id, *, 0 FROM unnest(CAST(:problems AS bigint[]), CAST(:levels AS text[]))
+        """),
+        {"round_id": round_id, "problems": list(labelled), "levels": list(labelled.values())},
+    )
+
+
+def add_job(
+    connection: Connection,
+    round_id: int,
+    kind: JobKind = JobKind.SAMPLE,
+    items: Mapping[int, Sequence[int]] | None = None,
+    state: JobState = JobState.QUEUED,
+) -> int:
+    """A job over slots by problem id, in any state."""
+    job_id: int = connection.execute(
+        text("""
+            INSERT INTO jobs (round_id, kind, state, lease_token, lease_expires_at, finished_at, error)
+            SELECT :round_id, :kind, CAST(:state AS text),
+                CASE WHEN :state = 'running' THEN gen_random_uuid() END,
+                CASE WHEN :state = 'running' THEN now() + interval '1 hour' END,
+                CASE WHEN :state IN ('done', 'failed') THEN now() END,
+                CASE WHEN :state = 'failed' THEN 'it broke' END
+            RETURNING id
+        """),
+        {"round_id": round_id, "kind": kind, "state": state},
+    ).scalar_one()
+    for problem_id, slots in (items or {}).items():
+        connection.execute(
+            text("INSERT INTO job_items (job_id, problem_id, slots) VALUES (:job, :problem, :slots)"),
+            {"job": job_id, "problem": problem_id, "slots": list(slots)},
+        )
+    return job_id
+
+
+def items_of(connection: Connection, job_id: int) -> list[tuple[int, int]]:
+    """The (problem id, slot) addresses that a job holds, in order."""
+    rows = connection.execute(
+        text("SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"),
+        {"id": job_id},
+    )
+    return [(row.problem_id, row.slot) for row in rows]
+
+
+def claim(connection: Connection, job_id: int, worker: str = "w", lease_seconds: float = 60) -> jobs.Job:
+    """A job that has to be there to be taken."""
+    job = jobs.claim(connection, job_id, worker, lease_seconds)
+    assert job is not None
+    return job
+
+
+def state_of(connection: Connection, job_id: int) -> str:
+    """The state of a job."""
+    return str(connection.scalar(text("SELECT state FROM jobs WHERE id = :id"), {"id": job_id}))

@@ -1,0 +1,212 @@
+"""The allocator enqueues exactly what is missing: nothing twice, nothing that a job holds already."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, text
+
+from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.domain.verdict import Cause
+from hsstar.store import rounds
+from hsstar.store.database import Database, lock_run
+from tests.store.conftest import Scratch
+from tests.store.factory import (
+    Drawn,
+    add_iteration,
+    add_job,
+    add_problems,
+    add_run,
+    add_samples,
+    items_of,
+)
+
+CASES = settings(max_examples=60, deadline=None)
+SLOTS = 6
+
+Address = tuple[int, int]
+"""(place of the problem in the round, slot)."""
+
+
+@dataclass(frozen=True)
+class ProblemState:
+    allotment: int
+    excluded: bool
+    drawn: Mapping[int, Drawn]
+
+
+@dataclass(frozen=True)
+class JobRow:
+    kind: JobKind
+    state: JobState
+    items: tuple[Address, ...]
+
+
+drawn_samples = st.builds(
+    Drawn, st.sampled_from([None, Cause.CORRECT, Cause.TIMED_OUT]), st.sampled_from([None, 0.5])
+)
+problem_states = st.builds(
+    ProblemState,
+    st.integers(0, SLOTS),
+    st.sampled_from([False, False, False, True]),
+    st.dictionaries(st.integers(0, SLOTS - 1), drawn_samples),
+)
+
+
+@st.composite
+def round_states(draw: st.DrawFn) -> tuple[list[ProblemState], list[JobRow]]:
+    problems = draw(st.lists(problem_states, min_size=1, max_size=5))
+    address = st.tuples(st.integers(0, len(problems) - 1), st.integers(0, SLOTS - 1))
+    job = st.builds(
+        JobRow,
+        st.sampled_from([JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE]),
+        st.sampled_from(JobState),
+        st.lists(address, min_size=1, max_size=6, unique=True).map(tuple),
+    )
+    return problems, draw(st.lists(job, max_size=4))
+
+
+def missing(problems: list[ProblemState], held_by: list[JobRow], kind: JobKind) -> list[Address]:
+    """What a round lacks, the slow and obvious way."""
+    held = {
+        address
+        for job in held_by
+        if job.kind is kind and job.state is not JobState.DONE
+        for address in job.items
+    }
+    found = []
+    for place, problem in enumerate(problems):
+        for slot in range(SLOTS):
+            sample = problem.drawn.get(slot)
+            lacks = {
+                JobKind.SAMPLE: sample is None and slot < problem.allotment,
+                JobKind.VERIFY: sample is not None and sample.cause is None,
+                JobKind.SCORE: sample is not None and sample.reward is None,
+            }[kind]
+            if lacks and not problem.excluded and (place, slot) not in held:
+                found.append((place, slot))
+    return found
+
+
+@CASES
+@given(
+    round_states(),
+    st.sampled_from([JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE]),
+    st.integers(1, 5),
+    st.one_of(st.none(), st.sets(st.integers(0, 4))),
+)
+def test_exactly_the_missing_slots_are_enqueued(
+    scratch: Scratch,
+    state: tuple[list[ProblemState], list[JobRow]],
+    kind: JobKind,
+    job_samples: int,
+    only: set[int] | None,
+) -> None:
+    problems, held_by = state
+    with scratch() as connection:
+        ids = add_problems(connection, len(problems))
+        round_id = _make_round(connection, ids, problems, held_by)
+        wanted = [
+            address for address in missing(problems, held_by, kind) if only is None or address[0] in only
+        ]
+        chunks = [wanted[start : start + job_samples] for start in range(0, len(wanted), job_samples)]
+        chosen = None if only is None else [ids[place] for place in only if place < len(ids)]
+
+        new = rounds.allocate(connection, round_id, kind, job_samples, chosen)
+        enqueued = [[(ids.index(key), slot) for key, slot in items_of(connection, job)] for job in new]
+        assert sorted(enqueued) == chunks
+        assert rounds.allocate(connection, round_id, kind, job_samples, chosen) == []
+
+
+def _make_round(
+    connection: Connection, ids: list[int], problems: list[ProblemState], held_by: list[JobRow]
+) -> int:
+    round_id = add_iteration(connection, add_run(connection), ids).id
+    connection.execute(
+        text("""
+            UPDATE round_problems SET allotment = given.allotment, exclusion = given.reason
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:allotments AS int[]), CAST(:reasons AS text[]))
+                AS given (problem_id, allotment, reason)
+            WHERE round_id = :round_id AND round_problems.problem_id = given.problem_id
+        """),
+        {
+            "round_id": round_id,
+            "ids": ids,
+            "allotments": [problem.allotment for problem in problems],
+            "reasons": ["too long" if problem.excluded else None for problem in problems],
+        },
+    )
+    add_samples(
+        connection, round_id, {key: problem.drawn for key, problem in zip(ids, problems, strict=True)}
+    )
+    for job in held_by:
+        items: dict[int, list[int]] = {}
+        for place, slot in job.items:
+            items.setdefault(ids[place], []).append(slot)
+        add_job(connection, round_id, job.kind, items, job.state)
+    return round_id
+
+
+def test_another_round_is_not_touched(connection: Connection) -> None:
+    ids = add_problems(connection, 2)
+    first = add_iteration(connection, add_run(connection), ids)
+    second = add_iteration(connection, add_run(connection), ids)
+    add_samples(connection, second.id, {ids[0]: {0: Drawn()}})
+    add_job(connection, second.id, JobKind.SAMPLE, {ids[1]: [0, 1, 2]})
+    (job,) = rounds.allocate(connection, first.id, JobKind.SAMPLE, 64)
+    assert items_of(connection, job) == [(key, slot) for key in ids for slot in range(3)]
+
+
+def test_two_at_once_enqueue_nothing_twice(database: Database) -> None:
+    with database.begin() as connection:
+        run = add_run(connection)
+        iteration = add_iteration(connection, run, add_problems(connection, 10))
+    barrier = threading.Barrier(4)
+
+    def allocate() -> None:
+        with database.begin() as connection:
+            barrier.wait()
+            lock_run(connection, run.id)
+            rounds.allocate(connection, iteration.id, JobKind.SAMPLE, 7)
+
+    threads = [threading.Thread(target=allocate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.begin() as connection:
+        held = connection.execute(
+            text("SELECT problem_id, unnest(slots) AS slot FROM job_items ORDER BY 1, 2")
+        ).all()
+    assert len(held) == len(set(held)) == 30
+
+
+def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Database) -> None:
+    """64 changed problems of a round of 60,000 samples are found by the key of samples."""
+    query = resources.files("hsstar.store").joinpath("sql", "allocate.sql").read_text(encoding="utf-8")
+    with database.begin() as connection:
+        iteration = add_iteration(connection, add_run(connection), add_problems(connection, 1))
+        connection.execute(text(LARGE_ROUND))
+        changed = connection.execute(text("SELECT id FROM problems ORDER BY key LIMIT 64")).scalars().all()
+        for kind in (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE):
+            plan = connection.execute(
+                text(f"EXPLAIN {query}"),
+                {"round_id": iteration.id, "kind": kind, "problem_ids": list(changed), "job_samples": 64},
+            )
+            lines = "\n".join(plan.scalars())
+            assert "using uq_samples_round_id_problem_id_slot on samples" in lines
+            assert "Seq Scan on samples" not in lines
+
+
+LARGE_ROUND = """
+    INSERT INTO problems (dataset_id, key, statement, reference_answer)
+    SELECT id, 'large ' || number, 'large ' || number, '1' FROM datasets, generate_series(2, 7500) AS number;
+    INSERT INTO round_problems (round_id, problem_id, position, allotment)
+    SELECT rounds.id, problems.id, problems.id, 9 FROM rounds, problems ON CONFLICT DO NOTHING;
+    INSERT INTO samples (round_id, problem_id, slot)
+    SELECT round_id, problem_id, slot FROM round_problems, generate_series(0, 7) AS slot;
+    ANALYZE problems, round_problems, samples, jobs, job_items
+"""
