@@ -24,7 +24,7 @@ from hsstar.domain.steps import STEP_SEPARATOR
 
 SMALLEST_OPERAND = 2
 """With 1 or 0 the careless solver would often be right by luck."""
-LARGEST_VALUE = 300
+LARGEST_VALUE = 200
 """No value on the way is larger, whichever strategy is followed; none is negative."""
 MULTIPLICATIONS = (1, 2)
 """How many multiplications an expression may hold."""
@@ -43,7 +43,7 @@ class Level:
 
 
 SLOPE: tuple[Level, ...] = tuple(
-    Level(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 19)
+    Level(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 15)
 )
 """The levels, each with the same share of the problems."""
 

@@ -2,6 +2,7 @@
 
 The policy learns from solutions under a mixture of a careful and a careless strategy
 (`family.careful_share`), so it holds the better strategy but seldom prefers it on harder problems.
+It takes about 12 minutes on one free core (1,600 optimiser steps of 64 solutions).
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Makes the demo's process reward model: `python -m hsstar.demo.make_prm --output DIR --seed N`.
 
 It starts from the policy's weights and learns, by a linear head on the last hidden state, whether a solution
-is still right at the end of each step. The checkpoint has the layout of Skywork-o1-Open-PRM.
+is still right at the end of each step. The checkpoint has the layout of Skywork-o1-Open-PRM. It takes about
+3 minutes on one free core (400 optimiser steps of 64 solutions).
 """
 
 import argparse

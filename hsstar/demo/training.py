@@ -22,8 +22,6 @@ CONTEXT = 512
 """The most tokens that the models read."""
 IGNORED = -100
 """Label of a position that the loss leaves out."""
-_BYTE_LEVEL_FREQUENT = ("Ċ", "Ġ")
-"""Line feed and space, as byte-level tokenizers write them."""
 _POOL_BATCHES = 16
 _WARMUP_STEPS = 50
 _PROGRESS_STEPS = 100
@@ -61,13 +59,12 @@ def make_reproducible(seed: int) -> None:
 
 def build_tokenizer() -> Qwen2Tokenizer:
     """One token per byte and one for each of `PHRASES`: any text can be read, no byte pair is merged."""
-    printable = [chr(byte) for byte in range(33, 127)]
-    others = sorted(set(ByteLevel.alphabet()) - set(printable))
-    alphabet = [
-        *_BYTE_LEVEL_FREQUENT,
-        *printable,
-        *(byte for byte in others if byte not in _BYTE_LEVEL_FREQUENT),
-    ]
+    frequent = [
+        "Ċ",
+        "Ġ",
+        *map(chr, range(33, 127)),
+    ]  # line feed and space, as byte-level tokenizers write them
+    alphabet = [*frequent, *sorted(set(ByteLevel.alphabet()) - set(frequent))]
     vocabulary = {text: index for index, text in enumerate([PAD, BOS, EOS, *PHRASES, *alphabet])}
     tokenizer = Qwen2Tokenizer(
         vocab=vocabulary,
