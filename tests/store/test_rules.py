@@ -315,7 +315,7 @@ def test_sql_and_python_shuffle_alike(
     with scratch() as connection:
         found = connection.scalar(
             text(
-                "SELECT sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), CAST(:words AS text)), 'UTF8'))"
+                "SELECT sha256(convert_to(concat_ws(':', CAST(:seed AS int8), CAST(:words AS text)), 'UTF8'))"
             ),
             {"seed": seed, "words": ":".join([purpose, *map(str, parts)])},
         )

@@ -1,0 +1,346 @@
+"""A job's life: claimed once, fenced by its lease, taken back, halved, announced once."""
+
+import threading
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from hsstar.domain.errors import NotFoundError
+from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.store import jobs, samples, workers
+from hsstar.store.database import Database
+from hsstar.store.jobs import Job, LeaseLostError
+from hsstar.store.samples import DrawnSample
+from tests.store.factory import (
+    add_iteration,
+    add_job,
+    add_problems,
+    add_run,
+    claim,
+    items_of,
+    state_of,
+)
+
+ATTEMPTS = 3
+
+
+def make_round(connection: Connection, problems: int = 1) -> tuple[int, list[int]]:
+    ids = add_problems(connection, problems)
+    return add_iteration(connection, add_run(connection), ids).id, ids
+
+
+def fail(connection: Connection, job: Job, *, divisible: bool = False) -> JobState | None:
+    return jobs.record_failure(connection, job, "it broke", "Traceback: …", ATTEMPTS, divisible=divisible)
+
+
+def column(connection: Connection, job_id: int, name: str) -> object:
+    return connection.scalar(text(f"SELECT {name} FROM jobs WHERE id = :id"), {"id": job_id})
+
+
+def make_available(connection: Connection) -> None:
+    connection.execute(text("UPDATE jobs SET available_at = now()"))
+
+
+# --- claims -------------------------------------------------------------------------------------
+
+
+def test_a_job_is_claimed_once_however_many_reach_for_it(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        job_ids = [add_job(connection, round_id) for _ in range(5)]
+    barrier = threading.Barrier(4)
+    taken: list[int] = []
+
+    def reach(worker: str) -> None:
+        barrier.wait()
+        for job_id in job_ids:
+            with database.begin() as connection:
+                job = jobs.claim(connection, job_id, worker, 60)
+            if job is not None:
+                taken.append(job.id)
+
+    threads = [threading.Thread(target=reach, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == job_ids
+
+
+def test_a_claim_counts_the_attempt_and_names_the_worker(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "verifier-1")
+    assert (job.kind, job.attempts, job.worker) == (JobKind.VERIFY, 1, "verifier-1")
+    assert state_of(connection, job.id) == "running"
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE, JobState.FAILED])
+def test_only_queued_jobs_can_be_claimed(connection: Connection, state: JobState) -> None:
+    round_id, _ = make_round(connection)
+    assert jobs.claim(connection, add_job(connection, round_id, state=state), "w", 60) is None
+
+
+def test_a_job_that_does_not_exist_cannot_be_claimed(connection: Connection) -> None:
+    assert jobs.claim(connection, 404, "w", 60) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'running'",  # without a lease
+        "state = 'done'",  # without an end
+        "state = 'failed', finished_at = now()",  # without an error
+        "state = 'lost'",
+        "lease_token = gen_random_uuid()",  # without an expiry
+        "finished_at = now()",  # while queued
+    ],
+)
+def test_the_table_refuses_rows_that_contradict_themselves(connection: Connection, change: str) -> None:
+    round_id, _ = make_round(connection)
+    add_job(connection, round_id)
+    with pytest.raises(IntegrityError), connection.begin_nested():
+        connection.execute(text(f"UPDATE jobs SET {change}"))
+
+
+# --- leases -------------------------------------------------------------------------------------
+
+
+def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id)
+    claim(connection, job_id, "gone", lease_seconds=-1)
+    jobs.expire_leases(connection, ATTEMPTS)
+    assert state_of(connection, job_id) == "queued"
+    assert column(connection, job_id, "error") == "worker gone died or stopped answering during attempt 1"
+    assert claim(connection, job_id, "next").attempts == 2
+
+
+def test_a_lease_that_is_extended_does_not_expire(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job = claim(connection, add_job(connection, round_id), lease_seconds=-1)
+    jobs.extend_lease(connection, job, 60)
+    jobs.expire_leases(connection, ATTEMPTS)
+    assert state_of(connection, job.id) == "running"
+
+
+def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id, JobKind.TRAIN)
+    for attempt in range(1, ATTEMPTS + 1):
+        assert state_of(connection, job_id) == "queued"
+        assert claim(connection, job_id, "gone", lease_seconds=-1).attempts == attempt
+        jobs.expire_leases(connection, ATTEMPTS)
+    assert state_of(connection, job_id) == "failed"
+    assert column(connection, job_id, "error") == "worker gone died or stopped answering during attempt 3"
+    assert column(connection, job_id, "finished_at") is not None
+
+
+def test_a_lost_lease_fences_every_write(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, (problem,) = make_round(connection)
+        job_id = add_job(connection, round_id, items={problem: [0]})
+        late = claim(connection, job_id, "late", lease_seconds=-1)
+        jobs.expire_leases(connection, ATTEMPTS)
+        claim(connection, job_id, "next")
+    with (
+        pytest.raises(LeaseLostError, match=r"no longer held by late; its results are dropped"),
+        database.begin() as connection,
+    ):
+        samples.write_samples(connection, round_id, None, "late", [DrawnSample(problem, 0, "text")])
+        jobs.complete(connection, late)
+    with database.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM samples")) == 0
+        jobs.extend_lease(connection, late, 1_000_000)
+        assert connection.scalar(text("SELECT lease_expires_at < now() + interval '1 hour' FROM jobs"))
+        assert fail(connection, late) is None
+        jobs.hand_back(connection, late)
+        assert column(connection, job_id, "worker") == "next"
+        assert state_of(connection, job_id) == "running"
+
+
+def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id)
+    fail(connection, claim(connection, job_id))
+    job = claim(connection, job_id)
+    jobs.complete(connection, job)
+    assert state_of(connection, job_id) == "done"
+    assert column(connection, job_id, "error") is None
+    with pytest.raises(LeaseLostError):
+        jobs.complete(connection, job)
+
+
+def test_a_worker_that_starts_anew_takes_back_what_its_name_held(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    own, other = (add_job(connection, round_id) for _ in range(2))
+    claim(connection, own, "same")
+    claim(connection, other, "another")
+    jobs.take_back(connection, "same", ATTEMPTS)
+    assert (state_of(connection, own), state_of(connection, other)) == ("queued", "running")
+
+
+def test_a_clean_stop_does_not_count_the_attempt(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id)
+    for _ in range(2 * ATTEMPTS):
+        job = claim(connection, job_id)
+        assert job.attempts == 1
+        jobs.hand_back(connection, job)
+    assert state_of(connection, job_id) == "queued"
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def test_a_failed_attempt_is_tried_again_later(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id)
+    assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
+    assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 1
+    assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
+    assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 4
+    assert fail(connection, claim(connection, job_id)) is JobState.FAILED
+    assert column(connection, job_id, "error") == "it broke"
+    assert column(connection, job_id, "traceback") == "Traceback: …"
+
+
+def test_errors_may_hold_anything_and_are_kept_short(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job = claim(connection, add_job(connection, round_id))
+    jobs.record_failure(connection, job, "\x00\ud800" + "x" * 10_000, "y" * 10**6, 1, divisible=False)
+    assert str(column(connection, job.id, "error")).startswith("��x")
+    assert len(str(column(connection, job.id, "error"))) == 2_000
+    assert len(str(column(connection, job.id, "traceback"))) == 20_000
+
+
+def test_a_divisible_job_is_halved_down_to_its_single_bad_item(connection: Connection) -> None:
+    round_id, ids = make_round(connection, 3)
+    bad = (ids[1], 2)
+    add_job(connection, round_id, items={key: [0, 1, 2, 3] for key in ids})
+    for _ in range(100):
+        queued = connection.scalar(text("SELECT min(id) FROM jobs WHERE state = 'queued'"))
+        if queued is None:
+            break
+        make_available(connection)
+        job = claim(connection, queued)
+        if bad in items_of(connection, job.id):
+            fail(connection, job, divisible=True)
+        else:
+            jobs.complete(connection, job)
+    ended = connection.execute(text("SELECT id, state FROM jobs ORDER BY id")).all()
+    (failed,) = [row.id for row in ended if row.state == "failed"]
+    assert items_of(connection, failed) == [bad]
+    done = [address for row in ended if row.state == "done" for address in items_of(connection, row.id)]
+    assert sorted([*done, bad]) == [(key, slot) for key in ids for slot in range(4)]
+
+
+def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection) -> None:
+    round_id, (problem,) = make_round(connection)
+    job_id = add_job(connection, round_id, items={problem: [0, 1]})
+    for _ in range(ATTEMPTS):
+        claim(connection, job_id, lease_seconds=-1)
+        jobs.expire_leases(connection, ATTEMPTS)
+    found = connection.execute(text("SELECT id, state FROM jobs ORDER BY id")).all()
+    assert [row.state for row in found] == ["queued", "queued"]
+    assert [items_of(connection, row.id) for row in found] == [[(problem, 0)], [(problem, 1)]]
+
+
+def test_a_failure_that_lies_in_no_item_fails_the_whole_job(connection: Connection) -> None:
+    round_id, (problem,) = make_round(connection)
+    job_id = add_job(connection, round_id, items={problem: [0, 1]})
+    for _ in range(ATTEMPTS):
+        fail(connection, claim(connection, job_id), divisible=False)
+    assert state_of(connection, job_id) == "failed"
+    assert items_of(connection, job_id) == [(problem, 0), (problem, 1)]
+
+
+def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    failed, other = (add_job(connection, round_id, state=JobState.FAILED) for _ in range(2))
+    add_job(connection, round_id, state=JobState.DONE)
+    assert jobs.retry(connection, None, [failed]) == [failed]
+    assert state_of(connection, other) == "failed"
+    assert claim(connection, failed).attempts == 1
+    assert jobs.retry(connection, None, []) == [other]
+
+
+def test_retry_can_be_kept_to_a_run_and_names_what_it_does_not_find(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    failed = add_job(connection, round_id, state=JobState.FAILED)
+    another_run = add_run(connection)
+    assert jobs.retry(connection, another_run.id, []) == []
+    with pytest.raises(NotFoundError, match=f"no failed job has the id {failed}"):
+        jobs.retry(connection, another_run.id, [failed])
+
+
+# --- announcements ------------------------------------------------------------------------------
+
+
+def test_a_queued_job_is_announced_once(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
+    add_job(connection, round_id, state=JobState.RUNNING)
+    assert jobs.take_announcements(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
+    assert jobs.take_announcements(connection) == []
+    jobs.unannounce(connection, [second])
+    assert jobs.take_announcements(connection) == [(second, JobKind.SCORE)]
+
+
+def test_a_delayed_job_is_announced_when_its_time_has_come(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id)
+    jobs.take_announcements(connection)
+    fail(connection, claim(connection, job_id))
+    assert jobs.take_announcements(connection) == []
+    make_available(connection)
+    assert jobs.take_announcements(connection) == [(job_id, JobKind.SAMPLE)]
+
+
+@pytest.mark.parametrize(
+    ("role", "busy", "silent_for", "again"),
+    [
+        ("sample,verify", False, "1 second", True),  # sits idle: its message must have been lost
+        ("sample", True, "1 second", False),
+        ("verify", False, "1 second", False),
+        ("sample", False, "2 minutes", False),
+    ],
+)
+def test_a_job_is_announced_again_only_while_a_live_worker_sits_idle(
+    connection: Connection, role: str, busy: bool, silent_for: str, again: bool
+) -> None:
+    round_id, _ = make_round(connection)
+    job_id = add_job(connection, round_id)
+    workers.enlist(connection, "w", "host", 1, role)
+    workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
+    connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
+    jobs.take_announcements(connection)
+    connection.execute(text("UPDATE jobs SET announced_at = now() - interval '6 seconds'"))
+    assert jobs.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
+
+
+def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        add_job(connection, round_id)
+    with database.begin() as first, database.begin() as second:
+        assert len(jobs.take_announcements(first)) == 1
+        assert jobs.take_announcements(second) == []
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_newest_first_with_what_they_hold(connection: Connection) -> None:
+    ids = add_problems(connection, 2)
+    run = add_run(connection, name="mine")
+    round_id = add_iteration(connection, run, ids).id
+    sampling = add_job(connection, round_id, items={ids[0]: [0, 1], ids[1]: [0]})
+    failed = add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
+    listed = jobs.list_jobs(connection, run.id)
+    assert [(row.id, row.run, row.round, row.kind, row.state, row.slots, row.error) for row in listed] == [
+        (failed, "mine", "iteration 0", "train", "failed", 0, "it broke"),
+        (sampling, "mine", "iteration 0", "sample", "queued", 3, None),
+    ]
+    assert [row.id for row in jobs.list_jobs(connection, state="failed")] == [failed]
+    assert [row.id for row in jobs.list_jobs(connection, limit=1)] == [failed]

@@ -1,0 +1,213 @@
+"""Samples, verdicts, rewards and problems: written once, whatever text they hold."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from hsstar.domain.errors import ConflictError, NotFoundError
+from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.problems import Problem
+from hsstar.domain.verdict import Cause, Judgement
+from hsstar.store import corpus, models, runs, samples
+from hsstar.store.samples import DrawnSample, SampleReward
+from tests.store.conftest import Scratch
+from tests.store.factory import (
+    Drawn,
+    add_iteration,
+    add_job,
+    add_problems,
+    add_run,
+    add_samples,
+    claim,
+    make_recipe,
+)
+
+
+def responses(connection: Connection) -> list[str]:
+    return list(connection.execute(text("SELECT response FROM sample_responses ORDER BY 1")).scalars())
+
+
+def sample_ids(connection: Connection) -> list[int]:
+    return list(connection.execute(text("SELECT id FROM samples ORDER BY problem_id, slot")).scalars())
+
+
+def test_a_slot_that_is_taken_keeps_what_it_has(connection: Connection) -> None:
+    (problem,) = add_problems(connection, 1)
+    round_id = add_iteration(connection, add_run(connection), [problem]).id
+    first = DrawnSample(problem, 0, "first", seed=2**63 - 1, tokens=3, finish_reason="stop")
+    assert samples.write_samples(connection, round_id, None, "w", [first]) == 1
+    again = [DrawnSample(problem, 0, "second"), DrawnSample(problem, 1, "new")]
+    assert samples.write_samples(connection, round_id, None, "w", again) == 1
+    assert responses(connection) == ["first", "new"]
+    assert connection.scalar(text("SELECT seed FROM samples WHERE slot = 0")) == 2**63 - 1
+
+
+def test_nothing_to_write_is_no_error(connection: Connection) -> None:
+    round_id = add_iteration(connection, add_run(connection), []).id
+    assert samples.write_samples(connection, round_id, None, "w", []) == 0
+    samples.write_verdicts(connection, [], [])
+    samples.write_rewards(connection, 1, [])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(st.characters(exclude_categories=()), max_size=50))  # NUL and lone surrogates too
+def test_any_text_can_be_stored(scratch: Scratch, response: str) -> None:
+    with scratch() as connection:
+        (problem,) = add_problems(connection, 1)
+        round_id = add_iteration(connection, add_run(connection), [problem]).id
+        samples.write_samples(connection, round_id, None, "w", [DrawnSample(problem, 0, response)])
+        (sample,) = sample_ids(connection)
+        samples.write_verdicts(connection, [sample], [Judgement(Cause.INCORRECT, response)])
+        (stored,) = responses(connection)
+        assert len(stored) == len(response)
+        assert connection.scalar(text("SELECT answer FROM samples")) == stored
+
+
+def test_megabytes_of_junk_are_stored_whole(connection: Connection) -> None:
+    (problem,) = add_problems(connection, 1)
+    round_id = add_iteration(connection, add_run(connection), [problem]).id
+    junk = "\x00\udc80φ{}\\" * 300_000
+    samples.write_samples(connection, round_id, None, "w", [DrawnSample(problem, 0, junk)])
+    assert responses(connection) == ["��φ{}\\" * 300_000]
+
+
+def test_a_job_loads_what_is_left_of_it(connection: Connection) -> None:
+    first, second = add_problems(connection, 2)
+    round_id = add_iteration(connection, add_run(connection), [first, second]).id
+    add_samples(connection, round_id, {first: {0: Drawn(Cause.CORRECT), 1: Drawn(None, 0.5)}})
+    items = {first: [0, 1, 2], second: [0]}
+    sampling, verification, scoring = (
+        claim(connection, add_job(connection, round_id, kind, items))
+        for kind in (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
+    )
+    left = samples.load_missing_slots(connection, sampling)
+    assert [(slot.problem_id, slot.slot) for slot in left] == [(first, 2), (second, 0)]
+    assert left[0].statement == "train problem 0"
+    zero, one = sample_ids(connection)
+    assert [sample.id for sample in samples.load_unverified(connection, verification)] == [one]
+    assert [sample.id for sample in samples.load_unscored(connection, scoring)] == [zero]
+
+
+def test_a_response_that_ran_out_of_tokens_is_known_as_truncated(connection: Connection) -> None:
+    (problem,) = add_problems(connection, 1)
+    round_id = add_iteration(connection, add_run(connection), [problem]).id
+    drawn = [
+        DrawnSample(problem, slot, "text", finish_reason=reason)
+        for slot, reason in enumerate(("stop", "length", None))
+    ]
+    samples.write_samples(connection, round_id, None, "w", drawn)
+    job = claim(connection, add_job(connection, round_id, JobKind.VERIFY, {problem: [0, 1, 2]}))
+    found = samples.load_unverified(connection, job)
+    assert [sample.truncated for sample in found] == [False, True, False]
+
+
+def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> None:
+    (problem,) = add_problems(connection, 1)
+    round_id = add_iteration(connection, add_run(connection), [problem]).id
+    add_samples(connection, round_id, {problem: dict.fromkeys(range(len(Cause)), Drawn())})
+    ids = sample_ids(connection)
+    samples.write_verdicts(connection, ids, [Judgement(cause, "42") for cause in Cause])
+    samples.write_verdicts(connection, ids, [Judgement(Cause.CORRECT, "43") for _ in Cause])
+    rows = connection.execute(text("SELECT cause, verdict, answer FROM samples ORDER BY slot")).all()
+    assert [tuple(row) for row in rows] == [
+        ("correct", "correct", "42"),
+        ("incorrect", "incorrect", "42"),
+        ("no_answer", "incorrect", "42"),
+        ("unparsable", "incorrect", "42"),
+        ("timed_out", None, "42"),
+        ("crashed", None, "42"),
+        ("bad_reference", None, "42"),
+    ]
+
+
+def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connection) -> None:
+    run = add_run(connection)
+    (problem,) = add_problems(connection, 1)
+    round_id = add_iteration(connection, run, [problem]).id
+    add_samples(connection, round_id, {problem: dict.fromkeys(range(3), Drawn())})
+    none, one, many = sample_ids(connection)
+    scored = [
+        SampleReward(none, (), 0.0, False),
+        SampleReward(one, (0.1 + 0.2,), 0.1 + 0.2, False),
+        SampleReward(many, (1.0, 5e-324, 1 / 3), 5e-324, True),
+    ]
+    assert run.reward_model_id is not None
+    samples.write_rewards(connection, run.reward_model_id, scored)
+    samples.write_rewards(connection, run.reward_model_id, [SampleReward(one, (1.0, 1.0), 1.0, False)])
+    rows = connection.execute(
+        text("""
+            SELECT id, step_rewards, min_reward, truncated
+            FROM samples JOIN rewards ON sample_id = id ORDER BY slot
+        """)
+    )
+    found = [SampleReward(row.id, tuple(row.step_rewards), row.min_reward, row.truncated) for row in rows]
+    assert found == scored
+
+
+@pytest.mark.parametrize(
+    "change", ["min_reward = 1.5", "min_reward = 'NaN'", "verdict = 'correct'", "cause = 'mood'", "slot = -1"]
+)
+def test_the_table_refuses_what_no_sample_can_be(connection: Connection, change: str) -> None:
+    (problem,) = add_problems(connection, 1)
+    round_id = add_iteration(connection, add_run(connection), [problem]).id
+    add_samples(connection, round_id, {problem: {0: Drawn()}})
+    with pytest.raises(IntegrityError), connection.begin_nested():
+        connection.execute(text(f"UPDATE samples SET {change}"))
+
+
+# --- problems, models, runs -----------------------------------------------------------------------
+
+
+def test_equal_statements_are_one_problem(connection: Connection) -> None:
+    given = [Problem("What is 1 + 1?", "2"), Problem("What is 2 + 2?", "four \x00"), Problem("What", "?")]
+    dataset = corpus.ensure_dataset(connection, "sums")
+    assert corpus.ensure_dataset(connection, "sums") == dataset
+    assert corpus.add_problems(connection, dataset, given, [True, True, False]) == 3
+    again = [Problem("What is  1 + 1?", "3"), Problem("What is 3 + 3?", "6"), Problem("What is 3 + 3?", "6")]
+    assert corpus.add_problems(connection, dataset, again, [True] * 3) == 1
+    found = corpus.find_dataset(connection, "sums")
+    assert (found.problems, found.unreadable, found.usable) == (4, 1, 3)
+    assert set(corpus.problem_ids(connection, dataset, [given[0].key, "unknown"])) == {given[0].key}
+
+
+def test_the_same_problem_may_lie_in_two_datasets(connection: Connection) -> None:
+    for name in ("train", "heldout"):
+        dataset = corpus.ensure_dataset(connection, name)
+        assert corpus.add_problems(connection, dataset, [Problem("What is 1 + 1?", "2")], [True]) == 1
+    assert [(found.name, found.problems) for found in corpus.list_datasets(connection)] == [
+        ("heldout", 1),
+        ("train", 1),
+    ]
+
+
+def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None:
+    with pytest.raises(NotFoundError, match=r"no dataset 'sums' \(datasets: none yet\); import one"):
+        corpus.find_dataset(connection, "sums")
+    add_problems(connection, 1)
+    with pytest.raises(NotFoundError, match=r"\(datasets: train\)"):
+        corpus.find_dataset(connection, "sums")
+    with pytest.raises(NotFoundError, match="no model 'M9'; see: hsstar models list"):
+        models.find_model(connection, "M9")
+    with pytest.raises(NotFoundError, match=r"no run 'mine' \(runs: none yet\)"):
+        runs.find_run(connection, "mine")
+
+
+def test_a_name_stands_for_one_checkpoint(connection: Connection) -> None:
+    made = models.register_model(connection, "M0", "/a", "weights")
+    assert models.register_model(connection, "M0", "/b", "weights") == made
+    with pytest.raises(ConflictError, match=r"'M0' is already registered with other weights \(from /a\)"):
+        models.register_model(connection, "M0", "/b", "other weights")
+    models.register_reward_model(connection, "prm", "/c", "skywork", "weights")
+    with pytest.raises(ConflictError, match="'prm' is already registered with other weights"):
+        models.register_reward_model(connection, "prm", "/c", "skywork", "other weights")
+
+
+def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> None:
+    recipe = make_recipe(seed=2**31 - 1, training={"learning_rate": 1e-7})
+    run = add_run(connection, recipe, "mine")
+    assert runs.find_run(connection, "mine") == run
+    assert run.recipe == recipe
+    with pytest.raises(ConflictError, match="there is already a run 'mine'; choose another"):
+        add_run(connection, recipe, "mine")
