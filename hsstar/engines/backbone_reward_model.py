@@ -22,8 +22,8 @@ from hsstar.engines.loading import (
     pick_dtype,
 )
 
-PASS_TOKENS = 16_384
-"""Tokens, padding included, that pass through the backbone at once."""
+PASS_TOKENS = {"cpu": 4_096, "cuda": 16_384}
+"""Tokens, padding included, that pass through the backbone at once: on a CPU what its caches hold."""
 _SAVED_WRAPPER = {r"^pretrained_model\.": ""}
 """Weights saved with TRL's value-head wrapper around them carry its name in front."""
 
@@ -72,6 +72,7 @@ class BackboneRewardModel(ABC):
         self._head = [tensor.to(self._device) for tensor in read_tensors(path, self.head_names)]
         number_format = pick_dtype(dtype, self._device)
         self._backbone = load_model(AutoModel, path, self._device, number_format, key_mapping=_SAVED_WRAPPER)
+        self._pass_tokens = PASS_TOKENS.get(self._device.type, PASS_TOKENS["cuda"])
         self._context = context_length(self._backbone.config)
 
     @abstractmethod
@@ -86,7 +87,7 @@ class BackboneRewardModel(ABC):
         """The step rewards of each request, in order; steps beyond the context get none."""
         texts = [self._text(request).within(self._context) for request in requests]
         results = [StepRewards((), text.truncated) for text in texts]
-        for batch in _batches(texts):
+        for batch in _batches(texts, self._pass_tokens):
             rewards = self._score_batch([texts[index] for index in batch])
             for index, row in zip(batch, rewards, strict=True):
                 results[index] = StepRewards(row, texts[index].truncated)
@@ -114,14 +115,14 @@ class BackboneRewardModel(ABC):
         return [tuple(next(rewards) for _ in text.ends) for text in texts]
 
 
-def _batches(texts: Sequence[ScoredText]) -> Iterator[list[int]]:
-    """Indices of texts with steps, grouped by like length, `PASS_TOKENS` a group, longest first."""
+def _batches(texts: Sequence[ScoredText], pass_tokens: int) -> Iterator[list[int]]:
+    """Indices of texts with steps, grouped by like length, `pass_tokens` a group, longest first."""
     batch: list[int] = []
     width = 0
     for index in sorted(range(len(texts)), key=lambda index: -len(texts[index].tokens)):
         if not texts[index].ends:
             continue
-        if not batch or (len(batch) + 1) * width > PASS_TOKENS:
+        if not batch or (len(batch) + 1) * width > pass_tokens:
             if batch:
                 yield batch
             batch, width = [], len(texts[index].tokens)

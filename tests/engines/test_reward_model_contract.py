@@ -9,7 +9,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines import backbone_reward_model
 from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import ProcessRewardModel, RewardRequest, StepRewards
 from hsstar.engines.loading import load_tokenizer
@@ -108,7 +107,7 @@ def test_rewards_equal_the_plain_reference(case: Case) -> None:
 def test_rewards_do_not_depend_on_the_batch(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     together = case.model.score(requests())
     backward = case.model.score(requests()[::-1])[::-1]
-    monkeypatch.setattr(backbone_reward_model, "PASS_TOKENS", 1)  # every response alone
+    monkeypatch.setattr(case.model, "_pass_tokens", 1)  # every response alone
     alone = case.model.score(requests())
 
     for other in (backward, alone):
