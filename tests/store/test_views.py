@@ -210,7 +210,8 @@ def test_worker_activity(connection: Connection) -> None:
     workers.sign_off(connection, "stopped")
     connection.execute(
         text(
-            "UPDATE workers SET last_heartbeat = now() - interval '2 minutes' WHERE name IN ('silent', 'stopped')"
+            "UPDATE workers SET last_heartbeat = now() - interval '2 minutes' "
+            "WHERE name IN ('silent', 'stopped')"
         )
     )
     found = {row["worker"]: row for row in rows(connection, "SELECT * FROM worker_activity")}

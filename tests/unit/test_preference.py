@@ -1,0 +1,103 @@
+"""Preference pairs: right against wrong, the highest minimum reward first on both sides (METHOD step 6)."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsstar.domain.preference import Candidate, PairRule, select_pairs
+from hsstar.domain.verdict import Verdict
+
+RIGHT, WRONG = Verdict
+
+candidates = st.lists(
+    st.tuples(
+        st.one_of(st.none(), st.sampled_from(Verdict)),
+        st.one_of(st.none(), st.integers(0, 4).map(lambda step: step / 4)),
+    ),
+    max_size=12,
+).map(lambda drawn: [Candidate(slot, *values) for slot, values in enumerate(drawn)])
+
+
+def pairs_of(
+    found: list[Candidate],
+    rule: PairRule = PairRule.HIGHEST_REWARD,
+    seed: int = 0,
+    at_most: int | None = None,
+) -> list[tuple[int, int]]:
+    return select_pairs(found, rule, seed=seed, iteration=0, problem_key="x", at_most=at_most)
+
+
+def test_good_solutions_meet_hard_negatives() -> None:
+    drawn = [
+        Candidate(0, RIGHT, 0.9),
+        Candidate(1, RIGHT, 0.2),
+        Candidate(2, RIGHT, 0.8),
+        Candidate(3, WRONG, 0.7),  # wrong, and yet it looks good
+        Candidate(4, WRONG, 0.1),
+        Candidate(5, WRONG, 0.6),
+    ]
+    kept = pairs_of(drawn, at_most=2)
+    assert sorted(good for good, _ in kept) == [0, 2]
+    assert sorted(bad for _, bad in kept) == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        [],
+        [Candidate(0, RIGHT, 1.0), Candidate(1, RIGHT, 1.0)],
+        [Candidate(0, WRONG, 0.0)],
+        [Candidate(0, RIGHT, 1.0), Candidate(1, None, 0.0)],  # the checking failed: it is not wrong
+    ],
+)
+def test_without_two_sides_there_is_no_pair(drawn: list[Candidate]) -> None:
+    assert pairs_of(drawn) == []
+
+
+@given(candidates, st.sampled_from(PairRule), st.one_of(st.none(), st.integers(1, 4)), st.integers(0, 99))
+def test_pairs_are_right_against_wrong_and_use_a_sample_once(
+    drawn: list[Candidate], rule: PairRule, at_most: int | None, seed: int
+) -> None:
+    pairs = pairs_of(drawn, rule, seed, at_most)
+    sides = Counter(candidate.verdict for candidate in drawn)
+    by_slot = {candidate.slot: candidate.verdict for candidate in drawn}
+    expected = min(sides[RIGHT], sides[WRONG])
+    assert len(pairs) == (expected if at_most is None else min(expected, at_most))
+    assert all((by_slot[good], by_slot[bad]) == (RIGHT, WRONG) for good, bad in pairs)
+    used = [slot for pair in pairs for slot in pair]
+    assert len(used) == len(set(used))
+
+
+@given(candidates, st.integers(0, 99))
+def test_what_is_left_out_has_no_higher_reward(drawn: list[Candidate], seed: int) -> None:
+    used = {slot for pair in pairs_of(drawn, seed=seed) for slot in pair}
+    for verdict in Verdict:
+        own = [candidate for candidate in drawn if candidate.verdict is verdict]
+        kept = [candidate.minimum_reward or 0.0 for candidate in own if candidate.slot in used]
+        left = [candidate.minimum_reward or 0.0 for candidate in own if candidate.slot not in used]
+        if kept and left:
+            assert min(kept) >= max(left)
+
+
+@given(candidates, st.sampled_from(PairRule), st.integers(0, 99))
+def test_the_order_of_arrival_does_not_matter(drawn: list[Candidate], rule: PairRule, seed: int) -> None:
+    assert pairs_of(drawn, rule, seed) == pairs_of(drawn[::-1], rule, seed)
+
+
+def test_who_meets_whom_is_decided_by_the_seed() -> None:
+    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, 0.5) for slot in range(8)]
+    assert pairs_of(drawn, seed=1) == pairs_of(drawn, seed=1)
+    assert len({tuple(sorted(pairs_of(drawn, seed=seed))) for seed in range(20)}) > 10
+
+
+def test_the_random_rule_does_not_look_at_rewards() -> None:
+    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, slot / 8) for slot in range(8)]
+    blind = [Candidate(candidate.slot, candidate.verdict, None) for candidate in drawn]
+    kept = set()
+    for seed in range(30):
+        pairs = pairs_of(drawn, PairRule.RANDOM, seed, at_most=1)
+        assert pairs == pairs_of(blind, PairRule.RANDOM, seed, at_most=1)
+        kept.update(pairs)
+    assert {good for good, _ in kept} == {0, 1, 2, 3}

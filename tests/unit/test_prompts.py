@@ -1,0 +1,27 @@
+"""One renderer of prompts, for sampling, training and evaluation."""
+
+import pytest
+
+from hsstar.domain.errors import RecipeError
+from hsstar.domain.prompts import TEMPLATES, render_prompt
+
+
+def test_the_papers_prompt() -> None:
+    prompt = render_prompt("qwen25-step-cot", "What is 1 + 1?")
+    instruction, rest = prompt.split("\n", 1)
+    assert "step by step" in instruction
+    assert "blank line" in instruction
+    assert instruction.endswith("\\boxed{}.")
+    assert rest == "User:\nWhat is 1 + 1?\n\nAssistant:\n"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("problem", ["{x}", "{problem}", "\\frac{1}{2}", "{0} {} %s"])
+def test_a_problem_is_put_in_as_it_is(template: str, problem: str) -> None:
+    before, after = TEMPLATES[template].split("{problem}")
+    assert render_prompt(template, problem) == before + problem + after
+
+
+def test_an_unknown_template_is_named_with_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match="template 'cot'; known templates: bare, qwen25-step-cot"):
+        render_prompt("cot", "What?")
