@@ -27,6 +27,8 @@ class Settings:
     lease_seconds: float = 60.0
     max_attempts: int = 3
     job_samples: int = 256  # samples per sampling job
+    train_processes: int = 1  # processes of one training, one per GPU
+    accelerate_config: Path | None = None  # of `accelerate config`: how these processes share the model
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -47,6 +49,8 @@ class Settings:
             lease_seconds=_positive_number(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
             max_attempts=_positive_integer(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),
             job_samples=_positive_integer(environ, "HSSTAR_JOB_SAMPLES", cls.job_samples),
+            train_processes=_positive_integer(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
+            accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
         )
 
     def as_environment(self) -> dict[str, str]:
@@ -61,6 +65,8 @@ class Settings:
             "HSSTAR_LEASE_SECONDS": self.lease_seconds,
             "HSSTAR_MAX_ATTEMPTS": self.max_attempts,
             "HSSTAR_JOB_SAMPLES": self.job_samples,
+            "HSSTAR_TRAIN_PROCESSES": self.train_processes,
+            "HSSTAR_ACCELERATE_CONFIG": self.accelerate_config,
         }
         return {variable: str(value) for variable, value in values.items() if value is not None}
 
@@ -80,6 +86,16 @@ def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise _refuse(variable, value, "a folder, and a file lies there")
     return folder
+
+
+def _file(environ: Mapping[str, str], variable: str) -> Path | None:
+    value = environ.get(variable, "").strip()
+    if not value:
+        return None
+    file = Path(value).absolute()
+    if not file.is_file():
+        raise _refuse(variable, value, "an existing file")
+    return file
 
 
 def _url(environ: Mapping[str, str], variable: str, schemes: tuple[str, ...], example: str) -> str | None:

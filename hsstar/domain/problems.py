@@ -147,9 +147,11 @@ def group_samples(samples: Iterable[ImportedSamples]) -> Iterator[ImportedSample
 def _read_gsm8k(row: Row) -> Problem:
     worked = _text(row, "answer")
     _, mark, final = worked.rpartition("####")
+    if not mark:
+        raise BadInputError('expected a worked answer that ends with "#### 18", found none under answer')
     return Problem(
         statement=_statement(row, "question", "problem"),
-        reference=_without_separators(final) if mark else "",
+        reference=_without_separators(final),
         solution=worked,
         source_id=_source_id(row),
     )

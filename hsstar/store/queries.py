@@ -22,7 +22,8 @@ def run_query(
         try:
             raw.execute("SET TRANSACTION READ ONLY")
             raw.execute("SELECT set_config('statement_timeout', %s, true)", (f"{timeout_seconds}s",))
-            # prepared: the server takes exactly one statement, so nothing can end the transaction first
+            # A prepared statement is exactly one statement: nothing can end the transaction before it.
+            raw.prepare_threshold = 0
             cursor = raw.execute(query, prepare=True)
             if cursor.description is None:
                 raise BadInputError("the statement returns no rows; hsstar sql runs queries only")
@@ -37,3 +38,4 @@ def run_query(
             raise BadInputError(f"the query is refused: {' '.join(str(error).split())}") from None
         finally:
             raw.rollback()
+            raw.prepare_threshold = None  # as `Database` has it

@@ -31,7 +31,6 @@ ASKED = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": r
         (GSM8K, {"question": "q", "answer": "2*9=18\n#### 18"}, "18"),
         (GSM8K, {"question": "q", "answer": "#### 1,450,000"}, "1450000"),
         (GSM8K, {"question": "q", "answer": "#### $-1,000 "}, "-1000"),
-        (GSM8K, {"question": "q", "answer": "nothing marked"}, ""),
         (MATH, {"problem": "q", "solution": r"\boxed{1} then $\boxed{\frac12}$"}, r"\frac12"),
         (MATH, {"problem": "q", "solution": r"\boxed{1}", "answer": "x+1"}, "x+1"),
         (MATH, {"problem": "q", "solution": "a proof"}, ""),
@@ -94,6 +93,7 @@ def test_the_format_shows_in_the_first_rows(row: dict[str, Any], expected: Probl
     [
         (GSM8K, {"question": "q"}, "expected answer, found keys question"),
         (GSM8K, {"answer": "#### 1"}, "expected question or problem, found keys answer"),
+        (GSM8K, {"question": "q", "answer": "nothing marked"}, "ends with"),
         (GSM8K, {"question": "q", "answer": 18}, "expected text under answer, found a number"),
         (MATH, {"problem": "q"}, "expected answer, final_answer or solution, found keys problem"),
         (MATH, {"problem": ["q"], "answer": "1"}, "expected text under problem, found a list"),

@@ -1,0 +1,5 @@
+"""`python -m cli` is `hsstar`."""
+
+from cli.main import main
+
+main()

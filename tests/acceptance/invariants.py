@@ -1,0 +1,81 @@
+"""What has to hold for the rows of every finished run, whatever happened on the way."""
+
+from itertools import groupby
+from typing import Any
+
+from hsstar.domain.difficulty import Signal, Thresholds, classify, estimate
+from tests.acceptance.conftest import Home
+
+
+def check_finished_run(home: Home, run: str, recipe: dict[str, Any]) -> None:
+    """Asserts the promises of a finished run: budget, slots, labels, pairs."""
+    _check_budget(home, run, recipe)
+    _check_slots(home, run)
+    _check_labels(home, run, recipe)
+    _check_pairs(home, run)
+
+
+def _check_budget(home: Home, run: str, recipe: dict[str, Any]) -> None:
+    for row in home.query(f"select * from iteration_statistics where run = '{run}'"):
+        assert row["state"] == "done"
+        assert row["budget"] == recipe["sampling"]["n"] * row["problems"]
+        if row["boundary"]:
+            assert row["drawn"] == row["budget"]
+        assert row["drawn_pre"] == recipe["sampling"]["n_p"] * row["problems"]
+        assert row["inlier"] + row["boundary"] + row["outlier"] == row["problems"]
+    assert not home.query(
+        f"select * from remaining_budget where run = '{run}' and (remaining > 0 or in_flight > 0)"
+    )
+
+
+def _check_slots(home: Home, run: str) -> None:
+    """Every slot below the allotment is there once, verified and scored."""
+    rows = home.query(
+        "select iteration, problem_id, count(*) as drawn, count(distinct slot) as slots, max(slot) as last,"
+        " count(cause) as verified, count(min_reward) as scored"
+        f" from sample_facts where run = '{run}' group by 1, 2"
+    )
+    allotments = {
+        (row["iteration"], row["problem_id"]): row["allotment"]
+        for row in home.query(f"select * from remaining_budget where run = '{run}'")
+    }
+    assert len(rows) == len(allotments)
+    for row in rows:
+        allotment = allotments[row["iteration"], row["problem_id"]]
+        assert row["drawn"] == row["slots"] == row["last"] + 1 == allotment
+        assert row["verified"] == row["scored"] == allotment
+
+
+def _check_labels(home: Home, run: str, recipe: dict[str, Any]) -> None:
+    """The stored labels are those that the pure rule finds from samples and rewards."""
+    difficulty = recipe["difficulty"]
+    thresholds = Thresholds(difficulty["tau_low"], difficulty["tau_high"])
+    rows = home.query(
+        "select iteration, problem_id, verdict, min_reward, difficulty from sample_facts"
+        f" where run = '{run}' and phase = 'pre' order by iteration, problem_id, slot"
+    )
+    assert rows
+    for _, group in groupby(rows, key=lambda row: (row["iteration"], row["problem_id"])):
+        samples = list(group)
+        found = estimate(
+            [sample["verdict"] == "correct" for sample in samples],
+            [sample["min_reward"] for sample in samples],
+        )
+        assert samples[0]["difficulty"] == classify(found, Signal(difficulty["signal"]), thresholds)
+
+
+def _check_pairs(home: Home, run: str) -> None:
+    """Every pair is a correct and an incorrect sample of one boundary problem."""
+    broken = home.query(
+        "select pairs.id from preference_pairs as pairs"
+        " join rounds on rounds.id = pairs.round_id join runs on runs.id = rounds.run_id"
+        " join samples as chosen on chosen.id = chosen_sample_id"
+        " join samples as rejected on rejected.id = rejected_sample_id"
+        " join difficulty_labels as labels on labels.round_id = pairs.round_id"
+        " and labels.problem_id = pairs.problem_id"
+        f" where runs.name = '{run}' and not (chosen.verdict = 'correct' and rejected.verdict = 'incorrect'"
+        " and chosen.problem_id = pairs.problem_id and rejected.problem_id = pairs.problem_id"
+        " and chosen.round_id = pairs.round_id and rejected.round_id = pairs.round_id"
+        " and labels.level = 'boundary')"
+    )
+    assert not broken

@@ -1,0 +1,49 @@
+"""The command line starts without heavy imports and explains itself everywhere."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from cli.main import COMMANDS, hsstar
+
+HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
+
+
+def commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    """Every command below a group, with its path."""
+    context = click.Context(group)
+    found: list[tuple[tuple[str, ...], click.Command]] = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found.append(((*path, name), command))
+        if isinstance(command, click.Group):
+            found += commands(command, *path, name)
+    return found
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from click.testing import CliRunner; from cli.main import hsstar\n"
+        "assert CliRunner().invoke(hsstar, ['--help']).exit_code == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*entry, id=" ".join(entry[0])) for entry in commands(hsstar)]
+)
+def test_every_command_says_what_it_does_with_an_example(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    assert command.help
+    assert (command.epilog or "").startswith("Example:  ")
+    assert "hsstar" in (command.epilog or "")
+
+
+def test_the_command_list_tells_what_each_command_does() -> None:
+    assert all(purpose.endswith(".") for _, purpose in COMMANDS.values())
