@@ -250,7 +250,7 @@ def shortfall(connection: Connection, round_id: int) -> Shortfall:
             ),
             there AS (
                 SELECT
-                    count(*) AS samples,
+                    count(*) FILTER (WHERE slot < allotment) AS samples,
                     count(*) FILTER (WHERE cause IS NULL) AS unverified,
                     count(*) FILTER (WHERE min_reward IS NULL) AS unscored
                 FROM samples

@@ -21,8 +21,10 @@ drawn AS (
 short AS (
     SELECT scope.problem_id, scope.allotment
     FROM scope
-    LEFT JOIN (SELECT problem_id, count(*) AS samples FROM drawn GROUP BY problem_id) AS counted USING (problem_id)
-    WHERE :kind = 'sample' AND scope.allotment > coalesce(counted.samples, 0)
+    LEFT JOIN drawn ON drawn.problem_id = scope.problem_id AND drawn.slot < scope.allotment
+    WHERE :kind = 'sample'
+    GROUP BY scope.problem_id, scope.allotment
+    HAVING count(drawn.slot) < scope.allotment
 ),
 lacking AS (
     SELECT short.problem_id, CAST(wanted.slot AS smallint) AS slot
