@@ -231,7 +231,7 @@ def _halve(connection: Connection, job_id: int) -> bool:
             text("""
                 INSERT INTO job_items (job_id, problem_id, slots)
                 SELECT :job_id, problem_id, array_agg(slot ORDER BY slot)
-                FROM unnest(CAST(:problems AS bigint[]), CAST(:slots AS smallint[]))
+                FROM unnest(CAST(:problems AS bigint[]), CAST(:slots AS int[]))
                     AS part (problem_id, slot)
                 GROUP BY problem_id
             """),

@@ -77,7 +77,7 @@ def write_samples(
             WITH
             given AS (
                 SELECT * FROM unnest(
-                    CAST(:problem_ids AS bigint[]), CAST(:slots AS smallint[]), CAST(:responses AS text[]),
+                    CAST(:problem_ids AS bigint[]), CAST(:slots AS int[]), CAST(:responses AS text[]),
                     CAST(:seeds AS bigint[]), CAST(:tokens AS int[]), CAST(:finish_reasons AS text[]),
                     CAST(:logprobs AS double precision[])
                 ) AS given (problem_id, slot, response, seed, tokens, finish_reason, cumulative_logprob)

@@ -246,7 +246,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("round_id", sa.BigInteger(), nullable=False),
         sa.Column("problem_id", sa.BigInteger(), nullable=False),
-        sa.Column("slot", sa.SmallInteger(), nullable=False),
+        sa.Column("slot", sa.Integer(), nullable=False),
         sa.Column("verdict", sa.Text(), nullable=True),
         sa.Column("cause", sa.Text(), nullable=True),
         sa.Column("min_reward", sa.Double(), nullable=True),
@@ -281,7 +281,7 @@ def upgrade() -> None:
         "job_items",
         sa.Column("job_id", sa.BigInteger(), nullable=False),
         sa.Column("problem_id", sa.BigInteger(), nullable=False),
-        sa.Column("slots", sa.ARRAY(sa.SmallInteger()), nullable=False),
+        sa.Column("slots", sa.ARRAY(sa.Integer()), nullable=False),
         sa.CheckConstraint("cardinality(slots) > 0", name=op.f("ck_job_items_slots_not_empty")),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_job_items_job_id"), ondelete="CASCADE"

@@ -160,6 +160,16 @@ def test_another_round_is_not_touched(connection: Connection) -> None:
     assert items_of(connection, job) == [(key, slot) for key in ids for slot in range(3)]
 
 
+def test_a_lone_boundary_problem_may_take_the_whole_budget(connection: Connection) -> None:
+    """7,500 problems with one at the boundary: it alone gets 5 · 7,500 samples and its pre-samples."""
+    ids = add_problems(connection, 1)
+    iteration = add_iteration(connection, add_run(connection), ids)
+    connection.execute(text("UPDATE round_problems SET allotment = 37503"))
+    new = rounds.allocate(connection, iteration.id, JobKind.SAMPLE, 1_000)
+    assert len(new) == 38
+    assert items_of(connection, max(new)) == [(ids[0], slot) for slot in range(37_000, 37_503)]
+
+
 def test_two_at_once_enqueue_nothing_twice(database: Database) -> None:
     with database.begin() as connection:
         run = add_run(connection)

@@ -27,7 +27,7 @@ short AS (
     HAVING count(drawn.slot) < scope.allotment
 ),
 lacking AS (
-    SELECT short.problem_id, CAST(wanted.slot AS smallint) AS slot
+    SELECT short.problem_id, wanted.slot
     FROM short
     CROSS JOIN LATERAL generate_series(0, short.allotment - 1) AS wanted (slot)
     WHERE NOT EXISTS (
