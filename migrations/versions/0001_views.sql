@@ -198,6 +198,7 @@ SELECT
     workers.role,
     CASE
         WHEN workers.state <> 'stopped' AND workers.last_heartbeat < now() - interval '1 minute' THEN 'lost'
+        WHEN workers.state <> 'stopped' AND current_job.id IS NOT NULL THEN 'busy'
         ELSE workers.state
     END AS state,
     current_job.id AS job,

@@ -3,28 +3,35 @@
 import json
 import os
 import signal
+import time
 
-from tests.acceptance.conftest import Home
+import psycopg
+
+from tests.acceptance.conftest import SECONDS, Home
 from tests.acceptance.invariants import check_finished_run
 
-_WORKERS = "select name, process, state from workers where state <> 'stopped'"
+_RUNNING = """
+    SELECT process FROM jobs JOIN workers ON workers.name = jobs.worker
+    WHERE jobs.state = 'running' AND jobs.kind = %s
+"""
 
 
-def _kill_when_busy(home: Home, role: str) -> None:
-    busy = home.wait_for(
-        f"{_WORKERS} and role = '{role}'", lambda rows: any(row["state"] == "busy" for row in rows)
-    )
-    for worker in busy:
-        if worker["state"] == "busy":
-            os.kill(worker["process"], signal.SIGKILL)
+def _kill_in_the_middle_of_a_job(home: Home, kind: str) -> None:
+    """Waits until a job of this kind runs and kills its worker with -9."""
+    with psycopg.connect(home.ok("db", "url").strip(), autocommit=True) as connection:
+        end = time.monotonic() + SECONDS
+        while (running := connection.execute(_RUNNING, (kind,)).fetchone()) is None:
+            assert time.monotonic() < end, f"no {kind} job has run: {home.logs()}"
+            time.sleep(0.005)
+    os.kill(running[0], signal.SIGKILL)
 
 
 def test_killed_workers_cost_nothing(stack: Home) -> None:
     recipe = stack.write_recipe("killed")
     stack.ok("runs", "create", "--recipe", str(recipe))
     stack.ok("iterate", "killed")
-    _kill_when_busy(stack, "sample")
-    _kill_when_busy(stack, "score")
+    _kill_in_the_middle_of_a_job(stack, "sample")
+    _kill_in_the_middle_of_a_job(stack, "score")
     stack.wait_until_done("killed")
     check_finished_run(stack, "killed", json.loads(stack.ok("runs", "show", "killed")))
     assert stack.query("select max(attempts) as attempts from jobs")[0]["attempts"] > 1
@@ -33,7 +40,7 @@ def test_killed_workers_cost_nothing(stack: Home) -> None:
 def test_a_killed_training_starts_again(stack: Home) -> None:
     stack.ok("runs", "create", "--recipe", str(stack.write_recipe("retrained")))
     stack.ok("iterate", "retrained")
-    _kill_when_busy(stack, "train")
+    _kill_in_the_middle_of_a_job(stack, "train")
     stack.wait_until_done("retrained")
     check_finished_run(stack, "retrained", json.loads(stack.ok("runs", "show", "retrained")))
     trained = stack.query("select output_model from iteration_statistics where run = 'retrained'")
