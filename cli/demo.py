@@ -39,16 +39,18 @@ def demo(iterations: int, seed: int, keep_up: bool) -> None:
     start_stack(stack, dict.fromkeys(("sample", "score", "verify", "train"), 1))
     try:
         with open_database(settings) as database:
-            recipe = _recipe(database, seed)
-            _import_problems(database, recipe, iterations)
-            _enqueue(database, recipe, iterations)
-            follow(database, recipe.name)
+            run = _unfinished_run(database)
+            if run is not None:
+                console.print(f"Run {run} was interrupted; it goes on.\n")
+            else:
+                run = _start_run(database, seed, iterations)
+            follow(database, run, f"Run {run} is interrupted; it goes on when you call hsstar demo again.")
             console.print()
-            print_report(database, recipe.name)
+            print_report(database, run)
     finally:
         if not keep_up:
             stack.down()
-    _farewell(settings, recipe.name, keep_up)
+    _farewell(settings, run, keep_up)
 
 
 def _demo_settings(settings: "Settings") -> "Settings":
@@ -56,8 +58,19 @@ def _demo_settings(settings: "Settings") -> "Settings":
     return replace(settings, home=home, models_directory=home / "models")
 
 
-def _recipe(database: "Database", seed: int) -> "Recipe":
-    """The shipped recipe under a name that is still free."""
+def _unfinished_run(database: "Database") -> str | None:
+    """The run that an earlier demo left under way."""
+    from hsstar.store import runs
+
+    with database.begin() as connection:
+        active = runs.active_run_ids(connection)
+        return runs.get_run(connection, active[0]).name if active else None
+
+
+def _start_run(database: "Database", seed: int, iterations: int) -> str:
+    """Imports the problems and enqueues the shipped recipe under a name that is still free."""
+    from cli.output import console
+    from hsstar import commands
     from hsstar.demo import RECIPE
     from hsstar.recipe import load_recipe
     from hsstar.store import runs
@@ -66,7 +79,16 @@ def _recipe(database: "Database", seed: int) -> "Recipe":
         taken = {run.name for run in runs.list_runs(connection)}
     names = ["demo", *(f"demo-{number}" for number in range(2, len(taken) + 3))]
     free = next(name for name in names if name not in taken)
-    return load_recipe(RECIPE, {"name": free, "seed": seed})
+    recipe = load_recipe(RECIPE, {"name": free, "seed": seed})
+    _import_problems(database, recipe, iterations)
+    run = commands.create_run(database, recipe, recipe.name)
+    commands.start_iterations(database, run, iterations)
+    console.print(
+        f"Run {recipe.name}: {iterations} iterations of {recipe.problems.per_iteration} problems × "
+        f"{recipe.sampling.n} samples; first each problem gets {recipe.sampling.n_p}, then the boundary "
+        "problems get the rest.\n"
+    )
+    return recipe.name
 
 
 def _import_problems(database: "Database", recipe: "Recipe", iterations: int) -> None:
@@ -86,19 +108,6 @@ def _import_problems(database: "Database", recipe: "Recipe", iterations: int) ->
             console.print(
                 f"{dataset}: {report.imported} problems imported, {report.duplicates} there already"
             )
-
-
-def _enqueue(database: "Database", recipe: "Recipe", iterations: int) -> None:
-    from cli.output import console
-    from hsstar import commands
-
-    run = commands.create_run(database, recipe, recipe.name)
-    commands.start_iterations(database, run, iterations)
-    console.print(
-        f"Run {recipe.name}: {iterations} iterations of {recipe.problems.per_iteration} problems × "
-        f"{recipe.sampling.n} samples; first each problem gets {recipe.sampling.n_p}, then the boundary "
-        "problems get the rest.\n"
-    )
 
 
 def _farewell(settings: "Settings", run_name: str, kept_up: bool) -> None:

@@ -29,16 +29,16 @@ def iterate(run: str, iterations: int, watch: bool) -> None:
         if not watch:
             click.echo(f"follow them: hsstar status {run} --watch")
             return
-        follow(database, run)
+        follow(database, run, f"{run} goes on; look again: hsstar status {run} --watch")
 
 
-def follow(database: "Database", run: str) -> None:
-    """Follows a run to its end; Ctrl-C ends the view and nothing else."""
+def follow(database: "Database", run: str, interrupted: str) -> None:
+    """Follows a run to its end; Ctrl-C ends the view, says `interrupted`, and changes nothing else."""
     from cli.progress import Watch
 
     try:
         if not Watch(database, run).follow():
             raise ConflictError(f"run {run!r} cannot go on until its failed jobs are retried")
     except KeyboardInterrupt:
-        click.echo(f"\n{run} goes on; look again: hsstar status {run} --watch", err=True)
+        click.echo(f"\n{interrupted}", err=True)
         sys.exit(130)

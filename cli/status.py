@@ -21,7 +21,7 @@ def status(run: str | None, watch: bool) -> None:
         from cli.iterate import follow
 
         with open_database() as database:
-            follow(database, run)
+            follow(database, run, f"{run} goes on; look again: hsstar status {run} --watch")
     else:
         _show_run(run)
 

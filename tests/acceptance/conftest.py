@@ -40,6 +40,16 @@ class Home:
             timeout=SECONDS,
         )
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts `hsstar` and does not wait."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli", *arguments],
+            env=os.environ | self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def ok(self, *arguments: str, **extra: str) -> str:
         """Runs `hsstar`, which has to succeed; its standard output."""
         done = self.run(*arguments, **extra)

@@ -37,6 +37,18 @@ def test_killed_workers_cost_nothing(stack: Home) -> None:
     assert stack.query("select max(attempts) as attempts from jobs")[0]["attempts"] > 1
 
 
+def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
+    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched", problems=8)))
+    watching = stack.start("iterate", "unwatched", "--watch")
+    stack.wait_for("select * from remaining_budget where run = 'unwatched' and in_flight > 0", bool)
+    watching.send_signal(signal.SIGINT)
+    _, errors = watching.communicate(timeout=SECONDS)
+    assert watching.returncode == 130
+    assert "unwatched goes on" in errors
+    assert "Traceback" not in errors
+    stack.wait_until_done("unwatched")
+
+
 def test_a_killed_training_starts_again(stack: Home) -> None:
     stack.ok("runs", "create", "--recipe", str(stack.write_recipe("retrained")))
     stack.ok("iterate", "retrained")
