@@ -4,17 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from hsstar.domain.errors import DatabaseError
+from hsstar.domain.errors import DatabaseError, LocalStackError
 from hsstar.local.stack import Stack
 from hsstar.settings import Settings
 from hsstar.store.database import Database
 
 
-def connected_settings(settings: Settings) -> Settings:
+def connected_settings(settings: Settings, *, broker: bool = False) -> Settings:
     """The settings with both URLs filled in; those of the embedded servers where none is given.
 
+    Args:
+        settings: as the environment has them.
+        broker: refuse a missing broker too.
+
     Raises:
-        DatabaseError: nothing is given and the embedded servers are not up.
+        DatabaseError: nothing is given and the embedded database is not up.
+        LocalStackError: nothing is given and the embedded broker is not up.
     """
     if settings.database_url is not None and settings.broker_url is not None:
         return settings
@@ -24,6 +29,10 @@ def connected_settings(settings: Settings) -> Settings:
         raise DatabaseError(
             f"no database: HSSTAR_DATABASE_URL is not set and hsstar is not up in {settings.home}; "
             "run: hsstar up"
+        )
+    if broker and settings.broker_url is None and "broker" not in running:
+        raise LocalStackError(
+            f"no broker: HSSTAR_BROKER_URL is not set and hsstar is not up in {settings.home}; run: hsstar up"
         )
     return replace(settings, database_url=status.database_url, broker_url=status.broker_url)
 

@@ -25,7 +25,7 @@ def iterate(run: str, iterations: int, watch: bool) -> None:
         with database.begin() as connection:
             found = runs.find_run(connection, run)
         numbers = commands.start_iterations(database, found, iterations)
-        click.echo(f"{run}: iterations {numbers[0]} to {numbers[-1]} enqueued")
+        click.echo(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
         if not watch:
             click.echo(f"follow them: hsstar status {run} --watch")
             return

@@ -31,8 +31,7 @@ def round_lines(progress: Sequence[RoundProgress]) -> list[str]:
 def _iteration_line(found: RoundProgress) -> str:
     head = f"iteration {found.number}  {found.state.replace('_', '-'):12}"
     if found.state == IterationState.WAITING:
-        before = f"iteration {found.number - 1}" if found.number else "a worker"
-        return f"{head}  waits for {before}"
+        return f"{head}  " + (f"waits for iteration {found.number - 1}" if found.number else "about to start")
     parts = [f"samples {found.drawn}/{found.budget}", f"verified {found.verified}"]
     if found.scored:
         parts.append(f"scored {found.scored}")

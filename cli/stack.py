@@ -66,10 +66,15 @@ def _migrate(database_url: str) -> None:
 
 
 def _thread_counts() -> dict[str, dict[str, str]]:
-    """Threads per role: sampling and scoring run beside each other, training runs alone."""
+    """Threads per role: sampling and scoring run beside each other, training runs alone.
+
+    Waiting threads must not spin: beside another busy process that made training ten times slower.
+    """
     cores = os.cpu_count() or 1
     threads = dict.fromkeys(ROLES, max(1, cores // 2)) | {"verify": 1, "train": cores}
-    return {role: {"OMP_NUM_THREADS": str(count)} for role, count in threads.items()}
+    return {
+        role: {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"} for role, count in threads.items()
+    }
 
 
 @click.command(epilog="Example:  hsstar down")

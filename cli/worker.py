@@ -22,7 +22,7 @@ def worker(role: str, name: str | None) -> None:
 
     with open_database():
         pass  # refuses a missing database or a schema that does not fit, in one line
-    settings = connected_settings(Settings.from_environment())
+    settings = connected_settings(Settings.from_environment(), broker=True)
     command = [sys.executable, "-m", "workers", "--role", role, *(["--name", name] if name else [])]
     environment = os.environ | {
         "HSSTAR_DATABASE_URL": settings.database_url or "",

@@ -72,9 +72,10 @@ def add_model(database: Database, name: str, location: str) -> models.Model:
         CheckpointError: it is missing, broken or no policy.
         ConflictError: the name stands for other weights.
     """
-    info = check_policy(location)
+    lasting = _lasting(location)
+    check_policy(lasting)
     with database.begin() as connection:
-        return models.register_model(connection, name, _lasting(location, info.path), fingerprint(location))
+        return models.register_model(connection, name, lasting, fingerprint(lasting))
 
 
 def create_run(database: Database, recipe: Recipe, name: str) -> Run:
@@ -88,27 +89,27 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     """
     with database.begin() as connection:
         registered = {model.name: model for model in models.list_models(connection)}
-    location = recipe.policy.model
-    if location in registered:
-        location = registered[location].location
-    policy = check_policy(location)
-    policy_mark = fingerprint(location)
-    reward = check_reward_model(recipe.reward.model) if recipe.reward.used else None
+    name_of_policy = _lasting(recipe.policy.model)
+    known = registered.get(name_of_policy)
+    location = known.location if known else name_of_policy
+    check_policy(location)
+    mark = fingerprint(location)
+    name_of_reward = _lasting(recipe.reward.model)
+    reward = check_reward_model(name_of_reward) if recipe.reward.used else None
     with database.begin() as connection:
-        _check_slices(corpus.find_dataset(connection, recipe.problems.dataset), recipe, 0, 1)
+        dataset = corpus.find_dataset(connection, recipe.problems.dataset)
+        _check_slices(dataset.name, dataset.usable, recipe, 1)
         if recipe.evaluation.dataset is not None:
             _check_heldout(corpus.find_dataset(connection, recipe.evaluation.dataset), recipe)
-        model = models.register_model(
-            connection, recipe.policy.model, _lasting(location, policy.path), policy_mark
-        )
+        model = models.register_model(connection, name_of_policy, location, mark)
         reward_model_id = None
         if reward is not None:
             reward_model_id = models.register_reward_model(
                 connection,
-                recipe.reward.model,
-                _lasting(recipe.reward.model, reward.path),
+                name_of_reward,
+                name_of_reward,
                 reward.family,
-                fingerprint(recipe.reward.model),
+                fingerprint(name_of_reward),
             ).id
         return runs.create_run(connection, name, recipe, model.id, reward_model_id)
 
@@ -126,7 +127,8 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         _refuse_unfinished(run, known)
         numbers = list(range(len(known), len(known) + count))
         dataset = corpus.find_dataset(connection, run.recipe.problems.dataset)
-        _check_slices(dataset, run.recipe, len(known), count)
+        fresh = rounds.fresh_problems(connection, run.id, dataset.id)
+        _check_slices(dataset.name, fresh, run.recipe, count)
         rounds.add_iterations(connection, run, numbers)
     return numbers
 
@@ -206,9 +208,10 @@ def _batches(problems: Iterable[Problem]) -> Iterable[list[Problem]]:
         yield batch
 
 
-def _lasting(location: str, path: Path) -> str:
+def _lasting(location: str) -> str:
     """A location that means the same from any directory: names as they are, folders as absolute paths."""
-    return str(path) if Path(location).expanduser().exists() else location
+    folder = Path(location).expanduser()
+    return str(folder.resolve()) if folder.exists() else location
 
 
 def _refuse_unfinished(run: Run, known: list[Iteration]) -> None:
@@ -222,13 +225,13 @@ def _refuse_unfinished(run: Run, known: list[Iteration]) -> None:
         )
 
 
-def _check_slices(dataset: corpus.Dataset, recipe: Recipe, first: int, count: int) -> None:
-    wanted = (first + count) * recipe.problems.per_iteration
-    if dataset.usable < wanted:
+def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
+    wanted = count * recipe.problems.per_iteration
+    if fresh < wanted:
         raise BadInputError(
-            f"dataset {dataset.name!r} holds {dataset.usable} usable problems, and iterations "
-            f"{first} to {first + count - 1} need fresh slices up to problem {wanted} "
-            f"({recipe.problems.per_iteration} each); import more, or ask for fewer iterations"
+            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet, and "
+            f"{count} × {recipe.problems.per_iteration} are asked for; "
+            "import more, or ask for fewer iterations"
         )
 
 

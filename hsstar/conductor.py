@@ -94,7 +94,6 @@ class Conductor:
                 waiting.id,
                 dataset.id,
                 recipe.seed,
-                offset=waiting.number * recipe.problems.per_iteration,
                 limit=recipe.problems.per_iteration,
                 allotment=recipe.sampling.budget.pre_samples,
             )

@@ -36,6 +36,7 @@ def _work(role: str, name: str) -> None:
             "`hsstar worker` finds the embedded ones"
         )
     # Imports that cost seconds come after everything that can be refused at once.
+    from hsstar.engines.registry import import_engines
     from workers.app import TASK, make_app
     from workers.runtime import Worker
     from workers.workshop import make_workshop
@@ -48,6 +49,8 @@ def _work(role: str, name: str) -> None:
     app.task(worker.run_job, name=TASK)
     worker.start()
     try:
+        for kind in roles:
+            import_engines(kind)
         app.Worker(
             hostname=name,
             queues=[kind.value for kind in roles],
@@ -57,6 +60,7 @@ def _work(role: str, name: str) -> None:
             without_mingle=True,
             without_heartbeat=True,
             loglevel=settings.log_level,
+            quiet=True,
         ).start()
     finally:
         worker.stop()

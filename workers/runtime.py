@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
+import psutil
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -50,15 +51,12 @@ class Worker:
 
     def start(self) -> None:
         """Reports for duty; what an earlier process of this name held goes back into the queue."""
+        host = socket.gethostname()
+        roles = ",".join(role.value for role in self._roles)
         with self._database.begin() as connection:
+            workers.refuse_double(connection, self.name, host, psutil.pid_exists)
             jobs.take_back(connection, self.name, self._settings.max_attempts)
-            workers.enlist(
-                connection,
-                self.name,
-                socket.gethostname(),
-                os.getpid(),
-                ",".join(role.value for role in self._roles),
-            )
+            workers.enlist(connection, self.name, host, os.getpid(), roles)
         self._pulse.start()
 
     def stop(self) -> None:

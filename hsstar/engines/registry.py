@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.checkpoints import check_policy, check_reward_model
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
 
@@ -81,6 +82,17 @@ def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Pa
         return launched
     trainer: Trainer = trainer_class(device=device)
     return trainer
+
+
+def import_engines(kind: JobKind) -> None:
+    """Imports what the jobs of this kind compute with, which takes seconds, before the first job comes.
+
+    Raises:
+        MissingDependencyError: a package that they need is not installed.
+    """
+    tables = {JobKind.SAMPLE: SAMPLERS, JobKind.SCORE: REWARD_MODELS, JobKind.TRAIN: TRAINERS}
+    for name in tables.get(kind, {}):
+        _engine_class(name, tables[kind])
 
 
 def _engine_class(name: str, known: dict[str, str]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class StackStatus:
 
 def worker_command(role: str, name: str) -> list[str]:
     """The argument list of one worker process."""
-    return [sys.executable, "-m", "workers", "--role", role, "--name", name]
+    return [sys.executable, "-m", "workers", "--role", role, "--name", f"{name}@{socket.gethostname()}"]
 
 
 def prepare_nothing(database_url: str) -> None:

@@ -1,7 +1,9 @@
 """Preference optimisation: the pairs of an iteration make the next policy."""
 
+import shutil
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from hsstar.domain.prompts import render_prompt
 from hsstar.domain.seeds import derived_seed
@@ -30,21 +32,32 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
             asdict(settings),
             len(pairs),
         )
-    name = f"{context.run.name}-M{context.round.number + 1}"
-    report = workshop.engines.trainer().dpo(
-        resolve(context.policy.location),
-        pairs,
-        settings,
-        workshop.models_folder / context.run.name / f"M{context.round.number + 1}",
-        _progress(workshop, record),
-    )
-    with workshop.database.begin() as connection:
-        jobs.complete(connection, job)
-        made = models.register_model(
-            connection, name, str(report.checkpoint), fingerprint(report.checkpoint), context.policy.id
+    label = f"M{context.round.number + 1}"
+    folder = workshop.models_folder / context.run.name
+    aside = folder / f".{label}-{job.token}"
+    try:
+        report = workshop.engines.trainer().dpo(
+            resolve(context.policy.location), pairs, settings, aside, _progress(workshop, record)
         )
-        training.finish_training(connection, record, made.id, report.truncated, report.steps, report.metrics)
+        with workshop.database.begin() as connection:
+            jobs.complete(connection, job)  # from here on no other attempt can touch the final folder
+            final = _put_in_place(aside, folder / label)
+            made = models.register_model(
+                connection, f"{context.run.name}-{label}", str(final), fingerprint(final), context.policy.id
+            )
+            training.finish_training(
+                connection, record, made.id, report.truncated, report.steps, report.metrics
+            )
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return []
+
+
+def _put_in_place(aside: Path, final: Path) -> Path:
+    """Renames a whole checkpoint to its final place; one that was never registered makes room."""
+    if final.exists():
+        shutil.rmtree(final)
+    return aside.rename(final)
 
 
 def _settings(context: JobContext) -> TrainingSettings:

@@ -47,7 +47,7 @@ def register_model(
     """The model of this name; made where it is missing.
 
     Raises:
-        ConflictError: the name stands for a checkpoint with other content.
+        ConflictError: the name stands for another checkpoint.
     """
     connection.execute(
         text(
@@ -57,10 +57,10 @@ def register_model(
         {"name": name, "location": location, "fingerprint": fingerprint, "parent_id": parent_id},
     )
     model = find_model(connection, name)
-    if model.fingerprint != fingerprint:
+    if (model.fingerprint, model.location) != (fingerprint, location):
         raise ConflictError(
-            f"model {name!r} is already registered with other weights (from {model.location}); "
-            "choose another name: hsstar models add NAME PATH"
+            f"model {name!r} is already registered, with other weights or from elsewhere "
+            f"({model.location}); choose another name: hsstar models add NAME PATH"
         )
     return model
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.store.corpus import Dataset
-from hsstar.store.database import execute_file
+from hsstar.store.database import execute_file, refresh_statistics
 from hsstar.store.runs import Run
 
 RoundKind = Literal["iteration", "evaluation"]
@@ -157,7 +157,7 @@ def ensure_evaluation(connection: Connection, run: Run, number: int, model_id: i
     settings = run.recipe.evaluation
     added = _add_round(connection, run.id, "evaluation", number, model_id)
     connection.execute(text("INSERT INTO evaluations (round_id) VALUES (:id)"), {"id": added.id})
-    take_slice(connection, added.id, dataset.id, run.recipe.seed, 0, settings.problems, settings.samples)
+    take_slice(connection, added.id, dataset.id, run.recipe.seed, settings.problems, settings.samples)
 
 
 def take_slice(
@@ -165,12 +165,12 @@ def take_slice(
     round_id: int,
     dataset_id: int,
     seed: int,
-    offset: int,
     limit: int | None,
     allotment: int,
 ) -> int:
-    """Gives a round its problems: a stretch of the dataset in the run's seeded order.
+    """Gives a round its problems: the first of the dataset in the run's seeded order.
 
+    An iteration passes over the problems of the run's other iterations, so that its slice is fresh.
     Problems whose reference answer cannot be read are left out beforehand. Returns how many there are.
     """
     result = connection.execute(
@@ -182,20 +182,44 @@ def take_slice(
                     ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'slice', key), 'UTF8'))
                 ) - 1 AS place
                 FROM problems
-                WHERE dataset_id = :dataset_id AND reference_readable
+                WHERE dataset_id = :dataset_id AND reference_readable AND NOT EXISTS (
+                    SELECT FROM round_problems AS used
+                    JOIN rounds AS earlier ON earlier.id = used.round_id
+                    JOIN rounds AS this ON this.id = :round_id
+                    WHERE used.problem_id = problems.id
+                      AND earlier.run_id = this.run_id
+                      AND earlier.kind = this.kind
+                      AND this.kind = 'iteration'
+                )
             ) AS ordered
-            WHERE place >= :offset AND (CAST(:limit AS int) IS NULL OR place < :offset + :limit)
+            WHERE CAST(:limit AS int) IS NULL OR place < :limit
         """),
         {
             "round_id": round_id,
             "dataset_id": dataset_id,
             "seed": seed,
-            "offset": offset,
             "limit": limit,
             "allotment": allotment,
         },
     )
+    refresh_statistics(connection, "round_problems")
     return result.rowcount
+
+
+def fresh_problems(connection: Connection, run_id: int, dataset_id: int) -> int:
+    """How many usable problems of a dataset no iteration of the run has taken yet."""
+    found: int = connection.execute(
+        text("""
+            SELECT count(*) FROM problems
+            WHERE dataset_id = :dataset_id AND reference_readable AND NOT EXISTS (
+                SELECT FROM round_problems AS used
+                JOIN rounds ON rounds.id = used.round_id
+                WHERE used.problem_id = problems.id AND run_id = :run_id AND kind = 'iteration'
+            )
+        """),
+        {"dataset_id": dataset_id, "run_id": run_id},
+    ).scalar_one()
+    return found
 
 
 def found_slice(connection: Connection, round_id: int, problem_ids: Sequence[int], allotment: int) -> None:
@@ -208,6 +232,7 @@ def found_slice(connection: Connection, round_id: int, problem_ids: Sequence[int
         """),
         {"round_id": round_id, "ids": list(problem_ids), "allotment": allotment},
     )
+    refresh_statistics(connection, "round_problems")
 
 
 def has_problems(connection: Connection, round_id: int) -> bool:

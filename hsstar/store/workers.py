@@ -1,6 +1,40 @@
 """What workers say of themselves: who is there, what they do, and that they are alive."""
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, text
+
+from hsstar.domain.errors import ConflictError
+
+_FRESH_SECONDS = 30
+"""A worker whose last heartbeat is younger may still live."""
+
+
+def refuse_double(connection: Connection, name: str, host: str, living: Callable[[int], bool]) -> None:
+    """Refuses a second worker of the same name while the first one may live.
+
+    Args:
+        connection: an open transaction.
+        name: of the worker that wants to start.
+        host: where it runs.
+        living: whether a process id of this host is in use.
+
+    Raises:
+        ConflictError: naming the other one.
+    """
+    other = connection.execute(
+        text("""
+            SELECT host, process FROM workers
+            WHERE name = :name AND state <> 'stopped'
+              AND last_heartbeat > now() - make_interval(secs => :fresh)
+        """),
+        {"name": name, "fresh": _FRESH_SECONDS},
+    ).first()
+    if other is not None and (other.host != host or living(other.process)):
+        raise ConflictError(
+            f"a worker named {name!r} is at work on {other.host} (process {other.process}); "
+            "give this one another name: --name"
+        )
 
 
 def enlist(connection: Connection, name: str, host: str, process: int, role: str) -> None:
