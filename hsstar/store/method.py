@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from hsstar.store.database import execute_file
+from hsstar.store.database import execute_file, refresh_statistics
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -56,6 +56,7 @@ def exclude_bad_references(connection: Connection, iteration: Round) -> int:
 
 def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
     """Spreads the remaining budget over the problems of the re-sampled levels."""
+    refresh_statistics(connection, "difficulty_labels")
     budget = run.recipe.sampling.budget
     execute_file(
         connection,

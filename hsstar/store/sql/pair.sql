@@ -20,51 +20,42 @@ candidates AS (
       AND labels.level = ANY (CAST(:levels AS text[]))
       AND round_problems.exclusion IS NULL
 ),
--- K = min(#correct, #incorrect)
-sides AS (
-    SELECT
-        problem_id,
-        least(
-            count(*) FILTER (WHERE verdict = 'correct'),
-            count(*) FILTER (WHERE verdict = 'incorrect'),
-            CAST(:at_most AS bigint)
-        ) AS pairs
-    FROM candidates
-    GROUP BY problem_id
-),
 ranked AS (
     SELECT
         candidates.*,
         row_number() OVER (
-            PARTITION BY candidates.problem_id, verdict
+            PARTITION BY problem_id, verdict
             ORDER BY
                 reward DESC,
                 CASE WHEN :rule = 'random'
                     THEN sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'keep', address), 'UTF8'))
                 END,
                 slot
-        ) AS rank
+        ) AS rank,
+        count(*) FILTER (WHERE verdict = 'correct') OVER (PARTITION BY problem_id) AS correct,
+        count(*) FILTER (WHERE verdict = 'incorrect') OVER (PARTITION BY problem_id) AS incorrect
     FROM candidates
-    JOIN sides ON sides.problem_id = candidates.problem_id AND sides.pairs > 0
 ),
--- the kept ones of each side in the run's seeded shuffle
+-- K = min(#correct, #incorrect) of each side, in the run's seeded shuffle
 shuffled AS (
     SELECT
-        ranked.id,
-        ranked.problem_id,
-        ranked.verdict,
+        id,
+        problem_id,
+        verdict,
         row_number() OVER (
-            PARTITION BY ranked.problem_id, ranked.verdict
+            PARTITION BY problem_id, verdict
             ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'match', address), 'UTF8'))
         ) AS place
     FROM ranked
-    JOIN sides USING (problem_id)
-    WHERE ranked.rank <= sides.pairs
+    WHERE rank <= least(correct, incorrect, CAST(:at_most AS bigint))
 )
 INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id)
-SELECT :round_id, chosen.problem_id, chosen.id, rejected.id
-FROM shuffled AS chosen
-JOIN shuffled AS rejected USING (problem_id, place)
-WHERE chosen.verdict = 'correct' AND rejected.verdict = 'incorrect'
-ORDER BY chosen.problem_id, place
+SELECT
+    :round_id,
+    problem_id,
+    max(id) FILTER (WHERE verdict = 'correct'),
+    max(id) FILTER (WHERE verdict = 'incorrect')
+FROM shuffled
+GROUP BY problem_id, place
+ORDER BY problem_id, place
 ON CONFLICT DO NOTHING
