@@ -325,13 +325,17 @@ def test_sql_and_python_shuffle_alike(
 def test_a_slice_follows_the_seeded_shuffle(connection: Connection) -> None:
     ids = add_problems(connection, 20)
     run = add_run(connection, make_recipe(seed=7))
-    iteration = add_iteration(connection, run, [])
     keys = keys_of(connection, ids)
     in_order = sorted(ids, key=lambda key: seeds.shuffle_key(7, "slice", keys[key]))
     dataset_id = connection.execute(text("SELECT id FROM datasets")).scalar_one()
-    rounds.take_slice(connection, iteration.id, dataset_id, 7, offset=5, limit=10, allotment=3)
-    rows = connection.execute(
-        text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY position"),
-        {"id": iteration.id},
-    )
-    assert list(rows.scalars()) == in_order[5:15]
+    slices = []
+    for number, size in ((0, 5), (1, 10)):
+        iteration = add_iteration(connection, run, [], number=number)
+        assert rounds.fresh_problems(connection, run.id, dataset_id) == 20 - 5 * number
+        rounds.take_slice(connection, iteration.id, dataset_id, 7, limit=size, allotment=3)
+        rows = connection.execute(
+            text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY position"),
+            {"id": iteration.id},
+        )
+        slices.append(list(rows.scalars()))
+    assert slices == [in_order[:5], in_order[5:15]]
