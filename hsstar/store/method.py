@@ -56,7 +56,7 @@ def exclude_bad_references(connection: Connection, iteration: Round) -> int:
 
 def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
     """Spreads the remaining budget over the problems of the re-sampled levels."""
-    refresh_statistics(connection, "difficulty_labels")
+    refresh_statistics(connection, "difficulty_labels, samples")
     budget = run.recipe.sampling.budget
     execute_file(
         connection,

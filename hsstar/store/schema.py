@@ -43,6 +43,9 @@ metadata = MetaData(
     }
 )
 
+# a new round is a small part of a large table, and plans depend on knowing it
+_FRESH_STATISTICS = {"autovacuum_analyze_scale_factor": "0.01"}
+
 
 def _id() -> Column[int]:
     return Column("id", BigInteger, Identity(), primary_key=True)
@@ -146,6 +149,7 @@ round_problems = Table(
     Column("allotment", Integer, nullable=False, comment="samples to draw in the whole round"),
     Column("exclusion", Text, comment="why the problem is left out; null where it is not"),
     CheckConstraint("allotment >= 0", name="allotment_not_negative"),
+    postgresql_with=_FRESH_STATISTICS,
 )
 
 iterations = Table(
@@ -236,7 +240,7 @@ samples = Table(
     CheckConstraint("min_reward BETWEEN 0 AND 1", name="reward_in_range"),
     CheckConstraint("slot >= 0", name="slot_not_negative"),
     # room on each page for the verdict and the minimum reward that arrive later
-    postgresql_with={"fillfactor": "80"},
+    postgresql_with={"fillfactor": "80", **_FRESH_STATISTICS},
 )
 
 sample_responses = Table(
@@ -265,6 +269,7 @@ difficulty_labels = Table(
     Column("process_quality", Double),
     _now("created_at"),
     _one_of("level", Difficulty),
+    postgresql_with=_FRESH_STATISTICS,
 )
 
 preference_pairs = Table(

@@ -135,6 +135,7 @@ def upgrade() -> None:
             ["round_id"], ["rounds.id"], name=op.f("fk_difficulty_labels_round_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("round_id", "problem_id", name=op.f("pk_difficulty_labels")),
+        postgresql_with={"autovacuum_analyze_scale_factor": "0.01"},
     )
     op.create_table(
         "evaluations",
@@ -240,6 +241,7 @@ def upgrade() -> None:
             ["round_id"], ["rounds.id"], name=op.f("fk_round_problems_round_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("round_id", "problem_id", name=op.f("pk_round_problems")),
+        postgresql_with={"autovacuum_analyze_scale_factor": "0.01"},
     )
     op.create_table(
         "samples",
@@ -275,7 +277,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "round_id", "problem_id", "slot", name=op.f("uq_samples_round_id_problem_id_slot")
         ),
-        postgresql_with={"fillfactor": "80"},
+        postgresql_with={"fillfactor": "80", "autovacuum_analyze_scale_factor": "0.01"},
     )
     op.create_table(
         "job_items",

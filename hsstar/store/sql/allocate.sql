@@ -64,9 +64,8 @@ numbered_jobs AS (
 ),
 items AS (
     INSERT INTO job_items (job_id, problem_id, slots)
-    SELECT numbered_jobs.ids[chunks.chunk], chunks.problem_id, array_agg(chunks.slot ORDER BY chunks.slot)
+    SELECT ((SELECT ids FROM numbered_jobs))[chunk], problem_id, array_agg(slot ORDER BY slot)
     FROM chunks
-    CROSS JOIN numbered_jobs
     GROUP BY 1, 2
 )
 SELECT id FROM new_jobs ORDER BY id
