@@ -71,6 +71,11 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
                 f"{queue.queued} {queue.kind} jobs wait because no live worker serves that queue; "
                 f"start one: hsstar worker --role {queue.kind} (or hsstar up)"
             )
+        elif queue.unannounced:
+            reasons.append(
+                f"{queue.unannounced} {queue.kind} jobs wait for their wake-up, which the broker does not take; "
+                "is it up, and has it room on its disk? The workers' logs tell"
+            )
         elif queue.next_attempt_seconds is not None:
             reasons.append(
                 f"a {queue.kind} job is tried again in {max(1, round(queue.next_attempt_seconds))} s "

@@ -8,6 +8,9 @@ from sqlalchemy import Connection, text
 
 from hsstar.store.database import execute_file
 
+_OVERDUE_SECONDS = 8
+"""Sweeps announce every two seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundProgress:
@@ -72,6 +75,7 @@ class QueueState:
     Attributes:
         queued, running, failed: jobs.
         workers: live workers that serve the queue, of any run.
+        unannounced: queued jobs whose wake-up is overdue: no live worker could send it.
         next_attempt_seconds: until the first delayed job may be tried again; None where none is delayed.
         last_error: of a job that failed or will be tried again.
     """
@@ -81,6 +85,7 @@ class QueueState:
     running: int
     failed: int
     workers: int
+    unannounced: int
     next_attempt_seconds: float | None
     last_error: str | None
 
@@ -98,6 +103,10 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
                     SELECT count(*) FROM worker_activity
                     WHERE jobs.kind = ANY (string_to_array(role, ',')) AND state IN ('idle', 'busy')
                 ),
+                count(*) FILTER (
+                    WHERE jobs.state = 'queued' AND announced_at IS NULL
+                      AND available_at < now() - make_interval(secs => :overdue)
+                ),
                 CAST(min(extract(epoch FROM available_at - now()))
                     FILTER (WHERE jobs.state = 'queued' AND available_at > now()) AS double precision),
                 (array_agg(error ORDER BY jobs.id DESC) FILTER (WHERE error IS NOT NULL))[1]
@@ -107,7 +116,7 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
             GROUP BY jobs.kind
             ORDER BY jobs.kind
         """),
-        {"run_id": run_id},
+        {"run_id": run_id, "overdue": _OVERDUE_SECONDS},
     )
     return [QueueState(*row) for row in rows]
 
