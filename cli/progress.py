@@ -73,8 +73,8 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
             )
         elif queue.unannounced:
             reasons.append(
-                f"{queue.unannounced} {queue.kind} jobs wait for their wake-up, which the broker does not take; "
-                "is it up, and has it room on its disk? The workers' logs tell"
+                f"{queue.unannounced} {queue.kind} jobs wait for a wake-up that the broker does not take; "
+                "is it up, with room on its disk? The workers' logs tell"
             )
         elif queue.next_attempt_seconds is not None:
             reasons.append(
