@@ -282,7 +282,7 @@ preference_pairs = Table(
     _reference("rejected_sample_id", "samples"),
     UniqueConstraint("chosen_sample_id"),
     UniqueConstraint("rejected_sample_id"),
-    Index("ix_preference_pairs_round_id", "round_id"),
+    Index("ix_preference_pairs_round_id_problem_id", "round_id", "problem_id"),
 )
 
 training_runs = Table(

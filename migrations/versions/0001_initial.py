@@ -319,7 +319,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("chosen_sample_id", name=op.f("uq_preference_pairs_chosen_sample_id")),
         sa.UniqueConstraint("rejected_sample_id", name=op.f("uq_preference_pairs_rejected_sample_id")),
     )
-    op.create_index("ix_preference_pairs_round_id", "preference_pairs", ["round_id"], unique=False)
+    op.create_index(
+        "ix_preference_pairs_round_id_problem_id", "preference_pairs", ["round_id", "problem_id"], unique=False
+    )
     op.create_table(
         "rewards",
         sa.Column("sample_id", sa.BigInteger(), nullable=False),
@@ -384,7 +386,7 @@ def downgrade() -> None:
     op.drop_table("training_runs")
     op.drop_table("sample_responses")
     op.drop_table("rewards")
-    op.drop_index("ix_preference_pairs_round_id", table_name="preference_pairs")
+    op.drop_index("ix_preference_pairs_round_id_problem_id", table_name="preference_pairs")
     op.drop_table("preference_pairs")
     op.drop_table("job_items")
     op.drop_table("samples")

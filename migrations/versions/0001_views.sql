@@ -23,13 +23,9 @@ JOIN runs ON runs.id = rounds.run_id
 LEFT JOIN models ON models.id = samples.model_id
 LEFT JOIN difficulty_labels USING (round_id, problem_id);
 
+-- Samples are counted problem by problem over their key: only those of the rounds that are asked for.
 CREATE VIEW remaining_budget AS
 WITH
-drawn AS (
-    SELECT round_id, problem_id, count(*) AS drawn
-    FROM samples
-    GROUP BY round_id, problem_id
-),
 -- slots of queued or running sampling jobs that are not drawn yet
 in_flight AS (
     SELECT jobs.round_id, job_items.problem_id, count(*) AS in_flight
@@ -48,60 +44,59 @@ SELECT
     rounds.number AS iteration,
     round_problems.problem_id,
     round_problems.allotment,
-    coalesce(drawn.drawn, 0) AS drawn,
+    counted.drawn,
     coalesce(in_flight.in_flight, 0) AS in_flight,
     CASE WHEN round_problems.exclusion IS NULL
-        THEN greatest(round_problems.allotment - coalesce(drawn.drawn, 0) - coalesce(in_flight.in_flight, 0), 0)
+        THEN greatest(round_problems.allotment - counted.drawn - coalesce(in_flight.in_flight, 0), 0)
         ELSE 0
     END AS remaining
 FROM round_problems
 JOIN iterations USING (round_id)
 JOIN rounds ON rounds.id = round_problems.round_id
 JOIN runs ON runs.id = rounds.run_id
-LEFT JOIN drawn USING (round_id, problem_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS drawn
+    FROM samples
+    WHERE samples.round_id = round_problems.round_id AND samples.problem_id = round_problems.problem_id
+) AS counted
 LEFT JOIN in_flight USING (round_id, problem_id);
 
 CREATE VIEW problem_statistics AS
-WITH
-sampled AS (
-    SELECT
-        samples.round_id,
-        samples.problem_id,
-        count(*) FILTER (WHERE verdict = 'correct') AS correct,
-        CAST(count(*) FILTER (WHERE verdict = 'correct' AND slot < pre_samples) AS double precision)
-            / nullif(count(cause) FILTER (WHERE slot < pre_samples), 0) AS accuracy,
-        avg(min_reward) FILTER (WHERE slot < pre_samples) AS process_quality
-    FROM samples
-    JOIN iterations USING (round_id)
-    GROUP BY samples.round_id, samples.problem_id
-),
-paired AS (
-    SELECT round_id, problem_id, count(*) AS pairs
-    FROM preference_pairs
-    GROUP BY round_id, problem_id
-)
 SELECT
     remaining_budget.run,
     remaining_budget.iteration,
     remaining_budget.problem_id,
     remaining_budget.drawn,
-    coalesce(sampled.correct, 0) AS correct,
+    sampled.correct,
     sampled.accuracy,
     sampled.process_quality,
     difficulty_labels.level AS difficulty,
     remaining_budget.allotment,
     remaining_budget.in_flight,
-    coalesce(paired.pairs, 0) AS pairs
+    paired.pairs
 FROM remaining_budget
 JOIN runs ON runs.name = remaining_budget.run
 JOIN rounds
     ON rounds.run_id = runs.id
     AND rounds.kind = 'iteration'
     AND rounds.number = remaining_budget.iteration
-LEFT JOIN sampled ON sampled.round_id = rounds.id AND sampled.problem_id = remaining_budget.problem_id
+JOIN iterations ON iterations.round_id = rounds.id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE verdict = 'correct') AS correct,
+        CAST(count(*) FILTER (WHERE verdict = 'correct' AND slot < pre_samples) AS double precision)
+            / nullif(count(cause) FILTER (WHERE slot < pre_samples), 0) AS accuracy,
+        avg(min_reward) FILTER (WHERE slot < pre_samples) AS process_quality
+    FROM samples
+    WHERE samples.round_id = rounds.id AND samples.problem_id = remaining_budget.problem_id
+) AS sampled
+CROSS JOIN LATERAL (
+    SELECT count(*) AS pairs
+    FROM preference_pairs
+    WHERE preference_pairs.round_id = rounds.id AND preference_pairs.problem_id = remaining_budget.problem_id
+) AS paired
 LEFT JOIN difficulty_labels
-    ON difficulty_labels.round_id = rounds.id AND difficulty_labels.problem_id = remaining_budget.problem_id
-LEFT JOIN paired ON paired.round_id = rounds.id AND paired.problem_id = remaining_budget.problem_id;
+    ON difficulty_labels.round_id = rounds.id AND difficulty_labels.problem_id = remaining_budget.problem_id;
 
 CREATE VIEW iteration_statistics AS
 WITH
