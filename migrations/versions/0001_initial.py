@@ -320,7 +320,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("rejected_sample_id", name=op.f("uq_preference_pairs_rejected_sample_id")),
     )
     op.create_index(
-        "ix_preference_pairs_round_id_problem_id", "preference_pairs", ["round_id", "problem_id"], unique=False
+        "ix_preference_pairs_round_id_problem_id",
+        "preference_pairs",
+        ["round_id", "problem_id"],
+        unique=False,
     )
     op.create_table(
         "rewards",
