@@ -15,8 +15,9 @@ def run_query(
 
     Raises:
         BadInputError: it is no query, it tries to write, it takes too long, or Postgres refuses it.
+        DatabaseError: the server cannot be reached.
     """
-    with database.engine.connect() as pooled:
+    with database.begin() as pooled:
         raw = pooled.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)  # noqa: S101  # the driver is ours to choose
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from hsstar.domain.errors import BadInputError
+from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store.database import Database
 from hsstar.store.queries import run_query
 from tests.store.conftest import MakeDatabase
@@ -79,3 +79,8 @@ def test_the_time_limit_does_not_outlive_its_query(filled: Database) -> None:
     with filled.begin() as connection:
         assert connection.scalar(text("SHOW statement_timeout")) == "0"
         assert connection.scalar(text("SHOW transaction_read_only")) == "off"
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(DatabaseError, match="cannot reach the database"):
+        run_query(Database("postgresql:///x?host=/tmp/no-such-folder"), "SELECT 1", 5)
