@@ -62,7 +62,7 @@ def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float
             UPDATE jobs
             SET state = 'running', attempts = attempts + 1, worker = :worker, lease_token = :token,
                 lease_expires_at = now() + make_interval(secs => :lease), started_at = now()
-            WHERE id = :id AND state = ANY (:before)
+            WHERE id = :id AND state = ANY (:before) AND available_at <= now()
             RETURNING round_id, kind, attempts
         """),
         {

@@ -162,7 +162,8 @@ def items_of(connection: Connection, job_id: int) -> list[tuple[int, int]]:
 
 
 def claim(connection: Connection, job_id: int, worker: str = "w", lease_seconds: float = 60) -> jobs.Job:
-    """A job that has to be there to be taken."""
+    """A job that has to be there to be taken, once its delay is over."""
+    connection.execute(text("UPDATE jobs SET available_at = now() WHERE id = :id"), {"id": job_id})
     job = jobs.claim(connection, job_id, worker, lease_seconds)
     assert job is not None
     return job

@@ -198,6 +198,7 @@ def test_a_failed_attempt_is_tried_again_later(connection: Connection) -> None:
     job_id = add_job(connection, round_id)
     assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
     assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 1
+    assert jobs.claim(connection, job_id, "too early", 60) is None
     assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
     assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 4
     assert fail(connection, claim(connection, job_id)) is JobState.FAILED
