@@ -38,9 +38,11 @@ def test_killed_workers_cost_nothing(stack: Home) -> None:
 
 
 def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
-    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched", problems=8)))
+    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched")))
     watching = stack.start("iterate", "unwatched", "--watch")
-    stack.wait_for("select * from remaining_budget where run = 'unwatched' and in_flight > 0", bool)
+    assert watching.stdout is not None
+    assert watching.stdout.readline().startswith("unwatched: iteration 0 enqueued")
+    assert watching.stdout.readline().startswith("iteration 0")
     watching.send_signal(signal.SIGINT)
     _, errors = watching.communicate(timeout=SECONDS)
     assert watching.returncode == 130

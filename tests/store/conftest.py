@@ -31,20 +31,20 @@ def server_url() -> Iterator[str]:
     """A server of our own: no durability, no trace of it afterwards."""
     root = Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp"))
     root.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync"))
-        patch.setattr(
-            postgres,
-            "TUNING",
-            postgres.TUNING | {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
-        )
-        server = Postgres(root / "home", root / "servers")
-        try:
+    server = Postgres(root / "home", root / "servers")
+    try:
+        with pytest.MonkeyPatch.context() as patch:  # for the start alone: other tests share this process
+            patch.setattr(postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync"))
+            patch.setattr(
+                postgres,
+                "TUNING",
+                postgres.TUNING | {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
+            )
             server.start()
-            yield server.url
-        finally:
-            server.stop()
-            shutil.rmtree(root, ignore_errors=True)
+        yield server.url
+    finally:
+        server.stop()
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
