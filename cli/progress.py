@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -22,19 +22,24 @@ _TRAINING_SHARE = 0.2
 
 def round_lines(progress: Sequence[RoundProgress]) -> list[str]:
     """One line per round: where it stands, with counts per stage."""
+    states = {found.number: found.state for found in progress if found.kind == "iteration"}
     return [
-        _iteration_line(round_) if round_.kind == "iteration" else _evaluation_line(round_)
-        for round_ in progress
+        _iteration_line(found, states.get(found.number - 1))
+        if found.kind == "iteration"
+        else _evaluation_line(found)
+        for found in progress
     ]
 
 
-def _iteration_line(found: RoundProgress) -> str:
+def _iteration_line(found: RoundProgress, state_before: str | None) -> str:
     head = f"iteration {found.number}  {found.state.replace('_', '-'):12}"
     if found.state == IterationState.WAITING:
-        return f"{head}  " + (f"waits for iteration {found.number - 1}" if found.number else "about to start")
-    parts = [f"samples {found.drawn}/{found.budget}", f"verified {found.verified}"]
-    if found.scored:
-        parts.append(f"scored {found.scored}")
+        ready = state_before in (None, IterationState.EVALUATING, IterationState.DONE)
+        return f"{head}  " + ("about to start" if ready else f"waits for iteration {found.number - 1}")
+    parts = [f"samples {found.drawn}/{found.budget}"]
+    if found.state in (IterationState.PRE_SAMPLING, IterationState.RE_SAMPLING):
+        parts.append(f"verified {found.verified}")
+        parts += [f"scored {found.scored}"] if found.scored else []
     if found.inlier + found.boundary + found.outlier:
         parts.append(f"inlier {found.inlier} · boundary {found.boundary} · outlier {found.outlier}")
     if found.pairs:
@@ -128,7 +133,7 @@ class Watch:
         return self._follow_by_lines()
 
     def _follow_live(self) -> bool:
-        with Live(console=console, refresh_per_second=4, transient=False) as live:
+        with Live(console=Console(highlight=False), refresh_per_second=4) as live:
             while True:
                 progress, queues = self.look()
                 live.update(self._view(progress, queues))
