@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from cli.environment import open_database
+
+ExportFormat = Literal["jsonl", "parquet"]
 
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
@@ -29,7 +31,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @export.command(epilog="Example:  hsstar export pairs demo --format parquet --output pairs.parquet")
 @_options
-def pairs(run: str, file_format: str, output: Path | None) -> None:
+def pairs(run: str, file_format: ExportFormat, output: Path | None) -> None:
     """Write the preference pairs of RUN: prompt, chosen, rejected, and where they come from."""
     from hsstar.store import exports
 
@@ -38,7 +40,7 @@ def pairs(run: str, file_format: str, output: Path | None) -> None:
 
 @export.command("samples", epilog="Example:  hsstar export samples demo --output samples.jsonl")
 @_options
-def samples(run: str, file_format: str, output: Path | None) -> None:
+def samples(run: str, file_format: ExportFormat, output: Path | None) -> None:
     """Write the samples of RUN: query, resp, ref_ans, ans, correct, reward and more."""
     from hsstar.store import exports
 
@@ -47,7 +49,7 @@ def samples(run: str, file_format: str, output: Path | None) -> None:
 
 def _export(
     run: str,
-    file_format: str,
+    file_format: ExportFormat,
     output: Path | None,
     rows: Callable[..., Iterator[dict[str, Any]]],
     what: str,
@@ -58,5 +60,5 @@ def _export(
     target = output if output is not None else sys.stdout.buffer
     with open_database() as database, database.begin() as connection:
         found = runs.find_run(connection, run)
-        written = write_rows(target, rows(connection, found), file_format)  # type: ignore[arg-type]
+        written = write_rows(target, rows(connection, found), file_format)
     click.echo(f"{written} {what} written" + (f" to {output}" if output else ""), err=True)

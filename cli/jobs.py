@@ -28,8 +28,9 @@ def list_(run: str | None, state: str | None, limit: int) -> None:
         found = stored.list_jobs(connection, run_id, state, limit)
     rows = []
     for job in found:
-        ended = job.finished_at and job.started_at
-        seconds = (job.finished_at - job.started_at).total_seconds() if ended else None  # type: ignore[operator]
+        seconds = None
+        if job.finished_at and job.started_at:
+            seconds = (job.finished_at - job.started_at).total_seconds()
         error = " ".join((job.error or "").split())[:_ERROR_CHARACTERS]
         rows.append(
             (job.id, job.run, job.round, job.kind, job.state, job.slots, job.attempts, job.worker,
