@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.environment import open_database
 
-ExportFormat = Literal["jsonl", "parquet"]
+if TYPE_CHECKING:
+    from hsstar.files import ExportFormat
 
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
@@ -31,7 +32,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @export.command(epilog="Example:  hsstar export pairs demo --format parquet --output pairs.parquet")
 @_options
-def pairs(run: str, file_format: ExportFormat, output: Path | None) -> None:
+def pairs(run: str, file_format: "ExportFormat", output: Path | None) -> None:
     """Write the preference pairs of RUN: prompt, chosen, rejected, and where they come from."""
     from hsstar.store import exports
 
@@ -40,7 +41,7 @@ def pairs(run: str, file_format: ExportFormat, output: Path | None) -> None:
 
 @export.command("samples", epilog="Example:  hsstar export samples demo --output samples.jsonl")
 @_options
-def samples(run: str, file_format: ExportFormat, output: Path | None) -> None:
+def samples(run: str, file_format: "ExportFormat", output: Path | None) -> None:
     """Write the samples of RUN: query, resp, ref_ans, ans, correct, reward and more."""
     from hsstar.store import exports
 
@@ -49,7 +50,7 @@ def samples(run: str, file_format: ExportFormat, output: Path | None) -> None:
 
 def _export(
     run: str,
-    file_format: ExportFormat,
+    file_format: "ExportFormat",
     output: Path | None,
     rows: Callable[..., Iterator[dict[str, Any]]],
     what: str,
