@@ -1,5 +1,6 @@
 """`hsstar problems`: datasets."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -30,7 +31,9 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
     from hsstar.domain.problems import ProblemFormat
 
     with open_database() as database:
-        report = commands.import_problems(database, file, ProblemFormat(file_format), dataset)
+        report = commands.import_problems(
+            database, file, ProblemFormat(file_format), dataset, _progress if sys.stderr.isatty() else None
+        )
     click.echo(
         f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"
         f" (read {report.read})"
@@ -42,6 +45,10 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
         )
         for statement in report.unreadable[:_SHOWN_UNREADABLE]:
             click.echo(f"  {' '.join(statement.split())[:100]}", err=True)
+
+
+def _progress(read: int) -> None:
+    click.echo(f"\r{read} problems read ", nl=False, err=True)
 
 
 @problems.command("list", epilog="Example:  hsstar problems list")

@@ -3,7 +3,8 @@
 Each writes its rows in one transaction, or nothing. Workers see new work within seconds, by the rows.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,17 +46,27 @@ class ImportReport:
 
 
 def import_problems(
-    database: Database, path: Path, problem_format: ProblemFormat, dataset: str
+    database: Database,
+    path: Path,
+    problem_format: ProblemFormat,
+    dataset: str,
+    progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Imports the problems of a file into a dataset, made where it is missing."""
+    """Imports the problems of a file into a dataset, made where it is missing.
+
+    Every reference answer is read once by the verifier, which takes the time of a large import.
+    `progress` is told the number of problems so far.
+    """
     read, imported, unreadable = 0, 0, list[str]()
-    verifier = MathVerifier()
+    verifier = MathVerifier(processes=os.cpu_count() or 1)
     try:
         with database.begin() as connection:
             dataset_id = corpus.ensure_dataset(connection, dataset)
             for batch in _batches(read_problems(path, problem_format)):
                 readable = verifier.check_references([problem.reference for problem in batch])
                 read += len(batch)
+                if progress is not None:
+                    progress(read)
                 imported += corpus.add_problems(connection, dataset_id, batch, readable)
                 unreadable += [
                     problem.statement for problem, fine in zip(batch, readable, strict=True) if not fine
@@ -160,7 +171,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
     keys = [entry.problem.key for entry in given]
     if len(set(keys)) < len(keys):
         raise BadInputError(f"{path}: a problem stands there more than once; put its responses together")
-    verifier = MathVerifier()
+    verifier = MathVerifier(processes=os.cpu_count() or 1)
     try:
         readable = verifier.check_references([entry.problem.reference for entry in given])
     finally:
