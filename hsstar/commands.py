@@ -105,6 +105,8 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     location = known.location if known else name_of_policy
     check_policy(location)
     mark = fingerprint(location)
+    if known and known.location == known.name and known.fingerprint != mark:
+        name_of_policy = f"{name_of_policy}@{mark[:8]}"  # a place that holds other weights by now
     name_of_reward = _lasting(recipe.reward.model)
     reward = check_reward_model(name_of_reward) if recipe.reward.used else None
     with database.begin() as connection:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hsstar.domain.errors import EngineError
+from hsstar.domain.errors import CheckpointError, EngineError
+from hsstar.engines.checkpoints import fingerprint, resolve
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer, Verifier
 from hsstar.recipe import Recipe
 from hsstar.store import models, rounds, runs
@@ -42,6 +43,21 @@ class JobContext:
     def recipe(self) -> Recipe:
         """The run's recipe."""
         return self.run.recipe
+
+
+def checkpoint_of(registered: models.Model | models.RewardModel) -> Path:
+    """The folder of a policy or reward model, whose content has to be what was registered.
+
+    Raises:
+        CheckpointError: it is gone, or holds other weights by now.
+    """
+    folder = resolve(registered.location)
+    if fingerprint(folder) != registered.fingerprint:
+        raise CheckpointError(
+            f"{registered.location} no longer holds the weights that were registered as {registered.name!r}; "
+            "put them back, or create a new run"
+        )
+    return folder
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:
@@ -93,17 +109,17 @@ class Engines:
             if self._sampler is not None:
                 self._sampler[1].close()
                 self._sampler = None
-            self._sampler = (wanted, self._build_sampler(policy.location, recipe))
+            self._sampler = (wanted, self._build_sampler(str(checkpoint_of(policy)), recipe))
         return self._sampler[1]
 
-    def reward_model(self, location: str, recipe: Recipe) -> ProcessRewardModel:
-        """The process reward model at this location; another one is closed first."""
-        wanted = (location, recipe.reward)
+    def reward_model(self, registered: models.RewardModel, recipe: Recipe) -> ProcessRewardModel:
+        """The process reward model of this registration; another one is closed first."""
+        wanted = (registered.fingerprint, registered.location, recipe.reward)
         if self._reward_model is None or self._reward_model[0] != wanted:
             if self._reward_model is not None:
                 self._reward_model[1].close()
                 self._reward_model = None
-            self._reward_model = (wanted, self._build_reward_model(location, recipe))
+            self._reward_model = (wanted, self._build_reward_model(str(checkpoint_of(registered)), recipe))
         return self._reward_model[1]
 
     def verifier(self) -> Verifier:

@@ -15,7 +15,7 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
             raise EngineError(f"run {context.run.name!r} has no reward model, so job {job.id} cannot score")
         reward_model = models.get_reward_model(connection, context.run.reward_model_id)
         found = samples.load_unscored(connection, job)
-    engine = workshop.engines.reward_model(reward_model.location, context.recipe)
+    engine = workshop.engines.reward_model(reward_model, context.recipe)
     requests = [RewardRequest(sample.statement, split_steps(sample.response)) for sample in found]
     with computing():
         scores = engine.score(requests)

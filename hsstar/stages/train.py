@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hsstar.domain.prompts import render_prompt
 from hsstar.domain.seeds import derived_seed
-from hsstar.engines.checkpoints import fingerprint, resolve
+from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import ProgressCallback, TrainingPair, TrainingSettings
-from hsstar.stages.context import JobContext, Workshop, load_context
+from hsstar.stages.context import JobContext, Workshop, checkpoint_of, load_context
 from hsstar.store import jobs, models, training
 
 _REPORT_EVERY_SECONDS = 1.0
@@ -37,7 +37,7 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     aside = folder / f".{label}-{job.token}"
     try:
         report = workshop.engines.trainer().dpo(
-            resolve(context.policy.location), pairs, settings, aside, _progress(workshop, record)
+            checkpoint_of(context.policy), pairs, settings, aside, _progress(workshop, record)
         )
         with workshop.database.begin() as connection:
             jobs.complete(connection, job)  # from here on no other attempt can touch the final folder

@@ -32,6 +32,7 @@ class RewardModel:
     name: str
     location: str
     family: str
+    fingerprint: str
 
 
 _MODELS = """
@@ -93,8 +94,8 @@ def register_reward_model(
 ) -> RewardModel:
     """The reward model of this name; made where it is missing.
 
-    Raises:
-        ConflictError: the name stands for a checkpoint with other content.
+    Where the name stands for other weights, because its place has got new ones since, the new ones are
+    registered as NAME@FINGERPRINT.
     """
     connection.execute(
         text(
@@ -108,13 +109,15 @@ def register_reward_model(
         {"name": name},
     ).one()
     if row.fingerprint != fingerprint:
-        raise ConflictError(f"reward model {name!r} is already registered with other weights")
-    return RewardModel(row.id, row.name, row.location, row.family)
+        marked = f"{name}@{fingerprint[:8]}"
+        return register_reward_model(connection, marked, location, family, fingerprint)
+    return RewardModel(row.id, row.name, row.location, row.family, row.fingerprint)
 
 
 def get_reward_model(connection: Connection, reward_model_id: int) -> RewardModel:
     """The reward model of this id."""
     row = connection.execute(
-        text("SELECT id, name, location, family FROM reward_models WHERE id = :id"), {"id": reward_model_id}
+        text("SELECT id, name, location, family, fingerprint FROM reward_models WHERE id = :id"),
+        {"id": reward_model_id},
     ).one()
     return RewardModel(*row)

@@ -200,9 +200,11 @@ def test_a_name_stands_for_one_checkpoint(connection: Connection) -> None:
     for location, weights in (("/a", "other weights"), ("/b", "weights")):
         with pytest.raises(ConflictError, match=r"'M0' is already registered, .* \(/a\)"):
             models.register_model(connection, "M0", location, weights)
-    models.register_reward_model(connection, "prm", "/c", "skywork", "weights")
-    with pytest.raises(ConflictError, match="'prm' is already registered with other weights"):
-        models.register_reward_model(connection, "prm", "/c", "skywork", "other weights")
+    first = models.register_reward_model(connection, "prm", "/c", "skywork", "weights")
+    assert models.register_reward_model(connection, "prm", "/c", "skywork", "weights") == first
+    second = models.register_reward_model(connection, "prm", "/c", "skywork", "new weights")
+    assert second.name == "prm@new weig"
+    assert models.register_reward_model(connection, "prm", "/c", "skywork", "new weights") == second
 
 
 def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> None:
