@@ -27,7 +27,7 @@ def computing() -> Iterator[None]:
     """Marks the part of a stage whose failure may lie in a single item of the job."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever an engine raises; the worker decides what follows
         raise ComputeError(f"{type(error).__name__}: {error}") from error
 
 
