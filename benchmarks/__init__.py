@@ -1,1 +1,1 @@
-"""What measures speed. Run as `python -m benchmarks.method`, `python -m benchmarks.allocator`."""
+"""What measures speed. Run as `python -m benchmarks.NAME`: `method`, `allocator`, `verifier`."""

@@ -47,14 +47,18 @@ def describe_machine(database: Database) -> str:
     """Processor, cores, memory, load and versions, as one Markdown list."""
     with database.begin() as connection:
         server = connection.execute(text("SHOW server_version")).scalar_one()
+    return f"{describe_host()}, Postgres {server} (embedded, fsync on)"
+
+
+def describe_host() -> str:
+    """The same without a database."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     return "\n".join(
         [
             f"- machine: {platform.machine()}, {_processor()}, {cores} cores, {memory:.0f} GiB memory",
             f"- load average at the start: {', '.join(f'{load:.1f}' for load in os.getloadavg())}",
-            f"- {platform.system()} {platform.release()}, Python {platform.python_version()}, "
-            f"Postgres {server} (embedded, fsync on)",
+            f"- {platform.system()} {platform.release()}, Python {platform.python_version()}",
         ]
     )
 

@@ -19,8 +19,15 @@ _SPARE_PROBLEMS = 2
 @click.command(epilog="Example:  hsstar demo --seed 1")
 @click.option("--iterations", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["transformers", "vllm"]),
+    default="transformers",
+    show_default=True,
+    help="What samples from the policy.",
+)
 @click.option("--keep-up", is_flag=True, help="Leave servers and workers running at the end.")
-def demo(iterations: int, seed: int, keep_up: bool) -> None:
+def demo(iterations: int, seed: int, engine: str, keep_up: bool) -> None:
     """Run the whole loop from nothing: problems in, a better policy out, measured on held-out problems.
 
     It lives in a home of its own, HSSTAR_HOME/demo, with its own servers; its rows stay there.
@@ -30,9 +37,11 @@ def demo(iterations: int, seed: int, keep_up: bool) -> None:
     from cli.output import console
     from cli.report import print_report
     from cli.stack import start_stack
+    from hsstar.engines.registry import check_installed
     from hsstar.local.stack import Stack
     from hsstar.settings import Settings
 
+    check_installed(engine)
     settings = _demo_settings(Settings.from_environment())
     stack = Stack(settings)
     console.print(f"Starting Postgres, a broker and four workers in {settings.home} …")
@@ -43,7 +52,7 @@ def demo(iterations: int, seed: int, keep_up: bool) -> None:
             if run is not None:
                 console.print(f"Run {run} was interrupted; it goes on.\n")
             else:
-                run = _start_run(database, seed, iterations)
+                run = _start_run(database, seed, engine, iterations)
             follow(database, run, f"Run {run} is interrupted; it goes on when you call hsstar demo again.")
             console.print()
             print_report(database, run)
@@ -67,19 +76,21 @@ def _unfinished_run(database: "Database") -> str | None:
         return runs.get_run(connection, active[0]).name if active else None
 
 
-def _start_run(database: "Database", seed: int, iterations: int) -> str:
+def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
     """Imports the problems and enqueues the shipped recipe under a name that is still free."""
     from cli.output import console
     from hsstar import commands
     from hsstar.demo import RECIPE
-    from hsstar.recipe import load_recipe
+    from hsstar.recipe import load_recipe, parse_recipe
     from hsstar.store import runs
 
     with database.begin() as connection:
         taken = {run.name for run in runs.list_runs(connection)}
     names = ["demo", *(f"demo-{number}" for number in range(2, len(taken) + 3))]
     free = next(name for name in names if name not in taken)
-    recipe = load_recipe(RECIPE, {"name": free, "seed": seed})
+    document = load_recipe(RECIPE, {"name": free, "seed": seed}).document()
+    document["policy"]["engine"] = engine
+    recipe = parse_recipe(document)
     _import_problems(database, recipe, iterations)
     run = commands.create_run(database, recipe, recipe.name)
     commands.start_iterations(database, run, iterations)

@@ -14,14 +14,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("cli.stack:down", "Stop what `up` started; all data stay."),
     "problems": ("cli.problems:problems", "Import and list problems."),
     "models": ("cli.models:models", "Register and list policy checkpoints."),
+    "prompts": ("cli.prompts:prompts", "Show what a policy is given to continue."),
     "runs": ("cli.runs:runs", "Create, list and show runs."),
     "iterate": ("cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("cli.status:status", "Show what is done, in flight, failed and remaining."),
     "samples": ("cli.samples:samples", "Import responses drawn elsewhere."),
+    "verify": ("cli.verify:verify", "Grade answers from a file; needs no database."),
     "export": ("cli.export:export", "Write pairs or samples to a file."),
     "sql": ("cli.sql:sql", "Query the statistics, read-only."),
     "jobs": ("cli.jobs:jobs", "List and retry jobs."),
-    "worker": ("cli.worker:worker", "Run one worker in the foreground."),
+    "worker": ("cli.worker:worker", "Run workers in the foreground, each on a GPU of its own."),
     "db": ("cli.db:db", "Migrate the schema; say where the database is."),
 }
 """Command name to where it is defined and what it does; a module is imported when it is called."""

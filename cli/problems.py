@@ -43,8 +43,13 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
             f"{len(report.unreadable)} reference answers cannot be read; their problems take no part:",
             err=True,
         )
-        for statement in report.unreadable[:_SHOWN_UNREADABLE]:
-            click.echo(f"  {' '.join(statement.split())[:100]}", err=True)
+        for unreadable in report.unreadable[:_SHOWN_UNREADABLE]:
+            click.echo(
+                f"  problem {unreadable.number}: {' '.join(unreadable.reference.split())[:90]}", err=True
+            )
+        if left := report.unreadable[_SHOWN_UNREADABLE:]:
+            numbers = ", ".join(str(unreadable.number) for unreadable in left)
+            click.echo(f"  and the problems {numbers}", err=True)
 
 
 def _progress(read: int) -> None:

@@ -8,18 +8,19 @@ import click
 if TYPE_CHECKING:
     from hsstar.local.stack import Stack
 
-ROLES = ("sample", "score", "verify", "train")
+ROLES = ("sample", "score", "verify", "train", "all")
 
 
 def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str, int]:
-    """`sample=2,score=1` as a mapping; a role that is left out gets one worker."""
-    counts = dict.fromkeys(ROLES, 1)
+    """`sample=2,score=1` as a mapping; a role that is left out gets one worker, beside `all` none."""
+    counts: dict[str, int] = {}
     for part in filter(None, value.split(",")):
         role, _sign, number = part.partition("=")
         if role not in ROLES or not number.isdecimal():
             raise click.BadParameter(f"{part!r} is not ROLE=NUMBER with a role of {', '.join(ROLES)}")
         counts[role] = int(number)
-    return counts
+    others = {} if counts.get("all") else dict.fromkeys(ROLES, 1) | {"all": 0}
+    return others | counts
 
 
 @click.command(epilog="Example:  hsstar up --workers sample=2,score=1")
@@ -28,7 +29,7 @@ def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str
     default="",
     callback=parse_workers,
     metavar="ROLE=N,…",
-    help="Worker processes per role; one each where left out. 0 starts none.",
+    help="Worker processes per role; one each where left out, none beside all=N, which serves every role.",
 )
 def up(workers: dict[str, int]) -> None:
     """Start Postgres, a broker and workers on this machine, and say where they are.
@@ -71,7 +72,7 @@ def _thread_counts() -> dict[str, dict[str, str]]:
     Waiting threads must not spin: beside another busy process that made training ten times slower.
     """
     cores = os.cpu_count() or 1
-    threads = dict.fromkeys(ROLES, max(1, cores // 2)) | {"verify": 1, "train": cores}
+    threads = dict.fromkeys(ROLES, max(1, cores // 2)) | {"verify": 1, "train": cores, "all": cores}
     return {
         role: {"OMP_NUM_THREADS": str(count), "OMP_WAIT_POLICY": "PASSIVE"} for role, count in threads.items()
     }

@@ -85,15 +85,23 @@ def _show_all() -> None:
             )
         activity = connection.execute(
             text(
-                "SELECT worker, host, role, state, job, since, jobs_done, last_heartbeat "
+                "SELECT worker, host, role, state, jobs, job, since, jobs_done, last_heartbeat "
                 "FROM worker_activity WHERE state <> 'stopped' ORDER BY worker"
+            )
+        ).all()
+        notes = connection.execute(
+            text(
+                "SELECT worker, noted_at, note FROM worker_activity "
+                "WHERE state <> 'stopped' AND note IS NOT NULL ORDER BY noted_at"
             )
         ).all()
     print_table(("run", "iterations done", "state", "jobs queued", "running", "failed"), summaries)
     console.print()
     print_table(
-        ("worker", "host", "role", "state", "job", "since", "jobs done", "last heartbeat"),
+        ("worker", "host", "role", "state", "jobs", "oldest", "since", "jobs done", "last heartbeat"),
         [tuple(row) for row in activity],
     )
+    for row in notes:
+        console.print(f"{row.worker}, {row.noted_at:%Y-%m-%d %H:%M:%S}: {row.note}", markup=False)
     if not activity:
         console.print("no worker has reported for duty; start some: hsstar up")

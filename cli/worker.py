@@ -1,31 +1,127 @@
-"""`hsstar worker`: one worker in the foreground."""
+"""`hsstar worker`: workers of this machine in the foreground, one alone or several under a supervisor."""
 
 import os
+import socket
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-ROLES = ("sample", "score", "verify", "train", "all")
+if TYPE_CHECKING:
+    from hsstar.local.plan import PlannedWorker
+    from hsstar.local.specification import WorkerSpecification
+    from hsstar.settings import Settings
 
 
-@click.command(epilog="Example:  hsstar worker --role sample")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="The queues to serve.")
-@click.option("--name", help="Unique among all workers; ROLE-PID@HOST where left out.")
-def worker(role: str, name: str | None) -> None:
-    """Run one worker until Ctrl-C or SIGTERM. Start as many as there is hardware for.
+@click.command(epilog="Example:  hsstar worker --role sample:6,score:2 --gpus all")
+@click.option(
+    "--role",
+    required=True,
+    metavar="ROLE[:N],…",
+    help="The queues to serve: sample, score, verify, train or all; and how many processes of each.",
+)
+@click.option(
+    "--gpus",
+    metavar="all|none|0,1,…",
+    help="The GPUs to share out; all where left out, except that `--role ROLE` alone is one process.",
+)
+@click.option("--name", help="Unique among all workers; of several processes what their names begin with.")
+def worker(role: str, gpus: str | None, name: str | None) -> None:
+    """Run workers until Ctrl-C or SIGTERM; they finish the jobs in hand. A second Ctrl-C ends them at once.
 
-    It serves the queues of its role on the servers that HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL name,
+    One role on one device is one process. Otherwise each GPU gets a process of its own with a log of its
+    own; one that dies is started again. verify needs no GPU.
+
+    They serve the queues of their roles on the servers that HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL name,
     else on the embedded ones of `hsstar up`.
     """
     from cli.environment import connected_settings, open_database
+    from hsstar.local.plan import parse_roles
     from hsstar.settings import Settings
 
-    with open_database():
+    counts = parse_roles(role)
+    settings = Settings.from_environment()
+    planned = None if gpus is None and [*counts.values()] == [None] else _plan(counts, gpus, settings)
+    with open_database(settings):
         pass  # refuses a missing database or a schema that does not fit, in one line
-    settings = connected_settings(Settings.from_environment(), broker=True)
-    command = [sys.executable, "-m", "workers", "--role", role, *(["--name", name] if name else [])]
-    environment = os.environ | {
+    settings = connected_settings(settings, broker=True)
+    servers = {
         "HSSTAR_DATABASE_URL": settings.database_url or "",
         "HSSTAR_BROKER_URL": settings.broker_url or "",
     }
-    os.execve(sys.executable, command, environment)  # noqa: S606  # becomes the worker: no shell
+    if planned is None:
+        _become(role, name, servers)
+    elif len(planned) == 1:
+        _become(planned[0].role, name, servers | _environment(planned[0], planned))
+    else:
+        _supervise(settings, [_specify(each, planned, name, servers) for each in planned])
+
+
+def _plan(
+    counts: "dict[str, int | None]", gpus: str | None, settings: "Settings"
+) -> "tuple[PlannedWorker, ...]":
+    """The processes on this machine's GPUs; a training takes as many as it has processes."""
+    from hsstar.local.gpus import find_gpus
+    from hsstar.local.plan import choose_gpus, plan_workers
+
+    gpus_each = dict.fromkeys(("train", "all"), settings.train_processes)
+    return plan_workers(counts, choose_gpus(gpus or "all", find_gpus(os.environ)), gpus_each)
+
+
+def _environment(planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]") -> dict[str, str]:
+    """The environment of one process; those that compute share the cores."""
+    computing = sum(each.role != "verify" for each in beside)
+    threads = 1 if planned.role == "verify" else max(1, (os.cpu_count() or 1) // computing)
+    return planned.environment(os.environ, threads)
+
+
+def _command(role: str, name: str | None) -> list[str]:
+    return [sys.executable, "-m", "workers", "--role", role, *(["--name", name] if name else [])]
+
+
+def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
+    os.execve(sys.executable, _command(role, name), os.environ | environment)  # noqa: S606  # no shell
+
+
+def _specify(
+    planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]", name: str | None, servers: dict[str, str]
+) -> "WorkerSpecification":
+    from hsstar.local.specification import WorkerSpecification
+
+    full_name = f"{f'{name}-' if name else ''}{planned.name}@{socket.gethostname()}"
+    environment = servers | _environment(planned, beside)
+    return WorkerSpecification(full_name, planned.role, tuple(_command(planned.role, full_name)), environment)
+
+
+def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> None:
+    """Keeps workers running until it is told to end; what they then still hold goes back into the queue."""
+    import logging
+    from pathlib import Path
+
+    import psutil
+
+    from cli.environment import open_database
+    from cli.output import console
+    from hsstar.domain.errors import DatabaseError
+    from hsstar.local.supervisor import keep_running
+    from hsstar.store.jobs import take_back
+    from hsstar.store.workers import refuse_double, sign_off
+
+    with open_database(settings) as database, database.begin() as connection:
+        for each in workers:
+            refuse_double(connection, each.name, socket.gethostname(), psutil.pid_exists)
+    logs = settings.home / "logs"
+    for each in workers:
+        gpus = each.environment["CUDA_VISIBLE_DEVICES"]
+        console.print(f"{each.name}  {f'GPU {gpus}' if gpus else 'CPU'}  {logs / f'{each.name}.log'}")
+    console.print("stop with Ctrl-C; a second one ends the workers at once")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    clean = keep_running(workers, logs, Path.cwd())
+    try:
+        with open_database(settings, check_schema=False) as database, database.begin() as connection:
+            for each in workers:
+                take_back(connection, each.name, settings.max_attempts)
+                sign_off(connection, each.name)
+    except DatabaseError as error:
+        logging.getLogger("hsstar.supervisor").warning("the workers could not be signed off: %s", error)
+    sys.exit(0 if clean else 130)

@@ -3,25 +3,42 @@
 Each writes its rows in one transaction, or nothing. Workers see new work within seconds, by the rows.
 """
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
 
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.registry import check_sampler_options
 from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
 from hsstar.recipe import Recipe
-from hsstar.store import corpus, models, rounds, runs, samples
+from hsstar.store import corpus, exports, models, rounds, runs, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
 
 _BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableReference:
+    """A problem whose reference answer cannot be read.
+
+    Attributes:
+        number: its place among the problems of the file, from 1.
+        reference: the reference answer.
+    """
+
+    number: int
+    reference: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +48,12 @@ class ImportReport:
     Attributes:
         read: problems in the file.
         imported: those that are new to the dataset.
-        unreadable: statements of problems whose reference answer cannot be read; they are kept, and
-            left out of training and evaluation.
+        unreadable: what cannot be read; these problems are kept, and left out of training and evaluation.
     """
 
     read: int
     imported: int
-    unreadable: tuple[str, ...]
+    unreadable: tuple[UnreadableReference, ...]
 
     @property
     def duplicates(self) -> int:
@@ -57,20 +73,22 @@ def import_problems(
     Every reference answer is read once by the verifier, which takes the time of a large import.
     `progress` is told the number of problems so far.
     """
-    read, imported, unreadable = 0, 0, list[str]()
-    verifier = MathVerifier(processes=os.cpu_count() or 1)
+    read, imported, unreadable = 0, 0, list[UnreadableReference]()
+    verifier = MathVerifier()
     try:
         with database.begin() as connection:
             dataset_id = corpus.ensure_dataset(connection, dataset)
             for batch in _batches(read_problems(path, problem_format)):
                 readable = verifier.check_references([problem.reference for problem in batch])
+                unreadable += [
+                    UnreadableReference(number, problem.reference)
+                    for number, (problem, fine) in enumerate(zip(batch, readable, strict=True), read + 1)
+                    if not fine
+                ]
                 read += len(batch)
                 if progress is not None:
                     progress(read)
                 imported += corpus.add_problems(connection, dataset_id, batch, readable)
-                unreadable += [
-                    problem.statement for problem, fine in zip(batch, readable, strict=True) if not fine
-                ]
     finally:
         verifier.close()
     return ImportReport(read, imported, tuple(unreadable))
@@ -93,9 +111,9 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     """Stores a run, after checking everything that it names: models, datasets, enough problems.
 
     Raises:
-        CheckpointError: a checkpoint of the recipe is missing or broken.
+        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use.
         NotFoundError: a dataset of the recipe has not been imported.
-        BadInputError: a dataset is too small for one iteration.
+        BadInputError: a dataset is too small for one iteration, or the engine does not know an option.
         ConflictError: the name is taken.
     """
     with database.begin() as connection:
@@ -104,11 +122,15 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     known = registered.get(name_of_policy)
     location = known.location if known else name_of_policy
     check_policy(location)
+    check_sampler_options(recipe.policy.engine, recipe.policy.engine_options)
+    prompt_renderer(recipe.policy.prompt, location)
     mark = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != mark:
         name_of_policy = f"{name_of_policy}@{mark[:8]}"  # a place that holds other weights by now
     name_of_reward = _lasting(recipe.reward.model)
-    reward = check_reward_model(name_of_reward) if recipe.reward.used else None
+    reward = None
+    if recipe.reward.used:
+        reward = check_reward_model(name_of_reward, recipe.reward.kind, recipe.reward.engine)
     with database.begin() as connection:
         dataset = corpus.find_dataset(connection, recipe.problems.dataset)
         _check_slices(dataset.name, dataset.usable, recipe, 1)
@@ -131,7 +153,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
     """Adds `count` iterations to a run; returns their numbers.
 
     Raises:
-        ConflictError: earlier iterations are still under way.
+        ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
         BadInputError: the dataset holds too few problems for fresh slices.
     """
     with database.begin() as connection:
@@ -142,6 +164,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         dataset = corpus.find_dataset(connection, run.recipe.problems.dataset)
         fresh = rounds.fresh_problems(connection, run.id, dataset.id)
         _check_slices(dataset.name, fresh, run.recipe, count)
+        _refuse_new_policies(run, numbers)
         rounds.add_iterations(connection, run, numbers)
     return numbers
 
@@ -173,7 +196,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
     keys = [entry.problem.key for entry in given]
     if len(set(keys)) < len(keys):
         raise BadInputError(f"{path}: a problem stands there more than once; put its responses together")
-    verifier = MathVerifier(processes=os.cpu_count() or 1)
+    verifier = MathVerifier()
     try:
         readable = verifier.check_references([entry.problem.reference for entry in given])
     finally:
@@ -183,6 +206,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
         lock_run(connection, run.id)
         known = rounds.list_iterations(connection, run.id)
         _refuse_unfinished(run, known)
+        _refuse_new_policies(run, [len(known)])
         dataset_id = corpus.ensure_dataset(connection, dataset)
         corpus.add_problems(connection, dataset_id, [entry.problem for entry in given], readable)
         ids = corpus.problem_ids(connection, dataset_id, keys)
@@ -199,6 +223,12 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
         len(drawn),
         sum(max(0, len(entry.responses) - wanted) for entry in given),
     )
+
+
+def export_pairs(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
+    """The preference pairs of a run with the prompts that its policy is trained on."""
+    policy = models.get_model(connection, run.model_id)
+    return exports.export_pairs(connection, run, prompt_renderer(run.recipe.policy.prompt, policy.location))
 
 
 def _as_samples(given: list[ImportedSamples], ids: dict[str, int], wanted: int) -> list[samples.DrawnSample]:
@@ -235,6 +265,16 @@ def _refuse_unfinished(run: Run, known: list[Iteration]) -> None:
         raise ConflictError(
             f"run {run.name!r} still has iterations under way ({', '.join(unfinished)}); "
             f"watch them: hsstar status {run.name}"
+        )
+
+
+def _refuse_new_policies(run: Run, numbers: list[int]) -> None:
+    """Refuses iterations that sample from a trained policy where the engine cannot take its weights."""
+    if run.recipe.policy.one_policy_only and run.recipe.training.objective != "none" and numbers[-1] > 0:
+        raise ConflictError(
+            f"iteration {numbers[-1]} of run {run.name!r} samples from a policy that is trained before, and "
+            "policy.openai.reload = 'none' says that the server cannot load it; "
+            "make a run with reload = 'vllm', or ask for one iteration"
         )
 
 

@@ -25,6 +25,7 @@ from hsstar.domain.problems import (
     detect_format,
     group_samples,
     is_single_sample,
+    kind_of,
     read_problem,
     read_samples,
 )
@@ -34,7 +35,9 @@ NumberedRow = tuple[int, dict[str, Any]]
 
 ExportFormat = Literal["jsonl", "parquet"]
 
-_ROWS_IN_A_BATCH = 1_000
+ROWS_IN_A_BATCH = 1_000
+"""So many rows are read from, and flushed to, a file at once."""
+
 _ROWS_TO_DETECT_FORMAT = 20
 
 
@@ -45,14 +48,18 @@ def read_rows(path: Path) -> Iterator[NumberedRow]:
         BadInputError: the file is missing, a folder, unreadable, empty, not UTF-8, or broken.
         MissingDependencyError: a Parquet file without pyarrow.
     """
-    reader = _READERS.get(path.suffix.lower(), _read_json_lines)
-    empty = True
-    with _readable(path):
-        for row in reader(path):
-            empty = False
-            yield row
-    if empty:
-        raise BadInputError(f"{path} holds no rows")
+    return _refusing_nothing(path, _READERS.get(path.suffix.lower(), _read_json_lines)(path))
+
+
+def read_json_lines(source: Path | IO[bytes]) -> Iterator[NumberedRow]:
+    """The rows of a file of JSON lines, whatever its suffix, or of a stream; blank lines are left out.
+
+    Raises:
+        BadInputError: as `read_rows`.
+    """
+    if isinstance(source, Path):
+        return _refusing_nothing(source, _read_json_lines(source))
+    return _refusing_nothing(source.name, _json_lines(source.name, source))
 
 
 def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
@@ -64,11 +71,11 @@ def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO
     rows = read_rows(path)
     if problem_format is ProblemFormat.AUTO:
         first = list(islice(rows, _ROWS_TO_DETECT_FORMAT))
-        with _naming(path, first[0][0]):
+        with naming(path, first[0][0]):
             problem_format = detect_format([row for _, row in first])
         rows = chain(first, rows)
     for line, row in rows:
-        with _naming(path, line):
+        with naming(path, line):
             problem = read_problem(row, problem_format)
         yield problem
 
@@ -93,8 +100,8 @@ def write_rows(
 ) -> int:
     """Writes rows to a file or a binary stream, batch by batch; the number of rows written.
 
-    A file is written aside and renamed when it is whole. Without rows the result is an empty file (JSONL) or
-    one without columns (Parquet).
+    A file is written aside and renamed when it is whole; on a stream, JSON lines that come before an error
+    stay. Without rows the result is an empty file (JSONL) or one without columns (Parquet).
 
     Raises:
         BadInputError: the target cannot be written (no such folder, permissions, disk full), or the values of
@@ -106,8 +113,10 @@ def write_rows(
         with _writable(target) as stream:
             return write(stream, rows)
     try:
-        written = write(target, rows)
-        target.flush()
+        try:
+            written = write(target, rows)
+        finally:
+            target.flush()
     except BrokenPipeError:  # the reader of a pipe has seen enough: for the command line to end quietly
         raise
     except OSError as error:
@@ -115,41 +124,56 @@ def write_rows(
     return written
 
 
+@contextmanager
+def naming(place: Path | str, line: int) -> Iterator[None]:
+    """Adds file and line to what is wrong with a row."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(f"{place}:{line}: {error}") from None
+
+
 def _named_samples(path: Path, rows: Iterable[NumberedRow]) -> Iterator[ImportedSamples]:
     for line, row in rows:
-        with _naming(path, line):
+        with naming(path, line):
             samples = read_samples(row)
         yield samples
 
 
 @contextmanager
-def _naming(path: Path, line: int) -> Iterator[None]:
-    """Adds file and line to what is wrong with a row."""
-    try:
-        yield
-    except BadInputError as error:
-        raise BadInputError(f"{path}:{line}: {error}") from None
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(place: Path | str) -> Iterator[None]:
     """Says in one line why a file cannot be read."""
     try:
         yield
     except FileNotFoundError:
-        raise BadInputError(f"{path} does not exist") from None
+        raise BadInputError(f"{place} does not exist") from None
     except IsADirectoryError:
-        raise BadInputError(f"{path} is a folder, expected a file") from None
+        raise BadInputError(f"{place} is a folder, expected a file") from None
     except OSError as error:
-        raise BadInputError(f"cannot read {path}: {_reason(error)}") from None
+        raise BadInputError(f"cannot read {place}: {_reason(error)}") from None
+
+
+def _refusing_nothing(place: Path | str, rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
+    """The rows of a readable place, of which there has to be one at least."""
+    empty = True
+    with _readable(place):
+        for row in rows:
+            empty = False
+            yield row
+    if empty:
+        raise BadInputError(f"{place} holds no rows")
 
 
 def _read_json_lines(path: Path) -> Iterator[NumberedRow]:
     with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            text = _decoded(path, number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
-            if text:
-                yield number, _object(path, number, _parsed(path, number, text))
+        yield from _json_lines(path, stream)
+
+
+def _json_lines(place: Path | str, stream: IO[bytes]) -> Iterator[NumberedRow]:
+    for number, raw in enumerate(stream, start=1):
+        text = _decoded(place, number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
+        if text:
+            yield number, _object(place, number, _parsed(place, number, text))
 
 
 def _read_json(path: Path) -> Iterator[NumberedRow]:
@@ -186,7 +210,7 @@ def _read_parquet(path: Path) -> Iterator[NumberedRow]:
     number = 0
     try:
         with path.open("rb") as stream:
-            for batch in parquet.ParquetFile(stream).iter_batches(batch_size=_ROWS_IN_A_BATCH):
+            for batch in parquet.ParquetFile(stream).iter_batches(batch_size=ROWS_IN_A_BATCH):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -201,30 +225,27 @@ _READERS: dict[str, Callable[[Path], Iterator[NumberedRow]]] = {
 }
 
 
-def _decoded(path: Path, line: int, raw: bytes) -> str:
+def _decoded(place: Path | str, line: int, raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         where = line + raw.count(b"\n", 0, error.start)
-        raise BadInputError(f"{path}:{where}: not UTF-8 (byte 0x{raw[error.start]:02x})") from None
+        raise BadInputError(f"{place}:{where}: not UTF-8 (byte 0x{raw[error.start]:02x})") from None
 
 
-def _parsed(path: Path, line: int, text: str) -> Any:
+def _parsed(place: Path | str, line: int, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where = f"{path}:{line + error.lineno - 1}"
+        where = f"{place}:{line + error.lineno - 1}"
         raise BadInputError(f"{where}: expected one JSON object, found broken JSON ({error.msg})") from None
     except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}:{line}: cannot read the JSON ({_first_line(error)})") from None
+        raise BadInputError(f"{place}:{line}: cannot read the JSON ({_first_line(error)})") from None
 
 
-def _object(path: Path, line: int, value: Any) -> dict[str, Any]:
+def _object(place: Path | str, line: int, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        kinds = {list: "a list", str: "text", type(None): "null", bool: "a truth value"}
-        raise BadInputError(
-            f"{path}:{line}: expected a JSON object, found {kinds.get(type(value), 'a number')}"
-        )
+        raise BadInputError(f"{place}:{line}: expected a JSON object, found {kind_of(value)}")
     return value
 
 
@@ -260,10 +281,12 @@ def _aside(target: Path) -> Iterator[IO[bytes]]:
 
 def _write_json_lines(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
     written = 0
-    for batch in _batches(rows):
-        lines = [json.dumps(row, ensure_ascii=False, default=_plain) for row in batch]
-        stream.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
-        written += len(batch)
+    for row in rows:
+        line = json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
+        stream.write(line.encode("utf-8", "replace"))
+        written += 1
+        if written % ROWS_IN_A_BATCH == 0:
+            stream.flush()
     return written
 
 
@@ -320,7 +343,7 @@ class _ParquetSegments:
             return
         with self._parquet.ParquetWriter(stream, self._schema) as writer:
             for path in self._paths:
-                for batch in self._parquet.ParquetFile(path).iter_batches(batch_size=_ROWS_IN_A_BATCH):
+                for batch in self._parquet.ParquetFile(path).iter_batches(batch_size=ROWS_IN_A_BATCH):
                     rows = batch.to_pylist()
                     writer.write_batch(self._pyarrow.RecordBatch.from_pylist(rows, schema=self._schema))
 
@@ -340,7 +363,7 @@ _WRITERS: dict[ExportFormat, Callable[[IO[bytes], Iterable[Mapping[str, Any]]], 
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     iterator = iter(rows)
-    while batch := list(islice(iterator, _ROWS_IN_A_BATCH)):
+    while batch := list(islice(iterator, ROWS_IN_A_BATCH)):
         yield batch
 
 

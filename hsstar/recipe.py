@@ -2,15 +2,23 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hsstar.domain.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
-from hsstar.domain.prompts import TEMPLATES
+from hsstar.domain.prompts import TEMPLATE_NAMES
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
 Positive = Annotated[int, Field(ge=1)]
@@ -28,19 +36,89 @@ class ProblemsSection(_Section):
     per_iteration: Positive
 
 
+class VllmSection(_Section):
+    """What vLLM is started with: the keys below, and any other of its engine arguments by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    tensor_parallel_size: Positive | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_model_len: Positive | None = None
+    max_num_seqs: Positive | None = None
+    quantization: Name | None = None
+    lora: Name | None = None
+    """Folder of a LoRA adapter that every policy of the run is sampled with."""
+
+
+OWN_REQUEST_KEYS = frozenset(
+    {
+        "model", "prompt", "prompt_embeds", "n", "best_of", "seed", "temperature", "top_p", "max_tokens",
+        "stop", "logprobs", "echo", "stream", "stream_options", "suffix", "add_special_tokens",
+    }
+)  # fmt: skip
+"""Keys of a completion request that hsstar decides."""
+
+
+class OpenAISection(_Section):
+    """A server that speaks OpenAI's completions protocol and serves the policy."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    """The name under which the server serves the policy."""
+    concurrency: Positive = 64
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    reload: Literal["none", "vllm"] = "none"
+    """How the next policy gets into the server."""
+    options: dict[str, JsonValue] = {}
+    """Further keys of each request."""
+
+    @field_validator("options")
+    @classmethod
+    def _not_decided_elsewhere(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if own := sorted(OWN_REQUEST_KEYS & value.keys()):
+            raise ValueError(f"{own[0]!r} belongs to hsstar and cannot be set")
+        return value
+
+
 class PolicySection(_Section):
     """`M_0`, the engine that samples from it, and the prompt it is given."""
 
     model: Name
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
     prompt: str = "qwen25-step-cot"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    vllm: VllmSection | None = None
+    openai: OpenAISection | None = None
+
+    @property
+    def one_policy_only(self) -> bool:
+        """Whether the engine cannot take the weights of a policy that was trained meanwhile."""
+        return self.openai is not None and self.openai.reload == "none"
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """The table of the engine, which has its name, without the keys that are left out."""
+        table: BaseModel | None = getattr(self, self.engine, None)
+        return table.model_dump(mode="json", exclude_none=True) if table else {}
+
+    @model_validator(mode="after")
+    def _table_of_the_engine(self) -> Self:
+        for key, value in self:
+            if isinstance(value, BaseModel) and key != self.engine:
+                raise ValueError(f"[policy.{key}] needs engine = {key!r}, and engine is {self.engine!r}")
+        if self.engine == "openai":
+            if self.openai is None:
+                raise ValueError("engine = 'openai' needs [policy.openai] with base_url and model")
+            if self.dtype != "auto":
+                raise ValueError("dtype is the server's own affair under engine = 'openai'; leave it out")
+        return self
 
     @field_validator("prompt")
     @classmethod
     def _known_template(cls, value: str) -> str:
-        if value not in TEMPLATES:
-            raise ValueError(f"unknown prompt template; legal values: {', '.join(sorted(TEMPLATES))}")
+        if value not in TEMPLATE_NAMES:
+            raise ValueError(f"unknown prompt template; legal values: {', '.join(sorted(TEMPLATE_NAMES))}")
         return value
 
 
@@ -70,11 +148,44 @@ class SamplingSection(_Section):
         return Budget(self.n, self.n if self.strategy == "uniform" else self.n_p)
 
 
+_REWARD_VLLM_OWN = {"model", "runner", "pooler_config", "dtype", "enable_prefix_caching"}
+"""Arguments of vLLM that hsstar decides when it scores."""
+
+
 class RewardSection(_Section):
-    """The process reward model; `model = "none"` runs without one."""
+    """The reward model and what computes it; `model = "none"` runs without one."""
 
     model: Name = "none"
+    kind: Literal["auto", "skywork", "qwen-math", "outcome"] = "auto"
+    engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_tokens: Positive | None = None
+    """Tokens, padding included, that pass through the model at once; by default what suits the device."""
+    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    vllm: VllmSection | None = None
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """What the engine is built with besides model and number format."""
+        if self.engine == "vllm":
+            return self.vllm.model_dump(mode="json", exclude_none=True) if self.vllm else {}
+        return {"batch_tokens": self.batch_tokens, "attention": self.attention}
+
+    @model_validator(mode="after")
+    def _keys_of_the_engine(self) -> Self:
+        if self.engine == "vllm":
+            if self.batch_tokens is not None or self.attention != "auto":
+                raise ValueError(
+                    "batch_tokens and attention need engine = 'transformers'; vLLM's own engine arguments "
+                    "(max_num_batched_tokens, say) stand in [reward.vllm]"
+                )
+            if self.vllm and self.vllm.lora is not None:
+                raise ValueError("lora is of [policy.vllm] alone: a reward model takes no adapter")
+            if own := sorted(_REWARD_VLLM_OWN & self.engine_options.keys()):
+                raise ValueError(f"vllm.{own[0]} belongs to hsstar and cannot be set")
+        elif self.vllm is not None:
+            raise ValueError(f"[reward.vllm] needs engine = 'vllm', and engine is {self.engine!r}")
+        return self
 
     @property
     def used(self) -> bool:
@@ -173,6 +284,25 @@ class Recipe(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _adapter_not_trained(self) -> Self:
+        if self.policy.vllm and self.policy.vllm.lora and self.training.objective != "none":
+            raise ValueError(
+                "policy.vllm.lora needs training.objective = 'none': training starts from policy.model "
+                "without the adapter; merge the two to train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_policy_that_the_server_has_not(self) -> Self:
+        trains = self.training.objective != "none"
+        if self.policy.one_policy_only and trains and self.evaluation.dataset is not None:
+            raise ValueError(
+                "evaluation.dataset is measured for every new policy too, and policy.openai.reload = 'none' "
+                "says that the server cannot load one; set reload = 'vllm', or leave evaluation.dataset out"
+            )
+        return self
+
     def document(self) -> dict[str, Any]:
         """The recipe as plain values, every default written out: what is stored with a run."""
         return self.model_dump(mode="json")
@@ -227,7 +357,9 @@ def _legal_keys(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Recipe
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        choices = (annotation, *get_args(annotation))
+        tables = [kind for kind in choices if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not tables:
             break
-        section = annotation
+        section = tables[0]
     return sorted(section.model_fields)

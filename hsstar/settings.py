@@ -9,6 +9,7 @@ from pathlib import Path
 from hsstar.domain.errors import BadInputError
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+RESIDENT_ENGINES = ("auto", "one", "all")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "postgres")
 
 
@@ -27,6 +28,9 @@ class Settings:
     lease_seconds: float = 60.0
     max_attempts: int = 3
     job_samples: int = 256  # samples per sampling job
+    jobs_in_flight: int = 2  # sampling jobs that a worker has in hand at once
+    resident_engines: str = "auto"  # one or all at a time; auto: one where there is a GPU
+    swap_seconds: float = 60.0  # how long jobs wait while an engine that leaves them no room has work
     train_processes: int = 1  # processes of one training, one per GPU
     accelerate_config: Path | None = None  # of `accelerate config`: how these processes share the model
 
@@ -45,10 +49,15 @@ class Settings:
             ),
             broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
             server_directory=_folder(environ, "HSSTAR_SERVER_DIR"),
-            log_level=_log_level(environ),
+            log_level=_one_of(environ, "HSSTAR_LOG_LEVEL", LOG_LEVELS, cls.log_level),
             lease_seconds=_positive_number(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
             max_attempts=_positive_integer(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),
             job_samples=_positive_integer(environ, "HSSTAR_JOB_SAMPLES", cls.job_samples),
+            jobs_in_flight=_positive_integer(environ, "HSSTAR_JOBS_IN_FLIGHT", cls.jobs_in_flight),
+            resident_engines=_one_of(
+                environ, "HSSTAR_RESIDENT_ENGINES", RESIDENT_ENGINES, cls.resident_engines
+            ),
+            swap_seconds=_positive_number(environ, "HSSTAR_SWAP_SECONDS", cls.swap_seconds),
             train_processes=_positive_integer(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
             accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
         )
@@ -65,6 +74,9 @@ class Settings:
             "HSSTAR_LEASE_SECONDS": self.lease_seconds,
             "HSSTAR_MAX_ATTEMPTS": self.max_attempts,
             "HSSTAR_JOB_SAMPLES": self.job_samples,
+            "HSSTAR_JOBS_IN_FLIGHT": self.jobs_in_flight,
+            "HSSTAR_RESIDENT_ENGINES": self.resident_engines,
+            "HSSTAR_SWAP_SECONDS": self.swap_seconds,
             "HSSTAR_TRAIN_PROCESSES": self.train_processes,
             "HSSTAR_ACCELERATE_CONFIG": self.accelerate_config,
         }
@@ -109,11 +121,11 @@ def _url(environ: Mapping[str, str], variable: str, schemes: tuple[str, ...], ex
     return value
 
 
-def _log_level(environ: Mapping[str, str]) -> str:
-    value = environ.get("HSSTAR_LOG_LEVEL", "").strip()
-    if value.lower() not in ("", *LOG_LEVELS):
-        raise _refuse("HSSTAR_LOG_LEVEL", value, f"one of {', '.join(LOG_LEVELS)}")
-    return value.lower() or Settings.log_level
+def _one_of(environ: Mapping[str, str], variable: str, words: tuple[str, ...], default: str) -> str:
+    value = environ.get(variable, "").strip()
+    if value.lower() not in ("", *words):
+        raise _refuse(variable, value, f"one of {', '.join(words)}")
+    return value.lower() or default
 
 
 def _positive_number(environ: Mapping[str, str], variable: str, default: float) -> float:

@@ -43,7 +43,7 @@ def _work(role: str, name: str) -> None:
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
     app = make_app(settings.broker_url)
-    workshop = make_workshop(settings, settings.database_url)
+    workshop = make_workshop(settings, settings.database_url, name)
     workshop.database.check_schema()
     worker = Worker(name, roles, settings, workshop, app)
     app.task(worker.run_job, name=TASK)
@@ -55,7 +55,7 @@ def _work(role: str, name: str) -> None:
             hostname=name,
             queues=[kind.value for kind in roles],
             pool="threads",
-            concurrency=1,
+            concurrency=worker.jobs_at_once,
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import threading
 import traceback
@@ -12,14 +13,16 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from hsstar.conductor import Conductor
-from hsstar.domain.errors import DatabaseError, HsstarError
+from hsstar.domain.errors import DatabaseError, EngineDeadError, EngineMemoryError, HsstarError
 from hsstar.domain.lifecycle import JobKind
+from hsstar.engines.device_health import gpu_is_lost
 from hsstar.settings import Settings
 from hsstar.stages.context import ComputeError, Workshop
 from hsstar.stages.table import STAGES
 from hsstar.store import jobs, workers
 from hsstar.store.database import Database
 from workers.app import send_wake_up
+from workers.turns import Turns
 
 log = logging.getLogger("hsstar.worker")
 
@@ -30,8 +33,9 @@ _SWEEP_SECONDS = 2.0
 class Worker:
     """What a worker process does with a job id, and what it does all the time.
 
-    A second thread, the pulse, extends the leases of the jobs in hand, reports for duty, and sweeps:
-    it takes work back from dead workers, advances runs, and sends wake-ups that are due.
+    Several threads may run jobs. Another one, the pulse, extends the leases of the jobs in hand, reports
+    for duty, and sweeps: it takes work back from dead workers, advances runs, and sends wake-ups that are
+    due.
     """
 
     def __init__(
@@ -44,8 +48,12 @@ class Worker:
         self._database: Database = workshop.database
         self._app = app
         self._conductor = Conductor(self._database, settings.job_samples, settings.max_attempts)
+        one_engine = workshop.engines.one_at_a_time and len({*roles} - {JobKind.VERIFY}) > 1
+        self._turns = Turns(roles, settings.swap_seconds) if one_engine else None
         self._held: dict[int, jobs.Job] = {}
+        self._counting = threading.Lock()
         self._jobs_done = 0
+        self._leaving = False
         self._stopping = threading.Event()
         self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
 
@@ -70,14 +78,20 @@ class Worker:
                 workers.sign_off(connection, self.name)
         except DatabaseError as error:
             log.warning("could not sign off: %s", error)
-        self._workshop.engines.close()
+        self._guarded(self._workshop.engines.close)
         self._database.close()
+
+    @property
+    def jobs_at_once(self) -> int:
+        """How many jobs it takes at once: several only where all of them share the sampler."""
+        return self._settings.jobs_in_flight if self._roles == [JobKind.SAMPLE] else 1
 
     def run_job(self, job_id: int) -> None:
         """Runs one job, if it is there to be taken. Never raises: what goes wrong is in the rows."""
+        if self._leaving:
+            return
         try:
-            with self._database.begin() as connection:
-                job = jobs.claim(connection, job_id, self.name, self._settings.lease_seconds)
+            job = self._claim(job_id)
         except DatabaseError as error:
             log.warning("job %d stays queued: %s", job_id, error)
             return
@@ -93,6 +107,12 @@ class Worker:
             self._held.pop(job.id, None)
         self._guarded(self._announce)
 
+    def _claim(self, job_id: int) -> jobs.Job | None:
+        if self._turns is not None:
+            return self._turns.claim(self._database, job_id, self.name, self._settings.lease_seconds)
+        with self._database.begin() as connection:
+            return jobs.claim(connection, job_id, self.name, self._settings.lease_seconds)
+
     def _attempt(self, job: jobs.Job) -> None:
         try:
             problem_ids = STAGES[job.kind](self._workshop, job)
@@ -102,22 +122,40 @@ class Worker:
             raise
         except Exception as error:
             self._record_failure(job, error)
+            if gpu_is_lost():
+                self._leave()
         else:
-            self._jobs_done += 1
+            with self._counting:
+                self._jobs_done += 1
             self._conductor.after_job(job, problem_ids)
 
     def _record_failure(self, job: jobs.Job, error: Exception) -> None:
         line = str(error) if isinstance(error, HsstarError) else f"{type(error).__name__}: {error}"
+        line = " ".join(line.split())
         log.error("job %d failed: %s", job.id, line)
+        trace = "".join(traceback.format_exception(error))
         with self._database.begin() as connection:
+            if isinstance(error, EngineMemoryError | EngineDeadError):
+                workers.leave_note(connection, self.name, f"job {job.id}: {line}")
+            if isinstance(error, EngineMemoryError) and jobs.split(connection, job, line, trace):
+                return
             jobs.record_failure(
                 connection,
                 job,
-                " ".join(line.split()),
-                "".join(traceback.format_exception(error)),
+                line,
+                trace,
                 self._settings.max_attempts,
-                divisible=isinstance(error, ComputeError),
+                divisible=isinstance(error, ComputeError | EngineDeadError),
             )
+
+    def _leave(self) -> None:
+        """Ends this process as SIGTERM does, since only a new one can use the GPU again."""
+        self._leaving = True
+        note = "this process could not use its GPU any more and has ended; its supervisor starts another one"
+        log.error(note)
+        with self._database.begin() as connection:
+            workers.leave_note(connection, self.name, note)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _beat(self) -> None:
         pause = min(_SWEEP_SECONDS, self._settings.lease_seconds / _HEARTBEATS_PER_LEASE)
@@ -129,7 +167,9 @@ class Worker:
     def _report(self) -> None:
         held = list(self._held.values())
         with self._database.begin() as connection:
-            workers.heartbeat(connection, self.name, busy=bool(held), jobs_done=self._jobs_done)
+            workers.heartbeat(
+                connection, self.name, busy=len(held) >= self.jobs_at_once, jobs_done=self._jobs_done
+            )
             for job in held:
                 jobs.extend_lease(connection, job, self._settings.lease_seconds)
 

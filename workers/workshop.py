@@ -1,32 +1,57 @@
 """Puts together what the stages of one worker process work with."""
 
+import os
+from collections.abc import Callable
 from functools import partial
 
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.engines.verifier import MathVerifier
+from hsstar.local.gpus import find_gpus
 from hsstar.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store.database import Database
+from workers.notes import note_taker
 
 
-def make_workshop(settings: Settings, database_url: str) -> Workshop:
-    """A workshop whose engines are built when the first job needs them."""
+def make_workshop(settings: Settings, database_url: str, worker: str) -> Workshop:
+    """The workshop of a worker, whose engines are built when the first job needs them."""
+    database = Database(database_url)
     return Workshop(
-        database=Database(database_url),
-        engines=Engines(_sampler, _reward_model, MathVerifier, partial(_trainer, settings)),
+        database=database,
+        engines=Engines(
+            partial(_sampler, note_taker(database, worker)),
+            _reward_model,
+            MathVerifier,
+            partial(_trainer, settings),
+            one_at_a_time=_one_at_a_time(settings),
+        ),
         job_samples=settings.job_samples,
         models_folder=settings.models_directory,
     )
 
 
-def _sampler(location: str, recipe: Recipe) -> Sampler:
-    return build_sampler(location, engine=recipe.policy.engine, dtype=recipe.policy.dtype)
+def _one_at_a_time(settings: Settings) -> bool:
+    """Whether there is room for one engine only: by the settings, else where there is a GPU."""
+    if settings.resident_engines == "auto":
+        return bool(find_gpus(os.environ))
+    return settings.resident_engines == "one"
+
+
+def _sampler(note: Callable[[str], None], location: str, recipe: Recipe) -> Sampler:
+    policy = recipe.policy
+    options = policy.engine_options
+    if policy.engine == "openai":
+        options["note"] = note  # it may wait for its server
+    return build_sampler(location, engine=policy.engine, dtype=policy.dtype, **options)
 
 
 def _reward_model(location: str, recipe: Recipe) -> ProcessRewardModel:
-    return build_reward_model(location, dtype=recipe.reward.dtype)
+    reward = recipe.reward
+    return build_reward_model(
+        location, kind=reward.kind, engine=reward.engine, dtype=reward.dtype, **reward.engine_options
+    )
 
 
 def _trainer(settings: Settings) -> Trainer:

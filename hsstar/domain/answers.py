@@ -71,8 +71,8 @@ class _Boxes:
     """
 
     def __init__(self, response: str, truncated: bool) -> None:
-        self.last: str | None = None
         self.open_at_end = False
+        self._spans: list[tuple[int, int]] = []
         position = 0
         while opening := _BOX.search(response, position):
             position = opening.end()
@@ -80,6 +80,8 @@ class _Boxes:
                 position = self._read_braces(response, opening.start())
             elif _BARE_CONTENT.match(response, position):
                 position = self._read_bare(response, position, truncated)
+        contents = (strip_math_delimiters(response[start:end]) for start, end in reversed(self._spans))
+        self.last = next(filter(None, contents), None)  # an empty box (a quoted instruction, say) is none
 
     def _read_braces(self, response: str, start: int) -> int:
         """Reads `\boxed{…}` with everything nested in it; the position after it."""
@@ -93,7 +95,7 @@ class _Boxes:
             elif token[0] == "}":
                 content_start = open_braces.pop()
                 if content_start is not None:
-                    self._close(response[content_start : token.start()])
+                    self._close(content_start, token.start())
                 if not open_braces:
                     return token.end()
         return len(response)
@@ -105,14 +107,12 @@ class _Boxes:
             self.open_at_end = True
             return len(response)
         stop = end.start() if end else len(response)
-        self._close(response[start:stop])
+        self._close(start, stop)
         return stop
 
-    def _close(self, content: str) -> None:
-        """Notes a complete box; an empty one (a quoted instruction, say) counts as none."""
+    def _close(self, start: int, end: int) -> None:
         self.open_at_end = False
-        if text := strip_math_delimiters(content):
-            self.last = text
+        self._spans.append((start, end))
 
 
 _IS = r"(?:\b[^.\n:=]{0,60}?\bis\b|\s*[:=])[\s:*_]*"

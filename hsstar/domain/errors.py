@@ -45,5 +45,13 @@ class EngineError(HsstarError):
     """An engine could not do its work for a reason that another attempt may not have."""
 
 
+class EngineMemoryError(EngineError):
+    """An engine has not enough memory for this much at once; it stays usable."""
+
+
+class EngineDeadError(EngineError):
+    """An engine cannot be used any more and has to be rebuilt; the items at hand need not be the cause."""
+
+
 class MissingDependencyError(EngineError):
     """An optional package that the chosen engine needs is not installed."""

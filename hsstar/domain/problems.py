@@ -220,7 +220,7 @@ def _read_response(item: object) -> ImportedResponse:
     if isinstance(item, str):
         return ImportedResponse(item)
     if not isinstance(item, Mapping):
-        raise BadInputError(f"expected a response as text or object, found {_kind(item)}")
+        raise BadInputError(f"expected a response as text or object, found {kind_of(item)}")
     logprob = item.get("cumulative_logprob")
     finish_reason = item.get("finish_reason")
     return ImportedResponse(
@@ -257,7 +257,7 @@ def _text(row: Row, *keys: str) -> str:
         if key in row:
             value = row[key]
             if not isinstance(value, str):
-                raise BadInputError(f"expected text under {key}, found {_kind(value)}")
+                raise BadInputError(f"expected text under {key}, found {kind_of(value)}")
             return value
     raise BadInputError(f"expected {' or '.join(keys)}, found keys {_keys(row)}")
 
@@ -290,7 +290,7 @@ def _answer_text(key: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_answer_text(key, part) for part in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInputError(f"expected text or a number under {key}, found {_kind(value)}")
+        raise BadInputError(f"expected text or a number under {key}, found {kind_of(value)}")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -325,7 +325,7 @@ def _keys(row: Row) -> str:
     return ", ".join(sorted(map(str, row))) or "none"
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
     """What a JSON value is, in words."""
     kinds = {type(None): "null", bool: "a truth value", str: "text", list: "a list", dict: "an object"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

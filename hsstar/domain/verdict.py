@@ -38,6 +38,10 @@ VERDICT_OF_CAUSE: dict[Cause, Verdict | None] = {
 }
 
 
+LASTING_CAUSES = frozenset({Cause.CORRECT, Cause.INCORRECT, Cause.UNPARSABLE, Cause.BAD_REFERENCE})
+"""What is found on every machine; time-outs and crashes depend on where and when a pair was checked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What the verifier found for one response.

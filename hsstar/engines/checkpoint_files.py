@@ -19,6 +19,14 @@ WEIGHT_LAYOUTS = (
     "pytorch_model.bin.index.json",
 )
 """Weight files in the order in which transformers looks for them."""
+_SHAPE_FILES = {
+    "config.json": frozenset({"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}),
+    "generation_config.json": frozenset({"_from_model_config", "transformers_version"}),
+    "tokenizer.json": frozenset[str](),
+    "tokenizer_config.json": frozenset[str](),
+    "vocab.json": frozenset[str](),
+}
+"""Files that an engine reads besides the weights, and the keys in them that change nothing."""
 _WHOLE_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 16
 _BLOCKS = 256
@@ -79,6 +87,21 @@ def fingerprint(folder: Path) -> str:
                 content.seek((size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
                 digest.update(content.read(_BLOCK_BYTES))
     return digest.hexdigest()[:32]
+
+
+def differ_in_weights_only(one: Path, other: Path) -> bool:
+    """Whether an engine that was built for one policy's folder fits the other one's weights."""
+    return all(
+        _without(one / name, ignored) == _without(other / name, ignored)
+        for name, ignored in _SHAPE_FILES.items()
+    )
+
+
+def _without(file: Path, ignored: frozenset[str]) -> dict[str, Any] | None:
+    """What a JSON file says except under some keys; None where there is no such file."""
+    if not file.is_file():
+        return None
+    return {key: value for key, value in read_json(file).items() if key not in ignored}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -12,14 +12,22 @@ from hsstar.domain.errors import CheckpointError, MissingDependencyError
 from hsstar.engines import checkpoint_files
 from hsstar.engines.checkpoint_files import read_json, tensor_names, weight_files
 
-RewardFamily = Literal["skywork", "qwen-math"]
+RewardFamily = Literal["skywork", "qwen-math", "outcome"]
+RewardKind = Literal["auto"] | RewardFamily
 
 _CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_CLASSIFIER_SUFFIX = "ForSequenceClassification"
 _HEAD_TENSORS: dict[RewardFamily, frozenset[str]] = {
     "skywork": frozenset({"v_head.summary.weight", "v_head.summary.bias"}),
     "qwen-math": frozenset({"score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias"}),
 }
+REWARD_ENGINES: dict[RewardFamily, tuple[str, ...]] = {
+    "skywork": ("transformers",),
+    "qwen-math": ("transformers", "vllm"),
+    "outcome": ("transformers",),
+}
+"""The engines that compute each family of reward model."""
 _DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 BUILTIN_CHECKPOINTS = {
     "builtin:demo-policy": _DEMO_FOLDER / "policy",
@@ -39,7 +47,7 @@ class CheckpointInfo:
 
     Attributes:
         path: its folder.
-        family: `policy`, or the family of process reward model.
+        family: `policy`, or the family of reward model.
         architecture: the class that its configuration names first.
         context: the most tokens that it attends to; None where the configuration does not say.
         weight_bytes: size of its weight files.
@@ -92,19 +100,39 @@ def check_policy(name: str | Path) -> CheckpointInfo:
     return _info(folder, "policy", config)
 
 
-def check_reward_model(name: str | Path) -> CheckpointInfo:
-    """What the process reward model of this name holds, and its family; names as in `resolve`.
+def check_reward_model(
+    name: str | Path, kind: RewardKind = "auto", engine: str = "transformers"
+) -> CheckpointInfo:
+    """What the reward model of this name holds, and its family; names as in `resolve`.
+
+    Args:
+        name: as in `resolve`.
+        kind: the family that it is to be; `auto` tells it by the tensors of a process reward model's head,
+            else by the architecture.
+        engine: what is to compute it.
 
     Raises:
-        CheckpointError: something is missing or broken, or it has no head of a known family.
+        CheckpointError: something is missing or broken, it is of no known family or not of this kind, or
+            the engine cannot compute its family.
     """
     folder = resolve(name)
     config, tensors = _check_common(folder)
-    family = _reward_family(tensors)
+    family: RewardFamily | None = _reward_family(tensors)
+    if family is None and _architecture(config).endswith(_CLASSIFIER_SUFFIX):
+        family = "outcome"
+    if kind == "outcome" or (kind != "auto" and _HEAD_TENSORS[kind] <= tensors):
+        family = kind
     if family is None:
         raise CheckpointError(
             f"{folder}: no reward head: neither v_head.summary (Skywork) nor score.0 and score.2 "
-            "(Qwen2.5-Math-PRM) is in the checkpoint"
+            f"(Qwen2.5-Math-PRM) is in the checkpoint, nor is it a model {_CLASSIFIER_SUFFIX}"
+        )
+    if kind not in ("auto", family):
+        raise CheckpointError(f"{folder}: this is a reward model of the kind {family}, not {kind}")
+    if engine not in REWARD_ENGINES[family]:
+        known = " or ".join(REWARD_ENGINES[family])
+        raise CheckpointError(
+            f"{folder}: {engine} does not compute reward models of the kind {family}; {known} does"
         )
     return _info(folder, family, config)
 

@@ -1,11 +1,11 @@
 """What an engine has to do, one contract per kind. Engines know the domain and never the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from hsstar.domain.verdict import Judgement
+from hsstar.domain.verdict import Cause, Judgement
 
 FinishReason = Literal["stop", "length"]
 
@@ -50,31 +50,66 @@ class Completion:
         finish_reason: `stop` (end of text or stop string) or `length`.
         cumulative_logprob: sum of the log-probabilities of the generated tokens under the raw
             (temperature 1, untruncated) distribution, in nats.
+        milliseconds: wall clock from the time when the engine took the request up until its end.
     """
 
     text: str
     tokens: int
     finish_reason: FinishReason
     cumulative_logprob: float
+    milliseconds: float = field(compare=False)
 
 
 class Sampler(Protocol):
-    """Draws completions from a policy. A completion never depends on its batch neighbours."""
+    """Draws completions from a policy. A completion never depends on its batch neighbours.
+
+    Several threads may draw at once; an engine that cannot overlap their work does it in turns.
+    """
 
     name: str
     """Engine and version, as recorded with each sample."""
 
-    def sample(
+    def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
-    ) -> list[Completion | str]:
-        """One result per request, in order: a completion, or the reason why this prompt has none.
+    ) -> Iterator[tuple[int, Completion | str]]:
+        """Yields index and result of each request once, as soon as it is known, in any order.
 
-        A reason (a prompt longer than the model's context, say) concerns its own request only.
+        A result is a completion, or the reason why this prompt has none. A reason (a prompt longer than
+        the model's context, say) concerns its own request only. Closing the iterator abandons what is
+        not finished.
+
+        Raises:
+            EngineMemoryError: these are too many requests at once.
+            EngineDeadError: the engine has to be closed and built anew.
+        """
+        ...
+
+    def reload(self, model: Path) -> None:
+        """Takes the weights of another policy of the same architecture; nothing of the old ones remains.
+
+        No draw may be under way. After an error the engine has to be closed.
+
+        Raises:
+            CheckpointError: the folder holds no such policy.
+            EngineDeadError: the engine has to be built anew.
         """
         ...
 
     def close(self) -> None:
         """Frees the model's memory."""
+        ...
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """What a sampler may offer besides: giving the device's memory away and coming back quickly."""
+
+    def sleep(self) -> None:
+        """Frees the memory of the device; no draw may be under way."""
+        ...
+
+    def wake(self) -> None:
+        """Takes it again, with the weights as before; after an error the engine has to be closed."""
         ...
 
 
@@ -126,17 +161,45 @@ class VerificationRequest:
         response: the whole response.
         reference: the problem's reference answer.
         truncated: the response was cut at its token limit.
+        is_answer: `response` is the final answer itself, and nothing has to be extracted.
     """
 
     response: str
     reference: str
     truncated: bool = False
+    is_answer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A final answer beside its reference answer, decided or still open.
+
+    Attributes:
+        answer: the extracted final answer as written, None where the response has none.
+        reference: the reference answer as written.
+        cause: the cause where the texts alone decide it, None where it takes algebra.
+        key: 16 bytes; comparisons that have the same get the same cause from the same version of a verifier.
+    """
+
+    answer: str | None
+    reference: str
+    cause: Cause | None
+    key: bytes
 
 
 class Verifier(Protocol):
     """Decides whether final answers are equivalent to their references. Never hangs, never raises."""
 
     version: str
+    """Verifiers of the same version give the same verdicts."""
+
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[Comparison]:
+        """One comparison per request, in order: extracts the answers and decides what needs no algebra."""
+        ...
+
+    def decide(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[bytes, Cause]]:
+        """Decides open comparisons; yields each different key once, as soon as its cause is known."""
+        ...
 
     def verify(self, requests: Sequence[VerificationRequest]) -> list[Judgement]:
         """One judgement per request, in order."""

@@ -1,6 +1,6 @@
 """The decoding loop: draws a batch of completions token by token over a key-value cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def _keep_nucleus(scaled: Tensor, top_p: float) -> Tensor:
 
 
 class _Batch:
-    """The rows under way. Tensors of unfinished rows shrink; the results keep a place for every row."""
+    """The rows under way. Their tensors shrink as rows finish; the results keep a place for every row."""
 
     def __init__(self, model: Any, rows: Sequence[Row], settings: DrawSettings) -> None:
         device = model.device
@@ -105,6 +105,8 @@ class _Batch:
         self.limits = torch.tensor([row.limit for row in rows], device=device)
         self.places = torch.arange(len(rows), device=device)
         self.finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        self.taken = torch.zeros_like(self.finished)
+        self.unfinished = len(rows)
         self.tokens = torch.zeros((len(rows), self.most), dtype=torch.int64, device=device)
         self.logprobs = torch.zeros((len(rows), self.most), device=device)
         self.lengths = torch.zeros(len(rows), dtype=torch.int64, device=device)
@@ -141,36 +143,40 @@ class _Batch:
             if stopped(self.tokens[self.places[row], :length].tolist()):
                 self.finished[row] = True
 
-    def compact(self) -> int:
-        """Drops finished rows when a good share has finished; the number of unfinished rows."""
-        unfinished = int(self.finished.logical_not().sum())
-        if 0 < unfinished <= COMPACTION_SHARE * len(self.finished):
+    def take_finished(self) -> list[tuple[int, Draw]]:
+        """Place and result of the rows that have finished since the last call."""
+        fresh = self.finished & ~self.taken
+        places: list[int] = self.places[fresh].tolist()
+        self.taken |= fresh
+        self.unfinished -= len(places)
+        return [(place, self._draw(place)) for place in places]
+
+    def _draw(self, place: int) -> Draw:
+        length = int(self.lengths[place])
+        tokens = self.tokens[place, :length].tolist()
+        return Draw(tokens, self.logprobs[place, :length].tolist(), ended=tokens[-1] in self.settings.end_ids)
+
+    def compact(self) -> None:
+        """Drops finished rows when a good share has finished."""
+        if self.unfinished <= COMPACTION_SHARE * len(self.finished):
             kept = self.finished.logical_not().nonzero()[:, 0]
             self.cache.batch_select_indices(kept)
-            for name in ("input", "padding", "attended", "seeds", "limits", "places", "finished"):
+            for name in ("input", "padding", "attended", "seeds", "limits", "places", "finished", "taken"):
                 setattr(self, name, getattr(self, name)[kept])
-        return unfinished
-
-    def draws(self) -> list[Draw]:
-        """The results of all rows, in their first order."""
-        lengths = self.lengths.tolist()
-        ends = set(self.settings.end_ids)
-        return [
-            Draw(tokens[:length], logprobs[:length], ended=length > 0 and tokens[length - 1] in ends)
-            for tokens, logprobs, length in zip(
-                self.tokens.tolist(), self.logprobs.tolist(), lengths, strict=True
-            )
-        ]
 
 
 @torch.inference_mode()
-def draw_batch(model: Any, rows: Sequence[Row], settings: DrawSettings) -> list[Draw]:
-    """Draws one completion per row, in order. All rows pass through the model together."""
+def draw_batch(model: Any, rows: Sequence[Row], settings: DrawSettings) -> Iterator[tuple[int, Draw]]:
+    """Draws one completion per row; yields its place among the rows and the result when it has ended.
+
+    All rows pass through the model together, and each has room for one token at least.
+    """
     batch = _Batch(model, rows, settings)
     for position in range(batch.most):
         logits = batch.forward()
         tokens = choose_tokens(logits, batch.seeds, position, settings.temperature, settings.top_p)
         batch.record(tokens, logits, position)
-        if batch.compact() == 0:
-            break
-    return batch.draws()
+        yield from batch.take_finished()
+        if not batch.unfinished:
+            return
+        batch.compact()

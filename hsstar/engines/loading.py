@@ -1,7 +1,8 @@
 """Devices, number formats, tokenizers and models: what every engine on PyTorch loads the same way."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from hsstar.domain.errors import CheckpointError
+from hsstar.domain.errors import CheckpointError, EngineMemoryError
 
 TokenIds = list[int]
 
@@ -95,3 +96,20 @@ def free_memory(device: torch.device) -> None:
     """Gives the memory of dropped tensors back to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def naming_memory_errors() -> Iterator[None]:
+    """Turns PyTorch's ways of running out of memory into one.
+
+    Raises:
+        EngineMemoryError: the block has run out of memory of a GPU or of the machine.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EngineMemoryError(f"out of memory: {error}") from error
+    except RuntimeError as error:  # what the allocator of a CPU raises
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise EngineMemoryError(f"out of memory: {error}") from error

@@ -1,17 +1,44 @@
 """Qwen2.5-Math-PRM: a causal language model's backbone with a two-class head at every step's end."""
 
 from pathlib import Path
+from typing import Any
 
 import transformers
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.backbone_reward_model import BackboneRewardModel, ScoredText
+from hsstar.engines.backbone_reward_model import BackboneRewardModel
 from hsstar.engines.contracts import RewardRequest
+from hsstar.engines.loading import load_tokenizer
+from hsstar.engines.packed_reward_model import ScoredText
 
 SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 STEP_END = "<extra_0>"
+
+
+class QwenMathRenderer:
+    """Renders requests as the chat of the model card, every step ended by the special token."""
+
+    def __init__(self, model: Path) -> None:
+        self._tokenizer = load_tokenizer(model)
+        ids = self._tokenizer.encode(STEP_END, add_special_tokens=False)
+        if len(ids) != 1 or self._tokenizer.chat_template is None:
+            raise CheckpointError(f"{model}: its tokenizer needs a chat template and the token {STEP_END}")
+        self.step_end_id: int = ids[0]
+
+    def render(self, request: RewardRequest) -> ScoredText:
+        """The chat of system prompt, problem and response; steps end at their special tokens."""
+        steps = [_without_step_end(step) for step in request.steps]
+        chat = [
+            {"role": "system", "content": SYSTEM_PROMPT},
+            {"role": "user", "content": _without_step_end(request.problem)},
+            {"role": "assistant", "content": "".join(step + STEP_END for step in steps)},
+        ]
+        rendered = self._tokenizer.apply_chat_template(chat, tokenize=False)
+        tokens = list(self._tokenizer.encode(rendered, add_special_tokens=False))
+        ends = (place for place, token in enumerate(tokens) if token == self.step_end_id)
+        return ScoredText(tokens, tuple(ends))
 
 
 class QwenMathRewardModel(BackboneRewardModel):
@@ -23,27 +50,21 @@ class QwenMathRewardModel(BackboneRewardModel):
     name = f"qwen-math-prm on transformers {transformers.__version__}"
     head_names = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
 
-    def __init__(self, model: str | Path, *, device: str = "auto", dtype: str = "auto") -> None:
-        super().__init__(model, device=device, dtype=dtype)
-        ids = self._tokenizer.encode(STEP_END, add_special_tokens=False)
-        if len(ids) != 1 or self._tokenizer.chat_template is None:
-            raise CheckpointError(f"{model}: its tokenizer needs a chat template and the token {STEP_END}")
-        self._step_end_id = ids[0]
+    def __init__(self, model: str | Path, **options: Any) -> None:
+        self._renderer = QwenMathRenderer(Path(model))
+        super().__init__(model, **options)
 
     def _text(self, request: RewardRequest) -> ScoredText:
-        """The chat of system prompt, problem and response, every step ended by the special token."""
-        steps = [step.replace(STEP_END, "") for step in request.steps]
-        chat = [
-            {"role": "system", "content": SYSTEM_PROMPT},
-            {"role": "user", "content": request.problem.replace(STEP_END, "")},
-            {"role": "assistant", "content": "".join(step + STEP_END for step in steps)},
-        ]
-        rendered = self._tokenizer.apply_chat_template(chat, tokenize=False)
-        tokens = list(self._tokenizer.encode(rendered, add_special_tokens=False))
-        ends = (place for place, token in enumerate(tokens) if token == self._step_end_id)
-        return ScoredText(tokens, tuple(ends))
+        return self._renderer.render(request).within(self._context)
 
     def _rewards(self, hidden: Tensor) -> Tensor:
         first_weight, first_bias, last_weight, last_bias = self._head
         inner = relu(linear(hidden, first_weight, first_bias))
         return linear(inner, last_weight, last_bias).softmax(-1)[:, 1]
+
+
+def _without_step_end(text: str) -> str:
+    """The text without the special token, also where its removal would put another one together."""
+    while STEP_END in text:
+        text = text.replace(STEP_END, "")
+    return text

@@ -1,13 +1,15 @@
 """Skywork-o1-Open-PRM: a causal language model with a value head on its last hidden state."""
 
 from pathlib import Path
+from typing import Any
 
 import transformers
 from torch import Tensor
 from torch.nn.functional import linear
 
-from hsstar.engines.backbone_reward_model import BackboneRewardModel, ScoredText
+from hsstar.engines.backbone_reward_model import BackboneRewardModel
 from hsstar.engines.contracts import RewardRequest
+from hsstar.engines.packed_reward_model import ScoredText
 
 STEP_SEPARATOR = "\n"
 """The published separator: its last token ends every step in the model's input."""
@@ -22,8 +24,8 @@ class SkyworkRewardModel(BackboneRewardModel):
     name = f"skywork-prm on transformers {transformers.__version__}"
     head_names = ("v_head.summary.weight", "v_head.summary.bias")
 
-    def __init__(self, model: str | Path, *, device: str = "auto", dtype: str = "auto") -> None:
-        super().__init__(model, device=device, dtype=dtype)
+    def __init__(self, model: str | Path, **options: Any) -> None:
+        super().__init__(model, **options)
         self._separator_id = self._encode(STEP_SEPARATOR)[-1]
 
     def _encode(self, text: str) -> list[int]:
@@ -37,7 +39,7 @@ class SkyworkRewardModel(BackboneRewardModel):
         for step in request.steps:
             tokens += [*self._encode(step), self._separator_id]
             ends.append(len(tokens) - 1)
-        return ScoredText(tokens, tuple(ends))
+        return ScoredText(tokens, tuple(ends)).within(self._context)
 
     def _rewards(self, hidden: Tensor) -> Tensor:
         weight, bias = self._head

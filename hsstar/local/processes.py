@@ -118,10 +118,14 @@ def stop(identities: Sequence[ProcessIdentity], grace_seconds: float, *, familie
     offspring = [member for identity in identities for member in descendants(identity)] if families else []
     for identity in identities:
         send(identity, signal.SIGTERM)
-    left = wait_for_end(identities, grace_seconds)
-    for identity in [*left, *offspring]:
+    kill([*wait_for_end(identities, grace_seconds), *offspring])
+
+
+def kill(identities: Sequence[ProcessIdentity]) -> None:
+    """End processes by SIGKILL, those that still live."""
+    for identity in identities:
         send(identity, signal.SIGKILL)
-    wait_for_end([*left, *offspring], 5.0)
+    wait_for_end(identities, 5.0)
 
 
 def open_log(log: Path) -> IO[bytes]:

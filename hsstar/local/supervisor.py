@@ -1,18 +1,20 @@
-"""The process that keeps the workers and the embedded servers of one home running.
+"""What keeps workers, and the embedded servers of a home, running.
 
-It is run by `python -m hsstar.local.supervisor HOME`. It sleeps until a child ends, a signal arrives or a
-second has passed. A dead worker or server is started again after a back-off. On SIGTERM it ends the workers
-and itself; the servers go on, and the one who asked stops them afterwards.
+`python -m hsstar.local.supervisor HOME` does it for a stack, `hsstar worker` for workers alone. It sleeps
+until a child ends, a signal arrives or a second has passed. A dead worker or server is started again after a
+back-off. On SIGTERM it ends the workers and itself; the servers go on, and the one who asked stops them
+afterwards.
 """
 
 import logging
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,12 +61,17 @@ class Backoff:
 
 
 class SupervisedWorker:
-    """One worker that is started again whenever it ends."""
+    """One worker that is started again whenever it ends.
 
-    def __init__(self, specification: WorkerSpecification, home: Path):
+    Attributes:
+        log: where its output goes.
+        directory: where it runs.
+    """
+
+    def __init__(self, specification: WorkerSpecification, log: Path, directory: Path):
         self.specification = specification
-        self.home = home
-        self.log = home / "logs" / f"{specification.name}.log"
+        self.log = log
+        self.directory = directory
         self.backoff = Backoff()
         self.starts = 0
         self.next_start = 0.0  # on the monotonic clock
@@ -104,7 +111,7 @@ class SupervisedWorker:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    cwd=self.home,
+                    cwd=self.directory,
                     env={**os.environ, **self.specification.environment},
                     start_new_session=True,  # so that its whole family can be ended with it
                     preexec_fn=end_with_parent(),  # safe: this process has one thread
@@ -156,33 +163,39 @@ class SupervisedServer:
 
 
 class Supervisor:
-    """Keeps everything in a specification running until it is told to end."""
+    """Keeps workers and servers running until it is told to end.
 
-    def __init__(self, home: Path, specification: StackSpecification):
-        self.home = home
-        self.grace_seconds = specification.grace_seconds
-        self.since = utc_now()
-        self.workers = [SupervisedWorker(worker, home) for worker in specification.workers]
-        self.servers = [
-            SupervisedServer(server)
-            for server in embedded_servers(home, specification.server_root)
-            if server.name in specification.servers
-        ]
+    Attributes:
+        grace_seconds: what a worker gets between SIGTERM and SIGKILL.
+        changed: called whenever a worker has started or ended.
+    """
 
-    def run(self) -> None:
-        """Watch until SIGTERM or SIGINT, then end the workers."""
+    def __init__(
+        self,
+        workers: Sequence[SupervisedWorker],
+        servers: Sequence[SupervisedServer],
+        grace_seconds: float,
+        changed: Callable[[], None],
+    ):
+        self.workers = workers
+        self.servers = servers
+        self.grace_seconds = grace_seconds
+        self.changed = changed
+
+    def run(self) -> bool:
+        """Watch until SIGTERM or SIGINT, then end the workers; a second signal ends them at once.
+
+        Returns whether all of them ended by themselves.
+        """
         with _wakeups() as wakeup:
             self._round()
-            self._write_state()
-            while not wakeup.ending:
+            self.changed()
+            while not wakeup.requests:
                 self._round()
                 wakeup.wait(self._seconds_to_next_start())
-            _log.info("asked to end; ending %d workers", len(self.workers))
-            living = [worker.identity for worker in self.workers if worker.identity is not None]
-            processes.stop(living, self.grace_seconds, families=True)
-            for worker in self.workers:
-                worker.bury()
-            self._write_state()
+            clean = self._end(wakeup)
+            self.changed()
+        return clean
 
     def _round(self) -> None:
         now = time.monotonic()
@@ -190,12 +203,59 @@ class Supervisor:
             server.keep(now)
         changes = [worker.keep(now) for worker in self.workers]
         if any(changes):
-            self._write_state()
+            self.changed()
 
     def _seconds_to_next_start(self) -> float:
         now = time.monotonic()
         waits = [worker.next_start - now for worker in self.workers if worker.identity is None]
         return max(0.0, min([ROUND_SECONDS, *waits]))
+
+    def _end(self, wakeup: "_Wakeup") -> bool:
+        """End the workers and what they started; whether none of them had to be killed."""
+        living = self._living()
+        _log.info("asked to end; ending %d workers, at once if asked again", len(living))
+        families = [member for worker in living for member in processes.descendants(worker)]
+        for worker in living:
+            processes.send(worker, signal.SIGTERM)
+        deadline = time.monotonic() + self.grace_seconds
+        while self._living() and wakeup.requests < 2 and time.monotonic() < deadline:
+            wakeup.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
+            self._bury()
+        left = self._living()
+        families += [member for worker in left for member in processes.descendants(worker)]
+        processes.kill([*left, *families])
+        self._bury()
+        _log.info("ended; %d workers had to be killed", len(left))
+        return not left
+
+    def _living(self) -> list[processes.ProcessIdentity]:
+        return [worker.identity for worker in self.workers if worker.identity is not None]
+
+    def _bury(self) -> None:
+        for worker in self.workers:
+            worker.bury()
+
+
+class StackSupervisor:
+    """The supervisor of one home's stack; what runs stands in the home's state file."""
+
+    def __init__(self, home: Path, specification: StackSpecification):
+        self.home = home
+        self.since = utc_now()
+        self.workers = [
+            SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home)
+            for worker in specification.workers
+        ]
+        servers = [
+            SupervisedServer(server)
+            for server in embedded_servers(home, specification.server_root)
+            if server.name in specification.servers
+        ]
+        self._supervisor = Supervisor(self.workers, servers, specification.grace_seconds, self._write_state)
+
+    def run(self) -> None:
+        """Watch until SIGTERM or SIGINT, then end the workers."""
+        self._supervisor.run()
 
     def _write_state(self) -> None:
         myself = processes.identify(os.getpid())
@@ -209,16 +269,30 @@ class Supervisor:
             _log.error("cannot write %s: %s", self.home / STATE_FILE, error)
 
 
+def keep_running(workers: Sequence[WorkerSpecification], logs: Path, directory: Path) -> bool:
+    """Keep workers running from this process until SIGTERM or SIGINT; then they end after the jobs in hand.
+
+    Returns False if a second signal cut them off.
+
+    Args:
+        workers: what to run.
+        logs: folder of their logs, each with its worker's name.
+        directory: where they run.
+    """
+    kept = [SupervisedWorker(worker, logs / f"{worker.name}.log", directory) for worker in workers]
+    return Supervisor(kept, [], math.inf, lambda: None).run()
+
+
 class _Wakeup:
-    """Sleeps until a signal arrives; remembers whether one of them asked to end."""
+    """Sleeps until a signal arrives; counts those that asked to end."""
 
     def __init__(self, reader: int):
         self._reader = reader
-        self.ending = False
+        self.requests = 0
 
     def note_end(self, *_: object) -> None:
         """Handle SIGTERM and SIGINT."""
-        self.ending = True
+        self.requests += 1
 
     def wait(self, seconds: float) -> None:
         if select.select([self._reader], [], [], seconds)[0]:
@@ -231,12 +305,14 @@ def _wakeups() -> Iterator[_Wakeup]:
     os.set_blocking(writer, False)
     wakeup = _Wakeup(reader)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, wakeup.note_end)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # its only effect is the byte in the pipe
+    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), wakeup.note_end)
+    handlers[signal.SIGCHLD] = lambda *_: None  # its only effect is the byte in the pipe
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield wakeup
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
         os.close(reader)
         os.close(writer)
@@ -272,7 +348,7 @@ def main() -> int:
                 raise LocalStackError(
                     f"{home / SPECIFICATION_FILE} is missing or damaged; start by `hsstar up`"
                 )
-            Supervisor(home, specification).run()
+            StackSupervisor(home, specification).run()
     except HsstarError as error:
         _log.error("%s", error)
         return 1

@@ -1,16 +1,20 @@
 """What every stage needs to know of its job, and the engines that its process keeps."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hsstar.domain.errors import CheckpointError, EngineError
-from hsstar.engines.checkpoints import fingerprint, resolve
+from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
+from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer, Verifier
+from hsstar.engines.memory import clear_memory
 from hsstar.recipe import Recipe
+from hsstar.stages.checkpoint import checkpoint_of
+from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store import models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.jobs import Job
@@ -24,9 +28,14 @@ class ComputeError(EngineError):
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Marks the part of a stage whose failure may lie in a single item of the job."""
+    """Marks the part of a stage whose failure may lie in a single item of the job.
+
+    What concerns the engine as a whole passes as it is.
+    """
     try:
         yield
+    except (EngineDeadError, EngineMemoryError):
+        raise
     except Exception as error:  # whatever an engine raises; the worker decides what follows
         raise ComputeError(f"{type(error).__name__}: {error}") from error
 
@@ -43,21 +52,6 @@ class JobContext:
     def recipe(self) -> Recipe:
         """The run's recipe."""
         return self.run.recipe
-
-
-def checkpoint_of(registered: models.Model | models.RewardModel) -> Path:
-    """The folder of a policy or reward model, whose content has to be what was registered.
-
-    Raises:
-        CheckpointError: it is gone, or holds other weights by now.
-    """
-    folder = resolve(registered.location)
-    if fingerprint(folder) != registered.fingerprint:
-        raise CheckpointError(
-            f"{registered.location} no longer holds the weights that were registered as {registered.name!r}; "
-            "put them back, or create a new run"
-        )
-    return folder
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:
@@ -84,7 +78,13 @@ class Workshop:
 
 
 class Engines:
-    """The engines that one process keeps: at most one of each kind, built when first needed."""
+    """The engines that one process keeps: at most one of each kind, built when first needed.
+
+    Several threads may hold the sampler; the other engines are for one job at a time.
+
+    Attributes:
+        one_at_a_time: sampler, reward model and trainer make room for each other.
+    """
 
     def __init__(
         self,
@@ -92,35 +92,39 @@ class Engines:
         build_reward_model: Callable[[str, Recipe], ProcessRewardModel],
         build_verifier: Callable[[], Verifier],
         build_trainer: Callable[[], Trainer],
+        *,
+        one_at_a_time: bool = False,
     ) -> None:
-        self._build_sampler = build_sampler
+        self.one_at_a_time = one_at_a_time
         self._build_reward_model = build_reward_model
         self._build_verifier = build_verifier
         self._build_trainer = build_trainer
-        self._sampler: tuple[object, Sampler] | None = None
+        self._sampler = SharedSampler(build_sampler)
         self._reward_model: tuple[object, ProcessRewardModel] | None = None
         self._verifier: Verifier | None = None
         self._trainer: Trainer | None = None
+        self._moving = threading.Lock()
+        self._present: JobKind | None = None
 
-    def sampler(self, policy: models.Model, recipe: Recipe) -> Sampler:
-        """The sampler for this policy; one for another policy is closed first."""
-        wanted = (policy.fingerprint, policy.location, recipe.policy)
-        if self._sampler is None or self._sampler[0] != wanted:
-            if self._sampler is not None:
-                self._sampler[1].close()
-                self._sampler = None
-            self._sampler = (wanted, self._build_sampler(str(checkpoint_of(policy)), recipe))
-        return self._sampler[1]
+    def sampler(self, policy: models.Model, recipe: Recipe) -> AbstractContextManager[Sampler]:
+        """The sampler of this policy for the time of a block; waits while another policy is drawn from."""
+        self._make_room(JobKind.SAMPLE)
+        return self._sampler.held(policy, recipe)
 
     def reward_model(self, registered: models.RewardModel, recipe: Recipe) -> ProcessRewardModel:
         """The process reward model of this registration; another one is closed first."""
+        self._make_room(JobKind.SCORE)
         wanted = (registered.fingerprint, registered.location, recipe.reward)
         if self._reward_model is None or self._reward_model[0] != wanted:
-            if self._reward_model is not None:
-                self._reward_model[1].close()
-                self._reward_model = None
+            self.close_reward_model()
             self._reward_model = (wanted, self._build_reward_model(str(checkpoint_of(registered)), recipe))
         return self._reward_model[1]
+
+    def close_reward_model(self) -> None:
+        """Closes the process reward model, if there is one; the next job builds it anew."""
+        if self._reward_model is not None:
+            (_, engine), self._reward_model = self._reward_model, None
+            engine.close()
 
     def verifier(self) -> Verifier:
         """The verifier of this process."""
@@ -130,15 +134,27 @@ class Engines:
 
     def trainer(self) -> Trainer:
         """The trainer of this process."""
+        self._make_room(JobKind.TRAIN)
         if self._trainer is None:
             self._trainer = self._build_trainer()
         return self._trainer
 
     def close(self) -> None:
         """Closes whatever was built."""
-        for engine in (self._sampler, self._reward_model):
-            if engine is not None:
-                engine[1].close()
+        self._sampler.close()
+        self.close_reward_model()
         if self._verifier is not None:
             self._verifier.close()
-        self._sampler = self._reward_model = self._verifier = self._trainer = None
+        self._verifier = self._trainer = None
+
+    def _make_room(self, kind: JobKind) -> None:
+        """Frees what the jobs of another kind compute with, where there is room for one engine only."""
+        if not self.one_at_a_time:
+            return
+        with self._moving:
+            if self._present is not kind:
+                self._sampler.release()
+                self.close_reward_model()
+                self._trainer = None
+                clear_memory()
+                self._present = kind

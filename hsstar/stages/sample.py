@@ -1,64 +1,88 @@
-"""Sampling: the missing slots of a job become samples; their verification and scoring start at once."""
+"""Sampling: the missing slots of a job become samples; their verification and scoring start with its end.
+
+Samples are written in batches as they are drawn, each under the job's lease, so a worker that dies loses
+the last seconds, and the next attempt draws what is missing.
+"""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
 
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.prompts import render_prompt
 from hsstar.domain.seeds import evaluation_seed, slot_seed
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.stages.batches import in_batches, with_ticks
 from hsstar.stages.context import JobContext, Workshop, computing, load_context
 from hsstar.store import jobs, rounds, samples
 from hsstar.store.database import lock_run
+
+_BATCH_SAMPLES = 64
+_BATCH_SECONDS = 2.0
 
 
 def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     """Draws what is missing of a sampling job; returns the ids of its problems."""
     with workshop.database.begin() as connection:
         context = load_context(connection, job)
+        problem_ids = jobs.problem_ids(connection, job)
         slots = samples.load_missing_slots(connection, job)
-    seeds = [_seed(context, slot) for slot in slots]
-    results: list[Completion | str] = []
-    if slots:
-        sampler = workshop.engines.sampler(context.policy, context.recipe)
-        requests = [
-            SampleRequest(render_prompt(context.recipe.policy.prompt, slot.statement), seed)
-            for slot, seed in zip(slots, seeds, strict=True)
-        ]
-        with computing():
-            results = sampler.sample(requests, _parameters(context))
-    drawn = [
-        samples.DrawnSample(
-            slot.problem_id, slot.slot, result.text, seed, result.tokens, result.finish_reason,
-            result.cumulative_logprob,
-        )
-        for slot, seed, result in zip(slots, seeds, results, strict=True)
-        if isinstance(result, Completion)
-    ]  # fmt: skip
-    refused = {
-        slot.problem_id: result
-        for slot, result in zip(slots, results, strict=True)
-        if isinstance(result, str)
-    }
-    return _write(workshop, job, context, drawn, refused)
-
-
-def _write(
-    workshop: Workshop,
-    job: jobs.Job,
-    context: JobContext,
-    drawn: list[samples.DrawnSample],
-    refused: dict[int, str],
-) -> list[int]:
-    problem_ids = sorted({sample.problem_id for sample in drawn})
+    refused = _draw(workshop, job, context, slots) if slots else {}
     follow_ups = [JobKind.VERIFY]
     if context.recipe.reward.used and context.round.kind == "iteration":
         follow_ups.append(JobKind.SCORE)
     with workshop.database.begin() as connection:
-        samples.write_samples(connection, job.round_id, context.policy.id, job.worker, drawn)
         rounds.exclude(connection, job.round_id, refused)
         jobs.complete(connection, job)
         lock_run(connection, context.run.id)
         for kind in follow_ups:
             rounds.allocate(connection, job.round_id, kind, workshop.job_samples, problem_ids)
     return problem_ids
+
+
+def _draw(
+    workshop: Workshop, job: jobs.Job, context: JobContext, slots: Sequence[samples.Slot]
+) -> dict[int, str]:
+    """Draws and writes samples for these slots; returns the problems that have none, with the reasons."""
+    refused: dict[int, str] = {}
+    render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
+    requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
+    with (
+        workshop.engines.sampler(context.policy, context.recipe) as sampler,
+        closing(with_ticks(_drawn(sampler, requests, _parameters(context)), _BATCH_SECONDS)) as results,
+    ):
+        for batch in in_batches(results, _BATCH_SAMPLES, _BATCH_SECONDS):
+            drawn = []
+            for index, result in batch:
+                if isinstance(result, str):
+                    refused[slots[index].problem_id] = result
+                else:
+                    drawn.append(_sample(slots[index], requests[index].seed, result, sampler.name))
+            with workshop.database.begin() as connection:
+                jobs.fence(connection, job)
+                samples.write_samples(connection, job.round_id, context.policy.id, job.worker, drawn)
+    return refused
+
+
+def _drawn(
+    sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
+) -> Generator[tuple[int, Completion | str]]:
+    """What the sampler draws; its own failures, and no other, are marked."""
+    with computing():
+        yield from sampler.draw(requests, parameters)
+
+
+def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> samples.DrawnSample:
+    return samples.DrawnSample(
+        slot.problem_id,
+        slot.slot,
+        drawn.text,
+        seed,
+        drawn.tokens,
+        drawn.finish_reason,
+        drawn.cumulative_logprob,
+        engine,
+        drawn.milliseconds,
+    )
 
 
 def _seed(context: JobContext, slot: samples.Slot) -> int:

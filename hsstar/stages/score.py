@@ -1,6 +1,6 @@
 """Process rewards: every step of the samples of a job gets its score."""
 
-from hsstar.domain.errors import EngineError
+from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.steps import minimum_reward, split_steps
 from hsstar.engines.contracts import RewardRequest
 from hsstar.stages.context import Workshop, computing, load_context
@@ -17,8 +17,12 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
         found = samples.load_unscored(connection, job)
     engine = workshop.engines.reward_model(reward_model, context.recipe)
     requests = [RewardRequest(sample.statement, split_steps(sample.response)) for sample in found]
-    with computing():
-        scores = engine.score(requests)
+    try:
+        with computing():
+            scores = engine.score(requests)
+    except EngineDeadError:
+        workshop.engines.close_reward_model()
+        raise
     scored = [
         samples.SampleReward(sample.id, score.rewards, minimum_reward(score.rewards), score.truncated)
         for sample, score in zip(found, scores, strict=True)

@@ -15,4 +15,4 @@ STAGES: dict[JobKind, Stage] = {
     JobKind.SCORE: score.run,
     JobKind.TRAIN: train.run,
 }
-"""A stage writes its results and the end of its job in one transaction; it returns the problem ids."""
+"""A stage writes its results, under the job's lease, and the end of the job; it returns the problem ids."""

@@ -5,11 +5,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from hsstar.domain.prompts import render_prompt
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import ProgressCallback, TrainingPair, TrainingSettings
-from hsstar.stages.context import JobContext, Workshop, checkpoint_of, load_context
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.stages.checkpoint import checkpoint_of
+from hsstar.stages.context import JobContext, Workshop, load_context
 from hsstar.store import jobs, models, training
 
 _REPORT_EVERY_SECONDS = 1.0
@@ -19,8 +20,9 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     """Trains the next policy of a run and registers it; concerns no single problem."""
     with workshop.database.begin() as connection:
         context = load_context(connection, job)
+        render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
         pairs = [
-            TrainingPair(render_prompt(context.recipe.policy.prompt, problem), chosen, rejected)
+            TrainingPair(render(problem), chosen, rejected)
             for problem, chosen, rejected in training.load_pairs(connection, job.round_id)
         ]
         settings = _settings(context)

@@ -1,21 +1,88 @@
-"""Verification: every sample of a job gets its verdict and the cause of it."""
+"""Verification: every sample of a job gets its verdict and the cause of it.
 
-from hsstar.engines.contracts import VerificationRequest
+What the texts decide and what is known of earlier jobs is written at once, the rest in batches as it is
+found. Each batch is written under the job's lease; the next attempt goes on behind the last one.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from hsstar.domain.verdict import Cause, Judgement
+from hsstar.engines.contracts import Comparison, VerificationRequest, Verifier
+from hsstar.stages.batches import in_batches
 from hsstar.stages.context import Workshop, computing
 from hsstar.store import jobs, samples
+from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
+
+log = logging.getLogger("hsstar.verify")
+
+_BATCH_PAIRS = 64
+_BATCH_SECONDS = 1.0
+
+Compared = tuple[int, Comparison]
+"""A sample's id and its comparison."""
 
 
 def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     """Verifies what is unverified of a job; returns the ids of its problems."""
-    with workshop.database.begin() as connection:
+    database, verifier = workshop.database, workshop.engines.verifier()
+    with database.begin() as connection:
+        problem_ids = jobs.problem_ids(connection, job)
         found = samples.load_unverified(connection, job)
     requests = [
         VerificationRequest(sample.response, sample.reference_answer, sample.truncated) for sample in found
     ]
-    verifier = workshop.engines.verifier()
     with computing():
-        judgements = verifier.verify(requests)
-    with workshop.database.begin() as connection:
-        samples.write_verdicts(connection, [sample.id for sample in found], judgements)
+        comparisons = verifier.prepare(requests)
+    judged: dict[int, Judgement] = {}
+    open_pairs: defaultdict[bytes, list[Compared]] = defaultdict(list)
+    for sample, comparison in zip(found, comparisons, strict=True):
+        if comparison.cause is None:
+            open_pairs[comparison.key].append((sample.id, comparison))
+        else:
+            judged[sample.id] = Judgement(comparison.cause, comparison.answer)
+    with database.begin() as connection:
+        known = load_known_verdicts(connection, verifier.version, list(open_pairs))
+        _write(connection, job, judged | _judgements(open_pairs, known))
+    unknown = [compared[0][1] for key, compared in open_pairs.items() if key not in known]
+    log.info(
+        "job %d: %d samples, %d pairs for algebra, %d of them known",
+        job.id,
+        len(found),
+        len(open_pairs),
+        len(known),
+    )
+    for batch in in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS):
+        causes = dict(batch)
+        with database.begin() as connection:
+            _write(connection, job, _judgements(open_pairs, causes))
+            remember_verdicts(connection, verifier.version, causes)
+    with database.begin() as connection:
         jobs.complete(connection, job)
-    return sorted({sample.problem_id for sample in found})
+    return problem_ids
+
+
+def _decided(verifier: Verifier, comparisons: Sequence[Comparison]) -> Iterator[tuple[bytes, Cause]]:
+    """What the verifier decides; its own failures, and no other, are marked."""
+    with computing():
+        yield from verifier.decide(comparisons)
+
+
+def _judgements(
+    open_pairs: Mapping[bytes, Sequence[Compared]], causes: Mapping[bytes, Cause]
+) -> dict[int, Judgement]:
+    """The judgements, by sample id, that follow from the causes of pairs."""
+    return {
+        sample_id: Judgement(cause, comparison.answer)
+        for key, cause in causes.items()
+        for sample_id, comparison in open_pairs[key]
+    }
+
+
+def _write(connection: Connection, job: jobs.Job, judgements: Mapping[int, Judgement]) -> None:
+    jobs.fence(connection, job)
+    sample_ids = sorted(judgements)  # one order of row locks, whoever else writes to these samples
+    samples.write_verdicts(connection, sample_ids, [judgements[sample_id] for sample_id in sample_ids])

@@ -118,6 +118,25 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
     return Dataset(*row)
 
 
+def first_problem(connection: Connection, dataset: Dataset) -> str:
+    """The statement of the first usable problem of a dataset.
+
+    Raises:
+        NotFoundError: it has none.
+    """
+    statement: str | None = connection.execute(
+        text("""
+            SELECT statement FROM problems
+            WHERE dataset_id = :dataset_id AND reference_readable
+            ORDER BY id LIMIT 1
+        """),
+        {"dataset_id": dataset.id},
+    ).scalar()
+    if statement is None:
+        raise NotFoundError(f"dataset {dataset.name!r} holds no usable problem")
+    return statement
+
+
 def problem_ids(connection: Connection, dataset_id: int, keys: Sequence[str]) -> dict[str, int]:
     """Problem ids by key, for the keys that the dataset holds."""
     rows = connection.execute(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0003"
 """The migration that this code was written for; a test keeps it equal to Alembic's head."""
 
 _RUN_LOCK = 0x68737374  # "hsst": the first key of our advisory locks
@@ -27,7 +27,7 @@ class Database:
         self.engine: Engine = create_engine(
             self.url,
             pool_size=2,
-            max_overflow=2,
+            max_overflow=16,  # more threads may compute than use the database at once
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": _CONNECT_SECONDS,

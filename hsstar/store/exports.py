@@ -1,11 +1,10 @@
 """Rows that leave: preference pairs and samples in the published layouts, streamed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from hsstar.domain.prompts import render_prompt
 from hsstar.store.runs import Run
 
 _BATCH = 1_000
@@ -32,7 +31,8 @@ _SAMPLES = text("""
         samples.verdict = 'correct' AS correct, samples.cause, samples.slot,
         difficulty_labels.level AS difficulty,
         samples.min_reward, rewards.step_rewards AS reward, samples.tokens, samples.finish_reason,
-        samples.cumulative_logprob, samples.seed, models.name AS model
+        samples.cumulative_logprob, samples.seed, models.name AS model, samples.engine,
+        samples.milliseconds
     FROM samples
     JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = 'iteration'
     JOIN problems ON problems.id = samples.problem_id
@@ -47,11 +47,11 @@ _SAMPLES = text("""
 """)
 
 
-def export_pairs(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
-    """Every pair of a run: `prompt`, `chosen`, `rejected`, and where they come from."""
+def export_pairs(connection: Connection, run: Run, render: Callable[[str], str]) -> Iterator[dict[str, Any]]:
+    """Every pair of a run: `prompt` by this renderer, `chosen`, `rejected`, and where they come from."""
     for row in _stream(connection, _PAIRS, run):
         statement = row.pop("statement")
-        yield {"prompt": render_prompt(run.recipe.policy.prompt, statement)} | row
+        yield {"prompt": render(statement)} | row
 
 
 def export_samples(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:

@@ -89,8 +89,26 @@ def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None
     )
 
 
+def problem_ids(connection: Connection, job: Job) -> list[int]:
+    """The problems of a job, in order."""
+    rows = connection.execute(
+        text("SELECT problem_id FROM job_items WHERE job_id = :id ORDER BY problem_id"), {"id": job.id}
+    )
+    return list(rows.scalars())
+
+
+def fence(connection: Connection, job: Job) -> None:
+    """Begins a transaction that writes a part of a held job's results; nobody takes the job until its end.
+
+    Raises:
+        LeaseLostError: the lease has passed to someone else; the transaction must not commit.
+    """
+    if not _held(connection, job):
+        raise _lease_lost(job)
+
+
 def complete(connection: Connection, job: Job) -> None:
-    """Marks a held job done, in the transaction that writes its results.
+    """Marks a held job done, in the transaction that writes its results or after it.
 
     Raises:
         LeaseLostError: the lease has passed to someone else; the transaction must not commit.
@@ -105,7 +123,20 @@ def complete(connection: Connection, job: Job) -> None:
         {"id": job.id, "token": job.token, "before": states_before(JobState.DONE)},
     )
     if result.rowcount != 1:
-        raise LeaseLostError(f"job {job.id} is no longer held by {job.worker}; its results are dropped")
+        raise _lease_lost(job)
+
+
+def _held(connection: Connection, job: Job) -> bool:
+    """Whether the worker still holds the job; if so, until the end of the transaction."""
+    held = connection.scalar(
+        text("SELECT true FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
+        {"id": job.id, "token": job.token},
+    )
+    return held is not None
+
+
+def _lease_lost(job: Job) -> LeaseLostError:
+    return LeaseLostError(f"job {job.id} is no longer held by {job.worker}; its results are dropped")
 
 
 def take_back(connection: Connection, worker: str, max_attempts: int) -> None:
@@ -140,13 +171,20 @@ def record_failure(
         divisible: the failure may lie in one of the job's items, so that after the last attempt the
             job is halved until the single bad item stands alone.
     """
-    held = connection.scalar(
-        text("SELECT true FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
-        {"id": job.id, "token": job.token},
-    )
-    if held is None:
+    if not _held(connection, job):
         return None
     return _end_attempt(connection, job.id, job.attempts, error, traceback, max_attempts, divisible)
+
+
+def split(connection: Connection, job: Job, error: str, traceback: str) -> bool:
+    """Puts a held job back in two halves, without counting the attempt: all of it at once was too much.
+
+    False where the job is not held any more, or where it is a single item, which has to fail instead.
+    """
+    if not _held(connection, job) or not _halve(connection, job.id):
+        return False
+    _settle(connection, job.id, JobState.QUEUED, job.attempts - 1, error, traceback, delay=0)
+    return True
 
 
 def expire_leases(connection: Connection, max_attempts: int) -> None:
@@ -188,6 +226,22 @@ def _end_attempt(
             attempts = max_attempts - 1
         else:
             state = JobState.FAILED
+    if delay is None:
+        delay = retry_delay_seconds(attempts)
+    _settle(connection, job_id, state, attempts, error, traceback, delay)
+    return state
+
+
+def _settle(
+    connection: Connection,
+    job_id: int,
+    state: JobState,
+    attempts: int,
+    error: str,
+    traceback: str,
+    delay: float,
+) -> None:
+    """Ends the hold of a job: failed, or queued again after a delay."""
     connection.execute(
         text("""
             UPDATE jobs
@@ -203,10 +257,9 @@ def _end_attempt(
             "attempts": attempts,
             "error": storable(error)[:_ERROR_CHARACTERS],
             "traceback": storable(traceback)[-_TRACEBACK_CHARACTERS:],
-            "delay": retry_delay_seconds(attempts) if delay is None else delay,
+            "delay": delay,
         },
     )
-    return state
 
 
 def _halve(connection: Connection, job_id: int) -> bool:

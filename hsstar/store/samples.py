@@ -31,6 +31,8 @@ class DrawnSample:
     tokens: int | None = None
     finish_reason: str | None = None
     cumulative_logprob: float | None = None
+    engine: str | None = None
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,20 @@ def write_samples(
                 SELECT * FROM unnest(
                     CAST(:problem_ids AS bigint[]), CAST(:slots AS int[]), CAST(:responses AS text[]),
                     CAST(:seeds AS bigint[]), CAST(:tokens AS int[]), CAST(:finish_reasons AS text[]),
-                    CAST(:logprobs AS double precision[])
-                ) AS given (problem_id, slot, response, seed, tokens, finish_reason, cumulative_logprob)
+                    CAST(:logprobs AS double precision[]), CAST(:engines AS text[]),
+                    CAST(:milliseconds AS double precision[])
+                ) AS given (
+                    problem_id, slot, response, seed, tokens, finish_reason, cumulative_logprob, engine,
+                    milliseconds
+                )
             ),
             written AS (
                 INSERT INTO samples (
                     round_id, model_id, worker, problem_id, slot, seed, tokens, finish_reason,
-                    cumulative_logprob
+                    cumulative_logprob, engine, milliseconds
                 )
                 SELECT :round_id, CAST(:model_id AS bigint), :worker, problem_id, slot, seed, tokens,
-                    finish_reason, cumulative_logprob
+                    finish_reason, cumulative_logprob, engine, milliseconds
                 FROM given
                 ON CONFLICT (round_id, problem_id, slot) DO NOTHING
                 RETURNING id, problem_id, slot
@@ -107,6 +113,8 @@ def write_samples(
             "tokens": [sample.tokens for sample in drawn],
             "finish_reasons": [sample.finish_reason for sample in drawn],
             "logprobs": [sample.cumulative_logprob for sample in drawn],
+            "engines": [sample.engine for sample in drawn],
+            "milliseconds": [sample.milliseconds for sample in drawn],
         },
     )
     return result.rowcount

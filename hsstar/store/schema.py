@@ -19,6 +19,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -31,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
-from hsstar.domain.verdict import Cause, Verdict
+from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
 
 metadata = MetaData(
     naming_convention={
@@ -233,6 +234,8 @@ samples = Table(
     _reference("model_id", "models", nullable=True, cascade=False),
     Column("worker", Text),
     _now("created_at"),
+    Column("engine", Text, comment="name and version of what drew it"),
+    Column("milliseconds", Double),
     UniqueConstraint("round_id", "problem_id", "slot"),
     _one_of("verdict", Verdict),
     _one_of("cause", Cause),
@@ -248,6 +251,17 @@ sample_responses = Table(
     metadata,
     _reference("sample_id", "samples", key=True),
     Column("response", Text, nullable=False),
+)
+
+known_verdicts = Table(
+    "known_verdicts",
+    metadata,
+    Column("verifier_version", Text, primary_key=True),
+    Column("pair_key", LargeBinary, primary_key=True, comment="names answer and reference by their content"),
+    Column("cause", Text, nullable=False),
+    _now("decided_at"),
+    _one_of("cause", sorted(LASTING_CAUSES)),
+    comment="what algebra has found, so that it computes no pair twice",
 )
 
 rewards = Table(
@@ -316,5 +330,7 @@ workers = Table(
     Column("jobs_done", Integer, nullable=False, server_default="0"),
     _now("started_at"),
     _now("last_heartbeat"),
+    Column("note", Text, comment="what went wrong with its engine last"),
+    _time("noted_at"),
     _one_of("state", ("idle", "busy", "stopped")),
 )

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from sqlalchemy import Connection, text
 
 from hsstar.domain.errors import ConflictError
+from hsstar.domain.text import storable
 
+_NOTE_CHARACTERS = 1_000
 _FRESH_SECONDS = 30
 """A worker whose last heartbeat is younger may still live."""
 
@@ -45,14 +47,22 @@ def enlist(connection: Connection, name: str, host: str, process: int, role: str
             VALUES (:name, :host, :process, :role, 'idle')
             ON CONFLICT (name) DO UPDATE
             SET host = excluded.host, process = excluded.process, role = excluded.role, state = 'idle',
-                jobs_done = 0, started_at = now(), last_heartbeat = now()
+                jobs_done = 0, started_at = now(), last_heartbeat = now(), note = NULL, noted_at = NULL
         """),
         {"name": name, "host": host, "process": process, "role": role},
     )
 
 
+def leave_note(connection: Connection, name: str, note: str) -> None:
+    """A worker says what went wrong with its engine; the next note or its next start replaces it."""
+    connection.execute(
+        text("UPDATE workers SET note = :note, noted_at = now() WHERE name = :name"),
+        {"name": name, "note": storable(note)[:_NOTE_CHARACTERS]},
+    )
+
+
 def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> None:
-    """A worker says that it is alive and whether it computes."""
+    """A worker says that it is alive, and whether it has as many jobs in hand as it takes at once."""
     connection.execute(
         text("""
             UPDATE workers SET last_heartbeat = now(), state = :state, jobs_done = :jobs_done

@@ -146,6 +146,7 @@ def temporary_home() -> Iterator[Home]:
             "HSSTAR_LEASE_SECONDS": "6",
             "HSSTAR_JOB_SAMPLES": "48",
             "COLUMNS": "200",
+            "SPT_NOENV": "1",  # where Celery can set process titles, they would overwrite the environment
         },
     )
     try:

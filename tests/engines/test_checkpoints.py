@@ -106,6 +106,23 @@ def test_qwen_math_is_recognised(qwen_math: Path) -> None:
     assert check_reward_model(qwen_math).family == "qwen-math"
 
 
+def test_a_classifier_is_an_outcome_reward_model(tmp_path: Path) -> None:
+    assert check_reward_model(tiny.tiny_classifier(tmp_path, labels=1)).family == "outcome"
+
+
+def test_the_kind_of_a_reward_model_can_be_said(skywork: Callable[[str], Path], policy: Path) -> None:
+    assert check_reward_model(skywork("single"), "skywork").family == "skywork"
+    assert check_reward_model(policy, "outcome").family == "outcome"  # missing weights show when it is loaded
+    with pytest.raises(CheckpointError, match="of the kind skywork, not qwen-math"):
+        check_reward_model(skywork("single"), "qwen-math")
+
+
+def test_vllm_computes_the_qwen_family_only(skywork: Callable[[str], Path], qwen_math: Path) -> None:
+    assert check_reward_model(qwen_math, engine="vllm").family == "qwen-math"
+    with pytest.raises(CheckpointError, match=r"vllm does not compute .* kind skywork; transformers does"):
+        check_reward_model(skywork("single"), engine="vllm")
+
+
 def test_a_policy_is_no_reward_model(policy: Path) -> None:
     with pytest.raises(CheckpointError, match="no reward head"):
         check_reward_model(policy)

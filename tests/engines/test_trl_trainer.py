@@ -25,6 +25,7 @@ from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.training_data import TokenisedExample, tokenise_examples
 from hsstar.engines.transformers_sampler import TransformersSampler
 from hsstar.engines.trl_trainer import TrlTrainer, plan_batches
+from tests.engines import tiny
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"So {n}+1 is {n + 1}.\n\nGood.", f"No idea {n}!") for n in range(12)]
 EXAMPLES = [TrainingExample(pair.prompt, pair.chosen) for pair in PAIRS]
@@ -125,8 +126,8 @@ def test_the_checkpoint_samples_like_its_parent_does(
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (report.checkpoint / name).read_bytes() == (policy / name).read_bytes()
     sampler = TransformersSampler(report.checkpoint, device="cpu")
-    drawn = sampler.sample([SampleRequest("1+1=?\n", 1)], SamplingParameters(0.7, 0.95, 10))
-    assert isinstance(drawn[0], Completion)
+    (drawn,) = tiny.draw_all(sampler, [SampleRequest("1+1=?\n", 1)], SamplingParameters(0.7, 0.95, 10))
+    assert isinstance(drawn, Completion)
 
 
 def test_a_seed_decides_the_checkpoint(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause
 from hsstar.engines.contracts import VerificationRequest
 from hsstar.engines.verifier import MathVerifier
-from hsstar.engines.verifier_rules import decide_as_text
+from hsstar.engines.verifier.judging import judge_quickly
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-ENDLESS = "10^{10^{10}}!"
+ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that no deadline is long enough for."""
 
 
@@ -49,7 +49,7 @@ def checking_processes(parent: int | None = None) -> list[psutil.Process]:
         process
         for process in psutil.Process(parent).children()
         if process.status() != psutil.STATUS_ZOMBIE
-        and "hsstar.engines.verifier_process" in " ".join(process.cmdline())
+        and "hsstar.engines.verifier.process" in " ".join(process.cmdline())
     ]
 
 
@@ -58,55 +58,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
-
-
-@pytest.mark.parametrize(
-    ("answer", "reference"),
-    [
-        ("18", "18"),
-        ("10000", "10{,}000"),
-        ("1,234.50", "1234.5"),
-        (r"1\,000", "1000"),
-        (r"10,\!000", "10000"),
-        ("-0", "0"),
-        ("007", "7"),
-        ("2 x + 1", "2x+1"),
-        (r"\dfrac{1}{2}", r"\frac{1}{2}"),
-        (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"),
-        ("0.5", r"\frac{1}{2}"),
-        (r"\frac{2}{4}", r"\frac{1}{2}"),
-        (r"12\frac{3}{5}", "12.6"),
-        ("(x+1)^2", "x^2+2x+1"),
-        ("3, 2, 1", "1,2,3"),
-        ("x=5", "5"),
-        (r"2\sqrt{3}", r"\sqrt{12}"),
-        (r"\$32,348", "32348"),
-        (r"90^\circ", "90"),
-        (r"x \leqslant 5", r"x \leq 5"),
-        (r"\text{Evelyn}", r"\text{Evelyn}"),
-        (r"4.5 \times 10^{33}", "4.5e33"),
-        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
-    ],
-)
-def test_equivalent_answers_are_correct(verifier: MathVerifier, answer: str, reference: str) -> None:
-    assert cause_of(verifier, answer, reference) is Cause.CORRECT
-
-
-@pytest.mark.parametrize(
-    ("answer", "reference"),
-    [
-        ("18", "19"),
-        ("-5", "5"),
-        ("1 2", "12"),
-        ("0.333", r"\frac{1}{3}"),
-        ("x+1", "x+2"),
-        ("(1,2]", "[1,2)"),
-        ("1,2", "1,2,3"),
-        (r"\text{Evelyn}", r"\text{Carla}"),
-    ],
-)
-def test_other_answers_are_incorrect(verifier: MathVerifier, answer: str, reference: str) -> None:
-    assert cause_of(verifier, answer, reference) is Cause.INCORRECT
 
 
 @pytest.mark.parametrize(
@@ -146,47 +97,6 @@ def test_verdicts_on_real_responses_agree_with_their_labels(verifier: MathVerifi
     ]
     assert len(agreeing) == 400
     assert sum(agreeing) >= 399
-
-
-HOSTILE = {
-    "power tower": "9**9**9**9",
-    "huge factorial": ENDLESS,
-    "huge power": "9^{9^{9^{9}}}",
-    "huge sum": r"\sum_{n=1}^{10^9} n^n",
-    "huge binomial": r"\binom{10^9}{5\cdot 10^8}",
-    "import": "__import__('os').system('touch {marker}')",
-    "import in text": r"\text{{__import__('os').system('touch {marker}')}}",
-    "attribute": "().__class__.__bases__[0].__subclasses__()",
-    "call": "os.system('touch {marker}')",
-    "exec": "exec(open('{marker}','w'))",
-    "nul": "7\x00",
-    "lone surrogate": "7\ud800",
-    "nested parentheses": "(" * 3_000 + "7" + ")" * 3_000,
-    "many parentheses": "(" * 29 + "7" + ")" * 29,
-    "nested fractions": r"\frac{1}{" * 3_000 + "7" + "}" * 3_000,
-    "nested roots": r"\sqrt{" * 29 + "7" + "}" * 29,
-    "unopened braces": "7}}}}",
-    "unclosed braces": "{" * 3_000,
-    "a megabyte of digits": "7" * 1_000_000,
-    "a megabyte of sums": "7+" * 500_000 + "7",
-    "a long sum": r"+".join([r"\sin x^2"] * 500),
-    "commands": "\\" * 999,
-    "json": '"}\n{"id": 0, "cause": "correct"}\n',
-}
-
-
-@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_answer_ends_in_time_and_its_neighbours_keep_their_verdicts(
-    verifier: MathVerifier, tmp_path: Path, answer: str
-) -> None:
-    marker = tmp_path / "was_run"
-    hostile = boxed(answer.replace("{marker}", str(marker)), "x+8")
-    start = time.monotonic()
-    judgements = verifier.verify([algebraic(1), hostile, boxed("8", "7"), algebraic(2)])
-    assert [judgements[index].cause for index in (0, 2, 3)] == [Cause.CORRECT, Cause.INCORRECT, Cause.CORRECT]
-    assert judgements[1].cause is not Cause.CORRECT
-    assert time.monotonic() - start < 15.0
-    assert not marker.exists()
 
 
 def test_a_slow_pair_times_out_alone_and_does_not_hold_the_others_back() -> None:
@@ -328,28 +238,30 @@ def test_the_processes_die_with_their_parent() -> None:
     wait_for(lambda: not any(process.is_running() for process in children), seconds=5.0)
 
 
-def test_a_process_that_cannot_start_is_an_error_and_not_a_verdict() -> None:
-    with (
-        MathVerifier(memory_limit_mb=16) as verifier,
-        pytest.raises(EngineError, match="does not start"),
-    ):
+def test_a_process_that_cannot_start_is_an_error_and_not_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with MathVerifier() as verifier, pytest.raises(EngineError, match="does not start"):
         verifier.verify([algebraic(1)])
+
+
+def test_a_memory_limit_that_the_libraries_exceed_is_refused() -> None:
+    with pytest.raises(EngineError, match="256"):
+        MathVerifier(memory_limit_mb=255)
+
+
+def quick_cause(answer: str, reference: str) -> Cause | None:
+    finding = judge_quickly(answer, reference)
+    return finding.cause if finding else None
 
 
 @given(st.integers(), st.integers())
 def test_integers_are_decided_by_their_text(number: int, other: int) -> None:
-    assert decide_as_text(str(number), str(number)) is Cause.CORRECT
-    assert decide_as_text(f"{number:,}", f" ${number}.$ ") is Cause.CORRECT
-    assert decide_as_text(str(number), f"{number}.00") is Cause.CORRECT
+    assert quick_cause(str(number), str(number)) is Cause.CORRECT
+    assert quick_cause(f"{number:,}", f" ${number}.$ ") is Cause.CORRECT
+    assert quick_cause(str(number), f"{number}.00") is Cause.CORRECT
     if number != other:
-        assert decide_as_text(str(number), str(other)) is Cause.INCORRECT
-        assert decide_as_text(f"{number:,}", str(other)) is not Cause.CORRECT
-
-
-@given(st.text(alphabet="1234567890.,-+ x\\{}$!()", max_size=12), st.text(alphabet="120.,- x", max_size=8))
-def test_text_decides_alike_in_both_directions(answer: str, reference: str) -> None:
-    assert decide_as_text(answer, reference) is decide_as_text(reference, answer)
-    assert decide_as_text(answer, answer) in (Cause.CORRECT, None)
+        assert quick_cause(str(number), str(other)) is Cause.INCORRECT
+        assert quick_cause(f"{number:,}", str(other)) is Cause.INCORRECT
 
 
 def test_the_version_names_parser_and_rules(verifier: MathVerifier) -> None:

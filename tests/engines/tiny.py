@@ -1,6 +1,7 @@
 """Tiny random checkpoints in the layouts that real ones are published in."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,19 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2ForSequenceClassification,
+)
 from transformers.models.qwen2 import Qwen2Tokenizer
+
+from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 
 END = "<|endoftext|>"
 BEGIN = "<begin>"
@@ -23,6 +35,8 @@ _SIZES: dict[str, Any] = {
     "max_position_embeddings": 256,
     "initializer_range": 0.3,
 }
+_POLICY_SIZES = {"num_attention_heads": 1}
+"""One head of size 32, the smallest that vLLM runs."""
 
 
 def qwen_tokenizer(*, pad: bool = True, extra: tuple[str, ...] = ()) -> Qwen2Tokenizer:
@@ -58,7 +72,7 @@ def tiny_policy(folder: Path, *, seed: int = 0, pad: bool = True, **changes: Any
     """Writes a random Qwen2 policy with its tokenizer."""
     tokenizer = qwen_tokenizer(pad=pad)
     torch.manual_seed(seed)
-    Qwen2ForCausalLM(qwen_configuration(tokenizer, **changes)).save_pretrained(folder)
+    Qwen2ForCausalLM(qwen_configuration(tokenizer, **(_POLICY_SIZES | changes))).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -67,7 +81,8 @@ def tiny_llama_policy(folder: Path, *, seed: int = 0) -> Path:
     """Writes a random Llama policy whose tokenizer puts a beginning-of-text token in front."""
     tokenizer = beginning_tokenizer()
     torch.manual_seed(seed)
-    configuration = LlamaConfig(vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=1, **_SIZES)
+    sizes = _SIZES | _POLICY_SIZES
+    configuration = LlamaConfig(vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=1, **sizes)
     LlamaForCausalLM(configuration).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -120,16 +135,70 @@ def tiny_skywork(
 
 
 def tiny_qwen_math(folder: Path, *, layout: str = "single", seed: int = 1, **changes: Any) -> Path:
-    """Writes a random Qwen2.5-Math-PRM."""
+    """Writes a random Qwen2.5-Math-PRM, which has no vocabulary head, and names code that must not run."""
     tokenizer = qwen_tokenizer(extra=("<|im_start|>", "<|im_end|>", STEP_END))
     tokenizer.chat_template = CHAT_TEMPLATE
     model = reward_backbone(tokenizer, seed=seed, max_position_embeddings=512, **changes)
     width = model.config.hidden_size
-    tensors = dict(model.state_dict()) | {
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"} | {
         "score.0.weight": torch.randn(width, width),
         "score.0.bias": torch.randn(width),
         "score.2.weight": torch.randn(2, width),
         "score.2.bias": torch.randn(2),
     }
     model.config.architectures = ["Qwen2ForProcessRewardModel"]
+    code = "modeling_qwen2_rm.Qwen2ForProcessRewardModel"
+    model.config.auto_map = dict.fromkeys(("AutoModel", "AutoModelForCausalLM"), code)
+    (folder / "modeling_qwen2_rm.py").write_text("raise AssertionError('code of a checkpoint has run')\n")
     return write_reward_model(folder, tokenizer, model, tensors, layout)
+
+
+def tiny_classifier(folder: Path, *, labels: int, chat: bool = False, pad: bool = True) -> Path:
+    """Writes a random Qwen2 classifier, with or without a chat template and a padding token."""
+    tokenizer = qwen_tokenizer(pad=pad)
+    tokenizer.chat_template = CHAT_TEMPLATE if chat else None
+    configuration = qwen_configuration(
+        tokenizer, num_labels=labels, pad_token_id=tokenizer.pad_token_id if pad else None
+    )
+    torch.manual_seed(2)
+    Qwen2ForSequenceClassification(configuration).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_bert_classifier(folder: Path, *, labels: int) -> Path:
+    """Writes a random BERT classifier, which attends both ways and reads pairs of texts."""
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    vocabulary = {token: number for number, token in enumerate([*special, *_LETTERS, " ", "\n"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    sizes = {key: value for key, value in _SIZES.items() if key != "num_key_value_heads"}
+    torch.manual_seed(3)
+    BertForSequenceClassification(
+        BertConfig(vocab_size=len(vocabulary), pad_token_id=0, num_labels=labels, **sizes)
+    ).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    return folder
+
+
+def draw_all(
+    sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
+) -> list[Completion | str]:
+    """The results of a draw in the order of the requests; there has to be one for each."""
+    found = list(sampler.draw(requests, parameters))
+    results = dict(found)
+    assert len(results) == len(found)
+    assert sorted(results) == list(range(len(requests)))
+    return [results[index] for index in range(len(requests))]

@@ -39,8 +39,10 @@ def test_settings_survive_the_way_to_another_process() -> None:
             "HSSTAR_BROKER_URL": "redis://there:6379/0",
             "HSSTAR_LEASE_SECONDS": "2.5",
             "HSSTAR_LOG_LEVEL": "DEBUG",
+            "HSSTAR_JOBS_IN_FLIGHT": "3",
         }
     )
+    assert settings.jobs_in_flight == 3
     assert Settings.from_environment(settings.as_environment()) == settings
 
 
@@ -53,6 +55,7 @@ def test_settings_survive_the_way_to_another_process() -> None:
         ("HSSTAR_MAX_ATTEMPTS", "0", "a whole number of at least 1"),
         ("HSSTAR_MAX_ATTEMPTS", "2.5", "a whole number of at least 1"),
         ("HSSTAR_JOB_SAMPLES", "many", "a whole number of at least 1"),
+        ("HSSTAR_JOBS_IN_FLIGHT", "0", "a whole number of at least 1"),
         ("HSSTAR_LOG_LEVEL", "loud", "one of debug, info, warning, error, critical"),
         ("HSSTAR_HOME", "/etc/passwd", "a folder"),
         ("HSSTAR_HOME", "~nobody-of-this-name/x", "a folder of an existing user"),

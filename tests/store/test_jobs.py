@@ -149,6 +149,8 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
     ):
         samples.write_samples(connection, round_id, None, "late", [DrawnSample(problem, 0, "text")])
         jobs.complete(connection, late)
+    with pytest.raises(LeaseLostError), database.begin() as connection:
+        jobs.fence(connection, late)
     with database.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM samples")) == 0
         jobs.extend_lease(connection, late, 1_000_000)
@@ -157,6 +159,19 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
         jobs.hand_back(connection, late)
         assert column(connection, job_id, "worker") == "next"
         assert state_of(connection, job_id) == "running"
+
+
+def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        job = claim(connection, add_job(connection, round_id), lease_seconds=-1)
+    with database.begin() as writing:
+        jobs.fence(writing, job)
+        with database.begin() as connection:
+            jobs.expire_leases(connection, ATTEMPTS)
+    with database.begin() as connection:
+        assert state_of(connection, job.id) == "running"
+        jobs.complete(connection, job)
 
 
 def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connection) -> None:

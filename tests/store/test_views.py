@@ -23,14 +23,14 @@ from tests.store.factory import (
 
 COLUMNS = {
     "sample_facts": "run iteration problem_id slot phase difficulty verdict cause min_reward tokens "
-    "finish_reason model worker created_at",
+    "finish_reason model worker created_at cumulative_logprob seed engine milliseconds",
     "problem_statistics": "run iteration problem_id drawn correct accuracy process_quality difficulty "
     "allotment in_flight pairs",
     "iteration_statistics": "run iteration state model problems budget drawn drawn_pre drawn_re inlier "
     "boundary outlier pairs tokens seconds_sampling seconds_verification seconds_reward seconds_training "
     "heldout_accuracy_before heldout_accuracy_after",
     "remaining_budget": "run iteration problem_id allotment drawn in_flight remaining",
-    "worker_activity": "worker host role state job since jobs_done last_heartbeat",
+    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at",
 }
 
 
@@ -206,6 +206,8 @@ def test_worker_activity(connection: Connection) -> None:
     for name in ("idle", "busy", "silent", "stopped"):
         workers.enlist(connection, name, "host", 1, "sample,verify")
     job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "busy")
+    claim(connection, add_job(connection, round_id, JobKind.VERIFY), "busy")
+    workers.leave_note(connection, "busy", "out of memory\x00")
     workers.heartbeat(connection, "busy", busy=True, jobs_done=7)
     workers.sign_off(connection, "stopped")
     connection.execute(
@@ -231,7 +233,10 @@ def test_worker_activity(connection: Connection) -> None:
     assert busy["jobs_done"] == 7
     assert isinstance(busy["since"], datetime)
     assert busy["since"] <= datetime.now(UTC)
-    assert found["idle"]["job"] is None
+    assert (busy["jobs"], busy["note"]) == (2, "out of memory\ufffd")
+    assert isinstance(busy["noted_at"], datetime)
+    idle = found["idle"]
+    assert (idle["job"], idle["jobs"], idle["note"], idle["noted_at"]) == (None, 0, None, None)
 
 
 def test_progress_counts_what_the_views_count(connection: Connection, example: tuple[Run, list[int]]) -> None:

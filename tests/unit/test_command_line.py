@@ -7,6 +7,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, hsstar
+from cli.stack import parse_workers
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 
@@ -47,3 +48,18 @@ def test_every_command_says_what_it_does_with_an_example(
 
 def test_the_command_list_tells_what_each_command_does() -> None:
     assert all(purpose.endswith(".") for _, purpose in COMMANDS.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("", {"sample": 1, "score": 1, "verify": 1, "train": 1, "all": 0}),
+        ("sample=2,train=0", {"sample": 2, "score": 1, "verify": 1, "train": 0, "all": 0}),
+        ("all=2,verify=1", {"all": 2, "verify": 1}),
+        ("all=0", {"sample": 1, "score": 1, "verify": 1, "train": 1, "all": 0}),
+    ],
+)
+def test_a_role_that_up_is_not_told_of_gets_one_worker_unless_one_serves_all(
+    text: str, counts: dict[str, int]
+) -> None:
+    assert parse_workers(click.Context(hsstar), click.Option(["--workers"]), text) == counts

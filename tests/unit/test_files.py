@@ -14,7 +14,14 @@ import pytest
 
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ProblemFormat
-from hsstar.files import ExportFormat, read_imported_samples, read_problems, read_rows, write_rows
+from hsstar.files import (
+    ExportFormat,
+    read_imported_samples,
+    read_json_lines,
+    read_problems,
+    read_rows,
+    write_rows,
+)
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]
@@ -54,6 +61,15 @@ def test_rows_are_read_from_text_files(tmp_path: Path, name: str, content: bytes
 def test_rows_carry_their_line_number(tmp_path: Path) -> None:
     path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\n\n{"a": 2}\n')
     assert list(read_rows(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+
+
+def test_json_lines_are_read_under_any_suffix_and_from_a_stream(tmp_path: Path) -> None:
+    path = file_with(tmp_path, "rows.csv", json_lines(ROWS))
+    with path.open("rb") as stream:
+        assert list(read_json_lines(path)) == list(read_json_lines(stream)) == list(enumerate(ROWS, start=1))
+    with path.open("rb") as stream, pytest.raises(BadInputError, match=r"rows\.csv holds no rows"):
+        stream.seek(0, os.SEEK_END)
+        list(read_json_lines(stream))
 
 
 def test_reading_streams(tmp_path: Path) -> None:
@@ -200,6 +216,17 @@ def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_else(
         write_rows(path, breaking_off(), file_format)
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["out"]
+
+
+def test_a_stream_keeps_what_came_before_an_error() -> None:
+    def breaking_off() -> Iterator[dict[str, Any]]:
+        yield from ROWS
+        raise RuntimeError("the source broke off")
+
+    stream = io.BytesIO()
+    with pytest.raises(RuntimeError, match="broke off"):
+        write_rows(stream, breaking_off())
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
 
 
 @pytest.fixture

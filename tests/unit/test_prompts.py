@@ -3,7 +3,7 @@
 import pytest
 
 from hsstar.domain.errors import RecipeError
-from hsstar.domain.prompts import TEMPLATES, render_prompt
+from hsstar.domain.prompts import TEMPLATES, chat_message, render_prompt
 
 
 def test_the_papers_prompt() -> None:
@@ -23,5 +23,12 @@ def test_a_problem_is_put_in_as_it_is(template: str, problem: str) -> None:
 
 
 def test_an_unknown_template_is_named_with_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="template 'cot'; known templates: bare, qwen25-step-cot"):
+    with pytest.raises(RecipeError, match="template 'cot'; known templates: bare, chat, qwen25-step-cot"):
         render_prompt("cot", "What?")
+
+
+def test_a_chat_message_is_the_problem_and_what_the_answer_has_to_look_like() -> None:
+    problem, instruction = chat_message("What is {x} in \\frac{1}{2}?").split("\n\n")
+    assert problem == "What is {x} in \\frac{1}{2}?"
+    assert "step by step" in instruction and "blank line" in instruction
+    assert instruction.endswith("\\boxed{}.")

@@ -25,6 +25,9 @@ SMALLEST: dict[str, Any] = {
 }
 
 
+SERVER = {"base_url": "http://localhost:8000/v1", "model": "policy"}
+
+
 def with_sections(**sections: Any) -> Recipe:
     return parse_recipe(merged(SMALLEST, sections))
 
@@ -94,13 +97,21 @@ def test_numbers_are_kept_exactly(first: float, second: float, rate: float) -> N
         assert parse_recipe(recipe.document()) == recipe
 
 
+def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
+    usual = with_sections(reward={"batch_tokens": 8192}).reward
+    assert usual.engine_options == {"batch_tokens": 8192, "attention": "auto"}
+    pooled = with_sections(reward={"engine": "vllm", "vllm": {"max_num_batched_tokens": 8192}}).reward
+    assert pooled.engine_options == {"max_num_batched_tokens": 8192}
+    assert with_sections(reward={"engine": "vllm"}).reward.engine_options == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"samplng": {}}, "unknown key 'samplng'; legal keys there: difficulty, evaluation, name, pairs"),
         (
             {"reward": {"modle": "x"}},
-            "unknown key 'reward.modle'; legal keys there: dtype, model",
+            "unknown key 'reward.modle'; legal keys there: attention, batch_tokens, dtype, engine, kind",
         ),
         ({"name": None}, "key 'name' is missing"),
         ({"problems": None}, "key 'problems' is missing"),
@@ -110,10 +121,71 @@ def test_numbers_are_kept_exactly(first: float, second: float, rate: float) -> N
         ({"seed": 2**31}, "seed: input should be less than 2147483648, got 2147483648"),
         ({"problems": {"per_iteration": 0}}, "problems.per_iteration: .*greater than or equal to 1, got 0"),
         ({"problems": {"per_iteration": "many"}}, "problems.per_iteration: .*valid integer.*, got 'many'"),
-        ({"policy": {"engine": "magic"}}, "policy.engine: input should be 'transformers'.*, got 'magic'"),
+        (
+            {"policy": {"engine": "magic"}},
+            "policy.engine: input should be 'transformers'.*'vllm'.*, got 'magic'",
+        ),
         (
             {"policy": {"prompt": "cot"}},
-            "policy.prompt: unknown prompt template; legal values: bare, qwen25-step-cot, got 'cot'",
+            "policy.prompt: unknown prompt template; legal values: bare, chat, qwen25-step-cot, got 'cot'",
+        ),
+        (
+            {"policy": {"vllm": {"max_num_seqs": 8}}},
+            r"policy: \[policy.vllm\] needs engine = 'vllm', and engine is 'transformers'",
+        ),
+        (
+            {"policy": {"engine": "vllm", "vllm": {"tensor_parallel_size": 0}}},
+            "policy.vllm.tensor_parallel_size: .*greater than or equal to 1, got 0",
+        ),
+        (
+            {"policy": {"engine": "vllm", "vllm": {"gpu_memory_utilization": 1.5}}},
+            "policy.vllm.gpu_memory_utilization: .*less than or equal to 1",
+        ),
+        (
+            {"policy": {"engine": "openai"}},
+            r"policy: engine = 'openai' needs \[policy.openai\] with base_url and model",
+        ),
+        (
+            {"policy": {"openai": SERVER}},
+            r"policy: \[policy.openai\] needs engine = 'openai', and engine is 'transformers'",
+        ),
+        (
+            {"policy": {"engine": "openai", "openai": {"base_url": "http://u:p@host/v1", "model": "m"}}},
+            "policy.openai.base_url: string should match pattern",
+        ),
+        (
+            {"policy": {"engine": "openai", "openai": SERVER | {"options": {"top_k": 5, "seed": 1}}}},
+            "policy.openai.options: 'seed' belongs to hsstar and cannot be set",
+        ),
+        (
+            {"policy": {"engine": "openai", "openai": SERVER, "dtype": "bfloat16"}},
+            "policy: dtype is the server's own affair",
+        ),
+        (
+            {"policy": {"engine": "openai", "openai": SERVER}, "evaluation": {"dataset": "heldout"}},
+            "the server cannot load one; set reload = 'vllm', or leave evaluation.dataset out",
+        ),
+        (
+            {"policy": {"engine": "vllm", "vllm": {"lora": "adapter"}}},
+            "policy.vllm.lora needs training.objective = 'none'",
+        ),
+        ({"reward": {"kind": "orm"}}, "reward.kind: .*'skywork', 'qwen-math' or 'outcome', got 'orm'"),
+        ({"reward": {"batch_tokens": 0}}, "reward.batch_tokens: .*greater than or equal to 1, got 0"),
+        (
+            {"reward": {"engine": "vllm", "batch_tokens": 8192}},
+            "reward: batch_tokens and attention need engine = 'transformers'",
+        ),
+        (
+            {"reward": {"vllm": {"max_num_seqs": 8}}},
+            r"reward: \[reward.vllm\] needs engine = 'vllm', and engine is 'transformers'",
+        ),
+        (
+            {"reward": {"engine": "vllm", "vllm": {"lora": "adapter"}}},
+            r"reward: lora is of \[policy.vllm\] alone",
+        ),
+        (
+            {"reward": {"engine": "vllm", "vllm": {"enable_prefix_caching": True}}},
+            "reward: vllm.enable_prefix_caching belongs to hsstar and cannot be set",
         ),
         ({"policy": {"dtype": "int4"}}, "policy.dtype: .*'auto', 'float32', 'bfloat16' or 'float16'"),
         (
@@ -162,6 +234,31 @@ def test_a_wrong_recipe_names_the_key_and_what_is_legal(changes: dict[str, Any],
         with_sections(**changes)
     assert str(failure.value).startswith("recipe: ")
     assert "\n" not in str(failure.value)
+
+
+def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:
+    table = {"max_num_seqs": 8, "kv_cache_dtype": "fp8", "hf_overrides": {"a": [1, None]}}
+    recipe = with_sections(policy={"engine": "vllm", "vllm": table})
+    assert recipe.policy.engine_options == table
+    assert parse_recipe(recipe.document()) == recipe
+
+
+def test_a_server_is_told_of_new_policies_or_serves_one() -> None:
+    recipe = with_sections(policy={"engine": "openai", "openai": SERVER | {"options": {"top_k": 5}}})
+    assert recipe.policy.engine_options == SERVER | {
+        "concurrency": 64, "timeout_seconds": 600, "reload": "none", "options": {"top_k": 5},
+    }  # fmt: skip
+    assert recipe.policy.one_policy_only
+    assert parse_recipe(recipe.document()) == recipe
+    told = {"engine": "openai", "openai": SERVER | {"reload": "vllm"}}
+    assert not with_sections(policy=told, evaluation={"dataset": "heldout"}).policy.one_policy_only
+    kept = {"policy": {"engine": "openai", "openai": SERVER}, "training": {"objective": "none"}}
+    assert with_sections(**kept, evaluation={"dataset": "heldout"}).policy.one_policy_only
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_an_engine_without_a_table_has_no_options(engine: str) -> None:
+    assert with_sections(policy={"engine": engine}).policy.engine_options == {}
 
 
 def test_a_section_that_is_no_table_is_named() -> None:

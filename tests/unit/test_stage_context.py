@@ -4,7 +4,7 @@ import pytest
 
 from hsstar.domain.errors import CheckpointError
 from hsstar.engines.checkpoints import fingerprint, resolve
-from hsstar.stages.context import checkpoint_of
+from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.store.models import Model
 
 POLICY = "builtin:demo-policy"

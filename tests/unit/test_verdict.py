@@ -2,7 +2,7 @@
 
 import pytest
 
-from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Judgement, Verdict
+from hsstar.domain.verdict import LASTING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 
 
 def test_every_cause_says_what_it_means() -> None:
@@ -17,3 +17,7 @@ def test_an_answer_that_cannot_be_read_is_wrong(cause: Cause) -> None:
 @pytest.mark.parametrize("cause", [Cause.TIMED_OUT, Cause.CRASHED, Cause.BAD_REFERENCE])
 def test_where_the_checking_failed_there_is_no_verdict(cause: Cause) -> None:
     assert Judgement(cause, "42").verdict is None
+
+
+def test_what_depends_on_the_machine_does_not_last() -> None:
+    assert not {Cause.TIMED_OUT, Cause.CRASHED} & LASTING_CAUSES

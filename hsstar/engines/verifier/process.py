@@ -1,10 +1,10 @@
 """One checking process: reads tasks from standard input, writes results to standard output, one JSON a line.
 
 A task is `{"id": n, "answer": text, "reference": text}`, or without `answer` to ask whether the reference
-can be read. It is answered by `{"begun": n}` and, when it is done, `{"id": n, "cause": text}`. The first line
-is `{"ready": true}` or `{"failed": reason}`.
+can be read. It is answered by `{"begun": n}` and, when it is done, `{"id": n, "outcome": "CAUSE RULE"}`. The
+first line is `{"ready": true}` or `{"failed": reason}`.
 
-Started as `python -m hsstar.engines.verifier_process MEMORY_LIMIT_MB`. The parent watches the time and kills.
+Started as `python -m hsstar.engines.verifier.process MEMORY_LIMIT_MB`. The parent watches the time and kills.
 """
 
 import ctypes
@@ -29,44 +29,50 @@ def main(memory_limit_mb: int) -> None:
     _die_with_parent()
     _limit_resources(memory_limit_mb)
     try:
-        judge = _warm_judge()
+        answer_task = _warm_judge()
     except ImportError as error:
         _send(results, {"failed": str(error)})
         return
     _send(results, {"ready": True})
     tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.stack_size(_THREAD_STACK_BYTES)
-    threading.Thread(target=_answer_tasks, args=(tasks, results, judge), daemon=True).start()
+    threading.Thread(target=_answer_tasks, args=(tasks, results, answer_task), daemon=True).start()
     for line in sys.stdin.buffer:
         tasks.put(json.loads(line))
     os._exit(0)  # the parent is gone or has closed us: whatever is being computed, nobody waits for it
 
 
 def _answer_tasks(
-    tasks: SimpleQueue[dict[str, Any]], results: IO[bytes], judge: Callable[[str | None, str], str]
+    tasks: SimpleQueue[dict[str, Any]],
+    results: IO[bytes],
+    answer_task: Callable[[str | None, str], str],
 ) -> None:
     while True:
         task = tasks.get()
         _send(results, {"begun": task["id"]})
         try:
-            cause = judge(task.get("answer"), task["reference"])
+            outcome = answer_task(task.get("answer"), task["reference"])
         except BaseException:  # memory, recursion, or a bug met by this one answer: the parent replaces us
             os._exit(1)
-        _send(results, {"id": task["id"], "cause": cause})
+        _send(results, {"id": task["id"], "outcome": outcome})
 
 
 def _warm_judge() -> Callable[[str | None, str], str]:
     """The grading function, after it has done once what is slow the first time."""
     from hsstar.domain.verdict import Cause
-    from hsstar.engines.verifier_grading import compare, parse_answer
+    from hsstar.engines.verifier.algebra import SympyAlgebra
+    from hsstar.engines.verifier.judging import can_read, judge
 
-    def judge(answer: str | None, reference: str) -> str:
+    algebra = SympyAlgebra()
+
+    def answer_task(answer: str | None, reference: str) -> str:
         if answer is not None:
-            return compare(answer, reference)
-        return Cause.CORRECT if parse_answer(reference) else Cause.BAD_REFERENCE
+            finding = judge(answer, reference, algebra)
+            return f"{finding.cause} {finding.rule}"
+        return Cause.CORRECT if can_read(reference, algebra) else Cause.BAD_REFERENCE
 
-    judge(r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}")
-    return judge
+    answer_task(r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}")
+    return answer_task
 
 
 def _private_output() -> IO[bytes]:

@@ -9,10 +9,9 @@ import os
 import select
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,17 @@ _LONGEST_WAIT_SECONDS = 0.5
 _READ_BYTES = 1 << 16
 
 
+def _nobody(index: int, outcome: Outcome) -> None:
+    """Whom a pool reports to between runs."""
+
+
 class CheckingPool:
     """Runs tasks on a number of processes, one task at a time on each.
 
     Processes start with the first task and live until `close`. One that dies, or is killed because its task
     ran out of time, is replaced at once; its task, and no other, ends as a `Failure`. A process that dies
-    between tasks is replaced without blame. All methods but `cancel` have to be called from one thread, which
-    must live as long as the pool: the kernel ends the processes together with the thread that started them.
+    between tasks is replaced without blame. All methods have to be called from one thread, which must live as
+    long as the pool: the kernel ends the processes together with the thread that started them.
     """
 
     def __init__(self, command: Sequence[str], processes: int, deadline_seconds: float) -> None:
@@ -54,21 +57,27 @@ class CheckingPool:
         self._processes: list[_CheckingProcess] = []
         self._vain_starts = 0
         self._waiting: deque[int] = deque()
-        self._outcomes: dict[int, Outcome] = {}
-        self._cancelled = threading.Event()
+        self._open = 0
+        self._report: Callable[[int, Outcome], None] = _nobody
 
-    def run(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """One outcome per task, in order.
+    def run(
+        self,
+        tasks: Sequence[Task],
+        report: Callable[[int, Outcome], None],
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        """Runs tasks and reports index and outcome of each as soon as it ends, each exactly once.
 
-        The clock of a task starts when a process that is ready takes it.
+        The clock of a task starts when a process that is ready takes it. The run stops, within half a
+        second, when `is_wanted` turns false.
 
         Raises:
-            EngineError: the processes do not start, or the run was cancelled.
+            EngineError: the processes do not start.
         """
         self._waiting = deque(range(len(tasks)))
-        self._outcomes = {}
+        self._open, self._report = len(tasks), report
         try:
-            while len(self._outcomes) < len(tasks):
+            while self._open and is_wanted():
                 self._start_missing()
                 for process in self._processes:
                     if self._waiting and process.idle:
@@ -77,17 +86,10 @@ class CheckingPool:
                 self._wait()
                 for process in list(self._processes):
                     self._attend(process)
-                if self._cancelled.is_set():
-                    self._cancelled.clear()
-                    raise EngineError("the verification was cancelled")
         finally:
+            self._report = _nobody
             for process in [process for process in self._processes if process.task is not None]:
                 self._remove(process)
-        return [self._outcomes[index] for index in range(len(tasks))]
-
-    def cancel(self) -> None:
-        """Makes the run under way (or the next one) end with an error. May be called from any thread."""
-        self._cancelled.set()
 
     def close(self) -> None:
         """Kills the processes and waits for their end."""
@@ -127,9 +129,9 @@ class CheckingPool:
             case {"begun": index} if index == process.task:
                 process.begun = True
                 self._vain_starts = 0
-            case {"id": index, "cause": cause} if index == process.task:
-                self._outcomes[index] = str(cause)
+            case {"id": index, "outcome": outcome} if index == process.task:
                 process.task, process.deadline = None, _NEVER
+                self._end_task(index, str(outcome))
             case _:
                 process.ended = True
 
@@ -137,13 +139,17 @@ class CheckingPool:
         """Ends a process. Its task is to blame only if it had begun: another process may do it otherwise."""
         self._remove(process)
         if process.task is not None and process.begun:
-            self._outcomes[process.task] = failure
+            self._end_task(process.task, failure)
             return
         if process.task is not None:
             self._waiting.appendleft(process.task)
         self._vain_starts += 1
         if self._vain_starts >= _VAIN_STARTS_BEFORE_GIVING_UP:
             raise EngineError(f"the checking process does not start: {' '.join(self._command)}")
+
+    def _end_task(self, index: int, outcome: Outcome) -> None:
+        self._open -= 1
+        self._report(index, outcome)
 
     def _remove(self, process: "_CheckingProcess") -> None:
         self._processes.remove(process)

@@ -1,0 +1,287 @@
+"""Scored tokens per second of the Skywork engine beside the plain loop of the published scripts, in one run.
+
+    python -m benchmarks.reward [--runs 3] [--shape small] [--limit 64] [--responses FILE]
+
+The plain loop takes four responses at a time in the order of the file, pads them to the longest, and has the
+whole language model compute the logits of the vocabulary, as the published inference code does. Both read the
+same random checkpoint; the rewards that they give are compared. FILE holds one problem a line with its
+responses; where it is missing, responses of random length stand in for them. On a CPU a second is one of
+processor time (OMP_NUM_THREADS=1 makes that one core's).
+
+The shapes `1.5b` and `7b` are those of the published checkpoints and mean to run on a GPU, in bfloat16:
+there memory and the share of the GPU's own rate for matrix products are measured as well.
+"""
+
+import argparse
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from benchmarks.setting import describe_host, seconds, table
+from hsstar.domain.steps import split_steps
+from hsstar.engines.checkpoint_tensors import read_tensors
+from hsstar.engines.contracts import RewardRequest
+from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.skywork_prm import SkyworkRewardModel
+from hsstar.files import read_imported_samples
+
+RESPONSES = Path(__file__).parents[1].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
+PLAIN_BATCH = 4
+JOB_SAMPLES = 256
+TARGET = "2.0"
+HEADS = ("v_head.summary.weight", "v_head.summary.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a Qwen2 model.
+
+    Attributes:
+        trained: entries of the tokenizer that is trained here; the rest of the vocabulary is never used.
+    """
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    key_heads: int
+    vocabulary: int
+    trained: int = 16_384
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of all layers that a token is multiplied with."""
+        head = self.hidden // self.heads
+        attention = 2 * self.hidden * self.hidden + 2 * self.hidden * head * self.key_heads
+        return self.layers * (attention + 3 * self.hidden * self.inner)
+
+    def operations(self, lengths: Sequence[int]) -> float:
+        """Floating-point operations that texts of these lengths need: no padding, no vocabulary logits."""
+        attention = 2 * self.layers * self.hidden * sum(length**2 for length in lengths)  # causal: half of it
+        return 2 * self.layer_weights * sum(lengths) + attention
+
+
+SHAPES = {
+    # the vocabulary takes the share of the work that it has in the 1.5B model, 15 %
+    "small": Shape(192, 1_152, 3, 3, 1, 2_112, trained=2_112),
+    "1.5b": Shape(1_536, 8_960, 28, 12, 2, 151_936),
+    "7b": Shape(3_584, 18_944, 28, 28, 4, 152_064),
+}
+
+
+def load_requests(path: Path) -> list[RewardRequest]:
+    """The responses of a file, or others of like lengths: log-normal, one in fifty very long."""
+    if path.exists():
+        return [
+            RewardRequest(found.problem.statement, split_steps(response.text))
+            for found in read_imported_samples(path)
+            for response in found.responses
+        ]
+    generator = random.Random(0)
+    made = []
+    for number in range(400):
+        words = 1_500 if number % 50 == 0 else round(generator.lognormvariate(5.3, 0.5))
+        text = [str(generator.randrange(1_000)) for _ in range(words)]
+        steps = (" ".join(text[start : start + 40]) for start in range(0, words, 40))
+        made.append(RewardRequest("What is the sum of " + " and ".join(text[:40]) + "?", tuple(steps)))
+    return made
+
+
+def write_tokenizer(folder: Path, shape: Shape, requests: Sequence[RewardRequest]) -> None:
+    """A byte-level tokenizer that is trained on the texts themselves."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=shape.trained, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(chain.from_iterable(request.steps for request in requests), trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+
+
+def write_checkpoint(folder: Path, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
+    """A random reward model with its value head beside the language model's weights."""
+    configuration = Qwen2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        max_position_embeddings=8_192,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    with device:
+        model = Qwen2ForCausalLM._from_config(configuration, dtype=dtype)
+    width = shape.hidden
+    heads = {HEADS[0]: torch.randn(1, width) / math.sqrt(width), HEADS[1]: torch.zeros(1)}
+    save_file(dict(model.state_dict()) | heads, folder / "model.safetensors", {"format": "pt"})
+    model.config.save_pretrained(folder)
+
+
+class PlainLoop:
+    """The published way: the whole language model on every four responses, logits and all."""
+
+    def __init__(self, path: Path, device: torch.device, dtype: torch.dtype) -> None:
+        self.tokenizer = load_tokenizer(path)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
+        self.head = [tensor.to(device) for tensor in read_tensors(path, HEADS)]
+        self.device = device
+
+    def tokens_of(self, request: RewardRequest) -> tuple[list[int], list[int]]:
+        """Tokens, and the places of the separators among them."""
+        tokens = self.tokenizer.encode(request.problem + "\n")
+        separator = self.tokenizer.encode("\n")[-1]
+        ends = []
+        for step in request.steps:
+            tokens += [*self.tokenizer.encode(step), separator]
+            ends.append(len(tokens) - 1)
+        return tokens, ends
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[RewardRequest]) -> list[list[float]]:
+        """The step rewards of each request."""
+        rewards = []
+        for start in range(0, len(requests), PLAIN_BATCH):
+            texts = [self.tokens_of(request) for request in requests[start : start + PLAIN_BATCH]]
+            rows = [torch.tensor(tokens) for tokens, _ in texts]
+            output = self.model(
+                input_ids=pad_sequence(rows, batch_first=True).to(self.device),
+                attention_mask=pad_sequence([torch.ones_like(row) for row in rows], True).to(self.device),
+                output_hidden_states=True,
+            )
+            output.logits.float()  # as the published value-head wrapper does
+            values: Tensor = linear(output.hidden_states[-1].float(), *self.head)[..., 0].sigmoid().cpu()
+            rewards += [values[row, ends].tolist() for row, (_, ends) in enumerate(texts)]
+        return rewards
+
+
+def score_in_jobs(model: SkyworkRewardModel, requests: Sequence[RewardRequest]) -> list[tuple[float, ...]]:
+    """The step rewards by jobs, as a worker scores them."""
+    jobs = (requests[start : start + JOB_SAMPLES] for start in range(0, len(requests), JOB_SAMPLES))
+    return [result.rewards for job in jobs for result in model.score(job)]
+
+
+def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds, and on a GPU the most memory that was allocated meanwhile, in GB.
+
+    On a CPU they are seconds of this process alone, so that what else runs there counts less.
+    """
+    if device.type != "cuda":
+        started = time.process_time()
+        work()
+        return time.process_time() - started, 0.0
+    torch.cuda.reset_peak_memory_stats(device)
+    torch.cuda.synchronize(device)
+
+    def finished() -> None:
+        work()
+        torch.cuda.synchronize(device)
+
+    taken = seconds(finished)
+    return taken, torch.cuda.max_memory_allocated(device) / 1e9
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """The device's operations per second in a product of large square matrices, measured."""
+    size = 8_192 if device.type == "cuda" else 1_536
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        left @ right
+    taken = statistics.median(timed(lambda: left @ right, device)[0] for _ in range(10))
+    return 2 * size**3 / taken
+
+
+def padded_share(lengths: Sequence[int]) -> float:
+    """How much of the plain loop's batches is padding."""
+    batches = [lengths[start : start + PLAIN_BATCH] for start in range(0, len(lengths), PLAIN_BATCH)]
+    return 1 - sum(lengths) / sum(max(batch) * len(batch) for batch in batches)
+
+
+def measure(path: Path, shape: Shape, orders: dict[str, list[RewardRequest]], runs: int) -> str:
+    """Loads both, measures each order `runs` times in turns; the table."""
+    device = pick_device("auto")
+    dtype = pick_dtype("auto", device)
+    plain, packed = PlainLoop(path, device, dtype), SkyworkRewardModel(path)
+    rate = matrix_rate(device, dtype)
+    rows, notes = (
+        [],
+        [f"- {rate / 1e12:,.2f} T operations/s in a product of large matrices, {dtype} on {device}"],
+    )
+    for name, requests in orders.items():
+        lengths = [len(plain.tokens_of(request)[0]) for request in requests]
+        tokens = sum(lengths)
+        middle, padding = statistics.median(lengths), padded_share(lengths)
+        notes.append(
+            f"- {name}: {len(lengths)} responses, {tokens:,} tokens, median {middle:.0f}, "
+            f"longest {max(lengths):,}; {padding:.0%} of the plain loop's batches is padding"
+        )
+        ways = {
+            "plain loop": partial(plain.score, requests),
+            "engine": partial(score_in_jobs, packed, requests),
+        }
+        expected, found = (list(chain.from_iterable(way())) for way in ways.values())
+        largest = max(abs(left - right) for left, right in zip(expected, found, strict=True))
+        notes.append(f"- {name}: rewards of the two ways differ by {largest:.1e} at most")
+        taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for _ in range(runs):
+            for way, work in ways.items():
+                taken[way].append(timed(work, device))
+        ratios = [slow[0] / fast[0] for slow, fast in zip(*taken.values(), strict=True)]
+        for way, figures in taken.items():
+            rates = [tokens / figure for figure, _ in figures]
+            share = statistics.median(rates) / tokens * shape.operations(lengths) / rate
+            memory = f"{max(memory for _, memory in figures):.1f} GB" if device.type == "cuda" else "–"
+            ratio = f"{statistics.median(ratios):.2f}" if way == "engine" else ""
+            shown = (statistics.median(rates), min(rates), max(rates))
+            rows.append([f"{name}, {way}", *(f"{figure:,.0f}" for figure in shown), ratio,
+                         TARGET if way == "engine" else "", f"{share:.0%}", memory])  # fmt: skip
+    heading = ["tokens per second, padding not counted", "median", "smallest", "largest", "× plain loop",
+               "target", "share of matrix rate", "memory"]  # fmt: skip
+    return "\n".join([*notes, "", table(heading, rows)])
+
+
+def main() -> None:
+    """Measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=3, help="repetitions; the median counts")
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--limit", type=int, default=64, help="responses, drawn at random from the file")
+    parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
+    arguments = parser.parse_args()
+    shape = SHAPES[arguments.shape]
+    found = load_requests(arguments.responses)
+    chosen = random.Random(0).sample(range(len(found)), min(arguments.limit, len(found)))
+    requests, shuffled = ([found[place] for place in places] for places in (sorted(chosen), chosen))
+    device = pick_device("auto")
+    print(describe_host())
+    threads = torch.get_num_threads()
+    print(f"- PyTorch {torch.__version__}, {threads} threads, transformers {transformers.__version__}")
+    if device.type == "cuda":
+        print(f"- {torch.cuda.get_device_name(device)}")
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder), shape, requests)
+        write_checkpoint(Path(folder), shape, device, pick_dtype("auto", device))
+        orders = {"problem by problem": requests, "as they come": shuffled}
+        print(measure(Path(folder), shape, orders, arguments.runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""The verifier on real responses, beside plain Math-Verify: rates, latency, memory, and what sharing saves.
+
+    python -m benchmarks.verifier [--runs 5] [--responses FILE]
+
+FILE holds one problem a line with its responses. Each way of working starts with new processes in every
+repetition, which have been at work on other problems for a while: the first pass meets responses that they
+have never seen, the later passes find them in their caches. On one core, this process and one checking
+process share it.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice, pairwise
+from pathlib import Path
+
+import psutil
+from sqlalchemy import text
+
+from benchmarks.setting import describe_machine, seconds, table, temporary_postgres
+from hsstar.engines.contracts import Comparison, VerificationRequest
+from hsstar.engines.verifier import MathVerifier
+from hsstar.files import read_imported_samples, read_problems
+from hsstar.store.database import Database
+from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+RESPONSES = SHARED / "responses" / "math_sampled_8.jsonl"
+OTHER_PROBLEMS = SHARED / "benchmarks" / "college_math.jsonl"
+OTHERS = 200
+PROBLEMS_IN_A_JOB = 8
+LATER_PASSES = 7
+START_SECONDS = 3.0
+PACKAGE = "hsstar.engines.verifier"
+FIRST_PASS = ", first pass"
+PLAIN = "Math-Verify alone, 1 core"
+TARGETS = {
+    "jobs, 2 cores" + FIRST_PASS: "2,000",
+    "jobs, 2 cores": "2,000",
+    "jobs and known verdicts, 2 cores": "10,000",
+}
+
+Job = list[VerificationRequest]
+Measured = defaultdict[str, list[float]]
+"""The figures of all repetitions by name."""
+
+
+def load_jobs(path: Path) -> list[Job]:
+    """The responses as a worker's jobs hold them: all of eight problems in one."""
+    problems = [
+        [VerificationRequest(response.text, found.problem.reference or "") for response in found.responses]
+        for found in read_imported_samples(path)
+    ]
+    return [
+        list(chain.from_iterable(problems[start : start + PROBLEMS_IN_A_JOB]))
+        for start in range(0, len(problems), PROBLEMS_IN_A_JOB)
+    ]
+
+
+def other_requests(start: int) -> Job:
+    """Answers to other problems, from one of them on: the reference of each beside that of the next."""
+    references = [
+        found.reference or "" for found in islice(read_problems(OTHER_PROBLEMS), start, start + OTHERS)
+    ]
+    return [VerificationRequest(answer, other, is_answer=True) for answer, other in pairwise(references)]
+
+
+@contextmanager
+def limited_to(cores: int) -> Iterator[None]:
+    """Keeps this thread, and what it starts from now on, on so many cores."""
+    available = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, available[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, available)
+
+
+@contextmanager
+def new_verifier(cores: int) -> Iterator[MathVerifier]:
+    """A verifier with one checking process per core, all of them up and warm with other problems."""
+    others = other_requests(0)
+    with limited_to(cores), MathVerifier(processes=cores) as verifier:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            verifier.verify(others)
+        yield verifier
+
+
+def open_comparisons(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> list[Comparison]:
+    """The comparisons that take algebra."""
+    return [comparison for comparison in verifier.prepare(requests) if comparison.cause is None]
+
+
+def without_sharing(verifier: MathVerifier, jobs: Sequence[Job]) -> None:
+    """Computes every pair that takes algebra, equal ones as often as they come: never two in one call."""
+    calls: defaultdict[int, list[Comparison]] = defaultdict(list)
+    seen: Counter[bytes] = Counter()
+    for comparison in open_comparisons(verifier, list(chain.from_iterable(jobs))):
+        calls[seen[comparison.key]].append(comparison)
+        seen[comparison.key] += 1
+    decided = sum(1 for call in calls.values() for _ in verifier.decide(call))
+    assert decided == seen.total()
+
+
+def by_jobs(verifier: MathVerifier, jobs: Sequence[Job]) -> None:
+    """Verifies job by job; equal pairs of a job are computed once."""
+    for job in jobs:
+        verifier.verify(job)
+
+
+def with_known_verdicts(verifier: MathVerifier, database: Database, jobs: Sequence[Job]) -> None:
+    """Verifies job by job as the stage does: what is known is looked up, what is found is kept."""
+    for job in jobs:
+        different = {comparison.key: comparison for comparison in open_comparisons(verifier, job)}
+        with database.begin() as connection:
+            known = load_known_verdicts(connection, verifier.version, list(different))
+        if unknown := [comparison for key, comparison in different.items() if key not in known]:
+            found = dict(verifier.decide(unknown))
+            with database.begin() as connection:
+                remember_verdicts(connection, verifier.version, found)
+
+
+def plainly(requests: Sequence[VerificationRequest]) -> None:
+    """Math-Verify as its own documentation uses it, with its own settings and time limits."""
+    from math_verify import parse, verify
+
+    for request in requests:
+        answer = f"${request.response}$" if request.is_answer else request.response
+        verify(parse(f"${request.reference}$"), parse(answer))
+
+
+def measure_plain(jobs: Sequence[Job]) -> Measured:
+    """Rates of Math-Verify in this process, which has to be a new one."""
+    measured = Measured(list)
+    plainly(other_requests(0))
+    requests = list(chain.from_iterable(jobs))
+    measure_passes(measured, PLAIN, len(requests), partial(plainly, requests))
+    return measured
+
+
+def measure_passes(measured: Measured, name: str, responses: int, work: Callable[[], object]) -> None:
+    """Responses per second of the first pass, and of later ones."""
+    measured[name + FIRST_PASS].append(responses / seconds(work))
+    later = sum(seconds(work) for _ in range(LATER_PASSES))
+    measured[name].append(LATER_PASSES * responses / later)
+
+
+def measure_rates(database: Database, jobs: Sequence[Job], cores: Sequence[int]) -> Measured:
+    """One repetition of every way."""
+    measured = Measured(list)
+    responses = sum(map(len, jobs))
+    for number in cores:
+        on_cores = f"{number} core" + ("s" if number > 1 else "")
+        with new_verifier(number) as verifier:
+            work = partial(without_sharing, verifier, jobs)
+            measure_passes(measured, f"nothing shared, {on_cores}", responses, work)
+        with new_verifier(number) as verifier:
+            measure_passes(measured, f"jobs, {on_cores}", responses, partial(by_jobs, verifier, jobs))
+        with database.begin() as connection:
+            connection.execute(text("DELETE FROM known_verdicts"))
+        with new_verifier(number) as verifier:
+            work = partial(with_known_verdicts, verifier, database, jobs)
+            measure_passes(measured, f"jobs and known verdicts, {on_cores}", responses, work)
+    with limited_to(1), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as new_process:
+        return measured | new_process.submit(measure_plain, jobs).result()
+
+
+def measure_latency(jobs: Sequence[Job], cores: int) -> Measured:
+    """Milliseconds from one request, to its judgement, nothing else under way."""
+    measured = Measured(list)
+    with new_verifier(cores) as verifier:
+        requests = [*chain.from_iterable(jobs), *other_requests(OTHERS)]
+        taken: defaultdict[str, list[float]] = defaultdict(list)
+        for request, comparison in zip(requests, verifier.prepare(requests), strict=True):
+            kind = "decided by its text" if comparison.cause else "takes algebra"
+            taken[kind].append(1_000 * seconds(partial(verifier.verify, [request])))
+    for kind, milliseconds in taken.items():
+        hundredths = statistics.quantiles(milliseconds, n=100)
+        measured[f"{kind}, p50"].append(hundredths[49])
+        measured[f"{kind}, p99"].append(hundredths[98])
+    return measured
+
+
+def measure_memory(jobs: Sequence[Job], cores: int) -> Measured:
+    """Memory after all responses; what processes have in common is resident in each and none's own."""
+    measured = Measured(list)
+    this = psutil.Process()
+    with new_verifier(cores) as verifier:
+        by_jobs(verifier, jobs)
+        measured["this process, responses and database client in it"].append(this.memory_info().rss / 2**20)
+        children = [child for child in this.children(recursive=True) if PACKAGE in " ".join(child.cmdline())]
+        for name in ("rss", "uss"):
+            figures = [getattr(child.memory_full_info(), name) / 2**20 for child in children]
+            what = "resident" if name == "rss" else "its own"
+            measured[f"largest process below it, {what}"].append(max(figures))
+            measured[f"all {len(figures)} processes below it, {what}"].append(sum(figures))
+    return measured
+
+
+def describe_sharing(jobs: Sequence[Job]) -> str:
+    """How many computations equal pairs save, as Markdown lines."""
+    with MathVerifier() as verifier:
+        in_jobs = [[comparison.key for comparison in open_comparisons(verifier, job)] for job in jobs]
+    responses = sum(map(len, jobs))
+    alone = sum(map(len, in_jobs))
+    shared = sum(len(set(keys)) for keys in in_jobs)
+    known = len(set(chain.from_iterable(in_jobs)))
+    saved = [f"{100 * (alone - rest) / max(alone, 1):.0f} % saved" for rest in (shared, known)]
+    return "\n".join(
+        [
+            f"- {responses} responses in {len(jobs)} jobs of {PROBLEMS_IN_A_JOB} problems: "
+            f"{responses - alone} decided by their text, {alone} take algebra",
+            f"- sharing inside jobs computes {shared} of these ({saved[0]}), "
+            f"known verdicts {known} ({saved[1]}) and on later passes none",
+        ]
+    )
+
+
+def extend(measured: Measured, repetition: Measured) -> None:
+    """Adds the figures of a repetition."""
+    for name, figures in repetition.items():
+        measured[name] += figures
+
+
+def rows_of(measured: Measured, form: str) -> list[list[str]]:
+    """Name, median, smallest and largest figure."""
+    return [
+        [name, *(format(figure, form) for figure in (statistics.median(figures), min(figures), max(figures)))]
+        for name, figures in measured.items()
+    ]
+
+
+def rate_rows(rates: Measured) -> list[list[str]]:
+    """Rates with their ratio to that of plain Math-Verify in the same pass, and their target."""
+    rows = []
+    for row in rows_of(rates, ",.0f"):
+        plain = rates[PLAIN + FIRST_PASS if row[0].endswith(FIRST_PASS) else PLAIN]
+        ratio = statistics.median(rates[row[0]]) / statistics.median(plain)
+        rows.append([*row, f"{ratio:.1f}", TARGETS.get(row[0], "")])
+    return rows
+
+
+def main() -> None:
+    """Measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5, help="repetitions; the median counts")
+    parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
+    arguments = parser.parse_args()
+    for needed in (arguments.responses, OTHER_PROBLEMS):
+        if not needed.exists():
+            sys.exit(f"nothing is measured: {needed} is not here")
+    jobs = load_jobs(arguments.responses)
+    cores = sorted({1, min(2, len(os.sched_getaffinity(0)))})
+    rates, latency, memory = (Measured(list) for _ in range(3))
+    with temporary_postgres() as database:
+        print(describe_machine(database))
+        print(describe_sharing(jobs))
+        print(f"- {arguments.runs} repetitions of a first and {LATER_PASSES} later passes\n")
+        for _ in range(arguments.runs):
+            extend(rates, measure_rates(database, jobs, cores))
+            extend(latency, measure_latency(jobs, cores[-1]))
+            extend(memory, measure_memory(jobs, cores[-1]))
+    heading = ["median", "smallest", "largest"]
+    print(table(["responses per second", *heading, "× Math-Verify", "target"], rate_rows(rates)))
+    print("\n" + table(["milliseconds for one answer", *heading], rows_of(latency, ",.2f")))
+    print("\n" + table(["megabytes", *heading], rows_of(memory, ",.0f")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""`hsstar verify`: verdicts on the answers in a file, without a database, and why one answer has its own."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from math import isnan
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hsstar.engines.contracts import VerificationRequest
+    from hsstar.engines.verifier import MathVerifier
+
+_STANDARD_INPUT = Path("-")
+
+
+@click.command(epilog="Example:  hsstar verify answers.jsonl --output verdicts.jsonl")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--format", type=click.Choice(("jsonl",)), default="jsonl", show_default=True, expose_value=False
+)
+@click.option("--output", type=click.Path(path_type=Path), help="The file; standard output where left out.")
+@click.option(
+    "--processes", type=click.IntRange(1), help="Checking processes.  [default: one per core, at least two]"
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Seconds for one answer; one that takes longer gets no verdict.",
+)
+@click.option(
+    "--memory-limit",
+    type=click.IntRange(256),
+    default=1024,
+    show_default=True,
+    help="MiB of address space for one checking process.",
+)
+@click.option("--explain", nargs=2, metavar="ANSWER REFERENCE", help="Say how these two are compared.")
+@click.option("--json", "as_json", is_flag=True, help="With --explain: as a JSON object.")
+def verify(
+    file: Path | None,
+    output: Path | None,
+    processes: int | None,
+    deadline: float,
+    memory_limit: int,
+    explain: tuple[str, str] | None,
+    as_json: bool,
+) -> None:
+    """Compare the answers in FILE (- for standard input) with their reference answers.
+
+    A line of FILE holds {"reference": …} and either {"answer": …}, the final answer itself, or
+    {"response": …}, a whole response whose final answer is extracted; {"truncated": true} says that
+    the response was cut at its token limit. For each line one is written, in the same order, with
+    verdict (correct, incorrect or null), cause and answer. Blank lines are left out.
+    """
+    from hsstar.engines.verifier import MathVerifier
+
+    if isnan(deadline):
+        raise click.BadParameter("nan is no number of seconds", param_hint="'--deadline'")
+    if (file is None) == (explain is None) or (as_json and explain is None):
+        raise click.UsageError("give either FILE or --explain ANSWER REFERENCE")
+    with MathVerifier(1 if explain else processes, deadline, memory_limit) as verifier:
+        if explain is not None:
+            _explain(verifier, *explain, as_json)
+        elif file is not None:
+            _verify(verifier, file, output)
+
+
+def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: bool) -> None:
+    from hsstar.domain.text import storable
+    from hsstar.domain.verdict import VERDICT_OF_CAUSE
+
+    explanation = verifier.explain(storable(answer), storable(reference))
+    found = asdict(explanation) | {"verdict": VERDICT_OF_CAUSE[explanation.cause]}
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for name, value in found.items():
+        click.echo(f"{name.replace('_', ' '):16}{'none' if value is None else ' '.join(value.split())}")
+
+
+def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
+    from hsstar.files import write_rows
+
+    verdicts: Counter[str | None] = Counter()
+    target = output if output is not None else sys.stdout.buffer
+    shows_progress = sys.stderr.isatty() and (output is not None or not sys.stdout.isatty())
+    rows = _judged(file, verifier, verdicts)
+    written = write_rows(target, _with_progress(rows) if shows_progress else rows)
+    click.echo(
+        f"{written} lines: {verdicts['correct']} correct, {verdicts['incorrect']} incorrect, "
+        f"{verdicts[None]} without verdict",
+        err=True,
+    )
+
+
+def _judged(
+    file: Path, verifier: "MathVerifier", verdicts: Counter[str | None]
+) -> Iterator[dict[str, str | None]]:
+    """The lines that are written, each window of them as soon as it is verified; counts their verdicts."""
+    for window in _windows(_requests(file)):
+        for judgement in verifier.verify(window):
+            verdicts[judgement.verdict] += 1
+            yield {"verdict": judgement.verdict, "cause": judgement.cause, "answer": judgement.answer}
+
+
+def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["VerificationRequest"]]:
+    """Windows as long as what is written at once; a bad line comes after the window that it cuts short."""
+    from hsstar.domain.errors import BadInputError
+    from hsstar.files import ROWS_IN_A_BATCH
+
+    window = []
+    try:
+        for request in requests:
+            window.append(request)
+            if len(window) == ROWS_IN_A_BATCH:
+                yield window
+                window = []
+    except BadInputError:
+        yield window
+        raise
+    yield window
+
+
+def _requests(file: Path) -> Iterator["VerificationRequest"]:
+    from hsstar.files import naming, read_json_lines
+
+    source: Path | IO[bytes] = sys.stdin.buffer if file == _STANDARD_INPUT else file
+    name = source if isinstance(source, Path) else source.name
+    for line, row in read_json_lines(source):
+        with naming(name, line):
+            request = _request(row)
+        yield request
+
+
+def _request(row: dict[str, Any]) -> "VerificationRequest":
+    from hsstar.domain.errors import BadInputError
+    from hsstar.engines.contracts import VerificationRequest
+
+    if ("answer" in row) == ("response" in row):
+        raise BadInputError(f"expected answer or response, found {'both' if 'answer' in row else 'neither'}")
+    reference = _text(row, "reference")
+    if "answer" in row:
+        return VerificationRequest(_text(row, "answer"), reference, is_answer=True)
+    return VerificationRequest(_text(row, "response"), reference, truncated=_truncated(row))
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    """The text under a key; a number counts as its text."""
+    from hsstar.domain.errors import BadInputError
+    from hsstar.domain.problems import kind_of
+
+    if key not in row:
+        raise BadInputError(f"expected {key}, which is not there")
+    value = row[key]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadInputError(f"expected text or a number under {key}, found {kind_of(value)}")
+    return str(value)
+
+
+def _truncated(row: dict[str, Any]) -> bool:
+    from hsstar.domain.errors import BadInputError
+    from hsstar.domain.problems import kind_of
+
+    value = row.get("truncated", False)
+    if not isinstance(value, bool):
+        raise BadInputError(f"expected true or false under truncated, found {kind_of(value)}")
+    return value
+
+
+def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:
+    """The same rows; says on the terminal how many there have been, and clears that in the end."""
+    from hsstar.files import ROWS_IN_A_BATCH
+
+    try:
+        for number, row in enumerate(rows, start=1):
+            yield row
+            if number % ROWS_IN_A_BATCH == 0:
+                click.echo(f"\r{number} lines verified ", nl=False, err=True)
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)

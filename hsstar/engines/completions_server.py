@@ -1,0 +1,339 @@
+"""An OpenAI-compatible completions server: whether it is there, what it serves, and requests that outlast it.
+
+Only what the server answers for good reaches the caller. While it cannot be reached or is too busy, its
+requests wait.
+"""
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx2
+
+from hsstar.domain.errors import CheckpointError, EngineError
+
+log = logging.getLogger("hsstar.engines.openai")
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
+
+Reload = Literal["none", "vllm"]
+Note = Callable[[str], None]
+"""Told why the engine waits, and that it goes on."""
+
+API_KEY_VARIABLE = "HSSTAR_OPENAI_API_KEY"
+
+_ATTEMPTS = 5
+"""How often a request is sent whose answer fails though the server can be reached."""
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+_LOAD_SECONDS = 1800.0
+_LOG_EVERY_SECONDS = 60.0
+_RESETS = 20
+_SHOWN_CHARACTERS = 300
+_TOO_BUSY = frozenset({429, 502, 503, 504})
+_START_TIME = re.compile(r"^process_start_time_seconds\s+(\S+)", re.MULTILINE)
+
+
+class RefusedRequestError(EngineError):
+    """The server refuses the content of a request and would refuse it again."""
+
+
+class CompletionsServer:
+    """One server, used from one event loop.
+
+    Attributes:
+        version: what runs there, as far as it says so; known once it was ready.
+        is_vllm: it says that it is vLLM, and so takes vLLM's own request options.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str,
+        connections: int,
+        timeout_seconds: float,
+        reload: Reload,
+        checkpoint: Path,
+        note: Note,
+    ) -> None:
+        self._url = base_url.rstrip("/")
+        self._root = self._url.removesuffix("/v1")
+        self._model = model
+        self._api_key = api_key
+        self._reload = reload
+        self._checkpoint = checkpoint
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx2.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
+        )
+        self._gate = asyncio.Lock()
+        self._checked = False
+        self._loaded: tuple[Path, str] | None = None
+        self._waiting = _Waiting(self._url, note)
+        self.version = ""
+        self.is_vllm = False
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        await self._client.aclose()
+
+    def use(self, checkpoint: Path) -> None:
+        """From now on the weights are those of this checkpoint; nothing is sent before they are loaded."""
+        self._checkpoint = checkpoint
+        self._loaded = None
+        self._checked = False
+
+    def doubt(self) -> None:
+        """Nothing is sent before the server has shown again that it serves the policy."""
+        self._checked = False
+
+    async def ready(self) -> None:
+        """Returns as soon as the server can be reached and serves the policy.
+
+        Raises:
+            EngineError: it can be reached, and serves something else or does not let us in.
+        """
+        while not self._checked:
+            async with self._gate:
+                attempt = 0
+                while not self._checked:
+                    trouble = await self._check()
+                    if not trouble:
+                        self._checked = True
+                        break
+                    await self._waiting.pause(trouble, _pause(attempt))
+                    attempt += 1
+        self._waiting.over()
+
+    async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a completion request.
+
+        Raises:
+            RefusedRequestError: the server refuses its content.
+            EngineError: the server does not let us in, or failed on this request again and again.
+        """
+        failures = pauses = 0
+        while True:
+            await self.ready()
+            loaded = self._loaded
+            pause = _pause(pauses)
+            try:
+                response, connected = await self._send(body)
+                if self._reload == "vllm" and not await self._held(loaded, connected):
+                    self.doubt()
+                    continue
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                self.doubt()
+                continue
+            except httpx2.TransportError as error:  # a time-out, or a connection that was cut
+                self.doubt()
+                failures += 1
+                trouble = _described(error)
+            else:
+                if response.status_code == httpx2.codes.OK:
+                    return self._content(response)
+                trouble = f"status {response.status_code}: {self._message(response)}"
+                if response.status_code in _TOO_BUSY:
+                    self._checked &= response.status_code == httpx2.codes.TOO_MANY_REQUESTS
+                    pause = max(pause, _retry_after(response))
+                elif response.status_code < httpx2.codes.INTERNAL_SERVER_ERROR:
+                    raise self._refusal(response)
+                else:
+                    failures += 1
+            if failures == _ATTEMPTS:
+                raise EngineError(f"{self._url} failed on a request {_ATTEMPTS} times: {trouble}")
+            await self._waiting.pause(trouble, pause)
+            pauses += 1
+
+    async def _send(self, body: dict[str, Any]) -> tuple[httpx2.Response, bool]:
+        """The answer to a request, and whether a connection was opened for it."""
+        connected = False
+
+        async def trace(event: str, details: Any) -> None:
+            nonlocal connected
+            connected |= event.startswith("connection.connect")
+
+        response = await self._client.post(f"{self._url}/completions", json=body, extensions={"trace": trace})
+        return response, connected
+
+    async def _held(self, loaded: tuple[Path, str] | None, connected: bool) -> bool:
+        """Whether these weights, there when a request was sent, were there until its answer came.
+
+        A server that was started again is reached by new connections only.
+        """
+        if loaded is None or loaded != self._loaded:
+            return loaded == self._loaded
+        return not connected or await self._start_time() == loaded[1]
+
+    async def count_tokens(self, prompt: str) -> tuple[int, int] | None:
+        """Tokens of a prompt and of the model's context, where the server can say so (vLLM can)."""
+        try:
+            response = await self._client.post(
+                f"{self._root}/tokenize", json={"model": self._model, "prompt": prompt}
+            )
+        except httpx2.TransportError:
+            return None
+        if response.status_code != httpx2.codes.OK:
+            return None
+        found = self._content(response)
+        count, context = found.get("count"), found.get("max_model_len")
+        return (count, context) if isinstance(count, int) and isinstance(context, int) else None
+
+    async def _check(self) -> str:
+        """Why the server cannot be used yet; empty where it can."""
+        try:
+            response = await self._client.get(f"{self._url}/models", timeout=_CONNECT_SECONDS)
+            if response.status_code == 429 or response.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR:
+                return f"status {response.status_code}: {self._message(response)}"
+            if response.status_code != httpx2.codes.OK:
+                raise self._refusal(response)
+            await self._look_at(self._content(response).get("data"))
+            if self._reload == "vllm":
+                await self._load()
+        except httpx2.TransportError as error:
+            return _described(error)
+        return ""
+
+    async def _look_at(self, models: Any) -> None:
+        served = {str(model.get("id")): model for model in models or () if isinstance(model, dict)}
+        if self._model not in served:
+            names = ", ".join(sorted(served)) or "no model"
+            raise EngineError(
+                f"{self._url} does not serve {self._model!r} (it serves {names}); "
+                "policy.openai.model has to be a name that it serves"
+            )
+        self.is_vllm = served[self._model].get("owned_by") == "vllm"
+        if self.is_vllm and not self.version:
+            response = await self._client.get(f"{self._root}/version", timeout=_CONNECT_SECONDS)
+            if response.status_code == httpx2.codes.OK:
+                self.version = f"vllm {self._content(response).get('version', '')}".strip()
+
+    async def _load(self) -> None:
+        """Puts the policy's weights into the server, unless this process of the server has them.
+
+        A server that was started again has its first weights again. vLLM tells when it was started, and
+        one that does not tell loads them each time.
+        """
+        started = await self._start_time()
+        if started and self._loaded == (self._checkpoint, started):
+            return
+        self._loaded = None
+        call = {"method": "reload_weights", "kwargs": {"weights_path": str(self._checkpoint)}}
+        await self._post_load("collective_rpc", call)
+        for attempt in range(_RESETS):  # it fails while requests that were abandoned are being ended
+            if (await self._post_load("reset_prefix_cache", None)).get("success", True):
+                break
+            await asyncio.sleep(_pause(attempt) / 10)
+        else:
+            raise EngineError(f"{self._url} keeps what it cached of other weights; is it used by others?")
+        self._loaded = (self._checkpoint, started) if started else None
+
+    async def _start_time(self) -> str:
+        """When this process of the server was started, as it says so itself; empty where it does not."""
+        metrics = await self._client.get(f"{self._root}/metrics", timeout=_CONNECT_SECONDS)
+        found = _START_TIME.search(metrics.text) if metrics.status_code == httpx2.codes.OK else None
+        return found[1] if found else ""
+
+    async def _post_load(self, endpoint: str, body: Any) -> dict[str, Any]:
+        response = await self._client.post(f"{self._root}/{endpoint}", json=body, timeout=_LOAD_SECONDS)
+        if response.status_code in (404, 405):
+            raise EngineError(
+                f"{self._root}/{endpoint} is not there, and policy.openai.reload = 'vllm' needs it; "
+                "start vLLM with VLLM_SERVER_DEV_MODE=1"
+            )
+        if response.status_code in (401, 403):
+            raise self._refusal(response)
+        if response.status_code != httpx2.codes.OK:
+            raise CheckpointError(
+                f"{self._root} cannot load {self._checkpoint} (status {response.status_code}: "
+                f"{self._message(response)}); it has to see this folder under this path"
+            )
+        return self._content(response) if response.content else {}
+
+    def _refusal(self, response: httpx2.Response) -> EngineError:
+        trouble = f"{response.url} answers {response.status_code}: {self._message(response)}"
+        if response.status_code in (401, 403):
+            given = "is not accepted" if self._api_key else "is not set"
+            return EngineError(f"{trouble}; {API_KEY_VARIABLE} {given}")
+        if response.status_code in (400, 413, 422):
+            return RefusedRequestError(self._message(response))
+        return EngineError(f"{trouble}; is policy.openai.base_url right? It usually ends in /v1")
+
+    def _content(self, response: httpx2.Response) -> dict[str, Any]:
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise EngineError(f"{response.url} answers with something else than a JSON object")
+        return content
+
+    def _message(self, response: httpx2.Response) -> str:
+        """What an error answer says, in one line and without the key."""
+        try:
+            content = response.json()
+            said = content.get("error", content)
+            said = said.get("message") or said.get("detail") or content if isinstance(said, dict) else said
+        except (ValueError, AttributeError):
+            said = response.text
+        line = " ".join(str(said).split())[:_SHOWN_CHARACTERS] or "no reason given"
+        return line.replace(self._api_key, "…") if self._api_key else line
+
+
+class _Waiting:
+    """Says that the server is waited for: in the log once a minute, and by the note at once."""
+
+    def __init__(self, url: str, note: Note) -> None:
+        self._url = url
+        self._note = note
+        self._since: float | None = None
+        self._logged = 0.0
+
+    async def pause(self, trouble: str, seconds: float) -> None:
+        now = time.monotonic()
+        if self._since is None:
+            self._since, self._logged = now, now - _LOG_EVERY_SECONDS
+        if now - self._logged >= _LOG_EVERY_SECONDS:
+            self._logged = now
+            news = f"waiting for {self._url} for {now - self._since:.0f} s: {trouble}"
+            log.warning("%s", news)
+            self._note(news)
+        await asyncio.sleep(seconds)
+
+    def over(self) -> None:
+        if self._since is not None:
+            news = f"{self._url} answers again after {time.monotonic() - self._since:.0f} s"
+            log.info("%s", news)
+            self._note(news)
+            self._since = None
+
+
+def _pause(attempt: int) -> float:
+    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
+    return longest * random.uniform(0.5, 1)  # noqa: S311  # spreads retries, keeps no secret
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Seconds that the server asks us to wait, by either form of its header; 0 where it does not."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _described(error: Exception) -> str:
+    return str(error) or type(error).__name__

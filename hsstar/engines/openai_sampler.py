@@ -1,0 +1,209 @@
+"""Sampler on any server that speaks OpenAI's completions protocol, such as `vllm serve`."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from hsstar.domain.errors import EngineDeadError, EngineError
+from hsstar.engines.completions_server import (
+    API_KEY_VARIABLE,
+    CompletionsServer,
+    Note,
+    RefusedRequestError,
+    Reload,
+)
+from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
+
+_NEUTRAL_FOR_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What vLLM would else take from the checkpoint's generation_config.json."""
+
+Result = tuple[int, Completion | str]
+
+
+class OpenAISampler:
+    """Draws completions from a server, one request each, at most `concurrency` at once.
+
+    The server tokenises the prompts. Whether a seed decides a completion, and whether the
+    log-probabilities are those of the raw distribution, is up to the server; both hold for vLLM as it
+    starts (`--logprobs-mode raw_logprobs`).
+
+    Args:
+        checkpoint: the policy. With `reload = "vllm"` the server loads it from this path.
+        base_url: of the protocol, such as `http://host:8000/v1`.
+        model: the name under which the server serves the policy.
+        concurrency: requests under way at once, over all draws.
+        timeout_seconds: how long the server may be silent about one request.
+        options: more keys of each request.
+        reload: how other weights get into the server: not at all, or by vLLM's development endpoints.
+        note: told why draws wait.
+        of_the_server: `device`, `dtype` and `batch_size`, which are not decided here.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        *,
+        base_url: str,
+        model: str,
+        concurrency: int = 64,
+        timeout_seconds: float = 600.0,
+        options: dict[str, Any] | None = None,
+        reload: Reload = "none",
+        note: Note = lambda text: None,
+        **of_the_server: Any,
+    ) -> None:
+        self.name = "openai"
+        self._base_url = base_url
+        self._model = model
+        self._options = options or {}
+        self._reload = reload
+        self._closed = False
+        self._places = asyncio.Semaphore(concurrency)
+        self._server = CompletionsServer(
+            base_url,
+            model,
+            api_key=os.environ.get(API_KEY_VARIABLE, "").strip(),
+            connections=concurrency,
+            timeout_seconds=timeout_seconds,
+            reload=reload,
+            checkpoint=Path(checkpoint),
+            note=note,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-sampler", daemon=True)
+        self._thread.start()
+
+    def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Iterator[Result]:
+        """Yields index and result of each request as its answer comes; waits while the server is away.
+
+        Raises:
+            EngineError: the server does not serve the policy or failed on a request again and again.
+            EngineDeadError: the sampler was closed.
+        """
+        if self._closed:
+            raise EngineDeadError("the sampler is closed")
+        results: SimpleQueue[Result | BaseException] = SimpleQueue()
+        drawing = asyncio.run_coroutine_threadsafe(
+            self._draw_all(requests, parameters, results.put), self._loop
+        )
+        drawing.add_done_callback(lambda done: results.put(_failure(done)))
+        try:
+            for _ in requests:
+                result = results.get()
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+        finally:
+            drawing.cancel()
+
+    def reload(self, model: Path) -> None:
+        """Lets the server load another policy before the next draw.
+
+        Raises:
+            EngineError: the recipe does not say how it could.
+        """
+        if self._reload == "none":
+            raise EngineError(
+                f"{self._base_url} serves one policy, and this job samples from another, {model}; "
+                "set policy.openai.reload = 'vllm', or sample with another engine"
+            )
+        self._loop.call_soon_threadsafe(self._server.use, model)
+
+    def close(self) -> None:
+        """Abandons what is under way and ends the connections."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._server.close()
+
+    async def _draw_all(
+        self,
+        requests: Sequence[SampleRequest],
+        parameters: SamplingParameters,
+        put: Callable[[Result], None],
+    ) -> None:
+        async def draw(index: int, request: SampleRequest) -> None:
+            async with self._places:
+                put((index, await self._draw_one(request, parameters)))
+
+        self._server.doubt()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, request in enumerate(requests):
+                    group.create_task(draw(index, request))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _draw_one(self, request: SampleRequest, parameters: SamplingParameters) -> Completion | str:
+        if not request.prompt:
+            return "the prompt has no tokens"
+        await self._server.ready()
+        self.name = f"openai:{self._server.version}" if self._server.version else "openai"
+        body = self._body(request, parameters)
+        begin = time.monotonic()
+        try:
+            answer = await self._server.complete(body)
+        except RefusedRequestError as refusal:
+            count = await self._server.count_tokens(request.prompt)
+            if count is None and "context length" in str(refusal).lower():
+                return str(refusal)
+            if count is None or sum((count[0], parameters.max_new_tokens)) <= count[1]:
+                raise EngineError(f"{self._base_url} refuses a request: {refusal}") from refusal
+            tokens, context = count
+            if tokens >= context:
+                return f"the prompt has {tokens} tokens, which fills the model's context of {context}"
+            answer = await self._server.complete(body | {"max_tokens": context - tokens})
+        return self._completion(answer, (time.monotonic() - begin) * 1000)
+
+    def _body(self, request: SampleRequest, parameters: SamplingParameters) -> dict[str, Any]:
+        body = {
+            "model": self._model,
+            "prompt": request.prompt,
+            "n": 1,
+            "seed": request.seed,
+            "temperature": parameters.temperature,
+            "top_p": parameters.top_p,
+            "max_tokens": parameters.max_new_tokens,
+            "logprobs": 0,
+        }
+        if parameters.stop:
+            body["stop"] = list(parameters.stop)
+        return body | (_NEUTRAL_FOR_VLLM if self._server.is_vllm else {}) | self._options
+
+    def _completion(self, answer: dict[str, Any], milliseconds: float) -> Completion:
+        try:
+            choice = answer["choices"][0]
+            text, reason = choice["text"], choice["finish_reason"]
+            tokens = answer["usage"]["completion_tokens"]
+            logprob = float(sum(choice["logprobs"]["token_logprobs"]))
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineError(
+                f"{self._base_url} answers without text, finish_reason, usage or logprobs of the tokens; "
+                "hsstar needs them all"
+            ) from error
+        if reason not in ("stop", "length"):
+            raise EngineError(f"{self._base_url} ended a completion for the reason {reason!r}")
+        return Completion(text, tokens, reason, logprob, milliseconds)
+
+
+def _failure(done: Future[None]) -> BaseException:
+    """What ends a draw that has not got all of its results."""
+    if done.cancelled():
+        return EngineDeadError("the sampler was closed")
+    return done.exception() or EngineError("a draw ended without all of its results")

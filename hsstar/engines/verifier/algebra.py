@@ -1,0 +1,250 @@
+"""Comparing formulas, with Math-Verify's parser and sympy. Only the checking processes import this."""
+
+import logging
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+import sympy
+from latex2sympy2_extended import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from math_verify import verify
+
+from hsstar.engines.verifier.equivalence import Scalar, UnparsableError
+from hsstar.engines.verifier.forms import Expression, Relation
+from hsstar.engines.verifier.numeric import Number, is_close
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that we watch the time ourselves
+
+_DIGITS = 30
+_EXACT = Fraction(1, 10**18)
+_ZERO = Fraction(1, 10**40)
+_POINTS = 12
+_POINTS_NEEDED = 4
+_DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
+_CONVERSION = ConversionConfig(lowercase_symbols=False)
+_DIALECT = (  # what the parser understands otherwise, or not at all
+    (re.compile(r"\\text\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"(\d+(?:\.\d+)?|[A-Za-z])\^\\circ\s?"), r"(\1\\frac{\\pi}{180})"),
+    (re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\varepsilon"),
+)
+
+
+class SympyAlgebra:
+    """Compares formulas (contract `equivalence.Algebra`).
+
+    Two formulas are equal when they have the same value: once if they are constants, else at points chosen
+    for their variables, positive and negative ones. What has no value is left to Math-Verify.
+    """
+
+    def equal(self, answer: Scalar, reference: Scalar) -> bool:
+        """Whether two formulas are equal."""
+        mine, theirs = _parsed(answer), _parsed(reference)
+        exact = not (_has_decimals(answer) or _has_decimals(reference))
+        mine = _with_constant_of(theirs, mine)
+        if mine == theirs:
+            return True
+        if not (_is_scalar(mine) and _is_scalar(theirs)):
+            return bool(verify(theirs, mine, timeout_seconds=None))
+        if not mine.free_symbols and not theirs.free_symbols:
+            return _constants_equal(mine, theirs, answer, reference, exact)
+        agreed = _agree_at_points(mine, theirs, exact)
+        return bool(verify(theirs, mine, timeout_seconds=None)) if agreed is None else agreed
+
+    def equal_relations(self, answer: Relation, reference: Relation) -> bool:
+        """Whether two relations of the same sign say the same.
+
+        Their differences have to be proportional, or one has to be solved for what the other is linear in.
+        """
+        mine, theirs = _difference(answer), _difference(reference)
+        if mine == theirs:
+            return True
+        ratio = sympy.Mul(mine, sympy.Pow(theirs, -1, evaluate=False), evaluate=False)
+        values = _values(ratio)
+        if len(values) < _POINTS_NEEDED or not _nonzero(values[0]):
+            return False
+        if answer.sign != "=" and (values[0].real <= 0 or values[0].imaginary):
+            return False
+        exact = not (
+            _DECIMAL.search(answer.left + answer.right) or _DECIMAL.search(reference.left + reference.right)
+        )
+        if all(_near(value, values[0], exact) for value in values[1:]):
+            return True
+        return answer.sign == "=" and (_solves(answer, theirs) or _solves(reference, mine))
+
+    def can_read(self, formula: Expression) -> bool:
+        """Whether a formula can be read."""
+        try:
+            _parse(formula.source)
+        except UnparsableError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Complex:
+    """A value to some thirty digits."""
+
+    real: Fraction
+    imaginary: Fraction
+
+    def size(self) -> Fraction:
+        return max(abs(self.real), abs(self.imaginary))
+
+    def distance(self, other: "_Complex") -> Fraction:
+        return max(abs(self.real - other.real), abs(self.imaginary - other.imaginary))
+
+
+def _parsed(scalar: Scalar) -> Any:
+    if isinstance(scalar, Number):
+        return sympy.Rational(scalar.value.numerator, scalar.value.denominator)
+    return _parse(scalar.source)
+
+
+@lru_cache(maxsize=2_048)
+def _parse(source: str) -> Any:
+    """The sympy object of a formula.
+
+    Raises:
+        UnparsableError: there is none.
+    """
+    latex = source
+    for pattern, replacement in _DIALECT:
+        latex = pattern.sub(replacement, latex)
+    try:
+        found = latex2sympy(latex, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # the parser's own errors are of every kind
+        raise UnparsableError(source) from None
+    if found is None or isinstance(found, str):
+        raise UnparsableError(source)
+    if not _is_scalar(found):
+        return found
+    return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
+
+
+def _difference(relation: Relation) -> Any:
+    left, right = _parse(relation.left), _parse(relation.right)
+    if not (_is_scalar(left) and _is_scalar(right)):
+        raise UnparsableError(f"{relation.left}{relation.sign}{relation.right}")
+    return left - right
+
+
+def _solves(relation: Relation, difference: Any) -> bool:
+    """Whether a relation `y = ...` gives what makes a difference, linear in y, vanish."""
+    name, solution = _parse(relation.left), _parse(relation.right)
+    if not name.is_Symbol or name in solution.free_symbols or name not in difference.free_symbols:
+        return False
+    for vanishing in (difference.subs(name, solution), difference.diff(name, 2)):
+        values = _values(vanishing)
+        if len(values) < _POINTS_NEEDED or any(value.size() > _EXACT for value in values):
+            return False
+    return True
+
+
+def _is_scalar(found: Any) -> bool:
+    return isinstance(found, sympy.Expr) and not isinstance(found, sympy.MatrixExpr)
+
+
+def _with_constant_of(theirs: Any, mine: Any) -> Any:
+    """A formula whose constant of integration has the case that the other one writes it in."""
+    names = [{symbol.name for symbol in found.free_symbols} for found in (mine, theirs)]
+    for here, there in (("c", "C"), ("C", "c")):
+        if here in names[0] - names[1] and there in names[1] - names[0]:
+            return mine.subs(sympy.Symbol(here, real=True), sympy.Symbol(there, real=True))
+    return mine
+
+
+def _has_decimals(scalar: Scalar) -> bool:
+    return not scalar.exact if isinstance(scalar, Number) else bool(_DECIMAL.search(scalar.source))
+
+
+def _constants_equal(mine: Any, theirs: Any, answer: Scalar, reference: Scalar, exact: bool) -> bool:
+    left, right = _value(mine, {}), _value(theirs, {})
+    if left is None or right is None:
+        return bool(verify(theirs, mine, timeout_seconds=None))
+    if _near(left, right, True):
+        return True
+    if exact:
+        return False
+    if left.imaginary or right.imaginary:
+        return _near(left, right, False)
+    number = (
+        reference
+        if isinstance(reference, Number)
+        else Number(right.real, 0 if _has_decimals(reference) else None)
+    )
+    return is_close(left.real, not _has_decimals(answer) and not _is_short(left.real), number)
+
+
+def _is_short(value: Fraction) -> bool:
+    return (value * 10**12).denominator == 1
+
+
+def _near(left: _Complex, right: _Complex, exact: bool) -> bool:
+    if left.size() < _ZERO and right.size() < _ZERO:
+        return True
+    tolerance = _EXACT if exact else Fraction(1, 10_000)
+    return left.distance(right) <= tolerance * max(left.size() if exact else 0, right.size())
+
+
+def _nonzero(value: _Complex) -> bool:
+    return value.size() > _ZERO
+
+
+def _agree_at_points(mine: Any, theirs: Any, exact: bool) -> bool | None:
+    """Whether two formulas have the same value wherever both have one, None if that is too seldom."""
+    agreeing = one_is_real = 0
+    for point in _points(sympy.Tuple(mine, theirs)):
+        left, right = _value(mine, point), _value(theirs, point)
+        if left is None or right is None:
+            continue
+        if bool(left.imaginary) != bool(right.imaginary):
+            one_is_real += 1  # outside the domain of one of them, if they agree elsewhere
+        elif not _near(left, right, exact):
+            return False
+        else:
+            agreeing += 1
+    if agreeing >= _POINTS_NEEDED:
+        return True
+    return False if not agreeing and one_is_real >= _POINTS_NEEDED else None
+
+
+def _values(expression: Any) -> list[_Complex]:
+    """The values at all points where there is one."""
+    values = (_value(expression, point) for point in _points(expression))
+    return [value for value in values if value is not None]
+
+
+def _points(expression: Any) -> list[dict[Any, Any]]:
+    """Points to evaluate at: each variable has its own values, named by it and the same in every process."""
+    symbols = sorted(expression.free_symbols, key=str)
+    return [{symbol: _coordinate(str(symbol), index) for symbol in symbols} for index in range(_POINTS)]
+
+
+def _coordinate(name: str, index: int) -> Any:
+    noise = int.from_bytes(blake2b(f"{name} {index}".encode(), digest_size=2).digest())
+    size = sympy.Rational(200 + noise % 2_311, 997)
+    return -size if index % 3 == 2 else size
+
+
+def _value(expression: Any, point: dict[Any, Any]) -> _Complex | None:
+    """The value at a point to thirty digits, None if there is none."""
+    try:
+        value = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
+        real, imaginary = value.as_real_imag()
+        if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
+            return None
+        found = _Complex(Fraction(str(real)), Fraction(str(imaginary)))
+    # what sympy raises where a function has no value, or where it cannot say
+    except (ValueError, TypeError, ZeroDivisionError, AttributeError, NotImplementedError, OverflowError):
+        return None
+    small = found.size() * _EXACT
+    return _Complex(
+        found.real if abs(found.real) > small else Fraction(0),
+        found.imaginary if abs(found.imaginary) > small else Fraction(0),
+    )

@@ -1,0 +1,357 @@
+"""Whether an answer means the same as a reference answer: the rules over forms.
+
+Numbers, words and choices are decided here; formulas are handed to an `Algebra`. docs/verifier.md states the
+rules for users.
+"""
+
+import re
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from hsstar.engines.verifier.forms import (
+    Choice,
+    Expression,
+    Form,
+    Interval,
+    Matrix,
+    Named,
+    Numeral,
+    Quantity,
+    Ratio,
+    Relation,
+    Sequence,
+    Union,
+    Words,
+)
+from hsstar.engines.verifier.numeric import Number, numbers_equal
+from hsstar.engines.verifier.units import DEGREE, PERCENT
+
+Scalar = Number | Expression
+
+
+class UnparsableError(Exception):
+    """A formula that algebra cannot read."""
+
+
+class Algebra(Protocol):
+    """Compares formulas. Its comparisons raise `UnparsableError` for one that cannot be read."""
+
+    def equal(self, answer: Scalar, reference: Scalar) -> bool:
+        """Whether two formulas are equal; decimals in one of them ask for closeness only."""
+        ...
+
+    def equal_relations(self, answer: Relation, reference: Relation) -> bool:
+        """Whether two equations or inequalities with the same sign say the same."""
+        ...
+
+    def can_read(self, formula: Expression) -> bool:
+        """Whether a formula can be read."""
+        ...
+
+
+@dataclass(slots=True)
+class Equivalence:
+    """One comparison of two forms.
+
+    Attributes:
+        algebra: what formulas are handed to.
+        rule: what decided last, for people.
+    """
+
+    algebra: Algebra
+    rule: str = ""
+
+    def holds(self, answer: Form, reference: Form) -> bool:
+        """Whether the answer means the same as the reference."""
+        if answer == reference:
+            return self._by("equal forms", True)
+        if isinstance(answer, Choice) or isinstance(reference, Choice):
+            return self._choices(answer, reference)
+        if isinstance(answer, Named) or isinstance(reference, Named):
+            return self._named(answer, reference)
+        if isinstance(answer, Relation) or isinstance(reference, Relation):
+            return self._relations(answer, reference)
+        if isinstance(answer, Quantity) or isinstance(reference, Quantity):
+            return self._quantities(answer, reference)
+        match answer, reference:
+            case Number(), Number():
+                return self._by("numbers", numbers_equal(answer, reference))
+            case (Number() | Expression(), Number() | Expression()):
+                return self._by("algebra", self.algebra.equal(answer, reference))
+            case Matrix(), Matrix():
+                return self._matrices(answer, reference)
+            case (Matrix(), Sequence(kind="tuple")) | (Sequence(kind="tuple"), Matrix()):
+                return self._ordered(_vector(answer), _vector(reference))
+            case Ratio(), Ratio():
+                return self._by("ratios", _ratios_equal(answer, reference))
+            case (Ratio(), Number()) | (Number(), Ratio()):
+                return self._by("ratio as a fraction", _quotient(answer) == _quotient(reference))
+            case (Numeral(digits=digits), Number(value=value)) | (
+                Number(value=value),
+                Numeral(digits=digits),
+            ):
+                return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
+            case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
+                return self._collections(answer, reference)
+            case (Sequence(kind="set" | "list", items=(only,)), _):
+                return self.holds(only, reference)
+            case (_, Sequence(kind="set" | "list", items=(only,))):
+                return self.holds(answer, only)
+            case _:
+                return self._by("different kinds of answer", False)
+
+    def _by(self, rule: str, equal: bool) -> bool:
+        self.rule = rule
+        return equal
+
+    def _either_way(self, part: Form, other: Form, part_is_answer: bool) -> bool:
+        return self.holds(part, other) if part_is_answer else self.holds(other, part)
+
+    def _choices(self, answer: Form, reference: Form) -> bool:
+        match answer, reference:
+            case Choice(), Choice():
+                return self._by("letters of choices", answer.letter == reference.letter)
+            case (Choice() as choice, other) | (other, Choice() as choice):
+                if choice.content is not None:
+                    return self._either_way(choice.content, other, choice is answer)
+                if _letter_of(other) == choice.letter:
+                    return self._by("letters of choices", True)
+                if isinstance(other, Expression):  # the letter may be a variable after all
+                    return self._either_way(Expression(choice.letter), other, choice is answer)
+        return self._by("a choice against another kind of answer", False)
+
+    def _named(self, answer: Form, reference: Form) -> bool:
+        if isinstance(answer, Named) and isinstance(reference, Named):
+            if _same_name(answer.name, reference.name):
+                return self.holds(answer.value, reference.value)
+            mine, theirs = _as_relation(answer), _as_relation(reference)
+            if mine is None or theirs is None or not _has_letters(answer, reference):
+                return self._by("values of different names", False)
+            return self._by("equations", self.algebra.equal_relations(mine, theirs))
+        match answer, reference:
+            case (Named() as named, Relation(sign="=") as other) | (
+                Relation(sign="=") as other,
+                Named() as named,
+            ):
+                relation = _as_relation(named)
+                if relation is not None:
+                    return self._either_way(relation, other, named is answer)
+                return self._by("an equation against another kind of answer", False)
+        return self.holds(_value(answer), _value(reference))
+
+    def _relations(self, answer: Form, reference: Form) -> bool:
+        if isinstance(answer, Relation) and isinstance(reference, Relation):
+            if answer.sign != reference.sign:
+                return self._by("different relation signs", False)
+            return self._by("equations", self.algebra.equal_relations(answer, reference))
+        return self._by("an equation against another kind of answer", False)
+
+    def _quantities(self, answer: Form, reference: Form) -> bool:
+        if isinstance(answer, Quantity) and isinstance(reference, Quantity):
+            return self._two_quantities(answer, reference)
+        match answer, reference:
+            case (Quantity() as quantity, other) | (other, Quantity() as quantity):
+                if isinstance(other, Number | Expression | Ratio | Sequence | Interval):
+                    return self._without_unit(quantity, other, quantity is answer)
+        return self._by("a quantity against another kind of answer", False)
+
+    def _without_unit(self, quantity: Quantity, other: Form, quantity_is_answer: bool) -> bool:
+        if self._either_way(quantity.value, other, quantity_is_answer):
+            return self._by(f"{self.rule}, one unit missing", True)
+        factor = _unit_as_factor(quantity)
+        if factor is None or not (isinstance(other, Number) or quantity.unit == DEGREE):
+            return False
+        return self._by("unit written out", self._either_way(factor, other, quantity_is_answer))
+
+    def _two_quantities(self, answer: Quantity, reference: Quantity) -> bool:
+        mine, theirs = answer.unit, reference.unit
+        if mine.dimensions != theirs.dimensions:
+            shorter, longer = sorted((mine.dimensions[0][0], theirs.dimensions[0][0]), key=len)
+            if not (mine.counted and theirs.counted and re.search(rf"\b{re.escape(shorter)}\b", longer)):
+                return self._by("different units", False)
+            return self.holds(answer.value, reference.value)
+        if mine.factor == theirs.factor:
+            return self.holds(answer.value, reference.value)
+        given, wanted = _scaled(answer.value, mine.factor), _scaled(reference.value, theirs.factor)
+        if given is None or wanted is None:
+            return self._by("different units", False)
+        return self._by("converted units", self.holds(given, wanted))
+
+    def _matrices(self, answer: Matrix, reference: Matrix) -> bool:
+        mine, theirs = answer.rows, reference.rows
+        if len(mine) != len(theirs) or len(mine[0]) != len(theirs[0]):
+            return self._by("shapes of matrices", False)
+        return self._ordered([cell for row in mine for cell in row], [cell for row in theirs for cell in row])
+
+    def _collections(self, answer: Form, reference: Form) -> bool:
+        match answer, reference:
+            case Interval(), Interval():
+                return self._intervals(answer, reference)
+            case (Interval(), Sequence(kind="tuple", items=(low, high))):
+                return self._intervals(answer, Interval(low, high, low_closed=False, high_closed=False))
+            case (Sequence(kind="tuple", items=(low, high)), Interval()):
+                return self._intervals(Interval(low, high, low_closed=False, high_closed=False), reference)
+            case (Union(), Union()):
+                return self._any_order(answer.parts, reference.parts)
+            case (Union(parts=parts), Sequence(kind="list", items=items)):
+                return self._any_order(parts, items)
+            case (Sequence(kind="list", items=items), Union(parts=parts)):
+                return self._any_order(items, parts)
+            case (Sequence(), Sequence()):
+                return self._sequences(answer, reference)
+            case _:
+                return self._by("different kinds of answer", False)
+
+    def _intervals(self, answer: Interval, reference: Interval) -> bool:
+        if (answer.low_closed, answer.high_closed) != (reference.low_closed, reference.high_closed):
+            return self._by("open and closed ends", False)
+        for mine, theirs in ((answer.low, reference.low), (answer.high, reference.high)):
+            if (mine is None) != (theirs is None):
+                return self._by("ends of intervals", False)
+            if mine is not None and theirs is not None and not self.holds(mine, theirs):
+                return self._by("ends of intervals", False)
+        return self._by("intervals", True)
+
+    def _sequences(self, answer: Sequence, reference: Sequence) -> bool:
+        kinds = {answer.kind, reference.kind}
+        if kinds == {"tuple", "set"}:
+            return self._by("a tuple against a set", False)
+        if kinds == {"set"}:
+            return self._any_order(self._different(answer.items), self._different(reference.items))
+        if "tuple" not in kinds:
+            return self._any_order(answer.items, reference.items)
+        return self._ordered(_in_order_of_names(answer.items), _in_order_of_names(reference.items))
+
+    def _ordered(self, answer: Items[Form], reference: Items[Form]) -> bool:
+        equal = len(answer) == len(reference) and all(map(self.holds, answer, reference))
+        return self._by("elements in order", equal)
+
+    def _any_order(self, answer: Items[Form], reference: Items[Form]) -> bool:
+        if len(answer) != len(reference):
+            return self._by("number of elements", False)
+        left = list(answer)
+        for wanted in reference:
+            found = next((each for each in left if self.holds(each, wanted)), None)
+            if found is None:
+                return self._by("elements in any order", False)
+            left.remove(found)
+        return self._by("elements in any order", True)
+
+    def _different(self, items: Items[Form]) -> list[Form]:
+        different = list[Form]()
+        for item in items:
+            if not any(self.holds(item, known) for known in different):
+                different.append(item)
+        return different
+
+
+def _letter_of(form: Form) -> str:
+    """The letter that a form may be the choice of."""
+    match form:
+        case Expression():
+            return form.source.upper()
+        case Words():
+            return form.letters.upper()
+        case _:
+            return ""
+
+
+def _value(form: Form) -> Form:
+    return form.value if isinstance(form, Named) else form
+
+
+def _same_name(left: str, right: str) -> bool:
+    """Names agree unless both are variables that differ: `area` may well be `A`, and `f(x)` be `y`."""
+    return left == right or not (_is_variable(left) and _is_variable(right))
+
+
+def _is_variable(name: str) -> bool:
+    return len(name) == 1 or bool(re.fullmatch(r"\\[a-z]+|\\?[A-Za-z]+_.+|\([A-Za-z,]+\)", name))
+
+
+def _has_letters(*named: Named) -> bool:
+    return all(
+        isinstance(each.value, Expression) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", each.value.source)
+        for each in named
+    )
+
+
+def _as_relation(named: Named) -> Relation | None:
+    match named.value:
+        case Number() | Expression():
+            return Relation("=", named.name, source_of(named.value))
+        case _:
+            return None
+
+
+def source_of(scalar: Scalar) -> str:
+    """A number or formula as LaTeX."""
+    if isinstance(scalar, Expression):
+        return scalar.source
+    value = scalar.value
+    return str(value) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def _unit_as_factor(quantity: Quantity) -> Scalar | None:
+    """The value that a unit stands for where it is a factor: percent, degrees."""
+    value = quantity.value
+    if quantity.unit == PERCENT:
+        return _scaled(value, Fraction(1, 100))
+    if quantity.unit == DEGREE and isinstance(value, Number) and value.value:
+        return Expression(rf"\frac{{{source_of(value)}\pi}}{{180}}")
+    return None
+
+
+def _scaled(value: Form, factor: Fraction) -> Scalar | None:
+    match value:
+        case Number():
+            return Number(value.value * factor, value.decimals)
+        case Expression():
+            return Expression(rf"\frac{{{factor.numerator}}}{{{factor.denominator}}}({value.source})")
+        case _:
+            return None
+
+
+def _vector(form: Form) -> Items[Form]:
+    """The elements of a tuple, or of a matrix that is a single row or column."""
+    match form:
+        case Sequence():
+            return form.items
+        case Matrix(rows=(row,)):
+            return row
+        case Matrix():
+            return [row[0] for row in form.rows] if len(form.rows[0]) == 1 else []
+        case _:
+            return []
+
+
+def _quotient(form: Form) -> Fraction | None:
+    match form:
+        case Number():
+            return form.value
+        case Ratio(parts=(first, second)) if second.value:
+            return first.value / second.value
+        case _:
+            return None
+
+
+def _ratios_equal(answer: Ratio, reference: Ratio) -> bool:
+    mine, theirs = ([part.value for part in ratio.parts] for ratio in (answer, reference))
+    if mine == theirs:
+        return True
+    if len(mine) != len(theirs) or (answer.clock and reference.clock):
+        return False
+    return all(one * theirs[0] == other * mine[0] for one, other in zip(mine, theirs, strict=True))
+
+
+def _in_order_of_names(items: Items[Form]) -> Items[Form]:
+    """`y=2, x=1` in the order of its names, as a tuple would have it."""
+    if all(isinstance(item, Named) for item in items):
+        return [
+            item.value
+            for item in sorted(items, key=lambda item: getattr(item, "name", ""))
+            if isinstance(item, Named)
+        ]
+    return items

@@ -1,0 +1,162 @@
+r"""Units of measurement behind a number: which text is a unit, and which units convert into which.
+
+A unit that is missing on one side is forgiven (the problem has named it); two different ones are not. What
+merely counts things (`42 \text{ apples}`) is kept as the words it is.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+_TABLE = """
+length   1         m meter meters metre metres
+length   1/100     cm centimeter centimeters centimetre centimetres
+length   1/1000    mm millimeter millimeters millimetre millimetres
+length   1000      km kilometer kilometers kilometre kilometres
+length   127/5000  in inch inches
+length   381/1250  ft foot feet
+length   1143/1250 yd yard yards
+length   201168/125 mi mile miles
+time     1         s sec secs second seconds
+time     60        min mins minute minutes
+time     3600      h hr hrs hour hours
+time     86400     day days
+time     604800    week weeks
+month    1         month months
+month    12        yr yrs year years
+mass     1         g gram grams
+mass     1000      kg kilogram kilograms
+mass     1/1000    mg milligram milligrams
+weight   1         oz ounce ounces
+weight   16        lb lbs pound pounds
+volume   1         L l liter liters litre litres
+volume   1/1000    mL ml milliliter milliliters
+gallon   1         gal gallon gallons
+money    1         $ dollar dollars USD
+money    1/100     cent cents
+euro     1         € euro euros
+sterling 1         £
+rupee    1         rupee rupees Rs
+angle    1         degree degrees deg ^\\circ
+radian   1         rad radian radians
+celsius  1         ^\\circC °C Celsius
+kelvin   1         K kelvin kelvins
+fahrenheit 1       ^\\circF °F Fahrenheit
+percent  1         % percent
+force    1         N newton newtons
+energy   1         J joule joules
+power    1         W watt watts
+charge   1         C coulomb coulombs
+voltage  1         V volt volts
+current  1         A ampere amperes amp amps
+frequency 1        Hz hertz
+pressure 1         Pa pascal pascals
+resistance 1       ohm ohms
+amount   1         mol mole moles
+ev       1         eV
+"""
+_PERCENT_WORDS = re.compile(r"percentage points?|percent")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit as powers of dimensions.
+
+    Attributes:
+        dimensions: (dimension, power), sorted; of counted things the words themselves.
+        factor: size in the dimension's first unit.
+        counted: it is no unit of measurement but words for what is counted.
+        written: as it was written; says nothing about what it is.
+    """
+
+    dimensions: tuple[tuple[str, int], ...]
+    factor: Fraction = Fraction(1)
+    counted: bool = False
+    written: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return self.written
+
+
+def _known_units() -> dict[str, Unit]:
+    units = dict[str, Unit]()
+    for line in _TABLE.strip().splitlines():
+        dimension, factor, *names = line.split()
+        units |= dict.fromkeys(names, Unit(((dimension, 1),), Fraction(factor)))
+    units["mph"] = _quotient(units["mile"], units["hour"])
+    units["kph"] = _quotient(units["km"], units["hour"])
+    return units
+
+
+def _power(unit: Unit, power: int) -> Unit:
+    return Unit(tuple((name, each * power) for name, each in unit.dimensions), unit.factor**power)
+
+
+def _product(left: Unit, right: Unit) -> Unit:
+    powers = dict(left.dimensions)
+    for name, power in right.dimensions:
+        powers[name] = powers.get(name, 0) + power
+    return Unit(tuple(sorted(item for item in powers.items() if item[1])), left.factor * right.factor)
+
+
+def _quotient(left: Unit, right: Unit) -> Unit:
+    return _product(left, _power(right, -1))
+
+
+_UNITS = _known_units()
+PERCENT = replace(_UNITS["%"], written="%")
+DEGREE = replace(_UNITS["degree"], written="degrees")
+DOLLAR = replace(_UNITS["$"], written="dollars")
+_PREFIXES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_SUFFIXES = {"squared": 2, "cubed": 3}
+_TOKEN = re.compile(
+    r"\^\\circ\s?[CF]?|°[CF]|\^\{?(-?\d)\}?|[A-Za-z]+|[%$€£/]|\s+|[.*]|\\cdot|\\%|\\\$", re.ASCII
+)
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_COUNTED = re.compile(r"[A-Za-z][A-Za-z0-9' -]*[A-Za-z0-9]")
+_LONGEST_UNIT = 80
+
+
+def read_unit(text: str) -> Unit | None:
+    r"""The unit that a text in normal spelling is (`\text{m}/\text{s}^{2}`, `square feet`), or None."""
+    if len(text) > _LONGEST_UNIT:
+        return None
+    source = _PERCENT_WORDS.sub("%", _TEXT.sub(r" \1 ", text).strip())
+    unit = _read_known(source) or _read_counted(source)
+    return None if unit is None else replace(unit, written=" ".join(source.split()))
+
+
+def is_known_unit(word: str) -> bool:
+    """Whether a bare word, outside of `\text{…}`, is taken for a unit rather than a product of letters."""
+    return len(word) > 1 and word in _UNITS
+
+
+def _read_known(source: str) -> Unit | None:
+    result, last, sign, prefix, position = Unit(()), None, 1, 1, 0
+    while position < len(source):
+        token = _TOKEN.match(source, position)
+        if token is None:
+            return None
+        position = token.end()
+        word = token[0].strip().removeprefix("\\").replace(" ", "") if token[0] != r"\cdot" else "*"
+        if token[1] is not None or word in _SUFFIXES:
+            if last is None:
+                return None
+            power = int(token[1]) if token[1] is not None else _SUFFIXES[word]
+            result = _product(result, _power(last, sign * (power - 1)))
+            last = None
+        elif word in ("/", "per"):
+            sign = -1
+        elif word in _PREFIXES:
+            prefix = _PREFIXES[word]
+        elif word in _UNITS:
+            last = _power(_UNITS[word], prefix)
+            result, prefix = _product(result, _power(last, sign)), 1
+        elif word not in ("", ".", "*"):
+            return None
+    return result if result.dimensions else None
+
+
+def _read_counted(source: str) -> Unit | None:
+    words = " ".join(source.split())
+    return Unit(((words.casefold(), 1),), counted=True) if _COUNTED.fullmatch(words) else None

@@ -1,0 +1,87 @@
+"""Qwen2.5-Math-PRM by vLLM's pooling: the rewards of `qwen_prm`, in batches of vLLM's scheduler."""
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hsstar.domain.errors import EngineDeadError, EngineError
+from hsstar.engines.contracts import RewardRequest, StepRewards
+from hsstar.engines.loading import free_memory, pick_device, pick_dtype
+from hsstar.engines.packed_reward_model import ScoredText
+from hsstar.engines.qwen_prm import QwenMathRenderer
+from hsstar.engines.vllm_process import PoolerConfig, TokensPrompt, VllmDeadError, vllm
+
+_TASK = "token_classify"
+_CLASSES = 2
+
+
+class VllmQwenMathRewardModel:
+    """Step reward = softmax probability of class 1 at the special token that ends the step.
+
+    vLLM gives an empty result where it is not told which token ends a step. A result that has not one pair
+    of probabilities for every step is an error here.
+    """
+
+    name = f"qwen-math-prm on vllm {vllm.__version__}"
+
+    def __init__(
+        self, model: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
+    ) -> None:
+        """Starts vLLM.
+
+        Args:
+            model: the checkpoint's folder.
+            device: `auto` or the one that vLLM is installed for.
+            dtype: as in `loading.pick_dtype`.
+            options: further arguments of `vllm.LLM`.
+        """
+        self._device = pick_device(device)
+        self._renderer = QwenMathRenderer(Path(model))
+        self._llm: Any = vllm.LLM(
+            str(model),
+            runner="pooling",
+            pooler_config=PoolerConfig(
+                task=_TASK, tok_pooling_type="STEP", step_tag_id=self._renderer.step_end_id
+            ),
+            dtype=str(pick_dtype(dtype, self._device)).removeprefix("torch."),
+            enable_prefix_caching=False,  # tokens from the cache have no hidden states, so no rewards
+            **options,
+        )
+        self._context = int(self._llm.llm_engine.model_config.max_model_len)
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
+        """The step rewards of each request, in order; steps beyond the context get none.
+
+        Raises:
+            EngineError: vLLM gave something else than one reward for every step.
+            EngineDeadError: its engine process has died.
+        """
+        texts = [self._renderer.render(request).within(self._context) for request in requests]
+        rewards = iter(self._pool([text for text in texts if text.ends]))
+        return [StepRewards(next(rewards) if text.ends else (), text.truncated) for text in texts]
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        self._llm = None
+        gc.collect()  # the engine holds itself in circles
+        free_memory(self._device)
+
+    def _pool(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
+        if not texts:
+            return []
+        prompts = [TokensPrompt(prompt_token_ids=text.tokens) for text in texts]
+        try:
+            outputs = self._llm.encode(prompts, pooling_task=_TASK, use_tqdm=False)
+        except VllmDeadError as error:
+            raise EngineDeadError(f"{self.name}: {error}") from error
+        return [self._rewards(text, output.outputs.data) for text, output in zip(texts, outputs, strict=True)]
+
+    def _rewards(self, text: ScoredText, probabilities: Tensor) -> tuple[float, ...]:
+        """From probabilities, (steps, classes), to the rewards of the steps."""
+        found, due = tuple(probabilities.shape), (len(text.ends), _CLASSES)
+        if found != due:
+            raise EngineError(f"{self.name}: a result of shape {found} where {due} is due")
+        return tuple(probabilities[:, 1].tolist())

@@ -1,0 +1,256 @@
+"""Sampler on vLLM in this process: any causal language model that vLLM knows, on GPUs or on a CPU."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, GenerationConfig
+
+from hsstar.domain.errors import BadInputError, EngineDeadError, EngineError
+from hsstar.engines.checkpoint_files import tensor_names, weight_files
+from hsstar.engines.checkpoints import check_policy
+from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.decoding import STOP_CHECK_INTERVAL, Draw
+from hsstar.engines.loading import (
+    TokenIds,
+    encode_prompts,
+    free_memory,
+    load_tokenizer,
+    naming_memory_errors,
+    pick_dtype,
+)
+from hsstar.engines.texts import completion, end_of_text_ids, refusal, stop_check
+from hsstar.engines.vllm_loop import EngineLoop, Progress
+from hsstar.engines.vllm_options import check_options
+from hsstar.engines.vllm_process import LLMEngine, LoRARequest, RequestOutputKind, current_platform, vllm
+
+_CPU_DEFAULTS = {
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 256 << 20,
+    "enable_chunked_prefill": False,  # it turns generators back, which those of a CPU cannot
+}
+_NEVER = 1 << 30
+"""Tokens between two outputs of a request whose text nobody looks at before its end."""
+_BOOKKEEPING = {
+    "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id",
+    "torch_dtype", "transformers_version", "use_cache",
+}  # fmt: skip
+"""Keys of a model's configuration that say nothing about its layers."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """What has been drawn for one request."""
+
+    index: int
+    begun: float = 0.0
+    tokens: TokenIds = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class VllmSampler:
+    """Draws completions with vLLM, every row from its own seed.
+
+    A request's noise is a stream of its own generator, so in float32 a completion is the same in every
+    batch. The requests of all draws under way are decoded together; tokens become text on the caller's
+    thread. The samples of a seed are not those of `TransformersSampler`.
+    """
+
+    name = f"vllm {vllm.__version__}"
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 256,
+        **options: Any,
+    ) -> None:
+        check_options(options)
+        if device not in ("auto", current_platform.device_type):
+            raise BadInputError(
+                f"this vLLM runs on {current_platform.device_type}, not on {device}; CUDA_VISIBLE_DEVICES "
+                "chooses among several GPUs"
+            )
+        lora = options.pop("lora", None)
+        self._adapter = LoRARequest("adapter", 1, str(Path(lora).expanduser().resolve())) if lora else None
+        self._device = torch.device(current_platform.device_type)
+        self._arguments = {
+            **(_CPU_DEFAULTS if self._device.type == "cpu" else {}),
+            "enable_sleep_mode": current_platform.is_sleep_mode_available(),
+            "max_num_seqs": batch_size,
+            **options,
+            "dtype": str(pick_dtype(dtype, self._device)).removeprefix("torch."),
+            "enable_lora": lora is not None,
+        }
+        self._sleeps = bool(self._arguments["enable_sleep_mode"])
+        self._start(check_policy(model).path)
+
+    def _start(self, path: Path) -> None:
+        self._path = path
+        self._read_texts(path)
+        self._layout = _layout(path)
+        self._loop = EngineLoop(lambda: _build(path, self._arguments))
+        self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
+
+    def _read_texts(self, path: Path) -> None:
+        """Takes the tokenizer and what ends a text from a checkpoint."""
+        self._tokenizer = load_tokenizer(path)
+        self._end_ids = end_of_text_ids(_generation_config(path), self._tokenizer)
+
+    def draw(
+        self, requests: Sequence[SampleRequest], parameters: SamplingParameters
+    ) -> Iterator[tuple[int, Completion | str]]:
+        """Yields each request's completion, or the reason why its prompt has none, as it ends."""
+        prompts = encode_prompts(self._tokenizer, [request.prompt for request in requests])
+        rows, admitted = [], []
+        for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            if reason := refusal(prompt, self._context):
+                yield index, reason
+            else:
+                rows.append(_Row(index))
+                admitted.append(self._arguments_of(prompt, request.seed, parameters))
+        stopped = stop_check(self._tokenizer, parameters.stop)
+        group = self._loop.start(admitted)
+        try:
+            for progress in group:
+                row = rows[progress.place]
+                if isinstance(progress.output, str):
+                    yield row.index, progress.output
+                    continue
+                ended = _add(row, progress)
+                enough = stopped is not None and stopped(row.tokens)
+                if enough and not progress.finished:
+                    group.end(progress.place)
+                if enough or progress.finished:
+                    draw = Draw(row.tokens, row.logprobs, ended)
+                    milliseconds = 1000 * (progress.ended - row.begun)
+                    yield row.index, completion(self._tokenizer, draw, parameters.stop, milliseconds)
+        finally:
+            group.close()
+
+    def reload(self, model: Path) -> None:
+        """Loads another policy in the place of this one: its weights alone, where all else is equal."""
+        path = check_policy(model).path
+        if _layout(path) != self._layout:
+            self.close()
+            self._start(path)
+            return
+        self._path = path
+        self._read_texts(path)
+        try:
+            cleared = self._loop.call(lambda engine: _reload(engine, path))
+        except EngineDeadError:
+            raise
+        except Exception as error:  # whatever loading raises: old and new weights may be mixed
+            raise EngineDeadError(f"vLLM could not load {path}: {error}") from error
+        if not cleared:
+            raise EngineDeadError("vLLM could not clear its cache of the old policy")
+
+    def sleep(self) -> None:
+        """Moves the weights out of the GPU; a machine that has no such way frees the engine."""
+        if self._sleeps:
+            self._loop.call(_sleep)
+        else:
+            self.close()
+
+    def wake(self) -> None:
+        """Brings the weights back."""
+        if self._sleeps:
+            self._loop.call(lambda engine: engine.wake_up())
+        else:
+            self._start(self._path)
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        self._loop.close()
+        gc.collect()
+        free_memory(self._device)
+
+    def _arguments_of(self, prompt: TokenIds, seed: int, parameters: SamplingParameters) -> dict[str, Any]:
+        """What vLLM is asked for one completion: token ids and raw log-probabilities, no text."""
+        return {
+            "prompt": vllm.TokensPrompt(prompt_token_ids=prompt),
+            "params": vllm.SamplingParams(
+                temperature=parameters.temperature,
+                top_p=parameters.top_p,
+                seed=seed,
+                max_tokens=min(parameters.max_new_tokens, self._context - len(prompt)),
+                ignore_eos=True,
+                stop_token_ids=list(self._end_ids),
+                logprobs=0,
+                flat_logprobs=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+                stream_interval=STOP_CHECK_INTERVAL if parameters.stop else _NEVER,
+            ),
+            "lora_request": self._adapter,
+        }
+
+
+def _build(path: Path, arguments: dict[str, Any]) -> LLMEngine:
+    """Starts vLLM on a checked folder.
+
+    Raises:
+        EngineMemoryError: the weights or the cache do not fit.
+        EngineError: anything else that vLLM objects to.
+    """
+    try:
+        with naming_memory_errors():
+            return LLMEngine.from_engine_args(
+                vllm.EngineArgs(
+                    model=str(path),
+                    skip_tokenizer_init=True,
+                    generation_config="vllm",
+                    logprobs_mode="raw_logprobs",
+                    seed=0,
+                    disable_log_stats=True,
+                    **arguments,
+                )
+            )
+    except EngineError:
+        raise
+    except Exception as error:  # vLLM raises errors of many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EngineError(f"vLLM does not start on {path}: {reason}") from error
+
+
+def _reload(engine: LLMEngine, path: Path) -> bool:
+    """Puts other weights into an engine; whether nothing computed from the old ones is left."""
+    engine.collective_rpc("reload_weights", kwargs={"weights_path": str(path)})
+    return bool(engine.reset_prefix_cache())
+
+
+def _sleep(engine: LLMEngine) -> None:
+    engine.reset_prefix_cache()
+    engine.sleep(level=1)
+
+
+def _add(row: _Row, progress: Progress) -> bool:
+    """Adds what a step has brought to a row; whether its last token is an end-of-text token."""
+    (brought,) = progress.output.outputs
+    if not row.tokens:
+        row.begun = progress.begun
+    row.tokens.extend(brought.token_ids)
+    row.logprobs.extend(brought.logprobs.logprobs)
+    if progress.finished and brought.finish_reason not in ("stop", "length"):
+        raise EngineError(f"vLLM ended a sample for the reason {brought.finish_reason!r}")
+    return bool(brought.finish_reason == "stop")
+
+
+def _generation_config(path: Path) -> GenerationConfig:
+    """What the checkpoint says about generation, in a file of its own or in the model's configuration."""
+    if (path / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(str(path), local_files_only=True)
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(str(path), local_files_only=True))
+
+
+def _layout(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """Configuration and tensors of a checkpoint; two that are alike in both differ in their weights alone."""
+    configuration = AutoConfig.from_pretrained(str(path), local_files_only=True).to_dict()
+    kept = {key: value for key, value in configuration.items() if key not in _BOOKKEEPING}
+    return kept, set().union(*map(tensor_names, weight_files(path)))

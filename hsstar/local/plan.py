@@ -1,0 +1,116 @@
+"""Which worker processes a command line of roles and GPUs asks for. Pure: the GPUs are passed in."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hsstar.domain.errors import BadInputError
+
+GPU_ROLES = ("sample", "score", "train", "all")
+ROLES = ("sample", "score", "verify", "train", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWorker:
+    """One worker process.
+
+    Attributes:
+        name: tells it from the others of its command: the role, then its GPUs or a number.
+        gpus: as CUDA_VISIBLE_DEVICES names them; none: it works on the CPU.
+    """
+
+    name: str
+    role: str
+    gpus: tuple[str, ...] = ()
+
+    def environment(self, environ: Mapping[str, str], threads: int) -> dict[str, str]:
+        """What it finds in its environment on top of `environ`, whose settings of threads stay."""
+        wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        if self.gpus:
+            wanted["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's order, in which the GPUs were found
+        kept = {variable: value for variable, value in wanted.items() if not environ.get(variable)}
+        return kept | {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
+
+
+def parse_roles(text: str) -> dict[str, int | None]:
+    """`sample:6,verify` as a mapping; None where no number is given.
+
+    Raises:
+        BadInputError: naming the part that is wrong.
+    """
+    counts: dict[str, int | None] = {}
+    for part in map(str.strip, text.split(",")):
+        role, sign, number = part.partition(":")
+        if role not in ROLES or (sign and not (number.isdecimal() and int(number) > 0)):
+            raise BadInputError(f"{part!r} is not ROLE or ROLE:NUMBER with a role of {', '.join(ROLES)}")
+        if role in counts:
+            raise BadInputError(f"the role {role} is named twice in {text!r}")
+        counts[role] = int(number) if sign else None
+    return counts
+
+
+def choose_gpus(text: str, present: Sequence[str]) -> tuple[str, ...]:
+    """`all`, `none` or `0,1` as GPUs of those that are present.
+
+    Raises:
+        BadInputError: a named GPU is not there, or is named twice.
+    """
+    if text in ("all", "none"):
+        return tuple(present) if text == "all" else ()
+    chosen = tuple(map(str.strip, text.split(",")))
+    for gpu, times in Counter(chosen).items():
+        if gpu not in present:
+            raise BadInputError(f"there is no GPU {gpu!r} here; there {_list(present)}")
+        if times > 1:
+            raise BadInputError(f"GPU {gpu} is named twice in {text!r}")
+    return chosen
+
+
+def plan_workers(
+    roles: Mapping[str, int | None], gpus: Sequence[str], gpus_each: Mapping[str, int]
+) -> tuple[PlannedWorker, ...]:
+    """The processes of these roles, each with GPUs of its own; on the CPU where there are no GPUs.
+
+    A single role without a number takes the GPUs that the numbered ones leave; otherwise a role without
+    a number gets one process.
+
+    Args:
+        roles: processes of each role; None where no number was given.
+        gpus: those that may be used.
+        gpus_each: GPUs of one process of a role, where that is more than one.
+
+    Raises:
+        BadInputError: the roles take more GPUs than there are.
+    """
+    needs = {role: gpus_each.get(role, 1) if gpus and role in GPU_ROLES else 0 for role in roles}
+    counts = {role: count or 1 for role, count in roles.items()}
+    open_roles = [role for role, count in roles.items() if count is None and needs[role]]
+    if len(open_roles) == 1:
+        (role,) = open_roles
+        taken = sum(counts[other] * needs[other] for other in roles if other != role)
+        counts[role] = max(1, (len(gpus) - taken) // needs[role])
+    wanted = sum(counts[role] * needs[role] for role in roles)
+    if wanted > len(gpus):
+        asked = ",".join(f"{role}:{counts[role]}" for role in roles if needs[role])
+        raise BadInputError(f"{asked} {_takes(wanted)}, and there {_list(gpus)}")
+    left = iter(gpus)
+    return tuple(
+        _worker(role, number, tuple(next(left) for _ in range(needs[role])))
+        for role in roles
+        for number in range(1, counts[role] + 1)
+    )
+
+
+def _worker(role: str, number: int, gpus: tuple[str, ...]) -> PlannedWorker:
+    devices = [f"gpu{gpu}" if gpu.isdecimal() else gpu.replace("/", "_") for gpu in gpus]
+    return PlannedWorker("-".join([role, *(devices or [f"cpu{number}"])]), role, gpus)
+
+
+def _list(gpus: Sequence[str]) -> str:
+    if not gpus:
+        return "is none"
+    return f"{'is' if len(gpus) == 1 else 'are'} {len(gpus)}: {', '.join(gpus)}"
+
+
+def _takes(gpus: int) -> str:
+    return f"would take {gpus} GPU{'s' if gpus > 1 else ''}"

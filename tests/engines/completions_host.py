@@ -1,0 +1,210 @@
+"""A local HTTP server that speaks the completions protocol as vLLM does, and has all of its bad days."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+Complete = Callable[[str, Json], Json | str]
+"""Weights (a path) and request to the choice and usage of an answer, or the message of a refusal."""
+
+CUT = 0
+"""The fault of a connection that is closed without an answer."""
+
+
+@dataclass
+class Host:
+    """The server, and what a test tells it and asks of it.
+
+    Attributes:
+        complete: what it answers.
+        faults: statuses of the next answers to completion requests, CUT among them.
+        headers: of answers with a fault.
+        delay: seconds before each completion.
+        is_vllm: it says so, and has vLLM's further endpoints.
+        api_key: what it demands.
+        bodies: the completion requests that came.
+        most: the most of them that were under way at once.
+        weights: what it serves; its first weights after each start.
+        loads: the weights that were loaded into it.
+    """
+
+    complete: Complete
+    model: str = "policy"
+    context: int = 256
+    faults: list[int] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    is_vllm: bool = True
+    development: bool = True
+    api_key: str = ""
+    bodies: list[Json] = field(default_factory=list)
+    most: int = 0
+    weights: str = ""
+    loads: list[str] = field(default_factory=list)
+    stale: bool = False
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.first_weights = self.weights
+        self.under_way = 0
+        self.lock = threading.Lock()
+        self.connections: set[socket.socket] = set()
+        self.server: ThreadingHTTPServer | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        """A process of the server begins, with its first weights."""
+        self.weights, self.stale, self.started = self.first_weights, False, time.time()
+        self.server = _Server(("127.0.0.1", self.port), _handler(self))
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """The process is gone: its connections are cut, and new ones refused."""
+        if self.server is None:
+            return
+        self.server.shutdown()
+        self.server.server_close()
+        self.server = None
+        for connection in list(self.connections):
+            cut(connection)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client that went away is no news
+            super().handle_error(request, client_address)
+
+
+@contextmanager
+def running(host: Host) -> Iterator[Host]:
+    host.start()
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+def cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+def text_of(weights: str, body: Json) -> Json:
+    """A completion that weights, prompt and seed decide."""
+    text = f"{Path(weights).name}|{body['prompt']}|{body['seed']}"
+    tokens = text.split("|")
+    return {
+        "choices": [
+            {"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5] * len(tokens)}}
+        ],
+        "usage": {"completion_tokens": len(tokens)},
+    }
+
+
+def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            host.connections.add(self.connection)
+
+        def finish(self) -> None:
+            host.connections.discard(self.connection)
+            with suppress(OSError):
+                super().finish()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+        def answer(self, status: int, content: Json | str, **headers: str) -> None:
+            sent = (content if isinstance(content, str) else json.dumps(content)).encode()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def refuse(self, status: int, message: str, **headers: str) -> None:
+            self.answer(status, {"error": {"message": message, "code": status}}, **headers)
+
+        def let_in(self) -> bool:
+            given = self.headers.get("Authorization", "")
+            if host.api_key and given != f"Bearer {host.api_key}":
+                self.refuse(401, f"wrong key {given}")
+                return False
+            return True
+
+        def do_GET(self) -> None:
+            if self.path == "/v1/models" and self.let_in():
+                owner = "vllm" if host.is_vllm else "somebody"
+                self.answer(200, {"data": [{"id": host.model, "owned_by": owner}]})
+            elif self.path == "/version":
+                self.answer(200, {"version": "0.32.0"})
+            elif self.path == "/metrics":
+                self.answer(200, f"# HELP\nprocess_start_time_seconds {host.started!r}\n")
+            elif self.path != "/v1/models":
+                self.refuse(404, "Not Found")
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
+            if self.path == "/v1/completions" and self.let_in():
+                self.completion(body)
+            elif self.path == "/tokenize" and host.is_vllm:
+                self.answer(200, {"count": len(body["prompt"]), "max_model_len": host.context})
+            elif self.path == "/collective_rpc" and host.development:
+                weights = body["kwargs"]["weights_path"]
+                if not Path(weights).is_dir():
+                    self.refuse(500, f"there is no {weights}")
+                    return
+                host.weights, host.stale = weights, True
+                host.loads.append(weights)
+                self.answer(200, {"results": [None]})
+            elif self.path == "/reset_prefix_cache" and host.development:
+                host.stale = bool(host.under_way)
+                self.answer(200, {"success": not host.stale})
+            elif self.path != "/v1/completions":
+                self.refuse(404, "Not Found")
+
+        def completion(self, body: Json) -> None:
+            with host.lock:
+                host.bodies.append(body)
+                host.under_way += 1
+                host.most = max(host.most, host.under_way)
+                fault = host.faults.pop(0) if host.faults else None
+            try:
+                time.sleep(host.delay)
+                assert not host.stale, "drawn with what was cached of other weights"
+                if fault == CUT:
+                    cut(self.connection)
+                elif fault is not None:
+                    self.refuse(fault, "a bad day", **host.headers)
+                elif isinstance(found := host.complete(host.weights, body), str):
+                    self.refuse(400, found)
+                else:
+                    self.answer(200, found)
+            except OSError:
+                self.close_connection = True
+            finally:
+                with host.lock:
+                    host.under_way -= 1
+
+    return Handler

@@ -1,0 +1,315 @@
+"""Drawing from a completions server, whatever happens to it. The server is a local one; HTTP is real."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
+from hsstar.engines import completions_server
+from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.openai_sampler import OpenAISampler
+from tests.engines.completions_host import CUT, Host, running, text_of
+
+PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
+
+Open = Callable[..., OpenAISampler]
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with running(Host(text_of, weights="M0")) as found:
+        yield found
+
+
+@pytest.fixture
+def open_sampler(host: Host) -> Iterator[Open]:
+    opened: list[OpenAISampler] = []
+
+    def build(checkpoint: Path | str = "M0", **options: Any) -> OpenAISampler:
+        given = {"base_url": host.url, "model": "policy", "timeout_seconds": 5.0} | options
+        opened.append(OpenAISampler(checkpoint, **given))
+        return opened[-1]
+
+    yield build
+    for sampler in opened:
+        sampler.close()
+
+
+def requests(count: int) -> list[SampleRequest]:
+    return [SampleRequest(f"prompt {number}", 2**62 + number) for number in range(count)]
+
+
+def texts(sampler: OpenAISampler, count: int) -> list[str]:
+    found = dict(sampler.draw(requests(count), PARAMETERS))
+    return [text(found[index]) for index in range(count)]
+
+
+def text(result: Completion | str) -> str:
+    return result.text if isinstance(result, Completion) else f"refused: {result}"
+
+
+def expected(count: int, weights: str = "M0") -> list[str]:
+    return [f"{weights}|{request.prompt}|{request.seed}" for request in requests(count)]
+
+
+def test_every_request_gets_its_own_answer(open_sampler: Open) -> None:
+    sampler = open_sampler()
+
+    [(_, completion)] = sampler.draw(requests(1), PARAMETERS)
+
+    assert isinstance(completion, Completion)
+    assert (completion.tokens, completion.finish_reason, completion.cumulative_logprob) == (3, "stop", -1.5)
+    assert completion.milliseconds > 0
+    assert texts(sampler, 50) == expected(50)
+    assert sampler.name == "openai:vllm 0.32.0"
+
+
+def test_a_request_says_all_that_decides_the_sample(host: Host, open_sampler: Open) -> None:
+    texts(open_sampler(options={"truncate_prompt_tokens": 100, "min_p": 0.1}), 1)
+
+    assert host.bodies == [
+        {
+            "model": "policy", "prompt": "prompt 0", "n": 1, "seed": 2**62, "temperature": 0.7, "top_p": 0.95,
+            "max_tokens": 60, "logprobs": 0, "stop": ["Q:"], "top_k": -1, "min_p": 0.1,
+            "repetition_penalty": 1.0, "truncate_prompt_tokens": 100,
+        }
+    ]  # fmt: skip
+
+
+def test_a_server_other_than_vllm_is_not_told_of_its_options(host: Host, open_sampler: Open) -> None:
+    host.is_vllm = False
+    sampler = open_sampler()
+
+    assert texts(sampler, 3) == expected(3)
+    assert "top_k" not in host.bodies[0]
+    assert sampler.name == "openai"
+
+
+def test_no_more_requests_are_under_way_than_allowed(host: Host, open_sampler: Open) -> None:
+    host.delay = 0.02
+    sampler = open_sampler(concurrency=4)
+    threads = [threading.Thread(target=texts, args=(sampler, 20)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert host.most == 4
+    assert len(host.bodies) == 60
+
+
+@pytest.mark.parametrize("fault", [CUT, 429, 500, 502, 503])
+def test_a_failing_answer_is_asked_for_again(fault: int, host: Host, open_sampler: Open) -> None:
+    host.faults = [fault] * 3
+
+    assert texts(open_sampler(concurrency=3), 12) == expected(12)
+
+
+def test_the_server_says_how_long_to_wait(host: Host, open_sampler: Open) -> None:
+    host.faults, host.headers = [429], {"Retry-After": "2"}
+    begin = time.monotonic()
+
+    assert texts(open_sampler(), 1) == expected(1)
+    assert time.monotonic() - begin > 2
+
+
+def test_a_request_that_fails_again_and_again_fails_the_draw(host: Host, open_sampler: Open) -> None:
+    host.faults = [500] * 5
+
+    with pytest.raises(EngineError, match="failed on a request 5 times: status 500: a bad day"):
+        texts(open_sampler(), 1)
+
+
+def test_a_silent_server_is_asked_again(host: Host, open_sampler: Open) -> None:
+    host.delay = 2.0
+    sampler = open_sampler(timeout_seconds=0.5)
+    threading.Timer(1.2, lambda: setattr(host, "delay", 0.0)).start()
+
+    assert texts(sampler, 2) == expected(2)
+
+
+def test_a_server_that_is_away_is_waited_for(
+    host: Host, open_sampler: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes: list[str] = []
+    host.stop()
+    sampler = open_sampler(note=notes.append)
+    threading.Timer(1.5, host.start).start()
+
+    with caplog.at_level(logging.INFO):
+        assert texts(sampler, 20) == expected(20)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert notes == [record.message for record in caplog.records]
+    assert notes[0].startswith(f"waiting for {host.url} for 0 s: ")
+    assert notes[1].startswith(f"{host.url} answers again after ")
+
+
+def test_a_server_that_goes_away_in_the_middle_costs_time_and_no_samples(
+    host: Host, open_sampler: Open
+) -> None:
+    host.delay = 0.05
+    found = {}
+    for index, result in open_sampler(concurrency=4).draw(requests(40), PARAMETERS):
+        found[index] = result
+        if len(found) == 10:
+            host.stop()
+            threading.Timer(0.7, host.start).start()
+
+    assert [text(found[index]) for index in range(40)] == expected(40)
+
+
+def test_closing_ends_the_waiting_at_once(host: Host, open_sampler: Open) -> None:
+    host.stop()
+    sampler = open_sampler()
+    threading.Timer(0.5, sampler.close).start()
+    begin = time.monotonic()
+
+    with pytest.raises(EngineDeadError, match="closed"):
+        texts(sampler, 5)
+    assert time.monotonic() - begin < 2
+    with pytest.raises(EngineDeadError, match="closed"):
+        texts(sampler, 1)
+
+
+def test_a_draw_that_is_closed_early_sends_nothing_more(host: Host, open_sampler: Open) -> None:
+    host.delay = 0.1
+    sampler = open_sampler(concurrency=2)
+    drawing = sampler.draw(requests(50), PARAMETERS)
+    next(drawing)
+    drawing.close()
+    time.sleep(0.3)
+    sent = len(host.bodies)
+    time.sleep(0.3)
+
+    assert len(host.bodies) == sent < 8
+    assert texts(sampler, 3) == expected(3)
+
+
+def test_a_server_without_the_policy_is_an_error_that_names_what_it_serves(open_sampler: Open) -> None:
+    with pytest.raises(EngineError, match=r"does not serve 'other' \(it serves policy\)"):
+        texts(open_sampler(model="other"), 2)
+
+
+def test_a_wrong_address_is_an_error(host: Host, open_sampler: Open) -> None:
+    with pytest.raises(EngineError, match=r"answers 404: Not Found; is policy.openai.base_url right"):
+        texts(open_sampler(base_url=host.url.replace("/v1", "/v2")), 1)
+
+
+def test_the_key_comes_from_the_environment_and_is_never_shown(
+    host: Host, open_sampler: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.api_key = "right"
+    with pytest.raises(EngineError, match=r"answers 401: .*HSSTAR_OPENAI_API_KEY is not set"):
+        texts(open_sampler(), 1)
+    monkeypatch.setenv(completions_server.API_KEY_VARIABLE, "wrong-secret")
+    with pytest.raises(EngineError, match="HSSTAR_OPENAI_API_KEY is not accepted") as failure:
+        texts(open_sampler(), 1)
+    assert "wrong-secret" not in str(failure.value)
+    monkeypatch.setenv(completions_server.API_KEY_VARIABLE, "right")
+    assert texts(open_sampler(), 1) == expected(1)
+
+
+def test_a_refusal_that_is_not_about_length_fails_the_draw_and_leaves_out_no_problem(
+    host: Host, open_sampler: Open
+) -> None:
+    host.complete = lambda weights, body: "min_tokens must be positive"
+
+    with pytest.raises(EngineError, match="refuses a request: min_tokens must be positive"):
+        texts(open_sampler(), 2)
+
+
+def test_a_prompt_that_is_too_long_has_its_reason_on_any_server(host: Host, open_sampler: Open) -> None:
+    host.is_vllm = False
+    host.complete = lambda weights, body: (
+        "This model's maximum context length is 8" if body["seed"] == 2**62 else text_of(weights, body)
+    )
+
+    assert texts(open_sampler(), 2) == ["refused: This model's maximum context length is 8", expected(2)[1]]
+
+
+def test_an_answer_without_logprobs_is_an_error(host: Host, open_sampler: Open) -> None:
+    host.complete = lambda weights, body: {"choices": [{"text": "1", "finish_reason": "stop"}]}
+
+    with pytest.raises(EngineError, match="without text, finish_reason, usage or logprobs"):
+        texts(open_sampler(), 1)
+
+
+def test_another_policy_is_refused_where_the_server_cannot_load_it(open_sampler: Open) -> None:
+    with pytest.raises(EngineError, match=r"samples from another, M1; set policy.openai.reload = 'vllm'"):
+        open_sampler().reload(Path("M1"))
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> list[Path]:
+    for name in ("P0", "P1"):
+        (tmp_path / name).mkdir()
+    return [tmp_path / "P0", tmp_path / "P1"]
+
+
+def test_the_server_loads_the_policy_before_it_is_drawn_from(
+    host: Host, open_sampler: Open, policies: list[Path]
+) -> None:
+    sampler = open_sampler(policies[0], reload="vllm")
+
+    assert texts(sampler, 20) == expected(20, "P0")
+    assert texts(sampler, 20) == expected(20, "P0")
+    sampler.reload(policies[1])
+    assert texts(sampler, 20) == expected(20, "P1")
+    assert host.loads == [str(policies[0]), str(policies[1])]
+
+
+def test_a_server_that_was_started_again_loads_the_policy_again(
+    host: Host, open_sampler: Open, policies: list[Path]
+) -> None:
+    host.delay = 0.02
+    sampler = open_sampler(policies[1], reload="vllm", concurrency=4)
+    found = {}
+    for index, result in sampler.draw(requests(40), PARAMETERS):
+        found[index] = result
+        if len(found) == 10:
+            host.stop()
+            host.start()
+    assert [text(found[index]) for index in range(40)] == expected(40, "P1")
+
+    host.stop()
+    host.start()  # between two draws nobody sees it
+    assert texts(sampler, 10) == expected(10, "P1")
+    assert len(host.loads) == 3
+
+
+def test_a_policy_loads_after_an_abandoned_draw(host: Host, open_sampler: Open, policies: list[Path]) -> None:
+    host.delay = 0.3
+    sampler = open_sampler(policies[0], reload="vllm")
+    drawing = sampler.draw(requests(8), PARAMETERS)
+    next(drawing)
+    drawing.close()
+    sampler.reload(policies[1])
+
+    assert texts(sampler, 4) == expected(4, "P1")
+
+
+def test_a_server_without_development_mode_cannot_load_weights(
+    host: Host, open_sampler: Open, policies: list[Path]
+) -> None:
+    host.development = False
+
+    with pytest.raises(EngineError, match="start vLLM with VLLM_SERVER_DEV_MODE=1"):
+        texts(open_sampler(policies[0], reload="vllm"), 1)
+
+
+def test_a_folder_that_the_server_does_not_see_is_named(open_sampler: Open, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot load .*nowhere.*it has to see this folder"):
+        texts(open_sampler(tmp_path / "nowhere", reload="vllm"), 1)
+
+
+def test_a_sampler_may_be_closed_twice(open_sampler: Open) -> None:
+    with closing(open_sampler()) as sampler:
+        assert texts(sampler, 1) == expected(1)
+    sampler.close()

@@ -1,0 +1,106 @@
+"""Batches are filled by padded tokens, longest texts first, and halved where memory does not hold them."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsstar.domain.errors import EngineMemoryError, MissingDependencyError
+from hsstar.engines.contracts import RewardRequest, StepRewards
+from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText, attention_options
+
+CONTEXT = 100
+
+
+class LengthModel(PackedRewardModel):
+    """A text has a token per letter, ends at its last one, and its length is its reward."""
+
+    name = "length"
+
+    def __init__(self, batch_tokens: int, memory: int = 1_000_000) -> None:
+        super().__init__(torch.device("cpu"), batch_tokens)
+        self.memory = memory
+        self.shapes: list[tuple[int, int]] = []
+
+    def _text(self, request: RewardRequest) -> ScoredText:
+        length = len(request.problem)
+        return ScoredText([7] * length, (length - 1,) if length else ()).within(CONTEXT)
+
+    def _score_batch(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
+        width = max(len(text.tokens) for text in texts)
+        self.shapes.append((len(texts), width))
+        if len(texts) * width > self.memory:
+            raise torch.OutOfMemoryError(f"no room for {len(texts)} × {width}")
+        return [(len(text.tokens),) for text in texts]
+
+    def close(self) -> None:
+        pass
+
+
+def texts_of(lengths: Sequence[int]) -> list[RewardRequest]:
+    return [RewardRequest("a" * length, ()) for length in lengths]
+
+
+def expected(lengths: Sequence[int]) -> list[StepRewards]:
+    return [
+        StepRewards((length,) if 0 < length <= CONTEXT else (), truncated=length > CONTEXT)
+        for length in lengths
+    ]
+
+
+LENGTHS = st.lists(st.integers(0, CONTEXT + 5), max_size=40)
+
+
+@given(lengths=LENGTHS, batch_tokens=st.integers(1, 500))
+def test_batches_hold_their_padded_tokens_and_widths_fall(lengths: list[int], batch_tokens: int) -> None:
+    model = LengthModel(batch_tokens)
+
+    assert model.score(texts_of(lengths)) == expected(lengths)
+
+    widths = [width for _, width in model.shapes]
+    assert widths == sorted(widths, reverse=True)
+    assert all(rows == 1 or rows * width <= batch_tokens for rows, width in model.shapes)
+
+
+@given(lengths=LENGTHS, memory=st.integers(CONTEXT, 500))
+def test_a_batch_that_memory_does_not_hold_is_halved(lengths: list[int], memory: int) -> None:
+    model = LengthModel(4_000, memory)
+
+    assert model.score(texts_of(lengths)) == expected(lengths)
+
+    failed = [shape for shape in model.shapes if shape[0] * shape[1] > memory]
+    model.shapes.clear()
+    assert model.score(texts_of(lengths)) == expected(lengths)
+    assert failed == [] or model.shapes[0][0] < failed[0][0]  # the smaller size is kept
+    assert all(rows * width <= memory for rows, width in model.shapes)
+
+
+def test_a_text_that_memory_does_not_hold_alone_is_an_error_and_the_model_goes_on() -> None:
+    model = LengthModel(4_000, memory=50)
+
+    with pytest.raises(EngineMemoryError, match="a text of 51 tokens alone does not fit"):
+        model.score(texts_of([3, 51]))
+
+    assert model.score(texts_of([3, 50])) == expected([3, 50])
+
+
+def test_other_errors_pass_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LengthModel(4_000)
+
+    def fail(texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(model, "_score_batch", fail)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        model.score(texts_of([3]))
+
+
+def test_an_attention_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hsstar.engines.packed_reward_model.find_spec", lambda name: None)
+
+    with pytest.raises(MissingDependencyError, match="flash-attn"):
+        attention_options("flash_attention_2")
+    assert attention_options("auto") == {}
+    assert attention_options("sdpa") == {"attn_implementation": "sdpa"}

@@ -1,0 +1,137 @@
+"""One way from a problem to the text that a policy continues, by its own chat template too."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import hsstar
+from hsstar.domain.errors import CheckpointError, MissingDependencyError, RecipeError
+from hsstar.domain.prompts import chat_message, render_prompt
+from hsstar.engines import prompts
+from hsstar.engines.loading import encode_prompts, load_tokenizer
+from hsstar.engines.prompts import count_tokens, prompt_renderer
+from tests.engines import tiny
+
+QWEN = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WITH_BEGINNING = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
+WANTS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}"
+
+
+def tokenizer_folder(folder: Path, tokenizer: Any, template: str | None) -> Path:
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def chat_policy(tmp_path: Path) -> Path:
+    tokenizer = tiny.qwen_tokenizer(extra=("<|im_start|>", "<|im_end|>"))
+    return tokenizer_folder(tmp_path / "chat", tokenizer, QWEN)
+
+
+def test_a_template_of_the_domain_does_not_look_at_the_policy() -> None:
+    assert prompt_renderer("bare", "no/such folder")("1+1") == render_prompt("bare", "1+1")
+
+
+def test_a_chat_template_puts_the_problem_into_a_conversation(chat_policy: Path) -> None:
+    expected = f"<|im_start|>user\n{chat_message('1+1')}<|im_end|>\n<|im_start|>assistant\n"
+
+    assert prompt_renderer("chat", chat_policy)("1+1") == expected
+
+
+def test_the_marks_of_a_conversation_are_tokens(chat_policy: Path) -> None:
+    prompt = prompt_renderer("chat", chat_policy)("1+1")
+    tokenizer = load_tokenizer(chat_policy)
+    [ids] = encode_prompts(tokenizer, [prompt])
+
+    assert ids == tokenizer.apply_chat_template(
+        [{"role": "user", "content": chat_message("1+1")}], add_generation_prompt=True, return_dict=False
+    )
+    assert count_tokens(chat_policy, prompt) == len(ids) < len(prompt)
+
+
+def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
+    folder = tokenizer_folder(tmp_path / "llama", tiny.beginning_tokenizer(), WITH_BEGINNING)
+    prompt = prompt_renderer("chat", folder)("1+1")
+    tokenizer = load_tokenizer(folder)
+    [ids] = encode_prompts(tokenizer, [prompt])
+
+    assert prompt.startswith("[INST]")
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
+
+
+def test_a_policy_without_chat_template_is_refused_in_a_line(tmp_path: Path) -> None:
+    folder = tokenizer_folder(tmp_path / "plain", tiny.qwen_tokenizer(), None)
+
+    with pytest.raises(CheckpointError, match=r"has no chat template.*use one of bare, qwen25-step-cot"):
+        prompt_renderer("chat", folder)
+
+
+def test_a_chat_template_that_takes_more_than_a_question_is_refused(tmp_path: Path) -> None:
+    folder = tokenizer_folder(tmp_path / "strict", tiny.qwen_tokenizer(), WANTS_SYSTEM)
+
+    with pytest.raises(
+        CheckpointError, match="its chat template cannot render a question: no system message"
+    ):
+        prompt_renderer("chat", folder)
+
+
+def test_an_unknown_template_is_refused_at_once() -> None:
+    with pytest.raises(RecipeError, match="unknown prompt template 'cot'"):
+        prompt_renderer("cot", "builtin:demo-policy")
+
+
+def test_a_missing_package_is_named(chat_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("hsstar.engines.loading")
+    monkeypatch.setitem(__import__("sys").modules, "hsstar.engines.loading", None)
+    prompts._chat_renderer.cache_clear()
+
+    with pytest.raises(MissingDependencyError, match=r"hsstar\[train\]"):
+        prompt_renderer("chat", chat_policy)
+
+
+def write_recipe(folder: Path, policy: str, prompt: str) -> Path:
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        'name = "shown"\n[problems]\ndataset = "numina"\nper_iteration = 4\n'
+        f'[policy]\nmodel = "{policy}"\nprompt = "{prompt}"\n'
+        '[difficulty]\nsignal = "accuracy"\n[pairs]\nrule = "random"\n'
+    )
+    return recipe
+
+
+@pytest.mark.parametrize("problem", ["1+1", "\\frac{1}{2} of 8\n\nor {x}?"])
+def test_show_prints_what_the_policy_sees(tmp_path: Path, problem: str) -> None:
+    recipe = write_recipe(tmp_path, "builtin:demo-policy", "bare")
+
+    shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", problem])
+
+    assert shown.exit_code == 0
+    assert shown.stdout == render_prompt("bare", problem)
+    assert shown.stderr == f"{count_tokens('builtin:demo-policy', shown.stdout)} tokens\n"
+
+
+def test_show_uses_the_chat_template(tmp_path: Path, chat_policy: Path) -> None:
+    recipe = write_recipe(tmp_path, str(chat_policy), "chat")
+
+    shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", "1+1"])
+
+    assert shown.stdout == prompt_renderer("chat", chat_policy)("1+1")
+
+
+def test_list_names_every_template() -> None:
+    listed = CliRunner().invoke(hsstar, ["prompts", "list"]).stdout
+
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        "template",
+        "qwen25-step-cot",
+        "bare",
+        "chat",
+    ]

@@ -1,0 +1,103 @@
+"""The case table: answers, references and verdicts as a person judges the mathematics."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsstar.domain.answers import balanced_braces
+from hsstar.engines.contracts import VerificationRequest
+from hsstar.engines.verifier import MathVerifier
+from hsstar.files import read_problems
+
+CASES = [
+    json.loads(line) for line in (Path(__file__).parent / "verdict_cases.jsonl").read_text().splitlines()
+]
+BENCHMARKS = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[MathVerifier]:
+    with MathVerifier(processes=2, deadline_seconds=10.0) as verifier:
+        yield verifier
+
+
+def test_every_case_has_the_verdict_that_a_person_gives(verifier: MathVerifier) -> None:
+    judgements = verifier.verify(
+        [VerificationRequest(case["answer"], case["reference"], is_answer=True) for case in CASES]
+    )
+    wrong = [
+        f"{case['answer']!r} against {case['reference']!r} is {judgement.cause.value}; "
+        f"{case['cause']}: {case['why']}"
+        for case, judgement in zip(CASES, judgements, strict=True)
+        if judgement.cause != case["cause"]
+    ]
+    assert wrong == []
+
+
+def test_an_answer_in_a_box_is_judged_like_the_answer_itself(verifier: MathVerifier) -> None:
+    boxed = [case for case in CASES if balanced_braces(case["answer"])]
+    judgements = verifier.verify(
+        [VerificationRequest(rf"So it is \boxed{{{case['answer']}}}.", case["reference"]) for case in boxed]
+    )
+    differing = [
+        (case["answer"], case["reference"], judgement.cause.value)
+        for case, judgement in zip(boxed, judgements, strict=True)
+        if judgement.cause != case["cause"]
+    ]
+    assert differing == []
+
+
+def test_the_table_is_large_and_has_every_kind_of_case() -> None:
+    assert len(CASES) >= 800
+    assert len({case["form"] for case in CASES}) == 34
+    assert len({(case["answer"], case["reference"]) for case in CASES}) == len(CASES)
+    assert {case["cause"] for case in CASES} == {"correct", "incorrect", "unparsable", "bad_reference"}
+
+
+@pytest.mark.parametrize("name", ["aime24", "amc23", "gsm8k", "math500", "minerva_math", "olympiadbench"])
+def test_the_references_of_a_benchmark_verify_against_themselves(verifier: MathVerifier, name: str) -> None:
+    assert unreadable_references(verifier, name) == listed_in_the_docs().get(name, set())
+
+
+@pytest.mark.heavy
+def test_the_references_of_college_math_verify_against_themselves(verifier: MathVerifier) -> None:
+    assert unreadable_references(verifier, "college_math") == listed_in_the_docs()["college_math"]
+
+
+def unreadable_references(verifier: MathVerifier, name: str) -> set[str]:
+    """The ids of the references that cannot be read; all others are seen to equal themselves."""
+    path = BENCHMARKS / f"{name}.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    references = [problem.reference for problem in read_problems(path)]
+    readable = verifier.check_references(references)
+    judgements = verifier.verify([VerificationRequest(text, text, is_answer=True) for text in references])
+    assert all(
+        judgement.cause == "correct" for judgement, fine in zip(judgements, readable, strict=True) if fine
+    )
+    return {published_id(row) for row, fine in zip(rows, readable, strict=True) if not fine}
+
+
+def published_id(row: dict[str, object]) -> str:
+    if "question_number" in row:
+        return f"{row['data_source']}: {row['question_number']}"
+    return str(row.get("id", row.get("idx")))
+
+
+def listed_in_the_docs() -> dict[str, set[str]]:
+    """The ids of unreadable references by benchmark, as docs/verifier.md lists them."""
+    page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text()
+    sections = dict(re.findall(r"^### (.+?) \(.*?\)\n\n(.*?)(?=\n#|\Z)", page, re.DOTALL | re.MULTILINE))
+    listed = {
+        name: set(re.findall(r"\d+", sections[title]))
+        for name, title in {"minerva_math": "Minerva Math", "olympiadbench": "OlympiadBench"}.items()
+    }
+    sources = re.findall(r"^- `(.+?)`: (.*?)(?=\n- |\Z)", sections["College Math"], re.DOTALL | re.MULTILINE)
+    listed["college_math"] = {
+        f"{source}: {number}" for source, numbers in sources for number in re.findall(r"[^,\s]+", numbers)
+    }
+    return listed

@@ -1,0 +1,133 @@
+"""Sampling jobs over real tiny policies, and engines that fail as a test wants it."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sqlalchemy import text
+
+from hsstar.domain.errors import EngineDeadError, EngineMemoryError
+from hsstar.domain.lifecycle import JobKind
+from hsstar.engines.checkpoints import fingerprint
+from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
+from hsstar.engines.transformers_sampler import TransformersSampler
+from hsstar.recipe import Recipe
+from hsstar.stages.context import Engines, Workshop
+from hsstar.store import models, runs
+from hsstar.store.database import Database
+from tests.store.factory import add_iteration, add_job, add_problems, make_recipe
+
+JOB_SAMPLES = 16
+Address = tuple[int, int]
+"""Problem id and slot."""
+Results = Iterator[tuple[int, Completion | str]]
+
+
+class SmallBatches(TransformersSampler):
+    """The real sampler, which takes many batches for one job and tells how much it was asked for."""
+
+    def __init__(self, model: str | Path) -> None:
+        super().__init__(model, device="cpu", batch_size=8)
+        self.asked: list[int] = []
+
+    def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Results:
+        self.asked.append(len(requests))
+        return super().draw(requests, parameters)
+
+
+class FragileSampler:
+    """Draws the seed as text and fails as it is told.
+
+    Attributes:
+        most: more requests at once do not fit into its memory.
+        lives_for: results of a draw until the engine is dead.
+        stalls_after: results of a draw until it waits for `released`.
+    """
+
+    name = "fragile 1.0"
+
+    def __init__(
+        self, *, most: int = 1_000_000, lives_for: int | None = None, stalls_after: int | None = None
+    ) -> None:
+        self.most, self.lives_for, self.stalls_after = most, lives_for, stalls_after
+        self.released = threading.Event()
+        self.asked: list[int] = []
+        self.loaded: list[str] = []
+        self.abandoned = self.closed = False
+
+    def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Results:
+        self.asked.append(len(requests))
+        if len(requests) > self.most:
+            raise EngineMemoryError(f"out of memory: {len(requests)} at once")
+        try:
+            for index, request in enumerate(requests):
+                if index == self.lives_for:
+                    raise EngineDeadError("the engine has died")
+                if index == self.stalls_after:
+                    self.released.wait()
+                yield index, Completion(str(request.seed), 3, "stop", -1.0, 1.0)
+        except GeneratorExit:
+            self.abandoned = True
+            raise
+
+    def reload(self, model: Path) -> None:
+        self.loaded.append(str(model))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def make_workshop(database: Database, build: Callable[[str, Recipe], Sampler]) -> Workshop:
+    """A workshop that samples and does nothing else."""
+
+    def unwanted(*arguments: object) -> None:
+        raise AssertionError("sampling needs no other engine")
+
+    engines = Engines(build, unwanted, unwanted, unwanted)  # type: ignore[arg-type]
+    return Workshop(database, engines, JOB_SAMPLES, Path("/nonexistent"))
+
+
+def add_sampling(
+    database: Database, name: str, policy: Path, problems: int, slots: int, max_new_tokens: int = 30
+) -> tuple[int, list[int]]:
+    """A run of this policy with an iteration over problems that all runs share.
+
+    Returns the round and its queued jobs, `JOB_SAMPLES` slots each.
+    """
+    recipe = make_recipe(
+        policy={"model": "tiny"},
+        reward={"model": "none"},
+        difficulty={"signal": "accuracy"},
+        pairs={"rule": "random"},
+        sampling={"n": slots, "n_p": slots, "max_new_tokens": max_new_tokens},
+    )
+    with database.begin() as connection:
+        ids = add_problems(connection, problems)
+        model = models.register_model(connection, name, str(policy), fingerprint(policy))
+        round_id = add_iteration(
+            connection, runs.create_run(connection, name, recipe, model.id, None), ids
+        ).id
+        addresses = [(problem, slot) for problem in ids for slot in range(slots)]
+        parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]
+        jobs = [add_job(connection, round_id, JobKind.SAMPLE, _by_problem(part)) for part in parts]
+    return round_id, jobs
+
+
+def _by_problem(addresses: Sequence[Address]) -> Mapping[int, list[int]]:
+    items: dict[int, list[int]] = {}
+    for problem, slot in addresses:
+        items.setdefault(problem, []).append(slot)
+    return items
+
+
+def responses(database: Database, round_id: int) -> dict[Address, str]:
+    """The responses of a round by their address."""
+    with database.begin() as connection:
+        rows = connection.execute(
+            text("""
+                SELECT problem_id, slot, response
+                FROM samples JOIN sample_responses ON sample_id = id WHERE round_id = :id
+            """),
+            {"id": round_id},
+        )
+        return {(row.problem_id, row.slot): row.response for row in rows}

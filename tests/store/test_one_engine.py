@@ -1,0 +1,242 @@
+"""A worker of all roles with room for one engine: real engines, a mixed queue, few changes, nothing lost."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from hsstar import commands
+from hsstar.demo import family
+from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.problems import ProblemFormat
+from hsstar.domain.turns import EngineKey
+from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
+from hsstar.engines.verifier import MathVerifier
+from hsstar.recipe import Recipe
+from hsstar.settings import Settings
+from hsstar.stages.context import Engines, Workshop
+from hsstar.store import jobs
+from hsstar.store.database import Database
+from hsstar.store.waiting import waiting_jobs
+from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe, state_of
+from workers.app import make_app
+from workers.runtime import Worker
+from workers.turns import Turns
+
+JOB_SAMPLES = 16
+
+
+class Census:
+    """Builds engines and counts those that are in memory.
+
+    Attributes:
+        built: engines by kind.
+        peak: the most that were there at once.
+        can_sleep: whether the samplers sleep instead of being closed.
+    """
+
+    def __init__(self) -> None:
+        self.built: Counter[str] = Counter()
+        self.present: set[Any] = set()
+        self.peak = 0
+        self.can_sleep = False
+
+    def engine(self, kind: str, build: Callable[[], Any]) -> Any:
+        engine = build()
+        self.built[kind] += 1
+        self.enter(engine)
+        close = engine.close
+        engine.close = lambda: (self.present.discard(engine), close())
+        if self.can_sleep:
+            engine.sleep = lambda: self.present.discard(engine)
+            engine.wake = lambda: self.enter(engine)
+        return engine
+
+    def enter(self, engine: Any) -> None:
+        self.present.add(engine)
+        self.peak = max(self.peak, len(self.present))
+
+    def trainer(self) -> Any:
+        trainer = build_trainer(device="cpu")
+        self.built["trainer"] += 1
+        train = trainer.dpo
+
+        def dpo(*arguments: Any) -> Any:
+            self.enter(trainer)
+            try:
+                return train(*arguments)
+            finally:
+                self.present.discard(trainer)
+
+        trainer.dpo = dpo  # type: ignore[method-assign]
+        return trainer
+
+
+@pytest.fixture
+def census() -> Census:
+    return Census()
+
+
+@pytest.fixture
+def make_worker(database: Database, tmp_path: Path, census: Census) -> Callable[..., Worker]:
+    def sampler(location: str, recipe: Recipe) -> Any:
+        return census.engine("sampler", partial(build_sampler, location, device="cpu"))
+
+    def reward_model(location: str, recipe: Recipe) -> Any:
+        return census.engine("reward model", partial(build_reward_model, location, device="cpu"))
+
+    def make(*, one_at_a_time: bool) -> Worker:
+        engines = Engines(sampler, reward_model, MathVerifier, census.trainer, one_at_a_time=one_at_a_time)
+        settings = Settings(tmp_path, tmp_path, job_samples=JOB_SAMPLES)
+        workshop = Workshop(database, engines, JOB_SAMPLES, tmp_path / "models")
+        return Worker("all", list(JobKind), settings, workshop, make_app("memory://"))
+
+    return make
+
+
+def start_runs(database: Database, folder: Path, *names: str) -> None:
+    """Two small runs of one iteration each over the same problems and models."""
+    file = folder / "problems.jsonl"
+    family.write_problems(file, family.distinct_problems(40, 0, held_out=False))
+    commands.import_problems(database, file, ProblemFormat.GSM8K, "train")
+    for name in names:
+        recipe = make_recipe(
+            problems={"dataset": "train", "per_iteration": 12},
+            policy={"model": "builtin:demo-policy", "prompt": "bare"},
+            reward={"model": "builtin:demo-prm"},
+            sampling={"n": 8, "n_p": 4, "max_new_tokens": 112},
+            difficulty={"tau_low": 0.2, "tau_high": 0.65},
+            training={"learning_rate": 1e-4, "batch_size": 16, "maximum_tokens": 256},
+        )
+        commands.start_iterations(database, commands.create_run(database, recipe, name), 1)
+
+
+@pytest.fixture
+def wake_ups(monkeypatch: pytest.MonkeyPatch) -> dict[JobKind, list[int]]:
+    """The messages under way, by queue."""
+    queues: dict[JobKind, list[int]] = {kind: [] for kind in JobKind}
+    monkeypatch.setattr("workers.runtime.send_wake_up", lambda app, job_id, kind: queues[kind].append(job_id))
+    return queues
+
+
+def work(database: Database, worker: Worker, wake_ups: dict[JobKind, list[int]]) -> Counter[str]:
+    """Passes on every wake-up, from each queue in turn; jobs done by kind."""
+    worker._conductor.sweep()
+    worker._announce()
+    while any(wake_ups.values()):
+        for queue in wake_ups.values():
+            if queue:
+                worker.run_job(queue.pop(0))
+    with database.begin() as connection:
+        rows = connection.execute(text("SELECT kind, state, error FROM jobs")).all()
+        states = connection.execute(text("SELECT DISTINCT state FROM iterations")).scalars().all()
+    assert {row.state for row in rows} == {"done"}, rows
+    assert states == ["done"]
+    return Counter(row.kind for row in rows)
+
+
+@pytest.mark.parametrize("can_sleep", [False, True])
+def test_a_mixed_queue_is_done_with_one_engine_at_a_time_and_few_changes(
+    database: Database,
+    tmp_path: Path,
+    make_worker: Callable[..., Worker],
+    census: Census,
+    wake_ups: dict[JobKind, list[int]],
+    can_sleep: bool,
+) -> None:
+    census.can_sleep = can_sleep
+    start_runs(database, tmp_path, "first", "second")
+    worker = make_worker(one_at_a_time=True)
+    done = work(database, worker, wake_ups)
+    worker._workshop.engines.close()
+
+    assert done["sample"] >= 6
+    assert done["score"] >= 6
+    assert done["train"] == 2
+    assert census.peak == 1
+    assert not census.present
+    # pre-sampling, rewards, re-sampling, rewards; in turns with the wake-ups it would be one for each job
+    assert census.built["sampler"] <= (1 if can_sleep else 4)
+    assert census.built["reward model"] <= 4
+
+
+def test_where_there_is_room_all_engines_stay(
+    database: Database,
+    tmp_path: Path,
+    make_worker: Callable[..., Worker],
+    census: Census,
+    wake_ups: dict[JobKind, list[int]],
+) -> None:
+    start_runs(database, tmp_path, "first")
+    worker = make_worker(one_at_a_time=False)
+    work(database, worker, wake_ups)
+    assert census.built == {"sampler": 1, "reward model": 1, "trainer": 1}
+    assert len(census.present) == 2
+    worker._workshop.engines.close()
+
+
+# --- claims -------------------------------------------------------------------------------------
+
+
+def test_queued_jobs_are_grouped_by_the_engine_that_they_need(connection: Connection) -> None:
+    ids = add_problems(connection, 1)
+    run, other = add_run(connection), add_run(connection, make_recipe(policy={"model": "M9"}))
+    rounds = [add_iteration(connection, each, ids).id for each in (run, other)]
+    samplings = [add_job(connection, round_id) for round_id in (*rounds, rounds[0])]
+    scoring = add_job(connection, rounds[0], JobKind.SCORE)
+    verification = add_job(connection, rounds[1], JobKind.VERIFY)
+    training = add_job(connection, rounds[1], JobKind.TRAIN)
+    claim(connection, samplings[0])
+    connection.execute(
+        text("UPDATE jobs SET available_at = now() + interval '1 minute' WHERE id = :id"), {"id": training}
+    )
+    connection.execute(
+        text("UPDATE jobs SET available_at = now() - interval '9 seconds' WHERE id = :id"), {"id": scoring}
+    )
+    found = {jobs.engine: (jobs.job_id, jobs.seconds) for jobs in waiting_jobs(connection, list(JobKind))}
+    assert found == {
+        EngineKey(JobKind.SAMPLE, run.model_id): (samplings[2], 0.0),
+        EngineKey(JobKind.SAMPLE, other.model_id): (samplings[1], 0.0),
+        EngineKey(JobKind.SCORE, run.reward_model_id): (scoring, 9.0),
+        EngineKey(JobKind.VERIFY): (verification, 0.0),
+    }
+    assert [each.engine.kind for each in waiting_jobs(connection, [JobKind.VERIFY])] == [JobKind.VERIFY]
+
+
+def test_a_job_that_makes_room_stays_queued_and_is_announced_again(database: Database) -> None:
+    with database.begin() as connection:
+        round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
+        first, second = (add_job(connection, round_id) for _ in range(2))
+        scoring = add_job(connection, round_id, JobKind.SCORE)
+        assert len(jobs.take_announcements(connection)) == 3
+    turns = Turns(list(JobKind), patience_seconds=60.0)
+    taken = [turns.claim(database, named, "all", 60) for named in (first, scoring)]
+    assert [job and job.id for job in taken] == [first, second]
+    with database.begin() as connection:
+        assert state_of(connection, scoring) == "queued"
+        assert jobs.take_announcements(connection) == [(scoring, JobKind.SCORE)]
+    late = turns.claim(database, second, "all", 60)  # a wake-up whose job has been taken means any work
+    assert late is not None
+    assert late.id == scoring
+    assert turns.claim(database, scoring, "all", 60) is None
+
+
+def test_jobs_that_have_waited_long_are_taken_before_the_engine_runs_out_of_work(database: Database) -> None:
+    with database.begin() as connection:
+        round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
+        samplings = [add_job(connection, round_id) for _ in range(4)]
+        scorings = [add_job(connection, round_id, JobKind.SCORE) for _ in range(2)]
+        connection.execute(text("UPDATE jobs SET available_at = now() - interval '10 seconds'"))
+    now = 0.0
+    turns = Turns(list(JobKind), patience_seconds=5.0, clock=lambda: now)
+    order = []
+    for _ in range(6):
+        job = turns.claim(database, samplings[0], "all", 60)
+        assert job is not None
+        order.append(job.id)
+        now += 3.0
+    assert order == [*samplings[:2], *scorings, *samplings[2:]]

@@ -1,0 +1,38 @@
+"""Stages run beside a test that watches their rows."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hsstar.stages.context import Workshop
+from hsstar.store.jobs import Job
+
+
+@contextmanager
+def running(
+    stage: Callable[[Workshop, Job], object], workshop: Workshop, job: Job
+) -> Iterator[list[Exception]]:
+    """The stage in a thread of its own; when the block has ended, the list holds its error."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            stage(workshop, job)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield errors
+    finally:
+        thread.join()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)

@@ -1,0 +1,46 @@
+"""Which queued job a worker takes at a wake-up."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.turns import VERIFIER, EngineKey, next_job
+from hsstar.store import jobs
+from hsstar.store.database import Database
+from hsstar.store.waiting import waiting_jobs
+
+
+class Turns:
+    """Takes jobs so that one engine at a time has room in a process, and is changed rarely.
+
+    A wake-up then says only that there is work: the job that comes next by `domain.turns` is taken in the
+    place of the named one, which stays queued and is announced again.
+    """
+
+    def __init__(
+        self, kinds: Sequence[JobKind], patience_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._kinds = kinds
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._present: EngineKey | None = None
+        self._since = clock()
+
+    def claim(self, database: Database, job_id: int, worker: str, lease_seconds: float) -> jobs.Job | None:
+        """Takes the job that comes next, whichever was named; None where none waits."""
+        while True:
+            with database.begin() as connection:
+                present_seconds = self._clock() - self._since
+                waiting = waiting_jobs(connection, self._kinds)
+                chosen = next_job(waiting, self._present, present_seconds, self._patience_seconds)
+                if chosen is None:
+                    return None
+                job = jobs.claim(connection, chosen.job_id, worker, lease_seconds)
+            if job is not None:  # else another worker was quicker
+                break
+        if chosen.engine not in (self._present, VERIFIER):
+            self._present, self._since = chosen.engine, self._clock()
+        if job.id != job_id:
+            with database.begin() as connection:  # of its own: two workers may name each other's jobs
+                jobs.unannounce(connection, [job_id])
+        return job
