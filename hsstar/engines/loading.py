@@ -1,6 +1,7 @@
 """Devices, number formats, tokenizers and models: what every engine on PyTorch loads the same way."""
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ TokenIds = list[int]
 
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes that are nothing but a tokenizer.json."""
+
+_loading = threading.Lock()
+"""`from_pretrained` patches classes of transformers while it runs: two at once leave weights untied for good."""
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -61,14 +65,15 @@ def load_policy(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
 def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
     """A model of a local checkpoint folder by a transformers auto class, in evaluation mode."""
     try:
-        model, found = auto_class.from_pretrained(
-            str(path),
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
+        with _loading:
+            model, found = auto_class.from_pretrained(
+                str(path),
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights cannot be loaded: {error}") from error
     if missing := sorted(found["missing_keys"]):
