@@ -19,7 +19,7 @@ _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes that are nothing but a tokenizer.json."""
 
 _loading = threading.Lock()
-"""`from_pretrained` patches classes of transformers while it runs: two at once leave weights untied for good."""
+"""`from_pretrained` patches transformers' classes meanwhile: two at once leave weights untied for good."""
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
