@@ -89,7 +89,8 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
         if queue.failed:
             reasons.append(
                 f"{queue.failed} {queue.kind} jobs failed: {queue.last_error}; "
-                "see hsstar jobs list --state failed, mend the cause, then: hsstar jobs retry"
+                "see hsstar jobs list --state failed, mend the cause, then hsstar jobs retry "
+                "(or hsstar iterate RUN --accept-missing)"
             )
     return reasons
 

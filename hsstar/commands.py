@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
@@ -20,7 +20,7 @@ from hsstar.engines.registry import check_sampler_options
 from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
 from hsstar.recipe import Recipe
-from hsstar.store import corpus, exports, models, rounds, runs, samples
+from hsstar.store import corpus, exports, missing, models, rounds, runs, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
@@ -167,6 +167,22 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         _refuse_new_policies(run, numbers)
         rounds.add_iterations(connection, run, numbers)
     return numbers
+
+
+def accept_missing(database: Database, run: Run) -> int:
+    """Lets a run go on without what its failed jobs could not do; returns how many jobs were given up.
+
+    Their problems are left out of their rounds, each with the reason.
+
+    Raises:
+        NotFoundError: no job of the run has failed.
+    """
+    with database.begin() as connection:
+        lock_run(connection, run.id)
+        count = missing.give_up(connection, run.id)
+    if not count:
+        raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
+    return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ evaluations that are not done, enqueues the work they lack, and moves them on wh
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
-from hsstar.store import corpus, jobs, method, rounds, runs, training
+from hsstar.store import corpus, jobs, method, missing, rounds, runs, training
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration, Round
 from hsstar.store.runs import Run
@@ -124,8 +124,11 @@ class Conductor:
         return True
 
     def _adopt_trained_policy(self, connection: Connection, run: Run, iteration: Round) -> bool:
-        """Training → evaluating, once the training has made a policy."""
-        return self._adopt(connection, run, iteration, training.trained_model(connection, iteration.id))
+        """Training → evaluating, once the training has made a policy; one given up leaves the old policy."""
+        model_id = training.trained_model(connection, iteration.id)
+        if model_id is None and missing.training_given_up(connection, iteration.id):
+            model_id = iteration.model_id
+        return self._adopt(connection, run, iteration, model_id)
 
     def _adopt(self, connection: Connection, run: Run, iteration: Round, model_id: int | None) -> bool:
         if model_id is None:

@@ -284,7 +284,7 @@ def shortfall(connection: Connection, round_id: int) -> Shortfall:
             ),
             held AS (
                 SELECT
-                    count(*) FILTER (WHERE state <> 'failed') AS live,
+                    count(*) FILTER (WHERE state IN ('queued', 'running')) AS live,
                     count(*) FILTER (WHERE state = 'failed') AS failed
                 FROM jobs WHERE round_id = :id AND state <> 'done'
             )

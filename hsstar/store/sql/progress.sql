@@ -67,7 +67,7 @@ queued AS (
 undrawn AS (
     SELECT
         jobs.round_id,
-        count(*) FILTER (WHERE jobs.state <> 'failed') AS in_flight,
+        count(*) FILTER (WHERE jobs.state IN ('queued', 'running')) AS in_flight,
         count(*) FILTER (WHERE jobs.state = 'failed') AS failed
     FROM jobs
     JOIN job_items ON job_items.job_id = jobs.id
