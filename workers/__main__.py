@@ -5,10 +5,15 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hsstar.domain.errors import BadInputError, HsstarError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.settings import Settings
+
+if TYPE_CHECKING:
+    from hsstar.stages.context import Workshop
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
@@ -20,12 +25,20 @@ def main() -> None:
     parser.add_argument("--name", help="unique among all workers; ROLE-PID@HOST where left out")
     arguments = parser.parse_args()
     try:
-        _work(arguments.role, arguments.name or f"{arguments.role}-{os.getpid()}@{socket.gethostname()}")
+        work(arguments.role, arguments.name or f"{arguments.role}-{os.getpid()}@{socket.gethostname()}")
     except HsstarError as error:
         sys.exit(f"hsstar worker: {error}")
 
 
-def _work(role: str, name: str) -> None:
+def work(role: str, name: str, workshop_of: "Callable[[Settings, str, str], Workshop] | None" = None) -> None:
+    """Works in this process until it is told to stop.
+
+    Args:
+        role: a name of `ROLES`.
+        name: unique among all workers.
+        workshop_of: makes the workshop from settings, database URL and name; hsstar's own engines, imported
+            before the first job, where left out.
+    """
     settings = Settings.from_environment()
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {name}: %(message)s"
@@ -43,13 +56,13 @@ def _work(role: str, name: str) -> None:
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
     app = make_app(settings.broker_url)
-    workshop = make_workshop(settings, settings.database_url, name)
+    workshop = (workshop_of or make_workshop)(settings, settings.database_url, name)
     workshop.database.check_schema()
     worker = Worker(name, roles, settings, workshop, app)
     app.task(worker.run_job, name=TASK)
     worker.start()
     try:
-        for kind in roles:
+        for kind in roles if workshop_of is None else ():
             import_engines(kind)
         app.Worker(
             hostname=name,
