@@ -26,22 +26,34 @@ class Conductor:
         self._job_samples = job_samples
         self._max_attempts = max_attempts
 
-    def sweep(self) -> None:
-        """Takes work back from dead workers and advances every run that is not done."""
+    def sweep(self) -> float:
+        """Takes work back from dead workers and advances every run that is not done.
+
+        Returns the seconds until the next lease ends; infinity where no job runs.
+        """
         with self._database.begin() as connection:
             jobs.expire_leases(connection, self._max_attempts)
+            expiry = jobs.seconds_to_expiry(connection)
             active = runs.active_run_ids(connection)
         for run_id in active:
             self.advance(run_id)
+        return expiry
 
-    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> None:
-        """Draws the consequences of a finished job: labels of its problems, then the next work."""
+    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> bool:
+        """Draws the consequences of a finished job: labels of its problems, then the next work.
+
+        While other jobs of its round are live there is no next work yet; whoever ends the last of them
+        finds none, because each looks after its own completion. Returns whether jobs may have been added.
+        """
         with self._database.begin() as connection:
             finished = rounds.get_round(connection, job.round_id)
             if finished.kind == "iteration" and job.kind in (JobKind.VERIFY, JobKind.SCORE):
                 run = runs.get_run(connection, finished.run_id)
                 method.label_problems(connection, run, finished, problem_ids)
-        self.advance(finished.run_id)
+            live = rounds.has_live_jobs(connection, finished.id)
+        if not live:
+            self.advance(finished.run_id)
+        return not live or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""
@@ -151,7 +163,7 @@ class Conductor:
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
         """Whether a round lacks nothing; what it lacks is enqueued unless a job holds it."""
-        if rounds.live_jobs(connection, checked.id):
+        if rounds.has_live_jobs(connection, checked.id):
             return False
         lack = rounds.shortfall(connection, checked.id)
         wanted = {

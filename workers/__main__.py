@@ -36,6 +36,8 @@ def _work(role: str, name: str) -> None:
             "`hsstar worker` finds the embedded ones"
         )
     # Imports that cost seconds come after everything that can be refused at once.
+    from celery.signals import worker_shutting_down
+
     from hsstar.engines.registry import import_engines
     from workers.app import TASK, make_app
     from workers.runtime import Worker
@@ -47,6 +49,7 @@ def _work(role: str, name: str) -> None:
     workshop.database.check_schema()
     worker = Worker(name, roles, settings, workshop, app)
     app.task(worker.run_job, name=TASK)
+    worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it would take the next job
     worker.start()
     try:
         for kind in roles:

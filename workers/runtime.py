@@ -1,10 +1,12 @@
 """One worker process: claims jobs, runs their stages, and keeps its leases alive."""
 
 import logging
+import math
 import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -28,6 +30,9 @@ log = logging.getLogger("hsstar.worker")
 
 _HEARTBEATS_PER_LEASE = 4
 _SWEEP_SECONDS = 2.0
+_SHORTEST_PAUSE_SECONDS = 0.1
+_SHIFT_SECONDS = 60.0
+"""How long jobs are taken without the broker; RabbitMQ gives a message up that waits for half an hour."""
 
 
 class Worker:
@@ -53,6 +58,8 @@ class Worker:
         self._held: dict[int, jobs.Job] = {}
         self._counting = threading.Lock()
         self._jobs_done = 0
+        self._shifts = 0  # calls of run_job under way
+        self._next_expiry = math.inf  # seconds from the last sweep until a lease ends
         self._leaving = False
         self._stopping = threading.Event()
         self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
@@ -86,34 +93,54 @@ class Worker:
         """How many jobs it takes at once: several only where all of them share the sampler."""
         return self._settings.jobs_in_flight if self._roles == [JobKind.SAMPLE] else 1
 
+    def leave(self) -> None:
+        """Takes no other job; those in hand go on."""
+        self._leaving = True
+
     def run_job(self, job_id: int) -> None:
-        """Runs one job, if it is there to be taken. Never raises: what goes wrong is in the rows."""
-        if self._leaving:
-            return
+        """Runs a job, if it is there to be taken, and then the next ones, without waiting for their messages.
+
+        It ends when none is left, after a failure (another worker may fare better), and after a while, to
+        hear the broker again. Never raises: what goes wrong is in the rows.
+        """
+        named: int | None = job_id
+        end = time.monotonic() + _SHIFT_SECONDS
+        with self._counting:
+            self._shifts += 1
         try:
-            job = self._claim(job_id)
+            while not self._leaving and time.monotonic() < end:
+                job = self._claim(named)
+                if job is None or not self._run(job):
+                    break
+                named = None
         except DatabaseError as error:
-            log.warning("job %d stays queued: %s", job_id, error)
-            return
-        if job is None:
-            return
+            log.warning("no job is taken (wake-up for job %d): %s", job_id, error)
+        finally:
+            with self._counting:
+                self._shifts -= 1
+
+    def _claim(self, named: int | None) -> jobs.Job | None:
+        """Takes the named job, or else the next one."""
+        lease = self._settings.lease_seconds
+        if self._turns is not None:
+            return self._turns.claim(self._database, named, self.name, lease)
+        with self._database.begin() as connection:
+            job = None if named is None else jobs.claim(connection, named, self.name, lease)
+            return job or jobs.claim_next(connection, self._roles, self.name, lease)
+
+    def _run(self, job: jobs.Job) -> bool:
+        """Runs a job that was taken; whether it is done."""
         log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
         self._held[job.id] = job
         try:
-            self._attempt(job)
+            return self._attempt(job)
         except DatabaseError as error:
             log.warning("job %d will be taken back when its lease expires: %s", job.id, error)
+            return False
         finally:
             self._held.pop(job.id, None)
-        self._guarded(self._announce)
 
-    def _claim(self, job_id: int) -> jobs.Job | None:
-        if self._turns is not None:
-            return self._turns.claim(self._database, job_id, self.name, self._settings.lease_seconds)
-        with self._database.begin() as connection:
-            return jobs.claim(connection, job_id, self.name, self._settings.lease_seconds)
-
-    def _attempt(self, job: jobs.Job) -> None:
+    def _attempt(self, job: jobs.Job) -> bool:
         try:
             problem_ids = STAGES[job.kind](self._workshop, job)
         except jobs.LeaseLostError as error:
@@ -122,12 +149,16 @@ class Worker:
             raise
         except Exception as error:
             self._record_failure(job, error)
+            self._guarded(self._announce)
             if gpu_is_lost():
-                self._leave()
+                self._end()
         else:
             with self._counting:
                 self._jobs_done += 1
-            self._conductor.after_job(job, problem_ids)
+            if self._conductor.after_job(job, problem_ids):
+                self._guarded(self._announce)
+            return True
+        return False
 
     def _record_failure(self, job: jobs.Job, error: Exception) -> None:
         line = str(error) if isinstance(error, HsstarError) else f"{type(error).__name__}: {error}"
@@ -148,9 +179,9 @@ class Worker:
                 divisible=isinstance(error, ComputeError | EngineDeadError),
             )
 
-    def _leave(self) -> None:
+    def _end(self) -> None:
         """Ends this process as SIGTERM does, since only a new one can use the GPU again."""
-        self._leaving = True
+        self.leave()
         note = "this process could not use its GPU any more and has ended; its supervisor starts another one"
         log.error(note)
         with self._database.begin() as connection:
@@ -158,17 +189,21 @@ class Worker:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _beat(self) -> None:
-        pause = min(_SWEEP_SECONDS, self._settings.lease_seconds / _HEARTBEATS_PER_LEASE)
-        while not self._stopping.wait(pause):
+        longest = min(_SWEEP_SECONDS, self._settings.lease_seconds / _HEARTBEATS_PER_LEASE)
+        while not self._stopping.wait(min(longest, max(_SHORTEST_PAUSE_SECONDS, self._next_expiry))):
             self._guarded(self._report)
-            self._guarded(self._conductor.sweep)
+            self._guarded(self._sweep)
             self._guarded(self._announce)
+
+    def _sweep(self) -> None:
+        self._next_expiry = math.inf  # also where the sweep fails
+        self._next_expiry = self._conductor.sweep()
 
     def _report(self) -> None:
         held = list(self._held.values())
         with self._database.begin() as connection:
             workers.heartbeat(
-                connection, self.name, busy=len(held) >= self.jobs_at_once, jobs_done=self._jobs_done
+                connection, self.name, busy=self._shifts >= self.jobs_at_once, jobs_done=self._jobs_done
             )
             for job in held:
                 jobs.extend_lease(connection, job, self._settings.lease_seconds)

@@ -1,5 +1,6 @@
 """The job queue: claims, leases, completion, failure and recovery, as short statements."""
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,21 @@ def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float
     if row is None:
         return None
     return Job(job_id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
+
+
+def claim_next(
+    connection: Connection, kinds: Sequence[JobKind], worker: str, lease_seconds: float
+) -> Job | None:
+    """Takes the oldest queued job of these kinds that nobody else is taking; None where there is none."""
+    job_id = connection.scalar(
+        text("""
+            SELECT id FROM jobs
+            WHERE state = 'queued' AND kind = ANY (:kinds) AND available_at <= now()
+            ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+        """),
+        {"kinds": [kind.value for kind in kinds]},
+    )
+    return None if job_id is None else claim(connection, job_id, worker, lease_seconds)
 
 
 def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None:
@@ -190,6 +206,17 @@ def split(connection: Connection, job: Job, error: str, traceback: str) -> bool:
 def expire_leases(connection: Connection, max_attempts: int) -> None:
     """Takes jobs back from workers that stopped their heartbeat."""
     _take_back(connection, None, max_attempts)
+
+
+def seconds_to_expiry(connection: Connection) -> float:
+    """The time until the first lease of all running jobs ends, as they stand; infinity where none runs."""
+    seconds = connection.scalar(
+        text("""
+            SELECT CAST(extract(epoch FROM min(lease_expires_at) - now()) AS float)
+            FROM jobs WHERE state = 'running'
+        """)
+    )
+    return math.inf if seconds is None else float(seconds)
 
 
 def _take_back(connection: Connection, worker: str | None, max_attempts: int) -> None:
