@@ -28,28 +28,35 @@ class Conductor:
 
     def sweep(self) -> None:
         """Takes work back from dead workers and advances every run that is not done."""
-        with self._database.begin() as connection:
-            jobs.expire_leases(connection, self._max_attempts)
-            active = runs.active_run_ids(connection)
-        for run_id in active:
+        for run_id in self._database.run(self._take_back):
             self.advance(run_id)
+
+    def _take_back(self, connection: Connection) -> list[int]:
+        jobs.expire_leases(connection, self._max_attempts)
+        return runs.active_run_ids(connection)
 
     def after_job(self, job: jobs.Job, problem_ids: list[int]) -> None:
         """Draws the consequences of a finished job: labels of its problems, then the next work."""
-        with self._database.begin() as connection:
+
+        def label(connection: Connection) -> int:
             finished = rounds.get_round(connection, job.round_id)
             if finished.kind == "iteration" and job.kind in (JobKind.VERIFY, JobKind.SCORE):
                 run = runs.get_run(connection, finished.run_id)
                 method.label_problems(connection, run, finished, problem_ids)
-        self.advance(finished.run_id)
+            return finished.run_id
+
+        self.advance(self._database.run(label))
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""
-        with self._database.begin() as connection:
+
+        def move(connection: Connection) -> None:
             lock_run(connection, run_id)
             run = runs.get_run(connection, run_id)
             while self._step(connection, run):
                 pass
+
+        self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
         """Looks once at everything that is not done; whether anything has moved."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import EngineError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
 from hsstar.domain.text import storable
+from hsstar.store.database import SCHEMA_REVISION
 
 _ANNOUNCE_AGAIN_SECONDS = 5
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
@@ -55,7 +56,10 @@ class JobRow:
 
 
 def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float) -> Job | None:
-    """Takes a queued job for this worker; None where it is not there to be taken."""
+    """Takes a queued job for this worker; None where it is not there to be taken.
+
+    Nor is it for a worker of another schema: that worker would misread the rows.
+    """
     token = uuid.uuid4()
     row = connection.execute(
         text("""
@@ -63,6 +67,7 @@ def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float
             SET state = 'running', attempts = attempts + 1, worker = :worker, lease_token = :token,
                 lease_expires_at = now() + make_interval(secs => :lease), started_at = now()
             WHERE id = :id AND state = ANY (:before) AND available_at <= now()
+              AND (SELECT version_num FROM alembic_version) = :schema
             RETURNING round_id, kind, attempts
         """),
         {
@@ -71,6 +76,7 @@ def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float
             "token": token,
             "lease": lease_seconds,
             "before": states_before(JobState.RUNNING),
+            "schema": SCHEMA_REVISION,
         },
     ).first()
     if row is None:

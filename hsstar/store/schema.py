@@ -332,5 +332,15 @@ workers = Table(
     _now("last_heartbeat"),
     Column("note", Text, comment="what went wrong with its engine last"),
     _time("noted_at"),
+    Column("gpu", Text, comment="the GPUs that it may use"),
+    Column(
+        "tokens_done",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="tokens of the samples that it drew",
+    ),
+    Column("version", Text, comment="of the hsstar that it runs"),
+    _time("stop_requested_at"),
     _one_of("state", ("idle", "busy", "stopped")),
 )
