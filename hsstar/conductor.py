@@ -31,13 +31,14 @@ class Conductor:
 
         Returns the seconds until the next lease ends; infinity where no job runs.
         """
-        with self._database.begin() as connection:
-            jobs.expire_leases(connection, self._max_attempts)
-            expiry = jobs.seconds_to_expiry(connection)
-            active = runs.active_run_ids(connection)
+        expiry, active = self._database.run(self._take_back)
         for run_id in active:
             self.advance(run_id)
         return expiry
+
+    def _take_back(self, connection: Connection) -> tuple[float, list[int]]:
+        jobs.expire_leases(connection, self._max_attempts)
+        return jobs.seconds_to_expiry(connection), runs.active_run_ids(connection)
 
     def after_job(self, job: jobs.Job, problem_ids: list[int]) -> bool:
         """Draws the consequences of a finished job: labels of its problems, then the next work.
@@ -45,23 +46,30 @@ class Conductor:
         While other jobs of its round are live there is no next work yet; whoever ends the last of them
         finds none, because each looks after its own completion. Returns whether jobs may have been added.
         """
-        with self._database.begin() as connection:
+
+        def label(connection: Connection) -> tuple[int, bool]:
             finished = rounds.get_round(connection, job.round_id)
-            if finished.kind == "iteration" and job.kind in (JobKind.VERIFY, JobKind.SCORE):
+            judged = problem_ids and job.kind in (JobKind.VERIFY, JobKind.SCORE)
+            if judged and finished.kind == "iteration":
                 run = runs.get_run(connection, finished.run_id)
                 method.label_problems(connection, run, finished, problem_ids)
-            live = rounds.has_live_jobs(connection, finished.id)
+            return finished.run_id, rounds.has_live_jobs(connection, finished.id)
+
+        run_id, live = self._database.run(label)
         if not live:
-            self.advance(finished.run_id)
+            self.advance(run_id)
         return not live or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""
-        with self._database.begin() as connection:
+
+        def move(connection: Connection) -> None:
             lock_run(connection, run_id)
             run = runs.get_run(connection, run_id)
             while self._step(connection, run):
                 pass
+
+        self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
         """Looks once at everything that is not done; whether anything has moved."""
