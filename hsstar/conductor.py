@@ -26,30 +26,50 @@ class Conductor:
         self._job_samples = job_samples
         self._max_attempts = max_attempts
 
-    def sweep(self) -> None:
-        """Takes work back from dead workers and advances every run that is not done."""
-        with self._database.begin() as connection:
-            jobs.expire_leases(connection, self._max_attempts)
-            active = runs.active_run_ids(connection)
+    def sweep(self) -> float:
+        """Takes work back from dead workers and advances every run that is not done.
+
+        Returns the seconds until the next lease ends; infinity where no job runs.
+        """
+        expiry, active = self._database.run(self._take_back)
         for run_id in active:
             self.advance(run_id)
+        return expiry
 
-    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> None:
-        """Draws the consequences of a finished job: labels of its problems, then the next work."""
-        with self._database.begin() as connection:
+    def _take_back(self, connection: Connection) -> tuple[float, list[int]]:
+        jobs.expire_leases(connection, self._max_attempts)
+        return jobs.seconds_to_expiry(connection), runs.active_run_ids(connection)
+
+    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> bool:
+        """Draws the consequences of a finished job: labels of its problems, then the next work.
+
+        While other jobs of its round are live there is no next work yet; whoever ends the last of them
+        finds none, because each looks after its own completion. Returns whether jobs may have been added.
+        """
+
+        def label(connection: Connection) -> tuple[int, bool]:
             finished = rounds.get_round(connection, job.round_id)
-            if finished.kind == "iteration" and job.kind in (JobKind.VERIFY, JobKind.SCORE):
+            judged = problem_ids and job.kind in (JobKind.VERIFY, JobKind.SCORE)
+            if judged and finished.kind == "iteration":
                 run = runs.get_run(connection, finished.run_id)
                 method.label_problems(connection, run, finished, problem_ids)
-        self.advance(finished.run_id)
+            return finished.run_id, rounds.has_live_jobs(connection, finished.id)
+
+        run_id, live = self._database.run(label)
+        if not live:
+            self.advance(run_id)
+        return not live or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""
-        with self._database.begin() as connection:
+
+        def move(connection: Connection) -> None:
             lock_run(connection, run_id)
             run = runs.get_run(connection, run_id)
             while self._step(connection, run):
                 pass
+
+        self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
         """Looks once at everything that is not done; whether anything has moved."""
@@ -154,7 +174,7 @@ class Conductor:
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
         """Whether a round lacks nothing; what it lacks is enqueued unless a job holds it."""
-        if rounds.live_jobs(connection, checked.id):
+        if rounds.has_live_jobs(connection, checked.id):
             return False
         lack = rounds.shortfall(connection, checked.id)
         wanted = {

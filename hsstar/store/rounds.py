@@ -255,13 +255,13 @@ def exclude(connection: Connection, round_id: int, reasons: dict[int, str]) -> N
     )
 
 
-def live_jobs(connection: Connection, round_id: int) -> int:
-    """How many jobs of the round are queued or running."""
-    found: int = connection.execute(
-        text("SELECT count(*) FROM jobs WHERE round_id = :id AND state IN ('queued', 'running')"),
+def has_live_jobs(connection: Connection, round_id: int) -> bool:
+    """Whether a job of the round is queued or running."""
+    found = connection.scalar(
+        text("SELECT EXISTS (SELECT FROM jobs WHERE round_id = :id AND state IN ('queued', 'running'))"),
         {"id": round_id},
-    ).scalar_one()
-    return found
+    )
+    return bool(found)
 
 
 def shortfall(connection: Connection, round_id: int) -> Shortfall:

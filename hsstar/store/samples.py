@@ -97,7 +97,12 @@ def write_samples(
                     finish_reason, cumulative_logprob, engine, milliseconds
                 FROM given
                 ON CONFLICT (round_id, problem_id, slot) DO NOTHING
-                RETURNING id, problem_id, slot
+                RETURNING id, problem_id, slot, tokens
+            ),
+            counted AS (
+                UPDATE workers
+                SET tokens_done = tokens_done + (SELECT coalesce(sum(tokens), 0) FROM written)
+                WHERE name = :worker
             )
             INSERT INTO sample_responses (sample_id, response)
             SELECT written.id, given.response FROM written JOIN given USING (problem_id, slot)

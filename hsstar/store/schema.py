@@ -206,6 +206,7 @@ jobs = Table(
     CheckConstraint("state NOT IN ('failed', 'given_up') OR error IS NOT NULL", name="failed_has_error"),
     Index("ix_jobs_held", "round_id", "kind", postgresql_where=text("state <> 'done'")),
     Index("ix_jobs_live", "state", "kind", postgresql_where=text("state IN ('queued', 'running')")),
+    Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),
 )
 
 job_items = Table(
@@ -334,5 +335,15 @@ workers = Table(
     _now("last_heartbeat"),
     Column("note", Text, comment="what went wrong with its engine last"),
     _time("noted_at"),
+    Column("gpu", Text, comment="the GPUs that it may use"),
+    Column(
+        "tokens_done",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="tokens of the samples that it drew",
+    ),
+    Column("version", Text, comment="of the hsstar that it runs"),
+    _time("stop_requested_at"),
     _one_of("state", ("idle", "busy", "stopped")),
 )

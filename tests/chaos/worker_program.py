@@ -50,21 +50,21 @@ def _send(app: Any, job_id: int, kind: JobKind) -> None:
         _send_once(app, job_id, kind)
 
 
-def make_workshop(settings: Settings, database_url: str, worker: str) -> Workshop:
+def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:
     """A workshop with deterministic engines and the real verifier."""
-    proxied = os.environ.get(PROXIED) if worker.split("@")[0].endswith("-2") else None
     engines = Engines(
         lambda folder, recipe: DeterministicSampler(folder),
         lambda folder, recipe: ReadingRewardModel(),
         lambda: MathVerifier(processes=1),
         MarkingTrainer,
     )
-    return Workshop(
-        Database(proxied or database_url), engines, settings.job_samples, settings.models_directory
-    )
+    return Workshop(database, engines, settings.job_samples, settings.models_directory)
 
 
 if __name__ == "__main__":
     redis.Transport.Channel = DisturbedChannel
     workers.runtime.send_wake_up = _send
-    work(sys.argv[1], sys.argv[2], make_workshop)
+    role, name = sys.argv[1:]
+    if name.split("@")[0].endswith("-2"):
+        os.environ["HSSTAR_DATABASE_URL"] = os.environ[PROXIED]
+    sys.exit(work(role, name, make_workshop))

@@ -1,5 +1,6 @@
 """A job's life: claimed once, fenced by its lease, taken back, halved, announced once."""
 
+import math
 import threading
 
 import pytest
@@ -75,6 +76,57 @@ def test_a_claim_counts_the_attempt_and_names_the_worker(connection: Connection)
     assert state_of(connection, job.id) == "running"
 
 
+def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    delayed, *samplings = (add_job(connection, round_id) for _ in range(3))
+    scoring = add_job(connection, round_id, JobKind.SCORE)
+    connection.execute(
+        text("UPDATE jobs SET available_at = now() + interval '1 hour' WHERE id = :id"), {"id": delayed}
+    )
+    kinds = [JobKind.SAMPLE, JobKind.VERIFY]
+    taken = [jobs.claim_next(connection, kinds, "w", 60) for _ in range(3)]
+    assert [job and (job.id, job.kind, job.attempts, job.worker) for job in taken] == [
+        (samplings[0], JobKind.SAMPLE, 1, "w"),
+        (samplings[1], JobKind.SAMPLE, 1, "w"),
+        None,
+    ]
+    assert state_of(connection, scoring) == "queued"
+
+
+def test_workers_that_take_the_next_job_never_take_the_same_and_leave_none(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        job_ids = [add_job(connection, round_id) for _ in range(40)]
+    taken: list[int] = []
+
+    def drain(worker: str) -> None:
+        while True:
+            with database.begin() as connection:
+                job = jobs.claim_next(connection, [JobKind.SAMPLE], worker, 60)
+            if job is None:
+                return
+            taken.append(job.id)
+
+    threads = [threading.Thread(target=drain, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == job_ids
+
+
+def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        first, second = (add_job(connection, round_id) for _ in range(2))
+    with database.begin() as one, database.begin() as other:
+        assert claim(one, first).id == first
+        job = jobs.claim_next(other, [JobKind.SAMPLE], "w", 60)
+        assert job is not None
+        assert job.id == second
+        assert jobs.claim_next(other, [JobKind.SAMPLE], "w", 60) is None
+
+
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE, JobState.FAILED])
 def test_only_queued_jobs_can_be_claimed(connection: Connection, state: JobState) -> None:
     round_id, _ = make_round(connection)
@@ -122,6 +174,17 @@ def test_a_lease_that_is_extended_does_not_expire(connection: Connection) -> Non
     jobs.extend_lease(connection, job, 60)
     jobs.expire_leases(connection, ATTEMPTS)
     assert state_of(connection, job.id) == "running"
+
+
+def test_it_is_known_when_the_next_lease_ends(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    queued, *held = (add_job(connection, round_id) for _ in range(3))
+    assert jobs.seconds_to_expiry(connection) == math.inf
+    for job_id, lease in zip(held, (50.0, 20.0), strict=True):
+        claim(connection, job_id, lease_seconds=lease)
+    assert jobs.seconds_to_expiry(connection) == 20.0
+    claim(connection, queued, lease_seconds=-5)
+    assert jobs.seconds_to_expiry(connection) == -5.0
 
 
 def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(connection: Connection) -> None:
