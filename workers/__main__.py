@@ -90,6 +90,7 @@ def work(
     try:
         for kind in roles if workshop_of is None else ():
             import_engines(kind)
+        worker.ready()
         celery = app.Worker(
             hostname=name,
             queues=[kind.value for kind in roles],

@@ -79,6 +79,9 @@ class Worker:
         self._turns = Turns(roles, settings.swap_seconds) if one_engine else None
         self._held: dict[int, jobs.Job] = {}
         self._counting = threading.Lock()
+        self._places = threading.BoundedSemaphore(self.jobs_at_once)
+        self._own_shift: threading.Thread | None = None
+        self._ready = False
         self._jobs_done = 0
         self._shifts = 0  # calls of run_job under way
         self._next_expiry = math.inf  # seconds from the last sweep until a lease ends
@@ -88,7 +91,10 @@ class Worker:
             threading.Thread(target=self._repeat, args=actions, name=name, daemon=True)
             for name, actions in (
                 ("pulse", (self._beat_pause, self._report)),
-                ("sweeper", (self._sweep_pause, self._sweep, self._announce, look_around)),
+                (
+                    "sweeper",
+                    (self._sweep_pause, self._sweep, self._announce, self._help_oneself, look_around),
+                ),
             )
         ]
 
@@ -123,6 +129,8 @@ class Worker:
         self._database.limits = replace(self._database.limits, patience=0.0)
         for thread in self._threads:
             thread.join(timeout=5)
+        if self._own_shift is not None:
+            self._own_shift.join()
         try:
             self._database.run(self._sign_off)
         except DatabaseError as error:
@@ -151,27 +159,47 @@ class Worker:
             return
         self.run_job(job_id)
 
-    def run_job(self, job_id: int) -> None:
+    def ready(self) -> None:
+        """Says that engines may be built from now on."""
+        self._ready = True
+
+    def run_job(self, job_id: int | None) -> None:
         """Runs a job, if it is there to be taken, and then the next ones, without waiting for their messages.
 
         It ends when none is left, after a failure (another worker may fare better), and after a while, to
         hear the broker again. Never raises: what goes wrong is in the rows.
         """
-        named: int | None = job_id
-        end = time.monotonic() + _SHIFT_SECONDS
-        with self._counting:
-            self._shifts += 1
-        try:
-            while not self._leaving and time.monotonic() < end:
-                job = self._claim(named)
-                if job is None or not self._run(job):
-                    break
-                named = None
-        except DatabaseError as error:
-            log.warning("no job is taken (wake-up for job %d): %s", job_id, error)
-        finally:
+        with self._places:
+            named = job_id
+            end = time.monotonic() + _SHIFT_SECONDS
             with self._counting:
-                self._shifts -= 1
+                self._shifts += 1
+            try:
+                while not self._leaving and time.monotonic() < end:
+                    job = self._claim(named)
+                    if job is None or not self._run(job):
+                        break
+                    named = None
+            except DatabaseError as error:
+                log.warning("no job is taken: %s", error)
+            finally:
+                with self._counting:
+                    self._shifts -= 1
+
+    def _help_oneself(self) -> None:
+        """Begins a shift without a message, where jobs wait and none comes: the broker may have lost them,
+        or be away, or have lost this worker.
+        """
+        if not self._ready or self._leaving or self._shifts >= self.jobs_at_once:
+            return
+        if self._own_shift is not None and self._own_shift.is_alive():
+            return
+        if self._database.run(lambda connection: jobs.unheard(connection, self._roles)):
+            log.info("jobs wait, and no message has come: they are taken without one")
+            self._own_shift = threading.Thread(
+                target=self.run_job, args=(None,), name="own-shift", daemon=True
+            )
+            self._own_shift.start()
 
     def _claim(self, named: int | None) -> jobs.Job | None:
         """Takes the named job, or else the next one."""

@@ -14,6 +14,7 @@ from hsstar.domain.text import storable
 from hsstar.store.database import SCHEMA_REVISION
 
 _ANNOUNCE_AGAIN_SECONDS = 5
+_UNHEARD_SECONDS = 8  # a message that was sent again has had its time
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 
@@ -328,6 +329,21 @@ def _halve(connection: Connection, job_id: int) -> bool:
             {"job_id": owner, "problems": [row[0] for row in part], "slots": [row[1] for row in part]},
         )
     return True
+
+
+def unheard(connection: Connection, kinds: Sequence[JobKind]) -> bool:
+    """Whether a job of these kinds has waited so long that its message must have gone astray."""
+    found = connection.scalar(
+        text("""
+            SELECT EXISTS (
+                SELECT FROM jobs
+                WHERE state = 'queued' AND kind = ANY (:kinds)
+                  AND available_at < now() - make_interval(secs => :patience)
+            )
+        """),
+        {"kinds": [kind.value for kind in kinds], "patience": _UNHEARD_SECONDS},
+    )
+    return bool(found)
 
 
 def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
