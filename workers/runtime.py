@@ -93,7 +93,7 @@ class Worker:
                 ("pulse", (self._beat_pause, self._report)),
                 (
                     "sweeper",
-                    (self._sweep_pause, self._sweep, self._announce, self._help_oneself, look_around),
+                    (self._sweep_pause, self._sweep, self._announce, self._help, look_around),
                 ),
             )
         ]
@@ -126,6 +126,7 @@ class Worker:
     def stop(self) -> None:
         """Hands back what is still in hand, signs off and frees the engines."""
         self._stopping.set()
+        self.leave()
         self._database.limits = replace(self._database.limits, patience=0.0)
         for thread in self._threads:
             thread.join(timeout=5)
@@ -186,7 +187,7 @@ class Worker:
                 with self._counting:
                     self._shifts -= 1
 
-    def _help_oneself(self) -> None:
+    def _help(self) -> None:
         """Begins a shift without a message, where jobs wait and none comes: the broker may have lost them,
         or be away, or have lost this worker.
         """

@@ -227,13 +227,13 @@ def test_a_worker_that_hears_nothing_helps_itself(
 ) -> None:
     """No message is ever sent: as if the broker had lost them all, or this worker."""
     worker = make_worker(lambda: FragileSampler())
-    worker._help_oneself()
+    worker._help()
     assert jobs_of(database) == [("queued", 0, 16)]  # engines cannot be built yet
     worker.ready()
-    worker._help_oneself()
+    worker._help()
     assert jobs_of(database) == [("queued", 0, 16)]  # it has not waited long
     with database.begin() as connection:
         connection.execute(text("UPDATE jobs SET available_at = now() - interval '1 minute'"))
-    worker._help_oneself()
+    worker._help()
     wait_for(lambda: jobs_of(database) == [("done", 1, 16)])
     assert len(responses(database, sampling[0])) == 16
