@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("cli.runs:runs", "Create, list and show runs."),
     "iterate": ("cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("cli.status:status", "Show what is done, in flight, failed and remaining."),
+    "study": ("cli.study:study", "Compare strategies over several seeds, with a table and plots."),
     "samples": ("cli.samples:samples", "Import responses drawn elsewhere."),
     "verify": ("cli.verify:verify", "Grade answers from a file; needs no database."),
     "export": ("cli.export:export", "Write pairs or samples to a file."),
