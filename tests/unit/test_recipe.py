@@ -15,7 +15,8 @@ from hsstar.domain.preference import PairRule
 from hsstar.recipe import Recipe, load_recipe, parse_recipe
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted([*ROOT.glob("configs/*.toml"), *ROOT.glob("hsstar/demo/*.toml")])
+STUDY = ROOT / "configs" / "study.toml"
+SHIPPED = sorted({*ROOT.glob("configs/*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {STUDY})
 
 SMALLEST: dict[str, Any] = {
     "name": "small",
