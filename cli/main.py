@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("cli.models:models", "Register and list policy checkpoints."),
     "prompts": ("cli.prompts:prompts", "Show what a policy is given to continue."),
     "runs": ("cli.runs:runs", "Create, list and show runs."),
+    "plan": ("cli.plan:plan", "Say what a recipe will take, before anything runs."),
     "iterate": ("cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("cli.status:status", "Show what is done, in flight, failed and remaining."),
     "study": ("cli.study:study", "Compare strategies over several seeds, with a table and plots."),
