@@ -145,10 +145,7 @@ def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
     console.print()
     print_table(
         ("this rests on", "", ""),
-        [
-            (name, "–" if figure.value is None else f"{figure.value:,.4g}", figure.source)
-            for name, figure in found.figures.items()
-        ],
+        [(name, _figure(figure.value), figure.source) for name, figure in found.figures.items()],
     )
     console.print()
     print_table(("check", "", ""), [(check.subject, check.outcome.value, check.reason) for check in checks])
@@ -193,6 +190,12 @@ def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
         ),
         ("rows in the database", bytes_text(found.database_bytes)),
     ]
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _large(count: float | None) -> str:
