@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from hsstar.study.document import Study
 from hsstar.study.figures import StrategyFigures
 
-_SPREAD = 0.06
+_SPREAD = 0.03
 """How far the points of neighbouring strategies stand apart, in iterations."""
 _DOTS_PER_INCH = 120
 
@@ -19,7 +19,7 @@ def draw(study: Study, strategies: Sequence[StrategyFigures], folder: Path) -> l
     """Draws NAME.png and NAME.svg into a folder; their paths. The same figures give the same bytes."""
     name = study.document.name
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    with rc_context({"svg.hashsalt": name, "font.size": 9}):
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
         _draw_accuracies(left, strategies)

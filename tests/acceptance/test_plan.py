@@ -35,7 +35,7 @@ def test_given_speeds_become_hours(home: Home) -> None:
 
 
 def test_a_recipe_that_is_no_recipe_is_refused(home: Home) -> None:
-    assert "no such recipe file" in home.refused("plan", str(home.folder / "none.toml"))
+    assert "no such file" in home.refused("plan", str(home.folder / "none.toml"))
 
 
 def test_data_and_earlier_runs_are_asked_where_a_database_is_up(stack: Home) -> None:

@@ -288,7 +288,7 @@ def test_a_file_is_read_and_its_top_keys_can_be_replaced(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such recipe file"),
+        (None, "no such file"),
         (b"name = ", "not TOML: "),
         (b"name = '\xff'", "cannot be read"),
         (b"name = 'small'", "key 'problems' is missing"),
