@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "hsstar needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "Installing hsstar and what it needs into $(VENV) (PyTorch is large; this takes minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,train,parquet,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,train,parquet,study,dev]'
 	@touch $@
 
 demo: $(INSTALLED)

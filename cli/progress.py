@@ -81,7 +81,7 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
                 f"{queue.unannounced} {queue.kind} jobs wait for a wake-up that the broker does not take; "
                 "is it up, with room on its disk? The workers' logs tell"
             )
-        elif queue.next_attempt_seconds is not None:
+        elif queue.next_attempt_seconds is not None and queue.last_error is not None:
             reasons.append(
                 f"a {queue.kind} job is tried again in {max(1, round(queue.next_attempt_seconds))} s "
                 f"after: {queue.last_error}"

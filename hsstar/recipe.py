@@ -1,6 +1,5 @@
 """What a run is: one TOML document that says everything which decides its result."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -14,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from hsstar.documents import load_document
 from hsstar.domain.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.errors import RecipeError
@@ -317,33 +317,28 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {_first_line(error)}") from None
+        raise RecipeError(f"{source}: {first_line(error, Recipe)}") from None
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
-    """A recipe from a TOML file; `overrides` replace top-level keys (`name`, `seed`).
+    """A recipe from a TOML file, which may extend another; `overrides` replace keys (`name`, `seed`).
 
     Raises:
-        RecipeError: the file is missing, not TOML, or not a recipe.
+        RecipeError: a file is missing, not TOML, or the whole is not a recipe.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from None
-    return parse_recipe(document | (overrides or {}), str(path))
+    return parse_recipe(load_document(path) | (overrides or {}), str(path))
 
 
-def _first_line(error: ValidationError) -> str:
+def first_line(error: ValidationError, document: type[BaseModel]) -> str:
+    """What is wrong first, naming the key and what is legal there; `document` is what was validated."""
     found = error.errors()
     first = found[0]
     key = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(first['loc']))}{more}"
+        return (
+            f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(first['loc'], document))}{more}"
+        )
     if first["type"] == "missing":
         return f"key {key!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
@@ -353,8 +348,7 @@ def _first_line(error: ValidationError) -> str:
     return f"{key}: {message}{shown}{more}"
 
 
-def _legal_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Recipe
+def _legal_keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         choices = (annotation, *get_args(annotation))
