@@ -86,6 +86,8 @@ def _work(role: str, name: str) -> int:
         )
         celery.start()
         celery_code = celery.exitcode or 0
+        if celery_code:  # what Celery does not try again, such as a refused login
+            watch.explain()
     except SystemExit:
         log.info("told to end")
     finally:
