@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from hsstar.doctor.findings import Check, Finding
     from hsstar.settings import Settings
 
-_SECONDS = 9.0
-_IMPORT_SECONDS = 8.0
+_SECONDS = 8.5
+_IMPORT_SECONDS = 7.5
 
 
 @click.command(epilog="Example:  hsstar doctor --json")

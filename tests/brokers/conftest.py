@@ -125,14 +125,12 @@ class WorkerProcess:
 
     def wait_for(self, state: str) -> None:
         """Waits for a state of its row."""
-        wait_until(lambda: self.row().get("state") == state, what=f"{state}:\n{self.said}")
+        wait_until(lambda: self.row().get("state") == state, lambda: f"{state}:\n{self.said}")
 
-    def wait_for_words(self, pattern: str, seconds: float = 60.0) -> None:
+    def wait_for_words(self, pattern: str) -> None:
         """Waits until its log says something."""
         wait_until(
-            lambda: re.search(pattern, self.said) is not None,
-            seconds,
-            f"{pattern!r} in the log:\n{self.said}",
+            lambda: re.search(pattern, self.said) is not None, lambda: f"{pattern!r} in the log:\n{self.said}"
         )
 
     def end(self) -> int:
@@ -207,7 +205,7 @@ def wait_for_job(database: Database) -> Callable[..., None]:
         return row[0], row[1]
 
     def wait(job_id: int, worker: WorkerProcess) -> None:
-        wait_until(lambda: look(job_id)[0] == "done", what=f"job {job_id}:\n{worker.said}")
+        wait_until(lambda: look(job_id)[0] == "done", lambda: f"job {job_id}:\n{worker.said}")
         assert look(job_id) == ("done", 6)
 
     return wait

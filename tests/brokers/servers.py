@@ -20,14 +20,13 @@ from hsstar.domain.errors import BrokerError
 from hsstar.local.accounts import Account, account_for
 
 PASSWORD = "s3cret-Pa55"
-START_SECONDS = 120.0  # RabbitMQ on a busy machine
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0, what: str = "it") -> None:
-    """Waits for something that other processes bring about."""
+def wait_until(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 120.0) -> None:
+    """Waits for something that other processes bring about; `what` says it and what there is instead."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
+        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s: {what()}"
         time.sleep(0.1)
 
 
@@ -86,7 +85,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._answers, START_SECONDS, f"the start of {self.argv}")
+        wait_until(self._answers, lambda: f"the start of {self.argv}")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -238,7 +237,7 @@ def pgbouncer(folder: Path, certificates: Path, server_url: str, connections: in
         )
     bouncer = PgBouncer(process, port, certificates / "ca.pem", log)
     try:
-        wait_until(lambda: _answers(bouncer), START_SECONDS, "the start of PgBouncer")
+        wait_until(lambda: _answers(bouncer), lambda: "the start of PgBouncer")
         yield bouncer
     finally:
         process.kill()

@@ -32,7 +32,7 @@ def test_jobs_run_and_the_password_is_nowhere(
     with start_worker(broker[1], HSSTAR_LOG_LEVEL="debug") as worker:
         for _ in range(3):
             wait_for_job(add_verification(), worker)
-        wait_until(lambda: worker.row()["jobs_done"] == 3, what=worker.said)
+        wait_until(lambda: worker.row()["jobs_done"] == 3, lambda: worker.said)
         assert worker.row()["note"] is None
         assert PASSWORD not in " ".join(psutil.Process(worker.process.pid).cmdline())
         assert worker.end() == 0
@@ -47,7 +47,9 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
     server: Server = request.getfixturevalue("redis" if scheme == "rediss" else "rabbitmq")
     url = server.urls[scheme].partition("?")[0]
     with start_worker(url) as worker:
-        wait_until(lambda: "certificate verify failed" in (worker.row().get("note") or ""), what=worker.said)
+        wait_until(
+            lambda: "certificate verify failed" in (worker.row().get("note") or ""), lambda: worker.said
+        )
         assert "certificate verify failed" in worker.said
         assert worker.end() == 0
 
@@ -57,7 +59,7 @@ def test_a_wrong_password_is_said_without_the_password(
     broker: tuple[Server, str], start_worker: StartWorker, database: Database
 ) -> None:
     with start_worker(broker[1].replace(PASSWORD, "n0t-it")) as worker:
-        wait_until(lambda: "does not let us in" in (worker.row().get("note") or ""), what=worker.said)
+        wait_until(lambda: "does not let us in" in (worker.row().get("note") or ""), lambda: worker.said)
         if broker[1].startswith("amqp"):  # ends, and its supervisor tries again
             assert worker.process.wait(60) == 1
         assert "n0t-it" not in worker.said + str(worker.row()["note"])
@@ -72,15 +74,15 @@ def test_a_worker_waits_for_a_broker_that_is_away_and_goes_on_when_it_is_back(
     try:
         job_id = add_verification()
         with start_worker(url) as worker:
-            wait_until(lambda: "does not let us in" in (worker.row().get("note") or ""), what=worker.said)
+            wait_until(lambda: "does not let us in" in (worker.row().get("note") or ""), lambda: worker.said)
             worker.wait_for_words(r"Trying again in [24]\.00 seconds")
             assert worker.row()["state"] == "idle"
             server.start()
             wait_for_job(job_id, worker)
-            wait_until(lambda: "answers again" in str(worker.row()["note"]), what=worker.said)
+            wait_until(lambda: "answers again" in str(worker.row()["note"]), lambda: worker.said)
             server.kill()  # in the middle of the life of the worker
             second = add_verification()
-            wait_until(lambda: "does not let us in" in str(worker.row()["note"]), what=worker.said)
+            wait_until(lambda: "does not let us in" in str(worker.row()["note"]), lambda: worker.said)
             server.start()
             wait_for_job(second, worker)
             assert worker.end() == 0
@@ -95,7 +97,7 @@ def test_a_port_that_never_answers_holds_up_no_heartbeat_and_no_end(
 ) -> None:
     add_verification()
     with black_hole() as port, start_worker(f"{scheme}://me:{PASSWORD}@localhost:{port}//") as worker:
-        wait_until(lambda: "does not let us in" in (worker.row().get("note") or ""), what=worker.said)
+        wait_until(lambda: "does not let us in" in (worker.row().get("note") or ""), lambda: worker.said)
         with database.begin() as connection:
             age = connection.scalar(text("SELECT extract(epoch FROM now() - last_heartbeat) FROM workers"))
         assert float(age) < 6

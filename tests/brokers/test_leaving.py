@@ -147,9 +147,11 @@ def test_a_supervisor_starts_no_other_worker_and_ends_with_the_last(
 
     servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
     with fleet(servers | {"HSSTAR_HOME": str(tmp_path)}) as process:
-        wait_until(lambda: states() == {"verify-cpu1": "idle", "verify-cpu2": "idle"}, what="two workers")
+        wait_until(lambda: states() == {"verify-cpu1": "idle", "verify-cpu2": "idle"}, lambda: "two workers")
         command("workers", "stop", "verify-cpu1")
-        wait_until(lambda: states() == {"verify-cpu1": "stopped", "verify-cpu2": "idle"}, what="one worker")
+        wait_until(
+            lambda: states() == {"verify-cpu1": "stopped", "verify-cpu2": "idle"}, lambda: "one worker"
+        )
         time.sleep(2)  # longer than a round of the supervisor
         assert len(psutil.Process(process.pid).children()) == 1
         command("workers", "stop", "--all")
@@ -164,7 +166,9 @@ def test_a_supervisor_does_not_hurry_where_the_schema_does_not_fit(
 ) -> None:
     servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
     with fleet(servers | {"HSSTAR_HOME": str(tmp_path)}) as process:
-        wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 2, what="two workers")
+        wait_until(
+            lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 2, lambda: "two workers"
+        )
         time.sleep(5)
         set_schema(database, "9999")
         time.sleep(15)
