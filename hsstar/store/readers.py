@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 READER = "hsstar_reader"
@@ -85,17 +85,17 @@ def ensure_reader(connection: Connection) -> None:
         {"reader": READER},
     ).one()
     if rights.creator and not rights.present:
-        _attempt(connection, _CREATE)
+        _attempt(connection, text(_CREATE))
     if rights.creator and not guard(connection).reader:
-        _attempt(connection, _BECOME if rights.modern else _BECOME_BEFORE_16)
+        _attempt(connection, text(_BECOME) if rights.modern else text(_BECOME_BEFORE_16))
     if guard(connection).reader:
         connection.execute(text(_LET_READ))
 
 
-def _attempt(connection: Connection, statement: str) -> None:
+def _attempt(connection: Connection, statement: TextClause) -> None:
     """A change of roles, which all databases of a server share: another one may make it at this moment."""
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(statement)
+            connection.execute(statement)
     except DBAPIError:
         return
