@@ -94,9 +94,9 @@ def built_statements(source: str) -> list[tuple[str, str]]:
         ):
             continue
         statement = call.args[0]
-        if method == "execute" and (is_text(statement) or name_of(call).startswith("connection.")):
-            # SQLAlchemy's `execute` takes no strings (mypy sees to that), and `text` is looked at by itself
-            continue
+        is_clause = isinstance(statement, ast.Name) and name_of(call).startswith("connection.")
+        if method == "execute" and (is_text(statement) or is_clause):
+            continue  # SQLAlchemy's `execute` takes no strings: mypy sees to that
         if not is_constant(statement, known):
             found.append((where, ast.unparse(statement)))
     return found
