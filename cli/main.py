@@ -25,7 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("cli.export:export", "Write pairs or samples to a file."),
     "sql": ("cli.sql:sql", "Query the statistics, read-only."),
     "jobs": ("cli.jobs:jobs", "List and retry jobs."),
+    "workers": ("cli.workers:workers", "List the workers; let some finish and stop."),
     "worker": ("cli.worker:worker", "Run workers in the foreground, each on a GPU of its own."),
+    "doctor": ("cli.doctor:doctor", "Check servers, schema, engines, GPUs, disk and stuck work."),
     "db": ("cli.db:db", "Migrate the schema; say where the database is."),
 }
 """Command name to where it is defined and what it does; a module is imported when it is called."""

@@ -104,6 +104,8 @@ def work(
         )
         celery.start()
         celery_code = celery.exitcode or 0
+        if celery_code:  # what Celery does not try again, such as a refused login
+            watch.explain()
     except SystemExit:
         log.info("told to end")
     finally:

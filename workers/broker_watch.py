@@ -52,11 +52,15 @@ class BrokerWatch:
                 self._noted = False
                 self._say(f"the broker {self._address.shown} answers again")
         elif not self._noted and self._clock() - self._silent_since > _PATIENCE_SECONDS:
-            try:
-                self._address.check()
-            except BrokerError as error:
-                self._noted = True
-                self._say(f"{error}; it is tried again, at most every 32 s")
+            self.explain()
+
+    def explain(self) -> None:
+        """Takes a note of why the broker cannot be used, if it cannot."""
+        try:
+            self._address.check()
+        except BrokerError as error:
+            self._noted = True
+            self._say(f"{error}; it is tried again, with pauses of up to 32 s")
 
     def _say(self, text: str) -> None:
         log.warning("%s", text)

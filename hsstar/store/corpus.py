@@ -47,7 +47,7 @@ _DATASETS = """
     SELECT datasets.id, name, count(problems.id), count(*) FILTER (WHERE NOT reference_readable)
     FROM datasets
     LEFT JOIN problems ON problems.dataset_id = datasets.id
-    {condition}
+    WHERE CAST(:name AS text) IS NULL OR name = :name
     GROUP BY datasets.id
     ORDER BY name
 """
@@ -98,7 +98,7 @@ def add_problems(
 
 def list_datasets(connection: Connection) -> list[Dataset]:
     """Every dataset with its counts, by name."""
-    rows = connection.execute(text(_DATASETS.format(condition="")))
+    rows = connection.execute(text(_DATASETS), {"name": None})
     return [Dataset(*row) for row in rows]
 
 
@@ -108,7 +108,7 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
     Raises:
         NotFoundError: naming the datasets that exist.
     """
-    row = connection.execute(text(_DATASETS.format(condition="WHERE name = :name")), {"name": name}).first()
+    row = connection.execute(text(_DATASETS), {"name": name}).first()
     if row is None:
         known = ", ".join(dataset.name for dataset in list_datasets(connection)) or "none yet"
         raise NotFoundError(

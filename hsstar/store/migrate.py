@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from hsstar.domain.errors import SchemaError
 from hsstar.store.database import Database
+from hsstar.store.readers import ensure_reader
 
 _MIGRATION_LOCK = 0x6873737461726D67  # "hsstarmg"
 _WITHOUT_LIMITS = """
@@ -58,3 +59,4 @@ def _migrate(database: Database, revision: str, action: Callable[[Config, str], 
             action(config, revision)
         except CommandError as error:
             raise SchemaError(f"cannot migrate to {revision!r}: {error}") from None
+        ensure_reader(connection)
