@@ -47,18 +47,20 @@ class Conductor:
         finds none, because each looks after its own completion. Returns whether jobs may have been added.
         """
 
-        def label(connection: Connection) -> tuple[int, bool]:
-            finished = rounds.get_round(connection, job.round_id)
-            judged = problem_ids and job.kind in (JobKind.VERIFY, JobKind.SCORE)
-            if judged and finished.kind == "iteration":
-                run = runs.get_run(connection, finished.run_id)
-                method.label_problems(connection, run, finished, problem_ids)
-            return finished.run_id, rounds.has_live_jobs(connection, finished.id)
+        def label(connection: Connection) -> int | None:
+            if problem_ids and job.kind in (JobKind.VERIFY, JobKind.SCORE):
+                finished = rounds.get_round(connection, job.round_id)
+                if finished.kind == "iteration":
+                    run = runs.get_run(connection, finished.run_id)
+                    method.label_problems(connection, run, finished, problem_ids)
+            if rounds.has_live_jobs(connection, job.round_id):
+                return None
+            return rounds.get_round(connection, job.round_id).run_id
 
-        run_id, live = self._database.run(label)
-        if not live:
-            self.advance(run_id)
-        return not live or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
+        run_dry = self._database.run(label)
+        if run_dry is not None:
+            self.advance(run_dry)
+        return run_dry is not None or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""

@@ -15,6 +15,7 @@ from hsstar.store.database import SCHEMA_REVISION
 
 _ANNOUNCE_AGAIN_SECONDS = 5
 _UNHEARD_SECONDS = 8  # a message that was sent again has had its time
+_ANNOUNCED = 128  # of a kind at a time: more than there are idle workers, as a rule
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 
@@ -88,7 +89,9 @@ def _claim(
                 ))
                 AND state = ANY (:before) AND available_at <= now()
                 AND (SELECT version_num FROM alembic_version) = :schema
-            RETURNING id, round_id, kind, attempts
+            -- A claim does not wait for the disk. If the server itself dies within the next second, the job
+            -- is queued again, and the lease token keeps this worker from writing.
+            RETURNING id, round_id, kind, attempts, set_config('synchronous_commit', 'off', true)
         """),
         {
             "id": job_id,
@@ -350,13 +353,23 @@ def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
     """Jobs whose wake-up has to be sent now; they count as announced when this commits.
 
     A queued job is announced once, and again only while a live worker of its kind sits idle: then
-    its message must have been lost.
+    its message must have been lost. Of a long queue only the head is announced: whoever hears of it goes on
+    with the rest.
     """
     rows = connection.execute(
         text("""
             WITH due AS (
                 SELECT id FROM jobs
-                WHERE state = 'queued' AND available_at <= now()
+                WHERE id IN (
+                    SELECT head.id
+                    FROM unnest(CAST(:kinds AS text[])) AS queue (kind)
+                    CROSS JOIN LATERAL (
+                        SELECT id FROM jobs
+                        WHERE state = 'queued' AND jobs.kind = queue.kind AND available_at <= now()
+                        ORDER BY id LIMIT :head
+                    ) AS head
+                )
+                  AND state = 'queued'
                   AND (
                       announced_at IS NULL
                       OR announced_at < now() - make_interval(secs => :again)
@@ -372,7 +385,7 @@ def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
             UPDATE jobs SET announced_at = now() FROM due WHERE jobs.id = due.id
             RETURNING jobs.id, jobs.kind
         """),
-        {"again": _ANNOUNCE_AGAIN_SECONDS},
+        {"again": _ANNOUNCE_AGAIN_SECONDS, "head": _ANNOUNCED, "kinds": [kind.value for kind in JobKind]},
     )
     return sorted((row.id, JobKind(row.kind)) for row in rows)
 

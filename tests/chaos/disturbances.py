@@ -4,11 +4,12 @@ import contextlib
 import errno
 import random
 import signal
-import socket
 import time
 from collections.abc import Callable
 
+import kombu
 import psutil
+from kombu.exceptions import OperationalError
 
 from tests.chaos.stack import LEASE_SECONDS, ChaosStack
 
@@ -59,12 +60,8 @@ def kill_broker(stack: ChaosStack, generator: random.Random) -> None:
 
 def flush_broker(stack: ChaosStack, generator: random.Random) -> None:
     """Every message that waits is lost."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
-        with contextlib.suppress(OSError):
-            client.connect(str(stack.stack.broker.socket))
-            client.sendall(b"FLUSHALL\r\n")
-            client.recv(64)
+    with contextlib.suppress(OperationalError), kombu.Connection(stack.stack.broker_url) as connection:
+        connection.default_channel.client.flushall()
 
 
 def restart_postgres(stack: ChaosStack, generator: random.Random) -> None:

@@ -398,6 +398,22 @@ def test_a_job_is_announced_again_only_while_a_live_worker_sits_idle(
     assert jobs.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
 
 
+def test_only_the_head_of_a_long_queue_is_announced(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    connection.execute(
+        text("INSERT INTO jobs (round_id, kind) SELECT :id, 'sample' FROM generate_series(1, 300)"),
+        {"id": round_id},
+    )
+    scoring = add_job(connection, round_id, JobKind.SCORE)
+    first = jobs.take_announcements(connection)
+    assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
+    assert first[-1][0] == scoring
+    assert jobs.take_announcements(connection) == []
+    taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
+    assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
+    assert len(jobs.take_announcements(connection)) == 3
+
+
 def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None:
     with database.begin() as connection:
         round_id, _ = make_round(connection)
