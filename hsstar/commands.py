@@ -164,9 +164,7 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     with database.begin() as connection:
         dataset = corpus.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
-        against = [name for name in (recipe.evaluation.dataset,) if name is not None]
-        against += [benchmark.dataset for benchmark in recipe.evaluation.benchmarks]
-        measured = overlaps.evaluation_datasets(connection, against)
+        measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
         overlaps.find_overlaps(connection, [dataset.id], measured)
         _check_slices(dataset.name, _fresh(connection, None, dataset.id, recipe), recipe, 1)
         model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
@@ -180,6 +178,14 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
                 fingerprint(name_of_reward),
             ).id
         return runs.create_run(connection, name, recipe, model.id, reward_model_id)
+
+
+def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
+    """How many training problems of a recipe overlap what it measures policies on, as far as is known."""
+    with database.begin() as connection:
+        dataset = corpus.find_dataset(connection, recipe.problems.dataset)
+        measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
+        return overlaps.count_overlaps(connection, [dataset.id], measured)
 
 
 def start_iterations(database: Database, run: Run, count: int) -> list[int]:

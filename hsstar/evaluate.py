@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from hsstar.benchmark_files import content_fingerprint, find_file, read_benchmark
 from hsstar.commands import check_benchmark, check_recipe_policy
-from hsstar.domain.benchmarks import Benchmark
+from hsstar.domain.benchmarks import GREEDY, Benchmark, Decoding
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse, Problem
 from hsstar.domain.text import content_key
@@ -35,6 +37,21 @@ _RESPONSES = "responses:"
 """The location of a model that is known by its responses alone begins with this."""
 
 _BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An evaluation that is under way, or done.
+
+    Attributes:
+        run: where it is stored.
+        model: what is measured.
+        wanted: (benchmark, measure) of each part, in the order asked for.
+    """
+
+    run: Run
+    model: str
+    wanted: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +139,31 @@ def _check_references(problems: Sequence[Problem], progress: Callable[[int], Non
     return readable
 
 
+def section_of(
+    name: str, protocol: Decoding | None, problems: int | None, changes: dict[str, Any]
+) -> BenchmarkSection:
+    """A benchmark, or another dataset, with its protocol and what is to be other.
+
+    Raises:
+        BadInputError: the values contradict each other.
+    """
+    document = {"name": name, "problems": problems} | asdict(protocol or GREEDY) | changes
+    try:
+        return BenchmarkSection.model_validate(document)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInputError(f"{name}: {message}") from None
+
+
+def is_finished(database: Database, started: Started) -> bool:
+    """Whether every part has its accuracy."""
+    with database.begin() as connection:
+        return evaluations.all_finished(connection, started.run.id, [each for _, each in started.wanted])
+
+
 def start_evaluation(
     database: Database, policy: PolicySection, benchmarks: Sequence[BenchmarkSection], seed: int
-) -> Run:
+) -> Started:
     """The run that measures a policy on these benchmarks; what it lacks is added, the workers do the rest.
 
     Raises:
@@ -145,7 +184,7 @@ def start_evaluation(
         for each in benchmarks:
             check_benchmark(connection, each)
             evaluations.ensure_benchmark(connection, run, 0, model.id, each)
-    return run
+    return Started(run, model.name, tuple((each.name, each.measure) for each in benchmarks))
 
 
 def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:
@@ -182,13 +221,13 @@ class GivenReport:
     """What became of a file of responses.
 
     Attributes:
-        run: the run that they are measured in.
+        started: where they are measured.
         imported: responses that became samples, by benchmark.
         missing: problems without a response, by benchmark.
         strangers: responses to problems of none of the benchmarks.
     """
 
-    run: Run
+    started: Started
     imported: dict[str, int]
     missing: dict[str, int]
     strangers: int
@@ -232,7 +271,8 @@ def import_responses(
             imported[section.name] = sum(map(len, of_dataset.values()))
             _give(connection, run, model, section, dataset.id, of_dataset, f"import:{path.name}")
     strangers = sum(len(responses) for key, responses in by_key.items() if key not in matched)
-    return GivenReport(run, imported, missing, strangers)
+    wanted = tuple((section.name, given_measure(section)) for section in benchmarks)
+    return GivenReport(Started(run, name, wanted), imported, missing, strangers)
 
 
 def _give(
@@ -291,7 +331,9 @@ def _find_given(connection: Connection, name: str) -> models.Model | None:
     return known if known is not None and known.location.startswith(_RESPONSES) else None
 
 
-def _given_results(database: Database, model: models.Model, benchmarks: Sequence[BenchmarkSection]) -> Run:
+def _given_results(
+    database: Database, model: models.Model, benchmarks: Sequence[BenchmarkSection]
+) -> Started:
     recipe = _recipe(PolicySection(model=model.name), model, 0)
     with database.begin() as connection:
         run = runs.find_run(connection, recipe.name)
@@ -301,4 +343,5 @@ def _given_results(database: Database, model: models.Model, benchmarks: Sequence
                     f"{model.name!r} is known by given responses alone, and there are none for "
                     f"{section.name}; import them: hsstar evaluate {model.name} --responses FILE"
                 )
-    return run
+    wanted = tuple((section.name, given_measure(section)) for section in benchmarks)
+    return Started(run, model.name, wanted)

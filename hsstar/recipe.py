@@ -311,6 +311,18 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
         raise RecipeError(f"{source}: {_first_line(error)}") from None
 
 
+def parse_policy(document: dict[str, Any], source: str = "policy") -> PolicySection:
+    """`[policy]` from plain values.
+
+    Raises:
+        RecipeError: as `parse_recipe`.
+    """
+    try:
+        return PolicySection.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_first_line(error)}") from None
+
+
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """A recipe from a TOML file; `overrides` replace top-level keys (`name`, `seed`).
 

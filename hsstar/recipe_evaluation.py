@@ -72,6 +72,12 @@ class EvaluationSection(Section):
         return self.dataset is not None or bool(self.benchmarks)
 
     @property
+    def datasets(self) -> list[str]:
+        """The datasets where all these problems are."""
+        held_out = [] if self.dataset is None else [self.dataset]
+        return held_out + [benchmark.dataset for benchmark in self.benchmarks]
+
+    @property
     def decoding(self) -> Decoding:
         """How the samples of the held-out dataset are drawn."""
         return Decoding(self.temperature, self.top_p, self.samples, self.max_new_tokens)

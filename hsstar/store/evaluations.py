@@ -222,6 +222,20 @@ def pending(connection: Connection, run_id: int, model_ids: Sequence[int]) -> bo
     return bool(found)
 
 
+def all_finished(connection: Connection, run_id: int, measures: Sequence[str]) -> bool:
+    """Whether a run's first policy has its accuracy by each of these measures."""
+    finished: int = connection.execute(
+        text("""
+            SELECT count(DISTINCT measure) FROM rounds
+            JOIN evaluations ON evaluations.round_id = rounds.id
+            WHERE run_id = :run_id AND number = 0 AND finished_at IS NOT NULL
+              AND measure = ANY (CAST(:measures AS text[]))
+        """),
+        {"run_id": run_id, "measures": list(measures)},
+    ).scalar_one()
+    return finished == len(set(measures))
+
+
 def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:
     """What came out of an evaluation, problem by problem in its order."""
     rows = connection.execute(

@@ -100,7 +100,7 @@ class _Index:
 def _write(connection: Connection, found: Sequence[tuple[int, int, int, str]]) -> None:
     connection.execute(
         text("""
-            INSERT INTO overlaps (problem_id, dataset_id, other_id, kind)
+            INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
             SELECT * FROM unnest(
                 CAST(:problems AS bigint[]), CAST(:datasets AS bigint[]), CAST(:others AS bigint[]),
                 CAST(:kinds AS text[])
@@ -125,10 +125,10 @@ def count_overlaps(
             SELECT datasets.name, (SELECT count(*) FROM problems WHERE dataset_id = datasets.id),
                 against.name,
                 count(*) FILTER (WHERE kind = 'exact'), count(*) FILTER (WHERE kind <> 'exact')
-            FROM overlaps
-            JOIN problems ON problems.id = overlaps.problem_id
+            FROM problem_overlaps
+            JOIN problems ON problems.id = problem_overlaps.problem_id
             JOIN datasets ON datasets.id = problems.dataset_id
-            JOIN datasets AS against ON against.id = overlaps.dataset_id
+            JOIN datasets AS against ON against.id = problem_overlaps.dataset_id
             WHERE datasets.id = ANY (CAST(:datasets AS bigint[]))
               AND against.id = ANY (CAST(:against AS bigint[]))
             GROUP BY datasets.id, against.id

@@ -187,7 +187,7 @@ def take_slice(
                 ) - 1 AS place
                 FROM problems
                 WHERE dataset_id = :dataset_id AND reference_readable AND NOT (
-                    :without_overlaps AND EXISTS (SELECT FROM overlaps WHERE problem_id = problems.id)
+                    :without_overlaps AND EXISTS (SELECT FROM problem_overlaps WHERE problem_id = problems.id)
                 ) AND NOT EXISTS (
                     SELECT FROM round_problems AS used
                     JOIN rounds AS earlier ON earlier.id = used.round_id
@@ -224,7 +224,7 @@ def fresh_problems(
         text("""
             SELECT count(*) FROM problems
             WHERE dataset_id = :dataset_id AND reference_readable AND NOT (
-                :without_overlaps AND EXISTS (SELECT FROM overlaps WHERE problem_id = problems.id)
+                :without_overlaps AND EXISTS (SELECT FROM problem_overlaps WHERE problem_id = problems.id)
             ) AND NOT EXISTS (
                 SELECT FROM round_problems AS used
                 JOIN rounds ON rounds.id = used.round_id

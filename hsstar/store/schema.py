@@ -102,8 +102,8 @@ problems = Table(
     UniqueConstraint("dataset_id", "key"),
 )
 
-overlaps = Table(
-    "overlaps",
+problem_overlaps = Table(
+    "problem_overlaps",
     metadata,
     _reference("problem_id", "problems", key=True),
     _reference("dataset_id", "datasets", key=True),

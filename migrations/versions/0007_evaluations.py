@@ -39,22 +39,22 @@ def upgrade() -> None:
         "(benchmark IS NULL) = (fingerprint IS NULL)",
     )
     op.create_table(
-        "overlaps",
+        "problem_overlaps",
         sa.Column("problem_id", sa.BigInteger(), nullable=False),
         sa.Column("dataset_id", sa.BigInteger(), nullable=False),
         sa.Column("other_id", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.CheckConstraint("kind IN ('exact', '13-gram')", name=op.f("ck_overlaps_kind_known")),
+        sa.CheckConstraint("kind IN ('exact', '13-gram')", name=op.f("ck_problem_overlaps_kind_known")),
         sa.ForeignKeyConstraint(
-            ["problem_id"], ["problems.id"], name=op.f("fk_overlaps_problem_id"), ondelete="CASCADE"
+            ["problem_id"], ["problems.id"], name=op.f("fk_problem_overlaps_problem_id"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["dataset_id"], ["datasets.id"], name=op.f("fk_overlaps_dataset_id"), ondelete="CASCADE"
+            ["dataset_id"], ["datasets.id"], name=op.f("fk_problem_overlaps_dataset_id"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["other_id"], ["problems.id"], name=op.f("fk_overlaps_other_id"), ondelete="CASCADE"
+            ["other_id"], ["problems.id"], name=op.f("fk_problem_overlaps_other_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("problem_id", "dataset_id", name=op.f("pk_overlaps")),
+        sa.PrimaryKeyConstraint("problem_id", "dataset_id", name=op.f("pk_problem_overlaps")),
         comment="problems that overlap a dataset of evaluations, each with one problem that shows it",
     )
     _extend_rounds()
@@ -112,7 +112,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("uq_rounds_run_id_kind_number_measure"), "rounds")
     op.drop_column("rounds", "measure")
     op.create_unique_constraint("uq_rounds_run_id_kind_number", "rounds", ["run_id", "kind", "number"])
-    op.drop_table("overlaps")
+    op.drop_table("problem_overlaps")
     op.drop_column("datasets", "fingerprint")
     op.drop_column("datasets", "benchmark")
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsstar.domain.contamination import RUN_OF_WORDS, Overlap, OverlapIndex, OverlapKind, marks_of
@@ -63,6 +63,7 @@ def slow_find(statement: str, benchmark: list[str]) -> Overlap | None:
 STATEMENTS = st.lists(st.sampled_from(["a", "b", "A ", " $", ", "]), max_size=60).map(" ".join)
 
 
+@settings(deadline=None)
 @given(STATEMENTS, st.lists(STATEMENTS, max_size=3), st.integers(0, 10), st.integers(0, 40))
 def test_the_index_finds_what_a_plain_comparison_finds(
     statement: str, benchmark: list[str], start: int, length: int

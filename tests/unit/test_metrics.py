@@ -94,6 +94,7 @@ def test_mcnemar_by_hand(first: int, second: int, expected: float) -> None:
     assert mcnemar_exact(first, second) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 6), st.integers(0, 6))
 def test_mcnemar_is_the_share_of_coin_throws_as_uneven(first: int, second: int) -> None:
     coins = first + second
@@ -120,7 +121,7 @@ def test_the_bootstrap_by_hand() -> None:
         paired_bootstrap([[1.0], []], chance(0))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=4))
 def test_the_bootstrap_against_all_resamples(values: list[float]) -> None:
     """Of the exact distribution, a share of about 2.5 % lies outside on either side."""
