@@ -45,12 +45,12 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
         follow(database, run, f"{run} goes on; look again: hsstar status {run} --watch")
 
 
-def follow(database: "Database", run: str, interrupted: str) -> None:
+def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool = False) -> None:
     """Follows a run to its end; Ctrl-C ends the view, says `interrupted`, and changes nothing else."""
     from cli.progress import Watch
 
     try:
-        if not Watch(database, run).follow():
+        if not Watch(database, run, to_stderr=to_stderr).follow():
             raise ConflictError(
                 f"run {run!r} is incomplete and cannot go on: see hsstar status {run} --missing, then "
                 f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to go on without"

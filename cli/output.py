@@ -15,6 +15,9 @@ _FILE_COLUMNS = 1_000
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 """Where results go; lines for a file or a pipe are never wrapped."""
 
+error_console = Console(highlight=False, soft_wrap=True, stderr=True)
+"""Where progress goes while standard output is for a program."""
+
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """Prints rows under headings; numbers stand to the right."""
@@ -48,6 +51,19 @@ def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
     writer.writerows(rows)
+
+
+def print_markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Prints rows under headings as a Markdown table."""
+    lines = [f"**{title}**", ""] if title else []
+    lines.append(_markdown_row(columns))
+    lines.append(_markdown_row(["---"] * len(columns)))
+    lines += [_markdown_row([shown(value) for value in row]) for row in rows]
+    console.print("\n".join(lines), markup=False)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def print_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -61,8 +61,8 @@ def _show_run(run: str) -> None:
         in_flight = max(0, found.slots_in_flight)
         remaining = max(0, found.budget - found.drawn - in_flight - found.failed_slots)
         rows.append(
-            (f"{found.kind} {found.number}", found.drawn, in_flight, found.failed_slots, remaining,
-             found.queued, found.running)
+            (f"{found.kind} {found.number} {found.measure}".strip(), found.drawn, in_flight,
+             found.failed_slots, remaining, found.queued, found.running)
         )  # fmt: skip
     if rows:
         console.print()
@@ -104,7 +104,12 @@ def _show_all() -> None:
             progress = statistics.round_progress(connection, run.id)
             iterations = [found for found in progress if found.kind == "iteration"]
             open_ = [found for found in iterations if not found.done]
-            state = open_[0].state.replace("_", "-") if open_ else ("done" if iterations else "not started")
+            if open_:
+                state = open_[0].state.replace("_", "-")
+            elif progress:
+                state = "done" if all(found.done for found in progress) else "evaluating"
+            else:
+                state = "not started"
             summaries.append(
                 (
                     run.name,

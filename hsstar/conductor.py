@@ -7,7 +7,7 @@ evaluations that are not done, enqueues the work they lack, and moves them on wh
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
-from hsstar.store import corpus, jobs, method, missing, rounds, runs, training
+from hsstar.store import corpus, evaluations, jobs, method, missing, rounds, runs, training
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration, Round
 from hsstar.store.runs import Run
@@ -81,9 +81,9 @@ class Conductor:
             if iteration.state is not IterationState.DONE:
                 moved |= self._advance_iteration(connection, run, iteration, model_id)
             model_id = iteration.output_model_id
-        for evaluation in rounds.list_unfinished_evaluations(connection, run.id):
+        for evaluation in evaluations.list_unfinished(connection, run.id):
             if self._complete(connection, evaluation, scored=False):
-                method.finish_evaluation(connection, evaluation)
+                evaluations.finish(connection, evaluation)
                 moved = True
         return moved
 
@@ -118,6 +118,7 @@ class Conductor:
                 recipe.seed,
                 limit=recipe.problems.per_iteration,
                 allotment=recipe.sampling.budget.pre_samples,
+                without_overlaps=recipe.problems.overlaps == "exclude",
             )
         rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n)
         self._evaluate(connection, run, waiting.number, model_id)
@@ -164,15 +165,18 @@ class Conductor:
         policies = [
             model for model in (iteration.round.model_id, iteration.output_model_id) if model is not None
         ]
-        if method.evaluation_pending(connection, run.id, policies):
+        if evaluations.pending(connection, run.id, policies):
             return False
         rounds.set_state(connection, iteration.round.id, next_state(IterationState.EVALUATING))
         return True
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
-        if run.recipe.evaluation.dataset is not None:
-            dataset = corpus.find_dataset(connection, run.recipe.evaluation.dataset)
-            rounds.ensure_evaluation(connection, run, number, model_id, dataset)
+        """Adds what the recipe measures a policy on, unless the run has it already."""
+        settings = run.recipe.evaluation
+        if settings.dataset is not None:
+            evaluations.ensure_held_out(connection, run, number, model_id)
+        for benchmark in settings.benchmarks:
+            evaluations.ensure_benchmark(connection, run, number, model_id, benchmark)
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
         """Whether a round lacks nothing; what it lacks is enqueued unless a job holds it."""
