@@ -15,7 +15,7 @@ from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import check_end_of_text, prompt_renderer
 from hsstar.engines.registry import check_sampler_options
 from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
@@ -111,7 +111,8 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     """Stores a run, after checking everything that it names: models, datasets, enough problems.
 
     Raises:
-        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use.
+        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
+            end-of-text token to train with.
         NotFoundError: a dataset of the recipe has not been imported.
         BadInputError: a dataset is too small for one iteration, or the engine does not know an option.
         ConflictError: the name is taken.
@@ -124,6 +125,8 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     check_policy(location)
     check_sampler_options(recipe.policy.engine, recipe.policy.engine_options)
     prompt_renderer(recipe.policy.prompt, location)
+    if recipe.training.objective != "none":
+        check_end_of_text(location)
     mark = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != mark:
         name_of_policy = f"{name_of_policy}@{mark[:8]}"  # a place that holds other weights by now

@@ -12,7 +12,7 @@ from hsstar.engines.contracts import RewardRequest, StepRewards
 from hsstar.engines.loading import TokenIds, free_memory, naming_memory_errors
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
-"""Tokens, padding included, that pass through a model at once: on a CPU what its caches hold."""
+"""Tokens that pass through a model at once, what padding there is included: on a CPU what its caches hold."""
 
 
 @dataclass(frozen=True, slots=True)
