@@ -16,7 +16,7 @@ from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import check_end_of_text, prompt_renderer
 from hsstar.engines.registry import check_sampler_options
 from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
@@ -151,12 +151,15 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     """Stores a run, after checking everything that it names: models, datasets, enough problems.
 
     Raises:
-        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use.
+        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
+            end-of-text token to train with.
         NotFoundError: a dataset of the recipe has not been imported.
         BadInputError: a dataset is too small for one iteration, or the engine does not know an option.
         ConflictError: the name is taken.
     """
     policy = check_recipe_policy(database, recipe.policy)
+    if recipe.training.objective != "none":
+        check_end_of_text(policy.location)
     name_of_reward = _lasting(recipe.reward.model)
     reward = None
     if recipe.reward.used:

@@ -162,7 +162,7 @@ class RewardSection(_Section):
     engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: Positive | None = None
-    """Tokens, padding included, that pass through the model at once; by default what suits the device."""
+    """Tokens that pass through the model at once; by default what suits the device."""
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
     vllm: VllmSection | None = None
 
