@@ -84,12 +84,12 @@ def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int |
     from hsstar.local.gpus import least_gpu_memory
     from hsstar.preflight import GIGABYTE, Device
 
-    shared = settings.train_processes if settings.accelerate_config else 1
-    shards = training_gpus or shared
+    processes = training_gpus or settings.train_processes
+    shared = training_gpus is not None or settings.accelerate_config is not None
     found = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
     if found is None:
-        return Device(psutil.virtual_memory().total, gpu=False, shards=shards)
-    return Device(found, gpu=True, shards=shards)
+        return Device(psutil.virtual_memory().total, False, processes, shared)
+    return Device(found, True, processes, shared)
 
 
 def _plan(

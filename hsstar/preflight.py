@@ -43,12 +43,14 @@ class Device:
     Attributes:
         memory: bytes of one GPU, or of the machine where there is none.
         gpu: whether it is a GPU.
-        shards: processes that share one training evenly (FSDP, ZeRO-3); 1 where each holds all.
+        processes: of one training, one per GPU.
+        shared: whether they share the model evenly (FSDP, ZeRO-3), whatever the recipe says.
     """
 
     memory: float
     gpu: bool
-    shards: int
+    processes: int = 1
+    shared: bool = False
 
 
 def check_models(
@@ -142,8 +144,15 @@ def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) ->
         each = planning.FOUR_BIT_BYTES if training.get("quantization") == "4bit" else number
         need = None if count is None else planning.adapter_training_bytes(count, each)
         return _compare("memory, training", need, device, "frozen weights; adapter and activations on top")
-    need = None if count is None else planning.full_training_bytes(count, number, device.shards)
-    shared = f", shared by {device.shards}" if device.shards > 1 else ""
+    sharding = training.get("sharding", "none")
+    shards = device.processes if device.shared or sharding != "none" else 1
+    whole = sharding == "zero2" and not device.shared
+    need = (
+        None
+        if count is None
+        else planning.full_training_bytes(count, number, shards, weights_shared=not whole)
+    )
+    shared = f", shared by {shards}" if shards > 1 else ""
     what = f"weights, gradients, Adam's moments and reference{shared}; activations on top"
     return _compare("memory, training", need, device, what)
 

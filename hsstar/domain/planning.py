@@ -116,13 +116,17 @@ def database_bytes(samples: SamplePlan, tokens_per_sample: float) -> float:
     )
 
 
-def full_training_bytes(parameters: int, reference_bytes: float, shards: int) -> float:
+def full_training_bytes(
+    parameters: int, reference_bytes: float, shards: int, *, weights_shared: bool = True
+) -> float:
     """Memory that DPO of all weights takes on each of `shards` devices at the least; activations come on top.
 
     Weights, gradients and Adam's two moments in float32, and the frozen reference with `reference_bytes` a
-    parameter.
+    parameter. Without `weights_shared` (ZeRO-2) each device holds weights and reference whole.
     """
-    return parameters * ((2 + ADAM_MOMENTS) * FLOAT32_BYTES + reference_bytes) / shards
+    weights = parameters * (FLOAT32_BYTES + reference_bytes)
+    optimiser = parameters * (1 + ADAM_MOMENTS) * FLOAT32_BYTES
+    return (weights / shards if weights_shared else weights) + optimiser / shards
 
 
 def adapter_training_bytes(parameters: int, weight_bytes: float) -> float:

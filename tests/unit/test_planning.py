@@ -59,6 +59,8 @@ def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     # 7.6 billion parameters: 16 bytes of weights, gradients and moments, 2 of the bfloat16 reference
     assert planning.full_training_bytes(7_600_000_000, 2, 1) == pytest.approx(136.8e9)
     assert planning.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
+    zero_2 = planning.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
+    assert zero_2 == pytest.approx(7.6e9 * (6 + 12 / 8))
     assert planning.adapter_training_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
     assert planning.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
 

@@ -14,7 +14,7 @@ from hsstar.preflight import Device, Outcome, bytes_text, check_memory, check_mo
 from hsstar.recipe import Recipe, parse_recipe
 
 SEVEN_BILLION = ModelSize(None, 7_000_000_000, True)
-ONE_GPU = Device(80e9, gpu=True, shards=1)
+ONE_GPU = Device(80e9, gpu=True)
 
 
 def recipe(**sections: Any) -> Recipe:
@@ -97,13 +97,20 @@ def test_a_registered_policy_is_found_by_its_name() -> None:
 def test_7b_is_too_large_to_train_whole_on_one_gpu_and_not_on_four() -> None:
     outcomes = [check.outcome for check in check_memory(recipe(), SEVEN_BILLION, SEVEN_BILLION, ONE_GPU)]
     assert outcomes == [Outcome.OK, Outcome.OK, Outcome.FAILS]
-    four = check_memory(recipe(), SEVEN_BILLION, SEVEN_BILLION, Device(80e9, gpu=True, shards=4))[-1]
+    four = check_memory(
+        recipe(), SEVEN_BILLION, SEVEN_BILLION, Device(80e9, gpu=True, processes=4, shared=True)
+    )[-1]
     assert four.outcome is Outcome.OK
     assert "31.5 GB" in four.reason  # 18 bytes × 7 billion / 4
 
 
+def test_processes_that_share_nothing_hold_all_of_it() -> None:
+    alone = check_memory(recipe(), SEVEN_BILLION, None, Device(80e9, gpu=True, processes=4))[-1]
+    assert (alone.outcome, "126 GB" in alone.reason) == (Outcome.FAILS, True)
+
+
 def test_weights_shared_by_gpus_count_in_parts() -> None:
-    small = Device(10e9, gpu=True, shards=1)
+    small = Device(10e9, gpu=True)
     alone = check_memory(recipe(), SEVEN_BILLION, None, small)[0]
     sections = {"model": "m", "engine": "vllm", "vllm": {"tensor_parallel_size": 2}}
     shared = check_memory(recipe(policy=sections), SEVEN_BILLION, None, small)[0]
