@@ -33,7 +33,7 @@ from hsstar.local.gpus import find_gpus
 from hsstar.settings import Settings
 from hsstar.stages.context import ComputeError, Workshop
 from hsstar.stages.table import STAGES
-from hsstar.store import jobs, workers
+from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import SCHEMA_REVISION, Database
 from workers.app import send_wake_up
 from workers.turns import Turns
@@ -195,7 +195,7 @@ class Worker:
             return
         if self._own_shift is not None and self._own_shift.is_alive():
             return
-        if self._database.run(lambda connection: jobs.unheard(connection, self._roles)):
+        if self._database.run(lambda connection: announcements.unheard(connection, self._roles)):
             log.info("jobs wait, and no message has come: they are taken without one")
             self._own_shift = threading.Thread(
                 target=self.run_job, args=(None,), name="own-shift", daemon=True
@@ -316,14 +316,14 @@ class Worker:
         return workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
 
     def _announce(self) -> None:
-        due = self._database.run(jobs.take_announcements)
+        due = self._database.run(announcements.take_announcements)
         for place, (job_id, kind) in enumerate(due):
             try:
                 send_wake_up(self._app, job_id, kind)
             except (OperationalError, OSError) as error:
                 log.warning("the broker does not take wake-ups (%s); they are sent again later", error)
                 left = [job_id for job_id, _ in due[place:]]
-                self._database.run(lambda connection: jobs.unannounce(connection, left))  # noqa: B023
+                self._database.run(lambda connection: announcements.unannounce(connection, left))  # noqa: B023
                 return
 
     @staticmethod

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.turns import VERIFIER, EngineKey, next_job
-from hsstar.store import jobs
+from hsstar.store import announcements, jobs
 from hsstar.store.database import Database
 from hsstar.store.waiting import waiting_jobs
 
@@ -44,5 +44,5 @@ class Turns:
             self._present, self._since = chosen.engine, self._clock()
         if job_id is not None and job_id != job.id:
             with database.begin() as connection:  # of its own: two workers may name each other's jobs
-                jobs.unannounce(connection, [job_id])
+                announcements.unannounce(connection, [job_id])
         return job

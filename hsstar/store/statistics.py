@@ -108,6 +108,11 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
                 count(*) FILTER (
                     WHERE jobs.state = 'queued' AND announced_at IS NULL
                       AND available_at < now() - make_interval(secs => :overdue)
+                      AND NOT EXISTS (  -- of a long queue only the head is announced
+                          SELECT FROM jobs AS head
+                          WHERE head.kind = jobs.kind AND head.state = 'queued'
+                            AND head.announced_at IS NOT NULL
+                      )
                 ),
                 CAST(min(extract(epoch FROM available_at - now()))
                     FILTER (WHERE jobs.state = 'queued' AND available_at > now()) AS double precision),

@@ -14,7 +14,7 @@ from hsstar.engines.contracts import Sampler
 from hsstar.settings import Settings
 from hsstar.stages.context import Workshop
 from hsstar.stages.table import STAGES
-from hsstar.store import jobs
+from hsstar.store import announcements, jobs
 from hsstar.store.database import Database
 from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
@@ -89,7 +89,7 @@ def test_what_a_job_has_added_is_announced_to_the_others(
             text("SELECT id FROM jobs WHERE kind = 'verify' ORDER BY id")
         ).scalars()
         assert [job_id for job_id, kind in wake_ups if kind is JobKind.VERIFY] == list(verifications)
-        assert jobs.take_announcements(connection) == []
+        assert announcements.take_announcements(connection) == []
     assert len(wake_ups) == len(set(wake_ups))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState
-from hsstar.store import jobs, samples, workers
+from hsstar.store import announcements, jobs, samples, workers
 from hsstar.store.database import Database
 from hsstar.store.jobs import Job, LeaseLostError
 from hsstar.store.samples import DrawnSample
@@ -360,20 +360,20 @@ def test_a_queued_job_is_announced_once(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
     add_job(connection, round_id, state=JobState.RUNNING)
-    assert jobs.take_announcements(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
-    assert jobs.take_announcements(connection) == []
-    jobs.unannounce(connection, [second])
-    assert jobs.take_announcements(connection) == [(second, JobKind.SCORE)]
+    assert announcements.take_announcements(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
+    assert announcements.take_announcements(connection) == []
+    announcements.unannounce(connection, [second])
+    assert announcements.take_announcements(connection) == [(second, JobKind.SCORE)]
 
 
 def test_a_delayed_job_is_announced_when_its_time_has_come(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
-    jobs.take_announcements(connection)
+    announcements.take_announcements(connection)
     fail(connection, claim(connection, job_id))
-    assert jobs.take_announcements(connection) == []
+    assert announcements.take_announcements(connection) == []
     make_available(connection)
-    assert jobs.take_announcements(connection) == [(job_id, JobKind.SAMPLE)]
+    assert announcements.take_announcements(connection) == [(job_id, JobKind.SAMPLE)]
 
 
 @pytest.mark.parametrize(
@@ -393,9 +393,9 @@ def test_a_job_is_announced_again_only_while_a_live_worker_sits_idle(
     workers.enlist(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
-    jobs.take_announcements(connection)
+    announcements.take_announcements(connection)
     connection.execute(text("UPDATE jobs SET announced_at = now() - interval '6 seconds'"))
-    assert jobs.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
+    assert announcements.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
 
 
 def test_only_the_head_of_a_long_queue_is_announced(connection: Connection) -> None:
@@ -405,13 +405,13 @@ def test_only_the_head_of_a_long_queue_is_announced(connection: Connection) -> N
         {"id": round_id},
     )
     scoring = add_job(connection, round_id, JobKind.SCORE)
-    first = jobs.take_announcements(connection)
+    first = announcements.take_announcements(connection)
     assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
     assert first[-1][0] == scoring
-    assert jobs.take_announcements(connection) == []
+    assert announcements.take_announcements(connection) == []
     taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
     assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
-    assert len(jobs.take_announcements(connection)) == 3
+    assert len(announcements.take_announcements(connection)) == 3
 
 
 def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None:
@@ -419,8 +419,8 @@ def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None
         round_id, _ = make_round(connection)
         add_job(connection, round_id)
     with database.begin() as first, database.begin() as second:
-        assert len(jobs.take_announcements(first)) == 1
-        assert jobs.take_announcements(second) == []
+        assert len(announcements.take_announcements(first)) == 1
+        assert announcements.take_announcements(second) == []
 
 
 # --- lists --------------------------------------------------------------------------------------
