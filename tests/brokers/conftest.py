@@ -37,26 +37,26 @@ __all__ = ["database", "empty_database", "make_database", "server_url", "templat
 StartWorker = Callable[..., AbstractContextManager["WorkerProcess"]]
 
 
-def temporary_folder() -> Path:
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
     """A folder that the accounts of servers can enter."""
     folder = Path(tempfile.mkdtemp(prefix="hsb-", dir="/tmp"))
     folder.chmod(0o755)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Path]:
-    folder = temporary_folder()
-    try:
+    with temporary_folder() as folder:
         yield write_certificates(folder)
-    finally:
-        shutil.rmtree(folder)
 
 
 @contextmanager
 def started(make: Callable[[Path, Path], Server], certificates: Path) -> Iterator[Server]:
-    folder = temporary_folder()
-    try:
+    with temporary_folder() as folder:
         server = make(folder, certificates)
         try:
             server.start()
@@ -65,8 +65,6 @@ def started(make: Callable[[Path, Path], Server], certificates: Path) -> Iterato
             server.kill()
             if make is make_rabbitmq:
                 end_name_server(server)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -91,14 +89,13 @@ def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
     """The URL of a broker from the wheel."""
-    folder = temporary_folder()
-    server = Broker(folder / "home", folder / "servers")
-    server.start()
-    try:
-        yield server.url
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() as folder:
+        server = Broker(folder / "home", folder / "servers")
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
 
 
 @dataclass

@@ -30,7 +30,8 @@ COLUMNS = {
     "boundary outlier pairs tokens seconds_sampling seconds_verification seconds_reward seconds_training "
     "heldout_accuracy_before heldout_accuracy_after",
     "remaining_budget": "run iteration problem_id allotment drawn in_flight remaining",
-    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at",
+    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at "
+    "gpu tokens_done version stop_requested_at",
 }
 
 
