@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +164,45 @@ def start_worker(database: Database, tmp_path: Path) -> StartWorker:
                 child.kill()
 
     return start
+
+
+@dataclass
+class Fleet:
+    """`hsstar worker` with two processes under its supervisor, and what it says."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text(errors="replace")
+
+    def end(self) -> int:
+        """Asks it to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(120)
+
+
+@contextmanager
+def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Fleet]:
+    """Starts it in a folder; nothing of it is left after the block."""
+    log = folder / "fleet.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "worker", "--role", "verify:2"],
+            env=os.environ | environment | {"HSSTAR_HOME": str(folder / "home")},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Fleet(process, log)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.wait()
+        for member in family:
+            member.kill()
 
 
 @pytest.fixture

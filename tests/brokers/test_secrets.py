@@ -1,7 +1,6 @@
 """Passwords of the database and the broker: from files of mode 0600, and in nothing that anybody can read."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from hsstar.store.database import Database
-from tests.brokers.conftest import temporary_folder
+from tests.brokers.conftest import fleet_of_two, temporary_folder
 from tests.brokers.servers import PASSWORD, PgBouncer, Server, pgbouncer, wait_until
 
 
@@ -47,10 +46,6 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def family_of(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
-
-
 def texts_below(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): file.read_text(errors="replace")
@@ -59,17 +54,13 @@ def texts_below(folder: Path) -> dict[str, str]:
     }
 
 
-def test_nothing_that_a_user_sees_shows_a_password(environment: dict[str, str]) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker", "--role", "verify:2"],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_until(lambda: run(environment, "workers").stdout.count("idle") == 2, lambda: "two workers")
-        family = family_of(psutil.Process(process.pid))
+def test_nothing_that_a_user_sees_shows_a_password(environment: dict[str, str], tmp_path: Path) -> None:
+    with fleet_of_two(tmp_path, environment) as fleet:
+        wait_until(lambda: run(environment, "workers").stdout.count("idle") == 2, lambda: fleet.said)
+        family = [
+            psutil.Process(fleet.process.pid),
+            *psutil.Process(fleet.process.pid).children(recursive=True),
+        ]
         assert len(family) >= 3
         said = [" ".join(member.cmdline()) for member in family]
         for command in (
@@ -79,9 +70,8 @@ def test_nothing_that_a_user_sees_shows_a_password(environment: dict[str, str]) 
             done = run(environment, *command.split())
             said += [done.stdout, done.stderr]
             assert done.stdout + done.stderr
-    finally:
-        process.send_signal(signal.SIGTERM)
-        said.append(process.communicate(timeout=60)[0])
+        assert fleet.end() == 0
+        said.append(fleet.said)
     written = texts_below(Path(environment["HSSTAR_HOME"]))
     assert sum(name.endswith(".log") for name in written) == 2
     for text in (*said, *written.values()):
