@@ -83,18 +83,24 @@ def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
     add_verification: AddJob,
     database: Database,
 ) -> None:
-    """A lock holds the job up in its middle until the worker has been asked to stop."""
+    """Its verdicts take half a minute to write."""
     first = add_verification()
-    with database.engine.connect() as holder, start_worker(embedded_broker) as worker:
-        holder.execute(text("LOCK TABLE known_verdicts IN ACCESS EXCLUSIVE MODE"))
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                CREATE FUNCTION wait_long() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_sleep(30); RETURN NULL; END'
+            """)
+        )
+        connection.execute(text("CREATE TRIGGER slow BEFORE UPDATE ON samples EXECUTE FUNCTION wait_long()"))
+    with start_worker(embedded_broker) as worker:
         worker.wait_for("busy")
         second = add_verification()
         command("workers", "stop", "--role", "verify")
         worker.wait_for_words("was asked to stop")
-        time.sleep(3)
         assert worker.process.poll() is None
-        holder.rollback()
-        assert worker.process.wait(60) == Ending.DRAINED
+        assert worker.row()["state"] == "busy"
+        assert worker.process.wait(120) == Ending.DRAINED
     assert job_states(database) == {first: "done 1", second: "queued 0"}
 
 
