@@ -1,18 +1,14 @@
 """`hsstar demo`: the whole loop on small arithmetic problems, from nothing to a better policy."""
 
-import tempfile
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from hsstar.recipe import Recipe
     from hsstar.settings import Settings
     from hsstar.store.database import Database
 
-_SPARE_PROBLEMS = 2
+_SPARE_SLICES = 2
 """Training slices beyond the demo's own, so that `hsstar iterate` can go on afterwards."""
 
 
@@ -32,39 +28,28 @@ def demo(iterations: int, seed: int, engine: str, keep_up: bool) -> None:
 
     It lives in a home of its own, HSSTAR_HOME/demo, with its own servers; its rows stay there.
     """
-    from cli.environment import open_database
+    from cli.environment import own_settings
     from cli.iterate import follow
     from cli.output import console
     from cli.report import print_report
-    from cli.stack import start_stack
+    from cli.stack import own_stack
     from hsstar.engines.registry import check_installed
-    from hsstar.local.stack import Stack
     from hsstar.settings import Settings
 
     check_installed(engine)
-    settings = _demo_settings(Settings.from_environment())
-    stack = Stack(settings)
+    settings = own_settings(Settings.from_environment(), "demo")
     console.print(f"Starting Postgres, a broker and four workers in {settings.home} …")
-    start_stack(stack, dict.fromkeys(("sample", "score", "verify", "train"), 1))
-    try:
-        with open_database(settings) as database:
-            run = _unfinished_run(database)
-            if run is not None:
-                console.print(f"Run {run} was interrupted; it goes on.\n")
-            else:
-                run = _start_run(database, seed, engine, iterations)
-            follow(database, run, f"Run {run} is interrupted; it goes on when you call hsstar demo again.")
-            console.print()
-            print_report(database, run)
-    finally:
-        if not keep_up:
-            stack.down()
+    workers = dict.fromkeys(("sample", "score", "verify", "train"), 1)
+    with own_stack(settings, workers, keep_up=keep_up) as database:
+        run = _unfinished_run(database)
+        if run is not None:
+            console.print(f"Run {run} was interrupted; it goes on.\n")
+        else:
+            run = _start_run(database, seed, engine, iterations)
+        follow(database, run, f"Run {run} is interrupted; it goes on when you call hsstar demo again.")
+        console.print()
+        print_report(database, run)
     _farewell(settings, run, keep_up)
-
-
-def _demo_settings(settings: "Settings") -> "Settings":
-    home = settings.home / "demo"
-    return replace(settings, home=home, models_directory=home / "models")
 
 
 def _unfinished_run(database: "Database") -> str | None:
@@ -72,8 +57,8 @@ def _unfinished_run(database: "Database") -> str | None:
     from hsstar.store import runs
 
     with database.begin() as connection:
-        active = runs.active_run_ids(connection)
-        return runs.get_run(connection, active[0]).name if active else None
+        active = [runs.get_run(connection, run_id) for run_id in runs.active_run_ids(connection)]
+        return next((run.name for run in active if run.recipe.problems.used), None)
 
 
 def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
@@ -81,6 +66,7 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
     from cli.output import console
     from hsstar import commands
     from hsstar.demo import RECIPE
+    from hsstar.demo.problems import import_problems
     from hsstar.recipe import load_recipe, parse_recipe
     from hsstar.store import runs
 
@@ -91,7 +77,8 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
     document = load_recipe(RECIPE, {"name": free, "seed": seed}).document()
     document["policy"]["engine"] = engine
     recipe = parse_recipe(document)
-    _import_problems(database, recipe, iterations)
+    for dataset, report in import_problems(database, recipe, iterations + _SPARE_SLICES).items():
+        console.print(f"{dataset}: {report.imported} problems imported, {report.duplicates} there already")
     run = commands.create_run(database, recipe, recipe.name)
     commands.start_iterations(database, run, iterations)
     console.print(
@@ -100,25 +87,6 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
         "problems get the rest.\n"
     )
     return recipe.name
-
-
-def _import_problems(database: "Database", recipe: "Recipe", iterations: int) -> None:
-    from cli.output import console
-    from hsstar import commands
-    from hsstar.demo import family
-    from hsstar.domain.problems import ProblemFormat
-
-    train = recipe.problems.per_iteration * (iterations + _SPARE_PROBLEMS)
-    held_out = recipe.evaluation.problems or 0
-    datasets = [(recipe.problems.dataset, train, False), (recipe.evaluation.dataset or "", held_out, True)]
-    with tempfile.TemporaryDirectory() as folder:
-        for dataset, count, is_held_out in datasets:
-            file = Path(folder) / f"{dataset}.jsonl"
-            family.write_problems(file, family.distinct_problems(count, 0, held_out=is_held_out))
-            report = commands.import_problems(database, file, ProblemFormat.GSM8K, dataset)
-            console.print(
-                f"{dataset}: {report.imported} problems imported, {report.duplicates} there already"
-            )
 
 
 def _farewell(settings: "Settings", run_name: str, kept_up: bool) -> None:

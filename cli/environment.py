@@ -58,6 +58,16 @@ def locate_broker(settings: Settings) -> str:
     return broker.url
 
 
+def own_settings(settings: Settings, *path: str) -> Settings:
+    """The settings of a home of its own below the environment's.
+
+    Checkpoints are written there too, unless a database is given, whose checkpoints have their place.
+    """
+    home = settings.home.joinpath(*path)
+    models = home / "models" if settings.database_url is None else settings.models_directory
+    return replace(settings, home=home, models_directory=models)
+
+
 @contextmanager
 def open_database(settings: Settings | None = None, *, check_schema: bool = True) -> Iterator[Database]:
     """The database that the settings (by default the environment's) name, else the embedded one.

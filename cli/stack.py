@@ -1,12 +1,16 @@
 """`hsstar up` and `hsstar down`: the embedded stack of this machine."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from hsstar.local.stack import Stack
+    from hsstar.settings import Settings
+    from hsstar.store.database import Database
 
 ROLES = ("sample", "score", "verify", "train", "all")
 
@@ -55,6 +59,24 @@ def start_stack(stack: "Stack", workers: dict[str, int]) -> None:
     stack.up(workers, prepare=_migrate, role_environment=_thread_counts())
 
 
+@contextmanager
+def own_stack(
+    settings: "Settings", workers: dict[str, int], *, keep_up: bool = False
+) -> Iterator["Database"]:
+    """A stack for as long as one command takes, and its database; `keep_up` leaves it running."""
+    from cli.environment import open_database
+    from hsstar.local.stack import Stack
+
+    stack = Stack(settings)
+    start_stack(stack, workers)
+    try:
+        with open_database(settings) as database:
+            yield database
+    finally:
+        if not keep_up:
+            stack.down()
+
+
 def _migrate(database_url: str) -> None:
     from hsstar.store import migrate
     from hsstar.store.database import Database
@@ -69,8 +91,11 @@ def _migrate(database_url: str) -> None:
 def _thread_counts() -> dict[str, dict[str, str]]:
     """Threads per role: sampling and scoring run beside each other, training runs alone.
 
-    Waiting threads must not spin: beside another busy process that made training ten times slower.
+    OMP_NUM_THREADS of the environment goes before that. Waiting threads must not spin: beside another busy
+    process that made training ten times slower.
     """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return {role: {"OMP_WAIT_POLICY": "PASSIVE"} for role in ROLES}
     cores = os.cpu_count() or 1
     threads = dict.fromkeys(ROLES, max(1, cores // 2)) | {"verify": 1, "train": cores, "all": cores}
     return {

@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.endings import Ending
@@ -15,6 +17,9 @@ from hsstar.settings import Settings
 from hsstar.store.database import Database, Limits
 
 log = logging.getLogger("hsstar.worker")
+
+if TYPE_CHECKING:
+    from hsstar.stages.context import Workshop
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
@@ -27,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         name = arguments.name or f"{arguments.role}-{os.getpid()}@{socket.gethostname()}"
-        sys.exit(_work(arguments.role, name))
+        sys.exit(work(arguments.role, name))
     except HsstarError as error:
         print(f"hsstar worker: {error}", file=sys.stderr)
         sys.exit(_ending(error))
@@ -39,8 +44,17 @@ def _ending(error: HsstarError) -> Ending:
     return Ending.DRAINED if isinstance(error, DrainedError) else Ending.FAILED
 
 
-def _work(role: str, name: str) -> int:
-    """Works until it is told to stop; the exit code."""
+def work(
+    role: str, name: str, workshop_of: "Callable[[Settings, Database, str], Workshop] | None" = None
+) -> int:
+    """Works in this process until it is told to stop; the exit code.
+
+    Args:
+        role: a name of `ROLES`.
+        name: unique among all workers.
+        workshop_of: makes the workshop from settings, database and name; hsstar's own engines, imported
+            before the first job, where left out.
+    """
     settings = Settings.from_environment()
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {name}: %(message)s"
@@ -54,6 +68,8 @@ def _work(role: str, name: str) -> int:
     database = Database(settings.database_url, Limits.of_worker(settings.lease_seconds))
     database.check_schema()
     # Imports that cost seconds come after everything that can be refused at once.
+    from celery.signals import worker_shutting_down
+
     from hsstar.engines.registry import import_engines
     from workers.app import TASK, make_app
     from workers.broker_watch import BrokerWatch
@@ -63,16 +79,18 @@ def _work(role: str, name: str) -> int:
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
     app = make_app(settings.broker_url, settings.broker_authority)
-    workshop = make_workshop(settings, database, name)
+    workshop = (workshop_of or make_workshop)(settings, database, name)
     watch = BrokerWatch(app, broker, note_taker(database, name))
     worker = Worker(name, roles, settings, workshop, app, watch.look)
     app.task(worker.run_message, name=TASK)
+    worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it would take the next job
     signal.signal(signal.SIGTERM, _end)
     worker.start()
     celery_code = 0
     try:
-        for kind in roles:
+        for kind in roles if workshop_of is None else ():
             import_engines(kind)
+        worker.ready()
         celery = app.Worker(
             hostname=name,
             queues=[kind.value for kind in roles],

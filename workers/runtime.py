@@ -1,10 +1,12 @@
 """One worker process: claims jobs, runs their stages, and keeps its leases alive."""
 
 import logging
+import math
 import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +33,7 @@ from hsstar.local.gpus import find_gpus
 from hsstar.settings import Settings
 from hsstar.stages.context import ComputeError, Workshop
 from hsstar.stages.table import STAGES
-from hsstar.store import jobs, workers
+from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import SCHEMA_REVISION, Database
 from workers.app import send_wake_up
 from workers.turns import Turns
@@ -40,6 +42,9 @@ log = logging.getLogger("hsstar.worker")
 
 _HEARTBEATS_PER_LEASE = 4
 _SWEEP_SECONDS = 2.0
+_SHORTEST_PAUSE_SECONDS = 0.1
+_SHIFT_SECONDS = 60.0
+"""How long jobs are taken without the broker; RabbitMQ gives a message up that waits for half an hour."""
 
 
 class Worker:
@@ -74,14 +79,22 @@ class Worker:
         self._turns = Turns(roles, settings.swap_seconds) if one_engine else None
         self._held: dict[int, jobs.Job] = {}
         self._counting = threading.Lock()
+        self._places = threading.BoundedSemaphore(self.jobs_at_once)
+        self._own_shift: threading.Thread | None = None
+        self._ready = False
         self._jobs_done = 0
+        self._shifts = 0  # calls of run_job under way
+        self._next_expiry = math.inf  # seconds from the last sweep until a lease ends
         self._leaving = False
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=actions, name=name, daemon=True)
             for name, actions in (
-                ("pulse", (self._report,)),
-                ("sweeper", (self._conductor.sweep, self._announce, look_around)),
+                ("pulse", (self._beat_pause, self._report)),
+                (
+                    "sweeper",
+                    (self._sweep_pause, self._sweep, self._announce, self._help, look_around),
+                ),
             )
         ]
 
@@ -113,9 +126,12 @@ class Worker:
     def stop(self) -> None:
         """Hands back what is still in hand, signs off and frees the engines."""
         self._stopping.set()
+        self.leave()
         self._database.limits = replace(self._database.limits, patience=0.0)
         for thread in self._threads:
             thread.join(timeout=5)
+        if self._own_shift is not None:
+            self._own_shift.join()
         try:
             self._database.run(self._sign_off)
         except DatabaseError as error:
@@ -133,6 +149,10 @@ class Worker:
         """How many jobs it takes at once: several only where all of them share the sampler."""
         return self._settings.jobs_in_flight if self._roles == [JobKind.SAMPLE] else 1
 
+    def leave(self) -> None:
+        """Takes no other job; those in hand go on."""
+        self._leaving = True
+
     def run_message(self, job_id: object = None, *_: object, **__: object) -> None:
         """Runs the job that a message names. Messages are not trusted: all but the id of a job is ignored."""
         if type(job_id) is not int or not 0 < job_id < 1 << 63:
@@ -140,35 +160,73 @@ class Worker:
             return
         self.run_job(job_id)
 
-    def run_job(self, job_id: int) -> None:
-        """Runs one job, if it is there to be taken. Never raises: what goes wrong is in the rows."""
-        if self._leaving:
+    def ready(self) -> None:
+        """Says that engines may be built from now on."""
+        self._ready = True
+
+    def run_job(self, job_id: int | None) -> None:
+        """Runs a job, if it is there to be taken, and then the next ones, without waiting for their messages.
+
+        It ends when none is left, after a failure (another worker may fare better), and after a while, to
+        hear the broker again. Never raises: what goes wrong is in the rows.
+        """
+        with self._places:
+            named = job_id
+            end = time.monotonic() + _SHIFT_SECONDS
+            with self._counting:
+                self._shifts += 1
+            try:
+                while not self._leaving and time.monotonic() < end:
+                    job = self._claim(named)
+                    if job is None or not self._run(job):
+                        break
+                    named = None
+            except DatabaseError as error:
+                log.warning("no job is taken: %s", error)
+            finally:
+                with self._counting:
+                    self._shifts -= 1
+
+    def _help(self) -> None:
+        """Begins a shift without a message, where jobs wait and none comes: the broker may have lost them,
+        or be away, or have lost this worker.
+        """
+        if not self._ready or self._leaving or self._shifts >= self.jobs_at_once:
             return
-        try:
-            job = self._claim(job_id)
-        except DatabaseError as error:
-            log.warning("job %d stays queued: %s", job_id, error)
+        if self._own_shift is not None and self._own_shift.is_alive():
             return
-        if job is None:
-            return
+        if self._database.run(lambda connection: announcements.unheard(connection, self._roles)):
+            log.info("jobs wait, and no message has come: they are taken without one")
+            self._own_shift = threading.Thread(
+                target=self.run_job, args=(None,), name="own-shift", daemon=True
+            )
+            self._own_shift.start()
+
+    def _claim(self, named: int | None) -> jobs.Job | None:
+        """Takes the named job, or else the next one."""
+        lease = self._settings.lease_seconds
+        if self._turns is not None:
+            return self._turns.claim(self._database, named, self.name, lease)
+
+        def take(connection: Connection) -> jobs.Job | None:
+            job = None if named is None else jobs.claim(connection, named, self.name, lease)
+            return job or jobs.claim_next(connection, self._roles, self.name, lease)
+
+        return self._database.run(take)
+
+    def _run(self, job: jobs.Job) -> bool:
+        """Runs a job that was taken; whether it is done."""
         log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
         self._held[job.id] = job
         try:
-            self._attempt(job)
+            return self._attempt(job)
         except DatabaseError as error:
             log.warning("job %d will be taken back when its lease expires: %s", job.id, error)
+            return False
         finally:
             self._held.pop(job.id, None)
-        self._guarded(self._announce)
 
-    def _claim(self, job_id: int) -> jobs.Job | None:
-        if self._turns is not None:
-            return self._turns.claim(self._database, job_id, self.name, self._settings.lease_seconds)
-        return self._database.run(
-            lambda connection: jobs.claim(connection, job_id, self.name, self._settings.lease_seconds)
-        )
-
-    def _attempt(self, job: jobs.Job) -> None:
+    def _attempt(self, job: jobs.Job) -> bool:
         try:
             problem_ids = STAGES[job.kind](self._workshop, job)
         except jobs.LeaseLostError as error:
@@ -177,8 +235,9 @@ class Worker:
             raise
         except Exception as error:
             self._record_failure(job, error)
+            self._guarded(self._announce)
             if gpu_is_lost():
-                self._leave(
+                self._end(
                     Ending.FAILED,
                     "this process could not use its GPU any more and has ended; "
                     "its supervisor starts another one",
@@ -186,7 +245,10 @@ class Worker:
         else:
             with self._counting:
                 self._jobs_done += 1
-            self._conductor.after_job(job, problem_ids)
+            if self._conductor.after_job(job, problem_ids):
+                self._guarded(self._announce)
+            return True
+        return False
 
     def _record_failure(self, job: jobs.Job, error: Exception) -> None:
         line = str(error) if isinstance(error, HsstarError) else f"{type(error).__name__}: {error}"
@@ -208,9 +270,9 @@ class Worker:
         if isinstance(error, EngineMemoryError | EngineDeadError):
             workers.leave_note(connection, self.name, f"job {job.id}: {line}")
 
-    def _leave(self, ending: Ending, note: str) -> None:
+    def _end(self, ending: Ending, note: str) -> None:
         """Takes no other job and ends this process as SIGTERM does, when the jobs in hand are done."""
-        self._leaving = True
+        self.leave()
         self.ending = ending
         log.error("%s", note)
         try:
@@ -218,11 +280,21 @@ class Worker:
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _repeat(self, *actions: Callable[[], None]) -> None:
-        pause = min(_SWEEP_SECONDS, self._settings.lease_seconds / _HEARTBEATS_PER_LEASE)
-        while not self._stopping.wait(pause):
+    def _repeat(self, pause: Callable[[], float], *actions: Callable[[], None]) -> None:
+        while not self._stopping.wait(pause()):
             for action in actions:
                 self._guarded(action)
+
+    def _beat_pause(self) -> float:
+        return min(_SWEEP_SECONDS, self._settings.lease_seconds / _HEARTBEATS_PER_LEASE)
+
+    def _sweep_pause(self) -> float:
+        """Until the next lease ends, if that is sooner than the next beat."""
+        return min(self._beat_pause(), max(_SHORTEST_PAUSE_SECONDS, self._next_expiry))
+
+    def _sweep(self) -> None:
+        self._next_expiry = math.inf  # also where the sweep fails
+        self._next_expiry = self._conductor.sweep()
 
     def _report(self) -> None:
         try:
@@ -231,27 +303,27 @@ class Worker:
                 self._database.check_schema()
         except SchemaError as error:
             if not self._leaving:
-                self._leave(Ending.WRONG_SCHEMA, f"this worker takes no more jobs and ends: {error}")
+                self._end(Ending.WRONG_SCHEMA, f"this worker takes no more jobs and ends: {error}")
             return
         if orders.stop and not self._leaving:
-            self._leave(Ending.DRAINED, "this worker was asked to stop: it takes no more jobs and ends")
+            self._end(Ending.DRAINED, "this worker was asked to stop: it takes no more jobs and ends")
 
     def _beat(self, connection: Connection) -> workers.Orders:
         held = list(self._held.values())
         for job in held:  # before the worker's own row: whoever writes results locks them in this order
             jobs.extend_lease(connection, job, self._settings.lease_seconds)
-        busy = len(held) >= self.jobs_at_once
+        busy = self._shifts >= self.jobs_at_once
         return workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
 
     def _announce(self) -> None:
-        due = self._database.run(jobs.take_announcements)
+        due = self._database.run(announcements.take_announcements)
         for place, (job_id, kind) in enumerate(due):
             try:
                 send_wake_up(self._app, job_id, kind)
             except (OperationalError, OSError) as error:
                 log.warning("the broker does not take wake-ups (%s); they are sent again later", error)
                 left = [job_id for job_id, _ in due[place:]]
-                self._database.run(lambda connection: jobs.unannounce(connection, left))  # noqa: B023
+                self._database.run(lambda connection: announcements.unannounce(connection, left))  # noqa: B023
                 return
 
     @staticmethod

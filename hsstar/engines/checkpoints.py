@@ -79,9 +79,28 @@ def resolve(name: str | Path) -> Path:
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return folder.resolve()
-    if _HUB_NAME.fullmatch(text):
-        return _from_hub(text)
+    if is_hub_name(text):
+        return cached_on_this_machine(text) or _from_hub(text)
     raise CheckpointError(f"{text!r}: there is no such folder")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name is looked up on the Hugging Face hub: it has the form, and no folder is called so."""
+    return _HUB_NAME.fullmatch(name) is not None and not Path(name).expanduser().is_dir()
+
+
+def cached_on_this_machine(name: str) -> Path | None:
+    """The folder of a hub model that is whole in the local cache; the hub is not asked."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        return None
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True))
+        weight_files(cached)
+    except (OSError, ValueError, CheckpointError):
+        return None
+    return cached
 
 
 def check_policy(name: str | Path) -> CheckpointInfo:
@@ -172,19 +191,13 @@ def _info(folder: Path, family: Literal["policy"] | RewardFamily, config: dict[s
 
 
 def _from_hub(name: str) -> Path:
-    """The folder of a hub model in the local cache, downloaded when it is not complete there."""
+    """The folder of a hub model that is downloaded, or completed."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingDependencyError(
             f"{name} is a name on the Hugging Face hub; pip install 'hsstar[train]' to use it"
         ) from error
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True))
-        weight_files(cached)
-        return cached
-    except (OSError, ValueError, CheckpointError):
-        pass
     try:
         for files in (_HUB_FILES, [*_HUB_FILES, "*.bin"]):
             folder = Path(snapshot_download(name, allow_patterns=files, etag_timeout=_HUB_TIMEOUT))

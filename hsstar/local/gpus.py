@@ -15,6 +15,24 @@ def find_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
     return visible_gpus(_identifiers(), environ.get("CUDA_VISIBLE_DEVICES"))
 
 
+def least_gpu_memory(environ: Mapping[str, str]) -> int | None:
+    """Bytes of memory of the smallest visible GPU; None where there is none or the driver does not say."""
+    visible = find_gpus(environ)
+    query = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return smallest_memory(listed, visible)
+
+
+def smallest_memory(listed: str, visible: Sequence[str]) -> int | None:
+    """Bytes of the smallest of the visible GPUs, from lines `index, MiB`; None where none is listed."""
+    sizes = [line.split(", ") for line in listed.strip().splitlines()]
+    known = [int(size) << 20 for index, size in sizes if index in visible and size.isdecimal()]
+    return min(known, default=None)
+
+
 def visible_gpus(identifiers: Sequence[str], visible: str | None) -> tuple[str, ...]:
     """The GPUs that CUDA shows: all, or those of CUDA_VISIBLE_DEVICES up to the first unknown one.
 

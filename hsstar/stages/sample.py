@@ -54,7 +54,7 @@ def _draw(
     requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
     with (
         workshop.engines.sampler(context.policy, context.recipe) as sampler,
-        closing(with_ticks(_drawn(sampler, requests, _parameters(context)), _BATCH_SECONDS)) as results,
+        closing(with_ticks(_drawn(sampler, requests, context.parameters), _BATCH_SECONDS)) as results,
     ):
         for batch in in_batches(results, _BATCH_SAMPLES, _BATCH_SECONDS):
             drawn = []
@@ -99,13 +99,3 @@ def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> sa
 def _seed(context: JobContext, slot: samples.Slot) -> int:
     derive = slot_seed if context.round.kind == "iteration" else evaluation_seed
     return derive(context.recipe.seed, context.round.number, slot.problem_key, slot.slot)
-
-
-def _parameters(context: JobContext) -> SamplingParameters:
-    settings = context.recipe.sampling if context.round.kind == "iteration" else context.recipe.evaluation
-    return SamplingParameters(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_new_tokens=settings.max_new_tokens,
-        stop=context.recipe.sampling.stop,
-    )

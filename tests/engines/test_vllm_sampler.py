@@ -76,6 +76,16 @@ def test_reloading_a_policy_of_another_shape_starts_a_new_engine(policy: Path, t
         assert all_same(draw_all(sampler, requests(10), DRAWN), draw_all(fresh, requests(10), DRAWN))
 
 
+def test_no_block_of_the_old_policy_stays_in_the_prefix_cache(policy: Path, tmp_path: Path) -> None:
+    other = tiny.tiny_policy(tmp_path / "other", seed=1)
+    long = [SampleRequest("x" * 160 + "=", seed) for seed in range(4)]  # a block has 128 tokens
+    with closing(VllmSampler(policy, **SMALL)) as sampler, closing(VllmSampler(other, **SMALL)) as fresh:
+        draw_all(sampler, long, DRAWN)
+        sampler.reload(other)
+
+        assert all_same(draw_all(sampler, long, DRAWN), draw_all(fresh, long, DRAWN))
+
+
 def test_what_ends_a_text_is_reloaded_too(sampler: VllmSampler, policy: Path, tmp_path: Path) -> None:
     letters = [tiny.qwen_tokenizer()(letter)["input_ids"][0] for letter in "aeiouAEIOU0123456789"]
     sampler.reload(tiny.tiny_policy(tmp_path / "other", eos_token_id=letters))

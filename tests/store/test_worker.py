@@ -28,6 +28,7 @@ from tests.store.factory import (
     make_recipe,
     state_of,
 )
+from tests.store.watching import wait_for
 from workers.app import make_app
 from workers.runtime import Worker
 
@@ -219,3 +220,20 @@ def test_a_dead_reward_model_is_closed_and_built_anew(database: Database, tmp_pa
     assert [model.closed for model in built] == [True, False]
     with database.begin() as connection:
         assert state_of(connection, job_id) == "done"
+
+
+def test_a_worker_that_hears_nothing_helps_itself(
+    database: Database, make_worker: MakeWorker, sampling: tuple[int, list[int]]
+) -> None:
+    """No message is ever sent: as if the broker had lost them all, or this worker."""
+    worker = make_worker(lambda: FragileSampler())
+    worker._help()
+    assert jobs_of(database) == [("queued", 0, 16)]  # engines cannot be built yet
+    worker.ready()
+    worker._help()
+    assert jobs_of(database) == [("queued", 0, 16)]  # it has not waited long
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET available_at = now() - interval '1 minute'"))
+    worker._help()
+    wait_for(lambda: jobs_of(database) == [("done", 1, 16)])
+    assert len(responses(database, sampling[0])) == 16

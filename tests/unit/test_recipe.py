@@ -15,7 +15,8 @@ from hsstar.domain.preference import PairRule
 from hsstar.recipe import Recipe, load_recipe, parse_recipe
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted([*ROOT.glob("configs/*.toml"), *ROOT.glob("hsstar/demo/*.toml")])
+STUDY = ROOT / "configs" / "study.toml"
+SHIPPED = sorted({*ROOT.glob("configs/*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {STUDY})
 
 SMALLEST: dict[str, Any] = {
     "name": "small",
@@ -287,7 +288,7 @@ def test_a_file_is_read_and_its_top_keys_can_be_replaced(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such recipe file"),
+        (None, "no such file"),
         (b"name = ", "not TOML: "),
         (b"name = '\xff'", "cannot be read"),
         (b"name = 'small'", "key 'problems' is missing"),

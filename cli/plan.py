@@ -1,0 +1,207 @@
+"""`hsstar plan`: what a recipe will take, and whether it fits, before anything runs."""
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hsstar.domain.planning import SamplePlan
+    from hsstar.forecast import Forecast, Given
+    from hsstar.preflight import Check, Device
+    from hsstar.recipe import Recipe
+    from hsstar.settings import Settings
+    from hsstar.store.database import Database
+
+_UNKNOWN = "not known"
+_POSITIVE = click.FloatRange(0, min_open=True)
+
+
+@click.command(epilog="Example:  hsstar plan configs/hsstar.toml --gpu-memory 80 --tokens-per-sample 600")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--iterations", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--tokens-per-sample", type=_POSITIVE, help="Mean length of a response.")
+@click.option("--pairs-per-sample", type=click.FloatRange(0, 0.5), help="Preference pairs per sample.")
+@click.option("--sampling-tokens-per-second", type=_POSITIVE, help="Of one worker; prompts not counted.")
+@click.option("--scoring-tokens-per-second", type=_POSITIVE, help="The same of the reward model.")
+@click.option("--training-tokens-per-second", type=_POSITIVE, help="The same of training, both responses.")
+@click.option("--gpu-memory", type=_POSITIVE, metavar="GB", help="Of one GPU; what is found where left out.")
+@click.option(
+    "--training-gpus",
+    type=click.IntRange(1),
+    help="GPUs that share the training evenly (FSDP, ZeRO-3); by default what the environment says.",
+)
+def plan(
+    recipe: Path,
+    iterations: int,
+    tokens_per_sample: float | None,
+    pairs_per_sample: float | None,
+    sampling_tokens_per_second: float | None,
+    scoring_tokens_per_second: float | None,
+    training_tokens_per_second: float | None,
+    gpu_memory: float | None,
+    training_gpus: int | None,
+) -> None:
+    """Print samples, tokens, hours and disk of RECIPE, and check that models, data and memory fit.
+
+    Figures that are not given are taken from earlier runs of the same policy, where a database is up, or
+    assumed; each says where it comes from. Exit code 1: a check fails, something surely does not fit.
+    """
+    from cli.environment import open_database
+    from hsstar.domain.errors import DatabaseError
+    from hsstar.forecast import Given
+    from hsstar.preflight import Outcome
+    from hsstar.recipe import load_recipe
+    from hsstar.settings import Settings
+
+    given = Given(
+        tokens_per_sample,
+        pairs_per_sample,
+        sampling_tokens_per_second,
+        scoring_tokens_per_second,
+        training_tokens_per_second,
+    )
+    loaded, settings = load_recipe(recipe), Settings.from_environment()
+    device = _device(settings, gpu_memory, training_gpus)
+    database, reason = None, ""
+    with ExitStack() as stack:
+        try:
+            database = stack.enter_context(open_database(settings))
+        except DatabaseError as error:
+            reason = str(error)
+        found, checks = _plan(loaded, iterations, given, device, settings, database, reason)
+    _print(loaded, found, checks)
+    if any(check.outcome is Outcome.FAILS for check in checks):
+        sys.exit(1)
+
+
+def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int | None) -> "Device":
+    import psutil
+
+    from hsstar.local.gpus import least_gpu_memory
+    from hsstar.preflight import GIGABYTE, Device
+
+    processes = training_gpus or settings.train_processes
+    shared = training_gpus is not None or settings.accelerate_config is not None
+    found = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
+    if found is None:
+        return Device(psutil.virtual_memory().total, False, processes, shared)
+    return Device(found, True, processes, shared)
+
+
+def _plan(
+    recipe: "Recipe",
+    iterations: int,
+    given: "Given",
+    device: "Device",
+    settings: "Settings",
+    database: "Database | None",
+    reason: str,
+) -> tuple["Forecast", list["Check"]]:
+    from hsstar import preflight
+    from hsstar.forecast import forecast
+    from hsstar.store import corpus, measurements, models
+
+    measured = registered = heldout = None
+    if database is not None:
+        with database.begin() as connection:
+            measured = measurements.measure(
+                connection,
+                recipe.policy.model,
+                recipe.policy.engine,
+                recipe.reward.model,
+                recipe.training.objective,
+            )
+            registered = {model.name: model.location for model in models.list_models(connection)}
+            sizes = {dataset.name: dataset.usable for dataset in corpus.list_datasets(connection)}
+            heldout = sizes.get(recipe.evaluation.dataset or "")
+    checks, policy, reward = preflight.check_models(recipe, registered)
+    found = forecast(recipe, iterations, given, measured, policy, heldout, device.gpu)
+    if database is None:
+        checks.append(preflight.Check("data", preflight.Outcome.UNCHECKED, reason))
+    else:
+        checks += preflight.check_data(database, recipe, iterations)
+    checks += preflight.check_memory(recipe, policy, reward, device)
+    checks.append(preflight.check_disk(found, settings.models_directory))
+    return found, checks
+
+
+def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
+    from cli.output import console, print_table
+
+    samples = found.samples
+    print_table(
+        ("", "per iteration", "in all"),
+        _sample_rows(samples),
+        title=f"{recipe.name}, {samples.iterations} iterations",
+    )
+    console.print()
+    print_table(("", "response tokens", "hours of one worker"), _work_rows(found))
+    console.print()
+    print_table(("disk", ""), _disk_rows(found))
+    console.print()
+    print_table(
+        ("this rests on", "", ""),
+        [(name, _figure(figure.value), figure.source) for name, figure in found.figures.items()],
+    )
+    console.print()
+    print_table(("check", "", ""), [(check.subject, check.outcome.value, check.reason) for check in checks])
+
+
+def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
+    rows = [
+        (name, f"{count:,}", f"{count * samples.iterations:,}")
+        for name, count in (
+            ("pre-samples", samples.pre_samples),
+            ("re-samples, at most", samples.re_samples),
+        )
+    ]
+    if samples.policies and samples.evaluation_samples is None:
+        return [*rows, ("held-out samples", _UNKNOWN, "the held-out dataset is not imported")]
+    held_out = f"{samples.evaluation_samples or 0:,} × {samples.policies} policies"
+    return [*rows, ("held-out samples", held_out, f"{samples.evaluation:,}")]
+
+
+def _work_rows(found: "Forecast") -> list[tuple[str, str, str]]:
+    tokens = found.tokens
+    counts = (tokens.sampled, tokens.evaluated, tokens.scored, tokens.trained)
+    complete = None not in found.hours.values()
+    together = f"{'' if complete else 'at least '}{found.known_hours:,.3g}"
+    return [
+        *(
+            (kind, _large(count), _UNKNOWN if spent is None else f"{spent:,.3g}")
+            for (kind, spent), count in zip(found.hours.items(), counts, strict=True)
+        ),
+        ("together", "", together if complete or found.known_hours else _UNKNOWN),
+    ]
+
+
+def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
+    from hsstar.preflight import bytes_text
+
+    checkpoints = found.checkpoint_bytes
+    return [
+        (
+            f"checkpoints of {found.samples.iterations} iterations",
+            _UNKNOWN if checkpoints is None else bytes_text(checkpoints),
+        ),
+        ("rows in the database", bytes_text(found.database_bytes)),
+    ]
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _large(count: float | None) -> str:
+    if count is None:
+        return _UNKNOWN
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:,.0f}"

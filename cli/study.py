@@ -1,0 +1,161 @@
+"""`hsstar study`: strategies compared over several seeds, as runs of the same queue."""
+
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.stack import parse_workers
+
+if TYPE_CHECKING:
+    from hsstar.store.database import Database
+    from hsstar.store.studies import RunState
+    from hsstar.study.document import Study
+
+_POLL_SECONDS = 2.0
+
+
+@click.command(epilog="Example:  hsstar study configs/study.toml --output results")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the report; one named after the study where left out.",
+)
+@click.option(
+    "--at-once", type=click.IntRange(1), help="Runs under way at once; one of each strategy where left out."
+)
+@click.option(
+    "--workers",
+    default="",
+    callback=parse_workers,
+    metavar="ROLE=N,…",
+    help="Worker processes per role, as in `hsstar up`.",
+)
+def study(file: Path, output: Path | None, at_once: int | None, workers: dict[str, int]) -> None:
+    """Run the study of FILE: every strategy under every seed, then a table and plots.
+
+    It lives in a home of its own, HSSTAR_HOME/study/NAME, with its own servers unless the environment names
+    others. Interrupted, it goes on at the next call; finished, a call only writes the report again.
+    """
+    from cli.environment import own_settings
+    from cli.output import console
+    from cli.stack import own_stack
+    from hsstar.domain.errors import MissingDependencyError
+    from hsstar.settings import Settings
+    from hsstar.study import running
+    from hsstar.study.document import load_study
+
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError("a study draws plots by matplotlib: pip install 'hsstar[study]'")
+    loaded = load_study(file)
+    folder = output or Path(loaded.document.name)
+    settings = own_settings(Settings.from_environment(), "study", loaded.document.name)
+    console.print(f"Starting what is needed in {settings.home} …")
+    with own_stack(settings, workers) as database:
+        running.check_recipes(database, loaded)
+        running.prepare_problems(database, loaded)
+        try:
+            follow(database, loaded, at_once or len(loaded.document.strategies), folder)
+        except KeyboardInterrupt:
+            click.echo("\nThe study is interrupted; it goes on when you call it again.", err=True)
+            sys.exit(130)
+
+
+def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> None:
+    """Keeps so many runs under way until all are finished; writes the report whenever a seed is complete.
+
+    Raises:
+        ConflictError: failed jobs hold up every run that is left.
+    """
+    from cli.output import console
+    from hsstar.domain.errors import ConflictError
+    from hsstar.study import running
+
+    view = _Progress(study)
+    reported: list[int] = []
+    while True:
+        states = running.advance(database, study, at_once)
+        for line in view.news(database, states):
+            console.print(line, markup=False)
+        sys.stdout.flush()
+        complete = running.complete_seeds(study, states)
+        if complete and complete != reported:
+            _report(database, study, complete, folder)
+            reported = complete
+        if running.finished(study, states):
+            return
+        if stuck := running.stuck_runs(study, states):
+            raise ConflictError(
+                f"failed jobs hold up {', '.join(stuck)}; see hsstar jobs list RUN --state failed, mend the "
+                "cause, then hsstar jobs retry RUN, under this study's HSSTAR_HOME, and call the study again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _report(database: "Database", study: "Study", seeds: list[int], folder: Path) -> None:
+    from cli.output import console
+    from hsstar.study.figures import load_figures
+    from hsstar.study.report import write_report
+
+    paths = write_report(study, load_figures(database, study, seeds), folder)
+    console.print(
+        f"Report over {len(seeds)} of {len(study.document.seeds)} seeds: {', '.join(map(str, paths))}",
+        markup=False,
+    )
+
+
+class _Progress:
+    """Says what has happened to the runs of a study since it was asked last."""
+
+    def __init__(self, study: "Study") -> None:
+        self._study = study
+        self._done: dict[str, int] | None = None
+        self._reasons: list[str] = []
+        self._started = time.monotonic()
+        self._finished_before = 0
+
+    def news(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
+        """A line per iteration that has been finished since, and per new reason why something waits."""
+        total = len(self._study.runs) * self._study.document.iterations
+        done = {name: state.done for name, state in states.items()}
+        finished = sum(done.values())
+        if self._done is None:
+            self._done, self._finished_before = done, finished
+            return [f"{finished} of {total} iterations are done"]
+        lines = [
+            f"{name}: iteration {number} done, {finished} of {total}{self._left(finished, total)}"
+            for name, count in done.items()
+            for number in range(self._done.get(name, 0), count)
+        ]
+        self._done = done
+        return lines + self._new_reasons(database, states)
+
+    def _new_reasons(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
+        from cli.progress import waiting_reasons
+        from hsstar.store import runs, statistics
+
+        with database.begin() as connection:
+            reasons = [
+                f"{name}: {reason}"
+                for name, state in states.items()
+                if state.under_way
+                for reason in waiting_reasons(
+                    statistics.queue_states(connection, runs.find_run(connection, name).id)
+                )
+            ]
+        new = [reason for reason in reasons if reason not in self._reasons]
+        self._reasons = reasons
+        return new
+
+    def _left(self, finished: int, total: int) -> str:
+        from cli.output import duration
+
+        gained = finished - self._finished_before
+        if gained < len(self._study.document.strategies) or finished == total:
+            return ""
+        seconds = (time.monotonic() - self._started) / gained * (total - finished)
+        return f", about {duration(seconds)} left"

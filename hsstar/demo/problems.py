@@ -1,0 +1,28 @@
+"""Puts problems of the demo's family into the datasets that a recipe names."""
+
+import tempfile
+from pathlib import Path
+
+from hsstar import commands
+from hsstar.commands import ImportReport
+from hsstar.demo import family
+from hsstar.domain.problems import ProblemFormat
+from hsstar.recipe import Recipe
+from hsstar.store.database import Database
+
+
+def import_problems(database: Database, recipe: Recipe, slices: int) -> dict[str, ImportReport]:
+    """Imports training problems for so many slices and the held-out problems; reports by dataset.
+
+    Problems that a dataset holds already are passed over. The two sides never share a problem.
+    """
+    wanted = {recipe.problems.dataset: (recipe.problems.per_iteration * slices, False)}
+    if recipe.evaluation.dataset is not None and recipe.evaluation.problems is not None:
+        wanted[recipe.evaluation.dataset] = (recipe.evaluation.problems, True)
+    reports = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for dataset, (count, held_out) in wanted.items():
+            file = Path(folder) / f"{dataset}.jsonl"
+            family.write_problems(file, family.distinct_problems(count, 0, held_out=held_out))
+            reports[dataset] = commands.import_problems(database, file, ProblemFormat.GSM8K, dataset)
+    return reports

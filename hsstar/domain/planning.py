@@ -1,0 +1,142 @@
+"""What a run will take, by arithmetic alone: samples, tokens, hours, bytes."""
+
+from dataclasses import dataclass
+
+from hsstar.domain.budget import Budget
+
+SECONDS_PER_HOUR = 3600
+FLOAT32_BYTES = 4
+ADAM_MOMENTS = 2
+FOUR_BIT_BYTES = 0.5
+SAMPLE_ROW_BYTES = 700
+"""What a sample takes in the database besides its text: its row, rewards, job item and index entries."""
+TEXT_BYTES_PER_TOKEN = 4.5
+"""A response's text in the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """The samples of a run.
+
+    Attributes:
+        iterations: of the run.
+        policies: that are measured on held-out problems: M_0 and every new one; 0 where none is.
+        pre_samples, re_samples: of one iteration; the latter at most, as a level may be empty.
+        evaluation_samples: of one policy; None where the held-out problems cannot be counted.
+    """
+
+    iterations: int
+    policies: int
+    pre_samples: int
+    re_samples: int
+    evaluation_samples: int | None
+
+    @property
+    def training(self) -> int:
+        """Samples that are verified, scored and made into pairs, over all iterations."""
+        return self.iterations * (self.pre_samples + self.re_samples)
+
+    @property
+    def evaluation(self) -> int | None:
+        """Samples of held-out problems, over all policies; None where these cannot be counted."""
+        if not self.policies:
+            return 0
+        return None if self.evaluation_samples is None else self.policies * self.evaluation_samples
+
+
+def plan_samples(
+    budget: Budget,
+    problems: int,
+    *,
+    iterations: int,
+    policies: int,
+    heldout_problems: int | None,
+    per_heldout: int,
+) -> SamplePlan:
+    """The samples of `iterations` iterations of so many problems, each within the budget.
+
+    Args:
+        budget: `n` and `n_p`.
+        problems: of one iteration.
+        iterations: how many.
+        policies: how many policies are measured.
+        heldout_problems: that each of them is measured on; None where that is not known.
+        per_heldout: samples per held-out problem.
+    """
+    return SamplePlan(
+        iterations,
+        policies,
+        budget.pre_samples * problems,
+        budget.remaining(problems),
+        None if heldout_problems is None else heldout_problems * per_heldout,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlan:
+    """Response tokens of a run, by what is done with them; prompts are not counted, None is not known."""
+
+    sampled: float
+    evaluated: float | None
+    scored: float
+    trained: float
+
+
+def plan_tokens(
+    samples: SamplePlan, tokens_per_sample: float, *, scored: bool, pairs_per_sample: float, epochs: float
+) -> TokenPlan:
+    """The response tokens of a run.
+
+    Args:
+        samples: from `plan_samples`.
+        tokens_per_sample: mean length of a response.
+        scored: whether a reward model reads the samples; evaluations are never scored.
+        pairs_per_sample: preference pairs per sample of an iteration; a pair holds two responses. 0 trains
+            nothing.
+        epochs: of a training.
+    """
+    sampled = samples.training * tokens_per_sample
+    return TokenPlan(
+        sampled,
+        None if samples.evaluation is None else samples.evaluation * tokens_per_sample,
+        sampled if scored else 0.0,
+        2 * pairs_per_sample * sampled * epochs,
+    )
+
+
+def hours(tokens: float, tokens_per_second: float) -> float:
+    """The time that one worker takes for so many tokens."""
+    return tokens / tokens_per_second / SECONDS_PER_HOUR
+
+
+def database_bytes(samples: SamplePlan, tokens_per_sample: float) -> float:
+    """What the samples that can be counted take in the database; its log comes on top."""
+    return (samples.training + (samples.evaluation or 0)) * (
+        SAMPLE_ROW_BYTES + TEXT_BYTES_PER_TOKEN * tokens_per_sample
+    )
+
+
+def full_training_bytes(
+    parameters: int, reference_bytes: float, shards: int, *, weights_shared: bool = True
+) -> float:
+    """Memory that DPO of all weights takes on each of `shards` devices at the least; activations come on top.
+
+    Weights, gradients and Adam's two moments in float32, and the frozen reference with `reference_bytes` a
+    parameter. Without `weights_shared` (ZeRO-2) each device holds weights and reference whole.
+    """
+    weights = parameters * (FLOAT32_BYTES + reference_bytes)
+    optimiser = parameters * (1 + ADAM_MOMENTS) * FLOAT32_BYTES
+    return (weights / shards if weights_shared else weights) + optimiser / shards
+
+
+def adapter_training_bytes(parameters: int, weight_bytes: float) -> float:
+    """Memory that DPO of a LoRA adapter takes at the least: the frozen weights, which are the reference too.
+
+    The adapter with its gradients and moments (a few parts in a hundred) and activations come on top.
+    """
+    return parameters * weight_bytes
+
+
+def weight_bytes(parameters: int, bytes_per_parameter: float, shards: int = 1) -> float:
+    """Memory of a model's weights on each of `shards` devices."""
+    return parameters * bytes_per_parameter / shards

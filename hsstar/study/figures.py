@@ -1,0 +1,117 @@
+"""What the rows of a study come to: accuracies by policy, paired differences, use of the budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hsstar.domain.comparison import Difference, Mean, mean_of, paired_difference
+from hsstar.store import runs, statistics, studies
+from hsstar.store.database import Database
+from hsstar.store.studies import IterationFigures
+from hsstar.study.document import Study, StudyRun
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """One finished run: its iterations, and the AUC of its reward model in each (None without rewards)."""
+
+    run: StudyRun
+    iterations: tuple[IterationFigures, ...]
+    reward_auc: tuple[float | None, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Held-out accuracy of M_0, M_1 …; shape (iterations + 1,)."""
+        return [self.iterations[0].accuracy_before, *(found.accuracy_after for found in self.iterations)]
+
+    @property
+    def pairs_per_sample(self) -> float:
+        """Preference pairs per sample that was drawn."""
+        return sum(i.pairs for i in self.iterations) / sum(i.drawn for i in self.iterations)
+
+    @property
+    def share_trained(self) -> float:
+        """The share of the budget that became training data: a pair holds two samples, each in one pair."""
+        return 2 * sum(i.pairs for i in self.iterations) / sum(i.budget for i in self.iterations)
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyFigures:
+    """One strategy over the seeds.
+
+    Attributes:
+        accuracies: per policy M_0, M_1 …
+        differences: to the reference, paired by seed, per policy.
+        pairs: per iteration.
+        boundary: share of the problems that were labelled so, per iteration.
+        spent: samples drawn, as a share of the budget.
+    """
+
+    strategy: str
+    accuracies: tuple[Mean, ...]
+    differences: tuple[Difference, ...]
+    pairs: tuple[Mean, ...]
+    boundary: tuple[Mean, ...]
+    pairs_per_sample: Mean
+    share_trained: Mean
+    spent: Mean
+
+
+def load_figures(database: Database, study: Study, seeds: Sequence[int]) -> list[RunFigures]:
+    """The figures of the study's runs under these seeds, all of which are finished."""
+    wanted = [run for run in study.runs if run.seed in seeds]
+    with database.begin() as connection:
+        found = studies.iteration_figures(connection, [run.name for run in wanted])
+        quality = {
+            run.name: statistics.reward_quality(connection, runs.find_run(connection, run.name).id)
+            for run in wanted
+        }
+    count = study.document.iterations
+    return [
+        RunFigures(
+            run,
+            tuple(row for row in found if row.run == run.name)[:count],
+            tuple(quality[run.name].get(number) for number in range(count)),
+        )
+        for run in wanted
+    ]
+
+
+def compare(study: Study, figures: Sequence[RunFigures]) -> list[StrategyFigures]:
+    """Every strategy over the seeds and against the reference, in the order of the study file."""
+    by_strategy = {
+        strategy: [found for found in figures if found.run.strategy == strategy]
+        for strategy in study.document.strategies
+    }
+    reference = by_strategy[study.document.reference]
+    return [
+        _strategy(strategy, found, reference, study.document.confidence)
+        for strategy, found in by_strategy.items()
+    ]
+
+
+def _strategy(
+    strategy: str, found: list[RunFigures], reference: list[RunFigures], confidence: float
+) -> StrategyFigures:
+    policies = range(len(found[0].accuracies))
+    numbers = range(len(found[0].iterations))
+    return StrategyFigures(
+        strategy,
+        tuple(mean_of([run.accuracies[t] for run in found]) for t in policies),
+        tuple(
+            paired_difference(
+                [run.accuracies[t] for run in found], [run.accuracies[t] for run in reference], confidence
+            )
+            for t in policies
+        ),
+        tuple(mean_of([run.iterations[t].pairs for run in found]) for t in numbers),
+        tuple(mean_of([_boundary_share(run.iterations[t]) for run in found]) for t in numbers),
+        mean_of([run.pairs_per_sample for run in found]),
+        mean_of([run.share_trained for run in found]),
+        mean_of(
+            [sum(i.drawn for i in run.iterations) / sum(i.budget for i in run.iterations) for run in found]
+        ),
+    )
+
+
+def _boundary_share(iteration: IterationFigures) -> float:
+    return iteration.boundary / max(1, iteration.inlier + iteration.boundary + iteration.outlier)

@@ -1,0 +1,64 @@
+"""The plots of a study: accuracy by policy, and the paired difference to the reference."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hsstar.study.document import Study
+from hsstar.study.figures import StrategyFigures
+
+_SPREAD = 0.03
+"""How far the points of neighbouring strategies stand apart, in iterations."""
+_DOTS_PER_INCH = 120
+
+
+def draw(study: Study, strategies: Sequence[StrategyFigures], folder: Path) -> list[Path]:
+    """Draws NAME.png and NAME.svg into a folder; their paths. The same figures give the same bytes."""
+    name = study.document.name
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_accuracies(left, strategies)
+        _draw_differences(right, study, strategies)
+        figure.savefig(paths[0], dpi=_DOTS_PER_INCH)
+        figure.savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyFigures]) -> None:
+    for place, found in enumerate(strategies):
+        shift = _SPREAD * (place - (len(strategies) - 1) / 2)
+        axes.errorbar(
+            [t + shift for t in range(len(found.accuracies))],
+            [mean.value for mean in found.accuracies],
+            yerr=[mean.standard_error or 0 for mean in found.accuracies],
+            marker="o",
+            markersize=3,
+            capsize=2,
+            label=found.strategy,
+        )
+    axes.set_xticks(range(len(strategies[0].accuracies)))
+    axes.set_xlabel("policy M_t")
+    axes.set_ylabel("held-out accuracy, mean ± standard error")
+    axes.legend()
+
+
+def _draw_differences(axes: Axes, study: Study, strategies: Sequence[StrategyFigures]) -> None:
+    compared = [found for found in strategies if found.strategy != study.document.reference]
+    for place, found in enumerate(compared):
+        last = found.differences[-1]
+        low = last.mean.value if last.low is None else last.low
+        high = last.mean.value if last.high is None else last.high
+        axes.plot([100 * low, 100 * high], [place, place], color="tab:gray")
+        axes.plot([100 * last.mean.value], [place], marker="o", color="tab:blue")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(compared)), [found.strategy for found in compared])
+    axes.invert_yaxis()
+    axes.set_xlabel(
+        f"accuracy of M_{study.document.iterations} minus that of {study.document.reference}, points "
+        f"({study.document.confidence:.0%} interval)"
+    )

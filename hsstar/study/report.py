@@ -1,0 +1,152 @@
+"""The files of a study: a table as Markdown and CSV, every run as CSV, plots as PNG and SVG."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hsstar.domain.comparison import Difference, Mean
+from hsstar.study.document import Study
+from hsstar.study.figures import RunFigures, StrategyFigures, compare
+from hsstar.study.plots import draw
+
+Table = list[list[str]]
+
+
+def write_report(study: Study, figures: Sequence[RunFigures], folder: Path) -> list[Path]:
+    """Writes NAME.md, NAME.csv, NAME-runs.csv, NAME.png and NAME.svg; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = study.document.name
+    strategies = compare(study, figures)
+    text = folder / f"{name}.md"
+    text.write_text(markdown(study, figures, strategies), encoding="utf-8")
+    summary, runs = folder / f"{name}.csv", folder / f"{name}-runs.csv"
+    _write_csv(summary, _summary_rows(study, strategies))
+    _write_csv(runs, _run_rows(figures))
+    return [text, summary, runs, *draw(study, strategies, folder)]
+
+
+def markdown(study: Study, figures: Sequence[RunFigures], strategies: Sequence[StrategyFigures]) -> str:
+    """The whole table as Markdown, with what its figures mean."""
+    document, recipe = study.document, study.runs[0].recipe
+    seeds = [run.run.seed for run in figures if run.run.strategy == document.reference]
+    head = (
+        f"# Study {document.name}\n\n"
+        f"{len(seeds)} of {len(document.seeds)} seeds ({', '.join(map(str, seeds))}), "
+        f"{document.iterations} iterations of {recipe.problems.per_iteration} problems × "
+        f"{recipe.sampling.n} samples, policy `{recipe.policy.model}`, reward model `{recipe.reward.model}`, "
+        f"{recipe.evaluation.problems or 'all'} held-out problems of `{recipe.evaluation.dataset}`.\n"
+    )
+    policies = [f"M_{t}" for t in range(document.iterations + 1)]
+    numbers = [f"iteration {t}" for t in range(document.iterations)]
+    parts = [
+        (
+            "Held-out accuracy",
+            "Mean over the seeds ± its standard error.",
+            ["strategy", *policies],
+            [[found.strategy, *map(_mean, found.accuracies)] for found in strategies],
+        ),
+        (
+            f"Difference to {document.reference}, in points",
+            f"Paired by seed: mean [{document.confidence:.0%} confidence interval by Student's t]. "
+            "The intervals are not corrected for the number of comparisons.",
+            ["strategy", *policies[1:]],
+            [
+                [found.strategy, *map(_points, found.differences[1:])]
+                for found in strategies
+                if found.strategy != document.reference
+            ],
+        ),
+        (
+            "Use of the budget",
+            "Over all iterations: samples drawn of the budget, preference pairs per sample drawn, and the "
+            "share of the budget that became training data (two samples a pair); then pairs per iteration.",
+            ["strategy", "drawn", "pairs per sample", "share trained", *(f"pairs, {n}" for n in numbers)],
+            [
+                [
+                    found.strategy,
+                    f"{found.spent.value:.0%}",
+                    _mean(found.pairs_per_sample),
+                    _mean(found.share_trained),
+                    *(f"{pairs.value:.0f}" for pairs in found.pairs),
+                ]
+                for found in strategies
+            ],
+        ),
+        (
+            "What the strategies saw",
+            "Share of the problems that were labelled boundary, and how well the minimum step reward tells "
+            "right from wrong samples (area under the ROC curve), per iteration.",
+            ["strategy", *(f"boundary, {n}" for n in numbers), *(f"AUC, {n}" for n in numbers)],
+            [_seen(found, figures) for found in strategies],
+        ),
+    ]
+    return head + "".join(_section(*part) for part in parts)
+
+
+def _seen(strategy: StrategyFigures, figures: Sequence[RunFigures]) -> list[str]:
+    own = [run.reward_auc for run in figures if run.run.strategy == strategy.strategy]
+    quality = []
+    for values in zip(*own, strict=True):
+        known = [value for value in values if value is not None]
+        quality.append(f"{sum(known) / len(known):.3f}" if known else "–")
+    return [strategy.strategy, *(f"{share.value:.0%}" for share in strategy.boundary), *quality]
+
+
+def _section(title: str, meaning: str, columns: list[str], rows: Table) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return f"\n## {title}\n\n{meaning}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _mean(mean: Mean) -> str:
+    error = "" if mean.standard_error is None else f" ± {mean.standard_error:.4f}"
+    return f"{mean.value:.4f}{error}"
+
+
+def _points(difference: Difference) -> str:
+    mean = f"{100 * difference.mean.value:+.2f}"
+    if difference.low is None or difference.high is None:
+        return mean
+    return f"{mean} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+
+
+def _summary_rows(study: Study, strategies: Sequence[StrategyFigures]) -> Iterable[dict[str, Any]]:
+    for found in strategies:
+        for policy, (accuracy, difference) in enumerate(
+            zip(found.accuracies, found.differences, strict=True)
+        ):
+            yield {
+                "study": study.document.name,
+                "strategy": found.strategy,
+                "policy": policy,
+                "seeds": accuracy.count,
+                "accuracy": accuracy.value,
+                "standard_error": accuracy.standard_error,
+                "difference": difference.mean.value,
+                "difference_standard_error": difference.mean.standard_error,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "reference": study.document.reference,
+                "confidence": study.document.confidence,
+                "pairs_per_sample": found.pairs_per_sample.value,
+                "share_trained": found.share_trained.value,
+            }
+
+
+def _run_rows(figures: Sequence[RunFigures]) -> Iterable[dict[str, Any]]:
+    for run in figures:
+        for row, quality in zip(run.iterations, run.reward_auc, strict=True):
+            yield {
+                "strategy": run.run.strategy,
+                "seed": run.run.seed,
+                **{field: getattr(row, field) for field in row.__slots__},
+                "reward_auc": quality,
+            }
+
+
+def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    listed = list(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(listed[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(listed)

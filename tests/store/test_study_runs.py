@@ -1,0 +1,145 @@
+"""How a study makes its runs: so many at once, nothing twice, on with what is there. No worker is up here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from hsstar.domain.errors import ConflictError
+from hsstar.store import corpus, runs
+from hsstar.store.database import Database
+from hsstar.study import running
+from hsstar.study.document import Study, load_study
+from tests.store.conftest import MakeDatabase
+
+STUDY = """
+name = "s"
+seeds = [0, 1]
+iterations = 2
+reference = "uniform"
+problems = "demo"
+[recipe]
+extends = "builtin:demo"
+problems = { dataset = "s-train", per_iteration = 4 }
+evaluation = { dataset = "s-heldout", problems = 8 }
+[strategies.HS-STaR]
+[strategies.uniform]
+sampling.strategy = "uniform"
+"""
+
+
+@pytest.fixture
+def database(make_database: MakeDatabase, template: str) -> Iterator[Database]:
+    with make_database(template) as made:
+        yield made
+
+
+def study(folder: Path, old: str = "", new: str = "") -> Study:
+    (folder / "s.toml").write_text(STUDY.replace(old, new) if old else STUDY)
+    return load_study(folder / "s.toml")
+
+
+def made(database: Database) -> list[str]:
+    with database.begin() as connection:
+        return [run.name for run in runs.list_runs(connection)]
+
+
+def finish(database: Database, run: str, *, all_but: int = 0) -> None:
+    """Says that the iterations of a run are done, whatever was drawn."""
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                WITH own AS (
+                    SELECT rounds.id, number, max(number) OVER () AS last
+                    FROM rounds JOIN runs ON runs.id = run_id
+                    WHERE runs.name = :run AND kind = 'iteration'
+                )
+                UPDATE iterations SET state = 'done', finished_at = now()
+                FROM own WHERE own.id = round_id AND number <= last - :but
+            """),
+            {"run": run, "but": all_but},
+        )
+
+
+def fail_a_job(database: Database, run: str) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO jobs (round_id, kind, state, error, finished_at)
+                SELECT rounds.id, 'sample', 'failed', 'it broke', now()
+                FROM rounds JOIN runs ON runs.id = run_id
+                WHERE runs.name = :run AND rounds.kind = 'iteration' AND number = 0
+            """),
+            {"run": run},
+        )
+
+
+def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Path) -> None:
+    for _ in range(2):
+        running.prepare_problems(database, study(tmp_path))
+        with database.begin() as connection:
+            sizes = {found.name: found.problems for found in corpus.list_datasets(connection)}
+        assert sizes == {"s-train": 8, "s-heldout": 8}
+    with pytest.raises(ConflictError, match="'s-heldout' holds 8 problems, the study asks for 9"):
+        running.prepare_problems(database, study(tmp_path, "problems = 8", "problems = 9"))
+
+
+def test_runs_follow_each_other_seed_by_seed(database: Database, tmp_path: Path) -> None:
+    found = study(tmp_path)
+    running.prepare_problems(database, found)
+    for _ in range(2):
+        states = running.advance(database, found, at_once=1)
+        assert made(database) == ["s-HS-STaR-0"]
+        assert (states["s-HS-STaR-0"].iterations, states["s-HS-STaR-0"].done) == (2, 0)
+    finish(database, "s-HS-STaR-0", all_but=1)
+    running.advance(database, found, at_once=1)
+    assert made(database) == ["s-HS-STaR-0"]
+    finish(database, "s-HS-STaR-0")
+    running.advance(database, found, at_once=2)
+    assert made(database) == ["s-HS-STaR-0", "s-uniform-0", "s-HS-STaR-1"]
+
+
+def test_seeds_count_when_all_their_strategies_are_done(database: Database, tmp_path: Path) -> None:
+    found = study(tmp_path)
+    running.prepare_problems(database, found)
+    running.advance(database, found, at_once=4)
+    for run in ("s-HS-STaR-1", "s-uniform-1", "s-HS-STaR-0"):
+        finish(database, run)
+    states = running.advance(database, found, at_once=4)
+    assert running.complete_seeds(found, states) == [1]
+    assert not running.finished(found, states)
+    finish(database, "s-uniform-0")
+    assert running.finished(found, running.advance(database, found, at_once=4))
+
+
+def test_a_run_that_is_stuck_makes_room_and_is_named_in_the_end(database: Database, tmp_path: Path) -> None:
+    found = study(tmp_path)
+    running.prepare_problems(database, found)
+    running.advance(database, found, at_once=1)
+    fail_a_job(database, "s-HS-STaR-0")
+    states = running.advance(database, found, at_once=1)
+    assert made(database) == ["s-HS-STaR-0", "s-uniform-0"]
+    assert running.stuck_runs(found, states) == []
+    for run in ("s-uniform-0", "s-HS-STaR-1", "s-uniform-1"):
+        finish(database, run)
+        states = running.advance(database, found, at_once=1)
+    assert running.stuck_runs(found, states) == ["s-HS-STaR-0"]
+
+
+def test_more_seeds_and_iterations_may_come_later_but_no_other_recipe(
+    database: Database, tmp_path: Path
+) -> None:
+    found = study(tmp_path)
+    running.prepare_problems(database, found)
+    running.advance(database, found, at_once=1)
+    more = study(tmp_path, "seeds = [0, 1]", "seeds = [0, 1, 2]")
+    running.check_recipes(database, more)
+    other = study(tmp_path, 'sampling.strategy = "uniform"', 'pairs.rule = "random"')
+    running.check_recipes(database, other)  # the run that differs is not made yet
+    finish(database, "s-HS-STaR-0")
+    fewer = study(tmp_path, "iterations = 2", "iterations = 1")
+    assert running.run_finished(fewer, fewer.runs[0], running.advance(database, fewer, at_once=1))
+    changed = study(tmp_path, "[strategies.HS-STaR]", "[strategies.HS-STaR]\npairs.rule = 'random'")
+    with pytest.raises(ConflictError, match="'s-HS-STaR-0' is there with another recipe"):
+        running.check_recipes(database, changed)

@@ -1,0 +1,114 @@
+"""What a run takes, against values worked out by hand for the paper's run."""
+
+import pytest
+
+from hsstar.domain import planning
+from hsstar.domain.budget import Budget
+from hsstar.domain.planning import SamplePlan, plan_samples, plan_tokens
+from hsstar.engines.parameters import ModelSize
+from hsstar.forecast import Given, forecast
+from hsstar.recipe import Recipe, parse_recipe
+from hsstar.store.measurements import Measurements
+
+PAPER = plan_samples(
+    Budget(8, 3), 7500, iterations=3, policies=4, heldout_problems=500, per_heldout=1
+)  # fmt: skip
+
+
+def recipe(**sections: object) -> Recipe:
+    document = {
+        "name": "r",
+        "problems": {"dataset": "d", "per_iteration": 100},
+        "policy": {"model": "m"},
+        "reward": {"model": "p"},
+    }
+    return parse_recipe(document | sections)
+
+
+def test_the_papers_run_draws_60_000_samples_an_iteration() -> None:
+    assert (PAPER.pre_samples, PAPER.re_samples) == (22_500, 37_500)
+    assert PAPER.training == 180_000
+    assert PAPER.evaluation == 4 * 500
+
+
+def test_held_out_problems_that_cannot_be_counted_stay_unknown() -> None:
+    unknown = plan_samples(
+        Budget(8, 3), 10, iterations=1, policies=2, heldout_problems=None, per_heldout=1
+    )  # fmt: skip
+    assert unknown.evaluation is None
+    none = plan_samples(
+        Budget(8, 3), 10, iterations=1, policies=0, heldout_problems=None, per_heldout=1
+    )  # fmt: skip
+    assert none.evaluation == 0
+
+
+def test_tokens_are_those_of_responses() -> None:
+    tokens = plan_tokens(PAPER, 600, scored=True, pairs_per_sample=0.1, epochs=1)
+    assert tokens.sampled == tokens.scored == 108e6
+    assert tokens.evaluated == 1.2e6
+    assert tokens.trained == pytest.approx(180_000 * 0.1 * 2 * 600)
+    assert plan_tokens(PAPER, 600, scored=False, pairs_per_sample=0, epochs=1).scored == 0
+    assert plan_tokens(PAPER, 600, scored=True, pairs_per_sample=0.1, epochs=2).trained == 2 * tokens.trained
+
+
+def test_hours_are_tokens_by_speed() -> None:
+    assert planning.hours(108e6, 3000) == 10
+
+
+def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
+    # 7.6 billion parameters: 16 bytes of weights, gradients and moments, 2 of the bfloat16 reference
+    assert planning.full_training_bytes(7_600_000_000, 2, 1) == pytest.approx(136.8e9)
+    assert planning.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
+    zero_2 = planning.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
+    assert zero_2 == pytest.approx(7.6e9 * (6 + 12 / 8))
+    assert planning.adapter_training_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
+    assert planning.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
+
+
+def test_rows_take_their_fixed_part_and_their_text() -> None:
+    one = SamplePlan(1, 0, 1, 0, None)
+    assert planning.database_bytes(one, 100) == planning.SAMPLE_ROW_BYTES + 450
+
+
+def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:
+    measured = Measurements(50.0, 0.2, 1000.0, None, None)
+    found = forecast(recipe(), 2, Given(tokens_per_sample=40), measured, None, None, gpu=True).figures
+    assert (found["tokens per sample"].value, found["tokens per sample"].source) == (40, "given")
+    assert found["pairs per sample"].value == 0.2
+    assert found["sampling speed"].source == "measured in earlier runs of m"
+    assert found["scoring speed"].value is None
+    assert "--scoring-tokens-per-second" in found["scoring speed"].source
+    bare = forecast(recipe(), 2, Given(), None, None, None, gpu=True).figures
+    assert bare["tokens per sample"].value == 512
+    assert bare["tokens per sample"].source.startswith("assumed: 25% of max_new_tokens")
+
+
+def test_hours_and_disk_follow_from_the_figures() -> None:
+    given = Given(100, 0.1, 1000, 2000, 500)
+    evaluated = recipe(evaluation={"dataset": "e", "problems": 50})
+    found = forecast(evaluated, 2, given, None, ModelSize(None, 10**9, True), 80, gpu=True)
+    # 2 × 800 samples × 100 tokens; 3 policies × 50 problems; 160 pairs × 2 responses
+    assert found.hours == pytest.approx(
+        {
+            "sampling": 160_000 / 1000 / 3600,
+            "evaluation": 15_000 / 1000 / 3600,
+            "scoring": 160_000 / 2000 / 3600,
+            "training": 32_000 / 500 / 3600,
+        }
+    )
+    assert found.known_hours == pytest.approx(sum(filter(None, found.hours.values())))
+    assert found.checkpoint_bytes == 2 * 2 * 10**9
+
+
+def test_a_run_without_training_makes_no_policy() -> None:
+    silent = recipe(training={"objective": "none"}, evaluation={"dataset": "e"})
+    found = forecast(silent, 3, Given(100), None, ModelSize(None, 10**9, True), 80, gpu=True)
+    assert found.samples.policies == 1
+    assert found.tokens.trained == 0
+    assert found.hours["training"] == 0
+    assert found.checkpoint_bytes == 0
+
+
+def test_uniform_sampling_re_samples_nothing() -> None:
+    found = forecast(recipe(sampling={"strategy": "uniform"}), 1, Given(), None, None, None, gpu=True)
+    assert (found.samples.pre_samples, found.samples.re_samples) == (800, 0)
