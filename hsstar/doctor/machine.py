@@ -24,7 +24,7 @@ _ENGINES = {
     "trl": "training needs it: pip install 'hsstar[train]'",
     "vllm": "an engine of GPUs, wanted where a recipe says so: pip install 'hsstar[vllm]'",
 }
-_MARK = "\x1ehsstar "
+_MARK = "hsstar imported "
 _PROGRAM = """
 import importlib, json, sys
 for name in sys.argv[1:]:
@@ -34,7 +34,7 @@ for name in sys.argv[1:]:
     except BaseException as failure:
         error = f"{type(failure).__name__}: {failure}"
     gpus = module.cuda.device_count() if name == "torch" and not error else None
-    print("\\x1ehsstar " + json.dumps([name, error, gpus]), flush=True)
+    print("hsstar imported " + json.dumps([name, error, gpus]), flush=True)
 """
 
 
@@ -99,7 +99,7 @@ def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | N
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    for line in said.decode(errors="replace").splitlines():
+    for line in said.decode(errors="replace").split("\n"):
         if line.startswith(_MARK):
             name, error, gpus = json.loads(line.removeprefix(_MARK))
             found[name] = (error, gpus)

@@ -8,5 +8,5 @@ class Ending(IntEnum):
 
     STOPPED = 0  # by SIGTERM or Ctrl-C
     FAILED = 1
-    DRAINED = 3  # by `hsstar workers stop`: its supervisor starts no other
-    WRONG_SCHEMA = 4  # the database is at another revision: no start helps until that changes
+    DRAINED = 80  # by `hsstar workers stop`: its supervisor starts no other
+    WRONG_SCHEMA = 81  # the database is at another revision: no start helps until that changes

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,26 +37,26 @@ __all__ = ["database", "empty_database", "make_database", "server_url", "templat
 StartWorker = Callable[..., AbstractContextManager["WorkerProcess"]]
 
 
-def temporary_folder() -> Path:
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
     """A folder that the accounts of servers can enter."""
     folder = Path(tempfile.mkdtemp(prefix="hsb-", dir="/tmp"))
     folder.chmod(0o755)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Path]:
-    folder = temporary_folder()
-    try:
+    with temporary_folder() as folder:
         yield write_certificates(folder)
-    finally:
-        shutil.rmtree(folder)
 
 
 @contextmanager
 def started(make: Callable[[Path, Path], Server], certificates: Path) -> Iterator[Server]:
-    folder = temporary_folder()
-    try:
+    with temporary_folder() as folder:
         server = make(folder, certificates)
         try:
             server.start()
@@ -65,8 +65,6 @@ def started(make: Callable[[Path, Path], Server], certificates: Path) -> Iterato
             server.kill()
             if make is make_rabbitmq:
                 end_name_server(server)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -91,14 +89,13 @@ def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
     """The URL of a broker from the wheel."""
-    folder = temporary_folder()
-    server = Broker(folder / "home", folder / "servers")
-    server.start()
-    try:
-        yield server.url
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() as folder:
+        server = Broker(folder / "home", folder / "servers")
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
 
 
 @dataclass
@@ -167,6 +164,45 @@ def start_worker(database: Database, tmp_path: Path) -> StartWorker:
                 child.kill()
 
     return start
+
+
+@dataclass
+class Fleet:
+    """`hsstar worker` with two processes under its supervisor, and what it says."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text(errors="replace")
+
+    def end(self) -> int:
+        """Asks it to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(120)
+
+
+@contextmanager
+def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Fleet]:
+    """Starts it in a folder; nothing of it is left after the block."""
+    log = folder / "fleet.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "worker", "--role", "verify:2"],
+            env=os.environ | environment | {"HSSTAR_HOME": str(folder / "home")},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Fleet(process, log)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.wait()
+        for member in family:
+            member.kill()
 
 
 @pytest.fixture

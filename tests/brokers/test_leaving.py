@@ -2,14 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
@@ -20,7 +16,7 @@ from hsstar.domain.endings import Ending
 from hsstar.domain.errors import NotFoundError
 from hsstar.store import jobs, workers
 from hsstar.store.database import Database
-from tests.brokers.conftest import StartWorker
+from tests.brokers.conftest import StartWorker, fleet_of_two
 from tests.brokers.servers import wait_until
 
 AddJob = Callable[[], int]
@@ -87,18 +83,24 @@ def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
     add_verification: AddJob,
     database: Database,
 ) -> None:
-    """A lock holds the job up in its middle until the worker has been asked to stop."""
+    """Its verdicts take half a minute to write."""
     first = add_verification()
-    with database.engine.connect() as holder, start_worker(embedded_broker) as worker:
-        holder.execute(text("LOCK TABLE known_verdicts IN ACCESS EXCLUSIVE MODE"))
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                CREATE FUNCTION wait_long() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_sleep(30); RETURN NULL; END'
+            """)
+        )
+        connection.execute(text("CREATE TRIGGER slow BEFORE UPDATE ON samples EXECUTE FUNCTION wait_long()"))
+    with start_worker(embedded_broker) as worker:
         worker.wait_for("busy")
         second = add_verification()
         command("workers", "stop", "--role", "verify")
         worker.wait_for_words("was asked to stop")
-        time.sleep(3)
         assert worker.process.poll() is None
-        holder.rollback()
-        assert worker.process.wait(60) == Ending.DRAINED
+        assert worker.row()["state"] == "busy"
+        assert worker.process.wait(120) == Ending.DRAINED
     assert job_states(database) == {first: "done 1", second: "queued 0"}
 
 
@@ -117,26 +119,6 @@ def test_a_worker_that_dies_while_it_leaves_is_not_replaced(
         later.wait_for("idle")
 
 
-@contextmanager
-def fleet(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Two workers under a supervisor in the foreground."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker", "--role", "verify:2"],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for member in family:
-            member.kill()
-        process.kill()
-        process.communicate()
-
-
 def test_a_supervisor_starts_no_other_worker_and_ends_with_the_last(
     embedded_broker: str, database: Database, tmp_path: Path, command: Command
 ) -> None:
@@ -146,36 +128,32 @@ def test_a_supervisor_starts_no_other_worker_and_ends_with_the_last(
             return {row[0]: row[1] for row in rows}
 
     servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
-    with fleet(servers | {"HSSTAR_HOME": str(tmp_path)}) as process:
-        wait_until(lambda: states() == {"verify-cpu1": "idle", "verify-cpu2": "idle"}, lambda: "two workers")
+    with fleet_of_two(tmp_path, servers) as fleet:
+        wait_until(lambda: states() == {"verify-cpu1": "idle", "verify-cpu2": "idle"}, lambda: fleet.said)
         command("workers", "stop", "verify-cpu1")
         wait_until(
-            lambda: states() == {"verify-cpu1": "stopped", "verify-cpu2": "idle"}, lambda: "one worker"
+            lambda: fleet.said.count("ended as it was asked to; no other is started") == 1, lambda: fleet.said
         )
         time.sleep(2)  # longer than a round of the supervisor
-        assert len(psutil.Process(process.pid).children()) == 1
+        assert states() == {"verify-cpu1": "stopped", "verify-cpu2": "idle"}
         command("workers", "stop", "--all")
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
-        assert said.count("ended as it was asked to; no other is started") == 2
-        assert "starts again" not in said
+        assert fleet.process.wait(120) == 0
+        assert fleet.said.count("ended as it was asked to; no other is started") == 2
+        assert "starts again" not in fleet.said
 
 
 def test_a_supervisor_does_not_hurry_where_the_schema_does_not_fit(
     embedded_broker: str, database: Database, tmp_path: Path
 ) -> None:
     servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
-    with fleet(servers | {"HSSTAR_HOME": str(tmp_path)}) as process:
-        wait_until(
-            lambda: len(psutil.Process(process.pid).children(recursive=True)) >= 2, lambda: "two workers"
-        )
-        time.sleep(5)
+    with fleet_of_two(tmp_path, servers) as fleet:
+        wait_until(lambda: fleet.said.count("started, pid") == 2, lambda: fleet.said)
         set_schema(database, "9999")
-        time.sleep(15)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert said.count("does not fit the schema of the database (see its log); starts again in 30.0 s") == 2
-    assert said.count("started, pid") == 2
+        told = "does not fit the schema of the database (see its log); starts again in 30.0 s"
+        wait_until(lambda: fleet.said.count(told) == 2, lambda: fleet.said)
+        time.sleep(3)
+        assert fleet.end() == 0
+        assert fleet.said.count("started, pid") == 2
 
 
 @pytest.mark.parametrize(("revision", "told"), [("9999", "newer than this hsstar knows"), ("0001", "needs")])

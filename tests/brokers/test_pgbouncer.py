@@ -1,6 +1,5 @@
 """Real PgBouncer in transaction mode: a server connection belongs to a client for one transaction only."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +22,8 @@ CONNECTIONS = 3  # to Postgres, for all clients together
 
 @pytest.fixture(scope="module")
 def bouncer(certificates: Path, server_url: str) -> Iterator[PgBouncer]:
-    folder = temporary_folder()
-    try:
-        with pgbouncer(folder, certificates, server_url, CONNECTIONS) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
+    with temporary_folder() as folder, pgbouncer(folder, certificates, server_url, CONNECTIONS) as running:
+        yield running
 
 
 def through(bouncer: PgBouncer, database: Database, options: str = "") -> str:

@@ -34,7 +34,8 @@ COLUMNS = {
     "evaluation_results": "run iteration model benchmark problems samples accuracy standard_error "
     "accuracy_readable solved drawn correct without_verdict mean_tokens truncated_share unreadable left_out "
     "temperature top_p max_new_tokens measure state finished_at",
-    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at",
+    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at "
+    "gpu tokens_done version stop_requested_at",
 }
 
 
