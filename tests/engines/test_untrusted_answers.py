@@ -1,4 +1,4 @@
-"""What a checking process does with an answer: never compile it, run it, open a file for it or set an alarm."""
+"""What a checking process never does for an answer: compile or run anything, write a file, set an alarm."""
 
 import json
 import subprocess

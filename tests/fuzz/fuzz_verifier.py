@@ -1,8 +1,8 @@
 """Fuzzing of the verifier by Atheris: `python -m tests.fuzz.fuzz_verifier -max_total_time=600`.
 
 Extraction and comparison of texts run in this process and guide the search by their coverage; every so often,
-what has been tried goes through the checking processes. A failure prints the request and ends the run. A sample
-whose pairs all run into their deadline takes minutes; libFuzzer's `-timeout` has to be longer.
+what has been tried goes through the checking processes. A failure prints the request and ends the run. A
+sample whose pairs all run into their deadline takes minutes; libFuzzer's `-timeout` has to be longer.
 """
 
 import sys
