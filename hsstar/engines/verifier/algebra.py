@@ -9,8 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 import sympy
-from latex2sympy2_extended import latex2sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
 from hsstar.engines.verifier.conversions import Scalar
@@ -26,6 +25,7 @@ _ZERO = Fraction(1, 10**40)
 _POINTS = 12
 _POINTS_NEEDED = 4
 _DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
+_NUMBER_WITH_COMMAS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*", re.ASCII)
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _DIALECT = (  # what the parser understands otherwise, or not at all
     (re.compile(r"\\text\{([^{}]*)\}"), r"\1"),
@@ -98,6 +98,22 @@ class SympyAlgebra:
         return True
 
 
+class _Parser(_Latex2Sympy):  # type: ignore[misc]
+    """Math-Verify's parser, without its one use of `eval`: it has sympy read numbers as Python."""
+
+    def __init__(self) -> None:
+        super().__init__(is_real=True, config=_CONVERSION)
+
+    def parse(self, latex: str) -> Any:
+        """The sympy object of a formula, or of a part of one."""
+        return self.parse_number(latex) if _NUMBER_WITH_COMMAS.fullmatch(latex) else super().parse(latex)
+
+    def parse_number(self, text: str) -> Any:
+        """An integer or a decimal."""
+        digits = text.replace(",", "").strip()
+        return sympy.Integer(digits) if digits.isdecimal() else sympy.Float(digits)
+
+
 @dataclass(frozen=True, slots=True)
 class _Complex:
     """A value to some thirty digits."""
@@ -129,7 +145,7 @@ def _parse(source: str) -> Any:
     for pattern, replacement in _DIALECT:
         latex = pattern.sub(replacement, latex)
     try:
-        found = latex2sympy(latex, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
+        found = _Parser().parse(latex)
     except (MemoryError, RecursionError):
         raise
     except Exception:  # the parser's own errors are of every kind
