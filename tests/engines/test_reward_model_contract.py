@@ -354,27 +354,15 @@ def test_an_empty_result_of_vllm_is_refused(tmp_path: Path, monkeypatch: pytest.
     made.model.close()
 
 
-def fail_once(model: Any, error: Exception) -> None:
-    """Makes the next forward pass of vLLM fail."""
-    executor = model._loop.call(lambda engine: engine.model_executor)
-    forward = executor.execute_model
-
-    def fail(*_: Any, **__: Any) -> None:
-        executor.execute_model = forward
-        raise error
-
-    executor.execute_model = fail
-
-
 def test_vllm_goes_on_after_running_out_of_memory_and_not_after_other_errors(tmp_path: Path) -> None:
-    made = vllm_case(tmp_path)
+    made: Any = vllm_case(tmp_path)
     expected = made.model.score(requests())
-    fail_once(made.model, torch.OutOfMemoryError("CUDA out of memory"))
+    tiny.fail_once(made.model._loop, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(EngineMemoryError, match="CUDA out of memory"):
         made.model.score(requests()[:3])
     assert made.model.score(requests()) == expected  # nothing of the failed requests is left
 
-    fail_once(made.model, RuntimeError("the device is gone"))
+    tiny.fail_once(made.model._loop, RuntimeError("the device is gone"))
     for _ in range(2):
         with pytest.raises(EngineDeadError, match="the device is gone"):
             made.model.score(requests())

@@ -177,21 +177,9 @@ def test_an_adapter_is_sampled_with(policy: Path, tmp_path: Path) -> None:
         assert all_same(draw_all(adapted, requests(10), DRAWN), draw_all(whole, requests(10), DRAWN))
 
 
-def fail_once(sampler: VllmSampler, error: Exception) -> None:
-    """Makes the model's next forward pass fail."""
-    executor = sampler._loop.call(lambda engine: engine.model_executor)
-    execute = executor.execute_model
-
-    def fail(*_: Any, **__: Any) -> None:
-        executor.execute_model = execute
-        raise error
-
-    executor.execute_model = fail
-
-
 def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmSampler) -> None:
     before = draw_all(sampler, requests(20), DRAWN)
-    fail_once(sampler, torch.OutOfMemoryError("CUDA out of memory"))
+    tiny.fail_once(sampler._loop, torch.OutOfMemoryError("CUDA out of memory"))
 
     with pytest.raises(EngineMemoryError):
         draw_all(sampler, requests(40), DRAWN)
@@ -201,7 +189,7 @@ def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmS
 
 def test_a_dead_engine_says_so_and_can_be_closed(policy: Path) -> None:
     sampler = VllmSampler(policy, **SMALL)
-    fail_once(sampler, RuntimeError("the device is gone"))
+    tiny.fail_once(sampler._loop, RuntimeError("the device is gone"))
 
     for _ in range(2):
         with pytest.raises(EngineDeadError, match="the device is gone"):

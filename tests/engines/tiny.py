@@ -211,3 +211,15 @@ def draw_all(
     assert len(results) == len(found)
     assert sorted(results) == list(range(len(requests)))
     return [results[index] for index in range(len(requests))]
+
+
+def fail_once(loop: Any, error: Exception) -> None:
+    """Makes the next forward pass of the vLLM engine of an `EngineLoop` fail."""
+    executor = loop.call(lambda engine: engine.model_executor)
+    execute = executor.execute_model
+
+    def fail(*_: Any, **__: Any) -> None:
+        executor.execute_model = execute
+        raise error
+
+    executor.execute_model = fail

@@ -20,7 +20,15 @@ from hsstar.settings import Settings
 from hsstar.store import workers
 from hsstar.store.database import Database
 from tests.engines import tiny
-from tests.store.drawing import JOB_SAMPLES, Address, add_sampling, make_workshop, responses
+from tests.store.drawing import (
+    JOB_SAMPLES,
+    Address,
+    add_sampling,
+    hurry,
+    make_workshop,
+    misattributed,
+    responses,
+)
 from workers.app import make_app
 from workers.runtime import Worker
 
@@ -77,13 +85,7 @@ def worker(database: Database, tmp_path: Path, house: House) -> Iterator[Worker]
 def work(database: Database, worker: Worker, threads: int = 1) -> None:
     """Runs sampling jobs, so many at once, until none is queued, without their delays."""
     while True:
-        with database.begin() as connection:
-            queued = connection.execute(
-                text("""
-                    UPDATE jobs SET available_at = now() WHERE state = 'queued' AND kind = 'sample'
-                    RETURNING id
-                """)
-            ).scalars().all()  # fmt: skip
+        queued = hurry(database)
         if not queued:
             return
         with ThreadPoolExecutor(threads) as pool:
@@ -140,14 +142,7 @@ def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_th
 
     assert [responses(database, round_id) for round_id, _ in together] == expected
     assert len(house.built) == 1  # the weights were put into its place, again and again
-    with database.begin() as connection:
-        wrong = connection.execute(
-            text("""
-                SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
-                WHERE samples.model_id IS DISTINCT FROM rounds.model_id
-            """)
-        ).scalar_one()
-    assert wrong == 0
+    assert misattributed(database) == 0
 
 
 def test_a_job_that_memory_does_not_hold_is_split_and_nothing_is_lost(

@@ -17,7 +17,7 @@ from hsstar.stages import score
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import models, runs, workers
 from hsstar.store.database import Database
-from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
+from tests.store.drawing import FragileSampler, add_sampling, hurry, make_workshop, responses
 from tests.store.factory import (
     Drawn,
     add_iteration,
@@ -65,13 +65,7 @@ def make_worker(database: Database, tmp_path: Path) -> MakeWorker:
 def work(database: Database, worker: Worker) -> None:
     """Runs sampling jobs until none is queued, without their delays."""
     while True:
-        with database.begin() as connection:
-            queued = connection.execute(
-                text("""
-                    UPDATE jobs SET available_at = now() WHERE state = 'queued' AND kind = 'sample'
-                    RETURNING id
-                """)
-            ).scalars().all()  # fmt: skip
+        queued = hurry(database)
         if not queued:
             return
         for job_id in queued:
