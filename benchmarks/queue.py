@@ -29,7 +29,9 @@ from benchmarks.queue_setting import (
     ended,
     figure,
     make_round,
+    processor_seconds,
     temporary_redis,
+    time_of,
     wait_for,
     workers,
 )
@@ -42,6 +44,7 @@ HEADING = ["what", "measured", "at least", "how"]
 RECOVERY_LEASE_SECONDS = 8.0
 LONG_SECONDS = 600.0
 SETTLE_SECONDS = 20.0
+STARTING = 0.2  # of a core: more means that workers still start
 
 Row = list[str]
 DONE_SECONDS = "SELECT extract(epoch FROM max(finished_at) - min(started_at)) FROM jobs"
@@ -61,6 +64,7 @@ def spread(figures: Sequence[float], form: str) -> str:
 def jobs_part(arguments: argparse.Namespace) -> list[Row]:
     """Jobs that do nothing, ours and Procrastinate's in turns, from the first claim to the last end."""
     ours: list[float] = []
+    processor: list[float] = []
     theirs: dict[int, list[float]] = {1: [], 10: []}
     with temporary_postgres() as database, temporary_redis() as (broker, version), ExitStack() as stack:
         print(f"- Redis {version}")
@@ -68,12 +72,15 @@ def jobs_part(arguments: argparse.Namespace) -> list[Row]:
         stack.enter_context(workers(database, broker, range(1), 0.0))
         reference = _Reference(database)
         for _ in range(arguments.runs):
+            before = processor_seconds(database)
             ours.append(arguments.jobs / _empty_jobs(database, round_id, arguments.jobs))
+            processor.append(1_000 * (processor_seconds(database) - before) / arguments.jobs)
             for concurrency, figures in theirs.items():
                 figures.append(arguments.jobs / reference.empty_jobs(arguments.jobs, concurrency))
     how = f"{arguments.jobs:,} jobs, one worker process, {arguments.runs} times"
+    own = f"{how}; {statistics.median(processor):.1f} ms of processor time for each, server included"
     return [
-        ["empty jobs, hsstar (Celery, Redis, our rows)", spread(ours, "{:,.0f}/s"), "400/s", how],
+        ["empty jobs, hsstar (Celery, Redis, our rows)", spread(ours, "{:,.0f}/s"), "400/s", own],
         *(
             [
                 f"empty jobs, Procrastinate, concurrency {concurrency}",
@@ -124,9 +131,12 @@ def samples_part(arguments: argparse.Namespace) -> list[Row]:
     from benchmarks.queue_samples import BATCH, rate
 
     with temporary_postgres() as database:
-        figures = rate(database, writers=4, seconds=arguments.seconds)
-    how = f"4 writers, {BATCH} rows of 1.2 KB a transaction, {arguments.seconds:.0f} s, beside 60,000 older"
-    return [["samples written", f"{figures:,.0f}/s", "10,000/s", how]]
+        per_second, processor = rate(database, writers=4, seconds=arguments.seconds)
+    how = (
+        f"4 writers, {BATCH} rows of 1.2 KB a transaction, {arguments.seconds:.0f} s, beside 60,000 older; "
+        f"{1e6 * processor:.0f} µs of processor time for each, server included"
+    )
+    return [["samples written", f"{per_second:,.0f}/s", "10,000/s", how]]
 
 
 def cost_part(arguments: argparse.Namespace) -> list[Row]:
@@ -134,10 +144,13 @@ def cost_part(arguments: argparse.Namespace) -> list[Row]:
     from benchmarks.queue_cost import seconds_of_iteration
 
     with temporary_postgres() as database, temporary_redis() as (broker, _):
+        before = processor_seconds(database)
         seconds, samples = seconds_of_iteration(database, broker, problems=7_500)
+        processor = (processor_seconds(database) - before) / samples
     how = (
-        f"{samples:,} samples drawn, verified, scored, labelled and paired in {seconds:.1f} s "
-        f"by one worker of all roles, {peak_memory():.0f} MB"
+        f"{samples:,} samples drawn, verified, scored, labelled and paired in {seconds:.1f} s by one worker "
+        f"of all roles; {1_000 * processor:.2f} ms of processor time for each, server included; "
+        f"{peak_memory():.0f} MB"
     )
     return [["queue and store per sample", f"{1_000 * seconds / samples:.2f} ms", "under 1 ms", how]]
 
@@ -214,28 +227,29 @@ def idle_part(arguments: argparse.Namespace) -> list[Row]:
             [*command, "up"], env=os.environ | environment, cwd=ROOT, check=True, capture_output=True
         )
         stack = Stack(Settings.from_environment(environment))
+        wait_for(lambda: _share(stack, 5.0) < STARTING, "the workers, which import what they compute with")
         time.sleep(SETTLE_SECONDS)
-        before = _processor_seconds(stack)
-        time.sleep(arguments.seconds)
-        after = _processor_seconds(stack)
+        share = _share(stack, arguments.seconds)
     finally:
         subprocess.run(
             [*command, "down"], env=os.environ | environment, cwd=ROOT, check=True, capture_output=True
         )
         shutil.rmtree(folder, ignore_errors=True)
-    share = sum(after[pid] - before[pid] for pid in after) / arguments.seconds
-    how = f"{len(after)} processes (Postgres, Valkey, supervisor, 4 workers) for {arguments.seconds:.0f} s"
+    how = f"Postgres, Valkey, supervisor and 4 workers, every process, for {arguments.seconds:.0f} s"
     return [["idle `hsstar up`", f"{100 * share:.2f} % of a core", "under 2 %", how]]
 
 
-def _processor_seconds(stack: Stack) -> dict[int, float]:
-    """User and system time so far of every process of a stack."""
+def _share(stack: Stack, seconds: float) -> float:
+    """Processor time of a stack over so many seconds, as a share of a core."""
+    before = _processor_seconds(stack)
+    time.sleep(seconds)
+    return (_processor_seconds(stack) - before) / seconds
+
+
+def _processor_seconds(stack: Stack) -> float:
     status = stack.status()
     roots = [server.pid for server in status.servers] + [status.supervisor_pid]
-    family = [psutil.Process(pid) for pid in roots if pid is not None]
-    family += [child for process in list(family) for child in process.children(recursive=True)]
-    times = {process.pid: process.cpu_times() for process in family}
-    return {pid: used.user + used.system for pid, used in times.items()}
+    return time_of([psutil.Process(pid) for pid in roots if pid is not None])
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import text
 
+from benchmarks.queue_setting import processor_seconds
 from benchmarks.setting import RESPONSE_BYTES, fill
 from hsstar.domain.lifecycle import JobKind
 from hsstar.stages.sample import _BATCH_SAMPLES as BATCH
@@ -63,8 +64,8 @@ def _drawn(problems: list[int]) -> Iterator[DrawnSample]:
         slot += SLOTS_BEFORE
 
 
-def rate(database: Database, writers: int, seconds: float) -> float:
-    """Samples per second that so many processes write for so long."""
+def rate(database: Database, writers: int, seconds: float) -> tuple[float, float]:
+    """Samples per second that so many processes write for so long, and processor seconds for each."""
     with database.begin() as connection:
         round_id = fill(connection, PROBLEMS)[1].id
         ids = list(connection.execute(text("SELECT id FROM problems ORDER BY id")).scalars())
@@ -75,14 +76,17 @@ def rate(database: Database, writers: int, seconds: float) -> float:
             {"id": round_id, "kind": JobKind.SAMPLE.value, "n": writers},
         ).scalars()
         parts = [(job, ids[place::writers]) for place, job in enumerate(job_ids)]
-    before = _there(database)
+    there = _there(database)
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(writers) as pool:
         barrier = manager.Barrier(writers)
+        pool.map(abs, range(writers))  # they have imported what they need
+        before = processor_seconds(database)
         arguments = [(database.url, job, part, seconds, barrier) for job, part in parts]
         written = sum(pool.starmap(write, arguments))
-    assert _there(database) - before == written
-    return written / seconds
+        processor = processor_seconds(database) - before
+    assert _there(database) - there == written
+    return written / seconds, processor / written
 
 
 def _there(database: Database) -> int:

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -73,6 +72,26 @@ def figure(database: Database, query: str) -> float:
         return float(connection.execute(text(query)).scalar_one())
 
 
+def processor_seconds(database: Database) -> float:
+    """User and system time so far of this process, its children and the database's server."""
+    with database.begin() as connection:
+        cluster = str(connection.execute(text("SHOW cluster_name")).scalar_one())
+    return time_of([psutil.Process(), *server_processes(cluster)])
+
+
+def server_processes(cluster: str) -> list[psutil.Process]:
+    """The first process of a Postgres, from which all others come."""
+    named = (process for process in psutil.process_iter() if process.name() == "postgres")
+    return [process for process in named if f"cluster_name={cluster}" in process.cmdline()]
+
+
+def time_of(roots: Sequence[psutil.Process]) -> float:
+    """User and system time so far of processes and all that come from them, ended ones included."""
+    family = [*roots, *(child for root in roots for child in root.children(recursive=True))]
+    times = [process.cpu_times() for process in family]
+    return sum(used.user + used.system + used.children_user + used.children_system for used in times)
+
+
 def wait_for(condition: Callable[[], object], what: str, pause: float = 0.1) -> None:
     """Waits until it is so; ends the benchmark if that takes too long."""
     end = time.monotonic() + PATIENCE_SECONDS
@@ -117,5 +136,6 @@ def ended(command: list[str], environment: dict[str, str], output: int) -> Itera
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGKILL)
+        if process.is_running():
+            process.kill()
         process.wait()

@@ -109,7 +109,7 @@ class Worker:
         roles = ",".join(role.value for role in self._roles)
         gpus = () if self._roles == [JobKind.VERIFY] else find_gpus(os.environ)
         with self._database.begin() as connection:
-            workers.refuse_double(connection, self.name, host, psutil.pid_exists)
+            workers.refuse_double(connection, self.name, host, _is_another_process)
             jobs.take_back(connection, self.name, self._settings.max_attempts)
             drained = workers.is_draining(connection, self.name)
             if drained:
@@ -335,3 +335,8 @@ class Worker:
             log.warning("%s", error)
         except Exception:
             log.exception("a periodic action failed")
+
+
+def _is_another_process(process: int) -> bool:
+    """Whether this process id is another living process; in a container the next worker may have the same."""
+    return process != os.getpid() and psutil.pid_exists(process)
