@@ -7,7 +7,7 @@ that decides its samples, so that the same wish finds the same run, and nothing 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ _RESPONSES = "responses:"
 """The location of a model that is known by its responses alone begins with this."""
 
 _BATCH = 500
+_SECOND_LOOK_SECONDS = 30.0
+
+
+Rows = list[tuple[ImportedResponse, ...]]
+"""The rows of a file with the same statement, each with its responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +131,22 @@ def _at_hand(connection: Connection, name: str, dataset: str) -> ImportedBenchma
 
 
 def _check_references(problems: Sequence[Problem], progress: Callable[[int], None] | None) -> list[bool]:
+    """Whether each reference answer can be read; what could not is looked at again, with more time.
+
+    Else a busy machine would decide which problems a benchmark has.
+    """
+    references = [problem.reference for problem in problems]
     readable: list[bool] = []
-    verifier = MathVerifier()
-    try:
-        for start in range(0, len(problems), _BATCH):
-            batch = problems[start : start + _BATCH]
-            readable += verifier.check_references([problem.reference for problem in batch])
+    with MathVerifier() as verifier:
+        for start in range(0, len(references), _BATCH):
+            readable += verifier.check_references(references[start : start + _BATCH])
             if progress is not None:
                 progress(len(readable))
-    finally:
-        verifier.close()
+    doubtful = [place for place, fine in enumerate(readable) if not fine]
+    with MathVerifier(processes=1, deadline_seconds=_SECOND_LOOK_SECONDS) as verifier:
+        again = verifier.check_references([references[place] for place in doubtful])
+    for place, fine in zip(doubtful, again, strict=True):
+        readable[place] = fine
     return readable
 
 
@@ -243,16 +254,17 @@ def import_responses(
 ) -> GivenReport:
     """Makes the responses of a file the samples of an evaluation; the workers verify them.
 
-    A response belongs to every problem with its statement. Problems without one count as not solved.
-    The same file under the same name is imported once.
+    A response belongs to the problem with its statement. Where a benchmark has several with the same, the
+    rows of the file are theirs in order if they are as many, else all rows are of each. Problems without
+    a response count as not solved. The same file under the same name is imported once.
 
     Raises:
         BadInputError: the file cannot be read, or holds no response to a problem of these benchmarks.
         ConflictError: the name stands for a policy or for other responses.
     """
-    by_key: dict[str, list[ImportedResponse]] = {}
+    by_key: dict[str, Rows] = {}
     for entry in read_imported_samples(path):
-        by_key.setdefault(content_key(entry.problem.statement), []).extend(entry.responses)
+        by_key.setdefault(content_key(entry.problem.statement), []).append(entry.responses)
     mark = _responses_fingerprint(by_key)
     imported, missing, matched = dict[str, int](), dict[str, int](), set[str]()
     with database.begin() as connection:
@@ -261,18 +273,33 @@ def import_responses(
         run = _ensure_run(connection, recipe, model)
         lock_run(connection, run.id)
         for section in benchmarks:
+            check_benchmark(connection, section)
             dataset = corpus.find_dataset(connection, section.dataset)
             places = corpus.statement_keys(connection, dataset.id)
-            of_dataset = {problem: by_key[key] for problem, key in places.items() if by_key.get(key)}
+            of_dataset = _shared_out(by_key, places)
             if not of_dataset:
                 raise BadInputError(f"{path} holds no response to a problem of {section.name}")
             matched |= {places[problem] for problem in of_dataset}
             missing[section.name] = len(places) - len(of_dataset)
             imported[section.name] = sum(map(len, of_dataset.values()))
             _give(connection, run, model, section, dataset.id, of_dataset, f"import:{path.name}")
-    strangers = sum(len(responses) for key, responses in by_key.items() if key not in matched)
+    strangers = sum(len(row) for key, rows in by_key.items() if key not in matched for row in rows)
     wanted = tuple((section.name, given_measure(section)) for section in benchmarks)
     return GivenReport(Started(run, name, wanted), imported, missing, strangers)
+
+
+def _shared_out(by_key: Mapping[str, Rows], places: Mapping[int, str]) -> dict[int, list[ImportedResponse]]:
+    """The responses of each problem that has any; `places` are its problems with their statements' keys."""
+    together: dict[str, list[int]] = {}
+    for problem, key in places.items():
+        together.setdefault(key, []).append(problem)
+    shared: dict[int, list[ImportedResponse]] = {}
+    for key, problems in together.items():
+        rows = by_key.get(key, [])
+        for place, problem in enumerate(problems):
+            own = [rows[place]] if len(rows) == len(problems) else rows
+            shared[problem] = [response for row in own for response in row]
+    return {problem: responses for problem, responses in shared.items() if responses}
 
 
 def _give(
@@ -318,9 +345,10 @@ def _register_given(connection: Connection, name: str, path: Path, mark: str) ->
     return known
 
 
-def _responses_fingerprint(by_key: dict[str, list[ImportedResponse]]) -> str:
+def _responses_fingerprint(by_key: Mapping[str, Rows]) -> str:
     told = json.dumps(
-        {key: [asdict(each) for each in given] for key, given in by_key.items()}, sort_keys=True
+        {key: [[asdict(each) for each in row] for row in rows] for key, rows in by_key.items()},
+        sort_keys=True,
     )
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
