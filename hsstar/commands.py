@@ -335,8 +335,8 @@ def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
     left_out = " and that overlap no evaluation" if recipe.problems.overlaps == "exclude" else ""
     if fresh < wanted:
         raise BadInputError(
-            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet{left_out}, and "
-            f"{count} × {recipe.problems.per_iteration} are asked for; "
+            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet{left_out}, "
+            f"and {count} × {recipe.problems.per_iteration} are asked for; "
             "import more, or ask for fewer iterations"
         )
 
@@ -363,7 +363,8 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
         )
     if section.name not in {*BENCHMARKS, *(each.name for each in corpus.list_datasets(connection))}:
         raise NotFoundError(
-            f"there is neither a benchmark nor a dataset {section.name!r} (benchmarks: {', '.join(BENCHMARKS)})"
+            f"there is neither a benchmark nor a dataset {section.name!r} "
+            f"(benchmarks: {', '.join(BENCHMARKS)})"
         )
     dataset, wanted = corpus.find_dataset(connection, section.dataset), section.problems or 1
     if dataset.problems < wanted:
