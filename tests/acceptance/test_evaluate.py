@@ -140,6 +140,8 @@ def test_given_responses_count_as_they_are(stack: Home, data: Path) -> None:
         (("--benchmarks", "sums", "--responses", "x.jsonl", "--problems", "1"), "--responses goes with"),
         (("--benchmarks", "sums", "--responses", "/no/such.jsonl"), "/no/such.jsonl does not exist"),
         (("--benchmarks", "sums", "--recipe", "/no/such.toml"), "no such recipe file"),
+        (("--benchmarks", "sums", "--compare", "builtin:demo-policy"), "builtin:demo-policy itself"),
+        (("--benchmarks", "sums", "--compare", "/no/such/policy"), "/no/such/policy"),
         (("--benchmarks", "sums", "--engine", "openai"), "engine = 'openai' needs [policy.openai]"),
     ],
 )
