@@ -2,19 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.environment import open_database
-from hsstar.domain.errors import BadInputError
 
 if TYPE_CHECKING:
     from cli.results import Format
-    from hsstar.evaluate import Started
     from hsstar.evaluation_results import BenchmarkResult
+    from hsstar.evaluation_runs import Started
     from hsstar.recipe import PolicySection
     from hsstar.recipe_evaluation import BenchmarkSection
     from hsstar.store.database import Database
@@ -65,10 +64,20 @@ def evaluate(model: str, compare: str | None, shown_as: "Format", **options: Any
     The workers sample and verify. Ctrl-C ends the view only: the same command again goes on where they
     are, and shows the stored result once it is there. The headline is the unweighted mean.
     """
+    from hsstar.evaluate import check_measurable
+
     wish = _wish(**options)
+    if model == compare:
+        raise click.UsageError(f"--compare names {model} itself")
     with open_database() as database:
+        names = [name for name in (model, compare) if name is not None]
+        for name in names if wish.responses is None else names[1:]:
+            check_measurable(database, name)
         sections = _sections(database, wish)
-        started = [_start(database, name, wish, sections) for name in (model, compare) if name is not None]
+        started = [
+            _start(database, name, wish if name == model else replace(wish, responses=None), sections)
+            for name in names
+        ]
         for each in started:
             _await(database, each, to_stderr=shown_as != "text")
         _show(database, started, wish.seed, shown_as)
@@ -98,7 +107,7 @@ def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
     """The benchmarks with their decoding; those that are not at hand are imported."""
     from cli.benchmarks import bring, parse_names
     from hsstar.domain.benchmarks import BENCHMARKS
-    from hsstar.evaluate import section_of
+    from hsstar.evaluation_runs import section_of
 
     sections = []
     for name in parse_names(wish.benchmarks or ",".join(BENCHMARKS)):
@@ -111,11 +120,13 @@ def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
 
 
 def _start(database: "Database", name: str, wish: Wish, sections: "list[BenchmarkSection]") -> "Started":
-    from hsstar.evaluate import import_responses, start_evaluation
+    from hsstar.evaluate import start_evaluation
+    from hsstar.given_responses import import_responses
 
     if wish.responses is None:
         return start_evaluation(database, _policy(name, wish), sections, wish.seed)
-    report = import_responses(database, name, wish.responses, sections)
+    strict = wish.benchmarks is not None
+    report = import_responses(database, name, wish.responses, sections, strict=strict)
     for benchmark, missing in report.missing.items():
         if missing:
             click.echo(f"{benchmark}: {missing} problems have no response and count as not solved", err=True)
@@ -137,7 +148,7 @@ def _policy(name: str, wish: Wish) -> "PolicySection":
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:
     from cli.iterate import follow
-    from hsstar.evaluate import is_finished
+    from hsstar.evaluation_runs import is_finished
 
     if is_finished(database, started):
         return
@@ -156,8 +167,6 @@ def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_a
 
     results: list[list[BenchmarkResult]] = [load_results(database, each.run, each.wanted) for each in started]
     names = [each.model for each in started]
-    if len(names) > 1 and names[0] == names[1]:
-        raise BadInputError(f"--compare names {names[0]} itself")
     against = contest(results[0], results[1], seed) if len(results) > 1 else None
     show_results(list(zip(names, results, strict=True)), against, shown_as)
     sys.stdout.flush()

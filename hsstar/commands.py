@@ -351,10 +351,11 @@ def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: 
 
 def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
     wanted = count * recipe.problems.per_iteration
+    left_out = " and that overlap no evaluation" if recipe.problems.overlaps == "exclude" else ""
     if fresh < wanted:
         raise BadInputError(
-            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet, and "
-            f"{count} × {recipe.problems.per_iteration} are asked for; "
+            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet{left_out}, "
+            f"and {count} × {recipe.problems.per_iteration} are asked for; "
             "import more, or ask for fewer iterations"
         )
 
@@ -378,6 +379,11 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
         raise NotFoundError(
             f"benchmark {section.name!r} has not been imported; "
             f"import it: hsstar benchmarks import {section.name} --data FOLDER"
+        )
+    if section.name not in {*BENCHMARKS, *(each.name for each in corpus.list_datasets(connection))}:
+        raise NotFoundError(
+            f"there is neither a benchmark nor a dataset {section.name!r} "
+            f"(benchmarks: {', '.join(BENCHMARKS)})"
         )
     dataset, wanted = corpus.find_dataset(connection, section.dataset), section.problems or 1
     if dataset.problems < wanted:

@@ -27,6 +27,7 @@ class ProblemOutcome:
         tokens: of all samples together, as far as they are known.
         counted: samples whose tokens are known.
         truncated: samples that ended at the limit of new tokens.
+        ended: samples of which it is known how they ended.
     """
 
     problem_id: int
@@ -40,6 +41,7 @@ class ProblemOutcome:
     tokens: int
     counted: int
     truncated: int
+    ended: int
 
     @property
     def accuracy(self) -> float:
@@ -62,7 +64,7 @@ class Figures:
         pass_at: k to mean pass@k, for k = 1, 2, 4 … and the number of samples; empty with one sample.
         majority: share of problems whose most frequent answer is correct; None with one sample.
         mean_tokens: of a sample; None where they are unknown.
-        truncated_share: of the samples; None without any.
+        truncated_share: of the samples of which it is known how they ended; None without any.
     """
 
     problems: int
@@ -86,21 +88,21 @@ def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]
         majorities: by problem id, whether the most frequent answer is correct; a problem that is not there
             has none. Empty where problems have one sample each.
     """
-    drawn, counted = sum(each.drawn for each in outcomes), sum(each.counted for each in outcomes)
+    counted, ended = sum(each.counted for each in outcomes), sum(each.ended for each in outcomes)
     readable = [each.accuracy for each in outcomes if each.readable]
     several = max(each.drawn for each in outcomes) > 1
     return Figures(
         problems=len(outcomes),
         unreadable=sum(not each.readable for each in outcomes),
         left_out=sum(each.readable and each.exclusion is not None for each in outcomes),
-        drawn=drawn,
+        drawn=sum(each.drawn for each in outcomes),
         without_verdict=sum(each.without_verdict for each in outcomes),
         accuracy=estimate([each.accuracy for each in outcomes]),
         accuracy_readable=estimate(readable).mean if readable else None,
         pass_at=_pass_at(outcomes) if several else {},
         majority=_share([majorities.get(each.problem_id, False) for each in outcomes]) if several else None,
         mean_tokens=sum(each.tokens for each in outcomes) / counted if counted else None,
-        truncated_share=sum(each.truncated for each in outcomes) / drawn if drawn else None,
+        truncated_share=sum(each.truncated for each in outcomes) / ended if ended else None,
     )
 
 

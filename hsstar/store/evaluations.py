@@ -243,7 +243,8 @@ def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:
             SELECT problems.id, subject, level, reference_readable, exclusion,
                 count(samples.id), count(*) FILTER (WHERE verdict = 'correct'),
                 count(*) FILTER (WHERE samples.cause IS NOT NULL AND verdict IS NULL),
-                coalesce(sum(tokens), 0), count(tokens), count(*) FILTER (WHERE finish_reason = 'length')
+                coalesce(sum(tokens), 0), count(tokens), count(*) FILTER (WHERE finish_reason = 'length'),
+                count(finish_reason)
             FROM round_problems
             JOIN problems ON problems.id = round_problems.problem_id
             LEFT JOIN samples

@@ -142,7 +142,7 @@ CROSS JOIN LATERAL (
         CAST(sum(correct) AS bigint) AS correct,
         CAST(sum(without_verdict) AS bigint) AS without_verdict,
         CAST(sum(tokens) AS double precision) / nullif(sum(counted_tokens), 0) AS mean_tokens,
-        CAST(sum(truncated) AS double precision) / nullif(sum(drawn), 0) AS truncated_share
+        CAST(sum(truncated) AS double precision) / nullif(sum(ended), 0) AS truncated_share
     FROM (
         SELECT
             problems.reference_readable,
@@ -152,7 +152,8 @@ CROSS JOIN LATERAL (
             count(*) FILTER (WHERE samples.cause IS NOT NULL AND samples.verdict IS NULL) AS without_verdict,
             sum(samples.tokens) AS tokens,
             count(samples.tokens) AS counted_tokens,
-            count(*) FILTER (WHERE samples.finish_reason = 'length') AS truncated
+            count(*) FILTER (WHERE samples.finish_reason = 'length') AS truncated,
+            count(samples.finish_reason) AS ended
         FROM round_problems
         JOIN problems ON problems.id = round_problems.problem_id
         LEFT JOIN samples
