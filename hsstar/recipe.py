@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,14 +19,9 @@ from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
 from hsstar.domain.prompts import TEMPLATE_NAMES
-
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class _Section(BaseModel):
-    # JSON, which keeps a recipe with its run, knows neither infinity nor NaN
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from hsstar.recipe_training import InitialisationSection, TrainingSection
+from hsstar.sections import Name, Positive
+from hsstar.sections import Section as _Section
 
 
 class ProblemsSection(_Section):
@@ -70,7 +65,7 @@ class OpenAISection(_Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     reload: Literal["none", "vllm"] = "none"
     """How the next policy gets into the server."""
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keys of each request."""
 
     @field_validator("options")
@@ -226,23 +221,6 @@ class PairsSection(_Section):
     at_most_per_problem: Positive | None = None
 
 
-class TrainingSection(_Section):
-    """Preference optimisation; `objective = "none"` ends an iteration with its pairs."""
-
-    objective: Literal["dpo", "none"] = "dpo"
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-7
-    batch_size: Positive = 256
-    micro_batch_size: Positive = 8
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    nll_weight: Annotated[float, Field(ge=0)] = 0.0
-    maximum_tokens: Positive = 2048
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
 class EvaluationSection(_Section):
     """Held-out problems that every policy of the run is measured on; without a dataset none is."""
 
@@ -267,6 +245,7 @@ class Recipe(_Section):
     difficulty: DifficultySection = DifficultySection()
     pairs: PairsSection = PairsSection()
     training: TrainingSection = TrainingSection()
+    initialisation: InitialisationSection = InitialisationSection()
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
@@ -308,6 +287,9 @@ class Recipe(_Section):
         return self.model_dump(mode="json")
 
 
+SectionKind = TypeVar("SectionKind", bound=_Section)
+
+
 def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
     """A recipe from plain values.
 
@@ -317,7 +299,19 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {_first_line(error)}") from None
+        raise RecipeError(f"{source}: {_first_line(error, Recipe)}") from None
+
+
+def parse_section(kind: type[SectionKind], document: dict[str, Any], source: str) -> SectionKind:
+    """A section of a recipe from plain values.
+
+    Raises:
+        RecipeError: one line that names the first wrong key and its legal values.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_first_line(error, kind)}") from None
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -337,13 +331,13 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     return parse_recipe(document | (overrides or {}), str(path))
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, kind: type[BaseModel]) -> str:
     found = error.errors()
     first = found[0]
     key = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(first['loc']))}{more}"
+        return f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(kind, first['loc']))}{more}"
     if first["type"] == "missing":
         return f"key {key!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
@@ -353,8 +347,8 @@ def _first_line(error: ValidationError) -> str:
     return f"{key}: {message}{shown}{more}"
 
 
-def _legal_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Recipe
+def _legal_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    section = kind
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         choices = (annotation, *get_args(annotation))

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0006"
 """The migration that this code was written for; a test keeps it equal to Alembic's head."""
 
 _RUN_LOCK = 0x68737374  # "hsst": the first key of our advisory locks

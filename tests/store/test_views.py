@@ -31,6 +31,8 @@ COLUMNS = {
     "heldout_accuracy_before heldout_accuracy_after",
     "remaining_budget": "run iteration problem_id allotment drawn in_flight remaining",
     "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at",
+    "training_curves": "run iteration model objective step steps loss reward_margin reward_accuracy "
+    "reward_chosen reward_rejected token_accuracy grad_norm learning_rate tokens_per_second recorded_at",
 }
 
 

@@ -108,7 +108,10 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samplng": {}}, "unknown key 'samplng'; legal keys there: difficulty, evaluation, name, pairs"),
+        (
+            {"samplng": {}},
+            "unknown key 'samplng'; legal keys there: difficulty, evaluation, initialisation, name, pairs",
+        ),
         (
             {"reward": {"modle": "x"}},
             "unknown key 'reward.modle'; legal keys there: attention, batch_tokens, dtype, engine, kind",
@@ -212,7 +215,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
         ({"difficulty": {"train": ["middle"]}}, r"difficulty.train.0: .*'inlier', 'boundary' or 'outlier'"),
         ({"pairs": {"rule": "best"}}, "pairs.rule: .*'highest-reward' or 'random', got 'best'"),
         ({"pairs": {"at_most_per_problem": 0}}, "pairs.at_most_per_problem: .*greater than or equal to 1"),
-        ({"training": {"objective": "ppo"}}, "training.objective: .*'dpo' or 'none', got 'ppo'"),
+        ({"training": {"objective": "ppo"}}, "training.objective: .*'dpo', 'sft' or 'none', got 'ppo'"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate: .*greater than 0, got 0"),
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: .*finite number"),
         ({"training": {"beta": float("nan")}}, "training.beta: .*finite number"),
