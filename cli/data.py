@@ -18,7 +18,11 @@ def data() -> None:
 @data.command(epilog="Example:  hsstar data steps gsm8k.jsonl --output steps.jsonl")
 @click.argument("file")
 @click.option(
-    "--format", "file_format", type=click.Choice([*ProblemFormat]), default="auto", show_default=True
+    "--format",
+    "file_format",
+    type=click.Choice([known.value for known in ProblemFormat]),
+    default="auto",
+    show_default=True,
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The file; standard output where left out.")
 @click.option(

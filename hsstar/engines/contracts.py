@@ -246,7 +246,8 @@ class TrainingSettings:
         lora_target_modules: names of the adapted layers; empty: every linear layer but the head.
         quantization: number format of the frozen weights under the adapters.
         sharding: how several processes share weights, gradients and optimiser state.
-        save_every_steps: optimiser steps between intermediate checkpoints (0: none, None: a tenth of all).
+        save_every_steps: optimiser steps between intermediate checkpoints (0: none); None is a tenth of
+            all, and half a minute at least.
     """
 
     learning_rate: float

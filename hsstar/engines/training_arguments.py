@@ -10,8 +10,9 @@ import torch
 from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.engines.contracts import TrainingSettings
 
-DEFAULT_SAVES = 10
-"""Intermediate checkpoints of a training whose settings do not say how many."""
+_DEFAULT_SAVES = 10
+_DEFAULT_PAUSE_SECONDS = 30.0
+"""Of a training whose settings do not say how often it is saved: no more often than this is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,11 @@ def preference_arguments(settings: TrainingSettings) -> dict[str, Any]:
     }
 
 
-def steps_between_saves(settings: TrainingSettings, steps: int) -> int:
-    """Optimiser steps from one intermediate checkpoint to the next; 0 where there are none."""
+def pace_of_saves(settings: TrainingSettings, steps: int) -> tuple[int, float]:
+    """(optimiser steps, seconds at least) from one intermediate checkpoint to the next; 0 steps: none."""
     if settings.save_every_steps is not None:
-        return settings.save_every_steps
-    return math.ceil(steps / DEFAULT_SAVES)
+        return settings.save_every_steps, 0.0
+    return math.ceil(steps / _DEFAULT_SAVES), _DEFAULT_PAUSE_SECONDS
 
 
 def adapter_arguments(settings: TrainingSettings) -> Any:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import DPOTrainer, SFTTrainer
@@ -63,16 +64,26 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
 
 class SaveEvery(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Asks for an intermediate checkpoint every so many steps; the last step needs none."""
+    """Asks for an intermediate checkpoint every so many steps; the last step needs none.
 
-    def __init__(self, steps: int) -> None:
+    One that comes before its time is left out: every rank follows the clock of the first.
+    """
+
+    def __init__(self, steps: int, seconds: float) -> None:
         self._steps = steps
+        self._seconds = seconds
+        self._last = time.monotonic()
 
     def on_step_end(self, _arguments: Any, state: Any, control: Any, **_rest: Any) -> Any:
         """Called by the trainer after each optimiser step."""
-        due = state.global_step % self._steps == 0
-        control.should_save = due and state.global_step < state.max_steps
+        if state.global_step % self._steps == 0 and state.global_step < state.max_steps:
+            (due,) = broadcast_object_list([time.monotonic() - self._last >= self._seconds])
+            control.should_save = due
         return control
+
+    def on_save(self, _arguments: Any, _state: Any, _control: Any, **_rest: Any) -> None:
+        """Called by the trainer after each checkpoint."""
+        self._last = time.monotonic()
 
 
 class _Publishing:

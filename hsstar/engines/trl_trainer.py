@@ -29,10 +29,10 @@ from hsstar.engines.saved_policy import save_policy, written_aside
 from hsstar.engines.training_arguments import (
     adapter_arguments,
     common_arguments,
+    pace_of_saves,
     plan_batches,
     preference_arguments,
     quantised_loading,
-    steps_between_saves,
 )
 from hsstar.engines.training_callbacks import (
     STEP_METRICS,
@@ -167,7 +167,7 @@ class TrlTrainer:
     ) -> dict[str, float]:
         """Runs the training, from where the last attempt has left it; its metrics as in `TrainingReport`."""
         steps = plan_batches(settings, len(data.rows), PartialState().num_processes).steps
-        every = steps_between_saves(settings, steps) if intermediate else 0
+        every, pause = pace_of_saves(settings, steps) if intermediate else (0, 0.0)
         resumed = intermediate.resume_from if intermediate else None
         _check_space(trainer.model, self._compute_dtype(settings), folder, saves=0 < every < steps)
         if progress and PartialState().is_main_process:
@@ -177,7 +177,7 @@ class TrlTrainer:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(reporter)
         if every:
-            trainer.add_callback(SaveEvery(every))
+            trainer.add_callback(SaveEvery(every, pause))
             trainer.intermediate, trainer.saved = intermediate, progress
         trainer.model.generation_config = GenerationConfig()  # the parent's may be one that is refused
         try:

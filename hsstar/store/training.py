@@ -105,28 +105,28 @@ def begin_training(
         "pairs": len(item_ids),
         "item_ids": list(item_ids),
     }
-    known: int | None = connection.scalar(
+    found: int = connection.execute(
         text("""
-            UPDATE training_runs
-            SET job_id = :job_id, model_id = :model_id, objective = :objective,
-                settings = CAST(:settings AS jsonb), pairs = :pairs,
-                item_ids = CAST(:item_ids AS bigint[])
-            WHERE round_id = :round_id AND finished_at IS NULL
-            RETURNING id
-        """),
-        values,
-    )
-    if known is not None:
-        return known
-    made: int = connection.execute(
-        text("""
-            INSERT INTO training_runs (round_id, job_id, model_id, objective, settings, pairs, item_ids)
-            VALUES (:round_id, :job_id, :model_id, :objective, CAST(:settings AS jsonb), :pairs, :item_ids)
-            RETURNING id
+            WITH known AS (
+                UPDATE training_runs
+                SET job_id = :job_id, model_id = :model_id, objective = :objective,
+                    settings = CAST(:settings AS jsonb), pairs = :pairs,
+                    item_ids = CAST(:item_ids AS bigint[])
+                WHERE round_id = :round_id AND finished_at IS NULL
+                RETURNING id
+            ),
+            made AS (
+                INSERT INTO training_runs (round_id, job_id, model_id, objective, settings, pairs, item_ids)
+                SELECT :round_id, :job_id, :model_id, :objective, CAST(:settings AS jsonb), :pairs,
+                    CAST(:item_ids AS bigint[])
+                WHERE NOT EXISTS (SELECT FROM known)
+                RETURNING id
+            )
+            SELECT id FROM known UNION ALL SELECT id FROM made
         """),
         values,
     ).scalar_one()
-    return made
+    return found
 
 
 def report_start(

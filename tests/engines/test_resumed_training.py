@@ -144,6 +144,11 @@ def test_the_last_step_and_a_training_of_its_own_accord_are_not_saved(
     assert [event.step for event in seen if isinstance(event, TrainingSaved)] == [3, 6]
 
     seen.clear()
+    intermediate = take_over(tmp_path / "quick", "a", "of this training")
+    trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", seen.append, intermediate)
+    assert not any(isinstance(event, TrainingSaved) for event in seen), "a training of seconds needs none"
+
+    seen.clear()
     intermediate = take_over(tmp_path / "none", "a", "of this training")
     trainer.dpo(
         policy, PAIRS, replace(SETTINGS, save_every_steps=0), tmp_path / "M1", seen.append, intermediate
