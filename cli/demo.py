@@ -57,8 +57,8 @@ def _unfinished_run(database: "Database") -> str | None:
     from hsstar.store import runs
 
     with database.begin() as connection:
-        active = runs.active_run_ids(connection)
-        return runs.get_run(connection, active[0]).name if active else None
+        active = [runs.get_run(connection, run_id) for run_id in runs.active_run_ids(connection)]
+        return next((run.name for run in active if run.recipe.problems.used), None)
 
 
 def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:

@@ -11,30 +11,51 @@ from hsstar.store.database import Database
 
 
 def connected_settings(settings: Settings, *, broker: bool = False) -> Settings:
-    """The settings with both URLs filled in; those of the embedded servers where none is given.
+    """The settings with the URLs filled in; those of the embedded servers where none is given.
 
     Args:
         settings: as the environment has them.
-        broker: refuse a missing broker too.
+        broker: the broker too, which is left as it is otherwise.
 
     Raises:
         DatabaseError: nothing is given and the embedded database is not up.
         LocalStackError: nothing is given and the embedded broker is not up.
     """
-    if settings.database_url is not None and settings.broker_url is not None:
-        return settings
-    status = Stack(settings).status()
-    running = {server.name for server in status.servers if server.running}
-    if settings.database_url is None and "postgres" not in running:
+    found = replace(settings, database_url=locate_database(settings))
+    return replace(found, broker_url=locate_broker(settings)) if broker else found
+
+
+def locate_database(settings: Settings) -> str:
+    """The URL of the database, else of the embedded one.
+
+    Raises:
+        DatabaseError: the embedded one is not up.
+    """
+    if settings.database_url is not None:
+        return settings.database_url
+    postgres = Stack(settings).postgres
+    if not postgres.is_running():
         raise DatabaseError(
             f"no database: HSSTAR_DATABASE_URL is not set and hsstar is not up in {settings.home}; "
             "run: hsstar up"
         )
-    if broker and settings.broker_url is None and "broker" not in running:
+    return postgres.url
+
+
+def locate_broker(settings: Settings) -> str:
+    """The URL of the broker, else of the embedded one.
+
+    Raises:
+        LocalStackError: the embedded one is not up.
+    """
+    if settings.broker_url is not None:
+        return settings.broker_url
+    broker = Stack(settings).broker
+    if not broker.is_running():
         raise LocalStackError(
             f"no broker: HSSTAR_BROKER_URL is not set and hsstar is not up in {settings.home}; run: hsstar up"
         )
-    return replace(settings, database_url=status.database_url, broker_url=status.broker_url)
+    return broker.url
 
 
 def own_settings(settings: Settings, *path: str) -> Settings:

@@ -16,29 +16,45 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C leaves the run going.")
-def iterate(run: str, iterations: int, watch: bool) -> None:
-    """Enqueue the next iterations of RUN; the workers do the rest."""
+@click.option(
+    "--accept-missing",
+    is_flag=True,
+    help="Enqueue nothing; let RUN go on without what its failed jobs could not do.",
+)
+def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> None:
+    """Enqueue the next iterations of RUN; the workers do the rest.
+
+    Failed jobs hold an iteration up until hsstar jobs retry puts them back, or --accept-missing gives them
+    up: the problems concerned are then left out, and a failed training leaves the policy as it was.
+    """
     from hsstar import commands
     from hsstar.store import runs
 
     with open_database() as database:
         with database.begin() as connection:
             found = runs.find_run(connection, run)
-        numbers = commands.start_iterations(database, found, iterations)
-        click.echo(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
+        if accept_missing:
+            count = commands.accept_missing(database, found)
+            click.echo(f"{run}: {count} failed jobs given up; what is missing: hsstar status {run} --missing")
+        else:
+            numbers = commands.start_iterations(database, found, iterations)
+            click.echo(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
         if not watch:
             click.echo(f"follow them: hsstar status {run} --watch")
             return
         follow(database, run, f"{run} goes on; look again: hsstar status {run} --watch")
 
 
-def follow(database: "Database", run: str, interrupted: str) -> None:
+def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool = False) -> None:
     """Follows a run to its end; Ctrl-C ends the view, says `interrupted`, and changes nothing else."""
     from cli.progress import Watch
 
     try:
-        if not Watch(database, run).follow():
-            raise ConflictError(f"run {run!r} cannot go on until its failed jobs are retried")
+        if not Watch(database, run, to_stderr=to_stderr).follow():
+            raise ConflictError(
+                f"run {run!r} is incomplete and cannot go on: see hsstar status {run} --missing, then "
+                f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to go on without"
+            )
     except KeyboardInterrupt:
         click.echo(f"\n{interrupted}", err=True)
         sys.exit(130)

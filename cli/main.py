@@ -20,12 +20,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "iterate": ("cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("cli.status:status", "Show what is done, in flight, failed and remaining."),
     "study": ("cli.study:study", "Compare strategies over several seeds, with a table and plots."),
+    "report": ("cli.report:report", "Print the accuracies of a run's policies, as published tables do."),
+    "evaluate": ("cli.evaluate:evaluate", "Measure a policy, or given responses, on benchmarks."),
+    "benchmarks": ("cli.benchmarks:benchmarks", "Import and list benchmarks."),
     "samples": ("cli.samples:samples", "Import responses drawn elsewhere."),
     "verify": ("cli.verify:verify", "Grade answers from a file; needs no database."),
     "export": ("cli.export:export", "Write pairs or samples to a file."),
     "sql": ("cli.sql:sql", "Query the statistics, read-only."),
     "jobs": ("cli.jobs:jobs", "List and retry jobs."),
+    "workers": ("cli.workers:workers", "List the workers; let some finish and stop."),
     "worker": ("cli.worker:worker", "Run workers in the foreground, each on a GPU of its own."),
+    "doctor": ("cli.doctor:doctor", "Check servers, schema, engines, GPUs, disk and stuck work."),
     "db": ("cli.db:db", "Migrate the schema; say where the database is."),
 }
 """Command name to where it is defined and what it does; a module is imported when it is called."""

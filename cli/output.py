@@ -15,6 +15,9 @@ _FILE_COLUMNS = 1_000
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 """Where results go; lines for a file or a pipe are never wrapped."""
 
+error_console = Console(highlight=False, soft_wrap=True, stderr=True)
+"""Where progress goes while standard output is for a program."""
+
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """Prints rows under headings; numbers stand to the right."""
@@ -50,6 +53,19 @@ def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     writer.writerows(rows)
 
 
+def print_markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Prints rows under headings as a Markdown table."""
+    lines = [f"**{title}**", ""] if title else []
+    lines.append(_markdown_row(columns))
+    lines.append(_markdown_row(["---"] * len(columns)))
+    lines += [_markdown_row([shown(value) for value in row]) for row in rows]
+    console.print("\n".join(lines), markup=False)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def print_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Writes rows as a JSON list of objects; what JSON does not know becomes text."""
     objects = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -69,3 +85,14 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers as a person writes them: 0–2, 5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("–".join(map(str, run)) for run in runs)

@@ -27,6 +27,7 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
 
     A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
     """
+    from cli.overlaps import overlap_lines
     from hsstar import commands
     from hsstar.domain.problems import ProblemFormat
 
@@ -38,6 +39,8 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
         f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"
         f" (read {report.read})"
     )
+    for line in overlap_lines(report.overlaps):
+        click.echo(line, err=True)
     if report.unreadable:
         click.echo(
             f"{len(report.unreadable)} reference answers cannot be read; their problems take no part:",

@@ -8,10 +8,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.output import console, duration
+from cli.output import console, duration, error_console
 from hsstar.domain.lifecycle import IterationState
 from hsstar.store import runs, statistics
 from hsstar.store.database import Database
+from hsstar.store.evaluations import HELD_OUT
 from hsstar.store.statistics import QueueState, RoundProgress
 
 _REFRESH_SECONDS = 0.5
@@ -50,7 +51,8 @@ def _iteration_line(found: RoundProgress, state_before: str | None) -> str:
 
 
 def _evaluation_line(found: RoundProgress) -> str:
-    head = f"M_{found.number} held out  {found.state:9}"
+    measured = "held out" if found.measure in ("", HELD_OUT) else found.measure
+    head = f"M_{found.number} {measured}  {found.state:9}"
     if found.accuracy is not None:
         return f"{head}  accuracy {found.accuracy:.3f} ± {found.standard_error or 0:.3f}"
     return f"{head}  " + ", ".join(
@@ -89,14 +91,15 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
         if queue.failed:
             reasons.append(
                 f"{queue.failed} {queue.kind} jobs failed: {queue.last_error}; "
-                "see hsstar jobs list --state failed, mend the cause, then: hsstar jobs retry"
+                "see hsstar jobs list --state failed, mend the cause, then hsstar jobs retry "
+                "(or hsstar iterate RUN --accept-missing)"
             )
     return reasons
 
 
 def finished_share(progress: Sequence[RoundProgress]) -> float:
-    """How much of the enqueued iterations is done, in [0, 1]."""
-    iterations = [found for found in progress if found.kind == "iteration"]
+    """How much of the enqueued iterations is done, in [0, 1]; of the evaluations where there is none."""
+    iterations = [found for found in progress if found.kind == "iteration"] or list(progress)
     return sum(map(_share, iterations)) / len(iterations) if iterations else 1.0
 
 
@@ -104,6 +107,8 @@ def _share(found: RoundProgress) -> float:
     if found.done:
         return 1.0
     sampled = found.verified / found.budget if found.budget else 0.0
+    if found.kind == "evaluation":
+        return sampled
     trained = found.training_steps_done / found.training_steps if found.training_steps else 0.0
     return (1 - _TRAINING_SHARE) * sampled + _TRAINING_SHARE * trained
 
@@ -111,8 +116,9 @@ def _share(found: RoundProgress) -> float:
 class Watch:
     """Follows a run until everything that is enqueued is done, or nothing can move any more."""
 
-    def __init__(self, database: Database, run_name: str) -> None:
+    def __init__(self, database: Database, run_name: str, *, to_stderr: bool = False) -> None:
         self._database = database
+        self._console = error_console if to_stderr else console
         self._started = time.monotonic()
         self._first_share: float | None = None
         with database.begin() as connection:
@@ -128,12 +134,14 @@ class Watch:
 
     def follow(self) -> bool:
         """Shows the progress until the end; False if failed jobs hold the run up."""
-        if console.is_terminal:
+        if self._console.is_terminal:
             return self._follow_live()
         return self._follow_by_lines()
 
     def _follow_live(self) -> bool:
-        with Live(console=Console(highlight=False), refresh_per_second=4) as live:
+        with Live(
+            console=Console(highlight=False, stderr=self._console.stderr), refresh_per_second=4
+        ) as live:
             while True:
                 progress, queues = self.look()
                 live.update(self._view(progress, queues))
@@ -151,7 +159,7 @@ class Watch:
                 lines = round_lines(progress) + waiting_reasons(queues)
                 for line in lines:
                     if line not in shown:
-                        console.print(f"{line}{self._left(progress)}", markup=False)
+                        self._console.print(f"{line}{self._left(progress)}", markup=False)
                 shown, last = lines, time.monotonic()
                 sys.stdout.flush()
             if end is not None:

@@ -1,11 +1,39 @@
-"""The table of a run: a column per iteration, every figure measured."""
+"""The tables of a run: a column per iteration with what it did, and `hsstar report` with accuracies."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from cli.output import duration, print_table
+from hsstar.domain.errors import NotFoundError
 from hsstar.store import runs, statistics
 from hsstar.store.database import Database
+
+if TYPE_CHECKING:
+    from cli.results import Format
+
+
+@click.command(epilog="Example:  hsstar report demo --format markdown")
+@click.argument("run")
+@click.option("--format", "shown_as", type=click.Choice(("text", "csv", "markdown", "json")), default="text")
+def report(run: str, shown_as: "Format") -> None:
+    """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
+    from cli.environment import open_database
+    from cli.results import show_run_table
+    from hsstar.evaluation_results import run_table
+
+    with open_database() as database:
+        with database.begin() as connection:
+            found = runs.find_run(connection, run)
+        table = run_table(database, found)
+    if not table.columns:
+        raise NotFoundError(
+            f"run {run!r} has no evaluation; its recipe names neither evaluation.dataset nor benchmarks, "
+            "or it has not begun"
+        )
+    show_run_table(table, f"Run {run}", shown_as)
+
 
 Figures = dict[str, Any]
 """One row of the view `iteration_statistics`, with `reward_quality` added."""

@@ -23,6 +23,7 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
 
     The recipe is stored whole with the run, which never changes afterwards.
     """
+    from cli.overlaps import overlap_lines
     from hsstar import commands
     from hsstar.recipe import load_recipe
 
@@ -30,6 +31,9 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
     recipe = load_recipe(file, {key: value for key, value in given.items() if value is not None})
     with open_database() as database:
         run = commands.create_run(database, recipe, recipe.name)
+        found = commands.run_overlaps(database, recipe)
+    for line in overlap_lines(found, excluded=recipe.problems.overlaps == "exclude"):
+        click.echo(line, err=True)
     click.echo(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
 

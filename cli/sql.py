@@ -19,7 +19,16 @@ def sql(query: str, layout: str, timeout: int) -> None:
     """
     from cli.output import print_csv, print_json, print_table
     from hsstar.store.queries import run_query
+    from hsstar.store.readers import READER, guard
 
     with open_database() as database:
         columns, rows = run_query(database, query, timeout)
+        with database.begin() as connection:
+            guarded = guard(connection).reader
+    if not guarded:
+        click.echo(
+            f"hsstar: note: only the read-only transaction guards this query, since the role {READER} is "
+            "missing; hsstar doctor says how to make it",
+            err=True,
+        )
     {"table": print_table, "csv": print_csv, "json": print_json}[layout](columns, rows)

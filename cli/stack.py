@@ -48,7 +48,7 @@ def up(workers: dict[str, int]) -> None:
     start_stack(stack, workers)
     status = stack.status()
     for server in status.servers:
-        console.print(f"{server.name:9} {server.url}")
+        console.print(f"{server.name:9} {server.shown_url}")
     console.print(f"workers   {', '.join(worker.name for worker in status.workers) or 'none'}")
     console.print(f"logs      {status.logs}")
     console.print("stop with hsstar down")

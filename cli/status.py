@@ -4,19 +4,32 @@ import click
 
 from cli.environment import open_database
 
+_LACKS = {"sample": "sample", "verify": "verdict", "score": "reward", "train": "trained policy"}
+
 
 @click.command(epilog="Example:  hsstar status demo --watch")
 @click.argument("run", required=False)
 @click.option("--watch", is_flag=True, help="Follow RUN until it ends; Ctrl-C leaves it going.")
-def status(run: str | None, watch: bool) -> None:
+@click.option("--missing", is_flag=True, help="List what RUN lacks, slot by slot, and what holds it.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="Of --missing.",
+)
+def status(run: str | None, watch: bool, missing: bool, output_format: str) -> None:
     """Show the state of RUN: what is done, in flight, failed, remaining, and why something waits.
 
     Without RUN: every run in one line, and the workers.
     """
     if run is None:
-        if watch:
-            raise click.UsageError("--watch needs a RUN")
+        if watch or missing:
+            raise click.UsageError("--watch and --missing need a RUN")
         _show_all()
+    elif missing:
+        _show_missing(run, output_format)
     elif watch:
         from cli.iterate import follow
 
@@ -48,8 +61,8 @@ def _show_run(run: str) -> None:
         in_flight = max(0, found.slots_in_flight)
         remaining = max(0, found.budget - found.drawn - in_flight - found.failed_slots)
         rows.append(
-            (f"{found.kind} {found.number}", found.drawn, in_flight, found.failed_slots, remaining,
-             found.queued, found.running)
+            (f"{found.kind} {found.number} {found.measure}".strip(), found.drawn, in_flight,
+             found.failed_slots, remaining, found.queued, found.running)
         )  # fmt: skip
     if rows:
         console.print()
@@ -58,6 +71,25 @@ def _show_run(run: str) -> None:
         console.print(f"{problems} problems left out: {reason}", markup=False)
     for reason in waiting_reasons(queues):
         console.print(reason, markup=False)
+
+
+def _show_missing(run: str, output_format: str) -> None:
+    from cli.output import print_csv, print_json, print_table, ranges
+    from hsstar.store import runs
+    from hsstar.store.missing import list_missing
+
+    with open_database() as database, database.begin() as connection:
+        found = list_missing(connection, runs.find_run(connection, run).id)
+    if not found and output_format == "table":
+        click.echo(f"{run} lacks nothing that is allotted")
+        return
+    columns = ("round", "problem", "lacks", "slots", "job", "held by", "error")
+    rows = [
+        (f"{each.round_kind} {each.number}", each.problem_id, _LACKS[each.kind], ranges(each.slots), each.job,
+         " at ".join(filter(None, (each.state, each.worker))) or "the next sweep", each.error)
+        for each in found
+    ]  # fmt: skip
+    {"table": print_table, "csv": print_csv, "json": print_json}[output_format](columns, rows)
 
 
 def _show_all() -> None:
@@ -72,7 +104,12 @@ def _show_all() -> None:
             progress = statistics.round_progress(connection, run.id)
             iterations = [found for found in progress if found.kind == "iteration"]
             open_ = [found for found in iterations if not found.done]
-            state = open_[0].state.replace("_", "-") if open_ else ("done" if iterations else "not started")
+            if open_:
+                state = open_[0].state.replace("_", "-")
+            elif progress:
+                state = "done" if all(found.done for found in progress) else "evaluating"
+            else:
+                state = "not started"
             summaries.append(
                 (
                     run.name,

@@ -37,7 +37,7 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     """
     from cli.environment import connected_settings, open_database
     from hsstar.local.plan import parse_roles
-    from hsstar.settings import Settings
+    from hsstar.settings import Settings, secret_environment
 
     counts = parse_roles(role)
     settings = Settings.from_environment()
@@ -45,10 +45,9 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     with open_database(settings):
         pass  # refuses a missing database or a schema that does not fit, in one line
     settings = connected_settings(settings, broker=True)
-    servers = {
-        "HSSTAR_DATABASE_URL": settings.database_url or "",
-        "HSSTAR_BROKER_URL": settings.broker_url or "",
-    }
+    servers = secret_environment("HSSTAR_DATABASE_URL", settings.database_url) | secret_environment(
+        "HSSTAR_BROKER_URL", settings.broker_url
+    )
     if planned is None:
         _become(role, name, servers)
     elif len(planned) == 1:

@@ -11,17 +11,20 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.domain.benchmarks import BENCHMARKS, is_benchmark_dataset
+from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import check_end_of_text, prompt_renderer
 from hsstar.engines.registry import check_sampler_options
 from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
-from hsstar.recipe import Recipe
-from hsstar.store import corpus, exports, models, rounds, runs, samples
+from hsstar.recipe import PolicySection, Recipe
+from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.store import corpus, exports, missing, models, overlaps, rounds, runs, samples
 from hsstar.store.database import Database, lock_run
+from hsstar.store.overlaps import OverlapCount
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
 
@@ -49,11 +52,13 @@ class ImportReport:
         read: problems in the file.
         imported: those that are new to the dataset.
         unreadable: what cannot be read; these problems are kept, and left out of training and evaluation.
+        overlaps: how many problems of the dataset overlap which benchmark.
     """
 
     read: int
     imported: int
     unreadable: tuple[UnreadableReference, ...]
+    overlaps: tuple[OverlapCount, ...]
 
     @property
     def duplicates(self) -> int:
@@ -73,10 +78,13 @@ def import_problems(
     Every reference answer is read once by the verifier, which takes the time of a large import.
     `progress` is told the number of problems so far.
     """
+    if dataset == "none" or is_benchmark_dataset(dataset):
+        raise BadInputError(f"the dataset name {dataset!r} is kept for hsstar; choose another one")
     read, imported, unreadable = 0, 0, list[UnreadableReference]()
     verifier = MathVerifier()
     try:
         with database.begin() as connection:
+            newest = corpus.newest_problem(connection)
             dataset_id = corpus.ensure_dataset(connection, dataset)
             for batch in _batches(read_problems(path, problem_format)):
                 readable = verifier.check_references([problem.reference for problem in batch])
@@ -89,9 +97,11 @@ def import_problems(
                 if progress is not None:
                     progress(read)
                 imported += corpus.add_problems(connection, dataset_id, batch, readable)
+            measured = overlaps.evaluation_datasets(connection)
+            found = overlaps.find_overlaps(connection, [dataset_id], measured, newest)
     finally:
         verifier.close()
-    return ImportReport(read, imported, tuple(unreadable))
+    return ImportReport(read, imported, tuple(unreadable), tuple(found))
 
 
 def add_model(database: Database, name: str, location: str) -> models.Model:
@@ -107,36 +117,60 @@ def add_model(database: Database, name: str, location: str) -> models.Model:
         return models.register_model(connection, name, lasting, fingerprint(lasting))
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedPolicy:
+    """A policy that a recipe names, under the name that it is registered by."""
+
+    name: str
+    location: str
+    fingerprint: str
+
+
+def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
+    """Looks at everything that `[policy]` names.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or broken, or has no chat template to use.
+        BadInputError: the engine does not know an option.
+    """
+    with database.begin() as connection:
+        registered = {model.name: model for model in models.list_models(connection)}
+    name = _lasting(policy.model)
+    known = registered.get(name)
+    location = known.location if known else name
+    check_policy(location)
+    check_sampler_options(policy.engine, policy.engine_options)
+    prompt_renderer(policy.prompt, location)
+    mark = fingerprint(location)
+    if known and known.location == known.name and known.fingerprint != mark:
+        name = f"{name}@{mark[:8]}"  # a place that holds other weights by now
+    return CheckedPolicy(name, location, mark)
+
+
 def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     """Stores a run, after checking everything that it names: models, datasets, enough problems.
 
     Raises:
-        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use.
+        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
+            end-of-text token to train with.
         NotFoundError: a dataset of the recipe has not been imported.
         BadInputError: a dataset is too small for one iteration, or the engine does not know an option.
         ConflictError: the name is taken.
     """
-    with database.begin() as connection:
-        registered = {model.name: model for model in models.list_models(connection)}
-    name_of_policy = _lasting(recipe.policy.model)
-    known = registered.get(name_of_policy)
-    location = known.location if known else name_of_policy
-    check_policy(location)
-    check_sampler_options(recipe.policy.engine, recipe.policy.engine_options)
-    prompt_renderer(recipe.policy.prompt, location)
-    mark = fingerprint(location)
-    if known and known.location == known.name and known.fingerprint != mark:
-        name_of_policy = f"{name_of_policy}@{mark[:8]}"  # a place that holds other weights by now
+    policy = check_recipe_policy(database, recipe.policy)
+    if recipe.training.objective != "none":
+        check_end_of_text(policy.location)
     name_of_reward = _lasting(recipe.reward.model)
     reward = None
     if recipe.reward.used:
         reward = check_reward_model(name_of_reward, recipe.reward.kind, recipe.reward.engine)
     with database.begin() as connection:
         dataset = corpus.find_dataset(connection, recipe.problems.dataset)
-        _check_slices(dataset.name, dataset.usable, recipe, 1)
-        if recipe.evaluation.dataset is not None:
-            _check_heldout(corpus.find_dataset(connection, recipe.evaluation.dataset), recipe)
-        model = models.register_model(connection, name_of_policy, location, mark)
+        _check_evaluation(connection, recipe)
+        measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
+        overlaps.find_overlaps(connection, [dataset.id], measured)
+        _check_slices(dataset.name, _fresh(connection, None, dataset.id, recipe), recipe, 1)
+        model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
         reward_model_id = None
         if reward is not None:
             reward_model_id = models.register_reward_model(
@@ -149,6 +183,14 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
         return runs.create_run(connection, name, recipe, model.id, reward_model_id)
 
 
+def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
+    """How many training problems of a recipe overlap what it measures policies on, as far as is known."""
+    with database.begin() as connection:
+        dataset = corpus.find_dataset(connection, recipe.problems.dataset)
+        measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
+        return overlaps.count_overlaps(connection, [dataset.id], measured)
+
+
 def start_iterations(database: Database, run: Run, count: int) -> list[int]:
     """Adds `count` iterations to a run; returns their numbers.
 
@@ -158,15 +200,32 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
+        _refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         _refuse_unfinished(run, known)
         numbers = list(range(len(known), len(known) + count))
         dataset = corpus.find_dataset(connection, run.recipe.problems.dataset)
-        fresh = rounds.fresh_problems(connection, run.id, dataset.id)
+        fresh = _fresh(connection, run.id, dataset.id, run.recipe)
         _check_slices(dataset.name, fresh, run.recipe, count)
         _refuse_new_policies(run, numbers)
         rounds.add_iterations(connection, run, numbers)
     return numbers
+
+
+def accept_missing(database: Database, run: Run) -> int:
+    """Lets a run go on without what its failed jobs could not do; returns how many jobs were given up.
+
+    Their problems are left out of their rounds, each with the reason.
+
+    Raises:
+        NotFoundError: no job of the run has failed.
+    """
+    with database.begin() as connection:
+        lock_run(connection, run.id)
+        count = missing.give_up(connection, run.id)
+    if not count:
+        raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +263,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
     wanted = run.recipe.sampling.budget.pre_samples
     with database.begin() as connection:
         lock_run(connection, run.id)
+        _refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         _refuse_unfinished(run, known)
         _refuse_new_policies(run, [len(known)])
@@ -278,14 +338,56 @@ def _refuse_new_policies(run: Run, numbers: list[int]) -> None:
         )
 
 
+def _refuse_without_problems(run: Run) -> None:
+    if not run.recipe.problems.used:
+        raise ConflictError(f"run {run.name!r} only evaluates: it has no training problems")
+
+
+def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
+    """How many problems of a dataset iterations may still take."""
+    without_overlaps = recipe.problems.overlaps == "exclude"
+    return rounds.fresh_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
+
+
 def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
     wanted = count * recipe.problems.per_iteration
+    left_out = " and that overlap no evaluation" if recipe.problems.overlaps == "exclude" else ""
     if fresh < wanted:
         raise BadInputError(
-            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet, and "
-            f"{count} × {recipe.problems.per_iteration} are asked for; "
+            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet{left_out}, "
+            f"and {count} × {recipe.problems.per_iteration} are asked for; "
             "import more, or ask for fewer iterations"
         )
+
+
+def _check_evaluation(connection: Connection, recipe: Recipe) -> None:
+    """Refuses datasets of evaluations that are not there or too small."""
+    if recipe.evaluation.dataset is not None:
+        _check_heldout(corpus.find_dataset(connection, recipe.evaluation.dataset), recipe)
+    for benchmark in recipe.evaluation.benchmarks:
+        check_benchmark(connection, benchmark)
+
+
+def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
+    """Looks whether a benchmark is there, with as many problems as are asked for.
+
+    Raises:
+        NotFoundError: it has not been imported.
+        BadInputError: it holds fewer problems.
+    """
+    if section.name in BENCHMARKS and corpus.benchmark_fingerprint(connection, section.dataset) is None:
+        raise NotFoundError(
+            f"benchmark {section.name!r} has not been imported; "
+            f"import it: hsstar benchmarks import {section.name} --data FOLDER"
+        )
+    if section.name not in {*BENCHMARKS, *(each.name for each in corpus.list_datasets(connection))}:
+        raise NotFoundError(
+            f"there is neither a benchmark nor a dataset {section.name!r} "
+            f"(benchmarks: {', '.join(BENCHMARKS)})"
+        )
+    dataset, wanted = corpus.find_dataset(connection, section.dataset), section.problems or 1
+    if dataset.problems < wanted:
+        raise BadInputError(f"{section.name} holds {dataset.problems} problems, and {wanted} are asked for")
 
 
 def _check_heldout(dataset: corpus.Dataset, recipe: Recipe) -> None:

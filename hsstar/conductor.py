@@ -7,7 +7,7 @@ evaluations that are not done, enqueues the work they lack, and moves them on wh
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
-from hsstar.store import corpus, jobs, method, rounds, runs, training
+from hsstar.store import corpus, evaluations, jobs, method, missing, rounds, runs, training
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration, Round
 from hsstar.store.runs import Run
@@ -26,30 +26,52 @@ class Conductor:
         self._job_samples = job_samples
         self._max_attempts = max_attempts
 
-    def sweep(self) -> None:
-        """Takes work back from dead workers and advances every run that is not done."""
-        with self._database.begin() as connection:
-            jobs.expire_leases(connection, self._max_attempts)
-            active = runs.active_run_ids(connection)
+    def sweep(self) -> float:
+        """Takes work back from dead workers and advances every run that is not done.
+
+        Returns the seconds until the next lease ends; infinity where no job runs.
+        """
+        expiry, active = self._database.run(self._take_back)
         for run_id in active:
             self.advance(run_id)
+        return expiry
 
-    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> None:
-        """Draws the consequences of a finished job: labels of its problems, then the next work."""
-        with self._database.begin() as connection:
-            finished = rounds.get_round(connection, job.round_id)
-            if finished.kind == "iteration" and job.kind in (JobKind.VERIFY, JobKind.SCORE):
-                run = runs.get_run(connection, finished.run_id)
-                method.label_problems(connection, run, finished, problem_ids)
-        self.advance(finished.run_id)
+    def _take_back(self, connection: Connection) -> tuple[float, list[int]]:
+        jobs.expire_leases(connection, self._max_attempts)
+        return jobs.seconds_to_expiry(connection), runs.active_run_ids(connection)
+
+    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> bool:
+        """Draws the consequences of a finished job: labels of its problems, then the next work.
+
+        While other jobs of its round are live there is no next work yet; whoever ends the last of them
+        finds none, because each looks after its own completion. Returns whether jobs may have been added.
+        """
+
+        def label(connection: Connection) -> int | None:
+            if problem_ids and job.kind in (JobKind.VERIFY, JobKind.SCORE):
+                finished = rounds.get_round(connection, job.round_id)
+                if finished.kind == "iteration":
+                    run = runs.get_run(connection, finished.run_id)
+                    method.label_problems(connection, run, finished, problem_ids)
+            if rounds.has_live_jobs(connection, job.round_id):
+                return None
+            return rounds.get_round(connection, job.round_id).run_id
+
+        run_dry = self._database.run(label)
+        if run_dry is not None:
+            self.advance(run_dry)
+        return run_dry is not None or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""
-        with self._database.begin() as connection:
+
+        def move(connection: Connection) -> None:
             lock_run(connection, run_id)
             run = runs.get_run(connection, run_id)
             while self._step(connection, run):
                 pass
+
+        self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
         """Looks once at everything that is not done; whether anything has moved."""
@@ -59,9 +81,9 @@ class Conductor:
             if iteration.state is not IterationState.DONE:
                 moved |= self._advance_iteration(connection, run, iteration, model_id)
             model_id = iteration.output_model_id
-        for evaluation in rounds.list_unfinished_evaluations(connection, run.id):
+        for evaluation in evaluations.list_unfinished(connection, run.id):
             if self._complete(connection, evaluation, scored=False):
-                method.finish_evaluation(connection, evaluation)
+                evaluations.finish(connection, evaluation)
                 moved = True
         return moved
 
@@ -96,6 +118,7 @@ class Conductor:
                 recipe.seed,
                 limit=recipe.problems.per_iteration,
                 allotment=recipe.sampling.budget.pre_samples,
+                without_overlaps=recipe.problems.overlaps == "exclude",
             )
         rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n)
         self._evaluate(connection, run, waiting.number, model_id)
@@ -124,8 +147,11 @@ class Conductor:
         return True
 
     def _adopt_trained_policy(self, connection: Connection, run: Run, iteration: Round) -> bool:
-        """Training → evaluating, once the training has made a policy."""
-        return self._adopt(connection, run, iteration, training.trained_model(connection, iteration.id))
+        """Training → evaluating, once the training has made a policy; one given up leaves the old policy."""
+        model_id = training.trained_model(connection, iteration.id)
+        if model_id is None and missing.training_given_up(connection, iteration.id):
+            model_id = iteration.model_id
+        return self._adopt(connection, run, iteration, model_id)
 
     def _adopt(self, connection: Connection, run: Run, iteration: Round, model_id: int | None) -> bool:
         if model_id is None:
@@ -139,19 +165,22 @@ class Conductor:
         policies = [
             model for model in (iteration.round.model_id, iteration.output_model_id) if model is not None
         ]
-        if method.evaluation_pending(connection, run.id, policies):
+        if evaluations.pending(connection, run.id, policies):
             return False
         rounds.set_state(connection, iteration.round.id, next_state(IterationState.EVALUATING))
         return True
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
-        if run.recipe.evaluation.dataset is not None:
-            dataset = corpus.find_dataset(connection, run.recipe.evaluation.dataset)
-            rounds.ensure_evaluation(connection, run, number, model_id, dataset)
+        """Adds what the recipe measures a policy on, unless the run has it already."""
+        settings = run.recipe.evaluation
+        if settings.dataset is not None:
+            evaluations.ensure_held_out(connection, run, number, model_id)
+        for benchmark in settings.benchmarks:
+            evaluations.ensure_benchmark(connection, run, number, model_id, benchmark)
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
         """Whether a round lacks nothing; what it lacks is enqueued unless a job holds it."""
-        if rounds.live_jobs(connection, checked.id):
+        if rounds.has_live_jobs(connection, checked.id):
             return False
         lack = rounds.shortfall(connection, checked.id)
         wanted = {

@@ -19,14 +19,9 @@ from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
 from hsstar.domain.prompts import TEMPLATE_NAMES
-
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class _Section(BaseModel):
-    # JSON, which keeps a recipe with its run, knows neither infinity nor NaN
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from hsstar.recipe_base import Name, Positive
+from hsstar.recipe_base import Section as _Section
+from hsstar.recipe_evaluation import EvaluationSection
 
 
 class ProblemsSection(_Section):
@@ -34,6 +29,13 @@ class ProblemsSection(_Section):
 
     dataset: Name
     per_iteration: Positive
+    overlaps: Literal["report", "exclude"] = "report"
+    """What is done with problems that overlap a benchmark or held-out problems."""
+
+    @property
+    def used(self) -> bool:
+        """Whether there are training problems; a run without them (`dataset = "none"`) only evaluates."""
+        return self.dataset != "none"
 
 
 class VllmSection(_Section):
@@ -70,7 +72,7 @@ class OpenAISection(_Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     reload: Literal["none", "vllm"] = "none"
     """How the next policy gets into the server."""
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keys of each request."""
 
     @field_validator("options")
@@ -160,7 +162,7 @@ class RewardSection(_Section):
     engine: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: Positive | None = None
-    """Tokens, padding included, that pass through the model at once; by default what suits the device."""
+    """Tokens that pass through the model at once; by default what suits the device."""
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
     vllm: VllmSection | None = None
 
@@ -243,18 +245,6 @@ class TrainingSection(_Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-class EvaluationSection(_Section):
-    """Held-out problems that every policy of the run is measured on; without a dataset none is."""
-
-    dataset: Name | None = None
-    problems: Positive | None = None
-    """How many of them (the first in the run's seeded order); all where it is left out."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    samples: Positive = 1
-    max_new_tokens: Positive = 2048
-
-
 class Recipe(_Section):
     """Everything that decides the result of a run."""
 
@@ -296,10 +286,11 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _no_policy_that_the_server_has_not(self) -> Self:
         trains = self.training.objective != "none"
-        if self.policy.one_policy_only and trains and self.evaluation.dataset is not None:
+        if self.policy.one_policy_only and trains and self.evaluation.used:
+            key = "evaluation.dataset" if self.evaluation.dataset is not None else "evaluation.benchmarks"
             raise ValueError(
-                "evaluation.dataset is measured for every new policy too, and policy.openai.reload = 'none' "
-                "says that the server cannot load one; set reload = 'vllm', or leave evaluation.dataset out"
+                f"{key} is measured for every new policy too, and policy.openai.reload = 'none' "
+                f"says that the server cannot load one; set reload = 'vllm', or leave {key} out"
             )
         return self
 
@@ -318,6 +309,18 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         raise RecipeError(f"{source}: {first_line(error, Recipe)}") from None
+
+
+def parse_policy(document: dict[str, Any], source: str = "policy") -> PolicySection:
+    """`[policy]` from plain values.
+
+    Raises:
+        RecipeError: as `parse_recipe`.
+    """
+    try:
+        return PolicySection.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {first_line(error, PolicySection)}") from None
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -350,6 +353,8 @@ def first_line(error: ValidationError, document: type[BaseModel]) -> str:
 
 def _legal_keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
+        if isinstance(part, int):  # the place in a list of tables
+            continue
         annotation = section.model_fields[str(part)].annotation
         choices = (annotation, *get_args(annotation))
         tables = [kind for kind in choices if isinstance(kind, type) and issubclass(kind, BaseModel)]

@@ -21,6 +21,7 @@ class Settings:
     models_directory: Path  # new checkpoints
     database_url: str | None = None  # None: the embedded Postgres
     broker_url: str | None = None  # None: the embedded broker
+    broker_authority: Path | None = None  # certificates that vouch for the broker's; None: the system's
     server_directory: Path | None = (
         None  # parent of the embedded servers' data; None: the place that suits the user
     )
@@ -48,6 +49,7 @@ class Settings:
                 environ, "HSSTAR_DATABASE_URL", DATABASE_SCHEMES, "postgresql://user@host/database"
             ),
             broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
+            broker_authority=_file(environ, "HSSTAR_BROKER_CA"),
             server_directory=_folder(environ, "HSSTAR_SERVER_DIR"),
             log_level=_one_of(environ, "HSSTAR_LOG_LEVEL", LOG_LEVELS, cls.log_level),
             lease_seconds=_positive_number(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
@@ -67,8 +69,9 @@ class Settings:
         values = {
             "HSSTAR_HOME": self.home,
             "HSSTAR_MODELS_DIR": self.models_directory,
-            "HSSTAR_DATABASE_URL": self.database_url,
-            "HSSTAR_BROKER_URL": self.broker_url,
+            **secret_environment("HSSTAR_DATABASE_URL", self.database_url),
+            **secret_environment("HSSTAR_BROKER_URL", self.broker_url),
+            "HSSTAR_BROKER_CA": self.broker_authority,
             "HSSTAR_SERVER_DIR": self.server_directory,
             "HSSTAR_LOG_LEVEL": self.log_level,
             "HSSTAR_LEASE_SECONDS": self.lease_seconds,
@@ -81,6 +84,37 @@ class Settings:
             "HSSTAR_ACCELERATE_CONFIG": self.accelerate_config,
         }
         return {variable: str(value) for variable, value in values.items() if value is not None}
+
+
+def secret_environment(variable: str, value: str | None) -> dict[str, str]:
+    """The variables that hand a secret to another process, whatever file it came from here."""
+    return {} if value is None else {variable: value, f"{variable}_FILE": ""}
+
+
+def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
+    """A secret from its variable, or from the file that `<variable>_FILE` names.
+
+    Raises:
+        BadInputError: both are set, or the file is missing, empty, or open to others than its owner.
+    """
+    value = environ.get(variable, "").strip() or None
+    file = _file(environ, f"{variable}_FILE")
+    if file is None:
+        return value
+    if value is not None:
+        raise BadInputError(f"{variable} and {variable}_FILE are both set; unset one of them")
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise BadInputError(
+            f"{variable}_FILE: {file} is open to others (mode {mode:04o}); run: chmod 600 {file}"
+        )
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{variable}_FILE: {file} cannot be read: {error}") from None
+    if not found or "\n" in found:
+        raise BadInputError(f"{variable}_FILE: {file} has to hold one line, the secret")
+    return found
 
 
 def _refuse(variable: str, value: str, legal: str) -> BadInputError:
@@ -111,8 +145,8 @@ def _file(environ: Mapping[str, str], variable: str) -> Path | None:
 
 
 def _url(environ: Mapping[str, str], variable: str, schemes: tuple[str, ...], example: str) -> str | None:
-    value = environ.get(variable, "").strip()
-    if not value:
+    value = read_secret(environ, variable)
+    if value is None:
         return None
     scheme, separator, _ = value.partition("://")
     if not separator or not scheme or (schemes and scheme not in schemes):

@@ -3,12 +3,23 @@
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from hsstar.domain.errors import BadInputError, HsstarError
+from hsstar.broker import BrokerAddress
+from hsstar.domain.endings import Ending
+from hsstar.domain.errors import BadInputError, DrainedError, HsstarError, SchemaError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.settings import Settings
+from hsstar.store.database import Database, Limits
+
+log = logging.getLogger("hsstar.worker")
+
+if TYPE_CHECKING:
+    from hsstar.stages.context import Workshop
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
@@ -20,12 +31,30 @@ def main() -> None:
     parser.add_argument("--name", help="unique among all workers; ROLE-PID@HOST where left out")
     arguments = parser.parse_args()
     try:
-        _work(arguments.role, arguments.name or f"{arguments.role}-{os.getpid()}@{socket.gethostname()}")
+        name = arguments.name or f"{arguments.role}-{os.getpid()}@{socket.gethostname()}"
+        sys.exit(work(arguments.role, name))
     except HsstarError as error:
-        sys.exit(f"hsstar worker: {error}")
+        print(f"hsstar worker: {error}", file=sys.stderr)
+        sys.exit(_ending(error))
 
 
-def _work(role: str, name: str) -> None:
+def _ending(error: HsstarError) -> Ending:
+    if isinstance(error, SchemaError):
+        return Ending.WRONG_SCHEMA
+    return Ending.DRAINED if isinstance(error, DrainedError) else Ending.FAILED
+
+
+def work(
+    role: str, name: str, workshop_of: "Callable[[Settings, Database, str], Workshop] | None" = None
+) -> int:
+    """Works in this process until it is told to stop; the exit code.
+
+    Args:
+        role: a name of `ROLES`.
+        name: unique among all workers.
+        workshop_of: makes the workshop from settings, database and name; hsstar's own engines, imported
+            before the first job, where left out.
+    """
     settings = Settings.from_environment()
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {name}: %(message)s"
@@ -35,23 +64,34 @@ def _work(role: str, name: str) -> None:
             "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL; "
             "`hsstar worker` finds the embedded ones"
         )
+    broker = BrokerAddress.parse(settings.broker_url, settings.broker_authority)
+    database = Database(settings.database_url, Limits.of_worker(settings.lease_seconds))
+    database.check_schema()
     # Imports that cost seconds come after everything that can be refused at once.
+    from celery.signals import worker_shutting_down
+
     from hsstar.engines.registry import import_engines
     from workers.app import TASK, make_app
+    from workers.broker_watch import BrokerWatch
+    from workers.notes import note_taker
     from workers.runtime import Worker
     from workers.workshop import make_workshop
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
-    app = make_app(settings.broker_url)
-    workshop = make_workshop(settings, settings.database_url, name)
-    workshop.database.check_schema()
-    worker = Worker(name, roles, settings, workshop, app)
-    app.task(worker.run_job, name=TASK)
+    app = make_app(settings.broker_url, settings.broker_authority)
+    workshop = (workshop_of or make_workshop)(settings, database, name)
+    watch = BrokerWatch(app, broker, note_taker(database, name))
+    worker = Worker(name, roles, settings, workshop, app, watch.look)
+    app.task(worker.run_message, name=TASK)
+    worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it would take the next job
+    signal.signal(signal.SIGTERM, _end)
     worker.start()
+    celery_code = 0
     try:
-        for kind in roles:
+        for kind in roles if workshop_of is None else ():
             import_engines(kind)
-        app.Worker(
+        worker.ready()
+        celery = app.Worker(
             hostname=name,
             queues=[kind.value for kind in roles],
             pool="threads",
@@ -61,9 +101,21 @@ def _work(role: str, name: str) -> None:
             without_heartbeat=True,
             loglevel=settings.log_level,
             quiet=True,
-        ).start()
+        )
+        celery.start()
+        celery_code = celery.exitcode or 0
+        if celery_code:  # what Celery does not try again, such as a refused login
+            watch.explain()
+    except SystemExit:
+        log.info("told to end")
     finally:
         worker.stop()
+    return worker.ending or celery_code
+
+
+def _end(*_: object) -> None:
+    """Handles SIGTERM until Celery does."""
+    raise SystemExit
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """The Celery application: a message is a job id, its queue the job's kind."""
 
+from pathlib import Path
+
 from celery import Celery
 
+from hsstar.broker import CONNECT_SECONDS, BrokerAddress
 from hsstar.domain.lifecycle import JobKind
 
 TASK = "hsstar.run_job"
-_CONNECT_SECONDS = 3
 
 
-def make_app(broker_url: str) -> Celery:
+def make_app(broker_url: str, authority: Path | None = None) -> Celery:
     """An application on this broker. Results live in Postgres, so there is no result backend.
+
+    `authority` is a file of certificates that vouch for the broker's; None: the system's.
 
     Messages are acknowledged early: a lost one costs a wake-up, and leases recover the work.
     """
-    app = Celery("hsstar", broker=broker_url)
+    broker = BrokerAddress.parse(broker_url, authority)
+    app = Celery("hsstar", broker=broker.url)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -26,8 +31,9 @@ def make_app(broker_url: str) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_connection_timeout=_CONNECT_SECONDS,
-        broker_transport_options={"socket_connect_timeout": _CONNECT_SECONDS, "socket_keepalive": True},
+        broker_connection_timeout=CONNECT_SECONDS,
+        broker_transport_options=dict(broker.options),
+        broker_use_ssl=dict(broker.tls) if broker.tls else None,
     )
     return app
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.turns import VERIFIER, EngineKey, next_job
-from hsstar.store import jobs
+from hsstar.store import announcements, jobs
 from hsstar.store.database import Database
 from hsstar.store.waiting import waiting_jobs
 
@@ -26,8 +26,10 @@ class Turns:
         self._present: EngineKey | None = None
         self._since = clock()
 
-    def claim(self, database: Database, job_id: int, worker: str, lease_seconds: float) -> jobs.Job | None:
-        """Takes the job that comes next, whichever was named; None where none waits."""
+    def claim(
+        self, database: Database, job_id: int | None, worker: str, lease_seconds: float
+    ) -> jobs.Job | None:
+        """Takes the job that comes next, whichever was named, if any; None where none waits."""
         while True:
             with database.begin() as connection:
                 present_seconds = self._clock() - self._since
@@ -40,7 +42,7 @@ class Turns:
                 break
         if chosen.engine not in (self._present, VERIFIER):
             self._present, self._since = chosen.engine, self._clock()
-        if job.id != job_id:
+        if job_id is not None and job_id != job.id:
             with database.begin() as connection:  # of its own: two workers may name each other's jobs
-                jobs.unannounce(connection, [job_id])
+                announcements.unannounce(connection, [job_id])
         return job

@@ -15,9 +15,8 @@ from hsstar.store.database import Database
 from workers.notes import note_taker
 
 
-def make_workshop(settings: Settings, database_url: str, worker: str) -> Workshop:
+def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:
     """The workshop of a worker, whose engines are built when the first job needs them."""
-    database = Database(database_url)
     return Workshop(
         database=database,
         engines=Engines(

@@ -4,7 +4,7 @@ A response is searched by four rules, from the surest to the weakest; the first 
 Every rule runs in time linear in the length of the response, whatever it holds.
 
 1. the last `\boxed{…}` (also `\fbox`, `\framebox`, and `\boxed` without braces);
-2. the last "final answer is …" or "final answer: …";
+2. the last "final answer is …" or "final answer: …", or a heading "Final answer";
 3. the last "the answer is …" or "answer: …", or a line "#### …" as in GSM8K;
 4. the last number.
 """
@@ -115,9 +115,13 @@ class _Boxes:
         self._spans.append((start, end))
 
 
-_IS = r"(?:\b[^.\n:=]{0,60}?\bis\b|\s*[:=])[\s:*_]*"
+_IS = (
+    r"(?:\b[^.\n:=]{0,60}?\bis\b(?:,?\s+(?:therefore|thus|hence|simply|just|equal\s+to|given\s+by)\b,?)?|\s*[:=])"
+    r"[\s:*_]*"
+)
+_HEADING = r"^[ \t#*_]*final\s+answer[ \t*_]*\n\s*"
 _PHRASES = {
-    ExtractionRule.FINAL_ANSWER: re.compile(rf"\bfinal\s+answer\b\W{{0,4}}?{_IS}", re.I),
+    ExtractionRule.FINAL_ANSWER: re.compile(rf"\bfinal\s+answer\b\W{{0,4}}?{_IS}|{_HEADING}", re.I | re.M),
     ExtractionRule.ANSWER: re.compile(rf"\banswer\b\W{{0,4}}?{_IS}|^####[ \t]*", re.I | re.M),
 }
 # A lone dollar sign is money: the signs around a formula touch it.

@@ -25,12 +25,20 @@ class SchemaError(DatabaseError):
     """The database schema is older or newer than this code."""
 
 
+class BrokerError(HsstarError):
+    """The broker cannot be reached or refuses us; the work waits, and nothing is lost."""
+
+
 class NotFoundError(HsstarError):
     """A named run, model, dataset or job does not exist."""
 
 
 class ConflictError(HsstarError):
     """The request contradicts what is already there or already under way."""
+
+
+class DrainedError(ConflictError):
+    """A worker of this name was asked to stop a moment ago, so another one does not begin in its place."""
 
 
 class IllegalTransitionError(HsstarError):

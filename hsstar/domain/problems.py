@@ -39,6 +39,7 @@ class Problem:
         subject: the branch of mathematics or the collection it comes from.
         level: difficulty as its source gives it ("Level 3" is kept as "3").
         source_id: what names the problem in its source.
+        occurrence: of a benchmark's problems with equal statements, which one; they count each.
     """
 
     statement: str
@@ -47,11 +48,13 @@ class Problem:
     subject: str | None = None
     level: str | None = None
     source_id: str | None = None
+    occurrence: int = 0
 
     @property
     def key(self) -> str:
         """Names the problem by its statement: two problems are duplicates if their keys are equal."""
-        return content_key(self.statement)
+        key = content_key(self.statement)
+        return f"{key}-{self.occurrence}" if self.occurrence else key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What process reward models share: a backbone without vocabulary logits, and a head at the steps' ends."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
+from hsstar.domain.errors import CheckpointError
 from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.loading import (
+    TokenIds,
     context_length,
     free_memory,
     load_model,
@@ -18,7 +20,9 @@ from hsstar.engines.loading import (
     pick_device,
     pick_dtype,
 )
-from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText, attention_options
+from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
+from hsstar.engines.token_tree import grow_tree, tree_sizes
+from hsstar.engines.tree_attention import TREE_ATTENTION, TreePaths, choose_kernel
 
 _SAVED_WRAPPER = {r"^pretrained_model\.": ""}
 """Weights saved with TRL's value-head wrapper around them carry its name in front."""
@@ -27,9 +31,9 @@ _SAVED_WRAPPER = {r"^pretrained_model\.": ""}
 class BackboneRewardModel(PackedRewardModel):
     """Scores steps with the last hidden state of a backbone and the small head of a subclass.
 
-    A score does not depend on its batch up to rounding: texts are padded on the right, where causal
-    attention cannot see the padding. So no attention mask is passed, which lets PyTorch take its
-    fastest causal kernel.
+    The texts of a batch are one row, without padding, in which what they begin with alike is there once:
+    the samples of a problem share its statement, and often their first steps. A score does not depend on
+    the batch up to rounding, since every text attends to its own tokens only.
     """
 
     head_names: ClassVar[tuple[str, ...]]
@@ -45,7 +49,8 @@ class BackboneRewardModel(PackedRewardModel):
         attention: str = "auto",
     ) -> None:
         super().__init__(pick_device(device), batch_tokens)
-        path = Path(model)
+        self._path = path = Path(model)
+        self._kernel = choose_kernel(attention)
         self._tokenizer = load_tokenizer(path)
         self._head = [tensor.to(self._device) for tensor in read_tensors(path, self.head_names)]
         self._backbone = load_model(
@@ -54,7 +59,7 @@ class BackboneRewardModel(PackedRewardModel):
             self._device,
             pick_dtype(dtype, self._device),
             key_mapping=_SAVED_WRAPPER,
-            **attention_options(attention),
+            attn_implementation=TREE_ATTENTION,
         )
         self._context = context_length(self._backbone.config)
 
@@ -67,13 +72,27 @@ class BackboneRewardModel(PackedRewardModel):
         self._backbone = None
         free_memory(self._device)
 
+    def _order(self, text: ScoredText) -> TokenIds:
+        return text.tokens  # texts that begin alike stand side by side
+
+    def _sizes(self, texts: Sequence[ScoredText]) -> Iterator[int]:
+        return tree_sizes([text.tokens for text in texts])
+
     @torch.inference_mode()
     def _score_batch(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
-        width = max(len(text.tokens) for text in texts)
-        padded = [text.tokens + [0] * (width - len(text.tokens)) for text in texts]
-        inputs = torch.tensor(padded, device=self._device)
-        hidden = self._backbone(input_ids=inputs, use_cache=False).last_hidden_state
-        rows = [row for row, text in enumerate(texts) for _ in text.ends]
-        ends = [end for text in texts for end in text.ends]
-        rewards = iter(self._rewards(hidden[rows, ends].float()).tolist())
+        tree = grow_tree([text.tokens for text in texts])
+        paths = TreePaths(self._kernel, [self._row(path) for path in tree.paths])
+        hidden = self._backbone(
+            input_ids=self._row(tree.tokens)[None],
+            position_ids=self._row(tree.positions)[None],
+            use_cache=False,
+            tree=paths,
+        ).last_hidden_state[0]
+        if paths.layers != self._backbone.config.get_text_config().num_hidden_layers:
+            raise CheckpointError(f"{self._path}: transformers has no exchangeable attention for its layers")
+        ends = [path[end] for text, path in zip(texts, tree.paths, strict=True) for end in text.ends]
+        rewards = iter(self._rewards(hidden[ends].float()).tolist())
         return [tuple(next(rewards) for _ in text.ends) for text in texts]
+
+    def _row(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, device=self._device)

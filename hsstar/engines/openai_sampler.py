@@ -19,6 +19,7 @@ from hsstar.engines.completions_server import (
     Reload,
 )
 from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
+from hsstar.settings import read_secret
 
 _NEUTRAL_FOR_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the checkpoint's generation_config.json."""
@@ -68,7 +69,7 @@ class OpenAISampler:
         self._server = CompletionsServer(
             base_url,
             model,
-            api_key=os.environ.get(API_KEY_VARIABLE, "").strip(),
+            api_key=read_secret(os.environ, API_KEY_VARIABLE) or "",
             connections=concurrency,
             timeout_seconds=timeout_seconds,
             reload=reload,

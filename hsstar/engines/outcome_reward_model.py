@@ -22,7 +22,8 @@ from hsstar.engines.loading import (
     pick_device,
     pick_dtype,
 )
-from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText, attention_options
+from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
+from hsstar.engines.tree_attention import require_flash_attention
 
 
 class OutcomeRewardModel(PackedRewardModel):
@@ -46,13 +47,15 @@ class OutcomeRewardModel(PackedRewardModel):
     ) -> None:
         super().__init__(pick_device(device), batch_tokens)
         path = Path(model)
+        if attention == "flash_attention_2":
+            require_flash_attention()
         self._tokenizer = load_tokenizer(path)
         self._model = load_model(
             AutoModelForSequenceClassification,
             path,
             self._device,
             pick_dtype(dtype, self._device),
-            **attention_options(attention),
+            **({} if attention == "auto" else {"attn_implementation": attention}),
         )
         if self._model.config.num_labels not in (1, 2):
             raise CheckpointError(

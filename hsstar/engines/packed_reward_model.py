@@ -1,31 +1,18 @@
-"""How reward models on PyTorch work off requests: like lengths together, a batch by its padded tokens."""
+"""How reward models on PyTorch work off requests: batches by the tokens that pass through the model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from itertools import takewhile
 
 import torch
 
-from hsstar.domain.errors import EngineMemoryError, MissingDependencyError
+from hsstar.domain.errors import EngineMemoryError
 from hsstar.engines.contracts import RewardRequest, StepRewards
 from hsstar.engines.loading import TokenIds, free_memory, naming_memory_errors
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
-"""Tokens, padding included, that pass through a model at once: on a CPU what its caches hold."""
-
-
-def attention_options(attention: str) -> dict[str, str]:
-    """What `from_pretrained` is told of the attention implementation; nothing for `auto`.
-
-    It takes scaled dot-product attention (sdpa) by itself where the architecture has it.
-
-    Raises:
-        MissingDependencyError: the implementation is a package that is not installed.
-    """
-    if attention == "flash_attention_2" and find_spec("flash_attn") is None:
-        raise MissingDependencyError("reward.attention = 'flash_attention_2' needs the package flash-attn")
-    return {} if attention == "auto" else {"attn_implementation": attention}
+"""Tokens that pass through a model at once, what padding there is included: on a CPU what its caches hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +44,11 @@ class ScoredText:
 
 
 class PackedRewardModel(ABC):
-    """Scores texts in batches that are filled by token count, longest texts first.
+    """Scores texts in batches that are filled by token count.
 
-    Texts of like length share a batch, so that little of it is padding. Where the device's memory does
-    not hold a batch, it is halved, and the model keeps to the smaller size from then on.
+    Unless a subclass knows better, texts are padded to the longest of their batch: then the longest come
+    first, so that those of a batch are of like length and little of it is padding. Where the device's
+    memory does not hold a batch, it is halved, and the model keeps to the smaller size from then on.
     """
 
     name: str
@@ -81,6 +69,14 @@ class PackedRewardModel(ABC):
     def close(self) -> None:
         """Frees the model's memory."""
 
+    def _order(self, text: ScoredText) -> list[int]:
+        """What texts are sorted by."""
+        return [-len(text.tokens)]
+
+    def _sizes(self, texts: Sequence[ScoredText]) -> Iterator[int]:
+        """Tokens that pass through the model in a batch of the first of sorted texts, of the first two …"""
+        return (count * len(texts[0].tokens) for count in range(1, len(texts) + 1))
+
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         """The rewards of each request, in order; steps beyond the context get none.
 
@@ -89,30 +85,36 @@ class PackedRewardModel(ABC):
         """
         texts = [self._text(request) for request in requests]
         results = [StepRewards((), text.truncated) for text in texts]
-        waiting = [index for index, text in enumerate(texts) if text.ends]
-        waiting.sort(key=lambda index: -len(texts[index].tokens))
-        while waiting:
-            width = len(texts[waiting[0]].tokens)
-            batch = waiting[: max(1, self._batch_tokens // width)]
-            rewards = self._score_in_memory([texts[index] for index in batch])
+        places = sorted(
+            (place for place, text in enumerate(texts) if text.ends),
+            key=lambda place: self._order(texts[place]),
+        )
+        while places:
+            batch = places[: self._fitting([texts[place] for place in places])]
+            rewards = self._score_in_memory([texts[place] for place in batch])
             if rewards is None:
                 continue
-            for index, row in zip(batch, rewards, strict=True):
-                results[index] = StepRewards(row, texts[index].truncated)
-            waiting = waiting[len(batch) :]
+            for place, row in zip(batch, rewards, strict=True):
+                results[place] = StepRewards(row, texts[place].truncated)
+            places = places[len(batch) :]
         return results
 
+    def _fitting(self, texts: Sequence[ScoredText]) -> int:
+        """How many of the first texts make a batch: one at least."""
+        return max(1, sum(1 for _ in takewhile(lambda size: size <= self._batch_tokens, self._sizes(texts))))
+
     def _score_in_memory(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]] | None:
-        """The rewards of a batch, longest text first; None where it is too large: half is allowed next."""
-        width = len(texts[0].tokens)
+        """The rewards of a batch of sorted texts; None where it is too large: half is allowed next."""
         try:
             with naming_memory_errors():
                 return self._score_batch(texts)
         except EngineMemoryError as error:
             if len(texts) == 1:
+                length = len(texts[0].tokens)
                 raise EngineMemoryError(
-                    f"{self.name}: a text of {width} tokens alone does not fit: {error}"
+                    f"{self.name}: a text of {length} tokens alone does not fit: {error}"
                 ) from error
-        self._batch_tokens = len(texts) // 2 * width
+        *_, size = self._sizes(texts)
+        self._batch_tokens = size // 2
         free_memory(self._device)
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from hsstar.domain.errors import CheckpointError, MissingDependencyError
 from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message, render_prompt
+from hsstar.engines.checkpoint_files import read_json
 from hsstar.engines.checkpoints import resolve
 
 Renderer = Callable[[str], str]
@@ -44,6 +45,24 @@ def count_tokens(policy: str | Path, prompt: str) -> int:
     """
     loading = _loading()
     return len(loading.encode_prompts(loading.load_tokenizer(resolve(policy)), [prompt])[0])
+
+
+def check_end_of_text(policy: str | Path) -> None:
+    """Refuses a policy that cannot be trained: every response in training ends with the end-of-text token.
+
+    Raises:
+        CheckpointError: the policy's tokenizer has none, or cannot be loaded.
+        MissingDependencyError: a package that looking takes is not installed.
+    """
+    folder = resolve(policy)
+    files = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    if any(file.is_file() and read_json(file).get("eos_token") for file in files):
+        return
+    if _loading().load_tokenizer(folder).eos_token_id is None:  # it may come with the tokenizer's class
+        raise CheckpointError(
+            f"{folder}: its tokenizer has no end-of-text token (eos_token), which training ends responses "
+            "with; training.objective = 'none' does without"
+        )
 
 
 @lru_cache(maxsize=8)

@@ -109,7 +109,7 @@ def build_reward_model(
         device: `auto`, `cpu`, `cuda`, `cuda:1` ...
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         options: of the engine: `batch_tokens` and `attention` on transformers (`BackboneRewardModel`),
-            arguments of `vllm.LLM` on vLLM.
+            arguments of `vllm.EngineArgs` on vLLM.
 
     Raises:
         CheckpointError: the checkpoint is missing, broken or no reward model of this kind and engine.

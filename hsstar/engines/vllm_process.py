@@ -2,8 +2,13 @@
 
 import gc
 import os
+from pathlib import Path
+from typing import Any
 
 import torch
+
+from hsstar.domain.errors import EngineError
+from hsstar.engines.loading import naming_memory_errors
 
 # What the user has set stays.
 for _name, _value in {
@@ -23,7 +28,6 @@ from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.sampling_params import RequestOutputKind  # noqa: E402
 from vllm.v1.engine import core  # noqa: E402
-from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
 __all__ = [
@@ -32,10 +36,31 @@ __all__ = [
     "PoolerConfig",
     "RequestOutputKind",
     "TokensPrompt",
-    "VllmDeadError",
     "current_platform",
+    "start_engine",
     "vllm",
 ]
+
+
+def start_engine(path: Path, **arguments: Any) -> LLMEngine:
+    """Starts vLLM on a checked folder; texts are told to it as token ids.
+
+    Raises:
+        EngineMemoryError: the weights or the cache do not fit.
+        EngineError: anything else that vLLM objects to.
+    """
+    try:
+        with naming_memory_errors():
+            return LLMEngine.from_engine_args(
+                vllm.EngineArgs(
+                    model=str(path), skip_tokenizer_init=True, seed=0, disable_log_stats=True, **arguments
+                )
+            )
+    except EngineError:
+        raise
+    except Exception as error:  # vLLM raises errors of many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EngineError(f"vLLM does not start on {path}: {reason}") from error
 
 
 def _free_memory() -> None:

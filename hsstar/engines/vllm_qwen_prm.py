@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from hsstar.domain.errors import EngineDeadError, EngineError
+from hsstar.domain.errors import EngineError
 from hsstar.engines.contracts import RewardRequest, StepRewards
 from hsstar.engines.loading import free_memory, pick_device, pick_dtype
 from hsstar.engines.packed_reward_model import ScoredText
 from hsstar.engines.qwen_prm import QwenMathRenderer
-from hsstar.engines.vllm_process import PoolerConfig, TokensPrompt, VllmDeadError, vllm
+from hsstar.engines.vllm_loop import EngineLoop
+from hsstar.engines.vllm_process import PoolerConfig, TokensPrompt, start_engine, vllm
 
 _TASK = "token_classify"
 _CLASSES = 2
@@ -36,28 +37,30 @@ class VllmQwenMathRewardModel:
             model: the checkpoint's folder.
             device: `auto` or the one that vLLM is installed for.
             dtype: as in `loading.pick_dtype`.
-            options: further arguments of `vllm.LLM`.
+            options: further arguments of `vllm.EngineArgs`.
         """
         self._device = pick_device(device)
-        self._renderer = QwenMathRenderer(Path(model))
-        self._llm: Any = vllm.LLM(
-            str(model),
-            runner="pooling",
-            pooler_config=PoolerConfig(
+        path = Path(model)
+        self._renderer = QwenMathRenderer(path)
+        arguments = {
+            "runner": "pooling",
+            "pooler_config": PoolerConfig(
                 task=_TASK, tok_pooling_type="STEP", step_tag_id=self._renderer.step_end_id
             ),
-            dtype=str(pick_dtype(dtype, self._device)).removeprefix("torch."),
-            enable_prefix_caching=False,  # tokens from the cache have no hidden states, so no rewards
+            "dtype": str(pick_dtype(dtype, self._device)).removeprefix("torch."),
+            "enable_prefix_caching": False,  # tokens from the cache have no hidden states, so no rewards
             **options,
-        )
-        self._context = int(self._llm.llm_engine.model_config.max_model_len)
+        }
+        self._loop = EngineLoop(lambda: start_engine(path, **arguments))
+        self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         """The step rewards of each request, in order; steps beyond the context get none.
 
         Raises:
             EngineError: vLLM gave something else than one reward for every step.
-            EngineDeadError: its engine process has died.
+            EngineMemoryError: these are too many requests at once.
+            EngineDeadError: the engine has to be closed and built anew.
         """
         texts = [self._renderer.render(request).within(self._context) for request in requests]
         rewards = iter(self._pool([text for text in texts if text.ends]))
@@ -65,19 +68,30 @@ class VllmQwenMathRewardModel:
 
     def close(self) -> None:
         """Frees the model's memory."""
-        self._llm = None
+        self._loop.close()
         gc.collect()  # the engine holds itself in circles
         free_memory(self._device)
 
     def _pool(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
-        if not texts:
-            return []
-        prompts = [TokensPrompt(prompt_token_ids=text.tokens) for text in texts]
+        group = self._loop.start(
+            [
+                {
+                    "prompt": TokensPrompt(prompt_token_ids=text.tokens),
+                    "params": vllm.PoolingParams(task=_TASK),
+                }
+                for text in texts
+            ]
+        )
+        rewards: dict[int, tuple[float, ...]] = {}
         try:
-            outputs = self._llm.encode(prompts, pooling_task=_TASK, use_tqdm=False)
-        except VllmDeadError as error:
-            raise EngineDeadError(f"{self.name}: {error}") from error
-        return [self._rewards(text, output.outputs.data) for text, output in zip(texts, outputs, strict=True)]
+            for progress in group:
+                if isinstance(progress.output, str):
+                    raise EngineError(f"{self.name}: {progress.output}")
+                found = progress.output.outputs.data
+                rewards[progress.place] = self._rewards(texts[progress.place], found)
+        finally:
+            group.close()
+        return [rewards[place] for place in range(len(texts))]
 
     def _rewards(self, text: ScoredText, probabilities: Tensor) -> tuple[float, ...]:
         """From probabilities, (steps, classes), to the rewards of the steps."""

@@ -19,13 +19,19 @@ from hsstar.engines.loading import (
     encode_prompts,
     free_memory,
     load_tokenizer,
-    naming_memory_errors,
     pick_dtype,
 )
 from hsstar.engines.texts import completion, end_of_text_ids, refusal, stop_check
 from hsstar.engines.vllm_loop import EngineLoop, Progress
 from hsstar.engines.vllm_options import check_options
-from hsstar.engines.vllm_process import LLMEngine, LoRARequest, RequestOutputKind, current_platform, vllm
+from hsstar.engines.vllm_process import (
+    LLMEngine,
+    LoRARequest,
+    RequestOutputKind,
+    current_platform,
+    start_engine,
+    vllm,
+)
 
 _CPU_DEFAULTS = {
     "enforce_eager": True,
@@ -86,6 +92,8 @@ class VllmSampler:
             **options,
             "dtype": str(pick_dtype(dtype, self._device)).removeprefix("torch."),
             "enable_lora": lora is not None,
+            "generation_config": "vllm",
+            "logprobs_mode": "raw_logprobs",
         }
         self._sleeps = bool(self._arguments["enable_sleep_mode"])
         self._start(check_policy(model).path)
@@ -94,7 +102,7 @@ class VllmSampler:
         self._path = path
         self._read_texts(path)
         self._layout = _layout(path)
-        self._loop = EngineLoop(lambda: _build(path, self._arguments))
+        self._loop = EngineLoop(lambda: start_engine(path, **self._arguments))
         self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
 
     def _read_texts(self, path: Path) -> None:
@@ -190,33 +198,6 @@ class VllmSampler:
             ),
             "lora_request": self._adapter,
         }
-
-
-def _build(path: Path, arguments: dict[str, Any]) -> LLMEngine:
-    """Starts vLLM on a checked folder.
-
-    Raises:
-        EngineMemoryError: the weights or the cache do not fit.
-        EngineError: anything else that vLLM objects to.
-    """
-    try:
-        with naming_memory_errors():
-            return LLMEngine.from_engine_args(
-                vllm.EngineArgs(
-                    model=str(path),
-                    skip_tokenizer_init=True,
-                    generation_config="vllm",
-                    logprobs_mode="raw_logprobs",
-                    seed=0,
-                    disable_log_stats=True,
-                    **arguments,
-                )
-            )
-    except EngineError:
-        raise
-    except Exception as error:  # vLLM raises errors of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EngineError(f"vLLM does not start on {path}: {reason}") from error
 
 
 def _reload(engine: LLMEngine, path: Path) -> bool:

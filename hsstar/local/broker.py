@@ -1,5 +1,7 @@
-"""An embedded broker for Celery's messages: Valkey (or Redis) on a Unix socket, with a log on disk."""
+"""An embedded broker for Celery's messages: Valkey (or Redis) on a Unix socket, with a password."""
 
+import os
+import secrets
 import signal
 import socket
 from collections.abc import Sequence
@@ -34,9 +36,22 @@ class Broker(EmbeddedServer):
         return self.socket_directory / "b.sock"
 
     @property
+    def configuration(self) -> Path:
+        """The file that holds the password: no command line does."""
+        return self.directory / "broker.conf"
+
+    @property
+    def password(self) -> str:
+        """The password; empty before the first start."""
+        try:
+            return self.configuration.read_text().removeprefix("requirepass ").strip()
+        except FileNotFoundError:
+            return ""
+
+    @property
     def url(self) -> str:
         """Where Celery connects, in kombu's form."""
-        return f"redis+socket://{self.socket}"
+        return f"redis+socket://:{self.password}@{self.socket}"
 
     @property
     def pid_file(self) -> Path:
@@ -53,23 +68,37 @@ class Broker(EmbeddedServer):
         return ("--dir", str(self.data)) in pairwise(command_line)
 
     def initialise(self) -> None:
-        """Make the data directory if there is none."""
+        """Make the data directory and the password if there are none."""
         if not self.data.exists():
             self.own(self.data)
+        if not self.password:
+            aside = self.configuration.with_suffix(".new")
+            aside.unlink(missing_ok=True)
+            aside.touch(mode=0o600)
+            aside.write_text(f"requirepass {secrets.token_hex(24)}\n")
+            if not self.account.is_ours:
+                os.chown(aside, self.account.user_id, self.account.group_id)
+            aside.rename(self.configuration)
 
     def command(self) -> list[str]:
         """The argument list that runs the server in the foreground."""
         places = (("--dir", self.data), ("--pidfile", self.pid_file), ("--unixsocket", self.socket))
         options = [part for option in (*OPTIONS, *places) for part in map(str, option)]
-        return [str(broker_program(self.account, self.root)), *options]
+        return [str(broker_program(self.account, self.root)), str(self.configuration), *options]
 
     def is_ready(self) -> bool:
-        """Whether the server answers PING: false while it still reads its log."""
+        """Whether the server lets us in and answers PING: false while it still reads its log."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(ANSWER_SECONDS)
             try:
                 client.connect(str(self.socket))
-                client.sendall(b"PING\r\n")
-                return client.recv(64).startswith(b"+PONG")
+                client.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+                answer = b""
+                while b"+PONG" not in answer:
+                    piece = client.recv(64)
+                    answer += piece
+                    if not piece or b"-" in answer:  # an error begins with this sign
+                        return False
             except OSError:
                 return False
+        return True

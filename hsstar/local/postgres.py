@@ -158,7 +158,7 @@ class Postgres(EmbeddedServer):
         return len(lines) >= 8 and lines[7].strip() == "ready" and self.is_running()
 
     def finish_start(self) -> None:
-        """Make the role and the database if they are missing."""
+        """Make the roles and the database if they are missing."""
         import psycopg  # here, because only the one who starts the server needs it
 
         target: dict[str, Any] = {"host": str(self.socket_directory), "port": PORT, "user": SUPERUSER}
@@ -166,6 +166,9 @@ class Postgres(EmbeddedServer):
             with psycopg.connect(**target, dbname="postgres", autocommit=True) as connection:
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'hsstar'").rowcount:
                     connection.execute("CREATE ROLE hsstar LOGIN CREATEDB")
+                if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'hsstar_reader'").rowcount:
+                    connection.execute("CREATE ROLE hsstar_reader NOLOGIN")  # for `hsstar sql`
+                    connection.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
                 if not connection.execute("SELECT FROM pg_database WHERE datname = 'hsstar'").rowcount:
                     connection.execute("CREATE DATABASE hsstar OWNER hsstar")
         except psycopg.Error as error:

@@ -38,6 +38,11 @@ class ServerStatus:
     directory: Path
     log: Path
 
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return re.sub(r"(?<=://):[^@/]+@", ":***@", self.url)
+
 
 class EmbeddedServer(ABC):
     """A server on this machine that listens on a Unix socket only and outlives the process that started it.

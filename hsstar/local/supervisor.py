@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hsstar.domain.endings import Ending
 from hsstar.domain.errors import HsstarError, LocalStackError
 from hsstar.local import processes
 from hsstar.local.broker import Broker
@@ -61,7 +62,7 @@ class Backoff:
 
 
 class SupervisedWorker:
-    """One worker that is started again whenever it ends.
+    """One worker that is started again whenever it ends, unless it was asked to stop.
 
     Attributes:
         log: where its output goes.
@@ -75,6 +76,8 @@ class SupervisedWorker:
         self.backoff = Backoff()
         self.starts = 0
         self.next_start = 0.0  # on the monotonic clock
+        self.drained = False
+        self.hopeless = False
         self.started = 0.0
         self.since: str | None = None
         self.identity: processes.ProcessIdentity | None = None
@@ -84,9 +87,12 @@ class SupervisedWorker:
         """Bury the process if it has ended, start it if it is time; whether anything changed."""
         ending = self.bury()
         if ending is not None:
-            self._delay(now, ending)
+            if self.drained:
+                _log.info("%s ended as it was asked to; no other is started", self.specification.name)
+            else:
+                self._delay(now, ending)
             return True
-        if self._process is None and now >= self.next_start:
+        if self._process is None and not self.drained and now >= self.next_start:
             self._start(now)
             return True
         return False
@@ -99,6 +105,10 @@ class SupervisedWorker:
         kill_group(process.pid)  # before the pid is let go, so that it can be nobody else's group
         code = process.wait()
         self._process = self.identity = self.since = None
+        self.drained = code == Ending.DRAINED
+        self.hopeless = code == Ending.WRONG_SCHEMA
+        if code == Ending.WRONG_SCHEMA:
+            return "does not fit the schema of the database (see its log)"
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
     def _start(self, now: float) -> None:
@@ -125,6 +135,8 @@ class SupervisedWorker:
 
     def _delay(self, now: float, what: str) -> None:
         delay = self.backoff.after(now - self.started)
+        if self.hopeless:
+            delay = self.backoff.longest_seconds
         self.next_start = now + delay
         _log.warning("%s %s; starts again in %.1f s", self.specification.name, what, delay)
 
@@ -168,6 +180,7 @@ class Supervisor:
     Attributes:
         grace_seconds: what a worker gets between SIGTERM and SIGKILL.
         changed: called whenever a worker has started or ended.
+        ends_when_drained: it ends by itself once every worker was asked to stop and has.
     """
 
     def __init__(
@@ -176,7 +189,10 @@ class Supervisor:
         servers: Sequence[SupervisedServer],
         grace_seconds: float,
         changed: Callable[[], None],
+        *,
+        ends_when_drained: bool = False,
     ):
+        self.ends_when_drained = ends_when_drained
         self.workers = workers
         self.servers = servers
         self.grace_seconds = grace_seconds
@@ -190,12 +206,15 @@ class Supervisor:
         with _wakeups() as wakeup:
             self._round()
             self.changed()
-            while not wakeup.requests:
+            while not wakeup.requests and not self._drained():
                 self._round()
                 wakeup.wait(self._seconds_to_next_start())
             clean = self._end(wakeup)
             self.changed()
         return clean
+
+    def _drained(self) -> bool:
+        return self.ends_when_drained and all(worker.drained for worker in self.workers)
 
     def _round(self) -> None:
         now = time.monotonic()
@@ -207,7 +226,11 @@ class Supervisor:
 
     def _seconds_to_next_start(self) -> float:
         now = time.monotonic()
-        waits = [worker.next_start - now for worker in self.workers if worker.identity is None]
+        waits = [
+            worker.next_start - now
+            for worker in self.workers
+            if worker.identity is None and not worker.drained
+        ]
         return max(0.0, min([ROUND_SECONDS, *waits]))
 
     def _end(self, wakeup: "_Wakeup") -> bool:
@@ -272,7 +295,8 @@ class StackSupervisor:
 def keep_running(workers: Sequence[WorkerSpecification], logs: Path, directory: Path) -> bool:
     """Keep workers running from this process until SIGTERM or SIGINT; then they end after the jobs in hand.
 
-    Returns False if a second signal cut them off.
+    Ends by itself once all of them were asked to stop by `hsstar workers stop`. Returns False if a second
+    signal cut them off.
 
     Args:
         workers: what to run.
@@ -280,7 +304,7 @@ def keep_running(workers: Sequence[WorkerSpecification], logs: Path, directory: 
         directory: where they run.
     """
     kept = [SupervisedWorker(worker, logs / f"{worker.name}.log", directory) for worker in workers]
-    return Supervisor(kept, [], math.inf, lambda: None).run()
+    return Supervisor(kept, [], math.inf, lambda: None, ends_when_drained=True).run()
 
 
 class _Wakeup:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer, Verifier
+from hsstar.engines.contracts import ProcessRewardModel, Sampler, SamplingParameters, Trainer, Verifier
 from hsstar.engines.memory import clear_memory
 from hsstar.recipe import Recipe
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.stages.shared_sampler import SharedSampler
-from hsstar.store import models, rounds, runs
+from hsstar.store import evaluations, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.jobs import Job
 from hsstar.store.rounds import Round
@@ -42,16 +43,32 @@ def computing() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The run and the round that a job belongs to, and the policy of that round."""
+    """The run and the round that a job belongs to, and the policy of that round.
+
+    Attributes:
+        evaluated: how an evaluation is decoded; None for an iteration.
+    """
 
     run: Run
     round: Round
     policy: models.Model
+    evaluated: Decoding | None = None
 
     @property
     def recipe(self) -> Recipe:
         """The run's recipe."""
         return self.run.recipe
+
+    @property
+    def parameters(self) -> SamplingParameters:
+        """How the samples of the round are drawn: as the evaluation says, else as the recipe does."""
+        settings = self.evaluated or self.recipe.sampling
+        return SamplingParameters(
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_new_tokens=settings.max_new_tokens,
+            stop=self.recipe.sampling.stop,
+        )
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:
@@ -59,7 +76,7 @@ def load_context(connection: Connection, job: Job) -> JobContext:
     of_job = rounds.get_round(connection, job.round_id)
     run = runs.get_run(connection, of_job.run_id)
     policy = models.get_model(connection, of_job.model_id if of_job.model_id is not None else run.model_id)
-    return JobContext(run, of_job, policy)
+    return JobContext(run, of_job, policy, evaluations.find_decoding(connection, of_job.id))
 
 
 @dataclass(frozen=True, slots=True)

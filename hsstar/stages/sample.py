@@ -6,6 +6,9 @@ the last seconds, and the next attempt draws what is missing.
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
+
+from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import evaluation_seed, slot_seed
@@ -30,12 +33,15 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     follow_ups = [JobKind.VERIFY]
     if context.recipe.reward.used and context.round.kind == "iteration":
         follow_ups.append(JobKind.SCORE)
-    with workshop.database.begin() as connection:
+
+    def finish(connection: Connection) -> None:
         rounds.exclude(connection, job.round_id, refused)
         jobs.complete(connection, job)
         lock_run(connection, context.run.id)
         for kind in follow_ups:
             rounds.allocate(connection, job.round_id, kind, workshop.job_samples, problem_ids)
+
+    workshop.database.run(finish)
     return problem_ids
 
 
@@ -48,7 +54,7 @@ def _draw(
     requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
     with (
         workshop.engines.sampler(context.policy, context.recipe) as sampler,
-        closing(with_ticks(_drawn(sampler, requests, _parameters(context)), _BATCH_SECONDS)) as results,
+        closing(with_ticks(_drawn(sampler, requests, context.parameters), _BATCH_SECONDS)) as results,
     ):
         for batch in in_batches(results, _BATCH_SAMPLES, _BATCH_SECONDS):
             drawn = []
@@ -57,10 +63,15 @@ def _draw(
                     refused[slots[index].problem_id] = result
                 else:
                     drawn.append(_sample(slots[index], requests[index].seed, result, sampler.name))
-            with workshop.database.begin() as connection:
-                jobs.fence(connection, job)
-                samples.write_samples(connection, job.round_id, context.policy.id, job.worker, drawn)
+            workshop.database.run(partial(_write, job, context.policy.id, drawn))
     return refused
+
+
+def _write(
+    job: jobs.Job, policy_id: int, drawn: Sequence[samples.DrawnSample], connection: Connection
+) -> None:
+    jobs.fence(connection, job)
+    samples.write_samples(connection, job.round_id, policy_id, job.worker, drawn)
 
 
 def _drawn(
@@ -88,13 +99,3 @@ def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> sa
 def _seed(context: JobContext, slot: samples.Slot) -> int:
     derive = slot_seed if context.round.kind == "iteration" else evaluation_seed
     return derive(context.recipe.seed, context.round.number, slot.problem_key, slot.slot)
-
-
-def _parameters(context: JobContext) -> SamplingParameters:
-    settings = context.recipe.sampling if context.round.kind == "iteration" else context.recipe.evaluation
-    return SamplingParameters(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_new_tokens=settings.max_new_tokens,
-        stop=context.recipe.sampling.stop,
-    )

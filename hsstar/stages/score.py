@@ -1,5 +1,7 @@
 """Process rewards: every step of the samples of a job gets its score."""
 
+from sqlalchemy import Connection
+
 from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.steps import minimum_reward, split_steps
 from hsstar.engines.contracts import RewardRequest
@@ -27,7 +29,10 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
         samples.SampleReward(sample.id, score.rewards, minimum_reward(score.rewards), score.truncated)
         for sample, score in zip(found, scores, strict=True)
     ]
-    with workshop.database.begin() as connection:
+
+    def write(connection: Connection) -> None:
         samples.write_rewards(connection, reward_model.id, scored)
         jobs.complete(connection, job)
+
+    workshop.database.run(write)
     return sorted({sample.problem_id for sample in found})

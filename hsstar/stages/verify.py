@@ -7,6 +7,7 @@ found. Each batch is written under the job's lease; the next attempt goes on beh
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -57,11 +58,10 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     )
     for batch in in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS):
         causes = dict(batch)
-        with database.begin() as connection:
-            _write(connection, job, _judgements(open_pairs, causes))
-            remember_verdicts(connection, verifier.version, causes)
-    with database.begin() as connection:
-        jobs.complete(connection, job)
+        database.run(
+            partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
+        )
+    database.run(lambda connection: jobs.complete(connection, job))
     return problem_ids
 
 
@@ -80,6 +80,17 @@ def _judgements(
         for key, cause in causes.items()
         for sample_id, comparison in open_pairs[key]
     }
+
+
+def _write_batch(
+    job: jobs.Job,
+    verifier_version: str,
+    judgements: Mapping[int, Judgement],
+    causes: Mapping[bytes, Cause],
+    connection: Connection,
+) -> None:
+    _write(connection, job, judgements)
+    remember_verdicts(connection, verifier_version, causes)
 
 
 def _write(connection: Connection, job: jobs.Job, judgements: Mapping[int, Judgement]) -> None:

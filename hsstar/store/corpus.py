@@ -47,7 +47,7 @@ _DATASETS = """
     SELECT datasets.id, name, count(problems.id), count(*) FILTER (WHERE NOT reference_readable)
     FROM datasets
     LEFT JOIN problems ON problems.dataset_id = datasets.id
-    {condition}
+    WHERE CAST(:name AS text) IS NULL OR name = :name
     GROUP BY datasets.id
     ORDER BY name
 """
@@ -96,9 +96,40 @@ def add_problems(
     return result.rowcount
 
 
+def benchmark_fingerprint(connection: Connection, name: str) -> str | None:
+    """What names the content of a benchmark's dataset; None where there is no such dataset."""
+    found: str | None = connection.scalar(
+        text("SELECT fingerprint FROM datasets WHERE name = :name"), {"name": name}
+    )
+    return found
+
+
+def mark_benchmark(connection: Connection, dataset_id: int, benchmark: str, fingerprint: str) -> None:
+    """Says of a dataset which benchmark it is, and what it was read from."""
+    connection.execute(
+        text("UPDATE datasets SET benchmark = :benchmark, fingerprint = :fingerprint WHERE id = :id"),
+        {"id": dataset_id, "benchmark": benchmark, "fingerprint": fingerprint},
+    )
+
+
+def statement_keys(connection: Connection, dataset_id: int) -> dict[int, str]:
+    """For every problem of a dataset, by id, what names its statement: equal statements have equal names."""
+    rows = connection.execute(
+        text("SELECT id, split_part(key, '-', 1) AS key FROM problems WHERE dataset_id = :id ORDER BY id"),
+        {"id": dataset_id},
+    )
+    return {row.id: row.key for row in rows}
+
+
+def newest_problem(connection: Connection) -> int:
+    """The greatest id of a problem so far; 0 without any."""
+    found: int = connection.execute(text("SELECT coalesce(max(id), 0) FROM problems")).scalar_one()
+    return found
+
+
 def list_datasets(connection: Connection) -> list[Dataset]:
     """Every dataset with its counts, by name."""
-    rows = connection.execute(text(_DATASETS.format(condition="")))
+    rows = connection.execute(text(_DATASETS), {"name": None})
     return [Dataset(*row) for row in rows]
 
 
@@ -108,7 +139,7 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
     Raises:
         NotFoundError: naming the datasets that exist.
     """
-    row = connection.execute(text(_DATASETS.format(condition="WHERE name = :name")), {"name": name}).first()
+    row = connection.execute(text(_DATASETS), {"name": name}).first()
     if row is None:
         known = ", ".join(dataset.name for dataset in list_datasets(connection)) or "none yet"
         raise NotFoundError(

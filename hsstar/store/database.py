@@ -1,39 +1,81 @@
-"""Connections: one engine per process, short transactions, errors in one line."""
+"""Connections: one pool per process, short transactions with time limits, retries, errors in one line."""
 
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, CursorResult, Engine, Transaction, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0007"
 """The migration that this code was written for; a test keeps it equal to Alembic's head."""
+
+Result = TypeVar("Result")
 
 _RUN_LOCK = 0x68737374  # "hsst": the first key of our advisory locks
 _CONNECT_SECONDS = 5
+_CONNECTIONS = 5  # at most, of a process; all but one are closed when they are not needed any more
+_ATTEMPTS = 5  # of a transaction that Postgres undoes
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_DEAD_LINE = {  # TCP only: a connection whose other end has vanished ends after about half a minute
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take, in seconds; 0 sets no limit.
+
+    Attributes:
+        statement: one statement.
+        lock: the wait for a lock of another transaction.
+        idle: the pause between two statements of a transaction.
+        patience: how long it is tried to reach the server.
+    """
+
+    statement: float = 600.0
+    lock: float = 60.0
+    idle: float = 600.0
+    patience: float = 0.0  # a user would rather read the reason
+
+    @classmethod
+    def of_worker(cls, lease_seconds: float) -> "Limits":
+        """A worker's: a frozen one keeps its locks no longer than a lease, and a restart is waited for."""
+        return cls(lock=30.0, idle=max(30.0, lease_seconds), patience=min(30.0, lease_seconds / 2))
 
 
 class Database:
-    """A Postgres database by URL, with a small pool that suits one worker process."""
+    """A Postgres database by URL, with a small pool that suits one process.
 
-    def __init__(self, url: str) -> None:
+    Attributes:
+        limits: of its transactions; may be replaced at any time.
+    """
+
+    def __init__(self, url: str, limits: Limits | None = None) -> None:
         self.url = _normalised(url)
+        self.limits = limits or Limits()
         self.engine: Engine = create_engine(
             self.url,
-            pool_size=2,
-            max_overflow=16,  # more threads may compute than use the database at once
-            pool_pre_ping=True,
+            pool_size=1,
+            max_overflow=_CONNECTIONS - 1,
             connect_args={
                 "connect_timeout": _CONNECT_SECONDS,
                 "application_name": "hsstar",
                 # plans for the actual parameters, and no state that a connection pooler would lose
                 "prepare_threshold": None,
+                **_DEAD_LINE,
             },
         )
 
@@ -50,10 +92,77 @@ class Database:
             DatabaseError: the server cannot be reached, refuses us or has no room; one line.
         """
         try:
-            with self.engine.begin() as connection:
+            with self._transaction() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeoutError) as error:
             raise self._explained(error) from error
+
+    def run(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` gives in one transaction; it runs again where that is undone by a passing trouble.
+
+        Passing are serialisation failures, deadlocks and lost connections. `work` must do nothing that lasts
+        but write rows, and has to bear that an earlier attempt was committed and nobody heard of it: writes
+        under a lease do.
+
+        Raises:
+            DatabaseError: as `begin`; the trouble has not passed after some attempts.
+        """
+        attempt = 1
+        try:
+            while True:
+                try:
+                    with self._transaction() as connection:
+                        return work(connection)
+                except DBAPIError as error:
+                    if attempt == _ATTEMPTS or not _is_passing(error):
+                        raise
+                time.sleep(_pause(attempt))
+                attempt += 1
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise self._explained(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        transaction = self._opened()
+        with transaction.connection as connection, transaction:
+            yield connection
+
+    def _opened(self) -> Transaction:
+        """A transaction with its time limits; tried again at once on a stale connection, else patiently."""
+        deadline = time.monotonic() + self.limits.patience
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._try_to_open()
+            except DBAPIError as error:
+                if attempt == 1 and error.connection_invalidated:
+                    continue  # it has lain in the pool; the pool has dropped all that it had
+                if not _is_unreachable(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_pause(attempt))
+
+    def _try_to_open(self) -> Transaction:
+        """The limits are set for the transaction alone: a pooler may give the connection to others then."""
+        connection = self.engine.connect()
+        try:
+            transaction = connection.begin()
+            connection.execute(
+                text("""
+                    SELECT set_config('statement_timeout', :statement, true),
+                        set_config('lock_timeout', :lock, true),
+                        set_config('idle_in_transaction_session_timeout', :idle, true)
+                """),
+                {
+                    "statement": _milliseconds(self.limits.statement),
+                    "lock": _milliseconds(self.limits.lock),
+                    "idle": _milliseconds(self.limits.idle),
+                },
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return transaction
 
     def check_schema(self) -> None:
         """Refuses a database whose schema is not the one this code knows.
@@ -81,10 +190,18 @@ class Database:
         """Closes every connection of the pool."""
         self.engine.dispose()
 
-    def _explained(self, error: DBAPIError) -> DatabaseError:
+    def _explained(self, error: DBAPIError | PoolTimeoutError) -> DatabaseError:
+        if isinstance(error, PoolTimeoutError):
+            return DatabaseError(f"all {_CONNECTIONS} connections of this process were in use for too long")
         cause = error.orig
         reason = " ".join(str(cause).split())
         match cause:
+            case psycopg.errors.LockNotAvailable():
+                return DatabaseError(
+                    f"another transaction held a lock for more than {self.limits.lock:g} s; try again"
+                )
+            case psycopg.errors.QueryCanceled():
+                return DatabaseError(f"a statement took more than {self.limits.statement:g} s: {reason}")
             case psycopg.errors.DiskFull():
                 return DatabaseError(
                     f"the database's disk is full ({reason}); free space, then repeat: nothing is lost"
@@ -98,6 +215,29 @@ class Database:
             case psycopg.OperationalError():
                 return DatabaseError(f"cannot reach the database {self.shown_url}: {reason}")
         return DatabaseError(f"the database refused a statement: {reason}")
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed when it runs again."""
+    undone = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+    return error.connection_invalidated or isinstance(error.orig, undone)
+
+
+def _is_unreachable(error: DBAPIError) -> bool:
+    """Whether the server did not answer or cannot take a connection now; a refused login is neither."""
+    reason = str(error.orig)
+    refused = ("password", "authentication", "does not exist", "no pg_hba.conf entry", "certificate")
+    return isinstance(error.orig, psycopg.OperationalError) and not any(word in reason for word in refused)
+
+
+def _pause(attempt: int) -> float:
+    """Seconds before another attempt: doubling, and drawn so that two who met do not meet again."""
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt)
+    return random.uniform(longest / 2, longest)  # noqa: S311  # no secret
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
 
 
 def _normalised(url: str) -> str:

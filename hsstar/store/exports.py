@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from hsstar.store.runs import Run
 
@@ -59,7 +59,7 @@ def export_samples(connection: Connection, run: Run) -> Iterator[dict[str, Any]]
     return _stream(connection, _SAMPLES, run)
 
 
-def _stream(connection: Connection, query: Any, run: Run) -> Iterator[dict[str, Any]]:
+def _stream(connection: Connection, query: TextClause, run: Run) -> Iterator[dict[str, Any]]:
     rows = connection.execution_options(yield_per=_BATCH).execute(query, {"run_id": run.id})
     for row in rows.mappings():
         yield dict(row)

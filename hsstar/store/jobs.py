@@ -1,5 +1,6 @@
 """The job queue: claims, leases, completion, failure and recovery, as short statements."""
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import EngineError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
 from hsstar.domain.text import storable
+from hsstar.store.database import SCHEMA_REVISION
 
-_ANNOUNCE_AGAIN_SECONDS = 5
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 
@@ -55,27 +56,53 @@ class JobRow:
 
 
 def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float) -> Job | None:
-    """Takes a queued job for this worker; None where it is not there to be taken."""
+    """Takes a queued job for this worker; None where it is not there to be taken.
+
+    Nor is it for a worker of another schema: that worker would misread the rows.
+    """
+    return _claim(connection, job_id, (), worker, lease_seconds)
+
+
+def claim_next(
+    connection: Connection, kinds: Sequence[JobKind], worker: str, lease_seconds: float
+) -> Job | None:
+    """Takes the oldest queued job of these kinds that nobody else is taking; None where there is none."""
+    return _claim(connection, None, kinds, worker, lease_seconds)
+
+
+def _claim(
+    connection: Connection, job_id: int | None, kinds: Sequence[JobKind], worker: str, lease_seconds: float
+) -> Job | None:
     token = uuid.uuid4()
     row = connection.execute(
         text("""
             UPDATE jobs
             SET state = 'running', attempts = attempts + 1, worker = :worker, lease_token = :token,
                 lease_expires_at = now() + make_interval(secs => :lease), started_at = now()
-            WHERE id = :id AND state = ANY (:before) AND available_at <= now()
-            RETURNING round_id, kind, attempts
+            WHERE id = coalesce(CAST(:id AS bigint), (
+                    SELECT id FROM jobs
+                    WHERE state = 'queued' AND kind = ANY (:kinds) AND available_at <= now()
+                    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+                ))
+                AND state = ANY (:before) AND available_at <= now()
+                AND (SELECT version_num FROM alembic_version) = :schema
+            -- A claim does not wait for the disk. If the server itself dies within the next second, the job
+            -- is queued again, and the lease token keeps this worker from writing.
+            RETURNING id, round_id, kind, attempts, set_config('synchronous_commit', 'off', true)
         """),
         {
             "id": job_id,
+            "kinds": [kind.value for kind in kinds],
             "worker": worker,
             "token": token,
             "lease": lease_seconds,
             "before": states_before(JobState.RUNNING),
+            "schema": SCHEMA_REVISION,
         },
     ).first()
     if row is None:
         return None
-    return Job(job_id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
+    return Job(row.id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
 
 
 def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None:
@@ -192,6 +219,17 @@ def expire_leases(connection: Connection, max_attempts: int) -> None:
     _take_back(connection, None, max_attempts)
 
 
+def seconds_to_expiry(connection: Connection) -> float:
+    """The time until the first lease of all running jobs ends, as they stand; infinity where none runs."""
+    seconds = connection.scalar(
+        text("""
+            SELECT CAST(extract(epoch FROM min(lease_expires_at) - now()) AS float)
+            FROM jobs WHERE state = 'running'
+        """)
+    )
+    return math.inf if seconds is None else float(seconds)
+
+
 def _take_back(connection: Connection, worker: str | None, max_attempts: int) -> None:
     """Takes back the running jobs of one worker, or (None) those whose lease is over."""
     rows = connection.execute(
@@ -291,45 +329,6 @@ def _halve(connection: Connection, job_id: int) -> bool:
             {"job_id": owner, "problems": [row[0] for row in part], "slots": [row[1] for row in part]},
         )
     return True
-
-
-def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
-    """Jobs whose wake-up has to be sent now; they count as announced when this commits.
-
-    A queued job is announced once, and again only while a live worker of its kind sits idle: then
-    its message must have been lost.
-    """
-    rows = connection.execute(
-        text("""
-            WITH due AS (
-                SELECT id FROM jobs
-                WHERE state = 'queued' AND available_at <= now()
-                  AND (
-                      announced_at IS NULL
-                      OR announced_at < now() - make_interval(secs => :again)
-                      AND EXISTS (
-                          SELECT FROM workers
-                          WHERE workers.state = 'idle'
-                            AND jobs.kind = ANY (string_to_array(workers.role, ','))
-                            AND workers.last_heartbeat > now() - interval '1 minute'
-                      )
-                  )
-                ORDER BY id FOR UPDATE SKIP LOCKED
-            )
-            UPDATE jobs SET announced_at = now() FROM due WHERE jobs.id = due.id
-            RETURNING jobs.id, jobs.kind
-        """),
-        {"again": _ANNOUNCE_AGAIN_SECONDS},
-    )
-    return sorted((row.id, JobKind(row.kind)) for row in rows)
-
-
-def unannounce(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Takes back announcements whose message could not be sent."""
-    connection.execute(
-        text("UPDATE jobs SET announced_at = NULL WHERE id = ANY (:ids) AND state = 'queued'"),
-        {"ids": list(job_ids)},
-    )
 
 
 def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) -> list[int]:

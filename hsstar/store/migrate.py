@@ -10,8 +10,13 @@ from sqlalchemy import text
 
 from hsstar.domain.errors import SchemaError
 from hsstar.store.database import Database
+from hsstar.store.readers import ensure_reader
 
 _MIGRATION_LOCK = 0x6873737461726D67  # "hsstarmg"
+_WITHOUT_LIMITS = """
+    SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true),
+        set_config('idle_in_transaction_session_timeout', '0', true)
+"""
 
 
 def _config() -> Config:
@@ -47,9 +52,11 @@ def downgrade(database: Database, revision: str) -> None:
 def _migrate(database: Database, revision: str, action: Callable[[Config, str], None]) -> None:
     config = _config()
     with database.begin() as connection:
+        connection.execute(text(_WITHOUT_LIMITS))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         try:
             action(config, revision)
         except CommandError as error:
             raise SchemaError(f"cannot migrate to {revision!r}: {error}") from None
+        ensure_reader(connection)

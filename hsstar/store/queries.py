@@ -1,42 +1,94 @@
-"""Queries that a user wrote: one statement, read-only, with a time limit."""
+"""Queries that a user wrote: one statement, read-only, under a role that may only read, with a time limit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 
 from hsstar.domain.errors import BadInputError
 from hsstar.store.database import Database
+from hsstar.store.readers import READER, guard
+
+Answer = tuple[list[str], list[tuple[Any, ...]]]
 
 
-def run_query(
-    database: Database, query: str, timeout_seconds: int
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one statement, run in a read-only transaction.
+def run_query(database: Database, query: str, timeout_seconds: int) -> Answer:
+    """Column names and rows of one statement.
 
     Raises:
-        BadInputError: it is no query, it tries to write, it takes too long, or Postgres refuses it.
+        BadInputError: it is no query, it tries to write, it takes too long, or Postgres refuses it; or the
+            login has powers that no guard holds back.
         DatabaseError: the server cannot be reached.
     """
     with database.begin() as pooled:
+        found = guard(pooled)
+        if found.powerful:
+            raise BadInputError(
+                f"hsstar sql does not run as {found.login!r}, a superuser or a reader or writer of the "
+                "server's files: a query could use that. Give hsstar a role of its own (docs/operations.md)"
+            )
         raw = pooled.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)  # noqa: S101  # the driver is ours to choose
-        try:
-            raw.execute("SET TRANSACTION READ ONLY")
-            raw.execute("SELECT set_config('statement_timeout', %s, true)", (f"{timeout_seconds}s",))
-            # A prepared statement is exactly one statement: nothing can end the transaction before it.
-            raw.prepare_threshold = 0
-            cursor = raw.execute(query, prepare=True)
-            if cursor.description is None:
-                raise BadInputError("the statement returns no rows; hsstar sql runs queries only")
-            return [column.name for column in cursor.description], cursor.fetchall()
-        except psycopg.errors.ReadOnlySqlTransaction:
-            raise BadInputError("hsstar sql is read-only; use psql to change data") from None
-        except psycopg.errors.QueryCanceled:
-            raise BadInputError(
-                f"the query took longer than {timeout_seconds} s; narrow it or give more time: --timeout"
-            ) from None
-        except psycopg.Error as error:
-            raise BadInputError(f"the query is refused: {' '.join(str(error).split())}") from None
-        finally:
+        with _guarded(raw, timeout_seconds, reader=found.reader):
+            return _answer(raw, query, timeout_seconds)
+
+
+@contextmanager
+def _guarded(raw: "psycopg.Connection[Any]", timeout_seconds: int, *, reader: bool) -> Iterator[None]:
+    """A read-only transaction of which nothing is left, locks of the session included."""
+    raw.execute("SET TRANSACTION READ ONLY")
+    raw.execute("SELECT set_config('statement_timeout', %s, true)", (f"{timeout_seconds}s",))
+    if reader:
+        raw.execute("SELECT set_config('role', %s, true)", (READER,))
+    raw.execute("SAVEPOINT before_query")
+    try:
+        yield
+    finally:
+        if raw.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            raw.execute("ROLLBACK TO SAVEPOINT before_query")
+            raw.execute("SELECT pg_advisory_unlock_all()")
+        if not raw.closed:
             raw.rollback()
-            raw.prepare_threshold = None  # as `Database` has it
+
+
+def _answer(raw: "psycopg.Connection[Any]", query: str, timeout_seconds: int) -> Answer:
+    try:
+        columns = _columns(raw, query)
+        if not columns:
+            raise BadInputError(
+                "the statement returns no rows; hsstar sql runs queries only, use psql to change data"
+            )
+        with raw.pipeline():  # speaks the extended protocol, as `_columns` does
+            cursor = raw.execute(query)
+        return columns, cursor.fetchall()
+    except psycopg.errors.ReadOnlySqlTransaction:
+        raise BadInputError("hsstar sql is read-only; use psql to change data") from None
+    except psycopg.errors.QueryCanceled:
+        raise BadInputError(
+            f"the query took longer than {timeout_seconds} s; narrow it or give more time: --timeout"
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise BadInputError(f"hsstar sql may only read hsstar's tables: {_line(error)}") from None
+    except psycopg.Error as error:
+        raise BadInputError(f"the query is refused: {_line(error)}") from None
+
+
+def _columns(raw: "psycopg.Connection[Any]", query: str) -> list[str]:
+    """The columns that a statement would return; nothing is run yet.
+
+    The extended protocol takes exactly one statement, so that nothing can end the transaction before it. It
+    is given no name, so that nothing is left behind where a pooler hands the connection to others.
+    """
+    prepared = raw.pgconn.prepare(b"", query.encode())
+    if prepared.status == ExecStatus.COMMAND_OK:
+        described = raw.pgconn.describe_prepared(b"")
+        return [(described.fname(place) or b"").decode() for place in range(described.nfields)]
+    code = prepared.error_field(DiagnosticField.SQLSTATE)
+    kind = psycopg.errors.lookup(code.decode()) if code else psycopg.OperationalError
+    raise kind(prepared.get_error_message())
+
+
+def _line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())

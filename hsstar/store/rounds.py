@@ -7,7 +7,6 @@ from typing import Literal
 from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind
-from hsstar.store.corpus import Dataset
 from hsstar.store.database import execute_file, refresh_statistics
 from hsstar.store.runs import Run
 
@@ -79,28 +78,44 @@ def list_iterations(connection: Connection, run_id: int) -> list[Iteration]:
     return [Iteration(Round(*row[:5]), IterationState(row.state), row.output_model_id) for row in rows]
 
 
-def list_unfinished_evaluations(connection: Connection, run_id: int) -> list[Round]:
-    """The evaluations of a run that have no accuracy yet."""
+def list_policies(connection: Connection, run_id: int) -> list[tuple[int, str]]:
+    """(t, name of M_t) for the policies of a run that are there: its first, and what each iteration made."""
     rows = connection.execute(
-        text(
-            "SELECT id, run_id, kind, number, model_id "
-            "FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id "
-            "WHERE run_id = :run_id AND finished_at IS NULL ORDER BY number"
-        ),
+        text("""
+            SELECT 0 AS number, models.name
+            FROM runs JOIN models ON models.id = runs.model_id WHERE runs.id = :run_id
+            UNION ALL
+            SELECT number + 1, models.name
+            FROM rounds
+            JOIN iterations ON iterations.round_id = rounds.id
+            JOIN models ON models.id = iterations.output_model_id
+            WHERE run_id = :run_id
+            ORDER BY number
+        """),
         {"run_id": run_id},
     )
-    return [Round(*row) for row in rows]
+    return [(row.number, row.name) for row in rows]
 
 
-def _add_round(
-    connection: Connection, run_id: int, kind: RoundKind, number: int, model_id: int | None
+def add_round(
+    connection: Connection, run_id: int, kind: RoundKind, number: int, model_id: int | None, measure: str = ""
 ) -> Round:
+    """Adds a round without problems.
+
+    Args:
+        connection: an open transaction.
+        run_id: whose round it is.
+        kind: `iteration` or `evaluation`.
+        number: as in `Round`.
+        model_id: as in `Round`.
+        measure: what an evaluation measures, empty for an iteration.
+    """
     round_id = connection.execute(
         text(
-            "INSERT INTO rounds (run_id, kind, number, model_id) "
-            "VALUES (:run_id, :kind, :number, :model_id) RETURNING id"
+            "INSERT INTO rounds (run_id, kind, number, model_id, measure) "
+            "VALUES (:run_id, :kind, :number, :model_id, :measure) RETURNING id"
         ),
-        {"run_id": run_id, "kind": kind, "number": number, "model_id": model_id},
+        {"run_id": run_id, "kind": kind, "number": number, "model_id": model_id, "measure": measure},
     ).scalar_one()
     return Round(round_id, run_id, kind, number, model_id)
 
@@ -108,7 +123,7 @@ def _add_round(
 def add_iterations(connection: Connection, run: Run, numbers: Sequence[int]) -> None:
     """Adds waiting iterations; the conductor starts each when its policy is there."""
     for number in numbers:
-        added = _add_round(connection, run.id, "iteration", number, None)
+        added = add_round(connection, run.id, "iteration", number, None)
         connection.execute(
             text("INSERT INTO iterations (round_id, pre_samples) VALUES (:id, :pre_samples)"),
             {"id": added.id, "pre_samples": run.recipe.sampling.budget.pre_samples},
@@ -146,20 +161,6 @@ def set_state(
     )
 
 
-def ensure_evaluation(connection: Connection, run: Run, number: int, model_id: int, dataset: Dataset) -> None:
-    """Adds the evaluation of a policy on held-out problems, unless the run has it already."""
-    known = connection.scalar(
-        text("SELECT true FROM rounds WHERE run_id = :run AND kind = 'evaluation' AND model_id = :model"),
-        {"run": run.id, "model": model_id},
-    )
-    if known:
-        return
-    settings = run.recipe.evaluation
-    added = _add_round(connection, run.id, "evaluation", number, model_id)
-    connection.execute(text("INSERT INTO evaluations (round_id) VALUES (:id)"), {"id": added.id})
-    take_slice(connection, added.id, dataset.id, run.recipe.seed, settings.problems, settings.samples)
-
-
 def take_slice(
     connection: Connection,
     round_id: int,
@@ -167,11 +168,14 @@ def take_slice(
     seed: int,
     limit: int | None,
     allotment: int,
+    *,
+    without_overlaps: bool = False,
 ) -> int:
     """Gives a round its problems: the first of the dataset in the run's seeded order.
 
     An iteration passes over the problems of the run's other iterations, so that its slice is fresh.
-    Problems whose reference answer cannot be read are left out beforehand. Returns how many there are.
+    Problems whose reference answer cannot be read are left out beforehand, and on demand those that
+    overlap a dataset of evaluations. Returns how many there are.
     """
     result = connection.execute(
         text("""
@@ -182,7 +186,9 @@ def take_slice(
                     ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'slice', key), 'UTF8'))
                 ) - 1 AS place
                 FROM problems
-                WHERE dataset_id = :dataset_id AND reference_readable AND NOT EXISTS (
+                WHERE dataset_id = :dataset_id AND reference_readable AND NOT (
+                    :without_overlaps AND EXISTS (SELECT FROM problem_overlaps WHERE problem_id = problems.id)
+                ) AND NOT EXISTS (
                     SELECT FROM round_problems AS used
                     JOIN rounds AS earlier ON earlier.id = used.round_id
                     JOIN rounds AS this ON this.id = :round_id
@@ -200,24 +206,33 @@ def take_slice(
             "seed": seed,
             "limit": limit,
             "allotment": allotment,
+            "without_overlaps": without_overlaps,
         },
     )
     refresh_statistics(connection, "round_problems")
     return result.rowcount
 
 
-def fresh_problems(connection: Connection, run_id: int, dataset_id: int) -> int:
-    """How many usable problems of a dataset no iteration of the run has taken yet."""
+def fresh_problems(
+    connection: Connection, run_id: int | None, dataset_id: int, *, without_overlaps: bool = False
+) -> int:
+    """How many usable problems of a dataset no iteration of the run has taken yet.
+
+    A run that is not there yet (None) has taken none.
+    """
     found: int = connection.execute(
         text("""
             SELECT count(*) FROM problems
-            WHERE dataset_id = :dataset_id AND reference_readable AND NOT EXISTS (
+            WHERE dataset_id = :dataset_id AND reference_readable AND NOT (
+                :without_overlaps AND EXISTS (SELECT FROM problem_overlaps WHERE problem_id = problems.id)
+            ) AND NOT EXISTS (
                 SELECT FROM round_problems AS used
                 JOIN rounds ON rounds.id = used.round_id
-                WHERE used.problem_id = problems.id AND run_id = :run_id AND kind = 'iteration'
+                WHERE used.problem_id = problems.id AND kind = 'iteration'
+                  AND run_id = CAST(:run_id AS bigint)
             )
         """),
-        {"dataset_id": dataset_id, "run_id": run_id},
+        {"dataset_id": dataset_id, "run_id": run_id, "without_overlaps": without_overlaps},
     ).scalar_one()
     return found
 
@@ -255,13 +270,13 @@ def exclude(connection: Connection, round_id: int, reasons: dict[int, str]) -> N
     )
 
 
-def live_jobs(connection: Connection, round_id: int) -> int:
-    """How many jobs of the round are queued or running."""
-    found: int = connection.execute(
-        text("SELECT count(*) FROM jobs WHERE round_id = :id AND state IN ('queued', 'running')"),
+def has_live_jobs(connection: Connection, round_id: int) -> bool:
+    """Whether a job of the round is queued or running."""
+    found = connection.scalar(
+        text("SELECT EXISTS (SELECT FROM jobs WHERE round_id = :id AND state IN ('queued', 'running'))"),
         {"id": round_id},
-    ).scalar_one()
-    return found
+    )
+    return bool(found)
 
 
 def shortfall(connection: Connection, round_id: int) -> Shortfall:
@@ -284,7 +299,7 @@ def shortfall(connection: Connection, round_id: int) -> Shortfall:
             ),
             held AS (
                 SELECT
-                    count(*) FILTER (WHERE state <> 'failed') AS live,
+                    count(*) FILTER (WHERE state IN ('queued', 'running')) AS live,
                     count(*) FILTER (WHERE state = 'failed') AS failed
                 FROM jobs WHERE round_id = :id AND state <> 'done'
             )

@@ -1,7 +1,8 @@
 """Samples, their responses, verdicts and rewards: what the jobs on samples read and write."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -97,7 +98,12 @@ def write_samples(
                     finish_reason, cumulative_logprob, engine, milliseconds
                 FROM given
                 ON CONFLICT (round_id, problem_id, slot) DO NOTHING
-                RETURNING id, problem_id, slot
+                RETURNING id, problem_id, slot, tokens
+            ),
+            counted AS (
+                UPDATE workers
+                SET tokens_done = tokens_done + (SELECT coalesce(sum(tokens), 0) FROM written)
+                WHERE name = :worker
             )
             INSERT INTO sample_responses (sample_id, response)
             SELECT written.id, given.response FROM written JOIN given USING (problem_id, slot)
@@ -130,25 +136,23 @@ _JOB_SAMPLES = """
         AND samples.slot = ANY (job_items.slots)
     JOIN problems ON problems.id = samples.problem_id
     JOIN sample_responses ON sample_responses.sample_id = samples.id
-    WHERE job_items.job_id = :job_id AND {condition}
-    ORDER BY samples.id
+    WHERE job_items.job_id = :job_id
 """
+_UNVERIFIED = f"{_JOB_SAMPLES} AND cause IS NULL ORDER BY samples.id"
+_UNSCORED = f"{_JOB_SAMPLES} AND min_reward IS NULL ORDER BY samples.id"
 
 
 def load_unverified(connection: Connection, job: Job) -> list[StoredSample]:
     """The samples of a verification job that have no verdict yet."""
-    return _load(connection, job, "cause IS NULL")
+    return _stored(connection.execute(text(_UNVERIFIED), {"job_id": job.id, "round_id": job.round_id}))
 
 
 def load_unscored(connection: Connection, job: Job) -> list[StoredSample]:
     """The samples of a scoring job that have no reward yet."""
-    return _load(connection, job, "min_reward IS NULL")
+    return _stored(connection.execute(text(_UNSCORED), {"job_id": job.id, "round_id": job.round_id}))
 
 
-def _load(connection: Connection, job: Job, condition: str) -> list[StoredSample]:
-    rows = connection.execute(
-        text(_JOB_SAMPLES.format(condition=condition)), {"job_id": job.id, "round_id": job.round_id}
-    )
+def _stored(rows: Iterable[Sequence[Any]]) -> list[StoredSample]:
     return [StoredSample(*row) for row in rows]
 
 

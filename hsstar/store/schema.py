@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from hsstar.domain.contamination import OverlapKind
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
@@ -75,7 +76,14 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
 
 
 datasets = Table(
-    "datasets", metadata, _id(), Column("name", Text, nullable=False, unique=True), _now("created_at")
+    "datasets",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _now("created_at"),
+    Column("benchmark", Text, comment="which benchmark it is; null for any other dataset"),
+    Column("fingerprint", Text, comment="names the content of a benchmark's file"),
+    CheckConstraint("(benchmark IS NULL) = (fingerprint IS NULL)", name="benchmark_has_fingerprint"),
 )
 
 problems = Table(
@@ -92,6 +100,17 @@ problems = Table(
     Column("level", Text),
     Column("source_id", Text),
     UniqueConstraint("dataset_id", "key"),
+)
+
+problem_overlaps = Table(
+    "problem_overlaps",
+    metadata,
+    _reference("problem_id", "problems", key=True),
+    _reference("dataset_id", "datasets", key=True),
+    _reference("other_id", "problems"),
+    Column("kind", Text, nullable=False),
+    _one_of("kind", OverlapKind),
+    comment="problems that overlap a dataset of evaluations, each with one problem that shows it",
 )
 
 models = Table(
@@ -137,8 +156,10 @@ rounds = Table(
     Column("kind", Text, nullable=False),
     Column("number", Integer, nullable=False, comment="of the iteration, or t of the evaluated M_t"),
     _reference("model_id", "models", nullable=True, cascade=False),
-    UniqueConstraint("run_id", "kind", "number"),
+    Column("measure", Text, nullable=False, server_default="", comment="what an evaluation measures"),
+    UniqueConstraint("run_id", "kind", "number", "measure"),
     _one_of("kind", ("iteration", "evaluation")),
+    CheckConstraint("(kind = 'evaluation') = (measure <> '')", name="evaluation_has_measure"),
 )
 
 round_problems = Table(
@@ -176,6 +197,15 @@ evaluations = Table(
     Column("standard_error", Double),
     _now("created_at"),
     _time("finished_at"),
+    _reference("dataset_id", "datasets", cascade=False),
+    Column("samples", Integer, nullable=False, comment="per problem, at most"),
+    Column("temperature", Double),
+    Column("top_p", Double),
+    Column("max_new_tokens", Integer),
+    CheckConstraint(
+        "num_nulls(temperature, top_p, max_new_tokens) IN (0, 3)", name="drawn_or_given_altogether"
+    ),
+    comment="the decoding stands here; it is null where responses were given",
 )
 
 jobs = Table(
@@ -200,10 +230,13 @@ jobs = Table(
     _one_of("state", JobState),
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
     CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_has_expiry"),
-    CheckConstraint("(state IN ('done', 'failed')) = (finished_at IS NOT NULL)", name="ended_has_time"),
-    CheckConstraint("state <> 'failed' OR error IS NOT NULL", name="failed_has_error"),
+    CheckConstraint(
+        "(state IN ('done', 'failed', 'given_up')) = (finished_at IS NOT NULL)", name="ended_has_time"
+    ),
+    CheckConstraint("state NOT IN ('failed', 'given_up') OR error IS NOT NULL", name="failed_has_error"),
     Index("ix_jobs_held", "round_id", "kind", postgresql_where=text("state <> 'done'")),
     Index("ix_jobs_live", "state", "kind", postgresql_where=text("state IN ('queued', 'running')")),
+    Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),
 )
 
 job_items = Table(
@@ -332,5 +365,15 @@ workers = Table(
     _now("last_heartbeat"),
     Column("note", Text, comment="what went wrong with its engine last"),
     _time("noted_at"),
+    Column("gpu", Text, comment="the GPUs that it may use"),
+    Column(
+        "tokens_done",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="tokens of the samples that it drew",
+    ),
+    Column("version", Text, comment="of the hsstar that it runs"),
+    _time("stop_requested_at"),
     _one_of("state", ("idle", "busy", "stopped")),
 )

@@ -28,6 +28,7 @@ class RoundProgress:
         excluded: problems left out.
         training_steps_done, training_steps: optimiser steps.
         seconds: since the round's first job, until its last while nothing is live.
+        measure: what an evaluation measures; empty for an iteration.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class RoundProgress:
     seconds: float | None
     accuracy: float | None
     standard_error: float | None
+    measure: str = ""
 
     @property
     def done(self) -> bool:
@@ -106,13 +108,18 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
                 count(*) FILTER (
                     WHERE jobs.state = 'queued' AND announced_at IS NULL
                       AND available_at < now() - make_interval(secs => :overdue)
+                      AND NOT EXISTS (  -- of a long queue only the head is announced
+                          SELECT FROM jobs AS head
+                          WHERE head.kind = jobs.kind AND head.state = 'queued'
+                            AND head.announced_at IS NOT NULL
+                      )
                 ),
                 CAST(min(extract(epoch FROM available_at - now()))
                     FILTER (WHERE jobs.state = 'queued' AND available_at > now()) AS double precision),
                 (array_agg(error ORDER BY jobs.id DESC) FILTER (WHERE error IS NOT NULL))[1]
             FROM jobs
             JOIN rounds ON rounds.id = jobs.round_id
-            WHERE rounds.run_id = :run_id AND jobs.state <> 'done'
+            WHERE rounds.run_id = :run_id AND jobs.state NOT IN ('done', 'given_up')
             GROUP BY jobs.kind
             ORDER BY jobs.kind
         """),

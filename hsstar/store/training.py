@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from hsstar.store.jobs import Job
+from hsstar.store.jobs import Job, fence
 
 
 def load_pairs(connection: Connection, round_id: int) -> list[tuple[str, str, str]]:
@@ -31,7 +31,12 @@ def load_pairs(connection: Connection, round_id: int) -> list[tuple[str, str, st
 def begin_training(
     connection: Connection, job: Job, model_id: int, objective: str, settings: dict[str, Any], pairs: int
 ) -> int:
-    """Records that a training run starts; an earlier attempt of the same job is replaced."""
+    """Records that a training run starts; an earlier attempt of the same job is replaced.
+
+    Raises:
+        LeaseLostError: the job has passed to someone else, whose record must not be touched.
+    """
+    fence(connection, job)
     connection.execute(
         text("DELETE FROM training_runs WHERE round_id = :id AND finished_at IS NULL"), {"id": job.round_id}
     )

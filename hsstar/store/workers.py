@@ -1,11 +1,13 @@
 """What workers say of themselves: who is there, what they do, and that they are alive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from hsstar.domain.errors import ConflictError
+from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.text import storable
+from hsstar.store.database import SCHEMA_REVISION
 
 _NOTE_CHARACTERS = 1_000
 _FRESH_SECONDS = 30
@@ -39,18 +41,76 @@ def refuse_double(connection: Connection, name: str, host: str, living: Callable
         )
 
 
-def enlist(connection: Connection, name: str, host: str, process: int, role: str) -> None:
+def enlist(
+    connection: Connection,
+    name: str,
+    host: str,
+    process: int,
+    role: str,
+    gpu: str | None = None,
+    version: str | None = None,
+) -> None:
     """A worker reports for duty; one of the same name that went before it is replaced."""
     connection.execute(
         text("""
-            INSERT INTO workers (name, host, process, role, state)
-            VALUES (:name, :host, :process, :role, 'idle')
+            INSERT INTO workers (name, host, process, role, state, gpu, version)
+            VALUES (:name, :host, :process, :role, 'idle', :gpu, :version)
             ON CONFLICT (name) DO UPDATE
             SET host = excluded.host, process = excluded.process, role = excluded.role, state = 'idle',
-                jobs_done = 0, started_at = now(), last_heartbeat = now(), note = NULL, noted_at = NULL
+                gpu = excluded.gpu, version = excluded.version, jobs_done = 0, tokens_done = 0,
+                started_at = now(), last_heartbeat = now(), note = NULL, noted_at = NULL,
+                stop_requested_at = NULL
         """),
-        {"name": name, "host": host, "process": process, "role": role},
+        {"name": name, "host": host, "process": process, "role": role, "gpu": gpu, "version": version},
     )
+
+
+def is_draining(connection: Connection, name: str) -> bool:
+    """Whether a process of this name was asked to stop and ended before it could sign off, just now."""
+    found = connection.scalar(
+        text("""
+            SELECT true FROM workers
+            WHERE name = :name AND stop_requested_at IS NOT NULL AND state <> 'stopped'
+              AND last_heartbeat > now() - interval '1 minute'
+        """),
+        {"name": name},
+    )
+    return found is not None
+
+
+def request_stop(
+    connection: Connection, names: Sequence[str], roles: Sequence[str], *, everyone: bool
+) -> list[str]:
+    """Asks live workers to finish what they have in hand and to end; returns their names.
+
+    Args:
+        connection: an open transaction.
+        names: workers by name, or by name without `@host`.
+        roles: workers that serve exactly these queues, comma-separated as `workers.role` has them.
+        everyone: all live workers.
+
+    Raises:
+        NotFoundError: a name or a role that no live worker has.
+    """
+    rows = connection.execute(
+        text("""
+            UPDATE workers SET stop_requested_at = coalesce(stop_requested_at, now())
+            WHERE state <> 'stopped' AND last_heartbeat > now() - interval '1 minute'
+              AND (
+                  :everyone OR name = ANY (:names) OR split_part(name, '@', 1) = ANY (:names)
+                  OR role = ANY (:roles)
+              )
+            RETURNING name, role
+        """),
+        {"names": list(names), "roles": list(roles), "everyone": everyone},
+    ).all()
+    known = {part for row in rows for part in (row.name, row.name.partition("@")[0])}
+    if missing := [name for name in names if name not in known]:
+        raise NotFoundError(f"no live worker is named {', '.join(missing)}; see: hsstar workers")
+    served = {row.role for row in rows}
+    if [role for role in roles if role not in served]:
+        raise NotFoundError("no live worker has that role; see: hsstar workers")
+    return sorted(row.name for row in rows)
 
 
 def leave_note(connection: Connection, name: str, note: str) -> None:
@@ -61,15 +121,30 @@ def leave_note(connection: Connection, name: str, note: str) -> None:
     )
 
 
-def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a worker learns from its heartbeat.
+
+    Attributes:
+        schema: the revision of the database.
+        stop: whether it was asked to finish what it has in hand and to end.
+    """
+
+    schema: str
+    stop: bool
+
+
+def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> Orders:
     """A worker says that it is alive, and whether it has as many jobs in hand as it takes at once."""
-    connection.execute(
+    row = connection.execute(
         text("""
             UPDATE workers SET last_heartbeat = now(), state = :state, jobs_done = :jobs_done
             WHERE name = :name
+            RETURNING (SELECT version_num FROM alembic_version), stop_requested_at IS NOT NULL
         """),
         {"name": name, "state": "busy" if busy else "idle", "jobs_done": jobs_done},
-    )
+    ).first()
+    return Orders(SCHEMA_REVISION, stop=False) if row is None else Orders(*row)
 
 
 def sign_off(connection: Connection, name: str) -> None:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.domain.errors import EngineMemoryError, MissingDependencyError
+from hsstar.domain.errors import EngineMemoryError
 from hsstar.engines.contracts import RewardRequest, StepRewards
-from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText, attention_options
+from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
 
 CONTEXT = 100
 
@@ -95,12 +95,3 @@ def test_other_errors_pass_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_score_batch", fail)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         model.score(texts_of([3]))
-
-
-def test_an_attention_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsstar.engines.packed_reward_model.find_spec", lambda name: None)
-
-    with pytest.raises(MissingDependencyError, match="flash-attn"):
-        attention_options("flash_attention_2")
-    assert attention_options("auto") == {}
-    assert attention_options("sdpa") == {"attn_implementation": "sdpa"}

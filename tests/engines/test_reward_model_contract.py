@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from hsstar.domain.errors import CheckpointError, EngineError
+from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError, EngineMemoryError
 from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import ProcessRewardModel, RewardRequest, StepRewards
 from hsstar.engines.loading import load_tokenizer
@@ -351,4 +351,19 @@ def test_an_empty_result_of_vllm_is_refused(tmp_path: Path, monkeypatch: pytest.
 
     with pytest.raises(EngineError, match=r"a result of shape \(0, 2\) where \(1, 2\) is due"):
         made.model.score([RewardRequest("1+1?", ("two",))])
+    made.model.close()
+
+
+def test_vllm_goes_on_after_running_out_of_memory_and_not_after_other_errors(tmp_path: Path) -> None:
+    made: Any = vllm_case(tmp_path)
+    expected = made.model.score(requests())
+    tiny.fail_once(made.model._loop, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(EngineMemoryError, match="CUDA out of memory"):
+        made.model.score(requests()[:3])
+    assert made.model.score(requests()) == expected  # nothing of the failed requests is left
+
+    tiny.fail_once(made.model._loop, RuntimeError("the device is gone"))
+    for _ in range(2):
+        with pytest.raises(EngineDeadError, match="the device is gone"):
+            made.model.score(requests())
     made.model.close()

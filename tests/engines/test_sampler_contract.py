@@ -262,6 +262,14 @@ def test_any_of_several_end_of_text_tokens_ends_a_completion(build: Build, tmp_p
     assert not set("aeiouAEIOU0123456789") & set("".join(result.text for result in results))
 
 
+def test_without_end_of_text_token_every_completion_reaches_its_limit(build: Build, tmp_path: Path) -> None:
+    sampler = build(tiny.tiny_policy_without_end(tmp_path))
+
+    results = [completion(result) for result in draw_all(sampler, requests(20), DRAWN)]
+
+    assert {(result.tokens, result.finish_reason) for result in results} == {(60, "length")}
+
+
 def all_same(left: list[Completion | str], right: list[Completion | str]) -> bool:
     return len(left) == len(right) and all(map(same, left, right))
 

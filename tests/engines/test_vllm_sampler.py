@@ -76,6 +76,16 @@ def test_reloading_a_policy_of_another_shape_starts_a_new_engine(policy: Path, t
         assert all_same(draw_all(sampler, requests(10), DRAWN), draw_all(fresh, requests(10), DRAWN))
 
 
+def test_no_block_of_the_old_policy_stays_in_the_prefix_cache(policy: Path, tmp_path: Path) -> None:
+    other = tiny.tiny_policy(tmp_path / "other", seed=1)
+    long = [SampleRequest("x" * 160 + "=", seed) for seed in range(4)]  # a block has 128 tokens
+    with closing(VllmSampler(policy, **SMALL)) as sampler, closing(VllmSampler(other, **SMALL)) as fresh:
+        draw_all(sampler, long, DRAWN)
+        sampler.reload(other)
+
+        assert all_same(draw_all(sampler, long, DRAWN), draw_all(fresh, long, DRAWN))
+
+
 def test_what_ends_a_text_is_reloaded_too(sampler: VllmSampler, policy: Path, tmp_path: Path) -> None:
     letters = [tiny.qwen_tokenizer()(letter)["input_ids"][0] for letter in "aeiouAEIOU0123456789"]
     sampler.reload(tiny.tiny_policy(tmp_path / "other", eos_token_id=letters))
@@ -167,21 +177,9 @@ def test_an_adapter_is_sampled_with(policy: Path, tmp_path: Path) -> None:
         assert all_same(draw_all(adapted, requests(10), DRAWN), draw_all(whole, requests(10), DRAWN))
 
 
-def fail_once(sampler: VllmSampler, error: Exception) -> None:
-    """Makes the model's next forward pass fail."""
-    executor = sampler._loop.call(lambda engine: engine.model_executor)
-    execute = executor.execute_model
-
-    def fail(*_: Any, **__: Any) -> None:
-        executor.execute_model = execute
-        raise error
-
-    executor.execute_model = fail
-
-
 def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmSampler) -> None:
     before = draw_all(sampler, requests(20), DRAWN)
-    fail_once(sampler, torch.OutOfMemoryError("CUDA out of memory"))
+    tiny.fail_once(sampler._loop, torch.OutOfMemoryError("CUDA out of memory"))
 
     with pytest.raises(EngineMemoryError):
         draw_all(sampler, requests(40), DRAWN)
@@ -191,7 +189,7 @@ def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmS
 
 def test_a_dead_engine_says_so_and_can_be_closed(policy: Path) -> None:
     sampler = VllmSampler(policy, **SMALL)
-    fail_once(sampler, RuntimeError("the device is gone"))
+    tiny.fail_once(sampler._loop, RuntimeError("the device is gone"))
 
     for _ in range(2):
         with pytest.raises(EngineDeadError, match="the device is gone"):

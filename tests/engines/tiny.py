@@ -77,6 +77,15 @@ def tiny_policy(folder: Path, *, seed: int = 0, pad: bool = True, **changes: Any
     return folder
 
 
+def tiny_policy_without_end(folder: Path) -> Path:
+    """Writes a random Qwen2 policy that knows of no end-of-text token at all."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=qwen_tokenizer().backend_tokenizer)
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(qwen_configuration(tokenizer, **_POLICY_SIZES)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def tiny_llama_policy(folder: Path, *, seed: int = 0) -> Path:
     """Writes a random Llama policy whose tokenizer puts a beginning-of-text token in front."""
     tokenizer = beginning_tokenizer()
@@ -202,3 +211,15 @@ def draw_all(
     assert len(results) == len(found)
     assert sorted(results) == list(range(len(requests)))
     return [results[index] for index in range(len(requests))]
+
+
+def fail_once(loop: Any, error: Exception) -> None:
+    """Makes the next forward pass of the vLLM engine of an `EngineLoop` fail."""
+    executor = loop.call(lambda engine: engine.model_executor)
+    execute = executor.execute_model
+
+    def fail(*_: Any, **__: Any) -> None:
+        executor.execute_model = execute
+        raise error
+
+    executor.execute_model = fail

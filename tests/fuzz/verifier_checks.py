@@ -9,6 +9,8 @@ from hsstar.engines.contracts import VerificationRequest
 from hsstar.engines.verifier import MathVerifier
 
 LONGEST_PREPARATION_SECONDS = 1.0
+LONGEST_PAIR_SECONDS = 10.0
+"""A deadline, and a process to be replaced, on a busy machine."""
 
 
 def check_preparation(verifier: MathVerifier, request: VerificationRequest) -> None:
@@ -22,7 +24,8 @@ def check_preparation(verifier: MathVerifier, request: VerificationRequest) -> N
 
 
 def check_verdicts(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> None:
-    """Every request gets its judgement, and every readable reference equals itself."""
+    """Every request gets its judgement in time, and every readable reference equals itself."""
+    start = time.monotonic()
     assert len(verifier.verify(requests)) == len(requests)
     references = [request.reference for request in requests]
     readable = verifier.check_references(references)
@@ -33,4 +36,5 @@ def check_verdicts(verifier: MathVerifier, requests: Sequence[VerificationReques
         for reference, is_readable, judgement in zip(references, readable, themselves, strict=True)
         if is_readable and judgement.cause is not Cause.CORRECT
     ]
+    assert time.monotonic() - start < 3 * len(requests) * LONGEST_PAIR_SECONDS
     assert not strangers, f"readable, and yet not equal to itself: {strangers!r}"

@@ -4,6 +4,7 @@ import signal
 from queue import Empty
 
 import kombu
+import psutil
 import pytest
 
 from hsstar.local import processes
@@ -55,3 +56,44 @@ def test_the_socket_is_for_us_alone(place: Place) -> None:
     broker.start()
     assert broker.socket.stat().st_mode & 0o777 == 0o700
     assert broker.socket.stat().st_uid == broker.account.user_id != 0
+    assert broker.socket_directory.stat().st_mode & 0o777 == 0o700
+    assert broker.data.stat().st_mode & 0o777 == 0o700
+    assert broker.status().running
+
+
+def test_the_broker_has_a_password_that_no_command_line_shows(place: Place) -> None:
+    broker = place.broker()
+    broker.start()
+    password = broker.password
+    assert len(password) == 48
+    assert broker.configuration.stat().st_mode & 0o777 == 0o600
+    assert broker.configuration.stat().st_uid == broker.account.user_id
+    identity = broker.identity()
+    assert identity is not None
+    assert password not in " ".join(psutil.Process(identity.pid).cmdline())
+    assert password not in broker.status().shown_url
+    assert broker.status().shown_url.startswith("redis+socket://:***@/")
+    without = broker.url.replace(f":{password}@", "")
+    with kombu.Connection(without) as connection, pytest.raises(Exception, match="Authentication required"):
+        connection.SimpleQueue("jobs")
+    assert broker.stop()
+    broker.start()
+    assert broker.password == password
+
+
+def test_the_servers_listen_on_no_port_and_run_as_no_root(place: Place) -> None:
+    for server in (place.broker(), place.postgres()):
+        server.start()
+        identity = server.identity()
+        assert identity is not None
+        process = psutil.Process(identity.pid)
+        family = [process, *process.children(recursive=True)]
+        assert all(member.uids().real != 0 for member in family)
+        listening = [
+            connection
+            for member in family
+            for connection in member.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert listening == []
+        assert server.data.stat().st_mode & 0o777 == 0o700

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hsstar.domain.errors import BadInputError
-from hsstar.settings import Settings
+from hsstar.settings import Settings, read_secret
 
 
 def test_defaults_come_without_any_variable() -> None:
@@ -73,6 +73,47 @@ def test_a_wrong_url_is_refused_without_showing_its_password() -> None:
     with pytest.raises(BadInputError, match=r"HSSTAR_DATABASE_URL='mysql://…'.*postgresql://") as refusal:
         Settings.from_environment({"HSSTAR_DATABASE_URL": "mysql://me:secret@there/hsstar"})
     assert "secret" not in str(refusal.value)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file with a database URL that only its owner may read."""
+    file = tmp_path / "secret"
+    file.write_text("postgresql://me:pa55@there/hsstar\n")
+    file.chmod(0o600)
+    return file
+
+
+def test_a_secret_may_come_from_a_file_of_its_owner(secret: Path) -> None:
+    settings = Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
+    assert settings.database_url == "postgresql://me:pa55@there/hsstar"
+    inherited = {"HSSTAR_DATABASE_URL_FILE": str(secret)} | settings.as_environment()
+    assert Settings.from_environment(inherited).database_url == settings.database_url
+    secret.chmod(0o400)
+    assert read_secret({"HSSTAR_OPENAI_API_KEY_FILE": str(secret)}, "HSSTAR_OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o444])
+def test_a_secret_that_others_may_read_is_refused(secret: Path, mode: int) -> None:
+    secret.chmod(mode)
+    with pytest.raises(BadInputError, match=rf"is open to others \(mode {mode:04o}\); run: chmod 600"):
+        Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
+
+
+def test_a_secret_has_one_place_and_one_line(secret: Path, tmp_path: Path) -> None:
+    twice = {"HSSTAR_DATABASE_URL_FILE": str(secret), "HSSTAR_DATABASE_URL": "postgresql://h/x"}
+    with pytest.raises(BadInputError, match="are both set; unset one of them"):
+        Settings.from_environment(twice)
+    with pytest.raises(BadInputError, match="an existing file"):
+        Settings.from_environment({"HSSTAR_BROKER_URL_FILE": str(tmp_path / "nothing")})
+    for content in ("", "postgresql://a/b\npostgresql://c/d\n"):
+        secret.write_text(content)
+        with pytest.raises(BadInputError, match="has to hold one line, the secret"):
+            Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
+    secret.write_text("mysql://me:pa55@there/hsstar")
+    with pytest.raises(BadInputError) as refusal:
+        Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
+    assert "pa55" not in str(refusal.value)
 
 
 def test_settings_import_nothing_heavy() -> None:

@@ -131,3 +131,26 @@ def responses(database: Database, round_id: int) -> dict[Address, str]:
             {"id": round_id},
         )
         return {(row.problem_id, row.slot): row.response for row in rows}
+
+
+def hurry(database: Database) -> list[int]:
+    """The queued sampling jobs, whose delays are over now."""
+    with database.begin() as connection:
+        rows = connection.execute(
+            text("""
+                UPDATE jobs SET available_at = now() WHERE state = 'queued' AND kind = 'sample' RETURNING id
+            """)
+        )
+        return list(rows.scalars())
+
+
+def misattributed(database: Database) -> int:
+    """How many samples are written under another policy than that of their round."""
+    with database.begin() as connection:
+        found: int = connection.execute(
+            text("""
+                SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
+                WHERE samples.model_id IS DISTINCT FROM rounds.model_id
+            """)
+        ).scalar_one()
+    return found

@@ -1,6 +1,7 @@
 """An iteration is moved by its rows alone: any number of looks, from anywhere, lead to the same end."""
 
 import threading
+import uuid
 from collections import defaultdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from hsstar.domain.seeds import slot_seed
 from hsstar.domain.verdict import Cause
 from hsstar.recipe import Recipe
 from hsstar.store import jobs, rounds
-from hsstar.store.database import Database
+from hsstar.store.database import Database, lock_run
 from hsstar.store.runs import Run
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems, add_run, claim, make_recipe
@@ -192,6 +193,64 @@ def test_looking_again_changes_nothing_wherever_the_run_stands(database: Databas
         assert everything(database) == before
         hand.do(found[0])
     assert states(database, run) == [IterationState.DONE]
+
+
+def test_the_end_of_a_job_moves_nothing_while_others_of_its_round_are_live(database: Database) -> None:
+    run = start(database)
+    hand = Hand(database, job_samples=5)
+    hand.conductor.advance(run.id)
+    first, *others = hand.queued()
+    hand.do(first)
+    before = everything(database)
+    with database.begin() as connection:
+        lock_run(connection, run.id)  # so whoever advances the run would wait
+        job = jobs.Job(first, round_of(connection, first), JobKind.VERIFY, 1, uuid.uuid4(), "hand")
+        assert hand.conductor.after_job(job, []) is False
+    assert everything(database) == before
+    assert others
+
+
+def test_the_jobs_that_end_a_round_together_move_it_on_once(database: Database) -> None:
+    run = start(database)
+    hand = Hand(database, job_samples=5)
+    hand.work([JobKind.SAMPLE, JobKind.VERIFY])
+    *others, one, other = hand.queued()  # scorings, of different samples
+    for job_id in others:
+        hand.do(job_id)
+    barrier = threading.Barrier(2, timeout=30)
+    report, results = hand.conductor.after_job, hand._results
+
+    def together(connection: Connection, job: jobs.Job) -> list[int]:
+        touched = results(connection, job)
+        barrier.wait()  # both have ended their jobs, neither has committed
+        return touched
+
+    hand._results = together  # type: ignore[method-assign]
+    moved: list[bool] = []
+    hand.conductor.after_job = lambda job, ids: bool(moved.append(report(job, ids)))  # type: ignore[method-assign]
+    threads = [threading.Thread(target=hand.do, args=(job_id,)) for job_id in (one, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any(moved)
+    assert states(database, run) == [IterationState.RE_SAMPLING]
+    wanted = count(database, "remaining_budget WHERE remaining > 0")
+    held = count(database, "job_items JOIN jobs ON jobs.id = job_id WHERE state = 'queued'")
+    assert wanted == 0
+    assert held > 0
+    hand._results = results  # type: ignore[method-assign]
+    hand.conductor.after_job = report  # type: ignore[method-assign]
+    hand.work()
+    assert states(database, run) == [IterationState.DONE]
+    assert numbers(database, run)["drawn"] == BUDGET
+    assert count(database, "jobs WHERE attempts > 1") == 0
+
+
+def round_of(connection: Connection, job_id: int) -> int:
+    return int(
+        connection.execute(text("SELECT round_id FROM jobs WHERE id = :id"), {"id": job_id}).scalar_one()
+    )
 
 
 def everything(database: Database) -> dict[str, list[Any]]:

@@ -1,5 +1,6 @@
 """A job's life: claimed once, fenced by its lease, taken back, halved, announced once."""
 
+import math
 import threading
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState
-from hsstar.store import jobs, samples, workers
+from hsstar.store import announcements, jobs, samples, workers
 from hsstar.store.database import Database
 from hsstar.store.jobs import Job, LeaseLostError
 from hsstar.store.samples import DrawnSample
@@ -75,6 +76,57 @@ def test_a_claim_counts_the_attempt_and_names_the_worker(connection: Connection)
     assert state_of(connection, job.id) == "running"
 
 
+def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    delayed, *samplings = (add_job(connection, round_id) for _ in range(3))
+    scoring = add_job(connection, round_id, JobKind.SCORE)
+    connection.execute(
+        text("UPDATE jobs SET available_at = now() + interval '1 hour' WHERE id = :id"), {"id": delayed}
+    )
+    kinds = [JobKind.SAMPLE, JobKind.VERIFY]
+    taken = [jobs.claim_next(connection, kinds, "w", 60) for _ in range(3)]
+    assert [job and (job.id, job.kind, job.attempts, job.worker) for job in taken] == [
+        (samplings[0], JobKind.SAMPLE, 1, "w"),
+        (samplings[1], JobKind.SAMPLE, 1, "w"),
+        None,
+    ]
+    assert state_of(connection, scoring) == "queued"
+
+
+def test_workers_that_take_the_next_job_never_take_the_same_and_leave_none(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        job_ids = [add_job(connection, round_id) for _ in range(40)]
+    taken: list[int] = []
+
+    def drain(worker: str) -> None:
+        while True:
+            with database.begin() as connection:
+                job = jobs.claim_next(connection, [JobKind.SAMPLE], worker, 60)
+            if job is None:
+                return
+            taken.append(job.id)
+
+    threads = [threading.Thread(target=drain, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == job_ids
+
+
+def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        first, second = (add_job(connection, round_id) for _ in range(2))
+    with database.begin() as one, database.begin() as other:
+        assert claim(one, first).id == first
+        job = jobs.claim_next(other, [JobKind.SAMPLE], "w", 60)
+        assert job is not None
+        assert job.id == second
+        assert jobs.claim_next(other, [JobKind.SAMPLE], "w", 60) is None
+
+
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE, JobState.FAILED])
 def test_only_queued_jobs_can_be_claimed(connection: Connection, state: JobState) -> None:
     round_id, _ = make_round(connection)
@@ -122,6 +174,17 @@ def test_a_lease_that_is_extended_does_not_expire(connection: Connection) -> Non
     jobs.extend_lease(connection, job, 60)
     jobs.expire_leases(connection, ATTEMPTS)
     assert state_of(connection, job.id) == "running"
+
+
+def test_it_is_known_when_the_next_lease_ends(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    queued, *held = (add_job(connection, round_id) for _ in range(3))
+    assert jobs.seconds_to_expiry(connection) == math.inf
+    for job_id, lease in zip(held, (50.0, 20.0), strict=True):
+        claim(connection, job_id, lease_seconds=lease)
+    assert jobs.seconds_to_expiry(connection) == 20.0
+    claim(connection, queued, lease_seconds=-5)
+    assert jobs.seconds_to_expiry(connection) == -5.0
 
 
 def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(connection: Connection) -> None:
@@ -297,20 +360,20 @@ def test_a_queued_job_is_announced_once(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
     add_job(connection, round_id, state=JobState.RUNNING)
-    assert jobs.take_announcements(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
-    assert jobs.take_announcements(connection) == []
-    jobs.unannounce(connection, [second])
-    assert jobs.take_announcements(connection) == [(second, JobKind.SCORE)]
+    assert announcements.take_announcements(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
+    assert announcements.take_announcements(connection) == []
+    announcements.unannounce(connection, [second])
+    assert announcements.take_announcements(connection) == [(second, JobKind.SCORE)]
 
 
 def test_a_delayed_job_is_announced_when_its_time_has_come(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
-    jobs.take_announcements(connection)
+    announcements.take_announcements(connection)
     fail(connection, claim(connection, job_id))
-    assert jobs.take_announcements(connection) == []
+    assert announcements.take_announcements(connection) == []
     make_available(connection)
-    assert jobs.take_announcements(connection) == [(job_id, JobKind.SAMPLE)]
+    assert announcements.take_announcements(connection) == [(job_id, JobKind.SAMPLE)]
 
 
 @pytest.mark.parametrize(
@@ -330,9 +393,25 @@ def test_a_job_is_announced_again_only_while_a_live_worker_sits_idle(
     workers.enlist(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
-    jobs.take_announcements(connection)
+    announcements.take_announcements(connection)
     connection.execute(text("UPDATE jobs SET announced_at = now() - interval '6 seconds'"))
-    assert jobs.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
+    assert announcements.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
+
+
+def test_only_the_head_of_a_long_queue_is_announced(connection: Connection) -> None:
+    round_id, _ = make_round(connection)
+    connection.execute(
+        text("INSERT INTO jobs (round_id, kind) SELECT :id, 'sample' FROM generate_series(1, 300)"),
+        {"id": round_id},
+    )
+    scoring = add_job(connection, round_id, JobKind.SCORE)
+    first = announcements.take_announcements(connection)
+    assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
+    assert first[-1][0] == scoring
+    assert announcements.take_announcements(connection) == []
+    taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
+    assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
+    assert len(announcements.take_announcements(connection)) == 3
 
 
 def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None:
@@ -340,8 +419,8 @@ def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None
         round_id, _ = make_round(connection)
         add_job(connection, round_id)
     with database.begin() as first, database.begin() as second:
-        assert len(jobs.take_announcements(first)) == 1
-        assert jobs.take_announcements(second) == []
+        assert len(announcements.take_announcements(first)) == 1
+        assert announcements.take_announcements(second) == []
 
 
 # --- lists --------------------------------------------------------------------------------------

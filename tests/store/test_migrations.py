@@ -18,6 +18,7 @@ VIEWS = {
     "iteration_statistics",
     "remaining_budget",
     "worker_activity",
+    "evaluation_results",
 }
 
 

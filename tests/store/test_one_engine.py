@@ -19,7 +19,7 @@ from hsstar.engines.verifier import MathVerifier
 from hsstar.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
-from hsstar.store import jobs
+from hsstar.store import announcements
 from hsstar.store.database import Database
 from hsstar.store.waiting import waiting_jobs
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe, state_of
@@ -212,13 +212,13 @@ def test_a_job_that_makes_room_stays_queued_and_is_announced_again(database: Dat
         round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
         first, second = (add_job(connection, round_id) for _ in range(2))
         scoring = add_job(connection, round_id, JobKind.SCORE)
-        assert len(jobs.take_announcements(connection)) == 3
+        assert len(announcements.take_announcements(connection)) == 3
     turns = Turns(list(JobKind), patience_seconds=60.0)
     taken = [turns.claim(database, named, "all", 60) for named in (first, scoring)]
     assert [job and job.id for job in taken] == [first, second]
     with database.begin() as connection:
         assert state_of(connection, scoring) == "queued"
-        assert jobs.take_announcements(connection) == [(scoring, JobKind.SCORE)]
+        assert announcements.take_announcements(connection) == [(scoring, JobKind.SCORE)]
     late = turns.claim(database, second, "all", 60)  # a wake-up whose job has been taken means any work
     assert late is not None
     assert late.id == scoring

@@ -11,7 +11,7 @@ from hsstar import commands
 from hsstar.domain.errors import CheckpointError, ConflictError
 from hsstar.domain.prompts import render_prompt
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.recipe import Recipe
+from hsstar.recipe import Recipe, parse_recipe
 from hsstar.store import corpus, runs
 from hsstar.store.database import Database
 from tests.engines import tiny
@@ -39,6 +39,20 @@ def test_a_policy_without_chat_template_is_refused_before_the_run(database: Data
 
     with database.begin() as connection:
         assert runs.list_runs(connection) == []
+
+
+def test_a_tokenizer_without_end_of_text_token_is_refused_before_a_run_that_trains(
+    database: Database, tmp_path: Path
+) -> None:
+    policy = tiny.tiny_policy_without_end(tmp_path)
+    with database.begin() as connection:
+        add_problems(connection, 4)
+
+    with pytest.raises(CheckpointError, match="no end-of-text token"):
+        commands.create_run(database, recipe_of(model=str(policy)), "endless")
+    without_training = recipe_of(model=str(policy)).document() | {"training": {"objective": "none"}}
+
+    assert commands.create_run(database, parse_recipe(without_training), "sampled").name == "sampled"
 
 
 def test_a_run_with_a_chat_template_is_created(database: Database, tmp_path: Path) -> None:

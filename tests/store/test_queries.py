@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store.database import Database
 from hsstar.store.queries import run_query
+from hsstar.store.readers import Guard, ensure_reader, guard
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems
 
@@ -38,22 +40,37 @@ def test_views_can_be_queried(filled: Database) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("DELETE FROM problems", "hsstar sql is read-only; use psql to change data"),
-        ("DELETE FROM problems RETURNING id", "read-only"),
+        ("DELETE FROM problems", "returns no rows; hsstar sql runs queries only, use psql to change data"),
+        ("DELETE FROM problems RETURNING id", "hsstar sql is read-only; use psql to change data"),
         ("WITH gone AS (DELETE FROM problems RETURNING id) SELECT * FROM gone", "read-only"),
-        ("SELECT nextval(pg_get_serial_sequence('problems', 'id'))", "read-only"),
-        ("CREATE TABLE mine (id int)", "read-only"),
+        ("SELECT nextval(pg_get_serial_sequence('problems', 'id'))", "may only read"),
+        ("CREATE TABLE mine (id int)", "returns no rows"),
+        ("CREATE TEMPORARY TABLE mine (id int)", "returns no rows"),
         ("EXPLAIN ANALYZE DELETE FROM problems", "read-only"),
-        ("TRUNCATE problems CASCADE", "read-only"),
+        ("TRUNCATE problems CASCADE", "returns no rows"),
         ("SELECT * FROM problems FOR UPDATE", "read-only"),
+        ("SELECT pg_read_file('/etc/passwd')", "may only read"),
+        ("SELECT pg_ls_dir('/')", "may only read"),
+        ("SELECT lo_import('/etc/passwd')", "may only read"),
+        ("SELECT lo_from_bytea(0, 'x')", "read-only"),
+        ("SELECT lo_export(1, '/tmp/x')", "may only read"),
+        ("SELECT dblink('dbname=hsstar', 'DELETE FROM problems')", "refused: function dblink"),
+        ("SELECT rolpassword FROM pg_authid", "may only read"),
+        ("SELECT query_to_xml('DELETE FROM problems', true, true, '')", "DELETE is not allowed"),
+        ("COPY problems TO '/tmp/x'", "returns no rows"),
+        ("COPY problems TO STDOUT", "returns no rows"),
+        ("SET ROLE none", "returns no rows"),
+        ("DO $$ BEGIN RESET ROLE; DELETE FROM problems; END $$", "returns no rows"),
+        ("DO $$ BEGIN SET TRANSACTION READ WRITE; END $$", "returns no rows"),
+        ("SELECT pg_advisory_lock(7), pg_sleep(0) FROM nowhere", "the query is refused"),
         ("SELECT 1; DELETE FROM problems", "the query is refused: .*multiple commands"),
         ("COMMIT; DELETE FROM problems", "the query is refused: .*multiple commands"),
         ("ROLLBACK; BEGIN; DELETE FROM problems; COMMIT", "the query is refused: .*multiple commands"),
         ("COMMIT", "the statement returns no rows"),
-        ("SET TRANSACTION READ WRITE", "refused: .*must be set before any query|returns no rows"),
-        ("SELECT set_config('transaction_read_only', 'off', true)", "must be set before any query"),
-        ("DO $$ BEGIN COMMIT; DELETE FROM problems; END $$", "refused: .*invalid transaction termination"),
-        ("COPY problems TO PROGRAM 'cat'", "refused"),
+        ("SET TRANSACTION READ WRITE", "returns no rows"),
+        ("SELECT set_config('transaction_read_only', 'off', true)", "inside a read-only transaction"),
+        ("DO $$ BEGIN COMMIT; DELETE FROM problems; END $$", "returns no rows"),
+        ("COPY problems TO PROGRAM 'cat'", "returns no rows"),
         ("", "returns no rows"),
         ("SELECT nonsense", "the query is refused: column .nonsense. does not exist"),
     ],
@@ -67,6 +84,83 @@ def test_nothing_but_one_query_is_let_through(filled: Database, query: str, mess
         connection.execute(text("CREATE TEMPORARY TABLE still_writable (id int) ON COMMIT DROP"))
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT set_config('role', 'none', false), query_to_xml('DELETE FROM problems', true, true, '')",
+        "SELECT set_config('role', 'none', false), query_to_xml('SELECT pg_read_file(''/etc/passwd'')', "
+        "true, true, '')",
+        "SELECT set_config('role', 'none', false), query_to_xml('SELECT lo_import(''/etc/passwd'')', "
+        "true, true, '')",
+        "WITH out AS MATERIALIZED (SELECT set_config('role', 'none', false)), "
+        "gone AS (DELETE FROM problems RETURNING id) SELECT * FROM out, gone",
+        "SELECT set_config('session_authorization', 'postgres', false)",
+        "SELECT set_config('role', 'postgres', false)",
+    ],
+)
+def test_a_query_that_leaves_the_role_meets_the_other_guards(filled: Database, query: str) -> None:
+    with pytest.raises(BadInputError, match=r"read-only|may only read|not allowed"):
+        run_query(filled, query, 5)
+    with filled.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM problems")) == 3
+
+
+def test_a_query_leaves_nothing_in_its_session(filled: Database) -> None:
+    for query in (
+        "SELECT set_config('role', 'none', false)",
+        "SELECT set_config('search_path', 'nowhere', false)",
+        "SELECT pg_advisory_lock(1, 2), pg_advisory_lock(3)",
+    ):
+        run_query(filled, query, 5)
+    with pytest.raises(BadInputError):
+        run_query(filled, "SELECT pg_advisory_lock(4), 1 / (SELECT 0 FROM pg_sleep(0.01))", 5)
+    with filled.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
+        assert connection.scalar(text("SELECT current_user")) == "hsstar"
+        assert connection.scalar(text("SELECT count(*) FROM pg_prepared_statements")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM problems")) == 3
+
+
+def test_queries_run_under_a_role_that_cannot_log_in(filled: Database) -> None:
+    assert run_query(filled, "SELECT current_user, session_user", 5)[1] == [("hsstar_reader", "hsstar")]
+    columns, rows = run_query(
+        filled, "SELECT rolcanlogin, rolsuper FROM pg_roles WHERE rolname = current_user", 5
+    )
+    assert (columns, rows) == (["rolcanlogin", "rolsuper"], [(False, False)])
+
+
+def test_a_superuser_is_refused(filled: Database) -> None:
+    """It could become itself again in a query, and a read-only transaction does not guard files."""
+    mighty = Database(make_url(filled.url).set(username="postgres").render_as_string())
+    try:
+        with pytest.raises(BadInputError, match="does not run as 'postgres', a superuser"):
+            run_query(mighty, "SELECT 1", 5)
+    finally:
+        mighty.close()
+
+
+@pytest.fixture
+def plain(filled: Database) -> Iterator[Database]:
+    """The database as a login that may not become the reader."""
+    mighty = make_url(filled.url).set(username="postgres")
+    with psycopg.connect(mighty.set(drivername="postgresql").render_as_string(), autocommit=True) as admin:
+        admin.execute("REVOKE hsstar_reader FROM hsstar")
+        try:
+            yield filled
+        finally:
+            admin.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
+
+
+def test_without_the_role_the_transaction_guards_and_the_guard_says_so(plain: Database) -> None:
+    with plain.begin() as connection:
+        assert guard(connection) == Guard("hsstar", reader=False, powerful=False)
+        ensure_reader(connection)  # may not
+        assert not guard(connection).reader
+    assert run_query(plain, "SELECT current_user", 5)[1] == [("hsstar",)]
+    with pytest.raises(BadInputError, match="hsstar sql is read-only; use psql to change data"):
+        run_query(plain, "DELETE FROM problems RETURNING id", 5)
+
+
 def test_a_query_is_ended_when_its_time_is_over(filled: Database) -> None:
     started = time.monotonic()
     with pytest.raises(BadInputError, match="longer than 1 s; narrow it or give more time: --timeout"):
@@ -77,7 +171,7 @@ def test_a_query_is_ended_when_its_time_is_over(filled: Database) -> None:
 def test_the_time_limit_does_not_outlive_its_query(filled: Database) -> None:
     run_query(filled, "SELECT 1", 1)
     with filled.begin() as connection:
-        assert connection.scalar(text("SHOW statement_timeout")) == "0"
+        assert connection.scalar(text("SHOW statement_timeout")) == "10min"
         assert connection.scalar(text("SHOW transaction_read_only")) == "off"
 
 

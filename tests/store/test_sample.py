@@ -21,7 +21,14 @@ from hsstar.store.database import Database
 from hsstar.store.jobs import Job, LeaseLostError
 from tests.engines import tiny
 from tests.store import drawing
-from tests.store.drawing import FragileSampler, SmallBatches, add_sampling, make_workshop, responses
+from tests.store.drawing import (
+    FragileSampler,
+    SmallBatches,
+    add_sampling,
+    make_workshop,
+    misattributed,
+    responses,
+)
 from tests.store.factory import claim, items_of, state_of
 from tests.store.watching import running, wait_for
 
@@ -193,11 +200,4 @@ def test_jobs_of_two_policies_at_once_get_what_each_policy_draws_alone(
 
     assert [responses(database, round_id) for round_id, _ in together] == alone
     assert len(built) == 1  # the other policy's weights were put into its place
-    with database.begin() as connection:
-        mixed = connection.execute(
-            text("""
-                SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
-                WHERE samples.model_id IS DISTINCT FROM rounds.model_id
-            """)
-        ).scalar_one()
-    assert mixed == 0
+    assert misattributed(database) == 0

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import jobs, method, models, rounds, statistics, workers
+from hsstar.store import corpus, evaluations, jobs, method, models, rounds, statistics, workers
+from hsstar.store.evaluations import HELD_OUT, Plan
 from hsstar.store.runs import Run
 from tests.store.factory import (
     Drawn,
@@ -30,7 +31,11 @@ COLUMNS = {
     "boundary outlier pairs tokens seconds_sampling seconds_verification seconds_reward seconds_training "
     "heldout_accuracy_before heldout_accuracy_after",
     "remaining_budget": "run iteration problem_id allotment drawn in_flight remaining",
-    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at",
+    "evaluation_results": "run iteration model benchmark problems samples accuracy standard_error "
+    "accuracy_readable solved drawn correct without_verdict mean_tokens truncated_share unreadable left_out "
+    "temperature top_p max_new_tokens measure state finished_at",
+    "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at "
+    "gpu tokens_done version stop_requested_at",
 }
 
 
@@ -183,18 +188,15 @@ def test_held_out_accuracy_stands_beside_the_policies_it_belongs_to(
     run, _ = example
     round_id = rounds.list_iterations(connection, run.id)[0].round.id
     made = models.register_model(connection, "M1", "/models/m1", "weights of M1", run.model_id)
+    dataset = corpus.ensure_dataset(connection, "measured")
     for number, (model_id, accuracy) in enumerate(((run.model_id, 0.25), (made.id, 0.75))):
-        connection.execute(
-            text("""
-                WITH added AS (
-                    INSERT INTO rounds (run_id, kind, number, model_id)
-                    VALUES (:run, 'evaluation', :number, :model) RETURNING id
-                )
-                INSERT INTO evaluations (round_id, accuracy, finished_at)
-                SELECT id, :accuracy, now() FROM added
-            """),
-            {"run": run.id, "number": number, "model": model_id, "accuracy": accuracy},
-        )
+        for measure, shown in ((HELD_OUT, accuracy), ("gsm8k, greedy", accuracy / 2)):
+            plan = Plan(measure, dataset, 1, None)
+            added = evaluations.add_evaluation(connection, run.id, number, model_id, plan)
+            connection.execute(
+                text("UPDATE evaluations SET accuracy = :shown, finished_at = now() WHERE round_id = :id"),
+                {"id": added.id, "shown": shown},
+            )
     rounds.set_state(connection, round_id, IterationState.DONE, made.id)
     (found,) = rows(connection, "SELECT * FROM iteration_statistics")
     assert (found["heldout_accuracy_before"], found["heldout_accuracy_after"]) == (0.25, 0.75)

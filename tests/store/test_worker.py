@@ -17,7 +17,7 @@ from hsstar.stages import score
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import models, runs, workers
 from hsstar.store.database import Database
-from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
+from tests.store.drawing import FragileSampler, add_sampling, hurry, make_workshop, responses
 from tests.store.factory import (
     Drawn,
     add_iteration,
@@ -28,6 +28,7 @@ from tests.store.factory import (
     make_recipe,
     state_of,
 )
+from tests.store.watching import wait_for
 from workers.app import make_app
 from workers.runtime import Worker
 
@@ -64,13 +65,7 @@ def make_worker(database: Database, tmp_path: Path) -> MakeWorker:
 def work(database: Database, worker: Worker) -> None:
     """Runs sampling jobs until none is queued, without their delays."""
     while True:
-        with database.begin() as connection:
-            queued = connection.execute(
-                text("""
-                    UPDATE jobs SET available_at = now() WHERE state = 'queued' AND kind = 'sample'
-                    RETURNING id
-                """)
-            ).scalars().all()  # fmt: skip
+        queued = hurry(database)
         if not queued:
             return
         for job_id in queued:
@@ -219,3 +214,20 @@ def test_a_dead_reward_model_is_closed_and_built_anew(database: Database, tmp_pa
     assert [model.closed for model in built] == [True, False]
     with database.begin() as connection:
         assert state_of(connection, job_id) == "done"
+
+
+def test_a_worker_that_hears_nothing_helps_itself(
+    database: Database, make_worker: MakeWorker, sampling: tuple[int, list[int]]
+) -> None:
+    """No message is ever sent: as if the broker had lost them all, or this worker."""
+    worker = make_worker(lambda: FragileSampler())
+    worker._help()
+    assert jobs_of(database) == [("queued", 0, 16)]  # engines cannot be built yet
+    worker.ready()
+    worker._help()
+    assert jobs_of(database) == [("queued", 0, 16)]  # it has not waited long
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET available_at = now() - interval '1 minute'"))
+    worker._help()
+    wait_for(lambda: jobs_of(database) == [("done", 1, 16)])
+    assert len(responses(database, sampling[0])) == 16

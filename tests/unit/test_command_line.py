@@ -7,6 +7,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, hsstar
+from cli.output import ranges
 from cli.stack import parse_workers
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
@@ -63,3 +64,9 @@ def test_a_role_that_up_is_not_told_of_gets_one_worker_unless_one_serves_all(
     text: str, counts: dict[str, int]
 ) -> None:
     assert parse_workers(click.Context(hsstar), click.Option(["--workers"]), text) == counts
+
+
+def test_slots_are_written_as_ranges() -> None:
+    assert ranges([]) == ""
+    assert ranges([3]) == "3"
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"

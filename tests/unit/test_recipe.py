@@ -167,6 +167,10 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
             "the server cannot load one; set reload = 'vllm', or leave evaluation.dataset out",
         ),
         (
+            {"policy": {"engine": "openai", "openai": SERVER}, "evaluation": {"benchmarks": ["gsm8k"]}},
+            "evaluation.benchmarks is measured for every new policy too",
+        ),
+        (
             {"policy": {"engine": "vllm", "vllm": {"lora": "adapter"}}},
             "policy.vllm.lora needs training.objective = 'none'",
         ),
@@ -218,6 +222,20 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: .*finite number"),
         ({"training": {"beta": float("nan")}}, "training.beta: .*finite number"),
         ({"evaluation": {"samples": 0}}, "evaluation.samples: .*greater than or equal to 1, got 0"),
+        ({"evaluation": {"benchmarks": [{"problems": 3}]}}, "key 'evaluation.benchmarks.0.name' is missing"),
+        (
+            {"evaluation": {"benchmarks": ["gsm8k", {"name": "math500", "sampels": 2}]}},
+            "unknown key 'evaluation.benchmarks.1.sampels'; legal keys there: max_new_tokens, name, problems",
+        ),
+        (
+            {"evaluation": {"benchmarks": [{"name": "gsm8k", "samples": 4}]}},
+            "evaluation.benchmarks.0: 4 samples at temperature 0 are all the same; give a temperature",
+        ),
+        (
+            {"evaluation": {"benchmarks": ["gsm8k", {"name": "gsm8k", "max_new_tokens": 2048}]}},
+            "evaluation.benchmarks: 'gsm8k, greedy, 2048 tokens' stands there twice",
+        ),
+        ({"problems": {"overlaps": "drop"}}, "problems.overlaps: .*'report' or 'exclude', got 'drop'"),
         (
             {"reward": {"model": "none"}},
             "difficulty.signal = 'accuracy-and-reward' needs reward.model; "
@@ -308,3 +326,16 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes | None, message: s
 def test_shipped_recipes_can_be_read(file: Path) -> None:
     recipe = load_recipe(file)
     assert parse_recipe(recipe.document()) == recipe
+
+
+def test_benchmarks_are_decoded_by_their_protocol_where_nothing_else_is_said() -> None:
+    given = ["gsm8k", "aime24", {"name": "amc23", "samples": 4}, "my own problems"]
+    found = with_sections(evaluation={"benchmarks": given}).evaluation
+    assert [each.measure for each in found.benchmarks] == [
+        "gsm8k, greedy, 2048 tokens",
+        "aime24, temperature 0.6, top-p 0.95, 32 samples, 2048 tokens",
+        "amc23, temperature 0.6, top-p 0.95, 4 samples, 2048 tokens",
+        "my own problems, greedy, 2048 tokens",
+    ]
+    assert found.datasets == ["benchmarks/gsm8k", "benchmarks/aime24", "benchmarks/amc23", "my own problems"]
+    assert found.used

@@ -9,11 +9,11 @@ from hashlib import blake2b
 from typing import Any
 
 import sympy
-from latex2sympy2_extended import latex2sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
-from hsstar.engines.verifier.equivalence import Scalar, UnparsableError
+from hsstar.engines.verifier.conversions import Scalar
+from hsstar.engines.verifier.equivalence import UnparsableError
 from hsstar.engines.verifier.forms import Expression, Relation
 from hsstar.engines.verifier.numeric import Number, is_close
 
@@ -25,11 +25,23 @@ _ZERO = Fraction(1, 10**40)
 _POINTS = 12
 _POINTS_NEEDED = 4
 _DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
+_NUMBER_WITH_COMMAS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*", re.ASCII)
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _DIALECT = (  # what the parser understands otherwise, or not at all
     (re.compile(r"\\text\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(\d+(?:\.\d+)?|[A-Za-z])\^\\circ\s?"), r"(\1\\frac{\\pi}{180})"),
     (re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\varepsilon"),
+    (re.compile(r"([A-Za-z])('+)"), lambda primed: f"{primed[1]}_{{{'p' * len(primed[2])}rime}}"),
+    (re.compile(r"\\[cl]?dots(?![A-Za-z])"), "D_{dots}"),
+    (re.compile(r"\\cis\s*\(((?:[^()]|\([^()]*\)){1,200}+)\)"), r"(\\cos(\1)+i\\sin(\1))"),
+    (
+        re.compile(r"\\cis\s*(\\frac\{[^{}]*\}\{[^{}]*\}|\(\d+\\frac\{\\pi\}\{180\}\)|\\[a-z]+|[a-z])"),
+        r"(\\cos(\1)+i\\sin(\1))",
+    ),
+    (
+        re.compile(r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{\d\})?)\s*([a-z]|\\[a-z]+)\s*/\s*(?=\\[a-z]{3}\b)"),
+        r"\1(\2)/",
+    ),
 )
 
 
@@ -47,6 +59,8 @@ class SympyAlgebra:
         mine = _with_constant_of(theirs, mine)
         if mine == theirs:
             return True
+        if _is_matrix(mine) or _is_matrix(theirs):
+            return _matrices_equal(mine, theirs, exact)
         if not (_is_scalar(mine) and _is_scalar(theirs)):
             return bool(verify(theirs, mine, timeout_seconds=None))
         if not mine.free_symbols and not theirs.free_symbols:
@@ -84,6 +98,22 @@ class SympyAlgebra:
         return True
 
 
+class _Parser(_Latex2Sympy):  # type: ignore[misc]
+    """Math-Verify's parser, without its one use of `eval`: it has sympy read numbers as Python."""
+
+    def __init__(self) -> None:
+        super().__init__(is_real=True, config=_CONVERSION)
+
+    def parse(self, latex: str) -> Any:
+        """The sympy object of a formula, or of a part of one."""
+        return self.parse_number(latex) if _NUMBER_WITH_COMMAS.fullmatch(latex) else super().parse(latex)
+
+    def parse_number(self, text: str) -> Any:
+        """An integer or a decimal."""
+        digits = text.replace(",", "").strip()
+        return sympy.Integer(digits) if digits.isdecimal() else sympy.Float(digits)
+
+
 @dataclass(frozen=True, slots=True)
 class _Complex:
     """A value to some thirty digits."""
@@ -115,14 +145,14 @@ def _parse(source: str) -> Any:
     for pattern, replacement in _DIALECT:
         latex = pattern.sub(replacement, latex)
     try:
-        found = latex2sympy(latex, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
+        found = _Parser().parse(latex)
     except (MemoryError, RecursionError):
         raise
     except Exception:  # the parser's own errors are of every kind
         raise UnparsableError(source) from None
     if found is None or isinstance(found, str):
         raise UnparsableError(source)
-    if not _is_scalar(found):
+    if not (_is_scalar(found) or _is_matrix(found)):
         return found
     return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
 
@@ -148,6 +178,27 @@ def _solves(relation: Relation, difference: Any) -> bool:
 
 def _is_scalar(found: Any) -> bool:
     return isinstance(found, sympy.Expr) and not isinstance(found, sympy.MatrixExpr)
+
+
+def _is_matrix(found: Any) -> bool:
+    return isinstance(found, sympy.MatrixBase | sympy.MatrixExpr)
+
+
+def _matrices_equal(mine: Any, theirs: Any, exact: bool) -> bool:
+    """Whether two matrices, or sums and products of such, agree entry by entry."""
+    left, right = _explicit(mine), _explicit(theirs)
+    if not (_is_matrix(left) and _is_matrix(right)) or left.shape != right.shape:
+        return False
+    return all(_agree_at_points(*entries, exact) is True for entries in zip(left, right, strict=True))
+
+
+def _explicit(found: Any) -> Any:
+    """A matrix with its entries computed, None if it is none."""
+    try:
+        matrix = found.doit()
+        return matrix.as_explicit() if isinstance(matrix, sympy.MatrixExpr) else matrix
+    except (ValueError, TypeError, AttributeError, NotImplementedError, sympy.ShapeError):
+        return None
 
 
 def _with_constant_of(theirs: Any, mine: Any) -> Any:

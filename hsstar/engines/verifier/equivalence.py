@@ -7,9 +7,18 @@ rules for users.
 import re
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Protocol
 
+from hsstar.engines.verifier.conversions import (
+    Scalar,
+    as_matrix_formulas,
+    as_relation,
+    quotient,
+    scaled,
+    unit_as_factor,
+    unit_as_letters,
+    vector,
+)
 from hsstar.engines.verifier.forms import (
     Choice,
     Expression,
@@ -26,9 +35,7 @@ from hsstar.engines.verifier.forms import (
     Words,
 )
 from hsstar.engines.verifier.numeric import Number, numbers_equal
-from hsstar.engines.verifier.units import DEGREE, PERCENT
-
-Scalar = Number | Expression
+from hsstar.engines.verifier.units import DEGREE
 
 
 class UnparsableError(Exception):
@@ -83,11 +90,16 @@ class Equivalence:
             case Matrix(), Matrix():
                 return self._matrices(answer, reference)
             case (Matrix(), Sequence(kind="tuple")) | (Sequence(kind="tuple"), Matrix()):
-                return self._ordered(_vector(answer), _vector(reference))
+                return self._ordered(vector(answer), vector(reference))
+            case (Expression(), Matrix() | Sequence(kind="tuple")) | (
+                Matrix() | Sequence(kind="tuple"),
+                Expression(),
+            ):
+                return self._matrix_formulas(answer, reference)
             case Ratio(), Ratio():
                 return self._by("ratios", _ratios_equal(answer, reference))
             case (Ratio(), Number()) | (Number(), Ratio()):
-                return self._by("ratio as a fraction", _quotient(answer) == _quotient(reference))
+                return self._by("ratio as a fraction", quotient(answer) == quotient(reference))
             case (Numeral(digits=digits), Number(value=value)) | (
                 Number(value=value),
                 Numeral(digits=digits),
@@ -95,6 +107,11 @@ class Equivalence:
                 return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
             case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
                 return self._collections(answer, reference)
+            case (Sequence(kind="list", items=items), Expression(source=letters)) | (
+                Expression(source=letters),
+                Sequence(kind="list", items=items),
+            ) if items and all(isinstance(item, Choice) for item in items):
+                return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
             case (Sequence(kind="set" | "list", items=(only,)), _):
                 return self.holds(only, reference)
             case (_, Sequence(kind="set" | "list", items=(only,))):
@@ -126,7 +143,7 @@ class Equivalence:
         if isinstance(answer, Named) and isinstance(reference, Named):
             if _same_name(answer.name, reference.name):
                 return self.holds(answer.value, reference.value)
-            mine, theirs = _as_relation(answer), _as_relation(reference)
+            mine, theirs = as_relation(answer), as_relation(reference)
             if mine is None or theirs is None or not _has_letters(answer, reference):
                 return self._by("values of different names", False)
             return self._by("equations", self.algebra.equal_relations(mine, theirs))
@@ -135,7 +152,7 @@ class Equivalence:
                 Relation(sign="=") as other,
                 Named() as named,
             ):
-                relation = _as_relation(named)
+                relation = as_relation(named)
                 if relation is not None:
                     return self._either_way(relation, other, named is answer)
                 return self._by("an equation against another kind of answer", False)
@@ -160,7 +177,11 @@ class Equivalence:
     def _without_unit(self, quantity: Quantity, other: Form, quantity_is_answer: bool) -> bool:
         if self._either_way(quantity.value, other, quantity_is_answer):
             return self._by(f"{self.rule}, one unit missing", True)
-        factor = _unit_as_factor(quantity)
+        if isinstance(other, Expression) and (product := unit_as_letters(quantity)):
+            return self._by(
+                "letters that may be a unit", self._either_way(product, other, quantity_is_answer)
+            )
+        factor = unit_as_factor(quantity)
         if factor is None or not (isinstance(other, Number) or quantity.unit == DEGREE):
             return False
         return self._by("unit written out", self._either_way(factor, other, quantity_is_answer))
@@ -174,7 +195,7 @@ class Equivalence:
             return self.holds(answer.value, reference.value)
         if mine.factor == theirs.factor:
             return self.holds(answer.value, reference.value)
-        given, wanted = _scaled(answer.value, mine.factor), _scaled(reference.value, theirs.factor)
+        given, wanted = scaled(answer.value, mine.factor), scaled(reference.value, theirs.factor)
         if given is None or wanted is None:
             return self._by("different units", False)
         return self._by("converted units", self.holds(given, wanted))
@@ -184,6 +205,14 @@ class Equivalence:
         if len(mine) != len(theirs) or len(mine[0]) != len(theirs[0]):
             return self._by("shapes of matrices", False)
         return self._ordered([cell for row in mine for cell in row], [cell for row in theirs for cell in row])
+
+    def _matrix_formulas(self, answer: Form, reference: Form) -> bool:
+        """A formula of matrices against a matrix, or against a tuple, which is a column or a row."""
+        for mine in as_matrix_formulas(answer):
+            for theirs in as_matrix_formulas(reference):
+                if self.algebra.equal(mine, theirs):
+                    return self._by("algebra", True)
+        return self._by("a matrix against another kind of answer", False)
 
     def _collections(self, answer: Form, reference: Form) -> bool:
         match answer, reference:
@@ -215,6 +244,10 @@ class Equivalence:
         return self._by("intervals", True)
 
     def _sequences(self, answer: Sequence, reference: Sequence) -> bool:
+        mine, theirs = _by_name(answer.items), _by_name(reference.items)
+        if mine and theirs and mine.keys() == theirs.keys():
+            equal = all(self.holds(mine[name], theirs[name]) for name in theirs)
+            return self._by("elements by name", equal)
         kinds = {answer.kind, reference.kind}
         if kinds == {"tuple", "set"}:
             return self._by("a tuple against a set", False)
@@ -278,63 +311,8 @@ def _has_letters(*named: Named) -> bool:
     )
 
 
-def _as_relation(named: Named) -> Relation | None:
-    match named.value:
-        case Number() | Expression():
-            return Relation("=", named.name, source_of(named.value))
-        case _:
-            return None
-
-
-def source_of(scalar: Scalar) -> str:
-    """A number or formula as LaTeX."""
-    if isinstance(scalar, Expression):
-        return scalar.source
-    value = scalar.value
-    return str(value) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
-
-
-def _unit_as_factor(quantity: Quantity) -> Scalar | None:
-    """The value that a unit stands for where it is a factor: percent, degrees."""
-    value = quantity.value
-    if quantity.unit == PERCENT:
-        return _scaled(value, Fraction(1, 100))
-    if quantity.unit == DEGREE and isinstance(value, Number) and value.value:
-        return Expression(rf"\frac{{{source_of(value)}\pi}}{{180}}")
-    return None
-
-
-def _scaled(value: Form, factor: Fraction) -> Scalar | None:
-    match value:
-        case Number():
-            return Number(value.value * factor, value.decimals)
-        case Expression():
-            return Expression(rf"\frac{{{factor.numerator}}}{{{factor.denominator}}}({value.source})")
-        case _:
-            return None
-
-
-def _vector(form: Form) -> Items[Form]:
-    """The elements of a tuple, or of a matrix that is a single row or column."""
-    match form:
-        case Sequence():
-            return form.items
-        case Matrix(rows=(row,)):
-            return row
-        case Matrix():
-            return [row[0] for row in form.rows] if len(form.rows[0]) == 1 else []
-        case _:
-            return []
-
-
-def _quotient(form: Form) -> Fraction | None:
-    match form:
-        case Number():
-            return form.value
-        case Ratio(parts=(first, second)) if second.value:
-            return first.value / second.value
-        case _:
-            return None
+def _letters_of_choices(items: Items[Form]) -> list[str]:
+    return sorted(item.letter for item in items if isinstance(item, Choice))
 
 
 def _ratios_equal(answer: Ratio, reference: Ratio) -> bool:
@@ -344,6 +322,12 @@ def _ratios_equal(answer: Ratio, reference: Ratio) -> bool:
     if len(mine) != len(theirs) or (answer.clock and reference.clock):
         return False
     return all(one * theirs[0] == other * mine[0] for one, other in zip(mine, theirs, strict=True))
+
+
+def _by_name(items: Items[Form]) -> dict[str, Form]:
+    """Values by name, if each has its own."""
+    named = {item.name: item.value for item in items if isinstance(item, Named)}
+    return named if len(named) == len(items) else {}
 
 
 def _in_order_of_names(items: Items[Form]) -> Items[Form]:

@@ -4,6 +4,7 @@ Every form is immutable, equal to what is read from another text of the same mea
 prints itself for people (`hsstar verify --explain`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -179,3 +180,31 @@ Form = (
     | Infinite
     | Unreadable
 )
+
+Reader = Callable[[str], Form]
+"""What reads a part of a text; readers of larger texts get one."""
+
+
+def is_readable(form: Form) -> bool:
+    """Whether a form has no unreadable part (its formulas may still be beyond algebra)."""
+    return all(not isinstance(part, Unreadable) for part in parts_of(form))
+
+
+def parts_of(form: Form) -> list[Form]:
+    """A form and everything in it."""
+    match form:
+        case Sequence(items=children) | Union(parts=children):
+            inside: tuple[Form | None, ...] = children
+        case Matrix():
+            inside = tuple(cell for row in form.rows for cell in row)
+        case Named() | Quantity():
+            inside = (form.value,)
+        case Interval():
+            inside = (form.low, form.high)
+        case Choice():
+            inside = (form.content,)
+        case Relation():
+            inside = (Expression(form.left), Expression(form.right))
+        case _:
+            inside = ()
+    return [form, *(part for child in inside if child is not None for part in parts_of(child))]

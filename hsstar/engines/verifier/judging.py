@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hsstar.domain.verdict import Cause
-from hsstar.engines.verifier.equivalence import Algebra, Equivalence, Scalar, UnparsableError
-from hsstar.engines.verifier.forms import Expression, Form, Relation
-from hsstar.engines.verifier.reading import is_readable, parts_of, read
+from hsstar.engines.verifier.conversions import Scalar
+from hsstar.engines.verifier.equivalence import Algebra, Equivalence, UnparsableError
+from hsstar.engines.verifier.forms import Expression, Form, Relation, is_readable, parts_of
+from hsstar.engines.verifier.reading import read
 from hsstar.engines.verifier.spelling import LONGEST_ANSWER
 
 _LONGEST_QUICK_ANSWER = 1_000

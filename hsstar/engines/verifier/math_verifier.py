@@ -16,12 +16,13 @@ from hsstar.domain.answers import ExtractionRule, extract_answer
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.engines.contracts import Comparison, VerificationRequest
+from hsstar.engines.verifier.forms import is_readable
 from hsstar.engines.verifier.judging import Finding, formulas, judge_quickly
 from hsstar.engines.verifier.pool import CheckingPool, Failure, Outcome, Task
-from hsstar.engines.verifier.reading import is_readable, read
+from hsstar.engines.verifier.reading import read
 from hsstar.engines.verifier.spelling import LONGEST_ANSWER, normal_spelling
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Rises whenever the same response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256

@@ -33,6 +33,11 @@ class Number:
         """Whether it was written in a form that stands for one number only."""
         return self.decimals is None
 
+    @classmethod
+    def of(cls, integer: int) -> "Number":
+        """An integer as a number."""
+        return cls(Fraction(integer))
+
     def __str__(self) -> str:
         return f"{self.value} (decimal)" if not self.exact else str(self.value)
 

@@ -5,6 +5,7 @@ linear in their length.
 """
 
 import re
+from collections.abc import Callable
 
 from hsstar.domain.answers import balanced_braces, strip_math_delimiters
 
@@ -46,9 +47,11 @@ _CHARACTERS = str.maketrans(
         "π": r"\pi ",
         "θ": r"\theta ",
         "°": r"^\circ ",
-        "√": r"\sqrt ",
         "ℝ": r"\mathbb{R}",
     }
+)
+_NEXT_FORMULA = re.compile(
+    r"(?<=[^\s$])\$\s{0,9}\n\s{0,9}\$(?=[^\s$])|\n[ \t]*(?=[A-Za-z](?:_\w|_\{\w+\})?\s*=)"
 )
 _MONEY = re.compile(r"(?<!\\)\$")
 _DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]](?!\s*\d*\s*(?:pt|em|ex|mm|cm)\])")
@@ -57,45 +60,87 @@ _FONT = re.compile(
     r"(?![A-Za-z])\s*\{([^{}]*)\}"
 )
 _BOLD = re.compile(r"\\(?:math(?:bf|it|sf|tt|cal)|boldsymbol|textbf|textit)")
-_FUNCTION_NAME = re.compile(r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|lcm|gcd|det")
+_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|cis|log|ln|exp|lcm|gcd|det"
+_FUNCTION_NAME = re.compile(_FUNCTIONS)
+_GREEK = r"\\(?:pi|theta|alpha|beta|gamma|lambda|mu|sigma|omega|phi|tau|rho)(?![A-Za-z])"
+_ARGUMENT = r"\(((?:[^()]|\([^()]*\)){1,200}+)\)"  # of a function, in parentheses
+_POWER = re.compile(r"(\^\{?-?\d+\}?)")
 _WORD = re.compile(r"[A-Za-z]{2}")
 _LETTER = re.compile(r"[A-Za-z]")
 _NESTED_FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)|mbox|math(?:rm|bf|it)|boldsymbol|boxed|fbox)(?=\s*\{)"
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,)(?=\d{3}(?!\d))")
-_SPELLINGS = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\(?:left|right)(?:\.|(?![A-Za-z]))", ""),
-        (r"\\[Bb]igg?[lrm]?(?![A-Za-z])|\\(?:display|text)style(?![A-Za-z])|\\limits(?![A-Za-z])", ""),
-        (r"(?<!\\)\\(?:[,!;: \n]|q?quad(?![A-Za-z]))|~|\\h(?:space|skip)\{[^{}]*\}", " "),
-        (r"(\d)\1{1,20}\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", r"\\overline{\1}"),
-        (r"(?<=\d)\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", ""),
-        (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\le(?:q|qslant)(?![A-Za-z])|(?<![<=])<=", r"\\le "),
-        (r"\\ge(?:q|qslant)(?![A-Za-z])|>=", r"\\ge "),
-        (r"\\neq(?![A-Za-z])|!=", r"\\ne "),
-        (r"\\lt(?![A-Za-z])", "<"),
-        (r"\\gt(?![A-Za-z])", ">"),
-        (r"\\lbrace(?![A-Za-z])", r"\\{"),
-        (r"\\rbrace(?![A-Za-z])", r"\\}"),
-        (r"\\[lr]?vert(?![A-Za-z])|\\mid(?![A-Za-z])", "|"),
-        (r"\\colon(?![A-Za-z])", ":"),
-        (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
-        (r"\\(?:vec|overrightarrow|bm|pmb)\{([A-Za-z])\}", r"\1"),
-        (r"\\%", "%"),
-        (r"(?:\{\})?\^\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
-        (r"\\frac\s*(\d|[A-Za-z](?=\s*[\d{]))\s*(?=[\dA-Za-z{])", r"\\frac{\1}"),
-        (r"\\frac\s*(\{[^{}]*\})\s*([\dA-Za-z])", r"\\frac\1{\2}"),
-        (r"\{([^{}]+?)\\choose\s*([^{}]+)\}", r"\\binom{\1}{\2}"),
-        (r"\\sqrt\s*(\d|[A-Za-z])", r"\\sqrt{\1}"),
-        (r"(?<!\*)\*\*(?!\*)", "^"),
-        (r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
-    )
+_Spelling = tuple[str, str | Callable[[re.Match[str]], str]]
+
+
+def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
+    return [(re.compile(pattern), replacement) for pattern, replacement in spellings]
+
+
+_BEFORE_FONTS = _compiled(
+    (r"\A\s*(\*{1,3}|`+)\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
+    (  # arguments without braces
+        r"\\(mathbb|math(?:bf|rm|cal|it)|boldsymbol|bm|vec|hat|bar|overline)\s+([A-Za-z])(?![A-Za-z])",
+        r"\\\1{\2}",
+    ),
+    (r"\^\{(-?\d)\}", r"^\1"),
+    (r"\\(?:vec|bm|boldsymbol|mathbf|hat)\s*\{\s*(?:\\hat\s*)?\\?([ijk])(?:math)?\s*\}", r"\\hat{\1}"),
+    (r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:underline|checkmark)(?![A-Za-z])", ""),
+    (
+        r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"
+        r"|\\(?:left|right)(?:\.|(?![A-Za-z]))"
+        r"|\\[Bb]igg?[lrm]?(?![A-Za-z])|\\(?:display|text)style(?![A-Za-z])|\\limits(?![A-Za-z])",
+        "",
+    ),
 )
-_SPACE_TO_KEEP = re.compile(r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d)\s+(?=\d)")
+_SPELLINGS = _compiled(
+    (r"(?<!\\)\\(?:[,!;: \n]|q?quad(?![A-Za-z]))|~|\\h(?:space|skip)\{[^{}]*\}", " "),
+    (r"(\d)\1{1,20}\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", r"\\overline{\1}"),
+    (r"(?<=\d)\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", ""),
+    (r"\(\s*(?:\\[pb]?mod|(?:\\text\{)?\s?mod\s?\}?)\s*(\d+)\s*\)", r"\\text{mod \1}"),
+    (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
+    (r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),
+    (r"\\le(?:q|qslant)(?![A-Za-z])|(?<![<=])<=", r"\\le "),
+    (r"\\ge(?:q|qslant)(?![A-Za-z])|>=", r"\\ge "),
+    (r"\\neq(?![A-Za-z])|!=", r"\\ne "),
+    (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    (r"\\lt(?![A-Za-z])", "<"),
+    (r"\\gt(?![A-Za-z])", ">"),
+    (r"(?<![\w)}\]|!'])\s*<([^<>,]*(?:,[^<>,]*)+)>(?!\s*[\w(\\{|])", r"\\langle \1\\rangle "),
+    (r"(?<![\w)}\]])\]([^][(),]*,[^][(),]*)(?=[\[\]])", r"(\1"),  # ]1,2[ is (1,2)
+    (r"(?<=[(\[])([^][(),]*,[^][(),]*)\[(?!\w)", r"\1)"),
+    (r"\\lbrace(?![A-Za-z])", r"\\{"),
+    (r"\\rbrace(?![A-Za-z])", r"\\}"),
+    (r"\\[lr]?vert(?![A-Za-z])|\\mid(?![A-Za-z])", "|"),
+    (r"\\colon(?![A-Za-z])", ":"),
+    (r"\\varnothing(?![A-Za-z])|\\oslash(?![A-Za-z])", r"\\emptyset "),
+    (r"\\big(c[ua]p)(?![A-Za-z])(?!\s*_)", r"\\\1 "),
+    (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
+    (r"\\(?:vec|overrightarrow|bm|pmb)\{([A-Za-z])\}", r"\1"),
+    (r"\\%", "%"),
+    (r"(?:\{\})?\^\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
+    (r"\^\s*\{?\s*((?:\\prime\s*)+)\}?", lambda primes: "'" * primes[1].count("p")),
+    (rf"(?<![A-Za-z\\])({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))", r"\\\1 "),
+    (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+    (rf"(?:\\sqrt|√)\s*{_ARGUMENT}", r"\\sqrt{\1}"),
+    (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
+    (r"√", r"\\sqrt "),
+    (rf"\\sqrt\s*(\d|[A-Za-z]|{_GREEK})", r"\\sqrt{\1}"),
+    (rf"\\frac\s*(\d|[A-Za-z](?=\s*[\d{{])|{_GREEK})\s*(?=[\dA-Za-z{{\\])", r"\\frac{\1}"),
+    (rf"\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}}){{0,200}}+\}})\s*([\dA-Za-z]|{_GREEK})", r"\\frac\1{\2}"),
+    (r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
+    (r"\{([^{}]+?)\\choose\s*([^{}]+)\}", r"\\binom{\1}{\2}"),
+    (r"\A([^{}]{1,60}?)\\choose\s*([^{}]+)\Z", r"\\binom{\1}{\2}"),
+    (r"(?<!\*)\*\*(?!\*)", "^"),
+    (rf"\^\s*{_ARGUMENT}", r"^{\1}"),
+    (r"(?<=\d)\s*\\Omega\s*\Z", r"\\text{ohm}"),
+    (r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
+    (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
+)
+_SPACE_TO_KEEP = re.compile(
+    r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d)\s+(?=\d|[mgshLNJWVAK](?![A-Za-z])|[a-z]{1,3}/[a-z])"
+)
 _FULL_STOP = re.compile(r"(?<=[^.\s])[.;,]\Z")
 _FORBIDDEN = re.compile(r"__|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]|(?<=\w)\s*\.\s*[A-Za-z_]\w*\s*\(")
 _BRACKETS = re.compile(r"\\begin\b|\\end\b|[(\[{]|[)\]}]")
@@ -107,9 +152,11 @@ def normal_spelling(text: str) -> str:
     White space, delimiters, sizes and fonts go; synonyms of commands (`\dfrac`, `\leq`, `−`) become one.
     Words stay in `\text{…}`. `$` that opens no formula becomes `\$`.
     """
-    text = strip_math_delimiters(text.translate(_CHARACTERS))
+    text = strip_math_delimiters(_NEXT_FORMULA.sub(", ", text.translate(_CHARACTERS)))
     text = _MONEY.sub(r"\\$" if len(_MONEY.findall(text)) % 2 else "", text)
     text = _THOUSANDS.sub(",", _DELIMITERS.sub("", text))
+    for pattern, replacement in _BEFORE_FONTS:
+        text = pattern.sub(replacement, text)
     text = _NESTED_FONT.sub("", _FONT.sub(_plain_font, text))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
@@ -144,11 +191,20 @@ def parsable_source(text: str) -> str | None:
 def _plain_font(font: re.Match[str]) -> str:
     """What a font command stands for: words stay words, a formula in another font is that formula."""
     content = " ".join(font[1].replace("~", " ").split())
+    if "^" in content:  # a power of a unit
+        pieces = _POWER.split(content)
+        return "".join(
+            _plain_words(piece, font[0]) if index % 2 == 0 else piece for index, piece in enumerate(pieces)
+        )
+    return _plain_words(content, font[0])
+
+
+def _plain_words(content: str, font: str) -> str:
     if _FUNCTION_NAME.fullmatch(content):
         return f"\\{content} "
     if _WORD.search(content):
         return rf"\text{{{content}}}"
-    if _LETTER.search(content) and not _BOLD.match(font[0]):
+    if _LETTER.search(content) and not _BOLD.match(font):
         return rf"\text{{{content}}}"
     return content
 

@@ -114,6 +114,7 @@ _TOKEN = re.compile(
 )
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _COUNTED = re.compile(r"[A-Za-z][A-Za-z0-9' -]*[A-Za-z0-9]")
+_LETTERS = re.compile(r"[A-Za-z]{1,3}(?:\^\{-?\d\})?(?:/[A-Za-z]{1,3}(?:\^\{-?\d\})?)?", re.ASCII)
 _LONGEST_UNIT = 80
 
 
@@ -129,6 +130,16 @@ def read_unit(text: str) -> Unit | None:
 def is_known_unit(word: str) -> bool:
     """Whether a bare word, outside of `\text{…}`, is taken for a unit rather than a product of letters."""
     return len(word) > 1 and word in _UNITS
+
+
+def is_unit_of_letters(text: str) -> bool:
+    """Whether letters behind a number and a space, outside of `\\text{…}`, are a unit: `m`, `m/s^{2}`."""
+    return bool(_LETTERS.fullmatch(text)) and _read_known(text) is not None
+
+
+def time_unit(half: str) -> Unit:
+    """The half of the day, `am` or `pm`, as the unit of a time."""
+    return Unit(((half, 1),), counted=True, written=half)
 
 
 def _read_known(source: str) -> Unit | None:

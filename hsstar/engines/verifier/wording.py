@@ -1,16 +1,17 @@
 r"""Answers in words: what is one, what it is compared by, and which words stand for mathematics."""
 
 import re
-from fractions import Fraction
 
 from hsstar.engines.verifier.forms import Form, Infinite, Interval, Sequence, Words
+from hsstar.engines.verifier.number_words import number_in_words, ordinal_in_words
 from hsstar.engines.verifier.numeric import Number
 
 REALS = Interval(None, None, low_closed=False, high_closed=False)
 EMPTY = Sequence("set", ())
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
-COMMAND = re.compile(r"\\[A-Za-z]+")
+COMMAND = re.compile(r"\\(?:begin|end)\{[A-Za-z]+\*?\}(?:\{[lcr| ]*\})?|\\[A-Za-z]+")
 WORD = re.compile(r"[A-Za-z]{2,}")
+_WHOLE_WORD = re.compile(r"[A-Za-z]{2,}(?![A-Za-z^_])")  # Ce^x is none
 LETTER = re.compile(r"[A-Za-z]")
 
 FUNCTION_WORDS = frozenset(
@@ -37,8 +38,6 @@ _SHORT_WORDS = frozenset(
         "it",
     }
 )
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
-_NUMBER_WORDS = {word: value for value, word in enumerate((*_NUMBERS, "twelve"))} | {"sixteen": 16}
 _NOTHING = ("nosolution", "nosolutions", "norealsolution", "norealsolutions", "nosolutionexists", "none")
 _SPECIAL_WORDS: dict[str, Form] = {
     **dict.fromkeys((*_NOTHING, "nosolutionsexist", "norealsolutionsexist", "emptyset", "nullset"), EMPTY),
@@ -46,7 +45,10 @@ _SPECIAL_WORDS: dict[str, Form] = {
     **dict.fromkeys(("minusinfinity", "negativeinfinity"), Infinite(positive=False)),
     **dict.fromkeys(("allrealnumbers", "allreals", "allreal", "realnumbers", "anyrealnumber"), REALS),
     **dict.fromkeys(("doesnotexist", "dne"), Words("doesnotexist")),
-    **{word: Number(Fraction(value)) for word, value in _NUMBER_WORDS.items()},
+    **dict.fromkeys(
+        ("infinitelymany", "infinitelymanysolutions", "infinitenumberofsolutions", "infinitesolutions"),
+        Words("infinitelymany"),
+    ),
 }
 _SPECIAL_COMMANDS: dict[str, Form] = {
     r"\emptyset": EMPTY,
@@ -57,8 +59,20 @@ _SPECIAL_COMMANDS: dict[str, Form] = {
     r"-\infty": Infinite(positive=False),
 }
 _LONGEST_SPECIAL = 60
-_PUNCTUATION = re.compile(r"\\text|[^A-Za-z0-9+*/=<>^_\\-]")
-_LEADING = re.compile(r"\A\W*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?", re.IGNORECASE)
+_NUMBER_SET = re.compile(r"\\mathbb\{[A-Z]\}(?:[\^_]\{?[A-Za-z0-9+*]\}?)*")
+_THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?!\.\d)[^A-Za-z0-9+*/=<>^_\\-]+(?=\d)")
+_BRACKETS = "()[]{}"
+_WITHOUT_BRACKETS = str.maketrans("", "", _BRACKETS)
+_PUNCTUATION = re.compile(rf"\\text|(?!(?<=\d)\.\d)[^A-Za-z0-9+*/=<>^_|\\{re.escape(_BRACKETS)}-]")
+_OPERATOR = re.compile(r"[+*/=<>^_\\]|-(?=[\d\\(])")
+_LEADING = re.compile(
+    r"\A(?:(?![-+]\s?[\d\\(]|[(\[{\\])\W)*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?", re.IGNORECASE
+)
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])", re.ASCII)
+_PLACE = re.compile(r"\d*(?:1st|2nd|3rd|\dth)", re.ASCII)
+_HALF_READ = re.compile(r"[-+*/^_=<>(\[{&]\Z|\A[*/^_=<>)\]}&!]|\?|\.\.\Z|\\frac\{\}|\{\}\Z|\\\Z")
+_SUBSTANCE = re.compile(r"[A-Za-z0-9]")
 
 
 def meaning_of(source: str) -> Form | None:
@@ -67,20 +81,28 @@ def meaning_of(source: str) -> Form | None:
         return None
     if source in _SPECIAL_COMMANDS:
         return _SPECIAL_COMMANDS[source]
-    is_text = WORD.search(source) and "\\" not in TEXT.sub("", source)
-    return _SPECIAL_WORDS.get(letters_of(source)) if is_text else None
-
-
-def number_of(word: str) -> int | None:
-    """The number that a word names, None if it names none."""
-    return _NUMBER_WORDS.get(word)
+    if _NUMBER_SET.fullmatch(source):
+        return Words(source)
+    plain = TEXT.sub(r"\1", source)
+    if "\\" in plain or not WORD.search(plain):
+        return None
+    if (number := number_in_words(plain)) is not None:
+        return Number(number)
+    if (place := ordinal_in_words(plain)) is not None:
+        return Words(str(place))
+    return Words(letters_of(plain)) if _PLACE.fullmatch(plain) else _SPECIAL_WORDS.get(letters_of(source))
 
 
 def says_words(source: str) -> bool:
     r"""Whether a source says something in words, bare or in `\text{…}`, and is no formula."""
     if any(WORD.search(text) for text in TEXT.findall(source)):
         return True
-    return any(map(_is_word, WORD.findall(COMMAND.sub(" ", source))))
+    return any(map(_is_word, _WHOLE_WORD.findall(COMMAND.sub(" ", source))))
+
+
+def looks_like_formula(source: str) -> bool:
+    """Whether a source may be a whole formula: it has substance, and nothing is missing at its ends."""
+    return bool(_SUBSTANCE.search(source)) and not _HALF_READ.search(source)
 
 
 def count_words(source: str) -> int:
@@ -92,7 +114,11 @@ def count_words(source: str) -> int:
 def letters_of(source: str) -> str:
     """The letters, digits and operators by which texts are compared."""
     plain = _LEADING.sub("", TEXT.sub(r" \1 ", source))
-    return _PUNCTUATION.sub("", plain).strip("-").casefold()
+    plain = _BETWEEN_DIGITS.sub("|", _THOUSANDS_COMMA.sub("", _ORDINAL.sub("", plain)))
+    letters = _PUNCTUATION.sub("", plain)
+    if not _OPERATOR.search(letters):
+        letters = letters.translate(_WITHOUT_BRACKETS)
+    return letters.rstrip("-").casefold()
 
 
 def _is_word(word: str) -> bool:

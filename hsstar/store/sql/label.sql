@@ -7,7 +7,8 @@ pre_samples AS (
     SELECT
         samples.problem_id,
         CAST(count(*) FILTER (WHERE verdict = 'correct') AS double precision) / count(*) AS accuracy,
-        CASE WHEN :with_reward THEN avg(min_reward) END AS process_quality
+        -- in one order: a sum of floats depends on it in the last bit, and a label at the threshold with it
+        CASE WHEN :with_reward THEN avg(min_reward ORDER BY slot) END AS process_quality
     FROM samples
     JOIN round_problems USING (round_id, problem_id)
     WHERE round_id = :round_id

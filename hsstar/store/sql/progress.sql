@@ -12,7 +12,8 @@ of_run AS (
         iterations.finished_at,
         iterations.budget,
         evaluations.accuracy,
-        evaluations.standard_error
+        evaluations.standard_error,
+        rounds.measure
     FROM rounds
     LEFT JOIN iterations ON iterations.round_id = rounds.id
     LEFT JOIN evaluations ON evaluations.round_id = rounds.id
@@ -67,7 +68,7 @@ queued AS (
 undrawn AS (
     SELECT
         jobs.round_id,
-        count(*) FILTER (WHERE jobs.state <> 'failed') AS in_flight,
+        count(*) FILTER (WHERE jobs.state IN ('queued', 'running')) AS in_flight,
         count(*) FILTER (WHERE jobs.state = 'failed') AS failed
     FROM jobs
     JOIN job_items ON job_items.job_id = jobs.id
@@ -117,7 +118,8 @@ SELECT
         coalesce(of_run.finished_at, queued.last_end, now()) - coalesce(of_run.started_at, queued.first_start)
     ) AS double precision),
     of_run.accuracy,
-    of_run.standard_error
+    of_run.standard_error,
+    of_run.measure
 FROM of_run
 LEFT JOIN sliced ON sliced.round_id = of_run.id
 LEFT JOIN sampled ON sampled.round_id = of_run.id
@@ -126,4 +128,4 @@ LEFT JOIN paired ON paired.round_id = of_run.id
 LEFT JOIN queued ON queued.round_id = of_run.id
 LEFT JOIN undrawn ON undrawn.round_id = of_run.id
 LEFT JOIN trained ON trained.round_id = of_run.id
-ORDER BY of_run.kind DESC, of_run.number
+ORDER BY of_run.kind DESC, of_run.number, of_run.measure

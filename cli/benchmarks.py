@@ -1,0 +1,97 @@
+"""`hsstar benchmarks`: published problems that policies are measured on."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.environment import open_database
+
+if TYPE_CHECKING:
+    from hsstar.evaluate import ImportedBenchmark
+    from hsstar.store.database import Database
+
+
+@click.group(epilog="Example:  hsstar benchmarks list")
+def benchmarks() -> None:
+    """Import and list benchmarks."""
+
+
+@benchmarks.command("import", epilog="Example:  hsstar benchmarks import gsm8k,math500 --data ./benchmarks")
+@click.argument("names", required=False)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Their files, NAME.jsonl (or .json, .csv, .parquet) in a folder; the hub where left out.",
+)
+def import_(names: str | None, data: Path | None) -> None:
+    """Import the benchmarks NAMES, separated by commas; all seven where left out.
+
+    A file is taken as it was published, and refused if it has not as many problems as the benchmark.
+    """
+    from hsstar.domain.benchmarks import BENCHMARKS
+
+    with open_database() as database:
+        for name in parse_names(names or ",".join(BENCHMARKS)):
+            bring(database, name, data)
+
+
+def parse_names(text: str) -> list[str]:
+    """The names in a list with commas, each once.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    from hsstar.domain.errors import BadInputError
+
+    names = list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+    if not names:
+        raise BadInputError("give at least one benchmark, for example gsm8k,math500")
+    return names
+
+
+def bring(
+    database: "Database", name: str, data: Path | None, *, partial: bool = False
+) -> "ImportedBenchmark":
+    """Imports a benchmark unless it is there; says on standard error what was found."""
+    from cli.overlaps import overlap_lines
+    from hsstar.domain.benchmarks import find_benchmark
+    from hsstar.evaluate import import_benchmark
+
+    progress = _progress if sys.stderr.isatty() else None
+    found = import_benchmark(database, find_benchmark(name), data, partial=partial, progress=progress)
+    unreadable = f", {found.unreadable} references cannot be read" if found.unreadable else ""
+    click.echo(f"{found.name}: {found.problems} problems{unreadable}", err=True)
+    for line in overlap_lines(found.overlaps):
+        click.echo(line, err=True)
+    return found
+
+
+def _progress(read: int) -> None:
+    click.echo(f"\r{read} references read ", nl=False, err=True)
+
+
+@benchmarks.command("list", epilog="Example:  hsstar benchmarks list")
+def list_() -> None:
+    """List the known benchmarks with their protocol, and which of them are imported."""
+    from cli.output import print_table
+    from hsstar.domain.benchmarks import BENCHMARKS
+    from hsstar.store import corpus
+
+    with open_database() as database, database.begin() as connection:
+        there = {dataset.name: dataset for dataset in corpus.list_datasets(connection)}
+    print_table(
+        ("benchmark", "title", "problems", "decoding", "imported", "unreadable references"),
+        [
+            (
+                each.name,
+                each.title,
+                each.problems,
+                each.decoding.shown,
+                "yes" if each.dataset in there else "no",
+                there[each.dataset].unreadable if each.dataset in there else None,
+            )
+            for each in BENCHMARKS.values()
+        ],
+    )

@@ -1,0 +1,215 @@
+"""How the results of evaluations are printed: for people, for papers and for programs."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from cli.output import console, print_csv, print_markdown, print_table
+from hsstar.domain.evaluation import Figures
+from hsstar.evaluation_results import BenchmarkResult, Contest, RunTable, headline
+
+Format = Literal["text", "csv", "markdown", "json"]
+Named = tuple[str, list[BenchmarkResult]]
+"""A policy's name and its results."""
+
+
+def show_results(policies: Sequence[Named], against: Contest | None, shown_as: Format) -> None:
+    """Prints the results of one policy, or of two and their comparison."""
+    match shown_as:
+        case "json":
+            console.file.write(json.dumps(_document(policies, against), ensure_ascii=False, indent=2) + "\n")
+        case "csv":
+            records = [record for name, results in policies for record in _records(name, results)]
+            columns = list(dict.fromkeys(key for record in records for key in record))
+            print_csv(columns, [[record.get(column) for column in columns] for record in records])
+        case "text":
+            _show_tables(policies, against, print_table)
+        case "markdown":
+            _show_tables(policies, against, print_markdown)
+
+
+Printer = Callable[[Sequence[str], Sequence[Sequence[Any]], str | None], None]
+
+_COLUMNS = (
+    "benchmark", "problems", "decoding", "accuracy", "pass@k", "maj@k", "tokens", "truncated", "unreadable",
+    "left out",
+)  # fmt: skip
+
+
+def _show_tables(policies: Sequence[Named], against: Contest | None, printer: Printer) -> None:
+    for name, results in policies:
+        rows = [_row(result) for result in results]
+        if len(results) > 1:
+            mean = f"{headline(results):.3f}"
+            rows.append((f"mean of {len(results)}", *("",) * 2, mean, *("",) * 6))
+        printer(_COLUMNS, rows, name)
+        console.print()
+        groups = [
+            (result.benchmark, kind, group, figures.problems, with_error(figures))
+            for result in results
+            for kind, found in (("subject", result.subjects), ("level", result.levels))
+            for group, figures in found.items()
+        ]
+        if groups:
+            printer(("benchmark", "by", "", "problems", "accuracy"), groups, None)
+            console.print()
+        for line in _notes(results):
+            console.print(line, markup=False)
+    if against is not None:
+        console.print()
+        _show_contest([name for name, _ in policies], against, printer)
+
+
+def _row(result: BenchmarkResult) -> tuple[Any, ...]:
+    figures = result.figures
+    most = max(figures.pass_at, default=None)
+    return (
+        result.benchmark,
+        figures.problems,
+        result.decoding.shown if result.decoding else "given responses",
+        with_error(figures),
+        f"{figures.pass_at[most]:.3f} (k = {most})" if most else "–",
+        _three(figures.majority),
+        "–" if figures.mean_tokens is None else f"{figures.mean_tokens:.1f}",
+        "–" if figures.truncated_share is None else f"{figures.truncated_share:.1%}",
+        figures.unreadable,
+        figures.left_out,
+    )
+
+
+def with_error(figures: Figures) -> str:
+    """Accuracy and standard error as a person reads them."""
+    return f"{figures.accuracy.mean:.3f} ± {figures.accuracy.standard_error:.3f}"
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _notes(results: Sequence[BenchmarkResult]) -> list[str]:
+    """What a reader has to know of the denominators."""
+    notes = []
+    for result in results:
+        figures = result.figures
+        if figures.unreadable:
+            notes.append(
+                f"{result.benchmark}: {figures.unreadable} reference answers cannot be read; these problems "
+                "count as not solved. Over the others the accuracy is " + _three(figures.accuracy_readable)
+            )
+        if figures.left_out:
+            reasons = (each.exclusion for each in result.outcomes if each.readable and each.exclusion)
+            notes.append(
+                f"{result.benchmark}: {figures.left_out} problems were left out and count as not solved, "
+                f"for example: {next(reasons)}"
+            )
+        if figures.without_verdict:
+            notes.append(
+                f"{result.benchmark}: {figures.without_verdict} samples were not decided (time or memory) "
+                "and count as not correct"
+            )
+    return notes
+
+
+def _show_contest(names: Sequence[str], against: Contest, printer: Printer) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (
+            benchmark,
+            found.problems,
+            f"{found.difference:+.3f}",
+            f"{found.interval.low:+.3f} … {found.interval.high:+.3f}",
+            found.only_first,
+            found.only_second,
+            None if found.p_value is None else f"{found.p_value:.3g}",
+        )
+        for benchmark, found in against.benchmarks.items()
+    ]
+    if len(rows) > 1:
+        interval = f"{against.interval.low:+.3f} … {against.interval.high:+.3f}"
+        rows.append((f"mean of {len(rows)}", "", f"{against.difference:+.3f}", interval, "", "", ""))
+    columns = (
+        "benchmark", "problems", "difference", "95 % interval", "only the first", "only the second",
+        "McNemar p",
+    )  # fmt: skip
+    printer(columns, rows, f"{names[1]} minus {names[0]}")
+
+
+def _records(name: str, results: Sequence[BenchmarkResult]) -> list[dict[str, Any]]:
+    """Flat rows: one per benchmark, then one per subject and level of it, in the end the mean."""
+    records = []
+    for result in results:
+        parts = [("all", "", result.figures)]
+        parts += [("subject", group, figures) for group, figures in result.subjects.items()]
+        parts += [("level", group, figures) for group, figures in result.levels.items()]
+        records += [
+            {"model": name, "benchmark": result.benchmark, "by": by, "group": group} | _flat(figures)
+            for by, group, figures in parts
+        ]
+    mean = {"model": name, "benchmark": "mean", "by": "all", "group": "", "accuracy": headline(results)}
+    return [*records, mean]
+
+
+def _flat(figures: Figures) -> dict[str, Any]:
+    values = asdict(figures)
+    accuracy, pass_at = values.pop("accuracy"), values.pop("pass_at")
+    return {
+        "accuracy": accuracy["mean"],
+        "standard_error": accuracy["standard_error"],
+        **values,
+        **{f"pass@{k}": value for k, value in pass_at.items()},
+    }
+
+
+def _document(policies: Sequence[Named], against: Contest | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "policies": [
+            {
+                "model": name,
+                "mean": headline(results),
+                "benchmarks": [
+                    {
+                        "benchmark": result.benchmark,
+                        "decoding": result.decoding and asdict(result.decoding),
+                        **_flat(result.figures),
+                        "subjects": {group: _flat(figures) for group, figures in result.subjects.items()},
+                        "levels": {group: _flat(figures) for group, figures in result.levels.items()},
+                    }
+                    for result in results
+                ],
+            }
+            for name, results in policies
+        ]
+    }
+    return document | ({"comparison": asdict(against)} if against else {})
+
+
+def show_run_table(table: RunTable, title: str, shown_as: Format) -> None:
+    """Prints the policies of a run in rows, benchmarks in columns, and their mean."""
+    means = [table.mean(row) for row in range(len(table.rows))]
+    if shown_as in ("text", "markdown"):
+        columns = ("", "policy", *table.columns, *(("mean",) if table.benchmarks > 1 else ()))
+        rows = [
+            (
+                f"M_{number}",
+                name,
+                *("–" if cell is None else f"{cell[0]:.3f} ± {cell[1]:.3f}" for cell in cells),
+                *((_three(mean),) if table.benchmarks > 1 else ()),
+            )
+            for (number, name, cells), mean in zip(table.rows, means, strict=True)
+        ]
+        (print_table if shown_as == "text" else print_markdown)(columns, rows, title)
+        return
+    records = [
+        {"iteration": number, "model": name}
+        | {
+            key: value
+            for column, cell in zip(table.columns, cells, strict=True)
+            for key, value in ((column, cell and cell[0]), (f"{column} standard_error", cell and cell[1]))
+        }
+        | {"mean": mean}
+        for (number, name, cells), mean in zip(table.rows, means, strict=True)
+    ]
+    if shown_as == "json":
+        console.file.write(json.dumps(records, ensure_ascii=False, indent=2) + "\n")
+    else:
+        print_csv(list(records[0]), [list(record.values()) for record in records])

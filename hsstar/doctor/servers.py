@@ -1,0 +1,128 @@
+"""Checks of the database and the broker, and of the work that lies in them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+from hsstar import __version__
+from hsstar.broker import BrokerAddress
+from hsstar.doctor.findings import Finding, Level
+from hsstar.store.database import SCHEMA_REVISION, Database, Limits
+from hsstar.store.readers import HOW_TO_MAKE, READER, guard
+
+_LIMITS = Limits(statement=5.0, lock=5.0, idle=10.0)
+_SKEW_SECONDS = 5.0
+
+
+def check_broker(locate: Callable[[], str], authority: Path | None) -> Iterator[Finding]:
+    """Whether the broker lets us in."""
+    yield Finding(Level.OK, "broker", BrokerAddress.parse(locate(), authority).check())
+
+
+def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
+    """The database, its schema, clock and guards, then the workers and jobs that it knows."""
+    with closing(Database(locate(), _LIMITS)) as database:
+        with database.begin() as connection:
+            version = connection.scalar(text("SHOW server_version"))
+            yield Finding(Level.OK, "database", f"Postgres {version} answers at {database.shown_url}")
+            yield _clock(connection)
+            yield _reader(connection)
+        database.check_schema()
+        yield Finding(Level.OK, "schema", f"revision {SCHEMA_REVISION}, as this hsstar needs it")
+        with database.begin() as connection:
+            yield from _workers(connection)
+            yield from _jobs(connection)
+
+
+def _clock(connection: Connection) -> Finding:
+    before = datetime.now(UTC)
+    there: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    after = datetime.now(UTC)
+    skew = (there - (before + (after - before) / 2)).total_seconds()
+    level = Level.OK if abs(skew) <= _SKEW_SECONDS else Level.WARN
+    told = "ahead of" if skew > 0 else "behind"
+    return Finding(
+        level, "clock", f"the database is {abs(skew):.1f} s {told} this host (leases go by the database)"
+    )
+
+
+def _reader(connection: Connection) -> Finding:
+    found = guard(connection)
+    if found.powerful:
+        return Finding(
+            Level.WARN,
+            "sql guard",
+            f"{found.login!r} is a superuser or may use the server's files, so hsstar sql refuses; "
+            "give hsstar a role of its own",
+        )
+    if not found.reader:
+        missing = f"hsstar sql is guarded by its read-only transaction alone; {HOW_TO_MAKE}"
+        return Finding(Level.WARN, "sql guard", missing)
+    return Finding(Level.OK, "sql guard", f"hsstar sql runs read-only and as {READER}")
+
+
+def _workers(connection: Connection) -> Iterator[Finding]:
+    rows = connection.execute(
+        text("""
+            SELECT worker, role, version,
+                CASE WHEN stop_requested_at IS NOT NULL AND state IN ('idle', 'busy') THEN 'stopping'
+                    ELSE state END AS state
+            FROM worker_activity
+            WHERE state <> 'stopped' AND last_heartbeat > now() - interval '1 day'
+            ORDER BY worker
+        """)
+    ).all()
+    live = [row for row in rows if row.state != "lost"]
+    by_role: dict[str, int] = {}
+    for row in live:
+        by_role[row.role] = by_role.get(row.role, 0) + 1
+    told = ", ".join(f"{count} {role}" for role, count in sorted(by_role.items()))
+    yield Finding(
+        Level.OK if live else Level.WARN, "workers", told or "none is at work; start some: hsstar up"
+    )
+    if others := [f"{row.worker} ({row.version or 'unknown'})" for row in live if row.version != __version__]:
+        text_ = f"other versions than {__version__}: {', '.join(others)}"
+        yield Finding(Level.WARN, "worker versions", text_)
+    if lost := [row.worker for row in rows if row.state == "lost"]:
+        yield Finding(Level.WARN, "lost workers", f"no heartbeat for a minute: {', '.join(lost)}")
+
+
+def _jobs(connection: Connection) -> Iterator[Finding]:
+    rows = connection.execute(
+        text("""
+            SELECT kind,
+                count(*) FILTER (WHERE state IN ('queued', 'running')) AS open,
+                count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (
+                    WHERE state = 'running' AND lease_expires_at < now() - interval '30 seconds'
+                ) AS expired,
+                count(*) FILTER (
+                    WHERE state = 'queued' AND available_at < now() - interval '1 minute' AND NOT EXISTS (
+                        SELECT FROM worker_activity AS live
+                        WHERE jobs.kind = ANY (string_to_array(live.role, ','))
+                          AND live.state IN ('idle', 'busy')
+                    )
+                ) AS unserved
+            FROM jobs WHERE state <> 'done' GROUP BY kind ORDER BY kind
+        """)
+    ).all()
+    troubles = []
+    for row in rows:
+        if row.failed:
+            troubles.append(f"{row.failed} {row.kind} failed (hsstar jobs list --state failed)")
+        if row.expired:
+            troubles.append(
+                f"{row.expired} {row.kind} running with an expired lease: no live worker takes it back"
+            )
+        if row.unserved:
+            troubles.append(
+                f"{row.unserved} {row.kind} waiting for more than a minute, and no live worker serves "
+                f"{row.kind} (hsstar worker --role {row.kind})"
+            )
+    for trouble in troubles:
+        yield Finding(Level.WARN, "jobs", trouble)
+    if not troubles:
+        yield Finding(Level.OK, "jobs", f"{sum(row.open for row in rows)} open, none stuck")

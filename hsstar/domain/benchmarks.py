@@ -1,0 +1,119 @@
+"""The benchmarks of the published evaluation protocol, and how each is decoded."""
+
+from dataclasses import dataclass
+
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.problems import ProblemFormat
+
+_DATASET_PREFIX = "benchmarks/"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the samples of an evaluation are drawn.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: mass of the nucleus.
+        samples: per problem.
+        max_new_tokens: of one sample.
+    """
+
+    temperature: float
+    top_p: float
+    samples: int
+    max_new_tokens: int
+
+    @property
+    def greedy(self) -> bool:
+        """Whether each problem has one sample, and that the most likely one."""
+        return self.temperature == 0 and self.samples == 1
+
+    @property
+    def shown(self) -> str:
+        """The decoding in words; equal decodings give equal words."""
+        parts = ["greedy"] if self.temperature == 0 else [f"temperature {self.temperature:g}"]
+        if self.temperature and self.top_p < 1:
+            parts.append(f"top-p {self.top_p:g}")
+        if self.samples > 1:
+            parts.append(f"{self.samples} samples")
+        return ", ".join([*parts, f"{self.max_new_tokens} tokens"])
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A published set of problems with its protocol.
+
+    Attributes:
+        name: what recipes and commands call it; also the stem of its file.
+        title: what people call it.
+        problems: how many it has.
+        decoding: of the published protocol.
+        problem_format: layout of its rows.
+        hub: its data set on the Hugging Face hub.
+        hub_folder: what the path of its file begins with there.
+    """
+
+    name: str
+    title: str
+    problems: int
+    decoding: Decoding
+    problem_format: ProblemFormat
+    hub: str
+    hub_folder: str = ""
+
+    @property
+    def dataset(self) -> str:
+        """The name of the dataset that it is imported as."""
+        return f"{_DATASET_PREFIX}{self.name}"
+
+
+GREEDY = Decoding(temperature=0.0, top_p=1.0, samples=1, max_new_tokens=2048)
+_AVERAGED = Decoding(temperature=0.6, top_p=0.95, samples=32, max_new_tokens=2048)
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("gsm8k", "GSM8K", 1319, GREEDY, ProblemFormat.GSM8K, "openai/gsm8k", "main/test"),
+        Benchmark("math500", "MATH-500", 500, GREEDY, ProblemFormat.MATH, "HuggingFaceH4/MATH-500", "test"),
+        Benchmark(
+            "minerva_math", "Minerva Math", 272, GREEDY, ProblemFormat.MATH, "math-ai/minervamath", "test"
+        ),
+        Benchmark(
+            "olympiadbench", "OlympiadBench", 675, GREEDY, ProblemFormat.MATH, "math-ai/olympiadbench", "test"
+        ),
+        Benchmark(
+            "college_math",
+            "College Math",
+            2818,
+            GREEDY,
+            ProblemFormat.MATH,
+            "di-zhang-fdu/College_Math_Test",
+        ),
+        Benchmark("aime24", "AIME 2024", 30, _AVERAGED, ProblemFormat.MATH, "HuggingFaceH4/aime_2024"),
+        Benchmark("amc23", "AMC 2023", 40, _AVERAGED, ProblemFormat.MATH, "math-ai/amc23", "test"),
+    )
+}
+"""By name, in the order of the published tables."""
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark of this name.
+
+    Raises:
+        BadInputError: naming those that there are.
+    """
+    try:
+        return BENCHMARKS[name]
+    except KeyError:
+        raise BadInputError(f"there is no benchmark {name!r}; known: {', '.join(BENCHMARKS)}") from None
+
+
+def dataset_of(name: str) -> str:
+    """The dataset that a name of `evaluation.benchmarks` means: a benchmark's, else that of this name."""
+    return BENCHMARKS[name].dataset if name in BENCHMARKS else name
+
+
+def is_benchmark_dataset(name: str) -> bool:
+    """Whether a dataset's name is kept for benchmarks."""
+    return name.startswith(_DATASET_PREFIX)

@@ -1,0 +1,158 @@
+"""Reading equations, inequalities and memberships: what they name, and which interval they mean."""
+
+import re
+
+from hsstar.engines.verifier.brackets import inside_brackets, split
+from hsstar.engines.verifier.forms import (
+    Expression,
+    Form,
+    Infinite,
+    Interval,
+    Named,
+    Reader,
+    Relation,
+    Sequence,
+    Union,
+    Unreadable,
+    Words,
+)
+from hsstar.engines.verifier.numeric import Number, read_number
+from hsstar.engines.verifier.wording import COMMAND, LETTER, TEXT, letters_of
+
+MEMBER = r"\\in(?![A-Za-z])"
+_EQUALS = r"=|\\(?:equiv|approx)(?![A-Za-z])"
+_ORDER = r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]"
+_UPWARDS = ("<", r"\le")
+_DOWNWARDS = (">", r"\ge")
+_MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
+_NAME = re.compile(
+    r"(?:\\text\{[^{}]*\}|[A-Z]{1,4}|[A-Za-z]|m?\\angle\s?[A-Z]{1,3}"
+    r"|\\(?!frac|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|infty|pi(?![A-Za-z]))[A-Za-z]+(?:\s?[A-Z]+)?)"
+    r"(?:\{[A-Za-z ]*\})?(?:_\{[^{}]*\}|_[A-Za-z0-9]|'|\^\{-1\}|\^\{\\prime\}|\([^()]*\))*"
+)
+_DERIVATIVE = re.compile(
+    r"\\frac\{(?:d|\\partial\s?)(?:\^\{\d\})?[A-Za-z]\}\{(?:(?:d|\\partial\s?)[A-Za-z](?:\^\{\d\})?)+\}"
+)
+_TUPLE_OF_NAMES = re.compile(r"\([A-Za-z](?:,[A-Za-z])+\)")
+_ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
+
+
+def is_name(source: str) -> bool:
+    r"""Whether a side of an equation names the other one: `x`, `f(x)`, `AB`, `(x,y)`, `\text{area}`."""
+    return any(pattern.fullmatch(source) for pattern in (_NAME, _TUPLE_OF_NAMES, _DERIVATIVE))
+
+
+def name_of(source: str) -> str:
+    """The name that a side of an equation is."""
+    return TEXT.sub(r"\1", source).replace(" ", "")
+
+
+def interval_between(low: Form | None, high: Form | None, low_closed: bool, high_closed: bool) -> Interval:
+    """The interval between two ends; one that is infinite, or None, is open."""
+    if isinstance(low, Infinite) and not low.positive:
+        low, low_closed = None, False
+    if isinstance(high, Infinite) and high.positive:
+        high, high_closed = None, False
+    return Interval(low, high, low_closed, high_closed)
+
+
+def as_part(form: Form) -> Form:
+    """A pair within a union is an open interval."""
+    if isinstance(form, Sequence) and form.kind == "tuple" and len(form.items) == 2:
+        return Interval(*form.items, low_closed=False, high_closed=False)
+    return form
+
+
+def read_member(source: str, read: Reader) -> Form | None:
+    r"""`x \in (1,2)` is named like `x=…`."""
+    pieces, separators = split(source, MEMBER)
+    if len(separators) != 1 or not is_name(pieces[0]):
+        return None
+    return Named(name_of(pieces[0]), as_part(read(pieces[1])))
+
+
+def read_equation(source: str, read: Reader) -> Form | None:
+    """An equation: a named value, the last part of a chain, or a relation."""
+    sides, signs = split(source, _EQUALS)
+    if not signs:
+        return None
+    if not sides[0] and len(sides) == 2:
+        return read(sides[1])  # \approx 0.055
+    if not all(sides):
+        return Unreadable()
+    if split(source, _ORDER)[1]:
+        return Words(letters_of(source))
+    first, last = sides[0], sides[-1]
+    if is_name(first):
+        return Named(name_of(first), read(last))
+    if len(sides) > 2:
+        return read(last)
+    if is_name(last) and not LETTER.search(COMMAND.sub("", first)):
+        return Named(name_of(last), read(first))
+    computes_matrix = r"\begin{" in first and inside_brackets(last) is not None
+    if computes_matrix or not LETTER.search(COMMAND.sub("", first)):
+        return read(last)
+    return Relation("=", first, last)
+
+
+def read_inequality(source: str, read: Reader) -> Form | None:
+    """An inequality: an interval of what it names, or a relation."""
+    sides, signs = split(split(source, ":")[0][0], _ORDER)  # x<1:(-\infty,1) says it twice
+    if not signs:
+        return None
+    if not all(sides):
+        return Unreadable()
+    if len(sides) == 3 and is_name(sides[1]) and signs[0] in _UPWARDS and signs[1] in _UPWARDS:
+        closed = [sign == r"\le" for sign in signs]
+        return Named(name_of(sides[1]), interval_between(read(sides[0]), read(sides[2]), *closed))
+    if len(sides) == 3 and is_name(sides[1]) and signs[0] in _DOWNWARDS and signs[1] in _DOWNWARDS:
+        closed = [sign == r"\ge" for sign in signs]
+        return Named(
+            name_of(sides[1]), interval_between(read(sides[2]), read(sides[0]), closed[1], closed[0])
+        )
+    if len(sides) != 2:
+        return Words(letters_of(source))
+    left, right, sign = *sides, signs[0]
+    if (absolute := _ABSOLUTE.fullmatch(left)) and sign != r"\ne":
+        return _read_absolute(absolute, sign, right, read)
+    if is_name(right) and not is_name(left):
+        left, right, sign = right, left, _MIRRORED[sign]
+    if is_name(left) and not LETTER.search(COMMAND.sub("", right)):
+        return Named(name_of(left), _half_line(sign, read(right)))
+    if sign == r"\ne":
+        return Words(letters_of(source))
+    if sign in _DOWNWARDS:
+        left, right, sign = right, left, _MIRRORED[sign]
+    return Relation("<" if sign == "<" else "<=", left, right)
+
+
+def _read_absolute(absolute: re.Match[str], sign: str, right: str, read: Reader) -> Form | None:
+    name, high, closed = absolute["name"], read(right), sign in (r"\le", r"\ge")
+    shift = read_number(absolute["shift"] or "0")
+    if shift is None or not isinstance(high, Number | Expression):
+        return None
+    if absolute["shift"] and not isinstance(high, Number):
+        return None
+    low: Form = Number(-high.value, high.decimals) if isinstance(high, Number) else Expression(f"-({right})")
+    if absolute["shift"]:
+        low, high = _shifted(low, shift), _shifted(high, shift)
+    if sign in _UPWARDS:
+        return Named(name, interval_between(low, high, closed, closed))
+    below, above = interval_between(None, low, False, closed), interval_between(high, None, closed, False)
+    return Named(name, Union((below, above)))
+
+
+def _shifted(end: Form, shift: Number) -> Form:
+    return Number(end.value - shift.value, end.decimals) if isinstance(end, Number) else end
+
+
+def _half_line(sign: str, end: Form) -> Form:
+    match sign:
+        case "<" | r"\le":
+            return interval_between(None, end, False, sign == r"\le")
+        case ">" | r"\ge":
+            return interval_between(end, None, sign == r"\ge", False)
+        case _:
+            return Union(
+                (interval_between(None, end, False, False), interval_between(end, None, False, False))
+            )

@@ -1,0 +1,164 @@
+-- The view of 0001, which now tells the held-out problems from benchmarks, and the results of both.
+
+CREATE OR REPLACE VIEW iteration_statistics AS
+WITH
+sampled AS (
+    SELECT
+        samples.round_id,
+        count(*) AS drawn,
+        count(*) FILTER (WHERE slot < pre_samples) AS drawn_pre,
+        count(*) FILTER (WHERE slot >= pre_samples) AS drawn_re,
+        sum(tokens) AS tokens
+    FROM samples
+    JOIN iterations USING (round_id)
+    GROUP BY samples.round_id
+),
+labelled AS (
+    SELECT
+        round_id,
+        count(*) FILTER (WHERE level = 'inlier') AS inlier,
+        count(*) FILTER (WHERE level = 'boundary') AS boundary,
+        count(*) FILTER (WHERE level = 'outlier') AS outlier
+    FROM difficulty_labels
+    GROUP BY round_id
+),
+sliced AS (
+    SELECT round_id, count(*) AS problems FROM round_problems GROUP BY round_id
+),
+paired AS (
+    SELECT round_id, count(*) AS pairs FROM preference_pairs GROUP BY round_id
+),
+-- worker seconds: jobs that run beside each other count each
+worked AS (
+    SELECT
+        round_id,
+        sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE kind = 'sample') AS sampling,
+        sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE kind = 'verify') AS verification,
+        sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE kind = 'score') AS reward,
+        sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE kind = 'train') AS training,
+        sum(extract(epoch FROM finished_at - started_at)) AS total
+    FROM jobs
+    WHERE state = 'done'
+    GROUP BY round_id
+),
+held_out AS (
+    SELECT rounds.run_id, rounds.model_id, evaluations.accuracy, evaluations.standard_error
+    FROM evaluations
+    JOIN rounds ON rounds.id = evaluations.round_id
+    WHERE rounds.measure = 'heldout'
+),
+-- on the held-out problems and on every benchmark
+evaluated AS (
+    SELECT rounds.run_id, rounds.model_id, sum(worked.total) AS total
+    FROM rounds
+    JOIN worked ON worked.round_id = rounds.id
+    WHERE rounds.kind = 'evaluation'
+    GROUP BY rounds.run_id, rounds.model_id
+)
+SELECT
+    runs.name AS run,
+    rounds.number AS iteration,
+    iterations.state,
+    models.name AS model,
+    coalesce(sliced.problems, 0) AS problems,
+    iterations.budget,
+    coalesce(sampled.drawn, 0) AS drawn,
+    coalesce(sampled.drawn_pre, 0) AS drawn_pre,
+    coalesce(sampled.drawn_re, 0) AS drawn_re,
+    coalesce(labelled.inlier, 0) AS inlier,
+    coalesce(labelled.boundary, 0) AS boundary,
+    coalesce(labelled.outlier, 0) AS outlier,
+    coalesce(paired.pairs, 0) AS pairs,
+    coalesce(sampled.tokens, 0) AS tokens,
+    round(coalesce(worked.sampling, 0), 3) AS seconds_sampling,
+    round(coalesce(worked.verification, 0), 3) AS seconds_verification,
+    round(coalesce(worked.reward, 0), 3) AS seconds_reward,
+    round(coalesce(worked.training, 0), 3) AS seconds_training,
+    round(coalesce(evaluated.total, 0), 3) AS seconds_evaluation,
+    round(extract(epoch FROM coalesce(iterations.finished_at, now()) - iterations.started_at), 3) AS seconds,
+    before.accuracy AS heldout_accuracy_before,
+    before.standard_error AS heldout_error_before,
+    after.accuracy AS heldout_accuracy_after,
+    after.standard_error AS heldout_error_after,
+    output_models.name AS output_model,
+    iterations.started_at,
+    iterations.finished_at
+FROM iterations
+JOIN rounds ON rounds.id = iterations.round_id
+JOIN runs ON runs.id = rounds.run_id
+LEFT JOIN models ON models.id = rounds.model_id
+LEFT JOIN models AS output_models ON output_models.id = iterations.output_model_id
+LEFT JOIN sliced ON sliced.round_id = rounds.id
+LEFT JOIN sampled ON sampled.round_id = rounds.id
+LEFT JOIN labelled ON labelled.round_id = rounds.id
+LEFT JOIN paired ON paired.round_id = rounds.id
+LEFT JOIN worked ON worked.round_id = rounds.id
+LEFT JOIN held_out AS before ON before.run_id = runs.id AND before.model_id = rounds.model_id
+LEFT JOIN held_out AS after ON after.run_id = runs.id AND after.model_id = iterations.output_model_id
+LEFT JOIN evaluated ON evaluated.run_id = runs.id AND evaluated.model_id = iterations.output_model_id;
+
+-- A row per policy and what it is evaluated on; figures but the accuracy also while it is under way.
+CREATE VIEW evaluation_results AS
+SELECT
+    runs.name AS run,
+    rounds.number AS iteration,
+    models.name AS model,
+    coalesce(datasets.benchmark, datasets.name) AS benchmark,
+    counted.problems,
+    evaluations.samples,
+    evaluations.accuracy,
+    evaluations.standard_error,
+    counted.accuracy_readable,
+    counted.solved,
+    counted.drawn,
+    counted.correct,
+    counted.without_verdict,
+    counted.mean_tokens,
+    counted.truncated_share,
+    counted.unreadable,
+    counted.left_out,
+    evaluations.temperature,
+    evaluations.top_p,
+    evaluations.max_new_tokens,
+    rounds.measure,
+    CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END AS state,
+    evaluations.finished_at
+FROM evaluations
+JOIN rounds ON rounds.id = evaluations.round_id
+JOIN runs ON runs.id = rounds.run_id
+JOIN datasets ON datasets.id = evaluations.dataset_id
+LEFT JOIN models ON models.id = rounds.model_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS problems,
+        count(*) FILTER (WHERE NOT reference_readable) AS unreadable,
+        count(*) FILTER (WHERE reference_readable AND exclusion IS NOT NULL) AS left_out,
+        CASE WHEN evaluations.finished_at IS NOT NULL
+            THEN avg(coalesce(CAST(correct AS double precision) / nullif(drawn, 0), 0))
+                FILTER (WHERE reference_readable)
+        END AS accuracy_readable,
+        count(*) FILTER (WHERE correct > 0) AS solved,
+        CAST(sum(drawn) AS bigint) AS drawn,
+        CAST(sum(correct) AS bigint) AS correct,
+        CAST(sum(without_verdict) AS bigint) AS without_verdict,
+        CAST(sum(tokens) AS double precision) / nullif(sum(counted_tokens), 0) AS mean_tokens,
+        CAST(sum(truncated) AS double precision) / nullif(sum(ended), 0) AS truncated_share
+    FROM (
+        SELECT
+            problems.reference_readable,
+            round_problems.exclusion,
+            count(samples.id) AS drawn,
+            count(*) FILTER (WHERE samples.verdict = 'correct') AS correct,
+            count(*) FILTER (WHERE samples.cause IS NOT NULL AND samples.verdict IS NULL) AS without_verdict,
+            sum(samples.tokens) AS tokens,
+            count(samples.tokens) AS counted_tokens,
+            count(*) FILTER (WHERE samples.finish_reason = 'length') AS truncated,
+            count(samples.finish_reason) AS ended
+        FROM round_problems
+        JOIN problems ON problems.id = round_problems.problem_id
+        LEFT JOIN samples
+            ON samples.round_id = round_problems.round_id AND samples.problem_id = round_problems.problem_id
+        WHERE round_problems.round_id = evaluations.round_id
+        GROUP BY problems.id, round_problems.exclusion
+    ) AS per_problem
+) AS counted;

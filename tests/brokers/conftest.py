@@ -1,0 +1,247 @@
+"""Real brokers, a real database, and worker processes that run real verification jobs."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import text
+
+from hsstar.domain.lifecycle import JobKind
+from hsstar.local.broker import Broker
+from hsstar.store import rounds, samples
+from hsstar.store.database import Database
+from tests.brokers.servers import (
+    Server,
+    end_name_server,
+    make_rabbitmq,
+    make_redis,
+    wait_until,
+    write_certificates,
+)
+from tests.store.conftest import database, empty_database, make_database, server_url, template
+from tests.store.factory import add_iteration, add_problems, add_run
+
+__all__ = ["database", "empty_database", "make_database", "server_url", "template"]
+
+StartWorker = Callable[..., AbstractContextManager["WorkerProcess"]]
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that the accounts of servers can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="hsb-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Iterator[Path]:
+    with temporary_folder() as folder:
+        yield write_certificates(folder)
+
+
+@contextmanager
+def started(make: Callable[[Path, Path], Server], certificates: Path) -> Iterator[Server]:
+    with temporary_folder() as folder:
+        server = make(folder, certificates)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+            if make is make_rabbitmq:
+                end_name_server(server)
+
+
+@pytest.fixture(scope="session")
+def redis(certificates: Path) -> Iterator[Server]:
+    with started(make_redis, certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(certificates: Path) -> Iterator[Server]:
+    with started(make_rabbitmq, certificates) as server:
+        yield server
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
+    """The server of a scheme, and its URL: indirect, by scheme."""
+    server: Server = request.getfixturevalue("redis" if request.param.startswith("redis") else "rabbitmq")
+    return server, server.urls[request.param]
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[str]:
+    """The URL of a broker from the wheel."""
+    with temporary_folder() as folder:
+        server = Broker(folder / "home", folder / "servers")
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+@dataclass
+class WorkerProcess:
+    """A worker process and what it says."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    database: Database
+
+    @property
+    def said(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace")
+
+    def row(self) -> dict[str, Any]:
+        """Its row of `worker_activity`; empty before it has reported for duty."""
+        with self.database.begin() as connection:
+            found = connection.execute(
+                text("SELECT * FROM worker_activity WHERE worker = :name"), {"name": self.name}
+            ).first()
+        return {} if found is None else dict(found._mapping)
+
+    def wait_for(self, state: str) -> None:
+        """Waits for a state of its row."""
+        wait_until(lambda: self.row().get("state") == state, lambda: f"{state}:\n{self.said}")
+
+    def wait_for_words(self, pattern: str) -> None:
+        """Waits until its log says something."""
+        wait_until(
+            lambda: re.search(pattern, self.said) is not None, lambda: f"{pattern!r} in the log:\n{self.said}"
+        )
+
+    def end(self) -> int:
+        """Asks it to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def start_worker(database: Database, tmp_path: Path) -> StartWorker:
+    """Starts `python -m workers` on the test's database and a broker; it has ended with the block."""
+
+    @contextmanager
+    def start(
+        broker_url: str, name: str = "worker", role: str = "verify", **environment: str
+    ) -> Iterator[WorkerProcess]:
+        log = tmp_path / f"{name}.log"
+        servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": broker_url}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers", "--role", role, "--name", name],
+                env=os.environ | servers | {"HSSTAR_HOME": str(tmp_path / "home")} | environment,
+                stdout=output,
+                stderr=output,
+            )
+        family = psutil.Process(process.pid)
+        try:
+            yield WorkerProcess(name, process, log, database)
+        finally:
+            children = family.children(recursive=True) if process.poll() is None else []
+            process.kill()
+            process.wait()
+            for child in children:
+                child.kill()
+
+    return start
+
+
+@dataclass
+class Fleet:
+    """`hsstar worker` with two processes under its supervisor, and what it says."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text(errors="replace")
+
+    def end(self) -> int:
+        """Asks it to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(120)
+
+
+@contextmanager
+def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Fleet]:
+    """Starts it in a folder; nothing of it is left after the block."""
+    log = folder / "fleet.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "worker", "--role", "verify:2"],
+            env=os.environ | environment | {"HSSTAR_HOME": str(folder / "home")},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Fleet(process, log)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.wait()
+        for member in family:
+            member.kill()
+
+
+@pytest.fixture
+def add_verification(database: Database) -> Callable[[], int]:
+    """Adds a run with unverified samples and the job that verifies them; the id of the job."""
+
+    def add() -> int:
+        with database.begin() as connection:
+            problem_ids = add_problems(connection, 2)
+            round_id = add_iteration(connection, add_run(connection), problem_ids).id
+            drawn = [
+                samples.DrawnSample(problem, slot, f"so \\boxed{{{place}}}", tokens=5)
+                for place, problem in enumerate(problem_ids)
+                for slot in range(3)
+            ]
+            samples.write_samples(connection, round_id, None, "test", drawn)
+            (job_id,) = rounds.allocate(connection, round_id, JobKind.VERIFY, 64)
+        return job_id
+
+    return add
+
+
+@pytest.fixture
+def wait_for_job(database: Database) -> Callable[..., None]:
+    """Waits until a job is done, and looks whether its samples have their verdicts."""
+
+    def look(job_id: int) -> tuple[str, int]:
+        with database.begin() as connection:
+            row = connection.execute(
+                text("""
+                    SELECT jobs.state, count(*) FILTER (WHERE samples.verdict = 'correct')
+                    FROM jobs JOIN samples USING (round_id) WHERE jobs.id = :id GROUP BY jobs.id
+                """),
+                {"id": job_id},
+            ).one()
+        return row[0], row[1]
+
+    def wait(job_id: int, worker: WorkerProcess) -> None:
+        wait_until(lambda: look(job_id)[0] == "done", lambda: f"job {job_id}:\n{worker.said}")
+        assert look(job_id) == ("done", 6)
+
+    return wait

@@ -1,0 +1,193 @@
+"""`hsstar doctor`, and every other command, when servers are away or never answer; and what is stuck."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from hsstar.doctor.findings import Check, Finding, Level, examine
+from hsstar.doctor.machine import check_disk, check_engines, check_gpus
+from hsstar.doctor.servers import check_broker, check_database
+from hsstar.domain.errors import BrokerError, DatabaseError
+from hsstar.store import workers
+from hsstar.store.database import Database
+from tests.brokers.servers import black_hole, free_port
+
+QUICK_SECONDS = 25.0
+"""For the start of Python on a busy machine and what a command may wait (the doctor: 9 s)."""
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port that refuses connections."""
+    yield free_port()
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert time.monotonic() - begun < QUICK_SECONDS, arguments
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize("where", [nobody, black_hole])
+def test_no_command_hangs_when_the_servers_do_not_answer(
+    where: Callable[[], Iterator[int]], tmp_path: Path
+) -> None:
+    with where() as port:  # type: ignore[attr-defined]
+        environment = {
+            "HSSTAR_DATABASE_URL": f"postgresql://me:s3cret@127.0.0.1:{port}/hsstar",
+            "HSSTAR_BROKER_URL": f"redis://127.0.0.1:{port}/0",
+            "HSSTAR_HOME": str(tmp_path),
+        }
+        for command in (
+            "status", "status run", "workers", "workers stop --all", "runs list", "runs show run",
+            "jobs list", "jobs retry", "iterate run", "models list", "problems list", "db current",
+            "db upgrade", "worker --role verify", "worker --role verify:2", "up",
+        ):  # fmt: skip
+            done = run(environment, *command.split())
+            assert done.returncode == 1, command
+            assert "cannot reach the database" in done.stderr, command
+            assert "s3cret" not in done.stderr
+        done = run(environment, "doctor", "--json")
+        found = {entry["name"]: entry for entry in json.loads(done.stdout)}
+        assert done.returncode == 1
+        assert found["database"]["level"] == found["broker"]["level"] == "FAIL"
+        assert "cannot reach the database" in found["database"]["text"]
+        assert found["disk"]["level"] in ("ok", "warn")
+
+
+def test_all_is_well(database: Database, embedded_broker: str, tmp_path: Path) -> None:
+    with database.begin() as connection:
+        workers.enlist(connection, "w", "host", 1, "verify", version="0.0.7")
+    environment = {
+        "HSSTAR_DATABASE_URL": database.url,
+        "HSSTAR_BROKER_URL": embedded_broker,
+        "HSSTAR_HOME": str(tmp_path),
+    }
+    done = run(environment, "doctor")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout
+    assert all(line.split()[0] in ("ok", "warn") for line in lines)
+    for start in ("ok   database: Postgres", "ok   schema:", "ok   broker: redis answers at", "ok   clock:",
+                  "ok   sql guard:", "ok   workers: 1 verify", "ok   jobs: 0 open, none stuck",
+                  "warn worker versions: other versions than"):  # fmt: skip
+        assert any(line.startswith(start) for line in lines), (start, done.stdout)
+
+
+def findings(check: Iterator[Finding]) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for each in check:
+        found.setdefault(each.name, []).append(each)
+    return found
+
+
+def test_stuck_jobs_and_lost_workers_are_named(
+    database: Database, add_verification: Callable[[], int]
+) -> None:
+    jobs = [add_verification() for _ in range(3)]
+    with database.begin() as connection:
+        workers.enlist(connection, "gone", "host", 1, "verify")
+        connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '5 minutes'"))
+        connection.execute(
+            text("UPDATE jobs SET available_at = now() - interval '5 minutes' WHERE id = :id"),
+            {"id": jobs[0]},
+        )
+        connection.execute(
+            text("""
+                UPDATE jobs SET state = 'running', worker = 'gone', lease_token = gen_random_uuid(),
+                    started_at = now(), lease_expires_at = now() - interval '5 minutes'
+                WHERE id = :id
+            """),
+            {"id": jobs[1]},
+        )
+        connection.execute(
+            text("UPDATE jobs SET state = 'failed', error = 'x', finished_at = now() WHERE id = :id"),
+            {"id": jobs[2]},
+        )
+    found = findings(check_database(lambda: database.url))
+    assert [each.level for each in found["jobs"]] == [Level.WARN] * 3
+    told = " / ".join(each.text for each in found["jobs"])
+    assert "1 verify failed (hsstar jobs list --state failed)" in told
+    assert "1 verify running with an expired lease" in told
+    assert "1 verify waiting for more than a minute, and no live worker serves verify" in told
+    assert found["workers"][0].text.startswith("none is at work")
+    assert found["lost workers"][0].text.endswith("gone")
+
+
+def test_a_wrong_schema_is_a_failure_and_what_came_before_is_kept(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    found = examine([Check("database", lambda: check_database(lambda: database.url))], 20)
+    assert [each.level for each in found[:-1]] == [Level.OK] * 3
+    assert found[-1].level is Level.FAIL
+    assert "newer than this hsstar knows" in found[-1].text
+
+
+def test_a_check_that_breaks_or_never_ends_hides_no_other() -> None:
+    def breaks() -> Iterator[Finding]:
+        yield Finding(Level.OK, "first", "fine")
+        raise ZeroDivisionError("by accident")
+
+    def refuses() -> Iterator[Finding]:
+        raise BrokerError("away")
+
+    def hangs() -> Iterator[Finding]:
+        time.sleep(60)
+        return iter([])
+
+    begun = time.monotonic()
+    found = examine(
+        [Check("a", breaks), Check("b", refuses), Check("c", hangs), Check("gpus", check_gpus)], 1.5
+    )
+    assert time.monotonic() - begun < 10
+    told = [(each.level, each.name, each.text) for each in found]
+    assert told[:4] == [
+        (Level.OK, "first", "fine"),
+        (Level.FAIL, "a", "ZeroDivisionError: by accident"),
+        (Level.FAIL, "b", "away"),
+        (Level.FAIL, "c", "no answer within 1.5 s"),
+    ]
+
+
+def test_servers_that_are_not_up_are_said_so() -> None:
+    def nowhere() -> str:
+        raise DatabaseError("no database: run hsstar up")
+
+    assert examine([Check("database", lambda: check_database(nowhere))], 5)[0].text.startswith("no database")
+    assert examine([Check("broker", lambda: check_broker(nowhere, None))], 5)[0].level is Level.FAIL
+
+
+def test_engines_are_really_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken and endless packages stand before the real ones."""
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so is missing')")
+    (tmp_path / "transformers.py").write_text("version = 1")
+    (tmp_path / "trl.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    begun = time.monotonic()
+    found = {name: entries[0] for name, entries in findings(check_engines(15.0)).items()}
+    assert time.monotonic() - begun < 25
+    assert found["torch"].level is Level.FAIL
+    assert "cannot be imported: ImportError: libcudart.so is missing" in found["torch"].text
+    assert found["transformers"].level is Level.OK
+    assert "its import has not ended within 15 s" in found["trl"].text
+
+
+def test_each_file_system_is_named_once(tmp_path: Path) -> None:
+    (found,) = check_disk({"home": tmp_path / "a", "models": tmp_path / "b" / "c"})
+    assert found.text.endswith("(home, models)")
+    assert "GB free" in found.text

@@ -1,0 +1,148 @@
+"""What can go wrong, each as a function that does it to a running stack and returns when it is over."""
+
+import contextlib
+import errno
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import kombu
+import psutil
+from kombu.exceptions import OperationalError
+
+from tests.chaos.stack import LEASE_SECONDS, ChaosStack
+
+Disturbance = Callable[[ChaosStack, random.Random], None]
+_PAST_THE_LEASE = 2 * LEASE_SECONDS
+
+
+def _signal(process: psutil.Process | None, number: signal.Signals) -> None:
+    if process is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _kill_worker(role: str) -> Disturbance:
+    def kill(stack: ChaosStack, generator: random.Random) -> None:
+        for process in stack.workers(role)[: generator.randint(1, 2)]:
+            _signal(process, signal.SIGKILL)
+
+    return kill
+
+
+def kill_conductors(stack: ChaosStack, generator: random.Random) -> None:
+    """Every worker conducts, so all of them die at the same moment."""
+    for process in stack.workers():
+        _signal(process, signal.SIGKILL)
+
+
+def kill_supervisor(stack: ChaosStack, generator: random.Random) -> None:
+    """Its workers end with it; whoever runs the machine calls `up` again."""
+    _signal(stack.supervisor(), signal.SIGKILL)
+    time.sleep(generator.uniform(0, 1))
+    stack.up()
+
+
+def kill_everything(stack: ChaosStack, generator: random.Random) -> None:
+    """The machine goes down: servers, supervisor and workers, all with -9; then `up` again."""
+    doomed = [stack.supervisor(), *stack.workers(), stack.server("postgres"), stack.server("broker")]
+    for process in doomed:
+        _signal(process, signal.SIGKILL)
+    time.sleep(0.5)
+    stack.up()
+
+
+def kill_broker(stack: ChaosStack, generator: random.Random) -> None:
+    """The broker dies; the supervisor starts it again."""
+    _signal(stack.server("broker"), signal.SIGKILL)
+
+
+def flush_broker(stack: ChaosStack, generator: random.Random) -> None:
+    """Every message that waits is lost."""
+    with contextlib.suppress(OperationalError), kombu.Connection(stack.stack.broker_url) as connection:
+        connection.default_channel.client.flushall()
+
+
+def restart_postgres(stack: ChaosStack, generator: random.Random) -> None:
+    """Immediate shutdown: no checkpoint, every connection cut; the next start recovers from the log."""
+    _signal(stack.server("postgres"), signal.SIGQUIT)
+
+
+def _freeze_worker(role: str) -> Disturbance:
+    def freeze(stack: ChaosStack, generator: random.Random) -> None:
+        frozen = stack.workers(role)[:1]
+        for process in frozen:
+            _signal(process, signal.SIGSTOP)
+        time.sleep(_PAST_THE_LEASE)
+        for process in frozen:
+            _signal(process, signal.SIGCONT)
+
+    return freeze
+
+
+def cut_network(stack: ChaosStack, generator: random.Random) -> None:
+    """Two workers lose the database for longer than their lease: in silence, or with closed connections."""
+    assert stack.proxy is not None
+    if generator.random() < 0.5:
+        stack.proxy.silent.set()
+        time.sleep(_PAST_THE_LEASE)
+        stack.proxy.silent.clear()
+    else:
+        stack.proxy.refuse()
+        time.sleep(_PAST_THE_LEASE)
+        stack.proxy.accept()
+
+
+def fill_disk(stack: ChaosStack, generator: random.Random) -> None:
+    """The disk of the servers' data has no byte left for a while."""
+    filler = stack.folder / "servers" / "filler"
+    block = b"\0" * (1 << 20)
+    with filler.open("wb", buffering=0) as file:
+        while block:
+            try:
+                file.write(block)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                block = block[: len(block) // 2]
+    time.sleep(generator.uniform(0.5, 2.5))
+    filler.unlink()
+
+
+def restart_workers(stack: ChaosStack, generator: random.Random) -> None:
+    """A rolling restart: each worker is asked to end, and the supervisor starts it again."""
+    for process in stack.workers():
+        _signal(process, signal.SIGTERM)
+        time.sleep(0.3)
+
+
+def _deliver(how: str) -> Disturbance:
+    def change(stack: ChaosStack, generator: random.Random) -> None:
+        (stack.stack.home / "delivery").write_text(how)
+
+    return change
+
+
+DISTURBANCES: dict[str, Disturbance] = {
+    "kill a sample worker": _kill_worker("sample"),
+    "kill a verify worker": _kill_worker("verify"),
+    "kill a score worker": _kill_worker("score"),
+    "kill a train worker": _kill_worker("train"),
+    "kill every conductor": kill_conductors,
+    "kill the supervisor": kill_supervisor,
+    "kill everything": kill_everything,
+    "kill the broker": kill_broker,
+    "flush the broker": flush_broker,
+    "restart postgres": restart_postgres,
+    "deliver twice": _deliver("twice"),
+    "deliver in reverse": _deliver("reverse"),
+    "freeze a sample worker": _freeze_worker("sample"),
+    "freeze a train worker": _freeze_worker("train"),
+    "freeze a score worker": _freeze_worker("score"),
+    "cut the network": cut_network,
+    "fill the disk": fill_disk,
+    "restart the workers": restart_workers,
+}
+"""By name; the sequence decides which scenario has which."""
+FROM_THE_START = ("deliver twice", "deliver in reverse")
+"""What holds for a whole run."""

@@ -1,0 +1,116 @@
+"""Engines whose results follow from their input alone, so that any two runs can be compared to the last bit.
+
+What they write passes through the real stages, verifier, store and queue. A sample depends on the policy's
+weights, the problem and the seed; its text says how good it is, which the reward model reads. A training
+marks the weights with the pairs that it was given.
+"""
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hsstar.engines.checkpoints import fingerprint
+from hsstar.engines.contracts import (
+    Completion,
+    RewardRequest,
+    SampleRequest,
+    SamplingParameters,
+    StepRewards,
+    TrainingPair,
+    TrainingReport,
+    TrainingSettings,
+)
+
+SAMPLE_SECONDS = 0.008
+SCORE_SECONDS = 0.004
+TRAINING_STEPS, STEP_SECONDS = 6, 0.1
+_STATEMENT = re.compile(r"The number of problem (\d+)")
+
+
+def statement(number: int) -> str:
+    """The problem whose answer is this number."""
+    return f"The number of problem {number}"
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+
+
+class DeterministicSampler:
+    """A third of the problems is easy, a third hard, and in between chance decides."""
+
+    name = "deterministic 1"
+
+    def __init__(self, model: str | Path) -> None:
+        self._weights = fingerprint(model)
+
+    def draw(
+        self, requests: Sequence[SampleRequest], parameters: SamplingParameters
+    ) -> Iterator[tuple[int, Completion | str]]:
+        for index, request in enumerate(requests):
+            time.sleep(SAMPLE_SECONDS)
+            yield index, self._complete(request.prompt, request.seed)
+
+    def _complete(self, prompt: str, seed: int) -> Completion:
+        found = _STATEMENT.search(prompt)
+        assert found is not None, prompt
+        number = int(found[1])
+        chance = _digest(self._weights, number, seed)
+        right = (True, chance[0] % 2 == 0, False)[number % 3]
+        quality = (0.9, chance[1] / 255, 0.02)[number % 3]
+        answer = number if right else number + 1 + chance[2] % 9
+        text = f"quality {quality:.3f} by {self._weights[:6]}\n\nso \\boxed{{{answer}}}"
+        return Completion(text, 5 + chance[3], "stop", -chance[4] / 16, 1.0)
+
+    def reload(self, model: Path) -> None:
+        self._weights = fingerprint(model)
+
+    def close(self) -> None:
+        pass
+
+
+class ReadingRewardModel:
+    """Every step is as good as the text says."""
+
+    name = "reading 1"
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
+        scores = []
+        for request in requests:
+            time.sleep(SCORE_SECONDS)
+            quality = float(request.steps[0].split()[1])
+            scores.append(StepRewards((quality, *(1.0 for _ in request.steps[1:]))))
+        return scores
+
+    def close(self) -> None:
+        pass
+
+
+class MarkingTrainer:
+    """Copies the policy and marks its weights with what it was trained on."""
+
+    def dpo(
+        self,
+        policy: Path,
+        pairs: Sequence[TrainingPair],
+        settings: TrainingSettings,
+        output: Path,
+        progress: Callable[..., None] | None = None,
+        **others: Any,
+    ) -> TrainingReport:
+        for step in range(TRAINING_STEPS):
+            time.sleep(STEP_SECONDS)
+            if progress is not None:
+                progress(step + 1, TRAINING_STEPS)
+        shutil.copytree(policy, output)
+        weights = output / "model.safetensors"
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-32] + _digest(fingerprint(policy), settings.seed, *pairs))
+        return TrainingReport(output, len(pairs), 0, TRAINING_STEPS, {"loss": 0.5})
+
+    def sft(self, *arguments: Any, **others: Any) -> TrainingReport:
+        raise AssertionError("the recipe says dpo")

@@ -1,0 +1,215 @@
+"""A stack with deterministic workers, and what a test may do to it."""
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from hsstar import commands
+from hsstar.local.specification import read_state
+from hsstar.local.stack import Stack
+from hsstar.local.supervisor import STATE_FILE
+from hsstar.recipe import parse_recipe
+from hsstar.settings import Settings
+from hsstar.store import migrate
+from hsstar.store.database import Database
+from tests.acceptance.conftest import Home, temporary_home
+from tests.chaos.engines import statement
+from tests.chaos.proxy import Proxy
+from tests.chaos.worker_program import PROXIED
+
+LEASE_SECONDS = 2.0
+WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
+PROBLEMS, HELD_OUT, ITERATIONS = 15, 8, 2
+PATIENCE_SECONDS = 120.0
+_DISK_MEGABYTES = 330
+_ROOT = Path(__file__).parents[2]
+_RECIPE = """
+name = "{name}"
+seed = 11
+[problems]
+dataset = "train"
+per_iteration = {problems}
+[policy]
+model = "builtin:demo-policy"
+prompt = "bare"
+[sampling]
+n = 6
+n_p = 3
+[reward]
+model = "builtin:demo-prm"
+[difficulty]
+tau_low = 0.2
+tau_high = 0.65
+[evaluation]
+dataset = "heldout"
+"""
+
+
+class ChaosStack:
+    """A home whose workers compute deterministically, with a way to everything that may be disturbed."""
+
+    def __init__(self, home: Home, *, small_disk: bool) -> None:
+        self.home = home
+        self.small_disk = small_disk
+        self.proxy: Proxy | None = None
+        self._names = (f"run-{number}" for number in itertools.count())
+        settings = Settings.from_environment(os.environ | home.environment)
+        self.stack = Stack(settings, grace_seconds=3.0)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this stack lies."""
+        return self.home.folder
+
+    def up(self) -> None:
+        """Starts servers, proxy and workers."""
+        directory = self.stack.postgres.socket_directory
+        proxied = self.folder / "proxy"
+        proxied.mkdir(exist_ok=True)
+        url = self.stack.postgres.url.replace(str(directory), str(proxied)).replace(
+            str(directory).replace("/", "%2F"), str(proxied).replace("/", "%2F")
+        )
+        environment = {"PYTHONPATH": str(_ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
+        self.stack.up(
+            WORKERS,
+            prepare=self._prepare,
+            command=lambda role, name: [
+                sys.executable, "-m", "tests.chaos.worker_program", role, f"{name}@{socket.gethostname()}"
+            ],
+            role_environment=dict.fromkeys(WORKERS, environment),
+        )  # fmt: skip
+
+    def _prepare(self, url: str) -> None:
+        database = Database(url)
+        migrate.upgrade(database)
+        database.close()
+        if self.proxy is None:
+            directory = self.stack.postgres.socket_directory
+            name = next(directory.glob(".s.PGSQL.*[0-9]")).name
+            self.proxy = Proxy(self.folder / "proxy" / name, directory / name)
+
+    def down(self) -> None:
+        """Stops everything."""
+        self.stack.down()
+
+    def close(self) -> None:
+        """Ends the proxy."""
+        if self.proxy is not None:
+            self.proxy.close()
+
+    def import_problems(self) -> None:
+        """Imports training and held-out problems."""
+        needed = {"train": range(PROBLEMS * ITERATIONS), "heldout": range(1000, 1000 + HELD_OUT)}
+        for dataset, numbers in needed.items():
+            file = self.folder / f"{dataset}.jsonl"
+            lines = [{"question": statement(number), "answer": f"#### {number}"} for number in numbers]
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            self.home.ok("problems", "import", str(file), "--dataset", dataset)
+
+    def start_run(self) -> str:
+        """Enqueues all iterations of a new run; its name."""
+        name = next(self._names)
+        recipe = parse_recipe(tomllib.loads(_RECIPE.format(name=name, problems=PROBLEMS)))
+        database = Database(self.stack.database_url)
+        try:
+            run = commands.create_run(database, recipe, name)
+            commands.start_iterations(database, run, ITERATIONS)
+        finally:
+            database.close()
+        return name
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection]:
+        """A connection past the proxy."""
+        with psycopg.connect(self.stack.postgres.url, autocommit=True) as connection:
+            yield connection
+
+    def wait_until_done(self, run: str) -> None:
+        """Waits until a run is done, whatever the database does meanwhile."""
+        statement_ = (
+            "SELECT count(*) FILTER (WHERE iterations.state IS DISTINCT FROM 'done'"
+            " AND evaluations.finished_at IS NULL)"
+            " FROM rounds JOIN runs ON runs.id = run_id"
+            " LEFT JOIN iterations ON iterations.round_id = rounds.id"
+            " LEFT JOIN evaluations ON evaluations.round_id = rounds.id WHERE runs.name = %s"
+        )
+        self.wait_for(lambda: self._scalar(statement_, run) == 0, f"the end of {run}")
+
+    def _scalar(self, query: str, *parameters: object) -> object:
+        with contextlib.suppress(psycopg.OperationalError), self.connection() as connection:
+            row = connection.execute(query, parameters).fetchone()
+            return None if row is None else row[0]
+        return None
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Waits until a condition holds; what did not come about is in the error, with the logs."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError(f"{what} did not come about\n{self.home.logs()}")
+            time.sleep(0.1)
+
+    def workers(self, role: str | None = None) -> list[psutil.Process]:
+        """The living worker processes, of one role where it is given, in a fixed order."""
+        state = read_state(self.stack.home / STATE_FILE)
+        found = []
+        for worker in state.workers if state is not None else ():
+            if worker.process is not None and role in (None, worker.role):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found.append(psutil.Process(worker.process.pid))
+        return found
+
+    def server(self, name: str) -> psutil.Process | None:
+        """The process of an embedded server."""
+        for status in self.stack.status().servers:
+            if status.name == name and status.pid is not None:
+                return psutil.Process(status.pid)
+        return None
+
+    def supervisor(self) -> psutil.Process:
+        """The supervisor's process."""
+        pid = self.stack.status().supervisor_pid
+        assert pid is not None
+        return psutil.Process(pid)
+
+
+@contextmanager
+def chaos_stack() -> Iterator[ChaosStack]:
+    """A stack that is up, with its problems imported; on a small disk of its own where we may mount one."""
+    with temporary_home() as home:
+        servers = home.folder / "servers"
+        servers.mkdir()
+        home.environment |= {
+            "HSSTAR_LEASE_SECONDS": str(LEASE_SECONDS),
+            "HSSTAR_JOB_SAMPLES": "9",
+            "HSSTAR_MAX_ATTEMPTS": "10",
+        }
+        options = f"size={_DISK_MEGABYTES}m,mode=755"
+        mounted = (
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(servers)], capture_output=True
+            ).returncode
+            == 0
+        )
+        made = ChaosStack(home, small_disk=mounted)
+        try:
+            made.up()
+            made.import_problems()
+            yield made
+        finally:
+            home.run("down")
+            made.close()
+            if mounted:
+                subprocess.run(["umount", "-l", str(servers)], check=True)

@@ -1,0 +1,70 @@
+"""A worker with deterministic engines: `python -m tests.chaos.worker_program ROLE NAME`.
+
+Everything else is the product's. The file `delivery` in the home says how its wake-ups leave: `once`,
+`twice`, or `reverse`, by which every message overtakes those that still wait.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from kombu.transport import redis
+
+import workers.runtime
+from hsstar.domain.lifecycle import JobKind
+from hsstar.engines.verifier import MathVerifier
+from hsstar.settings import Settings
+from hsstar.stages.context import Engines, Workshop
+from hsstar.store.database import Database
+from tests.chaos.engines import DeterministicSampler, MarkingTrainer, ReadingRewardModel
+from workers.__main__ import work
+
+PROXIED = "CHAOS_PROXY_URL"
+"""The database as the second worker of a role reaches it."""
+
+
+def delivery() -> str:
+    """How messages are delivered now."""
+    file = Path(os.environ["HSSTAR_HOME"], "delivery")
+    return file.read_text() if file.exists() else "once"
+
+
+class DisturbedChannel(redis.Channel):
+    """Kombu's own channel over Redis lists, from which messages may be taken newest first."""
+
+    def _put(self, queue: str, message: Any, **arguments: Any) -> None:
+        super()._put(queue, message, **arguments)
+        if delivery() == "reverse":
+            with self.conn_or_acquire() as client:
+                newest = client.lpop(queue)  # put on the left, taken on the right
+                if newest is not None:
+                    client.rpush(queue, newest)
+
+
+_send_once = workers.runtime.send_wake_up
+
+
+def _send(app: Any, job_id: int, kind: JobKind) -> None:
+    for _ in range(2 if delivery() == "twice" else 1):
+        _send_once(app, job_id, kind)
+
+
+def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:
+    """A workshop with deterministic engines and the real verifier."""
+    engines = Engines(
+        lambda folder, recipe: DeterministicSampler(folder),
+        lambda folder, recipe: ReadingRewardModel(),
+        lambda: MathVerifier(processes=1),
+        MarkingTrainer,
+    )
+    return Workshop(database, engines, settings.job_samples, settings.models_directory)
+
+
+if __name__ == "__main__":
+    redis.Transport.Channel = DisturbedChannel
+    workers.runtime.send_wake_up = _send
+    role, name = sys.argv[1:]
+    if name.split("@")[0].endswith("-2"):
+        os.environ["HSSTAR_DATABASE_URL"] = os.environ[PROXIED]
+    sys.exit(work(role, name, make_workshop))

@@ -1,0 +1,251 @@
+"""Transactions: limits that hold, trouble that passes, servers that are away, and few connections."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, make_url, text
+
+from hsstar.domain.errors import BadInputError, DatabaseError
+from hsstar.store.database import Database, Limits
+from tests.store.factory import add_problems
+
+BACKENDS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.fixture
+def rows(database: Database) -> list[int]:
+    """The ids of two problems."""
+    with database.begin() as connection:
+        return add_problems(connection, 2)
+
+
+def touch(connection: Connection, problem_id: int) -> None:
+    connection.execute(
+        text("UPDATE problems SET statement = statement || '!' WHERE id = :id"), {"id": problem_id}
+    )
+
+
+def exclamations(database: Database) -> int:
+    with database.begin() as connection:
+        total = connection.scalar(
+            text("SELECT sum(length(statement) - length(rtrim(statement, '!'))) FROM problems")
+        )
+    return int(total or 0)
+
+
+def at_once(*actions: Callable[[], None]) -> list[Exception]:
+    """Runs actions in threads of their own; what went wrong."""
+    failures: list[Exception] = []
+
+    def run(action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failures
+
+
+def test_deadlocked_transactions_run_again(database: Database, rows: list[int]) -> None:
+    met = threading.Barrier(2)
+    attempts = []
+
+    def cross(first: int, second: int) -> None:
+        def work(connection: Connection) -> None:
+            attempts.append(first)
+            touch(connection, first)
+            if len(attempts) <= 2:
+                met.wait(30)
+            touch(connection, second)
+
+        database.run(work)
+
+    assert at_once(lambda: cross(rows[0], rows[1]), lambda: cross(rows[1], rows[0])) == []
+    assert len(attempts) == 3
+    assert exclamations(database) == 4
+
+
+def test_without_a_second_run_a_deadlock_is_an_error(database: Database, rows: list[int]) -> None:
+    met = threading.Barrier(2)
+
+    def cross(first: int, second: int) -> None:
+        with database.begin() as connection:
+            touch(connection, first)
+            met.wait(30)
+            touch(connection, second)
+
+    (failure,) = at_once(lambda: cross(rows[0], rows[1]), lambda: cross(rows[1], rows[0]))
+    assert isinstance(failure, DatabaseError)
+    assert "deadlock detected" in str(failure)
+
+
+def test_serialisation_failures_run_again(database: Database, rows: list[int]) -> None:
+    attempts = []
+
+    def work(connection: Connection) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+        touch(connection, rows[0])
+
+    database.run(work)
+    assert (len(attempts), exclamations(database)) == (2, 1)
+
+
+def test_trouble_that_does_not_pass_is_given_up(database: Database) -> None:
+    attempts = []
+
+    def work(connection: Connection) -> None:
+        attempts.append(1)
+        connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))
+
+    with pytest.raises(DatabaseError):
+        database.run(work)
+    assert len(attempts) == 5
+
+
+def test_what_is_no_passing_trouble_runs_once(database: Database) -> None:
+    attempts = []
+
+    def work(connection: Connection) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise BadInputError("no")
+        connection.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(BadInputError):
+        database.run(work)
+    with pytest.raises(DatabaseError, match="division by zero"):
+        database.run(work)
+    assert len(attempts) == 2
+
+
+def _end_others(database: Database) -> None:
+    """Ends every other connection to the database, as a restart of the server does."""
+    url = make_url(database.url).set(username="postgres", drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_connection_that_is_lost_in_the_middle_is_replaced(database: Database, rows: list[int]) -> None:
+    attempts = []
+
+    def work(connection: Connection) -> None:
+        attempts.append(1)
+        touch(connection, rows[0])
+        if len(attempts) == 1:
+            _end_others(database)
+        touch(connection, rows[1])
+
+    database.run(work)
+    assert (len(attempts), exclamations(database)) == (2, 2)
+
+
+def test_a_connection_that_has_died_in_the_pool_is_noticed_before_anything_is_done(
+    database: Database,
+) -> None:
+    with database.begin():
+        pass
+    _end_others(database)
+    with database.begin() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+
+
+def test_a_statement_a_lock_and_a_pause_have_their_limits(database: Database, rows: list[int]) -> None:
+    hasty = Database(database.url, Limits(statement=0.3, lock=0.2, idle=0.3))
+    with (
+        pytest.raises(DatabaseError, match=r"a statement took more than 0\.3 s"),
+        hasty.begin() as connection,
+    ):
+        connection.execute(text("SELECT pg_sleep(20)"))
+    with database.begin() as holder:
+        touch(holder, rows[0])
+        with (
+            pytest.raises(DatabaseError, match=r"held a lock for more than 0\.2 s"),
+            hasty.begin() as connection,
+        ):
+            touch(connection, rows[0])
+    with pytest.raises(DatabaseError, match="idle-in-transaction"), hasty.begin() as connection:
+        touch(connection, rows[0])
+        time.sleep(1)
+        touch(connection, rows[0])
+    with database.begin() as connection:
+        touch(connection, rows[0])  # nobody holds it any more
+    hasty.close()
+
+
+def test_a_process_keeps_one_connection_and_never_has_more_than_five(database: Database) -> None:
+    begun = threading.Barrier(5)
+
+    def work() -> None:
+        with database.begin():
+            begun.wait(30)
+
+    assert at_once(*[work] * 5) == []
+    other = Database(database.url)
+    with other.begin() as connection:
+        deadline = time.monotonic() + 20
+        while connection.scalar(text(BACKENDS)) != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    other.close()
+
+
+def test_a_server_that_is_away_is_waited_for_as_long_as_the_limits_say() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"postgresql://me@127.0.0.1:{taken.getsockname()[1]}/x"
+    begun = time.monotonic()
+    with pytest.raises(DatabaseError, match="cannot reach the database"), Database(url).begin():
+        pass
+    assert time.monotonic() - begun < 3
+    begun = time.monotonic()
+    patient = Database(url, Limits(patience=2.0))
+    with pytest.raises(DatabaseError, match="cannot reach the database"), patient.begin():
+        pass
+    assert 2 <= time.monotonic() - begun < 8
+
+
+def test_a_server_that_never_answers_is_given_up_within_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://me:secret@127.0.0.1:{silent.getsockname()[1]}/x"
+        begun = time.monotonic()
+        with (
+            pytest.raises(DatabaseError, match="cannot reach the database") as failure,
+            Database(url).begin(),
+        ):
+            pass
+    assert time.monotonic() - begun < 12
+    assert "secret" not in str(failure.value)
+
+
+def test_tls_of_the_url_reaches_the_driver() -> None:
+    """A server without TLS is refused where the URL insists on it; real TLS: tests/brokers."""
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def refuse_tls() -> None:
+            client, _ = plain.accept()
+            with client:
+                client.recv(8)
+                client.sendall(b"N")
+                time.sleep(1)
+
+        url = f"postgresql://me@127.0.0.1:{plain.getsockname()[1]}/x?sslmode=require"
+        thread = threading.Thread(target=refuse_tls)
+        thread.start()
+        with pytest.raises(DatabaseError, match="does not support SSL"), Database(url).begin():
+            pass
+        thread.join()
