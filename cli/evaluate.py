@@ -137,13 +137,16 @@ def _start(database: "Database", name: str, wish: Wish, sections: "list[Benchmar
 
 def _policy(name: str, wish: Wish) -> "PolicySection":
     """`[policy]` of the recipe, or its defaults, with what the options say in its place."""
-    from hsstar.recipe import load_recipe, parse_policy
+    from hsstar.recipe import PolicySection, load_recipe
+    from hsstar.recipe_base import parse_section
 
     document: dict[str, Any] = {}
     if wish.recipe is not None:
         document = load_recipe(wish.recipe).policy.model_dump(mode="json", exclude_unset=True)
     given = {"model": name, "prompt": wish.prompt, "engine": wish.engine}
-    return parse_policy(document | {key: value for key, value in given.items() if value is not None})
+    return parse_section(
+        PolicySection, document | {key: value for key, value in given.items() if value is not None}, "policy"
+    )
 
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:

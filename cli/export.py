@@ -1,4 +1,4 @@
-"""`hsstar export`: pairs and samples as files."""
+"""`hsstar export`: pairs, samples and rewards as files."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
 def export() -> None:
-    """Write pairs or samples to a file, in the layouts published with HS-STaR."""
+    """Write pairs, samples or rewards to a file, in the layouts published with HS-STaR."""
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,6 +46,15 @@ def samples(run: str, file_format: "ExportFormat", output: Path | None) -> None:
     from hsstar.store import exports
 
     _export(run, file_format, output, exports.export_samples, "samples")
+
+
+@export.command("rewards", epilog="Example:  hsstar export rewards demo --output rewards.jsonl")
+@_options
+def rewards(run: str, file_format: "ExportFormat", output: Path | None) -> None:
+    """Write the scored samples of RUN as reward lines: query, resp, reward, correct."""
+    from hsstar.store import exports
+
+    _export(run, file_format, output, exports.export_rewards, "rewards")
 
 
 def _export(

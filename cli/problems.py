@@ -25,15 +25,21 @@ def problems() -> None:
 def import_(file: Path, file_format: str, dataset: str) -> None:
     """Import the problems of FILE (JSONL, JSON, CSV or Parquet) into a dataset.
 
+    FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
     """
     from cli.overlaps import overlap_lines
     from hsstar import commands
     from hsstar.domain.problems import ProblemFormat
+    from hsstar.hub import local_file
 
     with open_database() as database:
         report = commands.import_problems(
-            database, file, ProblemFormat(file_format), dataset, _progress if sys.stderr.isatty() else None
+            database,
+            local_file(file),
+            ProblemFormat(file_format),
+            dataset,
+            _progress if sys.stderr.isatty() else None,
         )
     click.echo(
         f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"

@@ -138,9 +138,12 @@ class Conductor:
         """Re-sampling → training: the samples of the trained levels become pairs."""
         if not self._complete(connection, iteration, scored=run.recipe.reward.used):
             return False
-        pairs = method.build_pairs(connection, run, iteration)
+        material = method.build_pairs(connection, run, iteration)
         rounds.set_state(connection, iteration.id, next_state(IterationState.RE_SAMPLING))
-        if pairs and run.recipe.training.objective != "none":
+        objective = run.recipe.training.objective
+        if objective == "sft":
+            material = len(training.choose_examples(connection, run, iteration))
+        if material and objective != "none":
             training.ensure_training_job(connection, iteration.id)
         else:
             self._adopt(connection, run, iteration, iteration.model_id)

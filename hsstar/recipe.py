@@ -1,14 +1,13 @@
 """What a run is: one TOML document that says everything which decides its result."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     JsonValue,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -16,12 +15,12 @@ from pydantic import (
 from hsstar.documents import load_document
 from hsstar.domain.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
-from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
 from hsstar.domain.prompts import TEMPLATE_NAMES
-from hsstar.recipe_base import Name, Positive
+from hsstar.recipe_base import Name, Positive, parse_section
 from hsstar.recipe_base import Section as _Section
 from hsstar.recipe_evaluation import EvaluationSection
+from hsstar.recipe_training import InitialisationSection, TrainingSection
 
 
 class ProblemsSection(_Section):
@@ -228,23 +227,6 @@ class PairsSection(_Section):
     at_most_per_problem: Positive | None = None
 
 
-class TrainingSection(_Section):
-    """Preference optimisation; `objective = "none"` ends an iteration with its pairs."""
-
-    objective: Literal["dpo", "none"] = "dpo"
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-7
-    batch_size: Positive = 256
-    micro_batch_size: Positive = 8
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    nll_weight: Annotated[float, Field(ge=0)] = 0.0
-    maximum_tokens: Positive = 2048
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-
-
 class Recipe(_Section):
     """Everything that decides the result of a run."""
 
@@ -257,6 +239,7 @@ class Recipe(_Section):
     difficulty: DifficultySection = DifficultySection()
     pairs: PairsSection = PairsSection()
     training: TrainingSection = TrainingSection()
+    initialisation: InitialisationSection = InitialisationSection()
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
@@ -305,22 +288,7 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
     Raises:
         RecipeError: one line that names the first wrong key and its legal values.
     """
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        raise RecipeError(f"{source}: {first_line(error, Recipe)}") from None
-
-
-def parse_policy(document: dict[str, Any], source: str = "policy") -> PolicySection:
-    """`[policy]` from plain values.
-
-    Raises:
-        RecipeError: as `parse_recipe`.
-    """
-    try:
-        return PolicySection.model_validate(document)
-    except ValidationError as error:
-        raise RecipeError(f"{source}: {first_line(error, PolicySection)}") from None
+    return parse_section(Recipe, document, source)
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -330,35 +298,3 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         RecipeError: a file is missing, not TOML, or the whole is not a recipe.
     """
     return parse_recipe(load_document(path) | (overrides or {}), str(path))
-
-
-def first_line(error: ValidationError, document: type[BaseModel]) -> str:
-    """What is wrong first, naming the key and what is legal there; `document` is what was validated."""
-    found = error.errors()
-    first = found[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return (
-            f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(first['loc'], document))}{more}"
-        )
-    if first["type"] == "missing":
-        return f"key {key!r} is missing{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    given = first.get("input")
-    shown = f", got {given!r}" if isinstance(given, str | int | float) else ""
-    return f"{key}: {message}{shown}{more}"
-
-
-def _legal_keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
-    for part in location[:-1]:
-        if isinstance(part, int):  # the place in a list of tables
-            continue
-        annotation = section.model_fields[str(part)].annotation
-        choices = (annotation, *get_args(annotation))
-        tables = [kind for kind in choices if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not tables:
-            break
-        section = tables[0]
-    return sorted(section.model_fields)

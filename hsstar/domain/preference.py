@@ -26,6 +26,23 @@ class Candidate:
     minimum_reward: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Shuffles:
+    """The run's seeded shuffles of the samples of one problem."""
+
+    seed: int
+    iteration: int
+    problem_key: str
+
+    def place(self, purpose: str, candidate: Candidate) -> bytes:
+        return shuffle_key(self.seed, purpose, self.iteration, self.problem_key, candidate.slot)
+
+    def keep_order(self, rule: PairRule, candidate: Candidate) -> tuple[float, bytes, int]:
+        if rule is PairRule.RANDOM:
+            return 0.0, self.place("keep", candidate), candidate.slot
+        return -(candidate.minimum_reward or 0.0), b"", candidate.slot
+
+
 def select_pairs(
     candidates: Iterable[Candidate],
     rule: PairRule,
@@ -40,22 +57,36 @@ def select_pairs(
     `K = min(#correct, #incorrect)`, or `at_most` if that is less, samples are kept on each side,
     shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair.
     """
-
-    def place(purpose: str, candidate: Candidate) -> bytes:
-        return shuffle_key(seed, purpose, iteration, problem_key, candidate.slot)
-
-    def keep_order(candidate: Candidate) -> tuple[float, bytes, int]:
-        if rule is PairRule.RANDOM:
-            return 0.0, place("keep", candidate), candidate.slot
-        return -(candidate.minimum_reward or 0.0), b"", candidate.slot
-
+    shuffles = _Shuffles(seed, iteration, problem_key)
     pool = list(candidates)
     sides = [
-        sorted((c for c in pool if c.verdict is verdict), key=keep_order)
+        sorted((c for c in pool if c.verdict is verdict), key=lambda c: shuffles.keep_order(rule, c))
         for verdict in (Verdict.CORRECT, Verdict.INCORRECT)
     ]
     kept = min(len(side) for side in sides)
     if at_most is not None:
         kept = min(kept, at_most)
-    chosen, rejected = (sorted(side[:kept], key=lambda c: place("match", c)) for side in sides)
+    chosen, rejected = (sorted(side[:kept], key=lambda c: shuffles.place("match", c)) for side in sides)
     return [(good.slot, bad.slot) for good, bad in zip(chosen, rejected, strict=True)]
+
+
+def select_examples(
+    candidates: Iterable[tuple[Candidate, str]],
+    rule: PairRule,
+    *,
+    seed: int,
+    iteration: int,
+    problem_key: str,
+    at_most: int | None = None,
+) -> list[int]:
+    """The slots of one problem's samples that supervised fine-tuning learns from, the first to keep first.
+
+    They are the correct ones, each response text (they come with the candidates) once, and no more than
+    `at_most`.
+    """
+    shuffles = _Shuffles(seed, iteration, problem_key)
+    correct = [(c, response) for c, response in candidates if c.verdict is Verdict.CORRECT]
+    slots: dict[str, int] = {}
+    for candidate, response in sorted(correct, key=lambda pair: shuffles.keep_order(rule, pair[0])):
+        slots.setdefault(response, candidate.slot)
+    return list(slots.values())[:at_most]

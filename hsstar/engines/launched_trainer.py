@@ -1,36 +1,57 @@
 """Trainer over several processes of one machine, one per GPU, started by `accelerate launch`."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
-from hsstar.domain.errors import EngineError
+from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.engines.contracts import (
+    Intermediate,
     ProgressCallback,
     TrainingExample,
     TrainingPair,
     TrainingReport,
     TrainingSettings,
 )
+from hsstar.engines.loading import pick_device
+from hsstar.engines.training_process import read_event
 
 _ERROR_LINES = 5
+_SHARDING_ARGUMENTS = {
+    "fsdp2": (
+        "--use_fsdp",
+        "--fsdp_version=2",
+        "--fsdp_reshard_after_forward=true",
+        "--fsdp_auto_wrap_policy=TRANSFORMER_BASED_WRAP",
+        "--fsdp_state_dict_type=FULL_STATE_DICT",
+        "--fsdp_cpu_ram_efficient_loading=false",
+    ),
+    "zero2": ("--use_deepspeed", "--zero_stage=2"),
+    "zero3": ("--use_deepspeed", "--zero_stage=3", "--zero3_save_16bit_model=true"),
+}
+"""What `accelerate launch` is told for each way of sharing a model among processes."""
 
 
 class LaunchedTrainer:
     """Runs `TrlTrainer` in `processes` ranks and waits for them.
 
-    With `launch_config`, a file of `accelerate config`, the user decides how the ranks share the
-    model (FSDP, DeepSpeed); without it every rank holds all of it.
+    The settings say how the ranks share the model (`sharding`); with `launch_config`, a file of
+    `accelerate config`, that file says it instead.
     """
 
     def __init__(self, processes: int, *, device: str = "auto", launch_config: Path | None = None) -> None:
         self._processes = processes
         self._device = device
         self._launch_config = launch_config
+        self.layout = f"{processes} processes"
+        if launch_config:
+            self.layout += f", {hashlib.sha256(launch_config.read_bytes()).hexdigest()}"
 
     def dpo(
         self,
@@ -39,9 +60,10 @@ class LaunchedTrainer:
         settings: TrainingSettings,
         output: Path,
         progress: ProgressCallback | None = None,
+        intermediate: Intermediate | None = None,
     ) -> TrainingReport:
         """Direct preference optimisation from `policy`, which is also the frozen reference."""
-        return self._run("dpo", policy, pairs, settings, output, progress)
+        return self._run("dpo", policy, pairs, settings, output, progress, intermediate)
 
     def sft(
         self,
@@ -50,9 +72,10 @@ class LaunchedTrainer:
         settings: TrainingSettings,
         output: Path,
         progress: ProgressCallback | None = None,
+        intermediate: Intermediate | None = None,
     ) -> TrainingReport:
         """Supervised fine-tuning on responses, prompt tokens masked."""
-        return self._run("sft", policy, examples, settings, output, progress)
+        return self._run("sft", policy, examples, settings, output, progress, intermediate)
 
     def _run(
         self,
@@ -62,6 +85,7 @@ class LaunchedTrainer:
         settings: TrainingSettings,
         output: Path,
         progress: ProgressCallback | None,
+        intermediate: Intermediate | None,
     ) -> TrainingReport:
         job = {
             "objective": objective,
@@ -70,26 +94,67 @@ class LaunchedTrainer:
             "settings": asdict(settings),
             "output": str(output.absolute()),
             "device": self._device,
+            "intermediate": intermediate and asdict(intermediate),
         }
+        command = self.command(settings)
         with tempfile.TemporaryDirectory(prefix="hsstar-training-") as name:
             folder = Path(name)
-            (folder / "job.json").write_text(json.dumps(job))
-            self._launch(folder, progress)
+            (folder / "job.json").write_text(json.dumps(job, default=str))
+            self._launch([*command, str(folder)], folder / "errors.log", progress)
             report = json.loads((folder / "report.json").read_text())
         return TrainingReport(**(report | {"checkpoint": output}))
 
-    def _launch(self, folder: Path, progress: ProgressCallback | None) -> None:
-        """Runs the ranks to their end; their progress arrives on standard output.
+    def command(self, settings: TrainingSettings) -> list[str]:
+        """The command that starts the ranks, but for the folder of the job.
+
+        Raises:
+            EngineError: the settings share the model in a way that this machine cannot.
+            MissingDependencyError: DeepSpeed is not installed.
+        """
+        command = [sys.executable, "-m", "accelerate.commands.launch"]
+        if self._launch_config:
+            command += ["--config_file", str(self._launch_config)]
+        else:
+            command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+            command += self._sharing(settings)
+        command += ["--num_processes", str(self._processes), "--main_process_port", "0"]
+        return [*command, "-m", "hsstar.engines.training_process"]
+
+    def _sharing(self, settings: TrainingSettings) -> list[str]:
+        on_cpu = pick_device(self._device).type == "cpu"
+        if settings.sharding == "none":
+            return ["--cpu"] if on_cpu else ["--multi_gpu"]
+        if settings.sharding.startswith("zero") and find_spec("deepspeed") is None:
+            raise MissingDependencyError(
+                f"training.sharding = {settings.sharding!r} needs deepspeed, which is not installed: "
+                "pip install deepspeed, or set sharding to 'fsdp2'"
+            )
+        if on_cpu:
+            raise EngineError(
+                f"training.sharding = {settings.sharding!r} needs GPUs: accelerate shares models among GPUs "
+                "only; set it to 'none'"
+            )
+        return list(_SHARDING_ARGUMENTS[settings.sharding])
+
+    def _launch(self, command: list[str], log: Path, progress: ProgressCallback | None) -> None:
+        """Runs the ranks to their end; their events arrive on standard output.
+
+        Their standard input is a pipe whose other end only this process holds: it closes when this
+        process dies, and the ranks end.
 
         Raises:
             EngineError: they failed.
         """
-        log = folder / "errors.log"
-        with log.open("w") as errors, self._started(folder, errors.fileno()) as ranks:
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            ) as ranks,
+        ):
             try:
                 for line in ranks.stdout or ():
-                    if progress and line.startswith("["):
-                        progress(*json.loads(line))
+                    if progress and (event := read_event(line)) is not None:
+                        progress(event)
             except BaseException:
                 ranks.terminate()  # the launcher ends its ranks
                 raise
@@ -97,14 +162,3 @@ class LaunchedTrainer:
             lines = [line for line in log.read_text().splitlines() if "Error" in line]
             reason = " | ".join(lines[-_ERROR_LINES:])
             raise EngineError(f"training over {self._processes} processes failed: {reason}")
-
-    def _started(self, folder: Path, errors: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "accelerate.commands.launch"]
-        if self._launch_config:
-            command += ["--config_file", str(self._launch_config)]
-        else:
-            command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-            command += ["--cpu"] if self._device == "cpu" else ["--multi_gpu"]
-        command += ["--num_processes", str(self._processes), "--main_process_port", "0"]
-        command += ["-m", "hsstar.engines.training_process", str(folder)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

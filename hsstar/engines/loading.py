@@ -53,13 +53,15 @@ def load_tokenizer(path: Path) -> Any:
         raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
 
 
-def load_policy(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def load_policy(path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
     """The causal language model of a local checkpoint folder, ready for inference.
+
+    `options` are further arguments of `from_pretrained`.
 
     Raises:
         CheckpointError: it cannot be read, or a weight of the model is not in the checkpoint.
     """
-    return load_model(AutoModelForCausalLM, path, device, dtype)
+    return load_model(AutoModelForCausalLM, path, device, dtype, **options)
 
 
 def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
@@ -78,7 +80,7 @@ def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.d
         raise CheckpointError(f"{path}: its weights cannot be loaded: {error}") from error
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(f"{path}: {len(missing)} weights are not in the checkpoint, {missing[0]} first")
-    return model.to(device).eval()
+    return model.eval() if "device_map" in options else model.to(device).eval()
 
 
 def context_length(config: Any) -> int:

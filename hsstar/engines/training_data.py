@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Generic, TypeVar
 
 from hsstar.domain.errors import BadInputError
@@ -10,6 +11,8 @@ from hsstar.engines.loading import TokenIds, encode_prompts
 
 IGNORED_LABEL = -100
 """The label of a token that the loss leaves out."""
+
+_SHARES = (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,13 @@ class TrainingData(Generic[Row]):
         rows: one per pair or example with room for a response token.
         truncated: how many of them were cut.
         left_out: pairs or examples whose prompt alone fills the limit: nothing to learn from.
+        lengths: tokens of each part before any cut, by quantile; those that are left out count too.
     """
 
     rows: list[Row]
     truncated: int
     left_out: int
+    lengths: dict[str, dict[str, int]]
 
 
 def tokenise_pairs(
@@ -64,7 +69,8 @@ def tokenise_pairs(
         if room > 0:
             rows.append(TokenisedPair(prompt, better[:room], worse[:room]))
             truncated += max(len(better), len(worse)) > room
-    return _checked(TrainingData(rows, truncated, len(pairs) - len(rows)), maximum_tokens)
+    lengths = _lengths(prompt=prompts, chosen=chosen, rejected=rejected)
+    return _checked(TrainingData(rows, truncated, len(pairs) - len(rows), lengths), maximum_tokens)
 
 
 def tokenise_examples(
@@ -77,14 +83,16 @@ def tokenise_examples(
     """
     prompts = encode_prompts(tokenizer, [example.prompt for example in examples])
     texts = [(example.prompt, example.response) for example in examples]
+    responses = encode_responses(tokenizer, prompts, texts)
     rows, truncated = [], 0
-    for prompt, response in zip(prompts, encode_responses(tokenizer, prompts, texts), strict=True):
+    for prompt, response in zip(prompts, responses, strict=True):
         room = maximum_tokens - len(prompt)
         if room > 0:
             labels = [IGNORED_LABEL] * len(prompt) + response[:room]
             rows.append(TokenisedExample(prompt + response[:room], labels))
             truncated += len(response) > room
-    return _checked(TrainingData(rows, truncated, len(examples) - len(rows)), maximum_tokens)
+    lengths = _lengths(prompt=prompts, response=responses)
+    return _checked(TrainingData(rows, truncated, len(examples) - len(rows), lengths), maximum_tokens)
 
 
 def encode_responses(
@@ -109,6 +117,17 @@ def encode_responses(
             tokens = list(tokenizer(response, add_special_tokens=False)["input_ids"])
         responses.append([*tokens, tokenizer.eos_token_id])
     return responses
+
+
+def _lengths(**parts: Sequence[TokenIds]) -> dict[str, dict[str, int]]:
+    """Quantiles of the lengths of each part, in tokens."""
+    return {part: _quantiles(sorted(map(len, texts))) for part, texts in parts.items() if texts}
+
+
+def _quantiles(ordered: list[int]) -> dict[str, int]:
+    """The named quantiles of sorted numbers: for each the smallest that so large a share does not exceed."""
+    last = len(ordered) - 1
+    return {name: ordered[min(last, max(0, ceil(share * len(ordered)) - 1))] for name, share in _SHARES}
 
 
 def _checked(data: TrainingData[Row], maximum_tokens: int) -> TrainingData[Row]:

@@ -1,80 +1,60 @@
 """Trainer on TRL: DPO for preference optimisation, supervised fine-tuning for step-wise initialisation."""
 
-import math
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from datasets import Dataset
-from transformers import GenerationConfig, PrinterCallback, TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from datasets import Dataset, load_from_disk
+from datasets.utils.logging import disable_progress_bar
+from transformers import GenerationConfig, PrinterCallback
+from trl import DPOConfig, SFTConfig
 
 from hsstar.domain.errors import EngineError
 from hsstar.engines.contracts import (
+    Intermediate,
     ProgressCallback,
     TrainingExample,
     TrainingPair,
     TrainingReport,
     TrainingSettings,
+    TrainingStart,
 )
+from hsstar.engines.disk_space import check_space, training_bytes
+from hsstar.engines.intermediate_checkpoints import WRITING, discard, step_of
 from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.saved_policy import save_policy, written_aside
+from hsstar.engines.training_arguments import (
+    adapter_arguments,
+    common_arguments,
+    pace_of_saves,
+    plan_batches,
+    preference_arguments,
+    quantised_loading,
+)
+from hsstar.engines.training_callbacks import (
+    STEP_METRICS,
+    ExampleTrainer,
+    PairTrainer,
+    Reporter,
+    SaveEvery,
+)
 from hsstar.engines.training_data import Row, TrainingData, tokenise_examples, tokenise_pairs
 
-_KEPT_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-"""Files that training does not change: a checkpoint inherits them from its parent byte by byte."""
-
-_METRICS = (
-    "loss",
-    "grad_norm",
-    "rewards/chosen",
-    "rewards/rejected",
-    "rewards/margins",
-    "rewards/accuracies",
-    "mean_token_accuracy",
-)
-
-
-class _TokenisedPairTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
-    """DPO on pairs that are tokenised already, so that training and sampling read a prompt alike."""
-
-    def _prepare_dataset(self, dataset: Dataset, *_arguments: Any) -> Dataset:
-        return dataset
-
-
-class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Reports optimiser steps to a callback."""
-
-    def __init__(self, report: ProgressCallback) -> None:
-        self._report = report
-
-    def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_rest: Any) -> None:
-        """Called by the trainer after each optimiser step."""
-        self._report(state.global_step, state.max_steps)
+disable_progress_bar()
 
 
 class TrlTrainer:
     """Trains in this process, on one device or as one rank of an `accelerate launch`.
 
     Weights are kept in float32 while they are trained, under bfloat16 autocast where the settings
-    ask for bfloat16: at the method's learning rates most updates are lost in bfloat16 weights.
+    ask for bfloat16: at the method's learning rates most updates are lost in bfloat16 weights. Under
+    adapters the frozen weights have the number format of the arithmetic.
     """
+
+    layout = "one process"
 
     def __init__(self, device: str = "auto") -> None:
         self._device = pick_device(device)
@@ -86,36 +66,37 @@ class TrlTrainer:
         settings: TrainingSettings,
         output: Path,
         progress: ProgressCallback | None = None,
+        intermediate: Intermediate | None = None,
     ) -> TrainingReport:
         """Direct preference optimisation from `policy`, which is also the frozen reference.
 
         Raises:
             CheckpointError: the policy cannot be loaded.
             BadInputError: there is no pair to train on.
-            EngineError: training ran out of memory or diverged.
+            EngineError: training ran out of memory or diverged, or there is no room on the disk.
         """
+        model = self._trainable(policy, settings)
         tokenizer = load_tokenizer(policy)
-        model = load_policy(policy, self._device, torch.float32)
         data = tokenise_pairs(pairs, tokenizer, _token_limit(model, settings))
-        losses = {"sigmoid": 1.0, "sft": settings.nll_weight} if settings.nll_weight else {"sigmoid": 1.0}
-        with _written_aside(output) as folder:
-            trainer = _TokenisedPairTrainer(
+        without_reference = settings.lora_rank or settings.precompute_reference_logprobs
+        with written_aside(output) as folder:
+            trainer = PairTrainer(
                 model=model,
-                ref_model=load_policy(policy, self._device, self._compute_dtype(settings)),
+                ref_model=None
+                if without_reference
+                else load_policy(policy, self._device, self._compute_dtype(settings)),
                 args=_on_one_device(
                     DPOConfig(
-                        beta=settings.beta,
-                        loss_type=list(losses),
-                        loss_weights=list(losses.values()),
-                        max_length=None,
-                        **self._arguments(settings, len(data.rows), folder),
+                        **self._arguments(settings, data, folder, intermediate),
+                        **preference_arguments(settings),
                     )
                 ),
-                train_dataset=_dataset(data),
+                train_dataset=_dataset(data, folder),
                 processing_class=tokenizer,
+                peft_config=adapter_arguments(settings),
             )
-            metrics = _train(trainer, progress)
-            _save(trainer, policy, self._compute_dtype(settings), folder)
+            metrics = self._train(trainer, data, settings, folder, progress, intermediate)
+            save_policy(trainer, policy, self._compute_dtype(settings), folder)
         return _report(trainer, data, metrics, output)
 
     def sft(
@@ -125,89 +106,96 @@ class TrlTrainer:
         settings: TrainingSettings,
         output: Path,
         progress: ProgressCallback | None = None,
+        intermediate: Intermediate | None = None,
     ) -> TrainingReport:
         """Supervised fine-tuning on responses; the tokens of the prompts are masked from the loss.
 
         Raises:
             CheckpointError: the policy cannot be loaded.
             BadInputError: there is no example to train on.
-            EngineError: training ran out of memory or diverged.
+            EngineError: training ran out of memory or diverged, or there is no room on the disk.
         """
+        model = self._trainable(policy, settings)
         tokenizer = load_tokenizer(policy)
-        model = load_policy(policy, self._device, torch.float32)
         data = tokenise_examples(examples, tokenizer, _token_limit(model, settings))
-        with _written_aside(output) as folder:
-            trainer = SFTTrainer(
+        with written_aside(output) as folder:
+            trainer = ExampleTrainer(
                 model=model,
-                args=_on_one_device(
-                    SFTConfig(max_length=None, **self._arguments(settings, len(data.rows), folder))
-                ),
-                train_dataset=_dataset(data),
+                args=_on_one_device(SFTConfig(**self._arguments(settings, data, folder, intermediate))),
+                train_dataset=_dataset(data, folder),
                 processing_class=tokenizer,
+                peft_config=adapter_arguments(settings),
             )
-            metrics = _train(trainer, progress)
-            _save(trainer, policy, self._compute_dtype(settings), folder)
+            metrics = self._train(trainer, data, settings, folder, progress, intermediate)
+            save_policy(trainer, policy, self._compute_dtype(settings), folder)
         return _report(trainer, data, metrics, output)
 
     def _compute_dtype(self, settings: TrainingSettings) -> torch.dtype:
         return pick_dtype(settings.dtype, self._device)
 
-    def _arguments(self, settings: TrainingSettings, rows: int, folder: Path) -> dict[str, Any]:
-        """The settings in the words of transformers' TrainingArguments.
+    def _trainable(self, policy: Path, settings: TrainingSettings) -> Any:
+        """The model whose weights, or adapters, are trained."""
+        if settings.sharding != "none" and PartialState().num_processes == 1:
+            raise EngineError(
+                f"training.sharding = {settings.sharding!r} shares a model among several processes: set "
+                "HSSTAR_TRAIN_PROCESSES to the GPUs of this worker, or sharding to 'none'"
+            )
+        dtype = self._compute_dtype(settings) if settings.lora_rank else torch.float32
+        return load_policy(policy, self._device, dtype, **quantised_loading(settings, self._device))
 
-        The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0.
-        """
-        batches = plan_batches(settings, rows, PartialState().num_processes)
-        on_cpu = self._device.type == "cpu"
-        return {
-            "output_dir": str(folder / "trainer"),
-            "learning_rate": settings.learning_rate,
-            "per_device_train_batch_size": batches.micro_batch_size,
-            "gradient_accumulation_steps": batches.accumulation,
-            "num_train_epochs": settings.epochs,
-            "lr_scheduler_type": settings.scheduler,
-            "warmup_steps": int(batches.steps * settings.warmup_ratio),
-            "weight_decay": settings.weight_decay,
-            "seed": settings.seed,
-            "bf16": self._compute_dtype(settings) == torch.bfloat16,
-            "use_cpu": on_cpu,
-            "gradient_checkpointing": not on_cpu,
-            "dataloader_pin_memory": not on_cpu,
-            "save_strategy": "no",
-            "report_to": "none",
-            "logging_steps": 1,
-            "disable_tqdm": True,
+    def _arguments(
+        self,
+        settings: TrainingSettings,
+        data: TrainingData[Row],
+        folder: Path,
+        intermediate: Intermediate | None,
+    ) -> dict[str, Any]:
+        batches = plan_batches(settings, len(data.rows), PartialState().num_processes)
+        writing = intermediate.folder / WRITING if intermediate else folder / "trainer"
+        return common_arguments(settings, batches, self._device, self._compute_dtype(settings)) | {
+            "output_dir": str(writing)
         }
 
-
-@dataclass(frozen=True, slots=True)
-class BatchPlan:
-    """How rows are spread over passes and optimiser steps.
-
-    Attributes:
-        micro_batch_size: rows that pass through the model of one process at once.
-        accumulation: passes of each process per optimiser step.
-        steps: optimiser steps in all.
-    """
-
-    micro_batch_size: int
-    accumulation: int
-    steps: int
-
-
-def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> BatchPlan:
-    """Passes that make up `batch_size` exactly where it is a multiple of the processes.
-
-    The micro batch is the largest divisor of a process's share that the settings allow.
-    """
-    share = max(1, settings.batch_size // processes)
-    micro = max(
-        size for size in range(1, share + 1) if share % size == 0 and size <= settings.micro_batch_size
-    )
-    accumulation = share // micro
-    passes = math.ceil(rows / (micro * processes))
-    steps = math.ceil(settings.epochs * math.ceil(passes / accumulation))
-    return BatchPlan(micro, accumulation, steps)
+    def _train(
+        self,
+        trainer: Any,
+        data: TrainingData[Row],
+        settings: TrainingSettings,
+        folder: Path,
+        progress: ProgressCallback | None,
+        intermediate: Intermediate | None,
+    ) -> dict[str, float]:
+        """Runs the training, from where the last attempt has left it; its metrics as in `TrainingReport`."""
+        steps = plan_batches(settings, len(data.rows), PartialState().num_processes).steps
+        every, pause = pace_of_saves(settings, steps) if intermediate else (0, 0.0)
+        resumed = intermediate.resume_from if intermediate else None
+        _check_space(trainer.model, self._compute_dtype(settings), folder, saves=0 < every < steps)
+        if progress and PartialState().is_main_process:
+            done = step_of(resumed) if resumed else 0
+            progress(TrainingStart(steps, done, len(data.rows), data.truncated, data.left_out, data.lengths))
+        reporter = Reporter(progress)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(reporter)
+        if every:
+            trainer.add_callback(SaveEvery(every, pause))
+            trainer.intermediate, trainer.saved = intermediate, progress
+        trainer.model.generation_config = GenerationConfig()  # the parent's may be one that is refused
+        try:
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"training ran out of memory; lower micro_batch_size: {error}") from error
+        except EngineError:
+            raise
+        except Exception as error:  # whatever a broken file makes of the libraries that read it
+            if resumed is None or intermediate is None or reporter.steps_done:
+                raise
+            if PartialState().is_main_process:
+                discard(intermediate)
+            raise EngineError(
+                f"training could not go on from its intermediate checkpoint of step {step_of(resumed)}, "
+                f"which is removed; the next attempt begins anew ({type(error).__name__}: {error})"
+            ) from error
+        return _means(trainer.state.log_history)
 
 
 def _on_one_device(arguments: Any) -> Any:
@@ -221,68 +209,29 @@ def _token_limit(model: Any, settings: TrainingSettings) -> int:
     return min(settings.maximum_tokens, context_length(model.config))
 
 
-def _dataset(data: TrainingData[Row]) -> Dataset:
-    return Dataset.from_list([asdict(row) for row in data.rows])
+def _dataset(data: TrainingData[Row], folder: Path) -> Dataset:
+    """The rows, in a folder that every rank sees: the first one leaves reference log-probabilities there."""
+    state = PartialState()
+    if state.is_main_process:
+        Dataset.from_list([asdict(row) for row in data.rows]).save_to_disk(str(folder / "rows"))
+    state.wait_for_everyone()
+    return load_from_disk(str(folder / "rows"))
 
 
-def _train(trainer: Any, progress: ProgressCallback | None) -> dict[str, float]:
-    """Runs the training; its metrics by name: the mean over all steps, and under `last/` the last."""
-    trainer.remove_callback(PrinterCallback)
-    if progress:
-        trainer.add_callback(_Progress(progress))
-    try:
-        trainer.train()
-    except torch.OutOfMemoryError as error:
-        raise EngineError(f"training ran out of memory; lower micro_batch_size: {error}") from error
+def _check_space(model: Any, dtype: torch.dtype, folder: Path, *, saves: bool) -> None:
+    trained = model.num_parameters(only_trainable=True)
+    check_space(folder.parent, *training_bytes(model.num_parameters(), trained, dtype.itemsize, saves=saves))
+
+
+def _means(history: list[dict[str, float]]) -> dict[str, float]:
+    """For each metric of the steps its mean, and under `last/` its last value."""
     metrics = {}
-    for name in _METRICS:
-        if values := [entry[name] for entry in trainer.state.log_history if name in entry]:
+    for name in STEP_METRICS:
+        if values := [entry[name] for entry in history if "loss" in entry and name in entry]:
             metrics[name], metrics[f"last/{name}"] = sum(values) / len(values), values[-1]
-    if not all(map(math.isfinite, metrics.values())):
-        raise EngineError("training diverged: its loss or gradient is not finite; lower the learning rate")
     return metrics
-
-
-def _save(trainer: Any, policy: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Writes the trained model's weights and configuration; the other files are the parent's."""
-    checkpoint = folder / "checkpoint"
-    trainer.processing_class = None
-    trainer.model.generation_config = GenerationConfig()  # the parent's may be one that is refused
-    if PartialState().num_processes == 1:
-        trainer.model.to(dtype)
-    trainer.save_model(str(checkpoint))
-    if PartialState().is_main_process:
-        for written in ("generation_config.json", "training_args.bin"):
-            (checkpoint / written).unlink(missing_ok=True)
-        for name in _KEPT_FILES:
-            if (policy / name).is_file():
-                shutil.copy2(policy / name, checkpoint / name)
 
 
 def _report(trainer: Any, data: TrainingData[Row], metrics: dict[str, float], output: Path) -> TrainingReport:
     metrics["left_out"] = data.left_out
     return TrainingReport(output, len(data.rows), data.truncated, trainer.state.global_step, metrics)
-
-
-@contextmanager
-def _written_aside(output: Path) -> Iterator[Path]:
-    """A working folder beside `output`; its `checkpoint` becomes `output` at the end, or nothing does.
-
-    A checkpoint that is there already, from a repetition of the same job, is replaced.
-    """
-    state = PartialState()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    names = [""]
-    if state.is_main_process:
-        names = [tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent)]
-    folder = Path(broadcast_object_list(names)[0])
-    try:
-        yield folder
-        state.wait_for_everyone()
-        if state.is_main_process:
-            if output.exists():
-                output.rename(folder / "replaced")
-            (folder / "checkpoint").rename(output)
-    finally:
-        if state.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)

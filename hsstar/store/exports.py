@@ -1,4 +1,4 @@
-"""Rows that leave: preference pairs and samples in the published layouts, streamed."""
+"""Rows that leave: preference pairs, samples and rewards in the published layouts, streamed."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, TextClause, text
 from hsstar.store.runs import Run
 
 _BATCH = 1_000
+_REWARD_KEYS = ("query", "resp", "reward", "correct")
 
 _PAIRS = text("""
     SELECT rounds.number AS iteration, problems.key AS problem, problems.statement,
@@ -57,6 +58,13 @@ def export_pairs(connection: Connection, run: Run, render: Callable[[str], str])
 def export_samples(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
     """Every sample of a run's iterations, with the published names of its fields."""
     return _stream(connection, _SAMPLES, run)
+
+
+def export_rewards(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
+    """Every scored sample of a run's iterations as a published reward line."""
+    for row in _stream(connection, _SAMPLES, run):
+        if row["reward"] is not None:
+            yield {key: row[key] for key in _REWARD_KEYS}
 
 
 def _stream(connection: Connection, query: TextClause, run: Run) -> Iterator[dict[str, Any]]:

@@ -130,7 +130,7 @@ def fence(connection: Connection, job: Job) -> None:
     Raises:
         LeaseLostError: the lease has passed to someone else; the transaction must not commit.
     """
-    if not _held(connection, job):
+    if _held(connection, job) is None:
         raise _lease_lost(job)
 
 
@@ -153,13 +153,13 @@ def complete(connection: Connection, job: Job) -> None:
         raise _lease_lost(job)
 
 
-def _held(connection: Connection, job: Job) -> bool:
-    """Whether the worker still holds the job; if so, until the end of the transaction."""
-    held = connection.scalar(
-        text("SELECT true FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
+def _held(connection: Connection, job: Job) -> int | None:
+    """The attempts of a job that the worker still holds, and until the end of the transaction; else None."""
+    attempts: int | None = connection.scalar(
+        text("SELECT attempts FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
         {"id": job.id, "token": job.token},
     )
-    return held is not None
+    return attempts
 
 
 def _lease_lost(job: Job) -> LeaseLostError:
@@ -198,9 +198,18 @@ def record_failure(
         divisible: the failure may lie in one of the job's items, so that after the last attempt the
             job is halved until the single bad item stands alone.
     """
-    if not _held(connection, job):
+    attempts = _held(connection, job)
+    if attempts is None:
         return None
-    return _end_attempt(connection, job.id, job.attempts, error, traceback, max_attempts, divisible)
+    return _end_attempt(connection, job.id, attempts, error, traceback, max_attempts, divisible)
+
+
+def forgive_attempts(connection: Connection, job: Job) -> None:
+    """Lets the present attempt of a held job count as its first: it has got further than any before it."""
+    connection.execute(
+        text("UPDATE jobs SET attempts = 1 WHERE id = :id AND lease_token = :token"),
+        {"id": job.id, "token": job.token},
+    )
 
 
 def split(connection: Connection, job: Job, error: str, traceback: str) -> bool:
@@ -208,7 +217,7 @@ def split(connection: Connection, job: Job, error: str, traceback: str) -> bool:
 
     False where the job is not held any more, or where it is a single item, which has to fail instead.
     """
-    if not _held(connection, job) or not _halve(connection, job.id):
+    if _held(connection, job) is None or not _halve(connection, job.id):
         return False
     _settle(connection, job.id, JobState.QUEUED, job.attempts - 1, error, traceback, delay=0)
     return True

@@ -349,7 +349,36 @@ training_runs = Table(
     Column("metrics", JSONB),
     _now("started_at"),
     _time("finished_at"),
+    Column(
+        "item_ids",
+        ARRAY(BigInteger),
+        nullable=False,
+        server_default=text("'{}'::bigint[]"),
+        comment="of preference_pairs, or of samples for supervised fine-tuning",
+    ),
+    Column("left_out", Integer, comment="of the items, those without room for a response"),
+    Column("lengths", JSONB, comment="tokens before any cut, by part and quantile"),
+    Column("resumed_at", Integer, comment="steps that were done when the last attempt began"),
+    Column("log", Text, nullable=False, server_default="", comment="what has happened, a line each"),
     Index("ix_training_runs_round_id", "round_id"),
+)
+
+training_steps = Table(
+    "training_steps",
+    metadata,
+    _reference("training_run_id", "training_runs", key=True),
+    Column("step", Integer, primary_key=True),
+    Column("loss", Double),
+    Column("reward_chosen", Double),
+    Column("reward_rejected", Double),
+    Column("reward_margin", Double),
+    Column("reward_accuracy", Double),
+    Column("token_accuracy", Double),
+    Column("grad_norm", Double),
+    Column("learning_rate", Double),
+    Column("tokens_per_second", Double),
+    _now("recorded_at"),
+    comment="a row per optimiser step",
 )
 
 workers = Table(

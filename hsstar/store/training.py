@@ -1,18 +1,35 @@
-"""Training runs: the pairs they read, their progress, and the policy that they made."""
+"""Training runs: what they learn from, their progress step by step, and the policy that they made."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from hsstar.store.database import execute_file
 from hsstar.store.jobs import Job, fence
+from hsstar.store.rounds import Round
+from hsstar.store.runs import Run
+
+METRIC_COLUMNS = {
+    "loss": "loss",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "rewards/margins": "reward_margin",
+    "rewards/accuracies": "reward_accuracy",
+    "mean_token_accuracy": "token_accuracy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "tokens_per_second": "tokens_per_second",
+}
+"""A trainer's name of a metric, and its column in `training_steps`."""
 
 
-def load_pairs(connection: Connection, round_id: int) -> list[tuple[str, str, str]]:
-    """(problem, chosen response, rejected response) of every pair of an iteration, in a fixed order."""
+def load_pairs(connection: Connection, round_id: int) -> list[tuple[int, str, str, str]]:
+    """(id, problem, chosen response, rejected response) of every pair of an iteration, in a fixed order."""
     rows = connection.execute(
         text("""
-            SELECT problems.statement, chosen.response, rejected.response
+            SELECT pairs.id, problems.statement, chosen.response, rejected.response
             FROM preference_pairs AS pairs
             JOIN problems ON problems.id = pairs.problem_id
             JOIN round_problems
@@ -25,44 +42,160 @@ def load_pairs(connection: Connection, round_id: int) -> list[tuple[str, str, st
         """),
         {"id": round_id},
     )
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
+    """The ids of the samples that supervised fine-tuning learns from, in a fixed order."""
+    result = execute_file(
+        connection,
+        "example",
+        {
+            "round_id": iteration.id,
+            "levels": [level.value for level in run.recipe.difficulty.train],
+            "rule": run.recipe.pairs.rule.value,
+            "at_most": run.recipe.pairs.at_most_per_problem,
+            "seed": run.recipe.seed,
+            "iteration": iteration.number,
+        },
+    )
+    return list(result.scalars())
+
+
+def load_examples(connection: Connection, run: Run, iteration: Round) -> list[tuple[int, str, str]]:
+    """(sample id, problem, response) of every sample of `choose_examples`."""
+    rows = connection.execute(
+        text("""
+            SELECT given.sample_id, problems.statement, sample_responses.response
+            FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS given (sample_id, place)
+            JOIN samples ON samples.id = given.sample_id
+            JOIN problems ON problems.id = samples.problem_id
+            JOIN sample_responses USING (sample_id)
+            ORDER BY place
+        """),
+        {"ids": choose_examples(connection, run, iteration)},
+    )
     return [(row[0], row[1], row[2]) for row in rows]
 
 
 def begin_training(
-    connection: Connection, job: Job, model_id: int, objective: str, settings: dict[str, Any], pairs: int
+    connection: Connection,
+    job: Job,
+    model_id: int,
+    objective: str,
+    settings: Mapping[str, Any],
+    item_ids: Sequence[int],
 ) -> int:
-    """Records that a training run starts; an earlier attempt of the same job is replaced.
+    """Records that an attempt at a training starts; what an earlier attempt has recorded stays.
+
+    Args:
+        connection: an open transaction.
+        job: the held job.
+        model_id: the policy that is trained from.
+        objective: `dpo` or `sft`.
+        settings: of the trainer.
+        item_ids: of the preference pairs, or of the samples for supervised fine-tuning.
 
     Raises:
         LeaseLostError: the job has passed to someone else, whose record must not be touched.
     """
     fence(connection, job)
-    connection.execute(
-        text("DELETE FROM training_runs WHERE round_id = :id AND finished_at IS NULL"), {"id": job.round_id}
-    )
-    made: int = connection.execute(
+    values = {
+        "round_id": job.round_id,
+        "job_id": job.id,
+        "model_id": model_id,
+        "objective": objective,
+        "settings": json.dumps(settings),
+        "pairs": len(item_ids),
+        "item_ids": list(item_ids),
+    }
+    found: int = connection.execute(
         text("""
-            INSERT INTO training_runs (round_id, job_id, model_id, objective, settings, pairs)
-            VALUES (:round_id, :job_id, :model_id, :objective, CAST(:settings AS jsonb), :pairs)
-            RETURNING id
+            WITH known AS (
+                UPDATE training_runs
+                SET job_id = :job_id, model_id = :model_id, objective = :objective,
+                    settings = CAST(:settings AS jsonb), pairs = :pairs,
+                    item_ids = CAST(:item_ids AS bigint[])
+                WHERE round_id = :round_id AND finished_at IS NULL
+                RETURNING id
+            ),
+            made AS (
+                INSERT INTO training_runs (round_id, job_id, model_id, objective, settings, pairs, item_ids)
+                SELECT :round_id, :job_id, :model_id, :objective, CAST(:settings AS jsonb), :pairs,
+                    CAST(:item_ids AS bigint[])
+                WHERE NOT EXISTS (SELECT FROM known)
+                RETURNING id
+            )
+            SELECT id FROM known UNION ALL SELECT id FROM made
+        """),
+        values,
+    ).scalar_one()
+    return found
+
+
+def report_start(
+    connection: Connection,
+    training_run_id: int,
+    *,
+    steps: int,
+    resumed_at: int,
+    truncated: int,
+    left_out: int,
+    lengths: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Says what a training is about to do; steps beyond those that are done already are forgotten."""
+    connection.execute(
+        text("""
+            UPDATE training_runs
+            SET steps = :steps, steps_done = :resumed_at, resumed_at = :resumed_at,
+                truncated = :truncated, left_out = :left_out, lengths = CAST(:lengths AS jsonb)
+            WHERE id = :id
         """),
         {
-            "round_id": job.round_id,
-            "job_id": job.id,
-            "model_id": model_id,
-            "objective": objective,
-            "settings": json.dumps(settings),
-            "pairs": pairs,
+            "id": training_run_id,
+            "steps": steps,
+            "resumed_at": resumed_at,
+            "truncated": truncated,
+            "left_out": left_out,
+            "lengths": json.dumps(lengths),
         },
-    ).scalar_one()
-    return made
-
-
-def report_progress(connection: Connection, training_run_id: int, done: int, total: int) -> None:
-    """Says how many optimiser steps are done."""
+    )
     connection.execute(
-        text("UPDATE training_runs SET steps_done = :done, steps = :total WHERE id = :id"),
-        {"id": training_run_id, "done": done, "total": total},
+        text("DELETE FROM training_steps WHERE training_run_id = :id AND step > :resumed_at"),
+        {"id": training_run_id, "resumed_at": resumed_at},
+    )
+
+
+def report_step(
+    connection: Connection, training_run_id: int, step: int, steps: int, metrics: Mapping[str, float]
+) -> None:
+    """Writes an optimiser step; metrics by the trainer's names, those without a column are left out."""
+    columns = ", ".join(METRIC_COLUMNS.values())
+    values = ", ".join(f":{column}" for column in METRIC_COLUMNS.values())
+    connection.execute(
+        text(f"""
+            INSERT INTO training_steps (training_run_id, step, {columns})
+            VALUES (:id, :step, {values})
+            ON CONFLICT (training_run_id, step) DO NOTHING
+        """),  # noqa: S608  # our own column names
+        {column: metrics.get(name) for name, column in METRIC_COLUMNS.items()}
+        | {"id": training_run_id, "step": step},
+    )
+    connection.execute(
+        text("UPDATE training_runs SET steps_done = :step, steps = :steps WHERE id = :id"),
+        {"id": training_run_id, "step": step, "steps": steps},
+    )
+
+
+def note(connection: Connection, training_run_id: int, line: str) -> None:
+    """Adds a line to the log of a training, with the time."""
+    connection.execute(
+        text("""
+            UPDATE training_runs
+            SET log = log || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SSZ ') || :line || E'\\n'
+            WHERE id = :id
+        """),
+        {"id": training_run_id, "line": line},
     )
 
 
@@ -72,7 +205,7 @@ def finish_training(
     output_model_id: int,
     truncated: int,
     steps: int,
-    metrics: dict[str, float],
+    metrics: Mapping[str, float],
 ) -> None:
     """Records the policy that a training run made, and its metrics."""
     connection.execute(

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hsstar.documents import EXTENDS, extended, merged, read_toml
 from hsstar.domain.errors import RecipeError
-from hsstar.recipe import Recipe, first_line, parse_recipe
+from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe_base import parse_section
 
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.+-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -80,10 +81,7 @@ def load_study(path: Path) -> Study:
     Raises:
         RecipeError: the file is no study, or a strategy no recipe; one line that names the key.
     """
-    try:
-        document = StudyDocument.model_validate(read_toml(path))
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {first_line(error, StudyDocument)}") from None
+    document = parse_section(StudyDocument, read_toml(path), str(path))
     base = extended(document.recipe, path.parent, (path,))
     runs = tuple(
         StudyRun(strategy, seed, _recipe(path, document.name, base, strategy, changes, seed))

@@ -51,16 +51,6 @@ def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
     stack.wait_until_done("unwatched")
 
 
-def test_a_killed_training_starts_again(stack: Home) -> None:
-    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("retrained")))
-    stack.ok("iterate", "retrained")
-    _kill_in_the_middle_of_a_job(stack, "train")
-    stack.wait_until_done("retrained")
-    check_finished_run(stack, "retrained", json.loads(stack.ok("runs", "show", "retrained")))
-    trained = stack.query("select output_model from iteration_statistics where run = 'retrained'")
-    assert trained == [{"output_model": "retrained-M1"}]
-
-
 def test_down_in_the_middle_and_up_again(stack: Home) -> None:
     stack.ok("runs", "create", "--recipe", str(stack.write_recipe("interrupted")))
     stack.ok("iterate", "interrupted")

@@ -1,30 +1,103 @@
 """The same training in two processes, as on a machine with two GPUs."""
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
+from safetensors.torch import load_file
 
-from hsstar.domain.errors import EngineError
-from hsstar.engines.checkpoints import check_policy
+from hsstar.domain.errors import EngineError, MissingDependencyError
+from hsstar.engines.checkpoints import check_policy, fingerprint
+from hsstar.engines.contracts import TrainingEvent, TrainingStart, TrainingStep
+from hsstar.engines.intermediate_checkpoints import take_over, training_identity
 from hsstar.engines.launched_trainer import LaunchedTrainer
 from hsstar.engines.registry import build_trainer
+from hsstar.engines.trl_trainer import TrlTrainer
 from tests.engines.test_trl_trainer import PAIRS, SETTINGS
 
+SAVING = replace(SETTINGS, save_every_steps=2)
 
-def test_two_processes_train_one_policy(policy: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+
+def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
+    seen: list[TrainingEvent] = []
     trainer = build_trainer(device="cpu", processes=2)
 
-    report = trainer.dpo(
-        policy, PAIRS, SETTINGS, tmp_path / "M1", lambda done, total: seen.append((done, total))
-    )
+    report = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", seen.append)
 
     assert (report.checkpoint, report.examples, report.steps) == (tmp_path / "M1", 12, 9)
-    assert report.metrics["last/rewards/margins"] > 0.5
-    assert seen == [(step, 9) for step in range(1, 10)]
+    assert isinstance(seen[0], TrainingStart)
+    steps = [(event.step, event.steps) for event in seen if isinstance(event, TrainingStep)]
+    assert steps == [(step, 9) for step in range(1, 10)]
     assert check_policy(report.checkpoint).family == "policy"
     assert list(tmp_path.iterdir()) == [report.checkpoint]
+
+    alone = TrlTrainer("cpu").dpo(policy, PAIRS, SETTINGS, tmp_path / "alone")
+    assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
+    one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
+    before = load_file(policy / "model.safetensors")
+    for name in one:
+        assert (one[name] - two[name]).abs().max() < 0.01 * (one[name] - before[name]).abs().max()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hsstar.engines.contracts import TrainingStep
+from hsstar.engines.intermediate_checkpoints import take_over, training_identity
+from hsstar.engines.launched_trainer import LaunchedTrainer
+from tests.engines.test_launched_trainer import PAIRS, SAVING
+policy, work = map(Path, sys.argv[1:])
+def die(event):
+    if isinstance(event, TrainingStep) and event.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+trainer = LaunchedTrainer(2, device="cpu")
+identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
+trainer.dpo(policy, PAIRS, SAVING, work / "M1", die, take_over(work / "work", "killed", identity))
+"""
+
+
+def _ranks(folder: Path) -> list[psutil.Process]:
+    """The processes of launched trainings whose temporary files lie in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(part.startswith(f"{folder}/hsstar-training-") for part in process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+@pytest.mark.heavy
+def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    root = Path(__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(policy), str(tmp_path)], cwd=root)
+    assert killed.returncode == -signal.SIGKILL
+    end = time.monotonic() + 60
+    while _ranks(tmp_path):
+        assert time.monotonic() < end, "ranks outlive the process that launched them"
+        time.sleep(0.2)
+    trainer = LaunchedTrainer(2, device="cpu")
+    identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
+    intermediate = take_over(tmp_path / "work", "next", identity)
+    assert intermediate.resume_from is not None
+
+    seen: list[TrainingEvent] = []
+    resumed = trainer.dpo(policy, PAIRS, SAVING, tmp_path / "M1", seen.append, intermediate)
+    undisturbed = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "undisturbed")
+
+    assert isinstance(seen[0], TrainingStart)
+    assert seen[0].resumed_at == int(intermediate.resume_from.name.removeprefix("step-"))
+    assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
 def test_a_failure_of_the_processes_says_why(policy: Path, tmp_path: Path) -> None:
@@ -33,3 +106,28 @@ def test_a_failure_of_the_processes_says_why(policy: Path, tmp_path: Path) -> No
     with pytest.raises(EngineError, match="every prompt fills the 3 tokens"):
         trainer.dpo(policy, PAIRS, replace(SETTINGS, maximum_tokens=3), tmp_path / "M1")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path) -> None:
+    """The command is accelerate's; nothing here has the GPUs to run it."""
+    trainer = LaunchedTrainer(8, device="cuda")
+    assert "--multi_gpu" in trainer.command(SETTINGS)
+    sharded = trainer.command(replace(SETTINGS, sharding="fsdp2"))
+    assert {"--use_fsdp", "--fsdp_version=2", "--fsdp_state_dict_type=FULL_STATE_DICT"} <= set(sharded)
+    assert sharded[sharded.index("--num_processes") + 1] == "8"
+    own = tmp_path / "own.yaml"
+    own.write_text("distributed_type: FSDP\n")
+    overridden = LaunchedTrainer(8, device="cuda", launch_config=own).command(
+        replace(SETTINGS, sharding="fsdp2")
+    )
+    assert str(own) in overridden
+    assert "--use_fsdp" not in overridden
+
+
+def test_sharing_that_is_not_possible_here_is_refused() -> None:
+    trainer = LaunchedTrainer(2, device="cpu")
+    with pytest.raises(EngineError, match="sharding = 'fsdp2' needs GPUs"):
+        trainer.command(replace(SETTINGS, sharding="fsdp2"))
+    if find_spec("deepspeed") is None:
+        with pytest.raises(MissingDependencyError, match="needs deepspeed, which is not installed"):
+            trainer.command(replace(SETTINGS, sharding="zero3"))

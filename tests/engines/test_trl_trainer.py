@@ -17,14 +17,19 @@ from hsstar.engines.contracts import (
     Completion,
     SampleRequest,
     SamplingParameters,
+    TrainingEvent,
     TrainingExample,
     TrainingPair,
     TrainingSettings,
+    TrainingStart,
+    TrainingStep,
 )
 from hsstar.engines.loading import load_tokenizer
+from hsstar.engines.training_arguments import plan_batches
+from hsstar.engines.training_callbacks import STEP_METRICS
 from hsstar.engines.training_data import TokenisedExample, tokenise_examples
 from hsstar.engines.transformers_sampler import TransformersSampler
-from hsstar.engines.trl_trainer import TrlTrainer, plan_batches
+from hsstar.engines.trl_trainer import TrlTrainer
 from tests.engines import tiny
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"So {n}+1 is {n + 1}.\n\nGood.", f"No idea {n}!") for n in range(12)]
@@ -140,8 +145,8 @@ def test_a_seed_decides_the_checkpoint(trainer: TrlTrainer, policy: Path, tmp_pa
 
 
 def test_an_interrupted_training_leaves_nothing(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    def interrupt(done: int, _total: int) -> None:
-        if done == 2:
+    def interrupt(event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStep) and event.step == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -173,12 +178,30 @@ def test_a_diverged_training_is_an_error(trainer: TrlTrainer, policy: Path, tmp_
 def test_progress_is_reported_and_the_console_stays_quiet(
     trainer: TrlTrainer, policy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[TrainingEvent] = []
 
-    trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", lambda done, total: seen.append((done, total)))
+    trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", seen.append)
     trainer.sft(policy, EXAMPLES, ONE_STEP, tmp_path / "M0")
 
-    assert seen == [(step, 9) for step in range(1, 10)]
+    start, *steps = seen
+    assert isinstance(start, TrainingStart)
+    assert (start.steps, start.resumed_at, start.examples, start.truncated, start.left_out) == (
+        9,
+        0,
+        12,
+        0,
+        0,
+    )
+    assert start.lengths["rejected"] == {"min": 11, "median": 11, "p90": 12, "p99": 12, "max": 12}
+    assert [(step.step, step.steps) for step in steps if isinstance(step, TrainingStep)] == [
+        (step, 9) for step in range(1, 10)
+    ]
+    assert all(
+        {*STEP_METRICS, "tokens_per_second"} <= step.metrics.keys()
+        for step in steps
+        if isinstance(step, TrainingStep)
+    )
+    assert len(steps) == 9
     assert capfd.readouterr() == ("", "")
 
 

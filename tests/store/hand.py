@@ -130,8 +130,12 @@ class Hand:
         iteration = rounds.get_round(connection, job.round_id)
         run = runs.get_run(connection, iteration.run_id)
         assert iteration.model_id is not None
-        pairs = training.load_pairs(connection, job.round_id)
-        record = training.begin_training(connection, job, iteration.model_id, "dpo", {}, len(pairs))
+        objective = run.recipe.training.objective
+        if objective == "sft":
+            ids = [found[0] for found in training.load_examples(connection, run, iteration)]
+        else:
+            ids = [found[0] for found in training.load_pairs(connection, job.round_id)]
+        record = training.begin_training(connection, job, iteration.model_id, objective, {}, ids)
         name = f"{run.name}-M{iteration.number + 1}"
         made = models.register_model(connection, name, f"/models/{name}", name, iteration.model_id)
         training.finish_training(connection, record, made.id, 0, 1, {"loss": 0.5})

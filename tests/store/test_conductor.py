@@ -509,3 +509,13 @@ def test_attempts_are_bounded_in_the_sweep_too(database: Database) -> None:
             claim(connection, job_id, "dead", lease_seconds=-1)
         hand.conductor.sweep()
     assert count(database, "jobs WHERE state = 'failed'") == 1
+
+
+def test_fine_tuning_needs_no_pair(database: Database) -> None:
+    """Where every sample is right there is nothing to prefer, and yet something to learn."""
+    trained = {"train": ["inlier"], "resample": ["inlier"]}
+    run = start(database, recipe_of(training={"objective": "sft"}, difficulty=trained))
+    Hand(database, all_easy).work()
+    assert numbers(database, run)["pairs"] == 0
+    assert numbers(database, run)["output_model"] == f"{run.name}-M1"
+    assert count(database, "training_runs WHERE objective = 'sft' AND pairs > 0") == 1

@@ -19,6 +19,7 @@ VIEWS = {
     "remaining_budget",
     "worker_activity",
     "evaluation_results",
+    "training_curves",
 }
 
 

@@ -36,6 +36,8 @@ COLUMNS = {
     "temperature top_p max_new_tokens measure state finished_at",
     "worker_activity": "worker host role state job since jobs_done last_heartbeat jobs note noted_at "
     "gpu tokens_done version stop_requested_at",
+    "training_curves": "run iteration model objective step steps loss reward_margin reward_accuracy "
+    "reward_chosen reward_rejected token_accuracy grad_norm learning_rate tokens_per_second recorded_at",
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.domain.preference import Candidate, PairRule, select_pairs
+from hsstar.domain.preference import Candidate, PairRule, select_examples, select_pairs
 from hsstar.domain.verdict import Verdict
 
 RIGHT, WRONG = Verdict
@@ -101,3 +101,21 @@ def test_the_random_rule_does_not_look_at_rewards() -> None:
         assert pairs == pairs_of(blind, PairRule.RANDOM, seed, at_most=1)
         kept.update(pairs)
     assert {good for good, _ in kept} == {0, 1, 2, 3}
+
+
+def examples_of(found: list[tuple[Candidate, str]], **options: object) -> list[int]:
+    rule = PairRule(options.pop("rule", PairRule.HIGHEST_REWARD))
+    return select_examples(found, rule, seed=0, iteration=0, problem_key="x", **options)  # type: ignore[arg-type]
+
+
+def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:
+    drawn = [
+        (Candidate(0, RIGHT, 0.2), "a"),
+        (Candidate(1, WRONG, 0.9), "b"),
+        (Candidate(2, RIGHT, 0.8), "a"),
+        (Candidate(3, None, 1.0), "c"),
+        (Candidate(4, RIGHT, 0.5), "d"),
+    ]
+    assert examples_of(drawn) == [2, 4]
+    assert examples_of(drawn, at_most=1) == [2]
+    assert set(examples_of(drawn, rule=PairRule.RANDOM)) in ({0, 4}, {2, 4})

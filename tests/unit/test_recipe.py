@@ -109,7 +109,10 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samplng": {}}, "unknown key 'samplng'; legal keys there: difficulty, evaluation, name, pairs"),
+        (
+            {"samplng": {}},
+            "unknown key 'samplng'; legal keys there: difficulty, evaluation, initialisation, name, pairs",
+        ),
         (
             {"reward": {"modle": "x"}},
             "unknown key 'reward.modle'; legal keys there: attention, batch_tokens, dtype, engine, kind",
@@ -217,10 +220,30 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
         ({"difficulty": {"train": ["middle"]}}, r"difficulty.train.0: .*'inlier', 'boundary' or 'outlier'"),
         ({"pairs": {"rule": "best"}}, "pairs.rule: .*'highest-reward' or 'random', got 'best'"),
         ({"pairs": {"at_most_per_problem": 0}}, "pairs.at_most_per_problem: .*greater than or equal to 1"),
-        ({"training": {"objective": "ppo"}}, "training.objective: .*'dpo' or 'none', got 'ppo'"),
+        ({"training": {"objective": "ppo"}}, "training.objective: .*'dpo', 'sft' or 'none', got 'ppo'"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate: .*greater than 0, got 0"),
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: .*finite number"),
         ({"training": {"beta": float("nan")}}, "training.beta: .*finite number"),
+        (
+            {"training": {"loss_type": "dpo"}},
+            "training.loss_type: .*'sigmoid', 'hinge', 'ipo', .*, got 'dpo'",
+        ),
+        (
+            {"training": {"loss_type": "exo_pair"}},
+            "training: loss_type = 'exo_pair' needs label_smoothing > 0",
+        ),
+        ({"training": {"label_smoothing": 0.1}}, "training: loss_type = 'sigmoid' knows no label_smoothing"),
+        ({"training": {"quantization": "4bit"}}, "training: quantization = '4bit' needs lora_rank"),
+        (
+            {"training": {"quantization": "4bit", "lora_rank": 8, "sharding": "fsdp2"}},
+            "training: quantization = '4bit' needs sharding = 'none'",
+        ),
+        ({"training": {"sharding": "ddp"}}, "training.sharding: .*'none', 'fsdp2', 'zero2' or 'zero3'"),
+        ({"training": {"save_every_steps": -1}}, "training.save_every_steps: .*greater than or equal to 0"),
+        (
+            {"initialisation": {"beta": 0.1}},
+            "unknown key 'initialisation.beta'; legal keys there: batch_size",
+        ),
         ({"evaluation": {"samples": 0}}, "evaluation.samples: .*greater than or equal to 1, got 0"),
         ({"evaluation": {"benchmarks": [{"problems": 3}]}}, "key 'evaluation.benchmarks.0.name' is missing"),
         (
@@ -339,3 +362,14 @@ def test_benchmarks_are_decoded_by_their_protocol_where_nothing_else_is_said() -
     ]
     assert found.datasets == ["benchmarks/gsm8k", "benchmarks/aime24", "benchmarks/amc23", "my own problems"]
     assert found.used
+
+
+def test_initialisation_has_the_methods_defaults() -> None:
+    section = with_sections().initialisation
+    assert (section.learning_rate, section.maximum_tokens, section.batch_size) == (1e-6, 4096, 256)
+    assert (section.epochs, section.scheduler, section.warmup_ratio, section.weight_decay) == (
+        1.0,
+        "cosine",
+        0.03,
+        0.0,
+    )

@@ -1,0 +1,52 @@
+"""`hsstar data`: data files made ready."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from hsstar.domain.problems import ProblemFormat
+
+_SHOWN = 12
+
+
+@click.group(epilog="Example:  hsstar data steps train.jsonl --output steps.jsonl")
+def data() -> None:
+    """Make data files ready for training; needs no database."""
+
+
+@data.command(epilog="Example:  hsstar data steps gsm8k.jsonl --output steps.jsonl")
+@click.argument("file")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([known.value for known in ProblemFormat]),
+    default="auto",
+    show_default=True,
+)
+@click.option("--output", type=click.Path(path_type=Path), help="The file; standard output where left out.")
+@click.option(
+    "--refused", type=click.Path(path_type=Path), help="Where every problem that is left out is named."
+)
+def steps(file: str, file_format: str, output: Path | None, refused: Path | None) -> None:
+    """Bring the solutions in FILE into steps: a blank line between them, the answer in a box in the last.
+
+    FILE holds GSM8K, MATH, NuminaMath or HS-STaR rows (JSONL, JSON, CSV, Parquet), or is a dataset of the
+    Hugging Face hub (hub:OWNER/NAME/FILE). A line of the result holds query, resp, ref_ans and id. What
+    cannot be brought into steps is left out and reported.
+    """
+    from hsstar.files import write_rows
+    from hsstar.hub import local_file
+    from hsstar.solutions import StepReport, in_steps, read_solutions
+
+    report = StepReport()
+    problems = read_solutions(local_file(file), ProblemFormat(file_format))
+    write_rows(output if output is not None else sys.stdout.buffer, in_steps(problems, report))
+    left_out = sum(map(len, report.refused.values()))
+    click.echo(f"{report.written} solutions in steps, {left_out} left out", err=True)
+    for obstacle, names in report.refused.items():
+        more = f" and {len(names) - _SHOWN} more (--refused FILE names all)" if len(names) > _SHOWN else ""
+        click.echo(f"  {obstacle}: {len(names)} ({', '.join(names[:_SHOWN])}{more})", err=True)
+    if refused is not None:
+        rows = ({"id": name, "reason": reason} for reason, names in report.refused.items() for name in names)
+        write_rows(refused, rows)

@@ -1,0 +1,154 @@
+"""From hsstar's training settings to the words of TRL, transformers and PEFT."""
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from hsstar.domain.errors import EngineError, MissingDependencyError
+from hsstar.engines.contracts import TrainingSettings
+
+_DEFAULT_SAVES = 10
+_DEFAULT_PAUSE_SECONDS = 30.0
+"""Of a training whose settings do not say how often it is saved: no more often than this is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """How rows are spread over passes and optimiser steps.
+
+    Attributes:
+        micro_batch_size: rows that pass through the model of one process at once.
+        accumulation: passes of each process per optimiser step.
+        steps: optimiser steps in all.
+    """
+
+    micro_batch_size: int
+    accumulation: int
+    steps: int
+
+
+def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> BatchPlan:
+    """Passes that make up `batch_size` exactly where it is a multiple of the processes.
+
+    The micro batch is the largest divisor of a process's share that the settings allow.
+    """
+    share = max(1, settings.batch_size // processes)
+    micro = max(
+        size for size in range(1, share + 1) if share % size == 0 and size <= settings.micro_batch_size
+    )
+    accumulation = share // micro
+    passes = math.ceil(rows / (micro * processes))
+    steps = math.ceil(settings.epochs * math.ceil(passes / accumulation))
+    return BatchPlan(micro, accumulation, steps)
+
+
+def common_arguments(
+    settings: TrainingSettings, batches: BatchPlan, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """What both objectives tell transformers' TrainingArguments.
+
+    The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0. Saving is
+    decided by a callback.
+    """
+    on_cpu = device.type == "cpu"
+    checkpointing = settings.gradient_checkpointing
+    return {
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": batches.micro_batch_size,
+        "gradient_accumulation_steps": batches.accumulation,
+        "num_train_epochs": settings.epochs,
+        "lr_scheduler_type": settings.scheduler,
+        "warmup_steps": int(batches.steps * settings.warmup_ratio),
+        "weight_decay": settings.weight_decay,
+        "seed": settings.seed,
+        "bf16": dtype == torch.bfloat16,
+        "use_cpu": on_cpu,
+        "gradient_checkpointing": not on_cpu if checkpointing is None else checkpointing,
+        "dataloader_pin_memory": not on_cpu,
+        "max_length": None,  # rows come cut
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+    }
+
+
+def preference_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """What preference optimisation tells DPOConfig besides.
+
+    Dropout is off but for that of adapters, where they are to have some.
+    """
+    losses = {settings.loss_type: 1.0}
+    if settings.nll_weight:
+        losses["sft"] = settings.nll_weight
+    return {
+        "beta": settings.beta,
+        "loss_type": list(losses),
+        "loss_weights": list(losses.values()),
+        "label_smoothing": settings.label_smoothing,
+        "precompute_ref_log_probs": settings.precompute_reference_logprobs,
+        "disable_dropout": settings.lora_dropout == 0,
+    }
+
+
+def pace_of_saves(settings: TrainingSettings, steps: int) -> tuple[int, float]:
+    """(optimiser steps, seconds at least) from one intermediate checkpoint to the next; 0 steps: none."""
+    if settings.save_every_steps is not None:
+        return settings.save_every_steps, 0.0
+    return math.ceil(steps / _DEFAULT_SAVES), _DEFAULT_PAUSE_SECONDS
+
+
+def adapter_arguments(settings: TrainingSettings) -> Any:
+    """PEFT's configuration of the adapters to train; None where the weights themselves are trained.
+
+    Raises:
+        MissingDependencyError: PEFT is not installed.
+    """
+    if not settings.lora_rank:
+        return None
+    _require("peft", "training.lora_rank", "pip install 'hsstar[train]'")
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=list(settings.lora_target_modules) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def quantised_loading(settings: TrainingSettings, device: torch.device) -> dict[str, Any]:
+    """How `from_pretrained` is to load frozen weights under adapters in 4 bits; empty where it is not.
+
+    Raises:
+        EngineError: there is no GPU for it.
+        MissingDependencyError: bitsandbytes is not installed.
+    """
+    if settings.quantization == "none":
+        return {}
+    if device.type != "cuda":
+        raise EngineError(
+            "training.quantization = '4bit' needs an NVIDIA GPU, and this worker has none; set it to 'none'"
+        )
+    _require("bitsandbytes", "training.quantization = '4bit'", "pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "device_map": {"": device},
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        ),
+    }
+
+
+def _require(package: str, wanted_by: str, advice: str) -> None:
+    if find_spec(package) is None:
+        raise MissingDependencyError(f"{wanted_by} needs {package}, which is not installed: {advice}")

@@ -1,0 +1,122 @@
+"""What hsstar adds to TRL's training loops: reports of every step, and checkpoints whole or absent."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import DPOTrainer, SFTTrainer
+
+from hsstar.domain.errors import EngineError
+from hsstar.engines.contracts import Intermediate, ProgressCallback, TrainingSaved, TrainingStep
+from hsstar.engines.intermediate_checkpoints import publish
+
+STEP_METRICS = (
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "rewards/accuracies",
+    "mean_token_accuracy",
+)
+"""What is reported of an optimiser step, by TRL's names."""
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Reports optimiser steps as they are done, and ends a training that diverges; one on every rank.
+
+    Attributes:
+        steps_done: by this process.
+    """
+
+    def __init__(self, progress: ProgressCallback | None) -> None:
+        self.steps_done = 0
+        self._progress = progress
+        self._begun = time.monotonic()
+        self._tokens = 0.0
+
+    def on_step_begin(self, _arguments: Any, _state: Any, _control: Any, **_rest: Any) -> None:
+        """Called by the trainer before the first pass of an optimiser step."""
+        self._begun = time.monotonic()
+
+    def on_log(self, _arguments: Any, state: Any, _control: Any, logs: Any = None, **_rest: Any) -> None:
+        """Called by the trainer after each optimiser step, and with a summary at the end."""
+        if "loss" not in logs:
+            return
+        self.steps_done += 1
+        metrics = {name: float(logs[name]) for name in STEP_METRICS if name in logs}
+        if not all(map(math.isfinite, metrics.values())):
+            raise EngineError(
+                f"training diverged in step {state.global_step} of {state.max_steps}: its loss or gradient "
+                "is not finite; lower the learning rate"
+            )
+        tokens = float(logs.get("num_tokens", self._tokens))
+        seconds = max(time.monotonic() - self._begun, 1e-6)
+        metrics["tokens_per_second"] = (tokens - self._tokens) / seconds
+        self._tokens = tokens
+        if self._progress and state.is_world_process_zero:
+            self._progress(TrainingStep(state.global_step, state.max_steps, metrics))
+
+
+class SaveEvery(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Asks for an intermediate checkpoint every so many steps; the last step needs none.
+
+    One that comes before its time is left out: every rank follows the clock of the first.
+    """
+
+    def __init__(self, steps: int, seconds: float) -> None:
+        self._steps = steps
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def on_step_end(self, _arguments: Any, state: Any, control: Any, **_rest: Any) -> Any:
+        """Called by the trainer after each optimiser step."""
+        if state.global_step % self._steps == 0 and state.global_step < state.max_steps:
+            (due,) = broadcast_object_list([time.monotonic() - self._last >= self._seconds])
+            control.should_save = due
+        return control
+
+    def on_save(self, _arguments: Any, _state: Any, _control: Any, **_rest: Any) -> None:
+        """Called by the trainer after each checkpoint."""
+        self._last = time.monotonic()
+
+
+class _Publishing:
+    """Mixin: intermediate checkpoints appear under their name when every rank has written its part.
+
+    Attributes:
+        intermediate: where they go; set before the training begins.
+        saved: told of each.
+    """
+
+    intermediate: Intermediate | None = None
+    saved: ProgressCallback | None = None
+
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]  # of the trainer that this is mixed into
+        self.accelerator.wait_for_everyone()
+        step = self.state.global_step
+        if self.accelerator.is_main_process:
+            publish(self.intermediate, Path(self.args.output_dir) / f"checkpoint-{step}", step)
+            if self.saved:
+                self.saved(TrainingSaved(step))
+        self.accelerator.wait_for_everyone()
+
+    def create_model_card(self, *_arguments: Any, **_rest: Any) -> None:
+        """Writes none: TRL's says nothing of where the data come from."""
+
+
+class PairTrainer(_Publishing, DPOTrainer):  # type: ignore[misc]  # TRL has no types
+    """DPO on pairs that are tokenised already, so that training and sampling read a prompt alike."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_arguments: Any) -> Dataset:
+        return dataset
+
+
+class ExampleTrainer(_Publishing, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    """Supervised fine-tuning on examples that are tokenised already."""

@@ -1,0 +1,65 @@
+"""What is trained on from files: worked solutions, in steps or not yet, and preference pairs."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.problems import Problem, ProblemFormat, is_single_sample, kind_of, read_samples
+from hsstar.domain.step_form import Obstacle, step_form
+from hsstar.files import naming, read_problems, read_rows
+
+
+def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
+    """The problems of a file with their solutions; of published samples the response is the solution.
+
+    Raises:
+        BadInputError: as `files.read_problems`.
+    """
+    if not is_single_sample(next(read_rows(path))[1]):
+        yield from read_problems(path, problem_format)
+        return
+    for line, row in read_rows(path):
+        with naming(path, line):
+            sample = read_samples(row)
+        yield replace(sample.problem, solution=sample.responses[0].text)
+
+
+class StepReport:
+    """What bringing solutions into steps has come to.
+
+    Attributes:
+        written: solutions in steps.
+        refused: by obstacle, what names the problems: their own name, else their number in the file.
+    """
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.refused: dict[Obstacle, list[str]] = {}
+
+
+def in_steps(problems: Iterator[Problem], report: StepReport) -> Iterator[dict[str, Any]]:
+    """Rows as published with HS-STaR, one per solution that can be brought into steps; fills the report."""
+    for number, problem in enumerate(problems, start=1):
+        form = step_form(problem)
+        name = problem.source_id or str(number)
+        if form.obstacle is not None:
+            report.refused.setdefault(form.obstacle, []).append(name)
+            continue
+        report.written += 1
+        yield {"query": problem.statement, "resp": form.text, "ref_ans": problem.reference, "id": name}
+
+
+def read_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(prompt, chosen, rejected) of a file of published preference pairs; prompts are taken as they are.
+
+    Raises:
+        BadInputError: as `files.read_rows`, and for a row that is no pair.
+    """
+    for line, row in read_rows(path):
+        for key in ("prompt", "chosen", "rejected"):
+            if not isinstance(row.get(key), str):
+                found = kind_of(row[key]) if key in row else f"keys {', '.join(sorted(row)) or 'none'}"
+                raise BadInputError(f"{path}:{line}: expected text under {key}, found {found}")
+        yield row["prompt"], row["chosen"], row["rejected"]

@@ -1,0 +1,43 @@
+-- The samples of a round that supervised fine-tuning learns from (rejection sampling), in a fixed order.
+--
+-- The pure rule is select_examples in domain/preference.py. Parameters: round_id, levels, rule
+-- (highest-reward | random), at_most (examples per problem; null for no limit), seed, iteration.
+WITH
+candidates AS (
+    SELECT
+        samples.id,
+        samples.problem_id,
+        samples.slot,
+        round_problems.position,
+        sha256(convert_to(sample_responses.response, 'UTF8')) AS response,
+        CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
+        CASE WHEN :rule = 'random' THEN sha256(convert_to(
+            concat_ws(':', CAST(:seed AS bigint), 'keep', CAST(:iteration AS int), problems.key, samples.slot),
+            'UTF8'
+        )) END AS place
+    FROM samples
+    JOIN difficulty_labels AS labels USING (round_id, problem_id)
+    JOIN round_problems USING (round_id, problem_id)
+    JOIN problems ON problems.id = samples.problem_id
+    JOIN sample_responses ON sample_responses.sample_id = samples.id
+    WHERE round_id = :round_id
+      AND samples.verdict = 'correct'
+      AND labels.level = ANY (CAST(:levels AS text[]))
+      AND round_problems.exclusion IS NULL
+),
+-- each text once: the sample of it that would be kept first
+different AS (
+    SELECT DISTINCT ON (problem_id, response) *
+    FROM candidates
+    ORDER BY problem_id, response, reward DESC, place, slot
+),
+ranked AS (
+    SELECT
+        id,
+        position,
+        row_number() OVER (PARTITION BY problem_id ORDER BY reward DESC, place, slot) AS rank
+    FROM different
+)
+SELECT id FROM ranked
+WHERE rank <= coalesce(CAST(:at_most AS bigint), rank)
+ORDER BY position, rank

@@ -1,0 +1,166 @@
+"""Training as a user meets it: killed and gone on, from files, and where a policy comes from."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hsstar.demo.family import distinct_problems, draw_strategy, solution_steps, solution_text
+from hsstar.engines.checkpoints import fingerprint
+from tests.acceptance.conftest import SECONDS, Home, temporary_home
+from tests.acceptance.invariants import check_finished_run
+
+_MANY_STEPS = {"batch_size": "2\nepochs = 4\nsave_every_steps = 3"}
+_SAVED = """
+    SELECT workers.process FROM training_runs
+    JOIN jobs ON jobs.id = training_runs.job_id
+    JOIN workers ON workers.name = jobs.worker
+    WHERE jobs.state = 'running' AND log LIKE '%intermediate checkpoint%'
+      AND training_runs.finished_at IS NULL
+"""
+
+
+def _kill_after_a_checkpoint(home: Home) -> None:
+    """Waits until a training has left an intermediate checkpoint and kills its worker with -9."""
+    with psycopg.connect(home.ok("db", "url").strip(), autocommit=True) as connection:
+        end = time.monotonic() + SECONDS
+        while (running := connection.execute(_SAVED).fetchone()) is None:
+            assert time.monotonic() < end, f"no training has saved anything: {home.logs()}"
+            time.sleep(0.005)
+    os.kill(running[0], signal.SIGKILL)
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(stack: Home) -> None:
+    """Both runs draw the same samples: only the name differs, and nothing is derived from it."""
+    for name in ("undisturbed", "resumed"):
+        recipe = stack.write_recipe(name, **_MANY_STEPS)
+        stack.ok("runs", "create", "--recipe", str(recipe))
+    stack.ok("iterate", "undisturbed")
+    stack.wait_until_done("undisturbed")
+    stack.ok("iterate", "resumed")
+    _kill_after_a_checkpoint(stack)
+    stack.wait_until_done("resumed")
+
+    check_finished_run(stack, "resumed", json.loads(stack.ok("runs", "show", "resumed")))
+    whole, resumed = (
+        Path(stack.environment["HSSTAR_HOME"]) / "models" / run / "M1" for run in ("undisturbed", "resumed")
+    )
+    assert fingerprint(whole) == fingerprint(resumed)
+    (found,) = stack.query(
+        "select resumed_at, steps, log from training_runs join rounds on rounds.id = round_id "
+        "join runs on runs.id = run_id where runs.name = 'resumed'"
+    )
+    assert 0 < found["resumed_at"] < found["steps"]
+    curves = stack.query(
+        "select step, count(*) as runs, max(loss) - min(loss) as apart from training_curves "
+        "where run in ('undisturbed', 'resumed') group by step order by step"
+    )
+    assert [row["step"] for row in curves] == list(range(1, found["steps"] + 1))
+    assert all(row["runs"] == 2 and row["apart"] == 0 for row in curves)
+    assert not list(resumed.parent.glob(".*"))
+
+    _shows_where_it_comes_from(stack, resumed)
+
+
+def _shows_where_it_comes_from(home: Home, made: Path) -> None:
+    lines = [line.split() for line in home.ok("models", "lineage", "resumed-M1").splitlines()]
+    assert lines[1][0] == "builtin:demo-policy"
+    assert lines[2][:5] == ["→", "resumed-M1", "resumed", "0", "dpo"]
+    assert "demo-heldout" in " ".join(lines[2])
+    assert len(lines) == 3
+
+    home.ok("models", "export", "resumed-M1", str(home.folder / "taken"))
+    taken = home.folder / "taken"
+    assert fingerprint(taken) == fingerprint(made)
+    text = (taken / "README.md").read_text()
+    assert "| resumed-M1 | builtin:demo-policy | by DPO on " in text
+    assert '"per_iteration": 24' in text
+    assert "± " in text
+    assert "not an empty folder" in home.refused("models", "export", "resumed-M1", str(taken))
+    assert "there is no model 'M7'" in home.refused("models", "export", "M7", str(home.folder / "m7"))
+    assert "there is no model 'M7'" in home.refused("models", "lineage", "M7")
+    assert len(home.ok("models", "lineage").splitlines()) > 3
+
+
+def test_published_rewards_and_pairs_leave_and_come_back(stack: Home) -> None:
+    recipe = stack.write_recipe("published")
+    stack.ok("runs", "create", "--recipe", str(recipe))
+    stack.ok("iterate", "published")
+    stack.wait_until_done("published")
+    rewards = [json.loads(line) for line in stack.ok("export", "rewards", "published").splitlines()]
+    samples = stack.query("select count(*) as samples from sample_facts where run = 'published'")
+    assert len(rewards) == samples[0]["samples"]
+    assert all(set(row) == {"query", "resp", "reward", "correct"} and row["reward"] for row in rewards)
+
+    pairs = stack.folder / "pairs.jsonl"
+    stack.ok("export", "pairs", "published", "--output", str(pairs))
+    output = stack.folder / "from-pairs"
+    done = stack.run(
+        "train", "dpo", "--data", str(pairs), "--model", "builtin:demo-policy", "--output", str(output),
+        "--recipe", str(recipe), "--set", "batch_size=8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"{len(pairs.read_text().splitlines())} rows" in done.stdout
+    assert fingerprint(output) != fingerprint("builtin:demo-policy")
+
+
+@pytest.fixture
+def solutions(tmp_path: Path) -> Path:
+    """Solutions of the demo's problems as a MATH file has them."""
+    generator = random.Random(0)
+    file = tmp_path / "solutions.jsonl"
+    rows = []
+    for problem in distinct_problems(64, 3, held_out=False):
+        strategy = draw_strategy(problem.level, generator)
+        text = solution_text(solution_steps(problem, strategy, generator))
+        rows.append({"problem": problem.question, "solution": text, "answer": str(problem.answer)})
+    rows.append({"problem": "1=?", "solution": "\\boxed{1}", "answer": "1"})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_an_interrupted_initialisation_goes_on(solutions: Path) -> None:
+    """In the foreground, without a stack: Ctrl-C leaves no output, and the same command ends the work."""
+    with temporary_home() as home:
+        steps = home.folder / "steps.jsonl"
+        told = home.run("data", "steps", str(solutions), "--output", str(steps))
+        assert told.returncode == 0
+        assert "64 solutions in steps, 1 left out" in told.stderr
+        assert "one step only: 1 (65)" in told.stderr
+        output = home.folder / "M0"
+        command = (
+            "train", "init", "--data", str(steps), "--model", "builtin:demo-policy", "--prompt", "bare",
+            "--output", str(output), "--set", "batch_size=4", "--set", "learning_rate=1e-4",
+            "--set", "save_every_steps=2",
+        )  # fmt: skip
+        training = home.start(*command)
+        workspace = home.folder / ".M0-training"
+        end = time.monotonic() + SECONDS
+        while not list(workspace.glob("*/step-*")):
+            assert time.monotonic() < end
+            assert training.poll() is None
+            time.sleep(0.01)
+        assert "another process is training" in home.refused(*command)
+        training.send_signal(signal.SIGINT)
+        _, errors = training.communicate(timeout=SECONDS)
+        assert training.returncode == 130
+        assert "the same command goes on" in errors
+        assert "Traceback" not in errors
+        assert not output.exists()
+
+        assert "with other data or settings" in home.refused(*command, "--set", "learning_rate=1e-3")
+        done = home.run(*command)
+        assert done.returncode == 0, done.stderr
+        assert "going on from step" in done.stderr
+        assert "16 steps" in done.stdout
+        assert not workspace.exists()
+        assert "supervised fine-tuning on 64 rows" in (output / "README.md").read_text()
+        undisturbed = home.folder / "again"
+        home.ok(*(str(undisturbed) if part == str(output) else part for part in command))
+        assert fingerprint(undisturbed) == fingerprint(output)
+        assert "is not empty" in home.refused(*command)

@@ -1,0 +1,43 @@
+"""A training does not begin where its files will not fit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hsstar.domain.errors import EngineError
+from hsstar.engines.disk_space import check_space, training_bytes
+from hsstar.engines.training_arguments import pace_of_saves
+from tests.engines.test_trl_trainer import SETTINGS
+
+PARAMETERS = 7_600_000_000
+
+
+def test_whole_weights_need_their_optimiser_state_twice() -> None:
+    result, between = training_bytes(PARAMETERS, PARAMETERS, 2, saves=True)
+    assert result == pytest.approx(15.2e9, rel=0.01)
+    assert between == pytest.approx(2 * 12 * 7.6e9)
+    assert training_bytes(PARAMETERS, PARAMETERS, 2, saves=False) == (result, 0)
+
+
+def test_adapters_need_little_besides_the_result() -> None:
+    result, between = training_bytes(PARAMETERS, 40_000_000, 2, saves=True)
+    assert result == pytest.approx(15.4e9, rel=0.01)
+    assert between < 1e9
+
+
+def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path) -> None:
+    check_space(tmp_path, 1, 1)
+    with pytest.raises(EngineError, match=r"no room to train: .* takes 0\.0 GB, its intermediate") as refused:
+        check_space(tmp_path, 1, 10**18)
+    assert "save_every_steps = 0" in str(refused.value)
+    with pytest.raises(EngineError, match=r"takes 1,000,000,000\.0 GB") as refused:
+        check_space(tmp_path, 10**18, 1)
+    assert "save_every_steps" not in str(refused.value)
+
+
+def test_a_training_is_saved_ten_times_unless_the_settings_say_otherwise() -> None:
+    assert pace_of_saves(SETTINGS, 95) == (10, 30.0)
+    assert pace_of_saves(SETTINGS, 3) == (1, 30.0)
+    assert pace_of_saves(replace(SETTINGS, save_every_steps=7), 95) == (7, 0.0)
+    assert pace_of_saves(replace(SETTINGS, save_every_steps=0), 95) == (0, 0.0)
