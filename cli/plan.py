@@ -105,7 +105,7 @@ def _plan(
     from hsstar.forecast import forecast
     from hsstar.store import corpus, measurements, models
 
-    measured = registered = heldout = None
+    measured, registered, sizes = None, None, dict[str, int]()
     if database is not None:
         with database.begin() as connection:
             measured = measurements.measure(
@@ -117,9 +117,8 @@ def _plan(
             )
             registered = {model.name: model.location for model in models.list_models(connection)}
             sizes = {dataset.name: dataset.usable for dataset in corpus.list_datasets(connection)}
-            heldout = sizes.get(recipe.evaluation.dataset or "")
     checks, policy, reward = preflight.check_models(recipe, registered)
-    found = forecast(recipe, iterations, given, measured, policy, heldout, device.gpu)
+    found = forecast(recipe, iterations, given, measured, policy, sizes, device.gpu)
     if database is None:
         checks.append(preflight.Check("data", preflight.Outcome.UNCHECKED, reason))
     else:
@@ -160,7 +159,7 @@ def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
         )
     ]
     if samples.policies and samples.evaluation_samples is None:
-        return [*rows, ("held-out samples", _UNKNOWN, "the held-out dataset is not imported")]
+        return [*rows, ("held-out samples", _UNKNOWN, "a held-out dataset is not imported")]
     held_out = f"{samples.evaluation_samples or 0:,} × {samples.policies} policies"
     return [*rows, ("held-out samples", held_out, f"{samples.evaluation:,}")]
 
@@ -188,6 +187,7 @@ def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
             f"checkpoints of {found.samples.iterations} iterations",
             _UNKNOWN if checkpoints is None else bytes_text(checkpoints),
         ),
+        ("beside them while one is trained", bytes_text(found.intermediate_bytes)),
         ("rows in the database", bytes_text(found.database_bytes)),
     ]
 

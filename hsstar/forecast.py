@@ -1,12 +1,15 @@
 """What a recipe will take: samples, tokens, hours, disk, and the figures that these rest on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hsstar.domain import planning
+from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.planning import SamplePlan, TokenPlan
+from hsstar.engines.disk_space import training_bytes
 from hsstar.engines.parameters import ModelSize
 from hsstar.recipe import Recipe
+from hsstar.recipe_evaluation import EvaluationSection
 from hsstar.store.measurements import Measurements
 
 _ASSUMED_SHARE_OF_LIMIT = 0.25
@@ -33,15 +36,28 @@ class Figure:
     source: str
 
 
+_OTHER_OBJECTIVES = {
+    "none": Figure(0.0, "training.objective is none"),
+    "sft": Figure(None, "training.objective is sft: it takes correct samples, how many is not foreseen"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run will take. Tokens are those of responses; hours are those of one worker of each kind."""
+    """What a run will take. Tokens are those of responses; hours are those of one worker of each kind.
+
+    Attributes:
+        checkpoint_bytes: of all policies that the run makes; None where their size is not known.
+        intermediate_bytes: of a training's intermediate checkpoints, which go when it ends; adapters' are not
+            counted.
+    """
 
     samples: SamplePlan
     tokens: TokenPlan
     figures: dict[str, Figure]
     hours: dict[str, float | None]
     checkpoint_bytes: float | None
+    intermediate_bytes: float
     database_bytes: float
 
     @property
@@ -56,7 +72,7 @@ def forecast(
     given: Given,
     measured: Measurements | None,
     policy: ModelSize | None,
-    heldout_problems: int | None,
+    sizes: Mapping[str, int],
     gpu: bool,
 ) -> Forecast:
     """What so many iterations of a recipe will take.
@@ -67,17 +83,17 @@ def forecast(
         given: the user's figures, which go before measured ones.
         measured: what earlier runs have measured; None without a database.
         policy: its size; None where there is no such model.
-        heldout_problems: problems of the held-out dataset; None where it cannot be asked.
+        sizes: usable problems of the datasets that are there.
         gpu: whether the run has one: it decides the number format `auto`.
     """
     figures = _figures(recipe, given, measured)
-    samples = _samples(recipe, iterations, heldout_problems)
+    samples = _samples(recipe, iterations, sizes)
     length = figures["tokens per sample"].value or 0.0
     tokens = planning.plan_tokens(
         samples,
         length,
         scored=recipe.reward.used,
-        pairs_per_sample=figures["pairs per sample"].value or 0.0,
+        pairs_per_sample=figures["pairs per sample"].value,
         epochs=recipe.training.epochs,
     )
     trains = recipe.training.objective != "none"
@@ -94,8 +110,15 @@ def forecast(
             "training": _hours(tokens.trained, figures["training speed"]),
         },
         None if size is None else planning.weight_bytes(size, bytes_each) * iterations * trains,
+        _intermediate_bytes(recipe, size) if trains else 0,
         planning.database_bytes(samples, length),
     )
+
+
+def _intermediate_bytes(recipe: Recipe, parameters: int | None) -> int:
+    training = recipe.training
+    trained = 0 if training.lora_rank or parameters is None else parameters
+    return training_bytes(parameters or 0, trained, 0, saves=training.save_every_steps != 0)[1]
 
 
 def number_bytes(dtype: str, gpu: bool) -> float:
@@ -103,19 +126,34 @@ def number_bytes(dtype: str, gpu: bool) -> float:
     return NUMBER_BYTES[("bfloat16" if gpu else "float32") if dtype == "auto" else dtype]
 
 
-def _samples(recipe: Recipe, iterations: int, heldout_problems: int | None) -> SamplePlan:
-    evaluation = recipe.evaluation
+def _samples(recipe: Recipe, iterations: int, sizes: Mapping[str, int]) -> SamplePlan:
     trains = recipe.training.objective != "none"
-    limit = evaluation.problems
-    known = [count for count in (limit, heldout_problems) if count is not None]
     return planning.plan_samples(
         recipe.sampling.budget,
         recipe.problems.per_iteration,
         iterations=iterations,
-        policies=0 if evaluation.dataset is None else 1 + iterations * trains,
-        heldout_problems=min(known, default=None),
-        per_heldout=evaluation.samples,
+        policies=1 + iterations * trains if recipe.evaluation.used else 0,
+        evaluation_samples=_evaluation_samples(recipe.evaluation, sizes),
     )
+
+
+def _evaluation_samples(evaluation: EvaluationSection, sizes: Mapping[str, int]) -> int | None:
+    """Samples that one policy is measured by; None if the size of a dataset is not known."""
+    sets = (
+        [(evaluation.problems, sizes.get(evaluation.dataset), evaluation.samples)]
+        if evaluation.dataset
+        else []
+    )
+    for each in evaluation.benchmarks:
+        published = BENCHMARKS[each.name].problems if each.name in BENCHMARKS else None
+        sets.append((each.problems, sizes.get(each.dataset, published), each.samples))
+    total = 0
+    for limit, size, samples in sets:
+        known = [count for count in (limit, size) if count is not None]
+        if not known:
+            return None
+        total += min(known) * samples
+    return total
 
 
 def _figures(recipe: Recipe, given: Given, measured: Measurements | None) -> dict[str, Figure]:
@@ -134,16 +172,14 @@ def _figures(recipe: Recipe, given: Given, measured: Measurements | None) -> dic
     def unknown(option: str) -> Figure:
         return Figure(None, f"not known; give --{option}-tokens-per-second")
 
-    trains = recipe.training.objective != "none"
     return {
         "tokens per sample": figure(
             given.tokens_per_sample,
             lambda found: found.tokens_per_sample,
             Figure(share * limit, f"assumed: {share:.0%} of max_new_tokens; give --tokens-per-sample"),
         ),
-        "pairs per sample": Figure(0.0, "training.objective is none")
-        if not trains
-        else figure(
+        "pairs per sample": _OTHER_OBJECTIVES.get(recipe.training.objective)
+        or figure(
             given.pairs_per_sample,
             lambda found: found.pairs_per_sample,
             Figure(_ASSUMED_PAIRS_PER_SAMPLE, "assumed; give --pairs-per-sample"),

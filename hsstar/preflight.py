@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hsstar.commands import check_benchmark
 from hsstar.domain import planning
-from hsstar.domain.errors import CheckpointError, NotFoundError
+from hsstar.domain.errors import CheckpointError, HsstarError, NotFoundError
 from hsstar.engines.checkpoints import check_policy, check_reward_model
 from hsstar.engines.parameters import ModelSize, model_size
 from hsstar.forecast import Forecast, number_bytes
 from hsstar.recipe import Recipe
+from hsstar.recipe_evaluation import BenchmarkSection
 from hsstar.store import corpus
 from hsstar.store.database import Database
 
@@ -101,11 +103,21 @@ def _parameters(size: ModelSize) -> str:
 
 
 def check_data(database: Database, recipe: Recipe, iterations: int) -> list[Check]:
-    """Whether the datasets hold enough usable problems."""
+    """Whether the datasets hold enough usable problems, and the benchmarks are imported."""
     wanted = [("training problems", recipe.problems.dataset, recipe.problems.per_iteration * iterations)]
     if recipe.evaluation.dataset is not None:
         wanted.append(("held-out problems", recipe.evaluation.dataset, recipe.evaluation.problems or 1))
-    return [_check_dataset(database, *entry) for entry in wanted]
+    checks = [_check_dataset(database, *entry) for entry in wanted]
+    return checks + [_check_benchmark(database, benchmark) for benchmark in recipe.evaluation.benchmarks]
+
+
+def _check_benchmark(database: Database, benchmark: BenchmarkSection) -> Check:
+    try:
+        with database.begin() as connection:
+            check_benchmark(connection, benchmark)
+    except HsstarError as error:
+        return Check("benchmark", Outcome.FAILS, str(error))
+    return Check("benchmark", Outcome.OK, f"{benchmark.measure} is imported")
 
 
 def _check_dataset(database: Database, subject: str, name: str, wanted: int) -> Check:
@@ -137,24 +149,26 @@ def check_memory(
 
 
 def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) -> Check:
-    training = recipe.document()["training"]
-    number = number_bytes(recipe.training.dtype, device.gpu)
+    training = recipe.training
+    number = number_bytes(training.dtype, device.gpu)
     count = None if policy is None else policy.parameters
-    if training.get("lora_rank"):
-        each = planning.FOUR_BIT_BYTES if training.get("quantization") == "4bit" else number
+    if training.lora_rank:
+        each = planning.FOUR_BIT_BYTES if training.quantization == "4bit" else number
         need = None if count is None else planning.adapter_training_bytes(count, each)
         return _compare("memory, training", need, device, "frozen weights; adapter and activations on top")
-    sharding = training.get("sharding", "none")
-    shards = device.processes if device.shared or sharding != "none" else 1
-    whole = sharding == "zero2" and not device.shared
+    without = training.objective == "sft" or training.precompute_reference_logprobs
+    shards = device.processes if device.shared or training.sharding != "none" else 1
+    weights_shared = device.shared or training.sharding != "zero2"
     need = (
         None
         if count is None
-        else planning.full_training_bytes(count, number, shards, weights_shared=not whole)
+        else planning.full_training_bytes(
+            count, 0 if without else number, shards, weights_shared=weights_shared
+        )
     )
+    kept = "weights, gradients and Adam's moments" + ("" if without else ", and the reference")
     shared = f", shared by {shards}" if shards > 1 else ""
-    what = f"weights, gradients, Adam's moments and reference{shared}; activations on top"
-    return _compare("memory, training", need, device, what)
+    return _compare("memory, training", need, device, f"{kept}{shared}; activations on top")
 
 
 def _weights(size: ModelSize | None, bytes_each: float, shards: int = 1) -> float | None:
@@ -173,14 +187,14 @@ def _compare(subject: str, need: float | None, device: Device, what: str) -> Che
 
 
 def check_disk(found: Forecast, models_directory: Path) -> Check:
-    """Whether the disk of the checkpoints holds all of them."""
+    """Whether the disk of the checkpoints holds all of them, and what a training writes on its way."""
     if found.checkpoint_bytes is None:
         return Check("disk, checkpoints", Outcome.UNCHECKED, "the size of a checkpoint is not known")
     place = next(folder for folder in (models_directory, *models_directory.parents) if folder.exists())
     free = shutil.disk_usage(place).free
-    outcome = Outcome.OK if found.checkpoint_bytes <= free else Outcome.FAILS
-    need = bytes_text(found.checkpoint_bytes)
-    return Check("disk, checkpoints", outcome, f"{need}; {place} has {bytes_text(free)} free")
+    need = found.checkpoint_bytes + found.intermediate_bytes
+    outcome = Outcome.OK if need <= free else Outcome.FAILS
+    return Check("disk, checkpoints", outcome, f"{bytes_text(need)}; {place} has {bytes_text(free)} free")
 
 
 def bytes_text(count: float) -> str:

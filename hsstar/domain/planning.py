@@ -50,8 +50,7 @@ def plan_samples(
     *,
     iterations: int,
     policies: int,
-    heldout_problems: int | None,
-    per_heldout: int,
+    evaluation_samples: int | None,
 ) -> SamplePlan:
     """The samples of `iterations` iterations of so many problems, each within the budget.
 
@@ -60,15 +59,14 @@ def plan_samples(
         problems: of one iteration.
         iterations: how many.
         policies: how many policies are measured.
-        heldout_problems: that each of them is measured on; None where that is not known.
-        per_heldout: samples per held-out problem.
+        evaluation_samples: that each of them is measured by; None where that is not known.
     """
     return SamplePlan(
         iterations,
         policies,
         budget.pre_samples * problems,
         budget.remaining(problems),
-        None if heldout_problems is None else heldout_problems * per_heldout,
+        evaluation_samples,
     )
 
 
@@ -79,11 +77,16 @@ class TokenPlan:
     sampled: float
     evaluated: float | None
     scored: float
-    trained: float
+    trained: float | None
 
 
 def plan_tokens(
-    samples: SamplePlan, tokens_per_sample: float, *, scored: bool, pairs_per_sample: float, epochs: float
+    samples: SamplePlan,
+    tokens_per_sample: float,
+    *,
+    scored: bool,
+    pairs_per_sample: float | None,
+    epochs: float,
 ) -> TokenPlan:
     """The response tokens of a run.
 
@@ -92,7 +95,7 @@ def plan_tokens(
         tokens_per_sample: mean length of a response.
         scored: whether a reward model reads the samples; evaluations are never scored.
         pairs_per_sample: preference pairs per sample of an iteration; a pair holds two responses. 0 trains
-            nothing.
+            nothing, None is not known.
         epochs: of a training.
     """
     sampled = samples.training * tokens_per_sample
@@ -100,7 +103,7 @@ def plan_tokens(
         sampled,
         None if samples.evaluation is None else samples.evaluation * tokens_per_sample,
         sampled if scored else 0.0,
-        2 * pairs_per_sample * sampled * epochs,
+        None if pairs_per_sample is None else 2 * pairs_per_sample * sampled * epochs,
     )
 
 

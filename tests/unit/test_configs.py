@@ -70,6 +70,23 @@ CHANGES: dict[str, dict[str, Any]] = {
     "train-inlier-outlier": _trained_on("inlier", "outlier"),
     "train-boundary-outlier": _trained_on("boundary", "outlier"),
     "qwen2.5-3b": {"policy.model": "./Qwen2.5-3B-M0"},
+    "one-gpu": {
+        "policy.engine": "vllm",
+        "training.lora_rank": 64,
+        "training.lora_alpha": 128.0,
+        "training.lora_target_modules": [
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "gate_proj",
+            "up_proj",
+            "down_proj",
+        ],
+        "training.gradient_checkpointing": True,
+        "training.learning_rate": 5e-6,
+        "training.micro_batch_size": 2,
+    },
 }
 """What each recipe on the paper's problems changes of `hsstar.toml`."""
 

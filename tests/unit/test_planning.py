@@ -10,9 +10,7 @@ from hsstar.forecast import Given, forecast
 from hsstar.recipe import Recipe, parse_recipe
 from hsstar.store.measurements import Measurements
 
-PAPER = plan_samples(
-    Budget(8, 3), 7500, iterations=3, policies=4, heldout_problems=500, per_heldout=1
-)  # fmt: skip
+PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)
 
 
 def recipe(**sections: object) -> Recipe:
@@ -32,13 +30,9 @@ def test_the_papers_run_draws_60_000_samples_an_iteration() -> None:
 
 
 def test_held_out_problems_that_cannot_be_counted_stay_unknown() -> None:
-    unknown = plan_samples(
-        Budget(8, 3), 10, iterations=1, policies=2, heldout_problems=None, per_heldout=1
-    )  # fmt: skip
+    unknown = plan_samples(Budget(8, 3), 10, iterations=1, policies=2, evaluation_samples=None)
     assert unknown.evaluation is None
-    none = plan_samples(
-        Budget(8, 3), 10, iterations=1, policies=0, heldout_problems=None, per_heldout=1
-    )  # fmt: skip
+    none = plan_samples(Budget(8, 3), 10, iterations=1, policies=0, evaluation_samples=None)
     assert none.evaluation == 0
 
 
@@ -48,7 +42,7 @@ def test_tokens_are_those_of_responses() -> None:
     assert tokens.evaluated == 1.2e6
     assert tokens.trained == pytest.approx(180_000 * 0.1 * 2 * 600)
     assert plan_tokens(PAPER, 600, scored=False, pairs_per_sample=0, epochs=1).scored == 0
-    assert plan_tokens(PAPER, 600, scored=True, pairs_per_sample=0.1, epochs=2).trained == 2 * tokens.trained
+    assert plan_tokens(PAPER, 600, scored=True, pairs_per_sample=0.1, epochs=2).trained == 43.2e6
 
 
 def test_hours_are_tokens_by_speed() -> None:
@@ -72,13 +66,13 @@ def test_rows_take_their_fixed_part_and_their_text() -> None:
 
 def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:
     measured = Measurements(50.0, 0.2, 1000.0, None, None)
-    found = forecast(recipe(), 2, Given(tokens_per_sample=40), measured, None, None, gpu=True).figures
+    found = forecast(recipe(), 2, Given(tokens_per_sample=40), measured, None, {}, gpu=True).figures
     assert (found["tokens per sample"].value, found["tokens per sample"].source) == (40, "given")
     assert found["pairs per sample"].value == 0.2
     assert found["sampling speed"].source == "measured in earlier runs of m"
     assert found["scoring speed"].value is None
     assert "--scoring-tokens-per-second" in found["scoring speed"].source
-    bare = forecast(recipe(), 2, Given(), None, None, None, gpu=True).figures
+    bare = forecast(recipe(), 2, Given(), None, None, {}, gpu=True).figures
     assert bare["tokens per sample"].value == 512
     assert bare["tokens per sample"].source.startswith("assumed: 25% of max_new_tokens")
 
@@ -86,7 +80,7 @@ def test_given_figures_go_before_measured_ones_and_these_before_assumptions() ->
 def test_hours_and_disk_follow_from_the_figures() -> None:
     given = Given(100, 0.1, 1000, 2000, 500)
     evaluated = recipe(evaluation={"dataset": "e", "problems": 50})
-    found = forecast(evaluated, 2, given, None, ModelSize(None, 10**9, True), 80, gpu=True)
+    found = forecast(evaluated, 2, given, None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True)
     # 2 × 800 samples × 100 tokens; 3 policies × 50 problems; 160 pairs × 2 responses
     assert found.hours == pytest.approx(
         {
@@ -98,17 +92,43 @@ def test_hours_and_disk_follow_from_the_figures() -> None:
     )
     assert found.known_hours == pytest.approx(sum(filter(None, found.hours.values())))
     assert found.checkpoint_bytes == 2 * 2 * 10**9
+    assert found.intermediate_bytes == 2 * 12 * 10**9
+
+
+def test_benchmarks_are_measured_by_their_protocol() -> None:
+    seven = ["gsm8k", "math500", "minerva_math", "olympiadbench", "college_math", "aime24", "amc23"]
+    found = forecast(recipe(evaluation={"benchmarks": seven}), 3, Given(), None, None, {}, gpu=True)
+    assert found.samples.evaluation_samples == 1319 + 500 + 272 + 675 + 2818 + 32 * (30 + 40)
+    assert found.samples.policies == 4
+    of_mine = recipe(evaluation={"dataset": "e", "benchmarks": ["gsm8k", "mine"]})
+    assert forecast(of_mine, 1, Given(), None, None, {"e": 10}, gpu=True).samples.evaluation_samples is None
+    known = forecast(of_mine, 1, Given(), None, None, {"e": 10, "mine": 5}, gpu=True).samples
+    assert known.evaluation_samples == 1319 + 15
 
 
 def test_a_run_without_training_makes_no_policy() -> None:
     silent = recipe(training={"objective": "none"}, evaluation={"dataset": "e"})
-    found = forecast(silent, 3, Given(100), None, ModelSize(None, 10**9, True), 80, gpu=True)
+    found = forecast(silent, 3, Given(100), None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True)
     assert found.samples.policies == 1
     assert found.tokens.trained == 0
     assert found.hours["training"] == 0
-    assert found.checkpoint_bytes == 0
+    assert found.checkpoint_bytes == found.intermediate_bytes == 0
+
+
+def test_what_is_trained_on_correct_samples_alone_is_not_foreseen() -> None:
+    given = Given(100, training_speed=100)
+    found = forecast(recipe(training={"objective": "sft"}), 1, given, None, None, {}, gpu=True)
+    assert found.tokens.trained is None
+    assert found.hours["training"] is None
+
+
+def test_adapters_and_trainings_without_intermediate_checkpoints_need_no_room_for_them() -> None:
+    size = ModelSize(None, 10**9, True)
+    for training in ({"lora_rank": 8}, {"save_every_steps": 0}):
+        found = forecast(recipe(training=training), 1, Given(), None, size, {}, gpu=True)
+        assert found.intermediate_bytes == 0
 
 
 def test_uniform_sampling_re_samples_nothing() -> None:
-    found = forecast(recipe(sampling={"strategy": "uniform"}), 1, Given(), None, None, None, gpu=True)
+    found = forecast(recipe(sampling={"strategy": "uniform"}), 1, Given(), None, None, {}, gpu=True)
     assert (found.samples.pre_samples, found.samples.re_samples) == (800, 0)

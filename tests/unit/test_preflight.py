@@ -104,6 +104,24 @@ def test_7b_is_too_large_to_train_whole_on_one_gpu_and_not_on_four() -> None:
     assert "31.5 GB" in four.reason  # 18 bytes × 7 billion / 4
 
 
+def test_adapters_of_7b_fit_on_one_gpu() -> None:
+    adapters = recipe(training={"lora_rank": 64})
+    check = check_memory(adapters, SEVEN_BILLION, None, ONE_GPU)[-1]
+    assert (check.outcome, "14 GB" in check.reason) == (Outcome.OK, True)
+    four_bit = recipe(training={"lora_rank": 64, "quantization": "4bit"})
+    assert "3.5 GB" in check_memory(four_bit, SEVEN_BILLION, None, ONE_GPU)[-1].reason
+
+
+def test_the_reference_and_the_sharding_of_the_recipe_count() -> None:
+    def reason(**training: Any) -> str:
+        device = Device(80e9, gpu=True, processes=4)
+        return check_memory(recipe(training=training), SEVEN_BILLION, None, device)[-1].reason
+
+    assert "112 GB" in reason(precompute_reference_logprobs=True)  # 16 bytes × 7 billion
+    assert "31.5 GB" in reason(sharding="fsdp2")
+    assert "63 GB" in reason(sharding="zero2")  # 4 + 2 whole, 12 / 4
+
+
 def test_processes_that_share_nothing_hold_all_of_it() -> None:
     alone = check_memory(recipe(), SEVEN_BILLION, None, Device(80e9, gpu=True, processes=4))[-1]
     assert (alone.outcome, "126 GB" in alone.reason) == (Outcome.FAILS, True)
