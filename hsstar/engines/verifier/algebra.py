@@ -120,7 +120,7 @@ class _Parser(_Latex2Sympy):  # type: ignore[misc]
     def parse_number(self, text: str) -> Any:
         """An integer or a decimal."""
         digits = text.replace(",", "").strip()
-        return sympy.Integer(digits) if digits.isdecimal() else sympy.Float(digits)
+        return sympy.Integer(digits) if digits.lstrip("-").isdecimal() else sympy.Float(digits)
 
 
 @dataclass(frozen=True, slots=True)
