@@ -311,7 +311,7 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
         raise RecipeError(f"{source}: {_first_line(error)}") from None
 
 
-def parse_policy(document: dict[str, Any], source: str = "policy") -> PolicySection:
+def parse_policy(document: dict[str, Any]) -> PolicySection:
     """`[policy]` from plain values.
 
     Raises:
@@ -320,7 +320,7 @@ def parse_policy(document: dict[str, Any], source: str = "policy") -> PolicySect
     try:
         return PolicySection.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {_first_line(error)}") from None
+        raise RecipeError(_first_line(error, "[policy]")) from None
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -340,10 +340,10 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     return parse_recipe(document | (overrides or {}), str(path))
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, whole: str = "the recipe as a whole") -> str:
     found = error.errors()
     first = found[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
+    key = ".".join(str(part) for part in first["loc"]) or whole
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(first['loc']))}{more}"
