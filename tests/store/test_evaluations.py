@@ -206,7 +206,7 @@ def test_overlaps_are_found_kept_and_counted(connection: Connection) -> None:
     assert overlaps.evaluation_datasets(connection) == [measured]
     assert overlaps.training_datasets(connection) == [trained]
     for _ in range(2):
-        (found,) = overlaps.find_overlaps(connection, [trained, measured], [measured])
+        (found,) = overlaps.find_overlaps(connection, [trained], [measured])
         assert (found.dataset, found.problems, found.against) == ("train", 4, "benchmarks/gsm8k")
         assert (found.exact, found.runs) == (1, 1)
     assert overlaps.find_overlaps(connection, [trained], []) == []
