@@ -34,7 +34,7 @@ def _first_line(error: ValidationError, document: type[BaseModel]) -> str:
     """What is wrong first, naming the key and what is legal there; `document` is what was validated."""
     found = error.errors()
     first = found[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
+    key = ".".join(str(part) for part in first["loc"]) or "the whole"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
         return (
