@@ -14,6 +14,7 @@ from cli.main import hsstar
 from hsstar import __version__
 from hsstar.domain.endings import Ending
 from hsstar.domain.errors import NotFoundError
+from hsstar.domain.lifecycle import JobKind
 from hsstar.store import jobs, workers
 from hsstar.store.database import Database
 from tests.brokers.conftest import StartWorker, fleet_of_two
@@ -190,6 +191,7 @@ def test_a_job_is_not_claimed_between_the_upgrade_and_the_next_heartbeat(
     set_schema(database, "9999")
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "w", 60) is None
+        assert jobs.claim_next(connection, list(JobKind), "w", 60) is None
 
 
 def test_what_a_worker_is_stands_in_its_row(
