@@ -141,11 +141,8 @@ def _policy(name: str, wish: Wish) -> "PolicySection":
     if wish.recipe is not None:
         document = load_recipe(wish.recipe).policy.model_dump(mode="json", exclude_unset=True)
     given = {"model": name, "prompt": wish.prompt, "engine": wish.engine}
-    return parse_section(
-        PolicySection,
-        document | {key: value for key, value in given.items() if value is not None},
-        "[policy]",
-    )
+    document |= {key: value for key, value in given.items() if value is not None}
+    return parse_section(PolicySection, document, "[policy]")
 
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:
