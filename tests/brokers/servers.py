@@ -175,7 +175,7 @@ def make_rabbitmq(folder: Path, certificates: Path) -> Server:
 
 
 def end_name_server(rabbitmq: Server) -> None:
-    """Ends Erlang's name server, which goes into a session of its own; it refuses until it knows of the end."""
+    """Ends Erlang's name server, a session of its own; it refuses until it knows that the node is gone."""
 
     def is_gone() -> bool:
         environment = os.environ | rabbitmq.environment
