@@ -99,6 +99,14 @@ class Equivalence:
                 return self._matrix_formulas(answer, reference)
             case Ratio(), Ratio():
                 return self._by("ratios", _ratios_equal(answer, reference))
+            case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
+                return self._collections(answer, reference)
+            case _:
+                return self._different_kinds(answer, reference)
+
+    def _different_kinds(self, answer: Form, reference: Form) -> bool:
+        """Forms of different kinds that mean the same by a convention."""
+        match answer, reference:
             case (Ratio(), Number()) | (Number(), Ratio()):
                 return self._by("ratio as a fraction", quotient(answer) == quotient(reference))
             case (Numeral(digits=digits), Number(value=value)) | (
@@ -106,8 +114,6 @@ class Equivalence:
                 Numeral(digits=digits),
             ):
                 return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
-            case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
-                return self._collections(answer, reference)
             case (Sequence(kind="list", items=items), Expression(source=letters)) | (
                 Expression(source=letters),
                 Sequence(kind="list", items=items),
