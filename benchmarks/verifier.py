@@ -1,11 +1,11 @@
 """The verifier on real responses, beside plain Math-Verify: rates, latency, memory, and what sharing saves.
 
-    python -m benchmarks.verifier [--runs 5] [--responses FILE]
+    python -m benchmarks.verifier [--runs 5] [--responses FILE] [--sharing]
 
-FILE holds one problem a line with its responses. Each way of working starts with new processes in every
-repetition, which have been at work on other problems for a while: the first pass meets responses that they
-have never seen, the later passes find them in their caches. On one core, this process and one checking
-process share it.
+FILE holds one problem a line with its responses, or one sample a line as `hsstar export samples` writes
+them. Each way of working starts with new processes in every repetition, which have been at work on other
+problems for a while: the first pass meets responses that they have never seen, the later passes find them in
+their caches. On one core, this process and one checking process share it.
 """
 
 import argparse
@@ -209,7 +209,9 @@ def measure_memory(jobs: Sequence[Job], cores: int) -> Measured:
 def describe_sharing(jobs: Sequence[Job]) -> str:
     """How many computations equal pairs save, as Markdown lines."""
     with MathVerifier() as verifier:
-        in_jobs = [[comparison.key for comparison in open_comparisons(verifier, job)] for job in jobs]
+        prepared = [verifier.prepare(job) for job in jobs]
+    different = len({comparison.key for comparison in chain.from_iterable(prepared)})
+    in_jobs = [[comparison.key for comparison in job if comparison.cause is None] for job in prepared]
     responses = sum(map(len, jobs))
     alone = sum(map(len, in_jobs))
     shared = sum(len(set(keys)) for keys in in_jobs)
@@ -218,7 +220,7 @@ def describe_sharing(jobs: Sequence[Job]) -> str:
     return "\n".join(
         [
             f"- {responses} responses in {len(jobs)} jobs of {PROBLEMS_IN_A_JOB} problems: "
-            f"{responses - alone} decided by their text, {alone} take algebra",
+            f"{different} different pairs, {responses - alone} decided by their text, {alone} take algebra",
             f"- sharing inside jobs computes {shared} of these ({saved[0]}), "
             f"known verdicts {known} ({saved[1]}) and on later passes none",
         ]
@@ -254,11 +256,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=5, help="repetitions; the median counts")
     parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
+    parser.add_argument("--sharing", action="store_true", help="only what sharing saves on these responses")
     arguments = parser.parse_args()
     for needed in (arguments.responses, OTHER_PROBLEMS):
         if not needed.exists():
             sys.exit(f"nothing is measured: {needed} is not here")
     jobs = load_jobs(arguments.responses)
+    if arguments.sharing:
+        print(describe_sharing(jobs))
+        return
     cores = sorted({1, min(2, len(os.sched_getaffinity(0)))})
     rates, latency, memory = (Measured(list) for _ in range(3))
     with temporary_postgres() as database:

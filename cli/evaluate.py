@@ -94,12 +94,9 @@ def _wish(
         "samples": samples, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens
     }  # fmt: skip
     wish = Wish(decoding={key: value for key, value in given.items() if value is not None}, **others)
-    if wish.responses is not None and (
-        wish.decoding or wish.problems or wish.prompt or wish.engine or wish.recipe
-    ):
-        raise click.UsageError(
-            "--responses are not drawn; it goes with --benchmarks, --data and --compare only"
-        )
+    drawing = (wish.decoding, wish.problems, wish.prompt, wish.engine, wish.recipe)
+    if wish.responses is not None and any(drawing):
+        raise click.UsageError("--responses goes with --benchmarks, --data and --compare: nothing is drawn")
     return wish
 
 
@@ -144,9 +141,8 @@ def _policy(name: str, wish: Wish) -> "PolicySection":
     if wish.recipe is not None:
         document = load_recipe(wish.recipe).policy.model_dump(mode="json", exclude_unset=True)
     given = {"model": name, "prompt": wish.prompt, "engine": wish.engine}
-    return parse_section(
-        PolicySection, document | {key: value for key, value in given.items() if value is not None}, "policy"
-    )
+    document |= {key: value for key, value in given.items() if value is not None}
+    return parse_section(PolicySection, document, "[policy]")
 
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:

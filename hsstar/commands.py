@@ -97,7 +97,7 @@ def import_problems(
                 if progress is not None:
                     progress(read)
                 imported += corpus.add_problems(connection, dataset_id, batch, readable)
-            measured = overlaps.evaluation_datasets(connection)
+            measured = [each for each in overlaps.evaluation_datasets(connection) if each != dataset_id]
             found = overlaps.find_overlaps(connection, [dataset_id], measured, newest)
     finally:
         verifier.close()
@@ -167,8 +167,7 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     with database.begin() as connection:
         dataset = corpus.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
-        measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
-        overlaps.find_overlaps(connection, [dataset.id], measured)
+        overlaps.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
         _check_slices(dataset.name, _fresh(connection, None, dataset.id, recipe), recipe, 1)
         model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
         reward_model_id = None
@@ -187,8 +186,14 @@ def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
     """How many training problems of a recipe overlap what it measures policies on, as far as is known."""
     with database.begin() as connection:
         dataset = corpus.find_dataset(connection, recipe.problems.dataset)
-        measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
-        return overlaps.count_overlaps(connection, [dataset.id], measured)
+        return overlaps.count_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
+
+
+def _measured(connection: Connection, dataset: corpus.Dataset, recipe: Recipe) -> list[int]:
+    """What training problems are held against; their own dataset only where the run is evaluated on it."""
+    measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
+    own = dataset.name in recipe.evaluation.datasets
+    return [each for each in measured if own or each != dataset.id]
 
 
 def start_iterations(database: Database, run: Run, count: int) -> list[int]:

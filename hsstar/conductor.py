@@ -27,18 +27,18 @@ class Conductor:
         self._max_attempts = max_attempts
 
     def sweep(self) -> float:
-        """Takes work back from dead workers and advances every run that is not done.
+        """Takes work back from dead workers and advances every run that may lack work.
 
         Returns the seconds until the next lease ends; infinity where no job runs.
         """
-        expiry, active = self._database.run(self._take_back)
-        for run_id in active:
+        expiry, without_work = self._database.run(self._take_back)
+        for run_id in without_work:
             self.advance(run_id)
         return expiry
 
     def _take_back(self, connection: Connection) -> tuple[float, list[int]]:
         jobs.expire_leases(connection, self._max_attempts)
-        return jobs.seconds_to_expiry(connection), runs.active_run_ids(connection)
+        return jobs.seconds_to_expiry(connection), rounds.runs_without_work(connection)
 
     def after_job(self, job: jobs.Job, problem_ids: list[int]) -> bool:
         """Draws the consequences of a finished job: labels of its problems, then the next work.

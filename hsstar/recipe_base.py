@@ -34,7 +34,7 @@ def _first_line(error: ValidationError, document: type[BaseModel]) -> str:
     """What is wrong first, naming the key and what is legal there; `document` is what was validated."""
     found = error.errors()
     first = found[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
+    key = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
         return (
@@ -46,7 +46,7 @@ def _first_line(error: ValidationError, document: type[BaseModel]) -> str:
     message = message[:1].lower() + message[1:]
     given = first.get("input")
     shown = f", got {given!r}" if isinstance(given, str | int | float) else ""
-    return f"{key}: {message}{shown}{more}"
+    return f"{key}: {message}{shown}{more}" if key else f"{message}{more}"
 
 
 def _legal_keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:

@@ -19,7 +19,10 @@ from hsstar.store.database import Database, Limits
 log = logging.getLogger("hsstar.worker")
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from hsstar.stages.context import Workshop
+    from workers.runtime import Worker
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
@@ -91,19 +94,7 @@ def work(
         for kind in roles if workshop_of is None else ():
             import_engines(kind)
         worker.ready()
-        celery = app.Worker(
-            hostname=name,
-            queues=[kind.value for kind in roles],
-            pool="threads",
-            concurrency=worker.jobs_at_once,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            loglevel=settings.log_level,
-            quiet=True,
-        )
-        celery.start()
-        celery_code = celery.exitcode or 0
+        celery_code = _take_messages(app, worker, roles, settings.log_level)
         if celery_code:  # what Celery does not try again, such as a refused login
             watch.explain()
     except SystemExit:
@@ -111,6 +102,23 @@ def work(
     finally:
         worker.stop()
     return worker.ending or celery_code
+
+
+def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_level: str) -> int:
+    """Runs jobs as messages name them, until SIGTERM; Celery's exit code."""
+    celery = app.Worker(
+        hostname=worker.name,
+        queues=[kind.value for kind in roles],
+        pool="threads",
+        concurrency=worker.jobs_at_once,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=log_level,
+        quiet=True,
+    )
+    celery.start()
+    return int(celery.exitcode or 0)
 
 
 def _end(*_: object) -> None:

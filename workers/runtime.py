@@ -125,13 +125,13 @@ class Worker:
 
     def stop(self) -> None:
         """Hands back what is still in hand, signs off and frees the engines."""
-        self._stopping.set()
         self.leave()
+        if self._own_shift is not None:
+            self._own_shift.join()  # the pulse keeps its lease meanwhile
+        self._stopping.set()
         self._database.limits = replace(self._database.limits, patience=0.0)
         for thread in self._threads:
             thread.join(timeout=5)
-        if self._own_shift is not None:
-            self._own_shift.join()
         try:
             self._database.run(self._sign_off)
         except DatabaseError as error:

@@ -104,14 +104,13 @@ def _scores(connection: Connection) -> dict[int, list[Score]]:
     """By policy the newest held-out accuracy on each dataset."""
     rows = connection.execute(
         text("""
-            SELECT DISTINCT ON (rounds.model_id, dataset)
-                rounds.model_id, coalesce(runs.recipe->'evaluation'->>'dataset', 'held-out') AS dataset,
-                accuracy, standard_error
+            SELECT DISTINCT ON (rounds.model_id, datasets.name)
+                rounds.model_id, datasets.name AS dataset, accuracy, standard_error
             FROM evaluations
             JOIN rounds ON rounds.id = evaluations.round_id
-            JOIN runs ON runs.id = rounds.run_id
+            JOIN datasets ON datasets.id = evaluations.dataset_id
             WHERE accuracy IS NOT NULL
-            ORDER BY rounds.model_id, dataset, evaluations.finished_at DESC
+            ORDER BY rounds.model_id, datasets.name, evaluations.finished_at DESC
         """)
     )
     found: dict[int, list[Score]] = defaultdict(list)

@@ -62,7 +62,7 @@ def find_overlaps(
     Args:
         connection: an open transaction.
         dataset_ids: whose problems are looked at.
-        against_ids: datasets of evaluations; a dataset is never held against itself.
+        against_ids: datasets of evaluations.
         after_id: look at problems with a greater id only.
 
     Takes about 4 seconds for 75,000 problems against the seven benchmarks.
@@ -70,7 +70,7 @@ def find_overlaps(
     indexes = {against: _Index(connection, against) for against in against_ids}
     problems = connection.execution_options(yield_per=_BATCH).execute(
         text("""
-            SELECT id, dataset_id, statement FROM problems
+            SELECT id, statement FROM problems
             WHERE dataset_id = ANY (CAST(:datasets AS bigint[])) AND id > :after ORDER BY id
         """),
         {"datasets": list(dataset_ids), "after": after_id},
@@ -79,7 +79,7 @@ def find_overlaps(
     for row in problems:
         marks = marks_of(row.statement)
         for against, index in indexes.items():
-            if against != row.dataset_id and (overlap := index.statements.find(marks)) is not None:
+            if (overlap := index.statements.find(marks)) is not None:
                 found.append((row.id, against, index.problem_ids[overlap.place], overlap.kind.value))
     connection.execution_options(yield_per=None)
     _write(connection, found)

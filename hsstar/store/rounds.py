@@ -279,6 +279,34 @@ def has_live_jobs(connection: Connection, round_id: int) -> bool:
     return bool(found)
 
 
+def runs_without_work(connection: Connection) -> list[int]:
+    """Runs that may have to be moved on: one of their rounds is not done and has no live job.
+
+    An iteration that waits for the policy of an earlier one does not count.
+    """
+    rows = connection.execute(
+        text("""
+            SELECT DISTINCT rounds.run_id
+            FROM rounds
+            LEFT JOIN iterations ON iterations.round_id = rounds.id
+            LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+            WHERE (iterations.state <> 'done'
+                   OR evaluations.round_id IS NOT NULL AND evaluations.finished_at IS NULL)
+              AND NOT EXISTS (
+                  SELECT FROM jobs WHERE jobs.round_id = rounds.id AND jobs.state IN ('queued', 'running')
+              )
+              AND NOT (iterations.state = 'waiting' AND EXISTS (
+                  SELECT FROM rounds AS earlier
+                  JOIN iterations AS before ON before.round_id = earlier.id
+                  WHERE earlier.run_id = rounds.run_id AND earlier.number < rounds.number
+                    AND before.output_model_id IS NULL
+              ))
+            ORDER BY 1
+        """)
+    )
+    return list(rows.scalars())
+
+
 def shortfall(connection: Connection, round_id: int) -> Shortfall:
     """What the round still lacks."""
     row = connection.execute(

@@ -170,14 +170,18 @@ def report_step(
     connection: Connection, training_run_id: int, step: int, steps: int, metrics: Mapping[str, float]
 ) -> None:
     """Writes an optimiser step; metrics by the trainer's names, those without a column are left out."""
-    columns = ", ".join(METRIC_COLUMNS.values())
-    values = ", ".join(f":{column}" for column in METRIC_COLUMNS.values())
     connection.execute(
-        text(f"""
-            INSERT INTO training_steps (training_run_id, step, {columns})
-            VALUES (:id, :step, {values})
+        text("""
+            INSERT INTO training_steps (
+                training_run_id, step, loss, reward_chosen, reward_rejected, reward_margin, reward_accuracy,
+                token_accuracy, grad_norm, learning_rate, tokens_per_second
+            )
+            VALUES (
+                :id, :step, :loss, :reward_chosen, :reward_rejected, :reward_margin, :reward_accuracy,
+                :token_accuracy, :grad_norm, :learning_rate, :tokens_per_second
+            )
             ON CONFLICT (training_run_id, step) DO NOTHING
-        """),  # noqa: S608  # our own column names
+        """),
         {column: metrics.get(name) for name, column in METRIC_COLUMNS.items()}
         | {"id": training_run_id, "step": step},
     )

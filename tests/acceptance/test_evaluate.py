@@ -150,7 +150,7 @@ def test_given_responses_count_as_they_are(stack: Home, data: Path) -> None:
         (("--benchmarks", "sums", "--recipe", "/no/such.toml"), "no such recipe file"),
         (("--benchmarks", "sums", "--compare", "builtin:demo-policy"), "builtin:demo-policy itself"),
         (("--benchmarks", "sums", "--compare", "/no/such/policy"), "/no/such/policy"),
-        (("--benchmarks", "sums", "--engine", "openai"), "engine = 'openai' needs [policy.openai]"),
+        (("--benchmarks", "sums", "--engine", "openai"), "[policy]: engine = 'openai' needs [policy.openai]"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

@@ -35,6 +35,7 @@ def _kill_after_a_checkpoint(home: Home) -> None:
     os.kill(running[0], signal.SIGKILL)
 
 
+@pytest.mark.heavy
 def test_a_killed_training_ends_as_an_undisturbed_one(stack: Home) -> None:
     """Both runs draw the same samples: only the name differs, and nothing is derived from it."""
     for name in ("undisturbed", "resumed"):
@@ -124,6 +125,7 @@ def solutions(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.heavy
 def test_an_interrupted_initialisation_goes_on(solutions: Path) -> None:
     """In the foreground, without a stack: Ctrl-C leaves no output, and the same command ends the work."""
     with temporary_home() as home:
@@ -145,8 +147,10 @@ def test_an_interrupted_initialisation_goes_on(solutions: Path) -> None:
             assert time.monotonic() < end
             assert training.poll() is None
             time.sleep(0.01)
+        training.send_signal(signal.SIGSTOP)  # it would be done before the others have started
         assert "another process is training" in home.refused(*command)
         training.send_signal(signal.SIGINT)
+        training.send_signal(signal.SIGCONT)
         _, errors = training.communicate(timeout=SECONDS)
         assert training.returncode == 130
         assert "the same command goes on" in errors

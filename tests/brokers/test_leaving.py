@@ -14,6 +14,7 @@ from cli.main import hsstar
 from hsstar import __version__
 from hsstar.domain.endings import Ending
 from hsstar.domain.errors import NotFoundError
+from hsstar.domain.lifecycle import JobKind
 from hsstar.store import jobs, workers
 from hsstar.store.database import Database
 from tests.brokers.conftest import StartWorker, fleet_of_two
@@ -97,10 +98,12 @@ def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
         worker.wait_for("busy")
         second = add_verification()
         command("workers", "stop", "--role", "verify")
-        worker.wait_for_words("was asked to stop")
-        assert worker.process.poll() is None
-        assert worker.row()["state"] == "busy"
         assert worker.process.wait(120) == Ending.DRAINED
+        assert "was asked to stop: it takes no more jobs and ends" in worker.said
+        requested = worker.row()["stop_requested_at"]
+    with database.begin() as connection:
+        finished = connection.scalar(text("SELECT finished_at FROM jobs WHERE id = :id"), {"id": first})
+    assert requested < finished
     assert job_states(database) == {first: "done 1", second: "queued 0"}
 
 
@@ -190,6 +193,7 @@ def test_a_job_is_not_claimed_between_the_upgrade_and_the_next_heartbeat(
     set_schema(database, "9999")
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "w", 60) is None
+        assert jobs.claim_next(connection, list(JobKind), "w", 60) is None
 
 
 def test_what_a_worker_is_stands_in_its_row(

@@ -185,7 +185,8 @@ def test_looking_again_changes_nothing_wherever_the_run_stands(database: Databas
     hand.conductor.advance(run.id)
     while found := hand.queued():
         before = everything(database)
-        threads = [threading.Thread(target=hand.conductor.sweep) for _ in range(3)]
+        looks = (hand.conductor.sweep, hand.conductor.sweep, lambda: hand.conductor.advance(run.id))
+        threads = [threading.Thread(target=look) for look in looks]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -193,6 +194,27 @@ def test_looking_again_changes_nothing_wherever_the_run_stands(database: Databas
         assert everything(database) == before
         hand.do(found[0])
     assert states(database, run) == [IterationState.DONE]
+
+
+def test_a_sweep_looks_at_a_run_only_where_it_may_lack_work(database: Database) -> None:
+    run = start(database, iterations=2)
+    hand = Hand(database)
+
+    def without_work() -> list[int]:
+        with database.begin() as connection:
+            return rounds.runs_without_work(connection)
+
+    assert without_work() == [run.id]  # no iteration has begun
+    hand.conductor.sweep()
+    assert without_work() == []  # the second iteration waits, and that is no reason to look
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'done', finished_at = now()"))
+    assert without_work() == [run.id]  # its worker has died before it looked itself
+    hand.conductor.sweep()
+    assert without_work() == []
+    hand.work()
+    assert states(database, run) == [IterationState.DONE] * 2
+    assert without_work() == []
 
 
 def test_the_end_of_a_job_moves_nothing_while_others_of_its_round_are_live(database: Database) -> None:

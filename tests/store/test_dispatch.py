@@ -1,5 +1,7 @@
 """One wake-up is enough for all that waits: what a worker takes, announces and gives up without messages."""
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
+from hsstar.domain.errors import ConflictError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.contracts import Sampler
 from hsstar.settings import Settings
 from hsstar.stages.context import Workshop
 from hsstar.stages.table import STAGES
-from hsstar.store import announcements, jobs
+from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import Database
 from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
@@ -184,3 +187,17 @@ def test_a_worker_counts_as_busy_between_two_jobs(
     with database.begin() as connection:
         assert connection.scalar(text("SELECT state FROM workers")) == "idle"
     worker.stop()
+
+
+def test_a_worker_may_have_the_process_id_of_the_one_before_it(
+    database: Database, make_worker: MakeWorker
+) -> None:
+    """As in a container that is started again: same host, same name, same number."""
+    with database.begin() as connection:
+        workers.enlist(connection, "worker", socket.gethostname(), os.getpid(), "sample")
+        workers.enlist(connection, "other", socket.gethostname(), os.getppid(), "sample")
+    worker = make_worker()
+    worker.start()
+    worker.stop()
+    with pytest.raises(ConflictError, match="a worker named 'other' is at work"):
+        make_worker(name="other").start()

@@ -1,12 +1,16 @@
 """Policies are measured on any number of datasets, each by its own decoding, through the rows of rounds."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
+from hsstar import commands
 from hsstar.domain.benchmarks import Decoding
-from hsstar.domain.problems import Problem
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
 from hsstar.evaluation_results import load_results, run_table
 from hsstar.stages.context import load_context
@@ -206,11 +210,26 @@ def test_overlaps_are_found_kept_and_counted(connection: Connection) -> None:
     assert overlaps.evaluation_datasets(connection) == [measured]
     assert overlaps.training_datasets(connection) == [trained]
     for _ in range(2):
-        (found,) = overlaps.find_overlaps(connection, [trained, measured], [measured])
+        (found,) = overlaps.find_overlaps(connection, [trained], [measured])
         assert (found.dataset, found.problems, found.against) == ("train", 4, "benchmarks/gsm8k")
         assert (found.exact, found.runs) == (1, 1)
     assert overlaps.find_overlaps(connection, [trained], []) == []
     assert len(rows(connection, "SELECT * FROM problem_overlaps")) == 2
+
+
+def test_an_import_tells_of_overlaps_among_its_new_problems(database: Database, tmp_path: Path) -> None:
+    with database.begin() as connection:
+        add_overlapping(connection)
+    file = tmp_path / "more.jsonl"
+    rows_of_file = [{"problem": "What is $1+1$?", "answer": "2"}, {"problem": "new", "answer": "3"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of_file))
+    report = commands.import_problems(database, file, ProblemFormat.MATH, "more")
+    assert [(each.dataset, each.against, each.exact) for each in report.overlaps] == [
+        ("more", "benchmarks/gsm8k", 1)
+    ]
+    for name in ("benchmarks/mine", "none"):
+        with pytest.raises(BadInputError, match="kept for hsstar"):
+            commands.import_problems(database, file, ProblemFormat.MATH, name)
 
 
 @pytest.mark.parametrize(("without", "expected"), [(False, 4), (True, 2)])

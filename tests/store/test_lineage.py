@@ -9,12 +9,12 @@ from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.checkpoints import fingerprint
 from hsstar.model_export import export_model
-from hsstar.store import models, training
+from hsstar.store import corpus, models, training
 from hsstar.store.database import Database
 from hsstar.store.lineage import ancestry, lineage
 from hsstar.store.runs import Run
 from tests.engines import tiny
-from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe
+from tests.store.factory import HELDOUT, add_iteration, add_job, add_problems, add_run, claim, make_recipe
 
 
 def train(connection: Connection, run: Run, number: int, parent: models.Model) -> models.Model:
@@ -31,12 +31,18 @@ def train(connection: Connection, run: Run, number: int, parent: models.Model) -
 def evaluate(connection: Connection, run: Run, number: int, model: models.Model, accuracy: float) -> None:
     connection.execute(
         text(
-            "WITH added AS (INSERT INTO rounds (run_id, kind, number, model_id) "
-            "VALUES (:run, 'evaluation', :number, :model) RETURNING id) "
-            "INSERT INTO evaluations (round_id, accuracy, standard_error, finished_at) "
-            "SELECT id, :accuracy, 0.01, now() FROM added"
+            "WITH added AS (INSERT INTO rounds (run_id, kind, number, model_id, measure) "
+            "VALUES (:run, 'evaluation', :number, :model, 'heldout') RETURNING id) "
+            "INSERT INTO evaluations (round_id, dataset_id, samples, accuracy, standard_error, finished_at) "
+            "SELECT id, :dataset, 1, :accuracy, 0.01, now() FROM added"
         ),
-        {"run": run.id, "number": number, "model": model.id, "accuracy": accuracy},
+        {
+            "run": run.id,
+            "number": number,
+            "model": model.id,
+            "accuracy": accuracy,
+            "dataset": corpus.ensure_dataset(connection, HELDOUT),
+        },
     )
 
 

@@ -158,9 +158,9 @@ def test_a_frozen_trainer_cannot_touch_the_record_of_the_next_attempt(database: 
         frozen = claim(connection, training, "frozen", lease_seconds=-1)
         jobs.expire_leases(connection, 3)
         second = claim(connection, training, "second")
-        record = begin_training(connection, second, run.model_id, "dpo", {}, 1)
+        record = begin_training(connection, second, run.model_id, "dpo", {}, [1])
     with pytest.raises(LeaseLostError), database.begin() as connection:
-        begin_training(connection, frozen, run.model_id, "dpo", {}, 1)
+        begin_training(connection, frozen, run.model_id, "dpo", {}, [1])
     with database.begin() as connection:
         assert connection.scalar(text("SELECT id FROM training_runs")) == record
         assert runs.get_run(connection, run.id)

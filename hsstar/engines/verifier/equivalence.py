@@ -13,6 +13,7 @@ from hsstar.engines.verifier.conversions import (
     Scalar,
     as_matrix_formulas,
     as_relation,
+    in_radians,
     quotient,
     scaled,
     unit_as_factor,
@@ -35,7 +36,7 @@ from hsstar.engines.verifier.forms import (
     Words,
 )
 from hsstar.engines.verifier.numeric import Number, numbers_equal
-from hsstar.engines.verifier.units import DEGREE
+from hsstar.engines.verifier.units import DEGREE, RADIAN
 
 
 class UnparsableError(Exception):
@@ -188,6 +189,8 @@ class Equivalence:
 
     def _two_quantities(self, answer: Quantity, reference: Quantity) -> bool:
         mine, theirs = answer.unit, reference.unit
+        if {mine, theirs} == {DEGREE, RADIAN}:
+            return self._by("converted units", self.holds(in_radians(answer), in_radians(reference)))
         if mine.dimensions != theirs.dimensions:
             shorter, longer = sorted((mine.dimensions[0][0], theirs.dimensions[0][0]), key=len)
             if not (mine.counted and theirs.counted and re.search(rf"\b{re.escape(shorter)}\b", longer)):

@@ -63,7 +63,7 @@ def _listed(items: list[Form], alternatives: bool) -> Form:
         return Union(tuple(items))
     if alternatives and any(isinstance(item, Interval | Union) for item in items):
         return Union(tuple(map(as_part, items)))
-    return Sequence("list", tuple(items))
+    return Sequence("set" if alternatives else "list", tuple(items))
 
 
 def _both(first: Interval, second: Interval) -> Form:

@@ -6,6 +6,7 @@ linear in their length.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from hsstar.domain.answers import balanced_braces, strip_math_delimiters
 
@@ -14,6 +15,8 @@ LONGEST_ANSWER = 10_000
 
 _DEEPEST_NESTING = 30  # the parser takes seconds beyond it
 _MOST_BRACES = 4
+_LONGEST_KEPT = 1_000
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?", re.ASCII)
 
 _CHARACTERS = str.maketrans(
     {
@@ -98,6 +101,7 @@ _SPELLINGS = _compiled(
     (r"(?<!\\)\\(?:[,!;: \n]|q?quad(?![A-Za-z]))|~|\\h(?:space|skip)\{[^{}]*\}", " "),
     (r"(\d)\1{1,20}\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", r"\\overline{\1}"),
     (r"(?<=\d)\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", ""),
+    (r"(?<!\.)\.\.\.(?!\.)|…", r"\\ldots "),
     (r"\(\s*(?:\\[pb]?mod|(?:\\text\{)?\s?mod\s?\}?)\s*(\d+)\s*\)", r"\\text{mod \1}"),
     (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
     (r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),
@@ -152,6 +156,12 @@ def normal_spelling(text: str) -> str:
     White space, delimiters, sizes and fonts go; synonyms of commands (`\dfrac`, `\leq`, `−`) become one.
     Words stay in `\text{…}`. `$` that opens no formula becomes `\$`.
     """
+    if _PLAIN_NUMBER.fullmatch(text):
+        return text
+    return _kept_spelling(text) if len(text) <= _LONGEST_KEPT else _spelling(text)
+
+
+def _spelling(text: str) -> str:
     text = strip_math_delimiters(_NEXT_FORMULA.sub(", ", text.translate(_CHARACTERS)))
     text = _MONEY.sub(r"\\$" if len(_MONEY.findall(text)) % 2 else "", text)
     text = _THOUSANDS.sub(",", _DELIMITERS.sub("", text))
@@ -163,6 +173,9 @@ def normal_spelling(text: str) -> str:
     words = _SPACE_TO_KEEP.sub("\x00", text.strip())
     text = _FULL_STOP.sub("", "".join(words.split()).replace("\x00", " "))
     return strip_braces(text)
+
+
+_kept_spelling = lru_cache(maxsize=4_096)(_spelling)  # a reference comes with every response to its problem
 
 
 def strip_braces(text: str) -> str:
