@@ -118,7 +118,7 @@ def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_le
         quiet=True,
     )
     celery.start()
-    return int(celery.exitcode or 0)
+    return 0 if worker.leaving else int(celery.exitcode or 0)  # it takes Ctrl-C for a failure
 
 
 def _end(*_: object) -> None:
