@@ -87,13 +87,21 @@ def work(
     worker = Worker(name, roles, settings, workshop, app, watch.look)
     app.task(worker.run_message, name=TASK)
     worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it would take the next job
-    signal.signal(signal.SIGTERM, _end)
+
+    def end(*_: object) -> None:
+        """Handles SIGTERM until Celery does; an import may swallow the exception, so the worker knows too."""
+        worker.leave()
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, end)
     worker.start()
     celery_code = 0
     try:
         for kind in roles if workshop_of is None else ():
             import_engines(kind)
         worker.ready()
+        if worker.leaving:
+            raise SystemExit
         celery_code = _take_messages(app, worker, roles, settings.log_level)
         if celery_code:  # what Celery does not try again, such as a refused login
             watch.explain()
@@ -119,11 +127,6 @@ def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_le
     )
     celery.start()
     return 0 if worker.leaving else int(celery.exitcode or 0)  # it takes Ctrl-C for a failure
-
-
-def _end(*_: object) -> None:
-    """Handles SIGTERM until Celery does."""
-    raise SystemExit
 
 
 if __name__ == "__main__":
