@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -81,14 +81,19 @@ def processor_seconds(database: Database) -> float:
 
 def server_processes(cluster: str) -> list[psutil.Process]:
     """The first process of a Postgres, from which all others come."""
-    named = (process for process in psutil.process_iter() if process.name() == "postgres")
-    return [process for process in named if f"cluster_name={cluster}" in process.cmdline()]
+    mark = f"cluster_name={cluster}"
+    return [
+        process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())
+    ]
 
 
 def time_of(roots: Sequence[psutil.Process]) -> float:
     """User and system time so far of processes and all that come from them, ended ones included."""
     family = [*roots, *(child for root in roots for child in root.children(recursive=True))]
-    times = [process.cpu_times() for process in family]
+    times = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess):  # its time is in its parent's by now
+            times.append(process.cpu_times())
     return sum(used.user + used.system + used.children_user + used.children_system for used in times)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
 from hsstar.store import corpus, evaluations, jobs, method, missing, rounds, runs, training
 from hsstar.store.database import Database, lock_run
+from hsstar.store.jobs import Job
 from hsstar.store.rounds import Iteration, Round
 from hsstar.store.runs import Run
 
@@ -40,27 +41,35 @@ class Conductor:
         jobs.expire_leases(connection, self._max_attempts)
         return jobs.seconds_to_expiry(connection), rounds.runs_without_work(connection)
 
-    def after_job(self, job: jobs.Job, problem_ids: list[int]) -> bool:
+    def after_job(self, job: Job, problem_ids: list[int], following: Job | None = None) -> bool:
         """Draws the consequences of a finished job: labels of its problems, then the next work.
 
         While other jobs of its round are live there is no next work yet; whoever ends the last of them
         finds none, because each looks after its own completion. Returns whether jobs may have been added.
+
+        Args:
+            job: it is done.
+            problem_ids: its problems.
+            following: the job that its worker holds by now; of the same round it is a live one.
         """
+        adds = job.kind is JobKind.SAMPLE  # its end adds verification and scoring
+        judged = bool(problem_ids) and job.kind in (JobKind.VERIFY, JobKind.SCORE)
+        goes_on = following is not None and following.round_id == job.round_id
+        if goes_on and not judged:
+            return adds
 
-        def label(connection: Connection) -> int | None:
-            if problem_ids and job.kind in (JobKind.VERIFY, JobKind.SCORE):
-                finished = rounds.get_round(connection, job.round_id)
-                if finished.kind == "iteration":
-                    run = runs.get_run(connection, finished.run_id)
-                    method.label_problems(connection, run, finished, problem_ids)
-            if rounds.has_live_jobs(connection, job.round_id):
-                return None
-            return rounds.get_round(connection, job.round_id).run_id
+        def look(connection: Connection) -> int | None:
+            """Labels problems; the run, where its round has no live job any more."""
+            of_job = rounds.get_round(connection, job.round_id)
+            if judged and of_job.kind == "iteration":
+                run = runs.get_run(connection, of_job.run_id)
+                method.label_problems(connection, run, of_job, problem_ids)
+            return None if goes_on or rounds.has_live_jobs(connection, of_job.id) else of_job.run_id
 
-        run_dry = self._database.run(label)
+        run_dry = self._database.run(look)
         if run_dry is not None:
             self.advance(run_dry)
-        return run_dry is not None or job.kind is JobKind.SAMPLE  # whose end adds verification and scoring
+        return adds or run_dry is not None
 
     def advance(self, run_id: int) -> None:
         """Moves a run as far as its rows allow."""

@@ -176,16 +176,13 @@ class Worker:
         hear the broker again. Never raises: what goes wrong is in the rows.
         """
         with self._places:
-            named = job_id
             end = time.monotonic() + _SHIFT_SECONDS
             with self._counting:
                 self._shifts += 1
             try:
-                while not self._leaving and time.monotonic() < end:
-                    job = self._claim(named)
-                    if job is None or not self._run(job):
-                        break
-                    named = None
+                job = None if self._leaving else self._claim(job_id)
+                while job is not None:
+                    job = self._run_and_take(job, end)
             except DatabaseError as error:
                 log.warning("no job is taken: %s", error)
             finally:
@@ -207,31 +204,52 @@ class Worker:
             )
             self._own_shift.start()
 
+    def _run_and_take(self, job: jobs.Job, end: float) -> jobs.Job | None:
+        """Runs a job that was taken, then takes the next one; None where the shift is over."""
+        problem_ids = self._run(job)
+        if problem_ids is None:
+            return None
+        following = None if self._leaving or time.monotonic() > end else self._claim(None)
+        self._guarded(lambda: self._follow_up(job, problem_ids, following))
+        return following
+
+    def _follow_up(self, job: jobs.Job, problem_ids: list[int], following: jobs.Job | None) -> None:
+        if self._conductor.after_job(job, problem_ids, following):
+            self._announce()
+
     def _claim(self, named: int | None) -> jobs.Job | None:
         """Takes the named job, or else the next one."""
-        lease = self._settings.lease_seconds
         if self._turns is not None:
-            return self._turns.claim(self._database, named, self.name, lease)
+            job = self._turns.claim(self._database, named, self.name, self._settings.lease_seconds)
+        else:
+            job = self._claim_any(named)
+        if job is not None:
+            self._held[job.id] = job
+        return job
 
-        def take(connection: Connection) -> jobs.Job | None:
-            job = None if named is None else jobs.claim(connection, named, self.name, lease)
-            return job or jobs.claim_next(connection, self._roles, self.name, lease)
+    def _claim_any(self, named: int | None) -> jobs.Job | None:
+        lease = self._settings.lease_seconds
 
-        return self._database.run(take)
+        if named is not None:
+            job = self._database.run(lambda connection: jobs.claim(connection, named, self.name, lease))
+            if job is not None:
+                return job
+        return self._database.run(
+            lambda connection: jobs.claim_next(connection, self._roles, self.name, lease), single=True
+        )
 
-    def _run(self, job: jobs.Job) -> bool:
-        """Runs a job that was taken; whether it is done."""
+    def _run(self, job: jobs.Job) -> list[int] | None:
+        """Runs a job that was taken; the ids of its problems, None where it is not done."""
         log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
-        self._held[job.id] = job
         try:
             return self._attempt(job)
         except DatabaseError as error:
             log.warning("job %d will be taken back when its lease expires: %s", job.id, error)
-            return False
+            return None
         finally:
             self._held.pop(job.id, None)
 
-    def _attempt(self, job: jobs.Job) -> bool:
+    def _attempt(self, job: jobs.Job) -> list[int] | None:
         try:
             problem_ids = STAGES[job.kind](self._workshop, job)
         except jobs.LeaseLostError as error:
@@ -250,10 +268,8 @@ class Worker:
         else:
             with self._counting:
                 self._jobs_done += 1
-            if self._conductor.after_job(job, problem_ids):
-                self._guarded(self._announce)
-            return True
-        return False
+            return problem_ids
+        return None
 
     def _record_failure(self, job: jobs.Job, error: Exception) -> None:
         line = str(error) if isinstance(error, HsstarError) else f"{type(error).__name__}: {error}"
@@ -302,8 +318,15 @@ class Worker:
         self._next_expiry = self._conductor.sweep()
 
     def _report(self) -> None:
+        self._obey()
+        self._database.run(self._beat)
+
+    def _obey(self) -> None:
+        """Learns whether to go on, before the heartbeat, which may have to wait for a long write of a job."""
         try:
-            orders = self._database.run(self._beat)
+            orders = self._database.run(
+                lambda connection: workers.read_orders(connection, self.name), single=True
+            )
             if orders.schema != SCHEMA_REVISION:
                 self._database.check_schema()
         except SchemaError as error:
@@ -313,12 +336,12 @@ class Worker:
         if orders.stop and not self._leaving:
             self._end(Ending.DRAINED, "this worker was asked to stop: it takes no more jobs and ends")
 
-    def _beat(self, connection: Connection) -> workers.Orders:
+    def _beat(self, connection: Connection) -> None:
         held = list(self._held.values())
         for job in held:  # before the worker's own row: whoever writes results locks them in this order
             jobs.extend_lease(connection, job, self._settings.lease_seconds)
         busy = self._shifts >= self.jobs_at_once
-        return workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
+        workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
 
     def _announce(self) -> None:
         due = self._database.run(announcements.take_announcements)

@@ -30,16 +30,18 @@ class Turns:
         self, database: Database, job_id: int | None, worker: str, lease_seconds: float
     ) -> jobs.Job | None:
         """Takes the job that comes next, whichever was named, if any; None where none waits."""
+        refused = None
         while True:
             with database.begin() as connection:
                 present_seconds = self._clock() - self._since
                 waiting = waiting_jobs(connection, self._kinds)
                 chosen = next_job(waiting, self._present, present_seconds, self._patience_seconds)
-                if chosen is None:
-                    return None
+                if chosen is None or chosen.job_id == refused:
+                    return None  # what waits is not for this worker: it was asked to stop
                 job = jobs.claim(connection, chosen.job_id, worker, lease_seconds)
-            if job is not None:  # else another worker was quicker
+            if job is not None:
                 break
+            refused = chosen.job_id  # another worker was quicker, unless it still waits
         if chosen.engine not in (self._present, VERIFIER):
             self._present, self._since = chosen.engine, self._clock()
         if job_id is not None and job_id != job.id:

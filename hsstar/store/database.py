@@ -3,14 +3,15 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, CursorResult, Engine, Transaction, create_engine, make_url, text
+from psycopg import sql
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -26,6 +27,12 @@ _CONNECT_SECONDS = 5
 _CONNECTIONS = 5  # at most, of a process; all but one are closed when they are not needed any more
 _ATTEMPTS = 5  # of a transaction that Postgres undoes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_BEGIN = sql.SQL("""
+    BEGIN;
+    SET LOCAL statement_timeout = {};
+    SET LOCAL lock_timeout = {};
+    SET LOCAL idle_in_transaction_session_timeout = {}
+""")
 _DEAD_LINE = {  # TCP only: a connection whose other end has vanished ends after about half a minute
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -79,6 +86,8 @@ class Database:
             },
         )
 
+        self._by_hand = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
@@ -97,12 +106,13 @@ class Database:
         except (DBAPIError, PoolTimeoutError) as error:
             raise self._explained(error) from error
 
-    def run(self, work: Callable[[Connection], Result]) -> Result:
+    def run(self, work: Callable[[Connection], Result], *, single: bool = False) -> Result:
         """What `work` gives in one transaction; it runs again where that is undone by a passing trouble.
 
         Passing are serialisation failures, deadlocks and lost connections. `work` must do nothing that lasts
         but write rows, and has to bear that an earlier attempt was committed and nobody heard of it: writes
-        under a lease do.
+        under a lease do. `single` work is one statement that waits for no lock: it needs no frame of begin,
+        limits and commit.
 
         Raises:
             DatabaseError: as `begin`; the trouble has not passed after some attempts.
@@ -111,7 +121,7 @@ class Database:
         try:
             while True:
                 try:
-                    with self._transaction() as connection:
+                    with self._single() if single else self._transaction() as connection:
                         return work(connection)
                 except DBAPIError as error:
                     if attempt == _ATTEMPTS or not _is_passing(error):
@@ -123,11 +133,23 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        transaction = self._opened()
-        with transaction.connection as connection, transaction:
+        with self._opened() as connection:
+            try:
+                yield connection
+            except BaseException:
+                if not connection.invalidated:  # else the transaction has gone with it
+                    with suppress(DBAPIError):
+                        connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    @contextmanager
+    def _single(self) -> Iterator[Connection]:
+        """For a single statement, which is a transaction by itself and waits for no lock."""
+        with self._by_hand.connect() as connection:
             yield connection
 
-    def _opened(self) -> Transaction:
+    def _opened(self) -> Connection:
         """A transaction with its time limits; tried again at once on a stale connection, else patiently."""
         deadline = time.monotonic() + self.limits.patience
         attempt = 0
@@ -142,27 +164,18 @@ class Database:
                     raise
             time.sleep(_pause(attempt))
 
-    def _try_to_open(self) -> Transaction:
-        """The limits are set for the transaction alone: a pooler may give the connection to others then."""
-        connection = self.engine.connect()
+    def _try_to_open(self) -> Connection:
+        """Begins by hand, so that a transaction and its limits are one message to the server.
+
+        The limits are set for the transaction alone: a pooler may give the connection to others then.
+        """
+        connection = self._by_hand.connect()
         try:
-            transaction = connection.begin()
-            connection.execute(
-                text("""
-                    SELECT set_config('statement_timeout', :statement, true),
-                        set_config('lock_timeout', :lock, true),
-                        set_config('idle_in_transaction_session_timeout', :idle, true)
-                """),
-                {
-                    "statement": _milliseconds(self.limits.statement),
-                    "lock": _milliseconds(self.limits.lock),
-                    "idle": _milliseconds(self.limits.idle),
-                },
-            )
+            connection.exec_driver_sql(_begin(self.limits))
         except BaseException:
             connection.close()
             raise
-        return transaction
+        return connection
 
     def check_schema(self) -> None:
         """Refuses a database whose schema is not the one this code knows.
@@ -236,8 +249,10 @@ def _pause(attempt: int) -> float:
     return random.uniform(longest / 2, longest)  # noqa: S311  # no secret
 
 
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000))
+@cache
+def _begin(limits: Limits) -> str:
+    milliseconds = (round(seconds * 1000) for seconds in (limits.statement, limits.lock, limits.idle))
+    return _BEGIN.format(*map(sql.Literal, milliseconds)).as_string()
 
 
 def _normalised(url: str) -> str:

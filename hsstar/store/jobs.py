@@ -58,7 +58,7 @@ class JobRow:
 def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float) -> Job | None:
     """Takes a queued job for this worker; None where it is not there to be taken.
 
-    Nor is it for a worker of another schema: that worker would misread the rows.
+    Nor is it for a worker of another schema, which would misread the rows, or one that was asked to stop.
     """
     return _claim(connection, job_id, (), worker, lease_seconds)
 
@@ -86,6 +86,9 @@ def _claim(
                 ))
                 AND state = ANY (:before) AND available_at <= now()
                 AND (SELECT version_num FROM alembic_version) = :schema
+                AND NOT EXISTS (
+                    SELECT FROM workers WHERE name = :worker AND stop_requested_at IS NOT NULL
+                )
             -- A claim does not wait for the disk. If the server itself dies within the next second, the job
             -- is queued again, and the lease token keeps this worker from writing.
             RETURNING id, round_id, kind, attempts, set_config('synchronous_commit', 'off', true)

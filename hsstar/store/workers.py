@@ -123,7 +123,7 @@ def leave_note(connection: Connection, name: str, note: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a worker learns from its heartbeat.
+    """What a worker has to know before it goes on.
 
     Attributes:
         schema: the revision of the database.
@@ -134,17 +134,27 @@ class Orders:
     stop: bool
 
 
-def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> Orders:
-    """A worker says that it is alive, and whether it has as many jobs in hand as it takes at once."""
+def read_orders(connection: Connection, name: str) -> Orders:
+    """What a worker has to know; waits for nobody, not even for a write of the worker's own."""
     row = connection.execute(
+        text("""
+            SELECT (SELECT version_num FROM alembic_version), stop_requested_at IS NOT NULL
+            FROM workers WHERE name = :name
+        """),
+        {"name": name},
+    ).first()
+    return Orders(SCHEMA_REVISION, stop=False) if row is None else Orders(*row)
+
+
+def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> None:
+    """A worker says that it is alive, and whether it has as many jobs in hand as it takes at once."""
+    connection.execute(
         text("""
             UPDATE workers SET last_heartbeat = now(), state = :state, jobs_done = :jobs_done
             WHERE name = :name
-            RETURNING (SELECT version_num FROM alembic_version), stop_requested_at IS NOT NULL
         """),
         {"name": name, "state": "busy" if busy else "idle", "jobs_done": jobs_done},
-    ).first()
-    return Orders(SCHEMA_REVISION, stop=False) if row is None else Orders(*row)
+    )
 
 
 def sign_off(connection: Connection, name: str) -> None:

@@ -230,6 +230,12 @@ def test_the_end_of_a_job_moves_nothing_while_others_of_its_round_are_live(datab
         assert hand.conductor.after_job(job, []) is False
     assert everything(database) == before
     assert others
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'done', finished_at = now() WHERE state = 'queued'"))
+    before = everything(database)
+    assert hand.conductor.after_job(job, [], job) is False  # whoever holds another one of them will look
+    assert everything(database) == before
+    assert hand.conductor.after_job(job, []) is True
 
 
 def test_the_jobs_that_end_a_round_together_move_it_on_once(database: Database) -> None:

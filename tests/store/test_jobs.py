@@ -22,6 +22,7 @@ from tests.store.factory import (
     items_of,
     state_of,
 )
+from workers.turns import Turns
 
 ATTEMPTS = 3
 
@@ -113,6 +114,23 @@ def test_workers_that_take_the_next_job_never_take_the_same_and_leave_none(datab
     for thread in threads:
         thread.join()
     assert sorted(taken) == job_ids
+
+
+def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> None:
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        job_id = add_job(connection, round_id)
+        for name in ("leaving", "staying"):
+            workers.enlist(connection, name, "host", 1, "sample")
+        workers.request_stop(connection, ["leaving"], [], everyone=False)
+    turns = Turns([JobKind.SAMPLE, JobKind.SCORE], patience_seconds=60.0)
+    with database.begin() as connection:
+        assert jobs.claim(connection, job_id, "leaving", 60) is None
+        assert jobs.claim_next(connection, [JobKind.SAMPLE], "leaving", 60) is None
+    assert turns.claim(database, job_id, "leaving", 60) is None
+    with database.begin() as connection:
+        assert state_of(connection, job_id) == "queued"
+        assert jobs.claim_next(connection, [JobKind.SAMPLE], "staying", 60) is not None
 
 
 def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
