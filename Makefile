@@ -12,6 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTS ?= tests
+PARALLEL ?= -n 2 --dist $(1)
+pytest = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(call PARALLEL,$(1)) -m '$(2)'
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
@@ -34,13 +36,13 @@ demo: $(INSTALLED)
 	@$(BIN)/hsstar demo
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not heavy and not chaos' $(TESTS)
+	$(call pytest,loadfile,not heavy and not chaos) $(TESTS)
 
 test-heavy: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m heavy $(TESTS)
+	$(call pytest,load,heavy) $(TESTS)
 
 test-chaos: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m chaos tests/chaos
+	$(call pytest,loadgroup,chaos) tests/chaos
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'

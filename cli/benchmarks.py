@@ -9,7 +9,7 @@ import click
 from cli.environment import open_database
 
 if TYPE_CHECKING:
-    from hsstar.evaluate import ImportedBenchmark
+    from hsstar.evaluation.starting import ImportedBenchmark
     from hsstar.store.database import Database
 
 
@@ -57,7 +57,7 @@ def bring(
     """Imports a benchmark unless it is there; says on standard error what was found."""
     from cli.overlaps import overlap_lines
     from hsstar.domain.benchmarks import find_benchmark
-    from hsstar.evaluate import import_benchmark
+    from hsstar.evaluation.starting import import_benchmark
 
     progress = _progress if sys.stderr.isatty() else None
     found = import_benchmark(database, find_benchmark(name), data, partial=partial, progress=progress)

@@ -12,8 +12,8 @@ from cli.environment import open_database
 
 if TYPE_CHECKING:
     from cli.results import Format
-    from hsstar.evaluation_results import BenchmarkResult
-    from hsstar.evaluation_runs import Started
+    from hsstar.evaluation.results import BenchmarkResult
+    from hsstar.evaluation.runs import Started
     from hsstar.recipe import PolicySection
     from hsstar.recipe_evaluation import BenchmarkSection
     from hsstar.store.database import Database
@@ -64,7 +64,7 @@ def evaluate(model: str, compare: str | None, shown_as: "Format", **options: Any
     The workers sample and verify. Ctrl-C ends the view only: the same command again goes on where they
     are, and shows the stored result once it is there. The headline is the unweighted mean.
     """
-    from hsstar.evaluate import check_measurable
+    from hsstar.evaluation.starting import check_measurable
 
     wish = _wish(**options)
     if model == compare:
@@ -104,7 +104,7 @@ def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
     """The benchmarks with their decoding; those that are not at hand are imported."""
     from cli.benchmarks import bring, parse_names
     from hsstar.domain.benchmarks import BENCHMARKS
-    from hsstar.evaluation_runs import section_of
+    from hsstar.evaluation.runs import section_of
 
     sections = []
     for name in parse_names(wish.benchmarks or ",".join(BENCHMARKS)):
@@ -117,8 +117,8 @@ def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
 
 
 def _start(database: "Database", name: str, wish: Wish, sections: "list[BenchmarkSection]") -> "Started":
-    from hsstar.evaluate import start_evaluation
-    from hsstar.given_responses import import_responses
+    from hsstar.evaluation.given_responses import import_responses
+    from hsstar.evaluation.starting import start_evaluation
 
     if wish.responses is None:
         return start_evaluation(database, _policy(name, wish), sections, wish.seed)
@@ -147,7 +147,7 @@ def _policy(name: str, wish: Wish) -> "PolicySection":
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:
     from cli.iterate import follow
-    from hsstar.evaluation_runs import is_finished
+    from hsstar.evaluation.runs import is_finished
 
     if is_finished(database, started):
         return
@@ -162,7 +162,7 @@ def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None
 
 def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: "Format") -> None:
     from cli.results import show_results
-    from hsstar.evaluation_results import contest, load_results
+    from hsstar.evaluation.results import contest, load_results
 
     results: list[list[BenchmarkResult]] = [load_results(database, each.run, each.wanted) for each in started]
     names = [each.model for each in started]

@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from hsstar.domain.planning import SamplePlan
-    from hsstar.forecast import Forecast, Given
-    from hsstar.preflight import Check, Device
+    from hsstar.plan.forecast import Forecast, Given
+    from hsstar.plan.preflight import Check, Device
     from hsstar.recipe import Recipe
     from hsstar.settings import Settings
     from hsstar.store.database import Database
@@ -52,8 +52,8 @@ def plan(
     """
     from cli.environment import open_database
     from hsstar.domain.errors import DatabaseError
-    from hsstar.forecast import Given
-    from hsstar.preflight import Outcome
+    from hsstar.plan.forecast import Given
+    from hsstar.plan.preflight import Outcome
     from hsstar.recipe import load_recipe
     from hsstar.settings import Settings
 
@@ -82,7 +82,7 @@ def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int |
     import psutil
 
     from hsstar.local.gpus import least_gpu_memory
-    from hsstar.preflight import GIGABYTE, Device
+    from hsstar.plan.preflight import GIGABYTE, Device
 
     processes = training_gpus or settings.train_processes
     shared = training_gpus is not None or settings.accelerate_config is not None
@@ -101,8 +101,8 @@ def _plan(
     database: "Database | None",
     reason: str,
 ) -> tuple["Forecast", list["Check"]]:
-    from hsstar import preflight
-    from hsstar.forecast import forecast
+    from hsstar.plan import preflight
+    from hsstar.plan.forecast import forecast
     from hsstar.store import corpus, measurements, models
 
     measured, registered, sizes = None, None, dict[str, int]()
@@ -179,7 +179,7 @@ def _work_rows(found: "Forecast") -> list[tuple[str, str, str]]:
 
 
 def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
-    from hsstar.preflight import bytes_text
+    from hsstar.plan.preflight import bytes_text
 
     checkpoints = found.checkpoint_bytes
     return [

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cli.output import console, print_csv, print_markdown, print_table
 from hsstar.domain.evaluation import Figures
-from hsstar.evaluation_results import BenchmarkResult, Contest, RunTable, headline
+from hsstar.evaluation.results import BenchmarkResult, Contest, RunTable, headline
 
 Format = Literal["text", "csv", "markdown", "json"]
 Named = tuple[str, list[BenchmarkResult]]

@@ -19,7 +19,10 @@ from hsstar.store.database import Database, Limits
 log = logging.getLogger("hsstar.worker")
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from hsstar.stages.context import Workshop
+    from workers.runtime import Worker
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
@@ -84,26 +87,22 @@ def work(
     worker = Worker(name, roles, settings, workshop, app, watch.look)
     app.task(worker.run_message, name=TASK)
     worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it would take the next job
-    signal.signal(signal.SIGTERM, _end)
+
+    def end(*_: object) -> None:
+        """Handles SIGTERM until Celery does; an import may swallow the exception, so the worker knows too."""
+        worker.leave()
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, end)
     worker.start()
     celery_code = 0
     try:
         for kind in roles if workshop_of is None else ():
             import_engines(kind)
         worker.ready()
-        celery = app.Worker(
-            hostname=name,
-            queues=[kind.value for kind in roles],
-            pool="threads",
-            concurrency=worker.jobs_at_once,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            loglevel=settings.log_level,
-            quiet=True,
-        )
-        celery.start()
-        celery_code = celery.exitcode or 0
+        if worker.leaving:
+            raise SystemExit
+        celery_code = _take_messages(app, worker, roles, settings.log_level)
         if celery_code:  # what Celery does not try again, such as a refused login
             watch.explain()
     except SystemExit:
@@ -113,9 +112,21 @@ def work(
     return worker.ending or celery_code
 
 
-def _end(*_: object) -> None:
-    """Handles SIGTERM until Celery does."""
-    raise SystemExit
+def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_level: str) -> int:
+    """Runs jobs as messages name them, until SIGTERM; Celery's exit code."""
+    celery = app.Worker(
+        hostname=worker.name,
+        queues=[kind.value for kind in roles],
+        pool="threads",
+        concurrency=worker.jobs_at_once,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=log_level,
+        quiet=True,
+    )
+    celery.start()
+    return 0 if worker.leaving else int(celery.exitcode or 0)  # it takes Ctrl-C for a failure
 
 
 if __name__ == "__main__":

@@ -149,6 +149,11 @@ class Worker:
         """How many jobs it takes at once: several only where all of them share the sampler."""
         return self._settings.jobs_in_flight if self._roles == [JobKind.SAMPLE] else 1
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it takes no other job, because it was told so or has to."""
+        return self._leaving
+
     def leave(self) -> None:
         """Takes no other job; those in hand go on."""
         self._leaving = True

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hsstar.benchmark_files import find_file, read_benchmark
 from hsstar.demo import family
 from hsstar.domain.benchmarks import BENCHMARKS, Benchmark
+from hsstar.evaluation.benchmark_files import find_file, read_benchmark
 from tests.acceptance.conftest import Home
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
@@ -147,7 +147,7 @@ def test_given_responses_count_as_they_are(stack: Home, data: Path) -> None:
         (("--benchmarks", "sums", "--problems", "9"), "sums holds 8 problems, and 9 are asked for"),
         (("--benchmarks", "sums", "--responses", "x.jsonl", "--problems", "1"), "--responses goes with"),
         (("--benchmarks", "sums", "--responses", "/no/such.jsonl"), "/no/such.jsonl does not exist"),
-        (("--benchmarks", "sums", "--recipe", "/no/such.toml"), "no such recipe file"),
+        (("--benchmarks", "sums", "--recipe", "/no/such.toml"), "no such file"),
         (("--benchmarks", "sums", "--compare", "builtin:demo-policy"), "builtin:demo-policy itself"),
         (("--benchmarks", "sums", "--compare", "/no/such/policy"), "/no/such/policy"),
         (("--benchmarks", "sums", "--engine", "openai"), "[policy]: engine = 'openai' needs [policy.openai]"),

@@ -26,11 +26,11 @@ def test_the_papers_run_does_not_fit_on_one_gpu_and_data_are_not_checked(home: H
 
 
 def test_given_speeds_become_hours(home: Home) -> None:
-    given = ["--tokens-per-sample", "600", "--sampling-tokens-per-second", "3000", "--gpu-memory", "80"]
-    code, said = plan(home, str(CONFIGS / "hsstar.toml"), *given, "--training-gpus", "4")
+    given = ["--tokens-per-sample", "600", "--sampling-tokens-per-second", "1000"]
+    code, said = plan(home, str(CONFIGS / "demo.toml"), *given)
     assert code == 0, said
     lines = {line.split("  ")[0]: line.split() for line in said.splitlines()}
-    assert lines["sampling"][-1] == "10"
+    assert lines["sampling"][-1] == "1"  # 3 × 250 × 8 samples × 600 tokens / 1,000 / 3,600
     assert "at least" in said
 
 

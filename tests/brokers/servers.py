@@ -175,8 +175,14 @@ def make_rabbitmq(folder: Path, certificates: Path) -> Server:
 
 
 def end_name_server(rabbitmq: Server) -> None:
-    """Ends Erlang's name server, which goes into a session of its own."""
-    subprocess.run(["epmd", "-kill"], env=os.environ | rabbitmq.environment, capture_output=True, check=False)
+    """Ends Erlang's name server, a session of its own; it refuses until it knows that the node is gone."""
+
+    def is_gone() -> bool:
+        environment = os.environ | rabbitmq.environment
+        subprocess.run(["epmd", "-kill"], env=environment, capture_output=True, check=False)
+        return subprocess.run(["epmd", "-names"], env=environment, capture_output=True).returncode != 0
+
+    wait_until(is_gone, lambda: "the end of epmd")
 
 
 @contextmanager

@@ -98,10 +98,12 @@ def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
         worker.wait_for("busy")
         second = add_verification()
         command("workers", "stop", "--role", "verify")
-        worker.wait_for_words("was asked to stop")
-        assert worker.process.poll() is None
-        assert worker.row()["state"] == "busy"
         assert worker.process.wait(120) == Ending.DRAINED
+        assert "was asked to stop: it takes no more jobs and ends" in worker.said
+        requested = worker.row()["stop_requested_at"]
+    with database.begin() as connection:
+        finished = connection.scalar(text("SELECT finished_at FROM jobs WHERE id = :id"), {"id": first})
+    assert requested < finished
     assert job_states(database) == {first: "done 1", second: "queued 0"}
 
 

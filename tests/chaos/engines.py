@@ -9,13 +9,14 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import (
     Completion,
+    Intermediate,
+    ProgressCallback,
     RewardRequest,
     SampleRequest,
     SamplingParameters,
@@ -23,6 +24,8 @@ from hsstar.engines.contracts import (
     TrainingPair,
     TrainingReport,
     TrainingSettings,
+    TrainingStart,
+    TrainingStep,
 )
 
 SAMPLE_SECONDS = 0.008
@@ -93,24 +96,27 @@ class ReadingRewardModel:
 class MarkingTrainer:
     """Copies the policy and marks its weights with what it was trained on."""
 
+    layout = "one process"
+
     def dpo(
         self,
         policy: Path,
         pairs: Sequence[TrainingPair],
         settings: TrainingSettings,
         output: Path,
-        progress: Callable[..., None] | None = None,
-        **others: Any,
+        progress: ProgressCallback | None = None,
+        intermediate: Intermediate | None = None,
     ) -> TrainingReport:
-        for step in range(TRAINING_STEPS):
+        tell = progress or (lambda event: None)
+        tell(TrainingStart(TRAINING_STEPS, 0, len(pairs), 0, 0, {}))
+        for step in range(1, TRAINING_STEPS + 1):
             time.sleep(STEP_SECONDS)
-            if progress is not None:
-                progress(step + 1, TRAINING_STEPS)
+            tell(TrainingStep(step, TRAINING_STEPS, {"loss": 0.5}))
         shutil.copytree(policy, output)
         weights = output / "model.safetensors"
         content = weights.read_bytes()
         weights.write_bytes(content[:-32] + _digest(fingerprint(policy), settings.seed, *pairs))
         return TrainingReport(output, len(pairs), 0, TRAINING_STEPS, {"loss": 0.5})
 
-    def sft(self, *arguments: Any, **others: Any) -> TrainingReport:
+    def sft(self, *arguments: object, **others: object) -> TrainingReport:
         raise AssertionError("the recipe says dpo")

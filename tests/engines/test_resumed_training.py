@@ -187,7 +187,7 @@ def test_the_furthest_checkpoint_of_the_same_training_is_taken_over(tmp_path: Pa
     _checkpoint(first, 2)
     _checkpoint(first, 10)
     assert [path.name for path in first.folder.glob("step-*")] == ["step-10"]
-    _checkpoint(take_over(tmp_path, "other", "another training"), 99)
+    _checkpoint(Intermediate(tmp_path / "other", "another training"), 99)
     half = first.folder / WRITING / "checkpoint-12"
     half.mkdir()
     (half / "optimizer.pt").write_text("half")

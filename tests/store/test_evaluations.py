@@ -12,7 +12,7 @@ from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
-from hsstar.evaluation_results import load_results, run_table
+from hsstar.evaluation.results import load_results, run_table
 from hsstar.stages.context import load_context
 from hsstar.store import corpus, evaluations, migrate, overlaps, rounds
 from hsstar.store.database import Database

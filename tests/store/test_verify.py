@@ -160,7 +160,7 @@ def test_verdicts_are_written_while_a_slow_pair_is_being_checked(
     pairs = [(ENDLESS, "7"), ("7", "7"), *algebraic(range(100))]
     job = add_verification(database, pairs)
     with (
-        make_workshop(processes=2, deadline_seconds=15.0) as workshop,
+        make_workshop(processes=2, deadline_seconds=40.0) as workshop,
         running(verify.run, workshop, job) as errors,
     ):
         wait_for(lambda: causes_of(database, job).count("correct") > 60)

@@ -6,7 +6,7 @@ from hsstar.domain import planning
 from hsstar.domain.budget import Budget
 from hsstar.domain.planning import SamplePlan, plan_samples, plan_tokens
 from hsstar.engines.parameters import ModelSize
-from hsstar.forecast import Given, forecast
+from hsstar.plan.forecast import Given, forecast
 from hsstar.recipe import Recipe, parse_recipe
 from hsstar.store.measurements import Measurements
 

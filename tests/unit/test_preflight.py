@@ -10,7 +10,7 @@ import pytest
 from hsstar.domain.errors import CheckpointError
 from hsstar.engines.parameters import ModelSize, model_size
 from hsstar.local.gpus import smallest_memory
-from hsstar.preflight import Device, Outcome, bytes_text, check_memory, check_models
+from hsstar.plan.preflight import Device, Outcome, bytes_text, check_memory, check_models
 from hsstar.recipe import Recipe, parse_recipe
 
 SEVEN_BILLION = ModelSize(None, 7_000_000_000, True)

@@ -58,6 +58,13 @@ def scaled(value: Form, factor: Fraction) -> Scalar | None:
             return None
 
 
+def in_radians(angle: Quantity) -> Form:
+    """The value of an angle that is given in degrees or radians."""
+    if angle.unit != DEGREE or not isinstance(angle.value, Number | Expression):
+        return angle.value
+    return Expression(rf"\frac{{({source_of(angle.value)})\pi}}{{180}}")
+
+
 def unit_as_letters(quantity: Quantity) -> Expression | None:
     """The formula that a quantity is whose unit is written in bare letters: `5 m`."""
     letters = re.fullmatch(r"[A-Za-z]{1,3}(?:[/^{}A-Za-z\d-]*)", quantity.unit.written)

@@ -13,6 +13,7 @@ from hsstar.engines.verifier.conversions import (
     Scalar,
     as_matrix_formulas,
     as_relation,
+    in_radians,
     quotient,
     scaled,
     unit_as_factor,
@@ -35,7 +36,7 @@ from hsstar.engines.verifier.forms import (
     Words,
 )
 from hsstar.engines.verifier.numeric import Number, numbers_equal
-from hsstar.engines.verifier.units import DEGREE
+from hsstar.engines.verifier.units import DEGREE, RADIAN
 
 
 class UnparsableError(Exception):
@@ -98,6 +99,14 @@ class Equivalence:
                 return self._matrix_formulas(answer, reference)
             case Ratio(), Ratio():
                 return self._by("ratios", _ratios_equal(answer, reference))
+            case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
+                return self._collections(answer, reference)
+            case _:
+                return self._different_kinds(answer, reference)
+
+    def _different_kinds(self, answer: Form, reference: Form) -> bool:
+        """Forms of different kinds that mean the same by a convention."""
+        match answer, reference:
             case (Ratio(), Number()) | (Number(), Ratio()):
                 return self._by("ratio as a fraction", quotient(answer) == quotient(reference))
             case (Numeral(digits=digits), Number(value=value)) | (
@@ -105,8 +114,6 @@ class Equivalence:
                 Numeral(digits=digits),
             ):
                 return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
-            case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
-                return self._collections(answer, reference)
             case (Sequence(kind="list", items=items), Expression(source=letters)) | (
                 Expression(source=letters),
                 Sequence(kind="list", items=items),
@@ -188,6 +195,8 @@ class Equivalence:
 
     def _two_quantities(self, answer: Quantity, reference: Quantity) -> bool:
         mine, theirs = answer.unit, reference.unit
+        if {mine, theirs} == {DEGREE, RADIAN}:
+            return self._by("converted units", self.holds(in_radians(answer), in_radians(reference)))
         if mine.dimensions != theirs.dimensions:
             shorter, longer = sorted((mine.dimensions[0][0], theirs.dimensions[0][0]), key=len)
             if not (mine.counted and theirs.counted and re.search(rf"\b{re.escape(shorter)}\b", longer)):

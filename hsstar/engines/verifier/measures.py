@@ -68,8 +68,8 @@ def read_quantity(source: str) -> Form | None:
     """A value with its unit."""
     if (money := _MONEY.match(source)) and money.end() < len(source):
         return _read_money(money[1] + money[3], money[2], source[money.end() :])
-    starts = (start for start in _UNIT_START.finditer(source, 1) if start[0] not in FUNCTION_WORDS)
-    start = next(starts, None)
+    starts = _UNIT_START.finditer(source, 1)
+    start = next((each for each in starts if each[0] not in FUNCTION_WORDS or source.endswith(each[0])), None)
     if start is None:
         return None
     text = source[start.start() :]

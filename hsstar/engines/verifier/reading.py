@@ -52,6 +52,7 @@ from hsstar.engines.verifier.wording import (
 _MOST_WORDS = 12
 _LONGEST_CHOICE = 400
 _ONLY_DIGITS = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_ONLY_DOTS = re.compile(r"(?:\\[cl]?dots\s?|\.)+")
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer)\s?)?(?:\((?P<round>[A-Ja-j])\)|(?P<bare>[A-J]))[.:)]?", re.IGNORECASE
 )
@@ -79,7 +80,7 @@ _MOST_WORDS_BEHIND = 2
 def read(text: str) -> Form:
     """The form of an answer as written; `Unreadable` where it has none."""
     source = parsable_source(text)
-    if source is None or count_words(source) > _MOST_WORDS:
+    if source is None or _ONLY_DOTS.fullmatch(source) or count_words(source) > _MOST_WORDS:
         return Unreadable()
     try:
         return _read(source)

@@ -27,8 +27,9 @@ _DOWNWARDS = (">", r"\ge")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
 _NAME = re.compile(
     r"(?:\\text\{[^{}]*\}|[A-Z]{1,4}|[A-Za-z]|m?\\angle\s?[A-Z]{1,3}"
+    r"|\|[A-Z]{1,3}\||\\\|[^|]{1,40}\\\|"
     r"|\\(?!frac|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|infty|pi(?![A-Za-z]))[A-Za-z]+(?:\s?[A-Z]+)?)"
-    r"(?:\{[A-Za-z ]*\})?(?:_\{[^{}]*\}|_[A-Za-z0-9]|'|\^\{-1\}|\^\{\\prime\}|\([^()]*\))*"
+    r"(?:\{[A-Za-z ]*\})?(?:_\{[^{}]*\}|_[A-Za-z0-9]|'|\^\{-1\}|\([^()]*\))*"
 )
 _DERIVATIVE = re.compile(
     r"\\frac\{(?:d|\\partial\s?)(?:\^\{\d\})?[A-Za-z]\}\{(?:(?:d|\\partial\s?)[A-Za-z](?:\^\{\d\})?)+\}"

@@ -101,6 +101,7 @@ _SPELLINGS = _compiled(
     (r"(?<!\\)\\(?:[,!;: \n]|q?quad(?![A-Za-z]))|~|\\h(?:space|skip)\{[^{}]*\}", " "),
     (r"(\d)\1{1,20}\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", r"\\overline{\1}"),
     (r"(?<=\d)\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", ""),
+    (r"(?<!\.)\.\.\.(?!\.)|…", r"\\ldots "),
     (r"\(\s*(?:\\[pb]?mod|(?:\\text\{)?\s?mod\s?\}?)\s*(\d+)\s*\)", r"\\text{mod \1}"),
     (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
     (r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hsstar.benchmark_files import content_fingerprint, find_file, read_benchmark
 from hsstar.commands import check_benchmark, check_recipe_policy
 from hsstar.domain.benchmarks import Benchmark
 from hsstar.domain.errors import ConflictError
 from hsstar.domain.problems import Problem
 from hsstar.engines.checkpoints import check_policy
 from hsstar.engines.verifier import MathVerifier
-from hsstar.evaluation_runs import Started, ensure_run, evaluation_recipe
-from hsstar.given_responses import find_given, given_results
+from hsstar.evaluation.benchmark_files import content_fingerprint, find_file, read_benchmark
+from hsstar.evaluation.given_responses import find_given, given_results
+from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.recipe import PolicySection
 from hsstar.recipe_evaluation import BenchmarkSection
 from hsstar.store import corpus, evaluations, models, overlaps

@@ -11,7 +11,7 @@ from hsstar.domain import planning
 from hsstar.domain.errors import CheckpointError, HsstarError, NotFoundError
 from hsstar.engines.checkpoints import check_policy, check_reward_model
 from hsstar.engines.parameters import ModelSize, model_size
-from hsstar.forecast import Forecast, number_bytes
+from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe import Recipe
 from hsstar.recipe_evaluation import BenchmarkSection
 from hsstar.store import corpus

@@ -12,7 +12,7 @@ from hsstar.commands import check_benchmark
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse
 from hsstar.domain.text import content_key
-from hsstar.evaluation_runs import Started, ensure_run, evaluation_recipe
+from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.files import read_imported_samples
 from hsstar.recipe import PolicySection
 from hsstar.recipe_evaluation import BenchmarkSection

@@ -1,0 +1,1 @@
+"""Policies and given responses measured on benchmarks, through the queue."""
