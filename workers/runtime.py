@@ -197,7 +197,7 @@ class Worker:
             return
         if self._own_shift is not None and self._own_shift.is_alive():
             return
-        if self._database.run(lambda connection: announcements.unheard(connection, self._roles)):
+        if self._database.run(lambda connection: announcements.unheard(connection, self._roles), single=True):
             log.info("jobs wait, and no message has come: they are taken without one")
             self._own_shift = threading.Thread(
                 target=self.run_job, args=(None,), name="own-shift", daemon=True
@@ -344,7 +344,7 @@ class Worker:
         workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
 
     def _announce(self) -> None:
-        due = self._database.run(announcements.take_announcements)
+        due = self._database.run(announcements.take_announcements, single=True)
         for place, (job_id, kind) in enumerate(due):
             try:
                 send_wake_up(self._app, job_id, kind)
