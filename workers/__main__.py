@@ -47,6 +47,17 @@ def _ending(error: HsstarError) -> Ending:
     return Ending.DRAINED if isinstance(error, DrainedError) else Ending.FAILED
 
 
+def _settings() -> tuple[Settings, str, str]:
+    """The settings, and the URLs of database and broker, which a worker has to be told."""
+    settings = Settings.from_environment()
+    if settings.database_url is None or settings.broker_url is None:
+        raise BadInputError(
+            "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL; "
+            "`hsstar worker` finds the embedded ones"
+        )
+    return settings, settings.database_url, settings.broker_url
+
+
 def work(
     role: str, name: str, workshop_of: "Callable[[Settings, Database, str], Workshop] | None" = None
 ) -> int:
@@ -58,17 +69,12 @@ def work(
         workshop_of: makes the workshop from settings, database and name; hsstar's own engines, imported
             before the first job, where left out.
     """
-    settings = Settings.from_environment()
+    settings, database_url, broker_url = _settings()
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {name}: %(message)s"
     )
-    if settings.database_url is None or settings.broker_url is None:
-        raise BadInputError(
-            "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL; "
-            "`hsstar worker` finds the embedded ones"
-        )
-    broker = BrokerAddress.parse(settings.broker_url, settings.broker_authority)
-    database = Database(settings.database_url, Limits.of_worker(settings.lease_seconds))
+    broker = BrokerAddress.parse(broker_url, settings.broker_authority)
+    database = Database(database_url, Limits.of_worker(settings.lease_seconds))
     database.check_schema()
     # Imports that cost seconds come after everything that can be refused at once.
     from celery.signals import worker_shutting_down
@@ -81,7 +87,7 @@ def work(
     from workers.workshop import make_workshop
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
-    app = make_app(settings.broker_url, settings.broker_authority)
+    app = make_app(broker_url, settings.broker_authority)
     workshop = (workshop_of or make_workshop)(settings, database, name)
     watch = BrokerWatch(app, broker, note_taker(database, name))
     worker = Worker(name, roles, settings, workshop, app, watch.look)
