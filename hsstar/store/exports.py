@@ -68,6 +68,6 @@ def export_rewards(connection: Connection, run: Run) -> Iterator[dict[str, Any]]
 
 
 def _stream(connection: Connection, query: TextClause, run: Run) -> Iterator[dict[str, Any]]:
-    rows = connection.execution_options(yield_per=_BATCH).execute(query, {"run_id": run.id})
+    rows = connection.execute(query, {"run_id": run.id}, execution_options={"yield_per": _BATCH})
     for row in rows.mappings():
         yield dict(row)
