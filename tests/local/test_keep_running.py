@@ -79,12 +79,12 @@ def test_a_killed_worker_is_started_again_and_the_others_go_on(home: Path) -> No
     fleet = Fleet(home, "sample", "score")
     before = fleet.workers()
     before["sample-gpu0"].kill()
-    wait_until(
-        lambda: (
-            "sample-gpu0" in fleet.workers()
-            and fleet.workers()["sample-gpu0"].pid != before["sample-gpu0"].pid
-        )
-    )
+
+    def started_again() -> bool:
+        process = fleet.workers().get("sample-gpu0")
+        return process is not None and process.pid != before["sample-gpu0"].pid
+
+    wait_until(started_again)
     assert fleet.workers()["score-gpu1"].pid == before["score-gpu1"].pid
     fleet.process.send_signal(signal.SIGINT)
     code, said = fleet.end()
