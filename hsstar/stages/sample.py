@@ -14,12 +14,13 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import evaluation_seed, slot_seed
 from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.stages.batches import in_batches, with_ticks
+from hsstar.stages.batches import in_batches
 from hsstar.stages.context import JobContext, Workshop, computing, load_context
 from hsstar.store import jobs, rounds, samples
 from hsstar.store.database import lock_run
 
-_BATCH_SAMPLES = 64
+BATCH_SAMPLES = 256
+"""Of a full transaction; written sooner where they are `_BATCH_SECONDS` old."""
 _BATCH_SECONDS = 2.0
 
 
@@ -54,9 +55,11 @@ def _draw(
     requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
     with (
         workshop.engines.sampler(context.policy, context.recipe) as sampler,
-        closing(with_ticks(_drawn(sampler, requests, context.parameters), _BATCH_SECONDS)) as results,
+        closing(
+            in_batches(_drawn(sampler, requests, context.parameters), BATCH_SAMPLES, _BATCH_SECONDS)
+        ) as batches,
     ):
-        for batch in in_batches(results, _BATCH_SAMPLES, _BATCH_SECONDS):
+        for batch in batches:
             drawn = []
             for index, result in batch:
                 if isinstance(result, str):

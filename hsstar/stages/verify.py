@@ -6,7 +6,8 @@ found. Each batch is written under the job's lease; the next attempt goes on beh
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
 from sqlalchemy import Connection
@@ -56,16 +57,17 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
         len(open_pairs),
         len(known),
     )
-    for batch in in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS):
-        causes = dict(batch)
-        database.run(
-            partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
-        )
+    with closing(in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS)) as batches:
+        for batch in batches:
+            causes = dict(batch)
+            database.run(
+                partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
+            )
     database.run(lambda connection: jobs.complete(connection, job))
     return problem_ids
 
 
-def _decided(verifier: Verifier, comparisons: Sequence[Comparison]) -> Iterator[tuple[bytes, Cause]]:
+def _decided(verifier: Verifier, comparisons: Sequence[Comparison]) -> Generator[tuple[bytes, Cause]]:
     """What the verifier decides; its own failures, and no other, are marked."""
     with computing():
         yield from verifier.decide(comparisons)
