@@ -26,7 +26,6 @@ from hsstar.store.database import Database, lock_run
 from hsstar.store.overlaps import OverlapCount
 
 _BATCH = 500
-_SECOND_LOOK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +100,7 @@ def _at_hand(connection: Connection, name: str, dataset: str) -> ImportedBenchma
 
 
 def _check_references(problems: Sequence[Problem], progress: Callable[[int], None] | None) -> list[bool]:
-    """Whether each reference answer can be read; what could not is looked at again, with more time.
-
-    Else a busy machine would decide which problems a benchmark has.
-    """
+    """Whether each reference answer can be read."""
     references = [problem.reference for problem in problems]
     readable: list[bool] = []
     with MathVerifier() as verifier:
@@ -112,11 +108,6 @@ def _check_references(problems: Sequence[Problem], progress: Callable[[int], Non
             readable += verifier.check_references(references[start : start + _BATCH])
             if progress is not None:
                 progress(len(readable))
-    doubtful = [place for place, fine in enumerate(readable) if not fine]
-    with MathVerifier(processes=1, deadline_seconds=_SECOND_LOOK_SECONDS) as verifier:
-        again = verifier.check_references([references[place] for place in doubtful])
-    for place, fine in zip(doubtful, again, strict=True):
-        readable[place] = fine
     return readable
 
 

@@ -140,7 +140,7 @@ def longest_seconds(pairs: int) -> float:
 def assert_checked(verifier: MathVerifier, references: Sequence[str]) -> None:
     """Checks hostile references beside a normal one: each gets its answer in time."""
     start = time.monotonic()
-    readable = verifier.check_references([*references, r"\sqrt{12}"])
+    readable = verifier.check_references([*references, r"\sqrt{12}"], second_look_seconds=0)
     assert len(readable) == len(references) + 1
     assert readable[-1]
     assert time.monotonic() - start < longest_seconds(len(readable))

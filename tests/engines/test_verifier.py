@@ -190,6 +190,13 @@ def test_references_are_checked_before_anything_is_drawn(verifier: MathVerifier)
     assert verifier.check_references(references) == [True, False, False, True, True, False, False, False]
 
 
+def test_a_reference_that_misses_its_deadline_is_looked_at_once_more() -> None:
+    references = [r"\sin(x^2)", r"\frac{\sqrt{3}}{", r"\sum_{k=1}^{30} \frac{x^k}{k+\sqrt{2}}"]
+    with MathVerifier(processes=1, deadline_seconds=0.002) as hasty:  # algebra takes 20 times as long
+        assert hasty.check_references(references, second_look_seconds=0) == [False, False, False]
+        assert hasty.check_references(references) == [True, False, True]
+
+
 def test_closing_leaves_no_process_and_refuses_more_work() -> None:
     before = checking_processes()
     verifier = MathVerifier(processes=2)

@@ -80,7 +80,9 @@ class MathVerifier:
             )
         self.version = f"math-verify {version('math-verify')}/hsstar {RULES_VERSION}"
         command = [sys.executable, "-P", "-m", "hsstar.engines.verifier.process", str(memory_limit_mb)]
-        self._pool = CheckingPool(command, processes or max(2, os.cpu_count() or 1), deadline_seconds)
+        self._processes = processes or max(2, os.cpu_count() or 1)
+        self._memory_limit_mb = memory_limit_mb
+        self._pool = CheckingPool(command, self._processes, deadline_seconds)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
         self._closed = threading.Event()
 
@@ -113,8 +115,13 @@ class MathVerifier:
         decided = dict(self.decide([each for each in comparisons if each.cause is None]))
         return [Judgement(each.cause or decided[each.key], each.answer) for each in comparisons]
 
-    def check_references(self, references: Sequence[str]) -> list[bool]:
+    def check_references(self, references: Sequence[str], second_look_seconds: float = 30.0) -> list[bool]:
         """Whether each reference answer can be read as mathematics, in order.
+
+        Args:
+            references: the reference answers.
+            second_look_seconds: time for each reference that has not been read by its deadline: a busy
+                machine must not decide which problems there are. 0 looks once only.
 
         Raises:
             EngineError: as `decide`.
@@ -122,9 +129,16 @@ class MathVerifier:
         different = dict.fromkeys(references)
         readable = {text for text in different if len(text) <= LONGEST_ANSWER and is_readable(read(text))}
         doubtful = [text for text in readable if formulas(read(text))]
+        slow = []
         for index, outcome in self._run([{"reference": text} for text in doubtful]):
-            if outcome != Cause.CORRECT:
+            if outcome is Failure.TIMED_OUT and second_look_seconds:
+                slow.append(doubtful[index])
+            elif outcome != Cause.CORRECT:
                 readable.discard(doubtful[index])
+        if slow:
+            with MathVerifier(self._processes, second_look_seconds, self._memory_limit_mb) as patient:
+                again = patient.check_references(slow, 0)
+            readable.difference_update(text for text, fine in zip(slow, again, strict=True) if not fine)
         return [text in readable for text in references]
 
     def explain(self, answer: str, reference: str) -> Explanation:
