@@ -1,6 +1,7 @@
 """What a worker does with jobs whose engine fails."""
 
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -231,3 +232,24 @@ def test_a_worker_that_hears_nothing_helps_itself(
     worker._help()
     wait_for(lambda: jobs_of(database) == [("done", 1, 16)])
     assert len(responses(database, sampling[0])) == 16
+
+
+def test_a_worker_that_stops_keeps_the_lease_of_the_job_that_it_took_itself(
+    database: Database, tmp_path: Path, sampling: tuple[int, list[int]]
+) -> None:
+    engine = FragileSampler(stalls_after=5)
+    settings = Settings(tmp_path, tmp_path, lease_seconds=0.8)
+    workshop = make_workshop(database, lambda folder, recipe: engine)
+    worker = Worker("stopping", [JobKind.SAMPLE], settings, workshop, make_app("memory://"))
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET available_at = now() - interval '1 minute'"))
+    worker.start()
+    worker.ready()
+    wait_for(lambda: engine.asked)
+    threading.Timer(2.5, engine.released.set).start()  # three times the lease
+    worker.stop()
+    with Database(database.url).begin() as connection:
+        assert connection.execute(text("SELECT state, attempts FROM jobs WHERE kind = 'sample'")).all() == [
+            ("done", 1)
+        ]
+    assert engine.asked == [16]
