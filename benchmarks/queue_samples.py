@@ -10,7 +10,7 @@ from sqlalchemy import text
 from benchmarks.queue_setting import processor_seconds
 from benchmarks.setting import RESPONSE_BYTES, fill
 from hsstar.domain.lifecycle import JobKind
-from hsstar.stages.sample import _BATCH_SAMPLES as BATCH
+from hsstar.stages.sample import BATCH_SAMPLES as BATCH
 from hsstar.store import jobs, samples
 from hsstar.store.database import Database
 from hsstar.store.samples import DrawnSample
