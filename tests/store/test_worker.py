@@ -248,7 +248,7 @@ def test_a_worker_that_stops_keeps_the_lease_of_the_job_that_it_took_itself(
     wait_for(lambda: engine.asked)
     threading.Timer(2.5, engine.released.set).start()  # three times the lease
     worker.stop()
-    with Database(database.url).begin() as connection:
+    with database.begin() as connection:  # its pool, which the worker has closed, opens again
         assert connection.execute(text("SELECT state, attempts FROM jobs WHERE kind = 'sample'")).all() == [
             ("done", 1)
         ]
