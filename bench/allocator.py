@@ -1,6 +1,6 @@
 """The allocator: one look at a whole iteration, and one after a batch of changed problems.
 
-python -m benchmarks.allocator [--problems 7500] [--runs 15]
+python -m bench.allocator [--problems 7500] [--runs 15]
 """
 
 import argparse
@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from benchmarks.setting import (
+from bench.setup import (
     TIMING_HEADING,
     describe_machine,
     fill,

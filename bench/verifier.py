@@ -1,6 +1,6 @@
 """The verifier on real responses, beside plain Math-Verify: rates, latency, memory, and what sharing saves.
 
-    python -m benchmarks.verifier [--runs 5] [--responses FILE] [--sharing]
+    python -m bench.verifier [--runs 5] [--responses FILE] [--sharing]
 
 FILE holds one problem a line with its responses, or one sample a line as `hsstar export samples` writes
 them. Each way of working starts with new processes in every repetition, which have been at work on other
@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-from benchmarks.setting import describe_machine, seconds, table, temporary_postgres
+from bench.setup import describe_machine, seconds, table, temporary_postgres
 from hsstar.engines.contracts import Comparison, VerificationRequest
 from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems

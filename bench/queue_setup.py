@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-from benchmarks.queue_worker import SECONDS
-from benchmarks.setting import fill
+from bench.queue_worker import SECONDS
+from bench.setup import fill
 from hsstar.domain.lifecycle import JobKind
 from hsstar.local.broker import OPTIONS
 from hsstar.store.database import Database
@@ -124,7 +124,7 @@ def workers(
         started = {}
         for number in numbers:
             name = f"benchmark-{number}"
-            command = [sys.executable, "-m", "benchmarks.queue_worker", "--role", KIND.value, "--name", name]
+            command = [sys.executable, "-m", "bench.queue_worker", "--role", KIND.value, "--name", name]
             log = stack.enter_context(Path(folder, f"{name}.log").open("wb"))
             started[name] = stack.enter_context(ended(command, environment, log.fileno()))
         condition = (

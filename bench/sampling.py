@@ -1,6 +1,6 @@
 """Samples per second through the queue beside bare calls of the same engine, in one run.
 
-    python -m benchmarks.sampling [--engine vllm] [--problems 512] [--runs 3] [--workers 1] [--in-flight 2]
+    python -m bench.sampling [--engine vllm] [--problems 512] [--runs 3] [--workers 1] [--in-flight 2]
 
 The queue is what `hsstar up` starts in a temporary home: Postgres, broker, workers that only sample. In a
 repetition it draws the pre-samples of an iteration of the demo's problems and policy; then as many bare
@@ -18,9 +18,9 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from benchmarks.bare_sampling import Bare, bare_processes
-from benchmarks.queued_sampling import JOB_SAMPLES, Queue, temporary_stack
-from benchmarks.setting import describe_machine, table
+from bench.bare_sampling import Bare, bare_processes
+from bench.queued_sampling import JOB_SAMPLES, Queue, temporary_stack
+from bench.setup import describe_machine, table
 from hsstar.demo import RECIPE
 from hsstar.engines.registry import check_installed
 from hsstar.recipe import Recipe, load_recipe, parse_recipe

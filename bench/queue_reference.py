@@ -1,6 +1,6 @@
 """The reference: Procrastinate, a job queue on Postgres alone, with a job that does nothing.
 
-python -m benchmarks.queue_reference URL CONCURRENCY    runs its worker until SIGTERM
+python -m bench.queue_reference URL CONCURRENCY    runs its worker until SIGTERM
 """
 
 import sys

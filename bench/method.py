@@ -1,6 +1,6 @@
 """The method over a whole iteration whose samples lie in Postgres: labels, allotments, jobs, pairs.
 
-    python -m benchmarks.method [--problems 75000] [--runs 7]
+    python -m bench.method [--problems 75000] [--runs 7]
 
 The published scripts' "merge + classify + residue + pair building" is the same work: 12.7 s and
 0.47 GB for 7,500 problems × 8 samples, 121 s and 4.0 GB for 75,000 × 8.
@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from benchmarks.setting import (
+from bench.setup import (
     TIMING_HEADING,
     describe_machine,
     fill,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from benchmarks.setting import RESPONSE_BYTES
+from bench.setup import RESPONSE_BYTES
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
 from hsstar.engines.checkpoints import fingerprint

@@ -1,4 +1,4 @@
-"""A worker whose jobs need no engine: python -m benchmarks.queue_worker --role verify [--name NAME]
+"""A worker whose jobs need no engine: python -m bench.queue_worker --role verify [--name NAME]
 
 The worker is the real one; its process puts a stage of its own in the place of the real ones, which computes
 for HSSTAR_BENCHMARK_SECONDS (0: not at all) and completes the job.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import text
 
-from benchmarks.queue_setting import processor_seconds
-from benchmarks.setting import RESPONSE_BYTES, fill
+from bench.queue_setup import processor_seconds
+from bench.setup import RESPONSE_BYTES, fill
 from hsstar.domain.lifecycle import JobKind
 from hsstar.stages.sample import BATCH_SAMPLES as BATCH
 from hsstar.store import jobs, samples

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from sqlalchemy import text
 
-from benchmarks.bare_sampling import Calls, Drawn, Texts
+from bench.bare_sampling import Calls, Drawn, Texts
 from hsstar import commands
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
@@ -39,7 +39,7 @@ SITE = """
 from hsstar.engines.registry import SAMPLERS
 
 SAMPLERS["{logged}"] = SAMPLERS["{engine}"]
-SAMPLERS["{engine}"] = "benchmarks.queued_sampling:LoggedSampler"
+SAMPLERS["{engine}"] = "bench.queued_sampling:LoggedSampler"
 """
 """What Python runs at the start of the workers, so that their draws are logged."""
 

@@ -1,6 +1,6 @@
 """Scored tokens per second of the Skywork engine beside the plain loop of the published scripts, in one run.
 
-    python -m benchmarks.reward [--runs 3] [--shape small] [--problems 24] [--responses FILE]
+    python -m bench.reward [--runs 3] [--shape small] [--problems 24] [--responses FILE]
 
 The plain loop takes four responses at a time as they come, pads them to the longest, and has the whole
 language model compute the logits of the vocabulary, as the published inference code does. Both read the same
@@ -38,7 +38,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.setting import describe_host, seconds, table
+from bench.setup import describe_host, seconds, table
 from hsstar.domain.steps import split_steps
 from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import RewardRequest

@@ -1,6 +1,6 @@
 """The queue without engines: jobs and samples per second, workers kept busy, recovery, idle cost.
 
-    python -m benchmarks.queue [--parts jobs,samples,fleet,cost,recovery,idle] [--workers 64] [--seconds 60]
+    python -m bench.queue [--parts jobs,samples,fleet,cost,recovery,idle] [--workers 64] [--seconds 60]
 
 Needs redis-server on the PATH; `jobs` also Procrastinate: pip install -c constraints.txt -e '.[bench]'. Every
 part has a fresh Postgres with the settings of `hsstar up`. What a part does stands at its function.
@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from sqlalchemy import make_url, text
 
-from benchmarks.queue_setting import (
+from bench.queue_setup import (
     ROOT,
     add_jobs,
     count,
@@ -35,7 +35,7 @@ from benchmarks.queue_setting import (
     wait_for,
     workers,
 )
-from benchmarks.setting import describe_machine, peak_memory, table, temporary_postgres
+from bench.setup import describe_machine, peak_memory, table, temporary_postgres
 from hsstar.local.stack import Stack
 from hsstar.settings import Settings
 from hsstar.store.database import Database
@@ -105,7 +105,7 @@ class _Reference:
     """Procrastinate in a database of its own on the same server."""
 
     def __init__(self, database: Database) -> None:
-        from benchmarks import queue_reference
+        from bench import queue_reference
 
         self._tool = queue_reference
         url = make_url(database.url).set(drivername="postgresql")
@@ -117,7 +117,7 @@ class _Reference:
     def empty_jobs(self, number: int, concurrency: int) -> float:
         """Seconds that one worker process takes."""
         self._tool.enqueue(self._url, number)
-        command = [sys.executable, "-m", "benchmarks.queue_reference", self._url, str(concurrency)]
+        command = [sys.executable, "-m", "bench.queue_reference", self._url, str(concurrency)]
         with ended(command, dict(os.environ), subprocess.DEVNULL):
             wait_for(lambda: not self._tool.unfinished(self._url), "Procrastinate", 0.5)
         return self._tool.take_seconds(self._url)
@@ -128,7 +128,7 @@ class _Reference:
 
 def samples_part(arguments: argparse.Namespace) -> list[Row]:
     """Four processes write what engines have drawn, as a sampling worker does."""
-    from benchmarks.queue_samples import BATCH, rate
+    from bench.queue_samples import BATCH, rate
 
     with temporary_postgres() as database:
         per_second, processor = rate(database, writers=4, seconds=arguments.seconds)
@@ -141,7 +141,7 @@ def samples_part(arguments: argparse.Namespace) -> list[Row]:
 
 def cost_part(arguments: argparse.Namespace) -> list[Row]:
     """A whole iteration with engines that take no time: all that is left is queue and store."""
-    from benchmarks.queue_cost import seconds_of_iteration
+    from bench.queue_cost import seconds_of_iteration
 
     with temporary_postgres() as database, temporary_redis() as (broker, _):
         before = processor_seconds(database)
