@@ -221,7 +221,7 @@ def idle_part(arguments: argparse.Namespace) -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="hsi-", dir="/tmp"))
     folder.chmod(0o755)  # the servers' account has to enter
     environment = {"HSSTAR_HOME": str(folder / "home"), "HSSTAR_SERVER_DIR": str(folder / "servers")}
-    command = [sys.executable, "-m", "cli"]
+    command = [sys.executable, "-m", "hsstar.cli"]
     try:
         subprocess.run(
             [*command, "up"], env=os.environ | environment, cwd=ROOT, check=True, capture_output=True

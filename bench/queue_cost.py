@@ -25,8 +25,8 @@ from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import corpus, models, rounds, runs
 from hsstar.store.database import Database
-from workers.app import make_app
-from workers.runtime import Worker
+from hsstar.workers.app import make_app
+from hsstar.workers.runtime import Worker
 
 POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
 STEPS = 8

@@ -10,7 +10,7 @@ import time
 from hsstar.stages.context import Workshop
 from hsstar.stages.table import STAGES
 from hsstar.store import jobs
-from workers.__main__ import main
+from hsstar.workers.__main__ import main
 
 SECONDS = "HSSTAR_BENCHMARK_SECONDS"
 

@@ -220,7 +220,7 @@ def covered(intervals: Sequence[tuple[float, float]]) -> float:
 
 def hsstar(environment: Mapping[str, str], *arguments: str) -> None:
     """Runs `hsstar`, which has to succeed."""
-    command = [sys.executable, "-m", "cli", *arguments]
+    command = [sys.executable, "-m", "hsstar.cli", *arguments]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"hsstar {' '.join(arguments)}: {done.stdout}{done.stderr}")

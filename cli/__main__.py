@@ -1,5 +1,5 @@
-"""`python -m cli` is `hsstar`."""
+"""`python -m hsstar.cli` is `hsstar`."""
 
-from cli.main import main
+from hsstar.cli.main import main
 
 main()

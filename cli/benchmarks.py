@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
     from hsstar.evaluation.starting import ImportedBenchmark
@@ -55,7 +55,7 @@ def bring(
     database: "Database", name: str, data: Path | None, *, partial: bool = False
 ) -> "ImportedBenchmark":
     """Imports a benchmark unless it is there; says on standard error what was found."""
-    from cli.overlaps import overlap_lines
+    from hsstar.cli.overlaps import overlap_lines
     from hsstar.domain.benchmarks import find_benchmark
     from hsstar.evaluation.starting import import_benchmark
 
@@ -75,7 +75,7 @@ def _progress(read: int) -> None:
 @benchmarks.command("list", epilog="Example:  hsstar benchmarks list")
 def list_() -> None:
     """List the known benchmarks with their protocol, and which of them are imported."""
-    from cli.output import print_table
+    from hsstar.cli.output import print_table
     from hsstar.domain.benchmarks import BENCHMARKS
     from hsstar.store import corpus
 

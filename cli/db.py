@@ -2,7 +2,7 @@
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 
 @click.group(epilog="Example:  hsstar db upgrade")
@@ -48,7 +48,7 @@ def current() -> None:
 @db.command(epilog='Example:  psql "$(hsstar db url)"')
 def url() -> None:
     """Print the database URL as psql and other programs take it."""
-    from cli.environment import connected_settings
+    from hsstar.cli.environment import connected_settings
     from hsstar.settings import Settings
 
     found = connected_settings(Settings.from_environment()).database_url or ""

@@ -51,7 +51,7 @@ def doctor(as_json: bool) -> None:
 
 def _configured(settings: "Settings") -> "list[Check]":
     """The checks of what the settings name."""
-    from cli.environment import locate_broker, locate_database
+    from hsstar.cli.environment import locate_broker, locate_database
     from hsstar.doctor.findings import Check
     from hsstar.doctor.machine import check_disk
     from hsstar.doctor.servers import check_broker, check_database

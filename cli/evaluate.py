@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
-    from cli.results import Format
+    from hsstar.cli.results import Format
     from hsstar.evaluation.results import BenchmarkResult
     from hsstar.evaluation.runs import Started
     from hsstar.recipe import PolicySection
@@ -102,7 +102,7 @@ def _wish(
 
 def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
     """The benchmarks with their decoding; those that are not at hand are imported."""
-    from cli.benchmarks import bring, parse_names
+    from hsstar.cli.benchmarks import bring, parse_names
     from hsstar.domain.benchmarks import BENCHMARKS
     from hsstar.evaluation.runs import section_of
 
@@ -146,7 +146,7 @@ def _policy(name: str, wish: Wish) -> "PolicySection":
 
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:
-    from cli.iterate import follow
+    from hsstar.cli.iterate import follow
     from hsstar.evaluation.runs import is_finished
 
     if is_finished(database, started):
@@ -161,7 +161,7 @@ def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None
 
 
 def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: "Format") -> None:
-    from cli.results import show_results
+    from hsstar.cli.results import show_results
     from hsstar.evaluation.results import contest, load_results
 
     results: list[list[BenchmarkResult]] = [load_results(database, each.run, each.wanted) for each in started]

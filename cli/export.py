@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
     from hsstar.files import ExportFormat

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 from hsstar.domain.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
 
 def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool = False) -> None:
     """Follows a run to its end; Ctrl-C ends the view, says `interrupted`, and changes nothing else."""
-    from cli.progress import Watch
+    from hsstar.cli.progress import Watch
 
     try:
         if not Watch(database, run, to_stderr=to_stderr).follow():

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 STATES = ("queued", "running", "done", "failed", "given_up")
 _ERROR_CHARACTERS = 100
@@ -19,7 +19,7 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 def list_(run: str | None, state: str | None, limit: int) -> None:
     """List the newest jobs, of RUN where given."""
-    from cli.output import duration, print_table
+    from hsstar.cli.output import duration, print_table
     from hsstar.store import jobs as stored
     from hsstar.store import runs
 

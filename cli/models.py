@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 
 @click.group(epilog="Example:  hsstar models list")
@@ -27,7 +27,7 @@ def add(name: str, location: str) -> None:
 @models.command("list", epilog="Example:  hsstar models list")
 def list_() -> None:
     """List the checkpoints, oldest first, each with the one that it was trained from."""
-    from cli.output import print_table
+    from hsstar.cli.output import print_table
     from hsstar.store import models as stored
 
     with open_database() as database, database.begin() as connection:
@@ -44,7 +44,7 @@ def lineage(name: str | None) -> None:
 
     With NAME its ancestors, itself, and what was trained from it.
     """
-    from cli.output import print_table
+    from hsstar.cli.output import print_table
     from hsstar.store.lineage import lineage as find_lineage
 
     with open_database() as database, database.begin() as connection:

@@ -50,7 +50,7 @@ def plan(
     Figures that are not given are taken from earlier runs of the same policy, where a database is up, or
     assumed; each says where it comes from. Exit code 1: a check fails, something surely does not fit.
     """
-    from cli.environment import open_database
+    from hsstar.cli.environment import open_database
     from hsstar.domain.errors import DatabaseError
     from hsstar.plan.forecast import Given
     from hsstar.plan.preflight import Outcome
@@ -129,7 +129,7 @@ def _plan(
 
 
 def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
-    from cli.output import console, print_table
+    from hsstar.cli.output import console, print_table
 
     samples = found.samples
     print_table(

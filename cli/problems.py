@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 FORMATS = ("auto", "gsm8k", "math", "numina", "hs-star")
 _SHOWN_UNREADABLE = 5
@@ -28,8 +28,8 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
     FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
     """
-    from cli.overlaps import overlap_lines
     from hsstar import commands
+    from hsstar.cli.overlaps import overlap_lines
     from hsstar.domain.problems import ProblemFormat
     from hsstar.hub import local_file
 
@@ -68,7 +68,7 @@ def _progress(read: int) -> None:
 @problems.command("list", epilog="Example:  hsstar problems list")
 def list_() -> None:
     """List the datasets with their counts."""
-    from cli.output import print_table
+    from hsstar.cli.output import print_table
     from hsstar.store import corpus
 
     with open_database() as database, database.begin() as connection:

@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cli.output import console, duration, error_console
+from hsstar.cli.output import console, duration, error_console
 from hsstar.domain.lifecycle import IterationState
 from hsstar.store import runs, statistics
 from hsstar.store.database import Database

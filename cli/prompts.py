@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
     from hsstar.recipe import Recipe
@@ -54,7 +54,7 @@ def _from_database(recipe: "Recipe", dataset: str | None) -> tuple[str, str]:
 @prompts.command("list", epilog="Example:  hsstar prompts list")
 def list_() -> None:
     """List the templates that a recipe may name under policy.prompt."""
-    from cli.output import print_table
+    from hsstar.cli.output import print_table
     from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message
 
     own = f"the policy's own chat template; its user says {chat_message('{problem}')!r}"

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.output import duration, print_table
+from hsstar.cli.output import duration, print_table
 from hsstar.domain.errors import NotFoundError
 from hsstar.store import runs, statistics
 from hsstar.store.database import Database
 
 if TYPE_CHECKING:
-    from cli.results import Format
+    from hsstar.cli.results import Format
 
 
 @click.command(epilog="Example:  hsstar report demo --format markdown")
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.option("--format", "shown_as", type=click.Choice(("text", "csv", "markdown", "json")), default="text")
 def report(run: str, shown_as: "Format") -> None:
     """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
-    from cli.environment import open_database
-    from cli.results import show_run_table
+    from hsstar.cli.environment import open_database
+    from hsstar.cli.results import show_run_table
     from hsstar.evaluation.results import run_table
 
     with open_database() as database:

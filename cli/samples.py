@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 
 @click.group(epilog="Example:  hsstar samples import responses.jsonl --run mine")

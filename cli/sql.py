@@ -2,7 +2,7 @@
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 
 @click.command(
@@ -17,7 +17,7 @@ def sql(query: str, layout: str, timeout: int) -> None:
     """Run one read-only QUERY over the views: sample_facts, problem_statistics, iteration_statistics,
     remaining_budget, worker_activity (docs/sql.md), or any table.
     """
-    from cli.output import print_csv, print_json, print_table
+    from hsstar.cli.output import print_csv, print_json, print_table
     from hsstar.store.queries import run_query
     from hsstar.store.readers import READER, guard
 

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 _LACKS = {"sample": "sample", "verify": "verdict", "score": "reward", "train": "trained policy"}
 
@@ -31,7 +31,7 @@ def status(run: str | None, watch: bool, missing: bool, output_format: str) -> N
     elif missing:
         _show_missing(run, output_format)
     elif watch:
-        from cli.iterate import follow
+        from hsstar.cli.iterate import follow
 
         with open_database() as database:
             follow(database, run, f"{run} goes on; look again: hsstar status {run} --watch")
@@ -40,8 +40,8 @@ def status(run: str | None, watch: bool, missing: bool, output_format: str) -> N
 
 
 def _show_run(run: str) -> None:
-    from cli.output import console, print_table
-    from cli.progress import Watch, round_lines, waiting_reasons
+    from hsstar.cli.output import console, print_table
+    from hsstar.cli.progress import Watch, round_lines, waiting_reasons
     from hsstar.store import runs, statistics
 
     with open_database() as database:
@@ -74,7 +74,7 @@ def _show_run(run: str) -> None:
 
 
 def _show_missing(run: str, output_format: str) -> None:
-    from cli.output import print_csv, print_json, print_table, ranges
+    from hsstar.cli.output import print_csv, print_json, print_table, ranges
     from hsstar.store import runs
     from hsstar.store.missing import list_missing
 
@@ -95,7 +95,7 @@ def _show_missing(run: str, output_format: str) -> None:
 def _show_all() -> None:
     from sqlalchemy import text
 
-    from cli.output import console, print_table
+    from hsstar.cli.output import console, print_table
     from hsstar.store import runs, statistics
 
     with open_database() as database, database.begin() as connection:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.stack import parse_workers
+from hsstar.cli.stack import parse_workers
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
@@ -41,9 +41,9 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
     It lives in a home of its own, HSSTAR_HOME/study/NAME, with its own servers unless the environment names
     others. Interrupted, it goes on at the next call; finished, a call only writes the report again.
     """
-    from cli.environment import own_settings
-    from cli.output import console
-    from cli.stack import own_stack
+    from hsstar.cli.environment import own_settings
+    from hsstar.cli.output import console
+    from hsstar.cli.stack import own_stack
     from hsstar.domain.errors import MissingDependencyError
     from hsstar.settings import Settings
     from hsstar.study import running
@@ -71,7 +71,7 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
     Raises:
         ConflictError: failed jobs hold up every run that is left.
     """
-    from cli.output import console
+    from hsstar.cli.output import console
     from hsstar.domain.errors import ConflictError
     from hsstar.study import running
 
@@ -97,7 +97,7 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
 
 
 def _report(database: "Database", study: "Study", seeds: list[int], folder: Path) -> None:
-    from cli.output import console
+    from hsstar.cli.output import console
     from hsstar.study.figures import load_figures
     from hsstar.study.report import write_report
 
@@ -135,7 +135,7 @@ class _Progress:
         return lines + self._new_reasons(database, states)
 
     def _new_reasons(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
-        from cli.progress import waiting_reasons
+        from hsstar.cli.progress import waiting_reasons
         from hsstar.store import runs, statistics
 
         with database.begin() as connection:
@@ -152,7 +152,7 @@ class _Progress:
         return new
 
     def _left(self, finished: int, total: int) -> str:
-        from cli.output import duration
+        from hsstar.cli.output import duration
 
         gained = finished - self._finished_before
         if gained < len(self._study.document.strategies) or finished == total:

@@ -35,7 +35,7 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     They serve the queues of their roles on the servers that HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL name,
     else on the embedded ones of `hsstar up`.
     """
-    from cli.environment import connected_settings, open_database
+    from hsstar.cli.environment import connected_settings, open_database
     from hsstar.local.plan import parse_roles
     from hsstar.settings import Settings, secret_environment
 
@@ -75,7 +75,7 @@ def _environment(planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]") 
 
 
 def _command(role: str, name: str | None) -> list[str]:
-    return [sys.executable, "-m", "workers", "--role", role, *(["--name", name] if name else [])]
+    return [sys.executable, "-m", "hsstar.workers", "--role", role, *(["--name", name] if name else [])]
 
 
 def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
@@ -99,8 +99,8 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> No
 
     import psutil
 
-    from cli.environment import open_database
-    from cli.output import console
+    from hsstar.cli.environment import open_database
+    from hsstar.cli.output import console
     from hsstar.domain.errors import DatabaseError
     from hsstar.local.supervisor import keep_running
     from hsstar.store.jobs import take_back

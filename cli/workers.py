@@ -2,7 +2,7 @@
 
 import click
 
-from cli.environment import open_database
+from hsstar.cli.environment import open_database
 
 
 @click.group(invoke_without_command=True, epilog="Example:  hsstar workers stop --role sample")
@@ -14,7 +14,7 @@ def workers(context: click.Context, everyone: bool) -> None:
         return
     from sqlalchemy import text
 
-    from cli.output import console, print_table
+    from hsstar.cli.output import console, print_table
 
     with open_database() as database, database.begin() as connection:
         rows = connection.execute(

@@ -1,4 +1,4 @@
-"""`python -m workers --role ROLE`: one worker in the foreground, until SIGTERM or Ctrl-C."""
+"""`python -m hsstar.workers --role ROLE`: one worker in the foreground, until SIGTERM or Ctrl-C."""
 
 import argparse
 import logging
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from hsstar.stages.context import Workshop
-    from workers.runtime import Worker
+    from hsstar.workers.runtime import Worker
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
 
 def main() -> None:
     """Reads the command line and the environment, then works until it is told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hsstar.workers", description=__doc__)
     parser.add_argument("--role", required=True, choices=ROLES, help="which jobs to run")
     parser.add_argument("--name", help="unique among all workers; ROLE-PID@HOST where left out")
     arguments = parser.parse_args()
@@ -80,11 +80,11 @@ def work(
     from celery.signals import worker_shutting_down
 
     from hsstar.engines.registry import import_engines
-    from workers.app import TASK, make_app
-    from workers.broker_watch import BrokerWatch
-    from workers.notes import note_taker
-    from workers.runtime import Worker
-    from workers.workshop import make_workshop
+    from hsstar.workers.app import TASK, make_app
+    from hsstar.workers.broker_watch import BrokerWatch
+    from hsstar.workers.notes import note_taker
+    from hsstar.workers.runtime import Worker
+    from hsstar.workers.workshop import make_workshop
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
     app = make_app(broker_url, settings.broker_authority)

@@ -35,8 +35,8 @@ from hsstar.stages.context import ComputeError, Workshop
 from hsstar.stages.table import STAGES
 from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import SCHEMA_REVISION, Database
-from workers.app import send_wake_up
-from workers.turns import Turns
+from hsstar.workers.app import send_wake_up
+from hsstar.workers.turns import Turns
 
 log = logging.getLogger("hsstar.worker")
 

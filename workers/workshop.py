@@ -12,7 +12,7 @@ from hsstar.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store.database import Database
-from workers.notes import note_taker
+from hsstar.workers.notes import note_taker
 
 
 def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:

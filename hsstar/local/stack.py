@@ -63,7 +63,15 @@ class StackStatus:
 
 def worker_command(role: str, name: str) -> list[str]:
     """The argument list of one worker process."""
-    return [sys.executable, "-m", "workers", "--role", role, "--name", f"{name}@{socket.gethostname()}"]
+    return [
+        sys.executable,
+        "-m",
+        "hsstar.workers",
+        "--role",
+        role,
+        "--name",
+        f"{name}@{socket.gethostname()}",
+    ]
 
 
 def prepare_nothing(database_url: str) -> None:

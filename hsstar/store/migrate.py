@@ -21,7 +21,7 @@ _WITHOUT_LIMITS = """
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", "migrations:")
+    config.set_main_option("script_location", "hsstar:migrations")
     return config
 
 

@@ -33,7 +33,7 @@ class Home:
     def run(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Runs `hsstar` with these arguments and waits for its end."""
         return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
+            [sys.executable, "-m", "hsstar.cli", *arguments],
             env=os.environ | self.environment | extra,
             cwd=self.folder,
             capture_output=True,
@@ -44,7 +44,7 @@ class Home:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts `hsstar` and does not wait."""
         return subprocess.Popen(
-            [sys.executable, "-m", "cli", *arguments],
+            [sys.executable, "-m", "hsstar.cli", *arguments],
             env=os.environ | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -123,7 +123,7 @@ def test_an_older_schema_is_named(stack: Home) -> None:
 def test_a_full_disk_at_export(stack: Home) -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         done = subprocess.run(
-            [sys.executable, "-m", "cli", "export", "samples", "twice"],
+            [sys.executable, "-m", "hsstar.cli", "export", "samples", "twice"],
             env=os.environ | stack.environment, stdout=full, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     assert done.returncode != 0

@@ -35,7 +35,7 @@ def test_up_starts_workers_only(stack: Home, home: Home) -> None:
 
 def test_a_worker_in_the_foreground_serves_its_role_and_signs_off(stack: Home, home: Home) -> None:
     worker = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker", "--role", "verify", "--name", "by-hand"],
+        [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify", "--name", "by-hand"],
         env=os.environ | home.environment | _urls(stack),
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-COMMAND = [sys.executable, "-m", "cli", "verify"]
+COMMAND = [sys.executable, "-m", "hsstar.cli", "verify"]
 ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that no deadline is long enough for."""
 SECONDS = 60.0

@@ -1,9 +1,10 @@
-"""The built wheel in a clean environment: everything is aboard, from any directory."""
+"""The built wheel in a clean environment: everything is aboard, and nothing beside `hsstar`."""
 
 import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,38 +22,51 @@ def _run(*command: str | Path, cwd: Path, check: bool = True) -> subprocess.Comp
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a fresh environment that holds the wheel and what it depends on, no extras."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout's HEAD."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     _run("git", "clone", "--quiet", ROOT, source, cwd=folder)
-    _run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        folder,
-        source,
-        cwd=folder,
-    )
-    (wheel,) = folder.glob("hsstar-*.whl")
+    pip_wheel = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
+    _run(sys.executable, *pip_wheel, source, cwd=folder)
+    (built,) = folder.glob("hsstar-*.whl")
+    return built
+
+
+def _environment(folder: Path, requirement: str | Path) -> Path:
+    """The programs of a fresh environment that holds a wheel and what it depends on."""
     venv.create(folder / "clean", with_pip=True)
     programs = folder / "clean" / "bin"
-    _run(
-        programs / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "-c",
-        ROOT / "constraints.txt",
-        wheel,
-        cwd=folder,
-    )
+    pip_install = ["-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    _run(programs / "python", *pip_install, requirement, cwd=folder)
     return programs
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """The programs of an environment without extras."""
+    return _environment(tmp_path_factory.mktemp("bare"), wheel)
+
+
+@pytest.mark.heavy
+def test_a_wheel_installs_hsstar_and_nothing_beside_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        top_levels = {name.partition("/")[0] for name in archive.namelist()}
+    assert {name for name in top_levels if not name.endswith(".dist-info")} == {"hsstar"}
+
+
+@pytest.mark.heavy
+def test_the_demo_runs_beside_folders_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
+    """A user's own `cli`, `workers` and `migrations` on the path are not taken for hsstar's."""
+    programs = _environment(tmp_path, f"{wheel}[local,train]")
+    project = tmp_path / "project"
+    for name in ("cli", "workers", "migrations"):
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text("raise ImportError('the user's own package')\n")
+    environment = ["env", "PYTHONPATH=.", f"HSSTAR_HOME={tmp_path / 'home'}"]
+    demo = [programs / "hsstar", "demo", "--iterations", "1"]
+    said = _run(*environment, *demo, cwd=project).stdout
+    assert "held-out accuracy after" in said
 
 
 @pytest.mark.heavy
@@ -72,7 +86,7 @@ def test_everything_is_aboard(installed: Path, tmp_path: Path) -> None:
         "assert m.head() == SCHEMA_REVISION\n"
         "r.load_recipe(d.RECIPE)\n"
         "check_policy('builtin:demo-policy'); check_reward_model('builtin:demo-prm')\n"
-        "import workers, cli, migrations\n"
+        "import hsstar.workers, hsstar.cli, hsstar.migrations\n"
     )
     _run(installed / "python", "-c", aboard, cwd=tmp_path)
 

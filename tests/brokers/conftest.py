@@ -138,7 +138,7 @@ class WorkerProcess:
 
 @pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> StartWorker:
-    """Starts `python -m workers` on the test's database and a broker; it has ended with the block."""
+    """Starts `python -m hsstar.workers` on the test's database and a broker; it has ended with the block."""
 
     @contextmanager
     def start(
@@ -148,7 +148,7 @@ def start_worker(database: Database, tmp_path: Path) -> StartWorker:
         servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": broker_url}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers", "--role", role, "--name", name],
+                [sys.executable, "-m", "hsstar.workers", "--role", role, "--name", name],
                 env=os.environ | servers | {"HSSTAR_HOME": str(tmp_path / "home")} | environment,
                 stdout=output,
                 stderr=output,
@@ -190,7 +190,7 @@ def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Fleet
     log = folder / "fleet.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "worker", "--role", "verify:2"],
+            [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify:2"],
             env=os.environ | environment | {"HSSTAR_HOME": str(folder / "home")},
             stdout=output,
             stderr=output,

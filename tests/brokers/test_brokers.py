@@ -14,9 +14,9 @@ from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.database import Database
+from hsstar.workers.app import TASK, make_app, send_wake_up
 from tests.brokers.conftest import StartWorker
 from tests.brokers.servers import PASSWORD, Server, black_hole, wait_until
-from workers.app import TASK, make_app, send_wake_up
 
 by_scheme = pytest.mark.parametrize("broker", ["redis", "rediss", "amqp", "amqps"], indirect=True)
 by_server = pytest.mark.parametrize("broker", ["redis", "amqp"], indirect=True)

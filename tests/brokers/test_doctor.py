@@ -33,7 +33,7 @@ def nobody() -> Iterator[int]:
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
+        [sys.executable, "-m", "hsstar.cli", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,

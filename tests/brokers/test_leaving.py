@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from cli.main import hsstar
 from hsstar import __version__
+from hsstar.cli.main import hsstar
 from hsstar.domain.endings import Ending
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind

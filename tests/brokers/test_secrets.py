@@ -38,7 +38,7 @@ def environment(bouncer: PgBouncer, redis: Server, database: Database, tmp_path:
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
+        [sys.executable, "-m", "hsstar.cli", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,

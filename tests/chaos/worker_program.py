@@ -11,14 +11,14 @@ from typing import Any
 
 from kombu.transport import redis
 
-import workers.runtime
+import hsstar.workers.runtime
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.verifier import MathVerifier
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store.database import Database
+from hsstar.workers.__main__ import work
 from tests.chaos.engines import DeterministicSampler, MarkingTrainer, ReadingRewardModel
-from workers.__main__ import work
 
 PROXIED = "CHAOS_PROXY_URL"
 """The database as the second worker of a role reaches it."""
@@ -42,7 +42,7 @@ class DisturbedChannel(redis.Channel):
                     client.rpush(queue, newest)
 
 
-_send_once = workers.runtime.send_wake_up
+_send_once = hsstar.workers.runtime.send_wake_up
 
 
 def _send(app: Any, job_id: int, kind: JobKind) -> None:
@@ -63,7 +63,7 @@ def make_workshop(settings: Settings, database: Database, worker: str) -> Worksh
 
 if __name__ == "__main__":
     redis.Transport.Channel = DisturbedChannel
-    workers.runtime.send_wake_up = _send
+    hsstar.workers.runtime.send_wake_up = _send
     role, name = sys.argv[1:]
     if name.split("@")[0].endswith("-2"):
         os.environ["HSSTAR_DATABASE_URL"] = os.environ[PROXIED]

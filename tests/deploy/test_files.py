@@ -11,7 +11,7 @@ import click
 import pytest
 import yaml
 
-from cli.main import hsstar
+from hsstar.cli.main import hsstar
 from hsstar.local.plan import parse_roles
 from hsstar.settings import Settings
 from tests.deploy.manifests import (

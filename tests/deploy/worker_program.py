@@ -8,7 +8,7 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.stages.context import Workshop
 from hsstar.stages.table import STAGES
 from hsstar.store import jobs
-from workers.__main__ import main
+from hsstar.workers.__main__ import main
 
 
 def stage(workshop: Workshop, job: jobs.Job) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.main import hsstar
+from hsstar.cli.main import hsstar
 from hsstar.domain.errors import CheckpointError, MissingDependencyError, RecipeError
 from hsstar.domain.prompts import chat_message, render_prompt
 from hsstar.engines import prompts

@@ -44,7 +44,7 @@ def test_the_length_of_a_queue_is_what_waits_and_what_runs(connection: Connectio
 def hsstar(tmp_path: Path) -> Path:
     """A folder with `hsstar` and a `hostname` that names a pod."""
     for name, script in (
-        ("hsstar", f'exec {sys.executable} -m cli "$@"'),
+        ("hsstar", f'exec {sys.executable} -m hsstar.cli "$@"'),
         ("hostname", "echo sample-6d9f-x7k2p"),
     ):
         program = tmp_path / name

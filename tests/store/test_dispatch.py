@@ -19,12 +19,12 @@ from hsstar.stages.context import Workshop
 from hsstar.stages.table import STAGES
 from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import Database
+from hsstar.workers.app import make_app
+from hsstar.workers.runtime import Worker
 from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
 from tests.store.test_worker import unread_checkpoint
 from tests.store.watching import wait_for
-from workers.app import make_app
-from workers.runtime import Worker
 
 MakeWorker = Callable[..., Worker]
 WakeUps = list[tuple[int, JobKind]]
@@ -46,7 +46,9 @@ def make_worker(database: Database, tmp_path: Path) -> MakeWorker:
 def wake_ups(monkeypatch: pytest.MonkeyPatch) -> WakeUps:
     """The messages that were sent; nobody receives them."""
     sent: WakeUps = []
-    monkeypatch.setattr("workers.runtime.send_wake_up", lambda app, job_id, kind: sent.append((job_id, kind)))
+    monkeypatch.setattr(
+        "hsstar.workers.runtime.send_wake_up", lambda app, job_id, kind: sent.append((job_id, kind))
+    )
     return sent
 
 

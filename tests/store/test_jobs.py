@@ -13,6 +13,7 @@ from hsstar.store import announcements, jobs, samples, workers
 from hsstar.store.database import Database
 from hsstar.store.jobs import Job, LeaseLostError
 from hsstar.store.samples import DrawnSample
+from hsstar.workers.turns import Turns
 from tests.store.factory import (
     add_iteration,
     add_job,
@@ -22,7 +23,6 @@ from tests.store.factory import (
     items_of,
     state_of,
 )
-from workers.turns import Turns
 
 ATTEMPTS = 3
 

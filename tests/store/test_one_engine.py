@@ -22,10 +22,10 @@ from hsstar.stages.context import Engines, Workshop
 from hsstar.store import announcements
 from hsstar.store.database import Database
 from hsstar.store.waiting import waiting_jobs
+from hsstar.workers.app import make_app
+from hsstar.workers.runtime import Worker
+from hsstar.workers.turns import Turns
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe, state_of
-from workers.app import make_app
-from workers.runtime import Worker
-from workers.turns import Turns
 
 JOB_SAMPLES = 16
 
@@ -119,7 +119,9 @@ def start_runs(database: Database, folder: Path, *names: str) -> None:
 def wake_ups(monkeypatch: pytest.MonkeyPatch) -> dict[JobKind, list[int]]:
     """The messages under way, by queue."""
     queues: dict[JobKind, list[int]] = {kind: [] for kind in JobKind}
-    monkeypatch.setattr("workers.runtime.send_wake_up", lambda app, job_id, kind: queues[kind].append(job_id))
+    monkeypatch.setattr(
+        "hsstar.workers.runtime.send_wake_up", lambda app, job_id, kind: queues[kind].append(job_id)
+    )
     return queues
 
 

@@ -13,11 +13,11 @@ from hsstar.engines.openai_sampler import OpenAISampler
 from hsstar.settings import Settings
 from hsstar.store import workers
 from hsstar.store.database import Database
+from hsstar.workers.app import make_app
+from hsstar.workers.notes import note_taker
+from hsstar.workers.runtime import Worker
 from tests.engines.completions_host import Host, running, text_of
 from tests.store.drawing import add_sampling, make_workshop, responses
-from workers.app import make_app
-from workers.notes import note_taker
-from workers.runtime import Worker
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.main import hsstar
 from hsstar import commands
+from hsstar.cli.main import hsstar
 from hsstar.domain.errors import CheckpointError, ConflictError
 from hsstar.domain.prompts import render_prompt
 from hsstar.engines.prompts import prompt_renderer

@@ -19,6 +19,8 @@ from hsstar.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.store import workers
 from hsstar.store.database import Database
+from hsstar.workers.app import make_app
+from hsstar.workers.runtime import Worker
 from tests.engines import tiny
 from tests.store.drawing import (
     JOB_SAMPLES,
@@ -29,8 +31,6 @@ from tests.store.drawing import (
     misattributed,
     responses,
 )
-from workers.app import make_app
-from workers.runtime import Worker
 
 
 class House:

@@ -18,6 +18,8 @@ from hsstar.stages import score
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import models, runs, workers
 from hsstar.store.database import Database
+from hsstar.workers.app import make_app
+from hsstar.workers.runtime import Worker
 from tests.store.drawing import FragileSampler, add_sampling, hurry, make_workshop, responses
 from tests.store.factory import (
     Drawn,
@@ -30,8 +32,6 @@ from tests.store.factory import (
     state_of,
 )
 from tests.store.watching import wait_for
-from workers.app import make_app
-from workers.runtime import Worker
 
 MakeWorker = Callable[[Callable[[], Sampler]], Worker]
 

@@ -6,9 +6,9 @@ import sys
 import click
 import pytest
 
-from cli.main import COMMANDS, hsstar
-from cli.output import ranges
-from cli.stack import parse_workers
+from hsstar.cli.main import COMMANDS, hsstar
+from hsstar.cli.output import ranges
+from hsstar.cli.stack import parse_workers
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 
@@ -28,7 +28,7 @@ def commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], clic
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from click.testing import CliRunner; from cli.main import hsstar\n"
+        "import sys; from click.testing import CliRunner; from hsstar.cli.main import hsstar\n"
         "assert CliRunner().invoke(hsstar, ['--help']).exit_code == 0\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cli.progress import finished_share, round_lines, waiting_reasons
+from hsstar.cli.progress import finished_share, round_lines, waiting_reasons
 from hsstar.store.statistics import QueueState, RoundProgress
 
 NOTHING = RoundProgress(
