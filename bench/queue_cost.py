@@ -12,19 +12,18 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
 from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import (
-    Comparison,
     Completion,
     RewardRequest,
     SampleRequest,
     SamplingParameters,
     StepRewards,
-    VerificationRequest,
 )
 from hsstar.recipe import parse_recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import corpus, models, rounds, runs
 from hsstar.store.database import Database
+from hsstar.verifier.contract import Comparison, VerificationRequest
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 

@@ -26,11 +26,11 @@ import psutil
 from sqlalchemy import text
 
 from bench.setup import describe_machine, seconds, table, temporary_postgres
-from hsstar.engines.contracts import Comparison, VerificationRequest
-from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
 from hsstar.store.database import Database
 from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import Comparison, VerificationRequest
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 RESPONSES = SHARED / "responses" / "math_sampled_8.jsonl"
@@ -39,7 +39,7 @@ OTHERS = 200
 PROBLEMS_IN_A_JOB = 8
 LATER_PASSES = 7
 START_SECONDS = 3.0
-PACKAGE = "hsstar.engines.verifier"
+PACKAGE = "hsstar.verifier"
 FIRST_PASS = ", first pass"
 PLAIN = "Math-Verify alone, 1 core"
 TARGETS = {

@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hsstar.engines.contracts import VerificationRequest
-    from hsstar.engines.verifier import MathVerifier
+    from hsstar.verifier import MathVerifier
+    from hsstar.verifier.contract import VerificationRequest
 
 _STANDARD_INPUT = Path("-")
 
@@ -59,7 +59,7 @@ def verify(
     the response was cut at its token limit. For each line one is written, in the same order, with
     verdict (correct, incorrect or null), cause and answer. Blank lines are left out.
     """
-    from hsstar.engines.verifier import MathVerifier
+    from hsstar.verifier import MathVerifier
 
     if isnan(deadline):
         raise click.BadParameter("nan is no number of seconds", param_hint="'--deadline'")
@@ -141,7 +141,7 @@ def _requests(file: Path) -> Iterator["VerificationRequest"]:
 
 def _request(row: dict[str, Any]) -> "VerificationRequest":
     from hsstar.domain.errors import BadInputError
-    from hsstar.engines.contracts import VerificationRequest
+    from hsstar.verifier.contract import VerificationRequest
 
     if ("answer" in row) == ("response" in row):
         raise BadInputError(f"expected answer or response, found {'both' if 'answer' in row else 'neither'}")

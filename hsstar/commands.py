@@ -18,7 +18,6 @@ from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
 from hsstar.engines.prompts import check_end_of_text, prompt_renderer
 from hsstar.engines.registry import check_sampler_options
-from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_imported_samples, read_problems
 from hsstar.recipe import PolicySection, Recipe
 from hsstar.recipe_evaluation import BenchmarkSection
@@ -27,6 +26,7 @@ from hsstar.store.database import Database, lock_run
 from hsstar.store.overlaps import OverlapCount
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
+from hsstar.verifier import MathVerifier
 
 _BATCH = 1_000
 

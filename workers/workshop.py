@@ -6,12 +6,12 @@ from functools import partial
 
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
-from hsstar.engines.verifier import MathVerifier
 from hsstar.local.gpus import find_gpus
 from hsstar.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store.database import Database
+from hsstar.verifier import MathVerifier
 from hsstar.workers.notes import note_taker
 
 

@@ -16,11 +16,11 @@ from hsstar.domain.evaluation import (
     summarise,
 )
 from hsstar.domain.metrics import Interval, majority, paired_bootstrap
-from hsstar.engines.contracts import VerificationRequest, Verifier
-from hsstar.engines.verifier import MathVerifier
 from hsstar.store import evaluations, rounds
 from hsstar.store.database import Database
 from hsstar.store.runs import Run
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest, Verifier
 
 Answers = list[tuple[str | None, bool]]
 """Of one problem: the answers of its samples by slot, and whether each is correct."""

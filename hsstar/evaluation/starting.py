@@ -15,7 +15,6 @@ from hsstar.domain.benchmarks import Benchmark
 from hsstar.domain.errors import ConflictError
 from hsstar.domain.problems import Problem
 from hsstar.engines.checkpoints import check_policy
-from hsstar.engines.verifier import MathVerifier
 from hsstar.evaluation.benchmark_files import content_fingerprint, find_file, read_benchmark
 from hsstar.evaluation.given_responses import find_given, given_results
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
@@ -24,6 +23,7 @@ from hsstar.recipe_evaluation import BenchmarkSection
 from hsstar.store import corpus, evaluations, models, overlaps
 from hsstar.store.database import Database, lock_run
 from hsstar.store.overlaps import OverlapCount
+from hsstar.verifier import MathVerifier
 
 _BATCH = 500
 

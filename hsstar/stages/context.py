@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import ProcessRewardModel, Sampler, SamplingParameters, Trainer, Verifier
+from hsstar.engines.contracts import ProcessRewardModel, Sampler, SamplingParameters, Trainer
 from hsstar.engines.memory import clear_memory
 from hsstar.recipe import Recipe
 from hsstar.stages.checkpoint import checkpoint_of
@@ -21,6 +21,7 @@ from hsstar.store.database import Database
 from hsstar.store.jobs import Job
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
+from hsstar.verifier.contract import Verifier
 
 
 class ComputeError(EngineError):

@@ -13,10 +13,10 @@ from kombu.transport import redis
 
 import hsstar.workers.runtime
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.verifier import MathVerifier
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store.database import Database
+from hsstar.verifier import MathVerifier
 from hsstar.workers.__main__ import work
 from tests.chaos.engines import DeterministicSampler, MarkingTrainer, ReadingRewardModel
 

@@ -9,9 +9,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["hsstar.domain.answers", "hsstar.engines.verifier"]):
-    from hsstar.engines.contracts import VerificationRequest
-    from hsstar.engines.verifier import MathVerifier
+with atheris.instrument_imports(include=["hsstar.domain.answers", "hsstar.verifier"]):
+    from hsstar.verifier import MathVerifier
+    from hsstar.verifier.contract import VerificationRequest
     from tests.fuzz.answer_grammar import damaged, written_answer
     from tests.fuzz.verifier_checks import check_preparation, check_verdicts
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from hsstar.domain.answers import extract_answer
 from hsstar.domain.verdict import Cause
-from hsstar.engines.contracts import VerificationRequest
-from hsstar.engines.verifier import MathVerifier
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest
 
 LONGEST_PREPARATION_SECONDS = 1.0
 LONGEST_PAIR_SECONDS = 10.0

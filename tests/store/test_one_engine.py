@@ -15,13 +15,13 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import ProblemFormat
 from hsstar.domain.turns import EngineKey
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
-from hsstar.engines.verifier import MathVerifier
 from hsstar.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import announcements
 from hsstar.store.database import Database
 from hsstar.store.waiting import waiting_jobs
+from hsstar.verifier import MathVerifier
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 from hsstar.workers.turns import Turns

@@ -12,12 +12,12 @@ from sqlalchemy import text
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
-from hsstar.engines.verifier import MathVerifier
 from hsstar.stages import verify
 from hsstar.stages.context import ComputeError, Engines, Workshop
 from hsstar.store import corpus, jobs, samples
 from hsstar.store.database import Database
 from hsstar.store.jobs import Job, LeaseLostError
+from hsstar.verifier import MathVerifier
 from tests.store.factory import TRAIN, Drawn, add_iteration, add_job, add_run, add_samples, claim, state_of
 from tests.store.watching import running, wait_for
 
@@ -102,7 +102,7 @@ def checking_processes() -> set[psutil.Process]:
         process
         for process in psutil.Process().children()
         if process.status() != psutil.STATUS_ZOMBIE
-        and "hsstar.engines.verifier.process" in " ".join(process.cmdline())
+        and "hsstar.verifier.process" in " ".join(process.cmdline())
     }
 
 

@@ -15,12 +15,12 @@ from typing import Self
 from hsstar.domain.answers import ExtractionRule, extract_answer
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.engines.contracts import Comparison, VerificationRequest
-from hsstar.engines.verifier.forms import is_readable
-from hsstar.engines.verifier.judging import Finding, formulas, judge_quickly
-from hsstar.engines.verifier.pool import CheckingPool, Failure, Outcome, Task
-from hsstar.engines.verifier.reading import read
-from hsstar.engines.verifier.spelling import LONGEST_ANSWER, normal_spelling
+from hsstar.verifier.contract import Comparison, VerificationRequest
+from hsstar.verifier.forms import is_readable
+from hsstar.verifier.judging import Finding, formulas, judge_quickly
+from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
+from hsstar.verifier.reading import read
+from hsstar.verifier.spelling import LONGEST_ANSWER, normal_spelling
 
 RULES_VERSION = 3
 """Rises whenever the same response may get another verdict than before."""
@@ -79,7 +79,7 @@ class MathVerifier:
                 f"the memory limit of the verifier has to be at least {SMALLEST_MEMORY_LIMIT_MB} MiB"
             )
         self.version = f"math-verify {version('math-verify')}/hsstar {RULES_VERSION}"
-        command = [sys.executable, "-P", "-m", "hsstar.engines.verifier.process", str(memory_limit_mb)]
+        command = [sys.executable, "-P", "-m", "hsstar.verifier.process", str(memory_limit_mb)]
         self._processes = processes or max(2, os.cpu_count() or 1)
         self._memory_limit_mb = memory_limit_mb
         self._pool = CheckingPool(command, self._processes, deadline_seconds)

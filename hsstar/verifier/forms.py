@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from hsstar.engines.verifier.numeric import Number
-from hsstar.engines.verifier.units import Unit
+from hsstar.verifier.numeric import Number
+from hsstar.verifier.units import Unit
 
 
 @dataclass(frozen=True, slots=True)

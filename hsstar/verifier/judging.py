@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hsstar.domain.verdict import Cause
-from hsstar.engines.verifier.conversions import Scalar
-from hsstar.engines.verifier.equivalence import Algebra, Equivalence, UnparsableError
-from hsstar.engines.verifier.forms import Expression, Form, Relation, is_readable, parts_of
-from hsstar.engines.verifier.reading import read
-from hsstar.engines.verifier.spelling import LONGEST_ANSWER
+from hsstar.verifier.conversions import Scalar
+from hsstar.verifier.equivalence import Algebra, Equivalence, UnparsableError
+from hsstar.verifier.forms import Expression, Form, Relation, is_readable, parts_of
+from hsstar.verifier.reading import read
+from hsstar.verifier.spelling import LONGEST_ANSWER
 
 _LONGEST_QUICK_ANSWER = 1_000
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause
-from hsstar.engines.contracts import VerificationRequest
-from hsstar.engines.verifier import MathVerifier
-from hsstar.engines.verifier.judging import judge_quickly
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest
+from hsstar.verifier.judging import judge_quickly
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ENDLESS = r"\sum_{n=1}^{10^9} n^n"
@@ -49,7 +49,7 @@ def checking_processes(parent: int | None = None) -> list[psutil.Process]:
         process
         for process in psutil.Process(parent).children()
         if process.status() != psutil.STATUS_ZOMBIE
-        and "hsstar.engines.verifier.process" in " ".join(process.cmdline())
+        and "hsstar.verifier.process" in " ".join(process.cmdline())
     ]
 
 
@@ -230,8 +230,8 @@ def test_closing_ends_a_verification_under_way() -> None:
 
 def test_the_processes_die_with_their_parent() -> None:
     script = (
-        "from hsstar.engines.verifier import MathVerifier\n"
-        "from hsstar.engines.contracts import VerificationRequest\n"
+        "from hsstar.verifier import MathVerifier\n"
+        "from hsstar.verifier import VerificationRequest\n"
         f"MathVerifier(deadline_seconds=60).verify([VerificationRequest(r'\\boxed{{{ENDLESS}}}', '7')])\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])

@@ -4,8 +4,8 @@ import re
 from itertools import pairwise, product
 from math import prod
 
-from hsstar.engines.verifier.brackets import inside_brackets, split
-from hsstar.engines.verifier.forms import (
+from hsstar.verifier.brackets import inside_brackets, split
+from hsstar.verifier.forms import (
     Form,
     Infinite,
     Interval,
@@ -16,9 +16,9 @@ from hsstar.engines.verifier.forms import (
     Unreadable,
     Words,
 )
-from hsstar.engines.verifier.numeric import Number
-from hsstar.engines.verifier.relations import MEMBER, as_part, interval_between, is_name
-from hsstar.engines.verifier.wording import EMPTY, REALS
+from hsstar.verifier.numeric import Number
+from hsstar.verifier.relations import MEMBER, as_part, interval_between, is_name
+from hsstar.verifier.wording import EMPTY, REALS
 
 _MOST_SIGNS = 3
 _MOST_COMBINATIONS = 16

@@ -2,10 +2,10 @@
 
 import re
 
-from hsstar.engines.verifier.forms import Expression, Form, Numeral, Quantity, Ratio
-from hsstar.engines.verifier.number_words import number_in_words
-from hsstar.engines.verifier.numeric import Number, read_number
-from hsstar.engines.verifier.units import (
+from hsstar.verifier.forms import Expression, Form, Numeral, Quantity, Ratio
+from hsstar.verifier.number_words import number_in_words
+from hsstar.verifier.numeric import Number, read_number
+from hsstar.verifier.units import (
     DEGREE,
     DOLLAR,
     is_known_unit,
@@ -13,7 +13,7 @@ from hsstar.engines.verifier.units import (
     read_unit,
     time_unit,
 )
-from hsstar.engines.verifier.wording import (
+from hsstar.verifier.wording import (
     COMMAND,
     FUNCTION_WORDS,
     TEXT,

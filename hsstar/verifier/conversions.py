@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence as Items
 from fractions import Fraction
 
-from hsstar.engines.verifier.forms import (
+from hsstar.verifier.forms import (
     Expression,
     Form,
     Matrix,
@@ -14,8 +14,8 @@ from hsstar.engines.verifier.forms import (
     Relation,
     Sequence,
 )
-from hsstar.engines.verifier.numeric import Number
-from hsstar.engines.verifier.units import DEGREE, PERCENT
+from hsstar.verifier.numeric import Number
+from hsstar.verifier.units import DEGREE, PERCENT
 
 Scalar = Number | Expression
 

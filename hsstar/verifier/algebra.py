@@ -12,10 +12,10 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
-from hsstar.engines.verifier.conversions import Scalar
-from hsstar.engines.verifier.equivalence import UnparsableError
-from hsstar.engines.verifier.forms import Expression, Relation
-from hsstar.engines.verifier.numeric import Number, is_close
+from hsstar.verifier.conversions import Scalar
+from hsstar.verifier.equivalence import UnparsableError
+from hsstar.verifier.forms import Expression, Relation
+from hsstar.verifier.numeric import Number, is_close
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that we watch the time ourselves
 

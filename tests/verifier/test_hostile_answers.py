@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from hsstar.domain.verdict import Cause
-from hsstar.engines.contracts import VerificationRequest
-from hsstar.engines.verifier import MathVerifier
-from tests.engines.hostile_answers import HOSTILE_ANSWERS
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest
+from tests.verifier.hostile_answers import HOSTILE_ANSWERS
 
 PROCESSES = 2
 DEADLINE_SECONDS = 1.0
@@ -59,7 +59,7 @@ class MemoryWatch:
 def resident_bytes(process: psutil.Process) -> int:
     """The resident memory of a checking process; 0 if it is none, or is being replaced just now."""
     try:
-        checking = "hsstar.engines.verifier.process" in process.cmdline()
+        checking = "hsstar.verifier.process" in process.cmdline()
         return int(process.memory_info().rss) if checking else 0
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return 0

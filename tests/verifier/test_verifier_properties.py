@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hsstar.engines.contracts import VerificationRequest
-from hsstar.engines.verifier import MathVerifier
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest
 from tests.fuzz.answer_grammar import damaged, written_answer
 from tests.fuzz.verifier_checks import check_preparation, check_verdicts
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hsstar.domain.answers import balanced_braces
-from hsstar.engines.contracts import VerificationRequest
-from hsstar.engines.verifier import MathVerifier
 from hsstar.files import read_problems
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest
 
 CASES = [
     json.loads(line) for line in (Path(__file__).parent / "verdict_cases.jsonl").read_text().splitlines()

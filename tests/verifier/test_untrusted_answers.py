@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.engines.hostile_answers import HOSTILE_ANSWERS
+from tests.verifier.hostile_answers import HOSTILE_ANSWERS
 
 CASES = Path(__file__).parent / "verdict_cases.jsonl"
 SCRIPT = """
 import json, signal, sys
 import sympy
-from hsstar.engines.verifier.algebra import SympyAlgebra
-from hsstar.engines.verifier.judging import judge
+from hsstar.verifier.algebra import SympyAlgebra
+from hsstar.verifier.judging import judge
 
 seen = set()
 

@@ -2,9 +2,9 @@ r"""Answers in words: what is one, what it is compared by, and which words stand
 
 import re
 
-from hsstar.engines.verifier.forms import Form, Infinite, Interval, Sequence, Words
-from hsstar.engines.verifier.number_words import number_in_words, ordinal_in_words
-from hsstar.engines.verifier.numeric import Number
+from hsstar.verifier.forms import Form, Infinite, Interval, Sequence, Words
+from hsstar.verifier.number_words import number_in_words, ordinal_in_words
+from hsstar.verifier.numeric import Number
 
 REALS = Interval(None, None, low_closed=False, high_closed=False)
 EMPTY = Sequence("set", ())

@@ -2,11 +2,11 @@
 
 import re
 
-from hsstar.engines.verifier.brackets import inside_brackets, split
-from hsstar.engines.verifier.forms import Form, Interval, Matrix, Reader, Sequence, Unreadable
-from hsstar.engines.verifier.numeric import Number
-from hsstar.engines.verifier.relations import is_name
-from hsstar.engines.verifier.several import flat
+from hsstar.verifier.brackets import inside_brackets, split
+from hsstar.verifier.forms import Form, Interval, Matrix, Reader, Sequence, Unreadable
+from hsstar.verifier.numeric import Number
+from hsstar.verifier.relations import is_name
+from hsstar.verifier.several import flat
 
 _ROW = r"\\\\(?:\[[^\]]*\])?"
 _MATRIX_BEGINS = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\}")

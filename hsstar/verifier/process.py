@@ -4,7 +4,7 @@ A task is `{"id": n, "answer": text, "reference": text}`, or without `answer` to
 can be read. It is answered by `{"begun": n}` and, when it is done, `{"id": n, "outcome": "CAUSE RULE"}`. The
 first line is `{"ready": true}` or `{"failed": reason}`.
 
-Started as `python -m hsstar.engines.verifier.process MEMORY_LIMIT_MB`. The parent watches the time and kills.
+Started as `python -m hsstar.verifier.process MEMORY_LIMIT_MB`. The parent watches the time and kills.
 """
 
 import ctypes
@@ -60,8 +60,8 @@ def _answer_tasks(
 def _warm_judge() -> Callable[[str | None, str], str]:
     """The grading function, after it has done once what is slow the first time."""
     from hsstar.domain.verdict import Cause
-    from hsstar.engines.verifier.algebra import SympyAlgebra
-    from hsstar.engines.verifier.judging import can_read, judge
+    from hsstar.verifier.algebra import SympyAlgebra
+    from hsstar.verifier.judging import can_read, judge
 
     algebra = SympyAlgebra()
 

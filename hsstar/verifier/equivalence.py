@@ -9,7 +9,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsstar.engines.verifier.conversions import (
+from hsstar.verifier.conversions import (
     Scalar,
     as_matrix_formulas,
     as_relation,
@@ -20,7 +20,7 @@ from hsstar.engines.verifier.conversions import (
     unit_as_letters,
     vector,
 )
-from hsstar.engines.verifier.forms import (
+from hsstar.verifier.forms import (
     Choice,
     Expression,
     Form,
@@ -35,8 +35,8 @@ from hsstar.engines.verifier.forms import (
     Union,
     Words,
 )
-from hsstar.engines.verifier.numeric import Number, numbers_equal
-from hsstar.engines.verifier.units import DEGREE, RADIAN
+from hsstar.verifier.numeric import Number, numbers_equal
+from hsstar.verifier.units import DEGREE, RADIAN
 
 
 class UnparsableError(Exception):

@@ -2,8 +2,8 @@
 
 import re
 
-from hsstar.engines.verifier.brackets import inside_brackets, split
-from hsstar.engines.verifier.forms import (
+from hsstar.verifier.brackets import inside_brackets, split
+from hsstar.verifier.forms import (
     Expression,
     Form,
     Infinite,
@@ -16,8 +16,8 @@ from hsstar.engines.verifier.forms import (
     Unreadable,
     Words,
 )
-from hsstar.engines.verifier.numeric import Number, read_number
-from hsstar.engines.verifier.wording import COMMAND, LETTER, TEXT, letters_of
+from hsstar.verifier.numeric import Number, read_number
+from hsstar.verifier.wording import COMMAND, LETTER, TEXT, letters_of
 
 MEMBER = r"\\in(?![A-Za-z])"
 _EQUALS = r"=|\\(?:equiv|approx)(?![A-Za-z])"

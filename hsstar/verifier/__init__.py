@@ -1,7 +1,6 @@
 r"""The verifier: decides whether the final answer of a response is equivalent to a reference answer.
 
-    from hsstar.engines.contracts import VerificationRequest
-    from hsstar.engines.verifier import MathVerifier
+    from hsstar.verifier import MathVerifier, VerificationRequest
 
     with MathVerifier(processes=2) as verifier:
         [judgement] = verifier.verify([VerificationRequest(r"It is \boxed{\frac{2}{4}}.", "0.5")])
@@ -11,6 +10,7 @@ r"""The verifier: decides whether the final answer of a response is equivalent t
 a response holds, and never waits longer than its deadline for one pair.
 """
 
-from hsstar.engines.verifier.math_verifier import RULES_VERSION, Explanation, MathVerifier
+from hsstar.verifier.contract import Comparison, VerificationRequest, Verifier
+from hsstar.verifier.math_verifier import RULES_VERSION, Explanation, MathVerifier
 
-__all__ = ["RULES_VERSION", "Explanation", "MathVerifier"]
+__all__ = ["RULES_VERSION", "Comparison", "Explanation", "MathVerifier", "VerificationRequest", "Verifier"]

@@ -10,25 +10,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from hsstar.domain.answers import balanced_braces
-from hsstar.engines.verifier.arrays import read_matrix, read_rows, read_transposed, read_unit_vectors
-from hsstar.engines.verifier.forms import (
-    Choice,
-    Expression,
-    Form,
-    Named,
-    Reader,
-    Unreadable,
-    Words,
-)
-from hsstar.engines.verifier.measures import (
-    read_numeral,
-    read_quantity,
-    read_ratio,
-    read_time,
-)
-from hsstar.engines.verifier.numeric import MOST_DIGITS, read_number
-from hsstar.engines.verifier.relations import read_equation, read_inequality, read_member
-from hsstar.engines.verifier.several import (
+from hsstar.verifier.arrays import read_matrix, read_rows, read_transposed, read_unit_vectors
+from hsstar.verifier.forms import Choice, Expression, Form, Named, Reader, Unreadable, Words
+from hsstar.verifier.measures import read_numeral, read_quantity, read_ratio, read_time
+from hsstar.verifier.numeric import MOST_DIGITS, read_number
+from hsstar.verifier.relations import read_equation, read_inequality, read_member
+from hsstar.verifier.several import (
     read_brackets,
     read_indexed_union,
     read_list,
@@ -38,8 +25,8 @@ from hsstar.engines.verifier.several import (
     read_union,
     read_without,
 )
-from hsstar.engines.verifier.spelling import parsable_source, strip_braces
-from hsstar.engines.verifier.wording import (
+from hsstar.verifier.spelling import parsable_source, strip_braces
+from hsstar.verifier.wording import (
     LETTER,
     TEXT,
     count_words,
