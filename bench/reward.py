@@ -39,13 +39,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from bench.setup import describe_host, seconds, table
+from hsstar.data.files import read_imported_samples
 from hsstar.domain.steps import split_steps
 from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import RewardRequest
 from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype
 from hsstar.engines.skywork_prm import SkyworkRewardModel
 from hsstar.engines.token_tree import tree_sizes
-from hsstar.files import read_imported_samples
 
 RESPONSES = Path(__file__).parents[1].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
 PLAIN_BATCH = 4

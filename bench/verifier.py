@@ -26,7 +26,7 @@ import psutil
 from sqlalchemy import text
 
 from bench.setup import describe_machine, seconds, table, temporary_postgres
-from hsstar.files import read_imported_samples, read_problems
+from hsstar.data.files import read_imported_samples, read_problems
 from hsstar.store.database import Database
 from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
 from hsstar.verifier import MathVerifier

@@ -35,9 +35,9 @@ def steps(file: str, file_format: str, output: Path | None, refused: Path | None
     Hugging Face hub (hub:OWNER/NAME/FILE). A line of the result holds query, resp, ref_ans and id. What
     cannot be brought into steps is left out and reported.
     """
-    from hsstar.files import write_rows
-    from hsstar.hub import local_file
-    from hsstar.solutions import StepReport, in_steps, read_solutions
+    from hsstar.data.files import write_rows
+    from hsstar.data.hub import local_file
+    from hsstar.data.solutions import StepReport, in_steps, read_solutions
 
     report = StepReport()
     problems = read_solutions(local_file(file), ProblemFormat(file_format))

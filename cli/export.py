@@ -10,7 +10,7 @@ import click
 from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
-    from hsstar.files import ExportFormat
+    from hsstar.data.files import ExportFormat
 
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
@@ -64,7 +64,7 @@ def _export(
     rows: Callable[..., Iterator[dict[str, Any]]],
     what: str,
 ) -> None:
-    from hsstar.files import write_rows
+    from hsstar.data.files import write_rows
     from hsstar.store import runs
 
     target = output if output is not None else sys.stdout.buffer

@@ -30,8 +30,8 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
     """
     from hsstar import commands
     from hsstar.cli.overlaps import overlap_lines
+    from hsstar.data.hub import local_file
     from hsstar.domain.problems import ProblemFormat
-    from hsstar.hub import local_file
 
     with open_database() as database:
         report = commands.import_problems(

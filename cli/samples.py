@@ -25,7 +25,7 @@ def import_(file: Path, run: str, dataset: str | None) -> None:
     a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     """
     from hsstar import commands
-    from hsstar.hub import local_file
+    from hsstar.data.hub import local_file
     from hsstar.store import runs
 
     with open_database() as database:

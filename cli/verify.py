@@ -86,7 +86,7 @@ def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: boo
 
 
 def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
-    from hsstar.files import write_rows
+    from hsstar.data.files import write_rows
 
     verdicts: Counter[str | None] = Counter()
     target = output if output is not None else sys.stdout.buffer
@@ -112,8 +112,8 @@ def _judged(
 
 def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["VerificationRequest"]]:
     """Windows as long as what is written at once; a bad line comes after the window that it cuts short."""
+    from hsstar.data.files import ROWS_IN_A_BATCH
     from hsstar.domain.errors import BadInputError
-    from hsstar.files import ROWS_IN_A_BATCH
 
     window = []
     try:
@@ -129,7 +129,7 @@ def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["Verifi
 
 
 def _requests(file: Path) -> Iterator["VerificationRequest"]:
-    from hsstar.files import naming, read_json_lines
+    from hsstar.data.files import naming, read_json_lines
 
     source: Path | IO[bytes] = sys.stdin.buffer if file == _STANDARD_INPUT else file
     name = source if isinstance(source, Path) else source.name
@@ -153,8 +153,8 @@ def _request(row: dict[str, Any]) -> "VerificationRequest":
 
 def _text(row: dict[str, Any], key: str) -> str:
     """The text under a key; a number counts as its text."""
+    from hsstar.data.formats import kind_of
     from hsstar.domain.errors import BadInputError
-    from hsstar.domain.problems import kind_of
 
     if key not in row:
         raise BadInputError(f"expected {key}, which is not there")
@@ -165,8 +165,8 @@ def _text(row: dict[str, Any], key: str) -> str:
 
 
 def _truncated(row: dict[str, Any]) -> bool:
+    from hsstar.data.formats import kind_of
     from hsstar.domain.errors import BadInputError
-    from hsstar.domain.problems import kind_of
 
     value = row.get("truncated", False)
     if not isinstance(value, bool):
@@ -176,7 +176,7 @@ def _truncated(row: dict[str, Any]) -> bool:
 
 def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:
     """The same rows; says on the terminal how many there have been, and clears that in the end."""
-    from hsstar.files import ROWS_IN_A_BATCH
+    from hsstar.data.files import ROWS_IN_A_BATCH
 
     try:
         for number, row in enumerate(rows, start=1):

@@ -9,11 +9,11 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from hsstar.commands import check_benchmark
+from hsstar.data.files import read_imported_samples
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse
 from hsstar.domain.text import content_key
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
-from hsstar.files import read_imported_samples
 from hsstar.recipe import PolicySection
 from hsstar.recipe_evaluation import BenchmarkSection
 from hsstar.store import corpus, evaluations, models, runs, samples

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hsstar.data.benchmarks import find_file, read_benchmark
 from hsstar.demo import family
 from hsstar.domain.benchmarks import BENCHMARKS, Benchmark
-from hsstar.evaluation.benchmark_files import find_file, read_benchmark
 from tests.acceptance.conftest import Home
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.errors import BadInputError
-from hsstar.evaluation.benchmark_files import content_fingerprint, find_file, read_benchmark
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
 AMC = BENCHMARKS["amc23"]

@@ -12,9 +12,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from hsstar.domain.errors import BadInputError, MissingDependencyError
-from hsstar.domain.problems import ProblemFormat
-from hsstar.files import (
+from hsstar.data.files import (
     ExportFormat,
     read_imported_samples,
     read_json_lines,
@@ -22,6 +20,8 @@ from hsstar.files import (
     read_rows,
     write_rows,
 )
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.problems import ProblemFormat
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]

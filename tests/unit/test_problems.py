@@ -4,17 +4,9 @@ from typing import Any
 
 import pytest
 
+from hsstar.data.formats import detect_format, group_samples, read_problem, read_samples
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.problems import (
-    ImportedResponse,
-    ImportedSamples,
-    Problem,
-    ProblemFormat,
-    detect_format,
-    group_samples,
-    read_problem,
-    read_samples,
-)
+from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
 
 GSM8K, MATH, NUMINA, PUBLISHED = (
     ProblemFormat.GSM8K,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hsstar import hub
+from hsstar.data import hub
+from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.step_form import Obstacle
 from hsstar.model_card import Origin, Score, card
-from hsstar.solutions import StepReport, in_steps, read_pairs, read_solutions
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsstar.data.formats import read_problem
 from hsstar.domain.answers import ExtractionRule, extract_answer
-from hsstar.domain.problems import Problem, ProblemFormat, read_problem
+from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.step_form import Obstacle, StepForm, step_form
 from hsstar.domain.steps import split_steps
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.data.files import read_problems
 from hsstar.domain.answers import balanced_braces
-from hsstar.files import read_problems
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import VerificationRequest
 

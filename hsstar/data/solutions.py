@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hsstar.data.files import naming, read_problems, read_rows
+from hsstar.data.formats import is_single_sample, kind_of, read_samples
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.problems import Problem, ProblemFormat, is_single_sample, kind_of, read_samples
+from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.step_form import Obstacle, step_form
-from hsstar.files import naming, read_problems, read_rows
 
 
 def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:

@@ -17,11 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from hsstar.domain.errors import BadInputError, MissingDependencyError
-from hsstar.domain.problems import (
-    ImportedSamples,
-    Problem,
-    ProblemFormat,
+from hsstar.data.formats import (
     detect_format,
     group_samples,
     is_single_sample,
@@ -29,6 +25,8 @@ from hsstar.domain.problems import (
     read_problem,
     read_samples,
 )
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 
 NumberedRow = tuple[int, dict[str, Any]]
 """A row with its line in the file (items of a JSON list and rows of a Parquet file are counted from 1)."""

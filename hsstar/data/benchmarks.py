@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hsstar.data.files import read_problems
 from hsstar.domain.benchmarks import Benchmark
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import Problem
-from hsstar.files import read_problems
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _HUB_SECONDS = 10
