@@ -8,9 +8,9 @@ from pathlib import Path
 from sqlalchemy import text
 
 from bench.setup import RESPONSE_BYTES
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import (
     Completion,
     RewardRequest,

@@ -41,9 +41,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 from bench.setup import describe_host, seconds, table
 from hsstar.data.files import read_imported_samples
 from hsstar.domain.steps import split_steps
-from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import RewardRequest
-from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype, read_tensors
 from hsstar.engines.skywork_prm import SkyworkRewardModel
 from hsstar.engines.token_tree import tree_sizes
 

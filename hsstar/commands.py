@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from hsstar.checkpoints.resolve import check_policy, check_reward_model, fingerprint
 from hsstar.data.files import read_imported_samples, read_problems
 from hsstar.domain.benchmarks import BENCHMARKS, is_benchmark_dataset
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
-from hsstar.engines.checkpoints import check_policy, check_reward_model, fingerprint
 from hsstar.engines.prompts import check_end_of_text, prompt_renderer
 from hsstar.engines.registry import check_sampler_options
 from hsstar.recipe import PolicySection, Recipe

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from hsstar.checkpoints.card import Origin, card
+from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.data.hub import local_file
 from hsstar.data.solutions import read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.steps import split_steps
-from hsstar.engines.checkpoints import check_policy, resolve
 from hsstar.engines.contracts import (
     Intermediate,
     ProgressCallback,
@@ -29,7 +30,6 @@ from hsstar.engines.intermediate_checkpoints import (
 )
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_trainer
-from hsstar.model_card import Origin, card
 from hsstar.recipe_training import OptimisationSection
 from hsstar.settings import Settings
 from hsstar.stages.training_settings import training_settings

@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from hsstar.checkpoints.card import Origin, card
+from hsstar.checkpoints.files import fingerprint
 from hsstar.domain.errors import BadInputError, ConflictError
-from hsstar.engines.checkpoint_files import fingerprint
 from hsstar.engines.intermediate_checkpoints import settle, settle_folder
-from hsstar.model_card import Origin, card
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.store import models
 from hsstar.store.database import Database

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hsstar.data.files import read_problems
+from hsstar.data.hub import DATA_SUFFIXES, HubError, download_file, list_data_files
 from hsstar.domain.benchmarks import Benchmark
-from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
-
-_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-_HUB_SECONDS = 10
 
 
 def find_file(benchmark: Benchmark, source: Path | None) -> Path:
@@ -29,12 +27,12 @@ def find_file(benchmark: Benchmark, source: Path | None) -> Path:
         return _from_hub(benchmark)
     if not source.is_dir():
         return source
-    for suffix in _SUFFIXES:
+    for suffix in DATA_SUFFIXES:
         file = source / f"{benchmark.name}{suffix}"
         if file.exists():
             return file
     raise BadInputError(
-        f"{source} has no file of {benchmark.title}; expected {benchmark.name}{', '.join(_SUFFIXES)}"
+        f"{source} has no file of {benchmark.title}; expected {benchmark.name}{', '.join(DATA_SUFFIXES)}"
     )
 
 
@@ -76,27 +74,12 @@ def content_fingerprint(problems: Sequence[Problem]) -> str:
 def _from_hub(benchmark: Benchmark) -> Path:
     """The data file of a benchmark's set on the hub, from the local cache where it is there."""
     try:
-        from huggingface_hub import HfApi, hf_hub_download
-    except ImportError:
-        raise MissingDependencyError(
-            f"{benchmark.title} from the Hugging Face hub needs pip install 'hsstar[train]'; "
-            "or give its file: --data FOLDER"
-        ) from None
-    try:
-        names = HfApi().dataset_info(benchmark.hub, timeout=_HUB_SECONDS).siblings or []
-        files = [
-            found.rfilename
-            for found in names
-            if found.rfilename.startswith(benchmark.hub_folder) and found.rfilename.endswith(_SUFFIXES)
-        ]
+        files = [name for name in list_data_files(benchmark.hub) if name.startswith(benchmark.hub_folder)]
         if len(files) == 1:
-            return Path(
-                hf_hub_download(benchmark.hub, files[0], repo_type="dataset", etag_timeout=_HUB_SECONDS)
-            )
-    except Exception as error:  # the hub client raises errors of several libraries
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            return download_file(benchmark.hub, files[0])
+    except HubError as error:
         raise BadInputError(
-            f"the Hugging Face hub does not give {benchmark.hub}: {reason}; "
+            f"the Hugging Face hub does not give {benchmark.hub}: {error}; "
             f"give the file {benchmark.name}.jsonl as published: --data FOLDER"
         ) from None
     raise BadInputError(

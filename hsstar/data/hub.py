@@ -1,21 +1,34 @@
-"""Data files by their name on the Hugging Face hub: `hub:OWNER/NAME` or `hub:OWNER/NAME/FILE`."""
+"""The Hugging Face hub: data sets, benchmarks and checkpoints by their names there.
 
+Nothing is downloaded that the local cache holds. Importing this module does not import the hub's client.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, HsstarError, MissingDependencyError
 
 PREFIX = "hub:"
-_SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".parquet"})
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+"""Suffixes of the files that hold rows, in the order in which they are looked for."""
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_MODEL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 _TIMEOUT_SECONDS = 10.0
-_SHOWN = 8
+_MOST_NAMED = 8
+
+
+class HubError(BadInputError):
+    """The hub does not give what was asked for; the text is the reason alone."""
 
 
 def local_file(name: Path | str) -> Path:
-    """The local file of a path as it is, or of a name on the hub, downloaded where it is not cached.
+    """Return the local file of a path as it is, or of `hub:OWNER/NAME[/FILE]`, downloaded where needed.
 
     Raises:
-        BadInputError: there is no such dataset or file, it leaves the choice among several, or the hub
-            cannot be reached.
+        BadInputError: the hub has no such data set or file, or leaves the choice among several, or cannot
+            be reached.
         MissingDependencyError: a hub name without huggingface_hub.
     """
     text = str(name)
@@ -25,38 +38,94 @@ def local_file(name: Path | str) -> Path:
     dataset, _, file = rest.partition("/")
     if not owner or not dataset:
         raise BadInputError(f"{text}: expected hub:OWNER/NAME or hub:OWNER/NAME/FILE")
-    return _download(text, f"{owner}/{dataset}", file)
-
-
-def _download(text: str, dataset: str, file: str) -> Path:
+    repository = f"{owner}/{dataset}"
     try:
-        from huggingface_hub import HfApi, hf_hub_download
-        from huggingface_hub.utils.logging import set_verbosity_error
-    except ImportError as error:
-        raise MissingDependencyError(f"{text} needs huggingface_hub: pip install 'hsstar[train]'") from error
-    set_verbosity_error()  # type: ignore[no-untyped-call]  # silences its own lines about failed tries
-    try:
-        if not file:
-            found = HfApi().dataset_info(dataset, timeout=_TIMEOUT_SECONDS)
-            file = _only_file(text, [entry.rfilename for entry in found.siblings or ()])
-        return Path(hf_hub_download(dataset, file, repo_type="dataset", etag_timeout=_TIMEOUT_SECONDS))
-    except BadInputError:
-        raise
-    except Exception as error:  # the hub client raises errors of several libraries
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return download_file(repository, file or only_file(text, list_data_files(repository)))
+    except HubError as error:
         raise BadInputError(
-            f"{text} cannot be had from the Hugging Face hub ({reason.strip()}); "
+            f"{text} cannot be had from the Hugging Face hub ({error}); "
             "download the file elsewhere and give its path"
         ) from error
 
 
-def _only_file(text: str, listed: list[str]) -> str:
-    files = [name for name in listed if PurePosixPath(name).suffix in _SUFFIXES]
+def only_file(name: str, files: list[str]) -> str:
+    """Return the one data file of a data set.
+
+    Raises:
+        BadInputError: it has none, or several.
+    """
     if len(files) == 1:
         return files[0]
     if not files:
-        raise BadInputError(f"{text} holds no data file ({', '.join(sorted(_SUFFIXES))})")
-    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    raise BadInputError(
-        f"{text} holds {len(files)} data files; name one as {text}/FILE: {', '.join(files[:_SHOWN])}{more}"
-    )
+        raise BadInputError(f"{name} holds no data file ({', '.join(sorted(DATA_SUFFIXES))})")
+    more = f" and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
+    first = ", ".join(files[:_MOST_NAMED])
+    raise BadInputError(f"{name} holds {len(files)} data files; name one as {name}/FILE: {first}{more}")
+
+
+def list_data_files(dataset: str) -> list[str]:
+    """Return the names of the files in a data set that hold rows.
+
+    Raises:
+        HubError: there is no such data set, or the hub cannot be reached.
+        MissingDependencyError: huggingface_hub is not installed.
+    """
+    with _one_line_errors(dataset):
+        from huggingface_hub import HfApi
+
+        siblings = HfApi().dataset_info(dataset, timeout=_TIMEOUT_SECONDS).siblings or ()
+        names = [entry.rfilename for entry in siblings]
+    return [name for name in names if PurePosixPath(name).suffix in DATA_SUFFIXES]
+
+
+def download_file(dataset: str, file: str) -> Path:
+    """Return the local copy of a data set's file; errors as in `list_data_files`."""
+    with _one_line_errors(dataset):
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(dataset, file, repo_type="dataset", etag_timeout=_TIMEOUT_SECONDS))
+
+
+def is_model_name(name: str) -> bool:
+    """Whether the hub is asked for a checkpoint of this name: it has the form, and no folder is called so."""
+    return _MODEL_NAME.fullmatch(name) is not None and not Path(name).expanduser().is_dir()
+
+
+def cached_model(name: str) -> Path | None:
+    """Return the folder of a checkpoint in the local cache; the hub is not asked."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, local_files_only=True))
+    except (ImportError, OSError, ValueError):
+        return None
+
+
+def download_model(name: str) -> Path:
+    """Return the local copy of a checkpoint, completed where needed; errors as in `list_data_files`."""
+    with _one_line_errors(name):
+        from huggingface_hub import snapshot_download
+
+        for files in (_MODEL_FILES, [*_MODEL_FILES, "*.bin"]):
+            folder = Path(snapshot_download(name, allow_patterns=files, etag_timeout=_TIMEOUT_SECONDS))
+            if any(folder.glob("*.safetensors")):
+                break
+        return folder
+
+
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    try:
+        from huggingface_hub.utils.logging import set_verbosity_error
+
+        set_verbosity_error()  # type: ignore[no-untyped-call]  # silences its own lines about failed tries
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{name} is a name on the Hugging Face hub; pip install 'hsstar[train]' to use it"
+        ) from error
+    except HsstarError:
+        raise
+    except Exception as error:  # the hub client raises errors of several libraries
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise HubError(reason.strip()) from error

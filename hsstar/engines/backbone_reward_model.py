@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import AutoModel
 
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.loading import (
     TokenIds,
     context_length,
@@ -19,6 +18,7 @@ from hsstar.engines.loading import (
     load_tokenizer,
     pick_device,
     pick_dtype,
+    read_tensors,
 )
 from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
 from hsstar.engines.token_tree import grow_tree, tree_sizes

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from hsstar.engines.checkpoints import fingerprint
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.engines.contracts import Intermediate, TrainingExample, TrainingPair, TrainingSettings
 
 _MARK = "training.json"

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from hsstar.checkpoints.files import weight_files
 from hsstar.domain.errors import CheckpointError, EngineMemoryError
 
 TokenIds = list[int]
@@ -120,3 +123,26 @@ def naming_memory_errors() -> Iterator[None]:
         if "DefaultCPUAllocator" not in str(error):
             raise
         raise EngineMemoryError(f"out of memory: {error}") from error
+
+
+def read_tensors(path: Path, names: Sequence[str]) -> list[Tensor]:
+    """The named tensors of a checkpoint folder, in order, float32 on the CPU.
+
+    Raises:
+        CheckpointError: one of them is not in the checkpoint.
+    """
+    found: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        found |= _read_file(file, set(names) - found.keys())
+        if len(found) == len(names):
+            return [found[name] for name in names]
+    missing = ", ".join(name for name in names if name not in found)
+    raise CheckpointError(f"{path}: the checkpoint has no tensor {missing}")
+
+
+def _read_file(file: Path, wanted: set[str]) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_tensor(name).float() for name in wanted & set(tensors.keys())}
+    stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return {name: stored[name].float() for name in wanted & stored.keys()}

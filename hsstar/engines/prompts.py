@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from hsstar.checkpoints.files import read_json
+from hsstar.checkpoints.resolve import resolve
 from hsstar.domain.errors import CheckpointError, MissingDependencyError
 from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message, render_prompt
-from hsstar.engines.checkpoint_files import read_json
-from hsstar.engines.checkpoints import resolve
 
 Renderer = Callable[[str], str]
 """From a problem to the text that the policy continues."""

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hsstar.checkpoints.resolve import RewardKind, check_policy, check_reward_model
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.checkpoints import RewardKind, check_policy, check_reward_model
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
 from hsstar.engines.vllm_options import check_options
 

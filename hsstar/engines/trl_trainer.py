@@ -12,6 +12,7 @@ from datasets.utils.logging import disable_progress_bar
 from transformers import GenerationConfig, PrinterCallback
 from trl import DPOConfig, SFTConfig
 
+from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
 from hsstar.engines.contracts import (
     Intermediate,
@@ -22,7 +23,6 @@ from hsstar.engines.contracts import (
     TrainingSettings,
     TrainingStart,
 )
-from hsstar.engines.disk_space import check_space, training_bytes
 from hsstar.engines.intermediate_checkpoints import WRITING, discard, step_of
 from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
 from hsstar.engines.saved_policy import save_policy, written_aside

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 
+from hsstar.checkpoints.files import weight_files
+from hsstar.checkpoints.resolve import check_policy
+from hsstar.checkpoints.tensors import tensor_names
 from hsstar.domain.errors import BadInputError, EngineDeadError, EngineError
-from hsstar.engines.checkpoint_files import tensor_names, weight_files
-from hsstar.engines.checkpoints import check_policy
 from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.decoding import STOP_CHECK_INTERVAL, Draw
 from hsstar.engines.loading import (

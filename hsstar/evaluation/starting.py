@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from hsstar.checkpoints.resolve import check_policy
 from hsstar.commands import check_benchmark, check_recipe_policy
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
 from hsstar.domain.benchmarks import Benchmark
 from hsstar.domain.errors import ConflictError
 from hsstar.domain.problems import Problem
-from hsstar.engines.checkpoints import check_policy
 from hsstar.evaluation.given_responses import find_given, given_results
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.recipe import PolicySection

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from hsstar.checkpoints.disk_space import training_bytes
+from hsstar.checkpoints.size import ModelSize
 from hsstar.domain import planning
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.planning import SamplePlan, TokenPlan
-from hsstar.engines.disk_space import training_bytes
-from hsstar.engines.parameters import ModelSize
 from hsstar.recipe import Recipe
 from hsstar.recipe_evaluation import EvaluationSection
 from hsstar.store.measurements import Measurements

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hsstar.checkpoints.resolve import check_policy, check_reward_model
+from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.commands import check_benchmark
 from hsstar.domain import planning
 from hsstar.domain.errors import CheckpointError, HsstarError, NotFoundError
-from hsstar.engines.checkpoints import check_policy, check_reward_model
-from hsstar.engines.parameters import ModelSize, model_size
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe import Recipe
 from hsstar.recipe_evaluation import BenchmarkSection

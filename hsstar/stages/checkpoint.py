@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.checkpoints import fingerprint, resolve
 from hsstar.store import models
 
 

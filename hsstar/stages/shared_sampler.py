@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.domain.errors import EngineDeadError
-from hsstar.engines.checkpoint_files import differ_in_weights_only
 from hsstar.engines.contracts import Sampler, Sleeper
 from hsstar.recipe import PolicySection, Recipe
 from hsstar.stages.checkpoint import checkpoint_of

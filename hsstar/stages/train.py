@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.seeds import derived_seed
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import (
     Intermediate,
     Trainer,

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from hsstar.checkpoints.card import Score
 from hsstar.domain.errors import NotFoundError
-from hsstar.model_card import Score
 
 
 @dataclass(frozen=True, slots=True)

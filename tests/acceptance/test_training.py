@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.demo.family import distinct_problems, draw_strategy, solution_steps, solution_text
-from hsstar.engines.checkpoints import fingerprint
 from tests.acceptance.conftest import SECONDS, Home, temporary_home
 from tests.acceptance.invariants import check_finished_run
 

@@ -82,7 +82,7 @@ def test_everything_is_aboard(installed: Path, tmp_path: Path) -> None:
     aboard = (
         "import hsstar.store.migrate as m, hsstar.demo as d, hsstar.recipe as r\n"
         "from hsstar.store.database import SCHEMA_REVISION\n"
-        "from hsstar.engines.checkpoints import check_policy, check_reward_model\n"
+        "from hsstar.checkpoints.resolve import check_policy, check_reward_model\n"
         "assert m.head() == SCHEMA_REVISION\n"
         "r.load_recipe(d.RECIPE)\n"
         "check_policy('builtin:demo-policy'); check_reward_model('builtin:demo-prm')\n"

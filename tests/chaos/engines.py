@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hsstar.engines.checkpoints import fingerprint
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.engines.contracts import (
     Completion,
     Intermediate,

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
+from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
-from hsstar.engines.checkpoints import check_policy, fingerprint
 from hsstar.engines.contracts import TrainingEvent, TrainingStart, TrainingStep
 from hsstar.engines.intermediate_checkpoints import take_over, training_identity
 from hsstar.engines.launched_trainer import LaunchedTrainer

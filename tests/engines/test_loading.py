@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hsstar.engines.checkpoints import BUILTIN_CHECKPOINTS
+from hsstar.checkpoints.resolve import BUILTIN_CHECKPOINTS
 from hsstar.engines.loading import load_policy
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM
 
+from hsstar.checkpoints.resolve import check_policy
 from hsstar.domain.errors import EngineError
-from hsstar.engines.checkpoints import check_policy
 from hsstar.engines.contracts import TrainingEvent, TrainingPair, TrainingSettings, TrainingStep
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.training_data import TokenisedPair, tokenise_pairs

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineError
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import (
     Intermediate,
     TrainingEvent,

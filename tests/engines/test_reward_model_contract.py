@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError, EngineMemoryError
-from hsstar.engines.checkpoint_tensors import read_tensors
 from hsstar.engines.contracts import ProcessRewardModel, RewardRequest, StepRewards
-from hsstar.engines.loading import load_tokenizer
+from hsstar.engines.loading import load_tokenizer, read_tensors
 from hsstar.engines.registry import build_reward_model
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError
-from hsstar.engines.checkpoints import check_policy, fingerprint
 from hsstar.engines.contracts import (
     Completion,
     SampleRequest,

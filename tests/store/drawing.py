@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.transformers_sampler import TransformersSampler
 from hsstar.recipe import Recipe

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.model_export import export_model
 from hsstar.store import corpus, models, training
 from hsstar.store.database import Database

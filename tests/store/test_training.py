@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain import preference
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import TrainingEvent, TrainingStep
 from hsstar.engines.trl_trainer import TrlTrainer
 from hsstar.recipe import Recipe

@@ -9,9 +9,9 @@ import pytest
 import torch
 from sqlalchemy import text
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineDeadError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import RewardRequest, Sampler, StepRewards
 from hsstar.settings import Settings
 from hsstar.stages import score

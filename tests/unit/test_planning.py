@@ -2,10 +2,10 @@
 
 import pytest
 
+from hsstar.checkpoints.size import ModelSize
 from hsstar.domain import planning
 from hsstar.domain.budget import Budget
 from hsstar.domain.planning import SamplePlan, plan_samples, plan_tokens
-from hsstar.engines.parameters import ModelSize
 from hsstar.plan.forecast import Given, forecast
 from hsstar.recipe import Recipe, parse_recipe
 from hsstar.store.measurements import Measurements

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.parameters import ModelSize, model_size
 from hsstar.local.gpus import smallest_memory
 from hsstar.plan.preflight import Device, Outcome, bytes_text, check_memory, check_models
 from hsstar.recipe import Recipe, parse_recipe

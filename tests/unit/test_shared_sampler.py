@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.checkpoints.files import differ_in_weights_only
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import CheckpointError, EngineDeadError
-from hsstar.engines.checkpoint_files import differ_in_weights_only
-from hsstar.engines.checkpoints import fingerprint
 from hsstar.engines.contracts import Sampler
 from hsstar.recipe import Recipe, parse_recipe
 from hsstar.stages.shared_sampler import SharedSampler

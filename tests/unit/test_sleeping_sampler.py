@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.checkpoints.files import fingerprint
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.checkpoint_files import fingerprint
 from hsstar.recipe import Recipe
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store.models import Model

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.checkpoints.card import Origin, Score, card
 from hsstar.data import hub
 from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.step_form import Obstacle
-from hsstar.model_card import Origin, Score, card
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:
@@ -65,11 +65,11 @@ def test_a_path_stays_a_path_and_a_hub_name_is_checked() -> None:
 
 
 def test_a_dataset_of_several_files_leaves_the_choice_to_the_user() -> None:
-    assert hub._only_file("hub:o/n", ["README.md", "a.jsonl"]) == "a.jsonl"
+    assert hub.only_file("hub:o/n", ["a.jsonl"]) == "a.jsonl"
     with pytest.raises(BadInputError, match="2 data files; name one as hub:o/n/FILE: a"):
-        hub._only_file("hub:o/n", ["a.jsonl", "b.parquet"])
+        hub.only_file("hub:o/n", ["a.jsonl", "b.parquet"])
     with pytest.raises(BadInputError, match="holds no data file"):
-        hub._only_file("hub:o/n", ["README.md"])
+        hub.only_file("hub:o/n", [])
 
 
 def test_a_card_states_how_a_policy_came_to_be() -> None:

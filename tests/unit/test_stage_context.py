@@ -2,8 +2,8 @@
 
 import pytest
 
+from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.checkpoints import fingerprint, resolve
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.store.models import Model
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
-from hsstar.engines.disk_space import check_space, training_bytes
 from hsstar.engines.training_arguments import pace_of_saves
 from tests.engines.test_trl_trainer import SETTINGS
 

@@ -4,19 +4,22 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from hsstar.domain.errors import CheckpointError
-from hsstar.engines.checkpoints import (
+from hsstar.checkpoints.resolve import (
     BUILTIN_CHECKPOINTS,
     check_policy,
     check_reward_model,
     fingerprint,
     resolve,
 )
+from hsstar.checkpoints.tensors import tensor_names
+from hsstar.domain.errors import CheckpointError
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS
 
@@ -169,7 +172,7 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
     shutil.copytree(policy, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    script = "from hsstar.engines.checkpoints import resolve; print(resolve('some/policy'))"
+    script = "from hsstar.checkpoints.resolve import resolve; print(resolve('some/policy'))"
 
     found = subprocess.run(
         [sys.executable, "-c", script],
@@ -188,11 +191,20 @@ def test_the_packaged_checkpoints_have_names() -> None:
         assert folder.parent.name == "demo"
 
 
+def test_the_names_in_a_single_bin_file_are_read_without_unpickling(tmp_path: Path) -> None:
+    tied = torch.nn.Parameter(torch.zeros(2, 3))
+    state = {"embed.weight": tied, "norm.bias": torch.ones(4), "head.weight": tied, "0": torch.ones(1).half()}
+    file = tmp_path / "pytorch_model.bin"
+    for saved in (state, OrderedDict(state)):
+        torch.save(saved, file)
+        assert tensor_names(file) == set(torch.load(file, weights_only=True)) == set(state)
+
+
 def test_looking_at_a_checkpoint_does_not_import_pytorch(policy: Path) -> None:
     script = (
         "import sys\n"
         "from hsstar.engines import registry\n"
-        "from hsstar.engines.checkpoints import check_policy, fingerprint\n"
+        "from hsstar.checkpoints.resolve import check_policy, fingerprint\n"
         f"check_policy({str(policy)!r}), fingerprint({str(policy)!r})\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'huggingface_hub')))\n"
     )

@@ -3,14 +3,15 @@
 Importing this module does not import PyTorch.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hsstar.domain.errors import CheckpointError, MissingDependencyError
-from hsstar.engines import checkpoint_files
-from hsstar.engines.checkpoint_files import read_json, tensor_names, weight_files
+from hsstar.checkpoints import files
+from hsstar.checkpoints.files import read_json, weight_files
+from hsstar.checkpoints.tensors import tensor_names
+from hsstar.data.hub import HubError, cached_model, download_model, is_model_name
+from hsstar.domain.errors import CheckpointError
 
 RewardFamily = Literal["skywork", "qwen-math", "outcome"]
 RewardKind = Literal["auto"] | RewardFamily
@@ -34,11 +35,6 @@ BUILTIN_CHECKPOINTS = {
     "builtin:demo-prm": _DEMO_FOLDER / "prm",
 }
 """Names of the checkpoints that come with the package, and their folders."""
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
-_HUB_TIMEOUT = 5.0
-"""Seconds that the hub may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +75,20 @@ def resolve(name: str | Path) -> Path:
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return folder.resolve()
-    if is_hub_name(text):
-        return cached_on_this_machine(text) or _from_hub(text)
+    if is_model_name(text):
+        return cached_checkpoint(text) or _download(text)
     raise CheckpointError(f"{text!r}: there is no such folder")
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether a name is looked up on the Hugging Face hub: it has the form, and no folder is called so."""
-    return _HUB_NAME.fullmatch(name) is not None and not Path(name).expanduser().is_dir()
-
-
-def cached_on_this_machine(name: str) -> Path | None:
-    """The folder of a hub model that is whole in the local cache; the hub is not asked."""
+def cached_checkpoint(name: str) -> Path | None:
+    """Return the folder of a hub model that is whole in the local cache; the hub is not asked."""
+    folder = cached_model(name)
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
+        if folder is not None:
+            weight_files(folder)
+    except CheckpointError:
         return None
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True))
-        weight_files(cached)
-    except (OSError, ValueError, CheckpointError):
-        return None
-    return cached
+    return folder
 
 
 def check_policy(name: str | Path) -> CheckpointInfo:
@@ -158,7 +146,7 @@ def check_reward_model(
 
 def fingerprint(name: str | Path) -> str:
     """32 hex digits that name the checkpoint's content; names as in `resolve`."""
-    return checkpoint_files.fingerprint(resolve(name))
+    return files.fingerprint(resolve(name))
 
 
 def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:
@@ -190,22 +178,10 @@ def _info(folder: Path, family: Literal["policy"] | RewardFamily, config: dict[s
     return CheckpointInfo(folder, family, _architecture(config), context, size)
 
 
-def _from_hub(name: str) -> Path:
-    """The folder of a hub model that is downloaded, or completed."""
+def _download(name: str) -> Path:
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{name} is a name on the Hugging Face hub; pip install 'hsstar[train]' to use it"
-        ) from error
-    try:
-        for files in (_HUB_FILES, [*_HUB_FILES, "*.bin"]):
-            folder = Path(snapshot_download(name, allow_patterns=files, etag_timeout=_HUB_TIMEOUT))
-            if any(folder.glob("*.safetensors")):
-                break
-        return folder
-    except Exception as error:  # the hub client raises errors of several libraries
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return download_model(name)
+    except HubError as error:
         raise CheckpointError(
-            f"{name}: no such folder, not in the local Hugging Face cache, and the hub gives: {reason}"
+            f"{name}: no such folder, not in the local Hugging Face cache, and the hub gives: {error}"
         ) from error

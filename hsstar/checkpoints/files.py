@@ -1,12 +1,7 @@
-"""The files of a model checkpoint: whether they are there and whole, and what tensors they hold.
-
-Nothing here needs PyTorch, except to list the tensors of a checkpoint in one .bin file.
-"""
+"""The files of a checkpoint: whether they are there, and what names their content."""
 
 import hashlib
 import json
-import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +39,11 @@ def weight_files(folder: Path) -> list[Path]:
             continue
         if file.suffix != ".json":
             return [file]
-        shards = sorted({folder / str(name) for name in _weight_map(file).values()})
+        shards = sorted({folder / str(name) for name in weight_map(file).values()})
         if missing := [shard.name for shard in shards if not shard.is_file()]:
             raise CheckpointError(f"{file} names {missing[0]}, which is missing")
         return shards
     raise CheckpointError(f"{folder}: no weights ({' or '.join(WEIGHT_LAYOUTS[::2])})")
-
-
-def tensor_names(file: Path) -> set[str]:
-    """Names of the tensors in a weight file.
-
-    Raises:
-        CheckpointError: the file is cut off or broken.
-    """
-    if file.suffix == ".safetensors":
-        return _safetensors_names(file)
-    if not zipfile.is_zipfile(file):
-        raise CheckpointError(f"{file} is cut off or no PyTorch archive")
-    index = file.parent / "pytorch_model.bin.index.json"
-    if index.is_file():
-        return set(_weight_map(index))
-    import torch  # only here: everything else about a checkpoint is read without it
-
-    return set(torch.load(file, map_location="meta", weights_only=True))
 
 
 def fingerprint(folder: Path) -> str:
@@ -121,29 +98,9 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _weight_map(index: Path) -> dict[str, Any]:
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
+def weight_map(index: Path) -> dict[str, Any]:
+    """Return what the index of a sharded checkpoint says: the file of each tensor."""
+    entries = read_json(index).get("weight_map")
+    if not isinstance(entries, dict) or not entries:
         raise CheckpointError(f"{index} has no weight_map")
-    return weight_map
-
-
-def _safetensors_names(file: Path) -> set[str]:
-    """Tensor names by the file's header, after a check that the data it announces is all there."""
-    size = file.stat().st_size
-    with file.open("rb") as content:
-        prefix = content.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        if 8 + length > size:
-            raise CheckpointError(f"{file} is cut off: {size} bytes do not hold its header")
-        try:
-            header = json.loads(content.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
-            raise CheckpointError(f"{file}: its header is broken: {error}") from None
-    if size != 8 + length + end:
-        raise CheckpointError(
-            f"{file} is cut off: {size} bytes where its header announces {8 + length + end}"
-        )
-    return set(tensors)
+    return entries

@@ -1,14 +1,14 @@
 """How many parameters a checkpoint has, if it is on this machine; nothing is loaded or downloaded."""
 
-import json
 import math
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsstar.engines.checkpoint_files import weight_files
-from hsstar.engines.checkpoints import cached_on_this_machine, is_hub_name, resolve
+from hsstar.checkpoints.files import weight_files
+from hsstar.checkpoints.resolve import cached_checkpoint, resolve
+from hsstar.checkpoints.tensors import tensor_shapes
+from hsstar.data.hub import is_model_name
 
 _SIZE_IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])")
 
@@ -34,7 +34,7 @@ def model_size(name: str) -> ModelSize:
     Raises:
         CheckpointError: it is a folder that is not there, or one without weights.
     """
-    folder = cached_on_this_machine(name) if is_hub_name(name) else resolve(name)
+    folder = cached_checkpoint(name) if is_model_name(name) else resolve(name)
     if folder is None:
         return ModelSize(None, _by_name(name), True)
     counted = _count(weight_files(folder))
@@ -47,14 +47,7 @@ def _by_name(name: str) -> int | None:
 
 
 def _count(files: list[Path]) -> int | None:
-    """The elements of all tensors by the headers of safetensors files; None for other files."""
+    """Count the elements of all tensors by the headers of safetensors files; None for other files."""
     if any(file.suffix != ".safetensors" for file in files):
         return None
-    return sum(_elements(file) for file in files)
-
-
-def _elements(file: Path) -> int:
-    with file.open("rb") as content:
-        (length,) = struct.unpack("<Q", content.read(8))
-        header = json.loads(content.read(length))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return sum(math.prod(shape) for file in files for shape in tensor_shapes(file).values())

@@ -1,0 +1,1 @@
+"""Checkpoints: found, checked, measured and described, without PyTorch."""
