@@ -231,9 +231,9 @@ jobs = Table(
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
     CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_has_expiry"),
     CheckConstraint(
-        "(state IN ('done', 'failed', 'given_up')) = (finished_at IS NOT NULL)", name="ended_has_time"
+        "(state IN ('done', 'failed', 'discarded')) = (finished_at IS NOT NULL)", name="ended_has_time"
     ),
-    CheckConstraint("state NOT IN ('failed', 'given_up') OR error IS NOT NULL", name="failed_has_error"),
+    CheckConstraint("state NOT IN ('failed', 'discarded') OR error IS NOT NULL", name="failed_has_error"),
     Index("ix_jobs_held", "round_id", "kind", postgresql_where=text("state <> 'done'")),
     Index("ix_jobs_live", "state", "kind", postgresql_where=text("state IN ('queued', 'running')")),
     Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),

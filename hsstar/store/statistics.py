@@ -119,7 +119,7 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
                 (array_agg(error ORDER BY jobs.id DESC) FILTER (WHERE error IS NOT NULL))[1]
             FROM jobs
             JOIN rounds ON rounds.id = jobs.round_id
-            WHERE rounds.run_id = :run_id AND jobs.state NOT IN ('done', 'given_up')
+            WHERE rounds.run_id = :run_id AND jobs.state NOT IN ('done', 'discarded')
             GROUP BY jobs.kind
             ORDER BY jobs.kind
         """),

@@ -151,13 +151,13 @@ CREATE TABLE jobs (
     started_at timestamptz,
     finished_at timestamptz,
     CONSTRAINT ck_jobs_kind_known CHECK (kind IN ('sample', 'verify', 'score', 'train')),
-    CONSTRAINT ck_jobs_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'given_up')),
+    CONSTRAINT ck_jobs_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'discarded')),
     CONSTRAINT ck_jobs_running_has_lease CHECK ((state = 'running') = (lease_token IS NOT NULL)),
     CONSTRAINT ck_jobs_lease_has_expiry CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL)),
     CONSTRAINT ck_jobs_ended_has_time CHECK (
-        (state IN ('done', 'failed', 'given_up')) = (finished_at IS NOT NULL)
+        (state IN ('done', 'failed', 'discarded')) = (finished_at IS NOT NULL)
     ),
-    CONSTRAINT ck_jobs_failed_has_error CHECK (state NOT IN ('failed', 'given_up') OR error IS NOT NULL)
+    CONSTRAINT ck_jobs_failed_has_error CHECK (state NOT IN ('failed', 'discarded') OR error IS NOT NULL)
 );
 CREATE INDEX ix_jobs_held ON jobs (round_id, kind) WHERE state <> 'done';
 CREATE INDEX ix_jobs_live ON jobs (state, kind) WHERE state IN ('queued', 'running');
