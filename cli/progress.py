@@ -51,7 +51,7 @@ def _iteration_line(found: RoundProgress, state_before: str | None) -> str:
 
 
 def _evaluation_line(found: RoundProgress) -> str:
-    measured = "held out" if found.measure in ("", HELD_OUT) else found.measure
+    measured = "held out" if found.evaluation_key in ("", HELD_OUT) else found.evaluation_key
     head = f"M_{found.number} {measured}  {found.state:9}"
     if found.accuracy is not None:
         return f"{head}  accuracy {found.accuracy:.3f} ± {found.standard_error or 0:.3f}"

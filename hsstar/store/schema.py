@@ -156,10 +156,10 @@ rounds = Table(
     Column("kind", Text, nullable=False),
     Column("number", Integer, nullable=False, comment="of the iteration, or t of the evaluated M_t"),
     _reference("model_id", "models", nullable=True, cascade=False),
-    Column("measure", Text, nullable=False, server_default="", comment="what an evaluation measures"),
-    UniqueConstraint("run_id", "kind", "number", "measure"),
+    Column("evaluation_key", Text, nullable=False, server_default="", comment="what an evaluation measures"),
+    UniqueConstraint("run_id", "kind", "number", "evaluation_key"),
     _one_of("kind", ("iteration", "evaluation")),
-    CheckConstraint("(kind = 'evaluation') = (measure <> '')", name="evaluation_has_measure"),
+    CheckConstraint("(kind = 'evaluation') = (evaluation_key <> '')", name="evaluation_has_key"),
 )
 
 round_problems = Table(

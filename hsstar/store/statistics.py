@@ -28,7 +28,7 @@ class RoundProgress:
         excluded: problems left out.
         training_steps_done, training_steps: optimiser steps.
         seconds: since the round's first job, until its last while nothing is live.
-        measure: what an evaluation measures; empty for an iteration.
+        evaluation_key: what an evaluation measures; empty for an iteration.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class RoundProgress:
     seconds: float | None
     accuracy: float | None
     standard_error: float | None
-    measure: str = ""
+    evaluation_key: str = ""
 
     @property
     def done(self) -> bool:

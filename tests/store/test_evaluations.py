@@ -120,7 +120,7 @@ def test_samples_are_drawn_as_the_evaluation_says(connection: Connection) -> Non
     assert (other.temperature, other.max_new_tokens) == (0.7, 2048)
 
 
-def test_the_same_measure_is_added_once_and_another_beside_it(connection: Connection) -> None:
+def test_the_same_evaluation_key_is_added_once_and_another_beside_it(connection: Connection) -> None:
     run = add_run(connection, make_recipe(evaluation={"benchmarks": BENCHMARKS}))
     add_benchmark(connection, "benchmarks/amc23", 3)
     section = run.recipe.evaluation.benchmarks[1]
@@ -131,10 +131,10 @@ def test_the_same_measure_is_added_once_and_another_beside_it(connection: Connec
     assert second.id != first.id
     assert [len(evaluations.outcomes(connection, each.id)) for each in (first, second)] == [3, 2]
     assert evaluations.pending(connection, run.id, [run.model_id])
-    assert not evaluations.all_finished(connection, run.id, [section.measure])
+    assert not evaluations.all_finished(connection, run.id, [section.evaluation_key])
     evaluations.finish(connection, first)
-    assert evaluations.all_finished(connection, run.id, [section.measure])
-    assert not evaluations.all_finished(connection, run.id, [section.measure, part.measure])
+    assert evaluations.all_finished(connection, run.id, [section.evaluation_key])
+    assert not evaluations.all_finished(connection, run.id, [section.evaluation_key, part.evaluation_key])
 
 
 def test_what_came_out_of_each_problem(connection: Connection) -> None:

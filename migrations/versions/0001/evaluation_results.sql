@@ -21,7 +21,7 @@ SELECT
     evaluations.temperature,
     evaluations.top_p,
     evaluations.max_new_tokens,
-    rounds.measure,
+    rounds.evaluation_key AS measure,
     CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END AS state,
     evaluations.finished_at
 FROM evaluations

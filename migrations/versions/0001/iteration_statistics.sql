@@ -44,7 +44,7 @@ held_out AS (
     SELECT rounds.run_id, rounds.model_id, evaluations.accuracy, evaluations.standard_error
     FROM evaluations
     JOIN rounds ON rounds.id = evaluations.round_id
-    WHERE rounds.measure = 'heldout'
+    WHERE rounds.evaluation_key = 'heldout'
 ),
 -- on the held-out problems and on every benchmark
 evaluated AS (

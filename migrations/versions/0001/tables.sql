@@ -74,13 +74,13 @@ CREATE TABLE rounds (
     kind text NOT NULL,
     number integer NOT NULL,
     model_id bigint CONSTRAINT fk_rounds_model_id REFERENCES models,
-    measure text NOT NULL DEFAULT '',
-    CONSTRAINT uq_rounds_run_id_kind_number_measure UNIQUE (run_id, kind, number, measure),
+    evaluation_key text NOT NULL DEFAULT '',
+    CONSTRAINT uq_rounds_run_id_kind_number_evaluation_key UNIQUE (run_id, kind, number, evaluation_key),
     CONSTRAINT ck_rounds_kind_known CHECK (kind IN ('iteration', 'evaluation')),
-    CONSTRAINT ck_rounds_evaluation_has_measure CHECK ((kind = 'evaluation') = (measure <> ''))
+    CONSTRAINT ck_rounds_evaluation_has_key CHECK ((kind = 'evaluation') = (evaluation_key <> ''))
 );
 COMMENT ON COLUMN rounds.number IS 'of the iteration, or t of the evaluated M_t';
-COMMENT ON COLUMN rounds.measure IS 'what an evaluation measures';
+COMMENT ON COLUMN rounds.evaluation_key IS 'what an evaluation measures';
 
 CREATE TABLE round_problems (
     round_id bigint CONSTRAINT fk_round_problems_round_id REFERENCES rounds ON DELETE CASCADE,
