@@ -223,7 +223,7 @@ jobs = Table(
     Column("traceback", Text),
     _now("created_at"),
     _now("available_at"),
-    _time("announced_at"),
+    _time("wakeup_sent_at"),
     _time("started_at"),
     _time("finished_at"),
     _one_of("kind", JobKind),

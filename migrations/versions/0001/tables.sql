@@ -147,7 +147,7 @@ CREATE TABLE jobs (
     traceback text,
     created_at timestamptz NOT NULL DEFAULT now(),
     available_at timestamptz NOT NULL DEFAULT now(),
-    announced_at timestamptz,
+    wakeup_sent_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
     CONSTRAINT ck_jobs_kind_known CHECK (kind IN ('sample', 'verify', 'score', 'train')),
