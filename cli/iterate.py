@@ -35,7 +35,9 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
             found = runs.find_run(connection, run)
         if accept_missing:
             count = commands.accept_missing(database, found)
-            click.echo(f"{run}: {count} failed jobs given up; what is missing: hsstar status {run} --missing")
+            click.echo(
+                f"{run}: {count} failed jobs discarded; what is missing: hsstar status {run} --missing"
+            )
         else:
             numbers = commands.start_iterations(database, found, iterations)
             click.echo(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")

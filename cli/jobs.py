@@ -4,7 +4,7 @@ import click
 
 from hsstar.cli.environment import open_database
 
-STATES = ("queued", "running", "done", "failed", "given_up")
+STATES = ("queued", "running", "done", "failed", "discarded")
 _ERROR_CHARACTERS = 100
 
 

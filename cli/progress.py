@@ -51,7 +51,7 @@ def _iteration_line(found: RoundProgress, state_before: str | None) -> str:
 
 
 def _evaluation_line(found: RoundProgress) -> str:
-    measured = "held out" if found.measure in ("", HELD_OUT) else found.measure
+    measured = "held out" if found.evaluation_key in ("", HELD_OUT) else found.evaluation_key
     head = f"M_{found.number} {measured}  {found.state:9}"
     if found.accuracy is not None:
         return f"{head}  accuracy {found.accuracy:.3f} ± {found.standard_error or 0:.3f}"
@@ -78,9 +78,9 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
                 f"{queue.queued} {queue.kind} jobs wait because no live worker serves that queue; "
                 f"start one: hsstar worker --role {queue.kind} (or hsstar up)"
             )
-        elif queue.unannounced:
+        elif queue.wakeups_due:
             reasons.append(
-                f"{queue.unannounced} {queue.kind} jobs wait for a wake-up that the broker does not take; "
+                f"{queue.wakeups_due} {queue.kind} jobs wait for a wake-up that the broker does not take; "
                 "is it up, with room on its disk? The workers' logs tell"
             )
         elif queue.next_attempt_seconds is not None and queue.last_error is not None:

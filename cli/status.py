@@ -61,7 +61,7 @@ def _show_run(run: str) -> None:
         in_flight = max(0, found.slots_in_flight)
         remaining = max(0, found.budget - found.drawn - in_flight - found.failed_slots)
         rows.append(
-            (f"{found.kind} {found.number} {found.measure}".strip(), found.drawn, in_flight,
+            (f"{found.kind} {found.number} {found.evaluation_key}".strip(), found.drawn, in_flight,
              found.failed_slots, remaining, found.queued, found.running)
         )  # fmt: skip
     if rows:

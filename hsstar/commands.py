@@ -218,7 +218,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
 
 
 def accept_missing(database: Database, run: Run) -> int:
-    """Lets a run go on without what its failed jobs could not do; returns how many jobs were given up.
+    """Lets a run go on without what its failed jobs could not do; returns how many jobs were discarded.
 
     Their problems are left out of their rounds, each with the reason.
 
@@ -227,7 +227,7 @@ def accept_missing(database: Database, run: Run) -> int:
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
-        count = missing.give_up(connection, run.id)
+        count = missing.discard_failed(connection, run.id)
     if not count:
         raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
     return count

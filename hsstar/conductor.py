@@ -159,9 +159,9 @@ class Conductor:
         return True
 
     def _adopt_trained_policy(self, connection: Connection, run: Run, iteration: Round) -> bool:
-        """Training → evaluating, once the training has made a policy; one given up leaves the old policy."""
+        """Training → evaluating, once the training has made a policy; if discarded, with the old policy."""
         model_id = training.trained_model(connection, iteration.id)
-        if model_id is None and missing.training_given_up(connection, iteration.id):
+        if model_id is None and missing.training_discarded(connection, iteration.id):
             model_id = iteration.model_id
         return self._adopt(connection, run, iteration, model_id)
 

@@ -47,8 +47,8 @@ class BenchmarkSection(Section):
         return Decoding(self.temperature, self.top_p, self.samples, self.max_new_tokens)
 
     @property
-    def measure(self) -> str:
-        """Names problems and decoding: two sections with equal names measure the same."""
+    def evaluation_key(self) -> str:
+        """Name problems and decoding: two sections with equal keys measure the same."""
         first = f", first {self.problems}" if self.problems else ""
         return f"{self.name}{first}, {self.decoding.shown}"
 
@@ -85,7 +85,7 @@ class EvaluationSection(Section):
     @field_validator("benchmarks")
     @classmethod
     def _each_once(cls, value: tuple[BenchmarkSection, ...]) -> tuple[BenchmarkSection, ...]:
-        measures = [each.measure for each in value]
-        if twice := next((each for each in measures if measures.count(each) > 1), None):
+        keys = [each.evaluation_key for each in value]
+        if twice := next((each for each in keys if keys.count(each) > 1), None):
             raise ValueError(f"{twice!r} stands there twice")
         return value

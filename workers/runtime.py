@@ -197,7 +197,9 @@ class Worker:
             return
         if self._own_shift is not None and self._own_shift.is_alive():
             return
-        if self._database.run(lambda connection: announcements.unheard(connection, self._roles), single=True):
+        if self._database.run(
+            lambda connection: announcements.has_unserved_jobs(connection, self._roles), single=True
+        ):
             log.info("jobs wait, and no message has come: they are taken without one")
             self._own_shift = threading.Thread(
                 target=self.run_job, args=(None,), name="own-shift", daemon=True
@@ -344,14 +346,14 @@ class Worker:
         workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
 
     def _announce(self) -> None:
-        due = self._database.run(announcements.take_announcements, single=True)
+        due = self._database.run(announcements.claim_due_wakeups, single=True)
         for place, (job_id, kind) in enumerate(due):
             try:
                 send_wake_up(self._app, job_id, kind)
             except (OperationalError, OSError) as error:
                 log.warning("the broker does not take wake-ups (%s); they are sent again later", error)
                 left = [job_id for job_id, _ in due[place:]]
-                self._database.run(lambda connection: announcements.unannounce(connection, left))  # noqa: B023
+                self._database.run(lambda connection: announcements.reset_wakeups(connection, left))  # noqa: B023
                 return
 
     @staticmethod

@@ -14,7 +14,7 @@ class Turns:
     """Takes jobs so that one engine at a time has room in a process, and is changed rarely.
 
     A wake-up then says only that there is work: the job that comes next by `domain.turns` is taken in the
-    place of the named one, which stays queued and is announced again.
+    place of the named one, which stays queued and gets another wake-up.
     """
 
     def __init__(
@@ -46,5 +46,5 @@ class Turns:
             self._present, self._since = chosen.engine, self._clock()
         if job_id is not None and job_id != job.id:
             with database.begin() as connection:  # of its own: two workers may name each other's jobs
-                announcements.unannounce(connection, [job_id])
+                announcements.reset_wakeups(connection, [job_id])
         return job

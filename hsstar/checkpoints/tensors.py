@@ -51,28 +51,21 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _pickled_names(file: Path) -> set[str]:
-    """Read the names off the opcodes of a state dictionary; nothing is unpickled.
+    """Read the keys of a state dictionary off its opcodes; nothing is unpickled.
 
-    Each name is the last text before the function that rebuilds its tensor. The pickle names that function
-    once and afterwards takes it from its memo.
+    Texts inside a tensor's arguments stand under further marks; a further dictionary is no part of the keys.
     """
     names: set[str] = set()
-    rebuilders: set[object] = set()
-    text, at_rebuilder = "", False
+    marks = 0
     try:
         with zipfile.ZipFile(file) as archive:
             (member,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
             for operation, argument, _ in pickletools.genops(archive.read(member)):
-                if at_rebuilder and operation.name in ("BINPUT", "LONG_BINPUT"):
-                    rebuilders.add(argument)
-                if operation.name == "GLOBAL":
-                    at_rebuilder = str(argument).startswith("torch._utils _rebuild")
-                else:
-                    at_rebuilder = operation.name in ("BINGET", "LONG_BINGET") and argument in rebuilders
-                if at_rebuilder:
-                    names.add(text)
-                elif operation.name == "BINUNICODE":
-                    text = str(argument)
+                if operation.name == "EMPTY_DICT" and names:
+                    break
+                if operation.name == "BINUNICODE" and marks < 2:
+                    names.add(str(argument))
+                marks += (operation.name == "MARK") - (operation.name in ("TUPLE", "SETITEMS"))
     except (ValueError, zipfile.BadZipFile, OSError) as error:
         raise CheckpointError(f"{file}: its list of tensors cannot be read: {error}") from None
     return names

@@ -3,7 +3,7 @@
 job        queued → running → done | failed
            running → queued   its lease expired, or its worker handed it back
            failed → queued    `hsstar jobs retry`
-           failed → given_up  `hsstar iterate RUN --accept-missing`
+           failed → discarded `hsstar iterate RUN --accept-missing`
 
 iteration  waiting → pre_sampling → re_sampling → training → evaluating → done
            waiting            its policy M_t is not there yet
@@ -31,7 +31,7 @@ class JobState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
-    GIVEN_UP = "given_up"
+    DISCARDED = "discarded"
 
     @property
     def live(self) -> bool:
@@ -54,8 +54,8 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING}),
     JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.QUEUED}),
     JobState.DONE: frozenset(),
-    JobState.FAILED: frozenset({JobState.QUEUED, JobState.GIVEN_UP}),
-    JobState.GIVEN_UP: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED, JobState.DISCARDED}),
+    JobState.DISCARDED: frozenset(),
 }
 
 ITERATION_TRANSITIONS: dict[IterationState, IterationState | None] = {

@@ -21,7 +21,7 @@ from hsstar.store.database import Database, lock_run
 from hsstar.store.runs import Run
 
 GIVEN = "given responses"
-"""What stands in a measure in place of a decoding."""
+"""What stands in an evaluation key in place of a decoding."""
 
 _RESPONSES = "responses:"
 """The location of a model that is known by its responses alone begins with this."""
@@ -47,7 +47,7 @@ class GivenReport:
     strangers: int
 
 
-def given_measure(section: BenchmarkSection) -> str:
+def given_evaluation_key(section: BenchmarkSection) -> str:
     """Names the evaluation of given responses on a benchmark."""
     return f"{section.name}, {GIVEN}"
 
@@ -83,7 +83,7 @@ def import_responses(
             raise BadInputError(f"{path} holds no response to a problem of these benchmarks")
     matched = {part.keys[problem] for part in parts for problem in part.given}
     return GivenReport(
-        Started(run, name, tuple((part.section.name, given_measure(part.section)) for part in parts)),
+        Started(run, name, tuple((part.section.name, given_evaluation_key(part.section)) for part in parts)),
         {part.section.name: sum(map(len, part.given.values())) for part in parts},
         {part.section.name: len(part.keys) - len(part.given) for part in parts},
         sum(len(row) for key, rows in by_key.items() if key not in matched for row in rows),
@@ -131,10 +131,10 @@ def _shared_out(by_key: Mapping[str, Rows], places: Mapping[int, str]) -> dict[i
 
 def _give(connection: Connection, run: Run, model: models.Model, part: _Part, worker: str) -> None:
     """Adds one evaluation with its samples, unless it is there."""
-    measure = given_measure(part.section)
-    if evaluations.find_evaluation(connection, run.id, model.id, measure) is not None:
+    evaluation_key = given_evaluation_key(part.section)
+    if evaluations.find_evaluation(connection, run.id, model.id, evaluation_key) is not None:
         return
-    plan = evaluations.Plan(measure, part.dataset_id, max(map(len, part.given.values())), None)
+    plan = evaluations.Plan(evaluation_key, part.dataset_id, max(map(len, part.given.values())), None)
     added = evaluations.add_evaluation(connection, run.id, 0, model.id, plan)
     evaluations.take_all_problems(connection, added.id, part.dataset_id, None, plan.samples)
     counts = {problem: len(responses) for problem, responses in part.given.items()}
@@ -188,10 +188,13 @@ def given_results(database: Database, model: models.Model, benchmarks: Sequence[
     with database.begin() as connection:
         run = runs.find_run(connection, recipe.name)
         for section in benchmarks:
-            if evaluations.find_evaluation(connection, run.id, model.id, given_measure(section)) is None:
+            if (
+                evaluations.find_evaluation(connection, run.id, model.id, given_evaluation_key(section))
+                is None
+            ):
                 raise NotFoundError(
                     f"{model.name!r} is known by given responses alone, and there are none for "
                     f"{section.name}; import them: hsstar evaluate {model.name} --responses FILE"
                 )
-    wanted = tuple((section.name, given_measure(section)) for section in benchmarks)
+    wanted = tuple((section.name, given_evaluation_key(section)) for section in benchmarks)
     return Started(run, model.name, wanted)

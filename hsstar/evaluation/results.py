@@ -52,18 +52,20 @@ def load_results(database: Database, run: Run, wanted: Sequence[tuple[str, str]]
     Args:
         database: where they are.
         run: of `start_evaluation` or `import_responses`.
-        wanted: (benchmark, measure) of finished evaluations.
+        wanted: (benchmark, evaluation key) of finished evaluations.
     """
     verifier = MathVerifier()
     try:
-        return [_load(database, run, benchmark, measure, verifier) for benchmark, measure in wanted]
+        return [_load(database, run, benchmark, key, verifier) for benchmark, key in wanted]
     finally:
         verifier.close()
 
 
-def _load(database: Database, run: Run, benchmark: str, measure: str, verifier: Verifier) -> BenchmarkResult:
+def _load(
+    database: Database, run: Run, benchmark: str, evaluation_key: str, verifier: Verifier
+) -> BenchmarkResult:
     with database.begin() as connection:
-        found = evaluations.find_evaluation(connection, run.id, run.model_id, measure)
+        found = evaluations.find_evaluation(connection, run.id, run.model_id, evaluation_key)
         assert found is not None  # noqa: S101  # whoever asks has started it
         decoding = evaluations.find_decoding(connection, found.id)
         outcomes = evaluations.outcomes(connection, found.id)
@@ -203,35 +205,34 @@ def run_table(database: Database, run: Run) -> RunTable:
     with database.begin() as connection:
         found = evaluations.results(connection, run.name)
         policies = rounds.list_policies(connection, run.id)
-    measures = list(dict.fromkeys(row["measure"] for row in found))
-    order = sorted(measures, key=lambda measure: _place(measure, found))
+    keys = list(dict.fromkeys(row["measure"] for row in found))
+    order = sorted(keys, key=lambda key: _place(key, found))
     cells = {
         (row["model"], row["measure"]): (row["accuracy"], row["standard_error"])
         for row in found
         if row["accuracy"] is not None
     }
     return RunTable(
-        columns=tuple(_column(measure, measures, found) for measure in order),
-        benchmarks=sum(measure != evaluations.HELD_OUT for measure in order),
+        columns=tuple(_column(key, keys, found) for key in order),
+        benchmarks=sum(key != evaluations.HELD_OUT for key in order),
         rows=tuple(
-            (number, name, tuple(cells.get((name, measure)) for measure in order))
-            for number, name in policies
+            (number, name, tuple(cells.get((name, key)) for key in order)) for number, name in policies
         ),
     )
 
 
-def _place(measure: str, found: list[dict[str, Any]]) -> tuple[bool, int, str]:
+def _place(key: str, found: list[dict[str, Any]]) -> tuple[bool, int, str]:
     """Benchmarks in the order of the published tables, others behind, the held-out problems last."""
-    name = _benchmark(measure, found)
+    name = _benchmark(key, found)
     known = list(BENCHMARKS)
-    return measure == evaluations.HELD_OUT, known.index(name) if name in known else len(known), measure
+    return key == evaluations.HELD_OUT, known.index(name) if name in known else len(known), key
 
 
-def _benchmark(measure: str, found: list[dict[str, Any]]) -> str:
-    return str(next(row["benchmark"] for row in found if row["measure"] == measure))
+def _benchmark(key: str, found: list[dict[str, Any]]) -> str:
+    return str(next(row["benchmark"] for row in found if row["measure"] == key))
 
 
-def _column(measure: str, measures: list[str], found: list[dict[str, Any]]) -> str:
-    """The benchmark's name where that is enough to tell columns apart, else the whole measure."""
-    name = _benchmark(measure, found)
-    return name if [_benchmark(each, found) for each in measures].count(name) == 1 else measure
+def _column(key: str, keys: list[str], found: list[dict[str, Any]]) -> str:
+    """The benchmark's name where that is enough to tell columns apart, else the whole key."""
+    name = _benchmark(key, found)
+    return name if [_benchmark(each, found) for each in keys].count(name) == 1 else key

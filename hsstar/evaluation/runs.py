@@ -26,7 +26,7 @@ class Started:
     Attributes:
         run: where it is stored.
         model: what is measured.
-        wanted: (benchmark, measure) of each part, in the order asked for.
+        wanted: (benchmark, evaluation key) of each part, in the order asked for.
     """
 
     run: Run

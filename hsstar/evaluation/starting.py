@@ -147,4 +147,4 @@ def start_evaluation(
         for each in benchmarks:
             check_benchmark(connection, each)
             evaluations.ensure_benchmark(connection, run, 0, model.id, each)
-    return Started(run, model.name, tuple((each.name, each.measure) for each in benchmarks))
+    return Started(run, model.name, tuple((each.name, each.evaluation_key) for each in benchmarks))

@@ -117,7 +117,7 @@ def _check_benchmark(database: Database, benchmark: BenchmarkSection) -> Check:
             check_benchmark(connection, benchmark)
     except HsstarError as error:
         return Check("benchmark", Outcome.FAILS, str(error))
-    return Check("benchmark", Outcome.OK, f"{benchmark.measure} is imported")
+    return Check("benchmark", Outcome.OK, f"{benchmark.evaluation_key} is imported")
 
 
 def _check_dataset(database: Database, subject: str, name: str, wanted: int) -> Check:

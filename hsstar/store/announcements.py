@@ -1,4 +1,4 @@
-"""Wake-ups: which queued jobs a message has to go out for, and which have waited for one in vain."""
+"""Wake-ups: which queued jobs need a message now, and whether jobs wait that no message has reached."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind
 
-_ANNOUNCE_AGAIN_SECONDS = 5
-_UNHEARD_SECONDS = 8  # a message that was sent again has had its time
-_ANNOUNCED = 128  # of a kind at a time: more than there are idle workers, as a rule
+_SEND_AGAIN_SECONDS = 5
+_UNSERVED_SECONDS = 8  # a message that was sent again has had its time
+_HEAD = 128  # jobs of a kind at a time: usually more than there are idle workers
 
 
-def unheard(connection: Connection, kinds: Sequence[JobKind]) -> bool:
-    """Whether a job of these kinds has waited so long that its message must have gone astray."""
+def has_unserved_jobs(connection: Connection, kinds: Sequence[JobKind]) -> bool:
+    """Tell whether a job of these kinds has waited so long that its message must be lost."""
     found = connection.scalar(
         text("""
             SELECT EXISTS (
@@ -21,17 +21,17 @@ def unheard(connection: Connection, kinds: Sequence[JobKind]) -> bool:
                   AND available_at < now() - make_interval(secs => :patience)
             )
         """),
-        {"kinds": [kind.value for kind in kinds], "patience": _UNHEARD_SECONDS},
+        {"kinds": [kind.value for kind in kinds], "patience": _UNSERVED_SECONDS},
     )
     return bool(found)
 
 
-def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
-    """Jobs whose wake-up has to be sent now; they count as announced when this commits.
+def claim_due_wakeups(connection: Connection) -> list[tuple[int, JobKind]]:
+    """Claim the jobs whose wake-up has to be sent now; it counts as sent when this commits.
 
-    A queued job is announced once, and again only while a live worker of its kind sits idle: then
-    its message must have been lost. Of a long queue only the head is announced: whoever hears of it goes on
-    with the rest.
+    A queued job gets one wake-up, and another only while a live worker of its kind is idle: then the
+    message must be lost. Of a long queue only the head gets wake-ups: the workers that it wakes take the
+    rest too.
     """
     rows = connection.execute(
         text("""
@@ -48,8 +48,8 @@ def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
                 )
                   AND state = 'queued'
                   AND (
-                      announced_at IS NULL
-                      OR announced_at < now() - make_interval(secs => :again)
+                      wakeup_sent_at IS NULL
+                      OR wakeup_sent_at < now() - make_interval(secs => :again)
                       AND EXISTS (
                           SELECT FROM workers
                           WHERE workers.state = 'idle'
@@ -59,17 +59,17 @@ def take_announcements(connection: Connection) -> list[tuple[int, JobKind]]:
                   )
                 ORDER BY id FOR UPDATE SKIP LOCKED
             )
-            UPDATE jobs SET announced_at = now() FROM due WHERE jobs.id = due.id
+            UPDATE jobs SET wakeup_sent_at = now() FROM due WHERE jobs.id = due.id
             RETURNING jobs.id, jobs.kind
         """),
-        {"again": _ANNOUNCE_AGAIN_SECONDS, "head": _ANNOUNCED, "kinds": [kind.value for kind in JobKind]},
+        {"again": _SEND_AGAIN_SECONDS, "head": _HEAD, "kinds": [kind.value for kind in JobKind]},
     )
     return sorted((row.id, JobKind(row.kind)) for row in rows)
 
 
-def unannounce(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Takes back announcements whose message could not be sent."""
+def reset_wakeups(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Mark wake-ups as not sent, because their message could not be sent or was used for another job."""
     connection.execute(
-        text("UPDATE jobs SET announced_at = NULL WHERE id = ANY (:ids) AND state = 'queued'"),
+        text("UPDATE jobs SET wakeup_sent_at = NULL WHERE id = ANY (:ids) AND state = 'queued'"),
         {"ids": list(job_ids)},
     )

@@ -17,8 +17,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 
-SCHEMA_REVISION = "0008"
-"""The migration that this code was written for; a test keeps it equal to Alembic's head."""
+SCHEMA_REVISION = "0001_initial"
+"""The migration that this code was written for: Alembic's head. Revisions are sorted by their names."""
 
 Result = TypeVar("Result")
 
@@ -181,11 +181,10 @@ class Database:
         """Refuses a database whose schema is not the one this code knows.
 
         Raises:
-            SchemaError: naming both revisions and the command that mends it.
+            SchemaError: naming both revisions and what to do.
         """
         with self.begin() as connection:
-            known = connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
-            found = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
+            found = schema_revision(connection)
         if found is None:
             raise SchemaError(f"{self.shown_url} has no hsstar tables yet; run: hsstar db upgrade")
         if found < SCHEMA_REVISION:
@@ -280,6 +279,23 @@ def execute_file(
 ) -> CursorResult[*tuple[Any, ...]]:
     """Runs `store/sql/<name>.sql` with named parameters."""
     return connection.execute(text(_statement(name)), parameters)
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """Return the revision of the database's schema; None if it has no hsstar schema.
+
+    Raises:
+        SchemaError: the schema is from before the first release, when revisions were numbers alone.
+    """
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if found is not None and found.isdecimal():
+        raise SchemaError(
+            f"the schema is at revision {found}, from before the first release, and cannot be migrated; "
+            "export what you need with the hsstar that made it, then start with a new database"
+        )
+    return found
 
 
 def refresh_statistics(connection: Connection, tables: str) -> None:

@@ -15,7 +15,7 @@ from hsstar.store.rounds import Round, add_round, take_slice
 from hsstar.store.runs import Run
 
 HELD_OUT = "heldout"
-"""The measure of a recipe's held-out problems."""
+"""The evaluation key of a recipe's held-out problems."""
 UNREADABLE = "the reference answer cannot be read"
 
 
@@ -24,13 +24,13 @@ class Plan:
     """What a policy is to be measured on.
 
     Attributes:
-        measure: names dataset and decoding within a run; equal plans have equal names.
+        evaluation_key: names dataset and decoding within a run; equal plans have equal names.
         dataset_id: where the problems are.
         samples: per problem, at most.
         decoding: how they are drawn; None where responses are given.
     """
 
-    measure: str
+    evaluation_key: str
     dataset_id: int
     samples: int
     decoding: Decoding | None
@@ -46,23 +46,23 @@ _WITH_ROUNDS = """
 def list_unfinished(connection: Connection, run_id: int) -> list[Round]:
     """The evaluations of a run that have no accuracy yet."""
     rows = connection.execute(
-        text(f"{_WITH_ROUNDS} AND finished_at IS NULL ORDER BY number, measure"), {"run_id": run_id}
+        text(f"{_WITH_ROUNDS} AND finished_at IS NULL ORDER BY number, evaluation_key"), {"run_id": run_id}
     )
     return [Round(*row) for row in rows]
 
 
-def find_evaluation(connection: Connection, run_id: int, model_id: int, measure: str) -> Round | None:
-    """The evaluation of a policy by its measure, None if the run has none."""
+def find_evaluation(connection: Connection, run_id: int, model_id: int, evaluation_key: str) -> Round | None:
+    """The evaluation of a policy with this evaluation key, None if the run has none."""
     row = connection.execute(
-        text(f"{_WITH_ROUNDS} AND model_id = :model_id AND measure = :measure"),
-        {"run_id": run_id, "model_id": model_id, "measure": measure},
+        text(f"{_WITH_ROUNDS} AND model_id = :model_id AND evaluation_key = :evaluation_key"),
+        {"run_id": run_id, "model_id": model_id, "evaluation_key": evaluation_key},
     ).first()
     return None if row is None else Round(*row)
 
 
 def add_evaluation(connection: Connection, run_id: int, number: int, model_id: int, plan: Plan) -> Round:
     """Adds an evaluation without problems."""
-    added = add_round(connection, run_id, "evaluation", number, model_id, plan.measure)
+    added = add_round(connection, run_id, "evaluation", number, model_id, plan.evaluation_key)
     decoding = plan.decoding
     connection.execute(
         text("""
@@ -96,11 +96,11 @@ def ensure_benchmark(
     connection: Connection, run: Run, number: int, model_id: int, wanted: BenchmarkSection
 ) -> Round:
     """The evaluation of a policy on a benchmark; added where the run has it not yet."""
-    known = find_evaluation(connection, run.id, model_id, wanted.measure)
+    known = find_evaluation(connection, run.id, model_id, wanted.evaluation_key)
     if known is not None:
         return known
     dataset = corpus.find_dataset(connection, wanted.dataset)
-    plan = Plan(wanted.measure, dataset.id, wanted.samples, wanted.decoding)
+    plan = Plan(wanted.evaluation_key, dataset.id, wanted.samples, wanted.decoding)
     added = add_evaluation(connection, run.id, number, model_id, plan)
     take_all_problems(connection, added.id, dataset.id, wanted.problems, wanted.samples)
     return added
@@ -222,18 +222,18 @@ def pending(connection: Connection, run_id: int, model_ids: Sequence[int]) -> bo
     return bool(found)
 
 
-def all_finished(connection: Connection, run_id: int, measures: Sequence[str]) -> bool:
-    """Whether a run's first policy has its accuracy by each of these measures."""
+def all_finished(connection: Connection, run_id: int, evaluation_keys: Sequence[str]) -> bool:
+    """Whether a run's first policy has its accuracy for each of these evaluation keys."""
     finished: int = connection.execute(
         text("""
-            SELECT count(DISTINCT measure) FROM rounds
+            SELECT count(DISTINCT evaluation_key) FROM rounds
             JOIN evaluations ON evaluations.round_id = rounds.id
             WHERE run_id = :run_id AND number = 0 AND finished_at IS NOT NULL
-              AND measure = ANY (CAST(:measures AS text[]))
+              AND evaluation_key = ANY (CAST(:evaluation_keys AS text[]))
         """),
-        {"run_id": run_id, "measures": list(measures)},
+        {"run_id": run_id, "evaluation_keys": list(evaluation_keys)},
     ).scalar_one()
-    return finished == len(set(measures))
+    return finished == len(set(evaluation_keys))
 
 
 def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:

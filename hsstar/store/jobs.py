@@ -180,7 +180,7 @@ def hand_back(connection: Connection, job: Job) -> None:
         text("""
             UPDATE jobs
             SET state = 'queued', attempts = attempts - 1, worker = NULL, lease_token = NULL,
-                lease_expires_at = NULL, started_at = NULL, announced_at = NULL, available_at = now()
+                lease_expires_at = NULL, started_at = NULL, wakeup_sent_at = NULL, available_at = now()
             WHERE id = :id AND lease_token = :token
         """),
         {"id": job.id, "token": job.token},
@@ -296,7 +296,7 @@ def _settle(
         text("""
             UPDATE jobs
             SET state = :state, attempts = :attempts, error = :error, traceback = :traceback,
-                lease_token = NULL, lease_expires_at = NULL, announced_at = NULL,
+                lease_token = NULL, lease_expires_at = NULL, wakeup_sent_at = NULL,
                 finished_at = CASE WHEN :state = 'failed' THEN now() END,
                 available_at = now() + make_interval(secs => :delay)
             WHERE id = :id
@@ -357,7 +357,7 @@ def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) ->
     rows = connection.execute(
         text("""
             UPDATE jobs
-            SET state = 'queued', attempts = 0, finished_at = NULL, announced_at = NULL,
+            SET state = 'queued', attempts = 0, finished_at = NULL, wakeup_sent_at = NULL,
                 available_at = now()
             FROM rounds
             WHERE rounds.id = jobs.round_id AND jobs.state = 'failed'

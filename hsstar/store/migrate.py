@@ -9,7 +9,7 @@ from alembic.util import CommandError
 from sqlalchemy import text
 
 from hsstar.domain.errors import SchemaError
-from hsstar.store.database import Database
+from hsstar.store.database import Database, schema_revision
 from hsstar.store.readers import ensure_reader
 
 _MIGRATION_LOCK = 0x6873737461726D67  # "hsstarmg"
@@ -31,12 +31,9 @@ def head() -> str:
 
 
 def current(database: Database) -> str | None:
-    """The revision of the database; None where there is no hsstar schema."""
+    """Return the revision of the database; None if it has no hsstar schema."""
     with database.begin() as connection:
-        if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
-            return None
-        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        return found
+        return schema_revision(connection)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -54,6 +51,7 @@ def _migrate(database: Database, revision: str, action: Callable[[Config, str], 
     with database.begin() as connection:
         connection.execute(text(_WITHOUT_LIMITS))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        schema_revision(connection)  # refuses what no migration starts from
         config.attributes["connection"] = connection
         try:
             action(config, revision)

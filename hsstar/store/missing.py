@@ -1,4 +1,4 @@
-"""What exactly a run still lacks and what holds it; and giving up what cannot be had."""
+"""What exactly a run still lacks and what holds it; and discarding what has failed."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -49,38 +49,38 @@ def list_missing(connection: Connection, run_id: int) -> list[Missing]:
     ]  # fmt: skip
 
 
-def give_up(connection: Connection, run_id: int) -> int:
-    """Gives the failed jobs of a run up, and leaves their problems out of their rounds.
+def discard_failed(connection: Connection, run_id: int) -> int:
+    """Discard the failed jobs of a run and leave their problems out of their rounds.
 
-    A training that is given up leaves the iteration with the policy that it sampled from. Returns how many
+    A discarded training leaves the iteration with the policy that it sampled from. Returns how many
     jobs there were.
     """
     found = connection.execute(
         text("""
-            WITH given_up AS (
-                UPDATE jobs SET state = 'given_up'
+            WITH discarded AS (
+                UPDATE jobs SET state = 'discarded'
                 FROM rounds
                 WHERE rounds.id = jobs.round_id AND rounds.run_id = :run_id AND jobs.state = ANY (:before)
                 RETURNING jobs.id, jobs.round_id, jobs.error
             )
-            SELECT given_up.id, round_id, error, problem_id
-            FROM given_up LEFT JOIN job_items ON job_items.job_id = given_up.id
+            SELECT discarded.id, round_id, error, problem_id
+            FROM discarded LEFT JOIN job_items ON job_items.job_id = discarded.id
         """),
-        {"run_id": run_id, "before": states_before(JobState.GIVEN_UP)},
+        {"run_id": run_id, "before": states_before(JobState.DISCARDED)},
     ).all()
     reasons: defaultdict[int, dict[int, str]] = defaultdict(dict)
     for row in found:
         if row.problem_id is not None:
-            reasons[row.round_id][row.problem_id] = f"given up: {row.error}"
+            reasons[row.round_id][row.problem_id] = f"discarded: {row.error}"
     for round_id, by_problem in reasons.items():
         rounds.exclude(connection, round_id, by_problem)
     return len({row.id for row in found})
 
 
-def training_given_up(connection: Connection, round_id: int) -> bool:
-    """Whether the training of an iteration was given up."""
+def training_discarded(connection: Connection, round_id: int) -> bool:
+    """Tell whether the training of an iteration was discarded."""
     found = connection.scalar(
         text("SELECT EXISTS (SELECT FROM jobs WHERE round_id = :id AND kind = :kind AND state = :state)"),
-        {"id": round_id, "kind": JobKind.TRAIN, "state": JobState.GIVEN_UP},
+        {"id": round_id, "kind": JobKind.TRAIN, "state": JobState.DISCARDED},
     )
     return bool(found)

@@ -98,7 +98,12 @@ def list_policies(connection: Connection, run_id: int) -> list[tuple[int, str]]:
 
 
 def add_round(
-    connection: Connection, run_id: int, kind: RoundKind, number: int, model_id: int | None, measure: str = ""
+    connection: Connection,
+    run_id: int,
+    kind: RoundKind,
+    number: int,
+    model_id: int | None,
+    evaluation_key: str = "",
 ) -> Round:
     """Adds a round without problems.
 
@@ -108,14 +113,20 @@ def add_round(
         kind: `iteration` or `evaluation`.
         number: as in `Round`.
         model_id: as in `Round`.
-        measure: what an evaluation measures, empty for an iteration.
+        evaluation_key: what an evaluation measures, empty for an iteration.
     """
     round_id = connection.execute(
         text(
-            "INSERT INTO rounds (run_id, kind, number, model_id, measure) "
-            "VALUES (:run_id, :kind, :number, :model_id, :measure) RETURNING id"
+            "INSERT INTO rounds (run_id, kind, number, model_id, evaluation_key) "
+            "VALUES (:run_id, :kind, :number, :model_id, :evaluation_key) RETURNING id"
         ),
-        {"run_id": run_id, "kind": kind, "number": number, "model_id": model_id, "measure": measure},
+        {
+            "run_id": run_id,
+            "kind": kind,
+            "number": number,
+            "model_id": model_id,
+            "evaluation_key": evaluation_key,
+        },
     ).scalar_one()
     return Round(round_id, run_id, kind, number, model_id)
 

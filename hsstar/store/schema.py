@@ -156,10 +156,10 @@ rounds = Table(
     Column("kind", Text, nullable=False),
     Column("number", Integer, nullable=False, comment="of the iteration, or t of the evaluated M_t"),
     _reference("model_id", "models", nullable=True, cascade=False),
-    Column("measure", Text, nullable=False, server_default="", comment="what an evaluation measures"),
-    UniqueConstraint("run_id", "kind", "number", "measure"),
+    Column("evaluation_key", Text, nullable=False, server_default="", comment="what an evaluation measures"),
+    UniqueConstraint("run_id", "kind", "number", "evaluation_key"),
     _one_of("kind", ("iteration", "evaluation")),
-    CheckConstraint("(kind = 'evaluation') = (measure <> '')", name="evaluation_has_measure"),
+    CheckConstraint("(kind = 'evaluation') = (evaluation_key <> '')", name="evaluation_has_key"),
 )
 
 round_problems = Table(
@@ -223,7 +223,7 @@ jobs = Table(
     Column("traceback", Text),
     _now("created_at"),
     _now("available_at"),
-    _time("announced_at"),
+    _time("wakeup_sent_at"),
     _time("started_at"),
     _time("finished_at"),
     _one_of("kind", JobKind),
@@ -231,9 +231,9 @@ jobs = Table(
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="running_has_lease"),
     CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_has_expiry"),
     CheckConstraint(
-        "(state IN ('done', 'failed', 'given_up')) = (finished_at IS NOT NULL)", name="ended_has_time"
+        "(state IN ('done', 'failed', 'discarded')) = (finished_at IS NOT NULL)", name="ended_has_time"
     ),
-    CheckConstraint("state NOT IN ('failed', 'given_up') OR error IS NOT NULL", name="failed_has_error"),
+    CheckConstraint("state NOT IN ('failed', 'discarded') OR error IS NOT NULL", name="failed_has_error"),
     Index("ix_jobs_held", "round_id", "kind", postgresql_where=text("state <> 'done'")),
     Index("ix_jobs_live", "state", "kind", postgresql_where=text("state IN ('queued', 'running')")),
     Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.store.database import execute_file
 
 _OVERDUE_SECONDS = 8
-"""Sweeps announce every two seconds."""
+"""Sweeps send wake-ups every two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RoundProgress:
         excluded: problems left out.
         training_steps_done, training_steps: optimiser steps.
         seconds: since the round's first job, until its last while nothing is live.
-        measure: what an evaluation measures; empty for an iteration.
+        evaluation_key: what an evaluation measures; empty for an iteration.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class RoundProgress:
     seconds: float | None
     accuracy: float | None
     standard_error: float | None
-    measure: str = ""
+    evaluation_key: str = ""
 
     @property
     def done(self) -> bool:
@@ -77,7 +77,7 @@ class QueueState:
     Attributes:
         queued, running, failed: jobs.
         workers: live workers that serve the queue, of any run.
-        unannounced: queued jobs whose wake-up is overdue: no live worker could send it.
+        wakeups_due: queued jobs whose wake-up is overdue: no live worker could send it.
         next_attempt_seconds: until the first delayed job may be tried again; None where none is delayed.
         last_error: of a job that failed or will be tried again.
     """
@@ -87,7 +87,7 @@ class QueueState:
     running: int
     failed: int
     workers: int
-    unannounced: int
+    wakeups_due: int
     next_attempt_seconds: float | None
     last_error: str | None
 
@@ -106,12 +106,12 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
                     WHERE jobs.kind = ANY (string_to_array(role, ',')) AND state IN ('idle', 'busy')
                 ),
                 count(*) FILTER (
-                    WHERE jobs.state = 'queued' AND announced_at IS NULL
+                    WHERE jobs.state = 'queued' AND wakeup_sent_at IS NULL
                       AND available_at < now() - make_interval(secs => :overdue)
-                      AND NOT EXISTS (  -- of a long queue only the head is announced
+                      AND NOT EXISTS (  -- of a long queue only the head gets wake-ups
                           SELECT FROM jobs AS head
                           WHERE head.kind = jobs.kind AND head.state = 'queued'
-                            AND head.announced_at IS NOT NULL
+                            AND head.wakeup_sent_at IS NOT NULL
                       )
                 ),
                 CAST(min(extract(epoch FROM available_at - now()))
@@ -119,7 +119,7 @@ def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
                 (array_agg(error ORDER BY jobs.id DESC) FILTER (WHERE error IS NOT NULL))[1]
             FROM jobs
             JOIN rounds ON rounds.id = jobs.round_id
-            WHERE rounds.run_id = :run_id AND jobs.state NOT IN ('done', 'given_up')
+            WHERE rounds.run_id = :run_id AND jobs.state NOT IN ('done', 'discarded')
             GROUP BY jobs.kind
             ORDER BY jobs.kind
         """),

@@ -195,9 +195,10 @@ def test_the_names_in_a_single_bin_file_are_read_without_unpickling(tmp_path: Pa
     tied = torch.nn.Parameter(torch.zeros(2, 3))
     state = {"embed.weight": tied, "norm.bias": torch.ones(4), "head.weight": tied, "0": torch.ones(1).half()}
     file = tmp_path / "pytorch_model.bin"
-    for saved in (state, OrderedDict(state)):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).state_dict()
+    for saved in (state, OrderedDict(state), module, {"only": torch.ones(2)}):
         torch.save(saved, file)
-        assert tensor_names(file) == set(torch.load(file, weights_only=True)) == set(state)
+        assert tensor_names(file) == set(torch.load(file, weights_only=True)) == set(saved)
 
 
 def test_looking_at_a_checkpoint_does_not_import_pytorch(policy: Path) -> None:

@@ -138,8 +138,8 @@ def add_job(
             SELECT :round_id, :kind, CAST(:state AS text),
                 CASE WHEN :state = 'running' THEN gen_random_uuid() END,
                 CASE WHEN :state = 'running' THEN now() + interval '1 hour' END,
-                CASE WHEN :state IN ('done', 'failed', 'given_up') THEN now() END,
-                CASE WHEN :state IN ('failed', 'given_up') THEN 'it broke' END
+                CASE WHEN :state IN ('done', 'failed', 'discarded') THEN now() END,
+                CASE WHEN :state IN ('failed', 'discarded') THEN 'it broke' END
             RETURNING id
         """),
         {"round_id": round_id, "kind": kind, "state": state},

@@ -1,4 +1,4 @@
-"""One wake-up is enough for all that waits: what a worker takes, announces and gives up without messages."""
+"""One wake-up is enough for all that waits: what a worker takes and hands over without messages."""
 
 import os
 import socket
@@ -85,7 +85,7 @@ def test_a_message_whose_job_was_taken_serves_another(
     assert states(database, sampling[1]) == ["running", "done", "done", "done"]
 
 
-def test_what_a_job_has_added_is_announced_to_the_others(
+def test_others_get_a_wake_up_for_what_a_job_has_added(
     database: Database, make_worker: MakeWorker, sampling: tuple[int, list[int]], wake_ups: WakeUps
 ) -> None:
     make_worker().run_job(sampling[1][0])
@@ -94,7 +94,7 @@ def test_what_a_job_has_added_is_announced_to_the_others(
             text("SELECT id FROM jobs WHERE kind = 'verify' ORDER BY id")
         ).scalars()
         assert [job_id for job_id, kind in wake_ups if kind is JobKind.VERIFY] == list(verifications)
-        assert announcements.take_announcements(connection) == []
+        assert announcements.claim_due_wakeups(connection) == []
     assert len(wake_ups) == len(set(wake_ups))
 
 

@@ -14,7 +14,7 @@ from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
 from hsstar.evaluation.results import load_results, run_table
 from hsstar.stages.context import load_context
-from hsstar.store import corpus, evaluations, migrate, overlaps, rounds
+from hsstar.store import corpus, evaluations, overlaps, rounds
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT, Plan
 from hsstar.store.runs import Run
@@ -120,7 +120,7 @@ def test_samples_are_drawn_as_the_evaluation_says(connection: Connection) -> Non
     assert (other.temperature, other.max_new_tokens) == (0.7, 2048)
 
 
-def test_the_same_measure_is_added_once_and_another_beside_it(connection: Connection) -> None:
+def test_the_same_evaluation_key_is_added_once_and_another_beside_it(connection: Connection) -> None:
     run = add_run(connection, make_recipe(evaluation={"benchmarks": BENCHMARKS}))
     add_benchmark(connection, "benchmarks/amc23", 3)
     section = run.recipe.evaluation.benchmarks[1]
@@ -131,10 +131,10 @@ def test_the_same_measure_is_added_once_and_another_beside_it(connection: Connec
     assert second.id != first.id
     assert [len(evaluations.outcomes(connection, each.id)) for each in (first, second)] == [3, 2]
     assert evaluations.pending(connection, run.id, [run.model_id])
-    assert not evaluations.all_finished(connection, run.id, [section.measure])
+    assert not evaluations.all_finished(connection, run.id, [section.evaluation_key])
     evaluations.finish(connection, first)
-    assert evaluations.all_finished(connection, run.id, [section.measure])
-    assert not evaluations.all_finished(connection, run.id, [section.measure, part.measure])
+    assert evaluations.all_finished(connection, run.id, [section.evaluation_key])
+    assert not evaluations.all_finished(connection, run.id, [section.evaluation_key, part.evaluation_key])
 
 
 def test_what_came_out_of_each_problem(connection: Connection) -> None:
@@ -244,37 +244,3 @@ def test_iterations_pass_over_overlaps_on_demand(
     (waiting,) = rounds.list_iterations(connection, run.id)
     taken = rounds.take_slice(connection, waiting.round.id, trained, 0, None, 2, without_overlaps=without)
     assert taken == expected
-
-
-# --- the way from the older schema ----------------------------------------------------------------
-
-
-def test_evaluations_of_the_older_schema_keep_their_figures(empty_database: Database) -> None:
-    migrate.upgrade(empty_database, "0003")
-    with empty_database.begin() as connection:
-        connection.execute(
-            text("""
-                INSERT INTO datasets (name) VALUES ('heldout');
-                INSERT INTO models (name, location, fingerprint) VALUES ('M0', '/m', 'f');
-                INSERT INTO runs (name, seed, model_id, recipe) VALUES ('old', 0, 1, '{"evaluation":
-                    {"dataset": "heldout", "samples": 2, "temperature": 0.5, "top_p": 1.0,
-                     "max_new_tokens": 9}}');
-                INSERT INTO rounds (run_id, kind, number, model_id) VALUES (1, 'evaluation', 0, 1);
-                INSERT INTO rounds (run_id, kind, number, model_id) VALUES (1, 'iteration', 0, 1);
-                INSERT INTO iterations (round_id, pre_samples) VALUES (2, 1);
-                INSERT INTO evaluations (round_id, accuracy, standard_error, finished_at)
-                VALUES (1, 0.75, 0.1, now());
-            """)
-        )
-    migrate.upgrade(empty_database)
-    with empty_database.begin() as connection:
-        (row,) = rows(connection, "SELECT * FROM evaluation_results")
-        (iteration,) = rows(connection, "SELECT * FROM iteration_statistics")
-    assert (row["benchmark"], row["accuracy"], row["samples"], row["measure"]) == (HELDOUT, 0.75, 2, HELD_OUT)
-    assert (row["temperature"], row["top_p"], row["max_new_tokens"]) == (0.5, 1.0, 9)
-    assert iteration["heldout_accuracy_before"] == 0.75
-    migrate.downgrade(empty_database, "0003")
-    with empty_database.begin() as connection:
-        assert rows(connection, "SELECT accuracy FROM evaluations") == [{"accuracy": 0.75}]
-        (again,) = rows(connection, "SELECT * FROM iteration_statistics")
-        assert again["heldout_accuracy_before"] == 0.75

@@ -1,4 +1,4 @@
-"""A job's life: claimed once, fenced by its lease, taken back, halved, announced once."""
+"""A job's life: claimed once, fenced by its lease, taken back, halved, given one wake-up."""
 
 import math
 import threading
@@ -371,27 +371,27 @@ def test_retry_can_be_kept_to_a_run_and_names_what_it_does_not_find(connection: 
         jobs.retry(connection, another_run.id, [failed])
 
 
-# --- announcements ------------------------------------------------------------------------------
+# --- wake-ups -----------------------------------------------------------------------------------
 
 
-def test_a_queued_job_is_announced_once(connection: Connection) -> None:
+def test_a_queued_job_gets_one_wake_up(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
     add_job(connection, round_id, state=JobState.RUNNING)
-    assert announcements.take_announcements(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
-    assert announcements.take_announcements(connection) == []
-    announcements.unannounce(connection, [second])
-    assert announcements.take_announcements(connection) == [(second, JobKind.SCORE)]
+    assert announcements.claim_due_wakeups(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
+    assert announcements.claim_due_wakeups(connection) == []
+    announcements.reset_wakeups(connection, [second])
+    assert announcements.claim_due_wakeups(connection) == [(second, JobKind.SCORE)]
 
 
-def test_a_delayed_job_is_announced_when_its_time_has_come(connection: Connection) -> None:
+def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
-    announcements.take_announcements(connection)
+    announcements.claim_due_wakeups(connection)
     fail(connection, claim(connection, job_id))
-    assert announcements.take_announcements(connection) == []
+    assert announcements.claim_due_wakeups(connection) == []
     make_available(connection)
-    assert announcements.take_announcements(connection) == [(job_id, JobKind.SAMPLE)]
+    assert announcements.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_a_delayed_job_is_announced_when_its_time_has_come(connection: Connectio
         ("sample", False, "2 minutes", False),
     ],
 )
-def test_a_job_is_announced_again_only_while_a_live_worker_sits_idle(
+def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
     connection: Connection, role: str, busy: bool, silent_for: str, again: bool
 ) -> None:
     round_id, _ = make_round(connection)
@@ -411,34 +411,34 @@ def test_a_job_is_announced_again_only_while_a_live_worker_sits_idle(
     workers.enlist(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
-    announcements.take_announcements(connection)
-    connection.execute(text("UPDATE jobs SET announced_at = now() - interval '6 seconds'"))
-    assert announcements.take_announcements(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
+    announcements.claim_due_wakeups(connection)
+    connection.execute(text("UPDATE jobs SET wakeup_sent_at = now() - interval '6 seconds'"))
+    assert announcements.claim_due_wakeups(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
 
 
-def test_only_the_head_of_a_long_queue_is_announced(connection: Connection) -> None:
+def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     connection.execute(
         text("INSERT INTO jobs (round_id, kind) SELECT :id, 'sample' FROM generate_series(1, 300)"),
         {"id": round_id},
     )
     scoring = add_job(connection, round_id, JobKind.SCORE)
-    first = announcements.take_announcements(connection)
+    first = announcements.claim_due_wakeups(connection)
     assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
     assert first[-1][0] == scoring
-    assert announcements.take_announcements(connection) == []
+    assert announcements.claim_due_wakeups(connection) == []
     taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
     assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
-    assert len(announcements.take_announcements(connection)) == 3
+    assert len(announcements.claim_due_wakeups(connection)) == 3
 
 
-def test_two_announcers_do_not_send_the_same_wake_up(database: Database) -> None:
+def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
     with database.begin() as connection:
         round_id, _ = make_round(connection)
         add_job(connection, round_id)
     with database.begin() as first, database.begin() as second:
-        assert len(announcements.take_announcements(first)) == 1
-        assert announcements.take_announcements(second) == []
+        assert len(announcements.claim_due_wakeups(first)) == 1
+        assert announcements.claim_due_wakeups(second) == []
 
 
 # --- lists --------------------------------------------------------------------------------------

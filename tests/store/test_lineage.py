@@ -31,7 +31,7 @@ def train(connection: Connection, run: Run, number: int, parent: models.Model) -
 def evaluate(connection: Connection, run: Run, number: int, model: models.Model, accuracy: float) -> None:
     connection.execute(
         text(
-            "WITH added AS (INSERT INTO rounds (run_id, kind, number, model_id, measure) "
+            "WITH added AS (INSERT INTO rounds (run_id, kind, number, model_id, evaluation_key) "
             "VALUES (:run, 'evaluation', :number, :model, 'heldout') RETURNING id) "
             "INSERT INTO evaluations (round_id, dataset_id, samples, accuracy, standard_error, finished_at) "
             "SELECT id, :dataset, 1, :accuracy, 0.01, now() FROM added"

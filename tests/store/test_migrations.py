@@ -1,6 +1,7 @@
 """The schema: up and down, equal to the models, safe when many start at once, and checked by its users."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -38,6 +39,7 @@ def test_up_down_up(empty_database: Database) -> None:
 
 def test_the_code_knows_the_newest_revision() -> None:
     assert migrate.head() == SCHEMA_REVISION
+    assert not SCHEMA_REVISION.isdecimal()  # else it would look like one of before the first release
 
 
 def test_migrations_make_what_the_models_say(database: Database) -> None:
@@ -114,15 +116,49 @@ def test_an_empty_database_is_refused(empty_database: Database) -> None:
 @pytest.mark.parametrize(
     ("revision", "message"),
     [
-        ("0000", f"at revision 0000, this hsstar needs {SCHEMA_REVISION}; run: hsstar db upgrade"),
-        ("9999", rf"at revision 9999, newer than this hsstar knows \({SCHEMA_REVISION}\); upgrade hsstar"),
+        (
+            "0000_older",
+            f"at revision 0000_older, this hsstar needs {SCHEMA_REVISION}; run: hsstar db upgrade",
+        ),
+        (
+            "9999_newer",
+            rf"at revision 9999_newer, newer than this hsstar knows \({SCHEMA_REVISION}\); upgrade hsstar",
+        ),
     ],
 )
 def test_an_older_or_newer_schema_is_refused(database: Database, revision: str, message: str) -> None:
-    with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": revision})
+    _set_revision(database, revision)
     with pytest.raises(SchemaError, match=message):
         database.check_schema()
+
+
+def _set_revision(database: Database, revision: str) -> None:
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": revision})
+
+
+@pytest.mark.parametrize("revision", ["0001", "0008"])
+def test_a_schema_of_before_the_first_release_is_refused_and_left_alone(
+    database: Database, revision: str
+) -> None:
+    _set_revision(database, revision)
+    actions: list[Callable[[], object]] = [
+        database.check_schema,
+        lambda: migrate.current(database),
+        lambda: migrate.upgrade(database),
+        lambda: migrate.downgrade(database, "base"),
+    ]
+    for action in actions:
+        with pytest.raises(SchemaError, match=r"cannot be migrated; export .* a new database") as failure:
+            action()
+        assert "\n" not in str(failure.value)
+    assert "samples" in inspect(database.engine).get_table_names()
+
+
+def test_a_newer_schema_is_not_migrated(database: Database) -> None:
+    _set_revision(database, "9999_newer")
+    with pytest.raises(SchemaError, match=r"cannot migrate to 'head'.*9999_newer"):
+        migrate.upgrade(database)
 
 
 def test_a_statement_that_misses_a_table_says_upgrade(empty_database: Database) -> None:

@@ -1,4 +1,4 @@
-"""What a run lacks, to the slot, and what giving it up means."""
+"""What a run lacks, to the slot, and what discarding it means."""
 
 import pytest
 from sqlalchemy import text
@@ -95,7 +95,7 @@ def test_a_finished_run_lacks_nothing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", [JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE])
-def test_the_run_goes_on_without_what_is_given_up(database: Database, kind: JobKind) -> None:
+def test_the_run_goes_on_without_what_is_discarded(database: Database, kind: JobKind) -> None:
     run, ids = _run(database)
     hand = Hand(database, job_samples=1)
     hand.conductor.advance(run.id)
@@ -110,17 +110,17 @@ def test_the_run_goes_on_without_what_is_given_up(database: Database, kind: JobK
     hand.work()
     assert _iteration(database, run).state == "done"
     (missing,) = _missing(database, run)
-    assert (missing.kind, missing.state, missing.error) == (kind, "given_up", "poison")
+    assert (missing.kind, missing.state, missing.error) == (kind, "discarded", "poison")
     with database.begin() as connection:
         rows = connection.execute(
             text("SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL")
         ).all()
         labels = connection.scalar(text("SELECT count(*) FROM difficulty_labels"))
-    assert [tuple(row) for row in rows] == [(missing.problem_id, "given up: poison")]
+    assert [tuple(row) for row in rows] == [(missing.problem_id, "discarded: poison")]
     assert labels == len(ids) - 1
 
 
-def test_a_training_that_is_given_up_leaves_the_policy_as_it_was(database: Database) -> None:
+def test_a_discarded_training_leaves_the_policy_as_it_was(database: Database) -> None:
     run, _ = _run(database, problems=12)
     hand = Hand(database)
     hand.work({JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE})
@@ -134,13 +134,13 @@ def test_a_training_that_is_given_up_leaves_the_policy_as_it_was(database: Datab
     assert _iteration(database, run).state == "done"
 
 
-def test_nothing_is_given_up_where_nothing_has_failed(database: Database) -> None:
+def test_nothing_is_discarded_where_nothing_has_failed(database: Database) -> None:
     run, _ = _run(database)
     with pytest.raises(NotFoundError, match="no job of run"):
         commands.accept_missing(database, run)
 
 
-def test_what_is_given_up_cannot_be_retried(database: Database) -> None:
+def test_what_is_discarded_cannot_be_retried(database: Database) -> None:
     run, _ = _run(database)
     _advance(database, run)
     failing = _queued(database, JobKind.SAMPLE)[0]

@@ -209,18 +209,18 @@ def test_queued_jobs_are_grouped_by_the_engine_that_they_need(connection: Connec
     assert [each.engine.kind for each in waiting_jobs(connection, [JobKind.VERIFY])] == [JobKind.VERIFY]
 
 
-def test_a_job_that_makes_room_stays_queued_and_is_announced_again(database: Database) -> None:
+def test_a_job_that_makes_room_stays_queued_and_gets_another_wake_up(database: Database) -> None:
     with database.begin() as connection:
         round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
         first, second = (add_job(connection, round_id) for _ in range(2))
         scoring = add_job(connection, round_id, JobKind.SCORE)
-        assert len(announcements.take_announcements(connection)) == 3
+        assert len(announcements.claim_due_wakeups(connection)) == 3
     turns = Turns(list(JobKind), patience_seconds=60.0)
     taken = [turns.claim(database, named, "all", 60) for named in (first, scoring)]
     assert [job and job.id for job in taken] == [first, second]
     with database.begin() as connection:
         assert state_of(connection, scoring) == "queued"
-        assert announcements.take_announcements(connection) == [(scoring, JobKind.SCORE)]
+        assert announcements.claim_due_wakeups(connection) == [(scoring, JobKind.SCORE)]
     late = turns.claim(database, second, "all", 60)  # a wake-up whose job has been taken means any work
     assert late is not None
     assert late.id == scoring

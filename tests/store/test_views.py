@@ -192,8 +192,8 @@ def test_held_out_accuracy_stands_beside_the_policies_it_belongs_to(
     made = models.register_model(connection, "M1", "/models/m1", "weights of M1", run.model_id)
     dataset = corpus.ensure_dataset(connection, "measured")
     for number, (model_id, accuracy) in enumerate(((run.model_id, 0.25), (made.id, 0.75))):
-        for measure, shown in ((HELD_OUT, accuracy), ("gsm8k, greedy", accuracy / 2)):
-            plan = Plan(measure, dataset, 1, None)
+        for evaluation_key, shown in ((HELD_OUT, accuracy), ("gsm8k, greedy", accuracy / 2)):
+            plan = Plan(evaluation_key, dataset, 1, None)
             added = evaluations.add_evaluation(connection, run.id, number, model_id, plan)
             connection.execute(
                 text("UPDATE evaluations SET accuracy = :shown, finished_at = now() WHERE round_id = :id"),

@@ -11,7 +11,7 @@ NOTHING = RoundProgress(
     slots_in_flight=0, failed_slots=0, training_steps_done=0, training_steps=None, started_at=None,
     seconds=None, accuracy=None, standard_error=None,
 )  # fmt: skip
-QUIET = QueueState("sample", 1, 0, 0, workers=1, unannounced=0, next_attempt_seconds=None, last_error=None)
+QUIET = QueueState("sample", 1, 0, 0, workers=1, wakeups_due=0, next_attempt_seconds=None, last_error=None)
 
 
 def changed(found: RoundProgress, **values: object) -> RoundProgress:
@@ -42,7 +42,7 @@ def test_nothing_is_explained_while_everything_moves() -> None:
 def test_every_reason_to_wait_says_what_to_do() -> None:
     reasons = {
         "hsstar worker --role sample": dataclasses.replace(QUIET, workers=0),
-        "the broker does not take": dataclasses.replace(QUIET, unannounced=1),
+        "the broker does not take": dataclasses.replace(QUIET, wakeups_due=1),
         "tried again in 4 s after: out of memory": dataclasses.replace(
             QUIET, next_attempt_seconds=4.2, last_error="out of memory"
         ),

@@ -354,7 +354,7 @@ def test_shipped_recipes_can_be_read(file: Path) -> None:
 def test_benchmarks_are_decoded_by_their_protocol_where_nothing_else_is_said() -> None:
     given = ["gsm8k", "aime24", {"name": "amc23", "samples": 4}, "my own problems"]
     found = with_sections(evaluation={"benchmarks": given}).evaluation
-    assert [each.measure for each in found.benchmarks] == [
+    assert [each.evaluation_key for each in found.benchmarks] == [
         "gsm8k, greedy, 2048 tokens",
         "aime24, temperature 0.6, top-p 0.95, 32 samples, 2048 tokens",
         "amc23, temperature 0.6, top-p 0.95, 4 samples, 2048 tokens",

@@ -1,7 +1,7 @@
 -- The very slots, verdicts, rewards and trainings that a run still lacks, and what holds each of them.
 --
 -- Parameter: run_id. One row per round, problem, kind of work and holding job; job is null where the next
--- sweep enqueues the work. What was given up stays in the list, also of rounds that are done.
+-- sweep enqueues the work. What was discarded stays in the list, also of rounds that are done.
 WITH
 rounds_of_run AS (
     SELECT
@@ -68,6 +68,6 @@ LEFT JOIN holding
     AND holding.kind = lacking.kind
     AND holding.problem_id IS NOT DISTINCT FROM lacking.problem_id
     AND holding.slot IS NOT DISTINCT FROM lacking.slot
-WHERE lacking.wanted OR holding.state = 'given_up'
+WHERE lacking.wanted OR holding.state = 'discarded'
 GROUP BY 1, 2, 3, 4, holding.id, holding.state, holding.worker, holding.error
 ORDER BY rounds_of_run.kind DESC, rounds_of_run.number, lacking.problem_id, lacking.kind, holding.id

@@ -13,7 +13,7 @@ of_run AS (
         iterations.budget,
         evaluations.accuracy,
         evaluations.standard_error,
-        rounds.measure
+        rounds.evaluation_key
     FROM rounds
     LEFT JOIN iterations ON iterations.round_id = rounds.id
     LEFT JOIN evaluations ON evaluations.round_id = rounds.id
@@ -119,7 +119,7 @@ SELECT
     ) AS double precision),
     of_run.accuracy,
     of_run.standard_error,
-    of_run.measure
+    of_run.evaluation_key
 FROM of_run
 LEFT JOIN sliced ON sliced.round_id = of_run.id
 LEFT JOIN sampled ON sampled.round_id = of_run.id
@@ -128,4 +128,4 @@ LEFT JOIN paired ON paired.round_id = of_run.id
 LEFT JOIN queued ON queued.round_id = of_run.id
 LEFT JOIN undrawn ON undrawn.round_id = of_run.id
 LEFT JOIN trained ON trained.round_id = of_run.id
-ORDER BY of_run.kind DESC, of_run.number, of_run.measure
+ORDER BY of_run.kind DESC, of_run.number, of_run.evaluation_key

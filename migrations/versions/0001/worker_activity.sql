@@ -1,6 +1,5 @@
--- The view of 0003 with further columns at its end.
-
-CREATE OR REPLACE VIEW worker_activity AS
+-- A row per worker: its state, its oldest running job, what it has done.
+CREATE VIEW worker_activity AS
 SELECT
     workers.name AS worker,
     workers.host,

@@ -1,0 +1,24 @@
+-- A row per optimiser step of every training.
+CREATE VIEW training_curves AS
+SELECT
+    runs.name AS run,
+    rounds.number AS iteration,
+    models.name AS model,
+    training_runs.objective,
+    training_steps.step,
+    training_runs.steps,
+    training_steps.loss,
+    training_steps.reward_margin,
+    training_steps.reward_accuracy,
+    training_steps.reward_chosen,
+    training_steps.reward_rejected,
+    training_steps.token_accuracy,
+    training_steps.grad_norm,
+    training_steps.learning_rate,
+    training_steps.tokens_per_second,
+    training_steps.recorded_at
+FROM training_steps
+JOIN training_runs ON training_runs.id = training_steps.training_run_id
+JOIN models ON models.id = training_runs.model_id
+JOIN rounds ON rounds.id = training_runs.round_id
+JOIN runs ON runs.id = rounds.run_id;
