@@ -11,7 +11,7 @@ from itertools import chain
 
 from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.registry import build_sampler
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 
 Calls = list[list[SampleRequest]]
 Texts = dict[tuple[str, int], str]

@@ -18,7 +18,7 @@ from hsstar.engines.contracts import (
     SamplingParameters,
     StepRewards,
 )
-from hsstar.recipe import parse_recipe
+from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import corpus, models, rounds, runs

@@ -24,7 +24,7 @@ from hsstar.engines.contracts import Completion, SampleRequest, SamplingParamete
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_sampler
 from hsstar.local.stack import Stack
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.settings import Settings
 from hsstar.store.database import Database
 from hsstar.store.runs import Run

@@ -23,7 +23,7 @@ from bench.queued_sampling import JOB_SAMPLES, Queue, temporary_stack
 from bench.setup import describe_machine, table
 from hsstar.demo import RECIPE
 from hsstar.engines.registry import check_installed
-from hsstar.recipe import Recipe, load_recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 
 SAMPLES = 8
 WARM_UP_JOBS = 2

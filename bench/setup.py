@@ -16,7 +16,7 @@ import psutil
 from sqlalchemy import Connection, text
 
 from hsstar.local.postgres import Postgres
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import corpus, migrate, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round

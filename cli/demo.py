@@ -67,7 +67,7 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
     from hsstar.cli.output import console
     from hsstar.demo import RECIPE
     from hsstar.demo.problems import import_problems
-    from hsstar.recipe import load_recipe, parse_recipe
+    from hsstar.recipe.recipe import load_recipe, parse_recipe
     from hsstar.store import runs
 
     with database.begin() as connection:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hsstar.cli.results import Format
     from hsstar.evaluation.results import BenchmarkResult
     from hsstar.evaluation.runs import Started
-    from hsstar.recipe import PolicySection
-    from hsstar.recipe_evaluation import BenchmarkSection
+    from hsstar.recipe.evaluation import BenchmarkSection
+    from hsstar.recipe.policy import PolicySection
     from hsstar.store.database import Database
 
 
@@ -134,8 +134,9 @@ def _start(database: "Database", name: str, wish: Wish, sections: "list[Benchmar
 
 def _policy(name: str, wish: Wish) -> "PolicySection":
     """`[policy]` of the recipe, or its defaults, with what the options say in its place."""
-    from hsstar.recipe import PolicySection, load_recipe
-    from hsstar.recipe_base import parse_section
+    from hsstar.recipe.base import parse_section
+    from hsstar.recipe.policy import PolicySection
+    from hsstar.recipe.recipe import load_recipe
 
     document: dict[str, Any] = {}
     if wish.recipe is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hsstar.domain.planning import SamplePlan
     from hsstar.plan.forecast import Forecast, Given
     from hsstar.plan.preflight import Check, Device
-    from hsstar.recipe import Recipe
+    from hsstar.recipe.recipe import Recipe
     from hsstar.settings import Settings
     from hsstar.store.database import Database
 
@@ -54,7 +54,7 @@ def plan(
     from hsstar.domain.errors import DatabaseError
     from hsstar.plan.forecast import Given
     from hsstar.plan.preflight import Outcome
-    from hsstar.recipe import load_recipe
+    from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
     given = Given(

@@ -8,7 +8,7 @@ import click
 from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
-    from hsstar.recipe import Recipe
+    from hsstar.recipe.recipe import Recipe
 
 
 @click.group(epilog="Example:  hsstar prompts show configs/demo.toml --problem '1+2*3'")
@@ -27,7 +27,7 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     by itself is counted and not printed.
     """
     from hsstar.engines.prompts import count_tokens, prompt_renderer
-    from hsstar.recipe import load_recipe
+    from hsstar.recipe.recipe import load_recipe
 
     if problem is not None and dataset is not None:
         raise click.UsageError("give either --problem or --dataset")

@@ -25,7 +25,7 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
     """
     from hsstar import commands
     from hsstar.cli.overlaps import overlap_lines
-    from hsstar.recipe import load_recipe
+    from hsstar.recipe.recipe import load_recipe
 
     given: dict[str, Any] = {"name": name, "seed": seed}
     recipe = load_recipe(file, {key: value for key, value in given.items() if value is not None})

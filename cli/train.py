@@ -12,8 +12,8 @@ import click
 if TYPE_CHECKING:
     from hsstar.engines.contracts import TrainingEvent
     from hsstar.file_training import FileTraining
-    from hsstar.recipe import Recipe
-    from hsstar.recipe_training import OptimisationSection
+    from hsstar.recipe.recipe import Recipe
+    from hsstar.recipe.training import OptimisationSection
 
 _LINE_SECONDS = 5.0
 
@@ -63,7 +63,7 @@ def init(
     1e-6, at most 4,096 tokens where it says nothing else. Interrupted, the same command goes on.
     """
     from hsstar.file_training import FileTraining
-    from hsstar.recipe_training import InitialisationSection
+    from hsstar.recipe.training import InitialisationSection
 
     recipe = _recipe(file, seed)
     given = recipe.initialisation if recipe else InitialisationSection()
@@ -97,7 +97,7 @@ def dpo(
     Settings are those of the table [training] of the recipe. Interrupted, the same command goes on.
     """
     from hsstar.file_training import FileTraining
-    from hsstar.recipe_training import TrainingSection
+    from hsstar.recipe.training import TrainingSection
 
     recipe = _recipe(file, seed)
     section = _changed(recipe.training if recipe else TrainingSection(), changes)
@@ -114,7 +114,7 @@ def dpo(
 
 
 def _recipe(file: Path | None, seed: int | None) -> "Recipe | None":
-    from hsstar.recipe import load_recipe
+    from hsstar.recipe.recipe import load_recipe
 
     return load_recipe(file, {} if seed is None else {"seed": seed}) if file else None
 
@@ -134,7 +134,7 @@ def _required(value: str | None, option: str, key: str | None) -> str:
 
 def _changed(section: Any, changes: tuple[str, ...]) -> "OptimisationSection":
     """The section with single keys replaced; values are read as TOML, a bare word as text."""
-    from hsstar.recipe_base import parse_section
+    from hsstar.recipe.base import parse_section
 
     given: dict[str, Any] = {}
     for change in changes:

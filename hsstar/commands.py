@@ -19,8 +19,9 @@ from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
 from hsstar.engines.prompts import check_end_of_text, prompt_renderer
 from hsstar.engines.registry import check_sampler_options
-from hsstar.recipe import PolicySection, Recipe
-from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.recipe.evaluation import BenchmarkSection
+from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.recipe import Recipe
 from hsstar.store import corpus, exports, missing, models, overlaps, rounds, runs, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.overlaps import OverlapCount

@@ -30,7 +30,7 @@ from hsstar.engines.intermediate_checkpoints import (
 )
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_trainer
-from hsstar.recipe_training import OptimisationSection
+from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
 from hsstar.stages.training_settings import training_settings
 

@@ -7,7 +7,7 @@ from functools import partial
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.local.gpus import find_gpus
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store.database import Database

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from hsstar.checkpoints import files
 from hsstar.checkpoints.files import read_json, weight_files
 from hsstar.checkpoints.tensors import tensor_names
+from hsstar.data import builtins
 from hsstar.data.hub import HubError, cached_model, download_model, is_model_name
 from hsstar.domain.errors import CheckpointError
 
@@ -29,12 +30,6 @@ REWARD_ENGINES: dict[RewardFamily, tuple[str, ...]] = {
     "outcome": ("transformers",),
 }
 """The engines that compute each family of reward model."""
-_DEMO_FOLDER = Path(__file__).parent.parent / "demo"
-BUILTIN_CHECKPOINTS = {
-    "builtin:demo-policy": _DEMO_FOLDER / "policy",
-    "builtin:demo-prm": _DEMO_FOLDER / "prm",
-}
-"""Names of the checkpoints that come with the package, and their folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +55,18 @@ def resolve(name: str | Path) -> Path:
     """The local folder of a checkpoint.
 
     Args:
-        name: a folder, a name of `BUILTIN_CHECKPOINTS`, or a hub name `owner/name`, which is looked
+        name: a folder, a `builtin:` name, or a hub name `owner/name`, which is looked
             up in the local Hugging Face cache and downloaded where it is not.
 
     Raises:
         CheckpointError: there is no such folder or name, or the hub cannot be reached.
     """
     text = str(name)
-    if text.startswith("builtin:"):
-        if text not in BUILTIN_CHECKPOINTS:
-            known = ", ".join(BUILTIN_CHECKPOINTS)
-            raise CheckpointError(f"there is no checkpoint {text}; known: {known}")
-        return BUILTIN_CHECKPOINTS[text]
+    if text.startswith(builtins.PREFIX):
+        known = builtins.builtin_checkpoints()
+        if text not in known:
+            raise CheckpointError(f"there is no checkpoint {text}; known: {', '.join(known)}")
+        return known[text]
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return folder.resolve()

@@ -2,5 +2,8 @@
 
 from pathlib import Path
 
-RECIPE = Path(__file__).with_name("demo.toml")
+_FOLDER = Path(__file__).parent
+RECIPE = _FOLDER / "demo.toml"
 """The recipe of `hsstar demo`."""
+BUILTINS = {"demo": RECIPE, "demo-policy": _FOLDER / "policy", "demo-prm": _FOLDER / "prm"}
+"""What the package offers as `builtin:` names."""

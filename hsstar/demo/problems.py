@@ -7,7 +7,7 @@ from hsstar import commands
 from hsstar.commands import ImportReport
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
 
 

@@ -14,8 +14,8 @@ from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse
 from hsstar.domain.text import content_key
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
-from hsstar.recipe import PolicySection
-from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.recipe.evaluation import BenchmarkSection
+from hsstar.recipe.policy import PolicySection
 from hsstar.store import corpus, evaluations, models, runs, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.runs import Run

@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 
 from hsstar.domain.benchmarks import GREEDY, Decoding
 from hsstar.domain.errors import BadInputError
-from hsstar.recipe import PolicySection, Recipe, parse_recipe
-from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.recipe.evaluation import BenchmarkSection
+from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import evaluations, models, runs
 from hsstar.store.database import Database
 from hsstar.store.runs import Run

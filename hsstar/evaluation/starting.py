@@ -18,8 +18,8 @@ from hsstar.domain.errors import ConflictError
 from hsstar.domain.problems import Problem
 from hsstar.evaluation.given_responses import find_given, given_results
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
-from hsstar.recipe import PolicySection
-from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.recipe.evaluation import BenchmarkSection
+from hsstar.recipe.policy import PolicySection
 from hsstar.store import corpus, evaluations, models, overlaps
 from hsstar.store.database import Database, lock_run
 from hsstar.store.overlaps import OverlapCount

@@ -8,8 +8,8 @@ from hsstar.checkpoints.size import ModelSize
 from hsstar.domain import planning
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.planning import SamplePlan, TokenPlan
-from hsstar.recipe import Recipe
-from hsstar.recipe_evaluation import EvaluationSection
+from hsstar.recipe.evaluation import EvaluationSection
+from hsstar.recipe.recipe import Recipe
 from hsstar.store.measurements import Measurements
 
 _ASSUMED_SHARE_OF_LIMIT = 0.25

@@ -12,8 +12,8 @@ from hsstar.commands import check_benchmark
 from hsstar.domain import planning
 from hsstar.domain.errors import CheckpointError, HsstarError, NotFoundError
 from hsstar.plan.forecast import Forecast, number_bytes
-from hsstar.recipe import Recipe
-from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.recipe.evaluation import BenchmarkSection
+from hsstar.recipe.recipe import Recipe
 from hsstar.store import corpus
 from hsstar.store.database import Database
 

@@ -13,7 +13,7 @@ from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.contracts import ProcessRewardModel, Sampler, SamplingParameters, Trainer
 from hsstar.engines.memory import clear_memory
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store import evaluations, models, rounds, runs

@@ -11,7 +11,8 @@ from pathlib import Path
 from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.domain.errors import EngineDeadError
 from hsstar.engines.contracts import Sampler, Sleeper
-from hsstar.recipe import PolicySection, Recipe
+from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.recipe import Recipe
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.store.models import Model
 

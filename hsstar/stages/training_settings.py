@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from hsstar.engines.contracts import TrainingSettings
-from hsstar.recipe_training import OptimisationSection
+from hsstar.recipe.training import OptimisationSection
 
 _OF_A_SECTION = tuple(field.name for field in fields(TrainingSettings) if field.name != "seed")
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.evaluation import ProblemOutcome
-from hsstar.recipe_evaluation import BenchmarkSection
+from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import corpus
 from hsstar.store.database import refresh_statistics
 from hsstar.store.rounds import Round, add_round, take_slice

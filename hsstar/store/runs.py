@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from hsstar.domain.errors import ConflictError, NotFoundError
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hsstar.documents import EXTENDS, extended, merged, read_toml
 from hsstar.domain.errors import RecipeError
-from hsstar.recipe import Recipe, parse_recipe
-from hsstar.recipe_base import parse_section
+from hsstar.recipe.base import parse_section
+from hsstar.recipe.documents import EXTENDS, extended, merged, read_toml
+from hsstar.recipe.recipe import Recipe, parse_recipe
 
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.+-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -80,7 +80,7 @@ def test_help_works_from_any_directory(installed: Path, tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_everything_is_aboard(installed: Path, tmp_path: Path) -> None:
     aboard = (
-        "import hsstar.store.migrate as m, hsstar.demo as d, hsstar.recipe as r\n"
+        "import hsstar.store.migrate as m, hsstar.demo as d, hsstar.recipe.recipe as r\n"
         "from hsstar.store.database import SCHEMA_REVISION\n"
         "from hsstar.checkpoints.resolve import check_policy, check_reward_model\n"
         "assert m.head() == SCHEMA_REVISION\n"

@@ -20,7 +20,7 @@ from hsstar import commands
 from hsstar.local.specification import read_state
 from hsstar.local.stack import Stack
 from hsstar.local.supervisor import STATE_FILE
-from hsstar.recipe import parse_recipe
+from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings
 from hsstar.store import migrate
 from hsstar.store.database import Database

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from hsstar.checkpoints.resolve import (
-    BUILTIN_CHECKPOINTS,
     check_policy,
     check_reward_model,
     fingerprint,
     resolve,
 )
 from hsstar.checkpoints.tensors import tensor_names
+from hsstar.data.builtins import builtin_checkpoints
 from hsstar.domain.errors import CheckpointError
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS
@@ -186,7 +186,7 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
 
 
 def test_the_packaged_checkpoints_have_names() -> None:
-    for name, folder in BUILTIN_CHECKPOINTS.items():
+    for name, folder in builtin_checkpoints().items():
         assert resolve(name) == folder
         assert folder.parent.name == "demo"
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from hsstar.checkpoints.resolve import BUILTIN_CHECKPOINTS
+from hsstar.data.builtins import builtin_checkpoints
 from hsstar.engines.loading import load_policy
 
 
 def test_tied_weights_stay_tied_whatever_else_is_loading() -> None:
     def load(_: int) -> Any:
-        path = BUILTIN_CHECKPOINTS["builtin:demo-policy"]
+        path = builtin_checkpoints()["builtin:demo-policy"]
         return load_policy(path, torch.device("cpu"), torch.float32)
 
     with ThreadPoolExecutor(4) as threads:

@@ -18,7 +18,7 @@ from hsstar.engines.contracts import TrainingEvent, TrainingPair, TrainingSettin
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.training_data import TokenisedPair, tokenise_pairs
 from hsstar.engines.trl_trainer import TrlTrainer
-from hsstar.recipe_training import LossType
+from hsstar.recipe.training import LossType
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"It is {n + 1}.\n\nYes.", "No idea" + "!" * n) for n in range(6)]
 BETA = 0.3

@@ -11,7 +11,7 @@ from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.transformers_sampler import TransformersSampler
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import models, runs
 from hsstar.store.database import Database

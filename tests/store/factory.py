@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import corpus, jobs, models, rounds, runs, samples
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run

@@ -12,7 +12,7 @@ from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.domain.seeds import slot_seed
 from hsstar.domain.verdict import Cause
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.store import jobs, rounds
 from hsstar.store.database import Database, lock_run
 from hsstar.store.runs import Run

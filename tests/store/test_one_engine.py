@@ -15,7 +15,7 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import ProblemFormat
 from hsstar.domain.turns import EngineKey
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import announcements

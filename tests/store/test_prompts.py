@@ -11,7 +11,7 @@ from hsstar.cli.main import hsstar
 from hsstar.domain.errors import CheckpointError, ConflictError
 from hsstar.domain.prompts import render_prompt
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import corpus, runs
 from hsstar.store.database import Database
 from tests.engines import tiny

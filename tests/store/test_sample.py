@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from hsstar.domain.errors import EngineDeadError
 from hsstar.engines.contracts import Sampler
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.stages import sample
 from hsstar.stages.context import ComputeError
 from hsstar.store import jobs, rounds, samples

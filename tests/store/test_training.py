@@ -17,7 +17,7 @@ from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.contracts import TrainingEvent, TrainingStep
 from hsstar.engines.trl_trainer import TrlTrainer
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.stages import train
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import jobs, method, models, rounds, runs, training

@@ -15,7 +15,7 @@ if find_spec("vllm") is None:
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.registry import build_sampler
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.store import workers
 from hsstar.store.database import Database

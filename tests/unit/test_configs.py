@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hsstar.recipe import load_recipe
+from hsstar.recipe.recipe import load_recipe
 from hsstar.study.document import load_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hsstar.documents import load_document, merged
 from hsstar.domain.errors import RecipeError
-from hsstar.recipe import load_recipe
+from hsstar.recipe.documents import load_document, merged
+from hsstar.recipe.recipe import load_recipe
 
 
 def write(folder: Path, **files: str) -> Path:

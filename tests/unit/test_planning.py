@@ -7,7 +7,7 @@ from hsstar.domain import planning
 from hsstar.domain.budget import Budget
 from hsstar.domain.planning import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Given, forecast
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store.measurements import Measurements
 
 PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)

@@ -11,7 +11,7 @@ from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.domain.errors import CheckpointError
 from hsstar.local.gpus import smallest_memory
 from hsstar.plan.preflight import Device, Outcome, bytes_text, check_memory, check_models
-from hsstar.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, parse_recipe
 
 SEVEN_BILLION = ModelSize(None, 7_000_000_000, True)
 ONE_GPU = Device(80e9, gpu=True)

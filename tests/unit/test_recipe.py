@@ -12,7 +12,7 @@ from hsstar.domain.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
-from hsstar.recipe import Recipe, load_recipe, parse_recipe
+from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "configs" / "study.toml"

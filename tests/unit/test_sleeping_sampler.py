@@ -6,7 +6,7 @@ import pytest
 
 from hsstar.checkpoints.files import fingerprint
 from hsstar.domain.errors import CheckpointError
-from hsstar.recipe import Recipe
+from hsstar.recipe.recipe import Recipe
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store.models import Model
 from tests.store.drawing import FragileSampler

@@ -4,13 +4,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from hsstar.data import builtins
 from hsstar.domain.errors import RecipeError
 
 Document = dict[str, Any]
 
 EXTENDS = "extends"
-BUILTIN_DOCUMENTS = {"builtin:demo": Path(__file__).with_name("demo") / "demo.toml"}
-"""Names of the recipes that come with the package, and their files."""
 
 
 def load_document(path: Path) -> Document:
@@ -62,10 +61,11 @@ def extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> Docum
 def _base_file(name: object, folder: Path, source: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise RecipeError(f"{source}: extends: it has to be the path of a recipe, got {name!r}")
-    if name.startswith("builtin:"):
-        if name not in BUILTIN_DOCUMENTS:
-            raise RecipeError(f"{source}: extends: no recipe {name!r}; known: {', '.join(BUILTIN_DOCUMENTS)}")
-        return BUILTIN_DOCUMENTS[name]
+    if name.startswith(builtins.PREFIX):
+        known = builtins.builtin_recipes()
+        if name not in known:
+            raise RecipeError(f"{source}: extends: no recipe {name!r}; known: {', '.join(known)}")
+        return known[name]
     file = folder / Path(name).expanduser()
     if not file.is_file():
         raise RecipeError(f"{source}: extends: there is no file {file}")

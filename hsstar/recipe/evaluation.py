@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from hsstar.domain.benchmarks import BENCHMARKS, GREEDY, Decoding, dataset_of
-from hsstar.recipe_base import Name, Positive, Section
+from hsstar.recipe.base import Name, Positive, Section
 
 
 class BenchmarkSection(Section):

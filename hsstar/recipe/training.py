@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hsstar.recipe_base import Name, Positive, Section
+from hsstar.recipe.base import Name, Positive, Section
 
 LossType = Literal[
     "sigmoid",

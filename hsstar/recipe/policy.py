@@ -1,0 +1,102 @@
+"""`[policy]` of a recipe: M_0, the engine that samples from it, and the prompt."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
+
+from hsstar.domain.prompts import TEMPLATE_NAMES
+from hsstar.recipe.base import Name, Positive
+from hsstar.recipe.base import Section as _Section
+
+
+class VllmSection(_Section):
+    """What vLLM is started with: the keys below, and any other of its engine arguments by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    tensor_parallel_size: Positive | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_model_len: Positive | None = None
+    max_num_seqs: Positive | None = None
+    quantization: Name | None = None
+    lora: Name | None = None
+    """Folder of a LoRA adapter that every policy of the run is sampled with."""
+
+
+OWN_REQUEST_KEYS = frozenset(
+    {
+        "model", "prompt", "prompt_embeds", "n", "best_of", "seed", "temperature", "top_p", "max_tokens",
+        "stop", "logprobs", "echo", "stream", "stream_options", "suffix", "add_special_tokens",
+    }
+)  # fmt: skip
+"""Keys of a completion request that hsstar decides."""
+
+
+class OpenAISection(_Section):
+    """A server that speaks OpenAI's completions protocol and serves the policy."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    """The name under which the server serves the policy."""
+    concurrency: Positive = 64
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    reload: Literal["none", "vllm"] = "none"
+    """How the next policy gets into the server."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further keys of each request."""
+
+    @field_validator("options")
+    @classmethod
+    def _not_decided_elsewhere(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if own := sorted(OWN_REQUEST_KEYS & value.keys()):
+            raise ValueError(f"{own[0]!r} belongs to hsstar and cannot be set")
+        return value
+
+
+class PolicySection(_Section):
+    """`M_0`, the engine that samples from it, and the prompt it is given."""
+
+    model: Name
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    prompt: str = "qwen25-step-cot"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    vllm: VllmSection | None = None
+    openai: OpenAISection | None = None
+
+    @property
+    def one_policy_only(self) -> bool:
+        """Whether the engine cannot take the weights of a policy that was trained meanwhile."""
+        return self.openai is not None and self.openai.reload == "none"
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """The table of the engine, which has its name, without the keys that are left out."""
+        table: BaseModel | None = getattr(self, self.engine, None)
+        return table.model_dump(mode="json", exclude_none=True) if table else {}
+
+    @model_validator(mode="after")
+    def _table_of_the_engine(self) -> Self:
+        for key, value in self:
+            if isinstance(value, BaseModel) and key != self.engine:
+                raise ValueError(f"[policy.{key}] needs engine = {key!r}, and engine is {self.engine!r}")
+        if self.engine == "openai":
+            if self.openai is None:
+                raise ValueError("engine = 'openai' needs [policy.openai] with base_url and model")
+            if self.dtype != "auto":
+                raise ValueError("dtype is the server's own affair under engine = 'openai'; leave it out")
+        return self
+
+    @field_validator("prompt")
+    @classmethod
+    def _known_template(cls, value: str) -> str:
+        if value not in TEMPLATE_NAMES:
+            raise ValueError(f"unknown prompt template; legal values: {', '.join(sorted(TEMPLATE_NAMES))}")
+        return value

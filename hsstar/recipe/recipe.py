@@ -1,0 +1,166 @@
+"""What a run is: one TOML document that says everything which decides its result."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from hsstar.domain.budget import Budget
+from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
+from hsstar.domain.preference import PairRule
+from hsstar.recipe.base import Name, Positive, parse_section
+from hsstar.recipe.base import Section as _Section
+from hsstar.recipe.documents import load_document
+from hsstar.recipe.evaluation import EvaluationSection
+from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.reward import RewardSection
+from hsstar.recipe.training import InitialisationSection, TrainingSection
+
+
+class ProblemsSection(_Section):
+    """Which problems an iteration takes: a fresh slice of a dataset, in the run's seeded order."""
+
+    dataset: Name
+    per_iteration: Positive
+    overlaps: Literal["report", "exclude"] = "report"
+    """What is done with problems that overlap a benchmark or held-out problems."""
+
+    @property
+    def used(self) -> bool:
+        """Whether there are training problems; a run without them (`dataset = "none"`) only evaluates."""
+        return self.dataset != "none"
+
+
+class SamplingSection(_Section):
+    """The budget and how samples are drawn."""
+
+    n: Positive = 8
+    n_p: Positive = 3
+    strategy: Literal["hierarchical", "uniform"] = "hierarchical"
+    """`uniform` draws all `n` samples of every problem in pre-sampling and re-samples nothing."""
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_new_tokens: Positive = 2048
+    stop: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _pre_samples_within_budget(self) -> Self:
+        if self.n_p > self.n:
+            raise ValueError(
+                f"n_p = {self.n_p} is more than n = {self.n}; pre-samples are part of the budget"
+            )
+        return self
+
+    @property
+    def budget(self) -> Budget:
+        """The budget as the method reads it: under `uniform` every sample is a pre-sample."""
+        return Budget(self.n, self.n if self.strategy == "uniform" else self.n_p)
+
+
+class DifficultySection(_Section):
+    """How problems are labelled and which levels are re-sampled and trained on."""
+
+    signal: Signal = Signal.ACCURACY_AND_REWARD
+    tau_low: float = 0.15
+    tau_high: float = 0.65
+    resample: tuple[Difficulty, ...] = (Difficulty.BOUNDARY,)
+    train: tuple[Difficulty, ...] = (Difficulty.BOUNDARY,)
+
+    @model_validator(mode="after")
+    def _ordered_thresholds(self) -> Self:
+        if not 0 <= self.tau_low < self.tau_high <= 1:
+            raise ValueError(
+                f"tau_low = {self.tau_low} and tau_high = {self.tau_high} must satisfy "
+                "0 ≤ tau_low < tau_high ≤ 1"
+            )
+        if not self.train:
+            raise ValueError("train needs at least one of inlier, boundary, outlier")
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """`τ_l` and `τ_h`."""
+        return Thresholds(self.tau_low, self.tau_high)
+
+
+class PairsSection(_Section):
+    """How preference pairs are chosen."""
+
+    rule: PairRule = PairRule.HIGHEST_REWARD
+    at_most_per_problem: Positive | None = None
+
+
+class Recipe(_Section):
+    """Everything that decides the result of a run."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.+-]+$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    problems: ProblemsSection
+    policy: PolicySection
+    sampling: SamplingSection = SamplingSection()
+    reward: RewardSection = RewardSection()
+    difficulty: DifficultySection = DifficultySection()
+    pairs: PairsSection = PairsSection()
+    training: TrainingSection = TrainingSection()
+    initialisation: InitialisationSection = InitialisationSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _rewards_where_needed(self) -> Self:
+        if self.reward.used:
+            return self
+        if self.difficulty.signal.needs_reward:
+            raise ValueError(
+                f"difficulty.signal = {self.difficulty.signal.value!r} needs reward.model; "
+                "name one, or set difficulty.signal = 'accuracy'"
+            )
+        if self.pairs.rule is PairRule.HIGHEST_REWARD:
+            raise ValueError(
+                "pairs.rule = 'highest-reward' needs reward.model; name one, or set pairs.rule = 'random'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_not_trained(self) -> Self:
+        if self.policy.vllm and self.policy.vllm.lora and self.training.objective != "none":
+            raise ValueError(
+                "policy.vllm.lora needs training.objective = 'none': training starts from policy.model "
+                "without the adapter; merge the two to train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_policy_that_the_server_has_not(self) -> Self:
+        trains = self.training.objective != "none"
+        if self.policy.one_policy_only and trains and self.evaluation.used:
+            key = "evaluation.dataset" if self.evaluation.dataset is not None else "evaluation.benchmarks"
+            raise ValueError(
+                f"{key} is measured for every new policy too, and policy.openai.reload = 'none' "
+                f"says that the server cannot load one; set reload = 'vllm', or leave {key} out"
+            )
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """The recipe as plain values, every default written out: what is stored with a run."""
+        return self.model_dump(mode="json")
+
+
+def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
+    """A recipe from plain values.
+
+    Raises:
+        RecipeError: one line that names the first wrong key and its legal values.
+    """
+    return parse_section(Recipe, document, source)
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """A recipe from a TOML file, which may extend another; `overrides` replace keys (`name`, `seed`).
+
+    Raises:
+        RecipeError: a file is missing, not TOML, or the whole is not a recipe.
+    """
+    return parse_recipe(load_document(path) | (overrides or {}), str(path))
