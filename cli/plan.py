@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hsstar.domain.planning import SamplePlan
+    from hsstar.plan.arithmetic import SamplePlan
     from hsstar.plan.forecast import Forecast, Given
     from hsstar.plan.preflight import Check, Device
     from hsstar.recipe.recipe import Recipe

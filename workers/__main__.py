@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hsstar.broker import BrokerAddress
-from hsstar.domain.endings import Ending
 from hsstar.domain.errors import BadInputError, DrainedError, HsstarError, SchemaError
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.lifecycle import Ending, JobKind
 from hsstar.settings import Settings
 from hsstar.store.database import Database, Limits
 

@@ -18,7 +18,6 @@ from sqlalchemy import Connection
 
 from hsstar import __version__
 from hsstar.conductor import Conductor
-from hsstar.domain.endings import Ending
 from hsstar.domain.errors import (
     DatabaseError,
     DrainedError,
@@ -27,7 +26,7 @@ from hsstar.domain.errors import (
     HsstarError,
     SchemaError,
 )
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.lifecycle import Ending, JobKind
 from hsstar.engines.device_health import gpu_is_lost
 from hsstar.local.gpus import find_gpus
 from hsstar.settings import Settings

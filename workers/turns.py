@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 
+from hsstar.domain.engine_schedule import VERIFIER, EngineKey, next_job
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.turns import VERIFIER, EngineKey, next_job
 from hsstar.store import announcements, jobs
 from hsstar.store.database import Database
 from hsstar.store.waiting import waiting_jobs

@@ -9,7 +9,7 @@ from hsstar.data.files import naming, read_problems, read_rows
 from hsstar.data.formats import is_single_sample, kind_of, read_samples
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem, ProblemFormat
-from hsstar.domain.step_form import Obstacle, step_form
+from hsstar.domain.steps import Obstacle, step_form
 
 
 def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:

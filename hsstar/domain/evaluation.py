@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hsstar.domain.metrics import (
+from hsstar.domain.statistics import (
     Estimate,
     Interval,
     Resample,

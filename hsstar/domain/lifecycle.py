@@ -10,7 +10,7 @@ iteration  waiting → pre_sampling → re_sampling → training → evaluating 
            evaluating         M_{t+1} exists, so the next iteration is already under way
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from hsstar.domain.errors import IllegalTransitionError
 
@@ -88,3 +88,12 @@ def next_state(state: IterationState) -> IterationState:
 def retry_delay_seconds(attempts: int) -> float:
     """How long a job waits after its `attempts`-th failed attempt: 1, 4, 16 … at most 60 seconds."""
     return float(min(60, 4 ** max(0, attempts - 1)))
+
+
+class Ending(IntEnum):
+    """Exit codes of a worker; any other one, and a signal, is an accident."""
+
+    STOPPED = 0  # by SIGTERM or Ctrl-C
+    FAILED = 1
+    DRAINED = 80  # by `hsstar workers stop`: its supervisor starts no other
+    WRONG_SCHEMA = 81  # the database is at another revision: no start helps until that changes

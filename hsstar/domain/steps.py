@@ -1,6 +1,11 @@
 """Steps of a response: the one place that says where one step ends and the next begins."""
 
 import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hsstar.domain.answers import ExtractionRule, extract_answer
+from hsstar.domain.problems import Problem
 
 STEP_SEPARATOR = "\n\n"
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
@@ -14,3 +19,126 @@ def split_steps(response: str) -> tuple[str, ...]:
 def minimum_reward(step_rewards: tuple[float, ...] | list[float]) -> float:
     """`S(r)`: the smallest step reward; 0 for a response without a step."""
     return min(step_rewards, default=0.0)
+
+
+class Obstacle(StrEnum):
+    """Why a solution cannot be brought into steps."""
+
+    NO_SOLUTION = "no solution"
+    NO_ANSWER = "no final answer"
+    UNCLOSED = "a formula or environment is not closed"
+    ONE_STEP = "one step only"
+
+
+@dataclass(frozen=True, slots=True)
+class StepForm:
+    """A solution in steps, or what stands in the way; one of the two is None."""
+
+    text: str | None
+    obstacle: Obstacle | None = None
+
+
+def step_form(problem: Problem) -> StepForm:
+    """The solution of a problem in steps, with the final answer in a box in the last one."""
+    solution = (problem.solution or "").replace("\r\n", "\n").strip()
+    if not solution:
+        return StepForm(None, Obstacle.NO_SOLUTION)
+    answer = problem.reference or _boxed(solution)
+    if not answer:
+        return StepForm(None, Obstacle.NO_ANSWER)
+    if _GSM8K_END.search(solution):
+        steps = _lines_of_gsm8k(solution)
+    elif _UNCLOSED.search(_PROTECTED.sub(" ", solution)):
+        return StepForm(None, Obstacle.UNCLOSED)
+    else:
+        steps = _taken_apart(solution)
+    if steps and _boxed(steps[-1]) is None:
+        steps.append(f"The final answer is \\boxed{{{answer}}}.")
+    if len(steps) < 2:
+        return StepForm(None, Obstacle.ONE_STEP)
+    return StepForm(STEP_SEPARATOR.join(steps))
+
+
+_GSM8K_END = re.compile(r"^####.*$", re.MULTILINE)
+
+
+_CALCULATOR_NOTE = re.compile(r"<<[^<>]*>>")
+
+
+def _lines_of_gsm8k(solution: str) -> list[str]:
+    """A line a step, without the notes of the calculator and the line of the answer."""
+    text = _CALCULATOR_NOTE.sub("", _GSM8K_END.sub("", solution))
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+# As in `domain/answers.py`, a lone dollar sign is money: the signs around a formula touch it.
+_PROTECTED = re.compile(
+    r"\[asy\].*?\[/asy\]|\\begin\{([^{}]*)\}.*?\\end\{\1\}|\$\$.*?\$\$"
+    r"|(?<!\\)\\\[.*?\\\]|(?<!\\)\\\(.*?\\\)"
+    r"|(?<!\\)\$(?!\s)(?:[^$\n]|\n(?!\s*\n))+(?<![\s\\])\$(?!\d)",
+    re.DOTALL,
+)
+
+
+_UNCLOSED = re.compile(r"\[asy\]|\\begin\{|\\end\{|\$\$|(?<!\\)\\[\[\](]")
+
+
+_BREAKS = (
+    re.compile(r"\n[ \t]*\n\s*"),
+    re.compile(r"\n\s*"),
+    re.compile(
+        r"(?<![\s.][A-Za-z]\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?<=[.!?])\s+(?=[A-Z$\\(])"
+        r"|(?<=[.!?][$)\"”])\s+(?=[A-Z$\\(])"
+        r"|(?<=\\\]|\$\$|.\})\s*(?=[A-Z][a-z])"  # after a displayed formula
+    ),
+)
+"""Where one step ends and the next may begin, from the surest sign to the weakest."""
+
+
+_CONTINUES = re.compile(r"[a-z]{2,}[\s,]|[=<>+]|\\\[|\$\$|\\begin\{|\[asy\]")
+"""How a part begins that goes on with the one before it."""
+
+
+_INNER_BLANK_LINES = re.compile(r"\n\s*\n")
+
+
+def _taken_apart(solution: str) -> list[str]:
+    """The steps of a solution whose formulas are all closed, by the first sign that finds several."""
+    protected = [match.span() for match in _PROTECTED.finditer(solution)]
+    steps: list[str] = []
+    for sign in _BREAKS:
+        steps = _joined(_parts(solution, sign, protected))
+        if len(steps) > 1:
+            break
+    return steps
+
+
+def _parts(solution: str, sign: re.Pattern[str], protected: list[tuple[int, int]]) -> list[str]:
+    """The parts between the occurrences of a sign that lie outside what is protected."""
+    parts, begin, spans = [], 0, iter([*protected, (len(solution), len(solution))])
+    start, end = next(spans)
+    for match in sign.finditer(solution):
+        while end <= match.start() and start < len(solution):
+            start, end = next(spans)
+        if match.end() <= start or match.start() >= end:
+            cut = match.end() - len(match[0]) + len(match[0].rstrip())
+            parts.append(solution[begin:cut])
+            begin = match.end()
+    return [*parts, solution[begin:]]
+
+
+def _joined(parts: list[str]) -> list[str]:
+    """The parts without blank lines in them, each that goes on with the one before put to it."""
+    steps: list[str] = []
+    for part in parts:
+        text = _INNER_BLANK_LINES.sub("\n", part).strip()
+        if steps and _CONTINUES.match(text):
+            steps[-1] += f"\n{text}"
+        elif text:
+            steps.append(text)
+    return steps
+
+
+def _boxed(text: str) -> str | None:
+    found = extract_answer(text)
+    return found.text if found and found.rule is ExtractionRule.BOXED else None

@@ -15,7 +15,7 @@ from hsstar.domain.evaluation import (
     differences,
     summarise,
 )
-from hsstar.domain.metrics import Interval, majority, paired_bootstrap
+from hsstar.domain.statistics import Interval, majority, paired_bootstrap
 from hsstar.store import evaluations, rounds
 from hsstar.store.database import Database
 from hsstar.store.runs import Run

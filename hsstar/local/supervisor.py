@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hsstar.domain.endings import Ending
 from hsstar.domain.errors import HsstarError, LocalStackError
+from hsstar.domain.lifecycle import Ending
 from hsstar.local import processes
 from hsstar.local.broker import Broker
 from hsstar.local.deathwatch import end_with_parent

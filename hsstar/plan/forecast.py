@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from hsstar.checkpoints.disk_space import training_bytes
 from hsstar.checkpoints.size import ModelSize
-from hsstar.domain import planning
 from hsstar.domain.benchmarks import BENCHMARKS
-from hsstar.domain.planning import SamplePlan, TokenPlan
+from hsstar.plan import arithmetic
+from hsstar.plan.arithmetic import SamplePlan, TokenPlan
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.measurements import Measurements
@@ -89,7 +89,7 @@ def forecast(
     figures = _figures(recipe, given, measured)
     samples = _samples(recipe, iterations, sizes)
     length = figures["tokens per sample"].value or 0.0
-    tokens = planning.plan_tokens(
+    tokens = arithmetic.plan_tokens(
         samples,
         length,
         scored=recipe.reward.used,
@@ -109,9 +109,9 @@ def forecast(
             "scoring": _hours(tokens.scored, figures["scoring speed"]),
             "training": _hours(tokens.trained, figures["training speed"]),
         },
-        None if size is None else planning.weight_bytes(size, bytes_each) * iterations * trains,
+        None if size is None else arithmetic.weight_bytes(size, bytes_each) * iterations * trains,
         _intermediate_bytes(recipe, size) if trains else 0,
-        planning.database_bytes(samples, length),
+        arithmetic.database_bytes(samples, length),
     )
 
 
@@ -128,7 +128,7 @@ def number_bytes(dtype: str, gpu: bool) -> float:
 
 def _samples(recipe: Recipe, iterations: int, sizes: Mapping[str, int]) -> SamplePlan:
     trains = recipe.training.objective != "none"
-    return planning.plan_samples(
+    return arithmetic.plan_samples(
         recipe.sampling.budget,
         recipe.problems.per_iteration,
         iterations=iterations,
@@ -202,4 +202,4 @@ def _figures(recipe: Recipe, given: Given, measured: Measurements | None) -> dic
 def _hours(tokens: float | None, speed: Figure) -> float | None:
     if tokens == 0:
         return 0.0
-    return None if tokens is None or speed.value is None else planning.hours(tokens, speed.value)
+    return None if tokens is None or speed.value is None else arithmetic.hours(tokens, speed.value)

@@ -9,8 +9,8 @@ from pathlib import Path
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.commands import check_benchmark
-from hsstar.domain import planning
 from hsstar.domain.errors import CheckpointError, HsstarError, NotFoundError
+from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.recipe import Recipe
@@ -153,8 +153,8 @@ def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) ->
     number = number_bytes(training.dtype, device.gpu)
     count = None if policy is None else policy.parameters
     if training.lora_rank:
-        each = planning.FOUR_BIT_BYTES if training.quantization == "4bit" else number
-        need = None if count is None else planning.adapter_training_bytes(count, each)
+        each = arithmetic.FOUR_BIT_BYTES if training.quantization == "4bit" else number
+        need = None if count is None else arithmetic.adapter_training_bytes(count, each)
         return _compare("memory, training", need, device, "frozen weights; adapter and activations on top")
     without = training.objective == "sft" or training.precompute_reference_logprobs
     shards = device.processes if device.shared or training.sharding != "none" else 1
@@ -162,7 +162,7 @@ def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) ->
     need = (
         None
         if count is None
-        else planning.full_training_bytes(
+        else arithmetic.full_training_bytes(
             count, 0 if without else number, shards, weights_shared=weights_shared
         )
     )
@@ -174,7 +174,7 @@ def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) ->
 def _weights(size: ModelSize | None, bytes_each: float, shards: int = 1) -> float | None:
     if size is None or size.parameters is None:
         return None
-    return planning.weight_bytes(size.parameters, bytes_each, shards)
+    return arithmetic.weight_bytes(size.parameters, bytes_each, shards)
 
 
 def _compare(subject: str, need: float | None, device: Device, what: str) -> Check:

@@ -8,7 +8,7 @@ from pydantic import (
     model_validator,
 )
 
-from hsstar.domain.budget import Budget
+from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.preference import PairRule
 from hsstar.recipe.base import Name, Positive, parse_section

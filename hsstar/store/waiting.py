@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from hsstar.domain.engine_schedule import EngineKey, WaitingJobs
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.turns import EngineKey, WaitingJobs
 
 
 def waiting_jobs(connection: Connection, kinds: Sequence[JobKind]) -> list[WaitingJobs]:

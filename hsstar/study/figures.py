@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hsstar.domain.comparison import Difference, Mean, mean_of, paired_difference
+from hsstar.domain.statistics import Difference, Mean, mean_of, paired_difference
 from hsstar.store import runs, statistics, studies
 from hsstar.store.database import Database
 from hsstar.store.studies import IterationFigures

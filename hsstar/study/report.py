@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hsstar.domain.comparison import Difference, Mean
+from hsstar.domain.statistics import Difference, Mean
 from hsstar.study.document import Study
 from hsstar.study.figures import RunFigures, StrategyFigures, compare
 from hsstar.study.plots import draw

@@ -12,9 +12,8 @@ from sqlalchemy import text
 
 from hsstar import __version__
 from hsstar.cli.main import hsstar
-from hsstar.domain.endings import Ending
 from hsstar.domain.errors import NotFoundError
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.lifecycle import Ending, JobKind
 from hsstar.store import jobs, workers
 from hsstar.store.database import Database
 from tests.brokers.conftest import StartWorker, fleet_of_two

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from hsstar.domain import budget, difficulty
+from hsstar.domain import difficulty
+from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.domain.seeds import slot_seed

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, text
 
 from hsstar import commands
 from hsstar.demo import family
+from hsstar.domain.engine_schedule import EngineKey
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import ProblemFormat
-from hsstar.domain.turns import EngineKey
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from hsstar.domain import budget, preference, seeds
+from hsstar.domain import preference, seeds
+from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.domain.budget import Budget, allot
+from hsstar.domain.allocation.budget import Budget, allot
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError
 

@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from hsstar.domain.comparison import (
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.statistics import (
     mean_of,
     paired_difference,
     student_cumulative,
     student_quantile,
 )
-from hsstar.domain.errors import BadInputError
 
 
 def test_the_standard_error_is_that_of_the_mean() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.metrics import (
+from hsstar.domain.statistics import (
     Resample,
     estimate,
     majority,

@@ -3,9 +3,9 @@
 import pytest
 
 from hsstar.checkpoints.size import ModelSize
-from hsstar.domain import planning
-from hsstar.domain.budget import Budget
-from hsstar.domain.planning import SamplePlan, plan_samples, plan_tokens
+from hsstar.domain.allocation.budget import Budget
+from hsstar.plan import arithmetic
+from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Given, forecast
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store.measurements import Measurements
@@ -46,22 +46,22 @@ def test_tokens_are_those_of_responses() -> None:
 
 
 def test_hours_are_tokens_by_speed() -> None:
-    assert planning.hours(108e6, 3000) == 10
+    assert arithmetic.hours(108e6, 3000) == 10
 
 
 def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     # 7.6 billion parameters: 16 bytes of weights, gradients and moments, 2 of the bfloat16 reference
-    assert planning.full_training_bytes(7_600_000_000, 2, 1) == pytest.approx(136.8e9)
-    assert planning.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
-    zero_2 = planning.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
+    assert arithmetic.full_training_bytes(7_600_000_000, 2, 1) == pytest.approx(136.8e9)
+    assert arithmetic.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
+    zero_2 = arithmetic.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
     assert zero_2 == pytest.approx(7.6e9 * (6 + 12 / 8))
-    assert planning.adapter_training_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
-    assert planning.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
+    assert arithmetic.adapter_training_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
+    assert arithmetic.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
 
 
 def test_rows_take_their_fixed_part_and_their_text() -> None:
     one = SamplePlan(1, 0, 1, 0, None)
-    assert planning.database_bytes(one, 100) == planning.SAMPLE_ROW_BYTES + 450
+    assert arithmetic.database_bytes(one, 100) == arithmetic.SAMPLE_ROW_BYTES + 450
 
 
 def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:

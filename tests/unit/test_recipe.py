@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.domain.budget import Budget
+from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule

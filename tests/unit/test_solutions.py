@@ -9,7 +9,7 @@ from hsstar.checkpoints.card import Origin, Score, card
 from hsstar.data import hub
 from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.step_form import Obstacle
+from hsstar.domain.steps import Obstacle
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hsstar.data.formats import read_problem
 from hsstar.domain.answers import ExtractionRule, extract_answer
 from hsstar.domain.problems import Problem, ProblemFormat
-from hsstar.domain.step_form import Obstacle, StepForm, step_form
-from hsstar.domain.steps import split_steps
+from hsstar.domain.steps import Obstacle, StepForm, split_steps, step_form
 
 
 def steps_of(solution: str | None, reference: str = "7") -> list[str] | Obstacle | None:

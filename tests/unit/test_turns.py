@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsstar.domain.engine_schedule import VERIFIER, EngineKey, WaitingJobs, next_job
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.turns import VERIFIER, EngineKey, WaitingJobs, next_job
 
 SAMPLER, OTHER_SAMPLER = EngineKey(JobKind.SAMPLE, 1), EngineKey(JobKind.SAMPLE, 2)
 SCORER, TRAINER = EngineKey(JobKind.SCORE, 1), EngineKey(JobKind.TRAIN)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hsstar.domain.budget import Budget
+from hsstar.domain.allocation.budget import Budget
 
 SECONDS_PER_HOUR = 3600
 FLOAT32_BYTES = 4

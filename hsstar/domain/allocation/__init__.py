@@ -1,0 +1,1 @@
+"""How the budget of an iteration is spread over its problems."""
