@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 
-from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.registry import build_sampler
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.recipe.recipe import Recipe
 
 Calls = list[list[SampleRequest]]

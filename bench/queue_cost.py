@@ -11,13 +11,8 @@ from bench.setup import RESPONSE_BYTES
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
-from hsstar.engines.contracts import (
-    Completion,
-    RewardRequest,
-    SampleRequest,
-    SamplingParameters,
-    StepRewards,
-)
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import Engines, Workshop

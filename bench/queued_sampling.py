@@ -20,9 +20,9 @@ from bench.bare_sampling import Calls, Drawn, Texts
 from hsstar import commands
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_sampler
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.local.stack import Stack
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.settings import Settings

@@ -41,10 +41,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 from bench.setup import describe_host, seconds, table
 from hsstar.data.files import read_imported_samples
 from hsstar.domain.steps import split_steps
-from hsstar.engines.contracts import RewardRequest
 from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype, read_tensors
-from hsstar.engines.skywork_prm import SkyworkRewardModel
-from hsstar.engines.token_tree import tree_sizes
+from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.engines.rewards.skywork import SkyworkRewardModel
+from hsstar.engines.rewards.token_tree import tree_sizes
 
 RESPONSES = Path(__file__).parents[1].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
 PLAIN_BATCH = 4

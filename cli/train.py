@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hsstar.engines.contracts import TrainingEvent
+    from hsstar.engines.training.contract import TrainingEvent
     from hsstar.file_training import FileTraining
     from hsstar.recipe.recipe import Recipe
     from hsstar.recipe.training import OptimisationSection
@@ -178,7 +178,7 @@ class _Shown:
 
     def __call__(self, event: "TrainingEvent") -> None:
         """Takes an event of the training."""
-        from hsstar.engines.contracts import TrainingStart, TrainingStep
+        from hsstar.engines.training.contract import TrainingStart, TrainingStep
 
         if isinstance(event, TrainingStart):
             begins = f"going on from step {event.resumed_at}" if event.resumed_at else "beginning"

@@ -15,24 +15,24 @@ from hsstar.data.hub import local_file
 from hsstar.data.solutions import read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.steps import split_steps
-from hsstar.engines.contracts import (
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.registry import build_trainer
+from hsstar.engines.training.contract import (
     Intermediate,
     ProgressCallback,
     TrainingExample,
     TrainingPair,
     TrainingReport,
+    training_settings,
 )
-from hsstar.engines.intermediate_checkpoints import (
+from hsstar.engines.training.resume import (
     clear_removed,
     of_another_training,
     take_over,
     training_identity,
 )
-from hsstar.engines.prompts import prompt_renderer
-from hsstar.engines.registry import build_trainer
 from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
-from hsstar.stages.training_settings import training_settings
 
 _CHECKPOINT = "step-*"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hsstar.checkpoints.card import Origin, card
 from hsstar.checkpoints.files import fingerprint
 from hsstar.domain.errors import BadInputError, ConflictError
-from hsstar.engines.intermediate_checkpoints import settle, settle_folder
+from hsstar.engines.training.resume import settle, settle_folder
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.store import models
 from hsstar.store.database import Database

@@ -27,7 +27,7 @@ from hsstar.domain.errors import (
     SchemaError,
 )
 from hsstar.domain.lifecycle import Ending, JobKind
-from hsstar.engines.device_health import gpu_is_lost
+from hsstar.engines.device import gpu_is_lost
 from hsstar.local.gpus import find_gpus
 from hsstar.settings import Settings
 from hsstar.stages.context import ComputeError, Workshop

@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
+from hsstar.engines.rewards.contract import ProcessRewardModel
+from hsstar.engines.sampling.contract import Sampler
+from hsstar.engines.training.contract import Trainer
 from hsstar.local.gpus import find_gpus
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings

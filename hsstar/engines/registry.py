@@ -9,26 +9,28 @@ from typing import Any
 from hsstar.checkpoints.resolve import RewardKind, check_policy, check_reward_model
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import ProcessRewardModel, Sampler, Trainer
-from hsstar.engines.vllm_options import check_options
+from hsstar.engines.rewards.contract import ProcessRewardModel
+from hsstar.engines.sampling.contract import Sampler
+from hsstar.engines.training.contract import Trainer
+from hsstar.engines.vllm.options import check_options
 
 SAMPLERS = {
-    "transformers": "hsstar.engines.transformers_sampler:TransformersSampler",
-    "vllm": "hsstar.engines.vllm_sampler:VllmSampler",
-    "openai": "hsstar.engines.openai_sampler:OpenAISampler",
+    "transformers": "hsstar.engines.sampling.hf:TransformersSampler",
+    "vllm": "hsstar.engines.sampling.vllm:VllmSampler",
+    "openai": "hsstar.engines.sampling.openai:OpenAISampler",
 }
 """Engine name to module and class."""
 REWARD_MODELS = {
-    "skywork": "hsstar.engines.skywork_prm:SkyworkRewardModel",
-    "qwen-math": "hsstar.engines.qwen_prm:QwenMathRewardModel",
-    "outcome": "hsstar.engines.outcome_reward_model:OutcomeRewardModel",
+    "skywork": "hsstar.engines.rewards.skywork:SkyworkRewardModel",
+    "qwen-math": "hsstar.engines.rewards.qwen_math:QwenMathRewardModel",
+    "outcome": "hsstar.engines.rewards.outcome:OutcomeRewardModel",
 }
 """Family of reward model to module and class on transformers."""
-VLLM_REWARD_MODELS = {"qwen-math": "hsstar.engines.vllm_qwen_prm:VllmQwenMathRewardModel"}
+VLLM_REWARD_MODELS = {"qwen-math": "hsstar.engines.rewards.qwen_math_vllm:VllmQwenMathRewardModel"}
 """Family of reward model to module and class on vLLM."""
 TRAINERS = {
-    "trl": "hsstar.engines.trl_trainer:TrlTrainer",
-    "trl-launched": "hsstar.engines.launched_trainer:LaunchedTrainer",
+    "trl": "hsstar.engines.training.trl:TrlTrainer",
+    "trl-launched": "hsstar.engines.training.launch:LaunchedTrainer",
 }
 """Engine name to module and class; `trl-launched` is `trl` in several processes."""
 

@@ -11,8 +11,10 @@ from sqlalchemy import Connection
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import ProcessRewardModel, Sampler, SamplingParameters, Trainer
-from hsstar.engines.memory import clear_memory
+from hsstar.engines.device import clear_memory
+from hsstar.engines.rewards.contract import ProcessRewardModel
+from hsstar.engines.sampling.contract import Sampler, SamplingParameters
+from hsstar.engines.training.contract import Trainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.stages.shared_sampler import SharedSampler

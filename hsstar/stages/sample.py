@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import evaluation_seed, slot_seed
-from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages.batches import in_batches
 from hsstar.stages.context import JobContext, Workshop, computing, load_context
 from hsstar.store import jobs, rounds, samples

@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.steps import minimum_reward, split_steps
-from hsstar.engines.contracts import RewardRequest
+from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.stages.context import Workshop, computing, load_context
 from hsstar.store import jobs, models, samples
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.domain.errors import EngineDeadError
-from hsstar.engines.contracts import Sampler, Sleeper
+from hsstar.engines.sampling.contract import Sampler, Sleeper
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.checkpoint import checkpoint_of

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.seeds import derived_seed
-from hsstar.engines.contracts import (
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.training.contract import (
     Intermediate,
     Trainer,
     TrainingExample,
     TrainingPair,
     TrainingReport,
     TrainingSettings,
+    training_settings,
 )
-from hsstar.engines.intermediate_checkpoints import clear_removed, take_over, training_identity
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.training.resume import clear_removed, take_over, training_identity
 from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.stages.context import JobContext, Workshop, load_context
 from hsstar.stages.training_recorder import TrainingRecorder
-from hsstar.stages.training_settings import training_settings
 from hsstar.store import jobs, models, training
 
 

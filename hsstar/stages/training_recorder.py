@@ -6,7 +6,7 @@ import time
 from sqlalchemy import Connection
 
 from hsstar.domain.errors import DatabaseError
-from hsstar.engines.contracts import TrainingEvent, TrainingSaved, TrainingStart, TrainingStep
+from hsstar.engines.training.contract import TrainingEvent, TrainingSaved, TrainingStart, TrainingStep
 from hsstar.store import jobs, training
 from hsstar.store.database import Database
 

@@ -13,14 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.engines.contracts import (
-    Completion,
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.training.contract import (
     Intermediate,
     ProgressCallback,
-    RewardRequest,
-    SampleRequest,
-    SamplingParameters,
-    StepRewards,
     TrainingPair,
     TrainingReport,
     TrainingSettings,

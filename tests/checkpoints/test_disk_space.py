@@ -7,7 +7,7 @@ import pytest
 
 from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
-from hsstar.engines.training_arguments import pace_of_saves
+from hsstar.engines.training.arguments import pace_of_saves
 from tests.engines.test_trl_trainer import SETTINGS
 
 PARAMETERS = 7_600_000_000

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
-from hsstar.engines.contracts import TrainingEvent, TrainingStart, TrainingStep
-from hsstar.engines.intermediate_checkpoints import take_over, training_identity
-from hsstar.engines.launched_trainer import LaunchedTrainer
 from hsstar.engines.registry import build_trainer
-from hsstar.engines.trl_trainer import TrlTrainer
+from hsstar.engines.training.contract import TrainingEvent, TrainingStart, TrainingStep
+from hsstar.engines.training.launch import LaunchedTrainer
+from hsstar.engines.training.resume import take_over, training_identity
+from hsstar.engines.training.trl import TrlTrainer
 from tests.engines.test_trl_trainer import PAIRS, SETTINGS
 
 SAVING = replace(SETTINGS, save_every_steps=2)
@@ -48,9 +48,9 @@ def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hsstar.engines.contracts import TrainingStep
-from hsstar.engines.intermediate_checkpoints import take_over, training_identity
-from hsstar.engines.launched_trainer import LaunchedTrainer
+from hsstar.engines.training.contract import TrainingStep
+from hsstar.engines.training.resume import take_over, training_identity
+from hsstar.engines.training.launch import LaunchedTrainer
 from tests.engines.test_launched_trainer import PAIRS, SAVING
 policy, work = map(Path, sys.argv[1:])
 def die(event):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hsstar.engines.decoding import choose_tokens
-from hsstar.engines.noise import gumbel_noise
+from hsstar.engines.sampling.hf_decoding import choose_tokens
+from hsstar.engines.sampling.noise import gumbel_noise
 
 
 def chi_square_is_small(counts: torch.Tensor, probabilities: torch.Tensor) -> bool:

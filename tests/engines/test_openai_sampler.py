@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
-from hsstar.engines import completions_server
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.openai_sampler import OpenAISampler
+from hsstar.engines.sampling import openai_server
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.openai import OpenAISampler
 from tests.engines.completions_host import CUT, Host, running, text_of
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
@@ -208,11 +208,11 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     host.api_key = "right"
     with pytest.raises(EngineError, match=r"answers 401: .*HSSTAR_OPENAI_API_KEY is not set"):
         texts(open_sampler(), 1)
-    monkeypatch.setenv(completions_server.API_KEY_VARIABLE, "wrong-secret")
+    monkeypatch.setenv(openai_server.API_KEY_VARIABLE, "wrong-secret")
     with pytest.raises(EngineError, match="HSSTAR_OPENAI_API_KEY is not accepted") as failure:
         texts(open_sampler(), 1)
     assert "wrong-secret" not in str(failure.value)
-    monkeypatch.setenv(completions_server.API_KEY_VARIABLE, "right")
+    monkeypatch.setenv(openai_server.API_KEY_VARIABLE, "right")
     assert texts(open_sampler(), 1) == expected(1)
 
 

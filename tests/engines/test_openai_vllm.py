@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.openai_sampler import OpenAISampler
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.openai import OpenAISampler
 from tests.engines import tiny
 
 pytestmark = [

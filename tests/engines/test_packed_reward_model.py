@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.errors import EngineMemoryError
-from hsstar.engines.contracts import RewardRequest, StepRewards
-from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
+from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 
 CONTEXT = 100
 

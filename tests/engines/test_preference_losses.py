@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from hsstar.checkpoints.resolve import check_policy
 from hsstar.domain.errors import EngineError
-from hsstar.engines.contracts import TrainingEvent, TrainingPair, TrainingSettings, TrainingStep
 from hsstar.engines.loading import load_tokenizer
-from hsstar.engines.training_data import TokenisedPair, tokenise_pairs
-from hsstar.engines.trl_trainer import TrlTrainer
+from hsstar.engines.training.contract import TrainingEvent, TrainingPair, TrainingSettings, TrainingStep
+from hsstar.engines.training.data import TokenisedPair, tokenise_pairs
+from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.training import LossType
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"It is {n + 1}.\n\nYes.", "No idea" + "!" * n) for n in range(6)]

@@ -11,21 +11,21 @@ from safetensors.torch import load_file
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineError
-from hsstar.engines.contracts import (
+from hsstar.engines.training.contract import (
     Intermediate,
     TrainingEvent,
     TrainingSaved,
     TrainingStart,
     TrainingStep,
 )
-from hsstar.engines.intermediate_checkpoints import (
+from hsstar.engines.training.resume import (
     WRITING,
     clear_removed,
     publish,
     take_over,
     training_identity,
 )
-from hsstar.engines.trl_trainer import TrlTrainer
+from hsstar.engines.training.trl import TrlTrainer
 from tests.engines.test_trl_trainer import EXAMPLES, PAIRS, SETTINGS
 
 SAVING = replace(SETTINGS, save_every_steps=2)
@@ -103,9 +103,9 @@ def test_fine_tuning_resumes_too(trainer: TrlTrainer, policy: Path, tmp_path: Pa
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hsstar.engines.contracts import TrainingStep
-from hsstar.engines.intermediate_checkpoints import take_over, training_identity
-from hsstar.engines.trl_trainer import TrlTrainer
+from hsstar.engines.training.contract import TrainingStep
+from hsstar.engines.training.resume import take_over, training_identity
+from hsstar.engines.training.trl import TrlTrainer
 from tests.engines.test_resumed_training import PAIRS, SAVING
 policy, work = map(Path, sys.argv[1:])
 def die(event):

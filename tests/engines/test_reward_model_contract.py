@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError, EngineMemoryError
-from hsstar.engines.contracts import ProcessRewardModel, RewardRequest, StepRewards
 from hsstar.engines.loading import load_tokenizer, read_tensors
 from hsstar.engines.registry import build_reward_model
+from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest, StepRewards
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS
 
@@ -340,11 +340,11 @@ def test_vllm_gives_the_rewards_of_transformers(tmp_path: Path) -> None:
 def test_an_empty_result_of_vllm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told of a step token that no text holds, vLLM answers with nothing."""
     pytest.importorskip("vllm")
-    from hsstar.engines import vllm_qwen_prm
+    from hsstar.engines.rewards import qwen_math_vllm
 
-    configuration = vllm_qwen_prm.PoolerConfig
+    configuration = qwen_math_vllm.PoolerConfig
     monkeypatch.setattr(
-        vllm_qwen_prm, "PoolerConfig", lambda **given: configuration(**{**given, "step_tag_id": 0})
+        qwen_math_vllm, "PoolerConfig", lambda **given: configuration(**{**given, "step_tag_id": 0})
     )
     made = vllm_case(tmp_path)
 

@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hsstar.domain.seeds import slot_seed
-from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from tests.engines import tiny
 from tests.engines.completions_host import Host, Json, running
 from tests.engines.tiny import draw_all

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.engines.token_tree import grow_tree, shared_length, tree_sizes
+from hsstar.engines.rewards.token_tree import grow_tree, shared_length, tree_sizes
 
 TEXTS = st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=10).map(sorted)
 """Few different tokens, so that much is shared."""

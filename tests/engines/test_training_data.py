@@ -3,9 +3,9 @@
 import pytest
 
 from hsstar.domain.errors import BadInputError
-from hsstar.engines.contracts import TrainingExample, TrainingPair
 from hsstar.engines.loading import encode_prompts
-from hsstar.engines.training_data import tokenise_examples, tokenise_pairs
+from hsstar.engines.training.contract import TrainingExample, TrainingPair
+from hsstar.engines.training.data import tokenise_examples, tokenise_pairs
 from tests.engines import tiny
 
 

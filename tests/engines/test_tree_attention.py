@@ -9,9 +9,9 @@ import torch
 from transformers import CodeGenConfig, CodeGenForCausalLM
 
 from hsstar.domain.errors import CheckpointError, EngineMemoryError, MissingDependencyError
-from hsstar.engines.contracts import RewardRequest
 from hsstar.engines.registry import build_reward_model
-from hsstar.engines.tree_attention import choose_kernel
+from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.engines.rewards.tree_attention import choose_kernel
 from tests.engines import tiny
 from tests.engines.test_reward_model_contract import requests, skywork_reference
 
@@ -131,7 +131,7 @@ def test_an_architecture_that_attends_in_its_own_way_is_refused(tmp_path: Path) 
 def test_an_attention_package_that_is_not_installed_is_named(
     skywork: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hsstar.engines.tree_attention.find_spec", lambda name: None)
+    monkeypatch.setattr("hsstar.engines.rewards.tree_attention.find_spec", lambda name: None)
 
     with pytest.raises(MissingDependencyError, match="flash-attn"):
         choose_kernel("flash_attention_2")

@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError
-from hsstar.engines.contracts import (
-    Completion,
-    SampleRequest,
-    SamplingParameters,
+from hsstar.engines.loading import load_tokenizer
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.hf import TransformersSampler
+from hsstar.engines.training.arguments import plan_batches
+from hsstar.engines.training.callbacks import STEP_METRICS
+from hsstar.engines.training.contract import (
     TrainingEvent,
     TrainingExample,
     TrainingPair,
@@ -24,12 +26,8 @@ from hsstar.engines.contracts import (
     TrainingStart,
     TrainingStep,
 )
-from hsstar.engines.loading import load_tokenizer
-from hsstar.engines.training_arguments import plan_batches
-from hsstar.engines.training_callbacks import STEP_METRICS
-from hsstar.engines.training_data import TokenisedExample, tokenise_examples
-from hsstar.engines.transformers_sampler import TransformersSampler
-from hsstar.engines.trl_trainer import TrlTrainer
+from hsstar.engines.training.data import TokenisedExample, tokenise_examples
+from hsstar.engines.training.trl import TrlTrainer
 from tests.engines import tiny
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"So {n}+1 is {n + 1}.\n\nGood.", f"No idea {n}!") for n in range(12)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hsstar.domain.errors import EngineDeadError, EngineMemoryError
-from hsstar.engines.vllm_loop import EngineLoop
+from hsstar.engines.vllm.loop import EngineLoop
 
 
 @dataclass(frozen=True)

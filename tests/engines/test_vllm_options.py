@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hsstar.domain.errors import BadInputError
-from hsstar.engines import vllm_options
 from hsstar.engines.registry import check_sampler_options
+from hsstar.engines.vllm import options as vllm_options
 
 
 @pytest.fixture(params=["installed", "elsewhere"])

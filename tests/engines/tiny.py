@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.qwen2 import Qwen2Tokenizer
 
-from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 
 END = "<|endoftext|>"
 BEGIN = "<begin>"

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import Completion, Sampler, SampleRequest, SamplingParameters
-from hsstar.engines.transformers_sampler import TransformersSampler
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.context import Engines, Workshop
 from hsstar.store import models, runs

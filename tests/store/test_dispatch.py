@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from hsstar.domain.errors import ConflictError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import Sampler
+from hsstar.engines.sampling.contract import Sampler
 from hsstar.settings import Settings
 from hsstar.stages.context import Workshop
 from hsstar.stages.table import STAGES

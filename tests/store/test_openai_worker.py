@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.openai_sampler import OpenAISampler
+from hsstar.engines.sampling.openai import OpenAISampler
 from hsstar.settings import Settings
 from hsstar.store import workers
 from hsstar.store.database import Database

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from hsstar.domain.errors import EngineDeadError
-from hsstar.engines.contracts import Sampler
+from hsstar.engines.sampling.contract import Sampler
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import sample
 from hsstar.stages.context import ComputeError

@@ -15,8 +15,8 @@ from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.engines.contracts import TrainingEvent, TrainingStep
-from hsstar.engines.trl_trainer import TrlTrainer
+from hsstar.engines.training.contract import TrainingEvent, TrainingStep
+from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import train
 from hsstar.stages.context import Engines, Workshop

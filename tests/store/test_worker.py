@@ -12,7 +12,8 @@ from sqlalchemy import text
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineDeadError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.contracts import RewardRequest, Sampler, StepRewards
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
+from hsstar.engines.sampling.contract import Sampler
 from hsstar.settings import Settings
 from hsstar.stages import score
 from hsstar.stages.context import Engines, Workshop

@@ -12,7 +12,7 @@ import pytest
 from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import CheckpointError, EngineDeadError
-from hsstar.engines.contracts import Sampler
+from hsstar.engines.sampling.contract import Sampler
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store.models import Model

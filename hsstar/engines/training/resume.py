@@ -22,7 +22,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.engines.contracts import Intermediate, TrainingExample, TrainingPair, TrainingSettings
+from hsstar.engines.training.contract import (
+    Intermediate,
+    TrainingExample,
+    TrainingPair,
+    TrainingSettings,
+)
 
 _MARK = "training.json"
 _STEP = "step-"

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hsstar.domain.errors import EngineError, MissingDependencyError
-from hsstar.engines.contracts import (
+from hsstar.engines.loading import pick_device
+from hsstar.engines.training.contract import (
     Intermediate,
     ProgressCallback,
     TrainingExample,
@@ -19,8 +20,7 @@ from hsstar.engines.contracts import (
     TrainingReport,
     TrainingSettings,
 )
-from hsstar.engines.loading import pick_device
-from hsstar.engines.training_process import read_event
+from hsstar.engines.training.rank import read_event
 
 _ERROR_LINES = 5
 _SHARDING_ARGUMENTS = {
@@ -118,7 +118,7 @@ class LaunchedTrainer:
             command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
             command += self._sharing(settings)
         command += ["--num_processes", str(self._processes), "--main_process_port", "0"]
-        return [*command, "-m", "hsstar.engines.training_process"]
+        return [*command, "-m", "hsstar.engines.training.rank"]
 
     def _sharing(self, settings: TrainingSettings) -> list[str]:
         on_cpu = pick_device(self._device).type == "cpu"

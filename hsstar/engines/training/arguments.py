@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hsstar.domain.errors import EngineError, MissingDependencyError
-from hsstar.engines.contracts import TrainingSettings
+from hsstar.engines.training.contract import TrainingSettings
 
 _DEFAULT_SAVES = 10
 _DEFAULT_PAUSE_SECONDS = 30.0

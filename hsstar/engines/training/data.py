@@ -6,8 +6,8 @@ from math import ceil
 from typing import Any, Generic, TypeVar
 
 from hsstar.domain.errors import BadInputError
-from hsstar.engines.contracts import TrainingExample, TrainingPair
 from hsstar.engines.loading import TokenIds, encode_prompts
+from hsstar.engines.training.contract import TrainingExample, TrainingPair
 
 IGNORED_LABEL = -100
 """The label of a token that the loss leaves out."""

@@ -12,7 +12,6 @@ from transformers import AutoModelForSequenceClassification
 
 from hsstar.domain.errors import CheckpointError
 from hsstar.domain.steps import STEP_SEPARATOR
-from hsstar.engines.contracts import RewardRequest
 from hsstar.engines.loading import (
     TokenIds,
     context_length,
@@ -22,8 +21,9 @@ from hsstar.engines.loading import (
     pick_device,
     pick_dtype,
 )
-from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
-from hsstar.engines.tree_attention import require_flash_attention
+from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
+from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.engines.rewards.tree_attention import require_flash_attention
 
 
 class OutcomeRewardModel(PackedRewardModel):

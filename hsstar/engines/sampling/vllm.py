@@ -13,8 +13,6 @@ from hsstar.checkpoints.files import weight_files
 from hsstar.checkpoints.resolve import check_policy
 from hsstar.checkpoints.tensors import tensor_names
 from hsstar.domain.errors import BadInputError, EngineDeadError, EngineError
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.decoding import STOP_CHECK_INTERVAL, Draw
 from hsstar.engines.loading import (
     TokenIds,
     encode_prompts,
@@ -22,10 +20,12 @@ from hsstar.engines.loading import (
     load_tokenizer,
     pick_dtype,
 )
-from hsstar.engines.texts import completion, end_of_text_ids, refusal, stop_check
-from hsstar.engines.vllm_loop import EngineLoop, Progress
-from hsstar.engines.vllm_options import check_options
-from hsstar.engines.vllm_process import (
+from hsstar.engines.sampling.completions import completion, end_of_text_ids, refusal, stop_check
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.hf_decoding import STOP_CHECK_INTERVAL, Draw
+from hsstar.engines.vllm.loop import EngineLoop, Progress
+from hsstar.engines.vllm.options import check_options
+from hsstar.engines.vllm.process import (
     LLMEngine,
     LoRARequest,
     RequestOutputKind,

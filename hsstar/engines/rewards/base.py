@@ -8,8 +8,8 @@ from itertools import takewhile
 import torch
 
 from hsstar.domain.errors import EngineMemoryError
-from hsstar.engines.contracts import RewardRequest, StepRewards
 from hsstar.engines.loading import TokenIds, free_memory, naming_memory_errors
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 """Tokens that pass through a model at once, what padding there is included: on a CPU what its caches hold."""

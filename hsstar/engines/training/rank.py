@@ -1,4 +1,4 @@
-"""One rank of a launched training: `accelerate launch -m hsstar.engines.training_process FOLDER`.
+"""One rank of a launched training: `accelerate launch -m hsstar.engines.training.rank FOLDER`.
 
 The folder holds `job.json`; the first rank prints a JSON line per event and leaves `report.json`. A rank
 ends when its standard input does: then the process that has launched it is dead.
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hsstar.engines.contracts import (
+from hsstar.engines.training.contract import (
     Intermediate,
     TrainingEvent,
     TrainingExample,
@@ -39,7 +39,7 @@ def train(job: dict[str, Any]) -> TrainingReport:
     """Runs a job as `launched_trainer` writes it; every rank calls this."""
     from accelerate import PartialState
 
-    from hsstar.engines.trl_trainer import TrlTrainer
+    from hsstar.engines.training.trl import TrlTrainer
 
     is_first = PartialState(cpu=job["device"] == "cpu").is_main_process
     trainer = TrlTrainer(job["device"])

@@ -14,7 +14,23 @@ from trl import DPOConfig, SFTConfig
 
 from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
-from hsstar.engines.contracts import (
+from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.training.arguments import (
+    adapter_arguments,
+    common_arguments,
+    pace_of_saves,
+    plan_batches,
+    preference_arguments,
+    quantised_loading,
+)
+from hsstar.engines.training.callbacks import (
+    STEP_METRICS,
+    ExampleTrainer,
+    PairTrainer,
+    Reporter,
+    SaveEvery,
+)
+from hsstar.engines.training.contract import (
     Intermediate,
     ProgressCallback,
     TrainingExample,
@@ -23,25 +39,9 @@ from hsstar.engines.contracts import (
     TrainingSettings,
     TrainingStart,
 )
-from hsstar.engines.intermediate_checkpoints import WRITING, discard, step_of
-from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
-from hsstar.engines.saved_policy import save_policy, written_aside
-from hsstar.engines.training_arguments import (
-    adapter_arguments,
-    common_arguments,
-    pace_of_saves,
-    plan_batches,
-    preference_arguments,
-    quantised_loading,
-)
-from hsstar.engines.training_callbacks import (
-    STEP_METRICS,
-    ExampleTrainer,
-    PairTrainer,
-    Reporter,
-    SaveEvery,
-)
-from hsstar.engines.training_data import Row, TrainingData, tokenise_examples, tokenise_pairs
+from hsstar.engines.training.data import Row, TrainingData, tokenise_examples, tokenise_pairs
+from hsstar.engines.training.output import save_policy, written_aside
+from hsstar.engines.training.resume import WRITING, discard, step_of
 
 disable_progress_bar()
 

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from hsstar.domain.errors import EngineError
-from hsstar.engines.contracts import RewardRequest, StepRewards
 from hsstar.engines.loading import free_memory, pick_device, pick_dtype
-from hsstar.engines.packed_reward_model import ScoredText
-from hsstar.engines.qwen_prm import QwenMathRenderer
-from hsstar.engines.vllm_loop import EngineLoop
-from hsstar.engines.vllm_process import PoolerConfig, TokensPrompt, start_engine, vllm
+from hsstar.engines.rewards.base import ScoredText
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
+from hsstar.engines.rewards.qwen_math import QwenMathRenderer
+from hsstar.engines.vllm.loop import EngineLoop
+from hsstar.engines.vllm.process import PoolerConfig, TokensPrompt, start_engine, vllm
 
 _TASK = "token_classify"
 _CLASSES = 2

@@ -1,5 +1,6 @@
-"""Whether this process can still use its GPU."""
+"""The device under the engines: whether it still works, and its memory."""
 
+import gc
 import sys
 
 
@@ -13,3 +14,11 @@ def gpu_is_lost() -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def clear_memory() -> None:
+    """Gives it back to the device, where PyTorch is in use: other engines count what is free there."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn.functional import linear, relu
 
 from hsstar.domain.errors import CheckpointError
-from hsstar.engines.backbone_reward_model import BackboneRewardModel
-from hsstar.engines.contracts import RewardRequest
 from hsstar.engines.loading import load_tokenizer
-from hsstar.engines.packed_reward_model import ScoredText
+from hsstar.engines.rewards.backbone import BackboneRewardModel
+from hsstar.engines.rewards.base import ScoredText
+from hsstar.engines.rewards.contract import RewardRequest
 
 SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 STEP_END = "<extra_0>"

@@ -12,8 +12,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import GenerationConfig
 
-from hsstar.engines.intermediate_checkpoints import settle, settle_folder
 from hsstar.engines.loading import load_policy
+from hsstar.engines.training.resume import settle, settle_folder
 
 _KEPT_FILES = (
     "added_tokens.json",

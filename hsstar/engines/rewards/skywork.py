@@ -7,9 +7,9 @@ import transformers
 from torch import Tensor
 from torch.nn.functional import linear
 
-from hsstar.engines.backbone_reward_model import BackboneRewardModel
-from hsstar.engines.contracts import RewardRequest
-from hsstar.engines.packed_reward_model import ScoredText
+from hsstar.engines.rewards.backbone import BackboneRewardModel
+from hsstar.engines.rewards.base import ScoredText
+from hsstar.engines.rewards.contract import RewardRequest
 
 STEP_SEPARATOR = "\n"
 """The published separator: its last token ends every step in the model's input."""

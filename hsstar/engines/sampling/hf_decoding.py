@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hsstar.engines.growing_cache import growing_cache
 from hsstar.engines.loading import TokenIds
-from hsstar.engines.noise import gumbel_noise
+from hsstar.engines.sampling.hf_cache import growing_cache
+from hsstar.engines.sampling.noise import gumbel_noise
 
 STOP_CHECK_INTERVAL = 8
 """Tokens between two looks at `DrawSettings.stopped`; the caller cuts what was drawn past its string."""

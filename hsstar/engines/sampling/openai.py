@@ -11,14 +11,14 @@ from queue import SimpleQueue
 from typing import Any
 
 from hsstar.domain.errors import EngineDeadError, EngineError
-from hsstar.engines.completions_server import (
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.openai_server import (
     API_KEY_VARIABLE,
     CompletionsServer,
     Note,
     RefusedRequestError,
     Reload,
 )
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
 from hsstar.settings import read_secret
 
 _NEUTRAL_FOR_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}

@@ -11,8 +11,8 @@ from transformers import TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
 from hsstar.domain.errors import EngineError
-from hsstar.engines.contracts import Intermediate, ProgressCallback, TrainingSaved, TrainingStep
-from hsstar.engines.intermediate_checkpoints import publish
+from hsstar.engines.training.contract import Intermediate, ProgressCallback, TrainingSaved, TrainingStep
+from hsstar.engines.training.resume import publish
 
 STEP_METRICS = (
     "loss",

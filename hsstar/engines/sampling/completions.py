@@ -4,9 +4,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hsstar.engines.contracts import Completion, FinishReason
-from hsstar.engines.decoding import STOP_CHECK_INTERVAL, Draw
 from hsstar.engines.loading import TokenIds
+from hsstar.engines.sampling.contract import Completion, FinishReason
+from hsstar.engines.sampling.hf_decoding import STOP_CHECK_INTERVAL, Draw
 
 _TOKENS_PER_CHARACTER = 4
 """A character takes at most this many tokens (one per byte of UTF-8)."""

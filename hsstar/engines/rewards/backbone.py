@@ -20,9 +20,9 @@ from hsstar.engines.loading import (
     pick_dtype,
     read_tensors,
 )
-from hsstar.engines.packed_reward_model import PackedRewardModel, ScoredText
-from hsstar.engines.token_tree import grow_tree, tree_sizes
-from hsstar.engines.tree_attention import TREE_ATTENTION, TreePaths, choose_kernel
+from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
+from hsstar.engines.rewards.token_tree import grow_tree, tree_sizes
+from hsstar.engines.rewards.tree_attention import TREE_ATTENTION, TreePaths, choose_kernel
 
 _SAVED_WRAPPER = {r"^pretrained_model\.": ""}
 """Weights saved with TRL's value-head wrapper around them carry its name in front."""

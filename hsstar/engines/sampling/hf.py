@@ -8,8 +8,6 @@ from pathlib import Path
 import transformers
 
 from hsstar.domain.errors import EngineMemoryError
-from hsstar.engines.contracts import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.decoding import DrawSettings, Row, draw_batch
 from hsstar.engines.loading import (
     context_length,
     encode_prompts,
@@ -20,7 +18,9 @@ from hsstar.engines.loading import (
     pick_device,
     pick_dtype,
 )
-from hsstar.engines.texts import completion, end_of_text_ids, refusal, stop_check
+from hsstar.engines.sampling.completions import completion, end_of_text_ids, refusal, stop_check
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.hf_decoding import DrawSettings, Row, draw_batch
 
 
 class TransformersSampler:

@@ -1,0 +1,1 @@
+"""Reward models: what scores the steps of a response."""

@@ -1,0 +1,45 @@
+"""What a reward model has to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRequest:
+    """One response whose steps are to be scored.
+
+    Attributes:
+        problem: the problem's statement.
+        steps: from `domain.steps.split_steps`.
+    """
+
+    problem: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRewards:
+    """The scores of one response.
+
+    Attributes:
+        rewards: one number in [0, 1] per scored step, shape (steps,).
+        truncated: steps at the end were left out because the text exceeds the model's context.
+    """
+
+    rewards: tuple[float, ...]
+    truncated: bool = False
+
+
+class ProcessRewardModel(Protocol):
+    """Scores every step of a response. A score never depends on its batch neighbours."""
+
+    name: str
+
+    def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
+        """One result per request, in order. A request without steps gets no rewards."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
