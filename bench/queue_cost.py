@@ -15,8 +15,9 @@ from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import Engines, Workshop
-from hsstar.store import corpus, models, rounds, runs
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
+from hsstar.store import datasets, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.verifier.contract import Comparison, VerificationRequest
 from hsstar.workers.app import make_app
@@ -78,7 +79,7 @@ def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> 
             connection, REWARD_MODEL, REWARD_MODEL, "skywork", fingerprint(REWARD_MODEL)
         )
         run = runs.create_run(connection, "cost", recipe, policy.id, reward.id)
-        dataset_id = corpus.ensure_dataset(connection, "cost")
+        dataset_id = datasets.ensure_dataset(connection, "cost")
         connection.execute(
             text("""
                 INSERT INTO problems (dataset_id, key, statement, reference_answer)

@@ -11,8 +11,9 @@ from bench.queue_setup import processor_seconds
 from bench.setup import RESPONSE_BYTES, fill
 from hsstar.domain.lifecycle import JobKind
 from hsstar.stages.sample import BATCH_SAMPLES as BATCH
-from hsstar.store import jobs, samples
+from hsstar.store import samples
 from hsstar.store.database import Database
+from hsstar.store.queue import jobs
 from hsstar.store.samples import DrawnSample
 
 PROBLEMS = 7_500

@@ -8,9 +8,9 @@ import os
 import time
 
 from hsstar.stages.context import Workshop
-from hsstar.stages.table import STAGES
-from hsstar.store import jobs
+from hsstar.store.queue import jobs
 from hsstar.workers.__main__ import main
+from hsstar.workers.runtime import STAGES
 
 SECONDS = "HSSTAR_BENCHMARK_SECONDS"
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.local.postgres import Postgres
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import corpus, migrate, models, rounds, runs
+from hsstar.store import datasets, migrate, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -93,7 +93,7 @@ def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
     model = models.register_model(connection, "M0", "/models/m0", "weights")
     reward_model = models.register_reward_model(connection, "prm", "/models/prm", "skywork", "weights")
     run = runs.create_run(connection, "benchmark", recipe, model.id, reward_model.id)
-    dataset_id = corpus.ensure_dataset(connection, "benchmark")
+    dataset_id = datasets.ensure_dataset(connection, "benchmark")
     connection.execute(text("SELECT setseed(0)"))
     connection.execute(
         text("""

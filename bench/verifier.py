@@ -28,7 +28,7 @@ from sqlalchemy import text
 from bench.setup import describe_machine, seconds, table, temporary_postgres
 from hsstar.data.files import read_imported_samples, read_problems
 from hsstar.store.database import Database
-from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
+from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import Comparison, VerificationRequest
 

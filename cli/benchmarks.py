@@ -55,7 +55,7 @@ def bring(
     database: "Database", name: str, data: Path | None, *, partial: bool = False
 ) -> "ImportedBenchmark":
     """Imports a benchmark unless it is there; says on standard error what was found."""
-    from hsstar.cli.overlaps import overlap_lines
+    from hsstar.cli.views.overlaps import overlap_lines
     from hsstar.domain.benchmarks import find_benchmark
     from hsstar.evaluation.starting import import_benchmark
 
@@ -75,12 +75,12 @@ def _progress(read: int) -> None:
 @benchmarks.command("list", epilog="Example:  hsstar benchmarks list")
 def list_() -> None:
     """List the known benchmarks with their protocol, and which of them are imported."""
-    from hsstar.cli.output import print_table
+    from hsstar.cli.views.output import print_table
     from hsstar.domain.benchmarks import BENCHMARKS
-    from hsstar.store import corpus
+    from hsstar.store import datasets
 
     with open_database() as database, database.begin() as connection:
-        there = {dataset.name: dataset for dataset in corpus.list_datasets(connection)}
+        there = {dataset.name: dataset for dataset in datasets.list_datasets(connection)}
     print_table(
         ("benchmark", "title", "problems", "decoding", "imported", "unreadable references"),
         [

@@ -30,9 +30,9 @@ def demo(iterations: int, seed: int, engine: str, keep_up: bool) -> None:
     """
     from hsstar.cli.environment import own_settings
     from hsstar.cli.iterate import follow
-    from hsstar.cli.output import console
     from hsstar.cli.report import print_report
     from hsstar.cli.stack import own_stack
+    from hsstar.cli.views.output import console
     from hsstar.engines.registry import check_installed
     from hsstar.settings import Settings
 
@@ -64,7 +64,7 @@ def _unfinished_run(database: "Database") -> str | None:
 def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
     """Imports the problems and enqueues the shipped recipe under a name that is still free."""
     from hsstar import commands
-    from hsstar.cli.output import console
+    from hsstar.cli.views.output import console
     from hsstar.demo import RECIPE
     from hsstar.demo.problems import import_problems
     from hsstar.recipe.recipe import load_recipe, parse_recipe
@@ -90,7 +90,7 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
 
 
 def _farewell(settings: "Settings", run_name: str, kept_up: bool) -> None:
-    from hsstar.cli.output import console
+    from hsstar.cli.views.output import console
 
     prefix = f"HSSTAR_HOME={settings.home} hsstar"
     console.print("\nLook around:")

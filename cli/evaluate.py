@@ -11,7 +11,7 @@ import click
 from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
-    from hsstar.cli.results import Format
+    from hsstar.cli.views.results import Format
     from hsstar.evaluation.results import BenchmarkResult
     from hsstar.evaluation.runs import Started
     from hsstar.recipe.evaluation import BenchmarkSection
@@ -162,7 +162,7 @@ def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None
 
 
 def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: "Format") -> None:
-    from hsstar.cli.results import show_results
+    from hsstar.cli.views.results import show_results
     from hsstar.evaluation.results import contest, load_results
 
     results: list[list[BenchmarkResult]] = [load_results(database, each.run, each.wanted) for each in started]

@@ -43,7 +43,7 @@ def pairs(run: str, file_format: "ExportFormat", output: Path | None) -> None:
 @_options
 def samples(run: str, file_format: "ExportFormat", output: Path | None) -> None:
     """Write the samples of RUN: query, resp, ref_ans, ans, correct, reward and more."""
-    from hsstar.store import exports
+    from hsstar.store.read import exports
 
     _export(run, file_format, output, exports.export_samples, "samples")
 
@@ -52,7 +52,7 @@ def samples(run: str, file_format: "ExportFormat", output: Path | None) -> None:
 @_options
 def rewards(run: str, file_format: "ExportFormat", output: Path | None) -> None:
     """Write the scored samples of RUN as reward lines: query, resp, reward, correct."""
-    from hsstar.store import exports
+    from hsstar.store.read import exports
 
     _export(run, file_format, output, exports.export_rewards, "rewards")
 

@@ -49,7 +49,7 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
 
 def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool = False) -> None:
     """Follows a run to its end; Ctrl-C ends the view, says `interrupted`, and changes nothing else."""
-    from hsstar.cli.progress import Watch
+    from hsstar.cli.views.progress import Watch
 
     try:
         if not Watch(database, run, to_stderr=to_stderr).follow():

@@ -19,9 +19,9 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 def list_(run: str | None, state: str | None, limit: int) -> None:
     """List the newest jobs, of RUN where given."""
-    from hsstar.cli.output import duration, print_table
-    from hsstar.store import jobs as stored
+    from hsstar.cli.views.output import duration, print_table
     from hsstar.store import runs
+    from hsstar.store.queue import jobs as stored
 
     with open_database() as database, database.begin() as connection:
         run_id = None if run is None else runs.find_run(connection, run).id
@@ -46,8 +46,8 @@ def list_(run: str | None, state: str | None, limit: int) -> None:
 @click.option("--job", "job_ids", type=int, multiple=True, metavar="ID", help="Only this job; repeatable.")
 def retry(run: str | None, job_ids: tuple[int, ...]) -> None:
     """Put failed jobs back into the queue, of RUN where given, with fresh attempts."""
-    from hsstar.store import jobs as stored
     from hsstar.store import runs
+    from hsstar.store.queue import jobs as stored
 
     with open_database() as database, database.begin() as connection:
         run_id = None if run is None else runs.find_run(connection, run).id

@@ -27,7 +27,7 @@ def add(name: str, location: str) -> None:
 @models.command("list", epilog="Example:  hsstar models list")
 def list_() -> None:
     """List the checkpoints, oldest first, each with the one that it was trained from."""
-    from hsstar.cli.output import print_table
+    from hsstar.cli.views.output import print_table
     from hsstar.store import models as stored
 
     with open_database() as database, database.begin() as connection:
@@ -44,8 +44,8 @@ def lineage(name: str | None) -> None:
 
     With NAME its ancestors, itself, and what was trained from it.
     """
-    from hsstar.cli.output import print_table
-    from hsstar.store.lineage import lineage as find_lineage
+    from hsstar.cli.views.output import print_table
+    from hsstar.store.read.lineage import lineage as find_lineage
 
     with open_database() as database, database.begin() as connection:
         found = find_lineage(connection, name)

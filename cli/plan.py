@@ -103,12 +103,13 @@ def _plan(
 ) -> tuple["Forecast", list["Check"]]:
     from hsstar.plan import preflight
     from hsstar.plan.forecast import forecast
-    from hsstar.store import corpus, measurements, models
+    from hsstar.store import datasets, models
+    from hsstar.store.read import throughput
 
     measured, registered, sizes = None, None, dict[str, int]()
     if database is not None:
         with database.begin() as connection:
-            measured = measurements.measure(
+            measured = throughput.measure(
                 connection,
                 recipe.policy.model,
                 recipe.policy.engine,
@@ -116,7 +117,7 @@ def _plan(
                 recipe.training.objective,
             )
             registered = {model.name: model.location for model in models.list_models(connection)}
-            sizes = {dataset.name: dataset.usable for dataset in corpus.list_datasets(connection)}
+            sizes = {dataset.name: dataset.usable for dataset in datasets.list_datasets(connection)}
     checks, policy, reward = preflight.check_models(recipe, registered)
     found = forecast(recipe, iterations, given, measured, policy, sizes, device.gpu)
     if database is None:
@@ -129,7 +130,7 @@ def _plan(
 
 
 def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
-    from hsstar.cli.output import console, print_table
+    from hsstar.cli.views.output import console, print_table
 
     samples = found.samples
     print_table(

@@ -29,7 +29,7 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
     A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
     """
     from hsstar import commands
-    from hsstar.cli.overlaps import overlap_lines
+    from hsstar.cli.views.overlaps import overlap_lines
     from hsstar.data.hub import local_file
     from hsstar.domain.problems import ProblemFormat
 
@@ -68,11 +68,11 @@ def _progress(read: int) -> None:
 @problems.command("list", epilog="Example:  hsstar problems list")
 def list_() -> None:
     """List the datasets with their counts."""
-    from hsstar.cli.output import print_table
-    from hsstar.store import corpus
+    from hsstar.cli.views.output import print_table
+    from hsstar.store import datasets
 
     with open_database() as database, database.begin() as connection:
-        found = corpus.list_datasets(connection)
+        found = datasets.list_datasets(connection)
     print_table(
         ("dataset", "problems", "unreadable references"),
         [(dataset.name, dataset.problems, dataset.unreadable) for dataset in found],

@@ -43,18 +43,18 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
 
 def _from_database(recipe: "Recipe", dataset: str | None) -> tuple[str, str]:
     """Where the policy is, and the first problem of the dataset that takes part."""
-    from hsstar.store import corpus, models
+    from hsstar.store import datasets, models
 
     with open_database() as database, database.begin() as connection:
-        found = corpus.find_dataset(connection, dataset or recipe.problems.dataset)
+        found = datasets.find_dataset(connection, dataset or recipe.problems.dataset)
         named = {model.name: model.location for model in models.list_models(connection)}
-        return named.get(recipe.policy.model, recipe.policy.model), corpus.first_problem(connection, found)
+        return named.get(recipe.policy.model, recipe.policy.model), datasets.first_problem(connection, found)
 
 
 @prompts.command("list", epilog="Example:  hsstar prompts list")
 def list_() -> None:
     """List the templates that a recipe may name under policy.prompt."""
-    from hsstar.cli.output import print_table
+    from hsstar.cli.views.output import print_table
     from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message
 
     own = f"the policy's own chat template; its user says {chat_message('{problem}')!r}"

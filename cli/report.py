@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hsstar.cli.output import duration, print_table
+from hsstar.cli.views.output import duration, print_table
 from hsstar.domain.errors import NotFoundError
-from hsstar.store import runs, statistics
+from hsstar.store import runs
 from hsstar.store.database import Database
+from hsstar.store.read import progress
 
 if TYPE_CHECKING:
-    from hsstar.cli.results import Format
+    from hsstar.cli.views.results import Format
 
 
 @click.command(epilog="Example:  hsstar report demo --format markdown")
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def report(run: str, shown_as: "Format") -> None:
     """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
     from hsstar.cli.environment import open_database
-    from hsstar.cli.results import show_run_table
+    from hsstar.cli.views.results import show_run_table
     from hsstar.evaluation.results import run_table
 
     with open_database() as database:
@@ -42,8 +43,8 @@ Figures = dict[str, Any]
 def print_report(database: Database, run_name: str) -> None:
     """Prints labels, budget, pairs, speed, times, accuracy and reward quality of every iteration."""
     with database.begin() as connection:
-        quality = statistics.reward_quality(connection, runs.find_run(connection, run_name).id)
-        found = statistics.iteration_statistics(connection, run_name)
+        quality = progress.reward_quality(connection, runs.find_run(connection, run_name).id)
+        found = progress.iteration_statistics(connection, run_name)
     figures = [row | {"reward_quality": quality.get(row["iteration"])} for row in found]
     print_table(
         ("", *(f"iteration {row['iteration']}" for row in figures)),

@@ -24,7 +24,7 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
     The recipe is stored whole with the run, which never changes afterwards.
     """
     from hsstar import commands
-    from hsstar.cli.overlaps import overlap_lines
+    from hsstar.cli.views.overlaps import overlap_lines
     from hsstar.recipe.recipe import load_recipe
 
     given: dict[str, Any] = {"name": name, "seed": seed}
@@ -40,7 +40,7 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
 @runs.command("list", epilog="Example:  hsstar runs list")
 def list_() -> None:
     """List the runs, oldest first."""
-    from hsstar.cli.output import print_table
+    from hsstar.cli.views.output import print_table
     from hsstar.store import runs as stored
 
     with open_database() as database, database.begin() as connection:

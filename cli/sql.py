@@ -17,9 +17,9 @@ def sql(query: str, layout: str, timeout: int) -> None:
     """Run one read-only QUERY over the views: sample_facts, problem_statistics, iteration_statistics,
     remaining_budget, worker_activity (docs/sql.md), or any table.
     """
-    from hsstar.cli.output import print_csv, print_json, print_table
-    from hsstar.store.queries import run_query
-    from hsstar.store.readers import READER, guard
+    from hsstar.cli.views.output import print_csv, print_json, print_table
+    from hsstar.store.read.sql import run_query
+    from hsstar.store.reader_role import READER, guard
 
     with open_database() as database:
         columns, rows = run_query(database, query, timeout)

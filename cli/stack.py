@@ -40,7 +40,7 @@ def up(workers: dict[str, int]) -> None:
 
     With HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL set, those servers are used and only workers start.
     """
-    from hsstar.cli.output import console
+    from hsstar.cli.views.output import console
     from hsstar.local.stack import Stack
     from hsstar.settings import Settings
 
@@ -106,7 +106,7 @@ def _thread_counts() -> dict[str, dict[str, str]]:
 @click.command(epilog="Example:  hsstar down")
 def down() -> None:
     """Stop the workers and servers that `up` started; all data stay, and a run goes on at the next `up`."""
-    from hsstar.cli.output import console
+    from hsstar.cli.views.output import console
     from hsstar.local.stack import Stack
     from hsstar.settings import Settings
 

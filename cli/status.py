@@ -40,9 +40,10 @@ def status(run: str | None, watch: bool, missing: bool, output_format: str) -> N
 
 
 def _show_run(run: str) -> None:
-    from hsstar.cli.output import console, print_table
-    from hsstar.cli.progress import Watch, round_lines, waiting_reasons
-    from hsstar.store import runs, statistics
+    from hsstar.cli.views.output import console, print_table
+    from hsstar.cli.views.progress import Watch, round_lines, waiting_reasons
+    from hsstar.store import runs
+    from hsstar.store.read import progress as statistics
 
     with open_database() as database:
         progress, queues = Watch(database, run).look()
@@ -74,7 +75,7 @@ def _show_run(run: str) -> None:
 
 
 def _show_missing(run: str, output_format: str) -> None:
-    from hsstar.cli.output import print_csv, print_json, print_table, ranges
+    from hsstar.cli.views.output import print_csv, print_json, print_table, ranges
     from hsstar.store import runs
     from hsstar.store.missing import list_missing
 
@@ -95,8 +96,9 @@ def _show_missing(run: str, output_format: str) -> None:
 def _show_all() -> None:
     from sqlalchemy import text
 
-    from hsstar.cli.output import console, print_table
-    from hsstar.store import runs, statistics
+    from hsstar.cli.views.output import console, print_table
+    from hsstar.store import runs
+    from hsstar.store.read import progress as statistics
 
     with open_database() as database, database.begin() as connection:
         summaries = []

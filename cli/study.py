@@ -12,7 +12,7 @@ from hsstar.cli.stack import parse_workers
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
-    from hsstar.store.studies import RunState
+    from hsstar.store.read.studies import RunState
     from hsstar.study.document import Study
 
 _POLL_SECONDS = 2.0
@@ -42,11 +42,11 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
     others. Interrupted, it goes on at the next call; finished, a call only writes the report again.
     """
     from hsstar.cli.environment import own_settings
-    from hsstar.cli.output import console
     from hsstar.cli.stack import own_stack
+    from hsstar.cli.views.output import console
     from hsstar.domain.errors import MissingDependencyError
     from hsstar.settings import Settings
-    from hsstar.study import running
+    from hsstar.study import run
     from hsstar.study.document import load_study
 
     if find_spec("matplotlib") is None:
@@ -56,8 +56,8 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
     settings = own_settings(Settings.from_environment(), "study", loaded.document.name)
     console.print(f"Starting what is needed in {settings.home} …")
     with own_stack(settings, workers) as database:
-        running.check_recipes(database, loaded)
-        running.prepare_problems(database, loaded)
+        run.check_recipes(database, loaded)
+        run.prepare_problems(database, loaded)
         try:
             follow(database, loaded, at_once or len(loaded.document.strategies), folder)
         except KeyboardInterrupt:
@@ -71,24 +71,24 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
     Raises:
         ConflictError: failed jobs hold up every run that is left.
     """
-    from hsstar.cli.output import console
+    from hsstar.cli.views.output import console
     from hsstar.domain.errors import ConflictError
-    from hsstar.study import running
+    from hsstar.study import run
 
     view = _Progress(study)
     reported: list[int] = []
     while True:
-        states = running.advance(database, study, at_once)
+        states = run.advance(database, study, at_once)
         for line in view.news(database, states):
             console.print(line, markup=False)
         sys.stdout.flush()
-        complete = running.complete_seeds(study, states)
+        complete = run.complete_seeds(study, states)
         if complete and complete != reported:
             _report(database, study, complete, folder)
             reported = complete
-        if running.finished(study, states):
+        if run.finished(study, states):
             return
-        if stuck := running.stuck_runs(study, states):
+        if stuck := run.stuck_runs(study, states):
             raise ConflictError(
                 f"failed jobs hold up {', '.join(stuck)}; see hsstar jobs list RUN --state failed, mend the "
                 "cause, then hsstar jobs retry RUN, under this study's HSSTAR_HOME, and call the study again"
@@ -97,8 +97,8 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
 
 
 def _report(database: "Database", study: "Study", seeds: list[int], folder: Path) -> None:
-    from hsstar.cli.output import console
-    from hsstar.study.figures import load_figures
+    from hsstar.cli.views.output import console
+    from hsstar.study.metrics import load_figures
     from hsstar.study.report import write_report
 
     paths = write_report(study, load_figures(database, study, seeds), folder)
@@ -135,8 +135,9 @@ class _Progress:
         return lines + self._new_reasons(database, states)
 
     def _new_reasons(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
-        from hsstar.cli.progress import waiting_reasons
-        from hsstar.store import runs, statistics
+        from hsstar.cli.views.progress import waiting_reasons
+        from hsstar.store import runs
+        from hsstar.store.read import progress
 
         with database.begin() as connection:
             reasons = [
@@ -144,7 +145,7 @@ class _Progress:
                 for name, state in states.items()
                 if state.under_way
                 for reason in waiting_reasons(
-                    statistics.queue_states(connection, runs.find_run(connection, name).id)
+                    progress.queue_states(connection, runs.find_run(connection, name).id)
                 )
             ]
         new = [reason for reason in reasons if reason not in self._reasons]
@@ -152,7 +153,7 @@ class _Progress:
         return new
 
     def _left(self, finished: int, total: int) -> str:
-        from hsstar.cli.output import duration
+        from hsstar.cli.views.output import duration
 
         gained = finished - self._finished_before
         if gained < len(self._study.document.strategies) or finished == total:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hsstar.local.plan import PlannedWorker
-    from hsstar.local.specification import WorkerSpecification
+    from hsstar.local.placement import PlannedWorker
+    from hsstar.local.state import WorkerSpecification
     from hsstar.settings import Settings
 
 
@@ -36,7 +36,7 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     else on the embedded ones of `hsstar up`.
     """
     from hsstar.cli.environment import connected_settings, open_database
-    from hsstar.local.plan import parse_roles
+    from hsstar.local.placement import parse_roles
     from hsstar.settings import Settings, secret_environment
 
     counts = parse_roles(role)
@@ -61,7 +61,7 @@ def _plan(
 ) -> "tuple[PlannedWorker, ...]":
     """The processes on this machine's GPUs; a training takes as many as it has processes."""
     from hsstar.local.gpus import find_gpus
-    from hsstar.local.plan import choose_gpus, plan_workers
+    from hsstar.local.placement import choose_gpus, plan_workers
 
     gpus_each = dict.fromkeys(("train", "all"), settings.train_processes)
     return plan_workers(counts, choose_gpus(gpus or "all", find_gpus(os.environ)), gpus_each)
@@ -85,7 +85,7 @@ def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
 def _specify(
     planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]", name: str | None, servers: dict[str, str]
 ) -> "WorkerSpecification":
-    from hsstar.local.specification import WorkerSpecification
+    from hsstar.local.state import WorkerSpecification
 
     full_name = f"{f'{name}-' if name else ''}{planned.name}@{socket.gethostname()}"
     environment = servers | _environment(planned, beside)
@@ -100,11 +100,11 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> No
     import psutil
 
     from hsstar.cli.environment import open_database
-    from hsstar.cli.output import console
+    from hsstar.cli.views.output import console
     from hsstar.domain.errors import DatabaseError
     from hsstar.local.supervisor import keep_running
-    from hsstar.store.jobs import take_back
-    from hsstar.store.workers import refuse_double, sign_off
+    from hsstar.store.queue.jobs import take_back
+    from hsstar.store.queue.workers import refuse_double, sign_off
 
     with open_database(settings) as database, database.begin() as connection:
         for each in workers:

@@ -14,7 +14,7 @@ def workers(context: click.Context, everyone: bool) -> None:
         return
     from sqlalchemy import text
 
-    from hsstar.cli.output import console, print_table
+    from hsstar.cli.views.output import console, print_table
 
     with open_database() as database, database.begin() as connection:
         rows = connection.execute(
@@ -67,7 +67,7 @@ def stop(names: tuple[str, ...], roles: tuple[str, ...], everyone: bool) -> None
     if not (names or roles or everyone):
         raise click.UsageError("say which: names of workers, --role or --all")
     from hsstar.domain.lifecycle import JobKind
-    from hsstar.store.workers import request_stop
+    from hsstar.store.queue.workers import request_stop
 
     every_queue = ",".join(JobKind)
     with open_database() as database, database.begin() as connection:

@@ -22,9 +22,18 @@ from hsstar.engines.registry import check_sampler_options
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
-from hsstar.store import corpus, exports, missing, models, overlaps, rounds, runs, samples
+from hsstar.store import (
+    contamination,
+    datasets,
+    missing,
+    models,
+    rounds,
+    runs,
+    samples,
+)
+from hsstar.store.contamination import OverlapCount
 from hsstar.store.database import Database, lock_run
-from hsstar.store.overlaps import OverlapCount
+from hsstar.store.read import exports
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
 from hsstar.verifier import MathVerifier
@@ -85,8 +94,8 @@ def import_problems(
     verifier = MathVerifier()
     try:
         with database.begin() as connection:
-            newest = corpus.newest_problem(connection)
-            dataset_id = corpus.ensure_dataset(connection, dataset)
+            newest = datasets.newest_problem(connection)
+            dataset_id = datasets.ensure_dataset(connection, dataset)
             for batch in _batches(read_problems(path, problem_format)):
                 readable = verifier.check_references([problem.reference for problem in batch])
                 unreadable += [
@@ -97,9 +106,9 @@ def import_problems(
                 read += len(batch)
                 if progress is not None:
                     progress(read)
-                imported += corpus.add_problems(connection, dataset_id, batch, readable)
-            measured = [each for each in overlaps.evaluation_datasets(connection) if each != dataset_id]
-            found = overlaps.find_overlaps(connection, [dataset_id], measured, newest)
+                imported += datasets.add_problems(connection, dataset_id, batch, readable)
+            measured = [each for each in contamination.evaluation_datasets(connection) if each != dataset_id]
+            found = contamination.find_overlaps(connection, [dataset_id], measured, newest)
     finally:
         verifier.close()
     return ImportReport(read, imported, tuple(unreadable), tuple(found))
@@ -166,9 +175,9 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     if recipe.reward.used:
         reward = check_reward_model(name_of_reward, recipe.reward.kind, recipe.reward.engine)
     with database.begin() as connection:
-        dataset = corpus.find_dataset(connection, recipe.problems.dataset)
+        dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
-        overlaps.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
+        contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
         _check_slices(dataset.name, _fresh(connection, None, dataset.id, recipe), recipe, 1)
         model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
         reward_model_id = None
@@ -186,13 +195,13 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
 def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
     """How many training problems of a recipe overlap what it measures policies on, as far as is known."""
     with database.begin() as connection:
-        dataset = corpus.find_dataset(connection, recipe.problems.dataset)
-        return overlaps.count_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
+        dataset = datasets.find_dataset(connection, recipe.problems.dataset)
+        return contamination.count_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
 
 
-def _measured(connection: Connection, dataset: corpus.Dataset, recipe: Recipe) -> list[int]:
+def _measured(connection: Connection, dataset: datasets.Dataset, recipe: Recipe) -> list[int]:
     """What training problems are held against; their own dataset only where the run is evaluated on it."""
-    measured = overlaps.evaluation_datasets(connection, recipe.evaluation.datasets)
+    measured = contamination.evaluation_datasets(connection, recipe.evaluation.datasets)
     own = dataset.name in recipe.evaluation.datasets
     return [each for each in measured if own or each != dataset.id]
 
@@ -210,7 +219,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         known = rounds.list_iterations(connection, run.id)
         _refuse_unfinished(run, known)
         numbers = list(range(len(known), len(known) + count))
-        dataset = corpus.find_dataset(connection, run.recipe.problems.dataset)
+        dataset = datasets.find_dataset(connection, run.recipe.problems.dataset)
         fresh = _fresh(connection, run.id, dataset.id, run.recipe)
         _check_slices(dataset.name, fresh, run.recipe, count)
         _refuse_new_policies(run, numbers)
@@ -273,9 +282,9 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
         known = rounds.list_iterations(connection, run.id)
         _refuse_unfinished(run, known)
         _refuse_new_policies(run, [len(known)])
-        dataset_id = corpus.ensure_dataset(connection, dataset)
-        corpus.add_problems(connection, dataset_id, [entry.problem for entry in given], readable)
-        ids = corpus.problem_ids(connection, dataset_id, keys)
+        dataset_id = datasets.ensure_dataset(connection, dataset)
+        datasets.add_problems(connection, dataset_id, [entry.problem for entry in given], readable)
+        ids = datasets.problem_ids(connection, dataset_id, keys)
         rounds.add_iterations(connection, run, [len(known)])
         founded = rounds.list_iterations(connection, run.id)[-1].round
         rounds.found_slice(connection, founded.id, [ids[key] for key in keys], wanted)
@@ -369,7 +378,7 @@ def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
 def _check_evaluation(connection: Connection, recipe: Recipe) -> None:
     """Refuses datasets of evaluations that are not there or too small."""
     if recipe.evaluation.dataset is not None:
-        _check_heldout(corpus.find_dataset(connection, recipe.evaluation.dataset), recipe)
+        _check_heldout(datasets.find_dataset(connection, recipe.evaluation.dataset), recipe)
     for benchmark in recipe.evaluation.benchmarks:
         check_benchmark(connection, benchmark)
 
@@ -381,22 +390,22 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
         NotFoundError: it has not been imported.
         BadInputError: it holds fewer problems.
     """
-    if section.name in BENCHMARKS and corpus.benchmark_fingerprint(connection, section.dataset) is None:
+    if section.name in BENCHMARKS and datasets.benchmark_fingerprint(connection, section.dataset) is None:
         raise NotFoundError(
             f"benchmark {section.name!r} has not been imported; "
             f"import it: hsstar benchmarks import {section.name} --data FOLDER"
         )
-    if section.name not in {*BENCHMARKS, *(each.name for each in corpus.list_datasets(connection))}:
+    if section.name not in {*BENCHMARKS, *(each.name for each in datasets.list_datasets(connection))}:
         raise NotFoundError(
             f"there is neither a benchmark nor a dataset {section.name!r} "
             f"(benchmarks: {', '.join(BENCHMARKS)})"
         )
-    dataset, wanted = corpus.find_dataset(connection, section.dataset), section.problems or 1
+    dataset, wanted = datasets.find_dataset(connection, section.dataset), section.problems or 1
     if dataset.problems < wanted:
         raise BadInputError(f"{section.name} holds {dataset.problems} problems, and {wanted} are asked for")
 
 
-def _check_heldout(dataset: corpus.Dataset, recipe: Recipe) -> None:
+def _check_heldout(dataset: datasets.Dataset, recipe: Recipe) -> None:
     wanted = recipe.evaluation.problems or 1
     if dataset.usable < wanted:
         raise BadInputError(

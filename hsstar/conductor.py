@@ -7,9 +7,18 @@ evaluations that are not done, enqueues the work they lack, and moves them on wh
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
-from hsstar.store import corpus, evaluations, jobs, method, missing, rounds, runs, training
+from hsstar.store import (
+    datasets,
+    evaluations,
+    method,
+    missing,
+    rounds,
+    runs,
+    training,
+)
 from hsstar.store.database import Database, lock_run
-from hsstar.store.jobs import Job
+from hsstar.store.queue import jobs
+from hsstar.store.queue.jobs import Job
 from hsstar.store.rounds import Iteration, Round
 from hsstar.store.runs import Run
 
@@ -119,7 +128,7 @@ class Conductor:
             return False
         recipe = run.recipe
         if not rounds.has_problems(connection, waiting.id):
-            dataset = corpus.find_dataset(connection, recipe.problems.dataset)
+            dataset = datasets.find_dataset(connection, recipe.problems.dataset)
             rounds.take_slice(
                 connection,
                 waiting.id,

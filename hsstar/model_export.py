@@ -10,10 +10,10 @@ from hsstar.checkpoints.card import Origin, card
 from hsstar.checkpoints.files import fingerprint
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.engines.training.resume import settle, settle_folder
-from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.store import models
 from hsstar.store.database import Database
-from hsstar.store.lineage import Descent, ancestry
+from hsstar.store.models import checkpoint_of
+from hsstar.store.read.lineage import Descent, ancestry
 
 
 def export_model(database: Database, name: str, target: Path) -> Path:

@@ -81,9 +81,8 @@ def work(
     from hsstar.engines.registry import import_engines
     from hsstar.workers.app import TASK, make_app
     from hsstar.workers.broker_watch import BrokerWatch
-    from hsstar.workers.notes import note_taker
+    from hsstar.workers.context import make_workshop, note_taker
     from hsstar.workers.runtime import Worker
-    from hsstar.workers.workshop import make_workshop
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
     app = make_app(broker_url, settings.broker_authority)

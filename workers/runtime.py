@@ -30,12 +30,13 @@ from hsstar.domain.lifecycle import Ending, JobKind
 from hsstar.engines.device import gpu_is_lost
 from hsstar.local.gpus import find_gpus
 from hsstar.settings import Settings
+from hsstar.stages import sample, score, train, verify
 from hsstar.stages.context import ComputeError, Workshop
-from hsstar.stages.table import STAGES
-from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import SCHEMA_REVISION, Database
+from hsstar.store.queue import jobs, wakeups, workers
+from hsstar.store.queue.jobs import Job
 from hsstar.workers.app import send_wake_up
-from hsstar.workers.turns import Turns
+from hsstar.workers.engine_schedule import Turns
 
 log = logging.getLogger("hsstar.worker")
 
@@ -44,6 +45,16 @@ _SWEEP_SECONDS = 2.0
 _SHORTEST_PAUSE_SECONDS = 0.1
 _SHIFT_SECONDS = 60.0
 """How long jobs are taken without the broker; RabbitMQ gives a message up that waits for half an hour."""
+
+Stage = Callable[[Workshop, Job], list[int]]
+
+STAGES: dict[JobKind, Stage] = {
+    JobKind.SAMPLE: sample.run,
+    JobKind.VERIFY: verify.run,
+    JobKind.SCORE: score.run,
+    JobKind.TRAIN: train.run,
+}
+"""A stage writes its results, under the job's lease, and the end of the job; it returns the problem ids."""
 
 
 class Worker:
@@ -197,7 +208,7 @@ class Worker:
         if self._own_shift is not None and self._own_shift.is_alive():
             return
         if self._database.run(
-            lambda connection: announcements.has_unserved_jobs(connection, self._roles), single=True
+            lambda connection: wakeups.has_unserved_jobs(connection, self._roles), single=True
         ):
             log.info("jobs wait, and no message has come: they are taken without one")
             self._own_shift = threading.Thread(
@@ -345,14 +356,14 @@ class Worker:
         workers.heartbeat(connection, self.name, busy=busy, jobs_done=self._jobs_done)
 
     def _announce(self) -> None:
-        due = self._database.run(announcements.claim_due_wakeups, single=True)
+        due = self._database.run(wakeups.claim_due_wakeups, single=True)
         for place, (job_id, kind) in enumerate(due):
             try:
                 send_wake_up(self._app, job_id, kind)
             except (OperationalError, OSError) as error:
                 log.warning("the broker does not take wake-ups (%s); they are sent again later", error)
                 left = [job_id for job_id, _ in due[place:]]
-                self._database.run(lambda connection: announcements.reset_wakeups(connection, left))  # noqa: B023
+                self._database.run(lambda connection: wakeups.reset_wakeups(connection, left))  # noqa: B023
                 return
 
     @staticmethod

@@ -11,7 +11,7 @@ from hsstar import __version__
 from hsstar.broker import BrokerAddress
 from hsstar.doctor.findings import Finding, Level
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
-from hsstar.store.readers import HOW_TO_MAKE, READER, guard
+from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
 
 _LIMITS = Limits(statement=5.0, lock=5.0, idle=10.0)
 _SKEW_SECONDS = 5.0

@@ -16,7 +16,7 @@ from hsstar.domain.text import content_key
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.policy import PolicySection
-from hsstar.store import corpus, evaluations, models, runs, samples
+from hsstar.store import datasets, evaluations, models, runs, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.runs import Run
 
@@ -110,8 +110,8 @@ class _Part:
 
 def _find_part(connection: Connection, section: BenchmarkSection, by_key: Mapping[str, Rows]) -> _Part:
     check_benchmark(connection, section)
-    dataset = corpus.find_dataset(connection, section.dataset)
-    keys = corpus.statement_keys(connection, dataset.id)
+    dataset = datasets.find_dataset(connection, section.dataset)
+    keys = datasets.statement_keys(connection, dataset.id)
     return _Part(section, dataset.id, keys, _shared_out(by_key, keys))
 
 

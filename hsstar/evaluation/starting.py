@@ -20,9 +20,9 @@ from hsstar.evaluation.given_responses import find_given, given_results
 from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.policy import PolicySection
-from hsstar.store import corpus, evaluations, models, overlaps
+from hsstar.store import contamination, datasets, evaluations, models
+from hsstar.store.contamination import OverlapCount
 from hsstar.store.database import Database, lock_run
-from hsstar.store.overlaps import OverlapCount
 from hsstar.verifier import MathVerifier
 
 _BATCH = 500
@@ -68,7 +68,7 @@ def import_benchmark(
     """
     if source is None:
         with database.begin() as connection:
-            if corpus.benchmark_fingerprint(connection, benchmark.dataset) is not None:
+            if datasets.benchmark_fingerprint(connection, benchmark.dataset) is not None:
                 return _at_hand(connection, benchmark.name, benchmark.dataset)
     problems = read_benchmark(benchmark, find_file(benchmark, source), partial=partial)
     mark = content_fingerprint(problems)
@@ -76,7 +76,7 @@ def import_benchmark(
     dataset = benchmark.dataset if whole else f"{benchmark.dataset}-part-{mark[:8]}"
     name = benchmark.name if whole else dataset
     with database.begin() as connection:
-        known = corpus.benchmark_fingerprint(connection, dataset)
+        known = datasets.benchmark_fingerprint(connection, dataset)
         if known == mark:
             return _at_hand(connection, name, dataset)
         if known is not None:
@@ -86,16 +86,16 @@ def import_benchmark(
             )
     readable = _check_references(problems, progress)
     with database.begin() as connection:
-        dataset_id = corpus.ensure_dataset(connection, dataset)
-        corpus.add_problems(connection, dataset_id, problems, readable)
-        corpus.mark_benchmark(connection, dataset_id, benchmark.name, mark)
-        others = [each for each in overlaps.training_datasets(connection) if each != dataset_id]
-        found = overlaps.find_overlaps(connection, others, [dataset_id])
+        dataset_id = datasets.ensure_dataset(connection, dataset)
+        datasets.add_problems(connection, dataset_id, problems, readable)
+        datasets.mark_benchmark(connection, dataset_id, benchmark.name, mark)
+        others = [each for each in contamination.training_datasets(connection) if each != dataset_id]
+        found = contamination.find_overlaps(connection, others, [dataset_id])
     return ImportedBenchmark(name, len(problems), readable.count(False), tuple(found))
 
 
 def _at_hand(connection: Connection, name: str, dataset: str) -> ImportedBenchmark:
-    found = corpus.find_dataset(connection, dataset)
+    found = datasets.find_dataset(connection, dataset)
     return ImportedBenchmark(name, found.problems, found.unreadable)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hsstar.local.binaries import broker_program
-from hsstar.local.servers import EmbeddedServer
+from hsstar.local.server import EmbeddedServer
 
 ANSWER_SECONDS = 2.0
 OPTIONS = (

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from hsstar.domain.errors import DatabaseError, LocalStackError
 from hsstar.local.accounts import starting_user
 from hsstar.local.binaries import POSTGRES_MAJOR, postgres_bundle
-from hsstar.local.servers import EmbeddedServer, failure, server_environment
+from hsstar.local.server import EmbeddedServer, failure, server_environment
 
 PORT = 5432  # only part of the socket's name
 ROLE = DATABASE = "hsstar"

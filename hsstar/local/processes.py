@@ -5,9 +5,11 @@ and the moment of birth. On Linux that moment is the kernel's own count since bo
 because a wall clock that is set right after the boot would change it.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,3 +157,21 @@ def start_detached(
         )
     _children[child.pid] = child
     return identify(child.pid)
+
+
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """To run in the child before its program: the kernel sends it SIGTERM when this process dies."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)  # found here, because little is safe between fork and exec
+    parent = os.getpid()
+
+    def watch() -> None:
+        library.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
+
+    return watch

@@ -15,8 +15,8 @@ from hsstar.local import processes
 from hsstar.local.broker import Broker
 from hsstar.local.files import check_room, locked
 from hsstar.local.postgres import Postgres
-from hsstar.local.servers import EmbeddedServer, ServerStatus
-from hsstar.local.specification import (
+from hsstar.local.server import EmbeddedServer, ServerStatus
+from hsstar.local.state import (
     StackSpecification,
     WorkerState,
     read_specification,

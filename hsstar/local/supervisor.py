@@ -24,11 +24,11 @@ from hsstar.domain.errors import HsstarError, LocalStackError
 from hsstar.domain.lifecycle import Ending
 from hsstar.local import processes
 from hsstar.local.broker import Broker
-from hsstar.local.deathwatch import end_with_parent
 from hsstar.local.files import locked
 from hsstar.local.postgres import Postgres
-from hsstar.local.servers import EmbeddedServer
-from hsstar.local.specification import (
+from hsstar.local.processes import end_with_parent
+from hsstar.local.server import EmbeddedServer
+from hsstar.local.state import (
     StackSpecification,
     StackState,
     WorkerSpecification,

@@ -10,7 +10,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, TokenPlan
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.recipe import Recipe
-from hsstar.store.measurements import Measurements
+from hsstar.store.read.throughput import Measurements
 
 _ASSUMED_SHARE_OF_LIMIT = 0.25
 _ASSUMED_PAIRS_PER_SAMPLE = 0.15

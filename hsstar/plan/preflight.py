@@ -14,7 +14,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.recipe import Recipe
-from hsstar.store import corpus
+from hsstar.store import datasets
 from hsstar.store.database import Database
 
 GIGABYTE = 1e9
@@ -123,7 +123,7 @@ def _check_benchmark(database: Database, benchmark: BenchmarkSection) -> Check:
 def _check_dataset(database: Database, subject: str, name: str, wanted: int) -> Check:
     try:
         with database.begin() as connection:
-            usable = corpus.find_dataset(connection, name).usable
+            usable = datasets.find_dataset(connection, name).usable
     except NotFoundError as error:
         return Check(subject, Outcome.FAILS, str(error))
     outcome = Outcome.OK if usable >= wanted else Outcome.FAILS

@@ -14,10 +14,11 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import evaluation_seed, slot_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
-from hsstar.stages.batches import in_batches
+from hsstar.stages.batching import in_batches
 from hsstar.stages.context import JobContext, Workshop, computing, load_context
-from hsstar.store import jobs, rounds, samples
+from hsstar.store import rounds, samples
 from hsstar.store.database import lock_run
+from hsstar.store.queue import jobs
 
 BATCH_SAMPLES = 256
 """Of a full transaction; written sooner where they are `_BATCH_SECONDS` old."""

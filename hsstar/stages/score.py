@@ -6,7 +6,8 @@ from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.steps import minimum_reward, split_steps
 from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.stages.context import Workshop, computing, load_context
-from hsstar.store import jobs, models, samples
+from hsstar.store import models, samples
+from hsstar.store.queue import jobs
 
 
 def run(workshop: Workshop, job: jobs.Job) -> list[int]:

@@ -13,8 +13,7 @@ from hsstar.domain.errors import EngineDeadError
 from hsstar.engines.sampling.contract import Sampler, Sleeper
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
-from hsstar.stages.checkpoint import checkpoint_of
-from hsstar.store.models import Model
+from hsstar.store.models import Model, checkpoint_of
 
 log = logging.getLogger("hsstar.sampler")
 

@@ -18,10 +18,11 @@ from hsstar.engines.training.contract import (
     training_settings,
 )
 from hsstar.engines.training.resume import clear_removed, take_over, training_identity
-from hsstar.stages.checkpoint import checkpoint_of
 from hsstar.stages.context import JobContext, Workshop, load_context
 from hsstar.stages.training_recorder import TrainingRecorder
-from hsstar.store import jobs, models, training
+from hsstar.store import models, training
+from hsstar.store.models import checkpoint_of
+from hsstar.store.queue import jobs
 
 
 @dataclass(frozen=True, slots=True)

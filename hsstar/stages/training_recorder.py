@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import DatabaseError
 from hsstar.engines.training.contract import TrainingEvent, TrainingSaved, TrainingStart, TrainingStep
-from hsstar.store import jobs, training
+from hsstar.store import training
 from hsstar.store.database import Database
+from hsstar.store.queue import jobs
 
 log = logging.getLogger("hsstar.training")
 

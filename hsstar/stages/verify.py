@@ -13,10 +13,11 @@ from functools import partial
 from sqlalchemy import Connection
 
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.stages.batches import in_batches
+from hsstar.stages.batching import in_batches
 from hsstar.stages.context import Workshop, computing
-from hsstar.store import jobs, samples
-from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
+from hsstar.store import samples
+from hsstar.store.queue import jobs
+from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier.contract import Comparison, VerificationRequest, Verifier
 
 log = logging.getLogger("hsstar.verify")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.evaluation import ProblemOutcome
 from hsstar.recipe.evaluation import BenchmarkSection
-from hsstar.store import corpus
+from hsstar.store import datasets
 from hsstar.store.database import refresh_statistics
 from hsstar.store.rounds import Round, add_round, take_slice
 from hsstar.store.runs import Run
@@ -86,7 +86,7 @@ def ensure_held_out(connection: Connection, run: Run, number: int, model_id: int
     settings = run.recipe.evaluation
     if settings.dataset is None or find_evaluation(connection, run.id, model_id, HELD_OUT):
         return
-    dataset = corpus.find_dataset(connection, settings.dataset)
+    dataset = datasets.find_dataset(connection, settings.dataset)
     plan = Plan(HELD_OUT, dataset.id, settings.samples, settings.decoding)
     added = add_evaluation(connection, run.id, number, model_id, plan)
     take_slice(connection, added.id, dataset.id, run.recipe.seed, settings.problems, settings.samples)
@@ -99,7 +99,7 @@ def ensure_benchmark(
     known = find_evaluation(connection, run.id, model_id, wanted.evaluation_key)
     if known is not None:
         return known
-    dataset = corpus.find_dataset(connection, wanted.dataset)
+    dataset = datasets.find_dataset(connection, wanted.dataset)
     plan = Plan(wanted.evaluation_key, dataset.id, wanted.samples, wanted.decoding)
     added = add_evaluation(connection, run.id, number, model_id, plan)
     take_all_problems(connection, added.id, dataset.id, wanted.problems, wanted.samples)

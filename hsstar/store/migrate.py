@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from hsstar.domain.errors import SchemaError
 from hsstar.store.database import Database, schema_revision
-from hsstar.store.readers import ensure_reader
+from hsstar.store.reader_role import ensure_reader
 
 _MIGRATION_LOCK = 0x6873737461726D67  # "hsstarmg"
 _WITHOUT_LIMITS = """

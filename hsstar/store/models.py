@@ -1,10 +1,13 @@
 """Policies and reward models: names for checkpoints, with where they came from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from hsstar.domain.errors import ConflictError, NotFoundError
+from hsstar.checkpoints.resolve import fingerprint, resolve
+from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
+from hsstar.store import models
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +124,18 @@ def get_reward_model(connection: Connection, reward_model_id: int) -> RewardMode
         {"id": reward_model_id},
     ).one()
     return RewardModel(*row)
+
+
+def checkpoint_of(registered: models.Model | models.RewardModel) -> Path:
+    """The folder of a policy or reward model, whose content has to be what was registered.
+
+    Raises:
+        CheckpointError: it is gone, or holds other weights by now.
+    """
+    folder = resolve(registered.location)
+    if fingerprint(folder) != registered.fingerprint:
+        raise CheckpointError(
+            f"{registered.location} no longer holds the weights that were registered as {registered.name!r}; "
+            "put them back, or create a new run"
+        )
+    return folder

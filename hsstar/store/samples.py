@@ -1,14 +1,14 @@
 """Samples, their responses, verdicts and rewards: what the jobs on samples read and write."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.text import storable
-from hsstar.domain.verdict import Judgement
-from hsstar.store.jobs import Job
+from hsstar.domain.verdict import LASTING_CAUSES, Cause, Judgement
+from hsstar.store.queue.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,5 +219,40 @@ def write_rewards(connection: Connection, reward_model_id: int, scored: Sequence
             "rewards": ["{" + ",".join(map(repr, reward.step_rewards)) + "}" for reward in scored],
             "minima": [reward.minimum for reward in scored],
             "truncated": [reward.truncated for reward in scored],
+        },
+    )
+
+
+def load_known_verdicts(connection: Connection, version: str, keys: Sequence[bytes]) -> dict[bytes, Cause]:
+    """What this version of the verifier has found before, by the key of the pair."""
+    if not keys:
+        return {}
+    rows = connection.execute(
+        text("""
+            SELECT pair_key, cause FROM known_verdicts
+            WHERE verifier_version = :version AND pair_key = ANY (CAST(:keys AS bytea[]))
+        """),
+        {"version": version, "keys": list(keys)},
+    )
+    return {row.pair_key: Cause(row.cause) for row in rows}
+
+
+def remember_verdicts(connection: Connection, version: str, found: Mapping[bytes, Cause]) -> None:
+    """Keeps what this version of the verifier has found, lasting causes only; what is there stays.
+
+    At most once in a transaction: the order of the keys saves concurrent ones from deadlocks.
+    """
+    lasting = sorted((key, cause) for key, cause in found.items() if cause in LASTING_CAUSES)
+    connection.execute(
+        text("""
+            INSERT INTO known_verdicts (verifier_version, pair_key, cause)
+            SELECT :version, pair_key, cause
+            FROM unnest(CAST(:keys AS bytea[]), CAST(:causes AS text[])) AS given (pair_key, cause)
+            ON CONFLICT DO NOTHING
+        """),
+        {
+            "version": version,
+            "keys": [key for key, _ in lasting],
+            "causes": [cause for _, cause in lasting],
         },
     )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.store.database import execute_file
-from hsstar.store.jobs import Job, fence
+from hsstar.store.queue.jobs import Job, fence
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 

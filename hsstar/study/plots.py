@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hsstar.study.document import Study
-from hsstar.study.figures import StrategyFigures
+from hsstar.study.metrics import StrategyFigures
 
 _SPREAD = 0.03
 """How far the points of neighbouring strategies stand apart, in iterations."""

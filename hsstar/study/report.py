@@ -7,7 +7,7 @@ from typing import Any
 
 from hsstar.domain.statistics import Difference, Mean
 from hsstar.study.document import Study
-from hsstar.study.figures import RunFigures, StrategyFigures, compare
+from hsstar.study.metrics import RunFigures, StrategyFigures, compare
 from hsstar.study.plots import draw
 
 Table = list[list[str]]

@@ -16,8 +16,8 @@ from hsstar.doctor.findings import Check, Finding, Level, examine
 from hsstar.doctor.machine import check_disk, check_engines, check_gpus
 from hsstar.doctor.servers import check_broker, check_database
 from hsstar.domain.errors import BrokerError, DatabaseError
-from hsstar.store import workers
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from tests.brokers.servers import black_hole, free_port
 
 QUICK_SECONDS = 25.0

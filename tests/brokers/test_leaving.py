@@ -14,8 +14,8 @@ from hsstar import __version__
 from hsstar.cli.main import hsstar
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import Ending, JobKind
-from hsstar.store import jobs, workers
 from hsstar.store.database import Database
+from hsstar.store.queue import jobs, workers
 from tests.brokers.conftest import StartWorker, fleet_of_two
 from tests.brokers.servers import wait_until
 

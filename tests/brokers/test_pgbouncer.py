@@ -11,8 +11,8 @@ from sqlalchemy import make_url, text
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import migrate
 from hsstar.store.database import Database
-from hsstar.store.queries import run_query
-from hsstar.store.readers import guard
+from hsstar.store.read.sql import run_query
+from hsstar.store.reader_role import guard
 from tests.brokers.conftest import StartWorker, temporary_folder
 from tests.brokers.servers import PASSWORD, PgBouncer, pgbouncer
 from tests.store.conftest import MakeDatabase

@@ -17,8 +17,8 @@ import psutil
 import psycopg
 
 from hsstar import commands
-from hsstar.local.specification import read_state
 from hsstar.local.stack import Stack
+from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
 from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings

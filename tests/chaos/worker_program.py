@@ -14,7 +14,8 @@ from kombu.transport import redis
 import hsstar.workers.runtime
 from hsstar.domain.lifecycle import JobKind
 from hsstar.settings import Settings
-from hsstar.stages.context import Engines, Workshop
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
 from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
 from hsstar.workers.__main__ import work

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hsstar.cli.main import hsstar
-from hsstar.local.plan import parse_roles
+from hsstar.local.placement import parse_roles
 from hsstar.settings import Settings
 from tests.deploy.manifests import (
     DEPLOY,

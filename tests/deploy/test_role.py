@@ -12,7 +12,7 @@ import pytest
 from hsstar.local.postgres import SUPERUSER, Postgres
 from hsstar.store import migrate
 from hsstar.store.database import Database
-from hsstar.store.queries import run_query
+from hsstar.store.read.sql import run_query
 from tests.deploy.manifests import ROOT
 
 SCRIPT = ROOT / "deploy" / "postgres" / "role.sh"

@@ -6,9 +6,9 @@ import time
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.stages.context import Workshop
-from hsstar.stages.table import STAGES
-from hsstar.store import jobs
+from hsstar.store.queue import jobs
 from hsstar.workers.__main__ import main
+from hsstar.workers.runtime import STAGES
 
 
 def stage(workshop: Workshop, job: jobs.Job) -> list[int]:

@@ -56,7 +56,7 @@ def test_a_worker_that_only_verifies_does_not_import_pytorch() -> None:
         "from hsstar.domain.lifecycle import JobKind\n"
         "from hsstar.engines.registry import import_engines\n"
         "from hsstar.stages import score, verify\n"
-        "import hsstar.workers.workshop\n"
+        "import hsstar.workers.context\n"
         "import_engines(JobKind.VERIFY)\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'vllm')))\n"
     )

@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from hsstar.local.specification import WorkerSpecification
+from hsstar.local.state import WorkerSpecification
 from hsstar.local.supervisor import keep_running
 from tests.local.conftest import worker
 

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy
 
 from hsstar.domain.errors import LocalStackError
-from hsstar.local import binaries, postgres, processes, servers
+from hsstar.local import binaries, postgres, processes
+from hsstar.local import server as servers
 from tests.local.conftest import Place, wait_until
 
 

@@ -12,7 +12,8 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.recipe.recipe import Recipe
-from hsstar.stages.context import Engines, Workshop
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
 from hsstar.store import models, runs
 from hsstar.store.database import Database
 from tests.store.factory import add_iteration, add_job, add_problems, make_recipe

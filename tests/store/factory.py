@@ -11,7 +11,8 @@ from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import corpus, jobs, models, rounds, runs, samples
+from hsstar.store import datasets, models, rounds, runs, samples
+from hsstar.store.queue import jobs
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -44,9 +45,9 @@ def make_recipe(**sections: Any) -> Recipe:
 def add_problems(connection: Connection, count: int, dataset: str = TRAIN) -> list[int]:
     """The ids of `count` problems of a dataset, in a fixed order."""
     given = [Problem(f"{dataset} problem {number}", str(number)) for number in range(count)]
-    dataset_id = corpus.ensure_dataset(connection, dataset)
-    corpus.add_problems(connection, dataset_id, given, [True] * count)
-    ids = corpus.problem_ids(connection, dataset_id, [problem.key for problem in given])
+    dataset_id = datasets.ensure_dataset(connection, dataset)
+    datasets.add_problems(connection, dataset_id, given, [True] * count)
+    ids = datasets.problem_ids(connection, dataset_id, [problem.key for problem in given])
     return [ids[problem.key] for problem in given]
 
 

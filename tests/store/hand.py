@@ -8,9 +8,10 @@ from hsstar.conductor import Conductor
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import derived_seed, slot_seed
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.store import jobs, models, rounds, runs, samples, training
+from hsstar.store import models, rounds, runs, samples, training
 from hsstar.store.database import Database, lock_run
-from hsstar.store.jobs import Job
+from hsstar.store.queue import jobs
+from hsstar.store.queue.jobs import Job
 from hsstar.store.samples import DrawnSample, SampleReward
 
 Script = Callable[[str, int], tuple[Cause, float]]

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState
-from hsstar.store import workers
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from tests.deploy.manifests import ROOT, probe_commands, scaled_objects
 from tests.store.factory import add_iteration, add_job, add_problems, add_run
 

@@ -14,8 +14,9 @@ from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.domain.seeds import slot_seed
 from hsstar.domain.verdict import Cause
 from hsstar.recipe.recipe import Recipe
-from hsstar.store import jobs, rounds
+from hsstar.store import rounds
 from hsstar.store.database import Database, lock_run
+from hsstar.store.queue import jobs
 from hsstar.store.runs import Run
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems, add_run, claim, make_recipe

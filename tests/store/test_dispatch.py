@@ -16,11 +16,10 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.settings import Settings
 from hsstar.stages.context import Workshop
-from hsstar.stages.table import STAGES
-from hsstar.store import announcements, jobs, workers
 from hsstar.store.database import Database
+from hsstar.store.queue import jobs, wakeups, workers
 from hsstar.workers.app import make_app
-from hsstar.workers.runtime import Worker
+from hsstar.workers.runtime import STAGES, Worker
 from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
 from tests.store.test_worker import unread_checkpoint
@@ -94,7 +93,7 @@ def test_others_get_a_wake_up_for_what_a_job_has_added(
             text("SELECT id FROM jobs WHERE kind = 'verify' ORDER BY id")
         ).scalars()
         assert [job_id for job_id, kind in wake_ups if kind is JobKind.VERIFY] == list(verifications)
-        assert announcements.claim_due_wakeups(connection) == []
+        assert wakeups.claim_due_wakeups(connection) == []
     assert len(wake_ups) == len(set(wake_ups))
 
 

@@ -14,7 +14,7 @@ from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
 from hsstar.evaluation.results import load_results, run_table
 from hsstar.stages.context import load_context
-from hsstar.store import corpus, evaluations, overlaps, rounds
+from hsstar.store import contamination, datasets, evaluations, rounds
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT, Plan
 from hsstar.store.runs import Run
@@ -38,9 +38,11 @@ BENCHMARKS = ["quick", {"name": "amc23", "samples": 3, "max_new_tokens": 64}]
 def add_benchmark(connection: Connection, name: str, count: int, unreadable: int = 0) -> int:
     """A benchmark's dataset: the last problems have references that cannot be read."""
     given = [Problem(f"{name} {number}", "1", subject=f"s{number % 2}") for number in range(count)]
-    dataset = corpus.ensure_dataset(connection, name)
-    corpus.add_problems(connection, dataset, given, [number < count - unreadable for number in range(count)])
-    corpus.mark_benchmark(connection, dataset, name.removeprefix("benchmarks/"), "content")
+    dataset = datasets.ensure_dataset(connection, name)
+    datasets.add_problems(
+        connection, dataset, given, [number < count - unreadable for number in range(count)]
+    )
+    datasets.mark_benchmark(connection, dataset, name.removeprefix("benchmarks/"), "content")
     return dataset
 
 
@@ -143,7 +145,7 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
     plan = Plan("m", dataset, 2, None)
     added = evaluations.add_evaluation(connection, run.id, 0, run.model_id, plan)
     evaluations.take_all_problems(connection, added.id, dataset, None, 2)
-    first, second, third, _ = list(corpus.statement_keys(connection, dataset))
+    first, second, third, _ = list(datasets.statement_keys(connection, dataset))
     add_samples(
         connection,
         added.id,
@@ -173,7 +175,7 @@ def test_the_vote_puts_equivalent_answers_together(database: Database) -> None:
         dataset = add_benchmark(connection, "benchmarks/amc23", 2)
         added = evaluations.add_evaluation(connection, run.id, 0, run.model_id, Plan("m", dataset, 7, None))
         evaluations.take_all_problems(connection, added.id, dataset, None, 7)
-        first, second = list(corpus.statement_keys(connection, dataset))
+        first, second = list(datasets.statement_keys(connection, dataset))
         causes = [RIGHT] * 3 + [WRONG] * 4
         add_samples(connection, added.id, {key: dict(enumerate(causes)) for key in (first, second)})
         for key, wrong in ((first, (r"\frac{1}{2}", "1/2", "0.5", "0.50")), (second, ("7", "8", "9", "10"))):
@@ -195,25 +197,27 @@ def test_the_vote_puts_equivalent_answers_together(database: Database) -> None:
 def add_overlapping(connection: Connection) -> tuple[int, int]:
     """Training problems: one equal to a benchmark's, one with thirteen of its words, two of their own."""
     words = " ".join(f"word{number}" for number in range(13))
-    measured = corpus.ensure_dataset(connection, "benchmarks/gsm8k")
-    corpus.add_problems(connection, measured, [Problem("What is 1+1?", "2"), Problem(words, "3")], [True] * 2)
-    corpus.mark_benchmark(connection, measured, "gsm8k", "content")
-    trained = corpus.ensure_dataset(connection, "train")
+    measured = datasets.ensure_dataset(connection, "benchmarks/gsm8k")
+    datasets.add_problems(
+        connection, measured, [Problem("What is 1+1?", "2"), Problem(words, "3")], [True] * 2
+    )
+    datasets.mark_benchmark(connection, measured, "gsm8k", "content")
+    trained = datasets.ensure_dataset(connection, "train")
     statements = ["what is $1+1$ ?", f"First {words} then", "own", "What is 1-1?"]
     given = [Problem(statement, "2") for statement in statements]
-    corpus.add_problems(connection, trained, given, [True] * 4)
+    datasets.add_problems(connection, trained, given, [True] * 4)
     return trained, measured
 
 
 def test_overlaps_are_found_kept_and_counted(connection: Connection) -> None:
     trained, measured = add_overlapping(connection)
-    assert overlaps.evaluation_datasets(connection) == [measured]
-    assert overlaps.training_datasets(connection) == [trained]
+    assert contamination.evaluation_datasets(connection) == [measured]
+    assert contamination.training_datasets(connection) == [trained]
     for _ in range(2):
-        (found,) = overlaps.find_overlaps(connection, [trained], [measured])
+        (found,) = contamination.find_overlaps(connection, [trained], [measured])
         assert (found.dataset, found.problems, found.against) == ("train", 4, "benchmarks/gsm8k")
         assert (found.exact, found.runs) == (1, 1)
-    assert overlaps.find_overlaps(connection, [trained], []) == []
+    assert contamination.find_overlaps(connection, [trained], []) == []
     assert len(rows(connection, "SELECT * FROM problem_overlaps")) == 2
 
 
@@ -237,7 +241,7 @@ def test_iterations_pass_over_overlaps_on_demand(
     connection: Connection, without: bool, expected: int
 ) -> None:
     trained, measured = add_overlapping(connection)
-    overlaps.find_overlaps(connection, [trained], [measured])
+    contamination.find_overlaps(connection, [trained], [measured])
     run = add_run(connection)
     assert rounds.fresh_problems(connection, None, trained, without_overlaps=without) == expected
     rounds.add_iterations(connection, run, [0])

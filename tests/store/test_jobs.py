@@ -9,11 +9,12 @@ from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState
-from hsstar.store import announcements, jobs, samples, workers
+from hsstar.store import samples
 from hsstar.store.database import Database
-from hsstar.store.jobs import Job, LeaseLostError
+from hsstar.store.queue import jobs, wakeups, workers
+from hsstar.store.queue.jobs import Job, LeaseLostError
 from hsstar.store.samples import DrawnSample
-from hsstar.workers.turns import Turns
+from hsstar.workers.engine_schedule import Turns
 from tests.store.factory import (
     add_iteration,
     add_job,
@@ -378,20 +379,20 @@ def test_a_queued_job_gets_one_wake_up(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
     add_job(connection, round_id, state=JobState.RUNNING)
-    assert announcements.claim_due_wakeups(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
-    assert announcements.claim_due_wakeups(connection) == []
-    announcements.reset_wakeups(connection, [second])
-    assert announcements.claim_due_wakeups(connection) == [(second, JobKind.SCORE)]
+    assert wakeups.claim_due_wakeups(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
+    assert wakeups.claim_due_wakeups(connection) == []
+    wakeups.reset_wakeups(connection, [second])
+    assert wakeups.claim_due_wakeups(connection) == [(second, JobKind.SCORE)]
 
 
 def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection) -> None:
     round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
-    announcements.claim_due_wakeups(connection)
+    wakeups.claim_due_wakeups(connection)
     fail(connection, claim(connection, job_id))
-    assert announcements.claim_due_wakeups(connection) == []
+    assert wakeups.claim_due_wakeups(connection) == []
     make_available(connection)
-    assert announcements.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
+    assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
 
 
 @pytest.mark.parametrize(
@@ -411,9 +412,9 @@ def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
     workers.enlist(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
-    announcements.claim_due_wakeups(connection)
+    wakeups.claim_due_wakeups(connection)
     connection.execute(text("UPDATE jobs SET wakeup_sent_at = now() - interval '6 seconds'"))
-    assert announcements.claim_due_wakeups(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
+    assert wakeups.claim_due_wakeups(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
 
 
 def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection) -> None:
@@ -423,13 +424,13 @@ def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection) -> 
         {"id": round_id},
     )
     scoring = add_job(connection, round_id, JobKind.SCORE)
-    first = announcements.claim_due_wakeups(connection)
+    first = wakeups.claim_due_wakeups(connection)
     assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
     assert first[-1][0] == scoring
-    assert announcements.claim_due_wakeups(connection) == []
+    assert wakeups.claim_due_wakeups(connection) == []
     taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
     assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
-    assert len(announcements.claim_due_wakeups(connection)) == 3
+    assert len(wakeups.claim_due_wakeups(connection)) == 3
 
 
 def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
@@ -437,8 +438,8 @@ def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
         round_id, _ = make_round(connection)
         add_job(connection, round_id)
     with database.begin() as first, database.begin() as second:
-        assert len(announcements.claim_due_wakeups(first)) == 1
-        assert announcements.claim_due_wakeups(second) == []
+        assert len(wakeups.claim_due_wakeups(first)) == 1
+        assert wakeups.claim_due_wakeups(second) == []
 
 
 # --- lists --------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.model_export import export_model
-from hsstar.store import corpus, models, training
+from hsstar.store import datasets, models, training
 from hsstar.store.database import Database
-from hsstar.store.lineage import ancestry, lineage
+from hsstar.store.read.lineage import ancestry, lineage
 from hsstar.store.runs import Run
 from tests.engines import tiny
 from tests.store.factory import HELDOUT, add_iteration, add_job, add_problems, add_run, claim, make_recipe
@@ -41,7 +41,7 @@ def evaluate(connection: Connection, run: Run, number: int, model: models.Model,
             "number": number,
             "model": model.id,
             "accuracy": accuracy,
-            "dataset": corpus.ensure_dataset(connection, HELDOUT),
+            "dataset": datasets.ensure_dataset(connection, HELDOUT),
         },
     )
 

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import method, studies
-from hsstar.store.measurements import Measurements, measure
+from hsstar.store import method
+from hsstar.store.read import studies
+from hsstar.store.read.throughput import Measurements, measure
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 from tests.store.factory import Drawn, add_iteration, add_job, add_labels, add_problems, add_run, add_samples

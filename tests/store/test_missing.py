@@ -6,10 +6,11 @@ from sqlalchemy import text
 from hsstar import commands
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.store import jobs, rounds, runs
+from hsstar.store import rounds, runs
 from hsstar.store.database import Database
-from hsstar.store.jobs import LeaseLostError
 from hsstar.store.missing import Missing, list_missing
+from hsstar.store.queue import jobs
+from hsstar.store.queue.jobs import LeaseLostError
 from hsstar.store.runs import Run
 from hsstar.store.training import begin_training
 from tests.store.factory import add_iteration, add_problems, add_run, claim, make_recipe

@@ -17,14 +17,15 @@ from hsstar.domain.problems import ProblemFormat
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import Engines, Workshop
-from hsstar.store import announcements
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
 from hsstar.store.database import Database
-from hsstar.store.waiting import waiting_jobs
+from hsstar.store.queue import wakeups
+from hsstar.store.queue.by_engine import waiting_jobs
 from hsstar.verifier import MathVerifier
 from hsstar.workers.app import make_app
+from hsstar.workers.engine_schedule import Turns
 from hsstar.workers.runtime import Worker
-from hsstar.workers.turns import Turns
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe, state_of
 
 JOB_SAMPLES = 16
@@ -214,13 +215,13 @@ def test_a_job_that_makes_room_stays_queued_and_gets_another_wake_up(database: D
         round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
         first, second = (add_job(connection, round_id) for _ in range(2))
         scoring = add_job(connection, round_id, JobKind.SCORE)
-        assert len(announcements.claim_due_wakeups(connection)) == 3
+        assert len(wakeups.claim_due_wakeups(connection)) == 3
     turns = Turns(list(JobKind), patience_seconds=60.0)
     taken = [turns.claim(database, named, "all", 60) for named in (first, scoring)]
     assert [job and job.id for job in taken] == [first, second]
     with database.begin() as connection:
         assert state_of(connection, scoring) == "queued"
-        assert announcements.claim_due_wakeups(connection) == [(scoring, JobKind.SCORE)]
+        assert wakeups.claim_due_wakeups(connection) == [(scoring, JobKind.SCORE)]
     late = turns.claim(database, second, "all", 60)  # a wake-up whose job has been taken means any work
     assert late is not None
     assert late.id == scoring

@@ -11,10 +11,10 @@ from sqlalchemy import text
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.openai import OpenAISampler
 from hsstar.settings import Settings
-from hsstar.store import workers
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
-from hsstar.workers.notes import note_taker
+from hsstar.workers.context import note_taker
 from hsstar.workers.runtime import Worker
 from tests.engines.completions_host import Host, running, text_of
 from tests.store.drawing import add_sampling, make_workshop, responses

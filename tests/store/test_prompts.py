@@ -12,7 +12,7 @@ from hsstar.domain.errors import CheckpointError, ConflictError
 from hsstar.domain.prompts import render_prompt
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import corpus, runs
+from hsstar.store import datasets, runs
 from hsstar.store.database import Database
 from tests.engines import tiny
 from tests.store.factory import TRAIN, add_problems, add_run, make_recipe
@@ -90,7 +90,7 @@ def test_show_takes_the_first_problem_of_the_dataset(
 ) -> None:
     with database.begin() as connection:
         add_problems(connection, 3)
-        first = corpus.first_problem(connection, corpus.find_dataset(connection, TRAIN))
+        first = datasets.first_problem(connection, datasets.find_dataset(connection, TRAIN))
     url = database.engine.url.render_as_string(hide_password=False)
     monkeypatch.setenv("HSSTAR_DATABASE_URL", url)
     monkeypatch.setenv("HSSTAR_BROKER_URL", "redis://localhost:1/0")

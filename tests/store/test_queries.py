@@ -9,8 +9,8 @@ from sqlalchemy import make_url, text
 
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store.database import Database
-from hsstar.store.queries import run_query
-from hsstar.store.readers import Guard, ensure_reader, guard
+from hsstar.store.read.sql import run_query
+from hsstar.store.reader_role import Guard, ensure_reader, guard
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems
 

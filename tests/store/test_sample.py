@@ -16,9 +16,10 @@ from hsstar.engines.sampling.contract import Sampler
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import sample
 from hsstar.stages.context import ComputeError
-from hsstar.store import jobs, rounds, samples
+from hsstar.store import rounds, samples
 from hsstar.store.database import Database
-from hsstar.store.jobs import Job, LeaseLostError
+from hsstar.store.queue import jobs
+from hsstar.store.queue.jobs import Job, LeaseLostError
 from tests.engines import tiny
 from tests.store import drawing
 from tests.store.drawing import (

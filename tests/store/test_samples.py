@@ -10,7 +10,7 @@ from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.store import corpus, models, runs, samples
+from hsstar.store import datasets, models, runs, samples
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store.conftest import Scratch
 from tests.store.factory import (
@@ -162,21 +162,21 @@ def test_the_table_refuses_what_no_sample_can_be(connection: Connection, change:
 
 def test_equal_statements_are_one_problem(connection: Connection) -> None:
     given = [Problem("What is 1 + 1?", "2"), Problem("What is 2 + 2?", "four \x00"), Problem("What", "?")]
-    dataset = corpus.ensure_dataset(connection, "sums")
-    assert corpus.ensure_dataset(connection, "sums") == dataset
-    assert corpus.add_problems(connection, dataset, given, [True, True, False]) == 3
+    dataset = datasets.ensure_dataset(connection, "sums")
+    assert datasets.ensure_dataset(connection, "sums") == dataset
+    assert datasets.add_problems(connection, dataset, given, [True, True, False]) == 3
     again = [Problem("What is  1 + 1?", "3"), Problem("What is 3 + 3?", "6"), Problem("What is 3 + 3?", "6")]
-    assert corpus.add_problems(connection, dataset, again, [True] * 3) == 1
-    found = corpus.find_dataset(connection, "sums")
+    assert datasets.add_problems(connection, dataset, again, [True] * 3) == 1
+    found = datasets.find_dataset(connection, "sums")
     assert (found.problems, found.unreadable, found.usable) == (4, 1, 3)
-    assert set(corpus.problem_ids(connection, dataset, [given[0].key, "unknown"])) == {given[0].key}
+    assert set(datasets.problem_ids(connection, dataset, [given[0].key, "unknown"])) == {given[0].key}
 
 
 def test_the_same_problem_may_lie_in_two_datasets(connection: Connection) -> None:
     for name in ("train", "heldout"):
-        dataset = corpus.ensure_dataset(connection, name)
-        assert corpus.add_problems(connection, dataset, [Problem("What is 1 + 1?", "2")], [True]) == 1
-    assert [(found.name, found.problems) for found in corpus.list_datasets(connection)] == [
+        dataset = datasets.ensure_dataset(connection, name)
+        assert datasets.add_problems(connection, dataset, [Problem("What is 1 + 1?", "2")], [True]) == 1
+    assert [(found.name, found.problems) for found in datasets.list_datasets(connection)] == [
         ("heldout", 1),
         ("train", 1),
     ]
@@ -184,10 +184,10 @@ def test_the_same_problem_may_lie_in_two_datasets(connection: Connection) -> Non
 
 def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None:
     with pytest.raises(NotFoundError, match=r"no dataset 'sums' \(datasets: none yet\); import one"):
-        corpus.find_dataset(connection, "sums")
+        datasets.find_dataset(connection, "sums")
     add_problems(connection, 1)
     with pytest.raises(NotFoundError, match=r"\(datasets: train\)"):
-        corpus.find_dataset(connection, "sums")
+        datasets.find_dataset(connection, "sums")
     with pytest.raises(NotFoundError, match="no model 'M9'; see: hsstar models list"):
         models.find_model(connection, "M9")
     with pytest.raises(NotFoundError, match=r"no run 'mine' \(runs: none yet\)"):

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from hsstar.domain.errors import ConflictError
-from hsstar.store import corpus, runs
+from hsstar.store import datasets, runs
 from hsstar.store.database import Database
-from hsstar.study import running
+from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
 from tests.store.conftest import MakeDatabase
 
@@ -79,7 +79,7 @@ def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Pat
     for _ in range(2):
         running.prepare_problems(database, study(tmp_path))
         with database.begin() as connection:
-            sizes = {found.name: found.problems for found in corpus.list_datasets(connection)}
+            sizes = {found.name: found.problems for found in datasets.list_datasets(connection)}
         assert sizes == {"s-train": 8, "s-heldout": 8}
     with pytest.raises(ConflictError, match="'s-heldout' holds 8 problems, the study asks for 9"):
         running.prepare_problems(database, study(tmp_path, "problems = 8", "problems = 9"))

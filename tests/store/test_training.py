@@ -19,9 +19,11 @@ from hsstar.engines.training.contract import TrainingEvent, TrainingStep
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import train
-from hsstar.stages.context import Engines, Workshop
-from hsstar.store import jobs, method, models, rounds, runs, training
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
+from hsstar.store import method, models, rounds, runs, training
 from hsstar.store.database import Database
+from hsstar.store.queue import jobs
 from hsstar.store.runs import Run
 from tests.engines import tiny
 from tests.store.conftest import Scratch

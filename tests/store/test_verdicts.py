@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.verdict import LASTING_CAUSES, Cause
 from hsstar.store.database import Database
-from hsstar.store.verdicts import load_known_verdicts, remember_verdicts
+from hsstar.store.samples import load_known_verdicts, remember_verdicts
 
 
 def key(number: int) -> bytes:

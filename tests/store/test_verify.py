@@ -13,10 +13,12 @@ from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.stages import verify
-from hsstar.stages.context import ComputeError, Engines, Workshop
-from hsstar.store import corpus, jobs, samples
+from hsstar.stages.context import ComputeError, Workshop
+from hsstar.stages.engine_pool import Engines
+from hsstar.store import datasets, samples
 from hsstar.store.database import Database
-from hsstar.store.jobs import Job, LeaseLostError
+from hsstar.store.queue import jobs
+from hsstar.store.queue.jobs import Job, LeaseLostError
 from hsstar.verifier import MathVerifier
 from tests.store.factory import TRAIN, Drawn, add_iteration, add_job, add_run, add_samples, claim, state_of
 from tests.store.watching import running, wait_for
@@ -63,12 +65,12 @@ def algebraic(numbers: range) -> Pairs:
 def add_verification(database: Database, pairs: Pairs, dataset: str = TRAIN) -> Job:
     """A claimed job over one sample per pair; the samples' order is that of the pairs."""
     with database.begin() as connection:
-        dataset_id = corpus.ensure_dataset(connection, dataset)
+        dataset_id = datasets.ensure_dataset(connection, dataset)
         given = [
             Problem(f"{dataset} problem {number}", reference) for number, (_, reference) in enumerate(pairs)
         ]
-        corpus.add_problems(connection, dataset_id, given, [True] * len(given))
-        by_key = corpus.problem_ids(connection, dataset_id, [problem.key for problem in given])
+        datasets.add_problems(connection, dataset_id, given, [True] * len(given))
+        by_key = datasets.problem_ids(connection, dataset_id, [problem.key for problem in given])
         ids = [by_key[problem.key] for problem in given]
         round_id = add_iteration(connection, add_run(connection), ids).id
         add_samples(

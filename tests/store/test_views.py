@@ -8,8 +8,10 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import corpus, evaluations, jobs, method, models, rounds, statistics, workers
+from hsstar.store import datasets, evaluations, method, models, rounds
 from hsstar.store.evaluations import HELD_OUT, Plan
+from hsstar.store.queue import jobs, workers
+from hsstar.store.read import progress
 from hsstar.store.runs import Run
 from tests.store.factory import (
     Drawn,
@@ -190,7 +192,7 @@ def test_held_out_accuracy_stands_beside_the_policies_it_belongs_to(
     run, _ = example
     round_id = rounds.list_iterations(connection, run.id)[0].round.id
     made = models.register_model(connection, "M1", "/models/m1", "weights of M1", run.model_id)
-    dataset = corpus.ensure_dataset(connection, "measured")
+    dataset = datasets.ensure_dataset(connection, "measured")
     for number, (model_id, accuracy) in enumerate(((run.model_id, 0.25), (made.id, 0.75))):
         for evaluation_key, shown in ((HELD_OUT, accuracy), ("gsm8k, greedy", accuracy / 2)):
             plan = Plan(evaluation_key, dataset, 1, None)
@@ -245,14 +247,14 @@ def test_worker_activity(connection: Connection) -> None:
 
 def test_progress_counts_what_the_views_count(connection: Connection, example: tuple[Run, list[int]]) -> None:
     run, _ = example
-    (found,) = statistics.round_progress(connection, run.id)
+    (found,) = progress.round_progress(connection, run.id)
     assert (found.kind, found.number, found.state, found.model) == ("iteration", 0, "re_sampling", "M0")
     assert (found.problems, found.excluded, found.budget, found.allotted) == (4, 1, 16, 14)
     assert (found.drawn, found.verified, found.scored) == (7, 7, 7)
     assert (found.inlier, found.boundary, found.outlier, found.pairs) == (1, 1, 1, 1)
     assert (found.queued, found.running, found.failed) == (1, 0, 1)
     assert (found.slots_in_flight, found.failed_slots) == (2, 1)
-    assert statistics.exclusions(connection, run.id) == [("too long", 1)]
+    assert progress.exclusions(connection, run.id) == [("too long", 1)]
 
 
 def test_reward_quality_is_the_share_of_well_ordered_pairs(
@@ -260,10 +262,10 @@ def test_reward_quality_is_the_share_of_well_ordered_pairs(
 ) -> None:
     """Right: 1, 1, ½, ¾; wrong: 0, 0, ¼: every right sample stands above every wrong one. Then a tie."""
     run, (_, _, hard, _) = example
-    assert statistics.reward_quality(connection, run.id) == {0: 1.0}
+    assert progress.reward_quality(connection, run.id) == {0: 1.0}
     round_id = rounds.list_iterations(connection, run.id)[0].round.id
     add_samples(connection, round_id, {hard: {2: Drawn(Cause.INCORRECT, 1.0)}})
     # of 4 × 4 pairs 12 are in order, 2 are ties, 2 are upside down
-    assert statistics.reward_quality(connection, run.id) == {0: 13 / 16}
+    assert progress.reward_quality(connection, run.id) == {0: 13 / 16}
     connection.execute(text("UPDATE samples SET min_reward = NULL WHERE verdict = 'correct'"))
-    assert statistics.reward_quality(connection, run.id) == {0: None}
+    assert progress.reward_quality(connection, run.id) == {0: None}

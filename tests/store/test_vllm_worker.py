@@ -17,8 +17,8 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.registry import build_sampler
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
-from hsstar.store import workers
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 from tests.engines import tiny

@@ -16,9 +16,11 @@ from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.settings import Settings
 from hsstar.stages import score
-from hsstar.stages.context import Engines, Workshop
-from hsstar.store import models, runs, workers
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
+from hsstar.store import models, runs
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 from tests.store.drawing import FragileSampler, add_sampling, hurry, make_workshop, responses

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hsstar.stages.context import Workshop
-from hsstar.store.jobs import Job
+from hsstar.store.queue.jobs import Job
 
 
 @contextmanager

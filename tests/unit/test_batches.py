@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.stages.batches import in_batches
+from hsstar.stages.batching import in_batches
 
 
 def counted(end: int) -> Generator[int]:

@@ -7,8 +7,8 @@ import click
 import pytest
 
 from hsstar.cli.main import COMMANDS, hsstar
-from hsstar.cli.output import ranges
 from hsstar.cli.stack import parse_workers
+from hsstar.cli.views.output import ranges
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 

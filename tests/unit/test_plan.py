@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hsstar.domain.errors import BadInputError
 from hsstar.local.gpus import visible_gpus
-from hsstar.local.plan import (
+from hsstar.local.placement import (
     GPU_ROLES,
     ROLES,
     PlannedWorker,

@@ -8,7 +8,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Given, forecast
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store.measurements import Measurements
+from hsstar.store.read.throughput import Measurements
 
 PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)
 

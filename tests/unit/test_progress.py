@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from hsstar.cli.progress import finished_share, round_lines, waiting_reasons
-from hsstar.store.statistics import QueueState, RoundProgress
+from hsstar.cli.views.progress import finished_share, round_lines, waiting_reasons
+from hsstar.store.read.progress import QueueState, RoundProgress
 
 NOTHING = RoundProgress(
     kind="iteration", number=0, state="waiting", model=None, problems=0, excluded=0, budget=0, allotted=0,

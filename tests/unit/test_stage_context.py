@@ -4,8 +4,7 @@ import pytest
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError
-from hsstar.stages.checkpoint import checkpoint_of
-from hsstar.store.models import Model
+from hsstar.store.models import Model, checkpoint_of
 
 POLICY = "builtin:demo-policy"
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from hsstar.domain.engine_schedule import VERIFIER, EngineKey, next_job
 from hsstar.domain.lifecycle import JobKind
-from hsstar.store import announcements, jobs
 from hsstar.store.database import Database
-from hsstar.store.waiting import waiting_jobs
+from hsstar.store.queue import jobs, wakeups
+from hsstar.store.queue.by_engine import waiting_jobs
 
 
 class Turns:
@@ -46,5 +46,5 @@ class Turns:
             self._present, self._since = chosen.engine, self._clock()
         if job_id is not None and job_id != job.id:
             with database.begin() as connection:  # of its own: two workers may name each other's jobs
-                announcements.reset_wakeups(connection, [job_id])
+                wakeups.reset_wakeups(connection, [job_id])
         return job

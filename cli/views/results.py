@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from hsstar.cli.output import console, print_csv, print_markdown, print_table
+from hsstar.cli.views.output import console, print_csv, print_markdown, print_table
 from hsstar.domain.evaluation import Figures
 from hsstar.evaluation.results import BenchmarkResult, Contest, RunTable, headline
 

@@ -8,12 +8,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from hsstar.cli.output import console, duration, error_console
+from hsstar.cli.views.output import console, duration, error_console
 from hsstar.domain.lifecycle import IterationState
-from hsstar.store import runs, statistics
+from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT
-from hsstar.store.statistics import QueueState, RoundProgress
+from hsstar.store.read import progress as statistics
+from hsstar.store.read.progress import QueueState, RoundProgress
 
 _REFRESH_SECONDS = 0.5
 _LINE_SECONDS = 5.0

@@ -9,7 +9,7 @@ from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 
 from hsstar.domain.errors import BadInputError
 from hsstar.store.database import Database
-from hsstar.store.readers import READER, guard
+from hsstar.store.reader_role import READER, guard
 
 Answer = tuple[list[str], list[tuple[Any, ...]]]
 

@@ -6,9 +6,10 @@ Nothing is remembered between two calls: what exists is read from the rows, so a
 from hsstar import commands
 from hsstar.demo.problems import import_problems
 from hsstar.domain.errors import ConflictError, NotFoundError
-from hsstar.store import corpus, runs, studies
+from hsstar.store import datasets, runs
 from hsstar.store.database import Database
-from hsstar.store.studies import RunState
+from hsstar.store.read import studies
+from hsstar.store.read.studies import RunState
 from hsstar.study.document import Study, StudyRun
 
 
@@ -26,7 +27,7 @@ def prepare_problems(database: Database, study: Study) -> None:
         str(recipe.evaluation.dataset): recipe.evaluation.problems,
     }
     with database.begin() as connection:
-        there = {dataset.name: dataset.problems for dataset in corpus.list_datasets(connection)}
+        there = {dataset.name: dataset.problems for dataset in datasets.list_datasets(connection)}
     for dataset in wanted.keys() & there.keys():
         if there[dataset] != wanted[dataset]:
             raise ConflictError(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsstar.domain.statistics import Difference, Mean, mean_of, paired_difference
-from hsstar.store import runs, statistics, studies
+from hsstar.store import runs
 from hsstar.store.database import Database
-from hsstar.store.studies import IterationFigures
+from hsstar.store.read import progress, studies
+from hsstar.store.read.studies import IterationFigures
 from hsstar.study.document import Study, StudyRun
 
 
@@ -62,7 +63,7 @@ def load_figures(database: Database, study: Study, seeds: Sequence[int]) -> list
     with database.begin() as connection:
         found = studies.iteration_figures(connection, [run.name for run in wanted])
         quality = {
-            run.name: statistics.reward_quality(connection, runs.find_run(connection, run.name).id)
+            run.name: progress.reward_quality(connection, runs.find_run(connection, run.name).id)
             for run in wanted
         }
     count = study.document.iterations

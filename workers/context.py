@@ -1,9 +1,11 @@
 """Puts together what the stages of one worker process work with."""
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
 
+from hsstar.domain.errors import DatabaseError
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
@@ -11,10 +13,13 @@ from hsstar.engines.training.contract import Trainer
 from hsstar.local.gpus import find_gpus
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import Engines, Workshop
+from hsstar.stages.context import Workshop
+from hsstar.stages.engine_pool import Engines
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from hsstar.verifier import MathVerifier
-from hsstar.workers.notes import note_taker
+
+log = logging.getLogger("hsstar.worker")
 
 
 def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:
@@ -57,3 +62,16 @@ def _reward_model(location: str, recipe: Recipe) -> ProcessRewardModel:
 
 def _trainer(settings: Settings) -> Trainer:
     return build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
+
+
+def note_taker(database: Database, worker: str) -> Callable[[str], None]:
+    """Takes notes of a worker's engine; one that the database does not take is left to the log."""
+
+    def note(text: str) -> None:
+        try:
+            with database.begin() as connection:
+                workers.leave_note(connection, worker, text)
+        except DatabaseError as error:
+            log.warning("a note was not kept: %s", error)
+
+    return note

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hsstar.store.overlaps import OverlapCount
+    from hsstar.store.contamination import OverlapCount
 
 
 def overlap_lines(found: "Sequence[OverlapCount]", *, excluded: bool = False) -> list[str]:

@@ -1,0 +1,1 @@
+"""Jobs, leases, wake-ups and workers."""
