@@ -17,7 +17,8 @@ import psutil
 from sqlalchemy import text
 
 from bench.bare_sampling import Calls, Drawn, Texts
-from hsstar import commands
+from hsstar.commands.problems import import_problems
+from hsstar.commands.runs import create_run, start_iterations
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
 from hsstar.engines.prompts import prompt_renderer
@@ -116,8 +117,8 @@ class Queue:
         before = self._processor_seconds()
         document = self._recipe.document()
         document["problems"]["per_iteration"] = problems
-        run = commands.create_run(self.database, parse_recipe(document | {"name": name}), name)
-        commands.start_iterations(self.database, run, 1)
+        run = create_run(self.database, parse_recipe(document | {"name": name}), name)
+        start_iterations(self.database, run, 1)
         begun, claimed, ended = self._wait(run)
         after = self._processor_seconds()
         spent = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
@@ -248,7 +249,7 @@ def temporary_stack(workers: int, in_flight: int, recipe: Recipe, problems: int)
         database = Database(Stack(Settings.from_environment(environment)).database_url)
         file = folder / "problems.jsonl"
         family.write_problems(file, family.distinct_problems(problems, 0, held_out=False))
-        commands.import_problems(database, file, ProblemFormat.GSM8K, recipe.problems.dataset)
+        import_problems(database, file, ProblemFormat.GSM8K, recipe.problems.dataset)
         yield Queue(folder, database, recipe)
         database.close()
     finally:

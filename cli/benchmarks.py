@@ -9,7 +9,7 @@ import click
 from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
-    from hsstar.evaluation.starting import ImportedBenchmark
+    from hsstar.commands.benchmarks import ImportedBenchmark
     from hsstar.store.database import Database
 
 
@@ -56,8 +56,8 @@ def bring(
 ) -> "ImportedBenchmark":
     """Imports a benchmark unless it is there; says on standard error what was found."""
     from hsstar.cli.views.overlaps import overlap_lines
+    from hsstar.commands.benchmarks import import_benchmark
     from hsstar.domain.benchmarks import find_benchmark
-    from hsstar.evaluation.starting import import_benchmark
 
     progress = _progress if sys.stderr.isatty() else None
     found = import_benchmark(database, find_benchmark(name), data, partial=partial, progress=progress)

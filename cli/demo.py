@@ -63,10 +63,10 @@ def _unfinished_run(database: "Database") -> str | None:
 
 def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
     """Imports the problems and enqueues the shipped recipe under a name that is still free."""
-    from hsstar import commands
     from hsstar.cli.views.output import console
+    from hsstar.commands.runs import create_run, start_iterations
     from hsstar.demo import RECIPE
-    from hsstar.demo.problems import import_problems
+    from hsstar.demo.problems import import_demo_problems
     from hsstar.recipe.recipe import load_recipe, parse_recipe
     from hsstar.store import runs
 
@@ -77,10 +77,10 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
     document = load_recipe(RECIPE, {"name": free, "seed": seed}).document()
     document["policy"]["engine"] = engine
     recipe = parse_recipe(document)
-    for dataset, report in import_problems(database, recipe, iterations + _SPARE_SLICES).items():
+    for dataset, report in import_demo_problems(database, recipe, iterations + _SPARE_SLICES).items():
         console.print(f"{dataset}: {report.imported} problems imported, {report.duplicates} there already")
-    run = commands.create_run(database, recipe, recipe.name)
-    commands.start_iterations(database, run, iterations)
+    run = create_run(database, recipe, recipe.name)
+    start_iterations(database, run, iterations)
     console.print(
         f"Run {recipe.name}: {iterations} iterations of {recipe.problems.per_iteration} problems × "
         f"{recipe.sampling.n} samples; first each problem gets {recipe.sampling.n_p}, then the boundary "

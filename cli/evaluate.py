@@ -12,8 +12,8 @@ from hsstar.cli.environment import open_database
 
 if TYPE_CHECKING:
     from hsstar.cli.views.results import Format
-    from hsstar.evaluation.results import BenchmarkResult
-    from hsstar.evaluation.runs import Started
+    from hsstar.commands.evaluation_run import Started
+    from hsstar.insights.evaluation import BenchmarkResult
     from hsstar.recipe.evaluation import BenchmarkSection
     from hsstar.recipe.policy import PolicySection
     from hsstar.store.database import Database
@@ -64,7 +64,7 @@ def evaluate(model: str, compare: str | None, shown_as: "Format", **options: Any
     The workers sample and verify. Ctrl-C ends the view only: the same command again goes on where they
     are, and shows the stored result once it is there. The headline is the unweighted mean.
     """
-    from hsstar.evaluation.starting import check_measurable
+    from hsstar.commands.evaluate import check_measurable
 
     wish = _wish(**options)
     if model == compare:
@@ -103,8 +103,8 @@ def _wish(
 def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
     """The benchmarks with their decoding; those that are not at hand are imported."""
     from hsstar.cli.benchmarks import bring, parse_names
+    from hsstar.commands.evaluation_run import section_of
     from hsstar.domain.benchmarks import BENCHMARKS
-    from hsstar.evaluation.runs import section_of
 
     sections = []
     for name in parse_names(wish.benchmarks or ",".join(BENCHMARKS)):
@@ -117,8 +117,8 @@ def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
 
 
 def _start(database: "Database", name: str, wish: Wish, sections: "list[BenchmarkSection]") -> "Started":
-    from hsstar.evaluation.given_responses import import_responses
-    from hsstar.evaluation.starting import start_evaluation
+    from hsstar.commands.evaluate import start_evaluation
+    from hsstar.commands.external_responses import import_responses
 
     if wish.responses is None:
         return start_evaluation(database, _policy(name, wish), sections, wish.seed)
@@ -148,7 +148,7 @@ def _policy(name: str, wish: Wish) -> "PolicySection":
 
 def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:
     from hsstar.cli.iterate import follow
-    from hsstar.evaluation.runs import is_finished
+    from hsstar.commands.evaluation_run import is_finished
 
     if is_finished(database, started):
         return
@@ -163,7 +163,7 @@ def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None
 
 def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: "Format") -> None:
     from hsstar.cli.views.results import show_results
-    from hsstar.evaluation.results import contest, load_results
+    from hsstar.insights.evaluation import contest, load_results
 
     results: list[list[BenchmarkResult]] = [load_results(database, each.run, each.wanted) for each in started]
     names = [each.model for each in started]

@@ -34,9 +34,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @_options
 def pairs(run: str, file_format: "ExportFormat", output: Path | None) -> None:
     """Write the preference pairs of RUN: prompt, chosen, rejected, and where they come from."""
-    from hsstar import commands
+    from hsstar.commands.samples import export_pairs
 
-    _export(run, file_format, output, commands.export_pairs, "pairs")
+    _export(run, file_format, output, export_pairs, "pairs")
 
 
 @export.command("samples", epilog="Example:  hsstar export samples demo --output samples.jsonl")

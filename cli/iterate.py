@@ -27,7 +27,7 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
     Failed jobs hold an iteration up until hsstar jobs retry puts them back, or --accept-missing gives them
     up: the problems concerned are then left out, and a failed training leaves the policy as it was.
     """
-    from hsstar import commands
+    from hsstar.commands import runs as commands
     from hsstar.store import runs
 
     with open_database() as database:

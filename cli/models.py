@@ -17,10 +17,10 @@ def models() -> None:
 @click.argument("location")
 def add(name: str, location: str) -> None:
     """Register the checkpoint at LOCATION (a folder or a Hugging Face name) under NAME."""
-    from hsstar import commands
+    from hsstar.commands.models import add_model
 
     with open_database() as database:
-        model = commands.add_model(database, name, location)
+        model = add_model(database, name, location)
     click.echo(f"{model.name}: {model.location}")
 
 
@@ -71,7 +71,7 @@ def lineage(name: str | None) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(name: str, folder: Path) -> None:
     """Copy the checkpoint NAME into FOLDER, with a README that says how it came to be."""
-    from hsstar.model_export import export_model
+    from hsstar.commands.export_model import export_model
 
     with open_database() as database:
         target = export_model(database, name, folder)

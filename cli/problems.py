@@ -28,13 +28,13 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
     FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
     """
-    from hsstar import commands
     from hsstar.cli.views.overlaps import overlap_lines
+    from hsstar.commands.problems import import_problems
     from hsstar.data.hub import local_file
     from hsstar.domain.problems import ProblemFormat
 
     with open_database() as database:
-        report = commands.import_problems(
+        report = import_problems(
             database,
             local_file(file),
             ProblemFormat(file_format),

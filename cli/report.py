@@ -22,7 +22,7 @@ def report(run: str, shown_as: "Format") -> None:
     """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
     from hsstar.cli.environment import open_database
     from hsstar.cli.views.results import show_run_table
-    from hsstar.evaluation.results import run_table
+    from hsstar.insights.evaluation import run_table
 
     with open_database() as database:
         with database.begin() as connection:

@@ -23,15 +23,15 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
 
     The recipe is stored whole with the run, which never changes afterwards.
     """
-    from hsstar import commands
     from hsstar.cli.views.overlaps import overlap_lines
+    from hsstar.commands.runs import create_run, run_overlaps
     from hsstar.recipe.recipe import load_recipe
 
     given: dict[str, Any] = {"name": name, "seed": seed}
     recipe = load_recipe(file, {key: value for key, value in given.items() if value is not None})
     with open_database() as database:
-        run = commands.create_run(database, recipe, recipe.name)
-        found = commands.run_overlaps(database, recipe)
+        run = create_run(database, recipe, recipe.name)
+        found = run_overlaps(database, recipe)
     for line in overlap_lines(found, excluded=recipe.problems.overlaps == "exclude"):
         click.echo(line, err=True)
     click.echo(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")

@@ -24,16 +24,14 @@ def import_(file: Path, run: str, dataset: str | None) -> None:
     the iteration's slice, the responses its pre-samples; what a problem lacks of n_p is drawn. FILE may be
     a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     """
-    from hsstar import commands
+    from hsstar.commands.samples import import_samples
     from hsstar.data.hub import local_file
     from hsstar.store import runs
 
     with open_database() as database:
         with database.begin() as connection:
             found = runs.find_run(connection, run)
-        report = commands.import_samples(
-            database, found, local_file(file), dataset or found.recipe.problems.dataset
-        )
+        report = import_samples(database, found, local_file(file), dataset or found.recipe.problems.dataset)
     click.echo(
         f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"
         + (f", {report.surplus} responses beyond n_p left out" if report.surplus else "")

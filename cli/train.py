@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from hsstar.commands.train import FileTraining
     from hsstar.engines.training.contract import TrainingEvent
-    from hsstar.file_training import FileTraining
     from hsstar.recipe.recipe import Recipe
     from hsstar.recipe.training import OptimisationSection
 
@@ -62,7 +62,7 @@ def init(
     Settings are those of the table [initialisation] of the recipe: one epoch, batches of 256, learning rate
     1e-6, at most 4,096 tokens where it says nothing else. Interrupted, the same command goes on.
     """
-    from hsstar.file_training import FileTraining
+    from hsstar.commands.train import FileTraining
     from hsstar.recipe.training import InitialisationSection
 
     recipe = _recipe(file, seed)
@@ -96,7 +96,7 @@ def dpo(
 
     Settings are those of the table [training] of the recipe. Interrupted, the same command goes on.
     """
-    from hsstar.file_training import FileTraining
+    from hsstar.commands.train import FileTraining
     from hsstar.recipe.training import TrainingSection
 
     recipe = _recipe(file, seed)
@@ -150,7 +150,7 @@ def _changed(section: Any, changes: tuple[str, ...]) -> "OptimisationSection":
 
 
 def _run(wanted: "FileTraining") -> None:
-    from hsstar.file_training import train_from_file
+    from hsstar.commands.train import train_from_file
     from hsstar.settings import Settings
 
     try:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hsstar.cli.views.output import console, print_csv, print_markdown, print_table
 from hsstar.domain.evaluation import Figures
-from hsstar.evaluation.results import BenchmarkResult, Contest, RunTable, headline
+from hsstar.insights.evaluation import BenchmarkResult, Contest, RunTable, headline
 
 Format = Literal["text", "csv", "markdown", "json"]
 Named = tuple[str, list[BenchmarkResult]]

@@ -3,15 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from hsstar import commands
-from hsstar.commands import ImportReport
+from hsstar.commands.problems import ImportReport, import_problems
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
 
 
-def import_problems(database: Database, recipe: Recipe, slices: int) -> dict[str, ImportReport]:
+def import_demo_problems(database: Database, recipe: Recipe, slices: int) -> dict[str, ImportReport]:
     """Imports training problems for so many slices and the held-out problems; reports by dataset.
 
     Problems that a dataset holds already are passed over. The two sides never share a problem.
@@ -24,5 +23,5 @@ def import_problems(database: Database, recipe: Recipe, slices: int) -> dict[str
         for dataset, (count, held_out) in wanted.items():
             file = Path(folder) / f"{dataset}.jsonl"
             family.write_problems(file, family.distinct_problems(count, 0, held_out=held_out))
-            reports[dataset] = commands.import_problems(database, file, ProblemFormat.GSM8K, dataset)
+            reports[dataset] = import_problems(database, file, ProblemFormat.GSM8K, dataset)
     return reports

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
-from hsstar.commands import check_benchmark
+from hsstar.commands.benchmarks import check_benchmark
 from hsstar.domain.errors import CheckpointError, HsstarError, NotFoundError
 from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes

@@ -3,8 +3,8 @@
 Nothing is remembered between two calls: what exists is read from the rows, so an interrupted study goes on.
 """
 
-from hsstar import commands
-from hsstar.demo.problems import import_problems
+from hsstar.commands.runs import create_run, start_iterations
+from hsstar.demo.problems import import_demo_problems
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.store import datasets, runs
 from hsstar.store.database import Database
@@ -35,7 +35,7 @@ def prepare_problems(database: Database, study: Study) -> None:
                 "give the study's datasets other names"
             )
     if wanted.keys() - there.keys():
-        import_problems(database, recipe, study.document.iterations)
+        import_demo_problems(database, recipe, study.document.iterations)
 
 
 def advance(database: Database, study: Study, at_once: int) -> dict[str, RunState]:
@@ -113,5 +113,5 @@ def _enqueue(database: Database, run: StudyRun, iterations: int) -> None:
         with database.begin() as connection:
             found = runs.find_run(connection, run.name)
     except NotFoundError:
-        found = commands.create_run(database, run.recipe, run.name)
-    commands.start_iterations(database, found, iterations)
+        found = create_run(database, run.recipe, run.name)
+    start_iterations(database, found, iterations)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from hsstar import commands
+from hsstar.commands.runs import create_run, start_iterations
 from hsstar.local.stack import Stack
 from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
@@ -124,8 +124,8 @@ class ChaosStack:
         recipe = parse_recipe(tomllib.loads(_RECIPE.format(name=name, problems=PROBLEMS)))
         database = Database(self.stack.database_url)
         try:
-            run = commands.create_run(database, recipe, name)
-            commands.start_iterations(database, run, ITERATIONS)
+            run = create_run(database, recipe, name)
+            start_iterations(database, run, ITERATIONS)
         finally:
             database.close()
         return name

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from hsstar import commands
+from hsstar.commands.problems import import_problems
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
-from hsstar.evaluation.results import load_results, run_table
+from hsstar.insights.evaluation import load_results, run_table
 from hsstar.stages.context import load_context
 from hsstar.store import contamination, datasets, evaluations, rounds
 from hsstar.store.database import Database
@@ -227,13 +227,13 @@ def test_an_import_tells_of_overlaps_among_its_new_problems(database: Database, 
     file = tmp_path / "more.jsonl"
     rows_of_file = [{"problem": "What is $1+1$?", "answer": "2"}, {"problem": "new", "answer": "3"}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows_of_file))
-    report = commands.import_problems(database, file, ProblemFormat.MATH, "more")
+    report = import_problems(database, file, ProblemFormat.MATH, "more")
     assert [(each.dataset, each.against, each.exact) for each in report.overlaps] == [
         ("more", "benchmarks/gsm8k", 1)
     ]
     for name in ("benchmarks/mine", "none"):
         with pytest.raises(BadInputError, match="kept for hsstar"):
-            commands.import_problems(database, file, ProblemFormat.MATH, name)
+            import_problems(database, file, ProblemFormat.MATH, name)
 
 
 @pytest.mark.parametrize(("without", "expected"), [(False, 4), (True, 2)])

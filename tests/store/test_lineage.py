@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint
+from hsstar.commands.export_model import export_model
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.model_export import export_model
 from hsstar.store import datasets, models, training
 from hsstar.store.database import Database
 from hsstar.store.read.lineage import ancestry, lineage

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from hsstar import commands
+from hsstar.commands.runs import accept_missing
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store import rounds, runs
@@ -107,7 +107,7 @@ def test_the_run_goes_on_without_what_is_discarded(database: Database, kind: Job
     assert _iteration(database, run).state == "pre_sampling"  # incomplete: it waits for a decision
     assert [(m.kind, m.state, m.error) for m in _missing(database, run)] == [(kind, "failed", "poison")]
 
-    assert commands.accept_missing(database, run) == 1
+    assert accept_missing(database, run) == 1
     hand.work()
     assert _iteration(database, run).state == "done"
     (missing,) = _missing(database, run)
@@ -129,7 +129,7 @@ def test_a_discarded_training_leaves_the_policy_as_it_was(database: Database) ->
     _fail(database, training)
     (missing,) = _missing(database, run)
     assert (missing.kind, missing.problem_id, missing.slots, missing.job) == ("train", None, (), training)
-    commands.accept_missing(database, run)
+    accept_missing(database, run)
     hand.work()
     assert _iteration(database, run).output_model_id == run.model_id
     assert _iteration(database, run).state == "done"
@@ -138,7 +138,7 @@ def test_a_discarded_training_leaves_the_policy_as_it_was(database: Database) ->
 def test_nothing_is_discarded_where_nothing_has_failed(database: Database) -> None:
     run, _ = _run(database)
     with pytest.raises(NotFoundError, match="no job of run"):
-        commands.accept_missing(database, run)
+        accept_missing(database, run)
 
 
 def test_what_is_discarded_cannot_be_retried(database: Database) -> None:
@@ -146,7 +146,7 @@ def test_what_is_discarded_cannot_be_retried(database: Database) -> None:
     _advance(database, run)
     failing = _queued(database, JobKind.SAMPLE)[0]
     _fail(database, failing)
-    commands.accept_missing(database, run)
+    accept_missing(database, run)
     with database.begin() as connection, pytest.raises(NotFoundError):
         jobs.retry(connection, run.id, [failing])
 

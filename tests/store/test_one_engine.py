@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from hsstar import commands
+from hsstar.commands.problems import import_problems
+from hsstar.commands.runs import create_run, start_iterations
 from hsstar.demo import family
 from hsstar.domain.engine_schedule import EngineKey
 from hsstar.domain.lifecycle import JobKind
@@ -103,7 +104,7 @@ def start_runs(database: Database, folder: Path, *names: str) -> None:
     """Two small runs of one iteration each over the same problems and models."""
     file = folder / "problems.jsonl"
     family.write_problems(file, family.distinct_problems(40, 0, held_out=False))
-    commands.import_problems(database, file, ProblemFormat.GSM8K, "train")
+    import_problems(database, file, ProblemFormat.GSM8K, "train")
     for name in names:
         recipe = make_recipe(
             problems={"dataset": "train", "per_iteration": 12},
@@ -113,7 +114,7 @@ def start_runs(database: Database, folder: Path, *names: str) -> None:
             difficulty={"tau_low": 0.2, "tau_high": 0.65},
             training={"learning_rate": 1e-4, "batch_size": 16, "maximum_tokens": 256},
         )
-        commands.start_iterations(database, commands.create_run(database, recipe, name), 1)
+        start_iterations(database, create_run(database, recipe, name), 1)
 
 
 @pytest.fixture

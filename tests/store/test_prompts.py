@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from hsstar import commands
 from hsstar.cli.main import hsstar
+from hsstar.commands.runs import create_run, start_iterations
 from hsstar.domain.errors import CheckpointError, ConflictError
 from hsstar.domain.prompts import render_prompt
 from hsstar.engines.prompts import prompt_renderer
@@ -35,7 +35,7 @@ def test_a_policy_without_chat_template_is_refused_before_the_run(database: Data
         add_problems(connection, 4)
 
     with pytest.raises(CheckpointError, match="has no chat template"):
-        commands.create_run(database, recipe_of(prompt="chat"), "chatty")
+        create_run(database, recipe_of(prompt="chat"), "chatty")
 
     with database.begin() as connection:
         assert runs.list_runs(connection) == []
@@ -49,10 +49,10 @@ def test_a_tokenizer_without_end_of_text_token_is_refused_before_a_run_that_trai
         add_problems(connection, 4)
 
     with pytest.raises(CheckpointError, match="no end-of-text token"):
-        commands.create_run(database, recipe_of(model=str(policy)), "endless")
+        create_run(database, recipe_of(model=str(policy)), "endless")
     without_training = recipe_of(model=str(policy)).document() | {"training": {"objective": "none"}}
 
-    assert commands.create_run(database, parse_recipe(without_training), "sampled").name == "sampled"
+    assert create_run(database, parse_recipe(without_training), "sampled").name == "sampled"
 
 
 def test_a_run_with_a_chat_template_is_created(database: Database, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_run_with_a_chat_template_is_created(database: Database, tmp_path: Pat
     with database.begin() as connection:
         add_problems(connection, 4)
 
-    run = commands.create_run(database, recipe_of(model=str(policy), prompt="chat"), "chatty")
+    run = create_run(database, recipe_of(model=str(policy), prompt="chat"), "chatty")
 
     assert run.recipe.policy.prompt == "chat"
     assert prompt_renderer("chat", policy)("1+1").startswith("1+1\n\nPlease reason")
@@ -78,11 +78,11 @@ def test_a_server_that_cannot_load_weights_serves_one_iteration(
         run = add_run(connection, recipe_of(engine="openai", openai=SERVER | {"reload": reload}))
 
     if reload == "vllm":
-        assert commands.start_iterations(database, run, count) == [0, 1, 2]
+        assert start_iterations(database, run, count) == [0, 1, 2]
         return
     with pytest.raises(ConflictError, match=r"iteration 1 of run .* or ask for one iteration"):
-        commands.start_iterations(database, run, count)
-    assert commands.start_iterations(database, run, 1) == [0]
+        start_iterations(database, run, count)
+    assert start_iterations(database, run, 1) == [0]
 
 
 def test_show_takes_the_first_problem_of_the_dataset(

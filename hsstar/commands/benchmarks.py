@@ -1,8 +1,4 @@
-"""`hsstar evaluate`: benchmarks are brought in, and policies measured on them.
-
-An evaluation of this kind has a run of its own, without training problems: its name is derived from all
-that decides its samples, so that the same wish finds the same run, and nothing is drawn twice.
-"""
+"""Import benchmarks, and check those that a recipe names."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,20 +6,41 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hsstar.checkpoints.resolve import check_policy
-from hsstar.commands import check_benchmark, check_recipe_policy
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
-from hsstar.domain.benchmarks import Benchmark
-from hsstar.domain.errors import ConflictError
+from hsstar.domain.benchmarks import BENCHMARKS, Benchmark
+from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import Problem
-from hsstar.evaluation.given_responses import find_given, given_results
-from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.recipe.evaluation import BenchmarkSection
-from hsstar.recipe.policy import PolicySection
-from hsstar.store import contamination, datasets, evaluations, models
+from hsstar.store import (
+    contamination,
+    datasets,
+)
 from hsstar.store.contamination import OverlapCount
-from hsstar.store.database import Database, lock_run
+from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
+
+
+def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
+    """Looks whether a benchmark is there, with as many problems as are asked for.
+
+    Raises:
+        NotFoundError: it has not been imported.
+        BadInputError: it holds fewer problems.
+    """
+    if section.name in BENCHMARKS and datasets.benchmark_fingerprint(connection, section.dataset) is None:
+        raise NotFoundError(
+            f"benchmark {section.name!r} has not been imported; "
+            f"import it: hsstar benchmarks import {section.name} --data FOLDER"
+        )
+    if section.name not in {*BENCHMARKS, *(each.name for each in datasets.list_datasets(connection))}:
+        raise NotFoundError(
+            f"there is neither a benchmark nor a dataset {section.name!r} "
+            f"(benchmarks: {', '.join(BENCHMARKS)})"
+        )
+    dataset, wanted = datasets.find_dataset(connection, section.dataset), section.problems or 1
+    if dataset.problems < wanted:
+        raise BadInputError(f"{section.name} holds {dataset.problems} problems, and {wanted} are asked for")
+
 
 _BATCH = 500
 
@@ -109,42 +126,3 @@ def _check_references(problems: Sequence[Problem], progress: Callable[[int], Non
             if progress is not None:
                 progress(len(readable))
     return readable
-
-
-def check_measurable(database: Database, name: str) -> None:
-    """Refuses early what is neither a policy nor the name of given responses.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, broken or no policy.
-    """
-    with database.begin() as connection:
-        known = {model.name: model.location for model in models.list_models(connection)}
-        given = find_given(connection, name)
-    if given is None:
-        check_policy(known.get(name, name))
-
-
-def start_evaluation(
-    database: Database, policy: PolicySection, benchmarks: Sequence[BenchmarkSection], seed: int
-) -> Started:
-    """The run that measures a policy on these benchmarks; what it lacks is added, the workers do the rest.
-
-    Raises:
-        CheckpointError: the policy is missing or broken, or has no chat template to use.
-        NotFoundError: a benchmark has not been imported, or the policy is known by given responses alone.
-        BadInputError: the engine does not know an option, or a dataset holds no problems.
-    """
-    with database.begin() as connection:
-        given = find_given(connection, policy.model)
-    if given is not None:
-        return given_results(database, given, benchmarks)
-    checked = check_recipe_policy(database, policy)
-    with database.begin() as connection:
-        model = models.register_model(connection, checked.name, checked.location, checked.fingerprint)
-        recipe = evaluation_recipe(policy, model, seed)
-        run = ensure_run(connection, recipe, model)
-        lock_run(connection, run.id)
-        for each in benchmarks:
-            check_benchmark(connection, each)
-            evaluations.ensure_benchmark(connection, run, 0, model.id, each)
-    return Started(run, model.name, tuple((each.name, each.evaluation_key) for each in benchmarks))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hsstar.commands import check_benchmark
+from hsstar.commands.benchmarks import check_benchmark
+from hsstar.commands.evaluation_run import Started, ensure_run, evaluation_recipe
 from hsstar.data.files import read_imported_samples
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse
 from hsstar.domain.text import content_key
-from hsstar.evaluation.runs import Started, ensure_run, evaluation_recipe
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.store import datasets, evaluations, models, runs, samples

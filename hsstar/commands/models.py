@@ -1,0 +1,62 @@
+"""Register policies, and check those that a recipe names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsstar.checkpoints.resolve import check_policy, fingerprint
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.registry import check_sampler_options
+from hsstar.recipe.policy import PolicySection
+from hsstar.store import (
+    models,
+)
+from hsstar.store.database import Database
+
+
+def add_model(database: Database, name: str, location: str) -> models.Model:
+    """Registers a policy checkpoint under a name, after looking at its files.
+
+    Raises:
+        CheckpointError: it is missing, broken or no policy.
+        ConflictError: the name stands for other weights.
+    """
+    lasting = lasting_location(location)
+    check_policy(lasting)
+    with database.begin() as connection:
+        return models.register_model(connection, name, lasting, fingerprint(lasting))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPolicy:
+    """A policy that a recipe names, under the name that it is registered by."""
+
+    name: str
+    location: str
+    fingerprint: str
+
+
+def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
+    """Looks at everything that `[policy]` names.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or broken, or has no chat template to use.
+        BadInputError: the engine does not know an option.
+    """
+    with database.begin() as connection:
+        registered = {model.name: model for model in models.list_models(connection)}
+    name = lasting_location(policy.model)
+    known = registered.get(name)
+    location = known.location if known else name
+    check_policy(location)
+    check_sampler_options(policy.engine, policy.engine_options)
+    prompt_renderer(policy.prompt, location)
+    mark = fingerprint(location)
+    if known and known.location == known.name and known.fingerprint != mark:
+        name = f"{name}@{mark[:8]}"  # a place that holds other weights by now
+    return CheckedPolicy(name, location, mark)
+
+
+def lasting_location(location: str) -> str:
+    """A location that means the same from any directory: names as they are, folders as absolute paths."""
+    folder = Path(location).expanduser()
+    return str(folder.resolve()) if folder.exists() else location

@@ -1,0 +1,174 @@
+"""Create runs, add iterations, and let a run go on without what failed.
+
+Each writes its rows in one transaction, or nothing. Workers see new work within seconds, by the rows.
+"""
+
+from sqlalchemy import Connection
+
+from hsstar.checkpoints.resolve import check_reward_model, fingerprint
+from hsstar.commands.benchmarks import check_benchmark
+from hsstar.commands.models import check_recipe_policy, lasting_location
+from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
+from hsstar.domain.lifecycle import IterationState
+from hsstar.engines.prompts import check_end_of_text
+from hsstar.recipe.recipe import Recipe
+from hsstar.store import (
+    contamination,
+    datasets,
+    missing,
+    models,
+    rounds,
+    runs,
+)
+from hsstar.store.contamination import OverlapCount
+from hsstar.store.database import Database, lock_run
+from hsstar.store.rounds import Iteration
+from hsstar.store.runs import Run
+
+
+def create_run(database: Database, recipe: Recipe, name: str) -> Run:
+    """Stores a run, after checking everything that it names: models, datasets, enough problems.
+
+    Raises:
+        CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
+            end-of-text token to train with.
+        NotFoundError: a dataset of the recipe has not been imported.
+        BadInputError: a dataset is too small for one iteration, or the engine does not know an option.
+        ConflictError: the name is taken.
+    """
+    policy = check_recipe_policy(database, recipe.policy)
+    if recipe.training.objective != "none":
+        check_end_of_text(policy.location)
+    name_of_reward = lasting_location(recipe.reward.model)
+    reward = None
+    if recipe.reward.used:
+        reward = check_reward_model(name_of_reward, recipe.reward.kind, recipe.reward.engine)
+    with database.begin() as connection:
+        dataset = datasets.find_dataset(connection, recipe.problems.dataset)
+        _check_evaluation(connection, recipe)
+        contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
+        _check_slices(dataset.name, _fresh(connection, None, dataset.id, recipe), recipe, 1)
+        model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
+        reward_model_id = None
+        if reward is not None:
+            reward_model_id = models.register_reward_model(
+                connection,
+                name_of_reward,
+                name_of_reward,
+                reward.family,
+                fingerprint(name_of_reward),
+            ).id
+        return runs.create_run(connection, name, recipe, model.id, reward_model_id)
+
+
+def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
+    """How many training problems of a recipe overlap what it measures policies on, as far as is known."""
+    with database.begin() as connection:
+        dataset = datasets.find_dataset(connection, recipe.problems.dataset)
+        return contamination.count_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
+
+
+def _measured(connection: Connection, dataset: datasets.Dataset, recipe: Recipe) -> list[int]:
+    """What training problems are held against; their own dataset only where the run is evaluated on it."""
+    measured = contamination.evaluation_datasets(connection, recipe.evaluation.datasets)
+    own = dataset.name in recipe.evaluation.datasets
+    return [each for each in measured if own or each != dataset.id]
+
+
+def start_iterations(database: Database, run: Run, count: int) -> list[int]:
+    """Adds `count` iterations to a run; returns their numbers.
+
+    Raises:
+        ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
+        BadInputError: the dataset holds too few problems for fresh slices.
+    """
+    with database.begin() as connection:
+        lock_run(connection, run.id)
+        refuse_without_problems(run)
+        known = rounds.list_iterations(connection, run.id)
+        refuse_unfinished(run, known)
+        numbers = list(range(len(known), len(known) + count))
+        dataset = datasets.find_dataset(connection, run.recipe.problems.dataset)
+        fresh = _fresh(connection, run.id, dataset.id, run.recipe)
+        _check_slices(dataset.name, fresh, run.recipe, count)
+        refuse_new_policies(run, numbers)
+        rounds.add_iterations(connection, run, numbers)
+    return numbers
+
+
+def accept_missing(database: Database, run: Run) -> int:
+    """Lets a run go on without what its failed jobs could not do; returns how many jobs were discarded.
+
+    Their problems are left out of their rounds, each with the reason.
+
+    Raises:
+        NotFoundError: no job of the run has failed.
+    """
+    with database.begin() as connection:
+        lock_run(connection, run.id)
+        count = missing.discard_failed(connection, run.id)
+    if not count:
+        raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
+    return count
+
+
+def refuse_unfinished(run: Run, known: list[Iteration]) -> None:
+    """Raise ConflictError while an earlier iteration is under way."""
+    unfinished = [
+        str(iteration.round.number) for iteration in known if iteration.state is not IterationState.DONE
+    ]
+    if unfinished:
+        raise ConflictError(
+            f"run {run.name!r} still has iterations under way ({', '.join(unfinished)}); "
+            f"watch them: hsstar status {run.name}"
+        )
+
+
+def refuse_new_policies(run: Run, numbers: list[int]) -> None:
+    """Refuses iterations that sample from a trained policy where the engine cannot take its weights."""
+    if run.recipe.policy.one_policy_only and run.recipe.training.objective != "none" and numbers[-1] > 0:
+        raise ConflictError(
+            f"iteration {numbers[-1]} of run {run.name!r} samples from a policy that is trained before, and "
+            "policy.openai.reload = 'none' says that the server cannot load it; "
+            "make a run with reload = 'vllm', or ask for one iteration"
+        )
+
+
+def refuse_without_problems(run: Run) -> None:
+    """Raise ConflictError for a run that only evaluates."""
+    if not run.recipe.problems.used:
+        raise ConflictError(f"run {run.name!r} only evaluates: it has no training problems")
+
+
+def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
+    """How many problems of a dataset iterations may still take."""
+    without_overlaps = recipe.problems.overlaps == "exclude"
+    return rounds.fresh_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
+
+
+def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
+    wanted = count * recipe.problems.per_iteration
+    left_out = " and that overlap no evaluation" if recipe.problems.overlaps == "exclude" else ""
+    if fresh < wanted:
+        raise BadInputError(
+            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet{left_out}, "
+            f"and {count} × {recipe.problems.per_iteration} are asked for; "
+            "import more, or ask for fewer iterations"
+        )
+
+
+def _check_evaluation(connection: Connection, recipe: Recipe) -> None:
+    """Refuses datasets of evaluations that are not there or too small."""
+    if recipe.evaluation.dataset is not None:
+        _check_heldout(datasets.find_dataset(connection, recipe.evaluation.dataset), recipe)
+    for benchmark in recipe.evaluation.benchmarks:
+        check_benchmark(connection, benchmark)
+
+
+def _check_heldout(dataset: datasets.Dataset, recipe: Recipe) -> None:
+    wanted = recipe.evaluation.problems or 1
+    if dataset.usable < wanted:
+        raise BadInputError(
+            f"dataset {dataset.name!r} holds {dataset.usable} usable problems, "
+            f"and evaluation.problems asks for {wanted}"
+        )

@@ -1,1 +1,0 @@
-"""Policies and given responses measured on benchmarks, through the queue."""
