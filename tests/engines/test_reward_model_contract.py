@@ -343,7 +343,7 @@ def test_an_empty_result_of_vllm_is_refused(tmp_path: Path, monkeypatch: pytest.
     pytest.importorskip("vllm")
     from hsstar.engines import vllm_qwen_prm
 
-    configuration = vllm_qwen_prm.PoolerConfig
+    configuration = vllm_qwen_prm.PoolerConfig  # type: ignore[attr-defined]  # an import there
     monkeypatch.setattr(
         vllm_qwen_prm, "PoolerConfig", lambda **given: configuration(**{**given, "step_tag_id": 0})
     )
