@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
         ("github-workflows", ".github/workflows/ci.yml"),
         ("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml"),
         ("github-issue-forms", ".github/ISSUE_TEMPLATE/feature.yml"),
-        ("github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"),
     ],
 )
 def test_a_file_fits_its_schema(schema: str, file: str) -> None:
