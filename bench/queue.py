@@ -128,13 +128,14 @@ class _Reference:
 
 def samples_part(arguments: argparse.Namespace) -> list[Row]:
     """Four processes write what engines have drawn, as a sampling worker does."""
-    from bench.queue_samples import BATCH, rate
+    from bench.queue_samples import rate
+    from hsstar.stages.sample import BATCH_SAMPLES
 
     with temporary_postgres() as database:
         per_second, processor = rate(database, writers=4, seconds=arguments.seconds)
     how = (
-        f"4 writers, {BATCH} rows of 1.2 KB a transaction, {arguments.seconds:.0f} s, beside 60,000 older; "
-        f"{1e6 * processor:.0f} µs of processor time for each, server included"
+        f"4 writers, {BATCH_SAMPLES} rows of 1.2 KB a transaction, {arguments.seconds:.0f} s, "
+        f"beside 60,000 older; {1e6 * processor:.0f} µs of processor time for each, server included"
     )
     return [["samples written", f"{per_second:,.0f}/s", "10,000/s", how]]
 

@@ -109,7 +109,7 @@ def _worker(database: Database, broker_url: str) -> Worker:
     engines = Engines(
         lambda location, recipe: engine,
         lambda location, recipe: engine,
-        lambda: engine,
+        lambda: engine,  # type: ignore[arg-type, return-value]  # no stage calls its verify
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )
     workshop = Workshop(database, engines, settings.job_samples, folder)

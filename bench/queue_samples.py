@@ -10,7 +10,7 @@ from sqlalchemy import text
 from bench.queue_setup import processor_seconds
 from bench.setup import RESPONSE_BYTES, fill
 from hsstar.domain.lifecycle import JobKind
-from hsstar.stages.sample import BATCH_SAMPLES as BATCH
+from hsstar.stages.sample import BATCH_SAMPLES
 from hsstar.store import samples
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
@@ -33,7 +33,7 @@ def write(url: str, job_id: int, problems: list[int], seconds: float, barrier: o
     barrier.wait()  # type: ignore[attr-defined]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        batch = [next(drawn) for _ in range(BATCH)]
+        batch = [next(drawn) for _ in range(BATCH_SAMPLES)]
         with database.begin() as connection:
             jobs.fence(connection, job)
             written += samples.write_samples(connection, job.round_id, 1, job.worker, batch)

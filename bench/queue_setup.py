@@ -94,7 +94,7 @@ def time_of(roots: Sequence[psutil.Process]) -> float:
     for process in family:
         with suppress(psutil.NoSuchProcess):  # its time is in its parent's by now
             times.append(process.cpu_times())
-    return sum(used.user + used.system + used.children_user + used.children_system for used in times)
+    return float(sum(used.user + used.system + used.children_user + used.children_system for used in times))
 
 
 def wait_for(condition: Callable[[], object], what: str, pause: float = 0.1) -> None:

@@ -253,7 +253,7 @@ def measure(path: Path, shape: Shape, orders: dict[str, list[RewardRequest]], ru
     for name, requests in orders.items():
         texts = [plain.tokens_of(request)[0] for request in requests]
         lengths = [len(text) for text in texts]
-        ways = {
+        ways: dict[str, Callable[[], Sequence[Sequence[float]]]] = {
             "plain loop": partial(plain.score, requests),
             "engine": partial(score_in_jobs, packed, requests),
         }

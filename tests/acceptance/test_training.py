@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from hsstar.demo.family import distinct_problems, draw_strategy, solution_steps,
 from tests.acceptance.conftest import SECONDS, Home, temporary_home
 from tests.acceptance.invariants import check_finished_run
 
-_MANY_STEPS = {"batch_size": "2\nepochs = 4\nsave_every_steps = 3"}
+_MANY_STEPS: dict[str, Any] = {"batch_size": "2\nepochs = 4\nsave_every_steps = 3"}
 _SAVED = """
     SELECT workers.process FROM training_runs
     JOIN jobs ON jobs.id = training_runs.job_id

@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     _run("git", "clone", "--quiet", ROOT, source, cwd=folder)
-    pip_wheel = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
+    pip_wheel: list[str | Path] = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
     _run(sys.executable, *pip_wheel, source, cwd=folder)
     (built,) = folder.glob("hsstar-*.whl")
     return built
@@ -37,7 +37,7 @@ def _environment(folder: Path, requirement: str | Path) -> Path:
     """The programs of a fresh environment that holds a wheel and what it depends on."""
     venv.create(folder / "clean", with_pip=True)
     programs = folder / "clean" / "bin"
-    pip_install = ["-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    pip_install: list[str | Path] = ["-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
     _run(programs / "python", *pip_install, requirement, cwd=folder)
     return programs
 
@@ -63,8 +63,8 @@ def test_the_demo_runs_beside_folders_of_the_same_names(wheel: Path, tmp_path: P
     for name in ("cli", "workers", "migrations"):
         (project / name).mkdir(parents=True)
         (project / name / "__init__.py").write_text("raise ImportError('the user's own package')\n")
-    environment = ["env", "PYTHONPATH=.", f"HSSTAR_HOME={tmp_path / 'home'}"]
-    demo = [programs / "hsstar", "demo", "--iterations", "1"]
+    environment: list[str | Path] = ["env", "PYTHONPATH=.", f"HSSTAR_HOME={tmp_path / 'home'}"]
+    demo: list[str | Path] = [programs / "hsstar", "demo", "--iterations", "1"]
     said = _run(*environment, *demo, cwd=project).stdout
     assert "held-out accuracy after" in said
 

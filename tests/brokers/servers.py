@@ -41,7 +41,7 @@ def needs(*programs: str) -> None:
     """Skips where a program of Debian's is not installed."""
     for program in programs:
         if shutil.which(program) is None and not Path(program).exists():
-            pytest.skip(f"{program} is not installed; .ci/run installs it")
+            pytest.skip(f"{program} is not installed; .ci/servers installs it")
 
 
 def write_certificates(folder: Path) -> Path:

@@ -31,7 +31,7 @@ def delivery() -> str:
     return file.read_text() if file.exists() else "once"
 
 
-class DisturbedChannel(redis.Channel):
+class DisturbedChannel(redis.Channel):  # type: ignore[misc]  # kombu has no types
     """Kombu's own channel over Redis lists, from which messages may be taken newest first."""
 
     def _put(self, queue: str, message: Any, **arguments: Any) -> None:
@@ -43,7 +43,7 @@ class DisturbedChannel(redis.Channel):
                     client.rpush(queue, newest)
 
 
-_send_once = hsstar.workers.runtime.send_wake_up
+_send_once = hsstar.workers.runtime.send_wake_up  # type: ignore[attr-defined]  # an import there
 
 
 def _send(app: Any, job_id: int, kind: JobKind) -> None:
@@ -64,7 +64,7 @@ def make_workshop(settings: Settings, database: Database, worker: str) -> Worksh
 
 if __name__ == "__main__":
     redis.Transport.Channel = DisturbedChannel
-    hsstar.workers.runtime.send_wake_up = _send
+    hsstar.workers.runtime.send_wake_up = _send  # type: ignore[attr-defined]
     role, name = sys.argv[1:]
     if name.split("@")[0].endswith("-2"):
         os.environ["HSSTAR_DATABASE_URL"] = os.environ[PROXIED]

@@ -132,7 +132,7 @@ def test_a_job_that_takes_too_long_is_put_back_and_counts_no_attempt(
 def test_the_slurm_script_does_the_same_for_its_task(
     database: Database, broker: Broker, start: Start, two_jobs: tuple[int, int], tmp_path: Path
 ) -> None:
-    files = {}
+    files: dict[str, str] = {}
     for name, url in (("DATABASE", database.url), ("BROKER", broker.url)):
         file = tmp_path / name
         file.write_text(f"{url}\n")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,7 +28,7 @@ def test_the_role_owns_its_database_and_is_no_superuser() -> None:
     password.write_text('it\'s "quoted" $(here)\n')
     try:
         server.start()
-        host = {"host": str(server.socket_directory), "user": SUPERUSER, "dbname": "postgres"}
+        host: dict[str, Any] = {"host": str(server.socket_directory), "user": SUPERUSER, "dbname": "postgres"}
         with psycopg.connect(**host, autocommit=True) as connection:
             connection.execute("DROP DATABASE hsstar")
             connection.execute("DROP ROLE hsstar")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def llama_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.tiny_llama_policy(tmp_path_factory.mktemp("llama"))
 
 
-SKYWORK_LAYOUTS: dict[str, dict[str, str]] = {
+SKYWORK_LAYOUTS: dict[str, dict[str, Any]] = {
     "single": {"layout": "single"},
     "sharded": {"layout": "sharded"},
     "wrapped": {"layout": "single", "prefix": "pretrained_model."},

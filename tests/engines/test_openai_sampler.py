@@ -32,7 +32,7 @@ def open_sampler(host: Host) -> Iterator[Open]:
     opened: list[OpenAISampler] = []
 
     def build(checkpoint: Path | str = "M0", **options: Any) -> OpenAISampler:
-        given = {"base_url": host.url, "model": "policy", "timeout_seconds": 5.0} | options
+        given: dict[str, Any] = {"base_url": host.url, "model": "policy", "timeout_seconds": 5.0} | options
         opened.append(OpenAISampler(checkpoint, **given))
         return opened[-1]
 
@@ -183,7 +183,7 @@ def test_a_draw_that_is_closed_early_sends_nothing_more(host: Host, open_sampler
     sampler = open_sampler(concurrency=2)
     drawing = sampler.draw(requests(50), PARAMETERS)
     next(drawing)
-    drawing.close()
+    drawing.close()  # type: ignore[attr-defined]  # draws are generators
     time.sleep(0.3)
     sent = len(host.bodies)
     time.sleep(0.3)
@@ -289,7 +289,7 @@ def test_a_policy_loads_after_an_abandoned_draw(host: Host, open_sampler: Open, 
     sampler = open_sampler(policies[0], reload="vllm")
     drawing = sampler.draw(requests(8), PARAMETERS)
     next(drawing)
-    drawing.close()
+    drawing.close()  # type: ignore[attr-defined]  # draws are generators
     sampler.reload(policies[1])
 
     assert texts(sampler, 4) == expected(4, "P1")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def test_a_reward_model_is_built_by_its_family(skywork: Callable[[str], Path], q
 
 
 def test_the_table_of_a_recipe_builds_the_sampler_of_a_server(policy: Path) -> None:
-    options = {"base_url": "http://localhost:1/v1", "model": "policy", "reload": "vllm"}
+    options: dict[str, Any] = {"base_url": "http://localhost:1/v1", "model": "policy", "reload": "vllm"}
     with closing(build_sampler(policy, engine="openai", dtype="auto", **options)) as sampler:
         assert sampler.name == "openai"
 

@@ -342,7 +342,7 @@ def test_an_empty_result_of_vllm_is_refused(tmp_path: Path, monkeypatch: pytest.
     pytest.importorskip("vllm")
     from hsstar.engines.rewards import qwen_math_vllm
 
-    configuration = qwen_math_vllm.PoolerConfig
+    configuration = qwen_math_vllm.PoolerConfig  # type: ignore[attr-defined]  # an import there
     monkeypatch.setattr(
         qwen_math_vllm, "PoolerConfig", lambda **given: configuration(**{**given, "step_tag_id": 0})
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def openai(policy: Path) -> Iterator[Sampler]:
         return {"choices": [choice], "usage": {"completion_tokens": result.tokens}}
 
     with running(Host(complete)) as host:
-        table = {"base_url": host.url, "model": host.model, "reload": "vllm"}
+        table: dict[str, Any] = {"base_url": host.url, "model": host.model, "reload": "vllm"}
         with closing(build_sampler(policy, engine="openai", **table)) as sampler:
             draw_all(sampler, [SampleRequest("1", 1)], GREEDY)  # the server says what it is
             yield sampler
@@ -297,7 +298,7 @@ def test_a_draw_that_is_closed_early_leaves_the_sampler_usable(sampler: Sampler)
     expected = draw_all(sampler, requests(20), DRAWN)
     abandoned = sampler.draw(requests(40), DRAWN)
     next(abandoned)
-    abandoned.close()
+    abandoned.close()  # type: ignore[attr-defined]  # draws are generators
 
     assert all_same(draw_all(sampler, requests(20), DRAWN), expected)
 

@@ -100,7 +100,7 @@ def test_a_row_that_memory_does_not_hold_is_halved(skywork: Callable[[str], Path
 
 @pytest.mark.parametrize("attention", ["auto", "sdpa", "eager"])
 def test_a_sliding_window_is_kept(tmp_path: Path, attention: str) -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
+    sliding: dict[str, Any] = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
     path = tiny.tiny_skywork(tmp_path, **sliding)
     whole = build_reward_model(tiny.tiny_skywork(tmp_path / "whole"), device="cpu")
     model = build_reward_model(path, device="cpu", attention=attention)

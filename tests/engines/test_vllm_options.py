@@ -13,7 +13,7 @@ from hsstar.engines.vllm import options as vllm_options
 @pytest.fixture(params=["installed", "elsewhere"])
 def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether vLLM is installed on this machine."""
-    installed = request.param == "installed"
+    installed: bool = request.param == "installed"
     names = frozenset({"max_model_len", "max_num_seqs", "kv_cache_dtype"}) if installed else frozenset()
     monkeypatch.setattr(vllm_options, "engine_arguments", lambda: names)
     return installed

@@ -27,7 +27,7 @@ from tests.engines import tiny
 from tests.engines.test_sampler_contract import DRAWN, all_same, completion, requests
 from tests.engines.tiny import draw_all
 
-SMALL = {"kv_cache_memory_bytes": 64 << 20}
+SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 64 << 20}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,8 @@ def test_wrong_options_are_named(policy: Path, options: dict[str, Any], message:
 def write_adapter(folder: Path, policy: Path) -> tuple[Path, Path]:
     """A random LoRA adapter of the policy, and the policy that holds the sum of both."""
     rank, scale = 8, 2.0
-    weights, adapter = load_file(policy / "model.safetensors"), {}
+    weights = load_file(policy / "model.safetensors")
+    adapter: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     for name in [name for name in weights if name.endswith(("q_proj.weight", "down_proj.weight"))]:
         rows, columns = weights[name].shape

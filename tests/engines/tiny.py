@@ -118,7 +118,7 @@ def write_reward_model(
     names = sorted(tensors)
     parts = [names] if "sharded" not in layout else [names[0::3], names[1::3], names[2::3]]
     stem, suffix = ("pytorch_model", "bin") if "bin" in layout else ("model", "safetensors")
-    placed = {}
+    placed: dict[str, str] = {}
     for number, part in enumerate(parts, start=1):
         shard = f"-{number:05}-of-{len(parts):05}" if len(parts) > 1 else ""
         file = folder / f"{stem}{shard}.{suffix}"

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -16,10 +17,14 @@ import pytest
 
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
 from hsstar.local import processes
-from hsstar.local.stack import Stack, StackStatus
+from hsstar.local.server import ServerStatus
+from hsstar.local.stack import Stack, StackStatus, WorkerStatus
 from tests.local.conftest import Place, wait_until, worker
 
-EXTERNAL = {"database_url": "postgresql://me:secret@there/hsstar", "broker_url": "redis://there:6379/0"}
+EXTERNAL: dict[str, Any] = {
+    "database_url": "postgresql://me:secret@there/hsstar",
+    "broker_url": "redis://there:6379/0",
+}
 
 
 def workers_only(place: Place) -> Stack:
@@ -27,8 +32,12 @@ def workers_only(place: Place) -> Stack:
     return Stack(replace(place.settings, **EXTERNAL), grace_seconds=1.0)
 
 
+def parts_of(status: StackStatus) -> list[ServerStatus | WorkerStatus]:
+    return [*status.servers, *status.workers]
+
+
 def all_run(status: StackStatus) -> bool:
-    return status.up and all(part.running for part in (*status.servers, *status.workers))
+    return status.up and all(part.running for part in parts_of(status))
 
 
 def test_up_down_up(place: Place) -> None:
@@ -40,7 +49,7 @@ def test_up_down_up(place: Place) -> None:
     assert seen == [status.database_url]
     with psycopg.connect(status.database_url) as connection:
         connection.execute("CREATE TABLE note AS SELECT 1 AS number")
-    pids = [part.pid for part in (*status.servers, *status.workers)]
+    pids = [part.pid for part in parts_of(status)]
     place.stack().down()
     assert not any(psutil.pid_exists(pid) for pid in pids if pid)
     assert not place.stack().status().up

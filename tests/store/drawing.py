@@ -1,4 +1,4 @@
-"""Sampling jobs over real tiny policies, and engines that fail as a test wants it."""
+"""Sampling jobs, and engines that fail as a test wants it; needs no PyTorch."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,6 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
-from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.context import Workshop
 from hsstar.stages.engine_pool import Engines
@@ -22,18 +21,6 @@ JOB_SAMPLES = 16
 Address = tuple[int, int]
 """Problem id and slot."""
 Results = Iterator[tuple[int, Completion | str]]
-
-
-class SmallBatches(TransformersSampler):
-    """The real sampler, which takes many batches for one job and tells how much it was asked for."""
-
-    def __init__(self, model: str | Path) -> None:
-        super().__init__(model, device="cpu", batch_size=8)
-        self.asked: list[int] = []
-
-    def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Results:
-        self.asked.append(len(requests))
-        return super().draw(requests, parameters)
 
 
 class FragileSampler:

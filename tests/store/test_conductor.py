@@ -257,7 +257,12 @@ def test_the_jobs_that_end_a_round_together_move_it_on_once(database: Database) 
 
     hand._results = together  # type: ignore[method-assign]
     moved: list[bool] = []
-    hand.conductor.after_job = lambda job, ids: bool(moved.append(report(job, ids)))  # type: ignore[method-assign]
+
+    def note(job: jobs.Job, ids: list[int], following: jobs.Job | None = None) -> bool:
+        moved.append(report(job, ids))
+        return False
+
+    hand.conductor.after_job = note  # type: ignore[method-assign, assignment]
     threads = [threading.Thread(target=hand.do, args=(job_id,)) for job_id in (one, other)]
     for thread in threads:
         thread.start()

@@ -52,7 +52,12 @@ class Census:
         self.built[kind] += 1
         self.enter(engine)
         close = engine.close
-        engine.close = lambda: (self.present.discard(engine), close())
+
+        def leave() -> None:
+            self.present.discard(engine)
+            close()
+
+        engine.close = leave
         if self.can_sleep:
             engine.sleep = lambda: self.present.discard(engine)
             engine.wake = lambda: self.enter(engine)
@@ -74,7 +79,7 @@ class Census:
             finally:
                 self.present.discard(trainer)
 
-        trainer.dpo = dpo  # type: ignore[method-assign]
+        trainer.dpo = dpo  # type: ignore[method-assign, assignment]
         return trainer
 
 

@@ -257,7 +257,7 @@ def test_pairs_are_those_of_the_pure_rule(
         for problem_id, (level, drawn) in by_id.items():
             pairs = preference.select_pairs(
                 [
-                    Candidate(slot, sample.cause and VERDICT_OF_CAUSE[sample.cause], sample.reward)
+                    Candidate(slot, VERDICT_OF_CAUSE[sample.cause] if sample.cause else None, sample.reward)
                     for slot, sample in enumerate(drawn)
                 ],
                 rule,

@@ -24,13 +24,13 @@ from tests.engines import tiny
 from tests.store import drawing
 from tests.store.drawing import (
     FragileSampler,
-    SmallBatches,
     add_sampling,
     make_workshop,
     misattributed,
     responses,
 )
 from tests.store.factory import claim, items_of, state_of
+from tests.store.sampling_process import SmallBatches
 from tests.store.watching import running, wait_for
 
 ROOT = Path(__file__).parents[2]

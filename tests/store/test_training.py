@@ -259,9 +259,9 @@ def test_a_lease_lost_in_the_middle_ends_the_training(
                     )
             progress(event)
 
-        return TrlTrainer.dpo(inner, *others, told, intermediate)  # type: ignore[arg-type]
+        return TrlTrainer.dpo(inner, *others, told, intermediate)  # type: ignore[arg-type, call-arg]
 
-    inner.dpo = lose  # type: ignore[method-assign]
+    inner.dpo = lose  # type: ignore[method-assign, assignment]
     with pytest.raises(jobs.LeaseLostError):
         train.run(shop, job)
     assert rows(database, "SELECT FROM models WHERE parent_id IS NOT NULL") == []
@@ -339,7 +339,7 @@ def test_examples_are_those_of_the_pure_rule(
             if level in trained
             for slot in preference.select_examples(
                 [
-                    (Candidate(slot, s.cause and VERDICT_OF_CAUSE[s.cause], s.reward), s.response)
+                    (Candidate(slot, VERDICT_OF_CAUSE[s.cause] if s.cause else None, s.reward), s.response)
                     for slot, s in drawn[problem].items()
                 ],
                 rule,

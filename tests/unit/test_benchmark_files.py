@@ -51,7 +51,7 @@ def test_equal_statements_are_problems_of_their_own(tmp_path: Path) -> None:
 
 def test_the_fingerprint_tells_statements_and_answers_in_their_order(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"problem": "x", "answer": "1"}, {"problem": "y", "answer": "2"}]
-    changed = [
+    changed: list[list[dict[str, object]]] = [
         rows,
         rows[::-1],
         [rows[0], {"problem": "y", "answer": "3"}],

@@ -1,6 +1,7 @@
 """Preference pairs: right against wrong, the highest minimum reward first on both sides (METHOD step 6)."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -103,9 +104,9 @@ def test_the_random_rule_does_not_look_at_rewards() -> None:
     assert {good for good, _ in kept} == {0, 1, 2, 3}
 
 
-def examples_of(found: list[tuple[Candidate, str]], **options: object) -> list[int]:
+def examples_of(found: list[tuple[Candidate, str]], **options: Any) -> list[int]:
     rule = PairRule(options.pop("rule", PairRule.HIGHEST_REWARD))
-    return select_examples(found, rule, seed=0, iteration=0, problem_key="x", **options)  # type: ignore[arg-type]
+    return select_examples(found, rule, seed=0, iteration=0, problem_key="x", **options)
 
 
 def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:

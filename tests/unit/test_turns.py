@@ -26,7 +26,7 @@ def chosen(present: EngineKey | None, since: float, **seconds: float) -> EngineK
         WaitingJobs(named[name], number, waited) for number, (name, waited) in enumerate(seconds.items())
     ]
     found = next_job(waiting, present, since, PATIENCE)
-    return found and found.engine
+    return None if found is None else found.engine
 
 
 def test_the_engine_in_place_goes_on_while_it_has_work() -> None:
@@ -76,8 +76,8 @@ def test_every_job_runs_in_bounded_time_and_engines_rarely_change(
             now = min(job.at for job in left.values())
             continue
         oldest: dict[EngineKey, WaitingJobs] = {}
-        for number, job in here.items():
-            oldest.setdefault(job.engine, WaitingJobs(job.engine, number, now - job.at))
+        for number, arrival in here.items():
+            oldest.setdefault(arrival.engine, WaitingJobs(arrival.engine, number, now - arrival.at))
         job = next_job([*oldest.values()], present, now - since, PATIENCE)
         assert job is not None
         assert job == oldest[job.engine]
