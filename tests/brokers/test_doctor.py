@@ -131,7 +131,7 @@ def test_stuck_jobs_and_lost_workers_are_named(
 
 def test_a_wrong_schema_is_a_failure_and_what_came_before_is_kept(database: Database) -> None:
     with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
     found = examine([Check("database", lambda: check_database(lambda: database.url))], 20)
     assert [each.level for each in found[:-1]] == [Level.OK] * 3
     assert found[-1].level is Level.FAIL

@@ -150,7 +150,7 @@ def test_a_supervisor_does_not_hurry_where_the_schema_does_not_fit(
     servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
     with fleet_of_two(tmp_path, servers) as fleet:
         wait_until(lambda: fleet.said.count("started, pid") == 2, lambda: fleet.said)
-        set_schema(database, "9999")
+        set_schema(database, "9999_newer")
         told = "does not fit the schema of the database (see its log); starts again in 30.0 s"
         wait_until(lambda: fleet.said.count(told) == 2, lambda: fleet.said)
         time.sleep(3)
@@ -158,7 +158,9 @@ def test_a_supervisor_does_not_hurry_where_the_schema_does_not_fit(
         assert fleet.said.count("started, pid") == 2
 
 
-@pytest.mark.parametrize(("revision", "told"), [("9999", "newer than this hsstar knows"), ("0001", "needs")])
+@pytest.mark.parametrize(
+    ("revision", "told"), [("9999_newer", "newer than this hsstar knows"), ("0000_older", "needs")]
+)
 def test_a_worker_of_another_schema_takes_no_job_and_ends_with_a_clear_line(
     revision: str,
     told: str,
@@ -189,7 +191,7 @@ def test_a_job_is_not_claimed_between_the_upgrade_and_the_next_heartbeat(
     add_verification: AddJob, database: Database
 ) -> None:
     job_id = add_verification()
-    set_schema(database, "9999")
+    set_schema(database, "9999_newer")
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "w", 60) is None
         assert jobs.claim_next(connection, list(JobKind), "w", 60) is None
