@@ -23,7 +23,7 @@ class VllmSection(_Section):
     __pydantic_extra__: dict[str, JsonValue]
 
     tensor_parallel_size: Positive | None = None
-    """GPUs that share one engine; vLLM's default is 1."""
+    """GPUs that share one engine; default: 1."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of a GPU's memory for weights and cache; default: vLLM's."""
     max_model_len: Positive | None = None

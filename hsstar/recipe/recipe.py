@@ -105,7 +105,7 @@ class PairsSection(_Section):
     rule: PairRule = PairRule.HIGHEST_REWARD
     """Which samples are matched where one side has more than the other."""
     at_most_per_problem: Positive | None = None
-    """Upper bound on the pairs of one problem; default: none but min(#correct, #incorrect)."""
+    """Upper bound on the pairs of one problem, beside min(#correct, #incorrect)."""
 
 
 class Recipe(_Section):
