@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
@@ -44,30 +45,38 @@ def command_page() -> str:
         "`hsstar --help` lists the commands and `hsstar COMMAND --help` explains one. `hsstar --version`\n"
         "prints the version. `hsstar --debug COMMAND` shows the traceback of an error."
     )
-    sections = (_command_section(path, command) for path, command in commands(hsstar))
-    return "\n\n".join(("# The commands", NOTE, introduction, *sections)) + "\n"
+    calls = list(commands(hsstar))
+    uses = Counter(option for _, command in calls for option in _options(command))
+    shared = sorted(option for option, count in uses.items() if count > 2 and option[1])
+    parts = ["# The commands", NOTE, introduction, "## Options of several commands"]
+    parts.append("\n".join(f"- `{syntax}` {explanation}" for syntax, explanation in shared))
+    parts += (_command_section(path, command, shared) for path, command in calls)
+    return "\n\n".join(parts) + "\n"
 
 
-def _command_section(path: tuple[str, ...], command: click.Command) -> str:
+def _command_section(path: tuple[str, ...], command: click.Command, explained: list[tuple[str, str]]) -> str:
     name = " ".join(("hsstar", *path))
-    context = click.Context(command, info_name=name)
     purpose = " ".join((command.help or "").split("\n\n")[0].split())
-    options = [option for option in command.params if isinstance(option, click.Option)]
-    usage = " ".join((name, *command.collect_usage_pieces(context)))
+    options = _options(command)
+    usage = " ".join((name, *command.collect_usage_pieces(click.Context(command))))
     if not options:
         usage = usage.replace(" [OPTIONS]", "")
     example = (command.epilog or "").removeprefix("Example:").strip()
     code = usage if usage == example else f"{usage}\n\n{example}"
     parts = [f"## {name}", purpose, f"```\n{code}\n```"]
-    if options:
-        parts.append("\n".join(_option_line(option, context) for option in options))
-    return "\n\n".join(parts)
+    lines = (
+        f"- `{syntax}` {'' if (syntax, explanation) in explained else explanation}".strip()
+        for syntax, explanation in options
+    )
+    return "\n\n".join(filter(None, (*parts, "\n".join(lines))))
 
 
-def _option_line(option: click.Option, context: click.Context) -> str:
-    syntax, explanation = option.get_help_record(context) or (option.opts[0], "")
-    syntax = syntax.replace(" RANGE", "")
-    return " ".join(f"- `{syntax}` {explanation}".split())
+def _options(command: click.Command) -> list[tuple[str, str]]:
+    """The options of a command as `--help` shows them: syntax and explanation."""
+    context = click.Context(command)
+    options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
+    records = (option.get_help_record(context) for option in options)
+    return [(record[0].replace(" RANGE", ""), " ".join(record[1].split())) for record in records if record]
 
 
 def recipe_page() -> str:

@@ -52,7 +52,7 @@ CODE_FOLDERS = ("hsstar", "cli", "workers", "migrations")
 WITH_STACK = ("docs/evaluation.md", "docs/formats.md", "docs/sql.md")
 """Pages whose `console` blocks need a database and a worker that verifies."""
 
-OTHERS_OPTIONS = {"--served-model-name", "--logprobs-mode", "--kustomize", "--role"}
+OTHERS_OPTIONS = {"--served-model-name", "--build-arg", "--signal"}
 """Options of other programs that the pages name."""
 
 
@@ -252,7 +252,8 @@ def calls(page: Page) -> Iterator[list[str]]:
     """The words behind `hsstar` wherever the page calls it."""
     lines = [line for block in page.blocks for line in re.sub(r"\\\n", "", block.text).splitlines()]
     for text in (*page.spans, *lines):
-        for call in re.findall(r"(?:^|\$ |\$\(|&& |\b[A-Z_]+=\S* )hsstar ((?:[^#\n])+)", text):
+        inner = re.findall(r"\$\(hsstar ([^)]+)\)", text)
+        for call in (*inner, *re.findall(r"(?:^|\$ |&& |\b[A-Z_]+=\S* )hsstar ([\w-][^#\n]*)", text)):
             try:
                 yield shlex.split(call)
             except ValueError:  # an apostrophe of a sentence
