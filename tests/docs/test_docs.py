@@ -33,19 +33,20 @@ NOT_YET_REWRITTEN = ("README.md", "docs/architecture.md", "docs/operations.md")
 WORDS_IN_ALL = 14_000
 WORDS = {
     "README.md": 1_300,
-    "docs/architecture.md": 2_300,
-    "docs/operations.md": 2_400,
-    "docs/coming-from-the-scripts.md": 500,
-    "docs/evaluation.md": 750,
-    "docs/formats.md": 850,
-    "docs/glossary.md": 400,
-    "docs/recipe.md": 850,
-    "docs/reference-cli.md": 2_300,
-    "docs/reference-recipe.md": 1_700,
-    "docs/sql.md": 1_600,
-    "docs/study.md": 600,
-    "docs/verifier.md": 1_000,
+    "docs/architecture.md": 2_200,
+    "docs/operations.md": 2_000,
+    "docs/glossary.md": 300,
+    "docs/coming-from-the-scripts.md": 300,
+    "docs/evaluation.md": 690,
+    "docs/formats.md": 785,
+    "docs/recipe.md": 755,
+    "docs/reference-cli.md": 2_000,
+    "docs/reference-recipe.md": 1_350,
+    "docs/sql.md": 1_015,
+    "docs/study.md": 525,
+    "docs/verifier.md": 745,
 }
+"""The most words that each page may have."""
 
 CODE_FOLDERS = ("hsstar", "cli", "workers", "migrations")
 
@@ -100,6 +101,13 @@ def test_every_recipe_key_that_is_named_exists(page: Page) -> None:
 def test_every_recipe_key_is_named() -> None:
     assert [key for key in all_keys(Recipe) if f"`{key.rpartition('.')[2]}`" not in SAID] == []
     assert EXTENDS in SAID
+
+
+@ALL
+def test_every_column_that_is_named_with_its_view_exists(page: Page) -> None:
+    views = documented_views()
+    named = re.findall(rf"\b({'|'.join(views)})\.(\w+)", "\n".join(page.spans))
+    assert [(view, column) for view, column in named if column not in views[view]] == []
 
 
 @ALL
@@ -183,8 +191,8 @@ def test_a_page_keeps_to_its_share_of_words(page: Page) -> None:
     assert words(page.text) <= WORDS[page.name]
 
 
-def test_the_shares_are_not_more_than_a_reader_can_read() -> None:
-    assert sum(WORDS.values()) <= WORDS_IN_ALL + 2_600  # TODO
+def test_the_shares_together_are_what_a_reader_may_expect() -> None:
+    assert sum(WORDS.values()) <= WORDS_IN_ALL
 
 
 # What the checks are made of
