@@ -38,7 +38,7 @@ WORDS = {
     "docs/glossary.md": 300,
     "docs/coming-from-the-scripts.md": 300,
     "docs/evaluation.md": 690,
-    "docs/formats.md": 785,
+    "docs/formats.md": 790,
     "docs/recipe.md": 755,
     "docs/reference-cli.md": 2_000,
     "docs/reference-recipe.md": 1_350,
