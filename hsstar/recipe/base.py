@@ -15,7 +15,7 @@ class Section(BaseModel):
     """A table of a recipe: it knows its keys, refuses any other, and never changes."""
 
     # JSON, which keeps a recipe with its run, knows neither infinity nor NaN
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def parse_section(kind: type[Document], document: dict[str, Any], source: str) -> Document:

@@ -13,12 +13,17 @@ class BenchmarkSection(Section):
     """One benchmark, or another imported dataset; by the published protocol where nothing else is said."""
 
     name: Name
+    """A benchmark, or an imported dataset."""
     problems: Positive | None = None
-    """The first so many of its file; all where it is left out."""
+    """How many problems, from the start of the file; default: all."""
     temperature: Annotated[float, Field(ge=0, le=10)]
+    """Default: the benchmark's protocol; 0 for another dataset."""
     top_p: Annotated[float, Field(gt=0, le=1)]
+    """Default: the protocol; 1 for another dataset."""
     samples: Positive
+    """Samples per problem. Default: the protocol; 1 for another dataset."""
     max_new_tokens: Positive
+    """Default: the protocol; 2048 for another dataset."""
 
     @model_validator(mode="before")
     @classmethod
@@ -57,14 +62,19 @@ class EvaluationSection(Section):
     """Problems that every policy of the run is measured on; without dataset and benchmarks none is."""
 
     dataset: Name | None = None
+    """Imported dataset of held-out problems."""
     problems: Positive | None = None
-    """How many of them (the first in the run's seeded order); all where it is left out."""
+    """How many of them, the first in the run's seeded order; default: all."""
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Sampling temperature on `dataset`; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus mass on `dataset`."""
     samples: Positive = 1
+    """Samples per problem of `dataset`; with more than one, the accuracy is avg@k."""
     max_new_tokens: Positive = 2048
+    """Length limit of a sample, in tokens."""
     benchmarks: tuple[BenchmarkSection, ...] = ()
-    """Measured besides `dataset`, each by its own protocol."""
+    """Measured besides `dataset`: names, which follow their protocol, or tables."""
 
     @property
     def used(self) -> bool:

@@ -23,12 +23,17 @@ class VllmSection(_Section):
     __pydantic_extra__: dict[str, JsonValue]
 
     tensor_parallel_size: Positive | None = None
+    """GPUs that share one engine; default: 1."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU's memory for weights and cache; default: vLLM's."""
     max_model_len: Positive | None = None
+    """Context in tokens, prompt and response together; default: the model's."""
     max_num_seqs: Positive | None = None
+    """Sequences that are decoded together; default: 256."""
     quantization: Name | None = None
+    """A method of vLLM, such as `fp8`; default: the model's."""
     lora: Name | None = None
-    """Folder of a LoRA adapter that every policy of the run is sampled with."""
+    """Folder of a LoRA adapter to sample with; needs `training.objective = "none"`."""
 
 
 OWN_REQUEST_KEYS = frozenset(
@@ -44,14 +49,17 @@ class OpenAISection(_Section):
     """A server that speaks OpenAI's completions protocol and serves the policy."""
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+    """Address of the protocol, without user and password: `http://gpu1:8000/v1`."""
     model: Annotated[str, Field(min_length=1, max_length=500)]
-    """The name under which the server serves the policy."""
+    """The server's name for the policy (`--served-model-name`)."""
     concurrency: Positive = 64
+    """Requests that one worker process sends at once."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """How long the server may be silent about one request."""
     reload: Literal["none", "vllm"] = "none"
-    """How the next policy gets into the server."""
+    """How a newly trained policy gets into the server; `none` allows one policy."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further keys of each request."""
+    """Further keys of each request, sent as they are: `{ min_p = 0.05 }`."""
 
     @field_validator("options")
     @classmethod
@@ -65,9 +73,13 @@ class PolicySection(_Section):
     """`M_0`, the engine that samples from it, and the prompt it is given."""
 
     model: Name
+    """M_0: a folder, a Hugging Face name, `builtin:demo-policy`, or a name from `hsstar models list`."""
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    """What samples. For one seed, engines draw different samples."""
     prompt: str = "qwen25-step-cot"
+    """Prompt template in sampling, training and evaluation: `qwen25-step-cot`, `bare` or `chat`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format while sampling; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     vllm: VllmSection | None = None
     openai: OpenAISection | None = None
 

@@ -24,9 +24,11 @@ class ProblemsSection(_Section):
     """Which problems an iteration takes: a fresh slice of a dataset, in the run's seeded order."""
 
     dataset: Name
+    """Imported dataset of training problems; `none` for a run that only evaluates."""
     per_iteration: Positive
+    """Problems of one iteration, |D_t|."""
     overlaps: Literal["report", "exclude"] = "report"
-    """What is done with problems that overlap a benchmark or held-out problems."""
+    """Report problems that overlap a benchmark or held-out problems, or exclude them too."""
 
     @property
     def used(self) -> bool:
@@ -38,13 +40,19 @@ class SamplingSection(_Section):
     """The budget and how samples are drawn."""
 
     n: Positive = 8
+    """Samples per problem; an iteration may draw n · |D_t|."""
     n_p: Positive = 3
+    """Pre-samples of every problem, at most `n`."""
     strategy: Literal["hierarchical", "uniform"] = "hierarchical"
-    """`uniform` draws all `n` samples of every problem in pre-sampling and re-samples nothing."""
+    """`uniform` draws all `n` samples of every problem and re-samples nothing."""
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.7
+    """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Nucleus mass."""
     max_new_tokens: Positive = 2048
+    """Length limit of a sample, in tokens."""
     stop: tuple[str, ...] = ()
+    """A sample ends before the first of these texts, in evaluation too."""
 
     @model_validator(mode="after")
     def _pre_samples_within_budget(self) -> Self:
@@ -64,10 +72,15 @@ class DifficultySection(_Section):
     """How problems are labelled and which levels are re-sampled and trained on."""
 
     signal: Signal = Signal.ACCURACY_AND_REWARD
+    """What the difficulty is judged by."""
     tau_low: float = 0.15
+    """τ_l: a problem below it is an outlier; 0 ≤ `tau_low` < `tau_high` ≤ 1."""
     tau_high: float = 0.65
+    """τ_h: a problem above it is an inlier."""
     resample: tuple[Difficulty, ...] = (Difficulty.BOUNDARY,)
+    """Levels that get the remaining budget; may be empty."""
     train: tuple[Difficulty, ...] = (Difficulty.BOUNDARY,)
+    """Levels whose samples become preference pairs; at least one."""
 
     @model_validator(mode="after")
     def _ordered_thresholds(self) -> Self:
@@ -90,14 +103,18 @@ class PairsSection(_Section):
     """How preference pairs are chosen."""
 
     rule: PairRule = PairRule.HIGHEST_REWARD
+    """Which samples are matched where one side has more than the other."""
     at_most_per_problem: Positive | None = None
+    """Upper bound on the pairs of one problem, beside min(#correct, #incorrect)."""
 
 
 class Recipe(_Section):
     """Everything that decides the result of a run."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.+-]+$")]
+    """Name of the run: 1 to 100 letters, digits and `_ . + -`; `runs create --name` replaces it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Everything random derives from it; `runs create --seed` replaces it."""
     problems: ProblemsSection
     policy: PolicySection
     sampling: SamplingSection = SamplingSection()

@@ -18,12 +18,17 @@ class RewardSection(_Section):
     """The reward model and what computes it; `model = "none"` runs without one."""
 
     model: Name = "none"
+    """A folder, a Hugging Face name or `builtin:demo-prm`; `none` scores nothing."""
     kind: Literal["auto", "skywork", "qwen-math", "outcome"] = "auto"
+    """`auto` recognises the kind by the checkpoint."""
     engine: Literal["transformers", "vllm"] = "transformers"
+    """What computes the rewards; `vllm` knows the kind `qwen-math` only."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format while scoring, as `policy.dtype`."""
     batch_tokens: Positive | None = None
-    """Tokens that pass through the model at once; by default what suits the device."""
+    """Tokens that pass through the model at once; default: 16,384 on a GPU, 4,096 on a CPU."""
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    """`auto` is PyTorch's `sdpa`; `flash_attention_2` needs the package `flash-attn`."""
     vllm: VllmSection | None = None
 
     @property

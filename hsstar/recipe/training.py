@@ -29,25 +29,39 @@ class OptimisationSection(Section):
     """What both sections say alike."""
 
     learning_rate: Annotated[float, Field(gt=0)]
+    """Peak learning rate."""
     batch_size: Positive = 256
+    """Pairs (or solutions) per optimiser step."""
     micro_batch_size: Positive = 8
+    """Pairs (or solutions) that pass through the model at once, at most."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the data."""
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """Learning rate schedule."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the steps that warm up, rounded down."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of AdamW."""
     maximum_tokens: Positive
+    """Prompt and response together; longer texts are cut at the end and counted."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Format of the arithmetic and the saved checkpoint; trained weights are float32."""
     gradient_checkpointing: bool | None = None
-    """Left out: on a GPU."""
+    """Saves memory for a third more time; default: on a GPU only."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of the adapters that are trained instead of the weights; 0 trains the weights."""
+    """Rank of LoRA adapters, which are merged into the checkpoint; 0 trains the weights."""
     lora_alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale of the adapters."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of the adapters."""
     lora_target_modules: tuple[Name, ...] = ()
+    """Layers with adapters, such as `q_proj`; empty: every linear layer but the head."""
     quantization: Literal["none", "4bit"] = "none"
+    """`4bit` (QLoRA): frozen weights in NF4; needs `lora_rank`, an NVIDIA GPU and `bitsandbytes`."""
     sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
+    """How the processes of a training share the model; the ZeRO ones need `deepspeed`."""
     save_every_steps: Annotated[int, Field(ge=0)] | None = None
-    """Left out: a tenth of all steps; 0: no intermediate checkpoints."""
+    """Steps between intermediate checkpoints; default: a tenth of all steps; 0: none."""
 
     @model_validator(mode="after")
     def _quantised_under_adapters_only(self) -> Self:
@@ -64,13 +78,21 @@ class TrainingSection(OptimisationSection):
     """How an iteration trains; `objective = "none"` ends it with its pairs."""
 
     objective: Literal["dpo", "sft", "none"] = "dpo"
+    """`sft` trains on the correct samples; `none` ends an iteration with its pairs."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
+    """Peak learning rate."""
     beta: Annotated[float, Field(gt=0)] = 0.1
+    """Strength of DPO's constraint."""
     loss_type: LossType = "sigmoid"
+    """TRL's preference losses; `sigmoid` is DPO's own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of pairs taken to be swapped; for `robust`, `exo_pair`, `aot` and `aot_unpaired`."""
     nll_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of an added negative log-likelihood of the chosen response (RPO)."""
     maximum_tokens: Positive = 2048
+    """Prompt and response together; longer texts are cut at the end and counted."""
     precompute_reference_logprobs: bool = False
+    """Ask the reference once, before training: saves memory for a pass over the pairs."""
 
     @model_validator(mode="after")
     def _smoothing_where_the_loss_knows_of_it(self) -> Self:
@@ -88,8 +110,10 @@ class InitialisationSection(OptimisationSection):
     """Step-wise initialisation: what `hsstar train init` makes M_0 from."""
 
     model: Name | None = None
-    """The base model."""
+    """The base model: a folder or a Hugging Face name."""
     data: Name | None = None
-    """A file of solutions in steps."""
+    """Solutions in steps: a file, or `hub:OWNER/NAME/FILE`."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    """Peak learning rate."""
     maximum_tokens: Positive = 4096
+    """Prompt and solution together; longer texts are cut at the end and counted."""

@@ -9,12 +9,18 @@ import pytest
 
 from hsstar.data.files import read_problems
 from hsstar.domain.answers import balanced_braces
+from hsstar.domain.benchmarks import BENCHMARKS as PUBLISHED
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import VerificationRequest
 
 CASES = [
     json.loads(line) for line in (Path(__file__).parent / "verdict_cases.jsonl").read_text().splitlines()
 ]
+UNREADABLE: dict[str, list[str]] = json.loads(
+    (Path(__file__).parent / "unreadable_references.json").read_text()
+)
+"""The published ids of the references that cannot be read, by benchmark."""
+PAGE = Path(__file__).parents[2] / "docs" / "verifier.md"
 BENCHMARKS = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
 
 
@@ -59,12 +65,18 @@ def test_the_table_is_large_and_has_every_kind_of_case() -> None:
 
 @pytest.mark.parametrize("name", ["aime24", "amc23", "gsm8k", "math500", "minerva_math", "olympiadbench"])
 def test_the_references_of_a_benchmark_verify_against_themselves(verifier: MathVerifier, name: str) -> None:
-    assert unreadable_references(verifier, name) == listed_in_the_docs().get(name, set())
+    assert unreadable_references(verifier, name) == set(UNREADABLE.get(name, ()))
 
 
 @pytest.mark.heavy
 def test_the_references_of_college_math_verify_against_themselves(verifier: MathVerifier) -> None:
-    assert unreadable_references(verifier, "college_math") == listed_in_the_docs()["college_math"]
+    assert unreadable_references(verifier, "college_math") == set(UNREADABLE["college_math"])
+
+
+def test_the_page_says_how_many_references_cannot_be_read() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| (\d+) \|$", PAGE.read_text(), re.MULTILINE)
+    counts = {name: (int(references.replace(",", "")), int(unread)) for name, references, unread in rows}
+    assert counts == {name: (PUBLISHED[name].problems, len(ids)) for name, ids in UNREADABLE.items()}
 
 
 def unreadable_references(verifier: MathVerifier, name: str) -> set[str]:
@@ -86,18 +98,3 @@ def published_id(row: dict[str, object]) -> str:
     if "question_number" in row:
         return f"{row['data_source']}: {row['question_number']}"
     return str(row.get("id", row.get("idx")))
-
-
-def listed_in_the_docs() -> dict[str, set[str]]:
-    """The ids of unreadable references by benchmark, as docs/verifier.md lists them."""
-    page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text()
-    sections = dict(re.findall(r"^### (.+?) \(.*?\)\n\n(.*?)(?=\n#|\Z)", page, re.DOTALL | re.MULTILINE))
-    listed = {
-        name: set(re.findall(r"\d+", sections[title]))
-        for name, title in {"minerva_math": "Minerva Math", "olympiadbench": "OlympiadBench"}.items()
-    }
-    sources = re.findall(r"^- `(.+?)`: (.*?)(?=\n- |\Z)", sections["College Math"], re.DOTALL | re.MULTILINE)
-    listed["college_math"] = {
-        f"{source}: {number}" for source, numbers in sources for number in re.findall(r"[^,\s]+", numbers)
-    }
-    return listed
