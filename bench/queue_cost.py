@@ -19,7 +19,7 @@ from hsstar.stages.context import Workshop
 from hsstar.stages.engine_pool import Engines
 from hsstar.store import datasets, models, rounds, runs
 from hsstar.store.database import Database
-from hsstar.verifier.contract import Comparison, VerificationRequest
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 
@@ -40,14 +40,14 @@ class InstantEngine:
             step = f"{request.seed:019d} ".ljust(RESPONSE_BYTES // STEPS - 2, "x")
             yield index, Completion("\n\n".join([step] * STEPS), 400, "stop", -99.5, 1.0)
 
-    def prepare(self, requests: Sequence[VerificationRequest]) -> list[Comparison]:
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
         """Every other sample is correct."""
         return [
-            Comparison("1", "1", Cause.CORRECT if int(request.response[:19]) % 2 else Cause.INCORRECT, b"")
+            AnswerPair("1", "1", Cause.CORRECT if int(request.response[:19]) % 2 else Cause.INCORRECT, b"")
             for request in requests
         ]
 
-    def decide(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[bytes, Cause]]:
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
         """Nothing is left to decide."""
         return iter(())
 

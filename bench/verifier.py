@@ -30,7 +30,7 @@ from hsstar.data.files import read_imported_samples, read_problems
 from hsstar.store.database import Database
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier import MathVerifier
-from hsstar.verifier.contract import Comparison, VerificationRequest
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 RESPONSES = SHARED / "responses" / "math_sampled_8.jsonl"
@@ -95,18 +95,18 @@ def new_verifier(cores: int) -> Iterator[MathVerifier]:
         yield verifier
 
 
-def open_comparisons(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> list[Comparison]:
-    """The comparisons that take algebra."""
-    return [comparison for comparison in verifier.prepare(requests) if comparison.cause is None]
+def open_pairs(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+    """The pairs that take algebra."""
+    return [pair for pair in verifier.prepare(requests) if pair.cause is None]
 
 
 def without_sharing(verifier: MathVerifier, jobs: Sequence[Job]) -> None:
     """Computes every pair that takes algebra, equal ones as often as they come: never two in one call."""
-    calls: defaultdict[int, list[Comparison]] = defaultdict(list)
+    calls: defaultdict[int, list[AnswerPair]] = defaultdict(list)
     seen: Counter[bytes] = Counter()
-    for comparison in open_comparisons(verifier, list(chain.from_iterable(jobs))):
-        calls[seen[comparison.key]].append(comparison)
-        seen[comparison.key] += 1
+    for pair in open_pairs(verifier, list(chain.from_iterable(jobs))):
+        calls[seen[pair.key]].append(pair)
+        seen[pair.key] += 1
     decided = sum(1 for call in calls.values() for _ in verifier.decide(call))
     assert decided == seen.total()
 
@@ -120,10 +120,10 @@ def by_jobs(verifier: MathVerifier, jobs: Sequence[Job]) -> None:
 def with_known_verdicts(verifier: MathVerifier, database: Database, jobs: Sequence[Job]) -> None:
     """Verifies job by job as the stage does: what is known is looked up, what is found is kept."""
     for job in jobs:
-        different = {comparison.key: comparison for comparison in open_comparisons(verifier, job)}
+        different = {pair.key: pair for pair in open_pairs(verifier, job)}
         with database.begin() as connection:
             known = load_known_verdicts(connection, verifier.version, list(different))
-        if unknown := [comparison for key, comparison in different.items() if key not in known]:
+        if unknown := [pair for key, pair in different.items() if key not in known]:
             found = dict(verifier.decide(unknown))
             with database.begin() as connection:
                 remember_verdicts(connection, verifier.version, found)
@@ -180,8 +180,8 @@ def measure_latency(jobs: Sequence[Job], cores: int) -> Measured:
     with new_verifier(cores) as verifier:
         requests = [*chain.from_iterable(jobs), *other_requests(OTHERS)]
         taken: defaultdict[str, list[float]] = defaultdict(list)
-        for request, comparison in zip(requests, verifier.prepare(requests), strict=True):
-            kind = "decided by its text" if comparison.cause else "takes algebra"
+        for request, pair in zip(requests, verifier.prepare(requests), strict=True):
+            kind = "decided by its text" if pair.cause else "takes algebra"
             taken[kind].append(1_000 * seconds(partial(verifier.verify, [request])))
     for kind, milliseconds in taken.items():
         hundredths = statistics.quantiles(milliseconds, n=100)
@@ -210,8 +210,8 @@ def describe_sharing(jobs: Sequence[Job]) -> str:
     """How many computations equal pairs save, as Markdown lines."""
     with MathVerifier() as verifier:
         prepared = [verifier.prepare(job) for job in jobs]
-    different = len({comparison.key for comparison in chain.from_iterable(prepared)})
-    in_jobs = [[comparison.key for comparison in job if comparison.cause is None] for job in prepared]
+    different = len({pair.key for pair in chain.from_iterable(prepared)})
+    in_jobs = [[pair.key for pair in job if pair.cause is None] for job in prepared]
     responses = sum(map(len, jobs))
     alone = sum(map(len, in_jobs))
     shared = sum(len(set(keys)) for keys in in_jobs)

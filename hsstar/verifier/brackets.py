@@ -1,4 +1,4 @@
-r"""Splitting a formula where its brackets allow it."""
+"""Split a formula outside of its brackets, or take its outer brackets off."""
 
 import re
 from functools import lru_cache
@@ -10,8 +10,8 @@ _BRACKET = re.compile(
 
 
 def split(source: str, separators: str) -> tuple[list[str], list[str]]:
-    """The pieces between separators (a pattern) that stand outside of all brackets, and the separators."""
-    pieces, found, depth, start = list[str](), list[str](), 0, 0
+    """Split at a pattern outside of all brackets; return the pieces and the separators."""
+    pieces, matched, depth, start = list[str](), list[str](), 0, 0
     for match in _scanner(separators).finditer(source):
         if match["open"]:
             depth += 1
@@ -19,15 +19,15 @@ def split(source: str, separators: str) -> tuple[list[str], list[str]]:
             depth -= 1
         elif match["separator"] and depth == 0:
             pieces.append(source[start : match.start()].strip())
-            found.append(match["separator"])
+            matched.append(match["separator"])
             start = match.end()
-    return [*pieces, source[start:].strip()], found
+    return [*pieces, source[start:].strip()], matched
 
 
 def inside_brackets(source: str) -> tuple[str, str, str] | None:
-    """Opening bracket, content and closing bracket of a text that one pair of brackets encloses, else None.
+    """Return opening bracket, content and closing bracket if one pair of brackets encloses the text.
 
-    The two may be of different kinds, as those of a half-open interval are.
+    The two may be of different kinds, like those of a half-open interval.
     """
     opening = _BRACKET.match(source)
     if opening is None or not opening["open"]:

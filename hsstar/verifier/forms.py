@@ -1,7 +1,7 @@
-"""What an answer can be once it is read: a small tree of forms.
+"""The forms of an answer that is read: a small tree.
 
-Every form is immutable, equal to what is read from another text of the same meaning in the simple cases, and
-prints itself for people (`hsstar verify --explain`).
+Every form is immutable and prints itself for people (`hsstar verify --explain`). In the simple cases, texts
+of the same meaning give equal forms.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from hsstar.verifier.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
-    """A formula that only algebra understands, in normal spelling."""
+class Formula:
+    """A formula that only algebra can compare, in normal spelling."""
 
     source: str
 
@@ -35,7 +35,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A text answer, compared letter by letter after case, articles and punctuation are gone."""
+    """A text answer, compared letter by letter without case, articles and punctuation."""
 
     letters: str
 
@@ -45,7 +45,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice (A)-(J), with what stands behind the letter."""
+    """A choice (A)-(J), with the text behind the letter."""
 
     letter: str
     content: "Form | None" = None
@@ -66,7 +66,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class IntervalForm:
     """The numbers between two ends; None is infinity."""
 
     low: "Form | None"
@@ -102,7 +102,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A value with the name that it was given: `x=5`, `f(x)=x^2`, `x>3`."""
+    """A value with its name: `x=5`, `f(x)=x^2`, `x>3`."""
 
     name: str
     value: "Form"
@@ -113,7 +113,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """An equation or inequality that is no mere naming: `left` minus `right` is compared with zero."""
+    """An equation or inequality that names no value: `left` minus `right` is compared with zero."""
 
     sign: Literal["=", "<", "<="]
     left: str
@@ -136,7 +136,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """Digits in a base that is written with them."""
+    """Digits with their base."""
 
     digits: str
     base: int
@@ -157,7 +157,7 @@ class Infinite:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A text that no reading makes sense of."""
+    """A text that has no reading."""
 
     def __str__(self) -> str:
         return "unreadable"
@@ -165,12 +165,12 @@ class Unreadable:
 
 Form = (
     Number
-    | Expression
+    | Formula
     | Quantity
     | Words
     | Choice
     | Sequence
-    | Interval
+    | IntervalForm
     | Union
     | Matrix
     | Named
@@ -182,16 +182,16 @@ Form = (
 )
 
 Reader = Callable[[str], Form]
-"""What reads a part of a text; readers of larger texts get one."""
+"""Reads a part of a text; readers of larger texts get one."""
 
 
 def is_readable(form: Form) -> bool:
-    """Whether a form has no unreadable part (its formulas may still be beyond algebra)."""
+    """Decide whether a form has no unreadable part; algebra may still not read its formulas."""
     return all(not isinstance(part, Unreadable) for part in parts_of(form))
 
 
 def parts_of(form: Form) -> list[Form]:
-    """A form and everything in it."""
+    """Return a form and every form in it."""
     match form:
         case Sequence(items=children) | Union(parts=children):
             inside: tuple[Form | None, ...] = children
@@ -199,12 +199,12 @@ def parts_of(form: Form) -> list[Form]:
             inside = tuple(cell for row in form.rows for cell in row)
         case Named() | Quantity():
             inside = (form.value,)
-        case Interval():
+        case IntervalForm():
             inside = (form.low, form.high)
         case Choice():
             inside = (form.content,)
         case Relation():
-            inside = (Expression(form.left), Expression(form.right))
+            inside = (Formula(form.left), Formula(form.right))
         case _:
             inside = ()
     return [form, *(part for child in inside if child is not None for part in parts_of(child))]
