@@ -12,9 +12,8 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
-from hsstar.verifier.conversions import Scalar
 from hsstar.verifier.equivalence import UnparsableError
-from hsstar.verifier.forms import Formula, Relation
+from hsstar.verifier.forms import Formula, Relation, Scalar
 from hsstar.verifier.numeric import Number, is_close
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about time limits, which the pool keeps
@@ -80,14 +79,14 @@ class SympyAlgebra:
     def equal_relations(self, answer: Relation, reference: Relation) -> bool:
         """Decide whether two relations of the same sign say the same.
 
-        Their differences have to be proportional, or one is solved for a variable in which the other is linear.
+        Their differences have to be proportional, or one solves the other, which is linear in that variable.
         """
         mine, theirs = _difference(answer), _difference(reference)
         if mine == theirs:
             return True
         ratio = sympy.Mul(mine, sympy.Pow(theirs, -1, evaluate=False), evaluate=False)
         values = _values(ratio)
-        if len(values) < _POINTS_NEEDED or not _nonzero(values[0]):
+        if len(values) < _POINTS_NEEDED or values[0].size() <= _ZERO:
             return False
         if answer.sign != "=" and (values[0].real <= 0 or values[0].imaginary):
             return False
@@ -244,11 +243,8 @@ def _constants_equal(mine: Any, theirs: Any, answer: Scalar, reference: Scalar, 
         if isinstance(reference, Number)
         else Number(right.real, 0 if _has_decimals(reference) else None)
     )
-    return is_close(left.real, not _has_decimals(answer) and not _is_short(left.real), number)
-
-
-def _is_short(value: Fraction) -> bool:
-    return (value * 10**12).denominator == 1
+    endless = not _has_decimals(answer) and (left.real * 10**12).denominator > 1
+    return is_close(left.real, endless, number)
 
 
 def _near(left: _Complex, right: _Complex, exact: bool) -> bool:
@@ -256,10 +252,6 @@ def _near(left: _Complex, right: _Complex, exact: bool) -> bool:
         return True
     tolerance = _EXACT if exact else Fraction(1, 10_000)
     return left.distance(right) <= tolerance * max(left.size() if exact else 0, right.size())
-
-
-def _nonzero(value: _Complex) -> bool:
-    return value.size() > _ZERO
 
 
 def _agree_at_points(mine: Any, theirs: Any, exact: bool) -> bool | None:

@@ -9,17 +9,6 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsstar.verifier.conversions import (
-    Scalar,
-    as_matrix_formulas,
-    as_relation,
-    in_radians,
-    quotient,
-    scaled,
-    unit_as_factor,
-    unit_as_letters,
-    vector,
-)
 from hsstar.verifier.forms import (
     Choice,
     Form,
@@ -31,9 +20,18 @@ from hsstar.verifier.forms import (
     Quantity,
     Ratio,
     Relation,
+    Scalar,
     Sequence,
     Union,
     Words,
+    as_matrix_formulas,
+    as_relation,
+    in_radians,
+    quotient,
+    scaled,
+    unit_as_factor,
+    unit_as_letters,
+    vector,
 )
 from hsstar.verifier.numeric import Number, numbers_equal
 from hsstar.verifier.relations import as_part
@@ -100,25 +98,19 @@ class Equivalence:
 
     def _different_kinds(self, answer: Form, reference: Form) -> bool:
         """Compare forms of different kinds, which mean the same only by a convention."""
-        match answer, reference:
-            case (Ratio(), Number()) | (Number(), Ratio()):
-                return self._by("ratio as a fraction", quotient(answer) == quotient(reference))
-            case (Numeral(digits=digits), Number(value=value)) | (
-                Number(value=value),
-                Numeral(digits=digits),
-            ):
-                return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
-            case (Sequence(kind="list", items=items), Formula(source=letters)) | (
-                Formula(source=letters),
-                Sequence(kind="list", items=items),
-            ) if items and all(isinstance(item, Choice) for item in items):
-                return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
-            case (Sequence(kind="set" | "list", items=(only,)), _):
-                return self.holds(only, reference)
-            case (_, Sequence(kind="set" | "list", items=(only,))):
-                return self.holds(answer, only)
-            case _:
-                return self._by("different kinds of answer", False)
+        for form, other in ((answer, reference), (reference, answer)):
+            match form, other:
+                case Ratio(), Number():
+                    return self._by("ratio as a fraction", quotient(form) == quotient(other))
+                case Numeral(digits=digits), Number(value=value):
+                    return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
+                case Sequence(kind="list", items=items), Formula(source=letters) if items and all(
+                    isinstance(item, Choice) for item in items
+                ):
+                    return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
+                case Sequence(kind="set" | "list", items=(only,)), _:
+                    return self._either_way(only, other, form is answer)
+        return self._by("different kinds of answer", False)
 
     def _by(self, rule: str, equal: bool) -> bool:
         self.rule = rule
@@ -294,7 +286,7 @@ def _value(form: Form) -> Form:
 
 
 def _same_name(left: str, right: str) -> bool:
-    """Decide whether two names agree: only different variables do not. `area` may be `A`, `f(x)` may be `y`."""
+    """Decide whether two names agree. Only two different variables do not: `area` may be `A`."""
     return left == right or not (_is_variable(left) and _is_variable(right))
 
 

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Self
 
 from hsstar.domain.answers import ExtractionRule, extract_answer
@@ -154,9 +153,7 @@ class MathVerifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:

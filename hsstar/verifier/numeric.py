@@ -102,10 +102,6 @@ def _decimal(text: str) -> Number:
     return Number(Fraction(digits), decimals)
 
 
-def _read_decimal(match: re.Match[str]) -> Number:
-    return _decimal(match[0])
-
-
 def _read_scientific(match: re.Match[str]) -> Number | None:
     r"""Read `2.5\times10^{3}` or `2.5e3`; `2\times10^{3}` is exact, `2e3` is a decimal."""
     exponent = int(match["power"] or match["bare"] or match["e_power"])
@@ -153,7 +149,7 @@ def _read_repeating(match: re.Match[str]) -> Number:
 
 _NUMERATOR, _DENOMINATOR = rf"(?P<numerator>{_DECIMAL})", rf"(?P<denominator>{_DECIMAL})"
 _PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], Number | None]], ...] = (
-    (_DECIMAL, _read_decimal),
+    (_DECIMAL, lambda match: _decimal(match[0])),
     (rf"{_SIGN}\\frac\{{{_NUMERATOR}\}}\{{{_DENOMINATOR}\}}", _read_fraction),
     (rf"{_SIGN}\(?{_NUMERATOR}\)?/\(?{_DENOMINATOR}\)?", _read_fraction),
     (rf"{_SIGN}(?P<whole>\d+)\s?\\frac\{{(?P<numerator>\d+)\}}\{{(?P<denominator>\d+)\}}", _read_mixed),

@@ -10,24 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from hsstar.domain.answers import balanced_braces
+from hsstar.verifier import measures, relations, several
 from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Unreadable, Words
-from hsstar.verifier.measures import read_numeral, read_quantity, read_ratio, read_time
 from hsstar.verifier.numeric import MOST_DIGITS, read_number
-from hsstar.verifier.relations import read_equation, read_inequality, read_member
-from hsstar.verifier.several import (
-    read_brackets,
-    read_indexed_union,
-    read_list,
-    read_matrix,
-    read_pairing,
-    read_point,
-    read_rows,
-    read_signs,
-    read_transposed,
-    read_union,
-    read_unit_vectors,
-    read_without,
-)
 from hsstar.verifier.spelling import parsable_source, strip_braces
 from hsstar.verifier.wording import (
     LETTER,
@@ -139,24 +124,24 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     _read_long_number,
     meaning_of,
     _read_choice,
-    read_time,
-    _recursive(read_rows),
-    _recursive(read_list),
+    measures.read_time,
+    _recursive(several.read_rows),
+    _recursive(several.read_list),
     _read_saying,
-    _recursive(read_member),
-    _recursive(read_equation),
-    _recursive(read_inequality),
-    _recursive(read_union),
-    _recursive(read_indexed_union),
-    _recursive(read_without),
-    _recursive(read_pairing),
-    _recursive(read_matrix),
-    _recursive(read_transposed),
-    _recursive(read_brackets),
-    _recursive(read_point),
-    _recursive(read_signs),
-    read_ratio,
-    read_numeral,
-    read_quantity,
-    _recursive(read_unit_vectors),
+    _recursive(relations.read_member),
+    _recursive(relations.read_equation),
+    _recursive(relations.read_inequality),
+    _recursive(several.read_union),
+    _recursive(several.read_indexed_union),
+    _recursive(several.read_without),
+    _recursive(several.read_pairing),
+    _recursive(several.read_matrix),
+    _recursive(several.read_transposed),
+    _recursive(several.read_brackets),
+    _recursive(several.read_point),
+    _recursive(several.read_signs),
+    measures.read_ratio,
+    measures.read_numeral,
+    measures.read_quantity,
+    _recursive(several.read_unit_vectors),
 )

@@ -2,7 +2,6 @@
 
 import re
 
-from hsstar.verifier.brackets import inside_brackets, split
 from hsstar.verifier.forms import (
     Form,
     Formula,
@@ -17,6 +16,7 @@ from hsstar.verifier.forms import (
     Words,
 )
 from hsstar.verifier.numeric import Number, read_number
+from hsstar.verifier.spelling import inside_brackets, split
 from hsstar.verifier.wording import COMMAND, LETTER, TEXT, letters_of
 
 MEMBER = r"\\in(?![A-Za-z])"
@@ -128,23 +128,23 @@ def read_inequality(source: str, read: Reader) -> Form | None:
 
 
 def _read_absolute(absolute: re.Match[str], sign: str, right: str, read: Reader) -> Form | None:
-    name, high, closed = absolute["name"], read(right), sign in (r"\le", r"\ge")
+    name, closed = absolute["name"], sign in (r"\le", r"\ge")
     shift = read_number(absolute["shift"] or "0")
-    if shift is None or not isinstance(high, Number | Formula):
+    if shift is None:
         return None
-    if absolute["shift"] and not isinstance(high, Number):
-        return None
-    low: Form = Number(-high.value, high.decimals) if isinstance(high, Number) else Formula(f"-({right})")
-    if absolute["shift"]:
-        low, high = _shifted(low, shift), _shifted(high, shift)
+    low: Form
+    high: Form
+    match read(right):
+        case Number(value=value, decimals=decimals):
+            low, high = (Number(end - shift.value, decimals) for end in (-value, value))
+        case Formula() as high if not absolute["shift"]:
+            low = Formula(f"-({right})")
+        case _:
+            return None
     if sign in _UPWARDS:
         return Named(name, interval_between(low, high, closed, closed))
     below, above = interval_between(None, low, False, closed), interval_between(high, None, closed, False)
     return Named(name, Union((below, above)))
-
-
-def _shifted(end: Form, shift: Number) -> Form:
-    return Number(end.value - shift.value, end.decimals) if isinstance(end, Number) else end
 
 
 def _half_line(sign: str, end: Form) -> Form:

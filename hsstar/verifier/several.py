@@ -8,7 +8,6 @@ import re
 from itertools import pairwise, product
 from math import prod
 
-from hsstar.verifier.brackets import inside_brackets, split
 from hsstar.verifier.forms import (
     Form,
     Infinite,
@@ -23,6 +22,7 @@ from hsstar.verifier.forms import (
 )
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.relations import MEMBER, as_part, interval_between, is_name
+from hsstar.verifier.spelling import inside_brackets, split
 from hsstar.verifier.wording import EMPTY, REALS
 
 _MOST_SIGNS = 3

@@ -1,4 +1,4 @@
-"""One spelling for texts that mean the same, and a check of what may reach a parser.
+"""One spelling for texts that mean the same, what may reach a parser, and splitting outside of brackets.
 
 Answers come from a model and are untrusted. Nothing here evaluates them. Everything here takes time linear in
 their length.
@@ -141,7 +141,11 @@ _SPACE_TO_KEEP = re.compile(
 )
 _FULL_STOP = re.compile(r"(?<=[^.\s])[.;,]\Z")
 _FORBIDDEN = re.compile(r"__|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]|(?<=\w)\s*\.\s*[A-Za-z_]\w*\s*\(")
-_BRACKETS = re.compile(r"\\begin\b|\\end\b|[(\[{]|[)\]}]")
+_BRACKET = re.compile(
+    r"(?P<open>\\begin\{[A-Za-z]+\*?\}|\\\{|\\(?:langle|lfloor|lceil)(?![A-Za-z])|[(\[{])"
+    r"|(?P<close>\\end\{[A-Za-z]+\*?\}|\\\}|\\(?:rangle|rfloor|rceil)(?![A-Za-z])|[)\]}])"
+)
+_NESTING = re.compile(r"\\begin\b|\\end\b|[(\[{]|[)\]}]")
 
 
 def normal_spelling(text: str) -> str:
@@ -215,7 +219,44 @@ def _plain_words(content: str, font: str) -> str:
 
 def _nesting(text: str) -> int:
     depth = deepest = 0
-    for bracket in _BRACKETS.finditer(text):
+    for bracket in _NESTING.finditer(text):
         depth += 1 if bracket[0] in ("(", "[", "{", r"\begin") else -1
         deepest = max(deepest, depth)
     return deepest
+
+
+def split(source: str, separators: str) -> tuple[list[str], list[str]]:
+    """Split at a pattern outside of all brackets; return the pieces and the separators."""
+    pieces, matched, depth, start = list[str](), list[str](), 0, 0
+    for match in _scanner(separators).finditer(source):
+        if match["open"]:
+            depth += 1
+        elif match["close"]:
+            depth -= 1
+        elif match["separator"] and depth == 0:
+            pieces.append(source[start : match.start()].strip())
+            matched.append(match["separator"])
+            start = match.end()
+    return [*pieces, source[start:].strip()], matched
+
+
+def inside_brackets(source: str) -> tuple[str, str, str] | None:
+    """Return opening bracket, content and closing bracket if one pair of brackets encloses the text.
+
+    The two may be of different kinds, like those of a half-open interval.
+    """
+    opening = _BRACKET.match(source)
+    if opening is None or not opening["open"]:
+        return None
+    depth = 0
+    for match in _BRACKET.finditer(source):
+        depth += 1 if match["open"] else -1
+        if depth == 0:
+            whole = match.end() == len(source)
+            return (opening[0], source[opening.end() : match.start()], match[0]) if whole else None
+    return None
+
+
+@lru_cache
+def _scanner(separators: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<separator>{separators})|{_BRACKET.pattern}|\\[A-Za-z]+|\\.", re.DOTALL)
