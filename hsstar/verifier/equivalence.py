@@ -140,11 +140,8 @@ class Equivalence:
             if mine is None or theirs is None or not _has_letters(answer, reference):
                 return self._by("values of different names", False)
             return self._by("equations", self.algebra.equal_relations(mine, theirs))
-        match answer, reference:
-            case (Named() as named, Relation(sign="=") as other) | (
-                Relation(sign="=") as other,
-                Named() as named,
-            ):
+        for named, other in ((answer, reference), (reference, answer)):
+            if isinstance(named, Named) and isinstance(other, Relation) and other.sign == "=":
                 relation = as_relation(named)
                 if relation is not None:
                     return self._either_way(relation, other, named is answer)

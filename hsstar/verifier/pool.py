@@ -78,7 +78,8 @@ class CheckingPool:
         self._open, self._report = len(tasks), report
         try:
             while self._open and is_wanted():
-                self._start_missing()
+                while len(self._processes) < self._size:
+                    self._processes.append(_CheckingProcess(self._command))
                 for process in self._processes:
                     if self._waiting and process.idle:
                         index = self._waiting.popleft()
@@ -95,10 +96,6 @@ class CheckingPool:
         """Kill the processes and wait for their end."""
         for process in list(self._processes):
             self._remove(process)
-
-    def _start_missing(self) -> None:
-        while len(self._processes) < self._size:
-            self._processes.append(_CheckingProcess(self._command))
 
     def _wait(self) -> None:
         """Sleep until a process sends something, takes more input, or is out of time."""

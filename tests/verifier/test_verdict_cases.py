@@ -68,7 +68,7 @@ def test_the_references_of_college_math_verify_against_themselves(verifier: Math
 
 
 def unreadable_references(verifier: MathVerifier, name: str) -> set[str]:
-    """The ids of the references that cannot be read; all others are seen to equal themselves."""
+    """Return the ids of the references that cannot be read; check that all others equal themselves."""
     path = BENCHMARKS / f"{name}.jsonl"
     if not path.exists():
         pytest.skip(f"{path} is not here")
@@ -89,7 +89,7 @@ def published_id(row: dict[str, object]) -> str:
 
 
 def listed_in_the_docs() -> dict[str, set[str]]:
-    """The ids of unreadable references by benchmark, as docs/verifier.md lists them."""
+    """Return the ids of unreadable references by benchmark, as docs/verifier.md lists them."""
     page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text()
     sections = dict(re.findall(r"^### (.+?) \(.*?\)\n\n(.*?)(?=\n#|\Z)", page, re.DOTALL | re.MULTILINE))
     listed = {
