@@ -205,13 +205,11 @@ def _final_answer(request: VerificationRequest) -> str | None:
 
 def _key(answer: str | None, reference: str) -> bytes:
     """Name a pair by the normal spelling of both texts."""
-    spelled = _spelled(answer or "")
-    pair = f"{len(spelled)} {spelled}{_spelled(reference)}"
+    mine, theirs = (
+        normal_spelling(text) if len(text) <= LONGEST_ANSWER else text for text in (answer or "", reference)
+    )
+    pair = f"{len(mine)} {mine}{theirs}"
     return hashlib.blake2b(pair.encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _spelled(text: str) -> str:
-    return normal_spelling(text) if len(text) <= LONGEST_ANSWER else text
 
 
 def _decision(outcome: Outcome) -> Decision:

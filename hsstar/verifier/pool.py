@@ -38,7 +38,7 @@ _READ_BYTES = 1 << 16
 
 
 def _ignore(index: int, outcome: Outcome) -> None:
-    """Take reports between runs."""
+    """Ignore a report between runs."""
 
 
 class CheckingPool:
