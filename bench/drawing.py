@@ -123,20 +123,16 @@ class Bare:
             dict(chain.from_iterable(part.texts.items() for part in parts)),
         )
 
-    def close(self) -> None:
-        """End the engines."""
-        for process in self._processes:
-            process.submit(close_engine, *self._policy).result()
-
 
 @contextmanager
 def bare_processes(number: int, recipe: Recipe) -> Iterator[Bare]:
     """Yield bare processes, which load their engine with their first call."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        bare = Bare([stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(number)], recipe)
-        yield bare
-        bare.close()
+        processes = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(number)]
+        yield Bare(processes, recipe)
+        for process in processes:
+            process.submit(close_engine, recipe.policy.engine, recipe.policy.model).result()
 
 
 # --- the queue ------------------------------------------------------------------------------------

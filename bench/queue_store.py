@@ -30,9 +30,10 @@ from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 
 PROBLEMS = 7_500
-SLOTS_BEFORE = 8
-"""The slots of every problem that are filled already."""
+SLOTS_BEFORE = 8  # filled slots of every problem
 TEXTS = 512
+POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
+STEPS = 8
 
 
 def write(url: str, job_id: int, problems: list[int], seconds: float, barrier: object) -> int:
@@ -92,10 +93,6 @@ def rate(database: Database, writers: int, seconds: float) -> tuple[float, float
         processor = processor_seconds(database) - started
     assert count(database, "sample_responses") - before == written
     return written / seconds, processor / written
-
-
-POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
-STEPS = 8
 
 
 class InstantEngine:

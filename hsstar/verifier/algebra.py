@@ -79,7 +79,8 @@ class SympyAlgebra:
     def equal_relations(self, answer: Relation, reference: Relation) -> bool:
         """Decide whether two relations of the same sign say the same.
 
-        Their differences have to be proportional, or one solves the other, which is linear in that variable.
+        Their differences have to be proportional. One of two equations may also be `y = …`, which solves the
+        other, linear in y.
         """
         mine, theirs = _difference(answer), _difference(reference)
         if mine == theirs:
