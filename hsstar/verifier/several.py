@@ -41,6 +41,18 @@ _INDEXED_UNION = re.compile(
 )
 _SIGN = re.compile(r"\\(?:pm|mp)(?![A-Za-z])\s?")
 _POINT = re.compile(r"(?P<name>[A-Z]'?)(?=\()")
+_ROW = r"\\\\(?:\[[^\]]*\])?"
+_MATRIX_BEGINS = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\}")
+_COLUMNS = re.compile(r"\A\{[lcr| ]*\}")
+_ROWS_BEGIN = re.compile(r"\\begin\{(?:d?cases|aligned|align\*?|gathered|split)\}|\\\{(?=\\begin\{array\})")
+_CONDITION = re.compile(r"\A(?:\\text\{\s?(?:if|for|when)\s?\}|(?:if|for|when)(?![A-Za-z]))\s?")
+_OTHERWISE = re.compile(r"(?:\\text\{\s?)?(?:otherwise|else)\s?\}?", re.IGNORECASE)
+_TRANSPOSED = re.compile(r"\^(?:T|\{\s?(?:\\text\{T\}|T|\\top)\s?\})\Z")
+_AXES = "ijk"
+_UNIT_VECTOR = re.compile(
+    r"(?P<factor>.*?)(?:\\cdot|\*)?\s?(?P<hat>\\hat\{)?(?P<axis>[ijk])(?(hat)\})", re.DOTALL
+)
+_AXIS_IN_FACTOR = re.compile(r"\\hat|(?<![A-Za-z\\])[ijk](?![A-Za-z])")
 
 
 def read_list(source: str, read: Reader) -> Form | None:
@@ -211,20 +223,6 @@ def flat(items: list[Form]) -> list[Form]:
             case _:
                 flat.append(item)
     return flat
-
-
-_ROW = r"\\\\(?:\[[^\]]*\])?"
-_MATRIX_BEGINS = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\}")
-_COLUMNS = re.compile(r"\A\{[lcr| ]*\}")
-_ROWS_BEGIN = re.compile(r"\\begin\{(?:d?cases|aligned|align\*?|gathered|split)\}|\\\{(?=\\begin\{array\})")
-_CONDITION = re.compile(r"\A(?:\\text\{\s?(?:if|for|when)\s?\}|(?:if|for|when)(?![A-Za-z]))\s?")
-_OTHERWISE = re.compile(r"(?:\\text\{\s?)?(?:otherwise|else)\s?\}?", re.IGNORECASE)
-_TRANSPOSED = re.compile(r"\^(?:T|\{\s?(?:\\text\{T\}|T|\\top)\s?\})\Z")
-_AXES = "ijk"
-_UNIT_VECTOR = re.compile(
-    r"(?P<factor>.*?)(?:\\cdot|\*)?\s?(?P<hat>\\hat\{)?(?P<axis>[ijk])(?(hat)\})", re.DOTALL
-)
-_AXIS_IN_FACTOR = re.compile(r"\\hat|(?<![A-Za-z\\])[ijk](?![A-Za-z])")
 
 
 def read_rows(source: str, read: Reader) -> Form | None:
