@@ -1,25 +1,20 @@
-"""The allocator: one look at a whole iteration, and one after a batch of changed problems.
+"""Measure one allocation over a whole iteration, and one after a batch of changed problems.
 
-python -m bench.allocator [--problems 7500] [--runs 15]
+    python -m bench.allocator [--problems 7500] [--runs 15]
+
+The iteration is filled and nothing is missing. A batch is 64 problems that each lose a sample, and whose
+first sample loses its verdict and reward; the allocation queues jobs for what is missing then. Each time
+includes the commit of its own transaction.
 """
 
-import argparse
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from sqlalchemy import Connection, text
 
-from bench.setup import (
-    TIMING_HEADING,
-    describe_machine,
-    fill,
-    seconds,
-    table,
-    temporary_postgres,
-    tidy,
-    timing_row,
-)
+from bench.setup import benchmark_parser, filled_round, perform, seconds, timing_table
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store import method, rounds
 from hsstar.store.database import Database
@@ -28,104 +23,77 @@ from hsstar.store.runs import Run
 
 BATCH = 64
 JOB_SAMPLES = 64
+KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
 WHOLE, CHANGED = "100 ms", "15 ms"
 
-Look = Callable[[Connection], object]
+Measured = dict[str, list[float]]
 
 
-def perform(database: Database, look: Look) -> None:
-    """One look in a transaction of its own, its commit included."""
-    with database.begin() as connection:
-        look(connection)
+def change(problem_ids: Sequence[int], connection: Connection) -> None:
+    """Delete the last sample of each problem, and the verdict and reward of the first."""
+    connection.execute(text("DELETE FROM jobs"))
+    for statement in (
+        "DELETE FROM samples WHERE slot = 7",
+        "UPDATE samples SET verdict = NULL, cause = NULL, min_reward = NULL WHERE slot = 0",
+    ):
+        connection.execute(text(f"{statement} AND problem_id = ANY (:ids)"), {"ids": list(problem_ids)})
 
 
-def prepare(connection: Connection, iteration: Round) -> None:
-    """Every problem has its whole allotment: nothing is missing."""
-    connection.execute(
-        text("UPDATE round_problems SET allotment = 8 WHERE round_id = :id"), {"id": iteration.id}
-    )
-
-
-def change(database: Database, problem_ids: Sequence[int]) -> None:
-    """Each of these problems loses a sample, and another has no verdict and no reward any more."""
-    with database.begin() as connection:
-        connection.execute(text("DELETE FROM jobs"))
-        connection.execute(
-            text("DELETE FROM samples WHERE slot = 7 AND problem_id = ANY (:ids)"), {"ids": list(problem_ids)}
-        )
-        connection.execute(
-            text("""
-                UPDATE samples SET verdict = NULL, cause = NULL, min_reward = NULL
-                WHERE slot = 0 AND problem_id = ANY (:ids)
-            """),
-            {"ids": list(problem_ids)},
-        )
-
-
-def measure_whole(database: Database, iteration: Round, repetitions: int) -> dict[str, list[float]]:
-    """Seconds of one look at everything, where nothing is missing."""
-    looks: dict[str, Look] = {
+def measure_whole(database: Database, iteration: Round, repetitions: int) -> Measured:
+    """Return the seconds of each step over the whole iteration."""
+    view = "SELECT * FROM remaining_budget WHERE run = 'benchmark' AND iteration = 0 AND remaining > 0"
+    steps: dict[str, Callable[[Connection], object]] = {
         f"whole round, {kind.value}": partial(
             rounds.allocate, round_id=iteration.id, kind=kind, job_samples=JOB_SAMPLES
         )
-        for kind in (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
+        for kind in KINDS
     }
-    looks["whole round, what is lacking (counts)"] = lambda connection: rounds.shortfall(
-        connection, iteration.id
-    )
-    looks["whole round, the view remaining_budget"] = lambda connection: connection.execute(
-        text("SELECT * FROM remaining_budget WHERE run = 'benchmark' AND iteration = 0 AND remaining > 0")
-    ).all()
+    steps["whole round, count what is missing"] = partial(rounds.shortfall, round_id=iteration.id)
+    steps["whole round, the view remaining_budget"] = lambda connection: connection.execute(text(view)).all()
     return {
-        name: [seconds(partial(perform, database, look)) for _ in range(repetitions)]
-        for name, look in looks.items()
+        name: [seconds(partial(perform, database, step)) for _ in range(repetitions)]
+        for name, step in steps.items()
     }
 
 
-def measure_batches(
-    database: Database, run: Run, iteration: Round, repetitions: int
-) -> dict[str, list[float]]:
-    """Seconds of one look at 64 changed problems, which enqueues what they lack."""
+def measure_batches(database: Database, run: Run, iteration: Round, repetitions: int) -> Measured:
+    """Return the seconds of each step over batches of changed problems."""
     with database.begin() as connection:
         all_ids = list(connection.execute(text("SELECT id FROM problems ORDER BY id")).scalars())
-    chance = random.Random(0)
-    names = [kind.value for kind in (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)]
-    measured: dict[str, list[float]] = {f"{BATCH} changed problems, {name}": [] for name in [*names, "label"]}
+    generator = random.Random(0)
+    measured: Measured = defaultdict(list)
     for _ in range(repetitions):
-        batch = chance.sample(all_ids, BATCH)
-        change(database, batch)
-        for name in names:
-            look = partial(
+        batch = generator.sample(all_ids, min(BATCH, len(all_ids)))
+        perform(database, partial(change, batch))
+        steps: dict[str, Callable[[Connection], object]] = {
+            kind.value: partial(
                 rounds.allocate,
                 round_id=iteration.id,
-                kind=JobKind(name),
+                kind=kind,
                 job_samples=JOB_SAMPLES,
                 problem_ids=batch,
             )
-            measured[f"{BATCH} changed problems, {name}"].append(seconds(partial(perform, database, look)))
-        label: Look = partial(method.label_problems, run=run, iteration=iteration, problem_ids=batch)
-        measured[f"{BATCH} changed problems, label"].append(seconds(partial(perform, database, label)))
+            for kind in KINDS
+        }
+        steps["label"] = partial(method.label_problems, run=run, iteration=iteration, problem_ids=batch)
+        for name, step in steps.items():
+            measured[f"{BATCH} changed problems, {name}"].append(seconds(partial(perform, database, step)))
     return measured
 
 
 def main() -> None:
-    """Fills a database, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Fill a database, measure, and print a table."""
+    parser = benchmark_parser(__doc__, runs=15)
     parser.add_argument("--problems", type=int, default=7_500)
-    parser.add_argument("--runs", type=int, default=15, help="repetitions; the median counts")
     arguments = parser.parse_args()
-    with temporary_postgres() as database:
-        print(describe_machine(database))
+    with filled_round(arguments.problems) as (database, run, iteration):
         with database.begin() as connection:
-            run, iteration = fill(connection, arguments.problems)
-            prepare(connection, iteration)
-        tidy(database)
+            connection.execute(text("UPDATE round_problems SET allotment = 8"))  # nothing is missing
         whole = measure_whole(database, iteration, arguments.runs)
         batches = measure_batches(database, run, iteration, arguments.runs)
-        print(f"- {arguments.problems:,} problems × 8 samples, {arguments.runs} repetitions\n")
-    rows = [timing_row(name, times, WHOLE) for name, times in whole.items()]
-    rows += [timing_row(name, times, CHANGED) for name, times in batches.items()]
-    print(table(TIMING_HEADING, rows))
+    print(f"- {arguments.problems:,} problems × 8 samples, {arguments.runs} repetitions\n")
+    rows = [(name, times, WHOLE) for name, times in whole.items()]
+    print(timing_table([*rows, *((name, times, CHANGED) for name, times in batches.items())]))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,19 @@
-"""The method over a whole iteration whose samples lie in Postgres: labels, allotments, jobs, pairs.
+"""Measure the method over a whole iteration whose samples are in Postgres: labels, allotments, jobs, pairs.
 
     python -m bench.method [--problems 75000] [--runs 7]
 
-The published scripts' "merge + classify + residue + pair building" is the same work: 12.7 s and
-0.47 GB for 7,500 problems × 8 samples, 121 s and 4.0 GB for 75,000 × 8.
+Each step is timed in a transaction of its own, and all of them in one. The published scripts do the same work
+as "merge + classify + residue + pair building": 12.7 s and 0.47 GB for 7,500 problems × 8 samples, 121 s and
+4.0 GB for 75,000 × 8.
 """
 
-import argparse
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
 from sqlalchemy import Connection, text
 
-from bench.setup import (
-    TIMING_HEADING,
-    describe_machine,
-    fill,
-    peak_memory,
-    seconds,
-    table,
-    temporary_postgres,
-    tidy,
-    timing_row,
-)
+from bench.setup import benchmark_parser, filled_round, peak_memory, perform, seconds, tidy, timing_table
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store import method, rounds
 from hsstar.store.database import Database
@@ -32,52 +23,40 @@ from hsstar.store.runs import Run
 JOB_SAMPLES = 64
 PAPER_PROBLEMS = 7_500
 
-Step = Callable[[Connection], object]
-
-
-def steps_of(run: Run, iteration: Round) -> dict[str, Step]:
-    """The steps of METHOD that are one statement each."""
-    return {
-        "label": lambda connection: method.label_problems(connection, run, iteration),
-        "allot": lambda connection: method.allot_budget(connection, run, iteration),
-        "allocate": lambda connection: rounds.allocate(connection, iteration.id, JobKind.SAMPLE, JOB_SAMPLES),
-        "pair": lambda connection: method.build_pairs(connection, run, iteration),
-    }
-
 
 def undo(database: Database, run: Run) -> None:
-    """Takes back what the steps wrote; the samples stay."""
+    """Delete the rows of the steps; the samples stay."""
     with database.begin() as connection:
-        for written in ("preference_pairs", "jobs", "difficulty_labels"):
-            connection.execute(text(f"DELETE FROM {written}"))
+        for rows in ("preference_pairs", "jobs", "difficulty_labels"):
+            connection.execute(text(f"DELETE FROM {rows}"))
         connection.execute(
             text("UPDATE round_problems SET allotment = :n_p"), {"n_p": run.recipe.sampling.n_p}
         )
     tidy(database)
 
 
-def perform(database: Database, steps: list[Step]) -> None:
-    """The steps in one transaction, its commit included."""
-    with database.begin() as connection:
-        for step in steps:
-            step(connection)
-
-
 def measure(database: Database, run: Run, iteration: Round, repetitions: int) -> dict[str, list[float]]:
-    """Seconds of every step in a transaction of its own, and of all of them in one."""
-    steps = steps_of(run, iteration)
-    measured: dict[str, list[float]] = {name: [] for name in [*steps, "together"]}
+    """Return the seconds of every step in a transaction of its own, and of all of them in one."""
+    steps: dict[str, Callable[[Connection], object]] = {
+        "label": partial(method.label_problems, run=run, iteration=iteration),
+        "allot": partial(method.allot_budget, run=run, iteration=iteration),
+        "allocate": partial(
+            rounds.allocate, round_id=iteration.id, kind=JobKind.SAMPLE, job_samples=JOB_SAMPLES
+        ),
+        "pair": partial(method.build_pairs, run=run, iteration=iteration),
+    }
+    measured: dict[str, list[float]] = defaultdict(list)
     for _ in range(repetitions):
         undo(database, run)
         for name, step in steps.items():
-            measured[name].append(seconds(partial(perform, database, [step])))
+            measured[name].append(seconds(partial(perform, database, step)))
         undo(database, run)
-        measured["together"].append(seconds(partial(perform, database, list(steps.values()))))
+        measured["together"].append(seconds(partial(perform, database, *steps.values())))
     return measured
 
 
 def summary(database: Database) -> str:
-    """What the last repetition wrote."""
+    """Describe the rows of the last repetition."""
     with database.begin() as connection:
         row = connection.execute(
             text("""
@@ -95,23 +74,17 @@ def summary(database: Database) -> str:
 
 
 def main() -> None:
-    """Fills a database, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Fill a database, measure, and print a table."""
+    parser = benchmark_parser(__doc__, runs=7)
     parser.add_argument("--problems", type=int, default=PAPER_PROBLEMS)
-    parser.add_argument("--runs", type=int, default=7, help="repetitions; the median counts")
     arguments = parser.parse_args()
-    with temporary_postgres() as database:
-        print(describe_machine(database))
-        with database.begin() as connection:
-            run, iteration = fill(connection, arguments.problems)
-        tidy(database)
+    with filled_round(arguments.problems) as (database, run, iteration):
         measured = measure(database, run, iteration, arguments.runs)
         print(f"- {summary(database)}")
-        print(f"- {arguments.runs} repetitions; resident memory of this process at its peak: ", end="")
-        print(f"{peak_memory():.0f} MB (target: less than 200 MB)\n")
+    print(f"- {arguments.runs} repetitions; resident memory of this process at its peak: ", end="")
+    print(f"{peak_memory():.0f} MB (target: less than 200 MB)\n")
     target = {"together": "1,000 ms"} if arguments.problems == PAPER_PROBLEMS else {}
-    rows = [timing_row(name, times, target.get(name, "")) for name, times in measured.items()]
-    print(table(TIMING_HEADING, rows))
+    print(timing_table([(name, times, target.get(name, "")) for name, times in measured.items()]))
 
 
 if __name__ == "__main__":

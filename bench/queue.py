@@ -1,41 +1,49 @@
-"""The queue without engines: jobs and samples per second, workers kept busy, recovery, idle cost.
+"""Measure the queue without engines: jobs and samples per second, busy workers, recovery, idle cost.
 
     python -m bench.queue [--parts jobs,samples,fleet,cost,recovery,idle] [--workers 64] [--seconds 60]
 
-Needs redis-server on the PATH; `jobs` also Procrastinate: pip install -c constraints.txt -e '.[bench]'. Every
-part has a fresh Postgres with the settings of `hsstar up`. What a part does stands at its function.
+It needs redis-server on the PATH. `jobs` also needs Procrastinate:
+pip install -c constraints.txt -e '.[bench]'.
+Every part has a fresh Postgres with the settings of `hsstar up`:
+
+- jobs: jobs that do nothing, in hsstar and in Procrastinate in turns, from the first claim to the last end
+- samples: four processes write samples as a sampling worker does
+- fleet: workers whose jobs take one second; the share of the time in which they compute
+- cost: a whole iteration with engines that take no time, so that only queue and store cost time
+- recovery: a worker is killed in its job; the time from the end of the lease to the next claim
+- idle: the processor time of `hsstar up` without work
 """
 
 import argparse
-import os
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import psutil
-import psycopg
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from bench.queue_setup import (
-    ROOT,
-    add_jobs,
     count,
-    ended,
     figure,
     make_round,
     processor_seconds,
+    replace_jobs,
     temporary_redis,
     time_of,
     wait_for,
     workers,
 )
-from bench.setup import describe_machine, peak_memory, table, temporary_postgres
+from bench.setup import (
+    benchmark_parser,
+    describe_machine,
+    hsstar,
+    median_and_range,
+    peak_memory,
+    table,
+    temporary_folder,
+    temporary_postgres,
+)
 from hsstar.local.stack import Stack
 from hsstar.settings import Settings
 from hsstar.store.database import Database
@@ -51,18 +59,16 @@ DONE_SECONDS = "SELECT extract(epoch FROM max(finished_at) - min(started_at)) FR
 
 
 def spread(figures: Sequence[float], form: str) -> str:
-    """Median, and fastest and slowest of several repetitions."""
-    if len(figures) == 1:
-        return form.format(figures[0])
-    middle = statistics.median(figures)
-    return f"{form.format(middle)} ({form.format(min(figures))} to {form.format(max(figures))})"
-
-
-# --- empty jobs -----------------------------------------------------------------------------------
+    """Return the median, and the range of several repetitions; `form` is a format and a unit, `,.0f /s`."""
+    form, _, unit = form.partition(" ")
+    median, smallest, largest = (f"{figure}{unit}" for figure in median_and_range(figures, form))
+    return median if len(figures) == 1 else f"{median} ({smallest} to {largest})"
 
 
 def jobs_part(arguments: argparse.Namespace) -> list[Row]:
-    """Jobs that do nothing, ours and Procrastinate's in turns, from the first claim to the last end."""
+    """Run jobs that do nothing, ours and Procrastinate's in turns."""
+    from bench.queue_reference import Reference
+
     ours: list[float] = []
     processor: list[float] = []
     theirs: dict[int, list[float]] = {1: [], 10: []}
@@ -70,7 +76,7 @@ def jobs_part(arguments: argparse.Namespace) -> list[Row]:
         print(f"- Redis {version}")
         round_id = make_round(database)
         stack.enter_context(workers(database, broker, range(1), 0.0))
-        reference = _Reference(database)
+        reference = Reference(database)
         for _ in range(arguments.runs):
             before = processor_seconds(database)
             ours.append(arguments.jobs / _empty_jobs(database, round_id, arguments.jobs))
@@ -80,55 +86,23 @@ def jobs_part(arguments: argparse.Namespace) -> list[Row]:
     how = f"{arguments.jobs:,} jobs, one worker process, {arguments.runs} times"
     own = f"{how}; {statistics.median(processor):.1f} ms of processor time for each, server included"
     return [
-        ["empty jobs, hsstar (Celery, Redis, our rows)", spread(ours, "{:,.0f}/s"), "400/s", own],
+        ["empty jobs, hsstar (Celery, Redis, our rows)", spread(ours, ",.0f /s"), "400/s", own],
         *(
-            [
-                f"empty jobs, Procrastinate, concurrency {concurrency}",
-                spread(figures, "{:,.0f}/s"),
-                "reference",
-                how,
-            ]
-            for concurrency, figures in theirs.items()
+            [f"empty jobs, Procrastinate, concurrency {number}", spread(rates, ",.0f /s"), "reference", how]
+            for number, rates in theirs.items()
         ),
     ]
 
 
 def _empty_jobs(database: Database, round_id: int, number: int) -> float:
-    with database.begin() as connection:
-        connection.execute(text("DELETE FROM jobs"))
-    add_jobs(database, round_id, number)
+    replace_jobs(database, round_id, number)
     wait_for(lambda: count(database, "jobs WHERE state = 'done'") >= number, "empty jobs", 0.5)
     return figure(database, f"{DONE_SECONDS} WHERE kind = 'verify'")
 
 
-class _Reference:
-    """Procrastinate in a database of its own on the same server."""
-
-    def __init__(self, database: Database) -> None:
-        from bench import queue_reference
-
-        self._tool = queue_reference
-        url = make_url(database.url).set(drivername="postgresql")
-        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
-            connection.execute("CREATE DATABASE reference")
-        self._url = url.set(database="reference").render_as_string(hide_password=False)
-        self._tool.make_schema(self._url)
-
-    def empty_jobs(self, number: int, concurrency: int) -> float:
-        """Seconds that one worker process takes."""
-        self._tool.enqueue(self._url, number)
-        command = [sys.executable, "-m", "bench.queue_reference", self._url, str(concurrency)]
-        with ended(command, dict(os.environ), subprocess.DEVNULL):
-            wait_for(lambda: not self._tool.unfinished(self._url), "Procrastinate", 0.5)
-        return self._tool.take_seconds(self._url)
-
-
-# --- samples --------------------------------------------------------------------------------------
-
-
 def samples_part(arguments: argparse.Namespace) -> list[Row]:
-    """Four processes write what engines have drawn, as a sampling worker does."""
-    from bench.queue_samples import rate
+    """Let four processes write samples."""
+    from bench.queue_store import rate
     from hsstar.stages.sample import BATCH_SAMPLES
 
     with temporary_postgres() as database:
@@ -141,8 +115,8 @@ def samples_part(arguments: argparse.Namespace) -> list[Row]:
 
 
 def cost_part(arguments: argparse.Namespace) -> list[Row]:
-    """A whole iteration with engines that take no time: all that is left is queue and store."""
-    from bench.queue_cost import seconds_of_iteration
+    """Run a whole iteration with engines that take no time."""
+    from bench.queue_store import seconds_of_iteration
 
     with temporary_postgres() as database, temporary_redis() as (broker, _):
         before = processor_seconds(database)
@@ -156,17 +130,14 @@ def cost_part(arguments: argparse.Namespace) -> list[Row]:
     return [["queue and store per sample", f"{1_000 * seconds / samples:.2f} ms", "under 1 ms", how]]
 
 
-# --- many workers ---------------------------------------------------------------------------------
-
-
 def fleet_part(arguments: argparse.Namespace) -> list[Row]:
-    """Workers whose job is a second of a GPU: which share of the time they compute, all of them at work."""
+    """Measure the share of the time in which workers compute, while all of them have begun."""
     with temporary_postgres() as database, temporary_redis() as (broker, _), ExitStack() as stack:
         round_id = make_round(database)
         stack.enter_context(workers(database, broker, range(arguments.workers), 1.0))
         time.sleep(SETTLE_SECONDS)
         number = int(arguments.workers * arguments.seconds)
-        add_jobs(database, round_id, number)
+        replace_jobs(database, round_id, number)
         wait_for(lambda: count(database, "jobs WHERE state = 'done'") >= number, "the fleet", 1.0)
         busy = figure(
             database,
@@ -191,7 +162,7 @@ def fleet_part(arguments: argparse.Namespace) -> list[Row]:
 
 
 def recovery_part(arguments: argparse.Namespace) -> list[Row]:
-    """A worker is killed with -9 in its job, for good: from the end of the lease to the next claim."""
+    """Kill a worker in its job, and measure the time from the end of the lease to the next claim."""
     figures = []
     with temporary_postgres() as database, temporary_redis() as (broker, _):
         round_id = make_round(database)
@@ -200,13 +171,11 @@ def recovery_part(arguments: argparse.Namespace) -> list[Row]:
             with workers(database, broker, numbers, LONG_SECONDS, RECOVERY_LEASE_SECONDS) as started:
                 figures.append(_recover(database, round_id, started))
     how = f"lease {RECOVERY_LEASE_SECONDS:.0f} s, one other worker, {arguments.runs} times"
-    return [["lease expired → job runs elsewhere", spread(figures, "{:.2f} s"), "under 2 s", how]]
+    return [["lease expired → job runs elsewhere", spread(figures, ".2f  s"), "under 2 s", how]]
 
 
 def _recover(database: Database, round_id: int, started: dict[str, psutil.Popen]) -> float:
-    with database.begin() as connection:
-        connection.execute(text("DELETE FROM jobs"))
-    add_jobs(database, round_id, 1)
+    replace_jobs(database, round_id, 1)
     wait_for(lambda: count(database, "jobs WHERE state = 'running'"), "a claim")
     with database.begin() as connection:
         holder = connection.execute(text("SELECT worker FROM jobs WHERE state = 'running'")).scalar_one()
@@ -218,30 +187,23 @@ def _recover(database: Database, round_id: int, started: dict[str, psutil.Popen]
 
 
 def idle_part(arguments: argparse.Namespace) -> list[Row]:
-    """`hsstar up` without work: processor time of every process of the stack."""
-    folder = Path(tempfile.mkdtemp(prefix="hsi-", dir="/tmp"))
-    folder.chmod(0o755)  # the servers' account has to enter
-    environment = {"HSSTAR_HOME": str(folder / "home"), "HSSTAR_SERVER_DIR": str(folder / "servers")}
-    command = [sys.executable, "-m", "hsstar.cli"]
-    try:
-        subprocess.run(
-            [*command, "up"], env=os.environ | environment, cwd=ROOT, check=True, capture_output=True
-        )
-        stack = Stack(Settings.from_environment(environment))
-        wait_for(lambda: _share(stack, 5.0) < STARTING, "the workers, which import what they compute with")
-        time.sleep(SETTLE_SECONDS)
-        share = _share(stack, arguments.seconds)
-    finally:
-        subprocess.run(
-            [*command, "down"], env=os.environ | environment, cwd=ROOT, check=True, capture_output=True
-        )
-        shutil.rmtree(folder, ignore_errors=True)
+    """Measure the processor time of every process of `hsstar up` without work."""
+    with temporary_folder("hsi-") as folder:
+        environment = {"HSSTAR_HOME": str(folder / "home"), "HSSTAR_SERVER_DIR": str(folder / "servers")}
+        try:
+            hsstar(environment, "up")
+            stack = Stack(Settings.from_environment(environment))
+            wait_for(lambda: _share(stack, 5.0) < STARTING, "the workers, which import their engines")
+            time.sleep(SETTLE_SECONDS)
+            share = _share(stack, arguments.seconds)
+        finally:
+            hsstar(environment, "down")
     how = f"Postgres, Valkey, supervisor and 4 workers, every process, for {arguments.seconds:.0f} s"
     return [["idle `hsstar up`", f"{100 * share:.2f} % of a core", "under 2 %", how]]
 
 
 def _share(stack: Stack, seconds: float) -> float:
-    """Processor time of a stack over so many seconds, as a share of a core."""
+    """Return the processor time of a stack over some seconds, as a share of a core."""
     before = _processor_seconds(stack)
     time.sleep(seconds)
     return (_processor_seconds(stack) - before) / seconds
@@ -264,13 +226,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 
 
 def main() -> None:
-    """Measures the chosen parts and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Measure the chosen parts, and print a table."""
+    parser = benchmark_parser(__doc__, runs=3)
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of: {', '.join(PARTS)}")
     parser.add_argument("--jobs", type=int, default=4_000, help="empty jobs of a repetition")
-    parser.add_argument("--runs", type=int, default=3, help="repetitions; the median counts")
-    parser.add_argument("--workers", type=int, default=64, help="of the fleet")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long samples, fleet and idle take")
+    parser.add_argument("--workers", type=int, default=64, help="workers of the fleet")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of samples, fleet and idle")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):

@@ -1,4 +1,4 @@
-"""Where the queue is measured: a Redis, a round with jobs of no content, and real worker processes."""
+"""What the benchmarks of the queue share: a Redis, a round with empty jobs, and real worker processes."""
 
 import os
 import shutil
@@ -14,19 +14,18 @@ import psutil
 from sqlalchemy import text
 
 from bench.queue_worker import SECONDS
-from bench.setup import fill
+from bench.setup import ROOT, fill
 from hsstar.domain.lifecycle import JobKind
 from hsstar.local.broker import OPTIONS
 from hsstar.store.database import Database
 
-ROOT = Path(__file__).parents[1]
 KIND = JobKind.VERIFY  # its workers import no PyTorch
-PATIENCE_SECONDS = 600.0
+LONGEST_WAIT_SECONDS = 600.0
 
 
 @contextmanager
 def temporary_redis() -> Iterator[tuple[str, str]]:
-    """A redis-server of its own with the options of the embedded broker: its URL and version."""
+    """Start a redis-server with the options of the embedded broker; yield its URL and version."""
     program = shutil.which("redis-server")
     if program is None:
         sys.exit("this measurement needs redis-server on the PATH (Debian: apt-get install redis-server)")
@@ -46,14 +45,15 @@ def temporary_redis() -> Iterator[tuple[str, str]]:
 
 
 def make_round(database: Database) -> int:
-    """A round that lacks nothing, so that nothing but its jobs has to be done."""
+    """Add a round with all samples and verdicts, so that its only work is its jobs."""
     with database.begin() as connection:
         return fill(connection, problems=4)[1].id
 
 
-def add_jobs(database: Database, round_id: int, count: int) -> None:
-    """Jobs without items."""
+def replace_jobs(database: Database, round_id: int, count: int) -> None:
+    """Delete all jobs, and add jobs without items."""
     with database.begin() as connection:
+        connection.execute(text("DELETE FROM jobs"))
         connection.execute(
             text("INSERT INTO jobs (round_id, kind) SELECT :round_id, :kind FROM generate_series(1, :count)"),
             {"round_id": round_id, "kind": KIND.value, "count": count},
@@ -61,30 +61,23 @@ def add_jobs(database: Database, round_id: int, count: int) -> None:
 
 
 def count(database: Database, condition: str) -> int:
-    """How many rows there are: `TABLE WHERE …`."""
-    with database.begin() as connection:
-        return int(connection.execute(text(f"SELECT count(*) FROM {condition}")).scalar_one())
+    """Count the rows of `TABLE WHERE …`."""
+    return int(figure(database, f"SELECT count(*) FROM {condition}"))
 
 
 def figure(database: Database, query: str) -> float:
-    """The only number that a query gives."""
+    """Return the only number of a query."""
     with database.begin() as connection:
         return float(connection.execute(text(query)).scalar_one())
 
 
 def processor_seconds(database: Database) -> float:
-    """User and system time so far of this process, its children and the database's server."""
+    """Return the user and system time so far of this process, its children and the database's server."""
     with database.begin() as connection:
-        cluster = str(connection.execute(text("SHOW cluster_name")).scalar_one())
-    return time_of([psutil.Process(), *server_processes(cluster)])
-
-
-def server_processes(cluster: str) -> list[psutil.Process]:
-    """The first process of a Postgres, from which all others come."""
-    mark = f"cluster_name={cluster}"
-    return [
-        process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())
-    ]
+        mark = f"cluster_name={connection.execute(text('SHOW cluster_name')).scalar_one()}"
+    processes = psutil.process_iter(["cmdline"])
+    servers = [process for process in processes if mark in (process.info["cmdline"] or ())]
+    return time_of([psutil.Process(), *servers])
 
 
 def time_of(roots: Sequence[psutil.Process]) -> float:
@@ -98,11 +91,11 @@ def time_of(roots: Sequence[psutil.Process]) -> float:
 
 
 def wait_for(condition: Callable[[], object], what: str, pause: float = 0.1) -> None:
-    """Waits until it is so; ends the benchmark if that takes too long."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    """Wait until a condition holds; end the benchmark if that takes too long."""
+    end = time.monotonic() + LONGEST_WAIT_SECONDS
     while not condition():
         if time.monotonic() > end:
-            sys.exit(f"waited {PATIENCE_SECONDS:.0f} seconds in vain: {what}")
+            sys.exit(f"waited {LONGEST_WAIT_SECONDS:.0f} seconds in vain: {what}")
         time.sleep(pause)
 
 
@@ -110,7 +103,7 @@ def wait_for(condition: Callable[[], object], what: str, pause: float = 0.1) -> 
 def workers(
     database: Database, broker_url: str, numbers: range, job_seconds: float, lease_seconds: float = 60.0
 ) -> Iterator[dict[str, psutil.Popen]]:
-    """Worker processes that are ready for jobs, by name; killed at the end."""
+    """Start worker processes; yield them by name when they are ready for jobs; kill them at the end."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hsw-", dir="/tmp"))
         environment = os.environ | {
@@ -136,7 +129,7 @@ def workers(
 
 @contextmanager
 def ended(command: list[str], environment: dict[str, str], output: int) -> Iterator[psutil.Popen]:
-    """A process that is killed at the end."""
+    """Start a process, and kill it at the end."""
     process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield process

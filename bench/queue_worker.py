@@ -1,7 +1,6 @@
 """A worker whose jobs need no engine: python -m bench.queue_worker --role verify [--name NAME]
 
-The worker is the real one; its process puts a stage of its own in the place of the real ones, which computes
-for HSSTAR_BENCHMARK_SECONDS (0: not at all) and completes the job.
+It is a real worker, but every stage only sleeps for HSSTAR_BENCHMARK_SECONDS and completes the job.
 """
 
 import os
@@ -16,7 +15,7 @@ SECONDS = "HSSTAR_BENCHMARK_SECONDS"
 
 
 def stage(workshop: Workshop, job: jobs.Job) -> list[int]:
-    """A GPU that is busy for so long, and the completion."""
+    """Sleep like a worker whose GPU is busy, and complete the job."""
     if seconds := float(os.environ[SECONDS]):
         time.sleep(seconds)
     with workshop.database.begin() as connection:

@@ -1,22 +1,20 @@
-"""Scored tokens per second of the Skywork engine beside the plain loop of the published scripts, in one run.
+"""Measure the scored tokens per second of the Skywork engine beside the plain loop of the published scripts.
 
     python -m bench.reward [--runs 3] [--shape small] [--problems 24] [--responses FILE]
 
-The plain loop takes four responses at a time as they come, pads them to the longest, and has the whole
-language model compute the logits of the vocabulary, as the published inference code does. Both read the same
-random checkpoint; the rewards that they give are compared. On a CPU a second is one of processor time
-(OMP_NUM_THREADS=1 makes that one core's). Three mixes are scored, no response longer than the paper's 2,048
-tokens:
+The plain loop pads four responses to the longest and computes the logits of the whole vocabulary, as the
+published inference code does. Both read the same random checkpoint, and their rewards are compared. On a CPU
+the seconds are processor time (OMP_NUM_THREADS=1: of one core). Three mixes are scored; no response is longer
+than the paper's 2,048 tokens:
 
-- the responses of FILE, one problem a line with all of them, problem by problem;
-- the same in random order;
-- made ones, eight to a problem, of log-normal length, which have nothing in common but the statement.
+- the responses of FILE, which has one problem with all its responses a line, problem by problem
+- the same responses in random order
+- made responses of log-normal length, eight to a problem, which share only the statement
 
-The shapes `1.5b` and `7b` are those of the published checkpoints and mean to run on a GPU, in bfloat16:
-there memory and the share of the GPU's own rate for matrix products are measured as well.
+The shapes `1.5b` and `7b` are those of the published checkpoints, for a GPU in bfloat16. On a GPU, memory and
+the share of its own rate of matrix products are measured too.
 """
 
-import argparse
 import math
 import random
 import statistics
@@ -38,7 +36,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from bench.setup import describe_host, seconds, table
+from bench.setup import benchmark_parser, describe_host, median_and_range, seconds, table
 from hsstar.data.files import read_imported_samples
 from hsstar.domain.steps import split_steps
 from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype, read_tensors
@@ -49,8 +47,7 @@ from hsstar.engines.rewards.token_tree import tree_sizes
 RESPONSES = Path(__file__).parents[1].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
 PLAIN_BATCH = 4
 JOB_SAMPLES = 256
-LONGEST = 2_048
-"""Tokens of a response, by the paper's sampling."""
+LONGEST = 2_048  # tokens of a response, by the paper's sampling
 SAMPLES = 8
 TARGET = "2.0"
 HEADS = ("v_head.summary.weight", "v_head.summary.bias")
@@ -58,11 +55,7 @@ HEADS = ("v_head.summary.weight", "v_head.summary.bias")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a Qwen2 model.
-
-    Attributes:
-        trained: entries of the tokenizer that is trained here; the rest of the vocabulary is never used.
-    """
+    """The sizes of a Qwen2 model; only `trained` entries of its vocabulary are used, by the tokenizer."""
 
     hidden: int
     inner: int
@@ -74,19 +67,19 @@ class Shape:
 
     @property
     def layer_weights(self) -> int:
-        """Weights of all layers that a token is multiplied with."""
+        """The number of weights in all layers that a token is multiplied by."""
         head = self.hidden // self.heads
         attention = 2 * self.hidden * self.hidden + 2 * self.hidden * head * self.key_heads
         return self.layers * (attention + 3 * self.hidden * self.inner)
 
     def operations(self, lengths: Sequence[int]) -> float:
-        """Floating-point operations that texts of these lengths need: no padding, no vocabulary logits."""
-        attention = 2 * self.layers * self.hidden * sum(length**2 for length in lengths)  # causal: half of it
+        """Count the floating-point operations that texts need, without padding and vocabulary logits."""
+        attention = 2 * self.layers * self.hidden * sum(length**2 for length in lengths)  # causal
         return 2 * self.layer_weights * sum(lengths) + attention
 
 
 SHAPES = {
-    # the vocabulary takes the share of the work that it has in the 1.5B model, 15 %
+    # the vocabulary has the same share of the work as in the 1.5B model, 15 %
     "small": Shape(192, 1_152, 3, 3, 1, 2_112, trained=2_112),
     "1.5b": Shape(1_536, 8_960, 28, 12, 2, 151_936),
     "7b": Shape(3_584, 18_944, 28, 28, 4, 152_064),
@@ -94,17 +87,17 @@ SHAPES = {
 
 
 def load_problems(path: Path) -> list[list[RewardRequest]]:
-    """The responses of a file by their problem; none where there is no such file."""
+    """Read the responses of a file by their problem; return none if the file does not exist."""
     if not path.exists():
         return []
     return [
-        [RewardRequest(found.problem.statement, split_steps(response.text)) for response in found.responses]
-        for found in read_imported_samples(path)
+        [RewardRequest(row.problem.statement, split_steps(response.text)) for response in row.responses]
+        for row in read_imported_samples(path)
     ]
 
 
 def make_problems(number: int) -> list[list[RewardRequest]]:
-    """Responses to so many problems, of log-normal length: median about 450 tokens, some at the limit."""
+    """Make responses of log-normal length: the median is about 450 tokens, some are at the limit."""
     generator = random.Random(0)
 
     def words(count: int) -> list[str]:
@@ -119,14 +112,14 @@ def make_problems(number: int) -> list[list[RewardRequest]]:
 
 
 def cut(request: RewardRequest, tokenizer: Any) -> RewardRequest:
-    """The response as far as the paper would have sampled it."""
+    """Cut a response at the paper's token limit."""
     lengths = accumulate(len(tokenizer.encode(step)) + 1 for step in request.steps)
     kept = sum(1 for _ in takewhile(lambda length: length <= LONGEST, lengths))
     return RewardRequest(request.problem, request.steps[:kept])
 
 
 def write_tokenizer(folder: Path, shape: Shape, requests: Sequence[RewardRequest]) -> None:
-    """A byte-level tokenizer that is trained on the texts themselves."""
+    """Write a byte-level tokenizer that is trained on the texts themselves."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -137,7 +130,7 @@ def write_tokenizer(folder: Path, shape: Shape, requests: Sequence[RewardRequest
 
 
 def write_checkpoint(folder: Path, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-    """A random reward model with its value head beside the language model's weights."""
+    """Write a random reward model: a language model with a value head."""
     configuration = Qwen2Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
@@ -158,7 +151,7 @@ def write_checkpoint(folder: Path, shape: Shape, device: torch.device, dtype: to
 
 
 class PlainLoop:
-    """The published way: the whole language model on every four responses, logits and all."""
+    """Score like the published scripts: the whole language model, logits included, on four responses."""
 
     def __init__(self, path: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizer = load_tokenizer(path)
@@ -167,7 +160,7 @@ class PlainLoop:
         self.device = device
 
     def tokens_of(self, request: RewardRequest) -> tuple[list[int], list[int]]:
-        """Tokens, and the places of the separators among them."""
+        """Return the tokens, and the places of the separators among them."""
         tokens = self.tokenizer.encode(request.problem + "\n")
         separator = self.tokenizer.encode("\n")[-1]
         ends = []
@@ -178,7 +171,7 @@ class PlainLoop:
 
     @torch.inference_mode()
     def score(self, requests: Sequence[RewardRequest]) -> list[list[float]]:
-        """The step rewards of each request."""
+        """Return the step rewards of each request."""
         rewards = []
         for start in range(0, len(requests), PLAIN_BATCH):
             texts = [self.tokens_of(request) for request in requests[start : start + PLAIN_BATCH]]
@@ -195,15 +188,15 @@ class PlainLoop:
 
 
 def score_in_jobs(model: SkyworkRewardModel, requests: Sequence[RewardRequest]) -> list[tuple[float, ...]]:
-    """The step rewards by jobs, as a worker scores them."""
+    """Return the step rewards, scored job by job like a worker."""
     jobs = (requests[start : start + JOB_SAMPLES] for start in range(0, len(requests), JOB_SAMPLES))
     return [result.rewards for job in jobs for result in model.score(job)]
 
 
 def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds, and on a GPU the most memory that was allocated meanwhile, in GB.
+    """Return seconds, and on a GPU the peak of allocated memory in GB.
 
-    On a CPU they are seconds of this process alone, so that what else runs there counts less.
+    On a CPU these are seconds of this process, so that other processes count less.
     """
     if device.type != "cuda":
         started = time.process_time()
@@ -221,7 +214,7 @@ def timed(work: Callable[[], object], device: torch.device) -> tuple[float, floa
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """The device's operations per second in a product of large square matrices, measured."""
+    """Measure the device's operations per second in a product of large square matrices."""
     size = 8_192 if device.type == "cuda" else 1_536
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
@@ -231,19 +224,19 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def padded_share(lengths: Sequence[int]) -> float:
-    """How much of the plain loop's batches is padding."""
+    """Return the share of padding in the plain loop's batches."""
     batches = [lengths[start : start + PLAIN_BATCH] for start in range(0, len(lengths), PLAIN_BATCH)]
     return 1 - sum(lengths) / sum(max(batch) * len(batch) for batch in batches)
 
 
 def shared_share(texts: Sequence[list[int]]) -> float:
-    """How much of the texts stands at the beginning of another one too, job by job."""
+    """Return the share of tokens that another text of the job begins with as well."""
     jobs = (sorted(texts[start : start + JOB_SAMPLES]) for start in range(0, len(texts), JOB_SAMPLES))
     return 1 - sum(list(tree_sizes(job))[-1] for job in jobs) / sum(map(len, texts))
 
 
 def measure(path: Path, shape: Shape, orders: dict[str, list[RewardRequest]], runs: int) -> str:
-    """Loads both, measures each order `runs` times in turns; the table."""
+    """Load both, measure each order `runs` times in turns, and return the table."""
     device = pick_device("auto")
     dtype = pick_dtype("auto", device)
     plain, packed = PlainLoop(path, device, dtype), SkyworkRewardModel(path)
@@ -257,8 +250,8 @@ def measure(path: Path, shape: Shape, orders: dict[str, list[RewardRequest]], ru
             "plain loop": partial(plain.score, requests),
             "engine": partial(score_in_jobs, packed, requests),
         }
-        expected, found = (list(chain.from_iterable(way())) for way in ways.values())
-        largest = max(abs(left - right) for left, right in zip(expected, found, strict=True))
+        plain_rewards, rewards = (list(chain.from_iterable(way())) for way in ways.values())
+        largest = max(abs(left - right) for left, right in zip(plain_rewards, rewards, strict=True))
         notes.append(
             f"- {name}: {len(lengths)} responses, {sum(lengths):,} tokens, median "
             f"{statistics.median(lengths):.0f}, longest {max(lengths):,}; {padded_share(lengths):.0%} of the "
@@ -278,13 +271,10 @@ def measure(path: Path, shape: Shape, orders: dict[str, list[RewardRequest]], ru
 def way_rows(
     name: str, tokens: int, least: float, taken: dict[str, list[tuple[float, float]]]
 ) -> list[list[str]]:
-    """A row for each way.
+    """Return a row for each way.
 
-    Args:
-        name: of the mix.
-        tokens: of all its texts.
-        least: seconds that the texts would take one by one at the rate of matrix products.
-        taken: seconds and memory of every repetition, by way.
+    `taken` holds seconds and memory of every repetition, by way; `least` are the seconds that the texts would
+    take one by one at the rate of matrix products.
     """
     ratios = [slow[0] / fast[0] for slow, fast in zip(*taken.values(), strict=True)]
     rows = []
@@ -293,37 +283,32 @@ def way_rows(
         share = statistics.median(rates) / tokens * least
         peak = max(memory for _, memory in figures)
         compared = [f"{statistics.median(ratios):.2f}", TARGET] if way == "engine" else ["", ""]
-        shown = (statistics.median(rates), min(rates), max(rates))
-        rows.append(
-            [f"{name}, {way}", *(f"{figure:,.0f}" for figure in shown), *compared, f"{share:.0%}",
-             f"{peak:.1f} GB" if peak else "–"]
-        )  # fmt: skip
+        memory = f"{peak:.1f} GB" if peak else "–"
+        rows.append([f"{name}, {way}", *median_and_range(rates, ",.0f"), *compared, f"{share:.0%}", memory])
     return rows
 
 
-def make_orders(arguments: argparse.Namespace) -> dict[str, list[RewardRequest]]:
-    """The mixes by name."""
+def make_orders(responses: Path, number: int) -> dict[str, list[RewardRequest]]:
+    """Return the mixes by name."""
     orders = {}
-    found = load_problems(arguments.responses)
-    if found:
-        chosen = random.Random(0).sample(found, min(arguments.problems, len(found)))
+    if problems := load_problems(responses):
+        chosen = random.Random(0).sample(problems, min(number, len(problems)))
         requests = list(chain.from_iterable(chosen))
         orders["sampled, problem by problem"] = requests
         orders["sampled, in random order"] = random.Random(0).sample(requests, len(requests))
-    orders["made, problem by problem"] = list(chain.from_iterable(make_problems(arguments.problems)))
+    orders["made, problem by problem"] = list(chain.from_iterable(make_problems(number)))
     return orders
 
 
 def main() -> None:
-    """Measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--runs", type=int, default=3, help="repetitions; the median counts")
+    """Write a checkpoint, measure, and print a table."""
+    parser = benchmark_parser(__doc__, runs=3)
     parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--problems", type=int, default=24, help="of each mix, with all of their responses")
+    parser.add_argument("--problems", type=int, default=24, help="problems in each mix")
     parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
-    orders = make_orders(arguments)
+    orders = make_orders(arguments.responses, arguments.problems)
     device = pick_device("auto")
     print(describe_host())
     threads = torch.get_num_threads()
@@ -335,7 +320,9 @@ def main() -> None:
         write_tokenizer(path, shape, list(chain.from_iterable(orders.values())))
         write_checkpoint(path, shape, device, pick_dtype("auto", device))
         tokenizer = load_tokenizer(path)
-        orders = {name: [cut(each, tokenizer) for each in requests] for name, requests in orders.items()}
+        orders = {
+            name: [cut(request, tokenizer) for request in requests] for name, requests in orders.items()
+        }
         print(measure(path, shape, orders, arguments.runs))
 
 

@@ -1,26 +1,24 @@
-"""Samples per second through the queue beside bare calls of the same engine, in one run.
+"""Measure the samples per second of the queue beside bare calls of the same engine.
 
     python -m bench.sampling [--engine vllm] [--problems 512] [--runs 3] [--workers 1] [--in-flight 2]
 
-The queue is what `hsstar up` starts in a temporary home: Postgres, broker, workers that only sample. In a
-repetition it draws the pre-samples of an iteration of the demo's problems and policy; then as many bare
-processes as there are workers draw the same requests once more: by a call for each job, and by a single call
-for all that the process has. Imports, loading and a first draw come before every measurement on both sides.
-The queue's time begins when the jobs' rows are made and ends with the completion of the last one.
+The queue is a stack as `hsstar up` starts it, in a temporary home: Postgres, broker, and workers that only
+sample. In a repetition it draws the pre-samples of an iteration with the demo's problems and policy. Then as
+many bare processes as workers draw the same requests again, once by a call for each job, and once by a single
+call for all requests of a process. Both sides import, load and draw once before they are measured. The time
+of the queue begins when the rows of the jobs are made, and ends when the last job is done.
 
-An engine is busy while at least one `draw` of its process is under way; the workers log the begin and the end
-of each. Work exists for a worker until the last job is claimed and its own last draw has ended.
+An engine is busy while at least one `draw` of its process runs; the workers log begin and end of each. A
+worker has work until the last job is claimed and its own last draw has ended.
 """
 
-import argparse
 import os
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.bare_sampling import Bare, bare_processes
-from bench.queued_sampling import JOB_SAMPLES, Queue, temporary_stack
-from bench.setup import describe_machine, table
+from bench.drawing import JOB_SAMPLES, Bare, Queue, bare_processes, temporary_stack
+from bench.setup import benchmark_parser, describe_machine, median_and_range, table
 from hsstar.demo import RECIPE
 from hsstar.engines.registry import check_installed
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
@@ -28,16 +26,13 @@ from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 SAMPLES = 8
 WARM_UP_JOBS = 2
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""Of the bare processes; `hsstar up` gives its sampling workers half of the cores."""
+"""For the bare processes; `hsstar up` gives its sampling workers half of the cores."""
 PER_JOB, AT_ONCE, QUEUE = "bare, a call per job", "bare, a single call", "queue"
 OVERHEAD_TARGET, BUSY_TARGET = "≤ 5 %", "≥ 95 %"
 
-Measured = defaultdict[str, list[float]]
-"""The figures of all repetitions by name."""
-
 
 def recipe_of(engine: str, problems: int) -> Recipe:
-    """The demo's recipe on an engine: all samples are pre-samples, and no policy is evaluated."""
+    """Return the demo's recipe on an engine: all samples are pre-samples, and no policy is evaluated."""
     document = load_recipe(RECIPE).document()
     document["policy"]["engine"] = engine
     document["problems"]["per_iteration"] = problems
@@ -47,7 +42,7 @@ def recipe_of(engine: str, problems: int) -> Recipe:
 
 
 def warm_up(queue: Queue, bare: Bare, workers: int) -> None:
-    """Draws until every worker and every bare process has an engine."""
+    """Draw until every worker and every bare process has an engine."""
     for attempt in range(10):
         calls = queue.draw(f"warm-up-{attempt}", WARM_UP_JOBS * workers * JOB_SAMPLES // SAMPLES).calls
         if len(queue.draws()) == workers:
@@ -56,9 +51,9 @@ def warm_up(queue: Queue, bare: Bare, workers: int) -> None:
         bare.draw(calls[:workers], at_once=at_once)
 
 
-def measure(queue: Queue, bare: Bare, problems: int, repetitions: int) -> Measured:
-    """Every way in every repetition, with what the queue takes in comparison."""
-    measured = Measured(list)
+def measure(queue: Queue, bare: Bare, problems: int, repetitions: int) -> dict[str, list[float]]:
+    """Draw in every way in every repetition; return the figures of all repetitions by name."""
+    measured: dict[str, list[float]] = defaultdict(list)
     for repetition in range(repetitions):
         queued = queue.draw(f"measured-{repetition}", problems)
         drawn = {
@@ -84,15 +79,13 @@ def measure(queue: Queue, bare: Bare, problems: int, repetitions: int) -> Measur
 
 
 def spread(figures: Sequence[float], form: str = ".1f") -> str:
-    """Median, smallest and largest figure."""
-    median, smallest, largest = (
-        format(figure, form) for figure in (statistics.median(figures), min(figures), max(figures))
-    )
+    """Return the median and the range of figures."""
+    median, smallest, largest = median_and_range(figures, form)
     return f"{median} ({smallest} … {largest})"
 
 
-def way_rows(configuration: str, measured: Measured) -> list[list[str]]:
-    """A row for each way of drawing."""
+def way_rows(configuration: str, measured: dict[str, list[float]]) -> list[list[str]]:
+    """Return a row for each way of drawing."""
     rows = []
     for name in (PER_JOB, AT_ONCE, QUEUE):
         row = [f"{configuration}: {name}", spread(measured[f"{name}: samples/s"], ".0f")]
@@ -107,8 +100,11 @@ def way_rows(configuration: str, measured: Measured) -> list[list[str]]:
     return rows
 
 
-def busy_row(configuration: str, engine: str, measured: Measured) -> list[str]:
-    """How busy the engines were, and what the queue computed itself: vLLM draws in threads of its own."""
+def busy_row(configuration: str, engine: str, measured: dict[str, list[float]]) -> list[str]:
+    """Return how busy the engines were, and the queue's own processor time.
+
+    vLLM draws in threads of its own, so that its time is not the queue's.
+    """
     return [
         configuration,
         spread(measured["busy"]),
@@ -121,16 +117,15 @@ def busy_row(configuration: str, engine: str, measured: Measured) -> list[str]:
 
 
 def numbers(value: str) -> list[int]:
-    """`1,2` as numbers."""
+    """Return `1,2` as numbers."""
     return [int(part) for part in value.split(",")]
 
 
 def main() -> None:
-    """Starts stacks one after the other, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Start stacks one after the other, measure, and print tables."""
+    parser = benchmark_parser(__doc__, runs=3)
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     parser.add_argument("--problems", type=int, default=512, help=f"of an iteration, {SAMPLES} samples each")
-    parser.add_argument("--runs", type=int, default=3, help="repetitions; the median counts")
     parser.add_argument("--workers", type=numbers, default=[1, 2], metavar="N,…")
     parser.add_argument("--in-flight", type=numbers, default=[1, 2], metavar="N,…")
     arguments = parser.parse_args()

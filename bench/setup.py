@@ -1,14 +1,16 @@
-"""Where benchmarks run: the machine described, a temporary Postgres, a filled round, a stopwatch."""
+"""What benchmarks share: their arguments, a temporary Postgres, a filled round, a stopwatch, tables."""
 
+import argparse
 import os
 import platform
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,42 +18,81 @@ import psutil
 from sqlalchemy import Connection, text
 
 from hsstar.local.postgres import Postgres
-from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.recipe.recipe import parse_recipe
 from hsstar.store import datasets, migrate, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
 RESPONSE_BYTES = 1_200
+ROOT = Path(__file__).parents[1]
+MEDIAN_HEADING = ["median", "smallest", "largest"]
 _HEXADECIMAL_DIGITS = 32  # of an md5, which the responses are made of
+
+
+def benchmark_parser(description: str | None, runs: int) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark: its help is the description, and it takes `--runs`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=runs, help="repetitions; the median counts")
+    return parser
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Make a folder with a short path, for sockets, that the account of the servers can enter."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hsstar(environment: Mapping[str, str], *arguments: str) -> None:
+    """Run `hsstar`; raise an error if it fails."""
+    command = [sys.executable, "-m", "hsstar.cli", *arguments]
+    done = subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"hsstar {' '.join(arguments)}: {done.stdout}{done.stderr}")
 
 
 @contextmanager
 def temporary_postgres() -> Iterator[Database]:
-    """A migrated database on an embedded Postgres with the settings that users get; gone at the end."""
-    root = Path(tempfile.mkdtemp(prefix="hsb-", dir="/tmp"))
-    root.chmod(0o755)  # the server's account has to enter
-    server = Postgres(root / "home", root / "servers")
-    try:
-        server.start()
-        database = Database(server.url)
-        migrate.upgrade(database)
-        yield database
-        database.close()
-    finally:
-        server.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    """Start an embedded Postgres with the settings that users get; yield a migrated database on it."""
+    with temporary_folder("hsb-") as folder:
+        server = Postgres(folder / "home", folder / "servers")
+        try:
+            server.start()
+            database = Database(server.url)
+            migrate.upgrade(database)
+            yield database
+            database.close()
+        finally:
+            server.stop()
+
+
+@contextmanager
+def filled_round(problems: int) -> Iterator[tuple[Database, Run, Round]]:
+    """Describe the machine, and yield a temporary database with an iteration as `fill` makes it."""
+    with temporary_postgres() as database:
+        print(describe_machine(database))
+        with database.begin() as connection:
+            run, iteration = fill(connection, problems)
+        tidy(database)
+        yield database, run, iteration
 
 
 def describe_machine(database: Database) -> str:
-    """Processor, cores, memory, load and versions, as one Markdown list."""
+    """Describe the host and the database as a Markdown list."""
     with database.begin() as connection:
         server = connection.execute(text("SHOW server_version")).scalar_one()
     return f"{describe_host()}, Postgres {server} (embedded, fsync on)"
 
 
 def describe_host() -> str:
-    """The same without a database."""
+    """Describe processor, cores, memory, load and versions as a Markdown list."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     return "\n".join(
@@ -71,9 +112,13 @@ def _processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown processor")
 
 
-def recipe_of(problems: int) -> Recipe:
-    """The paper's settings: n = 8, n_p = 3, both signals, the highest rewards paired."""
-    return parse_recipe(
+def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
+    """Add an iteration over `problems` problems with 8 verified and scored samples of 1.2 KB each.
+
+    The recipe has the paper's settings: n = 8, n_p = 3, both signals, the highest rewards paired. The ability
+    of the policy rises evenly over the problems, so that about a fifth are easy and a fifth too hard.
+    """
+    recipe = parse_recipe(
         {
             "name": "benchmark",
             "problems": {"dataset": "benchmark", "per_iteration": problems},
@@ -81,28 +126,11 @@ def recipe_of(problems: int) -> Recipe:
             "reward": {"model": "prm"},
         }
     )
-
-
-def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
-    """An iteration over `problems` problems, `n` verified and scored samples each, responses of 1.2 KB.
-
-    The ability of the policy runs evenly from hopeless to perfect over the problems, so that about a
-    fifth of them are easy and a fifth too hard.
-    """
-    recipe = recipe_of(problems)
     model = models.register_model(connection, "M0", "/models/m0", "weights")
     reward_model = models.register_reward_model(connection, "prm", "/models/prm", "skywork", "weights")
     run = runs.create_run(connection, "benchmark", recipe, model.id, reward_model.id)
-    dataset_id = datasets.ensure_dataset(connection, "benchmark")
+    dataset_id = add_problems(connection, "benchmark", problems)
     connection.execute(text("SELECT setseed(0)"))
-    connection.execute(
-        text("""
-            INSERT INTO problems (dataset_id, key, statement, reference_answer)
-            SELECT :dataset_id, md5(CAST(number AS text)), 'problem ' || number, '1'
-            FROM generate_series(1, :problems) AS number
-        """),
-        {"dataset_id": dataset_id, "problems": problems},
-    )
     rounds.add_iterations(connection, run, [0])
     iteration = rounds.list_iterations(connection, run.id)[0].round
     budget = recipe.sampling.budget
@@ -140,35 +168,61 @@ def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
     return run, iteration
 
 
+def add_problems(connection: Connection, dataset: str, number: int) -> int:
+    """Add problems to a new dataset and return its id."""
+    dataset_id = datasets.ensure_dataset(connection, dataset)
+    connection.execute(
+        text("""
+            INSERT INTO problems (dataset_id, key, statement, reference_answer)
+            SELECT :dataset_id, md5(CAST(number AS text)), 'problem ' || number, '1'
+            FROM generate_series(1, :number) AS number
+        """),
+        {"dataset_id": dataset_id, "number": number},
+    )
+    return dataset_id
+
+
 def tidy(database: Database) -> None:
-    """Removes dead rows and renews the statistics, so that every repetition starts alike."""
+    """Remove dead rows and renew the statistics, so that every repetition starts alike."""
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
 
 
+def perform(database: Database, *steps: Callable[[Connection], object]) -> None:
+    """Do some steps in one transaction, its commit included."""
+    with database.begin() as connection:
+        for step in steps:
+            step(connection)
+
+
 def seconds(action: Callable[[], object]) -> float:
-    """How long an action takes."""
+    """Return the time that an action takes."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
 def peak_memory() -> float:
-    """The highest resident memory of this process so far, in MB."""
+    """Return the highest resident memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def median_and_range(figures: Sequence[float], form: str) -> list[str]:
+    """Return median, smallest and largest figure, formatted as `{:form}`."""
+    return [format(figure, form) for figure in (statistics.median(figures), min(figures), max(figures))]
+
+
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def timing_row(name: str, measured: Sequence[float], target: str) -> list[str]:
-    """Name, median, fastest, slowest, and the target beside them; milliseconds."""
-    figures = (statistics.median(measured), min(measured), max(measured))
-    return [name, *(f"{figure * 1_000:,.1f} ms" for figure in figures), target]
-
-
-TIMING_HEADING = ["step", "median", "fastest", "slowest", "target"]
+def timing_table(rows: Sequence[tuple[str, Sequence[float], str]]) -> str:
+    """Return a table of steps: each has a name, its seconds in every repetition, and a target."""
+    lines = [
+        [name, *median_and_range([1_000 * figure for figure in measured], ",.1f"), target]
+        for name, measured, target in rows
+    ]
+    return table(["milliseconds of a step", *MEDIAN_HEADING, "target"], lines)

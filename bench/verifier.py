@@ -1,14 +1,13 @@
-"""The verifier on real responses, beside plain Math-Verify: rates, latency, memory, and what sharing saves.
+"""Measure the verifier on real responses beside plain Math-Verify: rates, latency, memory, and sharing.
 
     python -m bench.verifier [--runs 5] [--responses FILE] [--sharing]
 
-FILE holds one problem a line with its responses, or one sample a line as `hsstar export samples` writes
-them. Each way of working starts with new processes in every repetition, which have been at work on other
-problems for a while: the first pass meets responses that they have never seen, the later passes find them in
-their caches. On one core, this process and one checking process share it.
+FILE holds one problem with its responses a line, or one sample a line as `hsstar export samples` writes it.
+Each way of working gets new processes in every repetition, which first verify other problems for a while. The
+first pass meets new responses; the later passes find them in the caches. With one core, this process and its
+checking process share the core. `--sharing` only counts the computations that equal pairs save.
 """
 
-import argparse
 import multiprocessing
 import os
 import statistics
@@ -25,12 +24,20 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-from bench.setup import describe_machine, seconds, table, temporary_postgres
+from bench.setup import (
+    MEDIAN_HEADING,
+    benchmark_parser,
+    describe_machine,
+    median_and_range,
+    seconds,
+    table,
+    temporary_postgres,
+)
 from hsstar.data.files import read_imported_samples, read_problems
 from hsstar.store.database import Database
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier import MathVerifier
-from hsstar.verifier.contract import Comparison, VerificationRequest
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 RESPONSES = SHARED / "responses" / "math_sampled_8.jsonl"
@@ -54,10 +61,10 @@ Measured = defaultdict[str, list[float]]
 
 
 def load_jobs(path: Path) -> list[Job]:
-    """The responses as a worker's jobs hold them: all of eight problems in one."""
+    """Read the responses as jobs of a worker: all responses to eight problems in one job."""
     problems = [
-        [VerificationRequest(response.text, found.problem.reference or "") for response in found.responses]
-        for found in read_imported_samples(path)
+        [VerificationRequest(response.text, row.problem.reference or "") for response in row.responses]
+        for row in read_imported_samples(path)
     ]
     return [
         list(chain.from_iterable(problems[start : start + PROBLEMS_IN_A_JOB]))
@@ -66,16 +73,15 @@ def load_jobs(path: Path) -> list[Job]:
 
 
 def other_requests(start: int) -> Job:
-    """Answers to other problems, from one of them on: the reference of each beside that of the next."""
-    references = [
-        found.reference or "" for found in islice(read_problems(OTHER_PROBLEMS), start, start + OTHERS)
-    ]
+    """Return answers to other problems, from `start` on: each reference beside the next one."""
+    problems = islice(read_problems(OTHER_PROBLEMS), start, start + OTHERS)
+    references = [problem.reference or "" for problem in problems]
     return [VerificationRequest(answer, other, is_answer=True) for answer, other in pairwise(references)]
 
 
 @contextmanager
 def limited_to(cores: int) -> Iterator[None]:
-    """Keeps this thread, and what it starts from now on, on so many cores."""
+    """Keep this thread, and what it starts from now on, on some cores."""
     available = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, available[:cores])
     try:
@@ -86,7 +92,7 @@ def limited_to(cores: int) -> Iterator[None]:
 
 @contextmanager
 def new_verifier(cores: int) -> Iterator[MathVerifier]:
-    """A verifier with one checking process per core, all of them up and warm with other problems."""
+    """Yield a verifier with one checking process per core, warmed up with other problems."""
     others = other_requests(0)
     with limited_to(cores), MathVerifier(processes=cores) as verifier:
         end = time.monotonic() + START_SECONDS
@@ -95,42 +101,42 @@ def new_verifier(cores: int) -> Iterator[MathVerifier]:
         yield verifier
 
 
-def open_comparisons(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> list[Comparison]:
-    """The comparisons that take algebra."""
-    return [comparison for comparison in verifier.prepare(requests) if comparison.cause is None]
+def open_pairs(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+    """Return the pairs that need algebra."""
+    return [pair for pair in verifier.prepare(requests) if pair.cause is None]
 
 
 def without_sharing(verifier: MathVerifier, jobs: Sequence[Job]) -> None:
-    """Computes every pair that takes algebra, equal ones as often as they come: never two in one call."""
-    calls: defaultdict[int, list[Comparison]] = defaultdict(list)
+    """Compute every pair that needs algebra; equal pairs are in different calls, so that none is shared."""
+    calls: defaultdict[int, list[AnswerPair]] = defaultdict(list)
     seen: Counter[bytes] = Counter()
-    for comparison in open_comparisons(verifier, list(chain.from_iterable(jobs))):
-        calls[seen[comparison.key]].append(comparison)
-        seen[comparison.key] += 1
+    for pair in open_pairs(verifier, list(chain.from_iterable(jobs))):
+        calls[seen[pair.key]].append(pair)
+        seen[pair.key] += 1
     decided = sum(1 for call in calls.values() for _ in verifier.decide(call))
     assert decided == seen.total()
 
 
 def by_jobs(verifier: MathVerifier, jobs: Sequence[Job]) -> None:
-    """Verifies job by job; equal pairs of a job are computed once."""
+    """Verify job by job; equal pairs of a job are computed once."""
     for job in jobs:
         verifier.verify(job)
 
 
 def with_known_verdicts(verifier: MathVerifier, database: Database, jobs: Sequence[Job]) -> None:
-    """Verifies job by job as the stage does: what is known is looked up, what is found is kept."""
+    """Verify job by job like the stage: look known verdicts up, and store new ones."""
     for job in jobs:
-        different = {comparison.key: comparison for comparison in open_comparisons(verifier, job)}
+        different = {pair.key: pair for pair in open_pairs(verifier, job)}
         with database.begin() as connection:
             known = load_known_verdicts(connection, verifier.version, list(different))
-        if unknown := [comparison for key, comparison in different.items() if key not in known]:
-            found = dict(verifier.decide(unknown))
+        if unknown := [pair for key, pair in different.items() if key not in known]:
+            causes = dict(verifier.decide(unknown))
             with database.begin() as connection:
-                remember_verdicts(connection, verifier.version, found)
+                remember_verdicts(connection, verifier.version, causes)
 
 
 def plainly(requests: Sequence[VerificationRequest]) -> None:
-    """Math-Verify as its own documentation uses it, with its own settings and time limits."""
+    """Use Math-Verify as in its own documentation, with its own settings and time limits."""
     from math_verify import parse, verify
 
     for request in requests:
@@ -139,7 +145,7 @@ def plainly(requests: Sequence[VerificationRequest]) -> None:
 
 
 def measure_plain(jobs: Sequence[Job]) -> Measured:
-    """Rates of Math-Verify in this process, which has to be a new one."""
+    """Return the rates of Math-Verify in this process, which has to be a new one."""
     measured = Measured(list)
     plainly(other_requests(0))
     requests = list(chain.from_iterable(jobs))
@@ -148,14 +154,14 @@ def measure_plain(jobs: Sequence[Job]) -> Measured:
 
 
 def measure_passes(measured: Measured, name: str, responses: int, work: Callable[[], object]) -> None:
-    """Responses per second of the first pass, and of later ones."""
+    """Measure the responses per second of the first pass, and of later passes."""
     measured[name + FIRST_PASS].append(responses / seconds(work))
     later = sum(seconds(work) for _ in range(LATER_PASSES))
     measured[name].append(LATER_PASSES * responses / later)
 
 
 def measure_rates(database: Database, jobs: Sequence[Job], cores: Sequence[int]) -> Measured:
-    """One repetition of every way."""
+    """Measure every way once."""
     measured = Measured(list)
     responses = sum(map(len, jobs))
     for number in cores:
@@ -175,13 +181,13 @@ def measure_rates(database: Database, jobs: Sequence[Job], cores: Sequence[int])
 
 
 def measure_latency(jobs: Sequence[Job], cores: int) -> Measured:
-    """Milliseconds from one request, to its judgement, nothing else under way."""
+    """Measure the milliseconds from a single request to its judgement."""
     measured = Measured(list)
     with new_verifier(cores) as verifier:
         requests = [*chain.from_iterable(jobs), *other_requests(OTHERS)]
         taken: defaultdict[str, list[float]] = defaultdict(list)
-        for request, comparison in zip(requests, verifier.prepare(requests), strict=True):
-            kind = "decided by its text" if comparison.cause else "takes algebra"
+        for request, pair in zip(requests, verifier.prepare(requests), strict=True):
+            kind = "decided by its text" if pair.cause else "needs algebra"
             taken[kind].append(1_000 * seconds(partial(verifier.verify, [request])))
     for kind, milliseconds in taken.items():
         hundredths = statistics.quantiles(milliseconds, n=100)
@@ -191,7 +197,7 @@ def measure_latency(jobs: Sequence[Job], cores: int) -> Measured:
 
 
 def measure_memory(jobs: Sequence[Job], cores: int) -> Measured:
-    """Memory after all responses; what processes have in common is resident in each and none's own."""
+    """Measure memory after all responses; memory that processes share is resident in each of them."""
     measured = Measured(list)
     this = psutil.Process()
     with new_verifier(cores) as verifier:
@@ -207,11 +213,11 @@ def measure_memory(jobs: Sequence[Job], cores: int) -> Measured:
 
 
 def describe_sharing(jobs: Sequence[Job]) -> str:
-    """How many computations equal pairs save, as Markdown lines."""
+    """Say how many computations equal pairs save, as Markdown lines."""
     with MathVerifier() as verifier:
         prepared = [verifier.prepare(job) for job in jobs]
-    different = len({comparison.key for comparison in chain.from_iterable(prepared)})
-    in_jobs = [[comparison.key for comparison in job if comparison.cause is None] for job in prepared]
+    different = len({pair.key for pair in chain.from_iterable(prepared)})
+    in_jobs = [[pair.key for pair in job if pair.cause is None] for job in prepared]
     responses = sum(map(len, jobs))
     alone = sum(map(len, in_jobs))
     shared = sum(len(set(keys)) for keys in in_jobs)
@@ -220,29 +226,20 @@ def describe_sharing(jobs: Sequence[Job]) -> str:
     return "\n".join(
         [
             f"- {responses} responses in {len(jobs)} jobs of {PROBLEMS_IN_A_JOB} problems: "
-            f"{different} different pairs, {responses - alone} decided by their text, {alone} take algebra",
+            f"{different} different pairs, {responses - alone} decided by their text, {alone} need algebra",
             f"- sharing inside jobs computes {shared} of these ({saved[0]}), "
             f"known verdicts {known} ({saved[1]}) and on later passes none",
         ]
     )
 
 
-def extend(measured: Measured, repetition: Measured) -> None:
-    """Adds the figures of a repetition."""
-    for name, figures in repetition.items():
-        measured[name] += figures
-
-
 def rows_of(measured: Measured, form: str) -> list[list[str]]:
-    """Name, median, smallest and largest figure."""
-    return [
-        [name, *(format(figure, form) for figure in (statistics.median(figures), min(figures), max(figures)))]
-        for name, figures in measured.items()
-    ]
+    """Return name, median, smallest and largest figure."""
+    return [[name, *median_and_range(figures, form)] for name, figures in measured.items()]
 
 
 def rate_rows(rates: Measured) -> list[list[str]]:
-    """Rates with their ratio to that of plain Math-Verify in the same pass, and their target."""
+    """Return the rates, their ratio to plain Math-Verify in the same pass, and their target."""
     rows = []
     for row in rows_of(rates, ",.0f"):
         plain = rates[PLAIN + FIRST_PASS if row[0].endswith(FIRST_PASS) else PLAIN]
@@ -252,11 +249,10 @@ def rate_rows(rates: Measured) -> list[list[str]]:
 
 
 def main() -> None:
-    """Measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--runs", type=int, default=5, help="repetitions; the median counts")
+    """Measure, and print tables."""
+    parser = benchmark_parser(__doc__, runs=5)
     parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
-    parser.add_argument("--sharing", action="store_true", help="only what sharing saves on these responses")
+    parser.add_argument("--sharing", action="store_true", help="only count what sharing saves")
     arguments = parser.parse_args()
     for needed in (arguments.responses, OTHER_PROBLEMS):
         if not needed.exists():
@@ -266,19 +262,24 @@ def main() -> None:
         print(describe_sharing(jobs))
         return
     cores = sorted({1, min(2, len(os.sched_getaffinity(0)))})
-    rates, latency, memory = (Measured(list) for _ in range(3))
+    tables = [Measured(list) for _ in range(3)]
     with temporary_postgres() as database:
         print(describe_machine(database))
         print(describe_sharing(jobs))
         print(f"- {arguments.runs} repetitions of a first and {LATER_PASSES} later passes\n")
         for _ in range(arguments.runs):
-            extend(rates, measure_rates(database, jobs, cores))
-            extend(latency, measure_latency(jobs, cores[-1]))
-            extend(memory, measure_memory(jobs, cores[-1]))
-    heading = ["median", "smallest", "largest"]
-    print(table(["responses per second", *heading, "× Math-Verify", "target"], rate_rows(rates)))
-    print("\n" + table(["milliseconds for one answer", *heading], rows_of(latency, ",.2f")))
-    print("\n" + table(["megabytes", *heading], rows_of(memory, ",.0f")))
+            repetition = (
+                measure_rates(database, jobs, cores),
+                measure_latency(jobs, cores[-1]),
+                measure_memory(jobs, cores[-1]),
+            )
+            for measured, new in zip(tables, repetition, strict=True):
+                for name, figures in new.items():
+                    measured[name] += figures
+    rates, latency, memory = tables
+    print(table(["responses per second", *MEDIAN_HEADING, "× Math-Verify", "target"], rate_rows(rates)))
+    print("\n" + table(["milliseconds for one answer", *MEDIAN_HEADING], rows_of(latency, ",.2f")))
+    print("\n" + table(["megabytes", *MEDIAN_HEADING], rows_of(memory, ",.0f")))
 
 
 if __name__ == "__main__":

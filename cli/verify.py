@@ -1,4 +1,4 @@
-"""`hsstar verify`: verdicts on the answers in a file, without a database, and why one answer has its own."""
+"""`hsstar verify`: give verdicts on the answers in a file, without a database, or explain one verdict."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ _STANDARD_INPUT = Path("-")
 @click.option(
     "--format", type=click.Choice(("jsonl",)), default="jsonl", show_default=True, expose_value=False
 )
-@click.option("--output", type=click.Path(path_type=Path), help="The file; standard output where left out.")
+@click.option("--output", type=click.Path(path_type=Path), help="A file; standard output if left out.")
 @click.option(
     "--processes", type=click.IntRange(1), help="Checking processes.  [default: one per core, at least two]"
 )
@@ -32,7 +32,7 @@ _STANDARD_INPUT = Path("-")
     type=click.FloatRange(0, min_open=True),
     default=3.0,
     show_default=True,
-    help="Seconds for one answer; one that takes longer gets no verdict.",
+    help="Seconds for one answer; a slower one gets no verdict.",
 )
 @click.option(
     "--memory-limit",
@@ -56,13 +56,13 @@ def verify(
 
     A line of FILE holds {"reference": …} and either {"answer": …}, the final answer itself, or
     {"response": …}, a whole response whose final answer is extracted; {"truncated": true} says that
-    the response was cut at its token limit. For each line one is written, in the same order, with
-    verdict (correct, incorrect or null), cause and answer. Blank lines are left out.
+    the response was cut at its token limit. The output has one line per line of FILE, in the same
+    order, with verdict (correct, incorrect or null), cause and answer. Blank lines are skipped.
     """
     from hsstar.verifier import MathVerifier
 
     if isnan(deadline):
-        raise click.BadParameter("nan is no number of seconds", param_hint="'--deadline'")
+        raise click.BadParameter("nan is not a number of seconds", param_hint="'--deadline'")
     if (file is None) == (explain is None) or (as_json and explain is None):
         raise click.UsageError("give either FILE or --explain ANSWER REFERENCE")
     with MathVerifier(1 if explain else processes, deadline, memory_limit) as verifier:
@@ -77,11 +77,11 @@ def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: boo
     from hsstar.domain.verdict import VERDICT_OF_CAUSE
 
     explanation = verifier.explain(storable(answer), storable(reference))
-    found = asdict(explanation) | {"verdict": VERDICT_OF_CAUSE[explanation.cause]}
+    fields = asdict(explanation) | {"verdict": VERDICT_OF_CAUSE[explanation.cause]}
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(fields, ensure_ascii=False))
         return
-    for name, value in found.items():
+    for name, value in fields.items():
         click.echo(f"{name.replace('_', ' '):16}{'none' if value is None else ' '.join(value.split())}")
 
 
@@ -103,7 +103,7 @@ def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
 def _judged(
     file: Path, verifier: "MathVerifier", verdicts: Counter[str | None]
 ) -> Iterator[dict[str, str | None]]:
-    """The lines that are written, each window of them as soon as it is verified; counts their verdicts."""
+    """Yield the lines to write, each window as soon as it is verified, and count their verdicts."""
     for window in _windows(_requests(file)):
         for judgement in verifier.verify(window):
             verdicts[judgement.verdict] += 1
@@ -111,7 +111,7 @@ def _judged(
 
 
 def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["VerificationRequest"]]:
-    """Windows as long as what is written at once; a bad line comes after the window that it cuts short."""
+    """Yield as many requests as are written at once, and those before a bad line before its error."""
     from hsstar.data.files import ROWS_IN_A_BATCH
     from hsstar.domain.errors import BadInputError
 
@@ -152,12 +152,12 @@ def _request(row: dict[str, Any]) -> "VerificationRequest":
 
 
 def _text(row: dict[str, Any], key: str) -> str:
-    """The text under a key; a number counts as its text."""
+    """Return the text under a key; a number counts as its text."""
     from hsstar.data.formats import kind_of
     from hsstar.domain.errors import BadInputError
 
     if key not in row:
-        raise BadInputError(f"expected {key}, which is not there")
+        raise BadInputError(f"expected {key}, which is missing")
     value = row[key]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadInputError(f"expected text or a number under {key}, found {kind_of(value)}")
@@ -175,7 +175,7 @@ def _truncated(row: dict[str, Any]) -> bool:
 
 
 def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:
-    """The same rows; says on the terminal how many there have been, and clears that in the end."""
+    """Yield the same rows; count them on the terminal, and clear the count at the end."""
     from hsstar.data.files import ROWS_IN_A_BATCH
 
     try:

@@ -18,15 +18,15 @@ from hsstar.stages.context import Workshop, computing
 from hsstar.store import samples
 from hsstar.store.queue import jobs
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
-from hsstar.verifier.contract import Comparison, VerificationRequest, Verifier
+from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
 
 log = logging.getLogger("hsstar.verify")
 
 _BATCH_PAIRS = 64
 _BATCH_SECONDS = 1.0
 
-Compared = tuple[int, Comparison]
-"""A sample's id and its comparison."""
+Compared = tuple[int, AnswerPair]
+"""A sample's id and its pair."""
 
 
 def run(workshop: Workshop, job: jobs.Job) -> list[int]:
@@ -39,14 +39,14 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
         VerificationRequest(sample.response, sample.reference_answer, sample.truncated) for sample in found
     ]
     with computing():
-        comparisons = verifier.prepare(requests)
+        pairs = verifier.prepare(requests)
     judged: dict[int, Judgement] = {}
     open_pairs: defaultdict[bytes, list[Compared]] = defaultdict(list)
-    for sample, comparison in zip(found, comparisons, strict=True):
-        if comparison.cause is None:
-            open_pairs[comparison.key].append((sample.id, comparison))
+    for sample, pair in zip(found, pairs, strict=True):
+        if pair.cause is None:
+            open_pairs[pair.key].append((sample.id, pair))
         else:
-            judged[sample.id] = Judgement(comparison.cause, comparison.answer)
+            judged[sample.id] = Judgement(pair.cause, pair.answer)
     with database.begin() as connection:
         known = load_known_verdicts(connection, verifier.version, list(open_pairs))
         _write(connection, job, judged | _judgements(open_pairs, known))
@@ -68,10 +68,10 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     return problem_ids
 
 
-def _decided(verifier: Verifier, comparisons: Sequence[Comparison]) -> Generator[tuple[bytes, Cause]]:
+def _decided(verifier: Verifier, pairs: Sequence[AnswerPair]) -> Generator[tuple[bytes, Cause]]:
     """What the verifier decides; its own failures, and no other, are marked."""
     with computing():
-        yield from verifier.decide(comparisons)
+        yield from verifier.decide(pairs)
 
 
 def _judgements(
@@ -79,9 +79,9 @@ def _judgements(
 ) -> dict[int, Judgement]:
     """The judgements, by sample id, that follow from the causes of pairs."""
     return {
-        sample_id: Judgement(cause, comparison.answer)
+        sample_id: Judgement(cause, pair.answer)
         for key, cause in causes.items()
-        for sample_id, comparison in open_pairs[key]
+        for sample_id, pair in open_pairs[key]
     }
 
 

@@ -1,4 +1,4 @@
-r"""The verifier: decides whether the final answer of a response is equivalent to a reference answer.
+r"""Decide whether the final answer of a response is equivalent to a reference answer.
 
     from hsstar.verifier import MathVerifier, VerificationRequest
 
@@ -6,11 +6,14 @@ r"""The verifier: decides whether the final answer of a response is equivalent t
         [judgement] = verifier.verify([VerificationRequest(r"It is \boxed{\frac{2}{4}}.", "0.5")])
     judgement.cause, judgement.verdict, judgement.answer  # correct, correct, \frac{2}{4}
 
-`MathVerifier.verify` takes a list and returns one judgement per response, in order. It never raises for what
-a response holds, and never waits longer than its deadline for one pair.
+`MathVerifier.verify` takes a list and returns one judgement per response, in order. No response makes it
+raise an error, and no pair takes longer than its deadline.
+
+The package imports only the standard library, Math-Verify with its sympy, and the modules `answers`, `errors`
+and `verdict` of `hsstar.domain`, which import nothing else.
 """
 
-from hsstar.verifier.contract import Comparison, VerificationRequest, Verifier
+from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
 from hsstar.verifier.math_verifier import RULES_VERSION, Explanation, MathVerifier
 
-__all__ = ["RULES_VERSION", "Comparison", "Explanation", "MathVerifier", "VerificationRequest", "Verifier"]
+__all__ = ["RULES_VERSION", "AnswerPair", "Explanation", "MathVerifier", "VerificationRequest", "Verifier"]

@@ -1,4 +1,4 @@
-"""Comparing formulas, with Math-Verify's parser and sympy. Only the checking processes import this."""
+"""Compare formulas with Math-Verify's parser and sympy. Only the checking processes import this module."""
 
 import logging
 import re
@@ -12,12 +12,11 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
-from hsstar.verifier.conversions import Scalar
 from hsstar.verifier.equivalence import UnparsableError
-from hsstar.verifier.forms import Expression, Relation
+from hsstar.verifier.forms import Formula, Relation, Scalar
 from hsstar.verifier.numeric import Number, is_close
 
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that we watch the time ourselves
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about time limits, which the pool keeps
 
 _DIGITS = 30
 _EXACT = Fraction(1, 10**18)
@@ -28,7 +27,7 @@ _MOST_DIGITS = 1_000_000
 _BINDING = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit)
 _SLOW = (*_BINDING, sympy.Derivative, sympy.gamma, sympy.loggamma, sympy.zeta, sympy.polygamma)
 _SLOW_BETWEEN_INTEGERS = (sympy.factorial, sympy.factorial2, sympy.binomial)
-# what sympy raises where a function has no value, or where it cannot say
+# sympy raises these if a function has no value, or if it cannot tell
 _NO_VALUE = (ValueError, TypeError, ZeroDivisionError, AttributeError, NotImplementedError, OverflowError)
 _POINTS = 12
 _POINTS_NEEDED = 4
@@ -36,7 +35,7 @@ _SCALES = {3: 16, 5: 16, 7: 400, 8: 400}  # most points are near zero, some are 
 _DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
 _NUMBER_WITH_COMMAS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*", re.ASCII)
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
-_DIALECT = (  # what the parser understands otherwise, or not at all
+_DIALECT = (  # the parser misunderstands these, or cannot read them
     (re.compile(r"\\text\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(\d+(?:\.\d+)?|[A-Za-z])\^\\circ\s?"), r"(\1\\frac{\\pi}{180})"),
     (re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\varepsilon"),
@@ -55,14 +54,14 @@ _DIALECT = (  # what the parser understands otherwise, or not at all
 
 
 class SympyAlgebra:
-    """Compares formulas (contract `equivalence.Algebra`).
+    """Compare formulas (contract `equivalence.Algebra`).
 
-    Two formulas are equal when they have the same value: once if they are constants, else at points chosen
-    for their variables, positive and negative ones. What has no value is left to Math-Verify.
+    Two formulas are equal if they have the same value: constants once, others at positive and negative points
+    of their variables. Math-Verify compares formulas without a value.
     """
 
     def equal(self, answer: Scalar, reference: Scalar) -> bool:
-        """Whether two formulas are equal."""
+        """Decide whether two formulas are equal."""
         mine, theirs = _parsed(answer), _parsed(reference)
         exact = not (_has_decimals(answer) or _has_decimals(reference))
         mine = _with_constant_of(theirs, mine)
@@ -78,16 +77,17 @@ class SympyAlgebra:
         return bool(verify(theirs, mine, timeout_seconds=None)) if agreed is None else agreed
 
     def equal_relations(self, answer: Relation, reference: Relation) -> bool:
-        """Whether two relations of the same sign say the same.
+        """Decide whether two relations of the same sign say the same.
 
-        Their differences have to be proportional, or one has to be solved for what the other is linear in.
+        Their differences have to be proportional. One of two equations may also be `y = …`, which solves the
+        other, linear in y.
         """
         mine, theirs = _difference(answer), _difference(reference)
         if mine == theirs:
             return True
         ratio = sympy.Mul(mine, sympy.Pow(theirs, -1, evaluate=False), evaluate=False)
         values = _values(ratio)
-        if len(values) < _POINTS_NEEDED or not _nonzero(values[0]):
+        if len(values) < _POINTS_NEEDED or values[0].size() <= _ZERO:
             return False
         if answer.sign != "=" and (values[0].real <= 0 or values[0].imaginary):
             return False
@@ -98,8 +98,8 @@ class SympyAlgebra:
             return True
         return answer.sign == "=" and (_solves(answer, theirs) or _solves(reference, mine))
 
-    def can_read(self, formula: Expression) -> bool:
-        """Whether a formula can be read."""
+    def can_read(self, formula: Formula) -> bool:
+        """Decide whether a formula can be read."""
         try:
             _parse(formula.source)
         except UnparsableError:
@@ -108,24 +108,24 @@ class SympyAlgebra:
 
 
 class _Parser(_Latex2Sympy):  # type: ignore[misc]
-    """Math-Verify's parser, without its one use of `eval`: it has sympy read numbers as Python."""
+    """Math-Verify's parser without its only use of `eval`, by which sympy reads numbers as Python."""
 
     def __init__(self) -> None:
         super().__init__(is_real=True, config=_CONVERSION)
 
     def parse(self, latex: str) -> Any:
-        """The sympy object of a formula, or of a part of one."""
+        """Return the sympy object of a formula, or of a part of one."""
         return self.parse_number(latex) if _NUMBER_WITH_COMMAS.fullmatch(latex) else super().parse(latex)
 
     def parse_number(self, text: str) -> Any:
-        """An integer or a decimal."""
+        """Return an integer or a decimal."""
         digits = text.replace(",", "").strip()
         return sympy.Integer(digits) if digits.lstrip("-").isdecimal() else sympy.Float(digits)
 
 
 @dataclass(frozen=True, slots=True)
 class _Complex:
-    """A value to some thirty digits."""
+    """A value to about thirty digits."""
 
     real: Fraction
     imaginary: Fraction
@@ -145,25 +145,25 @@ def _parsed(scalar: Scalar) -> Any:
 
 @lru_cache(maxsize=2_048)
 def _parse(source: str) -> Any:
-    """The sympy object of a formula.
+    """Return the sympy object of a formula.
 
     Raises:
-        UnparsableError: there is none.
+        UnparsableError: the formula cannot be parsed.
     """
     latex = source
     for pattern, replacement in _DIALECT:
         latex = pattern.sub(replacement, latex)
     try:
-        found = _Parser().parse(latex)
+        parsed = _Parser().parse(latex)
     except (MemoryError, RecursionError):
         raise
     except Exception:  # the parser's own errors are of every kind
         raise UnparsableError(source) from None
-    if found is None or isinstance(found, str):
+    if parsed is None or isinstance(parsed, str):
         raise UnparsableError(source)
-    if not (_is_scalar(found) or _is_matrix(found)):
-        return found
-    return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
+    if not (_is_scalar(parsed) or _is_matrix(parsed)):
+        return parsed
+    return parsed.subs({symbol: sympy.I for symbol in parsed.free_symbols if symbol.name == "i"})
 
 
 def _difference(relation: Relation) -> Any:
@@ -174,7 +174,7 @@ def _difference(relation: Relation) -> Any:
 
 
 def _solves(relation: Relation, difference: Any) -> bool:
-    """Whether a relation `y = ...` gives what makes a difference, linear in y, vanish."""
+    """Decide whether a relation `y = ...` is the root of a difference that is linear in y."""
     name, solution = _parse(relation.left), _parse(relation.right)
     if not name.is_Symbol or name in solution.free_symbols or name not in difference.free_symbols:
         return False
@@ -185,43 +185,43 @@ def _solves(relation: Relation, difference: Any) -> bool:
     return True
 
 
-def _is_scalar(found: Any) -> bool:
-    return isinstance(found, sympy.Expr) and not isinstance(found, sympy.MatrixExpr)
+def _is_scalar(parsed: Any) -> bool:
+    return isinstance(parsed, sympy.Expr) and not isinstance(parsed, sympy.MatrixExpr)
 
 
 def _differ_in_bound_variables(mine: Any, theirs: Any) -> bool:
-    """Whether nothing but the index of a sum, or the variable of an integral, has another name."""
+    """Decide whether only the index of a sum or the variable of an integral has another name."""
     scalar = _is_scalar(mine) and _is_scalar(theirs)
     return scalar and mine.has(*_BINDING) and bool(mine.as_dummy() == theirs.as_dummy())
 
 
-def _is_matrix(found: Any) -> bool:
-    return isinstance(found, sympy.MatrixBase | sympy.MatrixExpr)
+def _is_matrix(parsed: Any) -> bool:
+    return isinstance(parsed, sympy.MatrixBase | sympy.MatrixExpr)
 
 
 def _matrices_equal(mine: Any, theirs: Any, exact: bool) -> bool:
-    """Whether two matrices, or sums and products of such, agree entry by entry."""
+    """Decide whether two matrices, or sums and products of matrices, agree entry by entry."""
     left, right = _explicit(mine), _explicit(theirs)
     if not (_is_matrix(left) and _is_matrix(right)) or left.shape != right.shape:
         return False
     return all(_agree_at_points(*entries, exact) is True for entries in zip(left, right, strict=True))
 
 
-def _explicit(found: Any) -> Any:
-    """A matrix with its entries computed, None if it is none."""
+def _explicit(parsed: Any) -> Any:
+    """Compute the entries of a matrix; return None if it is none."""
     try:
-        matrix = found.doit()
+        matrix = parsed.doit()
         return matrix.as_explicit() if isinstance(matrix, sympy.MatrixExpr) else matrix
     except (ValueError, TypeError, AttributeError, NotImplementedError, sympy.ShapeError):
         return None
 
 
 def _with_constant_of(theirs: Any, mine: Any) -> Any:
-    """A formula whose constant of integration has the case that the other one writes it in."""
-    names = [{symbol.name for symbol in found.free_symbols} for found in (mine, theirs)]
-    for here, there in (("c", "C"), ("C", "c")):
-        if here in names[0] - names[1] and there in names[1] - names[0]:
-            return mine.subs(sympy.Symbol(here, real=True), sympy.Symbol(there, real=True))
+    """Write the constant of integration, c or C, in the same case as the other formula."""
+    my_names, their_names = ({symbol.name for symbol in parsed.free_symbols} for parsed in (mine, theirs))
+    for old, new in (("c", "C"), ("C", "c")):
+        if old in my_names - their_names and new in their_names - my_names:
+            return mine.subs(sympy.Symbol(old, real=True), sympy.Symbol(new, real=True))
     return mine
 
 
@@ -244,11 +244,8 @@ def _constants_equal(mine: Any, theirs: Any, answer: Scalar, reference: Scalar, 
         if isinstance(reference, Number)
         else Number(right.real, 0 if _has_decimals(reference) else None)
     )
-    return is_close(left.real, not _has_decimals(answer) and not _is_short(left.real), number)
-
-
-def _is_short(value: Fraction) -> bool:
-    return (value * 10**12).denominator == 1
+    endless = not _has_decimals(answer) and (left.real * 10**12).denominator > 1
+    return is_close(left.real, endless, number)
 
 
 def _near(left: _Complex, right: _Complex, exact: bool) -> bool:
@@ -258,12 +255,8 @@ def _near(left: _Complex, right: _Complex, exact: bool) -> bool:
     return left.distance(right) <= tolerance * max(left.size() if exact else 0, right.size())
 
 
-def _nonzero(value: _Complex) -> bool:
-    return value.size() > _ZERO
-
-
 def _agree_at_points(mine: Any, theirs: Any, exact: bool) -> bool | None:
-    """Whether two formulas have the same value wherever both have one, None if that is too seldom."""
+    """Decide whether two formulas agree at the points where both have a value; None if those are too few."""
     agreeing: list[tuple[dict[Any, Any], _Complex]] = []
     one_is_real = 0
     for point in _points(sympy.Tuple(mine, theirs)):
@@ -271,7 +264,7 @@ def _agree_at_points(mine: Any, theirs: Any, exact: bool) -> bool | None:
         if left is None or right is None:
             continue
         if bool(left.imaginary) != bool(right.imaginary):
-            one_is_real += 1  # outside the domain of one of them, if they agree elsewhere
+            one_is_real += 1  # outside the domain of one, if they agree elsewhere
         elif not _near(left, right, exact):
             return False
         else:
@@ -282,10 +275,10 @@ def _agree_at_points(mine: Any, theirs: Any, exact: bool) -> bool | None:
 
 
 def _surely_equal(mine: Any, theirs: Any, point: dict[Any, Any], value: _Complex) -> bool:
-    """Whether two formulas that agree at a point to eighteen digits agree to a thousand behind the point.
+    """Decide whether two formulas that agree at a point to eighteen digits agree to a thousand decimals.
 
-    2^2024 and 2^2024 - 1 have six hundred digits in common. What takes long to compute is not asked for that
-    many.
+    2^2024 and 2^2024 - 1 have six hundred digits in common. Formulas that are slow to compute are not asked
+    for that many.
     """
     slow = (*_SLOW, *_SLOW_BETWEEN_INTEGERS) if point else _SLOW
     if mine.has(*slow) or theirs.has(*slow):
@@ -304,13 +297,13 @@ def _surely_equal(mine: Any, theirs: Any, point: dict[Any, Any], value: _Complex
 
 
 def _values(expression: Any) -> list[_Complex]:
-    """The values at all points where there is one."""
+    """Return the values at all points that have one."""
     values = (_value(expression, point) for point in _points(expression))
     return [value for value in values if value is not None]
 
 
 def _points(expression: Any) -> list[dict[Any, Any]]:
-    """Points to evaluate at: each variable has its own values, named by it and the same in every process."""
+    """Return points to evaluate at; a variable's values follow from its name alone."""
     symbols = sorted(expression.free_symbols, key=str)
     return [{symbol: _coordinate(str(symbol), index) for symbol in symbols} for index in range(_POINTS)]
 
@@ -322,17 +315,14 @@ def _coordinate(name: str, index: int) -> Any:
 
 
 def _value(expression: Any, point: dict[Any, Any]) -> _Complex | None:
-    """The value at a point to thirty digits, None if there is none."""
+    """Return the value at a point to thirty digits, None if there is none."""
     try:
         value = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
         real, imaginary = value.as_real_imag()
         if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
             return None
-        found = _Complex(Fraction(str(real)), Fraction(str(imaginary)))
+        parts = Fraction(str(real)), Fraction(str(imaginary))
     except _NO_VALUE:
         return None
-    small = found.size() * _EXACT
-    return _Complex(
-        found.real if abs(found.real) > small else Fraction(0),
-        found.imaginary if abs(found.imaginary) > small else Fraction(0),
-    )
+    small = max(map(abs, parts)) * _EXACT
+    return _Complex(*(part if abs(part) > small else Fraction(0) for part in parts))

@@ -1,4 +1,4 @@
-"""What a verifier has to do."""
+"""The contract of a verifier."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,8 @@ class VerificationRequest:
     """One response to verify against a reference answer.
 
     Attributes:
-        response: the whole response.
-        reference: the problem's reference answer.
         truncated: the response was cut at its token limit.
-        is_answer: `response` is the final answer itself, and nothing has to be extracted.
+        is_answer: `response` is the final answer itself; nothing is extracted from it.
     """
 
     response: str
@@ -25,14 +23,13 @@ class VerificationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """A final answer beside its reference answer, decided or still open.
+class AnswerPair:
+    """A final answer beside its reference answer, decided or open.
 
     Attributes:
-        answer: the extracted final answer as written, None where the response has none.
-        reference: the reference answer as written.
-        cause: the cause where the texts alone decide it, None where it takes algebra.
-        key: 16 bytes; comparisons that have the same get the same cause from the same version of a verifier.
+        answer: the final answer as written, None if the response has none.
+        cause: None if only algebra can decide the pair.
+        key: 16 bytes; pairs with the same key get the same cause from the same version of a verifier.
     """
 
     answer: str | None
@@ -42,23 +39,19 @@ class Comparison:
 
 
 class Verifier(Protocol):
-    """Decides whether final answers are equivalent to their references. Never hangs, never raises."""
+    """Decide whether final answers are equivalent to their references. Never hangs, never raises."""
 
     version: str
     """Verifiers of the same version give the same verdicts."""
 
-    def prepare(self, requests: Sequence[VerificationRequest]) -> list[Comparison]:
-        """One comparison per request, in order: extracts the answers and decides what needs no algebra."""
-        ...
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+        """Extract the answers and decide what needs no algebra; return one pair per request, in order."""
 
-    def decide(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[bytes, Cause]]:
-        """Decides open comparisons; yields each different key once, as soon as its cause is known."""
-        ...
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+        """Decide open pairs; yield each different key once, as soon as its cause is known."""
 
     def verify(self, requests: Sequence[VerificationRequest]) -> list[Judgement]:
-        """One judgement per request, in order."""
-        ...
+        """Return one judgement per request, in order."""
 
     def close(self) -> None:
-        """Ends the checking processes."""
-        ...
+        """End the checking processes."""

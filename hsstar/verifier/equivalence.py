@@ -1,6 +1,6 @@
-"""Whether an answer means the same as a reference answer: the rules over forms.
+"""The rules that decide whether the form of an answer means the same as that of its reference.
 
-Numbers, words and choices are decided here; formulas are handed to an `Algebra`. docs/verifier.md states the
+Numbers, words and choices are decided here; an `Algebra` compares formulas. docs/verifier.md states the
 rules for users.
 """
 
@@ -9,8 +9,21 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsstar.verifier.conversions import (
+from hsstar.verifier.forms import (
+    Choice,
+    Form,
+    Formula,
+    IntervalForm,
+    Matrix,
+    Named,
+    Numeral,
+    Quantity,
+    Ratio,
+    Relation,
     Scalar,
+    Sequence,
+    Union,
+    Words,
     as_matrix_formulas,
     as_relation,
     in_radians,
@@ -20,22 +33,8 @@ from hsstar.verifier.conversions import (
     unit_as_letters,
     vector,
 )
-from hsstar.verifier.forms import (
-    Choice,
-    Expression,
-    Form,
-    Interval,
-    Matrix,
-    Named,
-    Numeral,
-    Quantity,
-    Ratio,
-    Relation,
-    Sequence,
-    Union,
-    Words,
-)
 from hsstar.verifier.numeric import Number, numbers_equal
+from hsstar.verifier.relations import as_part
 from hsstar.verifier.units import DEGREE, RADIAN
 
 
@@ -44,35 +43,28 @@ class UnparsableError(Exception):
 
 
 class Algebra(Protocol):
-    """Compares formulas. Its comparisons raise `UnparsableError` for one that cannot be read."""
+    """Compare formulas. Comparing one that cannot be read raises `UnparsableError`."""
 
     def equal(self, answer: Scalar, reference: Scalar) -> bool:
-        """Whether two formulas are equal; decimals in one of them ask for closeness only."""
-        ...
+        """Decide whether two formulas are equal, or only close if one of them has decimals."""
 
     def equal_relations(self, answer: Relation, reference: Relation) -> bool:
-        """Whether two equations or inequalities with the same sign say the same."""
-        ...
+        """Decide whether two equations or inequalities with the same sign say the same."""
 
-    def can_read(self, formula: Expression) -> bool:
-        """Whether a formula can be read."""
-        ...
+    def can_read(self, formula: Formula) -> bool:
+        """Decide whether a formula can be read."""
 
 
 @dataclass(slots=True)
 class Equivalence:
-    """One comparison of two forms.
-
-    Attributes:
-        algebra: what formulas are handed to.
-        rule: what decided last, for people.
-    """
+    """One comparison of two forms."""
 
     algebra: Algebra
     rule: str = ""
+    """The rule that decided last, for people."""
 
     def holds(self, answer: Form, reference: Form) -> bool:
-        """Whether the answer means the same as the reference."""
+        """Decide whether the answer means the same as the reference."""
         if answer == reference:
             return self._by("equal forms", True)
         if isinstance(answer, Choice) or isinstance(reference, Choice):
@@ -86,45 +78,39 @@ class Equivalence:
         match answer, reference:
             case Number(), Number():
                 return self._by("numbers", numbers_equal(answer, reference))
-            case (Number() | Expression(), Number() | Expression()):
+            case (Number() | Formula(), Number() | Formula()):
                 return self._by("algebra", self.algebra.equal(answer, reference))
             case Matrix(), Matrix():
                 return self._matrices(answer, reference)
             case (Matrix(), Sequence(kind="tuple")) | (Sequence(kind="tuple"), Matrix()):
                 return self._ordered(vector(answer), vector(reference))
-            case (Expression(), Matrix() | Sequence(kind="tuple")) | (
+            case (Formula(), Matrix() | Sequence(kind="tuple")) | (
                 Matrix() | Sequence(kind="tuple"),
-                Expression(),
+                Formula(),
             ):
                 return self._matrix_formulas(answer, reference)
             case Ratio(), Ratio():
                 return self._by("ratios", _ratios_equal(answer, reference))
-            case (Sequence() | Interval() | Union(), Sequence() | Interval() | Union()):
+            case (Sequence() | IntervalForm() | Union(), Sequence() | IntervalForm() | Union()):
                 return self._collections(answer, reference)
             case _:
                 return self._different_kinds(answer, reference)
 
     def _different_kinds(self, answer: Form, reference: Form) -> bool:
-        """Forms of different kinds that mean the same by a convention."""
-        match answer, reference:
-            case (Ratio(), Number()) | (Number(), Ratio()):
-                return self._by("ratio as a fraction", quotient(answer) == quotient(reference))
-            case (Numeral(digits=digits), Number(value=value)) | (
-                Number(value=value),
-                Numeral(digits=digits),
-            ):
-                return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
-            case (Sequence(kind="list", items=items), Expression(source=letters)) | (
-                Expression(source=letters),
-                Sequence(kind="list", items=items),
-            ) if items and all(isinstance(item, Choice) for item in items):
-                return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
-            case (Sequence(kind="set" | "list", items=(only,)), _):
-                return self.holds(only, reference)
-            case (_, Sequence(kind="set" | "list", items=(only,))):
-                return self.holds(answer, only)
-            case _:
-                return self._by("different kinds of answer", False)
+        """Compare forms of different kinds, which mean the same only by a convention."""
+        for form, other in ((answer, reference), (reference, answer)):
+            match form, other:
+                case Ratio(), Number():
+                    return self._by("ratio as a fraction", quotient(form) == quotient(other))
+                case Numeral(digits=digits), Number(value=value):
+                    return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
+                case Sequence(kind="list", items=items), Formula(source=letters) if items and all(
+                    isinstance(item, Choice) for item in items
+                ):
+                    return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
+                case Sequence(kind="set" | "list", items=(only,)), _:
+                    return self._either_way(only, other, form is answer)
+        return self._by("different kinds of answer", False)
 
     def _by(self, rule: str, equal: bool) -> bool:
         self.rule = rule
@@ -142,8 +128,8 @@ class Equivalence:
                     return self._either_way(choice.content, other, choice is answer)
                 if _letter_of(other) == choice.letter:
                     return self._by("letters of choices", True)
-                if isinstance(other, Expression):  # the letter may be a variable after all
-                    return self._either_way(Expression(choice.letter), other, choice is answer)
+                if isinstance(other, Formula):  # the letter may be a variable after all
+                    return self._either_way(Formula(choice.letter), other, choice is answer)
         return self._by("a choice against another kind of answer", False)
 
     def _named(self, answer: Form, reference: Form) -> bool:
@@ -154,11 +140,8 @@ class Equivalence:
             if mine is None or theirs is None or not _has_letters(answer, reference):
                 return self._by("values of different names", False)
             return self._by("equations", self.algebra.equal_relations(mine, theirs))
-        match answer, reference:
-            case (Named() as named, Relation(sign="=") as other) | (
-                Relation(sign="=") as other,
-                Named() as named,
-            ):
+        for named, other in ((answer, reference), (reference, answer)):
+            if isinstance(named, Named) and isinstance(other, Relation) and other.sign == "=":
                 relation = as_relation(named)
                 if relation is not None:
                     return self._either_way(relation, other, named is answer)
@@ -177,14 +160,14 @@ class Equivalence:
             return self._two_quantities(answer, reference)
         match answer, reference:
             case (Quantity() as quantity, other) | (other, Quantity() as quantity):
-                if isinstance(other, Number | Expression | Ratio | Sequence | Interval):
+                if isinstance(other, Number | Formula | Ratio | Sequence | IntervalForm):
                     return self._without_unit(quantity, other, quantity is answer)
         return self._by("a quantity against another kind of answer", False)
 
     def _without_unit(self, quantity: Quantity, other: Form, quantity_is_answer: bool) -> bool:
         if self._either_way(quantity.value, other, quantity_is_answer):
             return self._by(f"{self.rule}, one unit missing", True)
-        if isinstance(other, Expression) and (product := unit_as_letters(quantity)):
+        if isinstance(other, Formula) and (product := unit_as_letters(quantity)):
             return self._by(
                 "letters that may be a unit", self._either_way(product, other, quantity_is_answer)
             )
@@ -204,10 +187,10 @@ class Equivalence:
             return self.holds(answer.value, reference.value)
         if mine.factor == theirs.factor:
             return self.holds(answer.value, reference.value)
-        given, wanted = scaled(answer.value, mine.factor), scaled(reference.value, theirs.factor)
-        if given is None or wanted is None:
+        value, wanted = scaled(answer.value, mine.factor), scaled(reference.value, theirs.factor)
+        if value is None or wanted is None:
             return self._by("different units", False)
-        return self._by("converted units", self.holds(given, wanted))
+        return self._by("converted units", self.holds(value, wanted))
 
     def _matrices(self, answer: Matrix, reference: Matrix) -> bool:
         mine, theirs = answer.rows, reference.rows
@@ -216,7 +199,7 @@ class Equivalence:
         return self._ordered([cell for row in mine for cell in row], [cell for row in theirs for cell in row])
 
     def _matrix_formulas(self, answer: Form, reference: Form) -> bool:
-        """A formula of matrices against a matrix, or against a tuple, which is a column or a row."""
+        """Compare a formula of matrices with a matrix, or with a tuple as a column or a row."""
         for mine in as_matrix_formulas(answer):
             for theirs in as_matrix_formulas(reference):
                 if self.algebra.equal(mine, theirs):
@@ -224,25 +207,20 @@ class Equivalence:
         return self._by("a matrix against another kind of answer", False)
 
     def _collections(self, answer: Form, reference: Form) -> bool:
-        match answer, reference:
-            case Interval(), Interval():
-                return self._intervals(answer, reference)
-            case (Interval(), Sequence(kind="tuple", items=(low, high))):
-                return self._intervals(answer, Interval(low, high, low_closed=False, high_closed=False))
-            case (Sequence(kind="tuple", items=(low, high)), Interval()):
-                return self._intervals(Interval(low, high, low_closed=False, high_closed=False), reference)
-            case (Union(), Union()):
-                return self._any_order(answer.parts, reference.parts)
-            case (Union(parts=parts), Sequence(kind="list", items=items)):
-                return self._any_order(parts, items)
-            case (Sequence(kind="list", items=items), Union(parts=parts)):
-                return self._any_order(items, parts)
-            case (Sequence(), Sequence()):
-                return self._sequences(answer, reference)
+        if isinstance(answer, Sequence) and isinstance(reference, Sequence):
+            return self._sequences(answer, reference)
+        match as_part(answer), as_part(reference):  # a pair beside an interval is one as well
+            case IntervalForm() as mine, IntervalForm() as theirs:
+                return self._intervals(mine, theirs)
+            case (
+                Union(parts=mine) | Sequence(kind="list", items=mine),
+                Union(parts=theirs) | Sequence(kind="list", items=theirs),
+            ):
+                return self._any_order(mine, theirs)
             case _:
                 return self._by("different kinds of answer", False)
 
-    def _intervals(self, answer: Interval, reference: Interval) -> bool:
+    def _intervals(self, answer: IntervalForm, reference: IntervalForm) -> bool:
         if (answer.low_closed, answer.high_closed) != (reference.low_closed, reference.high_closed):
             return self._by("open and closed ends", False)
         for mine, theirs in ((answer.low, reference.low), (answer.high, reference.high)):
@@ -273,12 +251,12 @@ class Equivalence:
     def _any_order(self, answer: Items[Form], reference: Items[Form]) -> bool:
         if len(answer) != len(reference):
             return self._by("number of elements", False)
-        left = list(answer)
+        remaining = list(answer)
         for wanted in reference:
-            found = next((each for each in left if self.holds(each, wanted)), None)
-            if found is None:
+            equal = next((item for item in remaining if self.holds(item, wanted)), None)
+            if equal is None:
                 return self._by("elements in any order", False)
-            left.remove(found)
+            remaining.remove(equal)
         return self._by("elements in any order", True)
 
     def _different(self, items: Items[Form]) -> list[Form]:
@@ -290,9 +268,9 @@ class Equivalence:
 
 
 def _letter_of(form: Form) -> str:
-    """The letter that a form may be the choice of."""
+    """Return the letter that a form may choose."""
     match form:
-        case Expression():
+        case Formula():
             return form.source.upper()
         case Words():
             return form.letters.upper()
@@ -305,7 +283,7 @@ def _value(form: Form) -> Form:
 
 
 def _same_name(left: str, right: str) -> bool:
-    """Names agree unless both are variables that differ: `area` may well be `A`, and `f(x)` be `y`."""
+    """Decide whether two names agree. Only two different variables do not: `area` may be `A`."""
     return left == right or not (_is_variable(left) and _is_variable(right))
 
 
@@ -315,8 +293,8 @@ def _is_variable(name: str) -> bool:
 
 def _has_letters(*named: Named) -> bool:
     return all(
-        isinstance(each.value, Expression) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", each.value.source)
-        for each in named
+        isinstance(item.value, Formula) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", item.value.source)
+        for item in named
     )
 
 
@@ -334,17 +312,14 @@ def _ratios_equal(answer: Ratio, reference: Ratio) -> bool:
 
 
 def _by_name(items: Items[Form]) -> dict[str, Form]:
-    """Values by name, if each has its own."""
+    """Return the values by name, nothing unless each item has its own."""
     named = {item.name: item.value for item in items if isinstance(item, Named)}
     return named if len(named) == len(items) else {}
 
 
 def _in_order_of_names(items: Items[Form]) -> Items[Form]:
-    """`y=2, x=1` in the order of its names, as a tuple would have it."""
-    if all(isinstance(item, Named) for item in items):
-        return [
-            item.value
-            for item in sorted(items, key=lambda item: getattr(item, "name", ""))
-            if isinstance(item, Named)
-        ]
-    return items
+    """Sort `y=2, x=1` by name, so that it compares with a tuple."""
+    named = [item for item in items if isinstance(item, Named)]
+    if len(named) < len(items):
+        return items
+    return [item.value for item in sorted(named, key=lambda item: item.name)]

@@ -1,20 +1,24 @@
-"""What an answer can be once it is read: a small tree of forms.
+"""The forms of an answer that is read: a small tree.
 
-Every form is immutable, equal to what is read from another text of the same meaning in the simple cases, and
-prints itself for people (`hsstar verify --explain`).
+Every form is immutable and prints itself for people (`hsstar verify --explain`). In the simple cases, texts
+of the same meaning give equal forms. Some forms convert into others: numbers, quantities and matrices into
+formulas, tuples into vectors, ratios into quotients.
 """
 
+import re
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from hsstar.verifier.numeric import Number
-from hsstar.verifier.units import Unit
+from hsstar.verifier.units import DEGREE, PERCENT, Unit
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
-    """A formula that only algebra understands, in normal spelling."""
+class Formula:
+    """A formula that only algebra can compare, in normal spelling."""
 
     source: str
 
@@ -35,7 +39,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A text answer, compared letter by letter after case, articles and punctuation are gone."""
+    """A text answer, compared letter by letter without case, articles and punctuation."""
 
     letters: str
 
@@ -45,7 +49,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice (A)-(J), with what stands behind the letter."""
+    """A choice (A)-(J), with the text behind the letter."""
 
     letter: str
     content: "Form | None" = None
@@ -66,7 +70,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class IntervalForm:
     """The numbers between two ends; None is infinity."""
 
     low: "Form | None"
@@ -102,7 +106,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A value with the name that it was given: `x=5`, `f(x)=x^2`, `x>3`."""
+    """A value with its name: `x=5`, `f(x)=x^2`, `x>3`."""
 
     name: str
     value: "Form"
@@ -113,7 +117,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """An equation or inequality that is no mere naming: `left` minus `right` is compared with zero."""
+    """An equation or inequality that names no value: `left` minus `right` is compared with zero."""
 
     sign: Literal["=", "<", "<="]
     left: str
@@ -136,7 +140,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """Digits in a base that is written with them."""
+    """Digits with their base."""
 
     digits: str
     base: int
@@ -157,41 +161,26 @@ class Infinite:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A text that no reading makes sense of."""
+    """A text that has no reading."""
 
     def __str__(self) -> str:
         return "unreadable"
 
 
-Form = (
-    Number
-    | Expression
-    | Quantity
-    | Words
-    | Choice
-    | Sequence
-    | Interval
-    | Union
-    | Matrix
-    | Named
-    | Relation
-    | Ratio
-    | Numeral
-    | Infinite
-    | Unreadable
-)
+_Composed = Quantity | Choice | Sequence | IntervalForm | Union | Matrix | Named | Relation
+Form = _Composed | Number | Formula | Words | Ratio | Numeral | Infinite | Unreadable
 
 Reader = Callable[[str], Form]
-"""What reads a part of a text; readers of larger texts get one."""
+"""Reads a part of a text; readers of larger texts get one."""
 
 
 def is_readable(form: Form) -> bool:
-    """Whether a form has no unreadable part (its formulas may still be beyond algebra)."""
+    """Decide whether a form has no unreadable part; algebra may still not read its formulas."""
     return all(not isinstance(part, Unreadable) for part in parts_of(form))
 
 
 def parts_of(form: Form) -> list[Form]:
-    """A form and everything in it."""
+    """Return a form and every form in it."""
     match form:
         case Sequence(items=children) | Union(parts=children):
             inside: tuple[Form | None, ...] = children
@@ -199,12 +188,114 @@ def parts_of(form: Form) -> list[Form]:
             inside = tuple(cell for row in form.rows for cell in row)
         case Named() | Quantity():
             inside = (form.value,)
-        case Interval():
+        case IntervalForm():
             inside = (form.low, form.high)
         case Choice():
             inside = (form.content,)
         case Relation():
-            inside = (Expression(form.left), Expression(form.right))
+            inside = (Formula(form.left), Formula(form.right))
         case _:
             inside = ()
     return [form, *(part for child in inside if child is not None for part in parts_of(child))]
+
+
+Scalar = Number | Formula
+
+
+def as_relation(named: Named) -> Relation | None:
+    """Return a named number or formula as an equation, None for any other named form."""
+    match named.value:
+        case Number() | Formula():
+            return Relation("=", named.name, source_of(named.value))
+        case _:
+            return None
+
+
+def source_of(scalar: Scalar) -> str:
+    """Return a number or formula as LaTeX."""
+    if isinstance(scalar, Formula):
+        return scalar.source
+    value = scalar.value
+    return str(value) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def unit_as_factor(quantity: Quantity) -> Scalar | None:
+    """Return the value of a quantity whose unit is a factor: percent, degrees."""
+    value = quantity.value
+    if quantity.unit == PERCENT:
+        return scaled(value, Fraction(1, 100))
+    if quantity.unit == DEGREE and isinstance(value, Number) and value.value:
+        return Formula(rf"\frac{{{source_of(value)}\pi}}{{180}}")
+    return None
+
+
+def scaled(value: Form, factor: Fraction) -> Scalar | None:
+    """Multiply a number or formula by a factor; return None for any other form."""
+    match value:
+        case Number():
+            return Number(value.value * factor, value.decimals)
+        case Formula():
+            return Formula(rf"\frac{{{factor.numerator}}}{{{factor.denominator}}}({value.source})")
+        case _:
+            return None
+
+
+def in_radians(angle: Quantity) -> Form:
+    """Return the value of an angle, written in degrees or radians, in radians."""
+    if angle.unit != DEGREE or not isinstance(angle.value, Number | Formula):
+        return angle.value
+    return Formula(rf"\frac{{({source_of(angle.value)})\pi}}{{180}}")
+
+
+def unit_as_letters(quantity: Quantity) -> Formula | None:
+    """Return the formula that a quantity may be if its unit is bare letters: `5 m`."""
+    letters = re.fullmatch(r"[A-Za-z]{1,3}(?:[/^{}A-Za-z\d-]*)", quantity.unit.written)
+    if letters is None or not isinstance(quantity.value, Number):
+        return None
+    return Formula(f"{source_of(quantity.value)}{quantity.unit.written}")
+
+
+def as_matrix_formulas(form: Form) -> list[Formula]:
+    """Return the formulas of matrices that a form may be read as."""
+    match form:
+        case Formula(source=source):
+            return [form] if r"\begin{" in source else []
+        case Matrix(rows=rows):
+            shapes: list[Items[Items[Form]]] = [rows]
+        case Sequence(items=items):
+            shapes = [[[item] for item in items], [items]]
+        case _:
+            return []
+    return [formula for rows in shapes if (formula := _matrix_formula(rows))]
+
+
+def _matrix_formula(rows: Items[Items[Form]]) -> Formula | None:
+    cells = [[source_of(cell) for cell in row if isinstance(cell, Number | Formula)] for row in rows]
+    if any(len(mine) < len(row) for mine, row in zip(cells, rows, strict=True)):
+        return None
+    body = r"\\".join("&".join(row) for row in cells)
+    return Formula(rf"\begin{{pmatrix}}{body}\end{{pmatrix}}")
+
+
+def vector(form: Form) -> Items[Form]:
+    """Return the elements of a tuple, or of a matrix of one row or one column."""
+    match form:
+        case Sequence():
+            return form.items
+        case Matrix(rows=(row,)):
+            return row
+        case Matrix():
+            return [row[0] for row in form.rows] if len(form.rows[0]) == 1 else []
+        case _:
+            return []
+
+
+def quotient(form: Form) -> Fraction | None:
+    """Return the value of a number or of a ratio of two numbers, None for any other form."""
+    match form:
+        case Number():
+            return form.value
+        case Ratio(parts=(first, second)) if second.value:
+            return first.value / second.value
+        case _:
+            return None

@@ -1,29 +1,28 @@
-"""`MathVerifier`: extraction and texts in this process, algebra in checking processes."""
+"""`MathVerifier`: answers and texts are judged in this process, algebra runs in checking processes."""
 
 import hashlib
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Self
 
 from hsstar.domain.answers import ExtractionRule, extract_answer
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.verifier.contract import Comparison, VerificationRequest
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.forms import is_readable
-from hsstar.verifier.judging import Finding, formulas, judge_quickly
+from hsstar.verifier.judging import Decision, formulas, judge_quickly
 from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
 from hsstar.verifier.reading import read
 from hsstar.verifier.spelling import LONGEST_ANSWER, normal_spelling
 
 RULES_VERSION = 3
-"""Rises whenever the same response may get another verdict than before."""
+"""Raised whenever a response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256
 
@@ -35,12 +34,11 @@ class Explanation:
     """How a verdict came about.
 
     Attributes:
-        extraction: the rule that found the answer, "as given" where nothing was extracted.
+        extraction: the rule that found the answer, "as given" if nothing was extracted.
         answer: the final answer as written.
-        answer_form: what it was read as.
-        reference_form: what the reference was read as.
-        rule: what decided.
-        cause: the cause of the verdict.
+        answer_form: how the answer was read.
+        reference_form: how the reference was read.
+        rule: the rule that decided.
     """
 
     extraction: str
@@ -52,19 +50,19 @@ class Explanation:
 
 
 class MathVerifier:
-    """Decides whether final answers are equivalent to their references (contract `Verifier`).
+    """Decide whether final answers are equivalent to their references (contract `Verifier`).
 
-    The final answer is extracted and, where its text is proof enough, judged in this process. The rest goes
-    to checking processes, equal pairs of answer and reference once. A pair that takes longer than its
-    deadline ends as `timed_out`, one whose process dies as `crashed`, and its neighbours notice nothing.
+    This process extracts the final answer and judges it if the texts are enough. Checking processes judge the
+    rest, equal pairs once. A pair that takes longer than its deadline ends as `timed_out`. A pair whose
+    process dies ends as `crashed`. Neither affects another pair.
 
     Calls from several threads are served one after the other. The processes start when the first pair needs
     them, and end with `close` or with this process.
 
     Args:
-        processes: how many checking processes work side by side; by default one per core, at least two, so
-            that a slow pair never holds up the others.
-        deadline_seconds: time for one pair, from when a process takes it.
+        processes: checking processes; by default one per core, at least two, so that a slow pair does not
+            hold up the others.
+        deadline_seconds: time for one pair, counted from when a process takes it.
         memory_limit_mb: address space of one checking process, in MiB; at least 256.
 
     Raises:
@@ -86,45 +84,32 @@ class MathVerifier:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
         self._closed = threading.Event()
 
-    def prepare(self, requests: Sequence[VerificationRequest]) -> list[Comparison]:
-        """One comparison per request, in order: extracts the answers and decides what needs no algebra."""
-        return [_comparison(request) for request in requests]
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+        """Extract the answers and decide what needs no algebra; return one pair per request, in order."""
+        return [_pair(request) for request in requests]
 
-    def decide(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[bytes, Cause]]:
-        """Decides open comparisons; yields each different key once, as soon as its cause is known.
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+        """Decide open pairs; yield each different key once, as soon as its cause is known.
 
         Raises:
-            EngineError: the checking processes cannot be started at all, or the verifier is closed.
+            EngineError: the checking processes cannot be started, or the verifier is closed.
         """
-        different = {comparison.key: comparison for comparison in comparisons}
-        keys = list(different)
-        tasks = [
-            {"answer": comparison.answer or "", "reference": comparison.reference}
-            for comparison in different.values()
-        ]
+        different = list({pair.key: pair for pair in pairs}.values())
+        tasks = [{"answer": pair.answer or "", "reference": pair.reference} for pair in different]
         for index, outcome in self._run(tasks):
-            yield keys[index], _finding(outcome).cause
+            yield different[index].key, _decision(outcome).cause
 
     def verify(self, requests: Sequence[VerificationRequest]) -> list[Judgement]:
-        """One judgement per request, in order.
-
-        Raises:
-            EngineError: as `decide`.
-        """
-        comparisons = self.prepare(requests)
-        decided = dict(self.decide([each for each in comparisons if each.cause is None]))
-        return [Judgement(each.cause or decided[each.key], each.answer) for each in comparisons]
+        """Return one judgement per request, in order. Raises as `decide` does."""
+        pairs = self.prepare(requests)
+        decided = dict(self.decide([pair for pair in pairs if pair.cause is None]))
+        return [Judgement(pair.cause or decided[pair.key], pair.answer) for pair in pairs]
 
     def check_references(self, references: Sequence[str], second_look_seconds: float = 30.0) -> list[bool]:
-        """Whether each reference answer can be read as mathematics, in order.
+        """Say of each reference answer, in order, whether it can be read as mathematics.
 
-        Args:
-            references: the reference answers.
-            second_look_seconds: time for each reference that has not been read by its deadline: a busy
-                machine must not decide which problems there are. 0 looks once only.
-
-        Raises:
-            EngineError: as `decide`.
+        A reference that is not read by its deadline gets a second look of `second_look_seconds` (0: none):
+        the load of the machine must not decide which problems are used. Raises as `decide` does.
         """
         different = dict.fromkeys(references)
         readable = {text for text in different if len(text) <= LONGEST_ANSWER and is_readable(read(text))}
@@ -142,26 +127,25 @@ class MathVerifier:
         return [text in readable for text in references]
 
     def explain(self, answer: str, reference: str) -> Explanation:
-        """How an answer is judged, step by step. An answer that is a whole response is extracted first.
+        """Say how an answer is judged, step by step. Raises as `decide` does.
 
-        Raises:
-            EngineError: as `decide`.
+        If the answer is a whole response, the final answer is extracted first.
         """
-        found = extract_answer(answer)
-        if found is None or found.rule is ExtractionRule.LAST_NUMBER:
+        extracted = extract_answer(answer)
+        if extracted is None or extracted.rule is ExtractionRule.LAST_NUMBER:
             extraction, final = "as given", answer.strip()
         else:
-            extraction, final = found.rule.value, found.text
-        finding = judge_quickly(final, reference)
-        if finding is None:
+            extraction, final = extracted.rule.value, extracted.text
+        decision = judge_quickly(final, reference)
+        if decision is None:
             [(_, outcome)] = self._run([{"answer": final, "reference": reference}])
-            finding = _finding(outcome)
+            decision = _decision(outcome)
         return Explanation(
-            extraction, final, str(read(final)), str(read(reference)), finding.rule, finding.cause
+            extraction, final, str(read(final)), str(read(reference)), decision.rule, decision.cause
         )
 
     def close(self) -> None:
-        """Ends the checking processes; a verification under way in another thread ends with an error."""
+        """End the checking processes; a verification in another thread ends with an error."""
         self._closed.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._pool.close()
@@ -169,13 +153,11 @@ class MathVerifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
-        """Runs tasks on the pool's own thread, which outlives the threads that call us."""
+        """Run tasks on the pool's own thread, which outlives the calling threads."""
         if not tasks:
             return
         outcomes: SimpleQueue[tuple[int, Outcome] | None] = SimpleQueue()
@@ -184,21 +166,14 @@ class MathVerifier:
         def is_wanted() -> bool:
             return not (abandoned.is_set() or self._closed.is_set())
 
-        def run() -> None:
-            try:
-                self._pool.run(tasks, lambda index, outcome: outcomes.put((index, outcome)), is_wanted)
-            finally:
-                outcomes.put(None)
-
-        def end_waiting(run: Future[None]) -> None:
-            if run.cancelled():
-                outcomes.put(None)
+        def report(index: int, outcome: Outcome) -> None:
+            outcomes.put((index, outcome))
 
         try:
-            running = self._thread.submit(run)
+            running = self._thread.submit(self._pool.run, tasks, report, is_wanted)
         except RuntimeError:
             raise EngineError("the verifier is closed") from None
-        running.add_done_callback(end_waiting)
+        running.add_done_callback(lambda _: outcomes.put(None))  # cancelled ones end here as well
         waiting = len(tasks)
         try:
             while (outcome := outcomes.get()) is not None:
@@ -207,40 +182,38 @@ class MathVerifier:
         finally:
             abandoned.set()
         if self._closed.is_set() and waiting:
-            raise EngineError("the verifier was closed in the middle of a verification")
+            raise EngineError("the verifier was closed during a verification")
         running.result()
 
 
-def _comparison(request: VerificationRequest) -> Comparison:
+def _pair(request: VerificationRequest) -> AnswerPair:
     answer = _final_answer(request)
     key = _key(answer, request.reference)
     if answer is None:
-        return Comparison(None, request.reference, Cause.NO_ANSWER, key)
-    finding = judge_quickly(answer, request.reference)
-    return Comparison(answer, request.reference, finding.cause if finding else None, key)
+        return AnswerPair(None, request.reference, Cause.NO_ANSWER, key)
+    decision = judge_quickly(answer, request.reference)
+    return AnswerPair(answer, request.reference, decision.cause if decision else None, key)
 
 
 def _final_answer(request: VerificationRequest) -> str | None:
-    """The extracted answer; of an absurdly long one the part that is worth keeping."""
+    """Return the final answer, and no more of it than shows that it is too long."""
     if request.is_answer:
         return request.response[: LONGEST_ANSWER + 1]
-    found = extract_answer(request.response, request.truncated)
-    return None if found is None else found.text[: LONGEST_ANSWER + 1]
+    extracted = extract_answer(request.response, request.truncated)
+    return None if extracted is None else extracted.text[: LONGEST_ANSWER + 1]
 
 
 def _key(answer: str | None, reference: str) -> bytes:
-    """Names a pair by the normal spelling of both."""
-    given = _spelled(answer or "")
-    pair = f"{len(given)} {given}{_spelled(reference)}"
+    """Name a pair by the normal spelling of both texts."""
+    mine, theirs = (
+        normal_spelling(text) if len(text) <= LONGEST_ANSWER else text for text in (answer or "", reference)
+    )
+    pair = f"{len(mine)} {mine}{theirs}"
     return hashlib.blake2b(pair.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _spelled(text: str) -> str:
-    return normal_spelling(text) if len(text) <= LONGEST_ANSWER else text
-
-
-def _finding(outcome: Outcome) -> Finding:
+def _decision(outcome: Outcome) -> Decision:
     if isinstance(outcome, Failure):
-        return Finding(_CAUSE_OF_FAILURE[outcome], f"the comparison {outcome.value}")
+        return Decision(_CAUSE_OF_FAILURE[outcome], f"the comparison {outcome.value}")
     cause, _, rule = outcome.partition(" ")
-    return Finding(Cause(cause), rule)
+    return Decision(Cause(cause), rule)

@@ -1,26 +1,11 @@
-"""Reading measures: quantities with their units, money, ratios, times of day, digits in a base."""
+"""Read measures: quantities with their units, money, ratios, times of day, digits in a base."""
 
 import re
 
-from hsstar.verifier.forms import Expression, Form, Numeral, Quantity, Ratio
-from hsstar.verifier.number_words import number_in_words
-from hsstar.verifier.numeric import Number, read_number
-from hsstar.verifier.units import (
-    DEGREE,
-    DOLLAR,
-    is_known_unit,
-    is_unit_of_letters,
-    read_unit,
-    time_unit,
-)
-from hsstar.verifier.wording import (
-    COMMAND,
-    FUNCTION_WORDS,
-    TEXT,
-    WORD,
-    looks_like_formula,
-    says_words,
-)
+from hsstar.verifier.forms import Form, Formula, Numeral, Quantity, Ratio
+from hsstar.verifier.numeric import Number, number_in_words, read_number
+from hsstar.verifier.units import DEGREE, DOLLAR, is_known_unit, is_unit_of_letters, read_unit, time_unit
+from hsstar.verifier.wording import COMMAND, FUNCTION_WORDS, TEXT, WORD, looks_like_formula, says_words
 
 _UNIT_START = re.compile(
     r"\\text\{|(?<![A-Za-z\\])[A-Za-z]{2,}|(?<=\d )[A-Za-z](?![A-Za-z])|%|\^\\circ|[€£]|\\\$"
@@ -35,7 +20,7 @@ _NUMERAL = re.compile(r"\(?(?P<digits>[0-9A-F]{1,60})\)?_\{(?:\\text\{)?(?P<base
 
 
 def read_ratio(source: str) -> Form | None:
-    """A ratio of numbers, `3:4` or `3 to 4`; it may as well be a time of day."""
+    """Read a ratio of numbers, `3:4` or `3 to 4`; it may also be a time of day."""
     source = _TO.sub(":", source)
     if ":" not in source or len(source) > _LONGEST_RATIO:
         return None
@@ -47,7 +32,7 @@ def read_ratio(source: str) -> Form | None:
 
 
 def read_time(source: str) -> Form | None:
-    """A time of day with its half: `7:30 pm`, `7 p.m.`."""
+    """Read a time of day with its half: `7:30 pm`, `7 p.m.`."""
     match = _TIME.fullmatch(TEXT.sub(r"\1", source)) if len(source) < _LONGEST_RATIO else None
     if match is None:
         return None
@@ -56,7 +41,7 @@ def read_time(source: str) -> Form | None:
 
 
 def read_numeral(source: str) -> Form | None:
-    """Digits with their base."""
+    """Read digits with their base."""
     match = _NUMERAL.fullmatch(TEXT.sub(r"\1", source, count=1) if source.startswith(r"\text{") else source)
     if match is None or not re.search(r"\d", match["digits"]):
         return None
@@ -65,11 +50,11 @@ def read_numeral(source: str) -> Form | None:
 
 
 def read_quantity(source: str) -> Form | None:
-    """A value with its unit."""
+    """Read a value with its unit."""
     if (money := _MONEY.match(source)) and money.end() < len(source):
         return _read_money(money[1] + money[3], money[2], source[money.end() :])
     starts = _UNIT_START.finditer(source, 1)
-    start = next((each for each in starts if each[0] not in FUNCTION_WORDS or source.endswith(each[0])), None)
+    start = next((unit for unit in starts if unit[0] not in FUNCTION_WORDS or source.endswith(unit[0])), None)
     if start is None:
         return None
     text = source[start.start() :]
@@ -91,17 +76,17 @@ def _read_money(sign: str, currency: str | None, rest: str) -> Form | None:
     return None if value is None or unit is None else Quantity(value, unit)
 
 
-def _read_value(source: str) -> Number | Expression | None:
-    """The value before a unit: a number or a formula, without words and without another unit."""
+def _read_value(source: str) -> Number | Formula | None:
+    """Read the value before a unit: a number or a formula, without words and another unit."""
     if number := read_number(source):
         return number
     if _UNIT_START.search(COMMAND.sub(" ", source)) or says_words(source):
         return None
-    return Expression(source) if looks_like_formula(source) else None
+    return Formula(source) if looks_like_formula(source) else None
 
 
-def _is_unit_of(value: Number | Expression, word: str, text: str) -> bool:
-    """Whether letters behind a value are its unit, or what it counts, rather than a product of letters."""
+def _is_unit_of(value: Number | Formula, word: str, text: str) -> bool:
+    """Decide whether letters behind a value are its unit, or what it counts, and no product of letters."""
     if not word[0].isalpha() or is_known_unit(word):
         return True
     if not isinstance(value, Number):

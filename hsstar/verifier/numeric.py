@@ -1,14 +1,17 @@
-r"""Numbers that are read without algebra: integers, decimals, fractions, mixed numbers, powers of ten.
+"""Numbers that are read without algebra: in digits, and in English words.
 
-All patterns expect the normal spelling (`spelling.normal_spelling`).
+Numbers in digits are integers, decimals, fractions, mixed numbers and powers, all in the normal spelling
+(`spelling.normal_spelling`). Numbers in words are `twenty-five`, `two hundred and six`, `three fourths`,
+`two and a half`.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 RELATIVE_TOLERANCE = Fraction(1, 10_000)
-"""How far a decimal may lie from what it is compared with, as a share of the reference."""
+"""The largest distance of a decimal from a reference, as a share of the reference."""
 
 _INTEGER_TOLERANCE = Fraction(1, 100)
 MOST_DIGITS = 2_000
@@ -20,9 +23,9 @@ class Number:
     """A rational number.
 
     Attributes:
-        value: exact.
-        decimals: digits after the decimal point, where it was written as a decimal; None for integers,
-            fractions and whatever else is exact.
+        value: the exact value.
+        decimals: digits after the decimal point of a decimal; None for integers, fractions and other forms
+            that stand for one number only.
     """
 
     value: Fraction
@@ -30,12 +33,12 @@ class Number:
 
     @property
     def exact(self) -> bool:
-        """Whether it was written in a form that stands for one number only."""
+        """Say whether the number was written in a form that stands for it alone."""
         return self.decimals is None
 
     @classmethod
     def of(cls, integer: int) -> "Number":
-        """An integer as a number."""
+        """Return an integer as a number."""
         return cls(Fraction(integer))
 
     def __str__(self) -> str:
@@ -43,7 +46,7 @@ class Number:
 
 
 def read_number(text: str) -> Number | None:
-    """The number that a text in normal spelling stands for as a whole, None if it is not such a number."""
+    """Read a text in normal spelling as one number, None if it is none."""
     if len(text) > MOST_DIGITS:
         return None
     text = text.replace("{,}", ",").removeprefix("+")
@@ -54,7 +57,7 @@ def read_number(text: str) -> Number | None:
 
 
 def numbers_equal(answer: Number, reference: Number) -> bool:
-    """Whether two numbers are the same, or close enough where one of them is a decimal."""
+    """Decide whether two numbers are the same, or close if one of them is a decimal."""
     if answer.value == reference.value:
         return True
     if answer.exact and reference.exact:
@@ -63,11 +66,11 @@ def numbers_equal(answer: Number, reference: Number) -> bool:
 
 
 def is_close(answer: Fraction, endless: bool, reference: Number) -> bool:
-    """Whether a number is close to a reference, one of the two being a decimal.
+    """Decide whether a number is close to a reference; one of the two is a decimal.
 
-    Close is a relative distance of 1e-4. An integer reference has to be met to 0.01 as well. A reference
-    with two decimals or more also stands for what rounds to it, if that is exact and no decimal could be
-    (`endless`).
+    Close is a relative distance of at most 1e-4, and for an integer reference of at most 0.01 as well. A
+    reference with two decimals or more also equals an exact number that rounds to it and that no decimal
+    can express (`endless`).
     """
     distance = abs(answer - reference.value)
     if distance <= RELATIVE_TOLERANCE * abs(reference.value):
@@ -79,7 +82,6 @@ def is_close(answer: Fraction, endless: bool, reference: Number) -> bool:
 
 
 def _ends(value: Fraction) -> bool:
-    """Whether the decimal expansion of a fraction ends."""
     rest = value.denominator
     for factor in (2, 5):
         while rest % factor == 0:
@@ -89,6 +91,7 @@ def _ends(value: Fraction) -> bool:
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
 _DECIMAL = rf"-?(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
+_SIGN = r"(?P<sign>-?)"
 _POWER_OF_TEN = r"(?:\\times|\\cdot|\*|x)\s?10\^(?:\{(?P<power>[-+]?\d+)\}|(?P<bare>\d))"
 
 
@@ -99,25 +102,15 @@ def _decimal(text: str) -> Number:
     return Number(Fraction(digits), decimals)
 
 
-def _read_decimal(match: re.Match[str]) -> Number:
-    return _decimal(match[0])
-
-
 def _read_scientific(match: re.Match[str]) -> Number | None:
-    exponent = int(match["power"] or match["bare"])
+    r"""Read `2.5\times10^{3}` or `2.5e3`; `2\times10^{3}` is exact, `2e3` is a decimal."""
+    exponent = int(match["power"] or match["bare"] or match["e_power"])
     if abs(exponent) > _LARGEST_EXPONENT:
         return None
     mantissa = _decimal(match["mantissa"])
-    decimals = None if mantissa.exact else max(mantissa.decimals or 0, 0) - exponent
-    return Number(mantissa.value * Fraction(10) ** exponent, None if decimals is None else max(decimals, 0))
-
-
-def _read_e_notation(match: re.Match[str]) -> Number | None:
-    exponent = int(match["power"])
-    if abs(exponent) > _LARGEST_EXPONENT:
-        return None
-    mantissa = _decimal(match["mantissa"])
-    return Number(mantissa.value * Fraction(10) ** exponent, max((mantissa.decimals or 0) - exponent, 0))
+    exact = mantissa.exact and match["e_power"] is None
+    decimals = None if exact else max((mantissa.decimals or 0) - exponent, 0)
+    return Number(mantissa.value * Fraction(10) ** exponent, decimals)
 
 
 def _read_fraction(match: re.Match[str]) -> Number | None:
@@ -154,37 +147,93 @@ def _read_repeating(match: re.Match[str]) -> Number:
     return Number(-value if match["sign"] else value)
 
 
-_SIGNED = r"(?P<sign>-?)"
-_READERS = (
-    (re.compile(_DECIMAL, re.ASCII), _read_decimal),
+_NUMERATOR, _DENOMINATOR = rf"(?P<numerator>{_DECIMAL})", rf"(?P<denominator>{_DECIMAL})"
+_PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], Number | None]], ...] = (
+    (_DECIMAL, lambda match: _decimal(match[0])),
+    (rf"{_SIGN}\\frac\{{{_NUMERATOR}\}}\{{{_DENOMINATOR}\}}", _read_fraction),
+    (rf"{_SIGN}\(?{_NUMERATOR}\)?/\(?{_DENOMINATOR}\)?", _read_fraction),
+    (rf"{_SIGN}(?P<whole>\d+)\s?\\frac\{{(?P<numerator>\d+)\}}\{{(?P<denominator>\d+)\}}", _read_mixed),
+    (rf"{_SIGN}(?P<whole>\d+)\s(?P<numerator>\d+)/(?P<denominator>\d+)", _read_mixed),
+    (rf"(?P<mantissa>{_DECIMAL})(?:\s?{_POWER_OF_TEN}|[eE](?P<e_power>[-+]?\d+))", _read_scientific),
+    (rf"{_SIGN}(?P<base>\d+)\^\{{(?P<exponent>-?\d+)\}}", _read_power),
     (
-        re.compile(
-            rf"{_SIGNED}\\frac\{{(?P<numerator>{_DECIMAL})\}}\{{(?P<denominator>{_DECIMAL})\}}", re.ASCII
-        ),
-        _read_fraction,
-    ),
-    (
-        re.compile(rf"{_SIGNED}\(?(?P<numerator>{_DECIMAL})\)?/\(?(?P<denominator>{_DECIMAL})\)?", re.ASCII),
-        _read_fraction,
-    ),
-    (
-        re.compile(
-            rf"{_SIGNED}(?P<whole>\d+)(?:\s?\\frac\{{(?P<numerator>\d+)\}}\{{(?P<denominator>\d+)\}})",
-            re.ASCII,
-        ),
-        _read_mixed,
-    ),
-    (
-        re.compile(rf"{_SIGNED}(?P<whole>\d+)\s(?P<numerator>\d+)/(?P<denominator>\d+)", re.ASCII),
-        _read_mixed,
-    ),
-    (re.compile(rf"(?P<mantissa>{_DECIMAL})\s?{_POWER_OF_TEN}", re.ASCII), _read_scientific),
-    (re.compile(rf"(?P<mantissa>{_DECIMAL})[eE](?P<power>[-+]?\d+)", re.ASCII), _read_e_notation),
-    (re.compile(rf"{_SIGNED}(?P<base>\d+)\^\{{(?P<exponent>-?\d+)\}}", re.ASCII), _read_power),
-    (
-        re.compile(
-            rf"{_SIGNED}(?P<whole>\d*)\.(?P<before>\d*)\\(?:overline|bar|dot)\{{(?P<period>\d+)\}}", re.ASCII
-        ),
+        rf"{_SIGN}(?P<whole>\d*)\.(?P<before>\d*)\\(?:overline|bar|dot)\{{(?P<period>\d+)\}}",
         _read_repeating,
     ),
 )
+_READERS = [(re.compile(pattern, re.ASCII), reader) for pattern, reader in _PATTERNS]
+
+_SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
+_TEENS = ("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TIMES_TEN = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_UNITS = {word: value for value, word in enumerate((*_SMALL, *_TEENS))}
+_TENS = {word: 10 * value for value, word in enumerate(_TIMES_TEN, start=2)}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_ORDINALS = {word: value for value, word in enumerate((*_PLACES, "eleventh", "twelfth"), start=1)}
+_PARTS = {"half": 2, "quarter": 4, "hundredth": 100, "thousandth": 1000} | {
+    word: value for word, value in _ORDINALS.items() if value > 2
+}
+_WORD = re.compile(r"[a-z]+")
+_NO_WORD = re.compile(r"[^a-z\s-]")
+_MOST_WORDS = 20
+
+
+def number_in_words(text: str) -> Fraction | None:
+    """Return the number that a text names as a whole, None if it names none, as an ordinal does."""
+    text = text.strip().casefold()
+    words = _WORD.findall(text)
+    if not 0 < len(words) <= _MOST_WORDS or _NO_WORD.search(text):
+        return None
+    if words[0] in ("minus", "negative"):
+        value = _positive(words[1:])
+        return None if value is None else -value
+    return _positive(words)
+
+
+def ordinal_in_words(text: str) -> int | None:
+    """Return the place that an ordinal up to the twelfth names: 3 for `third`."""
+    return _ORDINALS.get(text.strip().casefold())
+
+
+def _positive(words: list[str]) -> Fraction | None:
+    if not words:
+        return None
+    size = _PARTS.get(words[-1].removesuffix("s") if words[-1] != "halves" else "half")
+    if size is None:
+        whole = _whole(words)
+        return None if whole is None else Fraction(whole)
+    if "and" in words:  # two and a half
+        start = words.index("and")
+        whole = _whole(words[:start])
+        part = _positive(words[start + 1 :])
+        return None if whole is None or part is None or part >= 1 else whole + part
+    count = 1 if words[:-1] in (["a"], ["an"]) or words == ["half"] else _whole(words[:-1])
+    if count is None or (count == 1) == words[-1].endswith("s"):  # twenty-fifth is a place
+        return None
+    return Fraction(count, size)
+
+
+def _whole(words: list[str]) -> int | None:
+    """Read a whole number: groups of hundreds, tens and units between falling scales."""
+    total, smallest_scale = 0, 10**15
+    group, room = 0, 1_000  # what may still be added to the group is below its room
+    for position, word in enumerate(words):
+        if word == "and":
+            if position == 0 or words[position - 1] not in ("hundred", *_SCALES):
+                return None
+        elif word in _SCALES:
+            if not group or _SCALES[word] >= smallest_scale:
+                return None
+            smallest_scale = _SCALES[word]
+            total, group, room = total + group * smallest_scale, 0, 1_000
+        elif word == "hundred":
+            if not 0 < group < 10:
+                return None
+            group, room = 100 * group, 100
+        else:
+            value = _UNITS.get(word, _TENS.get(word))
+            if value is None or value >= room or (value == 0 and len(words) > 1):
+                return None
+            group, room = group + value, 10 if word in _TENS else 1
+    return total + group if words and words[-1] != "and" else None

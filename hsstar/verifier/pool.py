@@ -1,7 +1,7 @@
-"""A pool of checking processes that may hang, grow or die without taking anything with them.
+"""A pool of checking processes. One that hangs, grows or dies affects only its own task.
 
-The pool knows nothing about mathematics: a task is a JSON object, its outcome the text that a process
-answers, or that the process ran out of time or died.
+The pool knows nothing about mathematics. A task is a JSON object. Its outcome is the text that a process
+answers, or a `Failure`.
 """
 
 import json
@@ -22,7 +22,7 @@ Task = dict[str, str]
 
 
 class Failure(Enum):
-    """How a task ended that got no answer."""
+    """How a task ended without an answer."""
 
     TIMED_OUT = "timed out"
     CRASHED = "crashed"
@@ -37,17 +37,17 @@ _LONGEST_WAIT_SECONDS = 0.5
 _READ_BYTES = 1 << 16
 
 
-def _nobody(index: int, outcome: Outcome) -> None:
-    """Whom a pool reports to between runs."""
+def _ignore(index: int, outcome: Outcome) -> None:
+    """Ignore a report between runs."""
 
 
 class CheckingPool:
-    """Runs tasks on a number of processes, one task at a time on each.
+    """Run tasks on a number of processes, one task at a time on each.
 
-    Processes start with the first task and live until `close`. One that dies, or is killed because its task
-    ran out of time, is replaced at once; its task, and no other, ends as a `Failure`. A process that dies
-    between tasks is replaced without blame. All methods have to be called from one thread, which must live as
-    long as the pool: the kernel ends the processes together with the thread that started them.
+    Processes start with the first task and live until `close`. A process that dies, or is killed because its
+    task ran out of time, is replaced at once; only its task ends as a `Failure`. A process that dies between
+    tasks is replaced, and no task fails. Call all methods from one thread that lives as long as the pool: the
+    kernel ends the processes together with the thread that started them.
     """
 
     def __init__(self, command: Sequence[str], processes: int, deadline_seconds: float) -> None:
@@ -58,7 +58,7 @@ class CheckingPool:
         self._vain_starts = 0
         self._waiting: deque[int] = deque()
         self._open = 0
-        self._report: Callable[[int, Outcome], None] = _nobody
+        self._report: Callable[[int, Outcome], None] = _ignore
 
     def run(
         self,
@@ -66,10 +66,10 @@ class CheckingPool:
         report: Callable[[int, Outcome], None],
         is_wanted: Callable[[], bool],
     ) -> None:
-        """Runs tasks and reports index and outcome of each as soon as it ends, each exactly once.
+        """Run tasks; report index and outcome of each exactly once, as soon as it ends.
 
-        The clock of a task starts when a process that is ready takes it. The run stops, within half a
-        second, when `is_wanted` turns false.
+        The clock of a task starts when a ready process takes it. The run stops within half a second when
+        `is_wanted` turns false.
 
         Raises:
             EngineError: the processes do not start.
@@ -78,7 +78,8 @@ class CheckingPool:
         self._open, self._report = len(tasks), report
         try:
             while self._open and is_wanted():
-                self._start_missing()
+                while len(self._processes) < self._size:
+                    self._processes.append(_CheckingProcess(self._command))
                 for process in self._processes:
                     if self._waiting and process.idle:
                         index = self._waiting.popleft()
@@ -87,21 +88,17 @@ class CheckingPool:
                 for process in list(self._processes):
                     self._attend(process)
         finally:
-            self._report = _nobody
+            self._report = _ignore
             for process in [process for process in self._processes if process.task is not None]:
                 self._remove(process)
 
     def close(self) -> None:
-        """Kills the processes and waits for their end."""
+        """Kill the processes and wait for their end."""
         for process in list(self._processes):
             self._remove(process)
 
-    def _start_missing(self) -> None:
-        while len(self._processes) < self._size:
-            self._processes.append(_CheckingProcess(self._command))
-
     def _wait(self) -> None:
-        """Sleeps until a process has something to say, takes more input, or is out of time."""
+        """Sleep until a process sends something, takes more input, or is out of time."""
         poll = select.poll()
         for process in self._processes:
             process.register(poll)
@@ -110,7 +107,7 @@ class CheckingPool:
         poll.poll(seconds * 1_000)
 
     def _attend(self, process: "_CheckingProcess") -> None:
-        """Takes what a process has said; ends it if it died, said nonsense, or is out of time."""
+        """Take the messages of a process; end it if it died, sent nonsense, or is out of time."""
         now = time.monotonic()
         process.send()
         for message in process.receive():
@@ -136,7 +133,7 @@ class CheckingPool:
                 process.ended = True
 
     def _end(self, process: "_CheckingProcess", failure: Failure) -> None:
-        """Ends a process. Its task is to blame only if it had begun: another process may do it otherwise."""
+        """End a process. Its task fails only if it had begun; otherwise another process gets the task."""
         self._remove(process)
         if process.task is not None and process.begun:
             self._end_task(process.task, failure)
@@ -157,18 +154,20 @@ class CheckingPool:
 
 
 class _CheckingProcess:
-    """One process and the task it is at.
+    """One process and its current task.
 
     Attributes:
         ready: it has loaded its libraries and takes tasks.
         begun: it has begun its task.
-        ended: it has closed its output or said nonsense.
-        task: index of the task it is at, None while idle or starting.
-        deadline: when (`time.monotonic`) it has to be ready, or done with its task.
+        ended: it has closed its output or sent nonsense.
+        task: index of its current task, None while idle or starting.
+        deadline: when (`time.monotonic`) it has to be ready, or has to finish its task.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        module_path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)  # it finds what we find
+        module_path = os.pathsep.join(
+            path or str(Path.cwd()) for path in sys.path
+        )  # the same modules as here
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -176,7 +175,7 @@ class _CheckingProcess:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": module_path, "OMP_NUM_THREADS": "1"},
         )
-        assert self._process.stdin and self._process.stdout  # noqa: S101 - given above, for the type checker
+        assert self._process.stdin and self._process.stdout  # noqa: S101 - pipes, for the type checker
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._input, False)
         os.set_blocking(self._output, False)
@@ -187,23 +186,21 @@ class _CheckingProcess:
 
     @property
     def idle(self) -> bool:
-        """Whether it can take a task."""
         return self.ready and self.task is None
 
     def register(self, poll: select.poll) -> None:
-        """Has a poll wake up when this process says something or takes more input."""
+        """Let a poll wake up when this process sends something or takes more input."""
         poll.register(self._output, select.POLLIN)
         if self._unsent:
             poll.register(self._input, select.POLLOUT)
 
     def give(self, index: int, task: Task, seconds: float) -> None:
-        """Hands it a task; the clock starts now."""
         self.task, self.begun, self.deadline = index, False, time.monotonic() + seconds
         self._unsent = json.dumps({"id": index, **task}).encode() + b"\n"
         self.send()
 
     def send(self) -> None:
-        """Sends what the pipe takes now. A broken pipe shows itself where results are read."""
+        """Send what the pipe takes now. A broken pipe is noticed where results are read."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[os.write(self._input, self._unsent) :]
@@ -213,7 +210,7 @@ class _CheckingProcess:
             self._unsent = b""
 
     def receive(self) -> list[dict[str, Any]]:
-        """The whole messages that have arrived."""
+        """Return the complete messages that have arrived."""
         try:
             while data := os.read(self._output, _READ_BYTES):
                 self._received += data
@@ -224,7 +221,6 @@ class _CheckingProcess:
         return [json.loads(line) for line in lines]
 
     def kill(self) -> None:
-        """Kills it, waits for its end and closes its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

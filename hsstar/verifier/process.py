@@ -1,10 +1,10 @@
-"""One checking process: reads tasks from standard input, writes results to standard output, one JSON a line.
+"""One checking process: tasks come on standard input, results go to standard output, one JSON object a line.
 
-A task is `{"id": n, "answer": text, "reference": text}`, or without `answer` to ask whether the reference
-can be read. It is answered by `{"begun": n}` and, when it is done, `{"id": n, "outcome": "CAUSE RULE"}`. The
-first line is `{"ready": true}` or `{"failed": reason}`.
+The first line of the output is `{"ready": true}` or `{"failed": reason}`. A task is
+`{"id": n, "answer": text, "reference": text}`; without `answer` it asks whether the reference can be read.
+The results of a task are `{"begun": n}`, and `{"id": n, "outcome": "CAUSE RULE"}` when it is done.
 
-Started as `python -m hsstar.verifier.process MEMORY_LIMIT_MB`. The parent watches the time and kills.
+The parent starts it as `python -m hsstar.verifier.process MEMORY_LIMIT_MB`, watches the time, and kills it.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(memory_limit_mb: int) -> None:
-    """Answers tasks until standard input ends."""
+    """Answer tasks until standard input ends."""
     results = _private_output()
     _die_with_parent()
     _limit_resources(memory_limit_mb)
@@ -39,7 +39,7 @@ def main(memory_limit_mb: int) -> None:
     threading.Thread(target=_answer_tasks, args=(tasks, results, answer_task), daemon=True).start()
     for line in sys.stdin.buffer:
         tasks.put(json.loads(line))
-    os._exit(0)  # the parent is gone or has closed us: whatever is being computed, nobody waits for it
+    os._exit(0)  # the parent is gone or has closed this process; nobody waits for the current task
 
 
 def _answer_tasks(
@@ -52,13 +52,13 @@ def _answer_tasks(
         _send(results, {"begun": task["id"]})
         try:
             outcome = answer_task(task.get("answer"), task["reference"])
-        except BaseException:  # memory, recursion, or a bug met by this one answer: the parent replaces us
+        except BaseException:  # memory, recursion, or a bug: the parent replaces this process
             os._exit(1)
         _send(results, {"id": task["id"], "outcome": outcome})
 
 
 def _warm_judge() -> Callable[[str | None, str], str]:
-    """The grading function, after it has done once what is slow the first time."""
+    """Return the judging function, warmed up by one comparison."""
     from hsstar.domain.verdict import Cause
     from hsstar.verifier.algebra import SympyAlgebra
     from hsstar.verifier.judging import can_read, judge
@@ -67,8 +67,8 @@ def _warm_judge() -> Callable[[str | None, str], str]:
 
     def answer_task(answer: str | None, reference: str) -> str:
         if answer is not None:
-            finding = judge(answer, reference, algebra)
-            return f"{finding.cause} {finding.rule}"
+            decision = judge(answer, reference, algebra)
+            return f"{decision.cause} {decision.rule}"
         return Cause.CORRECT if can_read(reference, algebra) else Cause.BAD_REFERENCE
 
     answer_task(r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}")
@@ -76,7 +76,7 @@ def _warm_judge() -> Callable[[str | None, str], str]:
 
 
 def _private_output() -> IO[bytes]:
-    """Standard output for results alone: what libraries print goes to standard error."""
+    """Reserve standard output for results; what libraries print goes to standard error."""
     private = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(private, "wb")
@@ -88,7 +88,7 @@ def _send(results: IO[bytes], message: dict[str, object]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Leaves signals of the terminal to the parent, and has the kernel end us when the parent dies."""
+    """Leave the terminal's signals to the parent; let the kernel end this process when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":

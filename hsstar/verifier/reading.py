@@ -1,8 +1,8 @@
-r"""Reading an answer: from its text to a form.
+"""Read an answer: from its text to a form.
 
-Reading is recursive descent over the brackets of the text; formulas that need algebra stay as they are
-written (`forms.Expression`). It decides what a text means, never whether it is right. What is read by the
-rooms `relations`, `several`, `arrays` and `measures` is brought into its order here.
+Reading is recursive descent over the brackets of the text. It decides what a text means, never whether it is
+right. Formulas that need algebra stay as they are written (`forms.Formula`). `_READERS` sets the order of the
+readers in `relations`, `several` and `measures`.
 """
 
 import re
@@ -10,21 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from hsstar.domain.answers import balanced_braces
-from hsstar.verifier.arrays import read_matrix, read_rows, read_transposed, read_unit_vectors
-from hsstar.verifier.forms import Choice, Expression, Form, Named, Reader, Unreadable, Words
-from hsstar.verifier.measures import read_numeral, read_quantity, read_ratio, read_time
+from hsstar.verifier import measures, relations, several
+from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Unreadable, Words
 from hsstar.verifier.numeric import MOST_DIGITS, read_number
-from hsstar.verifier.relations import read_equation, read_inequality, read_member
-from hsstar.verifier.several import (
-    read_brackets,
-    read_indexed_union,
-    read_list,
-    read_pairing,
-    read_point,
-    read_signs,
-    read_union,
-    read_without,
-)
 from hsstar.verifier.spelling import parsable_source, strip_braces
 from hsstar.verifier.wording import (
     LETTER,
@@ -65,7 +53,7 @@ _MOST_WORDS_BEHIND = 2
 
 @lru_cache(maxsize=4_096)
 def read(text: str) -> Form:
-    """The form of an answer as written; `Unreadable` where it has none."""
+    """Return the form of an answer as written; `Unreadable` if it has none."""
     source = parsable_source(text)
     if source is None or _ONLY_DOTS.fullmatch(source) or count_words(source) > _MOST_WORDS:
         return Unreadable()
@@ -90,11 +78,11 @@ def _read(source: str) -> Form:
     if (whole_text and LETTER.search(source)) or says_words(source):
         letters = letters_of(source)
         return Words(letters) if letters else Unreadable()
-    return Expression(source) if looks_like_formula(source) else Unreadable()
+    return Formula(source) if looks_like_formula(source) else Unreadable()
 
 
 def _read_long_number(source: str) -> Form | None:
-    """A number with more digits than anybody computes with, compared digit by digit."""
+    """Read a number with too many digits to compute with as words, compared digit by digit."""
     return Words(source) if len(source) > MOST_DIGITS and _ONLY_DIGITS.fullmatch(source) else None
 
 
@@ -114,7 +102,7 @@ def _read_choice(source: str) -> Form | None:
 
 
 def _read_saying(source: str) -> Form | None:
-    """A value with words that name it: `The area is 12`, `center: (1,2)`."""
+    """Read a value with words that name it: `The area is 12`, `center: (1,2)`."""
     match = _SAYING.match(source)
     if match is None or count_words(match["rest"]) > _MOST_WORDS_BEHIND or not balanced_braces(match["rest"]):
         return None
@@ -136,24 +124,24 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     _read_long_number,
     meaning_of,
     _read_choice,
-    read_time,
-    _recursive(read_rows),
-    _recursive(read_list),
+    measures.read_time,
+    _recursive(several.read_rows),
+    _recursive(several.read_list),
     _read_saying,
-    _recursive(read_member),
-    _recursive(read_equation),
-    _recursive(read_inequality),
-    _recursive(read_union),
-    _recursive(read_indexed_union),
-    _recursive(read_without),
-    _recursive(read_pairing),
-    _recursive(read_matrix),
-    _recursive(read_transposed),
-    _recursive(read_brackets),
-    _recursive(read_point),
-    _recursive(read_signs),
-    read_ratio,
-    read_numeral,
-    read_quantity,
-    _recursive(read_unit_vectors),
+    _recursive(relations.read_member),
+    _recursive(relations.read_equation),
+    _recursive(relations.read_inequality),
+    _recursive(several.read_union),
+    _recursive(several.read_indexed_union),
+    _recursive(several.read_without),
+    _recursive(several.read_pairing),
+    _recursive(several.read_matrix),
+    _recursive(several.read_transposed),
+    _recursive(several.read_brackets),
+    _recursive(several.read_point),
+    _recursive(several.read_signs),
+    measures.read_ratio,
+    measures.read_numeral,
+    measures.read_quantity,
+    _recursive(several.read_unit_vectors),
 )

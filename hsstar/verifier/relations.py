@@ -1,13 +1,12 @@
-"""Reading equations, inequalities and memberships: what they name, and which interval they mean."""
+"""Read equations, inequalities and memberships: what they name, and which interval they mean."""
 
 import re
 
-from hsstar.verifier.brackets import inside_brackets, split
 from hsstar.verifier.forms import (
-    Expression,
     Form,
+    Formula,
     Infinite,
-    Interval,
+    IntervalForm,
     Named,
     Reader,
     Relation,
@@ -17,6 +16,7 @@ from hsstar.verifier.forms import (
     Words,
 )
 from hsstar.verifier.numeric import Number, read_number
+from hsstar.verifier.spelling import inside_brackets, split
 from hsstar.verifier.wording import COMMAND, LETTER, TEXT, letters_of
 
 MEMBER = r"\\in(?![A-Za-z])"
@@ -39,33 +39,35 @@ _ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
 
 
 def is_name(source: str) -> bool:
-    r"""Whether a side of an equation names the other one: `x`, `f(x)`, `AB`, `(x,y)`, `\text{area}`."""
+    r"""Decide whether a side of an equation names the other: `x`, `f(x)`, `(x,y)`, `\text{area}`."""
     return any(pattern.fullmatch(source) for pattern in (_NAME, _TUPLE_OF_NAMES, _DERIVATIVE))
 
 
 def name_of(source: str) -> str:
-    """The name that a side of an equation is."""
+    """Return the name that a side of an equation is."""
     return TEXT.sub(r"\1", source).replace(" ", "")
 
 
-def interval_between(low: Form | None, high: Form | None, low_closed: bool, high_closed: bool) -> Interval:
-    """The interval between two ends; one that is infinite, or None, is open."""
+def interval_between(
+    low: Form | None, high: Form | None, low_closed: bool, high_closed: bool
+) -> IntervalForm:
+    """Return the interval between two ends; an end that is infinite, or None, is open."""
     if isinstance(low, Infinite) and not low.positive:
         low, low_closed = None, False
     if isinstance(high, Infinite) and high.positive:
         high, high_closed = None, False
-    return Interval(low, high, low_closed, high_closed)
+    return IntervalForm(low, high, low_closed, high_closed)
 
 
 def as_part(form: Form) -> Form:
-    """A pair within a union is an open interval."""
+    """Return a form as a part of a union, where a pair is an open interval."""
     if isinstance(form, Sequence) and form.kind == "tuple" and len(form.items) == 2:
-        return Interval(*form.items, low_closed=False, high_closed=False)
+        return IntervalForm(*form.items, low_closed=False, high_closed=False)
     return form
 
 
 def read_member(source: str, read: Reader) -> Form | None:
-    r"""`x \in (1,2)` is named like `x=…`."""
+    r"""Read `x \in (1,2)`, which is named like `x=…`."""
     pieces, separators = split(source, MEMBER)
     if len(separators) != 1 or not is_name(pieces[0]):
         return None
@@ -73,7 +75,7 @@ def read_member(source: str, read: Reader) -> Form | None:
 
 
 def read_equation(source: str, read: Reader) -> Form | None:
-    """An equation: a named value, the last part of a chain, or a relation."""
+    """Read an equation: a named value, the last part of a chain, or a relation."""
     sides, signs = split(source, _EQUALS)
     if not signs:
         return None
@@ -88,29 +90,27 @@ def read_equation(source: str, read: Reader) -> Form | None:
         return Named(name_of(first), read(last))
     if len(sides) > 2:
         return read(last)
-    if is_name(last) and not LETTER.search(COMMAND.sub("", first)):
+    is_constant = not LETTER.search(COMMAND.sub("", first))
+    if is_name(last) and is_constant:
         return Named(name_of(last), read(first))
     computes_matrix = r"\begin{" in first and inside_brackets(last) is not None
-    if computes_matrix or not LETTER.search(COMMAND.sub("", first)):
+    if computes_matrix or is_constant:
         return read(last)
     return Relation("=", first, last)
 
 
 def read_inequality(source: str, read: Reader) -> Form | None:
-    """An inequality: an interval of what it names, or a relation."""
+    """Read an inequality: an interval of what it names, or a relation."""
     sides, signs = split(split(source, ":")[0][0], _ORDER)  # x<1:(-\infty,1) says it twice
     if not signs:
         return None
     if not all(sides):
         return Unreadable()
-    if len(sides) == 3 and is_name(sides[1]) and signs[0] in _UPWARDS and signs[1] in _UPWARDS:
+    if all(sign in _DOWNWARDS for sign in signs) and len(sides) == 3:
+        sides, signs = sides[::-1], [_MIRRORED[sign] for sign in reversed(signs)]
+    if all(sign in _UPWARDS for sign in signs) and len(sides) == 3 and is_name(sides[1]):
         closed = [sign == r"\le" for sign in signs]
         return Named(name_of(sides[1]), interval_between(read(sides[0]), read(sides[2]), *closed))
-    if len(sides) == 3 and is_name(sides[1]) and signs[0] in _DOWNWARDS and signs[1] in _DOWNWARDS:
-        closed = [sign == r"\ge" for sign in signs]
-        return Named(
-            name_of(sides[1]), interval_between(read(sides[2]), read(sides[0]), closed[1], closed[0])
-        )
     if len(sides) != 2:
         return Words(letters_of(source))
     left, right, sign = *sides, signs[0]
@@ -128,32 +128,28 @@ def read_inequality(source: str, read: Reader) -> Form | None:
 
 
 def _read_absolute(absolute: re.Match[str], sign: str, right: str, read: Reader) -> Form | None:
-    name, high, closed = absolute["name"], read(right), sign in (r"\le", r"\ge")
+    name, closed = absolute["name"], sign in (r"\le", r"\ge")
     shift = read_number(absolute["shift"] or "0")
-    if shift is None or not isinstance(high, Number | Expression):
+    if shift is None:
         return None
-    if absolute["shift"] and not isinstance(high, Number):
-        return None
-    low: Form = Number(-high.value, high.decimals) if isinstance(high, Number) else Expression(f"-({right})")
-    if absolute["shift"]:
-        low, high = _shifted(low, shift), _shifted(high, shift)
+    low: Form
+    high: Form
+    match read(right):
+        case Number(value=value, decimals=decimals):
+            low, high = (Number(end - shift.value, decimals) for end in (-value, value))
+        case Formula() as high if not absolute["shift"]:
+            low = Formula(f"-({right})")
+        case _:
+            return None
     if sign in _UPWARDS:
         return Named(name, interval_between(low, high, closed, closed))
     below, above = interval_between(None, low, False, closed), interval_between(high, None, closed, False)
     return Named(name, Union((below, above)))
 
 
-def _shifted(end: Form, shift: Number) -> Form:
-    return Number(end.value - shift.value, end.decimals) if isinstance(end, Number) else end
-
-
 def _half_line(sign: str, end: Form) -> Form:
-    match sign:
-        case "<" | r"\le":
-            return interval_between(None, end, False, sign == r"\le")
-        case ">" | r"\ge":
-            return interval_between(end, None, sign == r"\ge", False)
-        case _:
-            return Union(
-                (interval_between(None, end, False, False), interval_between(end, None, False, False))
-            )
+    below = interval_between(None, end, False, sign == r"\le")
+    above = interval_between(end, None, sign == r"\ge", False)
+    if sign == r"\ne":
+        return Union((below, above))
+    return below if sign in _UPWARDS else above

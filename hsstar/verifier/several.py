@@ -1,14 +1,18 @@
-r"""Reading answers of several parts: lists, sets, tuples, intervals, unions, and what `\pm` stands for."""
+r"""Read answers of several parts.
+
+These are lists, sets, tuples, intervals, unions, the values of `\pm`, and what is set in rows: matrices,
+systems of equations, cases; and sums of unit vectors.
+"""
 
 import re
 from itertools import pairwise, product
 from math import prod
 
-from hsstar.verifier.brackets import inside_brackets, split
 from hsstar.verifier.forms import (
     Form,
     Infinite,
-    Interval,
+    IntervalForm,
+    Matrix,
     Named,
     Reader,
     Sequence,
@@ -18,6 +22,7 @@ from hsstar.verifier.forms import (
 )
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.relations import MEMBER, as_part, interval_between, is_name
+from hsstar.verifier.spelling import inside_brackets, split
 from hsstar.verifier.wording import EMPTY, REALS
 
 _MOST_SIGNS = 3
@@ -36,10 +41,22 @@ _INDEXED_UNION = re.compile(
 )
 _SIGN = re.compile(r"\\(?:pm|mp)(?![A-Za-z])\s?")
 _POINT = re.compile(r"(?P<name>[A-Z]'?)(?=\()")
+_ROW = r"\\\\(?:\[[^\]]*\])?"
+_MATRIX_BEGINS = re.compile(r"\\begin\{(?:[pbB]?matrix|smallmatrix|array)\}")
+_COLUMNS = re.compile(r"\A\{[lcr| ]*\}")
+_ROWS_BEGIN = re.compile(r"\\begin\{(?:d?cases|aligned|align\*?|gathered|split)\}|\\\{(?=\\begin\{array\})")
+_CONDITION = re.compile(r"\A(?:\\text\{\s?(?:if|for|when)\s?\}|(?:if|for|when)(?![A-Za-z]))\s?")
+_OTHERWISE = re.compile(r"(?:\\text\{\s?)?(?:otherwise|else)\s?\}?", re.IGNORECASE)
+_TRANSPOSED = re.compile(r"\^(?:T|\{\s?(?:\\text\{T\}|T|\\top)\s?\})\Z")
+_AXES = "ijk"
+_UNIT_VECTOR = re.compile(
+    r"(?P<factor>.*?)(?:\\cdot|\*)?\s?(?P<hat>\\hat\{)?(?P<axis>[ijk])(?(hat)\})", re.DOTALL
+)
+_AXIS_IN_FACTOR = re.compile(r"\\hat|(?<![A-Za-z\\])[ijk](?![A-Za-z])")
 
 
 def read_list(source: str, read: Reader) -> Form | None:
-    """Several answers between commas, or joined by "and" or "or"."""
+    """Read several answers between commas, or joined by "and" or "or"."""
     pieces, separators = split(source, f"{_AND_OR}|{_COMMA_OF_LIST}")
     pieces = [piece for piece in pieces if piece.strip()]
     if not separators or not pieces:
@@ -53,49 +70,49 @@ def read_list(source: str, read: Reader) -> Form | None:
     values = [item.value if isinstance(item, Named) else item for item in items]
     if len(values) == 2 and "and" in separators[0]:
         first, second = values
-        if isinstance(first, Interval) and isinstance(second, Interval):
+        if isinstance(first, IntervalForm) and isinstance(second, IntervalForm):
             return Named(names[0], _both(first, second))
     return Named(names[0], _listed(flat(values), "or" in "".join(separators)))
 
 
 def _listed(items: list[Form], alternatives: bool) -> Form:
-    if all(isinstance(item, Interval | Union) for item in items):
+    if all(isinstance(item, IntervalForm | Union) for item in items):
         return Union(tuple(items))
-    if alternatives and any(isinstance(item, Interval | Union) for item in items):
+    if alternatives and any(isinstance(item, IntervalForm | Union) for item in items):
         return Union(tuple(map(as_part, items)))
     return Sequence("set" if alternatives else "list", tuple(items))
 
 
-def _both(first: Interval, second: Interval) -> Form:
-    """What two half-lines joined by "and" mean: their intersection, or, if there is none, both of them."""
+def _both(first: IntervalForm, second: IntervalForm) -> Form:
+    """Return the intersection of two half-lines joined by "and", or both if they do not meet."""
     low, high = (first, second) if first.high is None else (second, first)
     if low.high is not None or high.low is not None:
         return Union((first, second))
     if isinstance(low.low, Number) and isinstance(high.high, Number) and low.low.value > high.high.value:
         return Union((first, second))
-    return Interval(low.low, high.high, low.low_closed, high.high_closed)
+    return IntervalForm(low.low, high.high, low.low_closed, high.high_closed)
 
 
 def read_union(source: str, read: Reader) -> Form | None:
-    """A union of intervals and sets."""
+    """Read a union of intervals and sets."""
     pieces, separators = split(source, _CUP)
     return Union(tuple(as_part(read(piece)) for piece in pieces)) if separators else None
 
 
 def read_indexed_union(source: str, read: Reader) -> Form | None:
-    r"""A union over an index, as the pair of the index with its range and what is united."""
+    """Read a union over an index, as the pair of the range of the index and the part."""
     match = _INDEXED_UNION.match(source)
     return Sequence("tuple", (Words(match["range"]), as_part(read(match["part"])))) if match else None
 
 
 def read_pairing(source: str, read: Reader) -> Form | None:
-    r"""Two forms that belong together, `v \leftrightarrow 3`, as a pair."""
+    r"""Read two forms that belong together, `v \leftrightarrow 3`, as a pair."""
     pieces, separators = split(source, r"\\leftrightarrow(?![A-Za-z])")
     return _tuple(list(map(read, pieces))) if len(separators) == 1 else None
 
 
 def read_without(source: str, read: Reader) -> Form | None:
-    r"""The real numbers without some: `\mathbb{R}\setminus\{2\}` is a union of intervals."""
+    r"""Read the real numbers without some: `\mathbb{R}\setminus\{2\}` is a union of intervals."""
     pieces, separators = split(source, _WITHOUT)
     if len(separators) != 1 or not pieces[0] or read(pieces[0]) != REALS:
         return None
@@ -104,14 +121,14 @@ def read_without(source: str, read: Reader) -> Form | None:
         return None
     numbers = [item for item in missing.items if isinstance(item, Number)]
     if len(missing.items) > max(1, len(numbers)):
-        return None  # nobody knows which of two formulas is the smaller one
+        return None  # the order of two formulas is not known
     points: tuple[Form, ...] = (*sorted(numbers, key=lambda number: number.value),) or missing.items
     ends = pairwise([None, *points, None])
-    return Union(tuple(Interval(low, high, low_closed=False, high_closed=False) for low, high in ends))
+    return Union(tuple(IntervalForm(low, high, low_closed=False, high_closed=False) for low, high in ends))
 
 
 def read_brackets(source: str, read: Reader) -> Form | None:
-    """What one pair of brackets encloses: a set, a tuple, an interval, or a single form."""
+    """Read what one pair of brackets encloses: a set, a tuple, an interval, or a single form."""
     brackets = inside_brackets(source)
     if brackets is None:
         return None
@@ -128,7 +145,7 @@ def read_brackets(source: str, read: Reader) -> Form | None:
 
 
 def read_point(source: str, read: Reader) -> Form | None:
-    """A point with its name: `A(1,2)`."""
+    """Read a point with its name: `A(1,2)`."""
     match = _POINT.match(source)
     form = read_brackets(source[match.end() :], read) if match else None
     return Named(match["name"], form) if match and isinstance(form, Sequence) else None
@@ -157,7 +174,7 @@ def _read_tuple_or_interval(inside: str, opening: str, closing: str, read: Reade
 
 
 def _tuple(items: list[Form]) -> Form:
-    """A tuple; one with `±` in it is the list of tuples that it stands for."""
+    """Return a tuple; with `±` in it, the list of tuples that it stands for."""
     choices = [
         item.items if isinstance(item, Sequence) and item.kind == "list" else (item,) for item in items
     ]
@@ -168,7 +185,7 @@ def _tuple(items: list[Form]) -> Form:
 
 
 def read_signs(source: str, read: Reader) -> Form | None:
-    r"""The values that `\\pm` stands for, as a list."""
+    r"""Read the values that `\pm` stands for, as a list."""
     signs = _SIGN.findall(source)
     if not signs:
         return None
@@ -183,7 +200,7 @@ def read_signs(source: str, read: Reader) -> Form | None:
 
 
 def _signed(source: str, plus: tuple[bool, ...]) -> str:
-    """The source with its signs chosen; a plus that nothing stands before goes."""
+    """Return the source with its signs chosen, without a plus at the beginning of a term."""
     upper = iter(plus)
 
     def sign(match: re.Match[str]) -> str:
@@ -195,13 +212,116 @@ def _signed(source: str, plus: tuple[bool, ...]) -> str:
 
 
 def flat(items: list[Form]) -> list[Form]:
-    """Items with lists among them opened: `1, ±2` is 1, 2, -2."""
-    flat: list[Form] = []
+    """Open the lists among items: `1, ±2` is 1, 2, -2."""
+    flat = list[Form]()
     for item in items:
-        if isinstance(item, Sequence) and item.kind == "list":
-            flat += item.items
-        elif isinstance(item, Named) and isinstance(item.value, Sequence) and item.value.kind == "list":
-            flat += [Named(item.name, value) for value in item.value.items]
-        else:
-            flat.append(item)
+        match item:
+            case Sequence(kind="list", items=parts):
+                flat += parts
+            case Named(name=name, value=Sequence(kind="list", items=parts)):
+                flat += [Named(name, part) for part in parts]
+            case _:
+                flat.append(item)
     return flat
+
+
+def read_rows(source: str, read: Reader) -> Form | None:
+    """Read equations or cases below each other as a list; a case is the pair of value and condition."""
+    begins = _ROWS_BEGIN.match(source)
+    if begins is None:
+        return None
+    brackets = inside_brackets(source[begins.end() :] if begins[0] == r"\{" else source)
+    if brackets is None:
+        return None
+    rows = list[list[str]]()
+    for row in _rows(brackets[1]):
+        line = "".join(row)
+        if line.startswith("=") and rows:  # it continues a chain of equations
+            before = "".join(rows[-1])
+            rows[-1] = [before + line if "=" in before or is_name(before) else line[1:]]
+        elif line:
+            rows.append(row)
+    return Sequence("list", tuple(flat([_read_row(row, read) for row in rows]))) if rows else Unreadable()
+
+
+def read_matrix(source: str, read: Reader) -> Form | None:
+    """Read a matrix in an environment of LaTeX, or written as a list of rows."""
+    brackets = inside_brackets(source)
+    if brackets is None:
+        return None
+    if brackets[0] == "[":
+        return _read_list_of_rows(brackets[1], read)
+    if not _MATRIX_BEGINS.fullmatch(brackets[0]):
+        return None
+    rows = [row for row in _rows(brackets[1]) if any(row)]
+    if not rows or len({len(row) for row in rows}) > 1 or not all(cell for row in rows for cell in row):
+        return Unreadable()
+    return Matrix(tuple(tuple(map(read, row)) for row in rows))
+
+
+def read_transposed(source: str, read: Reader) -> Form | None:
+    """Read a transposed matrix, or a tuple that is transposed to a column."""
+    turned = _TRANSPOSED.search(source)
+    if turned is None or inside_brackets(source[: turned.start()]) is None:
+        return None
+    match read(source[: turned.start()]):
+        case Matrix(rows=rows):
+            return Matrix(tuple(zip(*rows, strict=True)))
+        case Sequence(kind="tuple") as vector:
+            return vector
+        case IntervalForm(low=low, high=high) if low is not None and high is not None:
+            return Sequence("tuple", (low, high))
+        case _:
+            return None
+
+
+def read_unit_vectors(source: str, read: Reader) -> Form | None:
+    """Read a sum of multiples of the unit vectors i, j and k as the tuple of its coordinates.
+
+    Without hats a j is required: `2+3i` is a complex number, `2i+3j` is not.
+    """
+    if len(source) > 400 or not ("j" in source or r"\hat" in source):
+        return None
+    pieces, signs = split(source, r"[-+]")
+    if not pieces[0] and signs:
+        pieces = pieces[1:]
+    else:
+        signs = ["+", *signs]
+    coordinates = dict[str, Form]()
+    hats = 0
+    for sign, piece in zip(signs, pieces, strict=True):
+        match = _UNIT_VECTOR.fullmatch(piece)
+        if match is None or match["axis"] in coordinates or _AXIS_IN_FACTOR.search(match["factor"]):
+            return None
+        hats += match["hat"] is not None
+        factor = match["factor"].strip() or "1"
+        coordinates[match["axis"]] = read(f"-{factor}" if sign == "-" else factor)
+    if not hats and len(coordinates) < 2:
+        return None
+    axes = _AXES if "k" in coordinates else _AXES[:2]
+    return Sequence("tuple", tuple(coordinates.get(axis, Number.of(0)) for axis in axes))
+
+
+def _rows(body: str) -> list[list[str]]:
+    return [split(row, "&")[0] for row in split(_COLUMNS.sub("", body), _ROW)[0]]
+
+
+def _read_row(row: list[str], read: Reader) -> Form:
+    cells = [cell for cell in row if cell]
+    if len(cells) < 2 or cells[1][0] in "=<>" or cells[1].startswith((r"\le", r"\ge")):
+        return read("".join(cells).rstrip(",;."))
+    condition = "".join(cells[1:]).rstrip(",;.")
+    if _OTHERWISE.fullmatch(condition):
+        condition = r"\text{otherwise}"
+    return Sequence("tuple", (read(cells[0].rstrip(",; ")), read(_CONDITION.sub("", condition))))
+
+
+def _read_list_of_rows(inside: str, read: Reader) -> Form | None:
+    """Read `[1,2],[3,4]`, the inside of a matrix in square brackets."""
+    rows = list[tuple[Form, ...]]()
+    for piece in split(inside, _COMMA)[0]:
+        brackets = inside_brackets(piece)
+        if brackets is None or (brackets[0], brackets[2]) != ("[", "]"):
+            return None
+        rows.append(tuple(map(read, split(brackets[1], _COMMA)[0])))
+    return Matrix(tuple(rows)) if len(rows) > 1 and len({len(row) for row in rows}) == 1 else None

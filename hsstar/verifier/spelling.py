@@ -1,7 +1,7 @@
-r"""One spelling for texts that mean the same, and what may reach a parser at all.
+"""One spelling for texts that mean the same, what may reach a parser, and splitting outside of brackets.
 
-Answers come from a model and are untrusted. Nothing here evaluates them, and everything here takes time
-linear in their length.
+Answers come from a model and are untrusted. Nothing here evaluates them. Everything here takes time linear in
+their length.
 """
 
 import re
@@ -29,16 +29,10 @@ _CHARACTERS = str.maketrans(
         "¼": r"\frac{1}{4}",
         "¾": r"\frac{3}{4}",
         "×": r"\times ",
-        "·": r"\cdot ",
-        "⋅": r"\cdot ",
-        "∙": r"\cdot ",
-        "÷": "/",
-        "∕": "/",
-        "⁄": "/",
-        "≤": r"\le ",
-        "⩽": r"\le ",
-        "≥": r"\ge ",
-        "⩾": r"\ge ",
+        **dict.fromkeys("·⋅∙", r"\cdot "),
+        **dict.fromkeys("÷∕⁄", "/"),
+        **dict.fromkeys("≤⩽", r"\le "),
+        **dict.fromkeys("≥⩾", r"\ge "),
         "≠": r"\ne ",
         "∞": r"\infty ",
         "∪": r"\cup ",
@@ -147,13 +141,17 @@ _SPACE_TO_KEEP = re.compile(
 )
 _FULL_STOP = re.compile(r"(?<=[^.\s])[.;,]\Z")
 _FORBIDDEN = re.compile(r"__|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]|(?<=\w)\s*\.\s*[A-Za-z_]\w*\s*\(")
-_BRACKETS = re.compile(r"\\begin\b|\\end\b|[(\[{]|[)\]}]")
+_BRACKET = re.compile(
+    r"(?P<open>\\begin\{[A-Za-z]+\*?\}|\\\{|\\(?:langle|lfloor|lceil)(?![A-Za-z])|[(\[{])"
+    r"|(?P<close>\\end\{[A-Za-z]+\*?\}|\\\}|\\(?:rangle|rfloor|rceil)(?![A-Za-z])|[)\]}])"
+)
+_NESTING = re.compile(r"\\begin\b|\\end\b|[(\[{]|[)\]}]")
 
 
 def normal_spelling(text: str) -> str:
-    r"""One spelling for texts that differ in nothing but how they are set.
+    r"""Return one spelling for texts that differ only in how they are set.
 
-    White space, delimiters, sizes and fonts go; synonyms of commands (`\dfrac`, `\leq`, `−`) become one.
+    It has no white space, delimiters, sizes and fonts, and one command for synonyms (`\dfrac`, `\leq`, `−`).
     Words stay in `\text{…}`. `$` that opens no formula becomes `\$`.
     """
     if _PLAIN_NUMBER.fullmatch(text):
@@ -175,11 +173,11 @@ def _spelling(text: str) -> str:
     return strip_braces(text)
 
 
-_kept_spelling = lru_cache(maxsize=4_096)(_spelling)  # a reference comes with every response to its problem
+_kept_spelling = lru_cache(maxsize=4_096)(_spelling)  # a reference comes back with every response
 
 
 def strip_braces(text: str) -> str:
-    """The text without braces that enclose the whole of it (a few pairs: nobody writes more)."""
+    """Remove braces that enclose the whole text, a few pairs at most."""
     for _ in range(_MOST_BRACES):
         if not (text.startswith("{") and text.endswith("}") and balanced_braces(text[1:-1])):
             break
@@ -188,9 +186,9 @@ def strip_braces(text: str) -> str:
 
 
 def parsable_source(text: str) -> str | None:
-    """The normal spelling of a text, None if no parser must get it.
+    """Return the normal spelling of a text, None if no parser may get it.
 
-    Refused are texts that are empty, too long, nested too deeply or without balance, and whatever could mean
+    Texts that are empty, too long, nested too deeply or unbalanced are refused. So is what could mean
     something to Python: double underscores, calls of attributes, control characters, lone surrogates.
     """
     if len(text) > LONGEST_ANSWER or _FORBIDDEN.search(text):
@@ -202,29 +200,63 @@ def parsable_source(text: str) -> str | None:
 
 
 def _plain_font(font: re.Match[str]) -> str:
-    """What a font command stands for: words stay words, a formula in another font is that formula."""
+    """Return the content of a font command: words stay words, a formula in another font is a formula."""
     content = " ".join(font[1].replace("~", " ").split())
-    if "^" in content:  # a power of a unit
-        pieces = _POWER.split(content)
-        return "".join(
-            _plain_words(piece, font[0]) if index % 2 == 0 else piece for index, piece in enumerate(pieces)
-        )
-    return _plain_words(content, font[0])
+    if "^" not in content:
+        return _plain_words(content, font[0])
+    pieces = _POWER.split(content)  # powers of units, between words
+    pieces[::2] = [_plain_words(piece, font[0]) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def _plain_words(content: str, font: str) -> str:
     if _FUNCTION_NAME.fullmatch(content):
         return f"\\{content} "
-    if _WORD.search(content):
-        return rf"\text{{{content}}}"
-    if _LETTER.search(content) and not _BOLD.match(font):
+    if _WORD.search(content) or (_LETTER.search(content) and not _BOLD.match(font)):
         return rf"\text{{{content}}}"
     return content
 
 
 def _nesting(text: str) -> int:
     depth = deepest = 0
-    for bracket in _BRACKETS.finditer(text):
+    for bracket in _NESTING.finditer(text):
         depth += 1 if bracket[0] in ("(", "[", "{", r"\begin") else -1
         deepest = max(deepest, depth)
     return deepest
+
+
+def split(source: str, separators: str) -> tuple[list[str], list[str]]:
+    """Split at a pattern outside of all brackets; return the pieces and the separators."""
+    pieces, matched, depth, start = list[str](), list[str](), 0, 0
+    for match in _scanner(separators).finditer(source):
+        if match["open"]:
+            depth += 1
+        elif match["close"]:
+            depth -= 1
+        elif match["separator"] and depth == 0:
+            pieces.append(source[start : match.start()].strip())
+            matched.append(match["separator"])
+            start = match.end()
+    return [*pieces, source[start:].strip()], matched
+
+
+def inside_brackets(source: str) -> tuple[str, str, str] | None:
+    """Return opening bracket, content and closing bracket if one pair of brackets encloses the text.
+
+    The two may be of different kinds, like those of a half-open interval.
+    """
+    opening = _BRACKET.match(source)
+    if opening is None or not opening["open"]:
+        return None
+    depth = 0
+    for match in _BRACKET.finditer(source):
+        depth += 1 if match["open"] else -1
+        if depth == 0:
+            whole = match.end() == len(source)
+            return (opening[0], source[opening.end() : match.start()], match[0]) if whole else None
+    return None
+
+
+@lru_cache
+def _scanner(separators: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<separator>{separators})|{_BRACKET.pattern}|\\[A-Za-z]+|\\.", re.DOTALL)

@@ -1,7 +1,7 @@
 r"""Units of measurement behind a number: which text is a unit, and which units convert into which.
 
-A unit that is missing on one side is forgiven (the problem has named it); two different ones are not. What
-merely counts things (`42 \text{ apples}`) is kept as the words it is.
+A unit may be missing on one side, because the problem has named it; two different units are not equal. Words
+that only count things (`42 \text{ apples}`) are kept as they are.
 """
 
 import re
@@ -63,10 +63,10 @@ class Unit:
     """A unit as powers of dimensions.
 
     Attributes:
-        dimensions: (dimension, power), sorted; of counted things the words themselves.
-        factor: size in the dimension's first unit.
+        dimensions: (dimension, power), sorted; the words themselves for counted things.
+        factor: size in the first unit of the dimension.
         counted: it is no unit of measurement but words for what is counted.
-        written: as it was written; says nothing about what it is.
+        written: the text; two units that differ only in it are equal.
     """
 
     dimensions: tuple[tuple[str, int], ...]
@@ -89,7 +89,7 @@ def _known_units() -> dict[str, Unit]:
 
 
 def _power(unit: Unit, power: int) -> Unit:
-    return Unit(tuple((name, each * power) for name, each in unit.dimensions), unit.factor**power)
+    return Unit(tuple((name, power * own) for name, own in unit.dimensions), unit.factor**power)
 
 
 def _product(left: Unit, right: Unit) -> Unit:
@@ -120,7 +120,7 @@ _LONGEST_UNIT = 80
 
 
 def read_unit(text: str) -> Unit | None:
-    r"""The unit that a text in normal spelling is (`\text{m}/\text{s}^{2}`, `square feet`), or None."""
+    r"""Read a text in normal spelling as a unit (`\text{m}/\text{s}^{2}`, `square feet`), or None."""
     if len(text) > _LONGEST_UNIT:
         return None
     source = _PERCENT_WORDS.sub("%", _TEXT.sub(r" \1 ", text).strip())
@@ -129,17 +129,17 @@ def read_unit(text: str) -> Unit | None:
 
 
 def is_known_unit(word: str) -> bool:
-    """Whether a bare word, outside of `\text{…}`, is taken for a unit rather than a product of letters."""
+    r"""Decide whether a word outside of `\text{…}` is a unit and no product of letters."""
     return len(word) > 1 and word in _UNITS
 
 
 def is_unit_of_letters(text: str) -> bool:
-    """Whether letters behind a number and a space, outside of `\\text{…}`, are a unit: `m`, `m/s^{2}`."""
+    r"""Decide whether letters behind a number, outside of `\text{…}`, are a unit: `m`, `m/s^{2}`."""
     return bool(_LETTERS.fullmatch(text)) and _read_known(text) is not None
 
 
 def time_unit(half: str) -> Unit:
-    """The half of the day, `am` or `pm`, as the unit of a time."""
+    """Return the half of the day, `am` or `pm`, as the unit of a time."""
     return Unit(((half, 1),), counted=True, written=half)
 
 

@@ -1,12 +1,11 @@
-r"""Answers in words: what is one, what it is compared by, and which words stand for mathematics."""
+"""Answers in words: which texts are words, how they are compared, and which stand for mathematics."""
 
 import re
 
-from hsstar.verifier.forms import Form, Infinite, Interval, Sequence, Words
-from hsstar.verifier.number_words import number_in_words, ordinal_in_words
-from hsstar.verifier.numeric import Number
+from hsstar.verifier.forms import Form, Infinite, IntervalForm, Sequence, Words
+from hsstar.verifier.numeric import Number, number_in_words, ordinal_in_words
 
-REALS = Interval(None, None, low_closed=False, high_closed=False)
+REALS = IntervalForm(None, None, low_closed=False, high_closed=False)
 EMPTY = Sequence("set", ())
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
 COMMAND = re.compile(r"\\(?:begin|end)\{[A-Za-z]+\*?\}(?:\{[lcr| ]*\})?|\\[A-Za-z]+")
@@ -19,24 +18,8 @@ FUNCTION_WORDS = frozenset(
     | {"log", "ln", "exp", "lim", "max", "min", "gcd", "lcm", "mod", "det", "dim"}
 )
 _SHORT_WORDS = frozenset(
-    {
-        "yes",
-        "no",
-        "odd",
-        "not",
-        "all",
-        "one",
-        "two",
-        "six",
-        "ten",
-        "the",
-        "red",
-        "day",
-        "dne",
-        "up",
-        "is",
-        "it",
-    }
+    {"yes", "no", "not", "dne", "one", "two", "six", "ten"}
+    | {"all", "day", "is", "it", "odd", "red", "the", "up"}
 )
 _NOTHING = ("nosolution", "nosolutions", "norealsolution", "norealsolutions", "nosolutionexists", "none")
 _SPECIAL_WORDS: dict[str, Form] = {
@@ -76,7 +59,7 @@ _SUBSTANCE = re.compile(r"[A-Za-z0-9]")
 
 
 def meaning_of(source: str) -> Form | None:
-    r"""What a command or words stand for: `\emptyset` and "no solution", `\infty`, "five"; else None."""
+    r"""Return the form of a command or words with a meaning: `\emptyset`, "no solution", "five"."""
     if len(source) > _LONGEST_SPECIAL:
         return None
     if source in _SPECIAL_COMMANDS:
@@ -94,25 +77,25 @@ def meaning_of(source: str) -> Form | None:
 
 
 def says_words(source: str) -> bool:
-    r"""Whether a source says something in words, bare or in `\text{…}`, and is no formula."""
+    r"""Decide whether a source has words, bare or in `\text{…}`, and so is no formula."""
     if any(WORD.search(text) for text in TEXT.findall(source)):
         return True
     return any(map(_is_word, _WHOLE_WORD.findall(COMMAND.sub(" ", source))))
 
 
 def looks_like_formula(source: str) -> bool:
-    """Whether a source may be a whole formula: it has substance, and nothing is missing at its ends."""
+    """Decide whether a source may be a whole formula: nothing is missing at its ends."""
     return bool(_SUBSTANCE.search(source)) and not _HALF_READ.search(source)
 
 
 def count_words(source: str) -> int:
-    """How many words a source has, names of functions and the words of lists aside."""
+    """Count the words of a source, without names of functions and the words of lists."""
     bare = COMMAND.sub(" ", TEXT.sub(r" \1 ", source))
     return sum(word not in FUNCTION_WORDS and word not in ("and", "or") for word in WORD.findall(bare))
 
 
 def letters_of(source: str) -> str:
-    """The letters, digits and operators by which texts are compared."""
+    """Return the letters, digits and operators by which texts are compared."""
     plain = _LEADING.sub("", TEXT.sub(r" \1 ", source))
     plain = _BETWEEN_DIGITS.sub("|", _THOUSANDS_COMMA.sub("", _ORDINAL.sub("", plain)))
     letters = _PUNCTUATION.sub("", plain)
@@ -122,7 +105,7 @@ def letters_of(source: str) -> str:
 
 
 def _is_word(word: str) -> bool:
-    """Whether letters in a row are a word rather than a product: long, capitalised, or a known short one."""
+    """Tell a word from a product of letters: it is long, capitalised, or a known short one."""
     if word in FUNCTION_WORDS:
         return False
     capitalised = word[:1].isupper() and word[1:].islower()

@@ -1,4 +1,4 @@
-r"""A grammar of final answers as models write them, right or wrong, for whoever draws the choices."""
+r"""A grammar of final answers as models write them, right or wrong; the caller draws the choices."""
 
 import re
 from collections.abc import Callable
@@ -104,16 +104,12 @@ _SYMBOL = re.compile(r"<([a-z]+)>")
 
 
 def written_answer(choose: Callable[[int], int]) -> str:
-    """An answer by the grammar.
-
-    Args:
-        choose: gives a number from 0 to below the given one; 0 is the simplest choice.
-    """
+    """Write an answer by the grammar; `choose(n)` returns a number below n, and 0 is the simplest choice."""
     return _expanded("<answer>", choose, 0)
 
 
 def damaged(text: str, choose: Callable[[int], int], noise: str) -> str:
-    """A text with a piece removed, doubled, moved or replaced by noise."""
+    """Return a text with a piece removed, doubled, moved or replaced by noise."""
     start = choose(len(text) + 1)
     end = start + choose(min(len(text) - start, 8) + 1)
     before, piece, after = text[:start], text[start:end], text[end:]

@@ -1,8 +1,8 @@
-"""Fuzzing of the verifier by Atheris: `python -m tests.fuzz.fuzz_verifier -max_total_time=600`.
+"""Fuzz the verifier with Atheris: `python -m tests.fuzz.fuzz_verifier -max_total_time=600`.
 
-Extraction and comparison of texts run in this process and guide the search by their coverage; every so often,
-what has been tried goes through the checking processes. A failure prints the request and ends the run. A
-sample whose pairs all run into their deadline takes minutes; libFuzzer's `-timeout` has to be longer.
+Extraction and comparison of texts run in this process, and their coverage guides the search. The checking
+processes get a sample of each batch. A failure prints the request and ends the run. A sample whose pairs all
+reach their deadline takes minutes; libFuzzer's `-timeout` has to be longer.
 """
 
 import sys
@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["hsstar.domain.answers", "hsstar.verifi
 
 BATCH = 2_000
 SAMPLED = 20
-"""How many of each batch the checking processes get."""
+"""The number of requests in each batch that the checking processes get."""
 LONGEST_TEXT = 2_000
 FRAMES = [
     "{}",
@@ -31,7 +31,7 @@ FRAMES = [
 
 
 class Fuzzer:
-    """Checks one request per input, and a sample of each batch with algebra."""
+    """Check one request per input, and a sample of each batch with algebra."""
 
     def __init__(self, verifier: MathVerifier) -> None:
         self._verifier = verifier
@@ -58,7 +58,7 @@ def _request(source: atheris.FuzzedDataProvider) -> VerificationRequest:
 
 
 def _text(source: atheris.FuzzedDataProvider) -> str:
-    """An answer by the grammar, the same with damage, or any text."""
+    """Return an answer by the grammar, a damaged one, or any text."""
 
     def choose(number: int) -> int:
         return int(source.ConsumeIntInRange(0, number - 1))
@@ -73,7 +73,7 @@ def _text(source: atheris.FuzzedDataProvider) -> str:
 
 
 def main() -> None:
-    """Fuzzes until a failure or the limits given by libFuzzer's options."""
+    """Fuzz until a failure or the limits of libFuzzer's options."""
     with MathVerifier(processes=2, deadline_seconds=1.0) as verifier:
         verifier.verify([VerificationRequest("x+1", "1+x", is_answer=True)])
         atheris.Setup(sys.argv, Fuzzer(verifier))

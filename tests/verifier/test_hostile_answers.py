@@ -1,4 +1,4 @@
-"""The verifier against answers made to hang, grow, crash or take it over, as answers and as references."""
+"""The verifier against answers and references made to hang, grow, crash or take it over."""
 
 import random
 import threading
@@ -20,11 +20,11 @@ MEMORY_LIMIT_MB = 1024
 SECONDS_TO_REPLACE_A_PROCESS = 5.0
 SECONDS_TO_START = 20.0
 HARMLESS = "x+8"
-"""A reference that no hostile answer equals, and that takes algebra to compare with most of them."""
+"""A reference that no hostile answer equals; most of them need algebra to be compared with it."""
 QUICK_KINDS = ["code", "texts", "very long", "megabytes"]
 SLOW_KINDS = [kind for kind in HOSTILE_ANSWERS if kind not in QUICK_KINDS]
 SAMPLED = 4
-"""How many of each slow kind the quick tests take: most of them run into the deadline."""
+"""The number of answers of each slow kind in the quick tests; most of them reach the deadline."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def verifier() -> Iterator[MathVerifier]:
 
 
 class MemoryWatch:
-    """Samples the resident memory of all checking processes together until stopped."""
+    """Sample the resident memory of all checking processes together until stopped."""
 
     def __init__(self) -> None:
         self._most = 0
@@ -46,7 +46,7 @@ class MemoryWatch:
         self._thread.start()
 
     def stop(self) -> int:
-        """The most bytes ever seen."""
+        """Return the highest sample, in bytes."""
         self._stopped.set()
         self._thread.join()
         return self._most
@@ -57,7 +57,7 @@ class MemoryWatch:
 
 
 def resident_bytes(process: psutil.Process) -> int:
-    """The resident memory of a checking process; 0 if it is none, or is being replaced just now."""
+    """Return the resident memory of a checking process; 0 if it is none, or is being replaced."""
     try:
         checking = "hsstar.verifier.process" in process.cmdline()
         return int(process.memory_info().rss) if checking else 0
@@ -67,20 +67,20 @@ def resident_bytes(process: psutil.Process) -> int:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Iterator[Path]:
-    """The file that exists only if something in an answer was run."""
+    """Return the file that exists only if something in an answer was run."""
     path = tmp_path / "was_run"
     yield path
     assert not path.exists()
 
 
 def hostile_answers(kind: str, marker: Path) -> dict[str, str]:
-    """The hostile answers of one kind by name."""
+    """Return the hostile answers of one kind by name."""
     answers = HOSTILE_ANSWERS[kind]
     return {name: text.replace("{marker}", str(marker)) for name, text in answers.items()}
 
 
 def sampled(answers: dict[str, str]) -> dict[str, str]:
-    """A few of many answers, spread evenly and always the same."""
+    """Return a few of many answers, spread evenly and always the same."""
     return dict(list(answers.items())[:: -(-len(answers) // SAMPLED)])
 
 
@@ -89,7 +89,7 @@ def in_a_box(answer: str) -> str:
 
 
 def as_answers(answer: str) -> list[VerificationRequest]:
-    """A hostile answer in a box, by itself, and as a whole response."""
+    """Request a hostile answer in a box, by itself, and as a whole response."""
     return [
         VerificationRequest(in_a_box(answer), HARMLESS),
         VerificationRequest(answer, HARMLESS, is_answer=True),
@@ -103,14 +103,14 @@ def as_reference(answer: str) -> VerificationRequest:
 
 
 def neighbour(number: int) -> VerificationRequest:
-    """A correct answer that takes algebra, each number another one."""
+    """Request a correct answer that needs algebra, another one for each number."""
     if number % 2:
         return VerificationRequest(in_a_box(rf"\sqrt{{{12 * number**2}}}"), rf"{2 * number}\sqrt{{3}}")
     return VerificationRequest(in_a_box(f"x+{number + 3}"), f"{number + 3}+x")
 
 
 def assert_harmless(verifier: MathVerifier, requests: Sequence[VerificationRequest]) -> None:
-    """Verifies hostile requests among normal ones: each gets a judgement in time, none is correct."""
+    """Verify hostile requests among normal ones: each gets a judgement in time, none is correct."""
     every = 10
     mixed: list[VerificationRequest] = []
     for index, request in enumerate(requests):
@@ -133,12 +133,12 @@ def assert_harmless(verifier: MathVerifier, requests: Sequence[VerificationReque
 
 
 def longest_seconds(pairs: int) -> float:
-    """How long a number of pairs may take, if every one of them has to be killed."""
+    """Return the longest time for a number of pairs, if every one has to be killed."""
     return SECONDS_TO_START + pairs * (DEADLINE_SECONDS + SECONDS_TO_REPLACE_A_PROCESS) / PROCESSES
 
 
 def assert_checked(verifier: MathVerifier, references: Sequence[str]) -> None:
-    """Checks hostile references beside a normal one: each gets its answer in time."""
+    """Check hostile references beside a normal one: each gets its answer in time."""
     start = time.monotonic()
     readable = verifier.check_references([*references, r"\sqrt{12}"], second_look_seconds=0)
     assert len(readable) == len(references) + 1
@@ -196,7 +196,7 @@ def test_all_slow_references_end_in_time(verifier: MathVerifier, marker: Path, k
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", HOSTILE_ANSWERS)
 def test_what_no_deadline_watches_is_quick(verifier: MathVerifier, marker: Path, kind: str) -> None:
-    """Extraction and comparison of texts run in the worker: time linear in the length, whatever it holds."""
+    """Extraction and comparison of texts run in the worker, so their time is linear in the length."""
     seconds: dict[str, float] = {}
     for name, answer in hostile_answers(kind, marker).items():
         for form, request in enumerate([*as_answers(answer), as_reference(answer)]):
@@ -209,7 +209,7 @@ def test_what_no_deadline_watches_is_quick(verifier: MathVerifier, marker: Path,
 
 
 def random_responses(number: int, marker: Path) -> list[VerificationRequest]:
-    """Responses of prose, formulas and hostile answers in boxes, phrases and formulas; always the same."""
+    """Return responses of prose, formulas and hostile answers, always the same."""
     chance = random.Random(7)
     hostile = [
         answer for kind in [*SLOW_KINDS, "code", "texts"] for answer in hostile_answers(kind, marker).values()

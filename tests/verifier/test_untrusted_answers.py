@@ -1,4 +1,4 @@
-"""What a checking process never does for an answer: compile or run anything, write a file, set an alarm."""
+"""A checking process never compiles or runs anything for an answer, writes a file, or sets an alarm."""
 
 import json
 import subprocess

@@ -80,7 +80,7 @@ def test_the_page_says_how_many_references_cannot_be_read() -> None:
 
 
 def unreadable_references(verifier: MathVerifier, name: str) -> set[str]:
-    """The ids of the references that cannot be read; all others are seen to equal themselves."""
+    """Return the ids of the references that cannot be read; check that all others equal themselves."""
     path = BENCHMARKS / f"{name}.jsonl"
     if not path.exists():
         pytest.skip(f"{path} is not here")

@@ -1,4 +1,4 @@
-"""The verifier: right verdicts with their causes, whatever the responses hold and whatever dies."""
+"""The verifier gives right verdicts and causes for all responses, also when processes die."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from hsstar.verifier.judging import judge_quickly
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ENDLESS = r"\sum_{n=1}^{10^9} n^n"
-"""An answer that no deadline is long enough for."""
+"""An answer that takes longer than every deadline."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def boxed(answer: str, reference: str = "7") -> VerificationRequest:
 
 
 def algebraic(number: int) -> VerificationRequest:
-    """A correct answer that the text alone does not prove, each number another one."""
+    """Request a correct answer that needs algebra, another one for each number."""
     return boxed(f"x+{number}", f"{number}+x")
 
 

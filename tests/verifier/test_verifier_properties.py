@@ -22,7 +22,7 @@ def verifier() -> Iterator[MathVerifier]:
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """An answer by the grammar, the same with damage, or any text."""
+    """Draw an answer by the grammar, a damaged one, or any text."""
 
     def choose(number: int) -> int:
         return draw(st.integers(0, number - 1))
