@@ -7,7 +7,7 @@ for HSSTAR_BENCHMARK_SECONDS (0: not at all) and completes the job.
 import os
 import time
 
-from hsstar.stages.context import Workshop
+from hsstar.stages.context import WorkerContext
 from hsstar.store.queue import jobs
 from hsstar.workers.__main__ import main
 from hsstar.workers.runtime import STAGES
@@ -15,11 +15,11 @@ from hsstar.workers.runtime import STAGES
 SECONDS = "HSSTAR_BENCHMARK_SECONDS"
 
 
-def stage(workshop: Workshop, job: jobs.Job) -> list[int]:
+def stage(context: WorkerContext, job: jobs.Job) -> list[int]:
     """A GPU that is busy for so long, and the completion."""
     if seconds := float(os.environ[SECONDS]):
         time.sleep(seconds)
-    with workshop.database.begin() as connection:
+    with context.database.begin() as connection:
         jobs.complete(connection, job)
     return []
 

@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from hsstar.local.placement import PlannedWorker
-    from hsstar.local.state import WorkerSpecification
+    from hsstar.local.state import WorkerSpec
     from hsstar.settings import Settings
 
 
@@ -84,15 +84,15 @@ def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
 
 def _specify(
     planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]", name: str | None, servers: dict[str, str]
-) -> "WorkerSpecification":
-    from hsstar.local.state import WorkerSpecification
+) -> "WorkerSpec":
+    from hsstar.local.state import WorkerSpec
 
     full_name = f"{f'{name}-' if name else ''}{planned.name}@{socket.gethostname()}"
     environment = servers | _environment(planned, beside)
-    return WorkerSpecification(full_name, planned.role, tuple(_command(planned.role, full_name)), environment)
+    return WorkerSpec(full_name, planned.role, tuple(_command(planned.role, full_name)), environment)
 
 
-def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> None:
+def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
     """Keeps workers running until it is told to end; what they then still hold goes back into the queue."""
     import logging
     from pathlib import Path
@@ -103,12 +103,12 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> No
     from hsstar.cli.views.output import console
     from hsstar.domain.errors import DatabaseError
     from hsstar.local.supervisor import keep_running
-    from hsstar.store.queue.jobs import take_back
-    from hsstar.store.queue.workers import refuse_double, sign_off
+    from hsstar.store.queue.jobs import reclaim
+    from hsstar.store.queue.workers import check_name_is_free, deregister
 
     with open_database(settings) as database, database.begin() as connection:
         for each in workers:
-            refuse_double(connection, each.name, socket.gethostname(), psutil.pid_exists)
+            check_name_is_free(connection, each.name, socket.gethostname(), psutil.pid_exists)
     logs = settings.home / "logs"
     for each in workers:
         gpus = each.environment["CUDA_VISIBLE_DEVICES"]
@@ -119,8 +119,8 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> No
     try:
         with open_database(settings, check_schema=False) as database, database.begin() as connection:
             for each in workers:
-                take_back(connection, each.name, settings.max_attempts)
-                sign_off(connection, each.name)
+                reclaim(connection, each.name, settings.max_attempts)
+                deregister(connection, each.name)
     except DatabaseError as error:
         logging.getLogger("hsstar.supervisor").warning("the workers could not be signed off: %s", error)
     sys.exit(0 if clean else 130)

@@ -1,8 +1,9 @@
-"""What the environment says: where things live and how patient the queue is. Standard library only."""
+"""Settings from the environment: places, servers and the queue. Standard library only."""
 
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,29 +18,27 @@ DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "postgres")
 class Settings:
     """The environment's settings (variables HSSTAR_*), checked and with defaults filled in."""
 
-    home: Path  # data, logs and, unless said otherwise, new checkpoints
+    home: Path  # data, logs and, by default, new checkpoints
     models_directory: Path  # new checkpoints
     database_url: str | None = None  # None: the embedded Postgres
     broker_url: str | None = None  # None: the embedded broker
-    broker_authority: Path | None = None  # certificates that vouch for the broker's; None: the system's
-    server_directory: Path | None = (
-        None  # parent of the embedded servers' data; None: the place that suits the user
-    )
+    broker_authority: Path | None = None  # a file of CA certificates; None: the system's
+    server_directory: Path | None = None  # parent of the embedded servers' data; None: by the user
     log_level: str = "info"
     lease_seconds: float = 60.0
     max_attempts: int = 3
     job_samples: int = 256  # samples per sampling job
-    jobs_in_flight: int = 2  # sampling jobs that a worker has in hand at once
+    jobs_in_flight: int = 2  # sampling jobs that a worker runs at once
     resident_engines: str = "auto"  # one or all at a time; auto: one where there is a GPU
-    swap_seconds: float = 60.0  # how long jobs wait while an engine that leaves them no room has work
+    swap_seconds: float = 60.0  # how long jobs of another engine wait while the present one has work
     train_processes: int = 1  # processes of one training, one per GPU
-    accelerate_config: Path | None = None  # of `accelerate config`: how these processes share the model
+    accelerate_config: Path | None = None  # of `accelerate config`: how they share the model
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Read the settings; an empty variable counts as unset.
 
-        Raises BadInputError naming the variable, its value and what is legal.
+        Raises BadInputError with the variable, its value and what is legal.
         """
         home = _folder(environ, "HSSTAR_HOME") or Path("~/.hsstar").expanduser().absolute()
         return cls(
@@ -65,7 +64,7 @@ class Settings:
         )
 
     def as_environment(self) -> dict[str, str]:
-        """The variables that give another process the same settings, whatever folder it runs in."""
+        """Return the variables that give a process in any folder the same settings."""
         values = {
             "HSSTAR_HOME": self.home,
             "HSSTAR_MODELS_DIR": self.models_directory,
@@ -87,15 +86,14 @@ class Settings:
 
 
 def secret_environment(variable: str, value: str | None) -> dict[str, str]:
-    """The variables that hand a secret to another process, whatever file it came from here."""
+    """Return the variables that pass a secret to another process; they override a file."""
     return {} if value is None else {variable: value, f"{variable}_FILE": ""}
 
 
 def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
-    """A secret from its variable, or from the file that `<variable>_FILE` names.
+    """Read a secret from its variable, or from the file that `<variable>_FILE` names.
 
-    Raises:
-        BadInputError: both are set, or the file is missing, empty, or open to others than its owner.
+    Raises BadInputError if both are set, or if the file is missing, empty, or open to others than its owner.
     """
     value = environ.get(variable, "").strip() or None
     file = _file(environ, f"{variable}_FILE")
@@ -109,16 +107,16 @@ def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
             f"{variable}_FILE: {file} is open to others (mode {mode:04o}); run: chmod 600 {file}"
         )
     try:
-        found = file.read_text(encoding="utf-8").strip()
+        secret = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{variable}_FILE: {file} cannot be read: {error}") from None
-    if not found or "\n" in found:
-        raise BadInputError(f"{variable}_FILE: {file} has to hold one line, the secret")
-    return found
+    if not secret or "\n" in secret:
+        raise BadInputError(f"{variable}_FILE: {file} must hold one line, the secret")
+    return secret
 
 
 def _refuse(variable: str, value: str, legal: str) -> BadInputError:
-    return BadInputError(f"{variable}={value!r} is not legal: it has to be {legal}")
+    return BadInputError(f"{variable}={value!r} is not legal: it must be {legal}")
 
 
 def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
@@ -130,7 +128,7 @@ def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
     except RuntimeError as error:  # "~name" of an unknown user
         raise _refuse(variable, value, "a folder of an existing user") from error
     if folder.exists() and not folder.is_dir():
-        raise _refuse(variable, value, "a folder, and a file lies there")
+        raise _refuse(variable, value, "a folder; a file lies there")
     return folder
 
 
@@ -166,23 +164,17 @@ def _positive_number(environ: Mapping[str, str], variable: str, default: float) 
     value = environ.get(variable, "").strip()
     if not value:
         return default
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise _refuse(variable, value, "a number greater than 0")
-    return number
+    with suppress(ValueError):
+        if 0 < float(value) < math.inf:
+            return float(value)
+    raise _refuse(variable, value, "a number greater than 0")
 
 
 def _positive_integer(environ: Mapping[str, str], variable: str, default: int) -> int:
     value = environ.get(variable, "").strip()
     if not value:
         return default
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise _refuse(variable, value, "a whole number of at least 1")
-    return number
+    with suppress(ValueError):
+        if int(value) >= 1:
+            return int(value)
+    raise _refuse(variable, value, "a whole number of at least 1")

@@ -71,10 +71,10 @@ def _runs(program: Path, account: Account) -> bool:
 
 
 def _package_folder(package: str) -> Path | None:
-    specification = importlib.util.find_spec(package)  # finds, and does not import
-    if specification is None or specification.origin is None:
+    spec = importlib.util.find_spec(package)  # finds, and does not import
+    if spec is None or spec.origin is None:
         return None
-    return Path(specification.origin).parent
+    return Path(spec.origin).parent
 
 
 def postgres_bundle(program: str) -> Bundle:

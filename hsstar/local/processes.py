@@ -162,7 +162,7 @@ def start_detached(
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
-def end_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """To run in the child before its program: the kernel sends it SIGTERM when this process dies."""
     if sys.platform != "linux":
         return None

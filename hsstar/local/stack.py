@@ -17,13 +17,13 @@ from hsstar.local.files import check_room, locked
 from hsstar.local.postgres import Postgres
 from hsstar.local.server import EmbeddedServer, ServerStatus
 from hsstar.local.state import (
-    StackSpecification,
+    StackSpec,
     WorkerState,
-    read_specification,
+    read_spec,
     read_state,
     specify_workers,
 )
-from hsstar.local.supervisor import SPECIFICATION_FILE, STATE_FILE, embedded_servers
+from hsstar.local.supervisor import SPEC_FILE, STATE_FILE, embedded_servers
 from hsstar.settings import Settings
 
 GRACE_SECONDS = 10.0  # for a worker between SIGTERM and SIGKILL; what it had in hand is drawn again
@@ -87,14 +87,14 @@ class Stack:
         self.grace_seconds = grace_seconds
         self.logs = self.home / "logs"
         self._state_file = self.home / STATE_FILE
-        self._specification_file = self.home / SPECIFICATION_FILE
+        self._spec_file = self.home / SPEC_FILE
         self.postgres, self.broker = self._servers()
 
     def _servers(self) -> tuple[Postgres, Broker]:
         """The servers where the running supervisor has them, whatever the environment says by now."""
-        specification = read_specification(self._specification_file)
-        if specification is not None and self._supervisor() is not None:
-            return embedded_servers(self.home, specification.server_root)
+        spec = read_spec(self._spec_file)
+        if spec is not None and self._supervisor() is not None:
+            return embedded_servers(self.home, spec.server_root)
         return embedded_servers(self.home, self.settings.server_directory)
 
     @property
@@ -131,7 +131,7 @@ class Stack:
         wrong = {role: count for role, count in workers.items() if count < 0}
         if wrong:
             raise BadInputError(f"the number of workers of a role cannot be negative: {wrong}")
-        specification = StackSpecification(
+        spec = StackSpec(
             specify_workers(workers, command, role_environment or {}),
             tuple(server.name for server in self.embedded),
             None if self.settings.server_directory is None else str(self.settings.server_directory),
@@ -139,13 +139,13 @@ class Stack:
         )
         check_room(self.home)
         with self._alone():
-            self._refuse_if_up(specification)
+            self._refuse_if_up(spec)
             self._end_leftovers()
             started: list[EmbeddedServer] = []
             try:
                 self._start_servers(started)
                 prepare(self.database_url)
-                self._start_supervisor(specification)
+                self._start_supervisor(spec)
             except BaseException as error:
                 for server in reversed(started):
                     server.stop()
@@ -203,14 +203,14 @@ class Stack:
         return state.supervisor if state is not None and processes.alive(state.supervisor) else None
 
     def _grace_of_supervisor(self) -> float:
-        specification = read_specification(self._specification_file)
-        return specification.grace_seconds if specification else self.grace_seconds
+        spec = read_spec(self._spec_file)
+        return spec.grace_seconds if spec else self.grace_seconds
 
-    def _refuse_if_up(self, wanted: StackSpecification) -> None:
+    def _refuse_if_up(self, wanted: StackSpec) -> None:
         supervisor = self._supervisor()
         if supervisor is None:
             return
-        running = read_specification(self._specification_file)
+        running = read_spec(self._spec_file)
         where = f"hsstar is already up in {self.home} (supervisor pid {supervisor.pid}, logs in {self.logs})"
         if running is None or running.workers_by_role() == wanted.workers_by_role():
             raise ConflictError(f"{where}; see `hsstar status`")
@@ -234,8 +234,8 @@ class Stack:
                 started.append(server)
             server.start()
 
-    def _start_supervisor(self, specification: StackSpecification) -> None:
-        specification.write(self._specification_file)
+    def _start_supervisor(self, spec: StackSpec) -> None:
+        spec.write(self._spec_file)
         log = self.logs / "supervisor.log"
         settings = replace(self.settings, database_url=self.database_url, broker_url=self.broker_url)
         environment = {**os.environ, **settings.as_environment()}
@@ -259,6 +259,6 @@ def _worker_status(state: WorkerState) -> WorkerStatus:
     return WorkerStatus(state.name, state.role, running, pid, state.restarts, since, Path(state.log))
 
 
-def _counted(specification: StackSpecification) -> str:
-    counts = specification.workers_by_role()
+def _counted(spec: StackSpec) -> str:
+    counts = spec.workers_by_role()
     return ", ".join(f"{role}: {count}" for role, count in sorted(counts.items())) or "no workers"

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class WorkerSpecification:
+class WorkerSpec:
     """One worker process that should run."""
 
     name: str
@@ -23,10 +23,10 @@ class WorkerSpecification:
 
 
 @dataclass(frozen=True)
-class StackSpecification:
+class StackSpec:
     """What the supervisor of one home keeps running. It holds no secrets: URLs stand in its environment."""
 
-    workers: tuple[WorkerSpecification, ...]
+    workers: tuple[WorkerSpec, ...]
     servers: tuple[str, ...]  # names of the embedded servers; the others are somebody else's
     server_root: str | None
     grace_seconds: float  # between SIGTERM and SIGKILL
@@ -36,18 +36,16 @@ class StackSpecification:
         return dict(Counter(worker.role for worker in self.workers))
 
     def write(self, path: Path) -> None:
-        """Write the specification file."""
+        """Write the spec file."""
         write_json(path, asdict(self))
 
 
-def read_specification(path: Path) -> StackSpecification | None:
-    """The specification in this file; None if there is none or it is damaged."""
+def read_spec(path: Path) -> StackSpec | None:
+    """The spec in this file; None if there is none or it is damaged."""
 
-    def build(found: Any) -> StackSpecification:
-        workers = [
-            WorkerSpecification(**{**entry, "argv": tuple(entry["argv"])}) for entry in found["workers"]
-        ]
-        return StackSpecification(
+    def build(found: Any) -> StackSpec:
+        workers = [WorkerSpec(**{**entry, "argv": tuple(entry["argv"])}) for entry in found["workers"]]
+        return StackSpec(
             tuple(workers), tuple(found["servers"]), found["server_root"], float(found["grace_seconds"])
         )
 
@@ -107,13 +105,13 @@ def specify_workers(
     counts: Mapping[str, int],
     command: Callable[[str, str], Sequence[str]],
     role_environment: Mapping[str, Mapping[str, str]],
-) -> tuple[WorkerSpecification, ...]:
+) -> tuple[WorkerSpec, ...]:
     """So many workers of each role, named `<role>-1`, `<role>-2` …
 
     `command` makes a worker's argument list from its role and name.
     """
     named = [(role, f"{role}-{number}") for role, count in counts.items() for number in range(1, count + 1)]
     return tuple(
-        WorkerSpecification(name, role, tuple(command(role, name)), dict(role_environment.get(role, {})))
+        WorkerSpec(name, role, tuple(command(role, name)), dict(role_environment.get(role, {})))
         for role, name in named
     )

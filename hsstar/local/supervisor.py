@@ -21,22 +21,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hsstar.domain.errors import HsstarError, LocalStackError
-from hsstar.domain.lifecycle import Ending
+from hsstar.domain.lifecycle import WorkerExit
 from hsstar.local import processes
 from hsstar.local.broker import Broker
 from hsstar.local.files import locked
 from hsstar.local.postgres import Postgres
-from hsstar.local.processes import end_with_parent
+from hsstar.local.processes import die_with_parent
 from hsstar.local.server import EmbeddedServer
 from hsstar.local.state import (
-    StackSpecification,
+    StackSpec,
     StackState,
-    WorkerSpecification,
+    WorkerSpec,
     WorkerState,
-    read_specification,
+    read_spec,
 )
 
-SPECIFICATION_FILE = "supervisor.json"
+SPEC_FILE = "supervisor.json"
 STATE_FILE = "state.json"
 LOCK_FILE = "supervisor.lock"
 ROUND_SECONDS = 1.0  # how soon a dead server is noticed; a dead worker is noticed at once
@@ -69,15 +69,15 @@ class SupervisedWorker:
         directory: where it runs.
     """
 
-    def __init__(self, specification: WorkerSpecification, log: Path, directory: Path):
-        self.specification = specification
+    def __init__(self, spec: WorkerSpec, log: Path, directory: Path):
+        self.spec = spec
         self.log = log
         self.directory = directory
         self.backoff = Backoff()
         self.starts = 0
         self.next_start = 0.0  # on the monotonic clock
         self.drained = False
-        self.hopeless = False
+        self.incompatible = False
         self.started = 0.0
         self.since: str | None = None
         self.identity: processes.ProcessIdentity | None = None
@@ -85,10 +85,10 @@ class SupervisedWorker:
 
     def keep(self, now: float) -> bool:
         """Bury the process if it has ended, start it if it is time; whether anything changed."""
-        ending = self.bury()
+        ending = self.reap()
         if ending is not None:
             if self.drained:
-                _log.info("%s ended as it was asked to; no other is started", self.specification.name)
+                _log.info("%s ended as it was asked to; no other is started", self.spec.name)
             else:
                 self._delay(now, ending)
             return True
@@ -97,7 +97,7 @@ class SupervisedWorker:
             return True
         return False
 
-    def bury(self) -> str | None:
+    def reap(self) -> str | None:
         """If the process has ended: kill what it left behind and say how it ended; else None."""
         process = self._process
         if process is None or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -105,9 +105,9 @@ class SupervisedWorker:
         kill_group(process.pid)  # before the pid is let go, so that it can be nobody else's group
         code = process.wait()
         self._process = self.identity = self.since = None
-        self.drained = code == Ending.DRAINED
-        self.hopeless = code == Ending.WRONG_SCHEMA
-        if code == Ending.WRONG_SCHEMA:
+        self.drained = code == WorkerExit.DRAINED
+        self.incompatible = code == WorkerExit.WRONG_SCHEMA
+        if code == WorkerExit.WRONG_SCHEMA:
             return "does not fit the schema of the database (see its log)"
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
@@ -117,32 +117,32 @@ class SupervisedWorker:
         try:
             with processes.open_log(self.log) as output:
                 self._process = subprocess.Popen(
-                    self.specification.argv,
+                    self.spec.argv,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
-                    env={**os.environ, **self.specification.environment},
+                    env={**os.environ, **self.spec.environment},
                     start_new_session=True,  # so that its whole family can be ended with it
-                    preexec_fn=end_with_parent(),  # safe: this process has one thread
+                    preexec_fn=die_with_parent(),  # safe: this process has one thread
                 )
         except (OSError, subprocess.SubprocessError) as error:
             self._delay(now, f"cannot be started: {error}")
             return
         self.identity = processes.identify(self._process.pid)
         self.since = utc_now()
-        _log.info("%s started, pid %d", self.specification.name, self._process.pid)
+        _log.info("%s started, pid %d", self.spec.name, self._process.pid)
 
     def _delay(self, now: float, what: str) -> None:
         delay = self.backoff.after(now - self.started)
-        if self.hopeless:
+        if self.incompatible:
             delay = self.backoff.longest_seconds
         self.next_start = now + delay
-        _log.warning("%s %s; starts again in %.1f s", self.specification.name, what, delay)
+        _log.warning("%s %s; starts again in %.1f s", self.spec.name, what, delay)
 
     def state(self) -> WorkerState:
         """The worker as it is now."""
-        wanted = self.specification
+        wanted = self.spec
         restarts = max(0, self.starts - 1)
         return WorkerState(wanted.name, wanted.role, self.identity, restarts, self.since, str(self.log))
 
@@ -243,38 +243,37 @@ class Supervisor:
         deadline = time.monotonic() + self.grace_seconds
         while self._living() and wakeup.requests < 2 and time.monotonic() < deadline:
             wakeup.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
-            self._bury()
+            self._reap()
         left = self._living()
         families += [member for worker in left for member in processes.descendants(worker)]
         processes.kill([*left, *families])
-        self._bury()
+        self._reap()
         _log.info("ended; %d workers had to be killed", len(left))
         return not left
 
     def _living(self) -> list[processes.ProcessIdentity]:
         return [worker.identity for worker in self.workers if worker.identity is not None]
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         for worker in self.workers:
-            worker.bury()
+            worker.reap()
 
 
 class StackSupervisor:
     """The supervisor of one home's stack; what runs stands in the home's state file."""
 
-    def __init__(self, home: Path, specification: StackSpecification):
+    def __init__(self, home: Path, spec: StackSpec):
         self.home = home
         self.since = utc_now()
         self.workers = [
-            SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home)
-            for worker in specification.workers
+            SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home) for worker in spec.workers
         ]
         servers = [
             SupervisedServer(server)
-            for server in embedded_servers(home, specification.server_root)
-            if server.name in specification.servers
+            for server in embedded_servers(home, spec.server_root)
+            if server.name in spec.servers
         ]
-        self._supervisor = Supervisor(self.workers, servers, specification.grace_seconds, self._write_state)
+        self._supervisor = Supervisor(self.workers, servers, spec.grace_seconds, self._write_state)
 
     def run(self) -> None:
         """Watch until SIGTERM or SIGINT, then end the workers."""
@@ -292,7 +291,7 @@ class StackSupervisor:
             _log.error("cannot write %s: %s", self.home / STATE_FILE, error)
 
 
-def keep_running(workers: Sequence[WorkerSpecification], logs: Path, directory: Path) -> bool:
+def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
     """Keep workers running from this process until SIGTERM or SIGINT; then they end after the jobs in hand.
 
     Ends by itself once all of them were asked to stop by `hsstar workers stop`. Returns False if a second
@@ -367,12 +366,10 @@ def main() -> int:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         with locked(home / LOCK_FILE, seconds=0):
-            specification = read_specification(home / SPECIFICATION_FILE)
-            if specification is None:
-                raise LocalStackError(
-                    f"{home / SPECIFICATION_FILE} is missing or damaged; start by `hsstar up`"
-                )
-            StackSupervisor(home, specification).run()
+            spec = read_spec(home / SPEC_FILE)
+            if spec is None:
+                raise LocalStackError(f"{home / SPEC_FILE} is missing or damaged; start by `hsstar up`")
+            StackSupervisor(home, spec).run()
     except HsstarError as error:
         _log.error("%s", error)
         return 1

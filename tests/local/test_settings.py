@@ -108,7 +108,7 @@ def test_a_secret_has_one_place_and_one_line(secret: Path, tmp_path: Path) -> No
         Settings.from_environment({"HSSTAR_BROKER_URL_FILE": str(tmp_path / "nothing")})
     for content in ("", "postgresql://a/b\npostgresql://c/d\n"):
         secret.write_text(content)
-        with pytest.raises(BadInputError, match="has to hold one line, the secret"):
+        with pytest.raises(BadInputError, match="must hold one line, the secret"):
             Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
     secret.write_text("mysql://me:pa55@there/hsstar")
     with pytest.raises(BadInputError) as refusal:
