@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from hsstar.settings import Settings
 
 
-@click.command(epilog="Example:  hsstar worker --role sample:6,score:2 --gpus all")
+@click.command(epilog="Example:  hsstar worker --role sample=6,score=2 --gpus all")
 @click.option(
     "--role",
     required=True,
-    metavar="ROLE[:N],…",
+    metavar="ROLE[=N],…",
     help="The queues to serve: sample, score, verify, train or all; and how many processes of each.",
 )
 @click.option(
@@ -49,7 +49,8 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
         "HSSTAR_BROKER_URL", settings.broker_url
     )
     if planned is None:
-        _become(role, name, servers)
+        (only_role,) = counts
+        _become(only_role, name, servers)
     elif len(planned) == 1:
         _become(planned[0].role, name, servers | _environment(planned[0], planned))
     else:
@@ -75,7 +76,9 @@ def _environment(planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]") 
 
 
 def _command(role: str, name: str | None) -> list[str]:
-    return [sys.executable, "-m", "hsstar.workers", "--role", role, *(["--name", name] if name else [])]
+    from hsstar.local.processes import python_module
+
+    return python_module("hsstar.workers", "--role", role, *(["--name", name] if name else []))
 
 
 def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
@@ -122,5 +125,5 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
                 reclaim(connection, each.name, settings.max_attempts)
                 deregister(connection, each.name)
     except DatabaseError as error:
-        logging.getLogger("hsstar.supervisor").warning("the workers could not be signed off: %s", error)
+        logging.getLogger("hsstar.supervisor").warning("the workers could not be deregistered: %s", error)
     sys.exit(0 if clean else 130)

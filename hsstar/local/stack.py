@@ -1,9 +1,8 @@
-"""Everything that hsstar needs on one machine, as one thing: `up`, `down`, `status`."""
+"""The servers and workers of one machine: `up`, `down`, `status`."""
 
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from hsstar.local import processes
 from hsstar.local.broker import Broker
 from hsstar.local.files import check_room, locked
 from hsstar.local.postgres import Postgres
+from hsstar.local.processes import python_module
 from hsstar.local.server import EmbeddedServer, ServerStatus
 from hsstar.local.state import (
     StackSpec,
@@ -26,8 +26,8 @@ from hsstar.local.state import (
 from hsstar.local.supervisor import SPEC_FILE, STATE_FILE, embedded_servers
 from hsstar.settings import Settings
 
-GRACE_SECONDS = 10.0  # for a worker between SIGTERM and SIGKILL; what it had in hand is drawn again
-LEFTOVER_GRACE_SECONDS = 2.0  # for workers that have lost their supervisor and were told to end when it died
+GRACE_SECONDS = 10.0  # for a worker between SIGTERM and SIGKILL; its jobs run again
+LEFTOVER_GRACE_SECONDS = 2.0  # for workers whose supervisor has died
 LOCK_SECONDS = 30.0
 START_SECONDS = 20.0
 LOCK_FILE = "up.lock"
@@ -35,7 +35,7 @@ LOCK_FILE = "up.lock"
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker process as it is now."""
+    """A worker process as it is now."""
 
     name: str
     role: str
@@ -62,20 +62,8 @@ class StackStatus:
 
 
 def worker_command(role: str, name: str) -> list[str]:
-    """The argument list of one worker process."""
-    return [
-        sys.executable,
-        "-m",
-        "hsstar.workers",
-        "--role",
-        role,
-        "--name",
-        f"{name}@{socket.gethostname()}",
-    ]
-
-
-def prepare_nothing(database_url: str) -> None:
-    """Leave the database as it is."""
+    """Return the argument list of one worker process."""
+    return python_module("hsstar.workers", "--role", role, "--name", f"{name}@{socket.gethostname()}")
 
 
 class Stack:
@@ -91,7 +79,7 @@ class Stack:
         self.postgres, self.broker = self._servers()
 
     def _servers(self) -> tuple[Postgres, Broker]:
-        """The servers where the running supervisor has them, whatever the environment says by now."""
+        """Return the servers in the running supervisor's folder, even if the environment has changed."""
         spec = read_spec(self._spec_file)
         if spec is not None and self._supervisor() is not None:
             return embedded_servers(self.home, spec.server_root)
@@ -99,17 +87,17 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        """The database: the environment's, else the embedded one, running or not."""
+        """The URL of the environment's database, else of the embedded one, running or not."""
         return self.settings.database_url or self.postgres.url
 
     @property
     def broker_url(self) -> str:
-        """The broker: the environment's, else the embedded one, running or not."""
+        """The URL of the environment's broker, else of the embedded one, running or not."""
         return self.settings.broker_url or self.broker.url
 
     @property
     def embedded(self) -> tuple[EmbeddedServer, ...]:
-        """The servers that `up` starts: those for which the environment names no other."""
+        """The servers that `up` starts: those that the environment does not replace."""
         wanted = [(self.settings.database_url, self.postgres), (self.settings.broker_url, self.broker)]
         return tuple(server for url, server in wanted if url is None)
 
@@ -117,16 +105,21 @@ class Stack:
         self,
         workers: Mapping[str, int],
         *,
-        prepare: Callable[[str], None] = prepare_nothing,
+        prepare: Callable[[str], None] = lambda database_url: None,
         command: Callable[[str, str], Sequence[str]] = worker_command,
         role_environment: Mapping[str, Mapping[str, str]] | None = None,
     ) -> StackStatus:
-        """Start the servers, prepare the database, start the workers; so many of each role.
+        """Start the servers, prepare the database, start the workers; if it fails, stop what it has started.
 
-        `prepare` is given the database's URL; `command` makes a worker's argument list from its role and
-        name; `role_environment` holds what a role's workers find in their environment on top of ours.
-        Whatever this call has started ends again if it fails.
-        Raises ConflictError if the stack is up, LocalStackError if it cannot start.
+        Args:
+            workers: their number per role.
+            prepare: called with the database's URL.
+            command: makes a worker's argument list from its role and name.
+            role_environment: variables of a role's workers on top of ours.
+
+        Raises:
+            ConflictError: the stack is up.
+            LocalStackError: it cannot start.
         """
         wrong = {role: count for role, count in workers.items() if count < 0}
         if wrong:
@@ -170,7 +163,7 @@ class Stack:
             raise ConflictError(f"hsstar is not up in {self.home}")
 
     def status(self) -> StackStatus:
-        """What runs now."""
+        """Return what runs now."""
         state = read_state(self._state_file)
         supervisor = self._supervisor()
         return StackStatus(
@@ -187,7 +180,7 @@ class Stack:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Make the home if it is missing, and let no other `up` or `down` work on it meanwhile."""
+        """Make the home if it is missing, and lock it against another `up` or `down`."""
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.home / LOCK_FILE).touch(mode=0o600)
@@ -220,7 +213,7 @@ class Stack:
         )
 
     def _end_leftovers(self) -> bool:
-        """End workers whose supervisor is gone; whether there were any."""
+        """End workers whose supervisor has died; return whether there were any."""
         state = read_state(self._state_file)
         recorded = [worker.process for worker in state.workers if worker.process] if state else []
         left = [process for process in recorded if processes.alive(process)]
@@ -228,7 +221,7 @@ class Stack:
         return bool(left)
 
     def _start_servers(self, started: list[EmbeddedServer]) -> None:
-        """Start the embedded servers; those that did not run before are added to `started`."""
+        """Start the embedded servers; add those that did not run before to `started`."""
         for server in self.embedded:
             if not server.is_running():
                 started.append(server)
@@ -239,7 +232,7 @@ class Stack:
         log = self.logs / "supervisor.log"
         settings = replace(self.settings, database_url=self.database_url, broker_url=self.broker_url)
         environment = {**os.environ, **settings.as_environment()}
-        argv = [sys.executable, "-m", "hsstar.local.supervisor", str(self.home)]
+        argv = python_module("hsstar.local.supervisor", str(self.home))
         supervisor = processes.start_detached(argv, log, directory=self.home, environment=environment)
         try:
             deadline = time.monotonic() + START_SECONDS

@@ -1,4 +1,4 @@
-"""The files by which `up`, `status` and the supervisor tell each other what should run and what runs."""
+"""The files through which `up`, `status` and the supervisor share what should run and what runs."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +24,15 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class StackSpec:
-    """What the supervisor of one home keeps running. It holds no secrets: URLs stand in its environment."""
+    """What the supervisor of one home keeps running. It holds no secrets: URLs are in its environment."""
 
     workers: tuple[WorkerSpec, ...]
-    servers: tuple[str, ...]  # names of the embedded servers; the others are somebody else's
+    servers: tuple[str, ...]  # names of the embedded ones
     server_root: str | None
     grace_seconds: float  # between SIGTERM and SIGKILL
 
     def workers_by_role(self) -> dict[str, int]:
-        """How many workers each role has."""
+        """Count the workers of each role."""
         return dict(Counter(worker.role for worker in self.workers))
 
     def write(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class StackSpec:
 
 
 def read_spec(path: Path) -> StackSpec | None:
-    """The spec in this file; None if there is none or it is damaged."""
+    """Read the spec in this file; None if it is missing or damaged."""
 
     def build(found: Any) -> StackSpec:
         workers = [WorkerSpec(**{**entry, "argv": tuple(entry["argv"])}) for entry in found["workers"]]
@@ -78,7 +78,7 @@ class StackState:
 
 
 def read_state(path: Path) -> StackState | None:
-    """The state in this file; None if there is none or it is damaged."""
+    """Read the state in this file; None if it is missing or damaged."""
 
     def identity(found: Any) -> ProcessIdentity:
         return ProcessIdentity(int(found["pid"]), str(found["birth"]))
@@ -106,10 +106,7 @@ def specify_workers(
     command: Callable[[str, str], Sequence[str]],
     role_environment: Mapping[str, Mapping[str, str]],
 ) -> tuple[WorkerSpec, ...]:
-    """So many workers of each role, named `<role>-1`, `<role>-2` …
-
-    `command` makes a worker's argument list from its role and name.
-    """
+    """Specify workers of each role, named `<role>-1`, `<role>-2` …; arguments as of `Stack.up`."""
     named = [(role, f"{role}-{number}") for role, count in counts.items() for number in range(1, count + 1)]
     return tuple(
         WorkerSpec(name, role, tuple(command(role, name)), dict(role_environment.get(role, {})))

@@ -1,9 +1,8 @@
-"""What keeps workers, and the embedded servers of a home, running.
+"""Keeps workers and the embedded servers of a home running.
 
 `python -m hsstar.local.supervisor HOME` does it for a stack, `hsstar worker` for workers alone. It sleeps
-until a child ends, a signal arrives or a second has passed. A dead worker or server is started again after a
-back-off. On SIGTERM it ends the workers and itself; the servers go on, and the one who asked stops them
-afterwards.
+until a child ends, a signal arrives or a second has passed, and starts a dead worker or server again after a
+back-off. On SIGTERM it ends the workers and itself; the servers run until `hsstar down` stops them.
 """
 
 import logging
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,13 +38,13 @@ from hsstar.local.state import (
 SPEC_FILE = "supervisor.json"
 STATE_FILE = "state.json"
 LOCK_FILE = "supervisor.lock"
-ROUND_SECONDS = 1.0  # how soon a dead server is noticed; a dead worker is noticed at once
+ROUND_SECONDS = 1.0  # how soon it notices a dead server; it notices a dead worker at once
 _log = logging.getLogger("hsstar.supervisor")
 
 
 @dataclass
 class Backoff:
-    """How long to wait before the next start: doubling, and back to the first wait after a long life."""
+    """How long to wait before the next start: doubles, and begins anew after a long life."""
 
     first_seconds: float = 0.2
     longest_seconds: float = 30.0
@@ -53,7 +52,7 @@ class Backoff:
     failures: int = 0
 
     def after(self, lifetime_seconds: float) -> float:
-        """Seconds to wait after a process has ended that lived so long."""
+        """Return the seconds to wait after the end of a process that lived so long."""
         if lifetime_seconds >= self.settled_seconds:
             self.failures = 0
         delay = min(self.longest_seconds, self.first_seconds * 2.0 ** min(self.failures, 30))
@@ -62,11 +61,13 @@ class Backoff:
 
 
 class SupervisedWorker:
-    """One worker that is started again whenever it ends, unless it was asked to stop.
+    """A worker that is started again when it ends, unless it was asked to stop.
 
     Attributes:
-        log: where its output goes.
+        log: of its output.
         directory: where it runs.
+        drained: it was asked to stop and has ended.
+        incompatible: it has ended because of the database's schema.
     """
 
     def __init__(self, spec: WorkerSpec, log: Path, directory: Path):
@@ -84,13 +85,13 @@ class SupervisedWorker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def keep(self, now: float) -> bool:
-        """Bury the process if it has ended, start it if it is time; whether anything changed."""
-        ending = self.reap()
-        if ending is not None:
+        """Reap the process if it has ended, start it if it is time; return whether anything changed."""
+        how = self.reap()
+        if how is not None:
             if self.drained:
-                _log.info("%s ended as it was asked to; no other is started", self.spec.name)
+                _log.info("%s was asked to stop and has ended; it is not started again", self.spec.name)
             else:
-                self._delay(now, ending)
+                self._delay(now, how)
             return True
         if self._process is None and not self.drained and now >= self.next_start:
             self._start(now)
@@ -98,11 +99,12 @@ class SupervisedWorker:
         return False
 
     def reap(self) -> str | None:
-        """If the process has ended: kill what it left behind and say how it ended; else None."""
+        """If the process has ended, kill its group and return how it ended; else None."""
         process = self._process
         if process is None or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        kill_group(process.pid)  # before the pid is let go, so that it can be nobody else's group
+        with suppress(ProcessLookupError, PermissionError):  # the latter: macOS, for a group of zombies
+            os.killpg(process.pid, signal.SIGKILL)  # before wait() frees the pid for another group
         code = process.wait()
         self._process = self.identity = self.since = None
         self.drained = code == WorkerExit.DRAINED
@@ -123,7 +125,7 @@ class SupervisedWorker:
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
                     env={**os.environ, **self.spec.environment},
-                    start_new_session=True,  # so that its whole family can be ended with it
+                    start_new_session=True,  # so that its whole group can be killed
                     preexec_fn=die_with_parent(),  # safe: this process has one thread
                 )
         except (OSError, subprocess.SubprocessError) as error:
@@ -141,14 +143,13 @@ class SupervisedWorker:
         _log.warning("%s %s; starts again in %.1f s", self.spec.name, what, delay)
 
     def state(self) -> WorkerState:
-        """The worker as it is now."""
-        wanted = self.spec
+        """Return the worker as it is now."""
         restarts = max(0, self.starts - 1)
-        return WorkerState(wanted.name, wanted.role, self.identity, restarts, self.since, str(self.log))
+        return WorkerState(self.spec.name, self.spec.role, self.identity, restarts, self.since, str(self.log))
 
 
 class SupervisedServer:
-    """An embedded server that is started again when its process has ended."""
+    """An embedded server that is started again when it ends."""
 
     def __init__(self, server: EmbeddedServer):
         self.server = server
@@ -178,9 +179,9 @@ class Supervisor:
     """Keeps workers and servers running until it is told to end.
 
     Attributes:
-        grace_seconds: what a worker gets between SIGTERM and SIGKILL.
-        changed: called whenever a worker has started or ended.
-        ends_when_drained: it ends by itself once every worker was asked to stop and has.
+        grace_seconds: of a worker between SIGTERM and SIGKILL.
+        changed: called when a worker has started or ended.
+        ends_when_drained: it also ends once all workers have ended because they were asked to stop.
     """
 
     def __init__(
@@ -199,9 +200,9 @@ class Supervisor:
         self.changed = changed
 
     def run(self) -> bool:
-        """Watch until SIGTERM or SIGINT, then end the workers; a second signal ends them at once.
+        """Watch until SIGTERM or SIGINT, then end the workers, on a second signal at once.
 
-        Returns whether all of them ended by themselves.
+        Returns whether none of them had to be killed.
         """
         with _wakeups() as wakeup:
             self._round()
@@ -234,33 +235,33 @@ class Supervisor:
         return max(0.0, min([ROUND_SECONDS, *waits]))
 
     def _end(self, wakeup: "_Wakeup") -> bool:
-        """End the workers and what they started; whether none of them had to be killed."""
+        """End the workers and their descendants; return whether none of the workers had to be killed."""
         living = self._living()
-        _log.info("asked to end; ending %d workers, at once if asked again", len(living))
+        _log.info("ending %d workers; a second signal kills them", len(living))
         families = [member for worker in living for member in processes.descendants(worker)]
         for worker in living:
             processes.send(worker, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_seconds
         while self._living() and wakeup.requests < 2 and time.monotonic() < deadline:
             wakeup.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
-            self._reap()
+            self._reap_all()
         left = self._living()
         families += [member for worker in left for member in processes.descendants(worker)]
         processes.kill([*left, *families])
-        self._reap()
+        self._reap_all()
         _log.info("ended; %d workers had to be killed", len(left))
         return not left
 
     def _living(self) -> list[processes.ProcessIdentity]:
         return [worker.identity for worker in self.workers if worker.identity is not None]
 
-    def _reap(self) -> None:
+    def _reap_all(self) -> None:
         for worker in self.workers:
             worker.reap()
 
 
 class StackSupervisor:
-    """The supervisor of one home's stack; what runs stands in the home's state file."""
+    """The supervisor of one home's stack; it writes what runs to the home's state file."""
 
     def __init__(self, home: Path, spec: StackSpec):
         self.home = home
@@ -282,32 +283,26 @@ class StackSupervisor:
     def _write_state(self) -> None:
         myself = processes.identify(os.getpid())
         if myself is None:
-            raise LocalStackError("this system does not tell when a process was born; is /proc mounted?")
+            raise LocalStackError("this system does not tell when a process started; is /proc mounted?")
         try:
             StackState(myself, self.since, tuple(worker.state() for worker in self.workers)).write(
                 self.home / STATE_FILE
             )
-        except OSError as error:  # a full disk is no reason to let the workers go
+        except OSError as error:  # a full disk is no reason to end the workers
             _log.error("cannot write %s: %s", self.home / STATE_FILE, error)
 
 
 def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
-    """Keep workers running from this process until SIGTERM or SIGINT; then they end after the jobs in hand.
+    """Keep workers running in this directory until SIGTERM or SIGINT, then let them finish their jobs.
 
-    Ends by itself once all of them were asked to stop by `hsstar workers stop`. Returns False if a second
-    signal cut them off.
-
-    Args:
-        workers: what to run.
-        logs: folder of their logs, each with its worker's name.
-        directory: where they run.
+    Also ends once `hsstar workers stop` has ended all of them. Returns False if a second signal killed some.
     """
     kept = [SupervisedWorker(worker, logs / f"{worker.name}.log", directory) for worker in workers]
     return Supervisor(kept, [], math.inf, lambda: None, ends_when_drained=True).run()
 
 
 class _Wakeup:
-    """Sleeps until a signal arrives; counts those that asked to end."""
+    """Sleeps until a signal arrives; counts SIGTERM and SIGINT."""
 
     def __init__(self, reader: int):
         self._reader = reader
@@ -342,26 +337,18 @@ def _wakeups() -> Iterator[_Wakeup]:
 
 
 def embedded_servers(home: Path, server_root: str | Path | None) -> tuple[Postgres, Broker]:
-    """The embedded servers of a home."""
+    """Return the embedded servers of a home."""
     root = None if server_root is None else Path(server_root)
     return Postgres(home, root), Broker(home, root)
 
 
-def kill_group(group: int) -> None:
-    """Kill all processes of a process group, if there are any."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter for a group of zombies
-        return
-
-
 def utc_now() -> str:
-    """The time now, ISO 8601, UTC."""
+    """Return the time now, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def main() -> int:
-    """Supervise the home named by the only argument; the exit code."""
+    """Supervise the home that the only argument names; return the exit code."""
     home = Path(sys.argv[1])
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:

@@ -57,7 +57,7 @@ def test_no_command_hangs_when_the_servers_do_not_answer(
         for command in (
             "status", "status run", "workers", "workers stop --all", "runs list", "runs show run",
             "jobs list", "jobs retry", "iterate run", "models list", "problems list", "db current",
-            "db upgrade", "worker --role verify", "worker --role verify:2", "up",
+            "db upgrade", "worker --role verify", "worker --role verify=2", "up",
         ):  # fmt: skip
             done = run(environment, *command.split())
             assert done.returncode == 1, command

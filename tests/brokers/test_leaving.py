@@ -134,13 +134,14 @@ def test_a_supervisor_starts_no_other_worker_and_ends_with_the_last(
         wait_until(lambda: states() == {"verify-cpu1": "idle", "verify-cpu2": "idle"}, lambda: fleet.said)
         command("workers", "stop", "verify-cpu1")
         wait_until(
-            lambda: fleet.said.count("ended as it was asked to; no other is started") == 1, lambda: fleet.said
+            lambda: fleet.said.count("was asked to stop and has ended; it is not started again") == 1,
+            lambda: fleet.said,
         )
         time.sleep(2)  # longer than a round of the supervisor
         assert states() == {"verify-cpu1": "stopped", "verify-cpu2": "idle"}
         command("workers", "stop", "--all")
         assert fleet.process.wait(120) == 0
-        assert fleet.said.count("ended as it was asked to; no other is started") == 2
+        assert fleet.said.count("has ended; it is not started again") == 2
         assert "starts again" not in fleet.said
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
 from hsstar.local import processes
-from hsstar.local.stack import Stack, StackStatus
+from hsstar.local.stack import Stack, StackStatus, worker_command
 from tests.local.conftest import Place, wait_until, worker
 
 EXTERNAL = {"database_url": "postgresql://me:secret@there/hsstar", "broker_url": "redis://there:6379/0"}
@@ -218,6 +218,17 @@ def test_an_idle_supervisor_costs_next_to_nothing(place: Place) -> None:
     time.sleep(3.0)
     after = supervisor.cpu_times()
     assert after.user + after.system - before.user - before.system <= 0.05  # the clock ticks in 0.01 s
+
+
+def test_files_of_the_working_directory_hide_no_package_from_a_worker(tmp_path: Path) -> None:
+    for package in ("celery", "click", "hsstar", "kombu", "torch"):
+        (tmp_path / f"{package}.py").write_text(f"raise SystemExit('this is not {package}')")
+    command = [*worker_command("verify", "w"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--role" in done.stdout
+    unsafe = [part for part in command if part != "-P"]
+    assert subprocess.run(unsafe, cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
 def test_the_supervisor_refuses_a_home_that_another_one_keeps(place: Place) -> None:
