@@ -31,11 +31,9 @@ class ServerStatus:
     """An embedded server as it is now."""
 
     name: str
-    running: bool
-    pid: int | None
+    pid: int | None  # None: it does not run
     url: str
     directory: Path
-    log: Path
 
     @property
     def shown_url(self) -> str:
@@ -122,8 +120,7 @@ class EmbeddedServer(ABC):
     def status(self) -> ServerStatus:
         """Return the server as it is now."""
         identity = self.identity()
-        pid = identity.pid if identity else None
-        return ServerStatus(self.name, pid is not None, pid, self.url, self.directory, self.log)
+        return ServerStatus(self.name, identity.pid if identity else None, self.url, self.directory)
 
     def start(self) -> None:
         """Start the server unless it runs, and wait until it answers."""

@@ -6,13 +6,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
 from hsstar.local import processes
 from hsstar.local.broker import Broker
-from hsstar.local.files import check_room, locked
+from hsstar.local.files import check_room, locked, write_json
 from hsstar.local.postgres import Postgres
 from hsstar.local.processes import python_module
 from hsstar.local.server import EmbeddedServer, ServerStatus
@@ -34,31 +34,15 @@ LOCK_FILE = "up.lock"
 
 
 @dataclass(frozen=True)
-class WorkerStatus:
-    """A worker process as it is now."""
-
-    name: str
-    role: str
-    running: bool
-    pid: int | None
-    restarts: int
-    since: str | None  # start of the process, ISO 8601, UTC
-    log: Path
-
-
-@dataclass(frozen=True)
 class StackStatus:
     """The stack of one home as it is now. The URLs of external servers may hold passwords."""
 
-    home: Path
-    up: bool  # whether the supervisor lives
-    supervisor_pid: int | None
-    since: str | None  # start of the supervisor, ISO 8601, UTC
+    supervisor_pid: int | None  # None: the stack is not up
     database_url: str
     broker_url: str
     logs: Path
     servers: tuple[ServerStatus, ...]  # the embedded ones only
-    workers: tuple[WorkerStatus, ...]
+    workers: tuple[WorkerState, ...]
 
 
 def worker_command(role: str, name: str) -> list[str]:
@@ -167,15 +151,12 @@ class Stack:
         state = read_state(self._state_file)
         supervisor = self._supervisor()
         return StackStatus(
-            home=self.home,
-            up=supervisor is not None,
             supervisor_pid=supervisor.pid if supervisor else None,
-            since=state.since if state and supervisor else None,
             database_url=self.database_url,
             broker_url=self.broker_url,
             logs=self.logs,
             servers=tuple(server.status() for server in self.embedded),
-            workers=tuple(_worker_status(worker) for worker in state.workers) if state else (),
+            workers=tuple(_as_now(worker) for worker in state.workers) if state else (),
         )
 
     @contextmanager
@@ -228,7 +209,7 @@ class Stack:
             server.start()
 
     def _start_supervisor(self, spec: StackSpec) -> None:
-        spec.write(self._spec_file)
+        write_json(self._spec_file, asdict(spec))
         log = self.logs / "supervisor.log"
         settings = replace(self.settings, database_url=self.database_url, broker_url=self.broker_url)
         environment = {**os.environ, **settings.as_environment()}
@@ -245,11 +226,8 @@ class Stack:
             raise
 
 
-def _worker_status(state: WorkerState) -> WorkerStatus:
-    running = processes.alive(state.process)
-    pid = state.process.pid if state.process is not None and running else None
-    since = state.since if running else None
-    return WorkerStatus(state.name, state.role, running, pid, state.restarts, since, Path(state.log))
+def _as_now(worker: WorkerState) -> WorkerState:
+    return worker if processes.alive(worker.process) else replace(worker, process=None)
 
 
 def _counted(spec: StackSpec) -> str:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsstar.local.files import read_json, write_json
+from hsstar.local.files import read_json
 from hsstar.local.processes import ProcessIdentity
 
 Result = TypeVar("Result")
@@ -35,10 +35,6 @@ class StackSpec:
         """Count the workers of each role."""
         return dict(Counter(worker.role for worker in self.workers))
 
-    def write(self, path: Path) -> None:
-        """Write the spec file."""
-        write_json(path, asdict(self))
-
 
 def read_spec(path: Path) -> StackSpec | None:
     """Read the spec in this file; None if it is missing or damaged."""
@@ -54,14 +50,17 @@ def read_spec(path: Path) -> StackSpec | None:
 
 @dataclass(frozen=True)
 class WorkerState:
-    """One worker as the supervisor last saw it."""
+    """A worker as the supervisor last saw it."""
 
     name: str
     role: str
-    process: ProcessIdentity | None  # None while it waits to be started again
+    process: ProcessIdentity | None  # None while it waits for its next start
     restarts: int
-    since: str | None  # start of the process, ISO 8601, UTC
-    log: str
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of its process."""
+        return None if self.process is None else self.process.pid
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,7 @@ class StackState:
     """The supervisor and its workers as the supervisor last saw them."""
 
     supervisor: ProcessIdentity
-    since: str  # ISO 8601, UTC
     workers: tuple[WorkerState, ...]
-
-    def write(self, path: Path) -> None:
-        """Write the state file."""
-        write_json(path, asdict(self))
 
 
 def read_state(path: Path) -> StackState | None:
@@ -88,7 +82,7 @@ def read_state(path: Path) -> StackState | None:
             WorkerState(**{**entry, "process": entry["process"] and identity(entry["process"])})
             for entry in found["workers"]
         ]
-        return StackState(identity(found["supervisor"]), str(found["since"]), tuple(workers))
+        return StackState(identity(found["supervisor"]), tuple(workers))
 
     return _read(path, build)
 

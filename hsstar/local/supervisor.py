@@ -15,15 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsstar.domain.errors import HsstarError, LocalStackError
 from hsstar.domain.lifecycle import WorkerExit
 from hsstar.local import processes
 from hsstar.local.broker import Broker
-from hsstar.local.files import locked
+from hsstar.local.files import locked, write_json
 from hsstar.local.postgres import Postgres
 from hsstar.local.processes import die_with_parent
 from hsstar.local.server import EmbeddedServer
@@ -80,7 +79,6 @@ class SupervisedWorker:
         self.drained = False
         self.incompatible = False
         self.started = 0.0
-        self.since: str | None = None
         self.identity: processes.ProcessIdentity | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -106,7 +104,7 @@ class SupervisedWorker:
         with suppress(ProcessLookupError, PermissionError):  # the latter: macOS, for a group of zombies
             os.killpg(process.pid, signal.SIGKILL)  # before wait() frees the pid for another group
         code = process.wait()
-        self._process = self.identity = self.since = None
+        self._process = self.identity = None
         self.drained = code == WorkerExit.DRAINED
         self.incompatible = code == WorkerExit.WRONG_SCHEMA
         if code == WorkerExit.WRONG_SCHEMA:
@@ -132,7 +130,6 @@ class SupervisedWorker:
             self._delay(now, f"cannot be started: {error}")
             return
         self.identity = processes.identify(self._process.pid)
-        self.since = utc_now()
         _log.info("%s started, pid %d", self.spec.name, self._process.pid)
 
     def _delay(self, now: float, what: str) -> None:
@@ -144,8 +141,7 @@ class SupervisedWorker:
 
     def state(self) -> WorkerState:
         """Return the worker as it is now."""
-        restarts = max(0, self.starts - 1)
-        return WorkerState(self.spec.name, self.spec.role, self.identity, restarts, self.since, str(self.log))
+        return WorkerState(self.spec.name, self.spec.role, self.identity, max(0, self.starts - 1))
 
 
 class SupervisedServer:
@@ -260,36 +256,28 @@ class Supervisor:
             worker.reap()
 
 
-class StackSupervisor:
-    """The supervisor of one home's stack; it writes what runs to the home's state file."""
+def supervise(home: Path, spec: StackSpec) -> None:
+    """Keep one home's stack running until SIGTERM or SIGINT; write what runs to the home's state file."""
+    workers = [
+        SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home) for worker in spec.workers
+    ]
+    servers = [
+        SupervisedServer(server)
+        for server in embedded_servers(home, spec.server_root)
+        if server.name in spec.servers
+    ]
 
-    def __init__(self, home: Path, spec: StackSpec):
-        self.home = home
-        self.since = utc_now()
-        self.workers = [
-            SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home) for worker in spec.workers
-        ]
-        servers = [
-            SupervisedServer(server)
-            for server in embedded_servers(home, spec.server_root)
-            if server.name in spec.servers
-        ]
-        self._supervisor = Supervisor(self.workers, servers, spec.grace_seconds, self._write_state)
-
-    def run(self) -> None:
-        """Watch until SIGTERM or SIGINT, then end the workers."""
-        self._supervisor.run()
-
-    def _write_state(self) -> None:
+    def write_state() -> None:
         myself = processes.identify(os.getpid())
         if myself is None:
             raise LocalStackError("this system does not tell when a process started; is /proc mounted?")
+        state = StackState(myself, tuple(worker.state() for worker in workers))
         try:
-            StackState(myself, self.since, tuple(worker.state() for worker in self.workers)).write(
-                self.home / STATE_FILE
-            )
+            write_json(home / STATE_FILE, asdict(state))
         except OSError as error:  # a full disk is no reason to end the workers
-            _log.error("cannot write %s: %s", self.home / STATE_FILE, error)
+            _log.error("cannot write %s: %s", home / STATE_FILE, error)
+
+    Supervisor(workers, servers, spec.grace_seconds, write_state).run()
 
 
 def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
@@ -342,11 +330,6 @@ def embedded_servers(home: Path, server_root: str | Path | None) -> tuple[Postgr
     return Postgres(home, root), Broker(home, root)
 
 
-def utc_now() -> str:
-    """Return the time now, ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def main() -> int:
     """Supervise the home that the only argument names; return the exit code."""
     home = Path(sys.argv[1])
@@ -356,7 +339,7 @@ def main() -> int:
             spec = read_spec(home / SPEC_FILE)
             if spec is None:
                 raise LocalStackError(f"{home / SPEC_FILE} is missing or damaged; start by `hsstar up`")
-            StackSupervisor(home, spec).run()
+            supervise(home, spec)
     except HsstarError as error:
         _log.error("%s", error)
         return 1

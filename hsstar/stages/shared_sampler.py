@@ -17,6 +17,8 @@ from hsstar.store.models import Model, checkpoint_of
 
 log = logging.getLogger("hsstar.sampler")
 
+_NOT_CLOSED = "the old engine does not close"
+
 
 @dataclass(slots=True)
 class _Loaded:
@@ -70,7 +72,7 @@ class SharedSampler:
         if loaded is not None and _put_to_sleep(loaded):
             self._loaded = loaded
         elif loaded is not None:
-            _close(loaded.sampler)
+            _succeeds(loaded.sampler.close, _NOT_CLOSED)
 
     def close(self) -> None:
         """Close the sampler, if there is one, even while threads hold it."""
@@ -111,7 +113,7 @@ class SharedSampler:
             sampler = before.sampler
         else:
             if before is not None:
-                _close(before.sampler)
+                _succeeds(before.sampler.close, _NOT_CLOSED)
             sampler = self._build(str(folder), recipe)
         self._loaded = _Loaded(sampler, recipe.policy, policy, folder)
         return self._loaded
@@ -121,23 +123,14 @@ def _put_to_sleep(loaded: _Loaded) -> bool:
     """Put a sampler to sleep; False if it cannot."""
     if loaded.dead or not isinstance(loaded.sampler, Sleeper):
         return False
-    try:
-        loaded.sampler.sleep()
-    except Exception as error:  # engines raise anything; closing frees the memory too
-        log.warning("the engine cannot sleep and is closed: %s", error)
-        return False
-    loaded.asleep = True
-    return True
+    loaded.asleep = _succeeds(loaded.sampler.sleep, "the engine cannot sleep and is closed")
+    return loaded.asleep
 
 
 def _woken(loaded: _Loaded) -> bool:
     """Wake a sampler if it sleeps; False if it is dead."""
     if loaded.asleep and isinstance(loaded.sampler, Sleeper):
-        try:
-            loaded.sampler.wake()
-        except Exception as error:  # engines raise anything; a new one replaces it
-            log.warning("the engine does not wake and is built anew: %s", error)
-            loaded.dead = True
+        loaded.dead = not _succeeds(loaded.sampler.wake, "the engine does not wake and is replaced")
         loaded.asleep = False
     return not loaded.dead
 
@@ -146,17 +139,16 @@ def _reloaded(loaded: _Loaded, folder: Path, section: PolicySection) -> bool:
     """Load the weights of this folder into a sampler; False if it cannot."""
     if loaded.dead or loaded.section != section or not differ_in_weights_only(loaded.folder, folder):
         return False
+    return _succeeds(
+        lambda: loaded.sampler.reload(folder), f"the engine cannot load {folder} and is replaced"
+    )
+
+
+def _succeeds(action: Callable[[], None], consequence: str) -> bool:
+    """Run an action of an engine, which may raise anything; log its failure with the consequence."""
     try:
-        loaded.sampler.reload(folder)
-    except Exception as error:  # engines raise anything; a new one reports bad folders
-        log.warning("the engine cannot reload %s and is built anew: %s", folder, error)
+        action()
+    except Exception as error:
+        log.warning("%s: %s", consequence, error, exc_info=error)
         return False
     return True
-
-
-def _close(sampler: Sampler) -> None:
-    """Close a sampler; log the error of one that is dead."""
-    try:
-        sampler.close()
-    except Exception:
-        log.exception("the old engine did not close")

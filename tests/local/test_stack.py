@@ -28,7 +28,7 @@ def workers_only(place: Place) -> Stack:
 
 
 def all_run(status: StackStatus) -> bool:
-    return status.up and all(part.running for part in (*status.servers, *status.workers))
+    return bool(status.supervisor_pid) and all(part.pid for part in (*status.servers, *status.workers))
 
 
 def test_up_down_up(place: Place) -> None:
@@ -43,7 +43,7 @@ def test_up_down_up(place: Place) -> None:
     pids = [part.pid for part in (*status.servers, *status.workers)]
     place.stack().down()
     assert not any(psutil.pid_exists(pid) for pid in pids if pid)
-    assert not place.stack().status().up
+    assert not place.stack().status().supervisor_pid
     with pytest.raises(ConflictError, match="not up"):
         place.stack().down()
     status = place.stack().up({"sampler": 1}, command=worker)
@@ -69,7 +69,7 @@ def test_of_two_ups_at_the_same_moment_one_wins(place: Place) -> None:
 
     def go_up() -> None:
         try:
-            outcomes.append(workers_only(place).up({"sampler": 1}, command=worker).up)
+            outcomes.append(workers_only(place).up({"sampler": 1}, command=worker).supervisor_pid is not None)
         except ConflictError as error:
             outcomes.append(error)
 
@@ -108,7 +108,7 @@ def test_a_dead_worker_is_started_again_and_its_children_are_not_left(place: Pla
     wait_until(lambda: len(processes.descendants(identity)) == 1)
     (child,) = processes.descendants(identity)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].running)
+    wait_until(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].pid is not None)
     assert stack.status().workers[0].pid != before.pid
     wait_until(lambda: not processes.alive(child))
 
@@ -128,7 +128,7 @@ def test_a_worker_whose_program_is_missing_does_not_stop_the_others(place: Place
         return ["/nowhere/program"] if role == "sampler" else worker(role, name)
 
     status = workers_only(place).up({"sampler": 1, "verifier": 1}, command=command)
-    assert [each.running for each in status.workers] == [False, True]
+    assert [worker.pid is not None for worker in status.workers] == [False, True]
     assert "sampler-1 cannot be started" in (place.home / "logs" / "supervisor.log").read_text()
 
 
@@ -152,7 +152,7 @@ def test_workers_end_with_a_killed_supervisor_and_up_works_again(place: Place) -
     os.kill(status.supervisor_pid, signal.SIGKILL)
     if sys.platform == "linux":
         wait_until(lambda: processes.identify(sampler) is None)
-    assert not stack.status().up
+    assert not stack.status().supervisor_pid
     assert processes.identify(stubborn) is not None
     status = stack.up({"sampler": 1}, command=worker)
     assert all_run(status)
@@ -178,7 +178,7 @@ def test_everything_killed_at_once_as_by_a_power_cut(place: Place) -> None:
     for process in place.processes():
         process.kill()
     wait_until(lambda: place.processes() == [])
-    assert not place.stack().status().up
+    assert not place.stack().status().supervisor_pid
     assert all_run(place.stack().up({"sampler": 1}, command=worker))
 
 
