@@ -37,24 +37,8 @@ def main() -> None:
         sys.exit(work(arguments.role, name))
     except HsstarError as error:
         print(f"hsstar worker: {error}", file=sys.stderr)
-        sys.exit(_exit_code(error))
-
-
-def _exit_code(error: HsstarError) -> WorkerExit:
-    if isinstance(error, SchemaError):
-        return WorkerExit.WRONG_SCHEMA
-    return WorkerExit.DRAINED if isinstance(error, DrainedError) else WorkerExit.FAILED
-
-
-def _settings() -> tuple[Settings, str, str]:
-    """Return the settings and the URLs of database and broker, both required."""
-    settings = Settings.from_environment()
-    if settings.database_url is None or settings.broker_url is None:
-        raise BadInputError(
-            "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL; "
-            "`hsstar worker` finds the embedded ones"
-        )
-    return settings, settings.database_url, settings.broker_url
+        codes = {SchemaError: WorkerExit.WRONG_SCHEMA, DrainedError: WorkerExit.DRAINED}
+        sys.exit(codes.get(type(error), WorkerExit.FAILED))
 
 
 def work(
@@ -65,12 +49,17 @@ def work(
     `context_of` makes the context from settings, database and name. Without it the worker uses hsstar's own
     engines and imports them before the first job.
     """
-    settings, database_url, broker_url = _settings()
+    settings = Settings.from_environment()
+    if settings.database_url is None or settings.broker_url is None:
+        raise BadInputError(
+            "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL; "
+            "`hsstar worker` finds the embedded ones"
+        )
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {name}: %(message)s"
     )
-    broker = BrokerAddress.parse(broker_url, settings.broker_authority)
-    database = Database(database_url, Limits.of_worker(settings.lease_seconds))
+    broker = BrokerAddress.parse(settings.broker_url, settings.broker_ca)
+    database = Database(settings.database_url, Limits.of_worker(settings.lease_seconds))
     database.check_schema()
     # These imports take seconds, so every check that can fail comes first.
     from celery.signals import worker_shutting_down
@@ -82,7 +71,7 @@ def work(
     from hsstar.workers.runtime import Worker
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
-    app = make_app(broker_url, settings.broker_authority)
+    app = make_app(settings.broker_url, settings.broker_ca)
     context = (context_of or make_context)(settings, database, name)
     watch = BrokerWatch(app, broker, note_taker(database, name))
     worker = Worker(name, roles, settings, context, app, watch.look)

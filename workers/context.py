@@ -9,7 +9,6 @@ from hsstar.domain.errors import DatabaseError
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
-from hsstar.engines.training.contract import Trainer
 from hsstar.local.gpus import find_gpus
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
@@ -30,11 +29,13 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
             partial(_sampler, note_taker(database, worker)),
             _reward_model,
             MathVerifier,
-            partial(_trainer, settings),
+            lambda: build_trainer(
+                processes=settings.train_processes, launch_config=settings.accelerate_config
+            ),
             one_at_a_time=_one_at_a_time(settings),
         ),
         job_samples=settings.job_samples,
-        models_folder=settings.models_directory,
+        models_folder=settings.models_dir,
     )
 
 
@@ -58,10 +59,6 @@ def _reward_model(location: str, recipe: Recipe) -> ProcessRewardModel:
     return build_reward_model(
         location, kind=reward.kind, engine=reward.engine, dtype=reward.dtype, **reward.engine_options
     )
-
-
-def _trainer(settings: Settings) -> Trainer:
-    return build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
 
 
 def note_taker(database: Database, worker: str) -> Callable[[str], None]:

@@ -92,7 +92,7 @@ def plan_workers(
     wanted = sum(counts[role] * needs[role] for role in roles)
     if wanted > len(gpus):
         asked = ",".join(f"{role}={counts[role]}" for role in roles if needs[role] * counts[role])
-        raise BadInputError(f"{asked} {_takes(wanted)}, and there {_list(gpus)}")
+        raise BadInputError(f"{asked} would take {wanted} GPUs, and there {_list(gpus)}")
     left = iter(gpus)
     return tuple(
         _worker(role, number, tuple(next(left) for _ in range(needs[role])))
@@ -110,7 +110,3 @@ def _list(gpus: Sequence[str]) -> str:
     if not gpus:
         return "is none"
     return f"{'is' if len(gpus) == 1 else 'are'} {len(gpus)}: {', '.join(gpus)}"
-
-
-def _takes(gpus: int) -> str:
-    return f"would take {gpus} GPU{'s' if gpus > 1 else ''}"

@@ -67,7 +67,7 @@ class Stack:
         spec = read_spec(self._spec_file)
         if spec is not None and self._supervisor() is not None:
             return embedded_servers(self.home, spec.server_root)
-        return embedded_servers(self.home, self.settings.server_directory)
+        return embedded_servers(self.home, self.settings.server_dir)
 
     @property
     def database_url(self) -> str:
@@ -111,7 +111,7 @@ class Stack:
         spec = StackSpec(
             specify_workers(workers, command, role_environment or {}),
             tuple(server.name for server in self.embedded),
-            None if self.settings.server_directory is None else str(self.settings.server_directory),
+            None if self.settings.server_dir is None else str(self.settings.server_dir),
             self.grace_seconds,
         )
         check_room(self.home)
@@ -140,7 +140,9 @@ class Stack:
             supervisor = self._supervisor()
             if supervisor is not None:
                 processes.send(supervisor, signal.SIGTERM)
-                processes.wait_for_end([supervisor], self._grace_of_supervisor() + 5.0)
+                spec = read_spec(self._spec_file)
+                grace_seconds = spec.grace_seconds if spec else self.grace_seconds
+                processes.wait_for_end([supervisor], grace_seconds + 5.0)
                 processes.stop([supervisor], 0.0)
             ended = [self._end_leftovers(), *(server.stop() for server in (self.broker, self.postgres))]
         if supervisor is None and not any(ended):
@@ -175,10 +177,6 @@ class Stack:
     def _supervisor(self) -> processes.ProcessIdentity | None:
         state = read_state(self._state_file)
         return state.supervisor if state is not None and processes.alive(state.supervisor) else None
-
-    def _grace_of_supervisor(self) -> float:
-        spec = read_spec(self._spec_file)
-        return spec.grace_seconds if spec else self.grace_seconds
 
     def _refuse_if_up(self, wanted: StackSpec) -> None:
         supervisor = self._supervisor()

@@ -200,13 +200,13 @@ class Supervisor:
 
         Returns whether none of them had to be killed.
         """
-        with _wakeups() as wakeup:
+        with _caught_signals() as signals:
             self._round()
             self.changed()
-            while not wakeup.requests and not self._drained():
+            while not signals.requests and not self._drained():
                 self._round()
-                wakeup.wait(self._seconds_to_next_start())
-            clean = self._end(wakeup)
+                signals.wait(self._seconds_to_next_start())
+            clean = self._end(signals)
             self.changed()
         return clean
 
@@ -230,7 +230,7 @@ class Supervisor:
         ]
         return max(0.0, min([ROUND_SECONDS, *waits]))
 
-    def _end(self, wakeup: "_Wakeup") -> bool:
+    def _end(self, signals: "_Signals") -> bool:
         """End the workers and their descendants; return whether none of the workers had to be killed."""
         living = self._living()
         _log.info("ending %d workers; a second signal kills them", len(living))
@@ -238,8 +238,8 @@ class Supervisor:
         for worker in living:
             processes.send(worker, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_seconds
-        while self._living() and wakeup.requests < 2 and time.monotonic() < deadline:
-            wakeup.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
+        while self._living() and signals.requests < 2 and time.monotonic() < deadline:
+            signals.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
             self._reap_all()
         left = self._living()
         families += [member for worker in left for member in processes.descendants(worker)]
@@ -289,15 +289,14 @@ def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> 
     return Supervisor(kept, [], math.inf, lambda: None, ends_when_drained=True).run()
 
 
-class _Wakeup:
+class _Signals:
     """Sleeps until a signal arrives; counts SIGTERM and SIGINT."""
 
     def __init__(self, reader: int):
         self._reader = reader
         self.requests = 0
 
-    def note_end(self, *_: object) -> None:
-        """Handle SIGTERM and SIGINT."""
+    def count(self, *_: object) -> None:
         self.requests += 1
 
     def wait(self, seconds: float) -> None:
@@ -306,16 +305,16 @@ class _Wakeup:
 
 
 @contextmanager
-def _wakeups() -> Iterator[_Wakeup]:
+def _caught_signals() -> Iterator[_Signals]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    wakeup = _Wakeup(reader)
+    signals = _Signals(reader)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), wakeup.note_end)
+    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), signals.count)
     handlers[signal.SIGCHLD] = lambda *_: None  # its only effect is the byte in the pipe
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield wakeup
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -59,7 +59,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
         lambda: MathVerifier(processes=1),
         MarkingTrainer,
     )
-    return WorkerContext(database, engines, settings.job_samples, settings.models_directory)
+    return WorkerContext(database, engines, settings.job_samples, settings.models_dir)
 
 
 if __name__ == "__main__":

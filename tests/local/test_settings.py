@@ -13,8 +13,8 @@ from hsstar.settings import Settings, read_secret
 def test_defaults_come_without_any_variable() -> None:
     settings = Settings.from_environment({})
     assert settings.home == Path.home() / ".hsstar"
-    assert settings.models_directory == settings.home / "models"
-    assert (settings.database_url, settings.broker_url, settings.server_directory) == (None, None, None)
+    assert settings.models_dir == settings.home / "models"
+    assert (settings.database_url, settings.broker_url, settings.server_dir) == (None, None, None)
     assert (settings.lease_seconds, settings.max_attempts, settings.job_samples) == (60.0, 3, 256)
 
 
@@ -27,7 +27,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 def test_a_relative_home_becomes_absolute() -> None:
     settings = Settings.from_environment({"HSSTAR_HOME": "here"})
     assert settings.home == Path.cwd() / "here"
-    assert settings.models_directory == Path.cwd() / "here" / "models"
+    assert settings.models_dir == Path.cwd() / "here" / "models"
 
 
 def test_settings_survive_the_way_to_another_process() -> None:

@@ -16,10 +16,6 @@ from hsstar.store.database import SCHEMA_REVISION
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 
-class LeaseLostError(EngineError):
-    """The worker has lost the lease of its job, so it may write nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job that a worker holds.
@@ -35,6 +31,13 @@ class Job:
     attempts: int
     token: uuid.UUID
     worker: str
+
+
+class LeaseLostError(EngineError):
+    """The worker has lost the lease of its job, so it may write nothing."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.worker} does not hold job {job.id} any more; its results are dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def fence(connection: Connection, job: Job) -> None:
     Raises LeaseLostError if the lease is lost; the transaction must not commit.
     """
     if _lock_if_owned(connection, job) is None:
-        raise _lease_lost(job)
+        raise LeaseLostError(job)
 
 
 def complete(connection: Connection, job: Job) -> None:
@@ -151,7 +154,7 @@ def complete(connection: Connection, job: Job) -> None:
         {"id": job.id, "token": job.token, "before": states_before(JobState.DONE)},
     )
     if result.rowcount != 1:
-        raise _lease_lost(job)
+        raise LeaseLostError(job)
 
 
 def _lock_if_owned(connection: Connection, job: Job) -> int | None:
@@ -161,10 +164,6 @@ def _lock_if_owned(connection: Connection, job: Job) -> int | None:
         {"id": job.id, "token": job.token},
     )
     return attempts
-
-
-def _lease_lost(job: Job) -> LeaseLostError:
-    return LeaseLostError(f"job {job.id} is no longer held by {job.worker}; its results are dropped")
 
 
 def release(connection: Connection, job: Job) -> None:
