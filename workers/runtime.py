@@ -200,7 +200,7 @@ class Worker:
                 job = self.database.run(lambda connection: jobs.claim(connection, named, self.name, lease))
             if job is None:
                 job = self.database.run(
-                    lambda connection: jobs.claim_next(connection, self.roles, self.name, lease), single=True
+                    lambda connection: jobs.claim(connection, None, self.name, lease, self.roles), single=True
                 )
         if job is not None:
             self.held[job.id] = job

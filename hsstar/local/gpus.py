@@ -18,12 +18,8 @@ def find_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
 def least_gpu_memory(environ: Mapping[str, str]) -> int | None:
     """Return the bytes of the smallest visible GPU; None without a GPU or if the driver does not say."""
     visible = find_gpus(environ)
-    query = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        listed = subprocess.run(query, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return smallest_memory(listed, visible)
+    listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits")
+    return None if listed is None else smallest_memory(listed, visible)
 
 
 def smallest_memory(listed: str, visible: Sequence[str]) -> int | None:
@@ -60,13 +56,18 @@ def _gpu(entry: str, identifiers: Sequence[str]) -> str | None:
 
 
 def _identifiers() -> tuple[str, ...]:
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_SECONDS, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+    listed = _nvidia_smi("-L")
+    if listed is None:
         return _identifiers_of_driver()
     return tuple(identifier for _, identifier in _LISTED.findall(listed))
+
+
+def _nvidia_smi(*options: str) -> str | None:
+    command = ["nvidia-smi", *options]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _identifiers_of_driver() -> tuple[str, ...]:

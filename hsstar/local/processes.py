@@ -140,22 +140,35 @@ def python_module(module: str, *arguments: str) -> list[str]:
 def start_detached(
     argv: Sequence[str], log: Path, *, directory: Path, environment: Mapping[str, str]
 ) -> ProcessIdentity | None:
-    """Start a process in a session of its own, without input, and append its output to the log.
+    """Start a process that outlives this one; None if it has ended already, OSError if it cannot start."""
+    child = start(argv, log, directory=directory, environment=environment)
+    _children[child.pid] = child
+    return identify(child.pid)
 
-    Returns None if it has ended already. Raises OSError if it cannot be started.
+
+def start(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    before: Callable[[], None] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process without input in a session of its own, so that its whole group can be killed.
+
+    Its output is appended to the log; `before` runs in the child before its program.
     """
     with open_log(log) as output:
-        child = subprocess.Popen(
-            list(argv),
+        return subprocess.Popen(
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env=dict(environment),
+            env=environment,
             start_new_session=True,
+            preexec_fn=before,
         )
-    _children[child.pid] = child
-    return identify(child.pid)
 
 
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>

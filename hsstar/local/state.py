@@ -18,7 +18,7 @@ class WorkerSpec:
 
     name: str
     role: str
-    argv: tuple[str, ...]
+    argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of the supervisor's own
 
 
@@ -26,8 +26,8 @@ class WorkerSpec:
 class StackSpec:
     """What the supervisor of one home keeps running. It holds no secrets: URLs are in its environment."""
 
-    workers: tuple[WorkerSpec, ...]
-    servers: tuple[str, ...]  # names of the embedded ones
+    workers: Sequence[WorkerSpec]
+    servers: Sequence[str]  # names of the embedded ones
     server_root: str | None
     grace_seconds: float  # between SIGTERM and SIGKILL
 
@@ -39,11 +39,8 @@ class StackSpec:
 def read_spec(path: Path) -> StackSpec | None:
     """Read the spec in this file; None if it is missing or damaged."""
 
-    def build(found: Any) -> StackSpec:
-        workers = [WorkerSpec(**{**entry, "argv": tuple(entry["argv"])}) for entry in found["workers"]]
-        return StackSpec(
-            tuple(workers), tuple(found["servers"]), found["server_root"], float(found["grace_seconds"])
-        )
+    def build(entries: Any) -> StackSpec:
+        return StackSpec(**entries | {"workers": [WorkerSpec(**worker) for worker in entries["workers"]]})
 
     return _read(path, build)
 
@@ -74,23 +71,21 @@ class StackState:
 def read_state(path: Path) -> StackState | None:
     """Read the state in this file; None if it is missing or damaged."""
 
-    def identity(found: Any) -> ProcessIdentity:
-        return ProcessIdentity(int(found["pid"]), str(found["birth"]))
+    def worker(entry: Any) -> WorkerState:
+        return WorkerState(**entry | {"process": entry["process"] and ProcessIdentity(**entry["process"])})
 
-    def build(found: Any) -> StackState:
-        workers = [
-            WorkerState(**{**entry, "process": entry["process"] and identity(entry["process"])})
-            for entry in found["workers"]
-        ]
-        return StackState(identity(found["supervisor"]), tuple(workers))
+    def build(entries: Any) -> StackState:
+        return StackState(
+            ProcessIdentity(**entries["supervisor"]), tuple(worker(entry) for entry in entries["workers"])
+        )
 
     return _read(path, build)
 
 
 def _read(path: Path, build: Callable[[Any], Result]) -> Result | None:
-    found = read_json(path)
+    entries = read_json(path)
     try:
-        return None if found is None else build(found)
+        return None if entries is None else build(entries)
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -99,10 +94,9 @@ def specify_workers(
     counts: Mapping[str, int],
     command: Callable[[str, str], Sequence[str]],
     role_environment: Mapping[str, Mapping[str, str]],
-) -> tuple[WorkerSpec, ...]:
+) -> list[WorkerSpec]:
     """Specify workers of each role, named `<role>-1`, `<role>-2` …; arguments as of `Stack.up`."""
     named = [(role, f"{role}-{number}") for role, count in counts.items() for number in range(1, count + 1)]
-    return tuple(
-        WorkerSpec(name, role, tuple(command(role, name)), dict(role_environment.get(role, {})))
-        for role, name in named
-    )
+    return [
+        WorkerSpec(name, role, command(role, name), role_environment.get(role, {})) for role, name in named
+    ]

@@ -115,17 +115,13 @@ class SupervisedWorker:
         self.starts += 1
         self.started = now
         try:
-            with processes.open_log(self.log) as output:
-                self._process = subprocess.Popen(
-                    self.spec.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    cwd=self.directory,
-                    env={**os.environ, **self.spec.environment},
-                    start_new_session=True,  # so that its whole group can be killed
-                    preexec_fn=die_with_parent(),  # safe: this process has one thread
-                )
+            self._process = processes.start(
+                self.spec.argv,
+                self.log,
+                directory=self.directory,
+                environment={**os.environ, **self.spec.environment},
+                before=die_with_parent(),  # safe: this process has one thread
+            )
         except (OSError, subprocess.SubprocessError) as error:
             self._delay(now, f"cannot be started: {error}")
             return

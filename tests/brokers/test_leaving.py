@@ -193,7 +193,7 @@ def test_a_job_is_not_claimed_between_the_upgrade_and_the_next_heartbeat(
     set_schema(database, "9999")
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "w", 60) is None
-        assert jobs.claim_next(connection, list(JobKind), "w", 60) is None
+        assert jobs.claim(connection, None, "w", 60, list(JobKind)) is None
 
 
 def test_what_a_worker_is_stands_in_its_row(

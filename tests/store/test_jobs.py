@@ -86,7 +86,7 @@ def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(connection: Conn
         text("UPDATE jobs SET available_at = now() + interval '1 hour' WHERE id = :id"), {"id": delayed}
     )
     kinds = [JobKind.SAMPLE, JobKind.VERIFY]
-    taken = [jobs.claim_next(connection, kinds, "w", 60) for _ in range(3)]
+    taken = [jobs.claim(connection, None, "w", 60, kinds) for _ in range(3)]
     assert [job and (job.id, job.kind, job.attempts, job.worker) for job in taken] == [
         (samplings[0], JobKind.SAMPLE, 1, "w"),
         (samplings[1], JobKind.SAMPLE, 1, "w"),
@@ -104,7 +104,7 @@ def test_workers_that_take_the_next_job_never_take_the_same_and_leave_none(datab
     def drain(worker: str) -> None:
         while True:
             with database.begin() as connection:
-                job = jobs.claim_next(connection, [JobKind.SAMPLE], worker, 60)
+                job = jobs.claim(connection, None, worker, 60, [JobKind.SAMPLE])
             if job is None:
                 return
             taken.append(job.id)
@@ -127,11 +127,11 @@ def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> 
     scheduler = EngineScheduler([JobKind.SAMPLE, JobKind.SCORE], swap_seconds=60.0)
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "leaving", 60) is None
-        assert jobs.claim_next(connection, [JobKind.SAMPLE], "leaving", 60) is None
+        assert jobs.claim(connection, None, "leaving", 60, [JobKind.SAMPLE]) is None
     assert scheduler.claim(database, job_id, "leaving", 60) is None
     with database.begin() as connection:
         assert state_of(connection, job_id) == "queued"
-        assert jobs.claim_next(connection, [JobKind.SAMPLE], "staying", 60) is not None
+        assert jobs.claim(connection, None, "staying", 60, [JobKind.SAMPLE]) is not None
 
 
 def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
@@ -140,10 +140,10 @@ def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
         first, second = (add_job(connection, round_id) for _ in range(2))
     with database.begin() as one, database.begin() as other:
         assert claim(one, first).id == first
-        job = jobs.claim_next(other, [JobKind.SAMPLE], "w", 60)
+        job = jobs.claim(other, None, "w", 60, [JobKind.SAMPLE])
         assert job is not None
         assert job.id == second
-        assert jobs.claim_next(other, [JobKind.SAMPLE], "w", 60) is None
+        assert jobs.claim(other, None, "w", 60, [JobKind.SAMPLE]) is None
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE, JobState.FAILED])
@@ -428,7 +428,7 @@ def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection) -> 
     assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
     assert first[-1][0] == scoring
     assert wakeups.claim_due_wakeups(connection) == []
-    taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
+    taken = [jobs.claim(connection, None, "w", 60, [JobKind.SAMPLE]) for _ in range(3)]
     assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
     assert len(wakeups.claim_due_wakeups(connection)) == 3
 

@@ -58,24 +58,18 @@ class JobRow:
     error: str | None
 
 
-def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float) -> Job | None:
-    """Claim a queued job for this worker; None if it is not queued any more.
+def claim(
+    connection: Connection,
+    job_id: int | None,
+    worker: str,
+    lease_seconds: float,
+    kinds: Sequence[JobKind] = (),
+) -> Job | None:
+    """Claim this job, or (None) the oldest one of these kinds that no other worker is claiming.
 
-    A worker of another schema, which would misread the rows, and one that was asked to stop claim nothing.
+    Returns None if there is no such queued job. A worker of another schema, which would misread the rows, and
+    one that was asked to stop claim nothing.
     """
-    return _claim(connection, job_id, (), worker, lease_seconds)
-
-
-def claim_next(
-    connection: Connection, kinds: Sequence[JobKind], worker: str, lease_seconds: float
-) -> Job | None:
-    """Claim the oldest queued job of these kinds that no other worker is claiming; None if there is none."""
-    return _claim(connection, None, kinds, worker, lease_seconds)
-
-
-def _claim(
-    connection: Connection, job_id: int | None, kinds: Sequence[JobKind], worker: str, lease_seconds: float
-) -> Job | None:
     token = uuid.uuid4()
     row = connection.execute(
         text("""
