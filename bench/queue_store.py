@@ -18,8 +18,8 @@ from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.stages.sample import BATCH_SAMPLES
 from hsstar.store import models, rounds, runs, samples
 from hsstar.store.database import Database
@@ -170,14 +170,14 @@ def _worker(database: Database, broker_url: str) -> Worker:
     engine = InstantEngine()
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     settings = Settings(folder, folder, resident_engines="all")
-    engines = Engines(
+    engines = EnginePool(
         lambda location, recipe: engine,
         lambda location, recipe: engine,
         lambda: engine,
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )
-    workshop = Workshop(database, engines, settings.job_samples, folder)
-    return Worker("cost", list(JobKind), settings, workshop, make_app(broker_url))
+    context = WorkerContext(database, engines, settings.job_samples, folder)
+    return Worker("cost", list(JobKind), settings, context, make_app(broker_url))
 
 
 def _work(database: Database, worker: Worker) -> None:

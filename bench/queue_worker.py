@@ -6,7 +6,7 @@ It is a real worker, but every stage only sleeps for HSSTAR_BENCHMARK_SECONDS an
 import os
 import time
 
-from hsstar.stages.context import Workshop
+from hsstar.stages.context import WorkerContext
 from hsstar.store.queue import jobs
 from hsstar.workers.__main__ import main
 from hsstar.workers.runtime import STAGES
@@ -14,11 +14,11 @@ from hsstar.workers.runtime import STAGES
 SECONDS = "HSSTAR_BENCHMARK_SECONDS"
 
 
-def stage(workshop: Workshop, job: jobs.Job) -> list[int]:
+def stage(context: WorkerContext, job: jobs.Job) -> list[int]:
     """Sleep like a worker whose GPU is busy, and complete the job."""
     if seconds := float(os.environ[SECONDS]):
         time.sleep(seconds)
-    with workshop.database.begin() as connection:
+    with context.database.begin() as connection:
         jobs.complete(connection, job)
     return []
 

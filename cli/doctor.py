@@ -57,11 +57,11 @@ def _configured(settings: "Settings") -> "list[Check]":
     from hsstar.doctor.servers import check_broker, check_database
     from hsstar.local.stack import Stack
 
-    folders = {"home": settings.home, "models": settings.models_directory}
+    folders = {"home": settings.home, "models": settings.models_dir}
     if settings.database_url is None:
         folders["database"] = Stack(settings).postgres.directory
     return [
         Check("database", lambda: check_database(lambda: locate_database(settings))),
-        Check("broker", lambda: check_broker(lambda: locate_broker(settings), settings.broker_authority)),
+        Check("broker", lambda: check_broker(lambda: locate_broker(settings), settings.broker_ca)),
         Check("disk", lambda: check_disk(folders)),
     ]

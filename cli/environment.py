@@ -64,8 +64,8 @@ def own_settings(settings: Settings, *path: str) -> Settings:
     Checkpoints are written there too, unless a database is given, whose checkpoints have their place.
     """
     home = settings.home.joinpath(*path)
-    models = home / "models" if settings.database_url is None else settings.models_directory
-    return replace(settings, home=home, models_directory=models)
+    models = home / "models" if settings.database_url is None else settings.models_dir
+    return replace(settings, home=home, models_dir=models)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _plan(
     else:
         checks += preflight.check_data(database, recipe, iterations)
     checks += preflight.check_memory(recipe, policy, reward, device)
-    checks.append(preflight.check_disk(found, settings.models_directory))
+    checks.append(preflight.check_disk(found, settings.models_dir))
     return found, checks
 
 

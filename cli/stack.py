@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hsstar.local.placement import ROLES, parse_roles
+
 if TYPE_CHECKING:
     from hsstar.local.stack import Stack
     from hsstar.settings import Settings
     from hsstar.store.database import Database
 
-ROLES = ("sample", "score", "verify", "train", "all")
-
 
 def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str, int]:
-    """`sample=2,score=1` as a mapping; a role that is left out gets one worker, beside `all` none."""
-    counts: dict[str, int] = {}
-    for part in filter(None, value.split(",")):
-        role, _sign, number = part.partition("=")
-        if role not in ROLES or not number.isdecimal():
-            raise click.BadParameter(f"{part!r} is not ROLE=NUMBER with a role of {', '.join(ROLES)}")
-        counts[role] = int(number)
+    """Parse `sample=2,score` into workers per role; a role left out gets one worker, beside `all` none."""
+    roles = parse_roles(value) if value else {}
+    counts = {role: 1 if count is None else count for role, count in roles.items()}
     others = {} if counts.get("all") else dict.fromkeys(ROLES, 1) | {"all": 0}
     return others | counts
 
@@ -32,7 +28,7 @@ def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str
     "--workers",
     default="",
     callback=parse_workers,
-    metavar="ROLE=N,…",
+    metavar="ROLE[=N],…",
     help="Worker processes per role; one each where left out, none beside all=N, which serves every role.",
 )
 def up(workers: dict[str, int]) -> None:

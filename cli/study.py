@@ -32,7 +32,7 @@ _POLL_SECONDS = 2.0
     "--workers",
     default="",
     callback=parse_workers,
-    metavar="ROLE=N,…",
+    metavar="ROLE[=N],…",
     help="Worker processes per role, as in `hsstar up`.",
 )
 def study(file: Path, output: Path | None, at_once: int | None, workers: dict[str, int]) -> None:

@@ -9,15 +9,15 @@ import click
 
 if TYPE_CHECKING:
     from hsstar.local.placement import PlannedWorker
-    from hsstar.local.state import WorkerSpecification
+    from hsstar.local.state import WorkerSpec
     from hsstar.settings import Settings
 
 
-@click.command(epilog="Example:  hsstar worker --role sample:6,score:2 --gpus all")
+@click.command(epilog="Example:  hsstar worker --role sample=6,score=2 --gpus all")
 @click.option(
     "--role",
     required=True,
-    metavar="ROLE[:N],…",
+    metavar="ROLE[=N],…",
     help="The queues to serve: sample, score, verify, train or all; and how many processes of each.",
 )
 @click.option(
@@ -49,7 +49,8 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
         "HSSTAR_BROKER_URL", settings.broker_url
     )
     if planned is None:
-        _become(role, name, servers)
+        (only_role,) = counts
+        _become(only_role, name, servers)
     elif len(planned) == 1:
         _become(planned[0].role, name, servers | _environment(planned[0], planned))
     else:
@@ -75,7 +76,9 @@ def _environment(planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]") 
 
 
 def _command(role: str, name: str | None) -> list[str]:
-    return [sys.executable, "-m", "hsstar.workers", "--role", role, *(["--name", name] if name else [])]
+    from hsstar.local.processes import python_module
+
+    return python_module("hsstar.workers", "--role", role, *(["--name", name] if name else []))
 
 
 def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
@@ -84,15 +87,15 @@ def _become(role: str, name: str | None, environment: dict[str, str]) -> None:
 
 def _specify(
     planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]", name: str | None, servers: dict[str, str]
-) -> "WorkerSpecification":
-    from hsstar.local.state import WorkerSpecification
+) -> "WorkerSpec":
+    from hsstar.local.state import WorkerSpec
 
     full_name = f"{f'{name}-' if name else ''}{planned.name}@{socket.gethostname()}"
     environment = servers | _environment(planned, beside)
-    return WorkerSpecification(full_name, planned.role, tuple(_command(planned.role, full_name)), environment)
+    return WorkerSpec(full_name, planned.role, tuple(_command(planned.role, full_name)), environment)
 
 
-def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> None:
+def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
     """Keeps workers running until it is told to end; what they then still hold goes back into the queue."""
     import logging
     from pathlib import Path
@@ -103,12 +106,12 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> No
     from hsstar.cli.views.output import console
     from hsstar.domain.errors import DatabaseError
     from hsstar.local.supervisor import keep_running
-    from hsstar.store.queue.jobs import take_back
-    from hsstar.store.queue.workers import refuse_double, sign_off
+    from hsstar.store.queue.jobs import reclaim
+    from hsstar.store.queue.workers import check_name_is_free, deregister
 
     with open_database(settings) as database, database.begin() as connection:
         for each in workers:
-            refuse_double(connection, each.name, socket.gethostname(), psutil.pid_exists)
+            check_name_is_free(connection, each.name, socket.gethostname(), psutil.pid_exists)
     logs = settings.home / "logs"
     for each in workers:
         gpus = each.environment["CUDA_VISIBLE_DEVICES"]
@@ -119,8 +122,8 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpecification]") -> No
     try:
         with open_database(settings, check_schema=False) as database, database.begin() as connection:
             for each in workers:
-                take_back(connection, each.name, settings.max_attempts)
-                sign_off(connection, each.name)
+                reclaim(connection, each.name, settings.max_attempts)
+                deregister(connection, each.name)
     except DatabaseError as error:
-        logging.getLogger("hsstar.supervisor").warning("the workers could not be signed off: %s", error)
+        logging.getLogger("hsstar.supervisor").warning("the workers could not be deregistered: %s", error)
     sys.exit(0 if clean else 130)

@@ -1,4 +1,4 @@
-"""How the broker is reached: TLS that is always checked, and no call that can wait for ever."""
+"""How to reach the broker: TLS is always checked, and every call has a time limit."""
 
 import ssl
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from kombu.utils.url import maybe_sanitize_url
 from hsstar.domain.errors import BadInputError, BrokerError
 
 CONNECT_SECONDS = 3
-_SOCKET_SECONDS = 10  # of silence in the middle of an answer; the wait for a message is shorter
+_SOCKET_SECONDS = 10  # of silence within an answer; the wait for a message is shorter
 _TLS_SCHEMES = ("rediss", "amqps")
 _CHECKS = {"required": ssl.CERT_REQUIRED, "none": ssl.CERT_NONE}
 _FILES = ("ca_certs", "certfile", "keyfile")
@@ -25,7 +25,7 @@ class BrokerAddress:
 
     Attributes:
         url: with user and password, without TLS settings.
-        tls: what kombu is told of TLS; None where there is none.
+        tls: kombu's TLS settings; None without TLS.
         options: of kombu's transport.
     """
 
@@ -35,38 +35,37 @@ class BrokerAddress:
 
     @classmethod
     def parse(cls, url: str, authority: Path | None = None) -> "BrokerAddress":
-        """Reads a URL; TLS settings stand in its query (`ssl_ca_certs`, `ssl_cert_reqs`, …).
+        """Read a URL; its query may hold TLS settings (`ssl_ca_certs`, `ssl_cert_reqs`, …).
 
         Args:
             url: `redis`, `rediss`, `amqp`, `amqps` or any other that kombu knows.
-            authority: a file of certificates that vouch for the broker's; None: the system's.
+            authority: a file of CA certificates; None: the system's.
 
         Raises:
-            BadInputError: a setting of TLS is unknown, or names no file, or there is no TLS to set.
+            BadInputError: a TLS setting is unknown, names no file, or the URL has no TLS.
         """
         parts = urlsplit(url)
-        given = parse_qs(parts.query) if parts.scheme in _TLS_SCHEMES else {}
-        tls_given = {key.removeprefix("ssl_"): given.pop(key)[-1] for key in list(given) if key[:4] == "ssl_"}
         if parts.scheme in _TLS_SCHEMES:
-            plain = urlunsplit(parts._replace(query=urlencode(given, doseq=True)))
-            tls = _tls(parts.scheme, parts.hostname, tls_given, authority)
+            query = parse_qs(parts.query)
+            settings = {key[4:]: query.pop(key)[-1] for key in list(query) if key.startswith("ssl_")}
+            plain = urlunsplit(parts._replace(query=urlencode(query, doseq=True)))
+            tls = _tls(parts.scheme, parts.hostname, settings, authority)
             return cls(plain, tls, _transport_options(parts.scheme))
         if "ssl_" in parts.query or authority is not None:
             raise BadInputError(
-                f"TLS settings of the broker need a URL of TLS: rediss:// or amqps://, not {parts.scheme}://"
+                f"TLS settings of the broker need rediss:// or amqps:// in its URL, not {parts.scheme}://"
             )
         return cls(url, None, _transport_options(parts.scheme))
 
     @property
     def shown(self) -> str:
-        """The URL without its password."""
+        """Return the URL without its password."""
         return str(maybe_sanitize_url(self.url))
 
     def check(self) -> str:
-        """Connects and logs in within seconds; what answered, in words.
+        """Connect and log in within seconds; return what answered, in words.
 
-        Raises:
-            BrokerError: saying why not, in one line without a password.
+        Raises BrokerError with the reason, in one line without a password.
         """
         quick = {key: CONNECT_SECONDS if "timeout" in key else value for key, value in self.options.items()}
         try:
@@ -79,7 +78,7 @@ class BrokerAddress:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
                 connection.default_channel.close()
                 return f"{connection.transport.driver_type} answers at {self.shown}"
-        except Exception as error:  # every transport has a tree of its own
+        except Exception as error:  # each transport has its own exceptions
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BrokerError(f"the broker {self.shown} does not let us in: {reason}") from error
 

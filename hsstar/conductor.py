@@ -1,21 +1,13 @@
-"""Advances runs by what the rows say. Idempotent: safe to run anywhere, any time, any number of times.
+"""Advances runs by their rows. Idempotent: any process may call it at any time.
 
-Nothing is remembered between two calls. Under the run's lock each call looks at the iterations and
-evaluations that are not done, enqueues the work they lack, and moves them on where nothing lacks.
+It remembers nothing between two calls. Each call locks the run, looks at the iterations and evaluations that
+are not done, enqueues their missing work, and advances those that miss nothing.
 """
 
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
-from hsstar.store import (
-    datasets,
-    evaluations,
-    method,
-    missing,
-    rounds,
-    runs,
-    training,
-)
+from hsstar.store import datasets, evaluations, method, missing, rounds, runs, training
 from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
@@ -24,12 +16,7 @@ from hsstar.store.runs import Run
 
 
 class Conductor:
-    """Moves runs forward.
-
-    Attributes:
-        job_samples: samples per job.
-        max_attempts: attempts that a job gets.
-    """
+    """Advances runs, with jobs of `job_samples` samples and `max_attempts` attempts."""
 
     def __init__(self, database: Database, job_samples: int, max_attempts: int) -> None:
         self._database = database
@@ -37,51 +24,47 @@ class Conductor:
         self._max_attempts = max_attempts
 
     def sweep(self) -> float:
-        """Takes work back from dead workers and advances every run that may lack work.
+        """Reclaim jobs of dead workers and advance every run that may miss work.
 
-        Returns the seconds until the next lease ends; infinity where no job runs.
+        Returns the seconds until the next lease ends; infinity if no job runs.
         """
-        expiry, without_work = self._database.run(self._take_back)
+        expiry, without_work = self._database.run(self._reclaim)
         for run_id in without_work:
             self.advance(run_id)
         return expiry
 
-    def _take_back(self, connection: Connection) -> tuple[float, list[int]]:
-        jobs.expire_leases(connection, self._max_attempts)
+    def _reclaim(self, connection: Connection) -> tuple[float, list[int]]:
+        jobs.reclaim(connection, None, self._max_attempts)
         return jobs.seconds_to_expiry(connection), rounds.runs_without_work(connection)
 
     def after_job(self, job: Job, problem_ids: list[int], following: Job | None = None) -> bool:
-        """Draws the consequences of a finished job: labels of its problems, then the next work.
+        """Label the problems of a finished job, then enqueue the next work; return whether it may add jobs.
 
-        While other jobs of its round are live there is no next work yet; whoever ends the last of them
-        finds none, because each looks after its own completion. Returns whether jobs may have been added.
-
-        Args:
-            job: it is done.
-            problem_ids: its problems.
-            following: the job that its worker holds by now; of the same round it is a live one.
+        Next work comes only when the round has no live job. Each job checks that after its own completion,
+        so the last one finds none. `following` is the job that the worker holds by now: in the same round it
+        is a live one.
         """
-        adds = job.kind is JobKind.SAMPLE  # its end adds verification and scoring
+        adds = job.kind is JobKind.SAMPLE  # its completion adds verification and scoring
         judged = bool(problem_ids) and job.kind in (JobKind.VERIFY, JobKind.SCORE)
-        goes_on = following is not None and following.round_id == job.round_id
-        if goes_on and not judged:
+        round_is_live = following is not None and following.round_id == job.round_id
+        if round_is_live and not judged:
             return adds
 
-        def look(connection: Connection) -> int | None:
-            """Labels problems; the run, where its round has no live job any more."""
-            of_job = rounds.get_round(connection, job.round_id)
-            if judged and of_job.kind == "iteration":
-                run = runs.get_run(connection, of_job.run_id)
-                method.label_problems(connection, run, of_job, problem_ids)
-            return None if goes_on or rounds.has_live_jobs(connection, of_job.id) else of_job.run_id
+        def label(connection: Connection) -> int | None:
+            """Label problems; return the run if the round has no live job any more."""
+            round_ = rounds.get_round(connection, job.round_id)
+            if judged and round_.kind == "iteration":
+                run = runs.get_run(connection, round_.run_id)
+                method.label_problems(connection, run, round_, problem_ids)
+            return None if round_is_live or rounds.has_live_jobs(connection, round_.id) else round_.run_id
 
-        run_dry = self._database.run(look)
-        if run_dry is not None:
-            self.advance(run_dry)
-        return adds or run_dry is not None
+        idle_run = self._database.run(label)
+        if idle_run is not None:
+            self.advance(idle_run)
+        return adds or idle_run is not None
 
     def advance(self, run_id: int) -> None:
-        """Moves a run as far as its rows allow."""
+        """Advance a run as far as its rows allow."""
 
         def move(connection: Connection) -> None:
             lock_run(connection, run_id)
@@ -92,7 +75,7 @@ class Conductor:
         self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
-        """Looks once at everything that is not done; whether anything has moved."""
+        """Advance each iteration and evaluation of a run at most once; return whether any has moved."""
         moved = False
         model_id: int | None = run.model_id
         for iteration in rounds.list_iterations(connection, run.id):
@@ -123,7 +106,7 @@ class Conductor:
                 return False
 
     def _start(self, connection: Connection, run: Run, waiting: Round, model_id: int | None) -> bool:
-        """Waiting → pre-sampling, once the policy is there."""
+        """Waiting → pre-sampling, once the policy exists."""
         if model_id is None:
             return False
         recipe = run.recipe
@@ -143,7 +126,7 @@ class Conductor:
         return True
 
     def _estimate_difficulty(self, connection: Connection, run: Run, iteration: Round) -> bool:
-        """Pre-sampling → re-sampling: every problem gets its label, then the rest of the budget is spread."""
+        """Pre-sampling → re-sampling: label every problem, then allot the rest of the budget."""
         if not self._complete(connection, iteration, scored=run.recipe.reward.used):
             return False
         method.exclude_bad_references(connection, iteration)
@@ -153,7 +136,7 @@ class Conductor:
         return True
 
     def _pair(self, connection: Connection, run: Run, iteration: Round) -> bool:
-        """Re-sampling → training: the samples of the trained levels become pairs."""
+        """Re-sampling → training: build pairs from the samples of the trained levels."""
         if not self._complete(connection, iteration, scored=run.recipe.reward.used):
             return False
         material = method.build_pairs(connection, run, iteration)
@@ -168,7 +151,7 @@ class Conductor:
         return True
 
     def _adopt_trained_policy(self, connection: Connection, run: Run, iteration: Round) -> bool:
-        """Training → evaluating, once the training has made a policy; if discarded, with the old policy."""
+        """Training → evaluating, with the new policy, or the old one if the training is discarded."""
         model_id = training.trained_model(connection, iteration.id)
         if model_id is None and missing.training_discarded(connection, iteration.id):
             model_id = iteration.model_id
@@ -182,7 +165,7 @@ class Conductor:
         return True
 
     def _finish(self, connection: Connection, run: Run, iteration: Iteration) -> bool:
-        """Evaluating → done, once the policies before and after have their accuracy."""
+        """Evaluating → done, once the policies before and after are evaluated."""
         policies = [
             model for model in (iteration.round.model_id, iteration.output_model_id) if model is not None
         ]
@@ -192,7 +175,7 @@ class Conductor:
         return True
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
-        """Adds what the recipe measures a policy on, unless the run has it already."""
+        """Add the evaluations of a policy that the recipe asks for, unless they exist."""
         settings = run.recipe.evaluation
         if settings.dataset is not None:
             evaluations.ensure_held_out(connection, run, number, model_id)
@@ -200,16 +183,14 @@ class Conductor:
             evaluations.ensure_benchmark(connection, run, number, model_id, benchmark)
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
-        """Whether a round lacks nothing; what it lacks is enqueued unless a job holds it."""
+        """Tell whether a round misses no samples; enqueue those that it misses."""
         if rounds.has_live_jobs(connection, checked.id):
             return False
         lack = rounds.shortfall(connection, checked.id)
-        wanted = {
-            JobKind.SAMPLE: lack.undrawn,
-            JobKind.VERIFY: lack.unverified,
-            JobKind.SCORE: lack.unscored if scored else 0,
-        }
-        for kind, samples in wanted.items():
-            if samples > 0:
-                rounds.allocate(connection, checked.id, kind, self._job_samples)
-        return not any(samples > 0 for samples in wanted.values())
+        samples = {JobKind.SAMPLE: lack.undrawn, JobKind.VERIFY: lack.unverified}
+        if scored:
+            samples[JobKind.SCORE] = lack.unscored
+        kinds = [kind for kind, count in samples.items() if count > 0]
+        for kind in kinds:
+            rounds.allocate(connection, checked.id, kind, self._job_samples)
+        return not kinds

@@ -1,101 +1,90 @@
-"""What the environment says: where things live and how patient the queue is. Standard library only."""
+"""Settings from the environment: places, servers and the queue. Standard library only."""
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 from hsstar.domain.errors import BadInputError
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 RESIDENT_ENGINES = ("auto", "one", "all")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "postgres")
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The environment's settings (variables HSSTAR_*), checked and with defaults filled in."""
+    """The settings of the environment, checked and with defaults; the variable of `home` is HSSTAR_HOME."""
 
-    home: Path  # data, logs and, unless said otherwise, new checkpoints
-    models_directory: Path  # new checkpoints
+    home: Path  # data, logs and, by default, new checkpoints
+    models_dir: Path  # new checkpoints
     database_url: str | None = None  # None: the embedded Postgres
     broker_url: str | None = None  # None: the embedded broker
-    broker_authority: Path | None = None  # certificates that vouch for the broker's; None: the system's
-    server_directory: Path | None = (
-        None  # parent of the embedded servers' data; None: the place that suits the user
-    )
+    broker_ca: Path | None = None  # a file of CA certificates; None: the system's
+    server_dir: Path | None = None  # parent of the embedded servers' data; None: by the user
     log_level: str = "info"
     lease_seconds: float = 60.0
     max_attempts: int = 3
     job_samples: int = 256  # samples per sampling job
-    jobs_in_flight: int = 2  # sampling jobs that a worker has in hand at once
+    jobs_in_flight: int = 2  # sampling jobs that a worker runs at once
     resident_engines: str = "auto"  # one or all at a time; auto: one where there is a GPU
-    swap_seconds: float = 60.0  # how long jobs wait while an engine that leaves them no room has work
+    swap_seconds: float = 60.0  # how long jobs of another engine wait while the present one has work
     train_processes: int = 1  # processes of one training, one per GPU
-    accelerate_config: Path | None = None  # of `accelerate config`: how these processes share the model
+    accelerate_config: Path | None = None  # of `accelerate config`: how they share the model
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Read the settings; an empty variable counts as unset.
 
-        Raises BadInputError naming the variable, its value and what is legal.
+        Raises BadInputError with the variable, its value and what is legal.
         """
         home = _folder(environ, "HSSTAR_HOME") or Path("~/.hsstar").expanduser().absolute()
         return cls(
             home=home,
-            models_directory=_folder(environ, "HSSTAR_MODELS_DIR") or home / "models",
+            models_dir=_folder(environ, "HSSTAR_MODELS_DIR") or home / "models",
             database_url=_url(
                 environ, "HSSTAR_DATABASE_URL", DATABASE_SCHEMES, "postgresql://user@host/database"
             ),
             broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
-            broker_authority=_file(environ, "HSSTAR_BROKER_CA"),
-            server_directory=_folder(environ, "HSSTAR_SERVER_DIR"),
+            broker_ca=_file(environ, "HSSTAR_BROKER_CA"),
+            server_dir=_folder(environ, "HSSTAR_SERVER_DIR"),
             log_level=_one_of(environ, "HSSTAR_LOG_LEVEL", LOG_LEVELS, cls.log_level),
-            lease_seconds=_positive_number(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
-            max_attempts=_positive_integer(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),
-            job_samples=_positive_integer(environ, "HSSTAR_JOB_SAMPLES", cls.job_samples),
-            jobs_in_flight=_positive_integer(environ, "HSSTAR_JOBS_IN_FLIGHT", cls.jobs_in_flight),
+            lease_seconds=_positive(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
+            max_attempts=_positive(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),
+            job_samples=_positive(environ, "HSSTAR_JOB_SAMPLES", cls.job_samples),
+            jobs_in_flight=_positive(environ, "HSSTAR_JOBS_IN_FLIGHT", cls.jobs_in_flight),
             resident_engines=_one_of(
                 environ, "HSSTAR_RESIDENT_ENGINES", RESIDENT_ENGINES, cls.resident_engines
             ),
-            swap_seconds=_positive_number(environ, "HSSTAR_SWAP_SECONDS", cls.swap_seconds),
-            train_processes=_positive_integer(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
+            swap_seconds=_positive(environ, "HSSTAR_SWAP_SECONDS", cls.swap_seconds),
+            train_processes=_positive(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
             accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
         )
 
     def as_environment(self) -> dict[str, str]:
-        """The variables that give another process the same settings, whatever folder it runs in."""
-        values = {
-            "HSSTAR_HOME": self.home,
-            "HSSTAR_MODELS_DIR": self.models_directory,
+        """Return the variables that give a process in any folder the same settings."""
+        values = {f"HSSTAR_{field.name.upper()}": getattr(self, field.name) for field in fields(self)}
+        environment = {variable: str(value) for variable, value in values.items() if value is not None}
+        return {
+            **environment,
             **secret_environment("HSSTAR_DATABASE_URL", self.database_url),
             **secret_environment("HSSTAR_BROKER_URL", self.broker_url),
-            "HSSTAR_BROKER_CA": self.broker_authority,
-            "HSSTAR_SERVER_DIR": self.server_directory,
-            "HSSTAR_LOG_LEVEL": self.log_level,
-            "HSSTAR_LEASE_SECONDS": self.lease_seconds,
-            "HSSTAR_MAX_ATTEMPTS": self.max_attempts,
-            "HSSTAR_JOB_SAMPLES": self.job_samples,
-            "HSSTAR_JOBS_IN_FLIGHT": self.jobs_in_flight,
-            "HSSTAR_RESIDENT_ENGINES": self.resident_engines,
-            "HSSTAR_SWAP_SECONDS": self.swap_seconds,
-            "HSSTAR_TRAIN_PROCESSES": self.train_processes,
-            "HSSTAR_ACCELERATE_CONFIG": self.accelerate_config,
         }
-        return {variable: str(value) for variable, value in values.items() if value is not None}
 
 
 def secret_environment(variable: str, value: str | None) -> dict[str, str]:
-    """The variables that hand a secret to another process, whatever file it came from here."""
+    """Return the variables that pass a secret to another process; they override a file."""
     return {} if value is None else {variable: value, f"{variable}_FILE": ""}
 
 
 def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
-    """A secret from its variable, or from the file that `<variable>_FILE` names.
+    """Read a secret from its variable, or from the file that `<variable>_FILE` names.
 
-    Raises:
-        BadInputError: both are set, or the file is missing, empty, or open to others than its owner.
+    Raises BadInputError if both are set, or if the file is missing, empty, or open to others than its owner.
     """
     value = environ.get(variable, "").strip() or None
     file = _file(environ, f"{variable}_FILE")
@@ -109,16 +98,16 @@ def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
             f"{variable}_FILE: {file} is open to others (mode {mode:04o}); run: chmod 600 {file}"
         )
     try:
-        found = file.read_text(encoding="utf-8").strip()
+        secret = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{variable}_FILE: {file} cannot be read: {error}") from None
-    if not found or "\n" in found:
-        raise BadInputError(f"{variable}_FILE: {file} has to hold one line, the secret")
-    return found
+    if not secret or "\n" in secret:
+        raise BadInputError(f"{variable}_FILE: {file} must hold one line, the secret")
+    return secret
 
 
 def _refuse(variable: str, value: str, legal: str) -> BadInputError:
-    return BadInputError(f"{variable}={value!r} is not legal: it has to be {legal}")
+    return BadInputError(f"{variable}={value!r} is not legal: it must be {legal}")
 
 
 def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
@@ -130,7 +119,7 @@ def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
     except RuntimeError as error:  # "~name" of an unknown user
         raise _refuse(variable, value, "a folder of an existing user") from error
     if folder.exists() and not folder.is_dir():
-        raise _refuse(variable, value, "a folder, and a file lies there")
+        raise _refuse(variable, value, "a folder; a file lies there")
     return folder
 
 
@@ -162,27 +151,14 @@ def _one_of(environ: Mapping[str, str], variable: str, words: tuple[str, ...], d
     return value.lower() or default
 
 
-def _positive_number(environ: Mapping[str, str], variable: str, default: float) -> float:
+def _positive(environ: Mapping[str, str], variable: str, default: Number) -> Number:
+    """Read a number of the default's type."""
     value = environ.get(variable, "").strip()
     if not value:
         return default
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise _refuse(variable, value, "a number greater than 0")
-    return number
-
-
-def _positive_integer(environ: Mapping[str, str], variable: str, default: int) -> int:
-    value = environ.get(variable, "").strip()
-    if not value:
-        return default
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise _refuse(variable, value, "a whole number of at least 1")
-    return number
+    with suppress(ValueError):
+        number = type(default)(value)
+        if 0 < number < math.inf:
+            return number
+    legal = "a whole number of at least 1" if isinstance(default, int) else "a number greater than 0"
+    raise _refuse(variable, value, legal)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BadInputError, DrainedError, HsstarError, SchemaError
-from hsstar.domain.lifecycle import Ending, JobKind
+from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.settings import Settings
 from hsstar.store.database import Database, Limits
 
@@ -20,80 +20,66 @@ log = logging.getLogger("hsstar.worker")
 if TYPE_CHECKING:
     from celery import Celery
 
-    from hsstar.stages.context import Workshop
+    from hsstar.stages.context import WorkerContext
     from hsstar.workers.runtime import Worker
 
 ROLES = (*(kind.value for kind in JobKind), "all")
 
 
 def main() -> None:
-    """Reads the command line and the environment, then works until it is told to stop."""
+    """Read the command line and the environment, then work until told to stop."""
     parser = argparse.ArgumentParser(prog="python -m hsstar.workers", description=__doc__)
     parser.add_argument("--role", required=True, choices=ROLES, help="which jobs to run")
-    parser.add_argument("--name", help="unique among all workers; ROLE-PID@HOST where left out")
+    parser.add_argument("--name", help="unique among all workers; default: ROLE-PID@HOST")
     arguments = parser.parse_args()
     try:
         name = arguments.name or f"{arguments.role}-{os.getpid()}@{socket.gethostname()}"
         sys.exit(work(arguments.role, name))
     except HsstarError as error:
         print(f"hsstar worker: {error}", file=sys.stderr)
-        sys.exit(_ending(error))
+        codes = {SchemaError: WorkerExit.WRONG_SCHEMA, DrainedError: WorkerExit.DRAINED}
+        sys.exit(codes.get(type(error), WorkerExit.FAILED))
 
 
-def _ending(error: HsstarError) -> Ending:
-    if isinstance(error, SchemaError):
-        return Ending.WRONG_SCHEMA
-    return Ending.DRAINED if isinstance(error, DrainedError) else Ending.FAILED
+def work(
+    role: str, name: str, context_of: "Callable[[Settings, Database, str], WorkerContext] | None" = None
+) -> int:
+    """Work in this process until told to stop; return the exit code.
 
-
-def _settings() -> tuple[Settings, str, str]:
-    """The settings, and the URLs of database and broker, which a worker has to be told."""
+    `context_of` makes the context from settings, database and name. Without it the worker uses hsstar's own
+    engines and imports them before the first job.
+    """
     settings = Settings.from_environment()
     if settings.database_url is None or settings.broker_url is None:
         raise BadInputError(
             "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL; "
             "`hsstar worker` finds the embedded ones"
         )
-    return settings, settings.database_url, settings.broker_url
-
-
-def work(
-    role: str, name: str, workshop_of: "Callable[[Settings, Database, str], Workshop] | None" = None
-) -> int:
-    """Works in this process until it is told to stop; the exit code.
-
-    Args:
-        role: a name of `ROLES`.
-        name: unique among all workers.
-        workshop_of: makes the workshop from settings, database and name; hsstar's own engines, imported
-            before the first job, where left out.
-    """
-    settings, database_url, broker_url = _settings()
     logging.basicConfig(
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {name}: %(message)s"
     )
-    broker = BrokerAddress.parse(broker_url, settings.broker_authority)
-    database = Database(database_url, Limits.of_worker(settings.lease_seconds))
+    broker = BrokerAddress.parse(settings.broker_url, settings.broker_ca)
+    database = Database(settings.database_url, Limits.of_worker(settings.lease_seconds))
     database.check_schema()
-    # Imports that cost seconds come after everything that can be refused at once.
+    # These imports take seconds, so every check that can fail comes first.
     from celery.signals import worker_shutting_down
 
     from hsstar.engines.registry import import_engines
     from hsstar.workers.app import TASK, make_app
     from hsstar.workers.broker_watch import BrokerWatch
-    from hsstar.workers.context import make_workshop, note_taker
+    from hsstar.workers.context import make_context, note_taker
     from hsstar.workers.runtime import Worker
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
-    app = make_app(broker_url, settings.broker_authority)
-    workshop = (workshop_of or make_workshop)(settings, database, name)
+    app = make_app(settings.broker_url, settings.broker_ca)
+    context = (context_of or make_context)(settings, database, name)
     watch = BrokerWatch(app, broker, note_taker(database, name))
-    worker = Worker(name, roles, settings, workshop, app, watch.look)
+    worker = Worker(name, roles, settings, context, app, watch.look)
     app.task(worker.run_message, name=TASK)
-    worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it would take the next job
+    worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it takes the next job
 
     def end(*_: object) -> None:
-        """Handles SIGTERM until Celery does; an import may swallow the exception, so the worker knows too."""
+        """Handle SIGTERM until Celery does; an import may swallow the exception, hence the first line."""
         worker.leave()
         raise SystemExit
 
@@ -101,23 +87,23 @@ def work(
     worker.start()
     celery_code = 0
     try:
-        for kind in roles if workshop_of is None else ():
+        for kind in roles if context_of is None else ():
             import_engines(kind)
-        worker.ready()
+        worker.background.start_polling()
         if worker.leaving:
             raise SystemExit
         celery_code = _take_messages(app, worker, roles, settings.log_level)
-        if celery_code:  # what Celery does not try again, such as a refused login
+        if celery_code:  # Celery does not repeat this, such as a refused login
             watch.explain()
     except SystemExit:
         log.info("told to end")
     finally:
         worker.stop()
-    return worker.ending or celery_code
+    return worker.exit_code or celery_code
 
 
 def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_level: str) -> int:
-    """Runs jobs as messages name them, until SIGTERM; Celery's exit code."""
+    """Run the jobs that messages name until SIGTERM; return Celery's exit code."""
     celery = app.Worker(
         hostname=worker.name,
         queues=[kind.value for kind in roles],
@@ -130,7 +116,7 @@ def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_le
         quiet=True,
     )
     celery.start()
-    return 0 if worker.leaving else int(celery.exitcode or 0)  # it takes Ctrl-C for a failure
+    return 0 if worker.leaving else int(celery.exitcode or 0)  # to Celery Ctrl-C is a failure
 
 
 if __name__ == "__main__":

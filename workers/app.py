@@ -11,11 +11,10 @@ TASK = "hsstar.run_job"
 
 
 def make_app(broker_url: str, authority: Path | None = None) -> Celery:
-    """An application on this broker. Results live in Postgres, so there is no result backend.
+    """Make the application for this broker; `authority` as in `BrokerAddress.parse`.
 
-    `authority` is a file of certificates that vouch for the broker's; None: the system's.
-
-    Messages are acknowledged early: a lost one costs a wake-up, and leases recover the work.
+    Messages are acknowledged early: a lost one costs a wake-up, and leases recover the work. Results live in
+    Postgres, so Celery has no result backend.
     """
     broker = BrokerAddress.parse(broker_url, authority)
     app = Celery("hsstar", broker=broker.url)
@@ -39,5 +38,5 @@ def make_app(broker_url: str, authority: Path | None = None) -> Celery:
 
 
 def send_wake_up(app: Celery, job_id: int, kind: JobKind) -> None:
-    """Sends the message that wakes a worker for a job."""
+    """Send the message that wakes a worker for a job."""
     app.send_task(TASK, args=[job_id], queue=kind.value, retry=False)

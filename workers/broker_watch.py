@@ -1,4 +1,4 @@
-"""Whether this worker hears the broker; while it does not, it says so where users look."""
+"""Tells users when this worker has no connection to the broker: in its log and its note."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ from hsstar.domain.errors import BrokerError
 
 log = logging.getLogger("hsstar.worker")
 
-_PATIENCE_SECONDS = 4.0
-"""A broker that is back sooner is worth a line of Celery's in the log, and no note."""
+_QUIET_SECONDS = 4.0
+"""A shorter loss of the connection gets no note; Celery logs it."""
 
 
 class BrokerWatch:
-    """Knows from Celery's consumer when a connection begins and ends, and takes a note of a long silence."""
+    """Follows the connection of Celery's consumer and notes a long loss."""
 
     def __init__(
         self,
@@ -32,30 +32,30 @@ class BrokerWatch:
         self._note = note
         self._clock = clock
         self._connected = threading.Event()
-        self._silent_since = clock()
+        self._lost_since = clock()
         self._noted = False
         app.steps["consumer"].add(_step(self))
 
     def connected(self) -> None:
-        """The consumer has a connection."""
+        """Record that the consumer has a connection."""
         self._connected.set()
 
     def lost(self) -> None:
-        """The consumer has no connection any more."""
-        self._silent_since = self._clock()
+        """Record that the consumer has lost its connection."""
+        self._lost_since = self._clock()
         self._connected.clear()
 
     def look(self) -> None:
-        """Takes a note when the silence has become long, and another one at its end."""
+        """Note a long loss of the connection, and later its end."""
         if self._connected.is_set():
             if self._noted:
                 self._noted = False
                 self._say(f"the broker {self._address.shown} answers again")
-        elif not self._noted and self._clock() - self._silent_since > _PATIENCE_SECONDS:
+        elif not self._noted and self._clock() - self._lost_since > _QUIET_SECONDS:
             self.explain()
 
     def explain(self) -> None:
-        """Takes a note of why the broker cannot be used, if it cannot."""
+        """Note why the broker cannot be used, if it cannot."""
         try:
             self._address.check()
         except BrokerError as error:
@@ -68,7 +68,7 @@ class BrokerWatch:
 
 
 def _step(watch: BrokerWatch) -> type[bootsteps.StartStopStep]:
-    """A part of Celery's consumer that starts after the connection and stops with it."""
+    """Make a part of Celery's consumer that starts after the connection and stops with it."""
 
     class Watched(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
         requires = (Connection,)

@@ -1,4 +1,4 @@
-"""Puts together what the stages of one worker process work with."""
+"""Builds the context of a worker process."""
 
 import logging
 import os
@@ -9,12 +9,11 @@ from hsstar.domain.errors import DatabaseError
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
-from hsstar.engines.training.contract import Trainer
 from hsstar.local.gpus import find_gpus
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from hsstar.verifier import MathVerifier
@@ -22,24 +21,26 @@ from hsstar.verifier import MathVerifier
 log = logging.getLogger("hsstar.worker")
 
 
-def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:
-    """The workshop of a worker, whose engines are built when the first job needs them."""
-    return Workshop(
+def make_context(settings: Settings, database: Database, worker: str) -> WorkerContext:
+    """Make the context of a worker; its engines are built when the first job needs them."""
+    return WorkerContext(
         database=database,
-        engines=Engines(
+        engines=EnginePool(
             partial(_sampler, note_taker(database, worker)),
             _reward_model,
             MathVerifier,
-            partial(_trainer, settings),
+            lambda: build_trainer(
+                processes=settings.train_processes, launch_config=settings.accelerate_config
+            ),
             one_at_a_time=_one_at_a_time(settings),
         ),
         job_samples=settings.job_samples,
-        models_folder=settings.models_directory,
+        models_folder=settings.models_dir,
     )
 
 
 def _one_at_a_time(settings: Settings) -> bool:
-    """Whether there is room for one engine only: by the settings, else where there is a GPU."""
+    """Tell whether memory holds one engine only: as the settings say, else if the worker has a GPU."""
     if settings.resident_engines == "auto":
         return bool(find_gpus(os.environ))
     return settings.resident_engines == "one"
@@ -49,7 +50,7 @@ def _sampler(note: Callable[[str], None], location: str, recipe: Recipe) -> Samp
     policy = recipe.policy
     options = policy.engine_options
     if policy.engine == "openai":
-        options["note"] = note  # it may wait for its server
+        options["note"] = note  # waits for its server and says so
     return build_sampler(location, engine=policy.engine, dtype=policy.dtype, **options)
 
 
@@ -60,18 +61,14 @@ def _reward_model(location: str, recipe: Recipe) -> ProcessRewardModel:
     )
 
 
-def _trainer(settings: Settings) -> Trainer:
-    return build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
-
-
 def note_taker(database: Database, worker: str) -> Callable[[str], None]:
-    """Takes notes of a worker's engine; one that the database does not take is left to the log."""
+    """Return a function that sets a worker's note; if the database fails, it logs the error."""
 
     def note(text: str) -> None:
         try:
             with database.begin() as connection:
-                workers.leave_note(connection, worker, text)
+                workers.set_note(connection, worker, text)
         except DatabaseError as error:
-            log.warning("a note was not kept: %s", error)
+            log.warning("a note was not stored: %s", error)
 
     return note

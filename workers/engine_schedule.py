@@ -1,4 +1,4 @@
-"""Which queued job a worker takes at a wake-up."""
+"""Which queued job a worker claims at a wake-up, if memory holds one engine."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,18 +10,18 @@ from hsstar.store.queue import jobs, wakeups
 from hsstar.store.queue.by_engine import waiting_jobs
 
 
-class Turns:
-    """Takes jobs so that one engine at a time has room in a process, and is changed rarely.
+class EngineScheduler:
+    """Claims jobs so that a process changes its engine rarely.
 
-    A wake-up then says only that there is work: the job that comes next by `domain.turns` is taken in the
-    place of the named one, which stays queued and gets another wake-up.
+    A wake-up then says only that work exists. The scheduler claims the job that `domain.engine_schedule`
+    chooses; the named job stays queued and gets another wake-up.
     """
 
     def __init__(
-        self, kinds: Sequence[JobKind], patience_seconds: float, clock: Callable[[], float] = time.monotonic
+        self, kinds: Sequence[JobKind], swap_seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._kinds = kinds
-        self._patience_seconds = patience_seconds
+        self._swap_seconds = swap_seconds
         self._clock = clock
         self._present: EngineKey | None = None
         self._since = clock()
@@ -29,22 +29,22 @@ class Turns:
     def claim(
         self, database: Database, job_id: int | None, worker: str, lease_seconds: float
     ) -> jobs.Job | None:
-        """Takes the job that comes next, whichever was named, if any; None where none waits."""
+        """Claim the job that comes next, whatever job was named; None if none waits."""
         refused = None
         while True:
             with database.begin() as connection:
                 present_seconds = self._clock() - self._since
                 waiting = waiting_jobs(connection, self._kinds)
-                chosen = next_job(waiting, self._present, present_seconds, self._patience_seconds)
+                chosen = next_job(waiting, self._present, present_seconds, self._swap_seconds)
                 if chosen is None or chosen.job_id == refused:
-                    return None  # what waits is not for this worker: it was asked to stop
+                    return None  # this worker may claim nothing: it was asked to stop
                 job = jobs.claim(connection, chosen.job_id, worker, lease_seconds)
             if job is not None:
                 break
-            refused = chosen.job_id  # another worker was quicker, unless it still waits
+            refused = chosen.job_id  # another worker was faster, unless the job still waits
         if chosen.engine not in (self._present, VERIFIER):
             self._present, self._since = chosen.engine, self._clock()
         if job_id is not None and job_id != job.id:
-            with database.begin() as connection:  # of its own: two workers may name each other's jobs
+            with database.begin() as connection:  # a second one: two workers may name each other's jobs
                 wakeups.reset_wakeups(connection, [job_id])
         return job

@@ -1,8 +1,8 @@
-"""Which job comes next where one engine at a time has room: the same engine while it has work, within bounds.
+"""Which job comes next if memory holds one engine: the same engine's while it has work, within bounds.
 
-Changing the engine costs as much as many jobs, so a worker stays with the one it has while jobs for it are
-queued. Jobs of other engines that have waited long make it change all the same, but not before the present
-engine has been in place as long; so no job waits for ever, and the engines never take turns job by job.
+Loading an engine costs as much as many jobs, so a worker keeps its engine while jobs for it are queued. It
+changes the engine if jobs of another one have waited for `swap_seconds` and the present engine has been
+loaded for as long. So every job starts at last, and two long queues do not change the engine at every job.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from hsstar.domain.lifecycle import JobKind
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """What decides which engine a job needs.
+    """The engine that a job needs.
 
     Attributes:
         kind: the job's.
-        model_id: the policy or reward model; None for a trainer, which loads one for each job.
+        model_id: the policy or reward model; None for a trainer, which loads one per job.
     """
 
     kind: JobKind
@@ -25,7 +25,7 @@ class EngineKey:
 
 
 VERIFIER = EngineKey(JobKind.VERIFY)
-"""Takes room from no other engine."""
+"""Needs no memory of other engines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class WaitingJobs:
     """The queued jobs of one engine.
 
     Attributes:
-        job_id: the one that has waited longest.
-        seconds: how long it has.
+        job_id: the job that has waited longest.
+        seconds: how long it has waited.
     """
 
     engine: EngineKey
@@ -43,22 +43,15 @@ class WaitingJobs:
 
 
 def next_job(
-    waiting: Sequence[WaitingJobs], present: EngineKey | None, present_seconds: float, patience_seconds: float
+    waiting: Sequence[WaitingJobs], present: EngineKey | None, present_seconds: float, swap_seconds: float
 ) -> WaitingJobs | None:
-    """The job to run next; None where none waits.
-
-    Args:
-        waiting: the queued jobs, by engine.
-        present: the engine in place.
-        present_seconds: since when.
-        patience_seconds: how long jobs of other engines wait while the present one has work.
-    """
+    """Return the job to run next; None if none waits. `present_seconds`: how long that engine is loaded."""
     if not waiting:
         return None
     staying = [jobs for jobs in waiting if jobs.engine in (present, VERIFIER)]
     if any(jobs.engine == present for jobs in staying):
         others = [jobs.seconds for jobs in waiting if jobs not in staying]
-        if present_seconds < patience_seconds or max(others, default=0.0) < patience_seconds:
+        if present_seconds < swap_seconds or max(others, default=0.0) < swap_seconds:
             return _oldest(staying)
         return _oldest([jobs for jobs in waiting if jobs not in staying])
     return _oldest(waiting)

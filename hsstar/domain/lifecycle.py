@@ -1,13 +1,13 @@
-"""The states of jobs and iterations, and which may follow which.
+"""The states of jobs and iterations, and their transitions; how workers exit.
 
 job        queued → running → done | failed
-           running → queued   its lease expired, or its worker handed it back
+           running → queued   its lease expired, or its worker released it
            failed → queued    `hsstar jobs retry`
            failed → discarded `hsstar iterate RUN --accept-missing`
 
 iteration  waiting → pre_sampling → re_sampling → training → evaluating → done
-           waiting            its policy M_t is not there yet
-           evaluating         M_{t+1} exists, so the next iteration is already under way
+           waiting            its policy M_t does not exist yet
+           evaluating         M_{t+1} exists, so the next iteration has started
 """
 
 from enum import IntEnum, StrEnum
@@ -25,7 +25,7 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -35,12 +35,12 @@ class JobState(StrEnum):
 
     @property
     def live(self) -> bool:
-        """Queued or running: its work is in flight."""
+        """Whether it is queued or running."""
         return self in (JobState.QUEUED, JobState.RUNNING)
 
 
 class IterationState(StrEnum):
-    """Where an iteration stands."""
+    """The state of an iteration."""
 
     WAITING = "waiting"
     PRE_SAMPLING = "pre_sampling"
@@ -69,16 +69,12 @@ ITERATION_TRANSITIONS: dict[IterationState, IterationState | None] = {
 
 
 def states_before(after: JobState) -> list[str]:
-    """The states from which a job may come into this one."""
+    """Return the states that may precede this one."""
     return [before.value for before, following in JOB_TRANSITIONS.items() if after in following]
 
 
 def next_state(state: IterationState) -> IterationState:
-    """The state that follows an iteration's state.
-
-    Raises:
-        IllegalTransitionError: nothing follows `done`.
-    """
+    """Return the state that follows an iteration's state; raise IllegalTransitionError for `done`."""
     following = ITERATION_TRANSITIONS[state]
     if following is None:
         raise IllegalTransitionError(f"nothing follows the iteration state {state.value!r}")
@@ -86,14 +82,14 @@ def next_state(state: IterationState) -> IterationState:
 
 
 def retry_delay_seconds(attempts: int) -> float:
-    """How long a job waits after its `attempts`-th failed attempt: 1, 4, 16 … at most 60 seconds."""
+    """Return how long a job waits after its `attempts`-th failed attempt: 1, 4, 16 … at most 60 seconds."""
     return float(min(60, 4 ** max(0, attempts - 1)))
 
 
-class Ending(IntEnum):
-    """Exit codes of a worker; any other one, and a signal, is an accident."""
+class WorkerExit(IntEnum):
+    """Exit codes of a worker; any other code, and a signal, is a crash."""
 
     STOPPED = 0  # by SIGTERM or Ctrl-C
     FAILED = 1
-    DRAINED = 80  # by `hsstar workers stop`: its supervisor starts no other
-    WRONG_SCHEMA = 81  # the database is at another revision: no start helps until that changes
+    DRAINED = 80  # by `hsstar workers stop`: its supervisor does not start it again
+    WRONG_SCHEMA = 81  # the database is at another revision: a new start does not help

@@ -1,4 +1,4 @@
-"""Under which account of the operating system the servers run: never root."""
+"""The operating system's account that runs the servers: never root."""
 
 import os
 import pwd
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from hsstar.domain.errors import LocalStackError
 
-UNPRIVILEGED = ("postgres", "nobody")  # the first of them that exists stands in for root
+UNPRIVILEGED = ("postgres", "nobody")  # root's servers run under the first that exists
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account that runs the servers and owns their data."""
+    """An account that runs servers and owns their data."""
 
     name: str
     user_id: int
@@ -22,11 +22,11 @@ class Account:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process already runs under the account."""
+        """Whether this process runs under the account."""
         return self.user_id == os.getuid()
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The argument list that runs `argv` under this account."""
+        """Return the argument list that runs `argv` under this account."""
         if self.is_ours:
             return list(argv)
         setpriv = shutil.which("setpriv")
@@ -39,7 +39,7 @@ class Account:
         return [setpriv, *switch, "--", *argv]
 
     def can_enter(self, folder: Path) -> Path | None:
-        """The first folder on the way down to this one that stops the account; None if none does."""
+        """Return the outermost folder on the path that the account cannot enter; None if it can enter all."""
         if self.is_ours:
             return None
         for step in (*reversed(folder.parents), folder):
@@ -49,7 +49,7 @@ class Account:
 
 
 def starting_user() -> str:
-    """The name of the user who runs this process."""
+    """Return the name of the user who runs this process."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError as error:
@@ -60,7 +60,7 @@ def starting_user() -> str:
 
 
 def account_for(data: Path) -> Account:
-    """The account for servers with this data: we; for root the data's owner or an unprivileged one."""
+    """Return the account for servers with this data: ours, for root the data's owner or UNPRIVILEGED."""
     if os.getuid() != 0:
         entry = pwd.getpwnam(starting_user())
         return Account(entry.pw_name, os.getuid(), os.getgid())

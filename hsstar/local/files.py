@@ -1,4 +1,4 @@
-"""Small files that several processes share: locks, and JSON that is never seen half written."""
+"""Small files that processes share: locks, and JSON that no reader sees half written."""
 
 import fcntl
 import json
@@ -16,9 +16,9 @@ LEAST_FREE_BYTES = 200 * 1000 * 1000
 
 @contextmanager
 def locked(path: Path, seconds: float) -> Iterator[None]:
-    """Hold a lock file while the block runs; the system lets it go when the process dies.
+    """Hold a lock file for a block; the system releases it when the process dies.
 
-    Raises ConflictError when another process still holds it after so many seconds.
+    Raises ConflictError if another process still holds it after `seconds`.
     """
     deadline = time.monotonic() + seconds
     with path.open("a") as file:
@@ -29,7 +29,7 @@ def locked(path: Path, seconds: float) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise ConflictError(
-                        f"another process is at work there and holds {path}; wait for it"
+                        f"another process works there and holds {path}; wait for it"
                     ) from error
                 time.sleep(0.05)
         yield
@@ -47,7 +47,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file; None if there is no file, or if it holds something else."""
+    """Read the JSON in a file; None if there is no file or no JSON in it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

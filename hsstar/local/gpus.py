@@ -1,4 +1,4 @@
-"""Which GPUs a new process may use, asked of the driver and not of PyTorch, which takes seconds to import."""
+"""The GPUs that a new process may use, from the driver: importing PyTorch takes seconds."""
 
 import re
 import subprocess
@@ -11,48 +11,42 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def find_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them, restricted to those it names already."""
+    """Return this machine's GPUs as CUDA_VISIBLE_DEVICES names them, and only those if it is set."""
     return visible_gpus(_identifiers(), environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def least_gpu_memory(environ: Mapping[str, str]) -> int | None:
-    """Bytes of memory of the smallest visible GPU; None where there is none or the driver does not say."""
+    """Return the bytes of the smallest visible GPU; None without a GPU or if the driver does not say."""
     visible = find_gpus(environ)
-    query = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        listed = subprocess.run(query, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return smallest_memory(listed, visible)
+    listed = _nvidia_smi("--query-gpu=index,memory.total", "--format=csv,noheader,nounits")
+    return None if listed is None else smallest_memory(listed, visible)
 
 
 def smallest_memory(listed: str, visible: Sequence[str]) -> int | None:
-    """Bytes of the smallest of the visible GPUs, from lines `index, MiB`; None where none is listed."""
+    """Return the bytes of the smallest visible GPU from lines `index, MiB`; None if none is listed."""
     sizes = [line.split(", ") for line in listed.strip().splitlines()]
     known = [int(size) << 20 for index, size in sizes if index in visible and size.isdecimal()]
     return min(known, default=None)
 
 
 def visible_gpus(identifiers: Sequence[str], visible: str | None) -> tuple[str, ...]:
-    """The GPUs that CUDA shows: all, or those of CUDA_VISIBLE_DEVICES up to the first unknown one.
+    """Return the GPUs that CUDA shows: all, or those of CUDA_VISIBLE_DEVICES up to the first unknown one.
 
-    Args:
-        identifiers: the UUIDs of the machine's GPUs, by index.
-        visible: the variable's value; None where it is not set.
+    `identifiers` are the UUIDs of the machine's GPUs by index, `visible` is the variable's value.
     """
     if visible is None:
         return tuple(map(str, range(len(identifiers))))
-    found: list[str] = []
+    gpus: list[str] = []
     for entry in map(str.strip, visible.split(",")):
         gpu = _gpu(entry, identifiers)
-        if gpu is None or gpu in found:
+        if gpu is None or gpu in gpus:
             break
-        found.append(gpu)
-    return tuple(found)
+        gpus.append(gpu)
+    return tuple(gpus)
 
 
 def _gpu(entry: str, identifiers: Sequence[str]) -> str | None:
-    """An entry of CUDA_VISIBLE_DEVICES as an index; a part of a GPU (MIG) as it stands."""
+    """Turn an entry of CUDA_VISIBLE_DEVICES into an index; keep a part of a GPU (MIG) as it is."""
     if entry.isdecimal():
         return str(int(entry)) if int(entry) < len(identifiers) else None
     if entry.startswith("MIG-"):
@@ -62,17 +56,22 @@ def _gpu(entry: str, identifiers: Sequence[str]) -> str | None:
 
 
 def _identifiers() -> tuple[str, ...]:
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_SECONDS, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+    listed = _nvidia_smi("-L")
+    if listed is None:
         return _identifiers_of_driver()
     return tuple(identifier for _, identifier in _LISTED.findall(listed))
 
 
+def _nvidia_smi(*options: str) -> str | None:
+    command = ["nvidia-smi", *options]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def _identifiers_of_driver() -> tuple[str, ...]:
-    """What the driver says where its program is missing, in the order of the PCI bus."""
+    """Read the UUIDs from the driver's files if its program is missing, in the order of the PCI bus."""
     texts = [file.read_text(errors="replace") for file in sorted(_DRIVER.glob("*/information"))]
-    found = [re.search(r"^GPU UUID:\s*(GPU-\S+)", text, re.MULTILINE) for text in texts]
-    return tuple(match[1] for match in found if match)
+    matches = [re.search(r"^GPU UUID:\s*(GPU-\S+)", text, re.MULTILINE) for text in texts]
+    return tuple(match[1] for match in matches if match)

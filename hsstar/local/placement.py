@@ -1,4 +1,4 @@
-"""Which worker processes a command line of roles and GPUs asks for. Pure: the GPUs are passed in."""
+"""The worker processes that roles and GPUs of a command line ask for. Pure: the GPUs are passed in."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ class PlannedWorker:
     """One worker process.
 
     Attributes:
-        name: tells it from the others of its command: the role, then its GPUs or a number.
-        gpus: as CUDA_VISIBLE_DEVICES names them; none: it works on the CPU.
+        name: unique within its command: the role, then its GPUs or a number.
+        gpus: as CUDA_VISIBLE_DEVICES names them; empty: it works on the CPU.
     """
 
     name: str
@@ -24,7 +24,7 @@ class PlannedWorker:
     gpus: tuple[str, ...] = ()
 
     def environment(self, environ: Mapping[str, str], threads: int) -> dict[str, str]:
-        """What it finds in its environment on top of `environ`, whose settings of threads stay."""
+        """Return its variables on top of `environ`, whose thread settings take precedence."""
         wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         if self.gpus:
             wanted["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's order, in which the GPUs were found
@@ -33,16 +33,15 @@ class PlannedWorker:
 
 
 def parse_roles(text: str) -> dict[str, int | None]:
-    """`sample:6,verify` as a mapping; None where no number is given.
+    """Parse `sample=6,verify` into processes per role; None for a role without a number.
 
-    Raises:
-        BadInputError: naming the part that is wrong.
+    Raises BadInputError with the wrong part.
     """
     counts: dict[str, int | None] = {}
     for part in map(str.strip, text.split(",")):
-        role, sign, number = part.partition(":")
-        if role not in ROLES or (sign and not (number.isdecimal() and int(number) > 0)):
-            raise BadInputError(f"{part!r} is not ROLE or ROLE:NUMBER with a role of {', '.join(ROLES)}")
+        role, sign, number = part.partition("=")
+        if role not in ROLES or (sign and not number.isdecimal()):
+            raise BadInputError(f"{part!r} is not ROLE or ROLE=NUMBER with a role of {', '.join(ROLES)}")
         if role in counts:
             raise BadInputError(f"the role {role} is named twice in {text!r}")
         counts[role] = int(number) if sign else None
@@ -50,10 +49,9 @@ def parse_roles(text: str) -> dict[str, int | None]:
 
 
 def choose_gpus(text: str, present: Sequence[str]) -> tuple[str, ...]:
-    """`all`, `none` or `0,1` as GPUs of those that are present.
+    """Parse `all`, `none` or `0,1` into GPUs that are present.
 
-    Raises:
-        BadInputError: a named GPU is not there, or is named twice.
+    Raises BadInputError if a named GPU is not present or is named twice.
     """
     if text in ("all", "none"):
         return tuple(present) if text == "all" else ()
@@ -69,21 +67,23 @@ def choose_gpus(text: str, present: Sequence[str]) -> tuple[str, ...]:
 def plan_workers(
     roles: Mapping[str, int | None], gpus: Sequence[str], gpus_each: Mapping[str, int]
 ) -> tuple[PlannedWorker, ...]:
-    """The processes of these roles, each with GPUs of its own; on the CPU where there are no GPUs.
+    """Return the processes of these roles, each with GPUs of its own; without GPUs they work on the CPU.
 
-    A single role without a number takes the GPUs that the numbered ones leave; otherwise a role without
-    a number gets one process.
+    If only one role has no number (None), it takes the GPUs that the others leave. If several have none, each
+    gets one process.
 
     Args:
-        roles: processes of each role; None where no number was given.
+        roles: processes of each role.
         gpus: those that may be used.
-        gpus_each: GPUs of one process of a role, where that is more than one.
+        gpus_each: GPUs of one process of a role, if more than one.
 
     Raises:
-        BadInputError: the roles take more GPUs than there are.
+        BadInputError: the roles need more GPUs than `gpus`, or ask for no process.
     """
     needs = {role: gpus_each.get(role, 1) if gpus and role in GPU_ROLES else 0 for role in roles}
-    counts = {role: count or 1 for role, count in roles.items()}
+    counts = {role: 1 if count is None else count for role, count in roles.items()}
+    if not any(counts.values()):
+        raise BadInputError("these roles ask for no worker: each has the number 0")
     open_roles = [role for role, count in roles.items() if count is None and needs[role]]
     if len(open_roles) == 1:
         (role,) = open_roles
@@ -91,8 +91,8 @@ def plan_workers(
         counts[role] = max(1, (len(gpus) - taken) // needs[role])
     wanted = sum(counts[role] * needs[role] for role in roles)
     if wanted > len(gpus):
-        asked = ",".join(f"{role}:{counts[role]}" for role in roles if needs[role])
-        raise BadInputError(f"{asked} {_takes(wanted)}, and there {_list(gpus)}")
+        asked = ",".join(f"{role}={counts[role]}" for role in roles if needs[role] * counts[role])
+        raise BadInputError(f"{asked} would take {wanted} GPUs, and there {_list(gpus)}")
     left = iter(gpus)
     return tuple(
         _worker(role, number, tuple(next(left) for _ in range(needs[role])))
@@ -110,7 +110,3 @@ def _list(gpus: Sequence[str]) -> str:
     if not gpus:
         return "is none"
     return f"{'is' if len(gpus) == 1 else 'are'} {len(gpus)}: {', '.join(gpus)}"
-
-
-def _takes(gpus: int) -> str:
-    return f"would take {gpus} GPU{'s' if gpus > 1 else ''}"

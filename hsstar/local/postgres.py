@@ -1,8 +1,9 @@
-"""An embedded Postgres from a wheel's programs: made, started and stopped here.
+"""An embedded Postgres from a wheel's programs.
 
-It listens on a Unix socket only, and lets in only the user who started it and the account it runs under.
+It listens on a Unix socket and admits the user who started it and the account that it runs under.
 """
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ INITDB_OPTIONS = (
     "--data-checksums",
     "--auth=peer",
 )
-# For one machine that has other things to do. Nothing trades safety for speed: fsync stays on.
+# For a machine that also computes. Nothing trades safety for speed: fsync stays on.
 TUNING = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -60,7 +61,7 @@ class Postgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """Where clients connect; with the port, because PGPORT of the environment would count otherwise."""
+        """The URL for clients; it names the port, because else PGPORT of the environment would count."""
         return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(self.socket_directory))}&port={PORT}"
 
     @property
@@ -70,17 +71,17 @@ class Postgres(EmbeddedServer):
 
     @property
     def remains(self) -> Sequence[Path]:
-        """The socket, and the lock files, which hinder a start once their pid is another process'."""
+        """The socket and the lock files, which hinder a start if another process has their pid."""
         socket = self.socket_directory / f".s.PGSQL.{PORT}"
         return (self.pid_file, socket, socket.with_name(socket.name + ".lock"))
 
     @cached_property
     def cluster_name(self) -> str:
-        """Stands in the title of every process of this server."""
+        """The name in the title of every process of this server."""
         return f"hsstar-{self.label}"
 
     def belongs(self, command_line: list[str]) -> bool:
-        """Whether this is the command line of this server or of one of its children."""
+        """Tell whether this is the command line of this server or of one of its children."""
         started = ["-D", str(self.data), "-c"]
         pairs = zip(command_line, command_line[1:], command_line[2:], strict=False)
         title = " ".join(command_line)
@@ -89,11 +90,11 @@ class Postgres(EmbeddedServer):
         )
 
     def program(self, name: str) -> Path:
-        """A program of the wheel, such as `psql`, where the server's account can run it."""
+        """Return a program of the wheel, such as `psql`, where the server's account can run it."""
         return postgres_bundle(name).program_for(self.account, self.root)
 
     def initialise(self) -> None:
-        """Make the data directory if there is none, check its version, write who may connect."""
+        """Make the data directory if it is missing, check its version, write who may connect."""
         if not self.data.exists():
             self._initdb()
         version = (self.data / "PG_VERSION").read_text().strip()
@@ -105,9 +106,9 @@ class Postgres(EmbeddedServer):
         self._write_access_rules()
 
     def _initdb(self) -> None:
-        """Make the data directory aside, so that one that was interrupted is never taken for a whole one."""
+        """Make the data directory aside and rename it, so that it is complete or absent."""
         aside = self.data.with_name("data.new")
-        self.remove_data(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         self.own(aside)
         command = self.account.command([str(self.program("initdb")), *INITDB_OPTIONS, "-D", str(aside)])
         done = subprocess.run(
@@ -120,13 +121,13 @@ class Postgres(EmbeddedServer):
             check=False,
         )
         if done.returncode != 0:
-            self.remove_data(aside)
+            shutil.rmtree(aside, ignore_errors=True)
             output = done.stdout + done.stderr
             raise failure("initdb failed", output, f"nothing was left in {self.directory}", self.directory)
         aside.rename(self.data)
 
     def _write_access_rules(self) -> None:
-        """Only the starting user and the server's account get in, known to the kernel by the socket."""
+        """Admit only the starting user and the server's account, as the kernel identifies them."""
         (self.directory / "pg_hba.conf").write_text("local all all peer map=hsstar\n")
         users = sorted({starting_user(), self.account.name})
         rules = [f"hsstar {_quoted(user)} {role}\n" for user in users for role in (ROLE, SUPERUSER)]
@@ -135,7 +136,7 @@ class Postgres(EmbeddedServer):
             (self.directory / file).chmod(0o644)
 
     def command(self) -> list[str]:
-        """The argument list that runs the server in the foreground."""
+        """Return the argument list that runs the server in the foreground."""
         options = {
             "listen_addresses": "",
             "port": str(PORT),
@@ -150,7 +151,7 @@ class Postgres(EmbeddedServer):
         return [str(self.program("postgres")), "-D", str(self.data), *flags]
 
     def is_ready(self) -> bool:
-        """Whether the running server takes connections: the last line of its lock file says so."""
+        """Tell whether the server accepts connections, by the last line of its lock file."""
         try:
             lines = self.pid_file.read_text().splitlines()
         except OSError:
@@ -159,7 +160,7 @@ class Postgres(EmbeddedServer):
 
     def finish_start(self) -> None:
         """Make the roles and the database if they are missing."""
-        import psycopg  # here, because only the one who starts the server needs it
+        import psycopg  # here, because only a process that starts the server needs it
 
         target: dict[str, Any] = {"host": str(self.socket_directory), "port": PORT, "user": SUPERUSER}
         try:

@@ -1,8 +1,7 @@
-"""Processes that outlive the one that started them: who they are, whether they live, how they end.
+"""Processes that outlive the one that started them: identity, start and end.
 
-A pid alone is not an identity, because the system gives it to another process later. An identity is the pid
-and the moment of birth. On Linux that moment is the kernel's own count since boot and the boot it belongs to,
-because a wall clock that is set right after the boot would change it.
+A pid alone identifies no process, because the system reuses it. An identity is the pid and the moment of
+birth: on Linux the kernel's count since boot and the id of that boot, which no change of the clock affects.
 """
 
 import ctypes
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,19 +21,19 @@ import psutil
 POLL_SECONDS = 0.02
 LONGEST_LOG_BYTES = 20 << 20
 _PROC = Path("/proc")
-_children: dict[int, subprocess.Popen[bytes]] = {}  # ours until they end, so that no dead one stays a zombie
+_children: dict[int, subprocess.Popen[bytes]] = {}  # polled until they end, so that none stays a zombie
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process, told apart from any later one with the same pid."""
+    """One process, distinct from any later one with the same pid."""
 
     pid: int
     birth: str
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of the live process with this pid; None if there is none or it is a zombie."""
+    """Identify the live process with this pid; None if there is none or it is a zombie."""
     child = _children.get(pid)
     if child is not None and child.poll() is not None:
         del _children[pid]
@@ -44,7 +44,7 @@ def identify(pid: int) -> ProcessIdentity | None:
 def _birth(pid: int) -> str | None:
     try:
         if (_PROC / "self/stat").exists():
-            # the program's name stands in parentheses and may itself hold blanks and parentheses
+            # the program's name is in parentheses and may contain blanks and parentheses
             fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
             boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
             return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
@@ -55,12 +55,12 @@ def _birth(pid: int) -> str | None:
 
 
 def alive(identity: ProcessIdentity | None) -> bool:
-    """Whether exactly this process still runs."""
+    """Tell whether exactly this process still runs."""
     return identity is not None and identify(identity.pid) == identity
 
 
 def find_processes(user_ids: set[int], belongs: Callable[[list[str]], bool]) -> list[ProcessIdentity]:
-    """The live processes of these users whose command line `belongs` accepts."""
+    """Return the live processes of these users whose command line `belongs` accepts."""
     return [
         identity for pid in psutil.pids() if (identity := find_process(pid, user_ids, belongs)) is not None
     ]
@@ -69,7 +69,7 @@ def find_processes(user_ids: set[int], belongs: Callable[[list[str]], bool]) -> 
 def find_process(
     pid: int, user_ids: set[int], belongs: Callable[[list[str]], bool]
 ) -> ProcessIdentity | None:
-    """The live process with this pid if it is one of these users' and `belongs` accepts its command line."""
+    """Return the live process with this pid if these users own it and `belongs` accepts its command."""
     identity = identify(pid)
     if identity is None:
         return None
@@ -82,28 +82,25 @@ def find_process(
 
 
 def descendants(identity: ProcessIdentity) -> list[ProcessIdentity]:
-    """The live children of a process, their children, and so on."""
+    """Return the live children of a process, their children, and so on."""
     if not alive(identity):
         return []
     try:
         family = psutil.Process(identity.pid).children(recursive=True)
     except psutil.Error:
         return []
-    found = [identify(int(member.pid)) for member in family]
-    return [member for member in found if member is not None]
+    return [member for child in family if (member := identify(int(child.pid))) is not None]
 
 
 def send(identity: ProcessIdentity, number: signal.Signals) -> None:
     """Signal this process if it still lives."""
     if alive(identity):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(identity.pid, number)
-        except ProcessLookupError:
-            return
 
 
 def wait_for_end(identities: Iterable[ProcessIdentity], seconds: float) -> list[ProcessIdentity]:
-    """Wait until all of them have ended, at most so many seconds; return those that still live."""
+    """Wait until all have ended, at most `seconds`; return those that still live."""
     deadline = time.monotonic() + seconds
     left = [identity for identity in identities if alive(identity)]
     while left and time.monotonic() < deadline:
@@ -113,10 +110,7 @@ def wait_for_end(identities: Iterable[ProcessIdentity], seconds: float) -> list[
 
 
 def stop(identities: Sequence[ProcessIdentity], grace_seconds: float, *, families: bool = False) -> None:
-    """End processes: SIGTERM to all, a common grace, SIGKILL to those that are left.
-
-    With `families` the descendants that they leave behind are killed too.
-    """
+    """End processes: SIGTERM to all, a common grace, then SIGKILL; `families`: kill their descendants too."""
     offspring = [member for identity in identities for member in descendants(identity)] if families else []
     for identity in identities:
         send(identity, signal.SIGTERM)
@@ -124,54 +118,72 @@ def stop(identities: Sequence[ProcessIdentity], grace_seconds: float, *, familie
 
 
 def kill(identities: Sequence[ProcessIdentity]) -> None:
-    """End processes by SIGKILL, those that still live."""
+    """End the processes that still live by SIGKILL."""
     for identity in identities:
         send(identity, signal.SIGKILL)
     wait_for_end(identities, 5.0)
 
 
 def open_log(log: Path) -> IO[bytes]:
-    """Open a log file for appending; one that has grown long is first put aside as `<name>.1`."""
+    """Open a log file for appending; rename a long one to `<name>.1` first."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LONGEST_LOG_BYTES:
         log.replace(log.with_name(log.name + ".1"))
     return log.open("ab")
 
 
+def python_module(module: str, *arguments: str) -> list[str]:
+    """Return the argument list that runs a module; by -P no file of the working directory hides a package."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
 def start_detached(
     argv: Sequence[str], log: Path, *, directory: Path, environment: Mapping[str, str]
 ) -> ProcessIdentity | None:
-    """Start a process in a session of its own, without input, its output appended to the log.
+    """Start a process that outlives this one; None if it has ended already, OSError if it cannot start."""
+    child = start(argv, log, directory=directory, environment=environment)
+    _children[child.pid] = child
+    return identify(child.pid)
 
-    Returns None if it has ended already. Raises OSError if it cannot be started.
+
+def start(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    before: Callable[[], None] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process without input in a session of its own, so that its whole group can be killed.
+
+    Its output is appended to the log; `before` runs in the child before its program.
     """
     with open_log(log) as output:
-        child = subprocess.Popen(
-            list(argv),
+        return subprocess.Popen(
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env=dict(environment),
+            env=environment,
             start_new_session=True,
+            preexec_fn=before,
         )
-    _children[child.pid] = child
-    return identify(child.pid)
 
 
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
-def end_with_parent() -> Callable[[], None] | None:
-    """To run in the child before its program: the kernel sends it SIGTERM when this process dies."""
+def die_with_parent() -> Callable[[], None] | None:
+    """Return what a child runs before its program, so that it gets SIGTERM when this process dies."""
     if sys.platform != "linux":
         return None
-    library = ctypes.CDLL(None)  # found here, because little is safe between fork and exec
+    library = ctypes.CDLL(None)  # loaded here, because little is safe between fork and exec
     parent = os.getpid()
 
-    def watch() -> None:
+    def ask_kernel() -> None:
         library.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the kernel was told
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
-    return watch
+    return ask_kernel

@@ -1,9 +1,8 @@
-"""What the embedded servers have in common: where they live, how they start and how they end."""
+"""What the embedded servers have in common: folders, start and stop."""
 
 import hashlib
 import os
 import re
-import shutil
 import signal
 import stat
 import time
@@ -20,23 +19,21 @@ from hsstar.local.accounts import Account, account_for
 from hsstar.local.files import check_room, locked
 from hsstar.local.processes import ProcessIdentity
 
-ROOT_DIRECTORY = Path("/var/lib/hsstar")  # of root's servers, because their account cannot enter root's home
+ROOT_DIRECTORY = Path("/var/lib/hsstar")  # for root's servers: their account cannot enter root's home
 SOCKET_PARENT = Path("/tmp")  # noqa: S108 - a socket's path has at most 107 bytes; the folder in it is checked
 START_SECONDS = 120.0  # recovery after a crash included
 LOCK_SECONDS = 150.0
-ORPHAN_SECONDS = 5.0  # for what a killed server left running
+ORPHAN_SECONDS = 5.0  # for processes that a killed server left
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """One embedded server as it is now."""
+    """An embedded server as it is now."""
 
     name: str
-    running: bool
-    pid: int | None
+    pid: int | None  # None: it does not run
     url: str
     directory: Path
-    log: Path
 
     @property
     def shown_url(self) -> str:
@@ -45,14 +42,14 @@ class ServerStatus:
 
 
 class EmbeddedServer(ABC):
-    """A server on this machine that listens on a Unix socket only and outlives the process that started it.
+    """A server that listens on a Unix socket only and outlives the process that started it.
 
-    `home` names the stack. The data lie in `home/servers`, for root in /var/lib/hsstar/<hash of home>, and
-    with a `server_root` given always in `<server_root>/<hash of home>`.
+    `home` names the stack. The data are in `<server_root>/<hash of home>`; without a `server_root` in
+    `home/servers`, for root in /var/lib/hsstar/<hash of home>.
     """
 
     name: ClassVar[str]
-    stop_signals: ClassVar[Sequence[tuple[signal.Signals, float]]]  # each with the seconds that it gets
+    stop_signals: ClassVar[Sequence[tuple[signal.Signals, float]]]  # each with its seconds
     failure_hint: ClassVar[str] = ""
 
     def __init__(self, home: Path, server_root: Path | None = None):
@@ -66,7 +63,7 @@ class EmbeddedServer(ABC):
 
     @cached_property
     def account(self) -> Account:
-        """The account that the server runs under; looked up late, because an external server needs none."""
+        """The account that runs the server; looked up late, because an external server needs none."""
         return account_for(self.data)
 
     @cached_property
@@ -77,7 +74,7 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL for clients."""
 
     @property
     @abstractmethod
@@ -87,29 +84,29 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def remains(self) -> Sequence[Path]:
-        """Files that a killed server leaves behind and that would hinder the next."""
+        """Files that a killed server leaves and that hinder the next."""
 
     @abstractmethod
     def belongs(self, command_line: list[str]) -> bool:
-        """Whether this is the command line of this server or of one of its children."""
+        """Tell whether this is the command line of this server or of one of its children."""
 
     @abstractmethod
     def initialise(self) -> None:
-        """Make the data directory if there is none, and write the configuration."""
+        """Make the data directory if it is missing, and write the configuration."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The argument list that runs the server in the foreground."""
+        """Return the argument list that runs the server in the foreground."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether the running server answers."""
+        """Tell whether the running server answers."""
 
     def finish_start(self) -> None:  # noqa: B027 - most servers need nothing
-        """What is left to do once the server answers."""
+        """Do what is left once the server answers."""
 
     def identity(self) -> ProcessIdentity | None:
-        """The running server; robust against stale pid files and pids given to others."""
+        """Find the running server; a stale pid file or a reused pid does not count."""
         try:
             pid = int(self.pid_file.read_text().split()[0])
         except (OSError, ValueError, IndexError):
@@ -117,20 +114,16 @@ class EmbeddedServer(ABC):
         return processes.find_process(pid, self._users, self.belongs)
 
     def is_running(self) -> bool:
-        """Whether the server's process lives."""
+        """Tell whether the server's process lives."""
         return self.identity() is not None
 
     def status(self) -> ServerStatus:
-        """The server as it is now."""
+        """Return the server as it is now."""
         identity = self.identity()
-        pid = identity.pid if identity else None
-        return ServerStatus(self.name, pid is not None, pid, self.url, self.directory, self.log)
+        return ServerStatus(self.name, identity.pid if identity else None, self.url, self.directory)
 
     def start(self) -> None:
-        """Start the server unless it runs, and wait until it answers.
-
-        Raises LocalStackError saying what to do.
-        """
+        """Start the server unless it runs, and wait until it answers."""
         offset = self.log.stat().st_size if self.log.exists() else 0
         identity = self.launch()
         deadline = time.monotonic() + START_SECONDS
@@ -144,7 +137,7 @@ class EmbeddedServer(ABC):
         self.finish_start()
 
     def launch(self) -> ProcessIdentity | None:
-        """Start the server unless it runs, without waiting; its process, or None if that ended at once."""
+        """Start the server unless it runs, without waiting; return its process, None if it ended at once."""
         if not self.is_running():
             check_room(self.directory)
         self._make_directories()
@@ -183,10 +176,7 @@ class EmbeddedServer(ABC):
 
     @property
     def _users(self) -> set[int]:
-        return {
-            self.account.user_id,
-            os.getuid(),
-        }  # ours too: a server is ours until it has changed its account
+        return {self.account.user_id, os.getuid()}  # a server is ours until it changes its account
 
     def _clear_remains(self) -> None:
         """End the processes that a killed server left, and remove its files."""
@@ -200,7 +190,7 @@ class EmbeddedServer(ABC):
             file.unlink(missing_ok=True)
 
     def _make_directories(self) -> None:
-        """Make the server's folders; only those that are made here get a mode."""
+        """Make the server's folders; existing ones keep their mode."""
         for folder in (*reversed(self.directory.parents), self.directory):
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
@@ -215,24 +205,20 @@ class EmbeddedServer(ABC):
     def _make_socket_directory(self) -> None:
         folder = self.socket_directory
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() != self.account.user_id:
+        info = folder.lstat()
+        if stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() != self.account.user_id:
             os.chown(folder, self.account.user_id, self.account.group_id, follow_symlinks=False)
-            found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.account.user_id or found.st_mode & 0o077:
+            info = folder.lstat()
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != self.account.user_id or info.st_mode & 0o077:
             raise LocalStackError(
                 f"{folder} is not a private folder of {self.account.name}; remove it and try again"
             )
 
     def own(self, folder: Path) -> None:
-        """Make a private folder of the server's account."""
+        """Make a private folder that belongs to the server's account."""
         folder.mkdir(mode=0o700)
         if not self.account.is_ours:
             os.chown(folder, self.account.user_id, self.account.group_id)
-
-    def remove_data(self, folder: Path) -> None:
-        """Remove a folder of the server and all in it."""
-        shutil.rmtree(folder, ignore_errors=True)
 
     def _failure(self, what: str, offset: int) -> LocalStackError:
         written = self.log.read_bytes() if self.log.exists() else b""
@@ -242,7 +228,7 @@ class EmbeddedServer(ABC):
 
 
 def failure(what: str, output: str, log: str, directory: Path) -> LocalStackError:
-    """The error for a program of a server that failed, with the line of its output that matters."""
+    """Make the error for a failed server program, with the most telling line of its output."""
     if "No space left on device" in output:
         return LocalStackError(f"{what}: the disk of {directory} is full; make room there and try again")
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -253,5 +239,5 @@ def failure(what: str, output: str, log: str, directory: Path) -> LocalStackErro
 
 
 def server_environment() -> dict[str, str]:
-    """A small environment: what the user's one says about Postgres or the locale must not reach a server."""
+    """Return a small environment, without the user's settings of Postgres and the locale."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

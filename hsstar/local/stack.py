@@ -1,81 +1,53 @@
-"""Everything that hsstar needs on one machine, as one thing: `up`, `down`, `status`."""
+"""The servers and workers of one machine: `up`, `down`, `status`."""
 
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
 from hsstar.local import processes
 from hsstar.local.broker import Broker
-from hsstar.local.files import check_room, locked
+from hsstar.local.files import check_room, locked, write_json
 from hsstar.local.postgres import Postgres
+from hsstar.local.processes import python_module
 from hsstar.local.server import EmbeddedServer, ServerStatus
 from hsstar.local.state import (
-    StackSpecification,
+    StackSpec,
     WorkerState,
-    read_specification,
+    read_spec,
     read_state,
     specify_workers,
 )
-from hsstar.local.supervisor import SPECIFICATION_FILE, STATE_FILE, embedded_servers
+from hsstar.local.supervisor import SPEC_FILE, STATE_FILE, embedded_servers
 from hsstar.settings import Settings
 
-GRACE_SECONDS = 10.0  # for a worker between SIGTERM and SIGKILL; what it had in hand is drawn again
-LEFTOVER_GRACE_SECONDS = 2.0  # for workers that have lost their supervisor and were told to end when it died
+GRACE_SECONDS = 10.0  # for a worker between SIGTERM and SIGKILL; its jobs run again
+LEFTOVER_GRACE_SECONDS = 2.0  # for workers whose supervisor has died
 LOCK_SECONDS = 30.0
 START_SECONDS = 20.0
 LOCK_FILE = "up.lock"
 
 
 @dataclass(frozen=True)
-class WorkerStatus:
-    """One worker process as it is now."""
-
-    name: str
-    role: str
-    running: bool
-    pid: int | None
-    restarts: int
-    since: str | None  # start of the process, ISO 8601, UTC
-    log: Path
-
-
-@dataclass(frozen=True)
 class StackStatus:
     """The stack of one home as it is now. The URLs of external servers may hold passwords."""
 
-    home: Path
-    up: bool  # whether the supervisor lives
-    supervisor_pid: int | None
-    since: str | None  # start of the supervisor, ISO 8601, UTC
+    supervisor_pid: int | None  # None: the stack is not up
     database_url: str
     broker_url: str
     logs: Path
     servers: tuple[ServerStatus, ...]  # the embedded ones only
-    workers: tuple[WorkerStatus, ...]
+    workers: tuple[WorkerState, ...]
 
 
 def worker_command(role: str, name: str) -> list[str]:
-    """The argument list of one worker process."""
-    return [
-        sys.executable,
-        "-m",
-        "hsstar.workers",
-        "--role",
-        role,
-        "--name",
-        f"{name}@{socket.gethostname()}",
-    ]
-
-
-def prepare_nothing(database_url: str) -> None:
-    """Leave the database as it is."""
+    """Return the argument list of one worker process."""
+    return python_module("hsstar.workers", "--role", role, "--name", f"{name}@{socket.gethostname()}")
 
 
 class Stack:
@@ -87,29 +59,29 @@ class Stack:
         self.grace_seconds = grace_seconds
         self.logs = self.home / "logs"
         self._state_file = self.home / STATE_FILE
-        self._specification_file = self.home / SPECIFICATION_FILE
+        self._spec_file = self.home / SPEC_FILE
         self.postgres, self.broker = self._servers()
 
     def _servers(self) -> tuple[Postgres, Broker]:
-        """The servers where the running supervisor has them, whatever the environment says by now."""
-        specification = read_specification(self._specification_file)
-        if specification is not None and self._supervisor() is not None:
-            return embedded_servers(self.home, specification.server_root)
-        return embedded_servers(self.home, self.settings.server_directory)
+        """Return the servers in the running supervisor's folder, even if the environment has changed."""
+        spec = read_spec(self._spec_file)
+        if spec is not None and self._supervisor() is not None:
+            return embedded_servers(self.home, spec.server_root)
+        return embedded_servers(self.home, self.settings.server_dir)
 
     @property
     def database_url(self) -> str:
-        """The database: the environment's, else the embedded one, running or not."""
+        """The URL of the environment's database, else of the embedded one, running or not."""
         return self.settings.database_url or self.postgres.url
 
     @property
     def broker_url(self) -> str:
-        """The broker: the environment's, else the embedded one, running or not."""
+        """The URL of the environment's broker, else of the embedded one, running or not."""
         return self.settings.broker_url or self.broker.url
 
     @property
     def embedded(self) -> tuple[EmbeddedServer, ...]:
-        """The servers that `up` starts: those for which the environment names no other."""
+        """The servers that `up` starts: those that the environment does not replace."""
         wanted = [(self.settings.database_url, self.postgres), (self.settings.broker_url, self.broker)]
         return tuple(server for url, server in wanted if url is None)
 
@@ -117,35 +89,40 @@ class Stack:
         self,
         workers: Mapping[str, int],
         *,
-        prepare: Callable[[str], None] = prepare_nothing,
+        prepare: Callable[[str], None] = lambda database_url: None,
         command: Callable[[str, str], Sequence[str]] = worker_command,
         role_environment: Mapping[str, Mapping[str, str]] | None = None,
     ) -> StackStatus:
-        """Start the servers, prepare the database, start the workers; so many of each role.
+        """Start the servers, prepare the database, start the workers; if it fails, stop what it has started.
 
-        `prepare` is given the database's URL; `command` makes a worker's argument list from its role and
-        name; `role_environment` holds what a role's workers find in their environment on top of ours.
-        Whatever this call has started ends again if it fails.
-        Raises ConflictError if the stack is up, LocalStackError if it cannot start.
+        Args:
+            workers: their number per role.
+            prepare: called with the database's URL.
+            command: makes a worker's argument list from its role and name.
+            role_environment: variables of a role's workers on top of ours.
+
+        Raises:
+            ConflictError: the stack is up.
+            LocalStackError: it cannot start.
         """
         wrong = {role: count for role, count in workers.items() if count < 0}
         if wrong:
             raise BadInputError(f"the number of workers of a role cannot be negative: {wrong}")
-        specification = StackSpecification(
+        spec = StackSpec(
             specify_workers(workers, command, role_environment or {}),
             tuple(server.name for server in self.embedded),
-            None if self.settings.server_directory is None else str(self.settings.server_directory),
+            None if self.settings.server_dir is None else str(self.settings.server_dir),
             self.grace_seconds,
         )
         check_room(self.home)
         with self._alone():
-            self._refuse_if_up(specification)
+            self._refuse_if_up(spec)
             self._end_leftovers()
             started: list[EmbeddedServer] = []
             try:
                 self._start_servers(started)
                 prepare(self.database_url)
-                self._start_supervisor(specification)
+                self._start_supervisor(spec)
             except BaseException as error:
                 for server in reversed(started):
                     server.stop()
@@ -163,31 +140,30 @@ class Stack:
             supervisor = self._supervisor()
             if supervisor is not None:
                 processes.send(supervisor, signal.SIGTERM)
-                processes.wait_for_end([supervisor], self._grace_of_supervisor() + 5.0)
+                spec = read_spec(self._spec_file)
+                grace_seconds = spec.grace_seconds if spec else self.grace_seconds
+                processes.wait_for_end([supervisor], grace_seconds + 5.0)
                 processes.stop([supervisor], 0.0)
             ended = [self._end_leftovers(), *(server.stop() for server in (self.broker, self.postgres))]
         if supervisor is None and not any(ended):
             raise ConflictError(f"hsstar is not up in {self.home}")
 
     def status(self) -> StackStatus:
-        """What runs now."""
+        """Return what runs now."""
         state = read_state(self._state_file)
         supervisor = self._supervisor()
         return StackStatus(
-            home=self.home,
-            up=supervisor is not None,
             supervisor_pid=supervisor.pid if supervisor else None,
-            since=state.since if state and supervisor else None,
             database_url=self.database_url,
             broker_url=self.broker_url,
             logs=self.logs,
             servers=tuple(server.status() for server in self.embedded),
-            workers=tuple(_worker_status(worker) for worker in state.workers) if state else (),
+            workers=tuple(_as_now(worker) for worker in state.workers) if state else (),
         )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Make the home if it is missing, and let no other `up` or `down` work on it meanwhile."""
+        """Make the home if it is missing, and lock it against another `up` or `down`."""
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.home / LOCK_FILE).touch(mode=0o600)
@@ -202,15 +178,11 @@ class Stack:
         state = read_state(self._state_file)
         return state.supervisor if state is not None and processes.alive(state.supervisor) else None
 
-    def _grace_of_supervisor(self) -> float:
-        specification = read_specification(self._specification_file)
-        return specification.grace_seconds if specification else self.grace_seconds
-
-    def _refuse_if_up(self, wanted: StackSpecification) -> None:
+    def _refuse_if_up(self, wanted: StackSpec) -> None:
         supervisor = self._supervisor()
         if supervisor is None:
             return
-        running = read_specification(self._specification_file)
+        running = read_spec(self._spec_file)
         where = f"hsstar is already up in {self.home} (supervisor pid {supervisor.pid}, logs in {self.logs})"
         if running is None or running.workers_by_role() == wanted.workers_by_role():
             raise ConflictError(f"{where}; see `hsstar status`")
@@ -220,7 +192,7 @@ class Stack:
         )
 
     def _end_leftovers(self) -> bool:
-        """End workers whose supervisor is gone; whether there were any."""
+        """End workers whose supervisor has died; return whether there were any."""
         state = read_state(self._state_file)
         recorded = [worker.process for worker in state.workers if worker.process] if state else []
         left = [process for process in recorded if processes.alive(process)]
@@ -228,18 +200,18 @@ class Stack:
         return bool(left)
 
     def _start_servers(self, started: list[EmbeddedServer]) -> None:
-        """Start the embedded servers; those that did not run before are added to `started`."""
+        """Start the embedded servers; add those that did not run before to `started`."""
         for server in self.embedded:
             if not server.is_running():
                 started.append(server)
             server.start()
 
-    def _start_supervisor(self, specification: StackSpecification) -> None:
-        specification.write(self._specification_file)
+    def _start_supervisor(self, spec: StackSpec) -> None:
+        write_json(self._spec_file, asdict(spec))
         log = self.logs / "supervisor.log"
         settings = replace(self.settings, database_url=self.database_url, broker_url=self.broker_url)
         environment = {**os.environ, **settings.as_environment()}
-        argv = [sys.executable, "-m", "hsstar.local.supervisor", str(self.home)]
+        argv = python_module("hsstar.local.supervisor", str(self.home))
         supervisor = processes.start_detached(argv, log, directory=self.home, environment=environment)
         try:
             deadline = time.monotonic() + START_SECONDS
@@ -252,13 +224,10 @@ class Stack:
             raise
 
 
-def _worker_status(state: WorkerState) -> WorkerStatus:
-    running = processes.alive(state.process)
-    pid = state.process.pid if state.process is not None and running else None
-    since = state.since if running else None
-    return WorkerStatus(state.name, state.role, running, pid, state.restarts, since, Path(state.log))
+def _as_now(worker: WorkerState) -> WorkerState:
+    return worker if processes.alive(worker.process) else replace(worker, process=None)
 
 
-def _counted(specification: StackSpecification) -> str:
-    counts = specification.workers_by_role()
+def _counted(spec: StackSpec) -> str:
+    counts = spec.workers_by_role()
     return ", ".join(f"{role}: {count}" for role, count in sorted(counts.items())) or "no workers"

@@ -1,69 +1,63 @@
-"""The files by which `up`, `status` and the supervisor tell each other what should run and what runs."""
+"""The files through which `up`, `status` and the supervisor share what should run and what runs."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsstar.local.files import read_json, write_json
+from hsstar.local.files import read_json
 from hsstar.local.processes import ProcessIdentity
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class WorkerSpecification:
+class WorkerSpec:
     """One worker process that should run."""
 
     name: str
     role: str
-    argv: tuple[str, ...]
+    argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of the supervisor's own
 
 
 @dataclass(frozen=True)
-class StackSpecification:
-    """What the supervisor of one home keeps running. It holds no secrets: URLs stand in its environment."""
+class StackSpec:
+    """What the supervisor of one home keeps running. It holds no secrets: URLs are in its environment."""
 
-    workers: tuple[WorkerSpecification, ...]
-    servers: tuple[str, ...]  # names of the embedded servers; the others are somebody else's
+    workers: Sequence[WorkerSpec]
+    servers: Sequence[str]  # names of the embedded ones
     server_root: str | None
     grace_seconds: float  # between SIGTERM and SIGKILL
 
     def workers_by_role(self) -> dict[str, int]:
-        """How many workers each role has."""
+        """Count the workers of each role."""
         return dict(Counter(worker.role for worker in self.workers))
 
-    def write(self, path: Path) -> None:
-        """Write the specification file."""
-        write_json(path, asdict(self))
 
+def read_spec(path: Path) -> StackSpec | None:
+    """Read the spec in this file; None if it is missing or damaged."""
 
-def read_specification(path: Path) -> StackSpecification | None:
-    """The specification in this file; None if there is none or it is damaged."""
-
-    def build(found: Any) -> StackSpecification:
-        workers = [
-            WorkerSpecification(**{**entry, "argv": tuple(entry["argv"])}) for entry in found["workers"]
-        ]
-        return StackSpecification(
-            tuple(workers), tuple(found["servers"]), found["server_root"], float(found["grace_seconds"])
-        )
+    def build(entries: Any) -> StackSpec:
+        return StackSpec(**entries | {"workers": [WorkerSpec(**worker) for worker in entries["workers"]]})
 
     return _read(path, build)
 
 
 @dataclass(frozen=True)
 class WorkerState:
-    """One worker as the supervisor last saw it."""
+    """A worker as the supervisor last saw it."""
 
     name: str
     role: str
-    process: ProcessIdentity | None  # None while it waits to be started again
+    process: ProcessIdentity | None  # None while it waits for its next start
     restarts: int
-    since: str | None  # start of the process, ISO 8601, UTC
-    log: str
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of its process."""
+        return None if self.process is None else self.process.pid
 
 
 @dataclass(frozen=True)
@@ -71,34 +65,27 @@ class StackState:
     """The supervisor and its workers as the supervisor last saw them."""
 
     supervisor: ProcessIdentity
-    since: str  # ISO 8601, UTC
     workers: tuple[WorkerState, ...]
-
-    def write(self, path: Path) -> None:
-        """Write the state file."""
-        write_json(path, asdict(self))
 
 
 def read_state(path: Path) -> StackState | None:
-    """The state in this file; None if there is none or it is damaged."""
+    """Read the state in this file; None if it is missing or damaged."""
 
-    def identity(found: Any) -> ProcessIdentity:
-        return ProcessIdentity(int(found["pid"]), str(found["birth"]))
+    def worker(entry: Any) -> WorkerState:
+        return WorkerState(**entry | {"process": entry["process"] and ProcessIdentity(**entry["process"])})
 
-    def build(found: Any) -> StackState:
-        workers = [
-            WorkerState(**{**entry, "process": entry["process"] and identity(entry["process"])})
-            for entry in found["workers"]
-        ]
-        return StackState(identity(found["supervisor"]), str(found["since"]), tuple(workers))
+    def build(entries: Any) -> StackState:
+        return StackState(
+            ProcessIdentity(**entries["supervisor"]), tuple(worker(entry) for entry in entries["workers"])
+        )
 
     return _read(path, build)
 
 
 def _read(path: Path, build: Callable[[Any], Result]) -> Result | None:
-    found = read_json(path)
+    entries = read_json(path)
     try:
-        return None if found is None else build(found)
+        return None if entries is None else build(entries)
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -107,13 +94,9 @@ def specify_workers(
     counts: Mapping[str, int],
     command: Callable[[str, str], Sequence[str]],
     role_environment: Mapping[str, Mapping[str, str]],
-) -> tuple[WorkerSpecification, ...]:
-    """So many workers of each role, named `<role>-1`, `<role>-2` …
-
-    `command` makes a worker's argument list from its role and name.
-    """
+) -> list[WorkerSpec]:
+    """Specify workers of each role, named `<role>-1`, `<role>-2` …; arguments as of `Stack.up`."""
     named = [(role, f"{role}-{number}") for role, count in counts.items() for number in range(1, count + 1)]
-    return tuple(
-        WorkerSpecification(name, role, tuple(command(role, name)), dict(role_environment.get(role, {})))
-        for role, name in named
-    )
+    return [
+        WorkerSpec(name, role, command(role, name), role_environment.get(role, {})) for role, name in named
+    ]

@@ -1,9 +1,8 @@
-"""What keeps workers, and the embedded servers of a home, running.
+"""Keeps workers and the embedded servers of a home running.
 
 `python -m hsstar.local.supervisor HOME` does it for a stack, `hsstar worker` for workers alone. It sleeps
-until a child ends, a signal arrives or a second has passed. A dead worker or server is started again after a
-back-off. On SIGTERM it ends the workers and itself; the servers go on, and the one who asked stops them
-afterwards.
+until a child ends, a signal arrives or a second has passed, and starts a dead worker or server again after a
+back-off. On SIGTERM it ends the workers and itself; the servers run until `hsstar down` stops them.
 """
 
 import logging
@@ -15,37 +14,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsstar.domain.errors import HsstarError, LocalStackError
-from hsstar.domain.lifecycle import Ending
+from hsstar.domain.lifecycle import WorkerExit
 from hsstar.local import processes
 from hsstar.local.broker import Broker
-from hsstar.local.files import locked
+from hsstar.local.files import locked, write_json
 from hsstar.local.postgres import Postgres
-from hsstar.local.processes import end_with_parent
+from hsstar.local.processes import die_with_parent
 from hsstar.local.server import EmbeddedServer
 from hsstar.local.state import (
-    StackSpecification,
+    StackSpec,
     StackState,
-    WorkerSpecification,
+    WorkerSpec,
     WorkerState,
-    read_specification,
+    read_spec,
 )
 
-SPECIFICATION_FILE = "supervisor.json"
+SPEC_FILE = "supervisor.json"
 STATE_FILE = "state.json"
 LOCK_FILE = "supervisor.lock"
-ROUND_SECONDS = 1.0  # how soon a dead server is noticed; a dead worker is noticed at once
+ROUND_SECONDS = 1.0  # how soon it notices a dead server; it notices a dead worker at once
 _log = logging.getLogger("hsstar.supervisor")
 
 
 @dataclass
 class Backoff:
-    """How long to wait before the next start: doubling, and back to the first wait after a long life."""
+    """How long to wait before the next start: doubles, and begins anew after a long life."""
 
     first_seconds: float = 0.2
     longest_seconds: float = 30.0
@@ -53,7 +51,7 @@ class Backoff:
     failures: int = 0
 
     def after(self, lifetime_seconds: float) -> float:
-        """Seconds to wait after a process has ended that lived so long."""
+        """Return the seconds to wait after the end of a process that lived so long."""
         if lifetime_seconds >= self.settled_seconds:
             self.failures = 0
         delay = min(self.longest_seconds, self.first_seconds * 2.0 ** min(self.failures, 30))
@@ -62,52 +60,54 @@ class Backoff:
 
 
 class SupervisedWorker:
-    """One worker that is started again whenever it ends, unless it was asked to stop.
+    """A worker that is started again when it ends, unless it was asked to stop.
 
     Attributes:
-        log: where its output goes.
+        log: of its output.
         directory: where it runs.
+        drained: it was asked to stop and has ended.
+        incompatible: it has ended because of the database's schema.
     """
 
-    def __init__(self, specification: WorkerSpecification, log: Path, directory: Path):
-        self.specification = specification
+    def __init__(self, spec: WorkerSpec, log: Path, directory: Path):
+        self.spec = spec
         self.log = log
         self.directory = directory
         self.backoff = Backoff()
         self.starts = 0
         self.next_start = 0.0  # on the monotonic clock
         self.drained = False
-        self.hopeless = False
+        self.incompatible = False
         self.started = 0.0
-        self.since: str | None = None
         self.identity: processes.ProcessIdentity | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def keep(self, now: float) -> bool:
-        """Bury the process if it has ended, start it if it is time; whether anything changed."""
-        ending = self.bury()
-        if ending is not None:
+        """Reap the process if it has ended, start it if it is time; return whether anything changed."""
+        how = self.reap()
+        if how is not None:
             if self.drained:
-                _log.info("%s ended as it was asked to; no other is started", self.specification.name)
+                _log.info("%s was asked to stop and has ended; it is not started again", self.spec.name)
             else:
-                self._delay(now, ending)
+                self._delay(now, how)
             return True
         if self._process is None and not self.drained and now >= self.next_start:
             self._start(now)
             return True
         return False
 
-    def bury(self) -> str | None:
-        """If the process has ended: kill what it left behind and say how it ended; else None."""
+    def reap(self) -> str | None:
+        """If the process has ended, kill its group and return how it ended; else None."""
         process = self._process
         if process is None or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        kill_group(process.pid)  # before the pid is let go, so that it can be nobody else's group
+        with suppress(ProcessLookupError, PermissionError):  # the latter: macOS, for a group of zombies
+            os.killpg(process.pid, signal.SIGKILL)  # before wait() frees the pid for another group
         code = process.wait()
-        self._process = self.identity = self.since = None
-        self.drained = code == Ending.DRAINED
-        self.hopeless = code == Ending.WRONG_SCHEMA
-        if code == Ending.WRONG_SCHEMA:
+        self._process = self.identity = None
+        self.drained = code == WorkerExit.DRAINED
+        self.incompatible = code == WorkerExit.WRONG_SCHEMA
+        if code == WorkerExit.WRONG_SCHEMA:
             return "does not fit the schema of the database (see its log)"
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
@@ -115,40 +115,33 @@ class SupervisedWorker:
         self.starts += 1
         self.started = now
         try:
-            with processes.open_log(self.log) as output:
-                self._process = subprocess.Popen(
-                    self.specification.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    cwd=self.directory,
-                    env={**os.environ, **self.specification.environment},
-                    start_new_session=True,  # so that its whole family can be ended with it
-                    preexec_fn=end_with_parent(),  # safe: this process has one thread
-                )
+            self._process = processes.start(
+                self.spec.argv,
+                self.log,
+                directory=self.directory,
+                environment={**os.environ, **self.spec.environment},
+                before=die_with_parent(),  # safe: this process has one thread
+            )
         except (OSError, subprocess.SubprocessError) as error:
             self._delay(now, f"cannot be started: {error}")
             return
         self.identity = processes.identify(self._process.pid)
-        self.since = utc_now()
-        _log.info("%s started, pid %d", self.specification.name, self._process.pid)
+        _log.info("%s started, pid %d", self.spec.name, self._process.pid)
 
     def _delay(self, now: float, what: str) -> None:
         delay = self.backoff.after(now - self.started)
-        if self.hopeless:
+        if self.incompatible:
             delay = self.backoff.longest_seconds
         self.next_start = now + delay
-        _log.warning("%s %s; starts again in %.1f s", self.specification.name, what, delay)
+        _log.warning("%s %s; starts again in %.1f s", self.spec.name, what, delay)
 
     def state(self) -> WorkerState:
-        """The worker as it is now."""
-        wanted = self.specification
-        restarts = max(0, self.starts - 1)
-        return WorkerState(wanted.name, wanted.role, self.identity, restarts, self.since, str(self.log))
+        """Return the worker as it is now."""
+        return WorkerState(self.spec.name, self.spec.role, self.identity, max(0, self.starts - 1))
 
 
 class SupervisedServer:
-    """An embedded server that is started again when its process has ended."""
+    """An embedded server that is started again when it ends."""
 
     def __init__(self, server: EmbeddedServer):
         self.server = server
@@ -178,9 +171,9 @@ class Supervisor:
     """Keeps workers and servers running until it is told to end.
 
     Attributes:
-        grace_seconds: what a worker gets between SIGTERM and SIGKILL.
-        changed: called whenever a worker has started or ended.
-        ends_when_drained: it ends by itself once every worker was asked to stop and has.
+        grace_seconds: of a worker between SIGTERM and SIGKILL.
+        changed: called when a worker has started or ended.
+        ends_when_drained: it also ends once all workers have ended because they were asked to stop.
     """
 
     def __init__(
@@ -199,17 +192,17 @@ class Supervisor:
         self.changed = changed
 
     def run(self) -> bool:
-        """Watch until SIGTERM or SIGINT, then end the workers; a second signal ends them at once.
+        """Watch until SIGTERM or SIGINT, then end the workers, on a second signal at once.
 
-        Returns whether all of them ended by themselves.
+        Returns whether none of them had to be killed.
         """
-        with _wakeups() as wakeup:
+        with _caught_signals() as signals:
             self._round()
             self.changed()
-            while not wakeup.requests and not self._drained():
+            while not signals.requests and not self._drained():
                 self._round()
-                wakeup.wait(self._seconds_to_next_start())
-            clean = self._end(wakeup)
+                signals.wait(self._seconds_to_next_start())
+            clean = self._end(signals)
             self.changed()
         return clean
 
@@ -233,89 +226,73 @@ class Supervisor:
         ]
         return max(0.0, min([ROUND_SECONDS, *waits]))
 
-    def _end(self, wakeup: "_Wakeup") -> bool:
-        """End the workers and what they started; whether none of them had to be killed."""
+    def _end(self, signals: "_Signals") -> bool:
+        """End the workers and their descendants; return whether none of the workers had to be killed."""
         living = self._living()
-        _log.info("asked to end; ending %d workers, at once if asked again", len(living))
+        _log.info("ending %d workers; a second signal kills them", len(living))
         families = [member for worker in living for member in processes.descendants(worker)]
         for worker in living:
             processes.send(worker, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_seconds
-        while self._living() and wakeup.requests < 2 and time.monotonic() < deadline:
-            wakeup.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
-            self._bury()
+        while self._living() and signals.requests < 2 and time.monotonic() < deadline:
+            signals.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
+            self._reap_all()
         left = self._living()
         families += [member for worker in left for member in processes.descendants(worker)]
         processes.kill([*left, *families])
-        self._bury()
+        self._reap_all()
         _log.info("ended; %d workers had to be killed", len(left))
         return not left
 
     def _living(self) -> list[processes.ProcessIdentity]:
         return [worker.identity for worker in self.workers if worker.identity is not None]
 
-    def _bury(self) -> None:
+    def _reap_all(self) -> None:
         for worker in self.workers:
-            worker.bury()
+            worker.reap()
 
 
-class StackSupervisor:
-    """The supervisor of one home's stack; what runs stands in the home's state file."""
+def supervise(home: Path, spec: StackSpec) -> None:
+    """Keep one home's stack running until SIGTERM or SIGINT; write what runs to the home's state file."""
+    workers = [
+        SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home) for worker in spec.workers
+    ]
+    servers = [
+        SupervisedServer(server)
+        for server in embedded_servers(home, spec.server_root)
+        if server.name in spec.servers
+    ]
 
-    def __init__(self, home: Path, specification: StackSpecification):
-        self.home = home
-        self.since = utc_now()
-        self.workers = [
-            SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home)
-            for worker in specification.workers
-        ]
-        servers = [
-            SupervisedServer(server)
-            for server in embedded_servers(home, specification.server_root)
-            if server.name in specification.servers
-        ]
-        self._supervisor = Supervisor(self.workers, servers, specification.grace_seconds, self._write_state)
-
-    def run(self) -> None:
-        """Watch until SIGTERM or SIGINT, then end the workers."""
-        self._supervisor.run()
-
-    def _write_state(self) -> None:
+    def write_state() -> None:
         myself = processes.identify(os.getpid())
         if myself is None:
-            raise LocalStackError("this system does not tell when a process was born; is /proc mounted?")
+            raise LocalStackError("this system does not tell when a process started; is /proc mounted?")
+        state = StackState(myself, tuple(worker.state() for worker in workers))
         try:
-            StackState(myself, self.since, tuple(worker.state() for worker in self.workers)).write(
-                self.home / STATE_FILE
-            )
-        except OSError as error:  # a full disk is no reason to let the workers go
-            _log.error("cannot write %s: %s", self.home / STATE_FILE, error)
+            write_json(home / STATE_FILE, asdict(state))
+        except OSError as error:  # a full disk is no reason to end the workers
+            _log.error("cannot write %s: %s", home / STATE_FILE, error)
+
+    Supervisor(workers, servers, spec.grace_seconds, write_state).run()
 
 
-def keep_running(workers: Sequence[WorkerSpecification], logs: Path, directory: Path) -> bool:
-    """Keep workers running from this process until SIGTERM or SIGINT; then they end after the jobs in hand.
+def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
+    """Keep workers running in this directory until SIGTERM or SIGINT, then let them finish their jobs.
 
-    Ends by itself once all of them were asked to stop by `hsstar workers stop`. Returns False if a second
-    signal cut them off.
-
-    Args:
-        workers: what to run.
-        logs: folder of their logs, each with its worker's name.
-        directory: where they run.
+    Also ends once `hsstar workers stop` has ended all of them. Returns False if a second signal killed some.
     """
     kept = [SupervisedWorker(worker, logs / f"{worker.name}.log", directory) for worker in workers]
     return Supervisor(kept, [], math.inf, lambda: None, ends_when_drained=True).run()
 
 
-class _Wakeup:
-    """Sleeps until a signal arrives; counts those that asked to end."""
+class _Signals:
+    """Sleeps until a signal arrives; counts SIGTERM and SIGINT."""
 
     def __init__(self, reader: int):
         self._reader = reader
         self.requests = 0
 
-    def note_end(self, *_: object) -> None:
-        """Handle SIGTERM and SIGINT."""
+    def count(self, *_: object) -> None:
         self.requests += 1
 
     def wait(self, seconds: float) -> None:
@@ -324,16 +301,16 @@ class _Wakeup:
 
 
 @contextmanager
-def _wakeups() -> Iterator[_Wakeup]:
+def _caught_signals() -> Iterator[_Signals]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    wakeup = _Wakeup(reader)
+    signals = _Signals(reader)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), wakeup.note_end)
+    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), signals.count)
     handlers[signal.SIGCHLD] = lambda *_: None  # its only effect is the byte in the pipe
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield wakeup
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -343,36 +320,21 @@ def _wakeups() -> Iterator[_Wakeup]:
 
 
 def embedded_servers(home: Path, server_root: str | Path | None) -> tuple[Postgres, Broker]:
-    """The embedded servers of a home."""
+    """Return the embedded servers of a home."""
     root = None if server_root is None else Path(server_root)
     return Postgres(home, root), Broker(home, root)
 
 
-def kill_group(group: int) -> None:
-    """Kill all processes of a process group, if there are any."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter for a group of zombies
-        return
-
-
-def utc_now() -> str:
-    """The time now, ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def main() -> int:
-    """Supervise the home named by the only argument; the exit code."""
+    """Supervise the home that the only argument names; return the exit code."""
     home = Path(sys.argv[1])
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         with locked(home / LOCK_FILE, seconds=0):
-            specification = read_specification(home / SPECIFICATION_FILE)
-            if specification is None:
-                raise LocalStackError(
-                    f"{home / SPECIFICATION_FILE} is missing or damaged; start by `hsstar up`"
-                )
-            StackSupervisor(home, specification).run()
+            spec = read_spec(home / SPEC_FILE)
+            if spec is None:
+                raise LocalStackError(f"{home / SPEC_FILE} is missing or damaged; start by `hsstar up`")
+            supervise(home, spec)
     except HsstarError as error:
         _log.error("%s", error)
         return 1

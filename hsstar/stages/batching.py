@@ -1,4 +1,4 @@
-"""Results that an engine yields one by one, grouped so that each group is worth a transaction."""
+"""Groups the results of an engine into batches, one for each transaction."""
 
 import threading
 from collections.abc import Generator
@@ -9,16 +9,11 @@ Result = TypeVar("Result")
 
 
 def in_batches(results: Generator[Result], size: int, seconds: float) -> Generator[list[Result]]:
-    """Groups results as they arrive; a batch ends when it is full or old.
+    """Group results as they arrive; a batch ends when it has `size` results or is `seconds` old.
 
-    They are computed in a thread of their own, which does not wait for whoever takes the batches, and wakes
-    it for a whole batch only. Where the results end with an error, what arrived before comes before it.
-    Closing this iterator closes `results` after the next of them, and returns when that has happened.
-
-    Args:
-        results: what is to be grouped.
-        size: results of a full batch.
-        seconds: that a result waits at most for its batch to end.
+    A thread of its own computes the results, does not wait for the consumer, and wakes it for full batches
+    only. If the results end with an error, the batches before it come first. Closing this iterator closes
+    `results` after their next item, and returns then.
     """
     arrived: list[Result] = []
     changed = threading.Condition()
@@ -50,7 +45,7 @@ def in_batches(results: Generator[Result], size: int, seconds: float) -> Generat
                 if batch:
                     yield batch
                 elif ended:
-                    computing.result()  # the error that ended the results, if one has
+                    computing.result()  # raises the error of the results, if there is one
                     return
         finally:
             abandoned.set()

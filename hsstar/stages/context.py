@@ -1,4 +1,4 @@
-"""What every stage needs to know of its job, and the engines that its process keeps."""
+"""What a stage works with: the rows of its job, and the database and engines of its process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.recipe.recipe import Recipe
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import evaluations, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
@@ -25,24 +25,21 @@ class ComputeError(EngineError):
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Marks the part of a stage whose failure may lie in a single item of the job.
-
-    What concerns the engine as a whole passes as it is.
-    """
+    """Turn errors of a block into ComputeError, except those of the engine as a whole."""
     try:
         yield
     except (EngineDeadError, EngineMemoryError):
         raise
-    except Exception as error:  # whatever an engine raises; the worker decides what follows
+    except Exception as error:  # engines raise anything; the worker decides what follows
         raise ComputeError(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The run and the round that a job belongs to, and the policy of that round.
+    """The run and round of a job, and the policy of that round.
 
     Attributes:
-        evaluated: how an evaluation is decoded; None for an iteration.
+        evaluated: the decoding of an evaluation; None for an iteration.
     """
 
     run: Run
@@ -52,12 +49,12 @@ class JobContext:
 
     @property
     def recipe(self) -> Recipe:
-        """The run's recipe."""
+        """Return the run's recipe."""
         return self.run.recipe
 
     @property
     def parameters(self) -> SamplingParameters:
-        """How the samples of the round are drawn: as the evaluation says, else as the recipe does."""
+        """Return how the round is sampled: as the evaluation says, else as the recipe does."""
         settings = self.evaluated or self.recipe.sampling
         return SamplingParameters(
             temperature=settings.temperature,
@@ -68,23 +65,23 @@ class JobContext:
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:
-    """Reads what a job belongs to."""
-    of_job = rounds.get_round(connection, job.round_id)
-    run = runs.get_run(connection, of_job.run_id)
-    policy = models.get_model(connection, of_job.model_id if of_job.model_id is not None else run.model_id)
-    return JobContext(run, of_job, policy, evaluations.find_decoding(connection, of_job.id))
+    """Read the run, round and policy of a job."""
+    round_ = rounds.get_round(connection, job.round_id)
+    run = runs.get_run(connection, round_.run_id)
+    policy = models.get_model(connection, round_.model_id if round_.model_id is not None else run.model_id)
+    return JobContext(run, round_, policy, evaluations.find_decoding(connection, round_.id))
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """What a stage works with: the database, the engines of this process, and its settings.
+class WorkerContext:
+    """The database, engines and settings of a worker process.
 
     Attributes:
         job_samples: samples per follow-up job.
-        models_folder: where new checkpoints go.
+        models_folder: of new checkpoints.
     """
 
     database: Database
-    engines: Engines
+    engines: EnginePool
     job_samples: int
     models_folder: Path

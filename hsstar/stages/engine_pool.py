@@ -1,4 +1,4 @@
-"""The engines of a worker process: at most one of each kind, built when a job needs it."""
+"""The engines of a worker process."""
 
 import threading
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from hsstar.store.models import checkpoint_of
 from hsstar.verifier.contract import Verifier
 
 
-class Engines:
-    """The engines that one process keeps: at most one of each kind, built when first needed.
+class EnginePool:
+    """At most one engine of each kind, built when a job first needs it.
 
-    Several threads may hold the sampler; the other engines are for one job at a time.
+    Several threads may hold the sampler; the other engines serve one job at a time.
 
     Attributes:
-        one_at_a_time: sampler, reward model and trainer make room for each other.
+        one_at_a_time: memory holds one of sampler, reward model and trainer.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Engines:
         self._present: JobKind | None = None
 
     def sampler(self, policy: models.Model, recipe: Recipe) -> AbstractContextManager[Sampler]:
-        """The sampler of this policy for the time of a block; waits while another policy is drawn from."""
+        """Hold the sampler of this policy for a block; wait while others hold it for another policy."""
         self._make_room(JobKind.SAMPLE)
         return self._sampler.held(policy, recipe)
 
     def reward_model(self, registered: models.RewardModel, recipe: Recipe) -> ProcessRewardModel:
-        """The process reward model of this registration; another one is closed first."""
+        """Return this process reward model; close another one first."""
         self._make_room(JobKind.SCORE)
         wanted = (registered.fingerprint, registered.location, recipe.reward)
         if self._reward_model is None or self._reward_model[0] != wanted:
@@ -60,26 +60,26 @@ class Engines:
         return self._reward_model[1]
 
     def close_reward_model(self) -> None:
-        """Closes the process reward model, if there is one; the next job builds it anew."""
+        """Close the process reward model, if there is one."""
         if self._reward_model is not None:
             (_, engine), self._reward_model = self._reward_model, None
             engine.close()
 
     def verifier(self) -> Verifier:
-        """The verifier of this process."""
+        """Return the verifier."""
         if self._verifier is None:
             self._verifier = self._build_verifier()
         return self._verifier
 
     def trainer(self) -> Trainer:
-        """The trainer of this process."""
+        """Return the trainer."""
         self._make_room(JobKind.TRAIN)
         if self._trainer is None:
             self._trainer = self._build_trainer()
         return self._trainer
 
     def close(self) -> None:
-        """Closes whatever was built."""
+        """Close all engines."""
         self._sampler.close()
         self.close_reward_model()
         if self._verifier is not None:
@@ -87,7 +87,7 @@ class Engines:
         self._verifier = self._trainer = None
 
     def _make_room(self, kind: JobKind) -> None:
-        """Frees what the jobs of another kind compute with, where there is room for one engine only."""
+        """Free the engine of another kind if memory holds one only."""
         if not self.one_at_a_time:
             return
         with self._moving:

@@ -1,7 +1,7 @@
-"""Sampling: the missing slots of a job become samples; their verification and scoring start with its end.
+"""Sampling: draw the missing slots of a job, then enqueue verification and scoring.
 
-Samples are written in batches as they are drawn, each under the job's lease, so a worker that dies loses
-the last seconds, and the next attempt draws what is missing.
+Samples are written in batches as they are drawn, each under the job's lease. A worker that dies loses the
+last seconds, and the next attempt draws what is missing.
 """
 
 from collections.abc import Generator, Sequence
@@ -15,23 +15,22 @@ from hsstar.domain.seeds import evaluation_seed, slot_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages.batching import in_batches
-from hsstar.stages.context import JobContext, Workshop, computing, load_context
+from hsstar.stages.context import JobContext, WorkerContext, computing, load_context
 from hsstar.store import rounds, samples
 from hsstar.store.database import lock_run
 from hsstar.store.queue import jobs
 
 BATCH_SAMPLES = 256
-"""Of a full transaction; written sooner where they are `_BATCH_SECONDS` old."""
 _BATCH_SECONDS = 2.0
 
 
-def run(workshop: Workshop, job: jobs.Job) -> list[int]:
-    """Draws what is missing of a sampling job; returns the ids of its problems."""
-    with workshop.database.begin() as connection:
+def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
+    """Draw the missing samples of a job; return the ids of its problems."""
+    with worker.database.begin() as connection:
         context = load_context(connection, job)
         problem_ids = jobs.problem_ids(connection, job)
         slots = samples.load_missing_slots(connection, job)
-    refused = _draw(workshop, job, context, slots) if slots else {}
+    refused = _draw(worker, job, context, slots) if slots else {}
     follow_ups = [JobKind.VERIFY]
     if context.recipe.reward.used and context.round.kind == "iteration":
         follow_ups.append(JobKind.SCORE)
@@ -41,21 +40,21 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
         jobs.complete(connection, job)
         lock_run(connection, context.run.id)
         for kind in follow_ups:
-            rounds.allocate(connection, job.round_id, kind, workshop.job_samples, problem_ids)
+            rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids)
 
-    workshop.database.run(finish)
+    worker.database.run(finish)
     return problem_ids
 
 
 def _draw(
-    workshop: Workshop, job: jobs.Job, context: JobContext, slots: Sequence[samples.Slot]
+    worker: WorkerContext, job: jobs.Job, context: JobContext, slots: Sequence[samples.Slot]
 ) -> dict[int, str]:
-    """Draws and writes samples for these slots; returns the problems that have none, with the reasons."""
+    """Draw and write samples for these slots; return the problems that the sampler refuses, with reasons."""
     refused: dict[int, str] = {}
     render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
     requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
     with (
-        workshop.engines.sampler(context.policy, context.recipe) as sampler,
+        worker.engines.sampler(context.policy, context.recipe) as sampler,
         closing(
             in_batches(_drawn(sampler, requests, context.parameters), BATCH_SAMPLES, _BATCH_SECONDS)
         ) as batches,
@@ -67,7 +66,7 @@ def _draw(
                     refused[slots[index].problem_id] = result
                 else:
                     drawn.append(_sample(slots[index], requests[index].seed, result, sampler.name))
-            workshop.database.run(partial(_write, job, context.policy.id, drawn))
+            worker.database.run(partial(_write, job, context.policy.id, drawn))
     return refused
 
 
@@ -81,7 +80,6 @@ def _write(
 def _drawn(
     sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
 ) -> Generator[tuple[int, Completion | str]]:
-    """What the sampler draws; its own failures, and no other, are marked."""
     with computing():
         yield from sampler.draw(requests, parameters)
 

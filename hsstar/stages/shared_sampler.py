@@ -1,4 +1,4 @@
-"""The sampler of a process: jobs of one policy share it, and it passes to another policy between them."""
+"""The sampler of a process: jobs of one policy share it; between them it changes the policy."""
 
 import logging
 import threading
@@ -17,11 +17,11 @@ from hsstar.store.models import Model, checkpoint_of
 
 log = logging.getLogger("hsstar.sampler")
 
+_NOT_CLOSED = "the old engine does not close"
+
 
 @dataclass(slots=True)
 class _Loaded:
-    """A sampler and the policy that it draws from."""
-
     sampler: Sampler
     section: PolicySection
     policy: Model
@@ -38,10 +38,10 @@ class _Loaded:
 
 
 class SharedSampler:
-    """At most one sampler, which any number of threads hold together as long as they want one policy.
+    """At most one sampler, held by any number of threads that want the same policy.
 
-    Who wants another policy waits until all have let go; who comes later waits behind. So the order is
-    that of arrival, and no policy waits for ever.
+    A thread that wants another policy waits until all holders have left, and later threads wait behind it.
+    So threads enter in the order of arrival.
     """
 
     def __init__(self, build: Callable[[str, Recipe], Sampler]) -> None:
@@ -53,7 +53,7 @@ class SharedSampler:
 
     @contextmanager
     def held(self, policy: Model, recipe: Recipe) -> Iterator[Sampler]:
-        """The sampler of this policy, which no other policy takes before the end of the block."""
+        """Hold the sampler of this policy for a block."""
         loaded = self._take(policy, recipe)
         try:
             yield loaded.sampler
@@ -67,18 +67,15 @@ class SharedSampler:
                 self._changed.notify_all()
 
     def release(self) -> None:
-        """Gives the sampler's memory away until it is wanted again; nobody may hold it.
-
-        It sleeps where it can, else it is closed.
-        """
+        """Free the memory of a sampler that nobody holds: put it to sleep, else close it."""
         loaded, self._loaded = self._loaded, None
         if loaded is not None and _put_to_sleep(loaded):
             self._loaded = loaded
         elif loaded is not None:
-            _close(loaded.sampler)
+            _succeeds(loaded.sampler.close, _NOT_CLOSED)
 
     def close(self) -> None:
-        """Closes the sampler, if there is one, whoever holds it."""
+        """Close the sampler, if there is one, even while threads hold it."""
         if self._loaded is not None:
             self._loaded.sampler.close()
         self._loaded = None
@@ -93,7 +90,7 @@ class SharedSampler:
             self._arrivals.append(ticket)
             self._changed.wait_for(lambda: self._arrivals[0] is ticket and free())
             serving = self._loaded if self._serves(policy, recipe) else None
-        try:  # without the lock: whoever else comes waits behind the ticket
+        try:  # without the lock: other threads wait behind the ticket
             loaded = serving or self._load(policy, recipe)
             with self._changed:
                 self._holders += 1
@@ -107,7 +104,7 @@ class SharedSampler:
         return self._loaded is not None and self._loaded.serves(policy, recipe.policy)
 
     def _load(self, policy: Model, recipe: Recipe) -> _Loaded:
-        """The policy in the sampler that is there, where only the weights differ, else in a new one."""
+        """Load a policy into the present sampler if only the weights differ, else into a new one."""
         folder = checkpoint_of(policy)
         if self._loaded is not None and _woken(self._loaded) and self._serves(policy, recipe):
             return self._loaded
@@ -116,52 +113,42 @@ class SharedSampler:
             sampler = before.sampler
         else:
             if before is not None:
-                _close(before.sampler)
+                _succeeds(before.sampler.close, _NOT_CLOSED)
             sampler = self._build(str(folder), recipe)
         self._loaded = _Loaded(sampler, recipe.policy, policy, folder)
         return self._loaded
 
 
 def _put_to_sleep(loaded: _Loaded) -> bool:
-    """Whether a sampler can sleep and does now."""
+    """Put a sampler to sleep; False if it cannot."""
     if loaded.dead or not isinstance(loaded.sampler, Sleeper):
         return False
-    try:
-        loaded.sampler.sleep()
-    except Exception as error:  # whatever an engine raises: closing frees the memory as well
-        log.warning("the engine does not sleep and is closed: %s", error)
-        return False
-    loaded.asleep = True
-    return True
+    loaded.asleep = _succeeds(loaded.sampler.sleep, "the engine cannot sleep and is closed")
+    return loaded.asleep
 
 
 def _woken(loaded: _Loaded) -> bool:
-    """Whether a sampler is awake now."""
+    """Wake a sampler if it sleeps; False if it is dead."""
     if loaded.asleep and isinstance(loaded.sampler, Sleeper):
-        try:
-            loaded.sampler.wake()
-        except Exception as error:  # whatever an engine raises: a new one takes its place
-            log.warning("the engine does not wake and is built anew: %s", error)
-            loaded.dead = True
+        loaded.dead = not _succeeds(loaded.sampler.wake, "the engine does not wake and is replaced")
         loaded.asleep = False
     return not loaded.dead
 
 
 def _reloaded(loaded: _Loaded, folder: Path, section: PolicySection) -> bool:
-    """Whether a sampler has taken the weights in this folder."""
+    """Load the weights of this folder into a sampler; False if it cannot."""
     if loaded.dead or loaded.section != section or not differ_in_weights_only(loaded.folder, folder):
         return False
+    return _succeeds(
+        lambda: loaded.sampler.reload(folder), f"the engine cannot load {folder} and is replaced"
+    )
+
+
+def _succeeds(action: Callable[[], None], consequence: str) -> bool:
+    """Run an action of an engine, which may raise anything; log its failure with the consequence."""
     try:
-        loaded.sampler.reload(folder)
-    except Exception as error:  # whatever an engine raises: a new one says what is wrong with the folder
-        log.warning("the engine cannot take %s in place and is built anew: %s", folder, error)
+        action()
+    except Exception as error:
+        log.warning("%s: %s", consequence, error, exc_info=error)
         return False
     return True
-
-
-def _close(sampler: Sampler) -> None:
-    """Closes a sampler that may be dead, and then may refuse even that."""
-    try:
-        sampler.close()
-    except Exception:
-        log.exception("the old engine did not close")

@@ -18,7 +18,7 @@ from hsstar.engines.training.contract import (
     training_settings,
 )
 from hsstar.engines.training.resume import clear_removed, take_over, training_identity
-from hsstar.stages.context import JobContext, Workshop, load_context
+from hsstar.stages.context import JobContext, WorkerContext, load_context
 from hsstar.stages.training_recorder import TrainingRecorder
 from hsstar.store import models, training
 from hsstar.store.models import checkpoint_of
@@ -45,27 +45,27 @@ class _Assignment:
         return f"M{self.context.round.number + 1}"
 
 
-def run(workshop: Workshop, job: jobs.Job) -> list[int]:
+def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Trains the next policy of a run and registers it; concerns no single problem."""
-    assignment = _load(workshop, job)
+    assignment = _load(worker, job)
     context, settings = assignment.context, assignment.settings
     policy = checkpoint_of(context.policy)
-    trainer = workshop.engines.trainer()
-    folder = workshop.models_folder / context.run.name
+    trainer = worker.engines.trainer()
+    folder = worker.models_folder / context.run.name
     identity = training_identity(policy, assignment.rows, settings, trainer.layout)
-    with workshop.database.begin() as connection:
+    with worker.database.begin() as connection:
         jobs.fence(connection, job)  # nobody else takes over meanwhile
         intermediate = take_over(folder / f".{assignment.label}-training", str(job.token), identity)
     clear_removed(intermediate)
-    recorder = TrainingRecorder(workshop.database, job, assignment.record)
+    recorder = TrainingRecorder(worker.database, job, assignment.record)
     report = _train(trainer, assignment, policy, recorder, intermediate)
-    _register(workshop, job, assignment, recorder, report, folder / assignment.label)
+    _register(worker, job, assignment, recorder, report, folder / assignment.label)
     shutil.rmtree(intermediate.folder.parent, ignore_errors=True)
     return []
 
 
-def _load(workshop: Workshop, job: jobs.Job) -> _Assignment:
-    with workshop.database.begin() as connection:
+def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
+    with worker.database.begin() as connection:
         context = load_context(connection, job)
         section = context.recipe.training
         render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
@@ -103,7 +103,7 @@ def _train(
 
 
 def _register(
-    workshop: Workshop,
+    worker: WorkerContext,
     job: jobs.Job,
     assignment: _Assignment,
     recorder: TrainingRecorder,
@@ -113,7 +113,7 @@ def _register(
     """Ends the job: the new policy in its place and its row, or nothing of it."""
     context = assignment.context
     mark = fingerprint(report.checkpoint)
-    with workshop.database.begin() as connection:
+    with worker.database.begin() as connection:
         jobs.complete(connection, job)  # from here on no other attempt can touch the final folder
         recorder.write(connection)
         _put_in_place(report.checkpoint, final)

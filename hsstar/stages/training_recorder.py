@@ -59,7 +59,7 @@ class TrainingRecorder:
                 case TrainingStep():
                     training.report_step(connection, self._id, event.step, event.steps, event.metrics)
                 case TrainingSaved():
-                    jobs.forgive_attempts(connection, self._job)
+                    jobs.reset_attempts(connection, self._job)
                     training.note(connection, self._id, f"intermediate checkpoint at step {event.step}")
 
     def _start(self, connection: Connection, event: TrainingStart) -> None:

@@ -1,7 +1,7 @@
-"""Verification: every sample of a job gets its verdict and the cause of it.
+"""Verification: judge every sample of a job and record the cause of the verdict.
 
-What the texts decide and what is known of earlier jobs is written at once, the rest in batches as it is
-found. Each batch is written under the job's lease; the next attempt goes on behind the last one.
+Verdicts that the texts decide, or that earlier jobs have computed, are written at once. The others follow in
+batches, each under the job's lease, so the next attempt continues after the last batch.
 """
 
 import logging
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.stages.batching import in_batches
-from hsstar.stages.context import Workshop, computing
+from hsstar.stages.context import WorkerContext, computing
 from hsstar.store import samples
 from hsstar.store.queue import jobs
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
@@ -29,20 +29,20 @@ Compared = tuple[int, AnswerPair]
 """A sample's id and its pair."""
 
 
-def run(workshop: Workshop, job: jobs.Job) -> list[int]:
-    """Verifies what is unverified of a job; returns the ids of its problems."""
-    database, verifier = workshop.database, workshop.engines.verifier()
+def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
+    """Verify the unverified samples of a job; return the ids of its problems."""
+    database, verifier = worker.database, worker.engines.verifier()
     with database.begin() as connection:
         problem_ids = jobs.problem_ids(connection, job)
-        found = samples.load_unverified(connection, job)
+        pending = samples.load_unverified(connection, job)
     requests = [
-        VerificationRequest(sample.response, sample.reference_answer, sample.truncated) for sample in found
+        VerificationRequest(sample.response, sample.reference_answer, sample.truncated) for sample in pending
     ]
     with computing():
         pairs = verifier.prepare(requests)
     judged: dict[int, Judgement] = {}
     open_pairs: defaultdict[bytes, list[Compared]] = defaultdict(list)
-    for sample, pair in zip(found, pairs, strict=True):
+    for sample, pair in zip(pending, pairs, strict=True):
         if pair.cause is None:
             open_pairs[pair.key].append((sample.id, pair))
         else:
@@ -54,7 +54,7 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
     log.info(
         "job %d: %d samples, %d pairs for algebra, %d of them known",
         job.id,
-        len(found),
+        len(pending),
         len(open_pairs),
         len(known),
     )
@@ -69,7 +69,6 @@ def run(workshop: Workshop, job: jobs.Job) -> list[int]:
 
 
 def _decided(verifier: Verifier, pairs: Sequence[AnswerPair]) -> Generator[tuple[bytes, Cause]]:
-    """What the verifier decides; its own failures, and no other, are marked."""
     with computing():
         yield from verifier.decide(pairs)
 
@@ -77,7 +76,6 @@ def _decided(verifier: Verifier, pairs: Sequence[AnswerPair]) -> Generator[tuple
 def _judgements(
     open_pairs: Mapping[bytes, Sequence[Compared]], causes: Mapping[bytes, Cause]
 ) -> dict[int, Judgement]:
-    """The judgements, by sample id, that follow from the causes of pairs."""
     return {
         sample_id: Judgement(cause, pair.answer)
         for key, cause in causes.items()
@@ -98,5 +96,5 @@ def _write_batch(
 
 def _write(connection: Connection, job: jobs.Job, judgements: Mapping[int, Judgement]) -> None:
     jobs.fence(connection, job)
-    sample_ids = sorted(judgements)  # one order of row locks, whoever else writes to these samples
+    sample_ids = sorted(judgements)  # every writer locks these rows in the same order
     samples.write_verdicts(connection, sample_ids, [judgements[sample_id] for sample_id in sample_ids])

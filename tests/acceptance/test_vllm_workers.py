@@ -77,7 +77,7 @@ def test_two_processes_draw_what_one_draws_though_one_of_them_is_killed(home: Ho
     home.ok("up", "--workers", "sample=0,score=0,verify=0,train=0")
     home.import_demo_problems(80)
     sample(home, "one", "sample", 256, kill=False)
-    sample(home, "two", "sample:2", 24, kill=True)
+    sample(home, "two", "sample=2", 24, kill=True)
 
     assert samples_of(home, "two") == samples_of(home, "one")
     assert len(samples_of(home, "one")) == SAMPLES

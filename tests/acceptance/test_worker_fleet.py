@@ -72,7 +72,7 @@ def pids(home: Home, count: int, state: str = "idle") -> dict[str, int]:
 
 
 def test_every_process_has_its_gpu_its_log_and_a_successor(machine: Home) -> None:
-    with fleet(machine, "--role", "sample,score:1,verify") as process:
+    with fleet(machine, "--role", "sample,score=1,verify") as process:
         first = pids(machine, 3)
         assert {
             name: psutil.Process(pid).environ()["CUDA_VISIBLE_DEVICES"] for name, pid in first.items()
@@ -83,7 +83,7 @@ def test_every_process_has_its_gpu_its_log_and_a_successor(machine: Home) -> Non
         }
         logs = {log.name.partition("@")[0] for log in (machine.folder / "home" / "logs").glob("*pu*.log")}
         assert logs == set(first)
-        assert "sample-gpu1@" in machine.refused("worker", "--role", "sample:1,verify:1")
+        assert "sample-gpu1@" in machine.refused("worker", "--role", "sample=1,verify=1")
         os.kill(first["verify-cpu1"], signal.SIGKILL)
         machine.wait_for(
             _WORKERS, lambda rows: rows[2]["state"] == "idle" and rows[2]["process"] != first["verify-cpu1"]
@@ -98,7 +98,7 @@ def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
     recipe = machine.write_recipe("cut", problems=100, n="64")
     machine.ok("runs", "create", "--recipe", str(recipe))
     machine.ok("iterate", "cut")
-    process = machine.start("worker", "--role", "sample:2")
+    process = machine.start("worker", "--role", "sample=2")
     machine.wait_for(
         "select count(*) as jobs from jobs where state = 'running'", lambda rows: rows[0]["jobs"] > 0
     )
@@ -123,8 +123,8 @@ def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
 
 def test_what_cannot_be_is_refused_before_anything_starts(machine: Home) -> None:
     assert (
-        machine.refused("worker", "--role", "sample:6,score:2", "--gpus", "all")
-        == "hsstar: sample:6,score:2 would take 8 GPUs, and there are 2: 1, 2"
+        machine.refused("worker", "--role", "sample=6,score=2", "--gpus", "all")
+        == "hsstar: sample=6,score=2 would take 8 GPUs, and there are 2: 1, 2"
     )
     assert "there is no GPU '0' here; there are 2: 1, 2" in machine.refused(
         "worker", "--role", "all", "--gpus", "0"

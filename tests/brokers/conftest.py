@@ -190,7 +190,7 @@ def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Fleet
     log = folder / "fleet.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify:2"],
+            [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify=2"],
             env=os.environ | environment | {"HSSTAR_HOME": str(folder / "home")},
             stdout=output,
             stderr=output,

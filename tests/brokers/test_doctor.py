@@ -57,7 +57,7 @@ def test_no_command_hangs_when_the_servers_do_not_answer(
         for command in (
             "status", "status run", "workers", "workers stop --all", "runs list", "runs show run",
             "jobs list", "jobs retry", "iterate run", "models list", "problems list", "db current",
-            "db upgrade", "worker --role verify", "worker --role verify:2", "up",
+            "db upgrade", "worker --role verify", "worker --role verify=2", "up",
         ):  # fmt: skip
             done = run(environment, *command.split())
             assert done.returncode == 1, command
@@ -73,7 +73,7 @@ def test_no_command_hangs_when_the_servers_do_not_answer(
 
 def test_all_is_well(database: Database, embedded_broker: str, tmp_path: Path) -> None:
     with database.begin() as connection:
-        workers.enlist(connection, "w", "host", 1, "verify", version="0.0.7")
+        workers.register(connection, "w", "host", 1, "verify", version="0.0.7")
     environment = {
         "HSSTAR_DATABASE_URL": database.url,
         "HSSTAR_BROKER_URL": embedded_broker,
@@ -101,7 +101,7 @@ def test_stuck_jobs_and_lost_workers_are_named(
 ) -> None:
     jobs = [add_verification() for _ in range(3)]
     with database.begin() as connection:
-        workers.enlist(connection, "gone", "host", 1, "verify")
+        workers.register(connection, "gone", "host", 1, "verify")
         connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '5 minutes'"))
         connection.execute(
             text("UPDATE jobs SET available_at = now() - interval '5 minutes' WHERE id = :id"),

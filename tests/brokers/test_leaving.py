@@ -13,7 +13,7 @@ from sqlalchemy import text
 from hsstar import __version__
 from hsstar.cli.main import hsstar
 from hsstar.domain.errors import NotFoundError
-from hsstar.domain.lifecycle import Ending, JobKind
+from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs, workers
 from tests.brokers.conftest import StartWorker, fleet_of_two
@@ -66,7 +66,7 @@ def test_a_worker_that_is_asked_to_stop_ends_with_a_code_of_its_own(
         assert "say which" in command("workers", "stop")
         assert worker.row()["stop_requested_at"] is None
         assert command("workers", "stop", "verify-1") == "verify-1@box is asked to stop\n"
-        assert worker.process.wait(60) == Ending.DRAINED
+        assert worker.process.wait(60) == WorkerExit.DRAINED
         assert worker.row()["state"] == "stopped"
         assert "was asked to stop: it takes no more jobs and ends" in worker.said
         assert "verify-1@box" not in command("workers")
@@ -97,7 +97,7 @@ def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
         worker.wait_for("busy")
         second = add_verification()
         command("workers", "stop", "--role", "verify")
-        assert worker.process.wait(120) == Ending.DRAINED
+        assert worker.process.wait(120) == WorkerExit.DRAINED
         assert "was asked to stop: it takes no more jobs and ends" in worker.said
         requested = worker.row()["stop_requested_at"]
     with database.begin() as connection:
@@ -115,7 +115,7 @@ def test_a_worker_that_dies_while_it_leaves_is_not_replaced(
         with database.begin() as connection:
             workers.request_stop(connection, ["worker"], [], everyone=False)
     with start_worker(embedded_broker) as successor:
-        assert successor.process.wait(60) == Ending.DRAINED
+        assert successor.process.wait(60) == WorkerExit.DRAINED
         assert "was asked to stop; it can be started again from now on" in successor.said
     with start_worker(embedded_broker) as later:
         later.wait_for("idle")
@@ -134,13 +134,14 @@ def test_a_supervisor_starts_no_other_worker_and_ends_with_the_last(
         wait_until(lambda: states() == {"verify-cpu1": "idle", "verify-cpu2": "idle"}, lambda: fleet.said)
         command("workers", "stop", "verify-cpu1")
         wait_until(
-            lambda: fleet.said.count("ended as it was asked to; no other is started") == 1, lambda: fleet.said
+            lambda: fleet.said.count("was asked to stop and has ended; it is not started again") == 1,
+            lambda: fleet.said,
         )
         time.sleep(2)  # longer than a round of the supervisor
         assert states() == {"verify-cpu1": "stopped", "verify-cpu2": "idle"}
         command("workers", "stop", "--all")
         assert fleet.process.wait(120) == 0
-        assert fleet.said.count("ended as it was asked to; no other is started") == 2
+        assert fleet.said.count("has ended; it is not started again") == 2
         assert "starts again" not in fleet.said
 
 
@@ -173,14 +174,14 @@ def test_a_worker_of_another_schema_takes_no_job_and_ends_with_a_clear_line(
         worker.wait_for("idle")
         set_schema(database, revision)
         job_id = add_verification()
-        assert worker.process.wait(60) == Ending.WRONG_SCHEMA
+        assert worker.process.wait(60) == WorkerExit.WRONG_SCHEMA
         row = worker.row()
         assert row["state"] == "stopped"
         assert row["note"].startswith("this worker takes no more jobs and ends: the schema is at revision")
         assert told in row["note"]
         assert row["note"] in worker.said
     with start_worker(embedded_broker) as successor:
-        assert successor.process.wait(60) == Ending.WRONG_SCHEMA
+        assert successor.process.wait(60) == WorkerExit.WRONG_SCHEMA
         line = successor.said.strip().splitlines()[-1]
         assert line.startswith(f"hsstar worker: the schema is at revision {revision}")
         assert "Traceback" not in successor.said
@@ -194,7 +195,7 @@ def test_a_job_is_not_claimed_between_the_upgrade_and_the_next_heartbeat(
     set_schema(database, "9999_newer")
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "w", 60) is None
-        assert jobs.claim_next(connection, list(JobKind), "w", 60) is None
+        assert jobs.claim(connection, None, "w", 60, list(JobKind)) is None
 
 
 def test_what_a_worker_is_stands_in_its_row(

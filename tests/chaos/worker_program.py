@@ -11,11 +11,11 @@ from typing import Any
 
 from kombu.transport import redis
 
-import hsstar.workers.runtime
+import hsstar.workers.background
 from hsstar.domain.lifecycle import JobKind
 from hsstar.settings import Settings
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
 from hsstar.workers.__main__ import work
@@ -43,7 +43,7 @@ class DisturbedChannel(redis.Channel):  # type: ignore[misc]  # kombu has no typ
                     client.rpush(queue, newest)
 
 
-_send_once = hsstar.workers.runtime.send_wake_up  # type: ignore[attr-defined]  # an import there
+_send_once = hsstar.workers.background.send_wake_up  # type: ignore[attr-defined]  # an import there
 
 
 def _send(app: Any, job_id: int, kind: JobKind) -> None:
@@ -51,21 +51,21 @@ def _send(app: Any, job_id: int, kind: JobKind) -> None:
         _send_once(app, job_id, kind)
 
 
-def make_workshop(settings: Settings, database: Database, worker: str) -> Workshop:
-    """A workshop with deterministic engines and the real verifier."""
-    engines = Engines(
+def make_context(settings: Settings, database: Database, worker: str) -> WorkerContext:
+    """A context with deterministic engines and the real verifier."""
+    engines = EnginePool(
         lambda folder, recipe: DeterministicSampler(folder),
         lambda folder, recipe: ReadingRewardModel(),
         lambda: MathVerifier(processes=1),
         MarkingTrainer,
     )
-    return Workshop(database, engines, settings.job_samples, settings.models_directory)
+    return WorkerContext(database, engines, settings.job_samples, settings.models_dir)
 
 
 if __name__ == "__main__":
     redis.Transport.Channel = DisturbedChannel
-    hsstar.workers.runtime.send_wake_up = _send  # type: ignore[attr-defined]
+    hsstar.workers.background.send_wake_up = _send  # type: ignore[attr-defined]
     role, name = sys.argv[1:]
     if name.split("@")[0].endswith("-2"):
         os.environ["HSSTAR_DATABASE_URL"] = os.environ[PROXIED]
-    sys.exit(work(role, name, make_workshop))
+    sys.exit(work(role, name, make_context))

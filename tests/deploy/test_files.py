@@ -153,7 +153,7 @@ def test_the_environment_of_every_service_is_one_that_hsstar_reads(tmp_path: Pat
         }
         settings = Settings.from_environment({key: str(value) for key, value in (given | here).items()})
         assert settings.broker_url == "redis://:secret@redis:6379/0"
-        assert settings.models_directory == Path("/models")
+        assert settings.models_dir == Path("/models")
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------

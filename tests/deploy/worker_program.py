@@ -5,16 +5,16 @@ import sys
 import time
 
 from hsstar.domain.lifecycle import JobKind
-from hsstar.stages.context import Workshop
+from hsstar.stages.context import WorkerContext
 from hsstar.store.queue import jobs
 from hsstar.workers.__main__ import main
 from hsstar.workers.runtime import STAGES
 
 
-def stage(workshop: Workshop, job: jobs.Job) -> list[int]:
+def stage(context: WorkerContext, job: jobs.Job) -> list[int]:
     """Sleeps and completes the job."""
     time.sleep(float(os.environ["TEST_JOB_SECONDS"]))
-    with workshop.database.begin() as connection:
+    with context.database.begin() as connection:
         jobs.complete(connection, job)
     return []
 

@@ -4,14 +4,14 @@ import logging
 import sys
 from pathlib import Path
 
-from hsstar.local.state import WorkerSpecification
+from hsstar.local.state import WorkerSpec
 from hsstar.local.supervisor import keep_running
 from tests.local.conftest import worker
 
 home = Path(sys.argv[1])
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 workers = [
-    WorkerSpecification(f"{role}-gpu{gpu}", role, tuple(worker(role, f"{role}-gpu{gpu}")),
+    WorkerSpec(f"{role}-gpu{gpu}", role, tuple(worker(role, f"{role}-gpu{gpu}")),
                         {"CUDA_VISIBLE_DEVICES": str(gpu), "HSSTAR_HOME": str(home)})
     for gpu, role in enumerate(sys.argv[2:])
 ]  # fmt: skip

@@ -31,7 +31,7 @@ stack = Stack(settings, grace_seconds=3.0)
 status = stack.up({"sampler": 1}, command=lambda role, name: [sys.executable, sys.argv[1], role, name])
 with psycopg.connect(status.database_url) as connection:
     owner, = connection.execute("SELECT current_user").fetchone()
-running = [part.running for part in (*status.servers, *status.workers)]
+running = [part.pid is not None for part in (*status.servers, *status.workers)]
 folders = [str(server.directory) for server in status.servers]
 owners = [os.stat(f"/proc/{server.pid}").st_uid for server in status.servers]
 stack.down()

@@ -13,8 +13,8 @@ from hsstar.settings import Settings, read_secret
 def test_defaults_come_without_any_variable() -> None:
     settings = Settings.from_environment({})
     assert settings.home == Path.home() / ".hsstar"
-    assert settings.models_directory == settings.home / "models"
-    assert (settings.database_url, settings.broker_url, settings.server_directory) == (None, None, None)
+    assert settings.models_dir == settings.home / "models"
+    assert (settings.database_url, settings.broker_url, settings.server_dir) == (None, None, None)
     assert (settings.lease_seconds, settings.max_attempts, settings.job_samples) == (60.0, 3, 256)
 
 
@@ -27,7 +27,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 def test_a_relative_home_becomes_absolute() -> None:
     settings = Settings.from_environment({"HSSTAR_HOME": "here"})
     assert settings.home == Path.cwd() / "here"
-    assert settings.models_directory == Path.cwd() / "here" / "models"
+    assert settings.models_dir == Path.cwd() / "here" / "models"
 
 
 def test_settings_survive_the_way_to_another_process() -> None:
@@ -108,7 +108,7 @@ def test_a_secret_has_one_place_and_one_line(secret: Path, tmp_path: Path) -> No
         Settings.from_environment({"HSSTAR_BROKER_URL_FILE": str(tmp_path / "nothing")})
     for content in ("", "postgresql://a/b\npostgresql://c/d\n"):
         secret.write_text(content)
-        with pytest.raises(BadInputError, match="has to hold one line, the secret"):
+        with pytest.raises(BadInputError, match="must hold one line, the secret"):
             Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
     secret.write_text("mysql://me:pa55@there/hsstar")
     with pytest.raises(BadInputError) as refusal:

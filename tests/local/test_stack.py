@@ -18,7 +18,8 @@ import pytest
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
 from hsstar.local import processes
 from hsstar.local.server import ServerStatus
-from hsstar.local.stack import Stack, StackStatus, WorkerStatus
+from hsstar.local.stack import Stack, StackStatus, worker_command
+from hsstar.local.state import WorkerState
 from tests.local.conftest import Place, wait_until, worker
 
 EXTERNAL: dict[str, Any] = {
@@ -32,12 +33,12 @@ def workers_only(place: Place) -> Stack:
     return Stack(replace(place.settings, **EXTERNAL), grace_seconds=1.0)
 
 
-def parts_of(status: StackStatus) -> list[ServerStatus | WorkerStatus]:
+def parts_of(status: StackStatus) -> list[ServerStatus | WorkerState]:
     return [*status.servers, *status.workers]
 
 
 def all_run(status: StackStatus) -> bool:
-    return status.up and all(part.running for part in parts_of(status))
+    return bool(status.supervisor_pid) and all(part.pid for part in parts_of(status))
 
 
 def test_up_down_up(place: Place) -> None:
@@ -52,7 +53,7 @@ def test_up_down_up(place: Place) -> None:
     pids = [part.pid for part in parts_of(status)]
     place.stack().down()
     assert not any(psutil.pid_exists(pid) for pid in pids if pid)
-    assert not place.stack().status().up
+    assert not place.stack().status().supervisor_pid
     with pytest.raises(ConflictError, match="not up"):
         place.stack().down()
     status = place.stack().up({"sampler": 1}, command=worker)
@@ -78,7 +79,7 @@ def test_of_two_ups_at_the_same_moment_one_wins(place: Place) -> None:
 
     def go_up() -> None:
         try:
-            outcomes.append(workers_only(place).up({"sampler": 1}, command=worker).up)
+            outcomes.append(workers_only(place).up({"sampler": 1}, command=worker).supervisor_pid is not None)
         except ConflictError as error:
             outcomes.append(error)
 
@@ -117,7 +118,7 @@ def test_a_dead_worker_is_started_again_and_its_children_are_not_left(place: Pla
     wait_until(lambda: len(processes.descendants(identity)) == 1)
     (child,) = processes.descendants(identity)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].running)
+    wait_until(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].pid is not None)
     assert stack.status().workers[0].pid != before.pid
     wait_until(lambda: not processes.alive(child))
 
@@ -137,7 +138,7 @@ def test_a_worker_whose_program_is_missing_does_not_stop_the_others(place: Place
         return ["/nowhere/program"] if role == "sampler" else worker(role, name)
 
     status = workers_only(place).up({"sampler": 1, "verifier": 1}, command=command)
-    assert [each.running for each in status.workers] == [False, True]
+    assert [worker.pid is not None for worker in status.workers] == [False, True]
     assert "sampler-1 cannot be started" in (place.home / "logs" / "supervisor.log").read_text()
 
 
@@ -161,7 +162,7 @@ def test_workers_end_with_a_killed_supervisor_and_up_works_again(place: Place) -
     os.kill(status.supervisor_pid, signal.SIGKILL)
     if sys.platform == "linux":
         wait_until(lambda: processes.identify(sampler) is None)
-    assert not stack.status().up
+    assert not stack.status().supervisor_pid
     assert processes.identify(stubborn) is not None
     status = stack.up({"sampler": 1}, command=worker)
     assert all_run(status)
@@ -187,7 +188,7 @@ def test_everything_killed_at_once_as_by_a_power_cut(place: Place) -> None:
     for process in place.processes():
         process.kill()
     wait_until(lambda: place.processes() == [])
-    assert not place.stack().status().up
+    assert not place.stack().status().supervisor_pid
     assert all_run(place.stack().up({"sampler": 1}, command=worker))
 
 
@@ -227,6 +228,17 @@ def test_an_idle_supervisor_costs_next_to_nothing(place: Place) -> None:
     time.sleep(3.0)
     after = supervisor.cpu_times()
     assert after.user + after.system - before.user - before.system <= 0.05  # the clock ticks in 0.01 s
+
+
+def test_files_of_the_working_directory_hide_no_package_from_a_worker(tmp_path: Path) -> None:
+    for package in ("celery", "click", "hsstar", "kombu", "torch"):
+        (tmp_path / f"{package}.py").write_text(f"raise SystemExit('this is not {package}')")
+    command = [*worker_command("verify", "w"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--role" in done.stdout
+    unsafe = [part for part in command if part != "-P"]
+    assert subprocess.run(unsafe, cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
 def test_the_supervisor_refuses_a_home_that_another_one_keeps(place: Place) -> None:

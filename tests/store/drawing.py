@@ -11,8 +11,8 @@ from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.recipe.recipe import Recipe
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import models, runs
 from hsstar.store.database import Database
 from tests.store.factory import add_iteration, add_job, add_problems, make_recipe
@@ -65,14 +65,14 @@ class FragileSampler:
         self.closed = True
 
 
-def make_workshop(database: Database, build: Callable[[str, Recipe], Sampler]) -> Workshop:
-    """A workshop that samples and does nothing else."""
+def make_context(database: Database, build: Callable[[str, Recipe], Sampler]) -> WorkerContext:
+    """A context that samples and does nothing else."""
 
     def unwanted(*arguments: object) -> None:
         raise AssertionError("sampling needs no other engine")
 
-    engines = Engines(build, unwanted, unwanted, unwanted)  # type: ignore[arg-type]
-    return Workshop(database, engines, JOB_SAMPLES, Path("/nonexistent"))
+    engines = EnginePool(build, unwanted, unwanted, unwanted)  # type: ignore[arg-type]
+    return WorkerContext(database, engines, JOB_SAMPLES, Path("/nonexistent"))
 
 
 def add_sampling(

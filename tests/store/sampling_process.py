@@ -8,7 +8,7 @@ from hsstar.engines.sampling.contract import SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.stages import sample
 from hsstar.store.database import Database
-from tests.store.drawing import Results, make_workshop
+from tests.store.drawing import Results, make_context
 from tests.store.factory import claim
 
 
@@ -28,4 +28,4 @@ if __name__ == "__main__":
     database = Database(sys.argv[1])
     with database.begin() as connection:
         job = claim(connection, int(sys.argv[2]), "killed")
-    sample.run(make_workshop(database, lambda folder, recipe: SmallBatches(folder)), job)
+    sample.run(make_context(database, lambda folder, recipe: SmallBatches(folder)), job)

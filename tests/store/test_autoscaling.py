@@ -68,10 +68,10 @@ def test_a_probe_succeeds_while_the_worker_of_its_pod_reports(database: Database
 
     assert asked() != 0
     with database.begin() as connection:
-        workers.enlist(connection, "other", "sample-another-pod", 7, "sample")
+        workers.register(connection, "other", "sample-another-pod", 7, "sample")
     assert asked() != 0
     with database.begin() as connection:
-        workers.enlist(connection, "sample-7@sample-6d9f-x7k2p", "sample-6d9f-x7k2p", 7, "sample")
+        workers.register(connection, "sample-7@sample-6d9f-x7k2p", "sample-6d9f-x7k2p", 7, "sample")
     assert asked() == 0
     with database.begin() as connection:
         connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '2 minutes'"))

@@ -15,12 +15,12 @@ from hsstar.domain.errors import ConflictError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.settings import Settings
-from hsstar.stages.context import Workshop
+from hsstar.stages.context import WorkerContext
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs, wakeups, workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import STAGES, Worker
-from tests.store.drawing import FragileSampler, add_sampling, make_workshop, responses
+from tests.store.drawing import FragileSampler, add_sampling, make_context, responses
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
 from tests.store.test_worker import unread_checkpoint
 from tests.store.watching import wait_for
@@ -34,9 +34,9 @@ def make_worker(database: Database, tmp_path: Path) -> MakeWorker:
     def make(
         build: Callable[[], Sampler] = FragileSampler, name: str = "worker", **settings: float
     ) -> Worker:
-        workshop = make_workshop(database, lambda folder, recipe: build())
+        context = make_context(database, lambda folder, recipe: build())
         known = Settings(tmp_path, tmp_path, **settings)  # type: ignore[arg-type]
-        return Worker(name, [JobKind.SAMPLE], known, workshop, make_app("memory://"))
+        return Worker(name, [JobKind.SAMPLE], known, context, make_app("memory://"))
 
     return make
 
@@ -46,7 +46,7 @@ def wake_ups(monkeypatch: pytest.MonkeyPatch) -> WakeUps:
     """The messages that were sent; nobody receives them."""
     sent: WakeUps = []
     monkeypatch.setattr(
-        "hsstar.workers.runtime.send_wake_up", lambda app, job_id, kind: sent.append((job_id, kind))
+        "hsstar.workers.background.send_wake_up", lambda app, job_id, kind: sent.append((job_id, kind))
     )
     return sent
 
@@ -100,8 +100,8 @@ def test_others_get_a_wake_up_for_what_a_job_has_added(
 def test_a_job_that_adds_nothing_asks_nobody(
     database: Database, make_worker: MakeWorker, wake_ups: WakeUps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(workshop: Workshop, job: jobs.Job) -> list[int]:
-        with workshop.database.begin() as connection:
+    def nothing(context: WorkerContext, job: jobs.Job) -> list[int]:
+        with context.database.begin() as connection:
             jobs.complete(connection, job)
         return []
 
@@ -111,7 +111,7 @@ def test_a_job_that_adds_nothing_asks_nobody(
         other = add_job(connection, round_id, JobKind.SCORE)  # keeps the round where it is
     monkeypatch.setitem(STAGES, JobKind.VERIFY, nothing)
     worker = make_worker()
-    worker._roles = [JobKind.VERIFY]
+    worker.roles = [JobKind.VERIFY]
     worker.run_job(job_ids[0])
     assert states(database, [*job_ids, other]) == ["done", "done", "done", "queued"]
     assert wake_ups == []
@@ -177,14 +177,14 @@ def test_a_worker_counts_as_busy_between_two_jobs(
     seen: list[str] = []
 
     def look(*_: object) -> None:
-        worker._report()
+        worker.background.report()
         with database.begin() as connection:
             seen.append(str(connection.scalar(text("SELECT state FROM workers"))))
 
-    worker._conductor = SimpleNamespace(after_job=look, sweep=lambda: 60.0)  # type: ignore[assignment]
+    worker.conductor = SimpleNamespace(after_job=look, sweep=lambda: 60.0)  # type: ignore[assignment]
     worker.run_job(sampling[1][0])
     assert seen == ["busy"] * 4
-    worker._report()
+    worker.background.report()
     with database.begin() as connection:
         assert connection.scalar(text("SELECT state FROM workers")) == "idle"
     worker.stop()
@@ -195,8 +195,8 @@ def test_a_worker_may_have_the_process_id_of_the_one_before_it(
 ) -> None:
     """As in a container that is started again: same host, same name, same number."""
     with database.begin() as connection:
-        workers.enlist(connection, "worker", socket.gethostname(), os.getpid(), "sample")
-        workers.enlist(connection, "other", socket.gethostname(), os.getppid(), "sample")
+        workers.register(connection, "worker", socket.gethostname(), os.getpid(), "sample")
+        workers.register(connection, "other", socket.gethostname(), os.getppid(), "sample")
     worker = make_worker()
     worker.start()
     worker.stop()

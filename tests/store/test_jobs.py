@@ -14,7 +14,7 @@ from hsstar.store.database import Database
 from hsstar.store.queue import jobs, wakeups, workers
 from hsstar.store.queue.jobs import Job, LeaseLostError
 from hsstar.store.samples import DrawnSample
-from hsstar.workers.engine_schedule import Turns
+from hsstar.workers.engine_schedule import EngineScheduler
 from tests.store.factory import (
     add_iteration,
     add_job,
@@ -86,7 +86,7 @@ def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(connection: Conn
         text("UPDATE jobs SET available_at = now() + interval '1 hour' WHERE id = :id"), {"id": delayed}
     )
     kinds = [JobKind.SAMPLE, JobKind.VERIFY]
-    taken = [jobs.claim_next(connection, kinds, "w", 60) for _ in range(3)]
+    taken = [jobs.claim(connection, None, "w", 60, kinds) for _ in range(3)]
     assert [job and (job.id, job.kind, job.attempts, job.worker) for job in taken] == [
         (samplings[0], JobKind.SAMPLE, 1, "w"),
         (samplings[1], JobKind.SAMPLE, 1, "w"),
@@ -104,7 +104,7 @@ def test_workers_that_take_the_next_job_never_take_the_same_and_leave_none(datab
     def drain(worker: str) -> None:
         while True:
             with database.begin() as connection:
-                job = jobs.claim_next(connection, [JobKind.SAMPLE], worker, 60)
+                job = jobs.claim(connection, None, worker, 60, [JobKind.SAMPLE])
             if job is None:
                 return
             taken.append(job.id)
@@ -122,16 +122,16 @@ def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> 
         round_id, _ = make_round(connection)
         job_id = add_job(connection, round_id)
         for name in ("leaving", "staying"):
-            workers.enlist(connection, name, "host", 1, "sample")
+            workers.register(connection, name, "host", 1, "sample")
         workers.request_stop(connection, ["leaving"], [], everyone=False)
-    turns = Turns([JobKind.SAMPLE, JobKind.SCORE], patience_seconds=60.0)
+    scheduler = EngineScheduler([JobKind.SAMPLE, JobKind.SCORE], swap_seconds=60.0)
     with database.begin() as connection:
         assert jobs.claim(connection, job_id, "leaving", 60) is None
-        assert jobs.claim_next(connection, [JobKind.SAMPLE], "leaving", 60) is None
-    assert turns.claim(database, job_id, "leaving", 60) is None
+        assert jobs.claim(connection, None, "leaving", 60, [JobKind.SAMPLE]) is None
+    assert scheduler.claim(database, job_id, "leaving", 60) is None
     with database.begin() as connection:
         assert state_of(connection, job_id) == "queued"
-        assert jobs.claim_next(connection, [JobKind.SAMPLE], "staying", 60) is not None
+        assert jobs.claim(connection, None, "staying", 60, [JobKind.SAMPLE]) is not None
 
 
 def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
@@ -140,10 +140,10 @@ def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
         first, second = (add_job(connection, round_id) for _ in range(2))
     with database.begin() as one, database.begin() as other:
         assert claim(one, first).id == first
-        job = jobs.claim_next(other, [JobKind.SAMPLE], "w", 60)
+        job = jobs.claim(other, None, "w", 60, [JobKind.SAMPLE])
         assert job is not None
         assert job.id == second
-        assert jobs.claim_next(other, [JobKind.SAMPLE], "w", 60) is None
+        assert jobs.claim(other, None, "w", 60, [JobKind.SAMPLE]) is None
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.DONE, JobState.FAILED])
@@ -181,7 +181,7 @@ def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connectio
     round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
     claim(connection, job_id, "gone", lease_seconds=-1)
-    jobs.expire_leases(connection, ATTEMPTS)
+    jobs.reclaim(connection, None, ATTEMPTS)
     assert state_of(connection, job_id) == "queued"
     assert column(connection, job_id, "error") == "worker gone died or stopped answering during attempt 1"
     assert claim(connection, job_id, "next").attempts == 2
@@ -191,7 +191,7 @@ def test_a_lease_that_is_extended_does_not_expire(connection: Connection) -> Non
     round_id, _ = make_round(connection)
     job = claim(connection, add_job(connection, round_id), lease_seconds=-1)
     jobs.extend_lease(connection, job, 60)
-    jobs.expire_leases(connection, ATTEMPTS)
+    jobs.reclaim(connection, None, ATTEMPTS)
     assert state_of(connection, job.id) == "running"
 
 
@@ -212,7 +212,7 @@ def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(connection: Con
     for attempt in range(1, ATTEMPTS + 1):
         assert state_of(connection, job_id) == "queued"
         assert claim(connection, job_id, "gone", lease_seconds=-1).attempts == attempt
-        jobs.expire_leases(connection, ATTEMPTS)
+        jobs.reclaim(connection, None, ATTEMPTS)
     assert state_of(connection, job_id) == "failed"
     assert column(connection, job_id, "error") == "worker gone died or stopped answering during attempt 3"
     assert column(connection, job_id, "finished_at") is not None
@@ -223,10 +223,10 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
         round_id, (problem,) = make_round(connection)
         job_id = add_job(connection, round_id, items={problem: [0]})
         late = claim(connection, job_id, "late", lease_seconds=-1)
-        jobs.expire_leases(connection, ATTEMPTS)
+        jobs.reclaim(connection, None, ATTEMPTS)
         claim(connection, job_id, "next")
     with (
-        pytest.raises(LeaseLostError, match=r"no longer held by late; its results are dropped"),
+        pytest.raises(LeaseLostError, match=r"late does not hold job \d+ any more; its results are dropped"),
         database.begin() as connection,
     ):
         samples.write_samples(connection, round_id, None, "late", [DrawnSample(problem, 0, "text")])
@@ -238,7 +238,7 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
         jobs.extend_lease(connection, late, 1_000_000)
         assert connection.scalar(text("SELECT lease_expires_at < now() + interval '1 hour' FROM jobs"))
         assert fail(connection, late) is None
-        jobs.hand_back(connection, late)
+        jobs.release(connection, late)
         assert column(connection, job_id, "worker") == "next"
         assert state_of(connection, job_id) == "running"
 
@@ -250,7 +250,7 @@ def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database
     with database.begin() as writing:
         jobs.fence(writing, job)
         with database.begin() as connection:
-            jobs.expire_leases(connection, ATTEMPTS)
+            jobs.reclaim(connection, None, ATTEMPTS)
     with database.begin() as connection:
         assert state_of(connection, job.id) == "running"
         jobs.complete(connection, job)
@@ -273,7 +273,7 @@ def test_a_worker_that_starts_anew_takes_back_what_its_name_held(connection: Con
     own, other = (add_job(connection, round_id) for _ in range(2))
     claim(connection, own, "same")
     claim(connection, other, "another")
-    jobs.take_back(connection, "same", ATTEMPTS)
+    jobs.reclaim(connection, "same", ATTEMPTS)
     assert (state_of(connection, own), state_of(connection, other)) == ("queued", "running")
 
 
@@ -283,7 +283,7 @@ def test_a_clean_stop_does_not_count_the_attempt(connection: Connection) -> None
     for _ in range(2 * ATTEMPTS):
         job = claim(connection, job_id)
         assert job.attempts == 1
-        jobs.hand_back(connection, job)
+        jobs.release(connection, job)
     assert state_of(connection, job_id) == "queued"
 
 
@@ -338,7 +338,7 @@ def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection) -> N
     job_id = add_job(connection, round_id, items={problem: [0, 1]})
     for _ in range(ATTEMPTS):
         claim(connection, job_id, lease_seconds=-1)
-        jobs.expire_leases(connection, ATTEMPTS)
+        jobs.reclaim(connection, None, ATTEMPTS)
     found = connection.execute(text("SELECT id, state FROM jobs ORDER BY id")).all()
     assert [row.state for row in found] == ["queued", "queued"]
     assert [items_of(connection, row.id) for row in found] == [[(problem, 0)], [(problem, 1)]]
@@ -409,7 +409,7 @@ def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
 ) -> None:
     round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
-    workers.enlist(connection, "w", "host", 1, role)
+    workers.register(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
     wakeups.claim_due_wakeups(connection)
@@ -428,7 +428,7 @@ def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection) -> 
     assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
     assert first[-1][0] == scoring
     assert wakeups.claim_due_wakeups(connection) == []
-    taken = [jobs.claim_next(connection, [JobKind.SAMPLE], "w", 60) for _ in range(3)]
+    taken = [jobs.claim(connection, None, "w", 60, [JobKind.SAMPLE]) for _ in range(3)]
     assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
     assert len(wakeups.claim_due_wakeups(connection)) == 3
 

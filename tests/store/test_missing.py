@@ -157,7 +157,7 @@ def test_a_frozen_trainer_cannot_touch_the_record_of_the_next_attempt(database: 
     (training,) = _queued(database, JobKind.TRAIN)
     with database.begin() as connection:
         frozen = claim(connection, training, "frozen", lease_seconds=-1)
-        jobs.expire_leases(connection, 3)
+        jobs.reclaim(connection, None, 3)
         second = claim(connection, training, "second")
         record = begin_training(connection, second, run.model_id, "dpo", {}, [1])
     with pytest.raises(LeaseLostError), database.begin() as connection:

@@ -18,14 +18,14 @@ from hsstar.domain.problems import ProblemFormat
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.store.queue import wakeups
 from hsstar.store.queue.by_engine import waiting_jobs
 from hsstar.verifier import MathVerifier
 from hsstar.workers.app import make_app
-from hsstar.workers.engine_schedule import Turns
+from hsstar.workers.engine_schedule import EngineScheduler
 from hsstar.workers.runtime import Worker
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe, state_of
 
@@ -97,10 +97,10 @@ def make_worker(database: Database, tmp_path: Path, census: Census) -> Callable[
         return census.engine("reward model", partial(build_reward_model, location, device="cpu"))
 
     def make(*, one_at_a_time: bool) -> Worker:
-        engines = Engines(sampler, reward_model, MathVerifier, census.trainer, one_at_a_time=one_at_a_time)
+        engines = EnginePool(sampler, reward_model, MathVerifier, census.trainer, one_at_a_time=one_at_a_time)
         settings = Settings(tmp_path, tmp_path, job_samples=JOB_SAMPLES)
-        workshop = Workshop(database, engines, JOB_SAMPLES, tmp_path / "models")
-        return Worker("all", list(JobKind), settings, workshop, make_app("memory://"))
+        context = WorkerContext(database, engines, JOB_SAMPLES, tmp_path / "models")
+        return Worker("all", list(JobKind), settings, context, make_app("memory://"))
 
     return make
 
@@ -127,15 +127,15 @@ def wake_ups(monkeypatch: pytest.MonkeyPatch) -> dict[JobKind, list[int]]:
     """The messages under way, by queue."""
     queues: dict[JobKind, list[int]] = {kind: [] for kind in JobKind}
     monkeypatch.setattr(
-        "hsstar.workers.runtime.send_wake_up", lambda app, job_id, kind: queues[kind].append(job_id)
+        "hsstar.workers.background.send_wake_up", lambda app, job_id, kind: queues[kind].append(job_id)
     )
     return queues
 
 
 def work(database: Database, worker: Worker, wake_ups: dict[JobKind, list[int]]) -> Counter[str]:
     """Passes on every wake-up, from each queue in turn; jobs done by kind."""
-    worker._conductor.sweep()
-    worker._announce()
+    worker.conductor.sweep()
+    worker.background.send_wakeups()
     while any(wake_ups.values()):
         for queue in wake_ups.values():
             if queue:
@@ -161,7 +161,7 @@ def test_a_mixed_queue_is_done_with_one_engine_at_a_time_and_few_changes(
     start_runs(database, tmp_path, "first", "second")
     worker = make_worker(one_at_a_time=True)
     done = work(database, worker, wake_ups)
-    worker._workshop.engines.close()
+    worker._context.engines.close()
 
     assert done["sample"] >= 6
     assert done["score"] >= 6
@@ -185,7 +185,7 @@ def test_where_there_is_room_all_engines_stay(
     work(database, worker, wake_ups)
     assert census.built == {"sampler": 1, "reward model": 1, "trainer": 1}
     assert len(census.present) == 2
-    worker._workshop.engines.close()
+    worker._context.engines.close()
 
 
 # --- claims -------------------------------------------------------------------------------------
@@ -222,16 +222,16 @@ def test_a_job_that_makes_room_stays_queued_and_gets_another_wake_up(database: D
         first, second = (add_job(connection, round_id) for _ in range(2))
         scoring = add_job(connection, round_id, JobKind.SCORE)
         assert len(wakeups.claim_due_wakeups(connection)) == 3
-    turns = Turns(list(JobKind), patience_seconds=60.0)
-    taken = [turns.claim(database, named, "all", 60) for named in (first, scoring)]
+    scheduler = EngineScheduler(list(JobKind), swap_seconds=60.0)
+    taken = [scheduler.claim(database, named, "all", 60) for named in (first, scoring)]
     assert [job and job.id for job in taken] == [first, second]
     with database.begin() as connection:
         assert state_of(connection, scoring) == "queued"
         assert wakeups.claim_due_wakeups(connection) == [(scoring, JobKind.SCORE)]
-    late = turns.claim(database, second, "all", 60)  # a wake-up whose job has been taken means any work
+    late = scheduler.claim(database, second, "all", 60)  # a wake-up whose job has been taken means any work
     assert late is not None
     assert late.id == scoring
-    assert turns.claim(database, scoring, "all", 60) is None
+    assert scheduler.claim(database, scoring, "all", 60) is None
 
 
 def test_jobs_that_have_waited_long_are_taken_before_the_engine_runs_out_of_work(database: Database) -> None:
@@ -241,10 +241,10 @@ def test_jobs_that_have_waited_long_are_taken_before_the_engine_runs_out_of_work
         scorings = [add_job(connection, round_id, JobKind.SCORE) for _ in range(2)]
         connection.execute(text("UPDATE jobs SET available_at = now() - interval '10 seconds'"))
     now = 0.0
-    turns = Turns(list(JobKind), patience_seconds=5.0, clock=lambda: now)
+    scheduler = EngineScheduler(list(JobKind), swap_seconds=5.0, clock=lambda: now)
     order = []
     for _ in range(6):
-        job = turns.claim(database, samplings[0], "all", 60)
+        job = scheduler.claim(database, samplings[0], "all", 60)
         assert job is not None
         order.append(job.id)
         now += 3.0

@@ -17,7 +17,7 @@ from hsstar.workers.app import make_app
 from hsstar.workers.context import note_taker
 from hsstar.workers.runtime import Worker
 from tests.engines.completions_host import Host, running, text_of
-from tests.store.drawing import add_sampling, make_workshop, responses
+from tests.store.drawing import add_sampling, make_context, responses
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ def host() -> Iterator[Host]:
 @pytest.fixture
 def worker(database: Database, tmp_path: Path, host: Host) -> Iterator[Worker]:
     note = note_taker(database, "worker")
-    workshop = make_workshop(
+    context = make_context(
         database,
         lambda folder, recipe: OpenAISampler(
             folder, base_url=host.url, model="policy", reload="vllm", concurrency=4, note=note
         ),
     )
     with database.begin() as connection:
-        workers.enlist(connection, "worker", "host", 1, "sample")
-    yield Worker("worker", [JobKind.SAMPLE], Settings(tmp_path, tmp_path), workshop, make_app("memory://"))
-    workshop.engines.close()
+        workers.register(connection, "worker", "host", 1, "sample")
+    yield Worker("worker", [JobKind.SAMPLE], Settings(tmp_path, tmp_path), context, make_app("memory://"))
+    context.engines.close()
 
 
 def wait_until(reached: Callable[[], bool]) -> None:

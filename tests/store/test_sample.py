@@ -25,7 +25,7 @@ from tests.store import drawing
 from tests.store.drawing import (
     FragileSampler,
     add_sampling,
-    make_workshop,
+    make_context,
     misattributed,
     responses,
 )
@@ -61,7 +61,7 @@ def count(database: Database, round_id: int) -> int:
 
 def test_every_slot_is_drawn_with_its_circumstances(database: Database, job_of_many: Job) -> None:
     engine = FragileSampler()
-    problem_ids = sample.run(make_workshop(database, lambda folder, recipe: engine), job_of_many)
+    problem_ids = sample.run(make_context(database, lambda folder, recipe: engine), job_of_many)
 
     with database.begin() as connection:
         assert state_of(connection, job_of_many.id) == "done"
@@ -100,15 +100,15 @@ def test_what_a_killed_worker_has_written_stays_and_only_the_rest_is_drawn_again
     assert 0 < len(written) < wanted
 
     with database.begin() as connection:
-        jobs.take_back(connection, "killed", 3)
+        jobs.reclaim(connection, "killed", 3)
     engine = SmallBatches(policies[0])
-    sample.run(make_workshop(database, lambda folder, recipe: engine), claimed(database, job_id))
+    sample.run(make_context(database, lambda folder, recipe: engine), claimed(database, job_id))
     assert engine.asked == [wanted - len(written)]
     found = responses(database, round_id)
     assert written.items() <= found.items()
 
     undisturbed_round, (undisturbed,) = add_sampling(database, "undisturbed", policies[0], wanted // 8, 8, 60)
-    sample.run(make_workshop(database, lambda folder, recipe: engine), claimed(database, undisturbed))
+    sample.run(make_context(database, lambda folder, recipe: engine), claimed(database, undisturbed))
     assert responses(database, undisturbed_round) == found
 
 
@@ -116,8 +116,8 @@ def test_finished_samples_are_written_while_others_take_their_time(
     database: Database, job_of_many: Job
 ) -> None:
     engine = FragileSampler(stalls_after=5)
-    workshop = make_workshop(database, lambda folder, recipe: engine)
-    with running(sample.run, workshop, job_of_many) as errors:
+    context = make_context(database, lambda folder, recipe: engine)
+    with running(sample.run, context, job_of_many) as errors:
         wait_for(lambda: count(database, job_of_many.round_id) == 5)
         engine.released.set()
     assert errors == []
@@ -136,7 +136,7 @@ def test_what_was_finished_before_the_engine_failed_is_written(
                 yield result
 
     with pytest.raises(failure):
-        sample.run(make_workshop(database, lambda folder, recipe: Failing()), job_of_many)
+        sample.run(make_context(database, lambda folder, recipe: Failing()), job_of_many)
     assert count(database, job_of_many.round_id) == 70
     with database.begin() as connection:
         assert len(samples.load_missing_slots(connection, job_of_many)) == 26
@@ -146,10 +146,10 @@ def test_without_the_lease_nothing_is_written_and_the_draw_is_abandoned(
     database: Database, job_of_many: Job
 ) -> None:
     engine = FragileSampler(stalls_after=80)
-    with running(sample.run, make_workshop(database, lambda folder, recipe: engine), job_of_many) as errors:
+    with running(sample.run, make_context(database, lambda folder, recipe: engine), job_of_many) as errors:
         wait_for(lambda: count(database, job_of_many.round_id) == 64)
         with database.begin() as connection:
-            jobs.hand_back(connection, job_of_many)
+            jobs.release(connection, job_of_many)
         claimed(database, job_of_many.id, "next")
         time.sleep(2.5)  # the old batch is due, and refused
         engine.released.set()
@@ -166,7 +166,7 @@ def test_a_problem_that_no_sample_can_be_drawn_for_is_left_out(database: Databas
             for index, result in super().draw(*arguments):  # type: ignore[arg-type]
                 yield index, "too long" if index < 8 else result
 
-    sample.run(make_workshop(database, lambda folder, recipe: Refusing()), job_of_many)
+    sample.run(make_context(database, lambda folder, recipe: Refusing()), job_of_many)
     assert count(database, job_of_many.round_id) == 88
     with database.begin() as connection:
         assert rounds.shortfall(connection, job_of_many.round_id).undrawn == 0
@@ -182,9 +182,9 @@ def test_jobs_of_two_policies_at_once_get_what_each_policy_draws_alone(
     alone, built = [], []
     for number, policy in enumerate(policies):
         round_id, job_ids = add_sampling(database, f"alone-{number}", policy, 8, 8)
-        workshop = make_workshop(database, lambda folder, recipe: SmallBatches(folder))
+        context = make_context(database, lambda folder, recipe: SmallBatches(folder))
         for job_id in job_ids:
-            sample.run(workshop, claimed(database, job_id))
+            sample.run(context, claimed(database, job_id))
         alone.append(responses(database, round_id))
     assert alone[0].keys() == alone[1].keys()
     assert all(alone[0][address] != alone[1][address] for address in alone[0])
@@ -197,9 +197,9 @@ def test_jobs_of_two_policies_at_once_get_what_each_policy_draws_alone(
     interleaved = [
         job_id for pair in zip(*(job_ids for _, job_ids in together), strict=True) for job_id in pair
     ]
-    workshop = make_workshop(database, build)
+    context = make_context(database, build)
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda job_id: sample.run(workshop, claimed(database, job_id)), interleaved))
+        list(threads.map(lambda job_id: sample.run(context, claimed(database, job_id)), interleaved))
 
     assert [responses(database, round_id) for round_id, _ in together] == alone
     assert len(built) == 1  # the other policy's weights were put into its place

@@ -19,8 +19,8 @@ from hsstar.engines.training.contract import TrainingEvent, TrainingStep
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import train
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import method, models, rounds, runs, training
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
@@ -102,11 +102,13 @@ class MortalTrainer(TrlTrainer):
 
 
 @pytest.fixture
-def workshop(database: Database, tmp_path: Path) -> Callable[..., Workshop]:
-    def make(*dies_at: int) -> Workshop:
+def context(database: Database, tmp_path: Path) -> Callable[..., WorkerContext]:
+    def make(*dies_at: int) -> WorkerContext:
         none: Any = None
         trainer = MortalTrainer(list(dies_at))
-        return Workshop(database, Engines(none, none, none, lambda: trainer), 256, tmp_path / "models")
+        return WorkerContext(
+            database, EnginePool(none, none, none, lambda: trainer), 256, tmp_path / "models"
+        )
 
     return make
 
@@ -122,12 +124,12 @@ def rows(database: Database, query: str, **parameters: Any) -> list[dict[str, An
 
 
 def test_a_training_leaves_a_policy_whose_origin_is_known(
-    database: Database, workshop: Callable[..., Workshop], policy: Path, tmp_path: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
 ) -> None:
     with database.begin() as connection:
         _, round_id, job_id = prepare(connection, policy)
         pairs = [found[0] for found in training.load_pairs(connection, round_id)]
-    train.run(workshop(), take(database, job_id))
+    train.run(context(), take(database, job_id))
 
     (found,) = rows(database, "SELECT * FROM training_runs")
     assert found["item_ids"] == pairs
@@ -149,11 +151,11 @@ def test_a_training_leaves_a_policy_whose_origin_is_known(
 
 
 def test_the_curve_has_a_row_per_step(
-    database: Database, workshop: Callable[..., Workshop], policy: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path
 ) -> None:
     with database.begin() as connection:
         _, _, job_id = prepare(connection, policy)
-    train.run(workshop(), take(database, job_id))
+    train.run(context(), take(database, job_id))
 
     curve = rows(database, "SELECT * FROM training_curves WHERE run = 'run' ORDER BY step")
     assert [(row["step"], row["steps"], row["iteration"], row["model"]) for row in curve] == [
@@ -169,15 +171,15 @@ def test_the_curve_has_a_row_per_step(
 
 
 def test_a_training_that_dies_goes_on_and_ends_as_if_it_had_not(
-    database: Database, workshop: Callable[..., Workshop], policy: Path, tmp_path: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
 ) -> None:
     """It dies four times, once more than a job without progress may."""
     with database.begin() as connection:
         _, _, whole = prepare(connection, policy, "whole")
         _, _, broken = prepare(connection, policy, "broken", save_every_steps=1)
-    train.run(workshop(), take(database, whole))
+    train.run(context(), take(database, whole))
 
-    mortal = workshop(2, 4, 6, 7)
+    mortal = context(2, 4, 6, 7)
     for _ in range(4):
         job = take(database, broken)
         with pytest.raises(RuntimeError, match="the power is gone"):
@@ -206,11 +208,11 @@ def test_a_training_that_dies_goes_on_and_ends_as_if_it_had_not(
 
 
 def test_a_training_without_progress_fails_for_good(
-    database: Database, workshop: Callable[..., Workshop], policy: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path
 ) -> None:
     with database.begin() as connection:
         _, _, job_id = prepare(connection, policy)
-    mortal = workshop(2, 2, 2)
+    mortal = context(2, 2, 2)
     for state in ("queued", "queued", "failed"):
         job = take(database, job_id)
         with pytest.raises(RuntimeError):
@@ -221,7 +223,7 @@ def test_a_training_without_progress_fails_for_good(
 
 
 def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
-    database: Database, workshop: Callable[..., Workshop], policy: Path, tmp_path: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
 ) -> None:
     with database.begin() as connection:
         _, _, job_id = prepare(connection, policy, batch_size=1, save_every_steps=1)
@@ -232,20 +234,20 @@ def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
         )
         following = claim(connection, job_id, "another worker")
     with pytest.raises(jobs.LeaseLostError):
-        train.run(workshop(), job)
+        train.run(context(), job)
     assert not (tmp_path / "models" / "run").exists()
 
-    train.run(workshop(), following)
+    train.run(context(), following)
     assert (tmp_path / "models" / "run" / "M1").is_dir()
 
 
 def test_a_lease_lost_in_the_middle_ends_the_training(
-    database: Database, workshop: Callable[..., Workshop], policy: Path, tmp_path: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
 ) -> None:
     with database.begin() as connection:
         _, _, job_id = prepare(connection, policy, save_every_steps=2)
     job = take(database, job_id)
-    shop = workshop()
+    shop = context()
     inner = shop.engines.trainer()
 
     def lose(*arguments: Any) -> Any:
@@ -266,7 +268,7 @@ def test_a_lease_lost_in_the_middle_ends_the_training(
         train.run(shop, job)
     assert rows(database, "SELECT FROM models WHERE parent_id IS NOT NULL") == []
 
-    train.run(workshop(), take(database, job_id))
+    train.run(context(), take(database, job_id))
     (found,) = rows(database, "SELECT resumed_at, steps_done FROM training_runs")
     assert found["resumed_at"] in (2, 4)  # it may have saved once more, in its own folder, before it noticed
     assert found["steps_done"] == 8
@@ -274,11 +276,11 @@ def test_a_lease_lost_in_the_middle_ends_the_training(
 
 
 def test_fine_tuning_learns_from_the_correct_samples(
-    database: Database, workshop: Callable[..., Workshop], policy: Path
+    database: Database, context: Callable[..., WorkerContext], policy: Path
 ) -> None:
     with database.begin() as connection:
         _, _, job_id = prepare(connection, policy, objective="sft")
-    train.run(workshop(), take(database, job_id))
+    train.run(context(), take(database, job_id))
 
     (found,) = rows(database, "SELECT * FROM training_runs")
     assert (found["objective"], found["pairs"]) == ("sft", 16)

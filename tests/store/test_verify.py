@@ -13,8 +13,8 @@ from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.stages import verify
-from hsstar.stages.context import ComputeError, Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import ComputeError, WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import datasets, samples
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
@@ -29,7 +29,7 @@ ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 Pairs = list[tuple[str, str]]
 """Answers and reference answers: a problem with one sample each."""
 
-MakeWorkshop = Callable[..., AbstractContextManager[Workshop]]
+MakeContext = Callable[..., AbstractContextManager[WorkerContext]]
 
 
 def unwanted(*arguments: object) -> NoReturn:
@@ -37,14 +37,14 @@ def unwanted(*arguments: object) -> NoReturn:
 
 
 @pytest.fixture
-def make_workshop(database: Database, tmp_path: Path) -> MakeWorkshop:
+def make_context(database: Database, tmp_path: Path) -> MakeContext:
     @contextmanager
-    def make(processes: int = 1, deadline_seconds: float = 30.0) -> Iterator[Workshop]:
-        engines = Engines(
+    def make(processes: int = 1, deadline_seconds: float = 30.0) -> Iterator[WorkerContext]:
+        engines = EnginePool(
             unwanted, unwanted, lambda: MathVerifier(processes, deadline_seconds=deadline_seconds), unwanted
         )
         try:
-            yield Workshop(database, engines, 256, tmp_path)
+            yield WorkerContext(database, engines, 256, tmp_path)
         finally:
             engines.close()
 
@@ -52,9 +52,9 @@ def make_workshop(database: Database, tmp_path: Path) -> MakeWorkshop:
 
 
 @pytest.fixture
-def workshop(make_workshop: MakeWorkshop) -> Iterator[Workshop]:
-    with make_workshop() as workshop:
-        yield workshop
+def context(make_context: MakeContext) -> Iterator[WorkerContext]:
+    with make_context() as context:
+        yield context
 
 
 def algebraic(numbers: range) -> Pairs:
@@ -108,7 +108,7 @@ def checking_processes() -> set[psutil.Process]:
     }
 
 
-def test_every_sample_gets_its_cause(database: Database, workshop: Workshop) -> None:
+def test_every_sample_gets_its_cause(database: Database, context: WorkerContext) -> None:
     job = add_verification(
         database,
         [
@@ -122,7 +122,7 @@ def test_every_sample_gets_its_cause(database: Database, workshop: Workshop) -> 
             ("x + y", "y+x"),
         ],
     )
-    problem_ids = verify.run(workshop, job)
+    problem_ids = verify.run(context, job)
     assert causes_of(database, job) == [
         "correct", "incorrect", "correct", "incorrect", "unparsable", "bad_reference", "correct", "correct",
     ]  # fmt: skip
@@ -133,37 +133,37 @@ def test_every_sample_gets_its_cause(database: Database, workshop: Workshop) -> 
     assert known_pairs(database) == 5
 
 
-def test_what_is_known_starts_no_checking_process(database: Database, make_workshop: MakeWorkshop) -> None:
+def test_what_is_known_starts_no_checking_process(database: Database, make_context: MakeContext) -> None:
     pairs = [(r"\sqrt{4}", "2"), ("x+1", "x+2"), ("1+*2", "7"), ("7", "1+*2"), ("7", "7"), ("?", "7")]
     first, second = add_verification(database, pairs), add_verification(database, pairs)
-    with make_workshop() as workshop:
-        verify.run(workshop, first)
+    with make_context() as context:
+        verify.run(context, first)
     assert len(set(causes_of(database, first))) == 4
     before = checking_processes()
-    with make_workshop() as workshop:
-        verify.run(workshop, second)
+    with make_context() as context:
+        verify.run(context, second)
         assert checking_processes() == before
     assert causes_of(database, second) == causes_of(database, first)
 
 
-def test_what_is_known_of_another_version_is_computed(database: Database, workshop: Workshop) -> None:
+def test_what_is_known_of_another_version_is_computed(database: Database, context: WorkerContext) -> None:
     first, second = (add_verification(database, [("x+1", "1+x")]) for _ in range(2))
-    verify.run(workshop, first)
+    verify.run(context, first)
     with database.begin() as connection:
         connection.execute(text("UPDATE known_verdicts SET verifier_version = 'old', cause = 'incorrect'"))
-    verify.run(workshop, second)
+    verify.run(context, second)
     assert causes_of(database, second) == ["correct"]
     assert known_pairs(database) == 2
 
 
 def test_verdicts_are_written_while_a_slow_pair_is_being_checked(
-    database: Database, make_workshop: MakeWorkshop
+    database: Database, make_context: MakeContext
 ) -> None:
     pairs = [(ENDLESS, "7"), ("7", "7"), *algebraic(range(100))]
     job = add_verification(database, pairs)
     with (
-        make_workshop(processes=2, deadline_seconds=40.0) as workshop,
-        running(verify.run, workshop, job) as errors,
+        make_context(processes=2, deadline_seconds=40.0) as context,
+        running(verify.run, context, job) as errors,
     ):
         wait_for(lambda: causes_of(database, job).count("correct") > 60)
         assert causes_of(database, job)[0] is None
@@ -173,41 +173,41 @@ def test_verdicts_are_written_while_a_slow_pair_is_being_checked(
 
 
 def test_the_next_attempt_goes_on_where_the_last_one_ended(
-    database: Database, make_workshop: MakeWorkshop
+    database: Database, make_context: MakeContext
 ) -> None:
     job = add_verification(database, [(ENDLESS, "7"), ("7", "7"), *algebraic(range(100))])
     with (
-        make_workshop(processes=2, deadline_seconds=90.0) as workshop,
-        running(verify.run, workshop, job) as errors,
+        make_context(processes=2, deadline_seconds=90.0) as context,
+        running(verify.run, context, job) as errors,
     ):
         wait_for(lambda: causes_of(database, job).count("correct") > 60)
-        workshop.engines.close()
+        context.engines.close()
     assert [type(error) for error in errors] == [ComputeError]
     with database.begin() as connection:
         jobs.record_failure(connection, job, "closed", "", 3, divisible=True)
         job = claim(connection, job.id)
         left = len(samples.load_unverified(connection, job))
     assert left < 42
-    with make_workshop(processes=2, deadline_seconds=1.0) as workshop:
-        assert len(verify.run(workshop, job)) == 102
+    with make_context(processes=2, deadline_seconds=1.0) as context:
+        assert len(verify.run(context, job)) == 102
     assert causes_of(database, job) == ["timed_out", *["correct"] * 101]
 
 
-def test_without_the_lease_nothing_is_written(database: Database, workshop: Workshop) -> None:
+def test_without_the_lease_nothing_is_written(database: Database, context: WorkerContext) -> None:
     job = add_verification(database, [("7", "7"), ("x+1", "1+x")])
     with database.begin() as connection:
-        jobs.hand_back(connection, job)
+        jobs.release(connection, job)
     with pytest.raises(LeaseLostError):
-        verify.run(workshop, job)
+        verify.run(context, job)
     assert causes_of(database, job) == [None, None]
 
 
-def test_a_lease_lost_on_the_way_ends_the_writing(database: Database, make_workshop: MakeWorkshop) -> None:
+def test_a_lease_lost_on_the_way_ends_the_writing(database: Database, make_context: MakeContext) -> None:
     job = add_verification(database, [(ENDLESS, "7"), ("7", "7")])
-    with make_workshop(deadline_seconds=2.0) as workshop, running(verify.run, workshop, job) as errors:
+    with make_context(deadline_seconds=2.0) as context, running(verify.run, context, job) as errors:
         wait_for(lambda: causes_of(database, job)[1] is not None)
         with database.begin() as connection:
-            jobs.hand_back(connection, job)
+            jobs.release(connection, job)
             claim(connection, job.id, "next")
     assert [type(error) for error in errors] == [LeaseLostError]
     assert causes_of(database, job) == [None, "correct"]
@@ -216,11 +216,11 @@ def test_a_lease_lost_on_the_way_ends_the_writing(database: Database, make_works
 
 
 def test_failures_of_the_database_are_not_blamed_on_the_samples(
-    database: Database, workshop: Workshop
+    database: Database, context: WorkerContext
 ) -> None:
     job = add_verification(database, [("7", "7"), ("x+1", "1+x")])
     with database.begin() as connection:
         connection.execute(text("ALTER TABLE known_verdicts ADD CHECK (false)"))
     with pytest.raises(DatabaseError):
-        verify.run(workshop, job)
+        verify.run(context, job)
     assert causes_of(database, job) == ["correct", None]

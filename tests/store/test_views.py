@@ -210,12 +210,12 @@ def test_held_out_accuracy_stands_beside_the_policies_it_belongs_to(
 def test_worker_activity(connection: Connection) -> None:
     round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
     for name in ("idle", "busy", "silent", "stopped"):
-        workers.enlist(connection, name, "host", 1, "sample,verify")
+        workers.register(connection, name, "host", 1, "sample,verify")
     job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "busy")
     claim(connection, add_job(connection, round_id, JobKind.VERIFY), "busy")
-    workers.leave_note(connection, "busy", "out of memory\x00")
+    workers.set_note(connection, "busy", "out of memory\x00")
     workers.heartbeat(connection, "busy", busy=True, jobs_done=7)
-    workers.sign_off(connection, "stopped")
+    workers.deregister(connection, "stopped")
     connection.execute(
         text(
             "UPDATE workers SET last_heartbeat = now() - interval '2 minutes' "

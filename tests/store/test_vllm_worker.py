@@ -27,7 +27,7 @@ from tests.store.drawing import (
     Address,
     add_sampling,
     hurry,
-    make_workshop,
+    make_context,
     misattributed,
     responses,
 )
@@ -75,11 +75,11 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def worker(database: Database, tmp_path: Path, house: House) -> Iterator[Worker]:
-    workshop = make_workshop(database, house.build)
+    context = make_context(database, house.build)
     with database.begin() as connection:
-        workers.enlist(connection, "worker", "host", 1, "sample")
-    yield Worker("worker", [JobKind.SAMPLE], Settings(tmp_path, tmp_path), workshop, make_app("memory://"))
-    workshop.engines.close()
+        workers.register(connection, "worker", "host", 1, "sample")
+    yield Worker("worker", [JobKind.SAMPLE], Settings(tmp_path, tmp_path), context, make_app("memory://"))
+    context.engines.close()
 
 
 def work(database: Database, worker: Worker, threads: int = 1) -> None:
@@ -96,10 +96,10 @@ def alone(database: Database, name: str, policy: Path, problems: int) -> dict[Ad
     """What jobs of a policy draw one after the other, with an engine of their own."""
     round_id, _ = add_sampling(database, name, policy, problems, 8)
     undisturbed = House()
-    workshop = make_workshop(database, undisturbed.build)
+    context = make_context(database, undisturbed.build)
     settings = Settings(Path(), Path())
-    work(database, Worker(name, [JobKind.SAMPLE], settings, workshop, make_app("memory://")))
-    workshop.engines.close()
+    work(database, Worker(name, [JobKind.SAMPLE], settings, context, make_app("memory://")))
+    context.engines.close()
     return responses(database, round_id)
 
 

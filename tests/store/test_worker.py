@@ -16,14 +16,14 @@ from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.settings import Settings
 from hsstar.stages import score
-from hsstar.stages.context import Workshop
-from hsstar.stages.engine_pool import Engines
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import models, runs
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
-from tests.store.drawing import FragileSampler, add_sampling, hurry, make_workshop, responses
+from tests.store.drawing import FragileSampler, add_sampling, hurry, make_context, responses
 from tests.store.factory import (
     Drawn,
     add_iteration,
@@ -57,11 +57,11 @@ def unread_checkpoint(parent: Path) -> Path:
 @pytest.fixture
 def make_worker(database: Database, tmp_path: Path) -> MakeWorker:
     def make(build: Callable[[], Sampler]) -> Worker:
-        workshop = make_workshop(database, lambda folder, recipe: build())
+        context = make_context(database, lambda folder, recipe: build())
         with database.begin() as connection:
-            workers.enlist(connection, "worker", "host", 1, "sample")
+            workers.register(connection, "worker", "host", 1, "sample")
         settings = Settings(tmp_path, tmp_path)
-        return Worker("worker", [JobKind.SAMPLE], settings, workshop, make_app("memory://"))
+        return Worker("worker", [JobKind.SAMPLE], settings, context, make_app("memory://"))
 
     return make
 
@@ -210,11 +210,11 @@ def test_a_dead_reward_model_is_closed_and_built_anew(database: Database, tmp_pa
         job = claim(connection, job_id)
     built = [DyingRewardModel(), GenerousRewardModel()]
     left = list(built)
-    engines = Engines(lambda *_: FragileSampler(), lambda *_: left.pop(0), lambda: None, lambda: None)  # type: ignore[arg-type, return-value]
-    workshop = Workshop(database, engines, 256, tmp_path)
+    engines = EnginePool(lambda *_: FragileSampler(), lambda *_: left.pop(0), lambda: None, lambda: None)  # type: ignore[arg-type, return-value]
+    context = WorkerContext(database, engines, 256, tmp_path)
     with pytest.raises(EngineDeadError):
-        score.run(workshop, job)
-    assert score.run(workshop, job) == problems
+        score.run(context, job)
+    assert score.run(context, job) == problems
     assert [model.closed for model in built] == [True, False]
     with database.begin() as connection:
         assert state_of(connection, job_id) == "done"
@@ -225,14 +225,14 @@ def test_a_worker_that_hears_nothing_helps_itself(
 ) -> None:
     """No message is ever sent: as if the broker had lost them all, or this worker."""
     worker = make_worker(lambda: FragileSampler())
-    worker._help()
+    worker.background.poll_without_broker()
     assert jobs_of(database) == [("queued", 0, 16)]  # engines cannot be built yet
-    worker.ready()
-    worker._help()
+    worker.background.start_polling()
+    worker.background.poll_without_broker()
     assert jobs_of(database) == [("queued", 0, 16)]  # it has not waited long
     with database.begin() as connection:
         connection.execute(text("UPDATE jobs SET available_at = now() - interval '1 minute'"))
-    worker._help()
+    worker.background.poll_without_broker()
     wait_for(lambda: jobs_of(database) == [("done", 1, 16)])
     assert len(responses(database, sampling[0])) == 16
 
@@ -242,12 +242,12 @@ def test_a_worker_that_stops_keeps_the_lease_of_the_job_that_it_took_itself(
 ) -> None:
     engine = FragileSampler(stalls_after=5)
     settings = Settings(tmp_path, tmp_path, lease_seconds=0.8)
-    workshop = make_workshop(database, lambda folder, recipe: engine)
-    worker = Worker("stopping", [JobKind.SAMPLE], settings, workshop, make_app("memory://"))
+    context = make_context(database, lambda folder, recipe: engine)
+    worker = Worker("stopping", [JobKind.SAMPLE], settings, context, make_app("memory://"))
     with database.begin() as connection:
         connection.execute(text("UPDATE jobs SET available_at = now() - interval '1 minute'"))
     worker.start()
-    worker.ready()
+    worker.background.start_polling()
     wait_for(lambda: engine.asked)
     threading.Timer(2.5, engine.released.set).start()  # three times the lease
     worker.stop()

@@ -5,20 +5,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hsstar.stages.context import Workshop
+from hsstar.stages.context import WorkerContext
 from hsstar.store.queue.jobs import Job
 
 
 @contextmanager
 def running(
-    stage: Callable[[Workshop, Job], object], workshop: Workshop, job: Job
+    stage: Callable[[WorkerContext, Job], object], context: WorkerContext, job: Job
 ) -> Iterator[list[Exception]]:
     """The stage in a thread of its own; when the block has ended, the list holds its error."""
     errors: list[Exception] = []
 
     def run() -> None:
         try:
-            stage(workshop, job)
+            stage(context, job)
         except Exception as error:
             errors.append(error)
 

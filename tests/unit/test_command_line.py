@@ -57,6 +57,8 @@ def test_the_command_list_tells_what_each_command_does() -> None:
         ("", {"sample": 1, "score": 1, "verify": 1, "train": 1, "all": 0}),
         ("sample=2,train=0", {"sample": 2, "score": 1, "verify": 1, "train": 0, "all": 0}),
         ("all=2,verify=1", {"all": 2, "verify": 1}),
+        ("sample=3,score", {"sample": 3, "score": 1, "verify": 1, "train": 1, "all": 0}),
+        ("all", {"all": 1}),
         ("all=0", {"sample": 1, "score": 1, "verify": 1, "train": 1, "all": 0}),
     ],
 )

@@ -25,7 +25,7 @@ def planned(roles: str, gpus: tuple[str, ...] = EIGHT, **each: int) -> dict[str,
 
 
 def test_eight_gpus_of_two_roles() -> None:
-    assert planned("sample:6,score:2") == {f"sample-gpu{gpu}": (str(gpu),) for gpu in range(6)} | {
+    assert planned("sample=6,score=2") == {f"sample-gpu{gpu}": (str(gpu),) for gpu in range(6)} | {
         "score-gpu6": ("6",),
         "score-gpu7": ("7",),
     }
@@ -33,7 +33,7 @@ def test_eight_gpus_of_two_roles() -> None:
 
 def test_a_single_role_without_a_number_takes_what_the_others_leave() -> None:
     assert [*planned("sample", ("0", "3"))] == ["sample-gpu0", "sample-gpu3"]
-    assert [*planned("sample,score:1,verify:2", ("0", "1", "2"))] == [
+    assert [*planned("sample,score=1,verify=2", ("0", "1", "2"))] == [
         "sample-gpu0", "sample-gpu1", "score-gpu2", "verify-cpu1", "verify-cpu2",
     ]  # fmt: skip
 
@@ -43,15 +43,15 @@ def test_several_roles_without_a_number_get_one_process_each() -> None:
 
 
 def test_verification_takes_no_gpu() -> None:
-    assert planned("verify:2") == {"verify-cpu1": (), "verify-cpu2": ()}
+    assert planned("verify=2") == {"verify-cpu1": (), "verify-cpu2": ()}
 
 
 def test_without_gpus_everything_works_on_the_cpu() -> None:
-    assert planned("sample:2,all", ()) == {"sample-cpu1": (), "sample-cpu2": (), "all-cpu1": ()}
+    assert planned("sample=2,all", ()) == {"sample-cpu1": (), "sample-cpu2": (), "all-cpu1": ()}
 
 
 def test_a_process_may_need_several_gpus() -> None:
-    assert planned("sample,train:1", ("0", "1", "2"), train=2) == {
+    assert planned("sample,train=1", ("0", "1", "2"), train=2) == {
         "sample-gpu0": ("0",),
         "train-gpu1-gpu2": ("1", "2"),
     }
@@ -61,18 +61,19 @@ def test_a_process_may_need_several_gpus() -> None:
 @pytest.mark.parametrize(
     ("roles", "gpus", "message"),
     [
-        ("sample:6,score:2", "0,1", "sample:6,score:2 would take 8 GPUs, and there are 2: 0, 1"),
-        ("sample,score:2", "0,1", "sample:1,score:2 would take 3 GPUs, and there are 2: 0, 1"),
-        ("sample,score", "5", "sample:1,score:1 would take 2 GPUs, and there is 1: 5"),
+        ("sample=6,score=2", "0,1", "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1"),
+        ("sample,score=2", "0,1", "sample=1,score=2 would take 3 GPUs, and there are 2: 0, 1"),
+        ("sample,score", "5", "sample=1,score=1 would take 2 GPUs, and there is 1: 5"),
         ("sample", "8", "there is no GPU '8' here; there are 8: 0, 1, 2, 3, 4, 5, 6, 7"),
         ("sample", "0,", "there is no GPU '' here"),
         ("sample", "1,1", "GPU 1 is named twice in '1,1'"),
-        ("sample:0", "all", "'sample:0' is not ROLE or ROLE:NUMBER with a role of sample, score"),
-        ("sample:", "all", "'sample:' is not"),
-        ("sample:x", "all", "'sample:x' is not"),
+        ("sample:6", "all", "'sample:6' is not ROLE or ROLE=NUMBER with a role of sample, score"),
+        ("sample=", "all", "'sample=' is not"),
+        ("sample=x", "all", "'sample=x' is not"),
+        ("sample=0,verify=0", "all", "these roles ask for no worker"),
         ("draw", "all", "'draw' is not"),
         ("", "all", "'' is not"),
-        ("sample:1,sample:2", "all", "the role sample is named twice"),
+        ("sample=1,sample=2", "all", "the role sample is named twice"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(roles: str, gpus: str, message: str) -> None:
@@ -111,7 +112,7 @@ def test_every_gpu_has_one_owner_and_names_are_unique(
         assert {len(worker.gpus) for worker in found} == {needs if machine else 0}
 
 
-@given(st.text("samplecorvfyin:,0123456789 ", max_size=24))
+@given(st.text("samplecorvfyin:=,0123456789 ", max_size=24))
 def test_any_text_is_roles_or_refused(text: str) -> None:
     try:
         counts = parse_roles(text)

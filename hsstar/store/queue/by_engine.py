@@ -1,4 +1,4 @@
-"""The queue as a worker sees it that has room for one engine: what waits for which, and since when."""
+"""The queue by engine, for a worker whose memory holds one engine."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from hsstar.domain.lifecycle import JobKind
 
 
 def waiting_jobs(connection: Connection, kinds: Sequence[JobKind]) -> list[WaitingJobs]:
-    """The queued jobs of these kinds that may start now, by the engine that they need."""
+    """Return the queued jobs of these kinds that may start now, by the engine that they need."""
     rows = connection.execute(
         text("""
             SELECT kind, model_id, (array_agg(id ORDER BY available_at, id))[1] AS job_id,

@@ -16,17 +16,13 @@ from hsstar.store.database import SCHEMA_REVISION
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 
-class LeaseLostError(EngineError):
-    """The job is no longer held by this worker: another one has it, so nothing may be written."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that this worker holds.
+    """A job that a worker holds.
 
     Attributes:
-        attempts: the present one included.
-        token: the lease token; every write of the job is fenced by it.
+        attempts: with the present one.
+        token: of the lease; it fences every write of the job.
     """
 
     id: int
@@ -35,6 +31,13 @@ class Job:
     attempts: int
     token: uuid.UUID
     worker: str
+
+
+class LeaseLostError(EngineError):
+    """The worker has lost the lease of its job, so it may write nothing."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.worker} does not hold job {job.id} any more; its results are dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +58,18 @@ class JobRow:
     error: str | None
 
 
-def claim(connection: Connection, job_id: int, worker: str, lease_seconds: float) -> Job | None:
-    """Takes a queued job for this worker; None where it is not there to be taken.
+def claim(
+    connection: Connection,
+    job_id: int | None,
+    worker: str,
+    lease_seconds: float,
+    kinds: Sequence[JobKind] = (),
+) -> Job | None:
+    """Claim this job, or (None) the oldest one of these kinds that no other worker is claiming.
 
-    Nor is it for a worker of another schema, which would misread the rows, or one that was asked to stop.
+    Returns None if there is no such queued job. A worker of another schema, which would misread the rows, and
+    one that was asked to stop claim nothing.
     """
-    return _claim(connection, job_id, (), worker, lease_seconds)
-
-
-def claim_next(
-    connection: Connection, kinds: Sequence[JobKind], worker: str, lease_seconds: float
-) -> Job | None:
-    """Takes the oldest queued job of these kinds that nobody else is taking; None where there is none."""
-    return _claim(connection, None, kinds, worker, lease_seconds)
-
-
-def _claim(
-    connection: Connection, job_id: int | None, kinds: Sequence[JobKind], worker: str, lease_seconds: float
-) -> Job | None:
     token = uuid.uuid4()
     row = connection.execute(
         text("""
@@ -109,7 +106,7 @@ def _claim(
 
 
 def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None:
-    """Pushes the expiry of a held job into the future; does nothing where the lease is lost."""
+    """Extend the lease of a held job; do nothing if it is lost."""
     connection.execute(
         text("""
             UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease)
@@ -120,7 +117,7 @@ def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None
 
 
 def problem_ids(connection: Connection, job: Job) -> list[int]:
-    """The problems of a job, in order."""
+    """Return the ids of a job's problems, in order."""
     rows = connection.execute(
         text("SELECT problem_id FROM job_items WHERE job_id = :id ORDER BY problem_id"), {"id": job.id}
     )
@@ -128,20 +125,18 @@ def problem_ids(connection: Connection, job: Job) -> list[int]:
 
 
 def fence(connection: Connection, job: Job) -> None:
-    """Begins a transaction that writes a part of a held job's results; nobody takes the job until its end.
+    """Lock a held job for a transaction that writes a part of its results.
 
-    Raises:
-        LeaseLostError: the lease has passed to someone else; the transaction must not commit.
+    Raises LeaseLostError if the lease is lost; the transaction must not commit.
     """
-    if _held(connection, job) is None:
-        raise _lease_lost(job)
+    if _lock_if_owned(connection, job) is None:
+        raise LeaseLostError(job)
 
 
 def complete(connection: Connection, job: Job) -> None:
-    """Marks a held job done, in the transaction that writes its results or after it.
+    """Mark a held job done, in the transaction that writes its results or after it.
 
-    Raises:
-        LeaseLostError: the lease has passed to someone else; the transaction must not commit.
+    Raises LeaseLostError if the lease is lost; the transaction must not commit.
     """
     result = connection.execute(
         text("""
@@ -153,11 +148,11 @@ def complete(connection: Connection, job: Job) -> None:
         {"id": job.id, "token": job.token, "before": states_before(JobState.DONE)},
     )
     if result.rowcount != 1:
-        raise _lease_lost(job)
+        raise LeaseLostError(job)
 
 
-def _held(connection: Connection, job: Job) -> int | None:
-    """The attempts of a job that the worker still holds, and until the end of the transaction; else None."""
+def _lock_if_owned(connection: Connection, job: Job) -> int | None:
+    """Lock a job for the transaction; return its attempts, None if the lease is lost."""
     attempts: int | None = connection.scalar(
         text("SELECT attempts FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
         {"id": job.id, "token": job.token},
@@ -165,17 +160,8 @@ def _held(connection: Connection, job: Job) -> int | None:
     return attempts
 
 
-def _lease_lost(job: Job) -> LeaseLostError:
-    return LeaseLostError(f"job {job.id} is no longer held by {job.worker}; its results are dropped")
-
-
-def take_back(connection: Connection, worker: str, max_attempts: int) -> None:
-    """Takes back what a worker of this name held: it has just been started anew, so it holds nothing."""
-    _take_back(connection, worker, max_attempts)
-
-
-def hand_back(connection: Connection, job: Job) -> None:
-    """Puts a held job back into the queue without counting the attempt (a clean stop of its worker)."""
+def release(connection: Connection, job: Job) -> None:
+    """Return a held job to the queue without counting the attempt: its worker stops."""
     connection.execute(
         text("""
             UPDATE jobs
@@ -190,25 +176,25 @@ def hand_back(connection: Connection, job: Job) -> None:
 def record_failure(
     connection: Connection, job: Job, error: str, traceback: str, max_attempts: int, *, divisible: bool
 ) -> JobState | None:
-    """Ends a failed attempt: again later, in two halves, or for good. None where the lease is lost.
+    """End a failed attempt: queue the job again, split it in two, or fail it; None if the lease is lost.
 
     Args:
         connection: an open transaction.
         job: the held job.
         error: one line.
-        traceback: kept with the job.
+        traceback: stored with the job.
         max_attempts: attempts that a job gets.
-        divisible: the failure may lie in one of the job's items, so that after the last attempt the
-            job is halved until the single bad item stands alone.
+        divisible: one item of the job may cause the failure. After the last attempt the job is then bisected,
+            until the bad item is a job of its own.
     """
-    attempts = _held(connection, job)
+    attempts = _lock_if_owned(connection, job)
     if attempts is None:
         return None
     return _end_attempt(connection, job.id, attempts, error, traceback, max_attempts, divisible)
 
 
-def forgive_attempts(connection: Connection, job: Job) -> None:
-    """Lets the present attempt of a held job count as its first: it has got further than any before it."""
+def reset_attempts(connection: Connection, job: Job) -> None:
+    """Count the present attempt of a held job as its first, because it has got further than any before."""
     connection.execute(
         text("UPDATE jobs SET attempts = 1 WHERE id = :id AND lease_token = :token"),
         {"id": job.id, "token": job.token},
@@ -216,23 +202,18 @@ def forgive_attempts(connection: Connection, job: Job) -> None:
 
 
 def split(connection: Connection, job: Job, error: str, traceback: str) -> bool:
-    """Puts a held job back in two halves, without counting the attempt: all of it at once was too much.
+    """Return a held job to the queue in two halves, without counting the attempt: it needed too much memory.
 
-    False where the job is not held any more, or where it is a single item, which has to fail instead.
+    Returns False if the lease is lost, or if the job is a single slot, which has to fail.
     """
-    if _held(connection, job) is None or not _halve(connection, job.id):
+    if _lock_if_owned(connection, job) is None or not _bisect(connection, job.id):
         return False
     _settle(connection, job.id, JobState.QUEUED, job.attempts - 1, error, traceback, delay=0)
     return True
 
 
-def expire_leases(connection: Connection, max_attempts: int) -> None:
-    """Takes jobs back from workers that stopped their heartbeat."""
-    _take_back(connection, None, max_attempts)
-
-
 def seconds_to_expiry(connection: Connection) -> float:
-    """The time until the first lease of all running jobs ends, as they stand; infinity where none runs."""
+    """Return the seconds until the first lease of the running jobs ends; infinity if no job runs."""
     seconds = connection.scalar(
         text("""
             SELECT CAST(extract(epoch FROM min(lease_expires_at) - now()) AS float)
@@ -242,8 +223,8 @@ def seconds_to_expiry(connection: Connection) -> float:
     return math.inf if seconds is None else float(seconds)
 
 
-def _take_back(connection: Connection, worker: str | None, max_attempts: int) -> None:
-    """Takes back the running jobs of one worker, or (None) those whose lease is over."""
+def reclaim(connection: Connection, worker: str | None, max_attempts: int) -> None:
+    """Reclaim the running jobs of a dead or restarted worker, or (None) all whose lease has expired."""
     rows = connection.execute(
         text("""
             SELECT id, attempts, worker, kind FROM jobs
@@ -272,7 +253,7 @@ def _end_attempt(
 ) -> JobState:
     state = JobState.QUEUED
     if attempts >= max_attempts:
-        if divisible and _halve(connection, job_id):
+        if divisible and _bisect(connection, job_id):
             attempts = max_attempts - 1
         else:
             state = JobState.FAILED
@@ -291,7 +272,6 @@ def _settle(
     traceback: str,
     delay: float,
 ) -> None:
-    """Ends the hold of a job: failed, or queued again after a delay."""
     connection.execute(
         text("""
             UPDATE jobs
@@ -312,8 +292,8 @@ def _settle(
     )
 
 
-def _halve(connection: Connection, job_id: int) -> bool:
-    """Moves half of a job's slots to a new job; False where there is only one slot."""
+def _bisect(connection: Connection, job_id: int) -> bool:
+    """Move half of a job's slots to a new job; False if it has only one slot."""
     rows = connection.execute(
         text("SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"),
         {"id": job_id},
@@ -338,21 +318,21 @@ def _halve(connection: Connection, job_id: int) -> bool:
                     AS part (problem_id, slot)
                 GROUP BY problem_id
             """),
-            {"job_id": owner, "problems": [row[0] for row in part], "slots": [row[1] for row in part]},
+            {
+                "job_id": owner,
+                "problems": [row.problem_id for row in part],
+                "slots": [row.slot for row in part],
+            },
         )
     return True
 
 
 def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) -> list[int]:
-    """Puts failed jobs back into the queue with fresh attempts; returns their ids.
+    """Queue failed jobs again, with new attempts; return their ids.
 
-    Args:
-        connection: an open transaction.
-        run_id: only jobs of this run; None for every run.
-        job_ids: only these; empty for all.
+    `run_id` limits them to one run, `job_ids` to these jobs if there are any.
 
-    Raises:
-        NotFoundError: a named job does not exist or has not failed.
+    Raises NotFoundError if a named job does not exist or has not failed.
     """
     rows = connection.execute(
         text("""
@@ -367,22 +347,23 @@ def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) ->
         """),
         {"run_id": run_id, "ids": list(job_ids)},
     )
-    found = sorted(rows.scalars())
-    if missing := sorted(set(job_ids) - set(found)):
+    retried = sorted(rows.scalars())
+    if missing := sorted(set(job_ids) - set(retried)):
         raise NotFoundError(
             f"no failed job has the id {', '.join(map(str, missing))}; see: hsstar jobs list --state failed"
         )
-    return found
+    return retried
 
 
 def list_jobs(
     connection: Connection, run_id: int | None = None, state: str | None = None, limit: int = 50
 ) -> list[JobRow]:
-    """The newest jobs, newest first, optionally of one run or in one state."""
+    """List the newest jobs, newest first, optionally of one run or in one state."""
     rows = connection.execute(
         text("""
-            SELECT jobs.id, runs.name, rounds.kind || ' ' || rounds.number, jobs.kind, jobs.state,
-                coalesce((SELECT sum(cardinality(slots)) FROM job_items WHERE job_id = jobs.id), 0),
+            SELECT jobs.id, runs.name AS run, rounds.kind || ' ' || rounds.number AS round, jobs.kind,
+                jobs.state,
+                coalesce((SELECT sum(cardinality(slots)) FROM job_items WHERE job_id = jobs.id), 0) AS slots,
                 attempts, worker, jobs.created_at, started_at, finished_at, error
             FROM jobs
             JOIN rounds ON rounds.id = jobs.round_id
@@ -394,4 +375,4 @@ def list_jobs(
         """),
         {"run_id": run_id, "state": state, "limit": limit},
     )
-    return [JobRow(*row) for row in rows]
+    return [JobRow(**row) for row in rows.mappings()]

@@ -1,4 +1,4 @@
-"""Wake-ups: which queued jobs need a message now, and whether jobs wait that no message has reached."""
+"""Wake-ups: which queued jobs need a message now, and whether messages are missing."""
 
 from collections.abc import Sequence
 
@@ -7,31 +7,30 @@ from sqlalchemy import Connection, text
 from hsstar.domain.lifecycle import JobKind
 
 _SEND_AGAIN_SECONDS = 5
-_UNSERVED_SECONDS = 8  # a message that was sent again has had its time
+_UNSERVED_SECONDS = 8  # long enough for a message that was sent again
 _HEAD = 128  # jobs of a kind at a time: usually more than there are idle workers
 
 
 def has_unserved_jobs(connection: Connection, kinds: Sequence[JobKind]) -> bool:
-    """Tell whether a job of these kinds has waited so long that its message must be lost."""
+    """Tell whether a job of these kinds waits so long that its message must be lost."""
     found = connection.scalar(
         text("""
             SELECT EXISTS (
                 SELECT FROM jobs
                 WHERE state = 'queued' AND kind = ANY (:kinds)
-                  AND available_at < now() - make_interval(secs => :patience)
+                  AND available_at < now() - make_interval(secs => :unserved)
             )
         """),
-        {"kinds": [kind.value for kind in kinds], "patience": _UNSERVED_SECONDS},
+        {"kinds": [kind.value for kind in kinds], "unserved": _UNSERVED_SECONDS},
     )
     return bool(found)
 
 
 def claim_due_wakeups(connection: Connection) -> list[tuple[int, JobKind]]:
-    """Claim the jobs whose wake-up has to be sent now; it counts as sent when this commits.
+    """Claim the jobs whose wake-up is due; it counts as sent when this commits.
 
-    A queued job gets one wake-up, and another only while a live worker of its kind is idle: then the
-    message must be lost. Of a long queue only the head gets wake-ups: the workers that it wakes take the
-    rest too.
+    A queued job gets one wake-up, and another only while a live worker of its kind is idle: then the message
+    must be lost. In a long queue only the head gets wake-ups, because a woken worker takes further jobs too.
     """
     rows = connection.execute(
         text("""
@@ -68,7 +67,7 @@ def claim_due_wakeups(connection: Connection) -> list[tuple[int, JobKind]]:
 
 
 def reset_wakeups(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Mark wake-ups as not sent, because their message could not be sent or was used for another job."""
+    """Mark wake-ups as not sent: their message could not be sent or was used for another job."""
     connection.execute(
         text("UPDATE jobs SET wakeup_sent_at = NULL WHERE id = ANY (:ids) AND state = 'queued'"),
         {"ids": list(job_ids)},

@@ -1,4 +1,4 @@
-"""What workers say of themselves: who is there, what they do, and that they are alive."""
+"""The rows of workers: who is registered, alive, busy, or asked to stop."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,13 @@ from hsstar.domain.text import storable
 from hsstar.store.database import SCHEMA_REVISION
 
 _NOTE_CHARACTERS = 1_000
-_FRESH_SECONDS = 30
-"""A worker whose last heartbeat is younger may still live."""
+_FRESH_SECONDS = 30  # a worker whose last heartbeat is younger may live
 
 
-def refuse_double(connection: Connection, name: str, host: str, living: Callable[[int], bool]) -> None:
-    """Refuses a second worker of the same name while the first one may live.
+def check_name_is_free(connection: Connection, name: str, host: str, living: Callable[[int], bool]) -> None:
+    """Raise ConflictError if another worker of this name may live.
 
-    Args:
-        connection: an open transaction.
-        name: of the worker that wants to start.
-        host: where it runs.
-        living: whether a process id of this host is in use.
-
-    Raises:
-        ConflictError: naming the other one.
+    `host` is the new worker's; `living` tells whether a pid of this host is in use.
     """
     other = connection.execute(
         text("""
@@ -41,7 +33,7 @@ def refuse_double(connection: Connection, name: str, host: str, living: Callable
         )
 
 
-def enlist(
+def register(
     connection: Connection,
     name: str,
     host: str,
@@ -50,7 +42,7 @@ def enlist(
     gpu: str | None = None,
     version: str | None = None,
 ) -> None:
-    """A worker reports for duty; one of the same name that went before it is replaced."""
+    """Add a worker's row, or replace that of an earlier worker of this name."""
     connection.execute(
         text("""
             INSERT INTO workers (name, host, process, role, state, gpu, version)
@@ -66,7 +58,7 @@ def enlist(
 
 
 def is_draining(connection: Connection, name: str) -> bool:
-    """Whether a process of this name was asked to stop and ended before it could sign off, just now."""
+    """Tell whether a worker of this name was asked to stop and died in the last minute instead."""
     found = connection.scalar(
         text("""
             SELECT true FROM workers
@@ -81,16 +73,16 @@ def is_draining(connection: Connection, name: str) -> bool:
 def request_stop(
     connection: Connection, names: Sequence[str], roles: Sequence[str], *, everyone: bool
 ) -> list[str]:
-    """Asks live workers to finish what they have in hand and to end; returns their names.
+    """Ask live workers to finish their jobs and end; return their names.
 
     Args:
         connection: an open transaction.
         names: workers by name, or by name without `@host`.
-        roles: workers that serve exactly these queues, comma-separated as `workers.role` has them.
+        roles: workers that serve exactly these queues, comma-separated as in `workers.role`.
         everyone: all live workers.
 
     Raises:
-        NotFoundError: a name or a role that no live worker has.
+        NotFoundError: no live worker has a given name or role.
     """
     rows = connection.execute(
         text("""
@@ -113,8 +105,8 @@ def request_stop(
     return sorted(row.name for row in rows)
 
 
-def leave_note(connection: Connection, name: str, note: str) -> None:
-    """A worker says what went wrong with its engine; the next note or its next start replaces it."""
+def set_note(connection: Connection, name: str, note: str) -> None:
+    """Store what went wrong with a worker's engine, until its next note or start."""
     connection.execute(
         text("UPDATE workers SET note = :note, noted_at = now() WHERE name = :name"),
         {"name": name, "note": storable(note)[:_NOTE_CHARACTERS]},
@@ -122,32 +114,32 @@ def leave_note(connection: Connection, name: str, note: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What a worker has to know before it goes on.
+class Control:
+    """What a worker has to know before it continues.
 
     Attributes:
         schema: the revision of the database.
-        stop: whether it was asked to finish what it has in hand and to end.
+        stop: it was asked to finish its jobs and end.
     """
 
     schema: str
     stop: bool
 
 
-def read_orders(connection: Connection, name: str) -> Orders:
-    """What a worker has to know; waits for nobody, not even for a write of the worker's own."""
+def read_control(connection: Connection, name: str) -> Control:
+    """Read the control of a worker without waiting for any lock."""
     row = connection.execute(
         text("""
-            SELECT (SELECT version_num FROM alembic_version), stop_requested_at IS NOT NULL
+            SELECT (SELECT version_num FROM alembic_version) AS schema, stop_requested_at IS NOT NULL AS stop
             FROM workers WHERE name = :name
         """),
         {"name": name},
     ).first()
-    return Orders(SCHEMA_REVISION, stop=False) if row is None else Orders(*row)
+    return Control(SCHEMA_REVISION, stop=False) if row is None else Control(row.schema, row.stop)
 
 
 def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) -> None:
-    """A worker says that it is alive, and whether it has as many jobs in hand as it takes at once."""
+    """Record that a worker lives, and whether it has as many jobs as it runs at once."""
     connection.execute(
         text("""
             UPDATE workers SET last_heartbeat = now(), state = :state, jobs_done = :jobs_done
@@ -157,8 +149,8 @@ def heartbeat(connection: Connection, name: str, *, busy: bool, jobs_done: int) 
     )
 
 
-def sign_off(connection: Connection, name: str) -> None:
-    """A worker stops cleanly."""
+def deregister(connection: Connection, name: str) -> None:
+    """Mark a worker as stopped."""
     connection.execute(
         text("UPDATE workers SET state = 'stopped', last_heartbeat = now() WHERE name = :name"),
         {"name": name},
