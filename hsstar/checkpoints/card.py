@@ -27,7 +27,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class CardEntry:
     """Where a policy comes from.
 
     Attributes:
@@ -48,7 +48,7 @@ class Origin:
     scores: Sequence[Score] = field(default_factory=tuple)
 
 
-def card(chain: Sequence[Origin], base: str) -> str:
+def card(chain: Sequence[CardEntry], base: str) -> str:
     """The README of the last policy of a chain.
 
     Args:
@@ -69,13 +69,13 @@ def card(chain: Sequence[Origin], base: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(last: Origin, base: str) -> str:
+def _front_matter(last: CardEntry, base: str) -> str:
     tags = ["hsstar", *([last.objective] if last.objective else [])]
     lines = ["library_name: transformers", f"base_model: {json.dumps(base)}", f"tags: [{', '.join(tags)}]"]
     return "\n".join(["---", *lines, "---"])
 
 
-def _table(chain: Sequence[Origin]) -> str:
+def _table(chain: Sequence[CardEntry]) -> str:
     rows = ["| policy | from | made | held-out accuracy |", "|---|---|---|---|"]
     for origin in chain:
         scores = ", ".join(map(str, origin.scores)) or "–"

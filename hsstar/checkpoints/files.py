@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,22 @@ def weight_map(index: Path) -> dict[str, Any]:
     if not isinstance(entries, dict) or not entries:
         raise CheckpointError(f"{index} has no weight_map")
     return entries
+
+
+def fsync_tree(folder: Path) -> None:
+    """Wait until every file below a folder is on the disk, so that a rename cannot outlive its content."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as content:
+                os.fsync(content.fileno())
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        fsync_folder(path)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

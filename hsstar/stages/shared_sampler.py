@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.domain.errors import EngineDeadError
-from hsstar.engines.sampling.contract import Sampler, Sleeper
+from hsstar.engines.sampling.contract import Sampler, SupportsSleep
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.models import Model, checkpoint_of
@@ -124,7 +124,7 @@ class SharedSampler:
 
 def _put_to_sleep(loaded: _Loaded) -> bool:
     """Whether a sampler can sleep and does now."""
-    if loaded.dead or not isinstance(loaded.sampler, Sleeper):
+    if loaded.dead or not isinstance(loaded.sampler, SupportsSleep):
         return False
     try:
         loaded.sampler.sleep()
@@ -137,7 +137,7 @@ def _put_to_sleep(loaded: _Loaded) -> bool:
 
 def _woken(loaded: _Loaded) -> bool:
     """Whether a sampler is awake now."""
-    if loaded.asleep and isinstance(loaded.sampler, Sleeper):
+    if loaded.asleep and isinstance(loaded.sampler, SupportsSleep):
         try:
             loaded.sampler.wake()
         except Exception as error:  # whatever an engine raises: a new one takes its place

@@ -99,7 +99,7 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
-class Sleeper(Protocol):
+class SupportsSleep(Protocol):
     """What a sampler may offer besides: giving the device's memory away and coming back quickly."""
 
     def sleep(self) -> None:
