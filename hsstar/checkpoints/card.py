@@ -1,4 +1,4 @@
-"""The README of a checkpoint: how it came to be, in a form that people and the Hugging Face hub read."""
+"""The README of a checkpoint: its history, for people and for the Hugging Face hub."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,7 @@ from hsstar import __version__
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a policy did on held-out problems.
-
-    Attributes:
-        dataset: the problems.
-        accuracy: in [0, 1].
-        error: its standard error.
-    """
+    """The accuracy in [0, 1] of a policy on a held-out dataset, and its standard error."""
 
     dataset: str
     accuracy: float
@@ -28,15 +22,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class CardEntry:
-    """Where a policy comes from.
+    """The origin of one policy.
 
     Attributes:
-        name: of the policy.
         made: how, in a few words.
-        parent: the policy that it was trained from; None where it was not trained here.
+        parent: the policy that it was trained from; None if it was registered as it is.
         objective: `dpo` or `sft`; None likewise.
-        recipe: the recipe as text.
-        settings: what the trainer was told.
+        recipe: as text.
+        settings: of the trainer.
     """
 
     name: str
@@ -49,11 +42,11 @@ class CardEntry:
 
 
 def card(chain: Sequence[CardEntry], base: str) -> str:
-    """The README of the last policy of a chain.
+    """Return the README of the last policy of a chain.
 
     Args:
-        chain: from the first policy to the one that the card is about, each the parent of the next.
-        base: the checkpoint that the first one is or was made from, as the user named it.
+        chain: each policy is the parent of the next.
+        base: the user's name of the checkpoint that the first policy is or was made from.
     """
     last = chain[-1]
     parts = [
@@ -77,9 +70,9 @@ def _front_matter(last: CardEntry, base: str) -> str:
 
 def _table(chain: Sequence[CardEntry]) -> str:
     rows = ["| policy | from | made | held-out accuracy |", "|---|---|---|---|"]
-    for origin in chain:
-        scores = ", ".join(map(str, origin.scores)) or "–"
-        rows.append(f"| {origin.name} | {origin.parent or '–'} | {origin.made} | {scores} |")
+    for entry in chain:
+        scores = ", ".join(map(str, entry.scores)) or "–"
+        rows.append(f"| {entry.name} | {entry.parent or '–'} | {entry.made} | {scores} |")
     return "\n".join(["## How it came to be", "", *rows])
 
 

@@ -72,7 +72,7 @@ class TrainingRecorder:
             left_out=event.left_out,
             lengths=event.lengths,
         )
-        begins = f"goes on from step {event.resumed_at}" if event.resumed_at else "begins"
+        begins = f"resumes from step {event.resumed_at}" if event.resumed_at else "begins"
         training.note(
             connection,
             self._id,

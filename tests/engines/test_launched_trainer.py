@@ -65,14 +65,14 @@ trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, work / "M1", point), di
 
 def _ranks(folder: Path) -> list[psutil.Process]:
     """The processes of launched trainings whose temporary files lie in a folder."""
-    found = []
+    ranks = []
     for process in psutil.process_iter():
         try:
             if any(part.startswith(f"{folder}/hsstar-training-") for part in process.cmdline()):
-                found.append(process)
+                ranks.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return found
+    return ranks
 
 
 @pytest.mark.heavy

@@ -47,8 +47,8 @@ def logps(policy: Path, rows: list[dict[str, list[int]]]) -> tuple[Tensor, Tenso
 
     def of(prompt: list[int], response: list[int]) -> float:
         with torch.inference_mode():
-            found = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
-        return sum(float(found[len(prompt) + place - 1, token]) for place, token in enumerate(response))
+            logprobs = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        return sum(float(logprobs[len(prompt) + place - 1, token]) for place, token in enumerate(response))
 
     return (
         torch.tensor([of(row["prompt_ids"], row["chosen_ids"]) for row in rows]),
@@ -106,24 +106,24 @@ def test_a_loss_is_what_the_log_probabilities_give(policy: Path, tmp_path: Path,
     rows = tokenise("dpo", PAIRS, load_tokenizer(policy), 100).rows
     reference, chosen_tokens = logps(policy, rows), torch.tensor([len(row["chosen_ids"]) for row in rows])
     rejected_tokens = torch.tensor([len(row["rejected_ids"]) for row in rows])
-    for found, against in ((first, policy), (second, moved)):
+    for loss, against in ((first, policy), (second, moved)):
         now = logps(against, rows)
         ratios = [mine - its for mine, its in zip(now, reference, strict=True)]
         expected = BY_HAND[loss_type](*ratios, chosen_tokens, rejected_tokens).mean()
-        assert found == pytest.approx(float(expected), abs=2e-4)
+        assert loss == pytest.approx(float(expected), abs=2e-4)
 
 
 def test_the_losses_differ_once_the_policy_has_moved(policy: Path, tmp_path: Path) -> None:
     """At the start sigmoid is ln 2, whatever the data: only later steps tell one loss from another."""
-    found = set()
+    losses = set()
     for number, loss_type in enumerate(("sigmoid", "hinge", "ipo")):
         seen = list[TrainingEvent]()
         settings = replace(TWO_STEPS, loss_type=loss_type)
         TrlTrainer("cpu").train(
             TrainingTask("dpo", policy, PAIRS, settings, tmp_path / str(number)), seen.append
         )
-        found.add(round([e.metrics["loss"] for e in seen if isinstance(e, TrainingStep)][1], 4))
-    assert len(found) == 3
+        losses.add(round([e.metrics["loss"] for e in seen if isinstance(e, TrainingStep)][1], 4))
+    assert len(losses) == 3
 
 
 def test_precomputed_reference_log_probabilities_change_nothing(policy: Path, tmp_path: Path) -> None:

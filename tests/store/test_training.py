@@ -200,7 +200,7 @@ def test_a_training_that_dies_goes_on_and_ends_as_if_it_had_not(
         "WHERE models.name = 'broken-M1'"
     )  # fmt: skip
     assert found["resumed_at"] == 6
-    assert "attempt 2 on w goes on from step 6 of 8 steps" in found["log"]
+    assert "attempt 2 on w resumes from step 6 of 8 steps" in found["log"]
 
 
 def test_a_training_without_progress_fails_for_good(
