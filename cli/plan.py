@@ -180,7 +180,7 @@ def _work_rows(found: "Forecast") -> list[tuple[str, str, str]]:
 
 
 def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
-    from hsstar.plan.preflight import bytes_text
+    from hsstar.checkpoints.disk_space import bytes_text
 
     checkpoints = found.checkpoint_bytes
     return [

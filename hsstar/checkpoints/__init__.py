@@ -1,1 +1,1 @@
-"""Checkpoints: found, checked, measured and described, without PyTorch."""
+"""Finds, checks, measures and describes checkpoints, without PyTorch."""

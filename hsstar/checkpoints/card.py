@@ -1,4 +1,4 @@
-"""The README of a checkpoint: how it came to be, in a form that people and the Hugging Face hub read."""
+"""The README of a checkpoint: its history, for people and for the Hugging Face hub."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,7 @@ from hsstar import __version__
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a policy did on held-out problems.
-
-    Attributes:
-        dataset: the problems.
-        accuracy: in [0, 1].
-        error: its standard error.
-    """
+    """The accuracy in [0, 1] of a policy on a held-out dataset, and its standard error."""
 
     dataset: str
     accuracy: float
@@ -27,16 +21,15 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a policy comes from.
+class CardEntry:
+    """The origin of one policy.
 
     Attributes:
-        name: of the policy.
         made: how, in a few words.
-        parent: the policy that it was trained from; None where it was not trained here.
+        parent: the policy that it was trained from; None if it was registered as it is.
         objective: `dpo` or `sft`; None likewise.
-        recipe: the recipe as text.
-        settings: what the trainer was told.
+        recipe: as text.
+        settings: of the trainer.
     """
 
     name: str
@@ -48,12 +41,12 @@ class Origin:
     scores: Sequence[Score] = field(default_factory=tuple)
 
 
-def card(chain: Sequence[Origin], base: str) -> str:
-    """The README of the last policy of a chain.
+def card(chain: Sequence[CardEntry], base: str) -> str:
+    """Return the README of the last policy of a chain.
 
     Args:
-        chain: from the first policy to the one that the card is about, each the parent of the next.
-        base: the checkpoint that the first one is or was made from, as the user named it.
+        chain: each policy is the parent of the next.
+        base: the user's name of the checkpoint that the first policy is or was made from.
     """
     last = chain[-1]
     parts = [
@@ -69,17 +62,17 @@ def card(chain: Sequence[Origin], base: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(last: Origin, base: str) -> str:
+def _front_matter(last: CardEntry, base: str) -> str:
     tags = ["hsstar", *([last.objective] if last.objective else [])]
     lines = ["library_name: transformers", f"base_model: {json.dumps(base)}", f"tags: [{', '.join(tags)}]"]
     return "\n".join(["---", *lines, "---"])
 
 
-def _table(chain: Sequence[Origin]) -> str:
+def _table(chain: Sequence[CardEntry]) -> str:
     rows = ["| policy | from | made | held-out accuracy |", "|---|---|---|---|"]
-    for origin in chain:
-        scores = ", ".join(map(str, origin.scores)) or "–"
-        rows.append(f"| {origin.name} | {origin.parent or '–'} | {origin.made} | {scores} |")
+    for entry in chain:
+        scores = ", ".join(map(str, entry.scores)) or "–"
+        rows.append(f"| {entry.name} | {entry.parent or '–'} | {entry.made} | {scores} |")
     return "\n".join(["## How it came to be", "", *rows])
 
 

@@ -1,7 +1,8 @@
-"""The files of a checkpoint: whether they are there, and what names their content."""
+"""The files of a checkpoint: their presence, their fingerprint, and their way to the disk."""
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,17 @@ _SHAPE_FILES = {
     "tokenizer_config.json": frozenset[str](),
     "vocab.json": frozenset[str](),
 }
-"""Files that an engine reads besides the weights, and the keys in them that change nothing."""
+"""Files that an engine reads besides the weights, and the keys that have no effect."""
 _WHOLE_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 16
 _BLOCKS = 256
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a checkpoint, every one of them present.
+    """Return the weight files of a checkpoint.
 
     Raises:
-        CheckpointError: there are none, or the index names one that is missing.
+        CheckpointError: it has none, or its index names a missing one.
     """
     for layout in WEIGHT_LAYOUTS:
         file = folder / layout
@@ -47,10 +48,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """32 hex digits that name a checkpoint by its content.
+    """Return 32 hex digits that name a checkpoint by its content.
 
-    They digest the configuration and the name, size and content of every weight file. Of a file over
-    64 MiB, 256 blocks evenly spread over it stand for the content: training changes every block.
+    They digest the configuration and the name, size and content of every weight file. For a file over
+    64 MiB, 256 evenly spread blocks stand for the content: training changes every block.
     """
     digest = hashlib.sha256(json.dumps(read_json(folder / "config.json"), sort_keys=True).encode())
     for file in weight_files(folder):
@@ -67,7 +68,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def differ_in_weights_only(one: Path, other: Path) -> bool:
-    """Whether an engine that was built for one policy's folder fits the other one's weights."""
+    """Return whether an engine that was built for one policy fits the other one's weights."""
     return all(
         _without(one / name, ignored) == _without(other / name, ignored)
         for name, ignored in _SHAPE_FILES.items()
@@ -75,17 +76,17 @@ def differ_in_weights_only(one: Path, other: Path) -> bool:
 
 
 def _without(file: Path, ignored: frozenset[str]) -> dict[str, Any] | None:
-    """What a JSON file says except under some keys; None where there is no such file."""
+    """Return the content of a JSON file without some keys; None without the file."""
     if not file.is_file():
         return None
     return {key: value for key, value in read_json(file).items() if key not in ignored}
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
-        CheckpointError: there is no such file, or it holds something else.
+        CheckpointError: the file is missing, or holds something else.
     """
     try:
         content = json.loads(file.read_bytes())
@@ -99,8 +100,27 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def weight_map(index: Path) -> dict[str, Any]:
-    """Return what the index of a sharded checkpoint says: the file of each tensor."""
+    """Return the file of each tensor, from the index of a sharded checkpoint."""
     entries = read_json(index).get("weight_map")
     if not isinstance(entries, dict) or not entries:
         raise CheckpointError(f"{index} has no weight_map")
     return entries
+
+
+def fsync_tree(folder: Path) -> None:
+    """Wait until every file below a folder is on the disk, so that a rename cannot outlive its content."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as content:
+                os.fsync(content.fileno())
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        fsync_folder(path)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,7 +1,4 @@
-"""Looks at model checkpoints before anything is loaded: where they are, what they are, what is wrong.
-
-Importing this module does not import PyTorch.
-"""
+"""Finds model checkpoints and checks them before anything is loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,19 +26,18 @@ REWARD_ENGINES: dict[RewardFamily, tuple[str, ...]] = {
     "qwen-math": ("transformers", "vllm"),
     "outcome": ("transformers",),
 }
-"""The engines that compute each family of reward model."""
+"""The engines of each family of reward model."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """What a checked checkpoint is.
+    """A checked checkpoint.
 
     Attributes:
         path: its folder.
-        family: `policy`, or the family of reward model.
-        architecture: the class that its configuration names first.
-        context: the most tokens that it attends to; None where the configuration does not say.
-        weight_bytes: size of its weight files.
+        architecture: the first class in its configuration.
+        context: the most tokens that it attends to; None if the configuration does not say.
+        weight_bytes: of its weight files.
     """
 
     path: Path
@@ -52,14 +48,14 @@ class CheckpointInfo:
 
 
 def resolve(name: str | Path) -> Path:
-    """The local folder of a checkpoint.
+    """Return the local folder of a checkpoint.
 
     Args:
-        name: a folder, a `builtin:` name, or a hub name `owner/name`, which is looked
-            up in the local Hugging Face cache and downloaded where it is not.
+        name: a folder, a `builtin:` name, or a hub name `owner/name`. A hub model that the local Hugging
+            Face cache lacks is downloaded.
 
     Raises:
-        CheckpointError: there is no such folder or name, or the hub cannot be reached.
+        CheckpointError: the folder or name does not exist, or the hub cannot be reached.
     """
     text = str(name)
     if text.startswith(builtins.PREFIX):
@@ -76,7 +72,7 @@ def resolve(name: str | Path) -> Path:
 
 
 def cached_checkpoint(name: str) -> Path | None:
-    """Return the folder of a hub model that is whole in the local cache; the hub is not asked."""
+    """Return the folder of a hub model if the local cache has all of it; never contact the hub."""
     folder = cached_model(name)
     try:
         if folder is not None:
@@ -87,7 +83,7 @@ def cached_checkpoint(name: str) -> Path | None:
 
 
 def check_policy(name: str | Path) -> CheckpointInfo:
-    """What the policy of this name holds; names as in `resolve`.
+    """Check the policy of a name as in `resolve`.
 
     Raises:
         CheckpointError: something is missing or broken, or it is no causal language model.
@@ -105,17 +101,17 @@ def check_policy(name: str | Path) -> CheckpointInfo:
 def check_reward_model(
     name: str | Path, kind: RewardKind = "auto", engine: str = "transformers"
 ) -> CheckpointInfo:
-    """What the reward model of this name holds, and its family; names as in `resolve`.
+    """Check the reward model of a name as in `resolve`, and recognise its family.
 
     Args:
         name: as in `resolve`.
-        kind: the family that it is to be; `auto` tells it by the tensors of a process reward model's head,
+        kind: the expected family; `auto` recognises it by the tensors of a process reward model's head,
             else by the architecture.
-        engine: what is to compute it.
+        engine: a name of `REWARD_ENGINES`.
 
     Raises:
-        CheckpointError: something is missing or broken, it is of no known family or not of this kind, or
-            the engine cannot compute its family.
+        CheckpointError: something is missing or broken, its family is unknown or not of this kind, or the
+            engine cannot compute it.
     """
     folder = resolve(name)
     config, tensors = _check_common(folder)
@@ -140,12 +136,12 @@ def check_reward_model(
 
 
 def fingerprint(name: str | Path) -> str:
-    """32 hex digits that name the checkpoint's content; names as in `resolve`."""
+    """Return 32 hex digits that name the content of a checkpoint; names as in `resolve`."""
     return files.fingerprint(resolve(name))
 
 
 def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:
-    """Configuration and tensor names of a folder whose files are all there and whole."""
+    """Return configuration and tensor names, after a check that all files are present and whole."""
     config = read_json(folder / "config.json")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(f"{folder}: no tokenizer ({' or '.join(_TOKENIZER_FILES)})")

@@ -1,4 +1,4 @@
-"""How many parameters a checkpoint has, if it is on this machine; nothing is loaded or downloaded."""
+"""Counts the parameters of a checkpoint without loading or downloading it."""
 
 import math
 import re
@@ -18,9 +18,9 @@ class ModelSize:
     """The size of a model.
 
     Attributes:
-        folder: where it is; None for a hub name that is not in the local cache.
-        parameters: how many; None where neither files nor name say.
-        by_name: whether the count is only what the name says, `7B` for instance.
+        folder: None for a hub name that the local cache lacks.
+        parameters: None if neither files nor name say.
+        by_name: whether only the name gives the count, such as `7B`.
     """
 
     folder: Path | None
@@ -29,10 +29,10 @@ class ModelSize:
 
 
 def model_size(name: str) -> ModelSize:
-    """The size of a checkpoint; names as in `checkpoints.resolve`.
+    """Return the size of a checkpoint; names as in `checkpoints.resolve`.
 
     Raises:
-        CheckpointError: it is a folder that is not there, or one without weights.
+        CheckpointError: the folder does not exist or has no weights.
     """
     folder = cached_checkpoint(name) if is_model_name(name) else resolve(name)
     if folder is None:
@@ -42,8 +42,8 @@ def model_size(name: str) -> ModelSize:
 
 
 def _by_name(name: str) -> int | None:
-    found = _SIZE_IN_NAME.findall(name.rpartition("/")[2])
-    return round(float(found[-1]) * 1e9) if found else None
+    sizes = _SIZE_IN_NAME.findall(name.rpartition("/")[2])
+    return round(float(sizes[-1]) * 1e9) if sizes else None
 
 
 def _count(files: list[Path]) -> int | None:

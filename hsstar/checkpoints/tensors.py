@@ -1,4 +1,4 @@
-"""Names and shapes of the tensors in a weight file, read from its header; no weight is loaded."""
+"""Reads names and shapes of the tensors in a weight file from its header, without loading weights."""
 
 import json
 import pickletools
@@ -25,7 +25,7 @@ def tensor_names(file: Path) -> set[str]:
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a safetensors file, after a check that all its data are there.
+    """Return the shape of each tensor of a safetensors file, after a check that the file is whole.
 
     Raises:
         CheckpointError: the file is cut off or broken.
@@ -51,9 +51,9 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _pickled_names(file: Path) -> set[str]:
-    """Read the keys of a state dictionary off its opcodes; nothing is unpickled.
+    """Read the keys of a state dictionary from its opcodes, without unpickling.
 
-    Texts inside a tensor's arguments stand under further marks; a further dictionary is no part of the keys.
+    Texts under further marks belong to a tensor's arguments, and a further dictionary holds no keys.
     """
     names: set[str] = set()
     marks = 0

@@ -1,4 +1,4 @@
-"""Training from a file, in the foreground and without a database: M_0, or DPO on given pairs."""
+"""Trains from a file, in the foreground and without a database: M_0, or DPO on pairs."""
 
 import fcntl
 import secrets
@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from hsstar.checkpoints.card import Origin, card
+from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.data.hub import local_file
 from hsstar.data.solutions import read_pairs, read_solutions
@@ -18,17 +17,20 @@ from hsstar.domain.steps import split_steps
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_trainer
 from hsstar.engines.training.contract import (
-    Intermediate,
+    Objective,
     ProgressCallback,
+    ResumePoint,
     TrainingExample,
     TrainingPair,
     TrainingReport,
+    TrainingRow,
+    TrainingTask,
     training_settings,
 )
 from hsstar.engines.training.resume import (
+    adopt_checkpoint,
     clear_removed,
     of_another_training,
-    take_over,
     training_identity,
 )
 from hsstar.recipe.training import OptimisationSection
@@ -39,17 +41,17 @@ _CHECKPOINT = "step-*"
 
 @dataclass(frozen=True, slots=True)
 class FileTraining:
-    """What is to be trained.
+    """A training that a user asks for.
 
     Attributes:
         data: a file, or a name on the hub (`hub:OWNER/NAME`): solutions for `sft`, pairs for `dpo`.
-        model: the checkpoint to begin from.
-        output: the folder of the new checkpoint; nothing or an empty folder may be there.
-        prompt: template that renders the problems; pairs bring their prompts.
-        recipe: where the settings come from, for the model card.
+        model: the checkpoint to start from.
+        output: the folder of the new checkpoint; it is missing or empty.
+        prompt: the template that renders problems; pairs have their own prompts.
+        recipe: the text that the settings come from, for the model card.
     """
 
-    objective: Literal["sft", "dpo"]
+    objective: Objective
     data: str
     model: str
     output: Path
@@ -61,11 +63,11 @@ class FileTraining:
 
 @dataclass(frozen=True, slots=True)
 class FileTrainingReport:
-    """What a training from a file did.
+    """The result of a training from a file.
 
     Attributes:
-        without_solution: problems of the file that have none, left out.
-        one_step: solutions that are not in steps, trained on all the same.
+        without_solution: problems left out because they have no solution.
+        one_step: trained solutions that are not divided into steps.
     """
 
     training: TrainingReport
@@ -74,56 +76,52 @@ class FileTrainingReport:
 
 
 def train_from_file(
-    wanted: FileTraining, settings: Settings, progress: ProgressCallback | None = None
+    request: FileTraining, settings: Settings, progress: ProgressCallback | None = None
 ) -> FileTrainingReport:
-    """Trains, or goes on with a training of the same that was interrupted.
+    """Train, or resume the same training after an interruption.
 
-    Intermediate checkpoints lie in a hidden folder beside `output`, which goes in the end. `output` itself
-    appears when it is whole.
+    Intermediate checkpoints lie in a hidden folder beside `output` until the end. `output` appears when it
+    is whole.
 
     Raises:
-        BadInputError: the data cannot be read, or hold nothing to train on.
+        BadInputError: the data cannot be read, or have no row to train on.
         CheckpointError: the model is missing, broken or no policy.
-        ConflictError: something else is in `output`, or another process is training it.
-        EngineError: training ran out of memory or diverged, or there is no room on the disk.
+        ConflictError: `output` holds something, or another process is training it.
+        EngineError: training ran out of memory or diverged, or the disk has no room.
     """
-    output = wanted.output.expanduser().absolute()
-    _refuse_other_things(output)
-    check_policy(wanted.model)
-    policy = resolve(wanted.model)
-    rows, without_solution = _read(wanted, policy)
-    chosen = training_settings(wanted.section, wanted.seed)
+    output = request.output.expanduser().absolute()
+    _check_output(output)
+    check_policy(request.model)
+    policy = resolve(request.model)
+    rows, without_solution = _read(request, policy)
+    chosen = training_settings(request.section, request.seed)
     trainer = build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
     with _workspace(output) as workspace:
         identity = training_identity(policy, rows, chosen, trainer.layout)
         if of_another_training(workspace, identity):
             raise ConflictError(
-                f"an interrupted training of {output} is there, with other data or settings; repeat its "
-                f"command to go on with it, or remove {workspace}"
+                f"an interrupted training of {output} with other data or settings exists; repeat its command "
+                f"to resume it, or remove {workspace}"
             )
-        intermediate = take_over(workspace, secrets.token_hex(8), identity)
-        clear_removed(intermediate)
-        aside = intermediate.folder / output.name
-        if wanted.objective == "dpo":
-            pairs = [row for row in rows if isinstance(row, TrainingPair)]
-            report = trainer.dpo(policy, pairs, chosen, aside, progress, intermediate)
-        else:
-            examples = [row for row in rows if isinstance(row, TrainingExample)]
-            report = trainer.sft(policy, examples, chosen, aside, progress, intermediate)
-        (aside / "README.md").write_text(_card(wanted, output.name, len(rows), report, asdict(chosen)))
-        _finish(aside, output, intermediate)
+        resume_point = adopt_checkpoint(workspace, secrets.token_hex(8), identity)
+        clear_removed(resume_point)
+        aside = resume_point.folder / output.name
+        task = TrainingTask(request.objective, policy, rows, chosen, aside, resume_point)
+        report = trainer.train(task, progress)
+        (aside / "README.md").write_text(_card(request, output.name, len(rows), report, asdict(chosen)))
+        _put_in_place(aside, output, resume_point)
     one_step = sum(len(split_steps(row.response)) < 2 for row in rows if isinstance(row, TrainingExample))
     return FileTrainingReport(report, without_solution, one_step)
 
 
-def _read(wanted: FileTraining, policy: Path) -> tuple[list[TrainingPair | TrainingExample], int]:
-    """The rows of the file, and how many problems have no solution."""
-    file = local_file(wanted.data)
-    if wanted.objective == "dpo":
+def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], int]:
+    """Return the rows of the file, and how many of its problems have no solution."""
+    file = local_file(request.data)
+    if request.objective == "dpo":
         return [TrainingPair(*pair) for pair in read_pairs(file)], 0
-    render = prompt_renderer(wanted.prompt, str(policy))
+    render = prompt_renderer(request.prompt, str(policy))
     problems = list(read_solutions(file))
-    rows: list[TrainingPair | TrainingExample] = [
+    rows: list[TrainingRow] = [
         TrainingExample(render(problem.statement), problem.solution)
         for problem in problems
         if problem.solution
@@ -133,7 +131,7 @@ def _read(wanted: FileTraining, policy: Path) -> tuple[list[TrainingPair | Train
     return rows, len(problems) - len(rows)
 
 
-def _refuse_other_things(output: Path) -> None:
+def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise ConflictError(f"{output} is a file; give the folder of the new checkpoint")
     if output.is_dir() and any(output.iterdir()):
@@ -142,7 +140,7 @@ def _refuse_other_things(output: Path) -> None:
 
 @contextmanager
 def _workspace(output: Path) -> Iterator[Path]:
-    """The hidden folder beside `output`, for one process at a time; what can be gone on from stays there."""
+    """Hold the hidden folder beside `output`; it stays while it has a checkpoint to resume from."""
     workspace = output.with_name(f".{output.name}-training")
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / "lock").open("w") as lock:
@@ -157,24 +155,23 @@ def _workspace(output: Path) -> Iterator[Path]:
                 shutil.rmtree(workspace, ignore_errors=True)
 
 
-def _finish(aside: Path, output: Path, intermediate: Intermediate) -> None:
-    """Puts a whole checkpoint into its place; nothing is left to go on from."""
-    _refuse_other_things(output)
-    aside.rename(output)  # an empty folder makes room
-    for checkpoint in intermediate.folder.glob(_CHECKPOINT):
+def _put_in_place(aside: Path, output: Path, resume_point: ResumePoint) -> None:
+    _check_output(output)
+    aside.rename(output)  # this replaces an empty folder
+    for checkpoint in resume_point.folder.glob(_CHECKPOINT):
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _card(
-    wanted: FileTraining, name: str, rows: int, report: TrainingReport, settings: dict[str, object]
+    request: FileTraining, name: str, rows: int, report: TrainingReport, settings: dict[str, object]
 ) -> str:
-    way = "supervised fine-tuning" if wanted.objective == "sft" else "DPO"
-    origin = Origin(
+    way = "supervised fine-tuning" if request.objective == "sft" else "DPO"
+    entry = CardEntry(
         name=name,
-        parent=wanted.model,
-        objective=wanted.objective,
-        made=f"by {way} on {rows} rows of {wanted.data} in {report.steps} optimiser steps",
-        recipe=wanted.recipe,
+        parent=request.model,
+        objective=request.objective,
+        made=f"by {way} on {rows} rows of {request.data} in {report.steps} optimiser steps",
+        recipe=request.recipe,
         settings=settings,
     )
-    return card([origin], wanted.model)
+    return card([entry], request.model)

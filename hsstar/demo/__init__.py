@@ -6,4 +6,4 @@ _FOLDER = Path(__file__).parent
 RECIPE = _FOLDER / "demo.toml"
 """The recipe of `hsstar demo`."""
 BUILTINS = {"demo": RECIPE, "demo-policy": _FOLDER / "policy", "demo-prm": _FOLDER / "prm"}
-"""What the package offers as `builtin:` names."""
+"""The package's `builtin:` names."""

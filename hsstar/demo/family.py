@@ -1,12 +1,12 @@
 """The demo's problems: arithmetic without parentheses, from easy to hard on a smooth slope.
 
-A problem is an expression over +, - and *. A careful solver multiplies first; a careless one goes from
-left to right and is wrong wherever a multiplication stands behind an addition or a subtraction. A solution
-writes one reduction a step and boxes the last value:
+A problem is an expression over +, - and *. A careful solver multiplies first. A careless one works from left
+to right and is wrong if a multiplication follows an addition or a subtraction. A solution writes one
+reduction per step and boxes the last value:
 
     7+3*4=?   →   3*4=12, so 7+12        (blank line)        7+12=19, so \\boxed{19}
 
-Training and held-out problems never meet: the text of the question decides its side.
+The text of a question decides whether it is a training or a held-out problem.
 """
 
 import itertools
@@ -25,9 +25,9 @@ from hsstar.domain.steps import STEP_SEPARATOR
 SMALLEST_OPERAND = 2
 """With 1 or 0 the careless solver would often be right by luck."""
 LARGEST_VALUE = 200
-"""No value on the way is larger, whichever strategy is followed; none is negative."""
+"""No intermediate value of either strategy is larger; none is negative."""
 MULTIPLICATIONS = (1, 2)
-"""How many multiplications an expression may hold."""
+"""Allowed numbers of multiplications in an expression."""
 _HELD_OUT_SHARE = 0.2
 _OPERAND_DRAWS = 200
 _DRAWS_PER_PROBLEM = 4
@@ -45,7 +45,7 @@ class Level:
 SLOPE: tuple[Level, ...] = tuple(
     Level(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 15)
 )
-"""The levels, each with the same share of the problems."""
+"""The levels; each has the same share of the problems."""
 
 
 class Strategy(StrEnum):
@@ -54,12 +54,12 @@ class Strategy(StrEnum):
     CAREFUL = "careful"
     """Multiplications first, then from left to right: always right."""
     CARELESS = "careless"
-    """From left to right, whatever the operator."""
+    """From left to right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Operands with an operator between each two neighbours."""
+    """Operands with an operator between every two neighbours."""
 
     operands: tuple[int, ...]
     operators: tuple[str, ...]
@@ -69,24 +69,24 @@ class Expression:
         return str(self.operands[0]) + "".join(f"{operator}{operand}" for operator, operand in pairs)
 
     def position(self, strategy: Strategy) -> int:
-        """The index of the operator that the strategy works out next."""
+        """Return the index of the strategy's next operator."""
         if strategy is Strategy.CAREFUL and "*" in self.operators:
             return self.operators.index("*")
         return 0
 
     def operation(self, position: int) -> "Expression":
-        """The one operation at an operator's index, as an expression of its own."""
+        """Return the operation at an operator's index as an expression."""
         return Expression(self.operands[position : position + 2], (self.operators[position],))
 
     def replaced(self, position: int, value: int) -> "Expression":
-        """The expression after the operation at an operator's index became `value`."""
+        """Return the expression with `value` in place of the operation at an operator's index."""
         operands = (*self.operands[:position], value, *self.operands[position + 2 :])
         return Expression(operands, self.operators[:position] + self.operators[position + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An expression to work out and where it lies on the slope."""
+    """An expression and its level."""
 
     expression: Expression
     level: Level
@@ -103,7 +103,7 @@ class Problem:
 
     @property
     def held_out(self) -> bool:
-        """Whether the problem is kept for evaluation; its text alone decides."""
+        """Whether the problem is for evaluation; only its text decides."""
         return derived_seed(0, "demo held-out", self.question) < _HELD_OUT_SHARE * 2**63
 
 
@@ -112,8 +112,8 @@ class SolutionStep:
     """One step of a solution.
 
     Attributes:
-        text: the operation, its result, and what is left to do or the boxed answer.
-        right: nothing up to the end of this step is wrong: what is left has the problem's value.
+        text: the operation, its result, and the remaining expression or the boxed answer.
+        right: whether all is right up to here: the remaining expression has the problem's value.
     """
 
     text: str
@@ -121,18 +121,18 @@ class SolutionStep:
 
 
 def _operation_value(operation: Expression) -> int:
-    left, right = operation.operands
+    first, second = operation.operands
     match operation.operators[0]:
         case "+":
-            return left + right
+            return first + second
         case "-":
-            return left - right
+            return first - second
         case _:
-            return left * right
+            return first * second
 
 
 def values_on_the_way(expression: Expression, strategy: Strategy) -> Iterator[int]:
-    """The result of each operation in the strategy's order; the last one is its answer."""
+    """Yield the result of each operation in the strategy's order; the last one is its answer."""
     while expression.operators:
         position = expression.position(strategy)
         value = _operation_value(expression.operation(position))
@@ -141,7 +141,7 @@ def values_on_the_way(expression: Expression, strategy: Strategy) -> Iterator[in
 
 
 def value_of(expression: Expression, strategy: Strategy = Strategy.CAREFUL) -> int:
-    """The answer that a strategy reaches, free of slips."""
+    """Return the answer of a strategy without slips."""
     *_, last = (expression.operands[0], *values_on_the_way(expression, strategy))
     return last
 
@@ -162,7 +162,7 @@ def _within_limits(expression: Expression) -> bool:
 
 
 def draw_problem(level: Level, generator: random.Random) -> Problem:
-    """A problem of the level; every value on the way lies between 0 and `LARGEST_VALUE`."""
+    """Draw a problem of the level; every intermediate value lies between 0 and `LARGEST_VALUE`."""
     while True:
         operators = _draw_operators(level.operators, generator)
         for _ in range(_OPERAND_DRAWS):
@@ -175,7 +175,7 @@ def draw_problem(level: Level, generator: random.Random) -> Problem:
 
 
 def problem_stream(seed: int, *, held_out: bool) -> Iterator[Problem]:
-    """Endless problems of one side, taking the levels of the slope in turn; they may repeat."""
+    """Yield problems of one side without end, level after level; they may repeat."""
     generator = random.Random(derived_seed(seed, "demo problems", str(held_out)))  # noqa: S311  (no secret)
     for level in itertools.cycle(SLOPE):
         problem = draw_problem(level, generator)
@@ -185,7 +185,7 @@ def problem_stream(seed: int, *, held_out: bool) -> Iterator[Problem]:
 
 
 def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[Problem]:
-    """As many different problems of one side, evenly over the levels.
+    """Return different problems of one side, evenly over the levels.
 
     Raises:
         BadInputError: the smallest level has too few different problems for that count.
@@ -202,18 +202,18 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[Problem]
 
 
 def careful_share(level: Level) -> float:
-    """The share of careful solutions among those that M_0 learns from: smaller on harder problems."""
+    """Return the share of careful solutions that M_0 learns from: smaller on harder problems."""
     large = level.largest_operand > 9
     return 1 / (1 + math.exp(-(1.8 - 1.2 * (level.operators - 2) - 0.8 * large)))
 
 
 def draw_strategy(level: Level, generator: random.Random) -> Strategy:
-    """The strategy of one solution under the mixture of the level."""
+    """Draw the strategy of one solution under the mixture of the level."""
     return Strategy.CAREFUL if generator.random() < careful_share(level) else Strategy.CARELESS
 
 
 def _slipped(value: int, generator: random.Random) -> int:
-    """A value that is near and wrong, as after a slip of arithmetic; no slip leads below zero."""
+    """Return a near wrong value, as after a slip of arithmetic; it is not negative."""
     distances = [distance for distance in (-10, -2, -1, 1, 2, 10) if distance > 0 or value + distance >= 0]
     return value + generator.choice(distances)
 
@@ -221,7 +221,7 @@ def _slipped(value: int, generator: random.Random) -> int:
 def solution_steps(
     problem: Problem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
 ) -> list[SolutionStep]:
-    """A solution by the strategy; every operation goes wrong with probability `slip_rate`."""
+    """Solve by the strategy; every operation goes wrong with probability `slip_rate`."""
     expression, steps = problem.expression, []
     while expression.operators:
         position = expression.position(strategy)
@@ -236,12 +236,12 @@ def solution_steps(
 
 
 def solution_text(steps: Iterable[SolutionStep]) -> str:
-    """The response that consists of these steps."""
+    """Return the response of these steps."""
     return STEP_SEPARATOR.join(step.text for step in steps)
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """Writes JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
+    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
     with path.open("w", encoding="utf-8") as lines:
         for problem in problems:
             answer = f"{problem.expression}={problem.answer}\n#### {problem.answer}"

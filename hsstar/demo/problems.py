@@ -1,4 +1,4 @@
-"""Puts problems of the demo's family into the datasets that a recipe names."""
+"""Imports problems of the demo's family into the datasets of a recipe."""
 
 import tempfile
 from pathlib import Path
@@ -11,9 +11,9 @@ from hsstar.store.database import Database
 
 
 def import_demo_problems(database: Database, recipe: Recipe, slices: int) -> dict[str, ImportReport]:
-    """Imports training problems for so many slices and the held-out problems; reports by dataset.
+    """Import training problems for this many slices and the held-out problems; return reports by dataset.
 
-    Problems that a dataset holds already are passed over. The two sides never share a problem.
+    The import skips problems that a dataset has already. The two sides never share a problem.
     """
     wanted = {recipe.problems.dataset: (recipe.problems.per_iteration * slices, False)}
     if recipe.evaluation.dataset is not None and recipe.evaluation.problems is not None:

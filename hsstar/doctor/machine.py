@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+from hsstar.checkpoints.disk_space import DiskSpace, bytes_text, disk_space
 from hsstar.doctor.findings import Finding, Level
 from hsstar.local.files import LEAST_FREE_BYTES
 from hsstar.local.gpus import find_gpus
@@ -116,17 +115,17 @@ def check_gpus() -> Iterator[Finding]:
 
 def check_disk(folders: Mapping[str, Path]) -> Iterator[Finding]:
     """Room in the folders that hsstar writes to, each file system once."""
-    by_device: dict[int, tuple[list[str], Path]] = {}
+    by_device: dict[int, tuple[list[str], DiskSpace]] = {}
     for name, folder in folders.items():
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        by_device.setdefault(there.stat().st_dev, ([], there))[0].append(name)
-    for names, there in by_device.values():
-        yield _room(names, there, shutil.disk_usage(there))
+        space = disk_space(folder)
+        by_device.setdefault(space.folder.stat().st_dev, ([], space))[0].append(name)
+    for names, space in by_device.values():
+        yield _room(names, space)
 
 
-def _room(names: list[str], there: Path, usage: Any) -> Finding:
+def _room(names: list[str], space: DiskSpace) -> Finding:
     level = Level.OK
-    if usage.free < _SCARCE_BYTES:
-        level = Level.FAIL if usage.free < LEAST_FREE_BYTES else Level.WARN
-    told = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB free at {there}"
-    return Finding(level, "disk", f"{told} ({', '.join(names)})")
+    if space.free < _SCARCE_BYTES:
+        level = Level.FAIL if space.free < LEAST_FREE_BYTES else Level.WARN
+    room = f"{bytes_text(space.free)} free of {bytes_text(space.total)} at {space.folder}"
+    return Finding(level, "disk", f"{room} ({', '.join(names)})")

@@ -1,11 +1,11 @@
-"""The device under the engines: whether it still works, and its memory."""
+"""The device of the engines: its faults and its memory."""
 
 import gc
 import sys
 
 
 def gpu_is_lost() -> bool:
-    """Whether a fault has made the GPU unusable for this process for good, as CUDA's sticky errors do."""
+    """Return whether a fault has made the GPU unusable for this process, as CUDA's sticky errors do."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return False
@@ -17,7 +17,7 @@ def gpu_is_lost() -> bool:
 
 
 def clear_memory() -> None:
-    """Gives it back to the device, where PyTorch is in use: other engines count what is free there."""
+    """Return the memory of dropped tensors to the device, so that other engines find it free."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -1,4 +1,4 @@
-"""Devices, number formats, tokenizers and models: what every engine on PyTorch loads the same way."""
+"""Loads devices, number formats, tokenizers and models for every engine on PyTorch."""
 
 import json
 import threading
@@ -19,33 +19,33 @@ from hsstar.domain.errors import CheckpointError, EngineMemoryError
 TokenIds = list[int]
 
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
-"""Classes that are nothing but a tokenizer.json."""
+"""Tokenizer classes that only read tokenizer.json."""
 
 _loading = threading.Lock()
-"""`from_pretrained` patches transformers' classes meanwhile: two at once leave weights untied for good."""
+"""`from_pretrained` patches transformers' classes meanwhile: two at once would leave weights untied."""
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
 def pick_device(device: str) -> torch.device:
-    """The named device; `auto` is the first GPU where there is one, else the CPU."""
+    """Return the named device; `auto` is the first GPU, or the CPU without one."""
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The named number format; `auto` is bfloat16 on a GPU and float32 on a CPU."""
+    """Return the named number format; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a local checkpoint folder, as its tokenizer.json says.
+    """Load the tokenizer of a checkpoint folder, as its tokenizer.json says.
 
-    `AutoTokenizer` puts a Qwen2 model's own tokenizer in the place of a generic one.
+    `AutoTokenizer` alone would replace the generic tokenizer of a Qwen2 model by Qwen2's own.
     """
     settings = path / "tokenizer_config.json"
     try:
@@ -57,21 +57,21 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def load_policy(path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
-    """The causal language model of a local checkpoint folder, ready for inference.
-
-    `options` are further arguments of `from_pretrained`.
-
-    Raises:
-        CheckpointError: it cannot be read, or a weight of the model is not in the checkpoint.
-    """
+    """Load the causal language model of a checkpoint folder; arguments and errors as in `load_model`."""
     return load_model(AutoModelForCausalLM, path, device, dtype, **options)
 
 
 def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
-    """A model of a local checkpoint folder by a transformers auto class, in evaluation mode."""
+    """Load the model of a checkpoint folder by a transformers auto class, in evaluation mode.
+
+    `options` are further arguments of `from_pretrained`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or lacks a weight of the model.
+    """
     try:
         with _loading:
-            model, found = auto_class.from_pretrained(
+            model, loaded = auto_class.from_pretrained(
                 str(path),
                 dtype=dtype,
                 local_files_only=True,
@@ -81,62 +81,51 @@ def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.d
             )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights cannot be loaded: {error}") from error
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(loaded["missing_keys"]):
         raise CheckpointError(f"{path}: {len(missing)} weights are not in the checkpoint, {missing[0]} first")
     return model.eval() if "device_map" in options else model.to(device).eval()
 
 
 def context_length(config: Any) -> int:
-    """The most tokens that the model of this configuration attends to."""
+    """Return the most tokens that the model of this configuration attends to."""
     return int(config.get_text_config().max_position_embeddings)
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[TokenIds]:
-    """The token ids of rendered prompts, the same in sampling and in training.
+    """Return the token ids of rendered prompts, the same in sampling and in training.
 
-    The tokenizer's own special tokens in front (a beginning-of-text token) are included, as inference
-    servers include them.
+    They include the special tokens that the tokenizer adds in front, as inference servers do.
     """
     if not prompts:
         return []
     return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
 
 
-def free_memory(device: torch.device) -> None:
-    """Gives the memory of dropped tensors back to the device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 @contextmanager
 def naming_memory_errors() -> Iterator[None]:
-    """Turns PyTorch's ways of running out of memory into one.
-
-    Raises:
-        EngineMemoryError: the block has run out of memory of a GPU or of the machine.
-    """
+    """Raise EngineMemoryError if the block runs out of memory of a GPU or of the machine."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise EngineMemoryError(f"out of memory: {error}") from error
-    except RuntimeError as error:  # what the allocator of a CPU raises
+    except RuntimeError as error:  # the error of PyTorch's CPU allocator
         if "DefaultCPUAllocator" not in str(error):
             raise
         raise EngineMemoryError(f"out of memory: {error}") from error
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> list[Tensor]:
-    """The named tensors of a checkpoint folder, in order, float32 on the CPU.
+    """Read the named tensors of a checkpoint folder, in order, as float32 on the CPU.
 
     Raises:
-        CheckpointError: one of them is not in the checkpoint.
+        CheckpointError: the checkpoint lacks one of them.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for file in weight_files(path):
-        found |= _read_file(file, set(names) - found.keys())
-        if len(found) == len(names):
-            return [found[name] for name in names]
-    missing = ", ".join(name for name in names if name not in found)
+        tensors |= _read_file(file, set(names) - tensors.keys())
+        if len(tensors) == len(names):
+            return [tensors[name] for name in names]
+    missing = ", ".join(name for name in names if name not in tensors)
     raise CheckpointError(f"{path}: the checkpoint has no tensor {missing}")
 
 

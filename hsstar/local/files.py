@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.domain.errors import ConflictError, LocalStackError
 
 LEAST_FREE_BYTES = 200 * 1000 * 1000
@@ -59,13 +60,11 @@ def read_json(path: Path) -> Any:
 
 
 def check_room(path: Path) -> None:
-    """Raise LocalStackError when the file system of this folder (which need not exist yet) is nearly full."""
-    folder = next(folder for folder in (path, *path.parents) if folder.exists())
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
-    if free < LEAST_FREE_BYTES:
+    """Raise LocalStackError if the file system of this folder, which need not exist yet, is nearly full."""
+    space = disk_space(path)
+    if space.free < LEAST_FREE_BYTES:
         raise LocalStackError(
-            f"{folder} has {free / 1e6:.0f} MB free and the local stack needs "
-            f"{LEAST_FREE_BYTES / 1e6:.0f} MB; make room there, or set HSSTAR_HOME (for the servers' "
+            f"{space.folder} has {bytes_text(space.free)} free and the local stack needs "
+            f"{bytes_text(LEAST_FREE_BYTES)}; make room there, or set HSSTAR_HOME (for the servers' "
             "data alone: HSSTAR_SERVER_DIR) to another disk"
         )

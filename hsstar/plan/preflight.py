@@ -1,11 +1,11 @@
 """Checks before a run: are models and data there, and do memory and disk hold what the run needs."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.commands.benchmarks import check_benchmark
@@ -18,7 +18,6 @@ from hsstar.store import datasets
 from hsstar.store.database import Database
 
 GIGABYTE = 1e9
-_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
 
 class Outcome(StrEnum):
@@ -190,14 +189,8 @@ def check_disk(found: Forecast, models_directory: Path) -> Check:
     """Whether the disk of the checkpoints holds all of them, and what a training writes on its way."""
     if found.checkpoint_bytes is None:
         return Check("disk, checkpoints", Outcome.UNCHECKED, "the size of a checkpoint is not known")
-    place = next(folder for folder in (models_directory, *models_directory.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    space = disk_space(models_directory)
     need = found.checkpoint_bytes + found.intermediate_bytes
-    outcome = Outcome.OK if need <= free else Outcome.FAILS
-    return Check("disk, checkpoints", outcome, f"{bytes_text(need)}; {place} has {bytes_text(free)} free")
-
-
-def bytes_text(count: float) -> str:
-    """A number of bytes as a person reads it."""
-    size, unit = next(((size, unit) for size, unit in _UNITS if count >= size), (1e3, "kB"))
-    return f"{count / size:.3g} {unit}"
+    outcome = Outcome.OK if need <= space.free else Outcome.FAILS
+    reason = f"{bytes_text(need)}; {space.folder} has {bytes_text(space.free)} free"
+    return Check("disk, checkpoints", outcome, reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.domain.errors import EngineDeadError
-from hsstar.engines.sampling.contract import Sampler, Sleeper
+from hsstar.engines.sampling.contract import Sampler, SupportsSleep
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.models import Model, checkpoint_of
@@ -121,7 +121,7 @@ class SharedSampler:
 
 def _put_to_sleep(loaded: _Loaded) -> bool:
     """Put a sampler to sleep; False if it cannot."""
-    if loaded.dead or not isinstance(loaded.sampler, Sleeper):
+    if loaded.dead or not isinstance(loaded.sampler, SupportsSleep):
         return False
     loaded.asleep = _succeeds(loaded.sampler.sleep, "the engine cannot sleep and is closed")
     return loaded.asleep
@@ -129,7 +129,7 @@ def _put_to_sleep(loaded: _Loaded) -> bool:
 
 def _woken(loaded: _Loaded) -> bool:
     """Wake a sampler if it sleeps; False if it is dead."""
-    if loaded.asleep and isinstance(loaded.sampler, Sleeper):
+    if loaded.asleep and isinstance(loaded.sampler, SupportsSleep):
         loaded.dead = not _succeeds(loaded.sampler.wake, "the engine does not wake and is replaced")
         loaded.asleep = False
     return not loaded.dead

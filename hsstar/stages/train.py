@@ -1,4 +1,4 @@
-"""Training: the pairs (or correct samples) of an iteration make the next policy."""
+"""Training: trains the next policy on the pairs (or correct samples) of an iteration."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,15 +9,16 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.training.contract import (
-    Intermediate,
-    Trainer,
+    Objective,
     TrainingExample,
     TrainingPair,
     TrainingReport,
+    TrainingRow,
     TrainingSettings,
+    TrainingTask,
     training_settings,
 )
-from hsstar.engines.training.resume import clear_removed, take_over, training_identity
+from hsstar.engines.training.resume import adopt_checkpoint, clear_removed, training_identity
 from hsstar.stages.context import JobContext, WorkerContext, load_context
 from hsstar.stages.training_recorder import TrainingRecorder
 from hsstar.store import models, training
@@ -27,15 +28,11 @@ from hsstar.store.queue import jobs
 
 @dataclass(frozen=True, slots=True)
 class _Assignment:
-    """What one attempt has to do, as the rows say.
-
-    Attributes:
-        rows: pairs or examples, by the objective.
-        record: id of the training run.
-    """
+    """What the database says about one attempt; `record` is the id of its training run."""
 
     context: JobContext
-    rows: Sequence[TrainingPair | TrainingExample]
+    objective: Objective
+    rows: Sequence[TrainingRow]
     settings: TrainingSettings
     record: int
 
@@ -46,21 +43,23 @@ class _Assignment:
 
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
-    """Trains the next policy of a run and registers it; concerns no single problem."""
+    """Train the next policy of a run and register it; the job concerns no single problem."""
     assignment = _load(worker, job)
-    context, settings = assignment.context, assignment.settings
+    context, rows, settings = assignment.context, assignment.rows, assignment.settings
     policy = checkpoint_of(context.policy)
     trainer = worker.engines.trainer()
     folder = worker.models_folder / context.run.name
-    identity = training_identity(policy, assignment.rows, settings, trainer.layout)
+    identity = training_identity(policy, rows, settings, trainer.layout)
     with worker.database.begin() as connection:
-        jobs.fence(connection, job)  # nobody else takes over meanwhile
-        intermediate = take_over(folder / f".{assignment.label}-training", str(job.token), identity)
-    clear_removed(intermediate)
+        jobs.fence(connection, job)  # no other attempt can begin meanwhile
+        resume_point = adopt_checkpoint(folder / f".{assignment.label}-training", str(job.token), identity)
+    clear_removed(resume_point)
     recorder = TrainingRecorder(worker.database, job, assignment.record)
-    report = _train(trainer, assignment, policy, recorder, intermediate)
+    output = resume_point.folder / assignment.label
+    task = TrainingTask(assignment.objective, policy, rows, settings, output, resume_point)
+    report = trainer.train(task, recorder)
     _register(worker, job, assignment, recorder, report, folder / assignment.label)
-    shutil.rmtree(intermediate.folder.parent, ignore_errors=True)
+    shutil.rmtree(resume_point.folder.parent, ignore_errors=True)
     return []
 
 
@@ -69,37 +68,20 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         context = load_context(connection, job)
         section = context.recipe.training
         render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
-        rows: list[TrainingPair | TrainingExample]
-        if section.objective == "sft":
+        objective: Objective = "sft" if section.objective == "sft" else "dpo"
+        rows: list[TrainingRow]
+        if objective == "sft":
             examples = training.load_examples(connection, context.run, context.round)
-            ids = [found[0] for found in examples]
+            ids = [sample for sample, _, _ in examples]
             rows = [TrainingExample(render(problem), response) for _, problem, response in examples]
         else:
             pairs = training.load_pairs(connection, job.round_id)
-            ids = [found[0] for found in pairs]
+            ids = [pair for pair, *_ in pairs]
             rows = [TrainingPair(render(problem), chosen, worse) for _, problem, chosen, worse in pairs]
         seed = derived_seed(context.recipe.seed, "train", context.round.number) % 2**31
         settings = training_settings(section, seed)
-        record = training.begin_training(
-            connection, job, context.policy.id, section.objective, asdict(settings), ids
-        )
-    return _Assignment(context, rows, settings, record)
-
-
-def _train(
-    trainer: Trainer,
-    assignment: _Assignment,
-    policy: Path,
-    recorder: TrainingRecorder,
-    intermediate: Intermediate,
-) -> TrainingReport:
-    """Trains by the recipe's objective into the folder of this attempt."""
-    pairs = [row for row in assignment.rows if isinstance(row, TrainingPair)]
-    examples = [row for row in assignment.rows if isinstance(row, TrainingExample)]
-    output = intermediate.folder / assignment.label
-    if assignment.context.recipe.training.objective == "sft":
-        return trainer.sft(policy, examples, assignment.settings, output, recorder, intermediate)
-    return trainer.dpo(policy, pairs, assignment.settings, output, recorder, intermediate)
+        record = training.begin_training(connection, job, context.policy.id, objective, asdict(settings), ids)
+    return _Assignment(context, objective, rows, settings, record)
 
 
 def _register(
@@ -110,7 +92,7 @@ def _register(
     report: TrainingReport,
     final: Path,
 ) -> None:
-    """Ends the job: the new policy in its place and its row, or nothing of it."""
+    """End the job: the new policy gets its final folder and its row, or neither."""
     context = assignment.context
     mark = fingerprint(report.checkpoint)
     with worker.database.begin() as connection:
@@ -126,7 +108,7 @@ def _register(
 
 
 def _put_in_place(aside: Path, final: Path) -> None:
-    """Renames a whole checkpoint to its final place; one that was never registered makes room."""
+    """Rename a whole checkpoint to its final place, in place of one that was never registered."""
     if final.exists():
         shutil.rmtree(final)
     aside.rename(final)

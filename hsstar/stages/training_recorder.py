@@ -1,4 +1,4 @@
-"""Writes what a training does into its rows, as it happens."""
+"""Writes the events of a training into the database as they happen."""
 
 import logging
 import time
@@ -17,10 +17,10 @@ _WRITE_EVERY_SECONDS = 1.0
 
 
 class TrainingRecorder:
-    """Takes the events of one attempt: steps are written at most once a second, and at the end.
+    """Records the events of one attempt; steps are written at most once a second, and at the end.
 
-    Every write demands the job's lease, so an attempt that has lost it ends with its next event. While the
-    database is away the training goes on, and what has happened is written when it is back.
+    Every write demands the job's lease, so an attempt without it ends with its next event. While the
+    database cannot be reached, the training continues, and its events are written later.
     """
 
     def __init__(self, database: Database, job: jobs.Job, training_run_id: int) -> None:
@@ -31,7 +31,7 @@ class TrainingRecorder:
         self._written = time.monotonic()
 
     def __call__(self, event: TrainingEvent) -> None:
-        """Takes an event.
+        """Record an event.
 
         Raises:
             LeaseLostError: another attempt has the job.
@@ -45,13 +45,13 @@ class TrainingRecorder:
                 jobs.fence(connection, self._job)
                 self.write(connection)
         except DatabaseError as error:
-            log.warning("job %d: its training goes on unrecorded for now: %s", self._job.id, error)
+            log.warning("job %d: its training continues unrecorded for now: %s", self._job.id, error)
         else:
             self._pending.clear()
         self._written = time.monotonic()
 
     def write(self, connection: Connection) -> None:
-        """Writes what is not written yet, in a transaction that holds the job."""
+        """Write the pending events, in a transaction that holds the job."""
         for event in self._pending:
             match event:
                 case TrainingStart():
@@ -72,7 +72,7 @@ class TrainingRecorder:
             left_out=event.left_out,
             lengths=event.lengths,
         )
-        begins = f"goes on from step {event.resumed_at}" if event.resumed_at else "begins"
+        begins = f"resumes from step {event.resumed_at}" if event.resumed_at else "begins"
         training.note(
             connection,
             self._id,

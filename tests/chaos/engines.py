@@ -16,13 +16,11 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.training.contract import (
-    Intermediate,
     ProgressCallback,
-    TrainingPair,
     TrainingReport,
-    TrainingSettings,
     TrainingStart,
     TrainingStep,
+    TrainingTask,
 )
 
 SAMPLE_SECONDS = 0.008
@@ -95,25 +93,15 @@ class MarkingTrainer:
 
     layout = "one process"
 
-    def dpo(
-        self,
-        policy: Path,
-        pairs: Sequence[TrainingPair],
-        settings: TrainingSettings,
-        output: Path,
-        progress: ProgressCallback | None = None,
-        intermediate: Intermediate | None = None,
-    ) -> TrainingReport:
+    def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
+        assert task.objective == "dpo"
         tell = progress or (lambda event: None)
-        tell(TrainingStart(TRAINING_STEPS, 0, len(pairs), 0, 0, {}))
+        tell(TrainingStart(TRAINING_STEPS, 0, len(task.rows), 0, 0, {}))
         for step in range(1, TRAINING_STEPS + 1):
             time.sleep(STEP_SECONDS)
             tell(TrainingStep(step, TRAINING_STEPS, {"loss": 0.5}))
-        shutil.copytree(policy, output)
-        weights = output / "model.safetensors"
+        shutil.copytree(task.policy, task.output)
+        weights = task.output / "model.safetensors"
         content = weights.read_bytes()
-        weights.write_bytes(content[:-32] + _digest(fingerprint(policy), settings.seed, *pairs))
-        return TrainingReport(output, len(pairs), 0, TRAINING_STEPS, {"loss": 0.5})
-
-    def sft(self, *arguments: object, **others: object) -> TrainingReport:
-        raise AssertionError("the recipe says dpo")
+        weights.write_bytes(content[:-32] + _digest(fingerprint(task.policy), task.settings.seed, *task.rows))
+        return TrainingReport(task.output, len(task.rows), 0, TRAINING_STEPS, {"loss": 0.5})

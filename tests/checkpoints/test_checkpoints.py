@@ -174,7 +174,7 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
     (repository / "refs" / "main").write_text(commit)
     script = "from hsstar.checkpoints.resolve import resolve; print(resolve('some/policy'))"
 
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script],
         env={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""},
         capture_output=True,
@@ -182,7 +182,7 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
         check=True,
     )
 
-    assert Path(found.stdout.strip()) == repository / "snapshots" / commit
+    assert Path(completed.stdout.strip()) == repository / "snapshots" / commit
 
 
 def test_the_packaged_checkpoints_have_names() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hsstar.checkpoints.disk_space import check_space, training_bytes
+from hsstar.checkpoints.disk_space import bytes_text, check_space, disk_space, training_bytes
 from hsstar.domain.errors import EngineError
 from hsstar.engines.training.arguments import pace_of_saves
 from tests.engines.test_trl_trainer import SETTINGS
@@ -28,12 +28,26 @@ def test_adapters_need_little_besides_the_result() -> None:
 
 def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path) -> None:
     check_space(tmp_path, 1, 1)
-    with pytest.raises(EngineError, match=r"no room to train: .* takes 0\.0 GB, its intermediate") as refused:
+    with pytest.raises(
+        EngineError, match=r"no room to train: .* takes 0\.001 kB, its intermediate"
+    ) as refused:
         check_space(tmp_path, 1, 10**18)
     assert "save_every_steps = 0" in str(refused.value)
-    with pytest.raises(EngineError, match=r"takes 1,000,000,000\.0 GB") as refused:
+    with pytest.raises(EngineError, match=r"takes 1,000,000 TB") as refused:
         check_space(tmp_path, 10**18, 1)
     assert "save_every_steps" not in str(refused.value)
+
+
+def test_a_folder_that_does_not_exist_yet_has_the_space_of_its_parent(tmp_path: Path) -> None:
+    space = disk_space(tmp_path / "not" / "made" / "yet")
+    assert space.folder == tmp_path
+    assert 0 < space.free <= space.total
+
+
+def test_bytes_are_shown_in_a_fitting_unit() -> None:
+    assert [bytes_text(count) for count in (3.2e12, 999.8e9, 126e9, 16.4e6, 900)] == [
+        "3.2 TB", "1,000 GB", "126 GB", "16.4 MB", "0.9 kB",
+    ]  # fmt: skip
 
 
 def test_a_training_is_saved_ten_times_unless_the_settings_say_otherwise() -> None:

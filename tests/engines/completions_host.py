@@ -147,9 +147,9 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             self.answer(status, {"error": {"message": message, "code": status}}, **headers)
 
         def let_in(self) -> bool:
-            given = self.headers.get("Authorization", "")
-            if host.api_key and given != f"Bearer {host.api_key}":
-                self.refuse(401, f"wrong key {given}")
+            key = self.headers.get("Authorization", "")
+            if host.api_key and key != f"Bearer {host.api_key}":
+                self.refuse(401, f"wrong key {key}")
                 return False
             return True
 
@@ -197,10 +197,10 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                     cut(self.connection)
                 elif fault is not None:
                     self.refuse(fault, "a bad day", **host.headers)
-                elif isinstance(found := host.complete(host.weights, body), str):
-                    self.refuse(400, found)
+                elif isinstance(content := host.complete(host.weights, body), str):
+                    self.refuse(400, content)
                 else:
-                    self.answer(200, found)
+                    self.answer(200, content)
             except OSError:
                 self.close_connection = True
             finally:

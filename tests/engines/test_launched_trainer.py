@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.engines.registry import build_trainer
-from hsstar.engines.training.contract import TrainingEvent, TrainingStart, TrainingStep
+from hsstar.engines.training.contract import TrainingEvent, TrainingStart, TrainingStep, TrainingTask
 from hsstar.engines.training.launch import LaunchedTrainer
-from hsstar.engines.training.resume import take_over, training_identity
+from hsstar.engines.training.resume import adopt_checkpoint, training_identity
 from hsstar.engines.training.trl import TrlTrainer
 from tests.engines.test_trl_trainer import PAIRS, SETTINGS
 
@@ -28,7 +28,7 @@ def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
     seen: list[TrainingEvent] = []
     trainer = build_trainer(device="cpu", processes=2)
 
-    report = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", seen.append)
+    report = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"), seen.append)
 
     assert (report.checkpoint, report.examples, report.steps) == (tmp_path / "M1", 12, 9)
     assert isinstance(seen[0], TrainingStart)
@@ -37,7 +37,7 @@ def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
     assert check_policy(report.checkpoint).family == "policy"
     assert list(tmp_path.iterdir()) == [report.checkpoint]
 
-    alone = TrlTrainer("cpu").dpo(policy, PAIRS, SETTINGS, tmp_path / "alone")
+    alone = TrlTrainer("cpu").train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "alone"))
     assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
     before = load_file(policy / "model.safetensors")
@@ -48,8 +48,8 @@ def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hsstar.engines.training.contract import TrainingStep
-from hsstar.engines.training.resume import take_over, training_identity
+from hsstar.engines.training.contract import TrainingStep, TrainingTask
+from hsstar.engines.training.resume import adopt_checkpoint, training_identity
 from hsstar.engines.training.launch import LaunchedTrainer
 from tests.engines.test_launched_trainer import PAIRS, SAVING
 policy, work = map(Path, sys.argv[1:])
@@ -58,20 +58,21 @@ def die(event):
         os.kill(os.getpid(), signal.SIGKILL)
 trainer = LaunchedTrainer(2, device="cpu")
 identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
-trainer.dpo(policy, PAIRS, SAVING, work / "M1", die, take_over(work / "work", "killed", identity))
+point = adopt_checkpoint(work / "work", "killed", identity)
+trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, work / "M1", point), die)
 """
 
 
 def _ranks(folder: Path) -> list[psutil.Process]:
     """The processes of launched trainings whose temporary files lie in a folder."""
-    found = []
+    ranks = []
     for process in psutil.process_iter():
         try:
             if any(part.startswith(f"{folder}/hsstar-training-") for part in process.cmdline()):
-                found.append(process)
+                ranks.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return found
+    return ranks
 
 
 @pytest.mark.heavy
@@ -88,15 +89,17 @@ def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
         time.sleep(0.2)
     trainer = LaunchedTrainer(2, device="cpu")
     identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
-    intermediate = take_over(tmp_path / "work", "next", identity)
-    assert intermediate.resume_from is not None
+    resume_point = adopt_checkpoint(tmp_path / "work", "next", identity)
+    assert resume_point.checkpoint is not None
 
     seen: list[TrainingEvent] = []
-    resumed = trainer.dpo(policy, PAIRS, SAVING, tmp_path / "M1", seen.append, intermediate)
-    undisturbed = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "undisturbed")
+    resumed = trainer.train(
+        TrainingTask("dpo", policy, PAIRS, SAVING, tmp_path / "M1", resume_point), seen.append
+    )
+    undisturbed = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "undisturbed"))
 
     assert isinstance(seen[0], TrainingStart)
-    assert seen[0].resumed_at == int(intermediate.resume_from.name.removeprefix("step-"))
+    assert seen[0].resumed_at == int(resume_point.checkpoint.name.removeprefix("step-"))
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
@@ -104,7 +107,9 @@ def test_a_failure_of_the_processes_says_why(policy: Path, tmp_path: Path) -> No
     trainer = LaunchedTrainer(1, device="cpu")
 
     with pytest.raises(EngineError, match="every prompt fills the 3 tokens"):
-        trainer.dpo(policy, PAIRS, replace(SETTINGS, maximum_tokens=3), tmp_path / "M1")
+        trainer.train(
+            TrainingTask("dpo", policy, PAIRS, replace(SETTINGS, maximum_tokens=3), tmp_path / "M1")
+        )
     assert list(tmp_path.iterdir()) == []
 
 

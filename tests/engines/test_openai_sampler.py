@@ -23,8 +23,8 @@ Open = Callable[..., OpenAISampler]
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    with running(Host(text_of, weights="M0")) as found:
-        yield found
+    with running(Host(text_of, weights="M0")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -32,8 +32,12 @@ def open_sampler(host: Host) -> Iterator[Open]:
     opened: list[OpenAISampler] = []
 
     def build(checkpoint: Path | str = "M0", **options: Any) -> OpenAISampler:
-        given: dict[str, Any] = {"base_url": host.url, "model": "policy", "timeout_seconds": 5.0} | options
-        opened.append(OpenAISampler(checkpoint, **given))
+        arguments: dict[str, Any] = {
+            "base_url": host.url,
+            "model": "policy",
+            "timeout_seconds": 5.0,
+        } | options
+        opened.append(OpenAISampler(checkpoint, **arguments))
         return opened[-1]
 
     yield build
@@ -46,8 +50,8 @@ def requests(count: int) -> list[SampleRequest]:
 
 
 def texts(sampler: OpenAISampler, count: int) -> list[str]:
-    found = dict(sampler.draw(requests(count), PARAMETERS))
-    return [text(found[index]) for index in range(count)]
+    results = dict(sampler.draw(requests(count), PARAMETERS))
+    return [text(results[index]) for index in range(count)]
 
 
 def text(result: Completion | str) -> str:
@@ -155,14 +159,14 @@ def test_a_server_that_goes_away_in_the_middle_costs_time_and_no_samples(
     host: Host, open_sampler: Open
 ) -> None:
     host.delay = 0.05
-    found = {}
+    results = {}
     for index, result in open_sampler(concurrency=4).draw(requests(40), PARAMETERS):
-        found[index] = result
-        if len(found) == 10:
+        results[index] = result
+        if len(results) == 10:
             host.stop()
             threading.Timer(0.7, host.start).start()
 
-    assert [text(found[index]) for index in range(40)] == expected(40)
+    assert [text(results[index]) for index in range(40)] == expected(40)
 
 
 def test_closing_ends_the_waiting_at_once(host: Host, open_sampler: Open) -> None:
@@ -270,13 +274,13 @@ def test_a_server_that_was_started_again_loads_the_policy_again(
 ) -> None:
     host.delay = 0.02
     sampler = open_sampler(policies[1], reload="vllm", concurrency=4)
-    found = {}
+    results = {}
     for index, result in sampler.draw(requests(40), PARAMETERS):
-        found[index] = result
-        if len(found) == 10:
+        results[index] = result
+        if len(results) == 10:
             host.stop()
             host.start()
-    assert [text(found[index]) for index in range(40)] == expected(40, "P1")
+    assert [text(results[index]) for index in range(40)] == expected(40, "P1")
 
     host.stop()
     host.start()  # between two draws nobody sees it
@@ -305,7 +309,7 @@ def test_a_server_without_development_mode_cannot_load_weights(
 
 
 def test_a_folder_that_the_server_does_not_see_is_named(open_sampler: Open, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot load .*nowhere.*it has to see this folder"):
+    with pytest.raises(CheckpointError, match=r"cannot load .*nowhere.*it must see this folder"):
         texts(open_sampler(tmp_path / "nowhere", reload="vllm"), 1)
 
 

@@ -61,9 +61,9 @@ def url(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Itera
             stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        found = f"http://127.0.0.1:{port}/v1"
-        assert _answers(found, server), log.read_text()[-3000:]
-        yield found
+        url = f"http://127.0.0.1:{port}/v1"
+        assert _answers(url, server), log.read_text()[-3000:]
+        yield url
     finally:
         server.terminate()
         server.wait(30)
@@ -84,8 +84,8 @@ def requests(count: int) -> list[SampleRequest]:
 
 
 def drawn(sampler: OpenAISampler, count: int = 24) -> list[Completion]:
-    found = dict(sampler.draw(requests(count), DRAWN))
-    results = [found[index] for index in range(count)]
+    drawn = dict(sampler.draw(requests(count), DRAWN))
+    results = [drawn[index] for index in range(count)]
     assert all(isinstance(result, Completion) for result in results), results
     return results  # type: ignore[return-value]
 
@@ -109,11 +109,11 @@ def test_a_seed_decides_a_completion_whatever_the_order(url: str, policies: list
 def test_prompts_at_the_border_of_the_context(url: str, policies: list[Path]) -> None:
     prompts = ["y" * 300, "y" * 250, "y" * 256, ""]
     with closing(OpenAISampler(policies[0], base_url=url, model="policy")) as sampler:
-        found = dict(sampler.draw([SampleRequest(prompt, 1) for prompt in prompts], DRAWN))
+        drawn = dict(sampler.draw([SampleRequest(prompt, 1) for prompt in prompts], DRAWN))
 
-    assert found[0] == "the prompt has 300 tokens, which fills the model's context of 256"
-    assert isinstance(found[1], Completion) and found[1].tokens <= 6
-    assert isinstance(found[2], str) and isinstance(found[3], str)
+    assert drawn[0] == "the prompt has 300 tokens, which fills the model's context of 256"
+    assert isinstance(drawn[1], Completion) and drawn[1].tokens <= 6
+    assert isinstance(drawn[2], str) and isinstance(drawn[3], str)
 
 
 def test_the_server_takes_the_weights_of_another_policy(url: str, policies: list[Path]) -> None:

@@ -35,9 +35,6 @@ class LengthModel(PackedRewardModel):
             raise torch.OutOfMemoryError(f"no room for {len(texts)} × {width}")
         return [(len(text.tokens),) for text in texts]
 
-    def close(self) -> None:
-        pass
-
 
 def texts_of(lengths: Sequence[int]) -> list[RewardRequest]:
     return [RewardRequest("a" * length, ()) for length in lengths]

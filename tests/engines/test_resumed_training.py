@@ -12,17 +12,18 @@ from safetensors.torch import load_file
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineError
 from hsstar.engines.training.contract import (
-    Intermediate,
+    ResumePoint,
     TrainingEvent,
     TrainingSaved,
     TrainingStart,
     TrainingStep,
+    TrainingTask,
 )
 from hsstar.engines.training.resume import (
     WRITING,
+    adopt_checkpoint,
     clear_removed,
     publish,
-    take_over,
     training_identity,
 )
 from hsstar.engines.training.trl import TrlTrainer
@@ -59,12 +60,17 @@ def test_a_resumed_training_ends_as_if_nothing_had_happened(
 ) -> None:
     settings = replace(SAVING, **changes)  # type: ignore[arg-type]
     whole: list[TrainingEvent] = []
-    undisturbed = trainer.dpo(policy, PAIRS, settings, tmp_path / "undisturbed", whole.append)
+    undisturbed = trainer.train(
+        TrainingTask("dpo", policy, PAIRS, settings, tmp_path / "undisturbed"), whole.append
+    )
     workspace, identity = tmp_path / "work", training_identity(policy, PAIRS, settings, trainer.layout)
     seen: list[TrainingEvent] = []
     with pytest.raises(KeyboardInterrupt):
-        trainer.dpo(
-            policy, PAIRS, settings, tmp_path / "M1", stop_at(5, seen), take_over(workspace, "a", identity)
+        trainer.train(
+            TrainingTask(
+                "dpo", policy, PAIRS, settings, tmp_path / "M1", adopt_checkpoint(workspace, "a", identity)
+            ),
+            stop_at(5, seen),
         )
     assert [event for event in seen if isinstance(event, TrainingSaved)] == [
         TrainingSaved(2),
@@ -73,8 +79,10 @@ def test_a_resumed_training_ends_as_if_nothing_had_happened(
     assert not (tmp_path / "M1").exists()
 
     again: list[TrainingEvent] = []
-    intermediate = take_over(workspace, "b", identity)
-    resumed = trainer.dpo(policy, PAIRS, settings, tmp_path / "M1", again.append, intermediate)
+    resume_point = adopt_checkpoint(workspace, "b", identity)
+    resumed = trainer.train(
+        TrainingTask("dpo", policy, PAIRS, settings, tmp_path / "M1", resume_point), again.append
+    )
 
     assert isinstance(again[0], TrainingStart)
     assert again[0].resumed_at == 4
@@ -86,15 +94,30 @@ def test_a_resumed_training_ends_as_if_nothing_had_happened(
 
 
 def test_fine_tuning_resumes_too(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    undisturbed = trainer.sft(policy, EXAMPLES, SAVING, tmp_path / "undisturbed")
+    undisturbed = trainer.train(TrainingTask("sft", policy, EXAMPLES, SAVING, tmp_path / "undisturbed"))
     identity = training_identity(policy, EXAMPLES, SAVING, trainer.layout)
     with pytest.raises(KeyboardInterrupt):
-        trainer.sft(
-            policy, EXAMPLES, SAVING, tmp_path / "M0", stop_at(7), take_over(tmp_path / "work", "a", identity)
+        trainer.train(
+            TrainingTask(
+                "sft",
+                policy,
+                EXAMPLES,
+                SAVING,
+                tmp_path / "M0",
+                adopt_checkpoint(tmp_path / "work", "a", identity),
+            ),
+            stop_at(7),
         )
 
-    resumed = trainer.sft(
-        policy, EXAMPLES, SAVING, tmp_path / "M0", None, take_over(tmp_path / "work", "b", identity)
+    resumed = trainer.train(
+        TrainingTask(
+            "sft",
+            policy,
+            EXAMPLES,
+            SAVING,
+            tmp_path / "M0",
+            adopt_checkpoint(tmp_path / "work", "b", identity),
+        )
     )
 
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
@@ -103,8 +126,8 @@ def test_fine_tuning_resumes_too(trainer: TrlTrainer, policy: Path, tmp_path: Pa
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hsstar.engines.training.contract import TrainingStep
-from hsstar.engines.training.resume import take_over, training_identity
+from hsstar.engines.training.contract import TrainingStep, TrainingTask
+from hsstar.engines.training.resume import adopt_checkpoint, training_identity
 from hsstar.engines.training.trl import TrlTrainer
 from tests.engines.test_resumed_training import PAIRS, SAVING
 policy, work = map(Path, sys.argv[1:])
@@ -113,7 +136,8 @@ def die(event):
         os.kill(os.getpid(), signal.SIGKILL)
 trainer = TrlTrainer("cpu")
 identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
-trainer.dpo(policy, PAIRS, SAVING, work / "M1", die, take_over(work / "work", "killed", identity))
+point = adopt_checkpoint(work / "work", "killed", identity)
+trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, work / "M1", point), die)
 """
 
 
@@ -124,12 +148,12 @@ def test_a_killed_process_leaves_what_another_one_goes_on_from(
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(policy), str(tmp_path)], cwd=root)
     assert killed.returncode == -signal.SIGKILL
     identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
-    intermediate = take_over(tmp_path / "work", "next", identity)
-    assert intermediate.resume_from == tmp_path / "work" / "next" / "step-4"
+    resume_point = adopt_checkpoint(tmp_path / "work", "next", identity)
+    assert resume_point.checkpoint == tmp_path / "work" / "next" / "step-4"
 
-    resumed = trainer.dpo(policy, PAIRS, SAVING, tmp_path / "M1", None, intermediate)
+    resumed = trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, tmp_path / "M1", resume_point))
 
-    undisturbed = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "undisturbed")
+    undisturbed = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "undisturbed"))
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
@@ -137,21 +161,27 @@ def test_the_last_step_and_a_training_of_its_own_accord_are_not_saved(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
     seen: list[TrainingEvent] = []
-    intermediate = take_over(tmp_path / "work", "a", "of this training")
-    trainer.dpo(
-        policy, PAIRS, replace(SETTINGS, save_every_steps=3), tmp_path / "M1", seen.append, intermediate
+    resume_point = adopt_checkpoint(tmp_path / "work", "a", "of this training")
+    trainer.train(
+        TrainingTask(
+            "dpo", policy, PAIRS, replace(SETTINGS, save_every_steps=3), tmp_path / "M1", resume_point
+        ),
+        seen.append,
     )
     assert [event.step for event in seen if isinstance(event, TrainingSaved)] == [3, 6]
 
     seen.clear()
-    intermediate = take_over(tmp_path / "quick", "a", "of this training")
-    trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", seen.append, intermediate)
+    resume_point = adopt_checkpoint(tmp_path / "quick", "a", "of this training")
+    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1", resume_point), seen.append)
     assert not any(isinstance(event, TrainingSaved) for event in seen), "a training of seconds needs none"
 
     seen.clear()
-    intermediate = take_over(tmp_path / "none", "a", "of this training")
-    trainer.dpo(
-        policy, PAIRS, replace(SETTINGS, save_every_steps=0), tmp_path / "M1", seen.append, intermediate
+    resume_point = adopt_checkpoint(tmp_path / "none", "a", "of this training")
+    trainer.train(
+        TrainingTask(
+            "dpo", policy, PAIRS, replace(SETTINGS, save_every_steps=0), tmp_path / "M1", resume_point
+        ),
+        seen.append,
     )
     assert not any(isinstance(event, TrainingSaved) for event in seen)
 
@@ -161,41 +191,49 @@ def test_a_checkpoint_that_cannot_be_read_is_removed_and_the_next_attempt_begins
 ) -> None:
     identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
     with pytest.raises(KeyboardInterrupt):
-        trainer.dpo(
-            policy, PAIRS, SAVING, tmp_path / "M1", stop_at(3), take_over(tmp_path / "work", "a", identity)
+        trainer.train(
+            TrainingTask(
+                "dpo",
+                policy,
+                PAIRS,
+                SAVING,
+                tmp_path / "M1",
+                adopt_checkpoint(tmp_path / "work", "a", identity),
+            ),
+            stop_at(3),
         )
     (tmp_path / "work" / "a" / "step-2" / "optimizer.pt").write_bytes(b"broken")
 
-    broken = take_over(tmp_path / "work", "b", identity)
-    with pytest.raises(EngineError, match="could not go on from its intermediate checkpoint of step 2"):
-        trainer.dpo(policy, PAIRS, SAVING, tmp_path / "M1", None, broken)
+    broken = adopt_checkpoint(tmp_path / "work", "b", identity)
+    with pytest.raises(EngineError, match="could not resume from its intermediate checkpoint of step 2"):
+        trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, tmp_path / "M1", broken))
 
-    anew = take_over(tmp_path / "work", "c", identity)
-    assert anew.resume_from is None
-    assert trainer.dpo(policy, PAIRS, SAVING, tmp_path / "M1", None, anew).steps == 9
+    anew = adopt_checkpoint(tmp_path / "work", "c", identity)
+    assert anew.checkpoint is None
+    assert trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, tmp_path / "M1", anew)).steps == 9
 
 
-def _checkpoint(intermediate: Intermediate, step: int) -> None:
-    written = intermediate.folder / WRITING / f"checkpoint-{step}"
+def _checkpoint(resume_point: ResumePoint, step: int) -> None:
+    written = resume_point.folder / WRITING / f"checkpoint-{step}"
     written.mkdir(parents=True)
     (written / "optimizer.pt").write_text(f"after step {step}")
-    publish(intermediate, written, step)
+    publish(resume_point, written, step)
 
 
-def test_the_furthest_checkpoint_of_the_same_training_is_taken_over(tmp_path: Path) -> None:
-    first = take_over(tmp_path, "first", "this")
+def test_the_furthest_checkpoint_of_the_same_training_is_adopted(tmp_path: Path) -> None:
+    first = adopt_checkpoint(tmp_path, "first", "this")
     _checkpoint(first, 2)
     _checkpoint(first, 10)
     assert [path.name for path in first.folder.glob("step-*")] == ["step-10"]
-    _checkpoint(Intermediate(tmp_path / "other", "another training"), 99)
+    _checkpoint(ResumePoint(tmp_path / "other", "another training"), 99)
     half = first.folder / WRITING / "checkpoint-12"
     half.mkdir()
     (half / "optimizer.pt").write_text("half")
 
-    second = take_over(tmp_path, "second", "this")
+    second = adopt_checkpoint(tmp_path, "second", "this")
 
-    assert second.resume_from == tmp_path / "second" / "step-10"
-    assert (second.resume_from / "optimizer.pt").read_text() == "after step 10"
+    assert second.checkpoint == tmp_path / "second" / "step-10"
+    assert (second.checkpoint / "optimizer.pt").read_text() == "after step 10"
     assert [path.name for path in tmp_path.iterdir()] == ["second"]
     clear_removed(second)
     assert {path.name for path in second.folder.iterdir()} == {"step-10", "removed"}
@@ -203,15 +241,15 @@ def test_the_furthest_checkpoint_of_the_same_training_is_taken_over(tmp_path: Pa
 
 
 def test_an_attempt_that_should_be_over_cannot_write_any_more(tmp_path: Path) -> None:
-    late = take_over(tmp_path, "late", "this")
+    late = adopt_checkpoint(tmp_path, "late", "this")
     _checkpoint(late, 1)
     written = late.folder / WRITING / "checkpoint-2"
     written.mkdir(parents=True)
-    following = take_over(tmp_path, "next", "this")
+    following = adopt_checkpoint(tmp_path, "next", "this")
 
     with pytest.raises(FileNotFoundError):
         publish(late, written, 2)
-    assert following.resume_from == tmp_path / "next" / "step-1"
+    assert following.checkpoint == tmp_path / "next" / "step-1"
 
 
 @pytest.mark.parametrize(
@@ -242,6 +280,6 @@ def test_weights_differ_where_training_has_happened(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
     """The comparisons above would not notice a trainer that trains nothing."""
-    trained = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1").checkpoint
+    trained = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1")).checkpoint
     before, after = load_file(policy / "model.safetensors"), load_file(trained / "model.safetensors")
     assert all((before[name] != after[name]).any() for name in before)

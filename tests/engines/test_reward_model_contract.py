@@ -316,7 +316,7 @@ def test_rewards_do_not_depend_on_the_attention_implementation(qwen_math: Path, 
 def test_no_model_holds_a_vocabulary_head(skywork: Callable[[str], Path], layout: str) -> None:
     model: Any = build_reward_model(skywork(layout), device="cpu")
 
-    assert not [name for name, _ in model._backbone.named_parameters() if "lm_head" in name]
+    assert not [name for name, _ in model._model.named_parameters() if "lm_head" in name]
 
 
 def test_a_classifier_needs_one_or_two_labels(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_an_empty_result_of_vllm_is_refused(tmp_path: Path, monkeypatch: pytest.
     )
     made = vllm_case(tmp_path)
 
-    with pytest.raises(EngineError, match=r"a result of shape \(0, 2\) where \(1, 2\) is due"):
+    with pytest.raises(EngineError, match=r"result has shape \(0, 2\) instead of \(1, 2\)"):
         made.model.score([RewardRequest("1+1?", ("two",))])
     made.model.close()
 

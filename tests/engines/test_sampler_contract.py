@@ -81,8 +81,8 @@ FACTORIES = [
 
 @pytest.fixture(scope="session", params=FACTORIES)
 def factory(request: pytest.FixtureRequest) -> Factory:
-    found: Factory = request.param
-    return found
+    factory: Factory = request.param
+    return factory
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def samples_of_one_problem() -> list[RewardRequest]:
 def widths(model: Any) -> list[int]:
     """The lengths of the rows that pass through a model from now on."""
     rows: list[int] = []
-    model._backbone.register_forward_pre_hook(
+    model._model.register_forward_pre_hook(
         lambda module, arguments, given: rows.append(given["input_ids"].shape[1]), with_kwargs=True
     )
     return rows
@@ -83,7 +83,7 @@ def test_a_row_that_memory_does_not_hold_is_halved(skywork: Callable[[str], Path
         if given["input_ids"].shape[1] > MOST:
             raise torch.OutOfMemoryError("no room")
 
-    refusing = model._backbone.register_forward_pre_hook(fail, with_kwargs=True)
+    refusing = model._model.register_forward_pre_hook(fail, with_kwargs=True)
     scored = model.score(made)
     tried, rows[:] = list(rows), []
     again = model.score(made)
@@ -93,7 +93,7 @@ def test_a_row_that_memory_does_not_hold_is_halved(skywork: Callable[[str], Path
     for result in (scored, again):
         for left, right in zip(result, expected, strict=True):
             assert left.rewards == pytest.approx(right.rewards, abs=1e-5)
-    model._backbone.register_forward_pre_hook(fail, with_kwargs=True)
+    model._model.register_forward_pre_hook(fail, with_kwargs=True)
     with pytest.raises(EngineMemoryError, match="a text of 203 tokens alone does not fit"):
         model.score([RewardRequest("p", ("a" * 200,))])
 
@@ -124,7 +124,7 @@ def test_an_architecture_that_attends_in_its_own_way_is_refused(tmp_path: Path) 
     }
     path = tiny.write_reward_model(tmp_path, tokenizer, model, tensors, "single")
 
-    with pytest.raises(CheckpointError, match="no exchangeable attention"):
+    with pytest.raises(CheckpointError, match="cannot exchange the attention"):
         build_reward_model(path, device="cpu").score([RewardRequest("1+1?", ("two",))])
 
 

@@ -25,8 +25,9 @@ from hsstar.engines.training.contract import (
     TrainingSettings,
     TrainingStart,
     TrainingStep,
+    TrainingTask,
 )
-from hsstar.engines.training.data import TokenisedExample, tokenise_examples
+from hsstar.engines.training.data import tokenise
 from hsstar.engines.training.trl import TrlTrainer
 from tests.engines import tiny
 
@@ -50,15 +51,15 @@ def trainer() -> TrlTrainer:
     return TrlTrainer(device="cpu")
 
 
-def mean_loss(policy: Path, rows: list[TokenisedExample]) -> float:
+def mean_loss(policy: Path, rows: list[dict[str, list[int]]]) -> float:
     """Mean negative log-likelihood of all labelled tokens, row by row without padding."""
     model = AutoModelForCausalLM.from_pretrained(policy)
     losses = []
     for row in rows:
         with torch.inference_mode():
-            logprobs = model(torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
+            logprobs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
         losses += [
-            -float(logprobs[place - 1, label]) for place, label in enumerate(row.labels) if label != -100
+            -float(logprobs[place - 1, label]) for place, label in enumerate(row["labels"]) if label != -100
         ]
     return sum(losses) / len(losses)
 
@@ -66,7 +67,7 @@ def mean_loss(policy: Path, rows: list[TokenisedExample]) -> float:
 def test_dpo_lowers_its_loss_and_learns_the_preference(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
-    report = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1")
+    report = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"))
 
     assert report.metrics["last/loss"] < 0.5 * math.log(2)
     assert report.metrics["last/rewards/accuracies"] == 1.0
@@ -75,7 +76,7 @@ def test_dpo_lowers_its_loss_and_learns_the_preference(
 
 
 def test_the_first_dpo_loss_is_ln_2(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    report = trainer.dpo(policy, PAIRS, ONE_STEP, tmp_path / "M1")
+    report = trainer.train(TrainingTask("dpo", policy, PAIRS, ONE_STEP, tmp_path / "M1"))
 
     assert report.steps == 1
     assert report.metrics["loss"] == pytest.approx(math.log(2), abs=1e-5)
@@ -85,15 +86,19 @@ def test_the_first_dpo_loss_is_ln_2(trainer: TrlTrainer, policy: Path, tmp_path:
 def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
-    report = trainer.dpo(policy, PAIRS, replace(ONE_STEP, nll_weight=0.3), tmp_path / "M1")
+    report = trainer.train(
+        TrainingTask("dpo", policy, PAIRS, replace(ONE_STEP, nll_weight=0.3), tmp_path / "M1")
+    )
 
-    rows = tokenise_examples(EXAMPLES, load_tokenizer(policy), 100).rows
+    rows = tokenise("sft", EXAMPLES, load_tokenizer(policy), 100).rows
     expected = math.log(2) + 0.3 * mean_loss(policy, rows)
     assert report.metrics["loss"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_fewer_pairs_than_a_batch_still_train(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    report = trainer.dpo(policy, PAIRS[:3], replace(ONE_STEP, micro_batch_size=8), tmp_path / "M1")
+    report = trainer.train(
+        TrainingTask("dpo", policy, PAIRS[:3], replace(ONE_STEP, micro_batch_size=8), tmp_path / "M1")
+    )
 
     before = AutoModelForCausalLM.from_pretrained(policy).lm_head.weight
     after = AutoModelForCausalLM.from_pretrained(report.checkpoint).lm_head.weight
@@ -104,25 +109,25 @@ def test_fewer_pairs_than_a_batch_still_train(trainer: TrlTrainer, policy: Path,
 def test_the_first_sft_loss_is_that_of_the_response_tokens(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
-    report = trainer.sft(policy, EXAMPLES, ONE_STEP, tmp_path / "M0")
+    report = trainer.train(TrainingTask("sft", policy, EXAMPLES, ONE_STEP, tmp_path / "M0"))
 
-    rows = tokenise_examples(EXAMPLES, load_tokenizer(policy), 100).rows
+    rows = tokenise("sft", EXAMPLES, load_tokenizer(policy), 100).rows
     assert report.metrics["loss"] == pytest.approx(mean_loss(policy, rows), abs=1e-3)
 
 
 def test_sft_lowers_its_loss(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, learning_rate=1e-2)
 
-    report = trainer.sft(policy, EXAMPLES, settings, tmp_path / "M0")
+    report = trainer.train(TrainingTask("sft", policy, EXAMPLES, settings, tmp_path / "M0"))
 
-    rows = tokenise_examples(EXAMPLES, load_tokenizer(policy), 100).rows
+    rows = tokenise("sft", EXAMPLES, load_tokenizer(policy), 100).rows
     assert mean_loss(report.checkpoint, rows) < 0.7 * mean_loss(policy, rows)
 
 
 def test_the_checkpoint_samples_like_its_parent_does(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
-    report = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "deep" / "M1")
+    report = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "deep" / "M1"))
 
     assert report.checkpoint == tmp_path / "deep" / "M1"
     assert check_policy(report.checkpoint).architecture == "Qwen2ForCausalLM"
@@ -134,9 +139,11 @@ def test_the_checkpoint_samples_like_its_parent_does(
 
 
 def test_a_seed_decides_the_checkpoint(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    one = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "one").checkpoint
-    again = trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "again").checkpoint
-    other = trainer.dpo(policy, PAIRS, replace(SETTINGS, seed=12), tmp_path / "other").checkpoint
+    one = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "one")).checkpoint
+    again = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "again")).checkpoint
+    other = trainer.train(
+        TrainingTask("dpo", policy, PAIRS, replace(SETTINGS, seed=12), tmp_path / "other")
+    ).checkpoint
 
     assert fingerprint(one) == fingerprint(again)
     assert fingerprint(one) != fingerprint(other)
@@ -148,18 +155,18 @@ def test_an_interrupted_training_leaves_nothing(trainer: TrlTrainer, policy: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", interrupt)
+        trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"), interrupt)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_repetition_replaces_the_checkpoint(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
     output = tmp_path / "M1"
-    trainer.dpo(policy, PAIRS, SETTINGS, output)
+    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, output))
     first = fingerprint(output)
     (output / "stale").touch()
 
-    trainer.dpo(policy, PAIRS, SETTINGS, output)
+    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, output))
 
     assert fingerprint(output) == first
     assert not (output / "stale").exists()
@@ -168,7 +175,9 @@ def test_a_repetition_replaces_the_checkpoint(trainer: TrlTrainer, policy: Path,
 
 def test_a_diverged_training_is_an_error(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="diverged"):
-        trainer.sft(policy, EXAMPLES, replace(SETTINGS, learning_rate=1e30), tmp_path / "M0")
+        trainer.train(
+            TrainingTask("sft", policy, EXAMPLES, replace(SETTINGS, learning_rate=1e30), tmp_path / "M0")
+        )
 
     assert list(tmp_path.iterdir()) == []
 
@@ -178,8 +187,8 @@ def test_progress_is_reported_and_the_console_stays_quiet(
 ) -> None:
     seen: list[TrainingEvent] = []
 
-    trainer.dpo(policy, PAIRS, SETTINGS, tmp_path / "M1", seen.append)
-    trainer.sft(policy, EXAMPLES, ONE_STEP, tmp_path / "M0")
+    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"), seen.append)
+    trainer.train(TrainingTask("sft", policy, EXAMPLES, ONE_STEP, tmp_path / "M0"))
 
     start, *steps = seen
     assert isinstance(start, TrainingStart)
@@ -206,7 +215,9 @@ def test_progress_is_reported_and_the_console_stays_quiet(
 def test_the_weights_are_saved_in_the_number_format_of_the_settings(
     trainer: TrlTrainer, policy: Path, tmp_path: Path
 ) -> None:
-    report = trainer.sft(policy, EXAMPLES, replace(ONE_STEP, dtype="bfloat16"), tmp_path / "M0")
+    report = trainer.train(
+        TrainingTask("sft", policy, EXAMPLES, replace(ONE_STEP, dtype="bfloat16"), tmp_path / "M0")
+    )
 
     half = AutoModelForCausalLM.from_pretrained(report.checkpoint, dtype="auto")
     whole = AutoModelForCausalLM.from_pretrained(policy, dtype="auto")
@@ -219,10 +230,11 @@ def test_training_from_a_folder_contacts_nobody(policy: Path, tmp_path: Path) ->
         "def refuse(*address, **_): os._exit(3)\n"
         "socket.getaddrinfo = socket.socket.connect = refuse\n"
         "from pathlib import Path\n"
+        "from hsstar.engines.training.contract import TrainingTask\n"
         "from tests.engines.test_trl_trainer import PAIRS, ONE_STEP\n"
         "from hsstar.engines.registry import build_trainer\n"
         f"policy, output = Path({str(policy)!r}), Path({str(tmp_path / 'M1')!r})\n"
-        "build_trainer(device='cpu').dpo(policy, PAIRS, ONE_STEP, output)\n"
+        "build_trainer(device='cpu').train(TrainingTask('dpo', policy, PAIRS, ONE_STEP, output))\n"
     )
     online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
 

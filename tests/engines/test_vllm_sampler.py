@@ -62,8 +62,8 @@ def test_two_processes_draw_the_same_samples_from_jobs_cut_and_shuffled_differen
             [sys.executable, "-c", _PROCESS, str(policy)],
             input=json.dumps(jobs), capture_output=True, text=True, check=True,
         )  # fmt: skip
-        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        answers: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        return answers
 
     assert drawn(1, 7) == drawn(2, 25)
 

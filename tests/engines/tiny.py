@@ -206,9 +206,9 @@ def draw_all(
     sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
 ) -> list[Completion | str]:
     """The results of a draw in the order of the requests; there has to be one for each."""
-    found = list(sampler.draw(requests, parameters))
-    results = dict(found)
-    assert len(results) == len(found)
+    pairs = list(sampler.draw(requests, parameters))
+    results = dict(pairs)
+    assert len(results) == len(pairs)
     assert sorted(results) == list(range(len(requests)))
     return [results[index] for index in range(len(requests))]
 

@@ -70,16 +70,16 @@ class Census:
     def trainer(self) -> Any:
         trainer = build_trainer(device="cpu")
         self.built["trainer"] += 1
-        train = trainer.dpo
+        inner = trainer.train
 
-        def dpo(*arguments: Any) -> Any:
+        def train(*arguments: Any) -> Any:
             self.enter(trainer)
             try:
-                return train(*arguments)
+                return inner(*arguments)
             finally:
                 self.present.discard(trainer)
 
-        trainer.dpo = dpo  # type: ignore[method-assign, assignment]
+        trainer.train = train  # type: ignore[method-assign]
         return trainer
 
 

@@ -15,7 +15,7 @@ from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.engines.training.contract import TrainingEvent, TrainingStep
+from hsstar.engines.training.contract import TrainingEvent, TrainingReport, TrainingStep, TrainingTask
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import train
@@ -89,16 +89,14 @@ class MortalTrainer(TrlTrainer):
         super().__init__("cpu")
         self.dies_at = dies_at
 
-    def dpo(self, *arguments: Any) -> Any:
-        policy, rows, settings, output, progress, intermediate = arguments
-
-        def told(event: TrainingEvent) -> None:
+    def train(self, task: TrainingTask, progress: Any = None) -> TrainingReport:
+        def report(event: TrainingEvent) -> None:
             progress(event)
             if isinstance(event, TrainingStep) and self.dies_at and event.step == self.dies_at[0]:
                 self.dies_at.pop(0)
                 raise RuntimeError("the power is gone")
 
-        return super().dpo(policy, rows, settings, output, told, intermediate)
+        return super().train(task, report)
 
 
 @pytest.fixture
@@ -204,7 +202,7 @@ def test_a_training_that_dies_goes_on_and_ends_as_if_it_had_not(
         "WHERE models.name = 'broken-M1'"
     )  # fmt: skip
     assert found["resumed_at"] == 6
-    assert "attempt 2 on w goes on from step 6 of 8 steps" in found["log"]
+    assert "attempt 2 on w resumes from step 6 of 8 steps" in found["log"]
 
 
 def test_a_training_without_progress_fails_for_good(
@@ -250,10 +248,8 @@ def test_a_lease_lost_in_the_middle_ends_the_training(
     shop = context()
     inner = shop.engines.trainer()
 
-    def lose(*arguments: Any) -> Any:
-        *others, progress, intermediate = arguments
-
-        def told(event: TrainingEvent) -> None:
+    def lose(task: TrainingTask, progress: Any) -> TrainingReport:
+        def report(event: TrainingEvent) -> None:
             if isinstance(event, TrainingStep) and event.step == 3:
                 with database.begin() as connection:
                     connection.execute(
@@ -261,9 +257,9 @@ def test_a_lease_lost_in_the_middle_ends_the_training(
                     )
             progress(event)
 
-        return TrlTrainer.dpo(inner, *others, told, intermediate)  # type: ignore[arg-type, call-arg]
+        return TrlTrainer.train(inner, task, report)  # type: ignore[arg-type]
 
-    inner.dpo = lose  # type: ignore[method-assign, assignment]
+    inner.train = lose  # type: ignore[method-assign, assignment]
     with pytest.raises(jobs.LeaseLostError):
         train.run(shop, job)
     assert rows(database, "SELECT FROM models WHERE parent_id IS NOT NULL") == []

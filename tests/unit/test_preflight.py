@@ -10,7 +10,7 @@ import pytest
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.domain.errors import CheckpointError
 from hsstar.local.gpus import smallest_memory
-from hsstar.plan.preflight import Device, Outcome, bytes_text, check_memory, check_models
+from hsstar.plan.preflight import Device, Outcome, check_memory, check_models
 from hsstar.recipe.recipe import Recipe, parse_recipe
 
 SEVEN_BILLION = ModelSize(None, 7_000_000_000, True)
@@ -146,9 +146,3 @@ def test_the_smallest_visible_gpu_counts() -> None:
     assert smallest_memory(listed, ("0",)) == 81559 << 20
     assert smallest_memory(listed, ("2",)) is None
     assert smallest_memory("", ()) is None
-
-
-def test_bytes_are_shown_in_a_fitting_unit() -> None:
-    assert [bytes_text(count) for count in (3.2e12, 126e9, 16.4e6, 900)] == [
-        "3.2 TB", "126 GB", "16.4 MB", "0.9 kB",
-    ]  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hsstar.checkpoints.card import Origin, Score, card
+from hsstar.checkpoints.card import CardEntry, Score, card
 from hsstar.data import hub
 from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError
@@ -73,8 +73,8 @@ def test_a_dataset_of_several_files_leaves_the_choice_to_the_user() -> None:
 
 
 def test_a_card_states_how_a_policy_came_to_be() -> None:
-    first = Origin("M0", "elsewhere, and registered from /models/m0", scores=[Score("test", 0.5, 0.02)])
-    last = Origin(
+    first = CardEntry("M0", "elsewhere, and registered from /models/m0", scores=[Score("test", 0.5, 0.02)])
+    last = CardEntry(
         "run-M1", "by DPO on 3 preference pairs", "M0", "dpo", '{"name": "run"}', {"beta": 0.1},
         [Score("test", 0.625, 0.019)],
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Reward models: what scores the steps of a response."""
+"""Reward models: they score the steps of a response."""

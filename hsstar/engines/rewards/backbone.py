@@ -1,4 +1,4 @@
-"""What process reward models share: a backbone without vocabulary logits, and a head at the steps' ends."""
+"""Process reward models: a backbone without vocabulary logits, and a head at the end of each step."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,6 @@ from hsstar.domain.errors import CheckpointError
 from hsstar.engines.loading import (
     TokenIds,
     context_length,
-    free_memory,
     load_model,
     load_tokenizer,
     pick_device,
@@ -25,15 +24,15 @@ from hsstar.engines.rewards.token_tree import grow_tree, tree_sizes
 from hsstar.engines.rewards.tree_attention import TREE_ATTENTION, TreePaths, choose_kernel
 
 _SAVED_WRAPPER = {r"^pretrained_model\.": ""}
-"""Weights saved with TRL's value-head wrapper around them carry its name in front."""
+"""Prefix of weights that were saved inside TRL's value-head wrapper."""
 
 
 class BackboneRewardModel(PackedRewardModel):
     """Scores steps with the last hidden state of a backbone and the small head of a subclass.
 
-    The texts of a batch are one row, without padding, in which what they begin with alike is there once:
-    the samples of a problem share its statement, and often their first steps. A score does not depend on
-    the batch up to rounding, since every text attends to its own tokens only.
+    The texts of a batch are one row without padding, and a shared beginning occurs once: the samples of a
+    problem share its statement, and often their first steps. Every text attends to its own tokens only, so
+    a score does not depend on the batch, up to rounding.
     """
 
     head_names: ClassVar[tuple[str, ...]]
@@ -53,7 +52,7 @@ class BackboneRewardModel(PackedRewardModel):
         self._kernel = choose_kernel(attention)
         self._tokenizer = load_tokenizer(path)
         self._head = [tensor.to(self._device) for tensor in read_tensors(path, self.head_names)]
-        self._backbone = load_model(
+        self._model = load_model(
             AutoModel,
             path,
             self._device,
@@ -61,16 +60,11 @@ class BackboneRewardModel(PackedRewardModel):
             key_mapping=_SAVED_WRAPPER,
             attn_implementation=TREE_ATTENTION,
         )
-        self._context = context_length(self._backbone.config)
+        self._context = context_length(self._model.config)
 
     @abstractmethod
     def _rewards(self, hidden: Tensor) -> Tensor:
-        """From float32 hidden states at the ends of steps, (steps, width), to rewards, (steps,)."""
-
-    def close(self) -> None:
-        """Frees the model's memory."""
-        self._backbone = None
-        free_memory(self._device)
+        """Return rewards, (steps,), from float32 hidden states at the ends of steps, (steps, width)."""
 
     def _order(self, text: ScoredText) -> TokenIds:
         return text.tokens  # texts that begin alike stand side by side
@@ -82,14 +76,14 @@ class BackboneRewardModel(PackedRewardModel):
     def _score_batch(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
         tree = grow_tree([text.tokens for text in texts])
         paths = TreePaths(self._kernel, [self._row(path) for path in tree.paths])
-        hidden = self._backbone(
+        hidden = self._model(
             input_ids=self._row(tree.tokens)[None],
             position_ids=self._row(tree.positions)[None],
             use_cache=False,
             tree=paths,
         ).last_hidden_state[0]
-        if paths.layers != self._backbone.config.get_text_config().num_hidden_layers:
-            raise CheckpointError(f"{self._path}: transformers has no exchangeable attention for its layers")
+        if paths.layers != self._model.config.get_text_config().num_hidden_layers:
+            raise CheckpointError(f"{self._path}: transformers cannot exchange the attention of its layers")
         ends = [path[end] for text, path in zip(texts, tree.paths, strict=True) for end in text.ends]
         rewards = iter(self._rewards(hidden[ends].float()).tolist())
         return [tuple(next(rewards) for _ in text.ends) for text in texts]

@@ -1,18 +1,20 @@
-"""How reward models on PyTorch work off requests: batches by the tokens that pass through the model."""
+"""Scores requests in batches of limited tokens, for reward models on PyTorch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 import torch
 
 from hsstar.domain.errors import EngineMemoryError
-from hsstar.engines.loading import TokenIds, free_memory, naming_memory_errors
+from hsstar.engines.device import clear_memory
+from hsstar.engines.loading import TokenIds, naming_memory_errors
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
-"""Tokens that pass through a model at once, what padding there is included: on a CPU what its caches hold."""
+"""Tokens of a batch, padding included; a CPU's caches hold this many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,9 @@ class ScoredText:
 
     Attributes:
         tokens: the whole input.
-        ends: for each reward, the position in `tokens` that it is read from, ascending.
-        truncated: steps at the end were left out.
-        segments: for each token, which of a pair of texts it is of, where the model reads pairs.
+        ends: for each reward its position in `tokens`, ascending.
+        truncated: the last steps were left out.
+        segments: for each token its text, 0 or 1, if the model reads pairs of texts.
     """
 
     tokens: TokenIds
@@ -32,9 +34,9 @@ class ScoredText:
     segments: TokenIds | None = None
 
     def within(self, context: int) -> "ScoredText":
-        """The text cut at the last step border within `context` tokens.
+        """Return the text cut at the last step border within `context` tokens.
 
-        Attention is causal: what follows the last scored position has no influence.
+        Attention is causal: tokens after the last scored position have no influence.
         """
         if len(self.tokens) <= context:
             return self
@@ -46,12 +48,12 @@ class ScoredText:
 class PackedRewardModel(ABC):
     """Scores texts in batches that are filled by token count.
 
-    Unless a subclass knows better, texts are padded to the longest of their batch: then the longest come
-    first, so that those of a batch are of like length and little of it is padding. Where the device's
-    memory does not hold a batch, it is halved, and the model keeps to the smaller size from then on.
+    By default texts are padded to the longest of their batch. The longest come first, so that texts of
+    similar length share a batch. If the device's memory does not hold a batch, its size is halved for good.
     """
 
     name: str
+    _model: Any
 
     def __init__(self, device: torch.device, batch_tokens: int | None) -> None:
         self._device = device
@@ -59,29 +61,30 @@ class PackedRewardModel(ABC):
 
     @abstractmethod
     def _text(self, request: RewardRequest) -> ScoredText:
-        """The request as the model reads it, cut to the model's context."""
+        """Return the request as the model reads it, cut to the model's context."""
 
     @abstractmethod
     def _score_batch(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
-        """The rewards at the ends of each text, in order."""
+        """Return the rewards at the ends of each text, in order."""
 
-    @abstractmethod
     def close(self) -> None:
-        """Frees the model's memory."""
+        """Free the model's memory."""
+        self._model = None
+        clear_memory()
 
     def _order(self, text: ScoredText) -> list[int]:
-        """What texts are sorted by."""
+        """Return the sort key of a text."""
         return [-len(text.tokens)]
 
     def _sizes(self, texts: Sequence[ScoredText]) -> Iterator[int]:
-        """Tokens that pass through the model in a batch of the first of sorted texts, of the first two …"""
+        """Yield the tokens of a batch of the first text, of the first two texts …; texts are sorted."""
         return (count * len(texts[0].tokens) for count in range(1, len(texts) + 1))
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        """The rewards of each request, in order; steps beyond the context get none.
+        """Score each request, in order; steps beyond the context get no reward.
 
         Raises:
-            EngineMemoryError: a text alone does not fit into the device's memory.
+            EngineMemoryError: a single text does not fit into the device's memory.
         """
         texts = [self._text(request) for request in requests]
         results = [StepRewards((), text.truncated) for text in texts]
@@ -100,11 +103,11 @@ class PackedRewardModel(ABC):
         return results
 
     def _fitting(self, texts: Sequence[ScoredText]) -> int:
-        """How many of the first texts make a batch: one at least."""
+        """Return how many of the first texts make a batch, at least one."""
         return max(1, sum(1 for _ in takewhile(lambda size: size <= self._batch_tokens, self._sizes(texts))))
 
     def _score_in_memory(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]] | None:
-        """The rewards of a batch of sorted texts; None where it is too large: half is allowed next."""
+        """Score a batch of sorted texts; if it is too large, halve the limit and return None."""
         try:
             with naming_memory_errors():
                 return self._score_batch(texts)
@@ -116,5 +119,5 @@ class PackedRewardModel(ABC):
                 ) from error
         *_, size = self._sizes(texts)
         self._batch_tokens = size // 2
-        free_memory(self._device)
+        clear_memory()
         return None

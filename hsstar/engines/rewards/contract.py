@@ -1,4 +1,4 @@
-"""What a reward model has to do."""
+"""What a reward model does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class RewardRequest:
-    """One response whose steps are to be scored.
-
-    Attributes:
-        problem: the problem's statement.
-        steps: from `domain.steps.split_steps`.
-    """
+    """A problem's statement and one response in steps, from `domain.steps.split_steps`."""
 
     problem: str
     steps: tuple[str, ...]
@@ -24,7 +19,7 @@ class StepRewards:
 
     Attributes:
         rewards: one number in [0, 1] per scored step, shape (steps,).
-        truncated: steps at the end were left out because the text exceeds the model's context.
+        truncated: the last steps have no reward because the text exceeds the model's context.
     """
 
     rewards: tuple[float, ...]
@@ -37,9 +32,9 @@ class ProcessRewardModel(Protocol):
     name: str
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        """One result per request, in order. A request without steps gets no rewards."""
+        """Return one result per request, in order. A request without steps gets no rewards."""
         ...
 
     def close(self) -> None:
-        """Frees the model's memory."""
+        """Free the model's memory."""
         ...

@@ -15,7 +15,6 @@ from hsstar.domain.steps import STEP_SEPARATOR
 from hsstar.engines.loading import (
     TokenIds,
     context_length,
-    free_memory,
     load_model,
     load_tokenizer,
     pick_device,
@@ -27,11 +26,11 @@ from hsstar.engines.rewards.tree_attention import require_flash_attention
 
 
 class OutcomeRewardModel(PackedRewardModel):
-    """The reward of a response is one number: its only step reward, and so its own minimum.
+    """Gives each response one number: its only step reward, and so its own minimum.
 
-    A classifier with one label gives the sigmoid of its value, one with two the softmax probability of
-    class 1. It reads problem and response as a chat where its tokenizer has a chat template; as a pair of
-    texts where the tokenizer has a separator token (BERT and its kin); else on two lines.
+    With one label the reward is the sigmoid of its value, with two the softmax probability of class 1. The
+    tokenizer decides how the model reads problem and response: as a chat with a chat template, as a pair of
+    texts with a separator token (BERT), else on two lines.
     """
 
     name = f"outcome reward model on transformers {transformers.__version__}"
@@ -59,21 +58,16 @@ class OutcomeRewardModel(PackedRewardModel):
         )
         if self._model.config.num_labels not in (1, 2):
             raise CheckpointError(
-                f"{path}: {self._model.config.num_labels} labels; a reward is told by 1 or 2"
+                f"{path}: {self._model.config.num_labels} labels; a reward model has 1 or 2"
             )
-        # the tokenizer knows of positions that some architectures reserve
+        # some architectures reserve positions; the tokenizer's limit excludes them
         self._context = min(context_length(self._model.config), self._tokenizer.model_max_length)
         self._config = self._model.config.get_text_config()
         self._config.use_cache = False
         self._padding_is_free = self._config.pad_token_id is None
 
-    def close(self) -> None:
-        """Frees the model's memory."""
-        self._model = None
-        free_memory(self._device)
-
     def _text(self, request: RewardRequest) -> ScoredText:
-        """As many steps as the context holds; the reward is told at the last token."""
+        """Keep as many steps as the context holds; the last token gives the reward."""
 
         def tokens_of(kept: int) -> int:
             return len(self._encode(request.problem, request.steps[:kept])["input_ids"])
@@ -91,7 +85,7 @@ class OutcomeRewardModel(PackedRewardModel):
         )
 
     def _encode(self, problem: str, steps: Sequence[str]) -> Any:
-        """`input_ids` and, of some tokenizers, `token_type_ids`."""
+        """Return `input_ids` and, from some tokenizers, `token_type_ids`."""
         response = STEP_SEPARATOR.join(steps)
         if self._tokenizer.chat_template is not None:
             chat = [{"role": "user", "content": problem}, {"role": "assistant", "content": response}]
@@ -118,9 +112,9 @@ class OutcomeRewardModel(PackedRewardModel):
         return torch.tensor([row + [padding] * (width - len(row)) for row in rows], device=self._device)
 
     def _padding_token(self, texts: Sequence[ScoredText]) -> int:
-        """The model's padding token; where it has none, one that no text holds.
+        """Return the model's padding token; a model without one gets a token that no text holds.
 
-        Decoders look for the last token that is not padding, and refuse a batch without a padding token.
+        Decoders score the last token that is not padding, and refuse a batch without a padding token.
         """
         if self._padding_is_free:
             used = {token for text in texts for token in text.tokens}

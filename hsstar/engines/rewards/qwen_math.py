@@ -18,7 +18,7 @@ STEP_END = "<extra_0>"
 
 
 class QwenMathRenderer:
-    """Renders requests as the chat of the model card, every step ended by the special token."""
+    """Renders requests as the chat of the model card, with a special token after every step."""
 
     def __init__(self, model: Path) -> None:
         self._tokenizer = load_tokenizer(model)
@@ -28,7 +28,7 @@ class QwenMathRenderer:
         self.step_end_id: int = ids[0]
 
     def render(self, request: RewardRequest) -> ScoredText:
-        """The chat of system prompt, problem and response; steps end at their special tokens."""
+        """Render system prompt, problem and response; steps end at their special tokens."""
         steps = [_without_step_end(step) for step in request.steps]
         chat = [
             {"role": "system", "content": SYSTEM_PROMPT},
@@ -64,7 +64,7 @@ class QwenMathRewardModel(BackboneRewardModel):
 
 
 def _without_step_end(text: str) -> str:
-    """The text without the special token, also where its removal would put another one together."""
+    """Remove the special token, also where a removal would form another one."""
     while STEP_END in text:
         text = text.replace(STEP_END, "")
     return text

@@ -29,11 +29,11 @@ class SkyworkRewardModel(BackboneRewardModel):
         self._separator_id = self._encode(STEP_SEPARATOR)[-1]
 
     def _encode(self, text: str) -> list[int]:
-        """Tokens without the tokenizer's own special tokens: the input's only one is written out."""
+        """Return tokens without the special tokens that the tokenizer adds."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _text(self, request: RewardRequest) -> ScoredText:
-        """The beginning-of-text token and the problem on a line, then each step and a separator."""
+        """Render the beginning-of-text token and the problem on a line, then each step and a separator."""
         tokens = self._encode((self._tokenizer.bos_token or "") + request.problem + "\n")
         ends = []
         for step in request.steps:

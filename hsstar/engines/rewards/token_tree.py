@@ -1,4 +1,4 @@
-"""Texts as a tree of tokens: what several of them begin with is there once, and nothing is padding."""
+"""Texts as a tree of tokens: a shared beginning occurs once, and no token is padding."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from hsstar.engines.loading import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class TokenTree:
-    """The distinct beginnings of some texts, each a token after the tokens of its text before it.
+    """The tokens of several texts, with shared beginnings stored once.
 
     Attributes:
-        tokens: one for each beginning; a text's own come after those that it shares.
-        positions: of each of them, how many tokens stand before it in its texts.
-        paths: of each text, where in `tokens` its own tokens are, in order.
+        tokens: of all texts; the own tokens of a text follow those that it shares.
+        positions: for each token its position in its texts.
+        paths: for each text the places of its tokens in `tokens`, in order.
     """
 
     tokens: TokenIds
@@ -22,7 +22,7 @@ class TokenTree:
 
 
 def grow_tree(texts: Sequence[TokenIds]) -> TokenTree:
-    """The tree of texts in sorted order; in another order less is shared."""
+    """Build the tree of sorted texts; in another order they share less."""
     tree = TokenTree([], [], [])
     before: TokenIds = []
     for text in texts:
@@ -37,7 +37,7 @@ def grow_tree(texts: Sequence[TokenIds]) -> TokenTree:
 
 
 def tree_sizes(texts: Sequence[TokenIds]) -> Iterator[int]:
-    """How many tokens the tree of the first text has, that of the first two, and so on."""
+    """Yield the number of tokens in the tree of the first text, of the first two texts …"""
     size = 0
     before: TokenIds = []
     for text in texts:
@@ -46,9 +46,9 @@ def tree_sizes(texts: Sequence[TokenIds]) -> Iterator[int]:
         before = text
 
 
-def shared_length(left: TokenIds, right: TokenIds) -> int:
-    """How many tokens two texts begin with alike."""
-    for place, (one, other) in enumerate(zip(left, right, strict=False)):
+def shared_length(first: TokenIds, second: TokenIds) -> int:
+    """Return the length of the common beginning of two texts."""
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return place
-    return min(len(left), len(right))
+    return min(len(first), len(second))

@@ -1,7 +1,7 @@
-"""Attention over a tree of tokens: every text attends to its own tokens, whatever else is in the row.
+"""Attention over a tree of tokens: every text attends to its own tokens only.
 
-It is registered with transformers as an attention implementation, and computes text by text with a causal
-kernel; all else in a layer is computed once for every token of the tree.
+It is an attention implementation of transformers. It computes text by text with a causal kernel; the rest of
+a layer runs once for every token of the tree.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,23 +18,23 @@ from transformers import AttentionInterface
 from hsstar.domain.errors import MissingDependencyError
 
 TREE_ATTENTION = "hsstar-tree"
-"""Its name as `attn_implementation`."""
+"""The value of `attn_implementation`."""
 
 Kernel = Callable[[Tensor, Tensor, Tensor, float | None, int | None], Tensor]
 """Causal attention of one text.
 
-Takes queries, (1, heads, tokens, width), keys and values, which may have fewer heads, the scale of the
-products, and how many tokens back each token sees; gives what the queries have found, shaped like them.
+Arguments: queries, (1, heads, tokens, width); keys and values, which may have fewer heads; the scale of the
+products; the number of tokens that each token sees. The result has the shape of the queries.
 """
 
 
 @dataclass(slots=True)
 class TreePaths:
-    """What the attention is told of the tree in a row.
+    """The tree in a row, for the attention.
 
     Attributes:
-        paths: of each text, the places of its tokens in the row.
-        layers: how many layers have attended by them.
+        paths: for each text the places of its tokens in the row.
+        layers: how many layers have used this attention.
     """
 
     kernel: Kernel
@@ -43,10 +43,10 @@ class TreePaths:
 
 
 def choose_kernel(attention: str) -> Kernel:
-    """The kernel of a recipe's `reward.attention`.
+    """Return the kernel of a recipe's `reward.attention`.
 
     Raises:
-        MissingDependencyError: it is of a package that is not installed.
+        MissingDependencyError: its package is not installed.
     """
     if attention == "flash_attention_2":
         require_flash_attention()
@@ -55,11 +55,7 @@ def choose_kernel(attention: str) -> Kernel:
 
 
 def require_flash_attention() -> None:
-    """Looks for the package of `flash_attention_2`.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
+    """Raise MissingDependencyError if the package of `flash_attention_2` is not installed."""
     if find_spec("flash_attn") is None:
         raise MissingDependencyError("reward.attention = 'flash_attention_2' needs the package flash-attn")
 
@@ -76,17 +72,17 @@ def _attend(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What a layer of transformers calls: states of the row, (1, heads, tokens, width), to (1, tokens, …)."""
-    found = value.new_empty(*query.shape[:-1], value.shape[-1])
+    """Attend in a layer of transformers: from states, (1, heads, tokens, width), to (1, tokens, …)."""
+    output = value.new_empty(*query.shape[:-1], value.shape[-1])
     for path in tree.paths:
         own = query[:, :, path], key[:, :, path], value[:, :, path]
-        found[:, :, path] = tree.kernel(*own, scaling, sliding_window)
+        output[:, :, path] = tree.kernel(*own, scaling, sliding_window)
     tree.layers += 1
-    return found.transpose(1, 2), None
+    return output.transpose(1, 2), None
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """PyTorch's own choice, which is a flash kernel on most GPUs."""
+    """Use PyTorch's choice, a flash kernel on most GPUs."""
     mask = _sliding_mask(query, window)
     return scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
@@ -94,23 +90,23 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float | None, windo
 
 
 def _plain(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """The same by single products."""
+    """Use single products."""
     with sdpa_kernel(SDPBackend.MATH):
         return _fused(query, key, value, scale, window)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """The same by the package flash-attn."""
+    """Use the package flash-attn."""
     from flash_attn import flash_attn_func
 
     states = (state.transpose(1, 2) for state in (query, key, value))
     seen = (-1, -1) if window is None else (window - 1, 0)
-    found: Tensor = flash_attn_func(*states, softmax_scale=scale, causal=True, window_size=seen)
-    return found.transpose(1, 2)
+    output: Tensor = flash_attn_func(*states, softmax_scale=scale, causal=True, window_size=seen)
+    return output.transpose(1, 2)
 
 
 def _sliding_mask(query: Tensor, window: int | None) -> Tensor | None:
-    """Which tokens each token sees, (tokens, tokens), where it is fewer than all before it."""
+    """Return which tokens each token sees, (tokens, tokens); None if it sees all before it."""
     length = query.shape[2]
     if window is None or length <= window:
         return None

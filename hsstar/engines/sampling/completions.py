@@ -1,4 +1,4 @@
-"""What samplers on token ids do alike: refuse prompts, find stop strings, make completions of tokens."""
+"""Refuses prompts, finds stop strings and builds completions, for samplers on token ids."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ from hsstar.engines.sampling.contract import Completion, FinishReason
 from hsstar.engines.sampling.hf_decoding import STOP_CHECK_INTERVAL, Draw
 
 _TOKENS_PER_CHARACTER = 4
-"""A character takes at most this many tokens (one per byte of UTF-8)."""
+"""Most tokens of a character (one per byte of UTF-8)."""
 
 
 def refusal(prompt: TokenIds, context: int) -> str:
-    """Why nothing can be drawn for a prompt; empty where something can."""
+    """Return why a prompt has no completion; empty if it has one."""
     if not prompt:
         return "the prompt has no tokens"
     if len(prompt) >= context:
@@ -22,9 +22,9 @@ def refusal(prompt: TokenIds, context: int) -> str:
 
 
 def stop_check(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[TokenIds], bool] | None:
-    """Says of the tokens of a row whether their end holds a stop string; None where there is none to find.
+    """Return a check whether the last tokens of a row hold a stop string; None without stop strings.
 
-    It has to be asked every `STOP_CHECK_INTERVAL` tokens at least.
+    The caller runs it at least every `STOP_CHECK_INTERVAL` tokens.
     """
     if not stop:
         return None
@@ -33,9 +33,10 @@ def stop_check(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[TokenIds], bo
 
 
 def completion(tokenizer: Any, draw: Draw, stop: tuple[str, ...], milliseconds: float) -> Completion:
-    """The completion of drawn tokens, cut before the first stop string."""
+    """Build the completion of drawn tokens, cut before the first stop string."""
     tokens = draw.tokens[:-1] if draw.ended else draw.tokens
-    text, count, reason = _text(tokenizer, tokens), len(draw.tokens), _reason(draw.ended)
+    text, count = _text(tokenizer, tokens), len(draw.tokens)
+    reason: FinishReason = "stop" if draw.ended else "length"
     place = first_stop(text, stop)
     if place is not None:
         count = 1 + bisect_left(
@@ -48,23 +49,17 @@ def completion(tokenizer: Any, draw: Draw, stop: tuple[str, ...], milliseconds: 
 
 
 def first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first of the stop strings begins in the text; None where there is none."""
+    """Return where the first stop string begins in the text; None without one."""
     return min((place for string in stop if (place := text.find(string)) >= 0), default=None)
 
 
 def end_of_text_ids(generation_config: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The token ids that end a completion: those of the generation config and the tokenizer's own."""
+    """Return the token ids that end a completion: the generation config's and the tokenizer's."""
     configured = generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
-    return tuple(
-        sorted({identifier for identifier in [*ids, tokenizer.eos_token_id] if identifier is not None})
-    )
+    return tuple(sorted({*ids, tokenizer.eos_token_id} - {None}))
 
 
 def _text(tokenizer: Any, tokens: TokenIds) -> str:
     text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text
-
-
-def _reason(ended: bool) -> FinishReason:
-    return "stop" if ended else "length"

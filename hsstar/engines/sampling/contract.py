@@ -1,4 +1,4 @@
-"""What a sampler has to do."""
+"""What a sampler does."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class SamplingParameters:
     Attributes:
         temperature: 0 means greedy.
         top_p: nucleus mass in (0, 1].
-        max_new_tokens: length limit of a completion, in tokens.
+        max_new_tokens: limit of a completion.
         stop: a completion ends before the first of these strings.
     """
 
@@ -27,12 +27,7 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One completion to draw.
-
-    Attributes:
-        prompt: rendered text.
-        seed: decides the completion together with prompt, model and parameters, in [0, 2**63).
-    """
+    """A rendered prompt and its seed in [0, 2**63); model, parameters and they decide the completion."""
 
     prompt: str
     seed: int
@@ -43,12 +38,12 @@ class Completion:
     """One drawn completion.
 
     Attributes:
-        text: what follows the prompt, without end-of-text token and stop string.
-        tokens: generated tokens, the end-of-text token included.
+        text: the continuation of the prompt, without end-of-text token and stop string.
+        tokens: number of generated tokens, the end-of-text token included.
         finish_reason: `stop` (end of text or stop string) or `length`.
         cumulative_logprob: sum of the log-probabilities of the generated tokens under the raw
             (temperature 1, untruncated) distribution, in nats.
-        milliseconds: wall clock from the time when the engine took the request up until its end.
+        milliseconds: wall clock from the start of the request in the engine to its end.
     """
 
     text: str
@@ -61,7 +56,7 @@ class Completion:
 class Sampler(Protocol):
     """Draws completions from a policy. A completion never depends on its batch neighbours.
 
-    Several threads may draw at once; an engine that cannot overlap their work does it in turns.
+    Several threads may draw at once; an engine that cannot overlap their draws runs one after the other.
     """
 
     name: str
@@ -70,42 +65,41 @@ class Sampler(Protocol):
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
     ) -> Iterator[tuple[int, Completion | str]]:
-        """Yields index and result of each request once, as soon as it is known, in any order.
+        """Yield index and result of each request once, as it ends, in any order.
 
-        A result is a completion, or the reason why this prompt has none. A reason (a prompt longer than
-        the model's context, say) concerns its own request only. Closing the iterator abandons what is
-        not finished.
+        A result is a completion, or the reason why this request alone has none (such as a prompt longer
+        than the model's context). Closing the iterator abandons unfinished requests.
 
         Raises:
             EngineMemoryError: these are too many requests at once.
-            EngineDeadError: the engine has to be closed and built anew.
+            EngineDeadError: the engine must be closed and built anew.
         """
         ...
 
     def reload(self, model: Path) -> None:
-        """Takes the weights of another policy of the same architecture; nothing of the old ones remains.
+        """Replace all weights by those of another policy of the same architecture.
 
-        No draw may be under way. After an error the engine has to be closed.
+        No draw may run meanwhile. After an error the engine must be closed.
 
         Raises:
             CheckpointError: the folder holds no such policy.
-            EngineDeadError: the engine has to be built anew.
+            EngineDeadError: the engine must be built anew.
         """
         ...
 
     def close(self) -> None:
-        """Frees the model's memory."""
+        """Free the model's memory."""
         ...
 
 
 @runtime_checkable
-class Sleeper(Protocol):
-    """What a sampler may offer besides: giving the device's memory away and coming back quickly."""
+class SupportsSleep(Protocol):
+    """An optional ability of a sampler: it frees the device's memory and comes back quickly."""
 
     def sleep(self) -> None:
-        """Frees the memory of the device; no draw may be under way."""
+        """Free the memory of the device; no draw may run meanwhile."""
         ...
 
     def wake(self) -> None:
-        """Takes it again, with the weights as before; after an error the engine has to be closed."""
+        """Load the same weights again; after an error the engine must be closed."""
         ...

@@ -8,10 +8,10 @@ from pathlib import Path
 import transformers
 
 from hsstar.domain.errors import EngineMemoryError
+from hsstar.engines.device import clear_memory
 from hsstar.engines.loading import (
     context_length,
     encode_prompts,
-    free_memory,
     load_policy,
     load_tokenizer,
     naming_memory_errors,
@@ -24,11 +24,11 @@ from hsstar.engines.sampling.hf_decoding import DrawSettings, Row, draw_batch
 
 
 class TransformersSampler:
-    """Draws completions with an own decoding loop, every row from its own seed.
+    """Draws completions with its own decoding loop, every row from its own seed.
 
-    The noise of a token is a function of (seed, position, token id), and rows never exchange
-    anything, so a completion is the same in every batch up to the rounding of the forward pass.
-    Draws of several threads take turns, batch by batch; batches get smaller when memory runs out.
+    The noise of a token is a function of (seed, position, token id), and rows are independent. So a
+    completion is the same in every batch, up to the rounding of the forward pass. Draws of several threads
+    alternate batch by batch; batches get smaller when memory runs out.
     """
 
     name = f"transformers {transformers.__version__}"
@@ -51,7 +51,7 @@ class TransformersSampler:
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
     ) -> Iterator[tuple[int, Completion | str]]:
-        """Yields each request's completion, or the reason why its prompt has none, as it ends."""
+        """Draw, as `contract.Sampler.draw` says."""
         prompts = encode_prompts(self._tokenizer, [request.prompt for request in requests])
         rows = {}
         for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
@@ -85,12 +85,12 @@ class TransformersSampler:
             raise
 
     def reload(self, model: Path) -> None:
-        """Loads another policy in the place of this one."""
+        """Load another policy in place of this one."""
         with self._turn:
             self.close()
             self._load(model)
 
     def close(self) -> None:
-        """Frees the model's memory."""
+        """Free the model's memory."""
         self._model = None
-        free_memory(self._device)
+        clear_memory()

@@ -1,4 +1,4 @@
-"""A key-value cache that is written in place, with spare room, instead of copied for every token."""
+"""A key-value cache with spare room: new tokens are written in place, without a copy of the cache."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 _LEAST_GROWTH = 64
-"""Tokens of spare room at least; more where the cache is long, so that growing stays rare."""
+"""Least spare room in tokens; a long cache gets more, so that it seldom grows."""
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
@@ -19,7 +19,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_arguments: Any, **_options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Appends the states of new tokens; all keys and values so far."""
+        """Append the states of new tokens; return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._stores = [key_states[:, :, :0], value_states[:, :, :0]]
@@ -33,7 +33,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keeps the rows of these numbers."""
+        """Keep the rows of these numbers."""
         filled = self.get_seq_length()
         self._stores = [store[indices] for store in self._stores]
         self._show(filled)
@@ -50,10 +50,10 @@ def _enlarged(store: Tensor, filled: int, needed: int) -> Tensor:
 
 
 def growing_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model of this configuration.
+    """Return an empty cache for a model of this configuration; layers with full attention grow in place.
 
-    Layers with full attention are written in place. `DynamicCache` alone allocates and copies all of
-    its keys and values for every token, which costs more than the attention on a CPU.
+    `DynamicCache` alone copies all keys and values for every token, which costs more than the attention on
+    a CPU.
     """
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]

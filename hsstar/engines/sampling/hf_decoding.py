@@ -12,14 +12,14 @@ from hsstar.engines.sampling.hf_cache import growing_cache
 from hsstar.engines.sampling.noise import gumbel_noise
 
 STOP_CHECK_INTERVAL = 8
-"""Tokens between two looks at `DrawSettings.stopped`; the caller cuts what was drawn past its string."""
+"""Tokens between two calls of `DrawSettings.stopped`; the caller cuts tokens after the stop string."""
 COMPACTION_SHARE = 0.8
-"""Finished rows leave the batch once at most this share of its rows is unfinished."""
+"""Finished rows leave the batch when at most this share of its rows is unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One completion to draw: the prompt's tokens, the seed, and the most tokens it may have."""
+    """One completion to draw: the prompt's tokens, the seed, and the most new tokens."""
 
     prompt: TokenIds
     seed: int
@@ -28,11 +28,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What was drawn for one row.
+    """The drawn tokens of one row.
 
     Attributes:
-        tokens: the drawn tokens, an end-of-text token included.
-        logprobs: the log-probability of each under the raw distribution, in nats.
+        tokens: with the end-of-text token.
+        logprobs: of each token under the raw distribution, in nats.
         ended: the last token is an end-of-text token.
     """
 
@@ -43,11 +43,11 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class DrawSettings:
-    """What all rows of a batch have in common.
+    """The settings of all rows of a batch.
 
     Attributes:
         end_ids: end-of-text tokens.
-        stopped: looks at a row's tokens so far and says whether the row may end here; None: never.
+        stopped: returns for a row's tokens so far whether the row may end here; None: never.
     """
 
     temperature: float
@@ -57,17 +57,14 @@ class DrawSettings:
 
 
 def choose_tokens(logits: Tensor, seeds: Tensor, position: int, temperature: float, top_p: float) -> Tensor:
-    """The next token of each row: greedy at temperature 0, else drawn by Gumbel noise.
+    """Return the next token of each row, (rows,): greedy at temperature 0, else drawn by Gumbel noise.
 
     Args:
         logits: float32, shape (rows, vocabulary).
         seeds: int64, shape (rows,).
         position: index of the token within the completion.
         temperature: divides the logits.
-        top_p: mass of the nucleus that is drawn from, in (0, 1].
-
-    Returns:
-        int64, shape (rows,).
+        top_p: mass of the nucleus, in (0, 1].
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -78,7 +75,7 @@ def choose_tokens(logits: Tensor, seeds: Tensor, position: int, temperature: flo
 
 
 def _keep_nucleus(scaled: Tensor, top_p: float) -> Tensor:
-    """Minus infinity outside the smallest set of most probable tokens that holds the mass `top_p`."""
+    """Set logits outside the smallest set of most probable tokens with mass `top_p` to minus infinity."""
     probabilities = scaled.softmax(-1)
     ordered = probabilities.sort(-1, descending=True).values
     beyond = ordered.cumsum(-1) - ordered >= top_p
@@ -88,7 +85,7 @@ def _keep_nucleus(scaled: Tensor, top_p: float) -> Tensor:
 
 
 class _Batch:
-    """The rows under way. Their tensors shrink as rows finish; the results keep a place for every row."""
+    """The unfinished rows. Their tensors shrink as rows finish; the results keep a place for every row."""
 
     def __init__(self, model: Any, rows: Sequence[Row], settings: DrawSettings) -> None:
         device = model.device
@@ -112,7 +109,7 @@ class _Batch:
         self.lengths = torch.zeros(len(rows), dtype=torch.int64, device=device)
 
     def forward(self) -> Tensor:
-        """The logits after the current input, float32, shape (rows, vocabulary)."""
+        """Return the logits after the current input, float32, shape (rows, vocabulary)."""
         seen = self.cache.get_seq_length()
         width = seen + self.input.shape[1]
         positions = torch.arange(seen, width, device=self.input.device)[None] - self.padding[:, None]
@@ -128,7 +125,7 @@ class _Batch:
         return logits
 
     def record(self, tokens: Tensor, logits: Tensor, position: int) -> None:
-        """Writes the drawn tokens to the results and marks the rows that end with them."""
+        """Write the drawn tokens to the results and mark the rows that end with them."""
         logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
         self.tokens[self.places, position] = tokens
         self.logprobs[self.places, position] = logprobs
@@ -144,7 +141,7 @@ class _Batch:
                 self.finished[row] = True
 
     def take_finished(self) -> list[tuple[int, Draw]]:
-        """Place and result of the rows that have finished since the last call."""
+        """Return place and result of the rows that have finished since the last call."""
         fresh = self.finished & ~self.taken
         places: list[int] = self.places[fresh].tolist()
         self.taken |= fresh
@@ -157,7 +154,7 @@ class _Batch:
         return Draw(tokens, self.logprobs[place, :length].tolist(), ended=tokens[-1] in self.settings.end_ids)
 
     def compact(self) -> None:
-        """Drops finished rows when a good share has finished."""
+        """Drop finished rows when a good share has finished."""
         if self.unfinished <= COMPACTION_SHARE * len(self.finished):
             kept = self.finished.logical_not().nonzero()[:, 0]
             self.cache.batch_select_indices(kept)
@@ -167,9 +164,9 @@ class _Batch:
 
 @torch.inference_mode()
 def draw_batch(model: Any, rows: Sequence[Row], settings: DrawSettings) -> Iterator[tuple[int, Draw]]:
-    """Draws one completion per row; yields its place among the rows and the result when it has ended.
+    """Draw one completion per row; yield its place among the rows and the result when it ends.
 
-    All rows pass through the model together, and each has room for one token at least.
+    All rows pass through the model together, and each has room for at least one token.
     """
     batch = _Batch(model, rows, settings)
     for position in range(batch.most):

@@ -10,36 +10,28 @@ _MIX_TWO = 0x94D049BB133111EB
 
 
 def _signed(word: int) -> int:
-    """The 64-bit word as PyTorch's int64 holds it."""
+    """Return the 64-bit word as PyTorch's int64 holds it."""
     word %= _WORD
     return word - _WORD if word >= _WORD // 2 else word
 
 
 def _shift_right(bits: Tensor, count: int) -> Tensor:
-    """Logical shift of 64-bit words; PyTorch's own keeps the sign."""
+    """Shift 64-bit words without sign; PyTorch's shift keeps it."""
     return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), in place."""
+    """Apply the finaliser of splitmix64 (Steele, Lea and Flood 2014), in place."""
     bits.bitwise_xor_(_shift_right(bits, 30)).mul_(_signed(_MIX_ONE))
     bits.bitwise_xor_(_shift_right(bits, 27)).mul_(_signed(_MIX_TWO))
     return bits.bitwise_xor_(_shift_right(bits, 31))
 
 
 def gumbel_noise(seeds: Tensor, position: int, vocabulary: int) -> Tensor:
-    """Standard Gumbel noise for the token at `position` of each row.
+    """Return standard Gumbel noise, float32, (rows, vocabulary), for the token at `position` of each row.
 
-    An entry is a function of (seed, position, token id) alone. Adding it to logits and taking the
-    argmax draws from their softmax.
-
-    Args:
-        seeds: int64, shape (rows,).
-        position: index of the token within the completion.
-        vocabulary: number of token ids.
-
-    Returns:
-        float32, shape (rows, vocabulary).
+    An entry is a function of (seed, position, token id) alone. The argmax of logits plus noise is a draw
+    from the softmax of the logits. `seeds` is int64, (rows,).
     """
     row_keys = _mix(_mix(seeds + _signed(_GOLDEN)) + _signed(_GOLDEN * (position + 1)))
     tokens = torch.arange(1, vocabulary + 1, device=seeds.device) * _signed(_GOLDEN)

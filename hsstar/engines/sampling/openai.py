@@ -22,7 +22,7 @@ from hsstar.engines.sampling.openai_server import (
 from hsstar.settings import read_secret
 
 _NEUTRAL_FOR_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""What vLLM would else take from the checkpoint's generation_config.json."""
+"""Options that vLLM would otherwise read from the checkpoint's generation_config.json."""
 
 Result = tuple[int, Completion | str]
 
@@ -30,20 +30,20 @@ Result = tuple[int, Completion | str]
 class OpenAISampler:
     """Draws completions from a server, one request each, at most `concurrency` at once.
 
-    The server tokenises the prompts. Whether a seed decides a completion, and whether the
-    log-probabilities are those of the raw distribution, is up to the server; both hold for vLLM as it
-    starts (`--logprobs-mode raw_logprobs`).
+    The server tokenises the prompts. It also decides whether a seed fixes a completion, and whether
+    log-probabilities are those of the raw distribution; vLLM does both by default
+    (`--logprobs-mode raw_logprobs`).
 
     Args:
         checkpoint: the policy. With `reload = "vllm"` the server loads it from this path.
-        base_url: of the protocol, such as `http://host:8000/v1`.
-        model: the name under which the server serves the policy.
-        concurrency: requests under way at once, over all draws.
-        timeout_seconds: how long the server may be silent about one request.
+        base_url: such as `http://host:8000/v1`.
+        model: the server's name of the policy.
+        concurrency: concurrent requests of all draws.
+        timeout_seconds: longest silence of the server about one request.
         options: more keys of each request.
-        reload: how other weights get into the server: not at all, or by vLLM's development endpoints.
-        note: told why draws wait.
-        of_the_server: `device`, `dtype` and `batch_size`, which are not decided here.
+        reload: how the server gets other weights: not at all, or by vLLM's development endpoints.
+        note: receives the reason when draws wait.
+        of_the_server: `device`, `dtype` and `batch_size`; the server decides them.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class OpenAISampler:
         self._thread.start()
 
     def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Iterator[Result]:
-        """Yields index and result of each request as its answer comes; waits while the server is away.
+        """Yield index and result of each request as its answer arrives; wait while the server is away.
 
         Raises:
-            EngineError: the server does not serve the policy or failed on a request again and again.
+            EngineError: the server does not serve the policy, or failed repeatedly on a request.
             EngineDeadError: the sampler was closed.
         """
         if self._closed:
@@ -104,10 +104,10 @@ class OpenAISampler:
             drawing.cancel()
 
     def reload(self, model: Path) -> None:
-        """Lets the server load another policy before the next draw.
+        """Make the server load another policy before the next draw.
 
         Raises:
-            EngineError: the recipe does not say how it could.
+            EngineError: the recipe names no way to reload.
         """
         if self._reload == "none":
             raise EngineError(
@@ -117,7 +117,7 @@ class OpenAISampler:
         self._loop.call_soon_threadsafe(self._server.use, model)
 
     def close(self) -> None:
-        """Abandons what is under way and ends the connections."""
+        """Abandon all requests and end the connections."""
         if self._closed:
             return
         self._closed = True
@@ -127,10 +127,10 @@ class OpenAISampler:
         self._loop.close()
 
     async def _end(self) -> None:
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in under_way:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.close()
 
     async def _draw_all(
@@ -164,7 +164,7 @@ class OpenAISampler:
             count = await self._server.count_tokens(request.prompt)
             if count is None and "context length" in str(refusal).lower():
                 return str(refusal)
-            if count is None or sum((count[0], parameters.max_new_tokens)) <= count[1]:
+            if count is None or count[0] + parameters.max_new_tokens <= count[1]:
                 raise EngineError(f"{self._base_url} refuses a request: {refusal}") from refusal
             tokens, context = count
             if tokens >= context:
@@ -204,7 +204,7 @@ class OpenAISampler:
 
 
 def _failure(done: Future[None]) -> BaseException:
-    """What ends a draw that has not got all of its results."""
+    """Return the error of a draw that lacks results."""
     if done.cancelled():
         return EngineDeadError("the sampler was closed")
     return done.exception() or EngineError("a draw ended without all of its results")

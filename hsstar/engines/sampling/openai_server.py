@@ -1,7 +1,6 @@
-"""An OpenAI-compatible completions server: whether it is there, what it serves, and requests that outlast it.
+"""Requests to an OpenAI-compatible completions server.
 
-Only what the server answers for good reaches the caller. While it cannot be reached or is too busy, its
-requests wait.
+Requests wait while the server cannot be reached or is too busy. Only final answers reach the caller.
 """
 
 import asyncio
@@ -23,12 +22,12 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
 
 Reload = Literal["none", "vllm"]
 Note = Callable[[str], None]
-"""Told why the engine waits, and that it goes on."""
+"""Receives why the engine waits, and that it continues."""
 
 API_KEY_VARIABLE = "HSSTAR_OPENAI_API_KEY"
 
 _ATTEMPTS = 5
-"""How often a request is sent whose answer fails though the server can be reached."""
+"""How often a request is sent if its answer fails although the server can be reached."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
@@ -48,8 +47,8 @@ class CompletionsServer:
     """One server, used from one event loop.
 
     Attributes:
-        version: what runs there, as far as it says so; known once it was ready.
-        is_vllm: it says that it is vLLM, and so takes vLLM's own request options.
+        version: the server's software, if it names it; known once the server was ready.
+        is_vllm: the server says that it is vLLM, so it accepts vLLM's own request options.
     """
 
     def __init__(
@@ -83,24 +82,24 @@ class CompletionsServer:
         self.is_vllm = False
 
     async def close(self) -> None:
-        """Ends its connections."""
+        """End its connections."""
         await self._client.aclose()
 
     def use(self, checkpoint: Path) -> None:
-        """From now on the weights are those of this checkpoint; nothing is sent before they are loaded."""
+        """Send nothing before the server has loaded the weights of this checkpoint."""
         self._checkpoint = checkpoint
         self._loaded = None
         self._checked = False
 
     def doubt(self) -> None:
-        """Nothing is sent before the server has shown again that it serves the policy."""
+        """Send nothing before the server has shown again that it serves the policy."""
         self._checked = False
 
     async def ready(self) -> None:
-        """Returns as soon as the server can be reached and serves the policy.
+        """Return as soon as the server can be reached and serves the policy.
 
         Raises:
-            EngineError: it can be reached, and serves something else or does not let us in.
+            EngineError: the server serves something else or refuses access.
         """
         while not self._checked:
             async with self._gate:
@@ -115,11 +114,11 @@ class CompletionsServer:
         self._waiting.over()
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a completion request.
+        """Return the answer to a completion request.
 
         Raises:
             RefusedRequestError: the server refuses its content.
-            EngineError: the server does not let us in, or failed on this request again and again.
+            EngineError: the server refuses access, or failed repeatedly on this request.
         """
         failures = pauses = 0
         while True:
@@ -134,7 +133,7 @@ class CompletionsServer:
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 self.doubt()
                 continue
-            except httpx2.TransportError as error:  # a time-out, or a connection that was cut
+            except httpx2.TransportError as error:  # a time-out, or a cut connection
                 self.doubt()
                 failures += 1
                 trouble = _described(error)
@@ -155,7 +154,7 @@ class CompletionsServer:
             pauses += 1
 
     async def _send(self, body: dict[str, Any]) -> tuple[httpx2.Response, bool]:
-        """The answer to a request, and whether a connection was opened for it."""
+        """Return the answer to a request, and whether it opened a connection."""
         connected = False
 
         async def trace(event: str, details: Any) -> None:
@@ -166,16 +165,16 @@ class CompletionsServer:
         return response, connected
 
     async def _held(self, loaded: tuple[Path, str] | None, connected: bool) -> bool:
-        """Whether these weights, there when a request was sent, were there until its answer came.
+        """Return whether the server kept these weights from the request until its answer.
 
-        A server that was started again is reached by new connections only.
+        Only a new connection reaches a restarted server.
         """
         if loaded is None or loaded != self._loaded:
             return loaded == self._loaded
         return not connected or await self._start_time() == loaded[1]
 
     async def count_tokens(self, prompt: str) -> tuple[int, int] | None:
-        """Tokens of a prompt and of the model's context, where the server can say so (vLLM can)."""
+        """Return the tokens of a prompt and of the model's context; None if the server cannot count."""
         try:
             response = await self._client.post(
                 f"{self._root}/tokenize", json={"model": self._model, "prompt": prompt}
@@ -184,12 +183,12 @@ class CompletionsServer:
             return None
         if response.status_code != httpx2.codes.OK:
             return None
-        found = self._content(response)
-        count, context = found.get("count"), found.get("max_model_len")
+        content = self._content(response)
+        count, context = content.get("count"), content.get("max_model_len")
         return (count, context) if isinstance(count, int) and isinstance(context, int) else None
 
     async def _check(self) -> str:
-        """Why the server cannot be used yet; empty where it can."""
+        """Return why the server cannot be used yet; empty if it can."""
         try:
             response = await self._client.get(f"{self._url}/models", timeout=_CONNECT_SECONDS)
             if response.status_code == 429 or response.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR:
@@ -209,7 +208,7 @@ class CompletionsServer:
             names = ", ".join(sorted(served)) or "no model"
             raise EngineError(
                 f"{self._url} does not serve {self._model!r} (it serves {names}); "
-                "policy.openai.model has to be a name that it serves"
+                "policy.openai.model must be a name that it serves"
             )
         self.is_vllm = served[self._model].get("owned_by") == "vllm"
         if self.is_vllm and not self.version:
@@ -218,10 +217,10 @@ class CompletionsServer:
                 self.version = f"vllm {self._content(response).get('version', '')}".strip()
 
     async def _load(self) -> None:
-        """Puts the policy's weights into the server, unless this process of the server has them.
+        """Load the policy's weights into the server, unless this process of the server has them.
 
-        A server that was started again has its first weights again. vLLM tells when it was started, and
-        one that does not tell loads them each time.
+        A restarted server has its first weights again. vLLM reports its start time; a server that does not
+        loads the weights every time.
         """
         started = await self._start_time()
         if started and self._loaded == (self._checkpoint, started):
@@ -229,19 +228,19 @@ class CompletionsServer:
         self._loaded = None
         call = {"method": "reload_weights", "kwargs": {"weights_path": str(self._checkpoint)}}
         await self._post_load("collective_rpc", call)
-        for attempt in range(_RESETS):  # it fails while requests that were abandoned are being ended
+        for attempt in range(_RESETS):  # it fails while the server ends abandoned requests
             if (await self._post_load("reset_prefix_cache", None)).get("success", True):
                 break
             await asyncio.sleep(_pause(attempt) / 10)
         else:
-            raise EngineError(f"{self._url} keeps what it cached of other weights; is it used by others?")
+            raise EngineError(f"{self._url} keeps what it cached of other weights; do others use it?")
         self._loaded = (self._checkpoint, started) if started else None
 
     async def _start_time(self) -> str:
-        """When this process of the server was started, as it says so itself; empty where it does not."""
+        """Return when this process of the server was started; empty if it does not say."""
         metrics = await self._client.get(f"{self._root}/metrics", timeout=_CONNECT_SECONDS)
-        found = _START_TIME.search(metrics.text) if metrics.status_code == httpx2.codes.OK else None
-        return found[1] if found else ""
+        match = _START_TIME.search(metrics.text) if metrics.status_code == httpx2.codes.OK else None
+        return match[1] if match else ""
 
     async def _post_load(self, endpoint: str, body: Any) -> dict[str, Any]:
         response = await self._client.post(f"{self._root}/{endpoint}", json=body, timeout=_LOAD_SECONDS)
@@ -255,15 +254,15 @@ class CompletionsServer:
         if response.status_code != httpx2.codes.OK:
             raise CheckpointError(
                 f"{self._root} cannot load {self._checkpoint} (status {response.status_code}: "
-                f"{self._message(response)}); it has to see this folder under this path"
+                f"{self._message(response)}); it must see this folder under this path"
             )
         return self._content(response) if response.content else {}
 
     def _refusal(self, response: httpx2.Response) -> EngineError:
         trouble = f"{response.url} answers {response.status_code}: {self._message(response)}"
         if response.status_code in (401, 403):
-            given = "is not accepted" if self._api_key else "is not set"
-            return EngineError(f"{trouble}; {API_KEY_VARIABLE} {given}")
+            reason = "is not accepted" if self._api_key else "is not set"
+            return EngineError(f"{trouble}; {API_KEY_VARIABLE} {reason}")
         if response.status_code in (400, 413, 422):
             return RefusedRequestError(self._message(response))
         return EngineError(f"{trouble}; is policy.openai.base_url right? It usually ends in /v1")
@@ -278,19 +277,20 @@ class CompletionsServer:
         return content
 
     def _message(self, response: httpx2.Response) -> str:
-        """What an error answer says, in one line and without the key."""
+        """Return the message of an error answer, in one line and without the key."""
         try:
             content = response.json()
-            said = content.get("error", content)
-            said = said.get("message") or said.get("detail") or content if isinstance(said, dict) else said
+            text = content.get("error", content)
+            if isinstance(text, dict):
+                text = text.get("message") or text.get("detail") or content
         except (ValueError, AttributeError):
-            said = response.text
-        line = " ".join(str(said).split())[:_SHOWN_CHARACTERS] or "no reason given"
+            text = response.text
+        line = " ".join(str(text).split())[:_SHOWN_CHARACTERS] or "no reason given"
         return line.replace(self._api_key, "…") if self._api_key else line
 
 
 class _Waiting:
-    """Says that the server is waited for: in the log once a minute, and by the note at once."""
+    """Reports that requests wait for the server, in the log and by the note, once a minute."""
 
     def __init__(self, url: str, note: Note) -> None:
         self._url = url
@@ -323,7 +323,7 @@ def _pause(attempt: int) -> float:
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    """Seconds that the server asks us to wait, by either form of its header; 0 where it does not."""
+    """Return the seconds that the server asks us to wait, by either form of its header; 0 without one."""
     value = response.headers.get("retry-after", "")
     try:
         return max(0.0, float(value))

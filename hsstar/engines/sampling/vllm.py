@@ -1,6 +1,5 @@
 """Sampler on vLLM in this process: any causal language model that vLLM knows, on GPUs or on a CPU."""
 
-import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,8 @@ from hsstar.checkpoints.files import weight_files
 from hsstar.checkpoints.resolve import check_policy
 from hsstar.checkpoints.tensors import tensor_names
 from hsstar.domain.errors import BadInputError, EngineDeadError, EngineError
-from hsstar.engines.loading import (
-    TokenIds,
-    encode_prompts,
-    free_memory,
-    load_tokenizer,
-    pick_dtype,
-)
+from hsstar.engines.device import clear_memory
+from hsstar.engines.loading import TokenIds, encode_prompts, load_tokenizer, pick_dtype
 from hsstar.engines.sampling.completions import completion, end_of_text_ids, refusal, stop_check
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf_decoding import STOP_CHECK_INTERVAL, Draw
@@ -37,20 +31,20 @@ from hsstar.engines.vllm.process import (
 _CPU_DEFAULTS = {
     "enforce_eager": True,
     "kv_cache_memory_bytes": 256 << 20,
-    "enable_chunked_prefill": False,  # it turns generators back, which those of a CPU cannot
+    "enable_chunked_prefill": False,  # it resets generators, which CPU generators do not support
 }
 _NEVER = 1 << 30
-"""Tokens between two outputs of a request whose text nobody looks at before its end."""
+"""Tokens between two outputs of a request without stop strings: one output, at its end."""
 _BOOKKEEPING = {
     "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id",
     "torch_dtype", "transformers_version", "use_cache",
 }  # fmt: skip
-"""Keys of a model's configuration that say nothing about its layers."""
+"""Keys of a model's configuration that do not describe its layers."""
 
 
 @dataclass(slots=True)
 class _Row:
-    """What has been drawn for one request."""
+    """The tokens of one request so far."""
 
     index: int
     begun: float = 0.0
@@ -61,9 +55,9 @@ class _Row:
 class VllmSampler:
     """Draws completions with vLLM, every row from its own seed.
 
-    A request's noise is a stream of its own generator, so in float32 a completion is the same in every
-    batch. The requests of all draws under way are decoded together; tokens become text on the caller's
-    thread. The samples of a seed are not those of `TransformersSampler`.
+    Every request has its own noise generator, so in float32 a completion is the same in every batch. The
+    requests of concurrent draws are decoded together; the caller's thread turns tokens into text. A seed
+    gives other samples than with `TransformersSampler`.
     """
 
     name = f"vllm {vllm.__version__}"
@@ -107,14 +101,14 @@ class VllmSampler:
         self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
 
     def _read_texts(self, path: Path) -> None:
-        """Takes the tokenizer and what ends a text from a checkpoint."""
+        """Read the tokenizer and the end-of-text tokens of a checkpoint."""
         self._tokenizer = load_tokenizer(path)
         self._end_ids = end_of_text_ids(_generation_config(path), self._tokenizer)
 
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
     ) -> Iterator[tuple[int, Completion | str]]:
-        """Yields each request's completion, or the reason why its prompt has none, as it ends."""
+        """Draw, as `contract.Sampler.draw` says."""
         prompts = encode_prompts(self._tokenizer, [request.prompt for request in requests])
         rows, admitted = [], []
         for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
@@ -143,7 +137,7 @@ class VllmSampler:
             group.close()
 
     def reload(self, model: Path) -> None:
-        """Loads another policy in the place of this one: its weights alone, where all else is equal."""
+        """Load another policy in place of this one; only its weights if all else is equal."""
         path = check_policy(model).path
         if _layout(path) != self._layout:
             self.close()
@@ -155,33 +149,32 @@ class VllmSampler:
             cleared = self._loop.call(lambda engine: _reload(engine, path))
         except EngineDeadError:
             raise
-        except Exception as error:  # whatever loading raises: old and new weights may be mixed
+        except Exception as error:  # old and new weights may be mixed
             raise EngineDeadError(f"vLLM could not load {path}: {error}") from error
         if not cleared:
             raise EngineDeadError("vLLM could not clear its cache of the old policy")
 
     def sleep(self) -> None:
-        """Moves the weights out of the GPU; a machine that has no such way frees the engine."""
+        """Move the weights out of the GPU; close the engine if the platform cannot do that."""
         if self._sleeps:
             self._loop.call(_sleep)
         else:
             self.close()
 
     def wake(self) -> None:
-        """Brings the weights back."""
+        """Bring the weights back."""
         if self._sleeps:
             self._loop.call(lambda engine: engine.wake_up())
         else:
             self._start(self._path)
 
     def close(self) -> None:
-        """Frees the model's memory."""
+        """Free the model's memory."""
         self._loop.close()
-        gc.collect()
-        free_memory(self._device)
+        clear_memory()
 
     def _arguments_of(self, prompt: TokenIds, seed: int, parameters: SamplingParameters) -> dict[str, Any]:
-        """What vLLM is asked for one completion: token ids and raw log-probabilities, no text."""
+        """Return vLLM's arguments for one completion: token ids and raw log-probabilities, no text."""
         return {
             "prompt": vllm.TokensPrompt(prompt_token_ids=prompt),
             "params": vllm.SamplingParams(
@@ -202,7 +195,7 @@ class VllmSampler:
 
 
 def _reload(engine: LLMEngine, path: Path) -> bool:
-    """Puts other weights into an engine; whether nothing computed from the old ones is left."""
+    """Load other weights into an engine; return whether its cache of the old ones is cleared."""
     engine.collective_rpc("reload_weights", kwargs={"weights_path": str(path)})
     return bool(engine.reset_prefix_cache())
 
@@ -213,26 +206,26 @@ def _sleep(engine: LLMEngine) -> None:
 
 
 def _add(row: _Row, progress: Progress) -> bool:
-    """Adds what a step has brought to a row; whether its last token is an end-of-text token."""
-    (brought,) = progress.output.outputs
+    """Add the tokens of a step to a row; return whether the last one is an end-of-text token."""
+    (output,) = progress.output.outputs
     if not row.tokens:
         row.begun = progress.begun
-    row.tokens.extend(brought.token_ids)
-    row.logprobs.extend(brought.logprobs.logprobs)
-    if progress.finished and brought.finish_reason not in ("stop", "length"):
-        raise EngineError(f"vLLM ended a sample for the reason {brought.finish_reason!r}")
-    return bool(brought.finish_reason == "stop")
+    row.tokens.extend(output.token_ids)
+    row.logprobs.extend(output.logprobs.logprobs)
+    if progress.finished and output.finish_reason not in ("stop", "length"):
+        raise EngineError(f"vLLM ended a sample for the reason {output.finish_reason!r}")
+    return bool(output.finish_reason == "stop")
 
 
 def _generation_config(path: Path) -> GenerationConfig:
-    """What the checkpoint says about generation, in a file of its own or in the model's configuration."""
+    """Read the generation config, from its own file or from the model's configuration."""
     if (path / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(str(path), local_files_only=True)
     return GenerationConfig.from_model_config(AutoConfig.from_pretrained(str(path), local_files_only=True))
 
 
 def _layout(path: Path) -> tuple[dict[str, Any], set[str]]:
-    """Configuration and tensors of a checkpoint; two that are alike in both differ in their weights alone."""
+    """Return configuration and tensor names; two checkpoints with equal ones differ in weights only."""
     configuration = AutoConfig.from_pretrained(str(path), local_files_only=True).to_dict()
     kept = {key: value for key, value in configuration.items() if key not in _BOOKKEEPING}
     return kept, set().union(*map(tensor_names, weight_files(path)))

@@ -1,4 +1,4 @@
-"""From hsstar's training settings to the words of TRL, transformers and PEFT."""
+"""From hsstar's training settings to the arguments of TRL, transformers and PEFT."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hsstar.engines.training.contract import TrainingSettings
 
 _DEFAULT_SAVES = 10
 _DEFAULT_PAUSE_SECONDS = 30.0
-"""Of a training whose settings do not say how often it is saved: no more often than this is worth."""
+"""Least time between the intermediate checkpoints of a training without `save_every_steps`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class BatchPlan:
     """How rows are spread over passes and optimiser steps.
 
     Attributes:
-        micro_batch_size: rows that pass through the model of one process at once.
-        accumulation: passes of each process per optimiser step.
+        micro_batch_size: rows of one pass in one process.
+        accumulation: passes of one process per optimiser step.
         steps: optimiser steps in all.
     """
 
@@ -31,7 +31,7 @@ class BatchPlan:
 
 
 def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> BatchPlan:
-    """Passes that make up `batch_size` exactly where it is a multiple of the processes.
+    """Plan passes that make up `batch_size`, exactly if it is a multiple of `processes`.
 
     The micro batch is the largest divisor of a process's share that the settings allow.
     """
@@ -48,10 +48,10 @@ def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> Batch
 def common_arguments(
     settings: TrainingSettings, batches: BatchPlan, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What both objectives tell transformers' TrainingArguments.
+    """Return the arguments of transformers' TrainingArguments that both objectives share.
 
-    The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0. Saving is
-    decided by a callback.
+    The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0. A callback
+    decides when to save.
     """
     on_cpu = device.type == "cpu"
     checkpointing = settings.gradient_checkpointing
@@ -78,10 +78,7 @@ def common_arguments(
 
 
 def preference_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    """What preference optimisation tells DPOConfig besides.
-
-    Dropout is off but for that of adapters, where they are to have some.
-    """
+    """Return the arguments that DPOConfig adds; only adapters may have dropout."""
     losses = {settings.loss_type: 1.0}
     if settings.nll_weight:
         losses["sft"] = settings.nll_weight
@@ -96,14 +93,14 @@ def preference_arguments(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def pace_of_saves(settings: TrainingSettings, steps: int) -> tuple[int, float]:
-    """(optimiser steps, seconds at least) from one intermediate checkpoint to the next; 0 steps: none."""
+    """Return optimiser steps and least seconds between two intermediate checkpoints; 0 steps: none."""
     if settings.save_every_steps is not None:
         return settings.save_every_steps, 0.0
     return math.ceil(steps / _DEFAULT_SAVES), _DEFAULT_PAUSE_SECONDS
 
 
 def adapter_arguments(settings: TrainingSettings) -> Any:
-    """PEFT's configuration of the adapters to train; None where the weights themselves are trained.
+    """Return PEFT's configuration of the adapters; None if the weights themselves are trained.
 
     Raises:
         MissingDependencyError: PEFT is not installed.
@@ -123,10 +120,10 @@ def adapter_arguments(settings: TrainingSettings) -> Any:
 
 
 def quantised_loading(settings: TrainingSettings, device: torch.device) -> dict[str, Any]:
-    """How `from_pretrained` is to load frozen weights under adapters in 4 bits; empty where it is not.
+    """Return the arguments by which `from_pretrained` loads frozen weights in 4 bits; empty without them.
 
     Raises:
-        EngineError: there is no GPU for it.
+        EngineError: this worker has no GPU.
         MissingDependencyError: bitsandbytes is not installed.
     """
     if settings.quantization == "none":

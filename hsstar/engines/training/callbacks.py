@@ -1,4 +1,4 @@
-"""What hsstar adds to TRL's training loops: reports of every step, and checkpoints whole or absent."""
+"""What hsstar adds to TRL's training loops: reports of every step, and whole checkpoints."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
 from hsstar.domain.errors import EngineError
-from hsstar.engines.training.contract import Intermediate, ProgressCallback, TrainingSaved, TrainingStep
+from hsstar.engines.training.contract import ProgressCallback, ResumePoint, TrainingSaved, TrainingStep
 from hsstar.engines.training.resume import publish
 
 STEP_METRICS = (
@@ -24,15 +24,11 @@ STEP_METRICS = (
     "rewards/accuracies",
     "mean_token_accuracy",
 )
-"""What is reported of an optimiser step, by TRL's names."""
+"""The reported metrics of an optimiser step, by TRL's names."""
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Reports optimiser steps as they are done, and ends a training that diverges; one on every rank.
-
-    Attributes:
-        steps_done: by this process.
-    """
+    """Reports every optimiser step and ends a training that diverges; every rank has one."""
 
     def __init__(self, progress: ProgressCallback | None) -> None:
         self.steps_done = 0
@@ -41,11 +37,11 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._tokens = 0.0
 
     def on_step_begin(self, _arguments: Any, _state: Any, _control: Any, **_rest: Any) -> None:
-        """Called by the trainer before the first pass of an optimiser step."""
+        """Note when an optimiser step begins."""
         self._begun = time.monotonic()
 
     def on_log(self, _arguments: Any, state: Any, _control: Any, logs: Any = None, **_rest: Any) -> None:
-        """Called by the trainer after each optimiser step, and with a summary at the end."""
+        """Report an optimiser step; the trainer calls this with a summary too, at the end."""
         if "loss" not in logs:
             return
         self.steps_done += 1
@@ -64,9 +60,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
 
 class SaveEvery(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Asks for an intermediate checkpoint every so many steps; the last step needs none.
+    """Requests an intermediate checkpoint every `steps` steps, except after the last one.
 
-    One that comes before its time is left out: every rank follows the clock of the first.
+    It skips a checkpoint within `seconds` of the one before; every rank follows the clock of the first.
     """
 
     def __init__(self, steps: int, seconds: float) -> None:
@@ -75,48 +71,44 @@ class SaveEvery(TrainerCallback):  # type: ignore[misc]  # transformers has no t
         self._last = time.monotonic()
 
     def on_step_end(self, _arguments: Any, state: Any, control: Any, **_rest: Any) -> Any:
-        """Called by the trainer after each optimiser step."""
+        """Decide whether to save after this step."""
         if state.global_step % self._steps == 0 and state.global_step < state.max_steps:
             (due,) = broadcast_object_list([time.monotonic() - self._last >= self._seconds])
             control.should_save = due
         return control
 
     def on_save(self, _arguments: Any, _state: Any, _control: Any, **_rest: Any) -> None:
-        """Called by the trainer after each checkpoint."""
+        """Restart the clock."""
         self._last = time.monotonic()
 
 
 class _Publishing:
-    """Mixin: intermediate checkpoints appear under their name when every rank has written its part.
+    """Mixin: an intermediate checkpoint gets its name when every rank has written its part."""
 
-    Attributes:
-        intermediate: where they go; set before the training begins.
-        saved: told of each.
-    """
-
-    intermediate: Intermediate | None = None
-    saved: ProgressCallback | None = None
+    resume_point: ResumePoint | None = None
+    """Set before the training begins, as is `progress`."""
+    progress: ProgressCallback | None = None
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]  # of the trainer that this is mixed into
         self.accelerator.wait_for_everyone()
         step = self.state.global_step
         if self.accelerator.is_main_process:
-            publish(self.intermediate, Path(self.args.output_dir) / f"checkpoint-{step}", step)
-            if self.saved:
-                self.saved(TrainingSaved(step))
+            publish(self.resume_point, Path(self.args.output_dir) / f"checkpoint-{step}", step)
+            if self.progress:
+                self.progress(TrainingSaved(step))
         self.accelerator.wait_for_everyone()
 
     def create_model_card(self, *_arguments: Any, **_rest: Any) -> None:
-        """Writes none: TRL's says nothing of where the data come from."""
+        """Write none: TRL's card does not name the data."""
 
 
 class PairTrainer(_Publishing, DPOTrainer):  # type: ignore[misc]  # TRL has no types
-    """DPO on pairs that are tokenised already, so that training and sampling read a prompt alike."""
+    """DPO on tokenised pairs, so that training and sampling read a prompt alike."""
 
     def _prepare_dataset(self, dataset: Dataset, *_arguments: Any) -> Dataset:
         return dataset
 
 
 class ExampleTrainer(_Publishing, SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """Supervised fine-tuning on examples that are tokenised already."""
+    """Supervised fine-tuning on tokenised examples."""

@@ -1,4 +1,4 @@
-"""What a trainer has to do."""
+"""What a trainer does: the task, the events on the way, and the report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,33 +19,37 @@ class TrainingPair:
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """One example for supervised fine-tuning; the prompt is masked from the loss."""
+    """One example for supervised fine-tuning; the loss leaves the prompt out."""
 
     prompt: str
     response: str
 
 
+TrainingRow = TrainingPair | TrainingExample
+Objective = Literal["dpo", "sft"]
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Optimisation settings shared by the objectives (METHOD step 7).
+    """Optimisation settings of both objectives (METHOD step 7).
 
     Attributes:
-        batch_size: pairs or examples per optimiser step.
-        micro_batch_size: how many of them pass through the model at once.
-        maximum_tokens: prompt and response together; longer ones are cut at the end.
-        beta: strength of the DPO constraint; unused by supervised fine-tuning, as are the next four.
+        batch_size: rows per optimiser step.
+        micro_batch_size: rows that pass through the model at once.
+        maximum_tokens: of prompt and response together; a longer response is cut at its end.
+        beta: strength of the DPO constraint; only `dpo` uses it and the next four.
         loss_type: the preference loss by TRL's name.
-        label_smoothing: share of pairs taken to be the wrong way round, for the losses that know of it.
-        nll_weight: weight of an added negative log-likelihood of the chosen response (0: none).
-        precompute_reference_logprobs: ask the reference once, before training, and let go of it.
+        label_smoothing: assumed share of swapped pairs, for the losses that support it.
+        nll_weight: weight of the added negative log-likelihood of the chosen response (0: none).
+        precompute_reference_logprobs: run the reference once, before training, and free it.
         dtype: `auto` is bfloat16 on a GPU and float32 on a CPU.
-        gradient_checkpointing: None is on a GPU only.
-        lora_rank: rank of the adapters that are trained instead of the weights (0: the weights).
+        gradient_checkpointing: None: on a GPU only.
+        lora_rank: rank of the adapters to train (0: train the weights themselves).
         lora_target_modules: names of the adapted layers; empty: every linear layer but the head.
-        quantization: number format of the frozen weights under the adapters.
+        quantization: number format of the frozen weights under adapters.
         sharding: how several processes share weights, gradients and optimiser state.
-        save_every_steps: optimiser steps between intermediate checkpoints (0: none); None is a tenth of
-            all, and half a minute at least.
+        save_every_steps: optimiser steps between intermediate checkpoints (0: none); None: a tenth of all
+            steps, and at least half a minute.
     """
 
     learning_rate: float
@@ -74,31 +78,51 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Intermediate:
-    """Where one attempt at a training keeps its intermediate checkpoints, and what it goes on from.
+class ResumePoint:
+    """Where an attempt at a training writes intermediate checkpoints, and the one that it resumes from.
 
     Attributes:
-        folder: nobody but this attempt writes there.
-        identity: names the training; a checkpoint of another one is of no use.
-        resume_from: a whole intermediate checkpoint in the folder; None begins from the policy.
+        folder: only this attempt writes there.
+        identity: names the training, as in `resume.training_identity`.
+        checkpoint: a whole intermediate checkpoint in the folder; None: start from the policy.
     """
 
     folder: Path
     identity: str
-    resume_from: Path | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """A training to run.
+
+    Attributes:
+        objective: `dpo` is direct preference optimisation, `sft` supervised fine-tuning.
+        policy: the checkpoint folder to start from; for `dpo` also the frozen reference.
+        rows: pairs for `dpo`, examples for `sft`.
+        output: the folder of the new checkpoint.
+        resume_point: None: write no intermediate checkpoints.
+    """
+
+    objective: Objective
+    policy: Path
+    rows: Sequence[TrainingRow]
+    settings: TrainingSettings
+    output: Path
+    resume_point: ResumePoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingStart:
-    """What a training is about to do.
+    """The size of a training, known before its first step.
 
     Attributes:
         steps: optimiser steps in all.
-        resumed_at: steps that are done already.
-        examples: pairs or examples trained on.
-        truncated: how many of them are cut to `maximum_tokens`.
-        left_out: pairs or examples whose prompt alone fills the limit.
-        lengths: tokens before any cut by part (`prompt`, `chosen` …) and quantile (`min`, `median` …).
+        resumed_at: steps that an earlier attempt has done.
+        examples: rows trained on.
+        truncated: rows cut to `maximum_tokens`.
+        left_out: rows whose prompt alone fills the limit.
+        lengths: tokens before any cut, by part (`prompt`, `chosen` …) and quantile (`min`, `median` …).
     """
 
     steps: int
@@ -111,7 +135,7 @@ class TrainingStart:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """An optimiser step that has been done.
+    """A finished optimiser step.
 
     Attributes:
         metrics: of this step, by TRL's names (`loss`, `rewards/margins` …), and `tokens_per_second`.
@@ -124,26 +148,26 @@ class TrainingStep:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSaved:
-    """An intermediate checkpoint is whole: another attempt can go on from this step."""
+    """A whole intermediate checkpoint: another attempt can resume from this step."""
 
     step: int
 
 
 TrainingEvent = TrainingStart | TrainingStep | TrainingSaved
 ProgressCallback = Callable[[TrainingEvent], None]
-"""Told what a training does, as it happens; an error that it raises ends the training."""
+"""Receives the events of a training; an error that it raises ends the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a training run did.
+    """The result of a training.
 
     Attributes:
-        checkpoint: the folder with the new model (Hugging Face layout).
-        examples: pairs or examples trained on.
-        truncated: how many of them were cut to `maximum_tokens`.
+        checkpoint: the folder of the new model (Hugging Face layout).
+        examples: rows trained on.
+        truncated: rows cut to `maximum_tokens`.
         steps: optimiser steps.
-        metrics: by name (`loss`, `rewards/margins`, …) the mean over all steps, and under `last/` the last.
+        metrics: the mean of each metric over all steps, and under `last/` its last value.
     """
 
     checkpoint: Path
@@ -154,33 +178,19 @@ class TrainingReport:
 
 
 class Trainer(Protocol):
-    """Trains a policy. The checkpoint is written aside and renamed: it is whole or absent."""
+    """Trains policies."""
 
     layout: str
     """How processes share the training; an intermediate checkpoint fits the same layout only."""
 
-    def dpo(
-        self,
-        policy: Path,
-        pairs: Sequence[TrainingPair],
-        settings: TrainingSettings,
-        output: Path,
-        progress: ProgressCallback | None = None,
-        intermediate: Intermediate | None = None,
-    ) -> TrainingReport:
-        """Direct preference optimisation from `policy`, which is also the frozen reference."""
-        ...
+    def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
+        """Train a policy; the checkpoint in `task.output` is whole or absent.
 
-    def sft(
-        self,
-        policy: Path,
-        examples: Sequence[TrainingExample],
-        settings: TrainingSettings,
-        output: Path,
-        progress: ProgressCallback | None = None,
-        intermediate: Intermediate | None = None,
-    ) -> TrainingReport:
-        """Supervised fine-tuning on responses, prompt tokens masked."""
+        Raises:
+            CheckpointError: the policy cannot be loaded.
+            BadInputError: no row can be trained on.
+            EngineError: training ran out of memory or diverged, or the disk has no room.
+        """
         ...
 
 
@@ -188,6 +198,6 @@ _OF_A_SECTION = tuple(field.name for field in fields(TrainingSettings) if field.
 
 
 def training_settings(section: OptimisationSection, seed: int) -> TrainingSettings:
-    """The settings that a section gives; what it does not know keeps the trainer's default."""
-    given = {name: getattr(section, name) for name in _OF_A_SECTION if hasattr(section, name)}
-    return TrainingSettings(**given, seed=seed)
+    """Return the settings of a recipe section; a setting that it lacks keeps its default."""
+    chosen = {name: getattr(section, name) for name in _OF_A_SECTION if hasattr(section, name)}
+    return TrainingSettings(**chosen, seed=seed)

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +12,10 @@ from pathlib import Path
 from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.engines.loading import pick_device
 from hsstar.engines.training.contract import (
-    Intermediate,
     ProgressCallback,
-    TrainingExample,
-    TrainingPair,
     TrainingReport,
     TrainingSettings,
+    TrainingTask,
 )
 from hsstar.engines.training.rank import read_event
 
@@ -35,14 +32,14 @@ _SHARDING_ARGUMENTS = {
     "zero2": ("--use_deepspeed", "--zero_stage=2"),
     "zero3": ("--use_deepspeed", "--zero_stage=3", "--zero3_save_16bit_model=true"),
 }
-"""What `accelerate launch` is told for each way of sharing a model among processes."""
+"""Arguments of `accelerate launch` for each way of sharing a model among processes."""
 
 
 class LaunchedTrainer:
-    """Runs `TrlTrainer` in `processes` ranks and waits for them.
+    """Runs `TrlTrainer` in `processes` ranks.
 
-    The settings say how the ranks share the model (`sharding`); with `launch_config`, a file of
-    `accelerate config`, that file says it instead.
+    Ranks share the model as the settings say (`sharding`). A `launch_config`, a file of `accelerate config`,
+    takes precedence.
     """
 
     def __init__(self, processes: int, *, device: str = "auto", launch_config: Path | None = None) -> None:
@@ -53,62 +50,22 @@ class LaunchedTrainer:
         if launch_config:
             self.layout += f", {hashlib.sha256(launch_config.read_bytes()).hexdigest()}"
 
-    def dpo(
-        self,
-        policy: Path,
-        pairs: Sequence[TrainingPair],
-        settings: TrainingSettings,
-        output: Path,
-        progress: ProgressCallback | None = None,
-        intermediate: Intermediate | None = None,
-    ) -> TrainingReport:
-        """Direct preference optimisation from `policy`, which is also the frozen reference."""
-        return self._run("dpo", policy, pairs, settings, output, progress, intermediate)
-
-    def sft(
-        self,
-        policy: Path,
-        examples: Sequence[TrainingExample],
-        settings: TrainingSettings,
-        output: Path,
-        progress: ProgressCallback | None = None,
-        intermediate: Intermediate | None = None,
-    ) -> TrainingReport:
-        """Supervised fine-tuning on responses, prompt tokens masked."""
-        return self._run("sft", policy, examples, settings, output, progress, intermediate)
-
-    def _run(
-        self,
-        objective: str,
-        policy: Path,
-        rows: Sequence[TrainingPair | TrainingExample],
-        settings: TrainingSettings,
-        output: Path,
-        progress: ProgressCallback | None,
-        intermediate: Intermediate | None,
-    ) -> TrainingReport:
-        job = {
-            "objective": objective,
-            "policy": str(policy),
-            "rows": [asdict(row) for row in rows],
-            "settings": asdict(settings),
-            "output": str(output.absolute()),
-            "device": self._device,
-            "intermediate": intermediate and asdict(intermediate),
-        }
-        command = self.command(settings)
+    def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
+        """Train a policy, as `contract.Trainer.train` says."""
+        job = {"device": self._device, "task": asdict(task)}
+        command = self.command(task.settings)
         with tempfile.TemporaryDirectory(prefix="hsstar-training-") as name:
             folder = Path(name)
             (folder / "job.json").write_text(json.dumps(job, default=str))
             self._launch([*command, str(folder)], folder / "errors.log", progress)
             report = json.loads((folder / "report.json").read_text())
-        return TrainingReport(**(report | {"checkpoint": output}))
+        return TrainingReport(**(report | {"checkpoint": task.output}))
 
     def command(self, settings: TrainingSettings) -> list[str]:
-        """The command that starts the ranks, but for the folder of the job.
+        """Return the command that starts the ranks; it lacks the folder of the job.
 
         Raises:
-            EngineError: the settings share the model in a way that this machine cannot.
+            EngineError: this machine cannot share the model as the settings say.
             MissingDependencyError: DeepSpeed is not installed.
         """
         command = [sys.executable, "-m", "accelerate.commands.launch"]
@@ -137,13 +94,13 @@ class LaunchedTrainer:
         return list(_SHARDING_ARGUMENTS[settings.sharding])
 
     def _launch(self, command: list[str], log: Path, progress: ProgressCallback | None) -> None:
-        """Runs the ranks to their end; their events arrive on standard output.
+        """Run the ranks to their end; their events arrive on standard output.
 
-        Their standard input is a pipe whose other end only this process holds: it closes when this
-        process dies, and the ranks end.
+        Only this process holds the other end of their standard input. It closes when this process dies,
+        and the ranks end.
 
         Raises:
-            EngineError: they failed.
+            EngineError: the ranks failed.
         """
         with (
             log.open("w") as errors,

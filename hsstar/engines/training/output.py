@@ -1,4 +1,4 @@
-"""A trained policy as a checkpoint folder: written aside, and renamed when it is whole."""
+"""Writes a trained policy aside and renames the folder when it is whole."""
 
 import shutil
 import tempfile
@@ -12,8 +12,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import GenerationConfig
 
+from hsstar.checkpoints.files import fsync_folder, fsync_tree
 from hsstar.engines.loading import load_policy
-from hsstar.engines.training.resume import settle, settle_folder
 
 _KEPT_FILES = (
     "added_tokens.json",
@@ -26,16 +26,16 @@ _KEPT_FILES = (
     "tokenizer_config.json",
     "vocab.json",
 )
-"""Files that training does not change: a checkpoint inherits them from its parent byte by byte."""
+"""Files that training does not change: a checkpoint gets the bytes of its parent."""
 
 _CPU = torch.device("cpu")
 
 
 @contextmanager
 def written_aside(output: Path) -> Iterator[Path]:
-    """A working folder beside `output`; its `checkpoint` becomes `output` at the end, or nothing does.
+    """Make a working folder beside `output`; its `checkpoint` becomes `output` if the block succeeds.
 
-    A checkpoint that is there already, from a repetition of the same job, is replaced.
+    It replaces the checkpoint of an earlier attempt at the same job.
     """
     state = PartialState()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -47,20 +47,20 @@ def written_aside(output: Path) -> Iterator[Path]:
         yield folder
         state.wait_for_everyone()
         if state.is_main_process:
-            settle(folder / "checkpoint")
+            fsync_tree(folder / "checkpoint")
             if output.exists():
                 output.rename(folder / "replaced")
             (folder / "checkpoint").rename(output)
-            settle_folder(output.parent)
+            fsync_folder(output.parent)
     finally:
         if state.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_policy(trainer: Any, policy: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Writes the trained model into `folder/checkpoint` in this number format; every rank calls this.
+    """Write the trained model into `folder/checkpoint` in this number format; every rank calls this.
 
-    Adapters are merged into the weights of the policy. Files other than weights and configuration are
+    Adapters are merged into the policy's weights. All files but weights and configuration are copies of
     the policy's.
     """
     checkpoint = folder / "checkpoint"
@@ -85,7 +85,7 @@ def save_policy(trainer: Any, policy: Path, dtype: torch.dtype, folder: Path) ->
 
 
 def _merge(policy: Path, adapters: Path, dtype: torch.dtype, checkpoint: Path) -> None:
-    """The policy's own weights with the adapters added, whatever format they were trained under."""
+    """Add the adapters to the policy's own weights, not to the quantised weights of the training."""
     from peft import PeftModel
 
     merged = PeftModel.from_pretrained(load_policy(policy, _CPU, torch.float32), str(adapters))
@@ -93,5 +93,5 @@ def _merge(policy: Path, adapters: Path, dtype: torch.dtype, checkpoint: Path) -
 
 
 def _write(model: Any, checkpoint: Path) -> None:
-    model.generation_config = GenerationConfig()  # the parent's may be one that is refused
+    model.generation_config = GenerationConfig()  # transformers refuses some policies' own
     model.save_pretrained(checkpoint)

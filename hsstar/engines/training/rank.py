@@ -1,7 +1,7 @@
 """One rank of a launched training: `accelerate launch -m hsstar.engines.training.rank FOLDER`.
 
-The folder holds `job.json`; the first rank prints a JSON line per event and leaves `report.json`. A rank
-ends when its standard input does: then the process that has launched it is dead.
+The folder holds `job.json`. The first rank prints a line per event and writes `report.json`. A rank ends
+when its standard input closes: the process that launched it is dead.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.engines.training.contract import (
-    Intermediate,
+    ResumePoint,
     TrainingEvent,
     TrainingExample,
     TrainingPair,
@@ -22,6 +22,7 @@ from hsstar.engines.training.contract import (
     TrainingSettings,
     TrainingStart,
     TrainingStep,
+    TrainingTask,
 )
 
 _EVENTS: dict[str, type[TrainingEvent]] = {
@@ -30,35 +31,36 @@ _EVENTS: dict[str, type[TrainingEvent]] = {
 
 
 def read_event(line: str) -> TrainingEvent | None:
-    """The event in a line of the first rank's output; None where it holds something else."""
+    """Return the event in a line of the first rank's output; None for any other line."""
     name, _, content = line.partition(" ")
     return _EVENTS[name](**json.loads(content)) if name in _EVENTS else None
 
 
 def train(job: dict[str, Any]) -> TrainingReport:
-    """Runs a job as `launched_trainer` writes it; every rank calls this."""
+    """Run a job as `launch.LaunchedTrainer` writes it; every rank calls this."""
     from accelerate import PartialState
 
     from hsstar.engines.training.trl import TrlTrainer
 
     is_first = PartialState(cpu=job["device"] == "cpu").is_main_process
-    trainer = TrlTrainer(job["device"])
-    settings = TrainingSettings(**job["settings"])
-    policy, output = Path(job["policy"]), Path(job["output"])
-    progress = _print_event if is_first else None
-    intermediate = _intermediate(job["intermediate"])
-    if job["objective"] == "dpo":
-        pairs = [TrainingPair(**row) for row in job["rows"]]
-        return trainer.dpo(policy, pairs, settings, output, progress, intermediate)
-    examples = [TrainingExample(**row) for row in job["rows"]]
-    return trainer.sft(policy, examples, settings, output, progress, intermediate)
+    return TrlTrainer(job["device"]).train(_read_task(job["task"]), _print_event if is_first else None)
 
 
-def _intermediate(given: dict[str, Any] | None) -> Intermediate | None:
-    if given is None:
-        return None
-    resume_from = given["resume_from"]
-    return Intermediate(Path(given["folder"]), given["identity"], resume_from and Path(resume_from))
+def _read_task(fields: dict[str, Any]) -> TrainingTask:
+    row = TrainingPair if fields["objective"] == "dpo" else TrainingExample
+    resume_point = fields["resume_point"]
+    return TrainingTask(
+        fields["objective"],
+        Path(fields["policy"]),
+        [row(**columns) for columns in fields["rows"]],
+        TrainingSettings(**fields["settings"]),
+        Path(fields["output"]),
+        resume_point and _read_resume_point(**resume_point),
+    )
+
+
+def _read_resume_point(folder: str, identity: str, checkpoint: str | None) -> ResumePoint:
+    return ResumePoint(Path(folder), identity, Path(checkpoint) if checkpoint else None)
 
 
 def _print_event(event: TrainingEvent) -> None:
@@ -66,8 +68,6 @@ def _print_event(event: TrainingEvent) -> None:
 
 
 def _end_with_the_launcher() -> None:
-    """Ends this process when its standard input does."""
-
     def watch() -> None:
         while os.read(0, 1 << 16):
             pass
@@ -77,7 +77,7 @@ def _end_with_the_launcher() -> None:
 
 
 def main(folder: Path) -> None:
-    """Runs the job in the folder."""
+    """Run the job in the folder."""
     from accelerate import PartialState
 
     _end_with_the_launcher()

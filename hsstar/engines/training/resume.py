@@ -1,19 +1,18 @@
-"""Intermediate checkpoints of a training: whole or absent, and used for the training that they belong to.
+"""Intermediate checkpoints of a training: whole or absent, and used for their own training only.
 
-    WORKSPACE/              of one training, beside the place of its result; shared by its attempts
-        ATTEMPT/            one attempt alone writes here
-            writing/        what is half written
-            step-12/        whole; training.json says which training it belongs to
-            removed/        what is being deleted
+    WORKSPACE/              all attempts at one training, beside the place of its result
+        ATTEMPT/            only one attempt writes here
+            writing/        half-written checkpoints
+            step-12/        a whole checkpoint; training.json names its training
+            removed/        folders to delete
 
-An attempt takes over the furthest checkpoint of an earlier one by renaming it into its own folder. Who
-loses a folder to a rename is an attempt that is over, or one that should be: its next write fails.
+An attempt adopts the furthest checkpoint of an earlier one: it renames the checkpoint into its own folder.
+If that earlier attempt still runs, its next write fails.
 Importing this module does not import PyTorch.
 """
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -21,13 +20,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from hsstar.checkpoints.files import fsync_folder, fsync_tree
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.engines.training.contract import (
-    Intermediate,
-    TrainingExample,
-    TrainingPair,
-    TrainingSettings,
-)
+from hsstar.engines.training.contract import ResumePoint, TrainingRow, TrainingSettings
 
 _MARK = "training.json"
 _STEP = "step-"
@@ -37,13 +32,13 @@ WRITING = "writing"
 
 def training_identity(
     policy: Path,
-    rows: Sequence[TrainingPair | TrainingExample],
+    rows: Sequence[TrainingRow],
     settings: TrainingSettings,
     layout: str,
 ) -> str:
-    """32 hex digits that name a training: policy, data, settings, and how processes share it.
+    """Return 32 hex digits that name a training by policy, rows, settings and how processes share it.
 
-    How often it is saved is no part of it.
+    `save_every_steps` does not count.
     """
     chosen = {name: value for name, value in asdict(settings).items() if name != "save_every_steps"}
     digest = hashlib.sha256(json.dumps([fingerprint(policy), layout, chosen], sort_keys=True).encode())
@@ -52,91 +47,71 @@ def training_identity(
     return digest.hexdigest()[:32]
 
 
-def take_over(workspace: Path, attempt: str, identity: str) -> Intermediate:
-    """Begins an attempt: it goes on from the furthest checkpoint that belongs to this training.
+def adopt_checkpoint(workspace: Path, attempt: str, identity: str) -> ResumePoint:
+    """Begin an attempt that resumes from the furthest checkpoint of this training, if one exists.
 
-    Whatever else earlier attempts have left goes, to be deleted by `clear_removed`. The caller makes sure
-    that no other attempt begins meanwhile (by the job's lease, or a lock); only renames happen here.
+    Everything else that earlier attempts left moves to `removed`, for `clear_removed` to delete. The caller
+    prevents that another attempt begins meanwhile (by the job's lease, or a lock); this only renames.
     """
     own = workspace / attempt
     (own / _REMOVED).mkdir(parents=True, exist_ok=True)
-    resume_from = _adopted(workspace, own, identity)
+    checkpoint = _adopt_furthest(workspace, own, identity)
     for folder in workspace.iterdir():
         if folder.is_dir() and folder != own:
             _remove(folder, own)
-    return Intermediate(own, identity, resume_from)
+    return ResumePoint(own, identity, checkpoint)
 
 
-def _adopted(workspace: Path, own: Path, identity: str) -> Path | None:
-    while found := _furthest(workspace, identity):
-        target = own / found.name
+def _adopt_furthest(workspace: Path, own: Path, identity: str) -> Path | None:
+    while checkpoint := _furthest(workspace, identity):
         try:
-            return found.rename(target)
-        except FileNotFoundError:  # an attempt that is still at it has just replaced it by a later one
+            return checkpoint.rename(own / checkpoint.name)
+        except FileNotFoundError:  # an attempt that still runs has just replaced it by a later one
             continue
     return None
 
 
 def of_another_training(workspace: Path, identity: str) -> bool:
-    """Whether an attempt at another training has left a whole checkpoint in the workspace."""
-    left = {_identity(path) for path in workspace.glob(f"*/{_STEP}*")}
-    return bool(left - {identity, None})
+    """Return whether the workspace has a whole checkpoint of another training."""
+    identities = {_identity(path) for path in workspace.glob(f"*/{_STEP}*")}
+    return bool(identities - {identity, None})
 
 
-def clear_removed(intermediate: Intermediate) -> None:
-    """Deletes what has been taken away, which may take time."""
-    for folder in (intermediate.folder / _REMOVED).glob("*"):
+def clear_removed(resume_point: ResumePoint) -> None:
+    """Delete the removed folders, which may take time."""
+    for folder in (resume_point.folder / _REMOVED).glob("*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint was written."""
+    """Return the optimiser step after which a checkpoint was written."""
     return int(checkpoint.name.removeprefix(_STEP))
 
 
-def publish(intermediate: Intermediate, written: Path, step: int) -> None:
-    """Makes a checkpoint that is completely written the one to go on from; earlier ones go."""
-    (written / _MARK).write_text(json.dumps({"identity": intermediate.identity, "step": step}))
-    settle(written)
-    final = intermediate.folder / f"{_STEP}{step}"
+def publish(resume_point: ResumePoint, written: Path, step: int) -> None:
+    """Make a completely written checkpoint the one to resume from, and remove earlier ones."""
+    (written / _MARK).write_text(json.dumps({"identity": resume_point.identity, "step": step}))
+    fsync_tree(written)
+    final = resume_point.folder / f"{_STEP}{step}"
     written.rename(final)
-    settle_folder(intermediate.folder)
-    for earlier in intermediate.folder.glob(f"{_STEP}*"):
+    fsync_folder(resume_point.folder)
+    for earlier in resume_point.folder.glob(f"{_STEP}*"):
         if earlier != final:
-            _remove(earlier, intermediate.folder)
-    clear_removed(intermediate)
+            _remove(earlier, resume_point.folder)
+    clear_removed(resume_point)
 
 
-def discard(intermediate: Intermediate) -> None:
-    """Removes the checkpoint that an attempt should have gone on from and could not."""
-    if intermediate.resume_from is not None:
-        _remove(intermediate.resume_from, intermediate.folder)
-        clear_removed(intermediate)
-
-
-def settle(folder: Path) -> None:
-    """Waits until every file below a folder is on the disk, so that a rename cannot outlive its content."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as content:
-                os.fsync(content.fileno())
-    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        settle_folder(path)
-
-
-def settle_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def discard(resume_point: ResumePoint) -> None:
+    """Remove the checkpoint of a resume point that cannot be read."""
+    if resume_point.checkpoint is not None:
+        _remove(resume_point.checkpoint, resume_point.folder)
+        clear_removed(resume_point)
 
 
 def _furthest(workspace: Path, identity: str) -> Path | None:
-    """The whole checkpoint of this training with the most steps, whichever attempt has written it."""
-    found = [path for path in workspace.glob(f"*/{_STEP}*") if _identity(path) == identity]
-    return max(found, key=step_of, default=None)
+    """Return the whole checkpoint of this training with the most steps, of any attempt."""
+    checkpoints = [path for path in workspace.glob(f"*/{_STEP}*") if _identity(path) == identity]
+    return max(checkpoints, key=step_of, default=None)
 
 
 def _identity(checkpoint: Path) -> str | None:
@@ -148,6 +123,6 @@ def _identity(checkpoint: Path) -> str | None:
 
 
 def _remove(folder: Path, own: Path) -> None:
-    """Takes a folder away at once: nobody sees it half deleted."""
+    """Rename a folder away, so that nobody sees it half deleted."""
     with suppress(FileNotFoundError):  # gone already
         folder.rename(own / _REMOVED / f"{folder.name}-{secrets.token_hex(4)}")

@@ -1,1 +1,1 @@
-"""What the engines on vLLM share."""
+"""The shared parts of the engines on vLLM."""

@@ -1,4 +1,4 @@
-"""One thread that steps a vLLM engine, so that the requests of several callers are decoded together."""
+"""One thread steps a vLLM engine, so that the requests of several callers are decoded together."""
 
 import threading
 import time
@@ -20,13 +20,12 @@ _CLOSED = "the engine was closed"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one step brought for one request.
+    """The output of one step for one request.
 
     Attributes:
         place: of the request in its group.
-        output: vLLM's `RequestOutput`; a text is the reason why the engine refuses the request.
-        begun: when the step began, by `time.monotonic`.
-        ended: when it ended.
+        output: vLLM's `RequestOutput`, or a text: the reason why the engine refuses the request.
+        begun, ended: of the step, by `time.monotonic`.
     """
 
     place: int
@@ -36,12 +35,12 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Nothing more will come for this request."""
+        """Whether this is the last progress of the request."""
         return isinstance(self.output, str) or self.output.finished
 
 
 class Group:
-    """The requests of one caller: iterating gives their progress until each has finished or was ended."""
+    """The requests of one caller; iteration yields their progress until all have ended."""
 
     def __init__(self, loop: "EngineLoop", names: Sequence[str]) -> None:
         self.arrivals: SimpleQueue[Progress | EngineError] = SimpleQueue()
@@ -60,11 +59,11 @@ class Group:
                 yield arrived
 
     def end(self, place: int) -> None:
-        """Nothing more is wanted for this request."""
+        """End this request early."""
         self._loop.abandon([self._open.pop(place)])
 
     def close(self) -> None:
-        """Nothing more is wanted at all."""
+        """End all unfinished requests."""
         if self._open:
             self._loop.abandon(self._open.values())
             self._open.clear()
@@ -73,13 +72,13 @@ class Group:
 class EngineLoop:
     """Owns an engine and the only thread that touches it.
 
-    Between two steps the thread does what callers have asked for. Running out of memory fails the
-    requests under way, and the engine goes on; after any other error of a step it is dead.
+    Between two steps the thread runs the callers' actions. If a step runs out of memory, the current
+    requests fail and the engine lives on; after any other error of a step it is dead.
     """
 
     def __init__(self, build: Callable[[], Any]) -> None:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._under_way: dict[str, tuple[Group, int]] = {}
+        self._requests: dict[str, tuple[Group, int]] = {}
         self._numbers = count()
         self._engine: Any = None
         self._death = ""
@@ -94,10 +93,10 @@ class EngineLoop:
             raise
 
     def call(self, action: Callable[[Any], Result]) -> Result:
-        """Does something with the engine between two steps, and waits for its result.
+        """Run an action on the engine between two steps, and wait for its result.
 
         Raises:
-            EngineDeadError: there is no engine any more.
+            EngineDeadError: the engine is closed or dead.
         """
         result: Future[Result] = Future()
 
@@ -114,13 +113,13 @@ class EngineLoop:
         return result.result()
 
     def start(self, requests: Sequence[Mapping[str, Any]]) -> Group:
-        """Hands requests to the engine, each the arguments of its `add_request` but the request's name."""
+        """Start requests, each the arguments of the engine's `add_request` without the name."""
         names = [str(next(self._numbers)) for _ in requests]
         group = Group(self, names)
 
         def admit(engine: Any) -> None:
             for place, (name, arguments) in enumerate(zip(names, requests, strict=True)):
-                self._under_way[name] = group, place
+                self._requests[name] = group, place
                 try:
                     engine.add_request(name, **arguments)
                 except ValueError as error:
@@ -131,18 +130,18 @@ class EngineLoop:
         return group
 
     def abandon(self, names: Iterable[str]) -> None:
-        """Ends requests that nobody waits for any more, before the next step."""
+        """End requests before the next step."""
         unwanted = list(names)
 
         def forget() -> None:
-            known = [name for name in unwanted if self._under_way.pop(name, None)]
+            known = [name for name in unwanted if self._requests.pop(name, None)]
             if known and not self._death:
                 self._engine.abort_request(known)
 
         self._post(forget)
 
     def close(self) -> None:
-        """Ends the thread and frees the engine; requests under way fail."""
+        """End the thread and free the engine; unfinished requests fail."""
         with self._door:
             if not self._closed:
                 self._inbox.put(None)
@@ -150,7 +149,7 @@ class EngineLoop:
         self._thread.join()
 
     def _post(self, task: Callable[[], None]) -> bool:
-        """Has the thread do something; whether there is still a thread."""
+        """Hand a task to the thread; return whether the thread still runs."""
         with self._door:
             if not self._closed:
                 self._inbox.put(task)
@@ -162,7 +161,7 @@ class EngineLoop:
     def _run(self) -> None:
         while True:
             try:
-                task = self._inbox.get(block=not self._under_way)
+                task = self._inbox.get(block=not self._requests)
             except Empty:
                 self._step()
                 continue
@@ -171,7 +170,7 @@ class EngineLoop:
                 return
             try:
                 task()
-            except Exception as error:  # of the engine, in the middle of what a caller asked for
+            except Exception as error:  # the engine failed in a caller's action
                 self._die(_death(error))
 
     def _step(self) -> None:
@@ -181,7 +180,7 @@ class EngineLoop:
                 outputs = self._engine.step()
         except EngineMemoryError as error:
             self._recover(error)
-        except Exception as error:  # vLLM raises errors of every kind, and none leaves it usable
+        except Exception as error:  # vLLM raises errors of all kinds, and none leaves it usable
             self._die(_death(error))
         else:
             ended = time.monotonic()
@@ -189,20 +188,20 @@ class EngineLoop:
                 self._arrived(output.request_id, output, begun, ended)
 
     def _arrived(self, name: str, output: Any, begun: float, ended: float) -> None:
-        if name in self._under_way:
-            group, place = self._under_way[name]
+        if name in self._requests:
+            group, place = self._requests[name]
             progress = Progress(place, output, begun, ended)
             if progress.finished:
-                del self._under_way[name]
+                del self._requests[name]
             group.arrivals.put(progress)
 
     def _recover(self, error: EngineMemoryError) -> None:
-        """Fails what is under way, and takes it and the cache that it has begun to fill out of the engine."""
+        """Fail the current requests, and remove them and their part of the cache from the engine."""
         try:
-            self._engine.abort_request(list(self._under_way))
+            self._engine.abort_request(list(self._requests))
             self._engine.step()  # lets the model forget the requests too
             cleared = self._engine.reset_prefix_cache()
-        except Exception as further:  # whatever it is, the engine cannot be trusted any more
+        except Exception as further:  # the engine cannot be trusted any more
             self._die(f"vLLM is {error}; then {_death(further)}")
             return
         if cleared:
@@ -214,13 +213,13 @@ class EngineLoop:
         self._death = reason
         engine, self._engine = self._engine, None
         if engine is not None:
-            with suppress(Exception):  # of a dead engine nothing more can be wanted
+            with suppress(Exception):  # the engine is dead anyway
                 engine.engine_core.shutdown()
         self._fail(lambda: EngineDeadError(reason))
 
     def _fail(self, error: Callable[[], EngineError]) -> None:
-        groups = {id(group): group for group, _ in self._under_way.values()}
-        self._under_way.clear()
+        groups = {id(group): group for group, _ in self._requests.values()}
+        self._requests.clear()
         for group in groups.values():
             group.arrivals.put(error())
 

@@ -1,4 +1,4 @@
-"""The engine arguments that a recipe may give to vLLM, looked at without importing it."""
+"""Checks a recipe's vLLM engine arguments without importing vLLM."""
 
 import ast
 from collections.abc import Mapping
@@ -16,15 +16,11 @@ OWN_ARGUMENTS = frozenset(
         "override_generation_config", "logprobs_mode", "enable_lora",
     }
 )  # fmt: skip
-"""Arguments that hsstar decides; a recipe that sets one is refused."""
+"""Arguments that hsstar decides; a recipe must not set them."""
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses options that vLLM would refuse, where it is installed, or that belong to hsstar.
-
-    Raises:
-        BadInputError: one line that names the first wrong one.
-    """
+    """Raise BadInputError for the first option that belongs to hsstar or that the installed vLLM lacks."""
     if own := sorted(OWN_ARGUMENTS & options.keys()):
         raise BadInputError(f"policy.vllm.{own[0]} belongs to hsstar and cannot be set")
     known = engine_arguments()
@@ -39,11 +35,11 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 @cache
 def engine_arguments() -> frozenset[str]:
-    """The fields of vLLM's `EngineArgs`, read from its source; empty where vLLM is not installed."""
-    found = find_spec("vllm")
-    if found is None or not found.origin:
+    """Return the fields of vLLM's `EngineArgs`, read from its source; empty without vLLM."""
+    package = find_spec("vllm")
+    if package is None or not package.origin:
         return frozenset()
-    source = Path(found.origin).parent / "engine" / "arg_utils.py"
+    source = Path(package.origin).parent / "engine" / "arg_utils.py"
     tree = ast.parse(source.read_text(encoding="utf-8"))
     return frozenset(
         field.target.id

@@ -1,4 +1,4 @@
-"""vLLM inside this process: what engines import of it, once its environment is right."""
+"""Sets vLLM's environment, then imports vLLM into this process; engines import vLLM from here."""
 
 import gc
 import os
@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from hsstar.domain.errors import EngineError
+from hsstar.engines.device import clear_memory
 from hsstar.engines.loading import naming_memory_errors
 
-# What the user has set stays.
+# The user's own settings take precedence.
 for _name, _value in {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "CRITICAL",  # an engine that dies would log its whole state
+    "VLLM_LOGGING_LEVEL": "CRITICAL",  # a dying engine would log its whole state
 }.items():
     os.environ.setdefault(_name, _value)
 if not torch.cuda.is_available():
@@ -43,11 +44,11 @@ __all__ = [
 
 
 def start_engine(path: Path, **arguments: Any) -> LLMEngine:
-    """Starts vLLM on a checked folder; texts are told to it as token ids.
+    """Start vLLM on a checked folder; prompts are token ids.
 
     Raises:
         EngineMemoryError: the weights or the cache do not fit.
-        EngineError: anything else that vLLM objects to.
+        EngineError: vLLM refuses to start for another reason.
     """
     try:
         with naming_memory_errors():
@@ -64,11 +65,9 @@ def start_engine(path: Path, **arguments: Any) -> LLMEngine:
 
 
 def _free_memory() -> None:
-    """Frees what an engine has held that ends; the process groups stay, for other engines of the process."""
+    """Free an engine's memory; the process groups stay, for other engines of the process."""
     gc.unfreeze()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    clear_memory()
 
 
 core.cleanup_dist_env_and_memory = _free_memory

@@ -12,7 +12,7 @@ from hsstar.domain.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
-class Descent:
+class LineageEntry:
     """A policy and what it was made of; what concerns training is None where it was registered as it is.
 
     Attributes:
@@ -38,7 +38,7 @@ class Descent:
     depth: int
 
 
-def lineage(connection: Connection, name: str | None = None) -> list[Descent]:
+def lineage(connection: Connection, name: str | None = None) -> list[LineageEntry]:
     """Every policy behind its parent; with a name its ancestors, itself and what descends from it.
 
     Raises:
@@ -53,19 +53,19 @@ def lineage(connection: Connection, name: str | None = None) -> list[Descent]:
         children[row.parent].append(row.name)
     above = set(_ancestors(rows, name)) if name else set()
 
-    def below(parent: str | None, depth: int, all_of_them: bool) -> list[Descent]:
+    def below(parent: str | None, depth: int, all_of_them: bool) -> list[LineageEntry]:
         found = []
         for child in children[parent]:
             if all_of_them or child in above or child == name:
                 row = rows[child]
-                found.append(Descent(*(*row[1:], scores[row.id], depth)))
+                found.append(LineageEntry(*(*row[1:], scores[row.id], depth)))
                 found += below(child, depth + 1, all_of_them or child == name)
         return found
 
     return below(None, 0, name is None)
 
 
-def ancestry(connection: Connection, name: str) -> list[Descent]:
+def ancestry(connection: Connection, name: str) -> list[LineageEntry]:
     """The line of a policy: its first ancestor first, itself last.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Makes the demo's policy M_0 from nothing: `python -m hsstar.demo.make_policy --output DIR --seed N`.
+"""Makes the demo's policy M_0 from nothing: `python -m tools.make_demo_policy --output DIR --seed N`.
 
 The policy learns from solutions under a mixture of a careful and a careless strategy
-(`family.careful_share`), so it holds the better strategy but seldom prefers it on harder problems.
+(`family.careful_share`). So it knows the better strategy but seldom prefers it on harder problems.
 It takes about 15 minutes on one free core (3,600 optimiser steps of 32 solutions).
 """
 
@@ -15,7 +15,9 @@ from torch import Tensor
 from transformers import GenerationConfig, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from hsstar.demo.family import draw_strategy, problem_stream, solution_steps, solution_text
-from hsstar.demo.training import (
+from hsstar.domain.prompts import render_prompt
+from hsstar.domain.seeds import derived_seed
+from tools.demo_training import (
     IGNORED,
     LabelledSequence,
     Schedule,
@@ -25,14 +27,12 @@ from hsstar.demo.training import (
     make_reproducible,
     optimise,
 )
-from hsstar.domain.prompts import render_prompt
-from hsstar.domain.seeds import derived_seed
 
 SCHEDULE = Schedule(steps=3600, batch_size=32, learning_rate=2e-3)
 
 
 def solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence]:
-    """Endless solutions of training problems; the labels are the response and the end of text."""
+    """Yield solutions of training problems without end; the labels are the response and the end of text."""
     generator = random.Random(derived_seed(seed, "demo solutions"))  # noqa: S311  (no secret)
     for problem in problem_stream(seed, held_out=False):
         strategy = draw_strategy(problem.level, generator)
@@ -45,7 +45,7 @@ def solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence
 
 
 def train_policy(tokenizer: Qwen2Tokenizer, seed: int, schedule: Schedule) -> Qwen2ForCausalLM:
-    """A policy trained from random weights."""
+    """Train a policy from random weights."""
     policy = Qwen2ForCausalLM(build_config(tokenizer))
 
     def next_token_loss(tokens: Tensor, labels: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def train_policy(tokenizer: Qwen2Tokenizer, seed: int, schedule: Schedule) -> Qw
 
 
 def save_policy(policy: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, output: Path) -> None:
-    """Writes the policy in Hugging Face layout, in bfloat16."""
+    """Write the policy in Hugging Face layout, in bfloat16."""
     policy.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -71,7 +71,7 @@ def save_policy(policy: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, output: Pat
 
 
 def main() -> None:
-    """Reads the command line, trains and writes."""
+    """Read the command line, train and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the new checkpoint")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
-"""What the two checkpoint scripts share: tokenizer, architecture, batches and the optimiser loop.
+"""Tokenizer, architecture, batches and optimiser loop of the makers of the demo's checkpoints.
 
-Everything runs in float32 on one thread, so that a seed gives the same weights however many cores there are.
+Everything runs in float32 on one thread, so that a seed gives the same weights on any number of cores.
 """
 
 import math
@@ -17,9 +17,9 @@ from transformers import Qwen2Config, Qwen2Tokenizer
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
 PHRASES = (", so ", "\n\n", "\\boxed{")
-"""Texts that stand in every solution; one token each keeps the sequences short."""
+"""Texts of every solution; each is one token, which keeps the sequences short."""
 CONTEXT = 512
-"""The most tokens that the models read."""
+"""Most tokens that the models read."""
 IGNORED = -100
 """Label of a position that the loss leaves out."""
 _POOL_BATCHES = 16
@@ -37,13 +37,7 @@ class LabelledSequence:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_size: sequences per step.
-        learning_rate: the peak, reached after a short warm-up and left on a cosine down to 0.
-    """
+    """Optimiser steps, sequences per step, and the peak learning rate between warm-up and cosine decay."""
 
     steps: int
     batch_size: int
@@ -51,14 +45,14 @@ class Schedule:
 
 
 def make_reproducible(seed: int) -> None:
-    """Fixes the number of threads and PyTorch's seed."""
+    """Fix the number of threads and PyTorch's seed."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
 
 
 def build_tokenizer() -> Qwen2Tokenizer:
-    """One token per byte and one for each of `PHRASES`: any text can be read, no byte pair is merged."""
+    """Build a tokenizer with one token per byte and per phrase of `PHRASES`, so that it reads any text."""
     frequent = [
         "Ċ",
         "Ġ",
@@ -82,7 +76,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
 
 
 def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
-    """The smallest Qwen2 that every engine runs: head size 32, 0.8 million parameters."""
+    """Return the smallest Qwen2 that every engine runs: head size 32, 0.8 million parameters."""
     return Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -106,9 +100,9 @@ def _padded(sequences: list[LabelledSequence], pad: int) -> tuple[Tensor, Tensor
 
 
 def batches(sequences: Iterator[LabelledSequence], size: int, pad: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Token ids and labels, each of shape (size, tokens), padded on the right.
+    """Yield token ids and labels, each (size, tokens), padded on the right.
 
-    Sequences of like length share a batch; the batches of a pool come in random order.
+    Sequences of similar length share a batch; the batches of a pool come in random order.
     """
     while True:
         pool = sorted(islice(sequences, size * _POOL_BATCHES), key=lambda sequence: len(sequence.tokens))
@@ -122,7 +116,7 @@ def optimise(
     stream: Iterator[tuple[Tensor, Tensor]],
     schedule: Schedule,
 ) -> None:
-    """Minimises the loss over the stream with AdamW and prints its mean now and then."""
+    """Minimise the loss over the stream with AdamW and print its mean at intervals."""
     optimiser = torch.optim.AdamW(parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     factors = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate_factor(step, schedule.steps))
     started, total = time.monotonic(), 0.0

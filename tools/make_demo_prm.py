@@ -1,8 +1,8 @@
-"""Makes the demo's process reward model: `python -m hsstar.demo.make_prm --output DIR --seed N`.
+"""Makes the demo's process reward model: `python -m tools.make_demo_prm --output DIR --seed N`.
 
-It starts from the policy's weights and learns, by a linear head on the last hidden state, whether a solution
-is still right at the end of each step. The checkpoint has the layout of Skywork-o1-Open-PRM. It takes about
-3 minutes on one free core (400 optimiser steps of 64 solutions).
+It starts from the policy's weights. A linear head on the last hidden state learns whether a solution is still
+right at the end of each step. The checkpoint has the layout of Skywork-o1-Open-PRM. It takes about 3 minutes
+on one free core (400 optimiser steps of 64 solutions).
 """
 
 import argparse
@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from hsstar.demo import BUILTINS
 from hsstar.demo.family import Problem, SolutionStep, Strategy, problem_stream, solution_steps
-from hsstar.demo.training import IGNORED, LabelledSequence, Schedule, batches, make_reproducible, optimise
 from hsstar.domain.seeds import derived_seed
+from tools.demo_training import IGNORED, LabelledSequence, Schedule, batches, make_reproducible, optimise
 
-POLICY = Path(__file__).parent / "policy"
+POLICY = BUILTINS["demo-policy"]
 SCHEDULE = Schedule(steps=400, batch_size=64, learning_rate=1e-3)
 SLIP_RATE = 0.12
 SEPARATOR = "\n"
@@ -28,7 +29,7 @@ SEPARATOR = "\n"
 def labelled_sequence(
     tokenizer: Qwen2Tokenizer, problem: Problem, steps: Sequence[SolutionStep]
 ) -> LabelledSequence:
-    """A solution in Skywork's input format; the separator after each step is labelled 1 (right) or 0."""
+    """Return a solution in Skywork's input format; the label of each step's separator is 1 (right) or 0."""
     tokens = tokenizer.encode(f"{tokenizer.bos_token}{problem.question}\n")
     labels = [IGNORED] * len(tokens)
     separator = tokenizer.encode(SEPARATOR)[-1]
@@ -40,7 +41,7 @@ def labelled_sequence(
 
 
 def labelled_solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence]:
-    """Endless labelled solutions of training problems by both strategies, some with slips of arithmetic."""
+    """Yield labelled solutions by both strategies without end, some with slips of arithmetic."""
     generator = random.Random(derived_seed(seed, "demo labelled solutions"))  # noqa: S311  (no secret)
     for problem in problem_stream(seed, held_out=False):
         strategy = generator.choice(list(Strategy))
@@ -51,7 +52,7 @@ def labelled_solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[Labelle
 def train_prm(
     policy: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, seed: int, schedule: Schedule
 ) -> torch.nn.Linear:
-    """Trains the policy's body in place, together with the value head that is returned."""
+    """Train the policy's body in place; return the value head that is trained with it."""
     head = torch.nn.Linear(policy.config.hidden_size, 1)
 
     def step_loss(tokens: Tensor, labels: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def train_prm(
 
 
 def save_prm(body: Qwen2ForCausalLM, head: torch.nn.Linear, tokenizer: Qwen2Tokenizer, output: Path) -> None:
-    """Writes the causal language model and the value head as one checkpoint, in bfloat16."""
+    """Write the causal language model and the value head as one checkpoint, in bfloat16."""
     body.to(torch.bfloat16).save_pretrained(output)
     tokenizer.save_pretrained(output)
     weights = output / "model.safetensors"
@@ -78,7 +79,7 @@ def save_prm(body: Qwen2ForCausalLM, head: torch.nn.Linear, tokenizer: Qwen2Toke
 
 
 def main() -> None:
-    """Reads the command line, trains and writes."""
+    """Read the command line, train and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the new checkpoint")
     parser.add_argument("--policy", type=Path, default=POLICY, help="checkpoint to start from")
