@@ -79,7 +79,7 @@ class Census:
             finally:
                 self.present.discard(trainer)
 
-        trainer.train = train  # type: ignore[method-assign]
+        trainer.train = train  # type: ignore[method-assign, assignment]
         return trainer
 
 
