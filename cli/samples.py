@@ -26,11 +26,10 @@ def import_(file: Path, run: str, dataset: str | None) -> None:
     """
     from hsstar.commands.samples import import_samples
     from hsstar.data.hub import local_file
-    from hsstar.store import runs
+    from hsstar.insights.runs import find_run
 
     with open_database() as database:
-        with database.begin() as connection:
-            found = runs.find_run(connection, run)
+        found = find_run(database, run)
         report = import_samples(database, found, local_file(file), dataset or found.recipe.problems.dataset)
     click.echo(
         f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"

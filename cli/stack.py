@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hsstar.cli.options import ROLES
+
 if TYPE_CHECKING:
     from hsstar.local.stack import Stack
     from hsstar.settings import Settings
     from hsstar.store.database import Database
-
-ROLES = ("sample", "score", "verify", "train", "all")
 
 
 def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str, int]:
