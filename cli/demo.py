@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hsstar.store.database import Database
 
 _SPARE_SLICES = 2
-"""Training slices beyond the demo's own, so that `hsstar iterate` can go on afterwards."""
+"""Training slices beyond the demo's own, for `hsstar iterate` afterwards."""
 
 
 @click.command(epilog="Example:  hsstar demo --seed 1")
@@ -43,10 +43,10 @@ def demo(iterations: int, seed: int, engine: str, keep_up: bool) -> None:
     with own_stack(settings, workers, keep_up=keep_up) as database:
         run = _unfinished_run(database)
         if run is not None:
-            console.print(f"Run {run} was interrupted; it goes on.\n")
+            console.print(f"Run {run} was interrupted; it continues.\n")
         else:
             run = _start_run(database, seed, engine, iterations)
-        follow(database, run, f"Run {run} is interrupted; it goes on when you call hsstar demo again.")
+        follow(database, run, f"Run {run} is interrupted; hsstar demo continues it.")
         console.print()
         print_report(database, run)
     _farewell(settings, run, keep_up)

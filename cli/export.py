@@ -22,7 +22,7 @@ def export() -> None:
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option(
-            "--output", type=click.Path(path_type=Path), help="The file; standard output where left out."
+            "--output", type=click.Path(path_type=Path), help="The file.  [default: standard output]"
         ),
         click.option("--format", "file_format", type=click.Choice(("jsonl", "parquet")), default="jsonl"),
         click.argument("run"),

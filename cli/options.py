@@ -9,8 +9,6 @@ import click
 Format = Literal["table", "csv", "json", "markdown"]
 """How a list is printed: for people, or for programs and papers."""
 
-ROLES = ("sample", "score", "verify", "train", "all")
-
 
 def formatted(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--format` and its short form `--json`; the command takes the choice as `shown_as`."""

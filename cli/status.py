@@ -81,24 +81,13 @@ def _show_missing(database: "Database", run: str, shown_as: Format) -> None:
 
 
 def _show_all(database: "Database", shown_as: Format) -> None:
-    from hsstar.cli.views.output import Columns, console, show_list
-    from hsstar.cli.workers import show_notes
+    from hsstar.cli.views.output import console, show_list
+    from hsstar.cli.workers import show_workers
     from hsstar.insights.runs import summarise_runs
     from hsstar.insights.workers import list_workers
-    from hsstar.store.read.overview import RunSummary, WorkerSummary
+    from hsstar.store.read.overview import RunSummary
 
-    run_columns: Columns[RunSummary] = {
-        "run": "run", "iterations done": lambda run: f"{run.iterations_done}/{run.iterations}",
-        "state": "state", "jobs queued": "jobs_queued", "running": "jobs_running", "failed": "jobs_failed",
-    }  # fmt: skip
-    show_list(RunSummary, summarise_runs(database), shown_as, run_columns)
-    if shown_as != "table":
-        return
-    console.print()
-    workers = list_workers(database)
-    columns: Columns[WorkerSummary] = {
-        "worker": "worker", "host": "host", "role": "role", "state": "state", "jobs": "jobs", "oldest": "job",
-        "since": "since", "jobs done": "jobs_done", "last heartbeat": "last_heartbeat",
-    }  # fmt: skip
-    show_list(WorkerSummary, workers, shown_as, columns)
-    show_notes(workers)
+    show_list(RunSummary, summarise_runs(database), shown_as)
+    if shown_as == "table":
+        console.print()
+        show_workers(list_workers(database), shown_as)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gpus",
     metavar="all|none|0,1,…",
-    help="The GPUs to share out; all where left out, except that `--role ROLE` alone is one process.",
+    help="The GPUs to share.  [default: all; `--role ROLE` alone is one process]",
 )
 @click.option("--name", help="Unique among all workers; of several processes what their names begin with.")
 def worker(role: str, gpus: str | None, name: str | None) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import ROLES, Format, formatted
+from hsstar.cli.options import Format, formatted
+from hsstar.domain.lifecycle import JobKind
 
 if TYPE_CHECKING:
     from hsstar.store.read.overview import WorkerSummary
@@ -20,26 +21,25 @@ def workers(context: click.Context, everyone: bool, shown_as: Format) -> None:
     """List the workers: host, role, GPU, current job, what they have done, and their last heartbeat."""
     if context.invoked_subcommand is not None:
         return
-    from hsstar.cli.views.output import Columns, show_list
     from hsstar.insights.workers import list_workers
-    from hsstar.store.read.overview import WorkerSummary
 
     with open_database() as database:
-        rows = list_workers(database, stopped=everyone)
+        show_workers(list_workers(database, stopped=everyone), shown_as)
+
+
+def show_workers(workers: "Sequence[WorkerSummary]", shown_as: Format) -> None:
+    """Print workers; in a table also what hinders them, or how to start some."""
+    from hsstar.cli.views.output import Columns, console, show_list, shown
+    from hsstar.store.read.overview import WorkerSummary
+
     columns: Columns[WorkerSummary] = {
-        "worker": "worker", "host": "host", "role": "role", "GPU": "gpu", "state": "state",
-        "job": lambda row: row.job and f"{row.job_kind} {row.job}", "since": "since",
+        "worker": "worker", "host": "host", "role": "role", "GPU": "gpu", "state": "state", "jobs": "jobs",
+        "oldest": lambda worker: worker.job and f"{worker.job_kind} {worker.job}", "since": "since",
         "jobs done": "jobs_done", "tokens": "tokens_done", "last heartbeat": "last_heartbeat",
     }  # fmt: skip
-    show_list(WorkerSummary, rows, shown_as, columns)
-    if shown_as == "table":
-        show_notes(rows)
-
-
-def show_notes(workers: "Sequence[WorkerSummary]") -> None:
-    """Print what hinders workers, or how to start some."""
-    from hsstar.cli.views.output import console, shown
-
+    show_list(WorkerSummary, workers, shown_as, columns)
+    if shown_as != "table":
+        return
     for worker in workers:
         if worker.note:
             console.print(f"{worker.worker}, {shown(worker.noted_at)}: {worker.note}", markup=False)
@@ -53,7 +53,7 @@ def show_notes(workers: "Sequence[WorkerSummary]") -> None:
     "--role",
     "roles",
     multiple=True,
-    type=click.Choice(ROLES),
+    type=click.Choice([*map(str, JobKind), "all"]),
     help="All workers of this role; repeatable.",
 )
 @click.option("--all", "everyone", is_flag=True, help="All workers.")
