@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
     from hsstar.commands.benchmarks import ImportedBenchmark
@@ -73,25 +74,16 @@ def _progress(read: int) -> None:
 
 
 @benchmarks.command("list", epilog="Example:  hsstar benchmarks list")
-def list_() -> None:
+@formatted
+def list_(shown_as: Format) -> None:
     """List the known benchmarks with their protocol, and which of them are imported."""
-    from hsstar.cli.views.output import print_table
-    from hsstar.domain.benchmarks import BENCHMARKS
-    from hsstar.store import datasets
+    from hsstar.cli.views.output import Columns, show_list
+    from hsstar.insights.benchmarks import BenchmarkEntry, list_benchmarks
 
-    with open_database() as database, database.begin() as connection:
-        there = {dataset.name: dataset for dataset in datasets.list_datasets(connection)}
-    print_table(
-        ("benchmark", "title", "problems", "decoding", "imported", "unreadable references"),
-        [
-            (
-                each.name,
-                each.title,
-                each.problems,
-                each.decoding.shown,
-                "yes" if each.dataset in there else "no",
-                there[each.dataset].unreadable if each.dataset in there else None,
-            )
-            for each in BENCHMARKS.values()
-        ],
-    )
+    columns: Columns[BenchmarkEntry] = {
+        "benchmark": "benchmark", "title": "title", "problems": "problems", "decoding": "decoding",
+        "imported": lambda entry: "yes" if entry.imported else "no",
+        "unreadable references": "unreadable_references",
+    }  # fmt: skip
+    with open_database() as database:
+        show_list(BenchmarkEntry, list_benchmarks(database), shown_as, columns)

@@ -1,4 +1,4 @@
-"""`hsstar data`: data files made ready."""
+"""`hsstar data`: prepare data files for training."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ _SHOWN = 12
 
 @click.group(epilog="Example:  hsstar data steps train.jsonl --output steps.jsonl")
 def data() -> None:
-    """Make data files ready for training; needs no database."""
+    """Prepare data files for training; needs no database."""
 
 
 @data.command(epilog="Example:  hsstar data steps gsm8k.jsonl --output steps.jsonl")
@@ -24,16 +24,14 @@ def data() -> None:
     default="auto",
     show_default=True,
 )
-@click.option("--output", type=click.Path(path_type=Path), help="The file; standard output where left out.")
-@click.option(
-    "--refused", type=click.Path(path_type=Path), help="Where every problem that is left out is named."
-)
+@click.option("--output", type=click.Path(path_type=Path), help="The file.  [default: standard output]")
+@click.option("--refused", type=click.Path(path_type=Path), help="A file that lists every problem left out.")
 def steps(file: str, file_format: str, output: Path | None, refused: Path | None) -> None:
-    """Bring the solutions in FILE into steps: a blank line between them, the answer in a box in the last.
+    """Split the solutions in FILE into steps: a blank line between them, the answer in a box in the last.
 
     FILE holds GSM8K, MATH, NuminaMath or HS-STaR rows (JSONL, JSON, CSV, Parquet), or is a dataset of the
-    Hugging Face hub (hub:OWNER/NAME/FILE). A line of the result holds query, resp, ref_ans and id. What
-    cannot be brought into steps is left out and reported.
+    Hugging Face hub (hub:OWNER/NAME/FILE). A line of the result holds query, resp, ref_ans and id. Solutions
+    that cannot be split are left out and reported.
     """
     from hsstar.data.files import write_rows
     from hsstar.data.hub import local_file

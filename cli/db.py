@@ -31,7 +31,7 @@ def downgrade(revision: str, yes: bool) -> None:
 
     with open_database(check_schema=False) as database:
         if not yes:
-            click.confirm(f"This can delete data in {database.shown_url}. Go on?", abort=True)
+            click.confirm(f"This can delete data in {database.shown_url}. Continue?", abort=True)
         migrate.downgrade(database, revision)
         click.echo(f"schema at {migrate.current(database) or 'none'}")
 
@@ -51,5 +51,5 @@ def url() -> None:
     from hsstar.cli.environment import connected_settings
     from hsstar.settings import Settings
 
-    found = connected_settings(Settings.from_environment()).database_url or ""
-    click.echo(found.replace("postgresql+psycopg://", "postgresql://", 1))
+    database_url = connected_settings(Settings.from_environment()).database_url or ""
+    click.echo(database_url.replace("postgresql+psycopg://", "postgresql://", 1))

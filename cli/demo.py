@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hsstar.store.database import Database
 
 _SPARE_SLICES = 2
-"""Training slices beyond the demo's own, so that `hsstar iterate` can go on afterwards."""
+"""Training slices beyond the demo's own, for `hsstar iterate` afterwards."""
 
 
 @click.command(epilog="Example:  hsstar demo --seed 1")
@@ -43,35 +43,31 @@ def demo(iterations: int, seed: int, engine: str, keep_up: bool) -> None:
     with own_stack(settings, workers, keep_up=keep_up) as database:
         run = _unfinished_run(database)
         if run is not None:
-            console.print(f"Run {run} was interrupted; it goes on.\n")
+            console.print(f"Run {run} was interrupted; it continues.\n")
         else:
             run = _start_run(database, seed, engine, iterations)
-        follow(database, run, f"Run {run} is interrupted; it goes on when you call hsstar demo again.")
+        follow(database, run, f"Run {run} is interrupted; hsstar demo continues it.")
         console.print()
         print_report(database, run)
     _farewell(settings, run, keep_up)
 
 
 def _unfinished_run(database: "Database") -> str | None:
-    """The run that an earlier demo left under way."""
-    from hsstar.store import runs
+    from hsstar.insights.runs import active_runs
 
-    with database.begin() as connection:
-        active = [runs.get_run(connection, run_id) for run_id in runs.active_run_ids(connection)]
-        return next((run.name for run in active if run.recipe.problems.used), None)
+    return next((run.name for run in active_runs(database) if run.recipe.problems.used), None)
 
 
 def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
-    """Imports the problems and enqueues the shipped recipe under a name that is still free."""
+    """Import the problems and enqueue the shipped recipe under a free name."""
     from hsstar.cli.views.output import console
     from hsstar.commands.runs import create_run, start_iterations
     from hsstar.demo import RECIPE
     from hsstar.demo.problems import import_demo_problems
+    from hsstar.insights.runs import list_runs
     from hsstar.recipe.recipe import load_recipe, parse_recipe
-    from hsstar.store import runs
 
-    with database.begin() as connection:
-        taken = {run.name for run in runs.list_runs(connection)}
+    taken = {entry.run for entry in list_runs(database)}
     names = ["demo", *(f"demo-{number}" for number in range(2, len(taken) + 3))]
     free = next(name for name in names if name not in taken)
     document = load_recipe(RECIPE, {"name": free, "seed": seed}).document()

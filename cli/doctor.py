@@ -1,11 +1,12 @@
 """`hsstar doctor`: what is wrong, one line each, whatever is down."""
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
     from hsstar.doctor.findings import Check, Finding
@@ -16,13 +17,14 @@ _IMPORT_SECONDS = 7.5
 
 
 @click.command(epilog="Example:  hsstar doctor --json")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list of level, name and text.")
-def doctor(as_json: bool) -> None:
+@formatted
+def doctor(shown_as: Format) -> None:
     """Check database, schema, broker, engines, GPUs, disk, clock, workers and jobs, within ten seconds.
 
     A line each: ok, warn or FAIL, a name, and what was found. The exit code is 1 where something FAILs.
     """
-    from hsstar.doctor.findings import Check, Level, examine
+    from hsstar.cli.views.output import show_list
+    from hsstar.doctor.findings import Check, Finding, Level, examine
     from hsstar.doctor.machine import check_engines, check_gpus
     from hsstar.domain.errors import HsstarError
     from hsstar.settings import Settings
@@ -38,12 +40,11 @@ def doctor(as_json: bool) -> None:
 
         checks = [Check("settings", refuse), *checks]
     found = examine(checks, _SECONDS)
-    if as_json:
-        lines = [{"level": each.level, "name": each.name, "text": each.text} for each in found]
-        click.echo(json.dumps(lines, ensure_ascii=False, indent=2))
-    else:
+    if shown_as == "table":
         for each in found:
             click.echo(f"{each.level:4} {each.name}: {each.text}")
+    else:
+        show_list(Finding, found, shown_as)
     sys.stdout.flush()
     # a check that hangs in a library must not hold up the end
     os._exit(1 if any(each.level is Level.FAIL for each in found) else 0)

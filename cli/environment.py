@@ -1,4 +1,4 @@
-"""What every command needs: the settings, the local stack, and a database that fits this code."""
+"""Find the servers of the settings or of the local stack, and open the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,26 +11,18 @@ from hsstar.store.database import Database
 
 
 def connected_settings(settings: Settings, *, broker: bool = False) -> Settings:
-    """The settings with the URLs filled in; those of the embedded servers where none is given.
-
-    Args:
-        settings: as the environment has them.
-        broker: the broker too, which is left as it is otherwise.
+    """Fill in the URL of the database, and with `broker` that of the broker; those of the embedded servers.
 
     Raises:
-        DatabaseError: nothing is given and the embedded database is not up.
-        LocalStackError: nothing is given and the embedded broker is not up.
+        DatabaseError: no URL is set and the embedded database is not up.
+        LocalStackError: the same of the broker.
     """
-    found = replace(settings, database_url=locate_database(settings))
-    return replace(found, broker_url=locate_broker(settings)) if broker else found
+    connected = replace(settings, database_url=locate_database(settings))
+    return replace(connected, broker_url=locate_broker(settings)) if broker else connected
 
 
 def locate_database(settings: Settings) -> str:
-    """The URL of the database, else of the embedded one.
-
-    Raises:
-        DatabaseError: the embedded one is not up.
-    """
+    """Return the URL of the database, else of the embedded one; raise DatabaseError if that is not up."""
     if settings.database_url is not None:
         return settings.database_url
     postgres = Stack(settings).postgres
@@ -43,11 +35,7 @@ def locate_database(settings: Settings) -> str:
 
 
 def locate_broker(settings: Settings) -> str:
-    """The URL of the broker, else of the embedded one.
-
-    Raises:
-        LocalStackError: the embedded one is not up.
-    """
+    """Return the URL of the broker, else of the embedded one; raise LocalStackError if that is not up."""
     if settings.broker_url is not None:
         return settings.broker_url
     broker = Stack(settings).broker
@@ -59,9 +47,9 @@ def locate_broker(settings: Settings) -> str:
 
 
 def own_settings(settings: Settings, *path: str) -> Settings:
-    """The settings of a home of its own below the environment's.
+    """Return the settings of a home below the environment's.
 
-    Checkpoints are written there too, unless a database is given, whose checkpoints have their place.
+    Checkpoints go there too, unless the environment names a database.
     """
     home = settings.home.joinpath(*path)
     models = home / "models" if settings.database_url is None else settings.models_dir
@@ -70,11 +58,11 @@ def own_settings(settings: Settings, *path: str) -> Settings:
 
 @contextmanager
 def open_database(settings: Settings | None = None, *, check_schema: bool = True) -> Iterator[Database]:
-    """The database that the settings (by default the environment's) name, else the embedded one.
+    """Open the database of the settings (by default the environment's), else the embedded one.
 
     Raises:
-        DatabaseError: there is none, or it cannot be reached.
-        SchemaError: its schema is not the one this code knows.
+        DatabaseError: no database is up or can be reached.
+        SchemaError: this code does not know its schema.
     """
     connected = connected_settings(settings or Settings.from_environment())
     database = Database(connected.database_url or "")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
-    from hsstar.cli.views.results import Format
     from hsstar.commands.evaluation_run import Started
     from hsstar.insights.evaluation import BenchmarkResult
     from hsstar.recipe.evaluation import BenchmarkSection
@@ -57,8 +57,8 @@ class Wish:
     help="Measure the responses in a file, as `samples import` reads it; MODEL is what they are called.",
 )
 @click.option("--compare", metavar="MODEL", help="Another policy that is measured too and held against it.")
-@click.option("--format", "shown_as", type=click.Choice(("text", "csv", "markdown", "json")), default="text")
-def evaluate(model: str, compare: str | None, shown_as: "Format", **options: Any) -> None:
+@formatted
+def evaluate(model: str, compare: str | None, shown_as: Format, **options: Any) -> None:
     """Measure MODEL on benchmarks: a registered name, a folder, or a Hugging Face name.
 
     The workers sample and verify. Ctrl-C ends the view only: the same command again goes on where they
@@ -79,7 +79,7 @@ def evaluate(model: str, compare: str | None, shown_as: "Format", **options: Any
             for name in names
         ]
         for each in started:
-            _await(database, each, to_stderr=shown_as != "text")
+            _await(database, each, to_stderr=shown_as != "table")
         _show(database, started, wish.seed, shown_as)
 
 
@@ -161,7 +161,7 @@ def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None
     )
 
 
-def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: "Format") -> None:
+def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: Format) -> None:
     from hsstar.cli.views.results import show_results
     from hsstar.insights.evaluation import contest, load_results
 

@@ -15,24 +15,23 @@ if TYPE_CHECKING:
 @click.command(epilog="Example:  hsstar iterate demo --iterations 3 --watch")
 @click.argument("run")
 @click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C leaves the run going.")
+@click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C ends the view only.")
 @click.option(
     "--accept-missing",
     is_flag=True,
-    help="Enqueue nothing; let RUN go on without what its failed jobs could not do.",
+    help="Enqueue nothing; let RUN continue without what its failed jobs could not do.",
 )
 def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> None:
     """Enqueue the next iterations of RUN; the workers do the rest.
 
-    Failed jobs hold an iteration up until hsstar jobs retry puts them back, or --accept-missing gives them
-    up: the problems concerned are then left out, and a failed training leaves the policy as it was.
+    Failed jobs hold an iteration up until hsstar jobs retry queues them again, or --accept-missing discards
+    them: their problems are then left out, and a failed training leaves the policy as it was.
     """
     from hsstar.commands import runs as commands
-    from hsstar.store import runs
+    from hsstar.insights.runs import find_run
 
     with open_database() as database:
-        with database.begin() as connection:
-            found = runs.find_run(connection, run)
+        found = find_run(database, run)
         if accept_missing:
             count = commands.accept_missing(database, found)
             click.echo(
@@ -44,18 +43,18 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
         if not watch:
             click.echo(f"follow them: hsstar status {run} --watch")
             return
-        follow(database, run, f"{run} goes on; look again: hsstar status {run} --watch")
+        follow(database, run, f"{run} continues; look again: hsstar status {run} --watch")
 
 
 def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool = False) -> None:
-    """Follows a run to its end; Ctrl-C ends the view, says `interrupted`, and changes nothing else."""
+    """Show the progress of a run to its end; Ctrl-C prints `interrupted` and ends the view only."""
     from hsstar.cli.views.progress import Watch
 
     try:
         if not Watch(database, run, to_stderr=to_stderr).follow():
             raise ConflictError(
-                f"run {run!r} is incomplete and cannot go on: see hsstar status {run} --missing, then "
-                f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to go on without"
+                f"run {run!r} is incomplete and cannot continue: see hsstar status {run} --missing, then "
+                f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"
             )
     except KeyboardInterrupt:
         click.echo(f"\n{interrupted}", err=True)

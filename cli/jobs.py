@@ -3,8 +3,9 @@
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import Format, formatted
+from hsstar.domain.lifecycle import JobState
 
-STATES = ("queued", "running", "done", "failed", "discarded")
 _ERROR_CHARACTERS = 100
 
 
@@ -15,41 +16,31 @@ def jobs() -> None:
 
 @jobs.command("list", epilog="Example:  hsstar jobs list demo --state failed")
 @click.argument("run", required=False)
-@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@click.option("--state", type=click.Choice([*map(str, JobState)]), help="Only jobs in this state.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-def list_(run: str | None, state: str | None, limit: int) -> None:
+@formatted
+def list_(run: str | None, state: str | None, limit: int, shown_as: Format) -> None:
     """List the newest jobs, of RUN where given."""
-    from hsstar.cli.views.output import duration, print_table
-    from hsstar.store import runs
-    from hsstar.store.queue import jobs as stored
+    from hsstar.cli.views.output import Columns, duration, show_list
+    from hsstar.insights.runs import JobEntry, list_jobs
 
-    with open_database() as database, database.begin() as connection:
-        run_id = None if run is None else runs.find_run(connection, run).id
-        found = stored.list_jobs(connection, run_id, state, limit)
-    rows = []
-    for job in found:
-        seconds = None
-        if job.finished_at and job.started_at:
-            seconds = (job.finished_at - job.started_at).total_seconds()
-        error = " ".join((job.error or "").split())[:_ERROR_CHARACTERS]
-        rows.append(
-            (job.id, job.run, job.round, job.kind, job.state, job.slots, job.attempts, job.worker,
-             duration(seconds), error)
-        )  # fmt: skip
-    print_table(
-        ("job", "run", "round", "kind", "state", "samples", "attempts", "worker", "took", "error"), rows
-    )
+    with open_database() as database:
+        rows = list_jobs(database, run, state, limit)
+    names = ("job", "run", "round", "kind", "state", "samples", "attempts", "worker")
+    columns: Columns[JobEntry] = dict(zip(names, names, strict=True)) | {
+        "took": lambda entry: duration(entry.seconds),
+        "error": lambda entry: " ".join((entry.error or "").split())[:_ERROR_CHARACTERS],
+    }
+    show_list(JobEntry, rows, shown_as, columns)
 
 
 @jobs.command(epilog="Example:  hsstar jobs retry demo")
 @click.argument("run", required=False)
 @click.option("--job", "job_ids", type=int, multiple=True, metavar="ID", help="Only this job; repeatable.")
 def retry(run: str | None, job_ids: tuple[int, ...]) -> None:
-    """Put failed jobs back into the queue, of RUN where given, with fresh attempts."""
-    from hsstar.store import runs
-    from hsstar.store.queue import jobs as stored
+    """Queue failed jobs again, of RUN where given, with fresh attempts."""
+    from hsstar.commands.jobs import retry_jobs
 
-    with open_database() as database, database.begin() as connection:
-        run_id = None if run is None else runs.find_run(connection, run).id
-        found = stored.retry(connection, run_id, list(job_ids))
-    click.echo(f"{len(found)} jobs are queued again")
+    with open_database() as database:
+        count = len(retry_jobs(database, run, job_ids))
+    click.echo(f"{count} jobs are queued again")

@@ -12,7 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("hsstar.cli.demo:demo", "Run the whole loop on small arithmetic problems, from nothing."),
     "up": ("hsstar.cli.stack:up", "Start Postgres, a broker and workers on this machine."),
     "down": ("hsstar.cli.stack:down", "Stop what `up` started; all data stay."),
-    "problems": ("hsstar.cli.problems:problems", "Import and list problems."),
+    "problems": ("hsstar.cli.problems:problems", "Import and list problems; write those of the demo."),
     "models": ("hsstar.cli.models:models", "Register, list and export policy checkpoints."),
     "data": ("hsstar.cli.data:data", "Bring solutions into steps."),
     "train": ("hsstar.cli.train:train", "Make M_0, or train on pairs from a file, in the foreground."),
@@ -22,10 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "iterate": ("hsstar.cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("hsstar.cli.status:status", "Show what is done, in flight, failed and remaining."),
     "study": ("hsstar.cli.study:study", "Compare strategies over several seeds, with a table and plots."),
-    "report": (
-        "hsstar.cli.report:report",
-        "Print the accuracies of a run's policies, as papers do.",
-    ),
+    "report": ("hsstar.cli.report:report", "Print the accuracies of a run's policies, as papers do."),
     "evaluate": ("hsstar.cli.evaluate:evaluate", "Measure a policy, or given responses, on benchmarks."),
     "benchmarks": ("hsstar.cli.benchmarks:benchmarks", "Import and list benchmarks."),
     "samples": ("hsstar.cli.samples:samples", "Import responses drawn elsewhere."),
@@ -38,18 +35,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("hsstar.cli.doctor:doctor", "Check servers, schema, engines, GPUs, disk and stuck work."),
     "db": ("hsstar.cli.db:db", "Migrate the schema; say where the database is."),
 }
-"""Command name to where it is defined and what it does; a module is imported when it is called."""
+"""Command to module and purpose; the module is imported when the command is called."""
 
 
 class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names in the order of `COMMANDS`: that of a first day with hsstar."""
+        """Return the names in the order of `COMMANDS`: that of a first day with hsstar."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports the command's module."""
+        """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -57,7 +54,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the command list from the table, importing nothing."""
+        """Write the command list from the table, importing nothing."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, purpose) for name, (_, purpose) in COMMANDS.items()])
 
@@ -78,13 +75,11 @@ def hsstar(debug: bool) -> None:
 
 
 def main() -> None:
-    """Runs the command line: an error is one line on standard error and a non-zero exit code."""
+    """Run the command line: an error is one line on standard error and a non-zero exit code."""
     debug = "--debug" in sys.argv[1:]
     try:
         sys.exit(hsstar.main(standalone_mode=False))
-    except click.exceptions.Abort:
-        _fail("interrupted", 130, debug)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", 130, debug)
     except click.ClickException as error:
         error.show()

@@ -5,6 +5,9 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import Format, formatted
+
+_ITEMS = {"dpo": "pairs", "sft": "samples"}
 
 
 @click.group(epilog="Example:  hsstar models list")
@@ -25,52 +28,46 @@ def add(name: str, location: str) -> None:
 
 
 @models.command("list", epilog="Example:  hsstar models list")
-def list_() -> None:
+@formatted
+def list_(shown_as: Format) -> None:
     """List the checkpoints, oldest first, each with the one that it was trained from."""
-    from hsstar.cli.views.output import print_table
-    from hsstar.store import models as stored
+    from hsstar.cli.views.output import show_list
+    from hsstar.insights.models import PolicyEntry, list_models
 
-    with open_database() as database, database.begin() as connection:
-        found = stored.list_models(connection)
-    print_table(
-        ("model", "trained from", "location"), [(model.name, model.parent, model.location) for model in found]
-    )
+    with open_database() as database:
+        show_list(PolicyEntry, list_models(database), shown_as)
 
 
 @models.command(epilog="Example:  hsstar models lineage demo-M2")
 @click.argument("name", required=False)
-def lineage(name: str | None) -> None:
+@formatted
+def lineage(name: str | None, shown_as: Format) -> None:
     """Show how policies descend from one another: run, data and held-out accuracy of each.
 
-    With NAME its ancestors, itself, and what was trained from it.
+    With NAME: its ancestors, itself, and the policies trained from it.
     """
-    from hsstar.cli.views.output import print_table
-    from hsstar.store.read.lineage import lineage as find_lineage
+    from hsstar.cli.views.output import Columns, show_list
+    from hsstar.insights.models import Descendant, find_lineage
 
-    with open_database() as database, database.begin() as connection:
-        found = find_lineage(connection, name)
-    print_table(
-        ("model", "run", "iteration", "trained by", "on", "steps", "held-out accuracy"),
-        [
-            (
-                "  " * entry.depth + ("→ " if entry.depth else "") + entry.name,
-                entry.run,
-                entry.iteration,
-                entry.objective,
-                entry.objective and f"{entry.items} {'pairs' if entry.objective == 'dpo' else 'samples'}",
-                entry.steps,
-                ", ".join(map(str, entry.scores)) or None,
-            )
-            for entry in found
-        ],
-    )
+    with open_database() as database:
+        entries = find_lineage(database, name)
+    columns: Columns[Descendant] = {
+        "model": lambda entry: "  " * entry.depth + ("→ " if entry.depth else "") + entry.model,
+        "run": "run",
+        "iteration": "iteration",
+        "trained by": "trained_by",
+        "on": lambda entry: entry.trained_by and f"{entry.items} {_ITEMS[entry.trained_by]}",
+        "steps": "steps",
+        "held-out accuracy": "held_out_accuracy",
+    }
+    show_list(Descendant, entries, shown_as, columns)
 
 
 @models.command(epilog="Example:  hsstar models export demo-M2 ./demo-M2")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(name: str, folder: Path) -> None:
-    """Copy the checkpoint NAME into FOLDER, with a README that says how it came to be."""
+    """Copy the checkpoint NAME into FOLDER, with a README on its origin."""
     from hsstar.commands.export_model import export_model
 
     with open_database() as database:

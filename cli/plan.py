@@ -130,25 +130,25 @@ def _plan(
 
 
 def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
-    from hsstar.cli.views.output import console, print_table
+    from hsstar.cli.views.output import console, show
 
     samples = found.samples
-    print_table(
+    show(
         ("", "per iteration", "in all"),
         _sample_rows(samples),
         title=f"{recipe.name}, {samples.iterations} iterations",
     )
     console.print()
-    print_table(("", "response tokens", "hours of one worker"), _work_rows(found))
+    show(("", "response tokens", "hours of one worker"), _work_rows(found))
     console.print()
-    print_table(("disk", ""), _disk_rows(found))
+    show(("disk", ""), _disk_rows(found))
     console.print()
-    print_table(
+    show(
         ("this rests on", "", ""),
         [(name, _figure(figure.value), figure.source) for name, figure in found.figures.items()],
     )
     console.print()
-    print_table(("check", "", ""), [(check.subject, check.outcome.value, check.reason) for check in checks])
+    show(("check", "", ""), [(check.subject, check.outcome.value, check.reason) for check in checks])
 
 
 def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:

@@ -6,32 +6,38 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import Format, formatted
+from hsstar.domain.problems import ProblemFormat
 
-FORMATS = ("auto", "gsm8k", "math", "numina", "hs-star")
 _SHOWN_UNREADABLE = 5
 
 
 @click.group(epilog="Example:  hsstar problems import train.jsonl --dataset numina")
 def problems() -> None:
-    """Import and list problems."""
+    """Import and list problems; write those of the demo."""
 
 
 @problems.command(
     "import", epilog="Example:  hsstar problems import gsm8k.jsonl --format gsm8k --dataset gsm8k"
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--format", "file_format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([*map(str, ProblemFormat)]),
+    default="auto",
+    show_default=True,
+)
 @click.option("--dataset", required=True, metavar="NAME", help="The dataset to add the problems to.")
 def import_(file: Path, file_format: str, dataset: str) -> None:
     """Import the problems of FILE (JSONL, JSON, CSV or Parquet) into a dataset.
 
     FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
-    A problem that the dataset holds already is counted and left out. All of FILE is imported, or nothing.
+    Problems that the dataset holds already are counted and left out. All of FILE is imported, or nothing.
     """
     from hsstar.cli.views.overlaps import overlap_lines
     from hsstar.commands.problems import import_problems
     from hsstar.data.hub import local_file
-    from hsstar.domain.problems import ProblemFormat
 
     with open_database() as database:
         report = import_problems(
@@ -49,15 +55,15 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
         click.echo(line, err=True)
     if report.unreadable:
         click.echo(
-            f"{len(report.unreadable)} reference answers cannot be read; their problems take no part:",
+            f"{len(report.unreadable)} reference answers cannot be read; their problems are left out:",
             err=True,
         )
         for unreadable in report.unreadable[:_SHOWN_UNREADABLE]:
             click.echo(
                 f"  problem {unreadable.number}: {' '.join(unreadable.reference.split())[:90]}", err=True
             )
-        if left := report.unreadable[_SHOWN_UNREADABLE:]:
-            numbers = ", ".join(str(unreadable.number) for unreadable in left)
+        if others := report.unreadable[_SHOWN_UNREADABLE:]:
+            numbers = ", ".join(str(unreadable.number) for unreadable in others)
             click.echo(f"  and the problems {numbers}", err=True)
 
 
@@ -66,14 +72,24 @@ def _progress(read: int) -> None:
 
 
 @problems.command("list", epilog="Example:  hsstar problems list")
-def list_() -> None:
+@formatted
+def list_(shown_as: Format) -> None:
     """List the datasets with their counts."""
-    from hsstar.cli.views.output import print_table
-    from hsstar.store import datasets
+    from hsstar.cli.views.output import show_list
+    from hsstar.insights.problems import DatasetEntry, list_datasets
 
-    with open_database() as database, database.begin() as connection:
-        found = datasets.list_datasets(connection)
-    print_table(
-        ("dataset", "problems", "unreadable references"),
-        [(dataset.name, dataset.problems, dataset.unreadable) for dataset in found],
-    )
+    with open_database() as database:
+        show_list(DatasetEntry, list_datasets(database), shown_as)
+
+
+@problems.command(epilog="Example:  hsstar problems demo --output train.jsonl --count 200")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file (JSONL).")
+@click.option("--count", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--held-out", is_flag=True, help="Problems for evaluation; no training problem is among them.")
+def demo(output: Path, count: int, seed: int, held_out: bool) -> None:
+    """Write the demo's arithmetic problems to a file, in the layout of GSM8K; needs no database."""
+    from hsstar.demo.family import distinct_problems, write_problems
+
+    write_problems(output, distinct_problems(count, seed, held_out=held_out))
+    click.echo(f"{count} problems written to {output}", err=True)

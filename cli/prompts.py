@@ -1,14 +1,11 @@
 """`hsstar prompts`: what a policy is shown."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from hsstar.cli.environment import open_database
-
-if TYPE_CHECKING:
-    from hsstar.recipe.recipe import Recipe
+from hsstar.cli.options import Format, formatted
 
 
 @click.group(epilog="Example:  hsstar prompts show configs/demo.toml --problem '1+2*3'")
@@ -23,41 +20,35 @@ def prompts() -> None:
 def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     """Print the prompt of a problem exactly as the policy of RECIPE sees it.
 
-    How many tokens it has is said on standard error. A beginning-of-text token that the tokenizer adds
-    by itself is counted and not printed.
+    Its number of tokens goes to standard error. A beginning-of-text token that the tokenizer adds is counted
+    and not printed.
     """
+    from hsstar.commands.models import policy_location
     from hsstar.engines.prompts import count_tokens, prompt_renderer
+    from hsstar.insights.problems import first_problem
     from hsstar.recipe.recipe import load_recipe
 
     if problem is not None and dataset is not None:
         raise click.UsageError("give either --problem or --dataset")
-    found = load_recipe(recipe)
-    policy = found.policy.model
+    loaded = load_recipe(recipe)
+    policy = loaded.policy.model
     if problem is None:
-        policy, problem = _from_database(found, dataset)
-    prompt = prompt_renderer(found.policy.prompt, policy)(problem)
+        with open_database() as database:
+            problem = first_problem(database, dataset or loaded.problems.dataset)
+            policy = policy_location(database, policy)
+    prompt = prompt_renderer(loaded.policy.prompt, policy)(problem)
     tokens = count_tokens(policy, prompt)
     click.echo(prompt, nl=False)
     click.echo(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
 
 
-def _from_database(recipe: "Recipe", dataset: str | None) -> tuple[str, str]:
-    """Where the policy is, and the first problem of the dataset that takes part."""
-    from hsstar.store import datasets, models
-
-    with open_database() as database, database.begin() as connection:
-        found = datasets.find_dataset(connection, dataset or recipe.problems.dataset)
-        named = {model.name: model.location for model in models.list_models(connection)}
-        return named.get(recipe.policy.model, recipe.policy.model), datasets.first_problem(connection, found)
-
-
 @prompts.command("list", epilog="Example:  hsstar prompts list")
-def list_() -> None:
+@formatted
+def list_(shown_as: Format) -> None:
     """List the templates that a recipe may name under policy.prompt."""
-    from hsstar.cli.views.output import print_table
+    from hsstar.cli.views.output import show
     from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message
 
-    own = f"the policy's own chat template; its user says {chat_message('{problem}')!r}"
-    print_table(
-        ("template", "text"), [*((name, repr(text)) for name, text in TEMPLATES.items()), (CHAT, own)]
-    )
+    chat = f"the policy's own chat template; its user says {chat_message('{problem}')!r}"
+    texts = TEMPLATES if shown_as == "json" else {name: repr(text) for name, text in TEMPLATES.items()}
+    show(("template", "text"), [*texts.items(), (CHAT, chat)], shown_as=shown_as)

@@ -1,24 +1,22 @@
 """The tables of a run: a column per iteration with what it did, and `hsstar report` with accuracies."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from hsstar.cli.views.output import duration, print_table
+from hsstar.cli.options import Format, formatted
+from hsstar.cli.views.output import duration, show
 from hsstar.domain.errors import NotFoundError
 from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.read import progress
 
-if TYPE_CHECKING:
-    from hsstar.cli.views.results import Format
-
 
 @click.command(epilog="Example:  hsstar report demo --format markdown")
 @click.argument("run")
-@click.option("--format", "shown_as", type=click.Choice(("text", "csv", "markdown", "json")), default="text")
-def report(run: str, shown_as: "Format") -> None:
+@formatted
+def report(run: str, shown_as: Format) -> None:
     """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
     from hsstar.cli.environment import open_database
     from hsstar.cli.views.results import show_run_table
@@ -46,9 +44,9 @@ def print_report(database: Database, run_name: str) -> None:
         quality = progress.reward_quality(connection, runs.find_run(connection, run_name).id)
         found = progress.iteration_statistics(connection, run_name)
     figures = [row | {"reward_quality": quality.get(row["iteration"])} for row in found]
-    print_table(
+    show(
         ("", *(f"iteration {row['iteration']}" for row in figures)),
-        [(heading, *(show(row) for row in figures)) for heading, show in _LINES],
+        [(heading, *(line(row) for row in figures)) for heading, line in _LINES],
         title=f"Run {run_name}",
     )
 

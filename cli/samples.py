@@ -14,23 +14,22 @@ def samples() -> None:
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--run", required=True, help="The run that gets a new iteration founded on them.")
-@click.option("--dataset", metavar="NAME", help="Where the problems go; the recipe's dataset where left out.")
+@click.option("--run", required=True, help="The run that gets a new iteration.")
+@click.option("--dataset", metavar="NAME", help="The dataset for the problems.  [default: the recipe's]")
 def import_(file: Path, run: str, dataset: str | None) -> None:
-    """Found an iteration of a run on the responses in FILE; they are verified and scored by the workers.
+    """Add an iteration to a run with the responses in FILE as pre-samples; workers verify and score them.
 
     A line of FILE holds a problem with its responses: {"problem": …, "answer": …, "responses": [...]},
     or one sample as published with HS-STaR: {"query": …, "resp": …, "ref_ans": …}. The problems become
-    the iteration's slice, the responses its pre-samples; what a problem lacks of n_p is drawn. FILE may be
-    a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
+    the iteration's slice, and the workers draw the pre-samples that are missing. FILE may be a dataset of the
+    Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     """
     from hsstar.commands.samples import import_samples
     from hsstar.data.hub import local_file
-    from hsstar.store import runs
+    from hsstar.insights.runs import find_run
 
     with open_database() as database:
-        with database.begin() as connection:
-            found = runs.find_run(connection, run)
+        found = find_run(database, run)
         report = import_samples(database, found, local_file(file), dataset or found.recipe.problems.dataset)
     click.echo(
         f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"

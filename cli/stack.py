@@ -51,7 +51,7 @@ def up(workers: dict[str, int]) -> None:
 
 
 def start_stack(stack: "Stack", workers: dict[str, int]) -> None:
-    """Starts servers and workers, over a database that is migrated first."""
+    """Migrate the database, and start servers and workers."""
     stack.up(workers, prepare=_migrate, role_environment=_thread_counts())
 
 
@@ -59,7 +59,7 @@ def start_stack(stack: "Stack", workers: dict[str, int]) -> None:
 def own_stack(
     settings: "Settings", workers: dict[str, int], *, keep_up: bool = False
 ) -> Iterator["Database"]:
-    """A stack for as long as one command takes, and its database; `keep_up` leaves it running."""
+    """Start a stack for one command and yield its database; stop it afterwards unless `keep_up`."""
     from hsstar.cli.environment import open_database
     from hsstar.local.stack import Stack
 
@@ -85,10 +85,10 @@ def _migrate(database_url: str) -> None:
 
 
 def _thread_counts() -> dict[str, dict[str, str]]:
-    """Threads per role: sampling and scoring run beside each other, training runs alone.
+    """Return the threads per role: sampling and scoring run side by side, training runs alone.
 
-    OMP_NUM_THREADS of the environment goes before that. Waiting threads must not spin: beside another busy
-    process that made training ten times slower.
+    OMP_NUM_THREADS of the environment has priority. Threads must not spin while they wait: with another busy
+    process on the machine that made training ten times slower.
     """
     if os.environ.get("OMP_NUM_THREADS"):
         return {role: {"OMP_WAIT_POLICY": "PASSIVE"} for role in ROLES}
@@ -101,7 +101,7 @@ def _thread_counts() -> dict[str, dict[str, str]]:
 
 @click.command(epilog="Example:  hsstar down")
 def down() -> None:
-    """Stop the workers and servers that `up` started; all data stay, and a run goes on at the next `up`."""
+    """Stop the workers and servers that `up` started; all data stay, and runs continue at the next `up`."""
     from hsstar.cli.views.output import console
     from hsstar.local.stack import Stack
     from hsstar.settings import Settings

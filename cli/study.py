@@ -135,7 +135,7 @@ class _Progress:
         return lines + self._new_reasons(database, states)
 
     def _new_reasons(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
-        from hsstar.cli.views.progress import waiting_reasons
+        from hsstar.insights.progress import waiting_reasons
         from hsstar.store import runs
         from hsstar.store.read import progress
 

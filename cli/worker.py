@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 @click.option(
     "--gpus",
     metavar="all|none|0,1,…",
-    help="The GPUs to share out; all where left out, except that `--role ROLE` alone is one process.",
+    help="The GPUs to share.  [default: all; `--role ROLE` alone is one process]",
 )
 @click.option("--name", help="Unique among all workers; of several processes what their names begin with.")
 def worker(role: str, gpus: str | None, name: str | None) -> None:
-    """Run workers until Ctrl-C or SIGTERM; they finish the jobs in hand. A second Ctrl-C ends them at once.
+    """Run workers until Ctrl-C or SIGTERM; they finish their jobs first. A second Ctrl-C ends them at once.
 
-    One role on one device is one process. Otherwise each GPU gets a process of its own with a log of its
-    own; one that dies is started again. verify needs no GPU.
+    One role on one device is one process. Otherwise each GPU gets its own process with its own log, and a
+    process that dies is started again. verify needs no GPU.
 
-    They serve the queues of their roles on the servers that HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL name,
-    else on the embedded ones of `hsstar up`.
+    They serve the queues of their roles on the servers of HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL, else on
+    the embedded ones of `hsstar up`.
     """
     from hsstar.cli.environment import connected_settings, open_database
     from hsstar.local.placement import parse_roles
@@ -96,7 +96,7 @@ def _specify(
 
 
 def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
-    """Keeps workers running until it is told to end; what they then still hold goes back into the queue."""
+    """Keep workers running until a signal arrives; then put their jobs back into the queue."""
     import logging
     from pathlib import Path
 
@@ -104,14 +104,13 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
 
     from hsstar.cli.environment import open_database
     from hsstar.cli.views.output import console
+    from hsstar.commands.workers import check_names_are_free, release_workers
     from hsstar.domain.errors import DatabaseError
     from hsstar.local.supervisor import keep_running
-    from hsstar.store.queue.jobs import reclaim
-    from hsstar.store.queue.workers import check_name_is_free, deregister
 
-    with open_database(settings) as database, database.begin() as connection:
-        for each in workers:
-            check_name_is_free(connection, each.name, socket.gethostname(), psutil.pid_exists)
+    names = [each.name for each in workers]
+    with open_database(settings) as database:
+        check_names_are_free(database, names, psutil.pid_exists)
     logs = settings.home / "logs"
     for each in workers:
         gpus = each.environment["CUDA_VISIBLE_DEVICES"]
@@ -120,10 +119,8 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     clean = keep_running(workers, logs, Path.cwd())
     try:
-        with open_database(settings, check_schema=False) as database, database.begin() as connection:
-            for each in workers:
-                reclaim(connection, each.name, settings.max_attempts)
-                deregister(connection, each.name)
+        with open_database(settings, check_schema=False) as database:
+            release_workers(database, names, settings.max_attempts)
     except DatabaseError as error:
-        logging.getLogger("hsstar.supervisor").warning("the workers could not be deregistered: %s", error)
+        logging.getLogger("hsstar.supervisor").warning("the workers stay registered: %s", error)
     sys.exit(0 if clean else 130)

@@ -1,51 +1,50 @@
-"""`hsstar workers`: who is at work, and how to send workers home."""
+"""`hsstar workers`: list workers, and let some of them stop."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import Format, formatted
+from hsstar.domain.lifecycle import JobKind
+
+if TYPE_CHECKING:
+    from hsstar.store.read.overview import WorkerSummary
 
 
 @click.group(invoke_without_command=True, epilog="Example:  hsstar workers stop --role sample")
-@click.option("--all", "everyone", is_flag=True, help="Those that have stopped, too.")
+@click.option("--all", "everyone", is_flag=True, help="Also those that have stopped.")
+@formatted
 @click.pass_context
-def workers(context: click.Context, everyone: bool) -> None:
+def workers(context: click.Context, everyone: bool, shown_as: Format) -> None:
     """List the workers: host, role, GPU, current job, what they have done, and their last heartbeat."""
     if context.invoked_subcommand is not None:
         return
-    from sqlalchemy import text
+    from hsstar.insights.workers import list_workers
 
-    from hsstar.cli.views.output import console, print_table
+    with open_database() as database:
+        show_workers(list_workers(database, stopped=everyone), shown_as)
 
-    with open_database() as database, database.begin() as connection:
-        rows = connection.execute(
-            text("""
-                SELECT worker, host, role, gpu,
-                    CASE WHEN stop_requested_at IS NOT NULL AND state IN ('idle', 'busy') THEN 'stopping'
-                        ELSE state END AS state,
-                    job_kind || ' ' || job AS job, since, jobs_done, tokens_done, last_heartbeat,
-                    note, noted_at
-                FROM worker_activity WHERE :everyone OR state <> 'stopped' ORDER BY worker
-            """),
-            {"everyone": everyone},
-        ).all()
-    headings = (
-        "worker",
-        "host",
-        "role",
-        "GPU",
-        "state",
-        "job",
-        "since",
-        "jobs done",
-        "tokens",
-        "last heartbeat",
-    )
-    print_table(headings, [tuple(row)[: len(headings)] for row in rows])
-    for row in rows:
-        if row.note:
-            console.print(f"{row.worker}, {row.noted_at:%Y-%m-%d %H:%M:%S}: {row.note}", markup=False)
-    if not rows:
-        console.print("no worker is at work; start some: hsstar up, or hsstar worker")
+
+def show_workers(workers: "Sequence[WorkerSummary]", shown_as: Format) -> None:
+    """Print workers; in a table also what hinders them, or how to start some."""
+    from hsstar.cli.views.output import Columns, console, show_list, shown
+    from hsstar.store.read.overview import WorkerSummary
+
+    columns: Columns[WorkerSummary] = {
+        "worker": "worker", "host": "host", "role": "role", "GPU": "gpu", "state": "state", "jobs": "jobs",
+        "oldest": lambda worker: worker.job and f"{worker.job_kind} {worker.job}", "since": "since",
+        "jobs done": "jobs_done", "tokens": "tokens_done", "last heartbeat": "last_heartbeat",
+    }  # fmt: skip
+    show_list(WorkerSummary, workers, shown_as, columns)
+    if shown_as != "table":
+        return
+    for worker in workers:
+        if worker.note:
+            console.print(f"{worker.worker}, {shown(worker.noted_at)}: {worker.note}", markup=False)
+    if not workers:
+        console.print("no worker is registered; start some: hsstar up, or hsstar worker")
 
 
 @workers.command(epilog="Example:  hsstar workers stop sample-gpu0@box")
@@ -54,26 +53,23 @@ def workers(context: click.Context, everyone: bool) -> None:
     "--role",
     "roles",
     multiple=True,
-    type=click.Choice(("sample", "score", "verify", "train", "all")),
+    type=click.Choice([*map(str, JobKind), "all"]),
     help="All workers of this role; repeatable.",
 )
 @click.option("--all", "everyone", is_flag=True, help="All workers.")
 def stop(names: tuple[str, ...], roles: tuple[str, ...], everyone: bool) -> None:
-    """Let workers finish the jobs in hand, take no others, and end; their supervisor starts no other ones.
+    """Let workers finish their jobs, take no others, and end; their supervisor starts no others.
 
-    NAME is a worker's name, or the part before the @. They begin to leave within seconds; a training
+    NAME is a worker's name, or the part before the @. They stop within seconds of their last job; a training
     is finished first, however long it takes.
     """
+    from hsstar.commands.workers import stop_workers
+
     if not (names or roles or everyone):
         raise click.UsageError("say which: names of workers, --role or --all")
-    from hsstar.domain.lifecycle import JobKind
-    from hsstar.store.queue.workers import request_stop
-
-    every_queue = ",".join(JobKind)
-    with open_database() as database, database.begin() as connection:
-        queues = [every_queue if role == "all" else role for role in roles]
-        found = request_stop(connection, names, queues, everyone=everyone)
-    for name in found:
+    with open_database() as database:
+        asked = stop_workers(database, names, roles, everyone=everyone)
+    for name in asked:
         click.echo(f"{name} is asked to stop")
-    if not found:
-        click.echo("no worker is at work")
+    if not asked:
+        click.echo("no worker is running")

@@ -1,83 +1,114 @@
-"""How results are printed: tables for people, CSV and JSON for programs."""
+"""The one renderer of results: tables for people, CSV and JSON for programs, Markdown for papers."""
 
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar, cast
 
 from rich.console import Console
 from rich.table import Table
 
+from hsstar.cli.options import Format
+
 _FILE_COLUMNS = 1_000
 
+Entry = TypeVar("Entry")
+Columns = Mapping[str, str | Callable[[Entry], Any]]
+"""Headings, and the field or function that gives the values below each."""
+
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
-"""Where results go; lines for a file or a pipe are never wrapped."""
+"""For results; lines for a file or a pipe are never wrapped."""
 
 error_console = Console(highlight=False, soft_wrap=True, stderr=True)
-"""Where progress goes while standard output is for a program."""
+"""For progress while a program reads standard output."""
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Prints rows under headings; numbers stand to the right."""
-    console.print(make_table(columns, rows, title))
+def show(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str | None = None,
+    *,
+    shown_as: Format = "table",
+) -> None:
+    """Print rows under headings, as a table for people, Markdown, CSV, or a JSON list of objects."""
+    match shown_as:
+        case "table":
+            console.print(_table(columns, rows, title))
+        case "markdown":
+            lines = [f"**{title}**", ""] if title else []
+            cells = [columns, ["---"] * len(columns), *([shown(value) for value in row] for row in rows)]
+            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+            console.print("\n".join(lines), markup=False)
+        case "csv":
+            writer = csv.writer(sys.stdout)
+            writer.writerow(columns)
+            writer.writerows([_text_if_tuple(value) for value in row] for row in rows)
+        case "json":
+            print_json([dict(zip(columns, row, strict=True)) for row in rows])
 
 
-def make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """A table of rows under headings; numbers stand to the right."""
+def show_list(
+    kind: type[Entry],
+    entries: Sequence[Entry],
+    shown_as: Format,
+    columns: Columns[Entry] | None = None,
+    title: str | None = None,
+) -> None:
+    """Print dataclass instances. CSV and JSON have every field of `kind`.
+
+    Tables and Markdown have `columns`, by default every field too.
+    """
+    names = [field.name for field in fields(cast(Any, kind))]
+    if shown_as in ("csv", "json"):
+        columns = dict(zip(names, names, strict=True))
+    elif columns is None:
+        columns = {name.replace("_", " "): name for name in names}
+    readers = [attrgetter(source) if isinstance(source, str) else source for source in columns.values()]
+    show(list(columns), [[read(entry) for read in readers] for entry in entries], title, shown_as=shown_as)
+
+
+def print_json(document: Any) -> None:
+    """Write a JSON document; what JSON does not know becomes a number or text."""
+    console.file.write(json.dumps(document, ensure_ascii=False, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return float(value) if hasattr(value, "as_integer_ratio") else str(value)
+
+
+def _text_if_tuple(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
         numeric = any(isinstance(row[place], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(shown(value) for value in row))
+        table.add_row(*map(shown, row))
     return table
 
 
 def shown(value: Any) -> str:
-    """A value as a person reads it."""
-    if value is None:
+    """Return a value as a person reads it."""
+    if value is None or value == ():
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return str(value)
-
-
-def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes rows as CSV with a heading."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(columns)
-    writer.writerows(rows)
-
-
-def print_markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Prints rows under headings as a Markdown table."""
-    lines = [f"**{title}**", ""] if title else []
-    lines.append(_markdown_row(columns))
-    lines.append(_markdown_row(["---"] * len(columns)))
-    lines += [_markdown_row([shown(value) for value in row]) for row in rows]
-    console.print("\n".join(lines), markup=False)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def print_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes rows as a JSON list of objects; what JSON does not know becomes text."""
-    objects = [dict(zip(columns, row, strict=True)) for row in rows]
-    console.file.write(json.dumps(objects, ensure_ascii=False, indent=2, default=_plain) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if hasattr(value, "as_integer_ratio") else str(value)
+    return str(_text_if_tuple(value))
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person reads them."""
+    """Return seconds as a person reads them."""
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
@@ -88,7 +119,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending whole numbers as a person writes them: 0–2, 5."""
+    """Return ascending whole numbers as a person writes them: 0–2, 5."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

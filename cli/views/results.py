@@ -1,15 +1,15 @@
 """How the results of evaluations are printed: for people, for papers and for programs."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-from hsstar.cli.views.output import console, print_csv, print_markdown, print_table
+from hsstar.cli.options import Format
+from hsstar.cli.views.output import console, print_json, show
 from hsstar.domain.evaluation import Figures
 from hsstar.insights.evaluation import BenchmarkResult, Contest, RunTable, headline
 
-Format = Literal["text", "csv", "markdown", "json"]
 Named = tuple[str, list[BenchmarkResult]]
 """A policy's name and its results."""
 
@@ -18,15 +18,13 @@ def show_results(policies: Sequence[Named], against: Contest | None, shown_as: F
     """Prints the results of one policy, or of two and their comparison."""
     match shown_as:
         case "json":
-            console.file.write(json.dumps(_document(policies, against), ensure_ascii=False, indent=2) + "\n")
+            print_json(_document(policies, against))
         case "csv":
             records = [record for name, results in policies for record in _records(name, results)]
             columns = list(dict.fromkeys(key for record in records for key in record))
-            print_csv(columns, [[record.get(column) for column in columns] for record in records])
-        case "text":
-            _show_tables(policies, against, print_table)
-        case "markdown":
-            _show_tables(policies, against, print_markdown)
+            show(columns, [[record.get(column) for column in columns] for record in records], shown_as="csv")
+        case _:
+            _show_tables(policies, against, partial(show, shown_as=shown_as))
 
 
 Printer = Callable[[Sequence[str], Sequence[Sequence[Any]], str | None], None]
@@ -186,7 +184,7 @@ def _document(policies: Sequence[Named], against: Contest | None) -> dict[str, A
 def show_run_table(table: RunTable, title: str, shown_as: Format) -> None:
     """Prints the policies of a run in rows, benchmarks in columns, and their mean."""
     means = [table.mean(row) for row in range(len(table.rows))]
-    if shown_as in ("text", "markdown"):
+    if shown_as in ("table", "markdown"):
         columns = ("", "policy", *table.columns, *(("mean",) if table.benchmarks > 1 else ()))
         rows = [
             (
@@ -197,7 +195,7 @@ def show_run_table(table: RunTable, title: str, shown_as: Format) -> None:
             )
             for (number, name, cells), mean in zip(table.rows, means, strict=True)
         ]
-        (print_table if shown_as == "text" else print_markdown)(columns, rows, title)
+        show(columns, rows, title, shown_as=shown_as)
         return
     records = [
         {"iteration": number, "model": name}
@@ -209,7 +207,4 @@ def show_run_table(table: RunTable, title: str, shown_as: Format) -> None:
         | {"mean": mean}
         for (number, name, cells), mean in zip(table.rows, means, strict=True)
     ]
-    if shown_as == "json":
-        console.file.write(json.dumps(records, ensure_ascii=False, indent=2) + "\n")
-    else:
-        print_csv(list(records[0]), [list(record.values()) for record in records])
+    show(list(records[0]), [list(record.values()) for record in records], shown_as=shown_as)

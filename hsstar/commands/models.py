@@ -60,3 +60,9 @@ def lasting_location(location: str) -> str:
     """A location that means the same from any directory: names as they are, folders as absolute paths."""
     folder = Path(location).expanduser()
     return str(folder.resolve()) if folder.exists() else location
+
+
+def policy_location(database: Database, name: str) -> str:
+    """Return where the policy of a registered name lies; any other name is a location itself."""
+    with database.begin() as connection:
+        return next((model.location for model in models.list_models(connection) if model.name == name), name)

@@ -10,7 +10,6 @@ The text of a question decides whether it is a training or a held-out problem.
 """
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hsstar.data.files import write_rows
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.steps import STEP_SEPARATOR
@@ -242,7 +242,11 @@ def solution_text(steps: Iterable[SolutionStep]) -> str:
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
-    with path.open("w", encoding="utf-8") as lines:
-        for problem in problems:
-            answer = f"{problem.expression}={problem.answer}\n#### {problem.answer}"
-            lines.write(json.dumps({"question": problem.question, "answer": answer}) + "\n")
+    rows = (
+        {
+            "question": problem.question,
+            "answer": f"{problem.expression}={problem.answer}\n#### {problem.answer}",
+        }
+        for problem in problems
+    )
+    write_rows(path, rows)

@@ -56,6 +56,15 @@ def test_problem_files(stack: Home, name: str, content: str | None, expected: st
     assert "wrong" not in stack.ok("problems", "list")
 
 
+def test_the_demos_problems_are_imported_from_their_file(stack: Home) -> None:
+    file = stack.folder / "demo-problems.jsonl"
+    stack.ok("problems", "demo", "--output", str(file), "--count", "40")
+    assert "40 problems imported" in stack.ok("problems", "import", str(file), "--dataset", "from-a-file")
+    assert "ask for fewer" in stack.refused("problems", "demo", "--output", str(file), "--count", "100000")
+    assert len(file.read_text().splitlines()) == 40
+    assert "no-folder" in stack.refused("problems", "demo", "--output", str(stack.folder / "no-folder" / "f"))
+
+
 def test_duplicate_problems_are_counted_and_imported_once(stack: Home) -> None:
     file = stack.folder / "twice.jsonl"
     file.write_text('{"question": "1+1=?", "answer": "#### 2"}\n' * 3)

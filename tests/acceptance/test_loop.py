@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tomllib
+from typing import Any, cast
 
 import pytest
 from pyarrow import parquet
@@ -93,6 +94,29 @@ def test_status_tells_what_is_done(finished: Home) -> None:
     overview = finished.ok("status")
     assert "loop" in overview
     assert "sample-1" in overview
+
+
+def test_lists_are_read_by_programs(finished: Home) -> None:
+    def rows(*command: str) -> list[dict[str, Any]]:
+        return cast(list[dict[str, Any]], json.loads(finished.ok(*command, "--json")))
+
+    (run,) = (row for row in rows("status") if row["run"] == "loop")
+    assert run == {
+        "run": "loop", "iterations": 2, "iterations_done": 2, "state": "done", "jobs_queued": 0,
+        "jobs_running": 0, "jobs_failed": 0,
+    }  # fmt: skip
+    assert [row["drawn"] for row in rows("status", "loop") if row["kind"] == "iteration"] == [192, 192]
+    assert rows("status", "loop", "--missing") == []
+    assert {row["state"] for row in rows("jobs", "list", "loop", "--limit", "5")} == {"done"}
+    assert {"sample", "score", "verify", "train"} <= {row["role"] for row in rows("workers")}
+    assert "loop" in {row["run"] for row in rows("runs", "list")}
+    assert {"demo-train", "demo-heldout"} <= {row["dataset"] for row in rows("problems", "list")}
+    assert {row["model"]: row["trained_from"] for row in rows("models", "list")}["loop-M2"] == "loop-M1"
+    (last,) = (row for row in rows("models", "lineage", "loop-M2") if row["model"] == "loop-M2")
+    assert (last["depth"], last["iteration"], last["trained_by"]) == (2, 1, "dpo")
+    assert last["held_out_accuracy"][0]["dataset"] == "demo-heldout"
+    assert not any(row["imported"] for row in rows("benchmarks", "list"))
+    assert "--watch" in finished.refused("status", "loop", "--watch", "--json")
 
 
 def test_the_same_recipe_draws_the_same_samples(finished: Home) -> None:

@@ -46,7 +46,7 @@ def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
     watching.send_signal(signal.SIGINT)
     _, errors = watching.communicate(timeout=SECONDS)
     assert watching.returncode == 130
-    assert "unwatched goes on" in errors
+    assert "unwatched continues" in errors
     assert "Traceback" not in errors
     stack.wait_until_done("unwatched")
 

@@ -154,14 +154,14 @@ def test_an_interrupted_initialisation_goes_on(solutions: Path) -> None:
         training.send_signal(signal.SIGCONT)
         _, errors = training.communicate(timeout=SECONDS)
         assert training.returncode == 130
-        assert "the same command goes on" in errors
+        assert "the same command continues" in errors
         assert "Traceback" not in errors
         assert not output.exists()
 
         assert "with other data or settings" in home.refused(*command, "--set", "learning_rate=1e-3")
         done = home.run(*command)
         assert done.returncode == 0, done.stderr
-        assert "going on from step" in done.stderr
+        assert "continuing from step" in done.stderr
         assert "16 steps" in done.stdout
         assert not workspace.exists()
         assert "supervised fine-tuning on 64 rows" in (output / "README.md").read_text()

@@ -71,7 +71,7 @@ def test_a_worker_that_is_asked_to_stop_ends_with_a_code_of_its_own(
         assert "was asked to stop: it takes no more jobs and ends" in worker.said
         assert "verify-1@box" not in command("workers")
         assert "verify-1@box" in command("workers", "--all")
-        assert command("workers", "stop", "--all") == "no worker is at work\n"
+        assert command("workers", "stop", "--all") == "no worker is running\n"
     with start_worker(embedded_broker, "verify-1@box") as again:
         again.wait_for("idle")  # a request is for one life
 

@@ -1,14 +1,21 @@
 """The command line starts without heavy imports and explains itself everywhere."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from hsstar.cli.main import COMMANDS, hsstar
+from hsstar.cli.options import Format
 from hsstar.cli.stack import parse_workers
-from hsstar.cli.views.output import ranges
+from hsstar.cli.views.output import ranges, show_list
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 
@@ -72,3 +79,68 @@ def test_slots_are_written_as_ranges() -> None:
     assert ranges([]) == ""
     assert ranges([3]) == "3"
     assert ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=" ".join(path))
+        for path, command in commands(hsstar)
+        if path[-1] in ("list", "lineage", "status", "workers", "sql", "report", "evaluate", "doctor")
+    ],
+)
+def test_every_list_is_printed_in_the_same_formats(command: click.Command) -> None:
+    options = {option.name: option for option in command.params}
+    assert isinstance(options["shown_as"].type, click.Choice)
+    assert options["shown_as"].type.choices == ("table", "csv", "json", "markdown")
+    assert "--json" in options["as_json"].opts
+
+
+@dataclass(frozen=True)
+class Fruit:
+    name: str
+    weight_grams: float | None
+    boxes: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("shown_as", "fruits", "expected"),
+    [
+        ("csv", True, 'name,weight_grams,boxes\na|b,1.5,"1, 2"\nc,,\n'),
+        ("csv", False, "name,weight_grams,boxes\n"),
+        ("json", False, "[]\n"),
+        ("markdown", True, "| called | kilograms |\n| --- | --- |\n| a\\|b | 0.0015 |\n| c | – |\n"),
+        ("table", True, "called  kilograms\na|b        0.0015\nc               –\n"),
+    ],
+)
+def test_programs_get_every_field_and_people_the_chosen_columns(
+    shown_as: Format, fruits: bool, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = [Fruit("a|b", 1.5, (1, 2)), Fruit("c", None)] if fruits else []
+    columns: dict[str, str | Callable[[Fruit], Any]] = {
+        "called": "name",
+        "kilograms": lambda fruit: None if fruit.weight_grams is None else fruit.weight_grams / 1000,
+    }
+    show_list(Fruit, entries, shown_as, columns)
+    assert capsys.readouterr().out.replace("\r\n", "\n") == expected
+
+
+def test_json_keeps_numbers_lists_and_null(capsys: pytest.CaptureFixture[str]) -> None:
+    show_list(Fruit, [Fruit("a", None, (1, 2))], "json")
+    assert json.loads(capsys.readouterr().out) == [{"name": "a", "weight_grams": None, "boxes": [1, 2]}]
+
+
+def written_problems(file: Path, *options: str) -> list[str]:
+    done = CliRunner().invoke(hsstar, ["problems", "demo", "--output", str(file), *options])
+    assert done.exit_code == 0, done.output
+    return file.read_text().splitlines()
+
+
+def test_the_demos_problems_as_files(tmp_path: Path) -> None:
+    training = written_problems(tmp_path / "train.jsonl", "--count", "60")
+    held_out = written_problems(tmp_path / "heldout.jsonl", "--count", "60", "--held-out")
+    assert len(set(training)) == len(set(held_out)) == 60
+    assert not set(training) & set(held_out)
+    assert json.loads(training[0]).keys() == {"question", "answer"}
+    assert written_problems(tmp_path / "again.jsonl", "--count", "60", "--seed", "0") == training
+    assert written_problems(tmp_path / "other.jsonl", "--count", "60", "--seed", "1") != training

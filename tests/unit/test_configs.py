@@ -104,7 +104,7 @@ def recipe_of(name: str) -> dict[str, Any]:
 
 
 def test_every_recipe_is_listed_here() -> None:
-    assert {file.stem for file in CONFIGS.glob("*.toml")} == CHANGES.keys() | {"demo", "study"}
+    assert {file.stem for file in CONFIGS.glob("*.toml")} == CHANGES.keys() | {"demo", "first", "study"}
 
 
 @pytest.mark.parametrize("name", CHANGES)

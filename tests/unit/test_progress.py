@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from hsstar.cli.views.progress import finished_share, round_lines, waiting_reasons
+from hsstar.cli.views.progress import round_lines
+from hsstar.insights.progress import finished_share, waiting_reasons
 from hsstar.store.read.progress import QueueState, RoundProgress
 
 NOTHING = RoundProgress(

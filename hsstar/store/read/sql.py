@@ -35,6 +35,17 @@ def run_query(database: Database, query: str, timeout_seconds: int) -> Answer:
             return _answer(raw, query, timeout_seconds)
 
 
+def unguarded_note(database: Database) -> str | None:
+    """Return what to tell the user if no role of the database guards queries; None if one does."""
+    with database.begin() as connection:
+        if guard(connection).reader:
+            return None
+    return (
+        f"only the read-only transaction guards this query, since the role {READER} is missing; "
+        "hsstar doctor says how to make it"
+    )
+
+
 @contextmanager
 def _guarded(raw: "psycopg.Connection[Any]", timeout_seconds: int, *, reader: bool) -> Iterator[None]:
     """A read-only transaction of which nothing is left, locks of the session included."""

@@ -1,0 +1,39 @@
+"""Ask workers to stop, and register what a supervisor starts and ends."""
+
+import socket
+from collections.abc import Callable, Sequence
+
+from hsstar.domain.lifecycle import JobKind
+from hsstar.store.database import Database
+from hsstar.store.queue.jobs import reclaim
+from hsstar.store.queue.workers import check_name_is_free, deregister, request_stop
+
+
+def stop_workers(
+    database: Database, names: Sequence[str], roles: Sequence[str], *, everyone: bool
+) -> list[str]:
+    """Ask live workers to finish their jobs and to end; return their names.
+
+    `names` may leave out `@host`; the role `all` means workers that serve every queue.
+
+    Raises:
+        NotFoundError: no live worker has a name or a role.
+    """
+    queues = [",".join(JobKind) if role == "all" else role for role in roles]
+    with database.begin() as connection:
+        return request_stop(connection, names, queues, everyone=everyone)
+
+
+def check_names_are_free(database: Database, names: Sequence[str], is_alive: Callable[[int], bool]) -> None:
+    """Raise ConflictError if a live worker has one of the names; `is_alive` takes a process id."""
+    with database.begin() as connection:
+        for name in names:
+            check_name_is_free(connection, name, socket.gethostname(), is_alive)
+
+
+def release_workers(database: Database, names: Sequence[str], max_attempts: int) -> None:
+    """Put the jobs of workers that have ended back into the queue, and mark the workers as stopped."""
+    with database.begin() as connection:
+        for name in names:
+            reclaim(connection, name, max_attempts)
+            deregister(connection, name)

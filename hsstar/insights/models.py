@@ -1,0 +1,58 @@
+"""Policies: those that are registered, and how they descend from one another."""
+
+from dataclasses import dataclass
+
+from hsstar.checkpoints.card import Score
+from hsstar.store import models
+from hsstar.store.database import Database
+from hsstar.store.read import lineage
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """A policy as a list of policies shows it."""
+
+    model: str
+    trained_from: str | None
+    location: str
+
+
+def list_models(database: Database) -> list[PolicyEntry]:
+    """Return every policy, oldest first."""
+    with database.begin() as connection:
+        return [PolicyEntry(row.name, row.parent, row.location) for row in models.list_models(connection)]
+
+
+@dataclass(frozen=True, slots=True)
+class Descendant:
+    """A policy in a family tree; what concerns training is None where it was registered as it is.
+
+    Attributes:
+        depth: trainings between it and the first policy of its line.
+        trained_by: `dpo` on preference pairs, or `sft` on samples.
+        items: how many of these.
+        steps: optimiser steps.
+    """
+
+    model: str
+    depth: int
+    trained_from: str | None
+    run: str | None
+    iteration: int | None
+    trained_by: str | None
+    items: int | None
+    steps: int | None
+    held_out_accuracy: tuple[Score, ...]
+
+
+def find_lineage(database: Database, name: str | None) -> list[Descendant]:
+    """Return every policy behind its parent; with a name its ancestors, itself and its descendants."""
+    with database.begin() as connection:
+        rows = lineage.lineage(connection, name)
+    return [
+        Descendant(
+            row.name, row.depth, row.parent, row.run, row.iteration, row.objective, row.items, row.steps,
+            tuple(row.scores),
+        )
+        for row in rows
+    ]  # fmt: skip

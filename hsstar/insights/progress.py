@@ -1,0 +1,147 @@
+"""The progress of a run: its rounds and queues, why something waits, and how long it will take."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hsstar.store.database import Database
+from hsstar.store.evaluations import HELD_OUT
+from hsstar.store.read import progress
+from hsstar.store.read.progress import QueueState, RoundProgress
+from hsstar.store.runs import Run
+
+_TRAINING_SHARE = 0.2
+"""Of an iteration, in the estimate of the time that is left; sampling takes the rest."""
+_LEAST_GAIN = 0.01
+"""The share of a run that has to be done before its pace says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far a run is."""
+
+    rounds: list[RoundProgress]
+    queues: list[QueueState]
+
+    @property
+    def state(self) -> Literal["running", "done", "stuck"]:
+        """`stuck` if failed jobs hold the run up and no other job is queued or running."""
+        if all(round_.done for round_ in self.rounds):
+            return "done"
+        live = any(queue.queued or queue.running for queue in self.queues)
+        return "stuck" if not live and any(queue.failed for queue in self.queues) else "running"
+
+
+def run_progress(database: Database, run: Run) -> RunProgress:
+    """Return the progress of a run as its rows say now."""
+    with database.begin() as connection:
+        return RunProgress(
+            progress.round_progress(connection, run.id), progress.queue_states(connection, run.id)
+        )
+
+
+def exclusions(database: Database, run: Run) -> list[tuple[str, int]]:
+    """Return (reason, problems) for the problems that the iterations of a run left out."""
+    with database.begin() as connection:
+        return progress.exclusions(connection, run.id)
+
+
+def evaluation_name(evaluation: RoundProgress) -> str:
+    """Return what an evaluation measures, as a person reads it."""
+    return "held out" if evaluation.evaluation_key in ("", HELD_OUT) else evaluation.evaluation_key
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """The samples and jobs of a round that is not done."""
+
+    round: str
+    done: int
+    in_flight: int
+    failed: int
+    remaining: int
+    jobs_queued: int
+    jobs_running: int
+
+
+def open_rounds(rounds: Sequence[RoundProgress]) -> list[OpenRound]:
+    """Return the rounds that are not done."""
+    return [
+        OpenRound(
+            f"{each.kind} {each.number} {each.evaluation_key}".strip(),
+            each.drawn,
+            each.slots_in_flight,
+            each.failed_slots,
+            max(0, each.budget - each.drawn - each.slots_in_flight - each.failed_slots),
+            each.queued,
+            each.running,
+        )
+        for each in rounds
+        if not each.done
+    ]
+
+
+def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
+    """Return why jobs of a run wait or have failed, and what to do; empty while everything moves."""
+    reasons = []
+    for queue in queues:
+        if queue.queued and not queue.workers:
+            reasons.append(
+                f"{queue.queued} {queue.kind} jobs wait because no live worker serves that queue; "
+                f"start one: hsstar worker --role {queue.kind} (or hsstar up)"
+            )
+        elif queue.wakeups_due:
+            reasons.append(
+                f"{queue.wakeups_due} {queue.kind} jobs wait for a wake-up that the broker does not take; "
+                "check that it is up and its disk has room; the workers' logs say more"
+            )
+        elif queue.next_attempt_seconds is not None and queue.last_error is not None:
+            reasons.append(
+                f"a {queue.kind} job is tried again in {max(1, round(queue.next_attempt_seconds))} s "
+                f"after: {queue.last_error}"
+            )
+        if queue.failed:
+            reasons.append(
+                f"{queue.failed} {queue.kind} jobs failed: {queue.last_error}; "
+                "see hsstar jobs list --state failed, fix the cause, then hsstar jobs retry "
+                "(or hsstar iterate RUN --accept-missing)"
+            )
+    return reasons
+
+
+def finished_share(rounds: Sequence[RoundProgress]) -> float:
+    """Return the share of the enqueued iterations that is done, else of the evaluations, in [0, 1]."""
+    counted = [each for each in rounds if each.kind == "iteration"] or rounds
+    return sum(map(_share, counted)) / len(counted) if counted else 1.0
+
+
+def _share(found: RoundProgress) -> float:
+    if found.done:
+        return 1.0
+    sampled = found.verified / found.budget if found.budget else 0.0
+    if found.kind == "evaluation":
+        return sampled
+    trained = found.training_steps_done / found.training_steps if found.training_steps else 0.0
+    return (1 - _TRAINING_SHARE) * sampled + _TRAINING_SHARE * trained
+
+
+class Pace:
+    """Estimates the time that is left from the pace since the first look."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._first_share: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first look."""
+        return time.monotonic() - self._started
+
+    def seconds_left(self, rounds: Sequence[RoundProgress]) -> float | None:
+        """Return the seconds that are left; None at the end, or before there is a pace."""
+        share = finished_share(rounds)
+        if self._first_share is None:
+            self._first_share = share
+        gained = share - self._first_share
+        return None if gained < _LEAST_GAIN or share >= 1 else self.elapsed * (1 - share) / gained

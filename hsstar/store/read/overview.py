@@ -1,0 +1,69 @@
+"""Every run in one row, and every worker in one row."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from hsstar.store.database import execute_file
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The state of a run: that of its first open iteration, else `evaluating`, `done` or `not started`."""
+
+    run: str
+    iterations: int
+    iterations_done: int
+    state: str
+    jobs_queued: int
+    jobs_running: int
+    jobs_failed: int
+
+
+def summarise_runs(connection: Connection) -> list[RunSummary]:
+    """Return every run, oldest first, by one query."""
+    return [RunSummary(**row) for row in execute_file(connection, "overview", {}).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSummary:
+    """What a worker does and has done.
+
+    Attributes:
+        role: the queues that it serves, separated by commas.
+        state: `idle`, `busy`, `stopping`, `stopped`, or `lost` without a heartbeat for a minute.
+        jobs: how many it runs.
+        job, job_kind, since: the oldest of them.
+        note, noted_at: what hinders it.
+    """
+
+    worker: str
+    host: str
+    role: str
+    gpu: str | None
+    state: str
+    jobs: int
+    job: int | None
+    job_kind: str | None
+    since: datetime | None
+    jobs_done: int
+    tokens_done: int
+    last_heartbeat: datetime
+    note: str | None
+    noted_at: datetime | None
+
+
+def summarise_workers(connection: Connection, *, stopped: bool) -> list[WorkerSummary]:
+    """Return the workers by name; with `stopped` also those that have stopped."""
+    rows = connection.execute(
+        text("""
+            SELECT worker, host, role, gpu,
+                CASE WHEN stop_requested_at IS NOT NULL AND state IN ('idle', 'busy') THEN 'stopping'
+                    ELSE state END AS state,
+                jobs, job, job_kind, since, jobs_done, tokens_done, last_heartbeat, note, noted_at
+            FROM worker_activity WHERE :stopped OR state <> 'stopped' ORDER BY worker
+        """),
+        {"stopped": stopped},
+    )
+    return [WorkerSummary(**row) for row in rows.mappings()]

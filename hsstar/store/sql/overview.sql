@@ -1,0 +1,54 @@
+-- Every run in one row: how many iterations are done, where the first open one stands, and its jobs.
+--
+-- No parameters.
+WITH
+states AS (
+    SELECT
+        rounds.run_id,
+        rounds.kind,
+        rounds.number,
+        coalesce(iterations.state, CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END)
+            AS state
+    FROM rounds
+    LEFT JOIN iterations ON iterations.round_id = rounds.id
+    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+),
+by_run AS (
+    SELECT
+        run_id,
+        count(*) FILTER (WHERE kind = 'iteration') AS iterations,
+        count(*) FILTER (WHERE kind = 'iteration' AND state = 'done') AS iterations_done,
+        (array_agg(state ORDER BY number) FILTER (WHERE kind = 'iteration' AND state <> 'done'))[1]
+            AS open_state,
+        bool_and(state = 'done') AS evaluated
+    FROM states
+    GROUP BY run_id
+),
+live AS (
+    SELECT
+        rounds.run_id,
+        count(*) FILTER (WHERE jobs.state = 'queued') AS queued,
+        count(*) FILTER (WHERE jobs.state = 'running') AS running,
+        count(*) FILTER (WHERE jobs.state = 'failed') AS failed
+    FROM jobs
+    JOIN rounds ON rounds.id = jobs.round_id
+    WHERE jobs.state IN ('queued', 'running', 'failed')
+    GROUP BY rounds.run_id
+)
+SELECT
+    runs.name AS run,
+    coalesce(by_run.iterations, 0) AS iterations,
+    coalesce(by_run.iterations_done, 0) AS iterations_done,
+    CASE
+        WHEN by_run.open_state IS NOT NULL THEN replace(by_run.open_state, '_', '-')
+        WHEN by_run.evaluated IS NULL THEN 'not started'
+        WHEN by_run.evaluated THEN 'done'
+        ELSE 'evaluating'
+    END AS state,
+    coalesce(live.queued, 0) AS jobs_queued,
+    coalesce(live.running, 0) AS jobs_running,
+    coalesce(live.failed, 0) AS jobs_failed
+FROM runs
+LEFT JOIN by_run ON by_run.run_id = runs.id
+LEFT JOIN live ON live.run_id = runs.id
+ORDER BY runs.id
