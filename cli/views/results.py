@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from hsstar.cli.views.output import console, print_csv, print_markdown, print_table
-from hsstar.domain.evaluation import Figures
+from hsstar.domain.evaluation import Metrics
 from hsstar.insights.evaluation import BenchmarkResult, Contest, RunTable, headline
 
 Format = Literal["text", "csv", "markdown", "json"]
@@ -78,7 +78,7 @@ def _row(result: BenchmarkResult) -> tuple[Any, ...]:
     )
 
 
-def with_error(figures: Figures) -> str:
+def with_error(figures: Metrics) -> str:
     """Accuracy and standard error as a person reads them."""
     return f"{figures.accuracy.mean:.3f} ± {figures.accuracy.standard_error:.3f}"
 
@@ -149,7 +149,7 @@ def _records(name: str, results: Sequence[BenchmarkResult]) -> list[dict[str, An
     return [*records, mean]
 
 
-def _flat(figures: Figures) -> dict[str, Any]:
+def _flat(figures: Metrics) -> dict[str, Any]:
     values = asdict(figures)
     accuracy, pass_at = values.pop("accuracy"), values.pop("pass_at")
     return {

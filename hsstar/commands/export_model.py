@@ -13,7 +13,7 @@ from hsstar.engines.training.resume import settle, settle_folder
 from hsstar.store import models
 from hsstar.store.database import Database
 from hsstar.store.models import checkpoint_of
-from hsstar.store.read.lineage import Descent, ancestry
+from hsstar.store.read.lineage import LineageEntry, ancestry
 
 
 def export_model(database: Database, name: str, target: Path) -> Path:
@@ -68,11 +68,11 @@ def _check_room(source: Path, folder: Path) -> None:
         )
 
 
-def _card(line: Sequence[Descent]) -> str:
+def _card(line: Sequence[LineageEntry]) -> str:
     return card([_origin(entry) for entry in line], line[0].location)
 
 
-def _origin(entry: Descent) -> Origin:
+def _origin(entry: LineageEntry) -> Origin:
     made = f"elsewhere, and registered from {entry.location}"
     if entry.run is not None:
         kind = "preference pairs" if entry.objective == "dpo" else "correct samples"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from hsstar.demo.family import Problem, SolutionStep, Strategy, problem_stream, solution_steps
+from hsstar.demo.family import DemoProblem, SolutionStep, Strategy, problem_stream, solution_steps
 from hsstar.demo.training import IGNORED, LabelledSequence, Schedule, batches, make_reproducible, optimise
 from hsstar.domain.seeds import derived_seed
 
@@ -26,7 +26,7 @@ SEPARATOR = "\n"
 
 
 def labelled_sequence(
-    tokenizer: Qwen2Tokenizer, problem: Problem, steps: Sequence[SolutionStep]
+    tokenizer: Qwen2Tokenizer, problem: DemoProblem, steps: Sequence[SolutionStep]
 ) -> LabelledSequence:
     """A solution in Skywork's input format; the separator after each step is labelled 1 (right) or 0."""
     tokens = tokenizer.encode(f"{tokenizer.bos_token}{problem.question}\n")

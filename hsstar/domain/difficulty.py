@@ -44,7 +44,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class DifficultyEstimate:
     """What the pre-samples of one problem say.
 
     Attributes:
@@ -56,7 +56,9 @@ class Estimate:
     process_quality: float | None
 
 
-def estimate(correct: Sequence[bool], minimum_rewards: Sequence[float] | None) -> Estimate:
+def estimate_difficulty(
+    correct: Sequence[bool], minimum_rewards: Sequence[float] | None
+) -> DifficultyEstimate:
     """`φ_a` and `φ_r` from the verdicts and minimum step rewards of a problem's pre-samples.
 
     Every sample counts, by its own row. Both sequences have shape (pre-samples,).
@@ -64,10 +66,10 @@ def estimate(correct: Sequence[bool], minimum_rewards: Sequence[float] | None) -
     if not correct:
         raise BadInputError("a problem without pre-samples has no estimate")
     quality = sum(minimum_rewards) / len(minimum_rewards) if minimum_rewards else None
-    return Estimate(sum(correct) / len(correct), quality)
+    return DifficultyEstimate(sum(correct) / len(correct), quality)
 
 
-def classify(found: Estimate, signal: Signal, thresholds: Thresholds) -> Difficulty:
+def classify(found: DifficultyEstimate, signal: Signal, thresholds: Thresholds) -> Difficulty:
     """The level of a problem: inlier, outlier, and boundary otherwise."""
     quality = found.process_quality
     if signal.needs_reward and quality is None:

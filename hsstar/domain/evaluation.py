@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hsstar.domain.statistics import (
+    ConfidenceInterval,
     Estimate,
-    Interval,
     Resample,
     estimate,
     mcnemar_exact,
@@ -50,7 +50,7 @@ class ProblemOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """The figures of a set of problems.
 
     Attributes:
@@ -80,7 +80,7 @@ class Figures:
     truncated_share: float | None
 
 
-def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]) -> Figures:
+def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]) -> Metrics:
     """The figures of these problems.
 
     Args:
@@ -91,7 +91,7 @@ def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]
     counted, ended = sum(each.counted for each in outcomes), sum(each.ended for each in outcomes)
     readable = [each.accuracy for each in outcomes if each.readable]
     several = max(each.drawn for each in outcomes) > 1
-    return Figures(
+    return Metrics(
         problems=len(outcomes),
         unreadable=sum(not each.readable for each in outcomes),
         left_out=sum(each.readable and each.exclusion is not None for each in outcomes),
@@ -132,7 +132,7 @@ def by_group(
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class BenchmarkComparison:
     """Two policies on the same problems.
 
     Attributes:
@@ -144,7 +144,7 @@ class Comparison:
 
     problems: int
     difference: float
-    interval: Interval
+    interval: ConfidenceInterval
     only_first: int | None
     only_second: int | None
     p_value: float | None
@@ -158,7 +158,7 @@ def differences(first: Sequence[ProblemOutcome], second: Sequence[ProblemOutcome
 
 def compare(
     first: Sequence[ProblemOutcome], second: Sequence[ProblemOutcome], resample: Resample
-) -> Comparison:
+) -> BenchmarkComparison:
     """Compares two policies problem by problem.
 
     Raises:
@@ -168,7 +168,7 @@ def compare(
     interval = paired_bootstrap([given], resample)
     single = max(each.drawn for each in [*first, *second]) <= 1
     only_first, only_second = sum(each < 0 for each in given), sum(each > 0 for each in given)
-    return Comparison(
+    return BenchmarkComparison(
         len(given),
         estimate(given).mean,
         interval,

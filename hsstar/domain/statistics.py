@@ -25,7 +25,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ConfidenceInterval:
     """A confidence interval."""
 
     low: float
@@ -84,7 +84,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 
 def paired_bootstrap(
     differences: Sequence[Sequence[float]], resample: Resample, resamples: int = BOOTSTRAP_RESAMPLES
-) -> Interval:
+) -> ConfidenceInterval:
     """A percentile interval for the unweighted mean over benchmarks of their mean difference.
 
     Problems are drawn with replacement within each benchmark, both models' results of a problem together.
@@ -104,7 +104,7 @@ def paired_bootstrap(
         for _ in range(resamples)
     )
     outside = (1 - CONFIDENCE) / 2
-    return Interval(_quantile(means, outside), _quantile(means, 1 - outside))
+    return ConfidenceInterval(_quantile(means, outside), _quantile(means, 1 - outside))
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
