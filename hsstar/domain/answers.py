@@ -1,7 +1,7 @@
-r"""Finding the final answer in a response.
+r"""Extraction of the final answer from a response.
 
-A response is searched by four rules, from the surest to the weakest; the first that finds something wins.
-Every rule runs in time linear in the length of the response, whatever it holds.
+Four rules search the response, from the surest to the weakest; the first that finds an answer wins. Each runs
+in time linear in the length of any response.
 
 1. the last `\boxed{…}` (also `\fbox`, `\framebox`, and `\boxed` without braces);
 2. the last "final answer is …" or "final answer: …", or a heading "Final answer";
@@ -25,23 +25,18 @@ class ExtractionRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExtractedAnswer:
-    """A final answer and how it was found.
-
-    Attributes:
-        text: the answer as written, without its box, math delimiters and surrounding white space.
-        rule: the rule that found it.
-    """
+    """A final answer as written, without box, math delimiters and outer white space, and its rule."""
 
     text: str
     rule: ExtractionRule
 
 
 def extract_answer(response: str, truncated: bool = False) -> ExtractedAnswer | None:
-    """The final answer of a response, None where there is none.
+    """Return the final answer of a response, or None.
 
-    A box that is opened and never closed hides the answer: what stands before it is work on the way, not a
-    final answer. A response that was cut at its token limit (`truncated`) must hold its answer whole: an
-    answer that reaches the cut may lack its end, and the last number is only where it was cut.
+    A box that never closes hides the answer: the text before it is work, not a final answer. In a response
+    that was cut at its token limit (`truncated`), an answer that reaches the cut may lack its end, and the
+    last number means nothing.
     """
     boxes = _Boxes(response, truncated)
     if boxes.open_at_end:
@@ -66,8 +61,8 @@ class _Boxes:
     """The boxes of a response, found in one pass.
 
     Attributes:
-        last: content of the box that was closed last (of nested boxes, the outermost), None if there is none.
-        open_at_end: the box that was opened last is not closed.
+        last: content of the box that closed last (of nested boxes, the outermost); None without one.
+        open_at_end: whether the box that opened last is not closed.
     """
 
     def __init__(self, response: str, truncated: bool) -> None:
@@ -81,10 +76,10 @@ class _Boxes:
             elif _BARE_CONTENT.match(response, position):
                 position = self._read_bare(response, position, truncated)
         contents = (strip_math_delimiters(response[start:end]) for start, end in reversed(self._spans))
-        self.last = next(filter(None, contents), None)  # an empty box (a quoted instruction, say) is none
+        self.last = next(filter(None, contents), None)  # skips empty boxes, as in a quoted instruction
 
     def _read_braces(self, response: str, start: int) -> int:
-        """Reads `\boxed{…}` with everything nested in it; the position after it."""
+        """Read `\boxed{…}` with everything nested in it; return the position after it."""
         open_braces: list[int | None] = []  # content start of a box, None for any other brace
         for token in _BOX_OR_BRACE.finditer(response, start):
             if token["box"]:
@@ -101,7 +96,7 @@ class _Boxes:
         return len(response)
 
     def _read_bare(self, response: str, start: int, truncated: bool) -> int:
-        r"""Reads `\boxed 5`, which ends with its formula or line; the position after it."""
+        r"""Read `\boxed 5`, which ends with its formula or line; return the position after it."""
         end = _END_OF_BARE_BOX.search(response, start)
         if end is None and truncated:
             self.open_at_end = True
@@ -124,7 +119,7 @@ _PHRASES = {
     ExtractionRule.FINAL_ANSWER: re.compile(rf"\bfinal\s+answer\b\W{{0,4}}?{_IS}|{_HEADING}", re.I | re.M),
     ExtractionRule.ANSWER: re.compile(rf"\banswer\b\W{{0,4}}?{_IS}|^####[ \t]*", re.I | re.M),
 }
-# A lone dollar sign is money: the signs around a formula touch it.
+# A lone dollar sign is money: signs of a formula touch it.
 _FORMULA = re.compile(
     r"\$\$[^$]+\$\$|(?<!\\)\$(?!\s)[^$\n]+(?<![\s\\])\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL
 )
@@ -138,7 +133,7 @@ _LONGEST_SENTENCE = 2_000
 
 
 def _after_last_phrase(response: str, phrase: re.Pattern[str], truncated: bool) -> str | None:
-    """What follows the last occurrence of a phrase, up to the end of its formula or sentence."""
+    """Return the text after the last occurrence of a phrase, to the end of its formula or sentence."""
     start = None
     for match in phrase.finditer(response):
         start = match.end()
@@ -170,7 +165,7 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
 def strip_math_delimiters(text: str) -> str:
-    """The text without white space and one pair of LaTeX math delimiters around the whole of it."""
+    """Strip white space and one pair of LaTeX math delimiters around the whole text."""
     text = text.strip()
     for opening, closing in _DELIMITERS:
         if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
@@ -184,7 +179,7 @@ _ESCAPED_OR_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def balanced_braces(text: str) -> bool:
-    """Whether every unescaped brace of a LaTeX text has its partner."""
+    """Tell whether every unescaped brace of a LaTeX text has its partner."""
     depth = 0
     for part in _ESCAPED_OR_BRACE.finditer(text):
         depth += {"{": 1, "}": -1}.get(part[0], 0)
