@@ -102,9 +102,9 @@ def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]
 
 def _pass_at(outcomes: Sequence[ProblemOutcome]) -> dict[int, float]:
     """Return mean pass@k up to the fewest samples of a problem with any; problems without any have 0."""
-    most = min(outcome.drawn for outcome in outcomes if outcome.drawn)
-    powers = [1 << exponent for exponent in range(most.bit_length())]
     drawn = [outcome for outcome in outcomes if outcome.drawn]
+    most = min(outcome.drawn for outcome in drawn)
+    powers = [1 << exponent for exponent in range(most.bit_length())]
     none = [0.0] * (len(outcomes) - len(drawn))
     return {
         k: estimate([*(pass_at_k(outcome.drawn, outcome.correct, k) for outcome in drawn), *none]).mean

@@ -1,4 +1,4 @@
-"""The sections of a recipe that say how a policy is trained: `[training]` and `[initialisation]`."""
+"""The sections of a recipe on the training of policies: `[training]` and `[initialisation]`."""
 
 from typing import Annotated, Literal, Self
 
@@ -26,7 +26,7 @@ LossType = Literal[
 
 
 class OptimisationSection(Section):
-    """What both sections say alike."""
+    """The keys that both sections share."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Positive = 256
@@ -38,16 +38,16 @@ class OptimisationSection(Section):
     maximum_tokens: Positive
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool | None = None
-    """Left out: on a GPU."""
+    """Default: only on a GPU."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of the adapters that are trained instead of the weights; 0 trains the weights."""
+    """Rank of LoRA adapters; 0 trains the weights themselves."""
     lora_alpha: Annotated[float, Field(gt=0)] = 32.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lora_target_modules: tuple[Name, ...] = ()
     quantization: Literal["none", "4bit"] = "none"
     sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
     save_every_steps: Annotated[int, Field(ge=0)] | None = None
-    """Left out: a tenth of all steps; 0: no intermediate checkpoints."""
+    """Default: a tenth of all steps; 0: no intermediate checkpoints."""
 
     @model_validator(mode="after")
     def _quantised_under_adapters_only(self) -> Self:
@@ -61,7 +61,7 @@ class OptimisationSection(Section):
 
 
 class TrainingSection(OptimisationSection):
-    """How an iteration trains; `objective = "none"` ends it with its pairs."""
+    """The training of an iteration; `objective = "none"` ends it with its pairs."""
 
     objective: Literal["dpo", "sft", "none"] = "dpo"
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
@@ -73,19 +73,19 @@ class TrainingSection(OptimisationSection):
     precompute_reference_logprobs: bool = False
 
     @model_validator(mode="after")
-    def _smoothing_where_the_loss_knows_of_it(self) -> Self:
+    def _smoothing_only_if_the_loss_has_it(self) -> Self:
         if self.loss_type == "exo_pair" and not self.label_smoothing:
             raise ValueError("loss_type = 'exo_pair' needs label_smoothing > 0 (its paper: 1e-3)")
         if self.label_smoothing and self.loss_type not in ("exo_pair", "robust", "aot", "aot_unpaired"):
             raise ValueError(
-                f"loss_type = {self.loss_type!r} knows no label_smoothing; "
-                "exo_pair, robust, aot and aot_unpaired do"
+                f"loss_type = {self.loss_type!r} has no label_smoothing; "
+                "exo_pair, robust, aot and aot_unpaired have it"
             )
         return self
 
 
 class InitialisationSection(OptimisationSection):
-    """Step-wise initialisation: what `hsstar train init` makes M_0 from."""
+    """Step-wise initialisation: the input of `hsstar train init` for M_0."""
 
     model: Name | None = None
     """The base model."""

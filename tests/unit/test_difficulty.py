@@ -72,7 +72,7 @@ def test_an_extreme_of_both_is_an_extreme_of_each(found: DifficultyEstimate) -> 
 @pytest.mark.parametrize("signal", [Signal.ACCURACY_AND_REWARD, Signal.REWARD])
 def test_a_signal_that_needs_rewards_says_so_when_there_are_none(signal: Signal) -> None:
     assert signal.needs_reward
-    with pytest.raises(BadInputError, match=f"signal {signal.value!r} needs rewards, and the samples have none"):
+    with pytest.raises(BadInputError, match=f"{signal.value!r} needs rewards, and the samples have none"):
         classify(DifficultyEstimate(1.0, None), signal, PUBLISHED)
 
 
