@@ -79,7 +79,7 @@ def paired_bootstrap(
         BadInputError: there is no benchmark, or one without problems.
     """
     if not differences or not all(differences):
-        raise BadInputError("a paired comparison needs problems that both models were given")
+        raise BadInputError("a paired comparison needs problems that both models have")
     means = sorted(
         math.fsum(math.fsum(resample(values)) / len(values) for values in differences) / len(differences)
         for _ in range(resamples)

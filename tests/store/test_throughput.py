@@ -1,4 +1,4 @@
-"""Figures that earlier runs have measured, from rows whose values are worked out by hand."""
+"""The throughput of earlier runs, from rows whose values are worked out by hand."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
