@@ -138,7 +138,7 @@ def _give(connection: Connection, run: Run, model: models.Model, part: _Part, wo
         evaluation_key, part.dataset_id, max(map(len, part.given.values())), None
     )
     added = evaluations.add_evaluation(connection, run.id, 0, model.id, plan)
-    evaluations.take_all_problems(connection, added.id, part.dataset_id, None, plan.samples)
+    evaluations.assign_all_problems(connection, added.id, part.dataset_id, None, plan.samples)
     counts = {problem: len(responses) for problem, responses in part.given.items()}
     drawn = [
         samples.DrawnSample(

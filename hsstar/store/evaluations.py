@@ -99,11 +99,11 @@ def ensure_benchmark(
     dataset = datasets.find_dataset(connection, benchmark.dataset)
     spec = EvaluationSpec(benchmark.evaluation_key, dataset.id, benchmark.samples, benchmark.decoding)
     added = add_evaluation(connection, run.id, number, model_id, spec)
-    take_all_problems(connection, added.id, dataset.id, benchmark.problems, benchmark.samples)
+    assign_all_problems(connection, added.id, dataset.id, benchmark.problems, benchmark.samples)
     return added
 
 
-def take_all_problems(
+def assign_all_problems(
     connection: Connection, round_id: int, dataset_id: int, limit: int | None, allotment: int
 ) -> None:
     """Assign an evaluation every problem of a dataset, or the first `limit`, in the order of its file.

@@ -146,7 +146,7 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
     dataset = add_benchmark(connection, "benchmarks/amc23", 4, unreadable=1)
     plan = EvaluationSpec("m", dataset, 2, None)
     added = evaluations.add_evaluation(connection, run.id, 0, run.model_id, plan)
-    evaluations.take_all_problems(connection, added.id, dataset, None, 2)
+    evaluations.assign_all_problems(connection, added.id, dataset, None, 2)
     first, second, third, _ = list(datasets.statement_keys(connection, dataset))
     add_samples(
         connection,
@@ -178,7 +178,7 @@ def test_the_vote_puts_equivalent_answers_together(database: Database) -> None:
         added = evaluations.add_evaluation(
             connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 7, None)
         )
-        evaluations.take_all_problems(connection, added.id, dataset, None, 7)
+        evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
         first, second = list(datasets.statement_keys(connection, dataset))
         causes = [RIGHT] * 3 + [WRONG] * 4
         add_samples(connection, added.id, {key: dict(enumerate(causes)) for key in (first, second)})
