@@ -134,7 +134,7 @@ def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
     rounds.add_iterations(connection, run, [0])
     iteration = rounds.list_iterations(connection, run.id)[0].round
     budget = recipe.sampling.budget
-    rounds.take_slice(connection, iteration.id, dataset_id, recipe.seed, problems, budget.pre_samples)
+    rounds.assign_slice(connection, iteration.id, dataset_id, recipe.seed, problems, budget.pre_samples)
     rounds.begin_iteration(connection, iteration.id, model.id, budget.per_problem)
     connection.execute(
         text("""

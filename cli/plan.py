@@ -109,7 +109,7 @@ def _plan(
     measured, registered, sizes = None, None, dict[str, int]()
     if database is not None:
         with database.begin() as connection:
-            measured = throughput.measure(
+            measured = throughput.throughput(
                 connection,
                 recipe.policy.model,
                 recipe.policy.engine,

@@ -98,10 +98,10 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
 
 def _report(database: "Database", study: "Study", seeds: list[int], folder: Path) -> None:
     from hsstar.cli.views.output import console
-    from hsstar.study.metrics import load_figures
+    from hsstar.study.metrics import load_metrics
     from hsstar.study.report import write_report
 
-    paths = write_report(study, load_figures(database, study, seeds), folder)
+    paths = write_report(study, load_metrics(database, study, seeds), folder)
     console.print(
         f"Report over {len(seeds)} of {len(study.document.seeds)} seeds: {', '.join(map(str, paths))}",
         markup=False,

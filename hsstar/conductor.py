@@ -112,7 +112,7 @@ class Conductor:
         recipe = run.recipe
         if not rounds.has_problems(connection, waiting.id):
             dataset = datasets.find_dataset(connection, recipe.problems.dataset)
-            rounds.take_slice(
+            rounds.assign_slice(
                 connection,
                 waiting.id,
                 dataset.id,

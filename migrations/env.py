@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection it is given, else over HSSTAR_DATABASE_URL."""
+"""Alembic's entry: migrates over a given connection, else over HSSTAR_DATABASE_URL."""
 
 import os
 
@@ -17,9 +17,9 @@ def _run(connection: Connection) -> None:
 
 
 def _main() -> None:
-    given = context.config.attributes.get("connection")
-    if given is not None:
-        _run(given)
+    connection = context.config.attributes.get("connection")
+    if connection is not None:
+        _run(connection)
         return
     url = os.environ.get("HSSTAR_DATABASE_URL")
     if not url:

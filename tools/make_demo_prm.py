@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from hsstar.demo import BUILTINS
-from hsstar.demo.family import Problem, SolutionStep, Strategy, problem_stream, solution_steps
+from hsstar.demo.family import DemoProblem, SolutionStep, Strategy, problem_stream, solution_steps
 from hsstar.domain.seeds import derived_seed
 from tools.demo_training import IGNORED, LabelledSequence, Schedule, batches, make_reproducible, optimise
 
@@ -27,7 +27,7 @@ SEPARATOR = "\n"
 
 
 def labelled_sequence(
-    tokenizer: Qwen2Tokenizer, problem: Problem, steps: Sequence[SolutionStep]
+    tokenizer: Qwen2Tokenizer, problem: DemoProblem, steps: Sequence[SolutionStep]
 ) -> LabelledSequence:
     """Return a solution in Skywork's input format; the label of each step's separator is 1 (right) or 0."""
     tokens = tokenizer.encode(f"{tokenizer.bos_token}{problem.question}\n")

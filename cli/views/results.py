@@ -7,7 +7,7 @@ from typing import Any
 
 from hsstar.cli.options import Format
 from hsstar.cli.views.output import console, print_json, show
-from hsstar.domain.evaluation import Figures
+from hsstar.domain.evaluation import Metrics
 from hsstar.insights.evaluation import BenchmarkResult, Contest, RunTable, headline
 
 Named = tuple[str, list[BenchmarkResult]]
@@ -76,7 +76,7 @@ def _row(result: BenchmarkResult) -> tuple[Any, ...]:
     )
 
 
-def with_error(figures: Figures) -> str:
+def with_error(figures: Metrics) -> str:
     """Accuracy and standard error as a person reads them."""
     return f"{figures.accuracy.mean:.3f} ± {figures.accuracy.standard_error:.3f}"
 
@@ -147,7 +147,7 @@ def _records(name: str, results: Sequence[BenchmarkResult]) -> list[dict[str, An
     return [*records, mean]
 
 
-def _flat(figures: Figures) -> dict[str, Any]:
+def _flat(figures: Metrics) -> dict[str, Any]:
     values = asdict(figures)
     accuracy, pass_at = values.pop("accuracy"), values.pop("pass_at")
     return {

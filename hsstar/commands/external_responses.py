@@ -134,9 +134,11 @@ def _give(connection: Connection, run: Run, model: models.Model, part: _Part, wo
     evaluation_key = given_evaluation_key(part.section)
     if evaluations.find_evaluation(connection, run.id, model.id, evaluation_key) is not None:
         return
-    plan = evaluations.Plan(evaluation_key, part.dataset_id, max(map(len, part.given.values())), None)
+    plan = evaluations.EvaluationSpec(
+        evaluation_key, part.dataset_id, max(map(len, part.given.values())), None
+    )
     added = evaluations.add_evaluation(connection, run.id, 0, model.id, plan)
-    evaluations.take_all_problems(connection, added.id, part.dataset_id, None, plan.samples)
+    evaluations.assign_all_problems(connection, added.id, part.dataset_id, None, plan.samples)
     counts = {problem: len(responses) for problem, responses in part.given.items()}
     drawn = [
         samples.DrawnSample(
@@ -146,7 +148,7 @@ def _give(connection: Connection, run: Run, model: models.Model, part: _Part, wo
             finish_reason=response.finish_reason,
             cumulative_logprob=response.cumulative_logprob,
         )
-        for problem in evaluations.keep_given(connection, added.id, counts)
+        for problem in evaluations.fit_to_responses(connection, added.id, counts)
         for slot, response in enumerate(part.given[problem])
     ]
     samples.write_samples(connection, added.id, model.id, worker, drawn)

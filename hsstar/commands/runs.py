@@ -143,7 +143,7 @@ def refuse_without_problems(run: Run) -> None:
 def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
     """How many problems of a dataset iterations may still take."""
     without_overlaps = recipe.problems.overlaps == "exclude"
-    return rounds.fresh_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
+    return rounds.count_unused_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
 
 
 def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:

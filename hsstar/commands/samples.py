@@ -68,7 +68,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
         ids = datasets.problem_ids(connection, dataset_id, keys)
         rounds.add_iterations(connection, run, [len(known)])
         founded = rounds.list_iterations(connection, run.id)[-1].round
-        rounds.found_slice(connection, founded.id, [ids[key] for key in keys], wanted)
+        rounds.assign_problems(connection, founded.id, [ids[key] for key in keys], wanted)
         bad = [ids[key] for key, fine in zip(keys, readable, strict=True) if not fine]
         rounds.exclude(connection, founded.id, dict.fromkeys(bad, "the reference answer cannot be read"))
         drawn = _as_samples(given, ids, wanted)

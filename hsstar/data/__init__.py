@@ -1,1 +1,1 @@
-"""Data files: read, written, fetched from the Hugging Face hub, and turned into problems."""
+"""Data files: read, written, fetched from the Hugging Face hub, and converted to problems."""

@@ -1,4 +1,4 @@
-"""The files of benchmarks as published: from a folder, or from the Hugging Face hub."""
+"""The published files of benchmarks: from a folder or the Hugging Face hub."""
 
 import hashlib
 from collections import Counter
@@ -14,11 +14,9 @@ from hsstar.domain.problems import Problem
 
 
 def find_file(benchmark: Benchmark, source: Path | None) -> Path:
-    """The file of a benchmark.
+    """Return the file of a benchmark.
 
-    Args:
-        benchmark: which one.
-        source: its file, or a folder with a file that has its name; None to ask the hub.
+    `source` is the file, or a folder with a file that has the benchmark's name; None asks the hub.
 
     Raises:
         BadInputError: there is no such file, or the hub does not give it.
@@ -37,15 +35,10 @@ def find_file(benchmark: Benchmark, source: Path | None) -> Path:
 
 
 def read_benchmark(benchmark: Benchmark, file: Path, *, partial: bool = False) -> list[Problem]:
-    """The problems of a benchmark's file, in its order; equal statements are told apart.
-
-    Args:
-        benchmark: which one.
-        file: as published.
-        partial: take any number of problems.
+    """Return the problems of a benchmark's published file in order; equal statements get different keys.
 
     Raises:
-        BadInputError: it cannot be read, or has another number of problems than the benchmark.
+        BadInputError: the file cannot be read, or (unless `partial`) has another number of problems.
     """
     problems = list(read_problems(file, benchmark.problem_format))
     if len(problems) != benchmark.problems and not partial:
@@ -54,15 +47,15 @@ def read_benchmark(benchmark: Benchmark, file: Path, *, partial: bool = False) -
             "give the file as published, or look at the first few with --problems N"
         )
     seen: Counter[str] = Counter()
-    told_apart = []
+    distinct = []
     for problem in problems:
-        told_apart.append(replace(problem, occurrence=seen[problem.key]))
+        distinct.append(replace(problem, occurrence=seen[problem.key]))
         seen[problem.key] += 1
-    return told_apart
+    return distinct
 
 
 def content_fingerprint(problems: Sequence[Problem]) -> str:
-    """32 hex digits that name statements and reference answers in their order."""
+    """Return 32 hex digits that identify statements and reference answers in their order."""
     digest = hashlib.sha256()
     for problem in problems:
         for part in (problem.statement, problem.reference):
@@ -72,7 +65,6 @@ def content_fingerprint(problems: Sequence[Problem]) -> str:
 
 
 def _from_hub(benchmark: Benchmark) -> Path:
-    """The data file of a benchmark's set on the hub, from the local cache where it is there."""
     try:
         files = [name for name in list_data_files(benchmark.hub) if name.startswith(benchmark.hub_folder)]
         if len(files) == 1:

@@ -1,4 +1,4 @@
-"""Checkpoints and recipes that come with a package, by names `builtin:NAME`.
+"""Checkpoints and recipes of packages, named `builtin:NAME`.
 
 A package offers them by an entry point of the group `hsstar.builtins`: a mapping of names to paths.
 """

@@ -1,6 +1,6 @@
-"""Data files of the user: rows in from JSONL, JSON, CSV and Parquet; rows out to JSONL and Parquet.
+"""Data files of users: rows in from JSONL, JSON, CSV and Parquet; rows out to JSONL and Parquet.
 
-Whatever is wrong with a file is a `BadInputError` of one line that names the file and the line.
+Every defect of a file is a `BadInputError` of one line that names the file and the line.
 """
 
 import csv
@@ -34,37 +34,33 @@ NumberedRow = tuple[int, dict[str, Any]]
 ExportFormat = Literal["jsonl", "parquet"]
 
 ROWS_IN_A_BATCH = 1_000
-"""So many rows are read from, and flushed to, a file at once."""
+"""Rows per read of a Parquet file and per flush of an output."""
 
 _ROWS_TO_DETECT_FORMAT = 20
 
 
 def read_rows(path: Path) -> Iterator[NumberedRow]:
-    """The rows of a file, streamed; its suffix says what it is, an unknown one means JSON lines.
+    """Stream the rows of a file in the format of its suffix; an unknown suffix means JSON lines.
 
     Raises:
         BadInputError: the file is missing, a folder, unreadable, empty, not UTF-8, or broken.
         MissingDependencyError: a Parquet file without pyarrow.
     """
-    return _refusing_nothing(path, _READERS.get(path.suffix.lower(), _read_json_lines)(path))
+    return _not_empty(path, _READERS.get(path.suffix.lower(), _read_json_lines)(path))
 
 
 def read_json_lines(source: Path | IO[bytes]) -> Iterator[NumberedRow]:
-    """The rows of a file of JSON lines, whatever its suffix, or of a stream; blank lines are left out.
-
-    Raises:
-        BadInputError: as `read_rows`.
-    """
+    """Stream the rows of JSON lines in a file of any suffix or a stream; errors as in `read_rows`."""
     if isinstance(source, Path):
-        return _refusing_nothing(source, _read_json_lines(source))
-    return _refusing_nothing(source.name, _json_lines(source.name, source))
+        return _not_empty(source, _read_json_lines(source))
+    return _not_empty(source.name, _json_lines(source.name, source))
 
 
 def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
-    """The problems of a file, streamed.
+    """Stream the problems of a file.
 
     Raises:
-        BadInputError: as `read_rows`, and for a row that does not fit the format.
+        BadInputError: as `read_rows`, or a row does not fit the format.
     """
     rows = read_rows(path)
     if problem_format is ProblemFormat.AUTO:
@@ -79,13 +75,13 @@ def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO
 
 
 def read_imported_samples(path: Path) -> Iterator[ImportedSamples]:
-    """Problems with responses that were drawn elsewhere.
+    """Yield problems with responses that were drawn elsewhere.
 
-    A file with one problem a line is streamed; one with one sample a line is held in memory, because the
-    samples of one problem may lie anywhere in it.
+    A file with a problem per line is streamed. A file with a sample per line is held in memory, because the
+    samples of a problem may be anywhere.
 
     Raises:
-        BadInputError: as `read_rows`, and for a row without problem or responses.
+        BadInputError: as `read_rows`, or a row has no problem or responses.
     """
     rows = read_rows(path)
     first = next(rows)
@@ -96,14 +92,13 @@ def read_imported_samples(path: Path) -> Iterator[ImportedSamples]:
 def write_rows(
     target: Path | IO[bytes], rows: Iterable[Mapping[str, Any]], file_format: ExportFormat = "jsonl"
 ) -> int:
-    """Writes rows to a file or a binary stream, batch by batch; the number of rows written.
+    """Write rows to a file or a binary stream, batch by batch; return their number.
 
-    A file is written aside and renamed when it is whole; on a stream, JSON lines that come before an error
-    stay. Without rows the result is an empty file (JSONL) or one without columns (Parquet).
+    A file is written aside and renamed when it is complete. On a stream, JSON lines before an error stay.
+    Without rows the result is an empty file (JSONL) or one without columns (Parquet).
 
     Raises:
-        BadInputError: the target cannot be written (no such folder, permissions, disk full), or the values of
-            a column do not fit one Parquet type.
+        BadInputError: the target cannot be written, or values of a column do not fit one Parquet type.
         MissingDependencyError: Parquet without pyarrow.
     """
     write = _WRITERS[file_format]
@@ -115,7 +110,7 @@ def write_rows(
             written = write(target, rows)
         finally:
             target.flush()
-    except BrokenPipeError:  # the reader of a pipe has seen enough: for the command line to end quietly
+    except BrokenPipeError:  # the reader of the pipe left: the command line ends quietly
         raise
     except OSError as error:
         raise BadInputError(f"cannot write the output: {_reason(error)}") from None
@@ -124,7 +119,7 @@ def write_rows(
 
 @contextmanager
 def naming(place: Path | str, line: int) -> Iterator[None]:
-    """Adds file and line to what is wrong with a row."""
+    """Add file and line to the error of a row."""
     try:
         yield
     except BadInputError as error:
@@ -140,7 +135,6 @@ def _named_samples(path: Path, rows: Iterable[NumberedRow]) -> Iterator[Imported
 
 @contextmanager
 def _readable(place: Path | str) -> Iterator[None]:
-    """Says in one line why a file cannot be read."""
     try:
         yield
     except FileNotFoundError:
@@ -151,8 +145,7 @@ def _readable(place: Path | str) -> Iterator[None]:
         raise BadInputError(f"cannot read {place}: {_reason(error)}") from None
 
 
-def _refusing_nothing(place: Path | str, rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
-    """The rows of a readable place, of which there has to be one at least."""
+def _not_empty(place: Path | str, rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
     empty = True
     with _readable(place):
         for row in rows:
@@ -175,7 +168,7 @@ def _json_lines(place: Path | str, stream: IO[bytes]) -> Iterator[NumberedRow]:
 
 
 def _read_json(path: Path) -> Iterator[NumberedRow]:
-    """A JSON list of objects, or JSON lines under the suffix of a JSON file."""
+    """Yield the items of a JSON list, or JSON lines in a file with the suffix of JSON."""
     with path.open("rb") as stream:
         start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start != b"[":
@@ -249,12 +242,12 @@ def _object(place: Path | str, line: int, value: Any) -> dict[str, Any]:
 
 @contextmanager
 def _writable(target: Path) -> Iterator[IO[bytes]]:
-    """A stream whose bytes become the target at the end, or leave no trace if anything goes wrong."""
+    """Open a stream whose bytes become the target at the end, or leave no trace on an error."""
     try:
         target = target.resolve()
         if target.is_dir():
             raise BadInputError(f"{target} is a folder, expected a file")
-        if target.exists() and not target.is_file():  # a device or a pipe must not be replaced by a file
+        if target.exists() and not target.is_file():  # no file may replace a device or a pipe
             with target.open("wb") as stream:
                 yield stream
             return
@@ -289,10 +282,10 @@ def _write_json_lines(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> i
 
 
 def _write_parquet(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes one Parquet file.
+    """Write one Parquet file.
 
     Column types are known only after the last batch (a column may start with nulls or whole numbers), so
-    batches are put aside in segments of one schema each and merged at the end.
+    batches go into segments of one schema each, which are merged at the end.
     """
     pyarrow, _ = _parquet_modules()
     try:
@@ -307,11 +300,7 @@ def _write_parquet(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 class _ParquetSegments:
-    """Batches on their way into one Parquet file: a new segment begins where a batch widens the schema.
-
-    Attributes:
-        written: rows so far.
-    """
+    """Batches of one Parquet file: a new segment begins when a batch widens the schema."""
 
     def __init__(self, folder: Path) -> None:
         self.written = 0
@@ -324,8 +313,8 @@ class _ParquetSegments:
     def add(self, rows: list[Mapping[str, Any]]) -> None:
         names = dict.fromkeys(name for row in rows for name in row)
         columns = {name: [row.get(name) for row in rows] for name in names}
-        found = self._pyarrow.RecordBatch.from_pydict(columns).schema
-        wider = self._pyarrow.unify_schemas([self._schema, found], promote_options="permissive")
+        schema = self._pyarrow.RecordBatch.from_pydict(columns).schema
+        wider = self._pyarrow.unify_schemas([self._schema, schema], promote_options="permissive")
         if self._writer is None or wider != self._schema:
             self._begin_segment(wider)
         self._writer.write_batch(self._pyarrow.RecordBatch.from_pylist(rows, schema=wider))
@@ -366,7 +355,7 @@ def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
 
 
 def _plain(value: object) -> object:
-    """A value that JSON does not know, as text or number."""
+    """Return a value without a JSON type as text or number."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     return float(value) if isinstance(value, Decimal) else str(value)
@@ -384,7 +373,7 @@ def _parquet_modules() -> tuple[Any, Any]:
 
 
 def _reason(error: OSError) -> str:
-    """The system's words for an error, also where a library has wrapped it in its own."""
+    """Return the system's words for an error, even if a library wrapped it."""
     return os.strerror(error.errno) if error.errno else _first_line(error)
 
 

@@ -1,4 +1,4 @@
-"""Rows of data sets in every known format, read into problems and samples."""
+"""Conversion of data set rows in every known format to problems and samples."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,11 +13,7 @@ Row = Mapping[str, object]
 
 
 def detect_format(rows: Sequence[Row]) -> ProblemFormat:
-    """The format of the rows that open a file.
-
-    Raises:
-        BadInputError: they fit no known format.
-    """
+    """Return the format of the first rows of a file; raise BadInputError if they fit none."""
     for problem_format, fits in _SIGNS.items():
         if rows and all(fits(row) for row in rows):
             return problem_format
@@ -28,13 +24,13 @@ def detect_format(rows: Sequence[Row]) -> ProblemFormat:
 
 
 def read_problem(row: Row, problem_format: ProblemFormat) -> Problem:
-    """The problem in a row of a known format.
+    """Return the problem in a row of a known format.
 
-    A row whose keys fit and whose value holds no answer (a solution without a box, an empty answer) gives a
-    problem with an empty reference: it can be reported as unverifiable instead of stopping the import.
+    If the keys fit but hold no answer (no box, an empty answer), the reference is empty: the import reports
+    the problem as unverifiable and continues.
 
     Raises:
-        BadInputError: a key is missing or its value is of the wrong kind; names both.
+        BadInputError: a key is missing or its value is of the wrong kind.
     """
     if problem_format is ProblemFormat.AUTO:
         problem_format = detect_format([row])
@@ -42,7 +38,7 @@ def read_problem(row: Row, problem_format: ProblemFormat) -> Problem:
 
 
 def read_samples(row: Row) -> ImportedSamples:
-    """The problem and its responses in a row with one problem and all its responses, or with one sample.
+    """Return the problem and the responses of a row, which has all responses or one sample.
 
     A row is `{"problem" | "question" | "query", "answer" | "ref_ans", "responses": [text or
     {"response" | "resp": text, …}, …]}`, or `{"query", "resp", "ref_ans"}`.
@@ -60,15 +56,12 @@ def read_samples(row: Row) -> ImportedSamples:
 
 
 def is_single_sample(row: Row) -> bool:
-    """Whether a row of imported samples holds one sample and not a problem with all its responses."""
+    """Tell whether a row of imported samples holds one sample, not all responses of a problem."""
     return "resp" in row and "responses" not in row
 
 
 def group_samples(samples: Iterable[ImportedSamples]) -> Iterator[ImportedSamples]:
-    """The samples with equal problems put together, problems and responses in order of appearance.
-
-    Holds all of them in memory: the samples of one problem may lie anywhere.
-    """
+    """Group samples by problem, both in order of appearance; all are held in memory."""
     problems: dict[str, Problem] = {}
     responses: dict[str, list[ImportedResponse]] = {}
     for sample in samples:
@@ -170,7 +163,7 @@ def _read_response(item: object) -> ImportedResponse:
 
 
 def _conversation(row: Row) -> tuple[str | None, str | None]:
-    """The first user turn and the first assistant turn under `messages`, None where there is none."""
+    """Return the first user turn and the first assistant turn under `messages`; None without messages."""
     messages = row.get("messages")
     if messages is None:
         return None, None
@@ -191,7 +184,7 @@ def _statement(row: Row, *keys: str) -> str:
 
 
 def _text(row: Row, *keys: str) -> str:
-    """The text under the first of the keys that the row has."""
+    """Return the text under the first of the keys that the row has."""
     for key in keys:
         if key in row:
             value = row[key]
@@ -202,7 +195,7 @@ def _text(row: Row, *keys: str) -> str:
 
 
 def _optional_text(row: Row, *keys: str) -> str | None:
-    """The text (several texts: joined by blank lines) under the first of the keys that holds any."""
+    """Return the text under the first key that holds any; several texts are joined by blank lines."""
     for key in keys:
         value = row.get(key)
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
@@ -213,7 +206,7 @@ def _optional_text(row: Row, *keys: str) -> str | None:
 
 
 def _reference(row: Row, *keys: str) -> str | None:
-    """The reference answer under the first of the keys that the row has, None if it has none of them."""
+    """Return the reference answer under the first of the keys that the row has; None without."""
     for key in keys:
         if key in row:
             return storable(_answer_text(key, row[key]))
@@ -221,7 +214,7 @@ def _reference(row: Row, *keys: str) -> str | None:
 
 
 def _answer_text(key: str, value: object) -> str:
-    """An answer as text: several are joined by commas, a whole number loses its ".0"."""
+    """Return an answer as text: several are joined by commas, a whole number loses its ".0"."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -234,16 +227,16 @@ def _answer_text(key: str, value: object) -> str:
 
 
 def _boxed(solution: str) -> str:
-    """The content of the last box of a worked solution, empty if it has none."""
-    found = extract_answer(solution)
-    return storable(found.text) if found and found.rule is ExtractionRule.BOXED else ""
+    """Return the content of the last box of a worked solution; empty without a box."""
+    answer = extract_answer(solution)
+    return storable(answer.text) if answer and answer.rule is ExtractionRule.BOXED else ""
 
 
 _SEPARATED_NUMBER = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def _without_separators(text: str) -> str:
-    """The final answer of a GSM8K row without currency sign and thousands separators."""
+    """Strip currency sign and thousands separators from the final answer of a GSM8K row."""
     return storable(_SEPARATED_NUMBER.sub("", text.strip().removeprefix("$")).strip())
 
 
@@ -265,6 +258,6 @@ def _keys(row: Row) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, in words."""
+    """Return the kind of a JSON value in words."""
     kinds = {type(None): "null", bool: "a truth value", str: "text", list: "a list", dict: "an object"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

@@ -1,6 +1,6 @@
-"""The Hugging Face hub: data sets, benchmarks and checkpoints by their names there.
+"""The client of the Hugging Face hub: data sets, benchmarks and checkpoints by name, locally cached.
 
-Nothing is downloaded that the local cache holds. Importing this module does not import the hub's client.
+An import of this module does not import the hub's own client.
 """
 
 import re
@@ -12,7 +12,7 @@ from hsstar.domain.errors import BadInputError, HsstarError, MissingDependencyEr
 
 PREFIX = "hub:"
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-"""Suffixes of the files that hold rows, in the order in which they are looked for."""
+"""Suffixes of files that hold rows, in order of preference."""
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MODEL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 _TIMEOUT_SECONDS = 10.0
@@ -20,15 +20,14 @@ _MOST_NAMED = 8
 
 
 class HubError(BadInputError):
-    """The hub does not give what was asked for; the text is the reason alone."""
+    """The hub refuses a request; the text is the reason only."""
 
 
 def local_file(name: Path | str) -> Path:
-    """Return the local file of a path as it is, or of `hub:OWNER/NAME[/FILE]`, downloaded where needed.
+    """Return a local path unchanged; for `hub:OWNER/NAME[/FILE]` return the downloaded file.
 
     Raises:
-        BadInputError: the hub has no such data set or file, or leaves the choice among several, or cannot
-            be reached.
+        BadInputError: the hub cannot be reached, lacks the data set or file, or the choice is open.
         MissingDependencyError: a hub name without huggingface_hub.
     """
     text = str(name)
@@ -49,11 +48,7 @@ def local_file(name: Path | str) -> Path:
 
 
 def only_file(name: str, files: list[str]) -> str:
-    """Return the one data file of a data set.
-
-    Raises:
-        BadInputError: it has none, or several.
-    """
+    """Return the only data file of a data set; raise BadInputError if it has none or several."""
     if len(files) == 1:
         return files[0]
     if not files:
@@ -87,12 +82,12 @@ def download_file(dataset: str, file: str) -> Path:
 
 
 def is_model_name(name: str) -> bool:
-    """Whether the hub is asked for a checkpoint of this name: it has the form, and no folder is called so."""
+    """Tell whether a name means a checkpoint of the hub: it has the form, and is no local folder."""
     return _MODEL_NAME.fullmatch(name) is not None and not Path(name).expanduser().is_dir()
 
 
 def cached_model(name: str) -> Path | None:
-    """Return the folder of a checkpoint in the local cache; the hub is not asked."""
+    """Return the folder of a checkpoint in the local cache, without asking the hub."""
     try:
         from huggingface_hub import snapshot_download
 
@@ -102,7 +97,7 @@ def cached_model(name: str) -> Path | None:
 
 
 def download_model(name: str) -> Path:
-    """Return the local copy of a checkpoint, completed where needed; errors as in `list_data_files`."""
+    """Return the complete local copy of a checkpoint; errors as in `list_data_files`."""
     with _one_line_errors(name):
         from huggingface_hub import snapshot_download
 
@@ -118,7 +113,7 @@ def _one_line_errors(name: str) -> Iterator[None]:
     try:
         from huggingface_hub.utils.logging import set_verbosity_error
 
-        set_verbosity_error()  # type: ignore[no-untyped-call]  # silences its own lines about failed tries
+        set_verbosity_error()  # type: ignore[no-untyped-call]  # hides its own lines about failed attempts
         yield
     except ImportError as error:
         raise MissingDependencyError(

@@ -1,4 +1,4 @@
-"""What is trained on from files: worked solutions, in steps or not yet, and preference pairs."""
+"""Training data from files: worked solutions and preference pairs."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,10 +13,9 @@ from hsstar.domain.steps import Obstacle, step_form
 
 
 def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
-    """The problems of a file with their solutions; of published samples the response is the solution.
+    """Yield the problems of a file with their solutions; errors as in `files.read_problems`.
 
-    Raises:
-        BadInputError: as `files.read_problems`.
+    The response of a published sample is its solution.
     """
     if not is_single_sample(next(read_rows(path))[1]):
         yield from read_problems(path, problem_format)
@@ -28,11 +27,11 @@ def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUT
 
 
 class StepReport:
-    """What bringing solutions into steps has come to.
+    """The result of a conversion of solutions into steps.
 
     Attributes:
         written: solutions in steps.
-        refused: by obstacle, what names the problems: their own name, else their number in the file.
+        refused: problems by obstacle: their name, else their number in the file.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class StepReport:
 
 
 def in_steps(problems: Iterator[Problem], report: StepReport) -> Iterator[dict[str, Any]]:
-    """Rows as published with HS-STaR, one per solution that can be brought into steps; fills the report."""
+    """Yield a row as published with HS-STaR per solution that has steps; fill the report."""
     for number, problem in enumerate(problems, start=1):
         form = step_form(problem)
         name = problem.source_id or str(number)
@@ -53,14 +52,14 @@ def in_steps(problems: Iterator[Problem], report: StepReport) -> Iterator[dict[s
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(prompt, chosen, rejected) of a file of published preference pairs; prompts are taken as they are.
+    """Yield (prompt, chosen, rejected) of a file of published preference pairs; prompts stay unchanged.
 
     Raises:
-        BadInputError: as `files.read_rows`, and for a row that is no pair.
+        BadInputError: as `files.read_rows`, or a row is no pair.
     """
     for line, row in read_rows(path):
         for key in ("prompt", "chosen", "rejected"):
             if not isinstance(row.get(key), str):
-                found = kind_of(row[key]) if key in row else f"keys {', '.join(sorted(row)) or 'none'}"
-                raise BadInputError(f"{path}:{line}: expected text under {key}, found {found}")
+                value = kind_of(row[key]) if key in row else f"keys {', '.join(sorted(row)) or 'none'}"
+                raise BadInputError(f"{path}:{line}: expected text under {key}, found {value}")
         yield row["prompt"], row["chosen"], row["rejected"]

@@ -58,7 +58,7 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class ArithmeticExpression:
     """Operands with an operator between every two neighbours."""
 
     operands: tuple[int, ...]
@@ -74,21 +74,21 @@ class Expression:
             return self.operators.index("*")
         return 0
 
-    def operation(self, position: int) -> "Expression":
+    def operation(self, position: int) -> "ArithmeticExpression":
         """Return the operation at an operator's index as an expression."""
-        return Expression(self.operands[position : position + 2], (self.operators[position],))
+        return ArithmeticExpression(self.operands[position : position + 2], (self.operators[position],))
 
-    def replaced(self, position: int, value: int) -> "Expression":
+    def replaced(self, position: int, value: int) -> "ArithmeticExpression":
         """Return the expression with `value` in place of the operation at an operator's index."""
         operands = (*self.operands[:position], value, *self.operands[position + 2 :])
-        return Expression(operands, self.operators[:position] + self.operators[position + 1 :])
+        return ArithmeticExpression(operands, self.operators[:position] + self.operators[position + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DemoProblem:
     """An expression and its level."""
 
-    expression: Expression
+    expression: ArithmeticExpression
     level: Level
 
     @property
@@ -120,7 +120,7 @@ class SolutionStep:
     right: bool
 
 
-def _operation_value(operation: Expression) -> int:
+def _operation_value(operation: ArithmeticExpression) -> int:
     first, second = operation.operands
     match operation.operators[0]:
         case "+":
@@ -131,7 +131,7 @@ def _operation_value(operation: Expression) -> int:
             return first * second
 
 
-def values_on_the_way(expression: Expression, strategy: Strategy) -> Iterator[int]:
+def values_on_the_way(expression: ArithmeticExpression, strategy: Strategy) -> Iterator[int]:
     """Yield the result of each operation in the strategy's order; the last one is its answer."""
     while expression.operators:
         position = expression.position(strategy)
@@ -140,7 +140,7 @@ def values_on_the_way(expression: Expression, strategy: Strategy) -> Iterator[in
         expression = expression.replaced(position, value)
 
 
-def value_of(expression: Expression, strategy: Strategy = Strategy.CAREFUL) -> int:
+def value_of(expression: ArithmeticExpression, strategy: Strategy = Strategy.CAREFUL) -> int:
     """Return the answer of a strategy without slips."""
     *_, last = (expression.operands[0], *values_on_the_way(expression, strategy))
     return last
@@ -153,7 +153,7 @@ def _draw_operators(count: int, generator: random.Random) -> tuple[str, ...]:
             return operators
 
 
-def _within_limits(expression: Expression) -> bool:
+def _within_limits(expression: ArithmeticExpression) -> bool:
     return all(
         0 <= value <= LARGEST_VALUE
         for strategy in Strategy
@@ -161,7 +161,7 @@ def _within_limits(expression: Expression) -> bool:
     )
 
 
-def draw_problem(level: Level, generator: random.Random) -> Problem:
+def draw_problem(level: Level, generator: random.Random) -> DemoProblem:
     """Draw a problem of the level; every intermediate value lies between 0 and `LARGEST_VALUE`."""
     while True:
         operators = _draw_operators(level.operators, generator)
@@ -169,12 +169,12 @@ def draw_problem(level: Level, generator: random.Random) -> Problem:
             operands = tuple(
                 generator.randint(SMALLEST_OPERAND, level.largest_operand) for _ in range(level.operators + 1)
             )
-            expression = Expression(operands, operators)
+            expression = ArithmeticExpression(operands, operators)
             if _within_limits(expression):
-                return Problem(expression, level)
+                return DemoProblem(expression, level)
 
 
-def problem_stream(seed: int, *, held_out: bool) -> Iterator[Problem]:
+def problem_stream(seed: int, *, held_out: bool) -> Iterator[DemoProblem]:
     """Yield problems of one side without end, level after level; they may repeat."""
     generator = random.Random(derived_seed(seed, "demo problems", str(held_out)))  # noqa: S311  (no secret)
     for level in itertools.cycle(SLOPE):
@@ -184,14 +184,14 @@ def problem_stream(seed: int, *, held_out: bool) -> Iterator[Problem]:
         yield problem
 
 
-def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[Problem]:
+def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProblem]:
     """Return different problems of one side, evenly over the levels.
 
     Raises:
         BadInputError: the smallest level has too few different problems for that count.
     """
     quotas = {level: count // len(SLOPE) + (index < count % len(SLOPE)) for index, level in enumerate(SLOPE)}
-    distinct: dict[str, Problem] = {}
+    distinct: dict[str, DemoProblem] = {}
     for problem in itertools.islice(problem_stream(seed, held_out=held_out), count * _DRAWS_PER_PROBLEM):
         if quotas[problem.level] and problem.question not in distinct:
             quotas[problem.level] -= 1
@@ -219,7 +219,7 @@ def _slipped(value: int, generator: random.Random) -> int:
 
 
 def solution_steps(
-    problem: Problem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
+    problem: DemoProblem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
 ) -> list[SolutionStep]:
     """Solve by the strategy; every operation goes wrong with probability `slip_rate`."""
     expression, steps = problem.expression, []
@@ -240,7 +240,7 @@ def solution_text(steps: Iterable[SolutionStep]) -> str:
     return STEP_SEPARATOR.join(step.text for step in steps)
 
 
-def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+def write_problems(path: Path, problems: Iterable[DemoProblem]) -> None:
     """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
     rows = (
         {

@@ -1,4 +1,4 @@
-"""The benchmarks of the published evaluation protocol, and how each is decoded."""
+"""The benchmarks of the published evaluation protocol with their decoding."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,7 @@ _DATASET_PREFIX = "benchmarks/"
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How the samples of an evaluation are drawn.
-
-    Attributes:
-        temperature: 0 is greedy.
-        top_p: mass of the nucleus.
-        samples: per problem.
-        max_new_tokens: of one sample.
-    """
+    """How an evaluation draws `samples` per problem; temperature 0 is greedy."""
 
     temperature: float
     top_p: float
@@ -26,12 +19,12 @@ class Decoding:
 
     @property
     def greedy(self) -> bool:
-        """Whether each problem has one sample, and that the most likely one."""
+        """Whether each problem has one sample, the most likely one."""
         return self.temperature == 0 and self.samples == 1
 
     @property
     def shown(self) -> str:
-        """The decoding in words; equal decodings give equal words."""
+        """The decoding in words; equal decodings have equal words."""
         parts = ["greedy"] if self.temperature == 0 else [f"temperature {self.temperature:g}"]
         if self.temperature and self.top_p < 1:
             parts.append(f"top-p {self.top_p:g}")
@@ -45,13 +38,10 @@ class Benchmark:
     """A published set of problems with its protocol.
 
     Attributes:
-        name: what recipes and commands call it; also the stem of its file.
-        title: what people call it.
-        problems: how many it has.
-        decoding: of the published protocol.
-        problem_format: layout of its rows.
+        name: in recipes and commands; also the stem of its file.
+        title: in tables.
         hub: its data set on the Hugging Face hub.
-        hub_folder: what the path of its file begins with there.
+        hub_folder: the prefix of the file's path in that data set.
     """
 
     name: str
@@ -64,7 +54,7 @@ class Benchmark:
 
     @property
     def dataset(self) -> str:
-        """The name of the dataset that it is imported as."""
+        """The name of its imported dataset."""
         return f"{_DATASET_PREFIX}{self.name}"
 
 
@@ -83,12 +73,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "olympiadbench", "OlympiadBench", 675, GREEDY, ProblemFormat.MATH, "math-ai/olympiadbench", "test"
         ),
         Benchmark(
-            "college_math",
-            "College Math",
-            2818,
-            GREEDY,
-            ProblemFormat.MATH,
-            "di-zhang-fdu/College_Math_Test",
+            "college_math", "College Math", 2818, GREEDY, ProblemFormat.MATH, "di-zhang-fdu/College_Math_Test"
         ),
         Benchmark("aime24", "AIME 2024", 30, _AVERAGED, ProblemFormat.MATH, "HuggingFaceH4/aime_2024"),
         Benchmark("amc23", "AMC 2023", 40, _AVERAGED, ProblemFormat.MATH, "math-ai/amc23", "test"),
@@ -98,22 +83,17 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of this name.
-
-    Raises:
-        BadInputError: naming those that there are.
-    """
-    try:
-        return BENCHMARKS[name]
-    except KeyError:
-        raise BadInputError(f"there is no benchmark {name!r}; known: {', '.join(BENCHMARKS)}") from None
+    """Return the benchmark of this name; raise BadInputError, which names the known ones, without it."""
+    if name not in BENCHMARKS:
+        raise BadInputError(f"there is no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
 
 
 def dataset_of(name: str) -> str:
-    """The dataset that a name of `evaluation.benchmarks` means: a benchmark's, else that of this name."""
+    """Return the dataset of a name in `evaluation.benchmarks`: a benchmark's, else the one of this name."""
     return BENCHMARKS[name].dataset if name in BENCHMARKS else name
 
 
 def is_benchmark_dataset(name: str) -> bool:
-    """Whether a dataset's name is kept for benchmarks."""
+    """Tell whether a dataset's name is reserved for benchmarks."""
     return name.startswith(_DATASET_PREFIX)

@@ -1,9 +1,8 @@
-"""Which training problems overlap a benchmark: equal statements, or a run of words in common.
+"""Contamination: training problems that overlap a benchmark by statement or by a run of words.
 
-Two statements are equal if they are after white space, dollar signs and the case of letters are taken
-away. A word is a run of letters and digits, so neither LaTeX's marks nor spacing hide a copy. Statements
-with fewer than `RUN_OF_WORDS` words overlap only if they are equal. A common run is a sign, not a proof:
-boilerplate of a source can be as long.
+Statements are equal if they differ only in white space, dollar signs and case. A word is a run of letters
+and digits, so neither LaTeX markup nor spacing hides a copy. Statements with fewer than `RUN_OF_WORDS`
+words overlap only if they are equal. A common run is evidence, not proof: boilerplate can be as long.
 """
 
 import re
@@ -19,7 +18,7 @@ _UNSEEN = re.compile(r"[\s$]+")
 
 
 class OverlapKind(StrEnum):
-    """How two statements overlap, the surer way first."""
+    """The kind of an overlap, the surest first."""
 
     EXACT = "exact"
     RUN = "13-gram"
@@ -27,11 +26,11 @@ class OverlapKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a statement is compared by.
+    """The marks by which statements are compared.
 
     Attributes:
-        exact: the statement without what does not count.
-        runs: every `RUN_OF_WORDS` words that follow each other.
+        exact: the statement without white space, dollar signs and case.
+        runs: every run of `RUN_OF_WORDS` words.
     """
 
     exact: str
@@ -40,19 +39,14 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """That a statement overlaps one of an index.
-
-    Attributes:
-        place: of the statement in the index.
-        kind: how.
-    """
+    """An overlap with the statement at this place of an index."""
 
     place: int
     kind: OverlapKind
 
 
 def marks_of(statement: str) -> Marks:
-    """What a statement is compared by, in time linear in its length."""
+    """Return the marks of a statement, in time linear in its length."""
     plain = unicodedata.normalize("NFKC", statement).casefold()
     words = _WORD.findall(plain)
     runs = (" ".join(words[start : start + RUN_OF_WORDS]) for start in range(len(words) - RUN_OF_WORDS + 1))
@@ -60,7 +54,7 @@ def marks_of(statement: str) -> Marks:
 
 
 class OverlapIndex:
-    """The statements of one benchmark, to be looked up by any number of others."""
+    """An index of the statements of one benchmark."""
 
     def __init__(self, statements: Sequence[str]) -> None:
         self._exact: dict[str, int] = {}
@@ -72,7 +66,7 @@ class OverlapIndex:
                 self._runs.setdefault(run, place)
 
     def find(self, marks: Marks) -> Overlap | None:
-        """The first statement of the index that is equal, else the one that shares the first common run."""
+        """Return the overlap with the first equal statement, else with the one that shares the first run."""
         equal = self._exact.get(marks.exact)
         if equal is not None:
             return Overlap(equal, OverlapKind.EXACT)

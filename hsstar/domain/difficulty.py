@@ -1,4 +1,4 @@
-"""Difficulty estimation: which problems lie at the boundary of the policy's ability (METHOD step 3)."""
+"""Difficulty estimation: inlier, boundary or outlier for a policy (METHOD step 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hsstar.domain.errors import BadInputError
 
 
 class Difficulty(StrEnum):
-    """The level of a problem for the present policy."""
+    """The level of a problem for a policy."""
 
     INLIER = "inlier"
     BOUNDARY = "boundary"
@@ -16,7 +16,7 @@ class Difficulty(StrEnum):
 
 
 class Signal(StrEnum):
-    """What difficulty is judged by."""
+    """The signal that decides difficulty."""
 
     ACCURACY_AND_REWARD = "accuracy-and-reward"
     ACCURACY = "accuracy"
@@ -24,7 +24,7 @@ class Signal(StrEnum):
 
     @property
     def needs_reward(self) -> bool:
-        """Whether a process reward model has to score the pre-samples."""
+        """Whether a process reward model must score the pre-samples."""
         return self is not Signal.ACCURACY
 
 
@@ -44,8 +44,8 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What the pre-samples of one problem say.
+class DifficultyEstimate:
+    """The accuracy and process quality of one problem's pre-samples.
 
     Attributes:
         accuracy: `φ_a`, the share of correct pre-samples, in [0, 1].
@@ -56,23 +56,28 @@ class Estimate:
     process_quality: float | None
 
 
-def estimate(correct: Sequence[bool], minimum_rewards: Sequence[float] | None) -> Estimate:
-    """`φ_a` and `φ_r` from the verdicts and minimum step rewards of a problem's pre-samples.
+def estimate_difficulty(
+    correct: Sequence[bool], minimum_rewards: Sequence[float] | None
+) -> DifficultyEstimate:
+    """Return `φ_a` and `φ_r` from verdicts and minimum step rewards, both of shape (pre-samples,).
 
-    Every sample counts, by its own row. Both sequences have shape (pre-samples,).
+    Oracle for store/sql/label.sql; not called by the product.
     """
     if not correct:
         raise BadInputError("a problem without pre-samples has no estimate")
     quality = sum(minimum_rewards) / len(minimum_rewards) if minimum_rewards else None
-    return Estimate(sum(correct) / len(correct), quality)
+    return DifficultyEstimate(sum(correct) / len(correct), quality)
 
 
-def classify(found: Estimate, signal: Signal, thresholds: Thresholds) -> Difficulty:
-    """The level of a problem: inlier, outlier, and boundary otherwise."""
-    quality = found.process_quality
+def classify(estimate: DifficultyEstimate, signal: Signal, thresholds: Thresholds) -> Difficulty:
+    """Return the level of a problem: inlier, outlier, and boundary otherwise.
+
+    Oracle for store/sql/label.sql; not called by the product.
+    """
+    quality = estimate.process_quality
     if signal.needs_reward and quality is None:
-        raise BadInputError(f"difficulty signal {signal.value!r} needs rewards, and there are none")
-    accuracy_in, accuracy_out = found.accuracy == 1, found.accuracy == 0
+        raise BadInputError(f"difficulty signal {signal.value!r} needs rewards, and the samples have none")
+    accuracy_in, accuracy_out = estimate.accuracy == 1, estimate.accuracy == 0
     reward_in = quality is not None and quality > thresholds.high
     reward_out = quality is not None and quality < thresholds.low
     if signal is Signal.ACCURACY:

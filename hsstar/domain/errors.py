@@ -1,12 +1,12 @@
-"""The one exception tree. A message says what was wrong, where, and what to do, in one line."""
+"""The exceptions of hsstar. A message says in one line what is wrong, where, and what to do."""
 
 
 class HsstarError(Exception):
-    """Anything that hsstar refuses or cannot do; the CLI shows its text as one line."""
+    """Any refusal or failure of hsstar; the CLI shows its text as one line."""
 
 
 class BadInputError(HsstarError):
-    """A file, row or argument of the user is not what it has to be."""
+    """A file, row or argument of the user is wrong."""
 
 
 class RecipeError(BadInputError):
@@ -18,7 +18,7 @@ class CheckpointError(BadInputError):
 
 
 class DatabaseError(HsstarError):
-    """The database cannot be reached, refuses us, or has no room."""
+    """The database cannot be reached, refuses the login, or has no room."""
 
 
 class SchemaError(DatabaseError):
@@ -26,7 +26,7 @@ class SchemaError(DatabaseError):
 
 
 class BrokerError(HsstarError):
-    """The broker cannot be reached or refuses us; the work waits, and nothing is lost."""
+    """The broker cannot be reached or refuses the login; work waits, and nothing is lost."""
 
 
 class NotFoundError(HsstarError):
@@ -34,11 +34,11 @@ class NotFoundError(HsstarError):
 
 
 class ConflictError(HsstarError):
-    """The request contradicts what is already there or already under way."""
+    """The request contradicts existing rows or running work."""
 
 
 class DrainedError(ConflictError):
-    """A worker of this name was asked to stop a moment ago, so another one does not begin in its place."""
+    """A worker of this name was just asked to stop, so no other starts in its place."""
 
 
 class IllegalTransitionError(HsstarError):
@@ -50,15 +50,15 @@ class LocalStackError(HsstarError):
 
 
 class EngineError(HsstarError):
-    """An engine could not do its work for a reason that another attempt may not have."""
+    """An engine failed; another attempt may succeed."""
 
 
 class EngineMemoryError(EngineError):
-    """An engine has not enough memory for this much at once; it stays usable."""
+    """An engine lacks memory for this batch; it stays usable."""
 
 
 class EngineDeadError(EngineError):
-    """An engine cannot be used any more and has to be rebuilt; the items at hand need not be the cause."""
+    """An engine must be rebuilt; the items of the batch need not be the cause."""
 
 
 class MissingDependencyError(EngineError):

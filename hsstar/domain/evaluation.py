@@ -1,11 +1,11 @@
-"""What an evaluation says: figures over its problems, by subject and level, and two policies side by side."""
+"""Results of evaluations: metrics over problems, by subject and level, and two policies compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hsstar.domain.statistics import (
+    ConfidenceInterval,
     Estimate,
-    Interval,
     Resample,
     estimate,
     mcnemar_exact,
@@ -16,18 +16,14 @@ from hsstar.domain.statistics import (
 
 @dataclass(frozen=True, slots=True)
 class ProblemOutcome:
-    """What came out of one problem of an evaluation.
+    """The samples of one problem of an evaluation, as counts.
 
     Attributes:
         readable: whether its reference answer can be read.
-        exclusion: why nothing was drawn; None where it was.
-        drawn: samples.
-        correct: of them.
-        without_verdict: of them, those that the verifier could not decide; they count as not correct.
-        tokens: of all samples together, as far as they are known.
-        counted: samples whose tokens are known.
-        truncated: samples that ended at the limit of new tokens.
-        ended: samples of which it is known how they ended.
+        exclusion: why nothing was drawn; None if samples were drawn.
+        without_verdict: samples that the verifier could not decide; they count as not correct.
+        tokens: of the `counted` samples, whose number of tokens is known.
+        truncated: of the `ended` samples, whose finish reason is known, those cut at the token limit.
     """
 
     problem_id: int
@@ -45,26 +41,25 @@ class ProblemOutcome:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct samples; 0 where there is none, so that every problem counts."""
+        """Share of correct samples; 0 without samples, so that every problem counts."""
         return self.correct / self.drawn if self.drawn else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """The figures of a set of problems.
+class Metrics:
+    """The metrics of a set of problems.
 
     Attributes:
         problems: all of them: the denominator of `accuracy`.
-        unreadable: those whose reference answer cannot be read; they count as not solved.
-        left_out: those for which nothing was drawn for another reason; they count as not solved.
-        drawn: samples.
+        unreadable: problems with an unreadable reference answer; they count as not solved.
+        left_out: problems without samples for another reason; they count as not solved.
         without_verdict: samples that the verifier could not decide.
         accuracy: mean over problems of their own share of correct samples (avg@k).
-        accuracy_readable: the same over the problems whose reference can be read; None without any.
+        accuracy_readable: accuracy over the problems with a readable reference; None without any.
         pass_at: k to mean pass@k, for k = 1, 2, 4 … and the number of samples; empty with one sample.
         majority: share of problems whose most frequent answer is correct; None with one sample.
-        mean_tokens: of a sample; None where they are unknown.
-        truncated_share: of the samples of which it is known how they ended; None without any.
+        mean_tokens: of a sample; None if unknown.
+        truncated_share: of the samples with a known finish reason; None without any.
     """
 
     problems: int
@@ -80,97 +75,89 @@ class Figures:
     truncated_share: float | None
 
 
-def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]) -> Figures:
-    """The figures of these problems.
+def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]) -> Metrics:
+    """Return the metrics of at least one problem.
 
-    Args:
-        outcomes: at least one.
-        majorities: by problem id, whether the most frequent answer is correct; a problem that is not there
-            has none. Empty where problems have one sample each.
+    `majorities` says by problem id whether the most frequent answer is correct; a missing problem has no
+    answer. It is empty if problems have one sample each.
     """
-    counted, ended = sum(each.counted for each in outcomes), sum(each.ended for each in outcomes)
-    readable = [each.accuracy for each in outcomes if each.readable]
-    several = max(each.drawn for each in outcomes) > 1
-    return Figures(
+    counted, ended = sum(outcome.counted for outcome in outcomes), sum(outcome.ended for outcome in outcomes)
+    readable = [outcome.accuracy for outcome in outcomes if outcome.readable]
+    several = max(outcome.drawn for outcome in outcomes) > 1
+    won = sum(majorities.get(outcome.problem_id, False) for outcome in outcomes)
+    return Metrics(
         problems=len(outcomes),
-        unreadable=sum(not each.readable for each in outcomes),
-        left_out=sum(each.readable and each.exclusion is not None for each in outcomes),
-        drawn=sum(each.drawn for each in outcomes),
-        without_verdict=sum(each.without_verdict for each in outcomes),
-        accuracy=estimate([each.accuracy for each in outcomes]),
+        unreadable=sum(not outcome.readable for outcome in outcomes),
+        left_out=sum(outcome.readable and outcome.exclusion is not None for outcome in outcomes),
+        drawn=sum(outcome.drawn for outcome in outcomes),
+        without_verdict=sum(outcome.without_verdict for outcome in outcomes),
+        accuracy=estimate([outcome.accuracy for outcome in outcomes]),
         accuracy_readable=estimate(readable).mean if readable else None,
         pass_at=_pass_at(outcomes) if several else {},
-        majority=_share([majorities.get(each.problem_id, False) for each in outcomes]) if several else None,
-        mean_tokens=sum(each.tokens for each in outcomes) / counted if counted else None,
-        truncated_share=sum(each.truncated for each in outcomes) / ended if ended else None,
+        majority=won / len(outcomes) if several else None,
+        mean_tokens=sum(outcome.tokens for outcome in outcomes) / counted if counted else None,
+        truncated_share=sum(outcome.truncated for outcome in outcomes) / ended if ended else None,
     )
 
 
 def _pass_at(outcomes: Sequence[ProblemOutcome]) -> dict[int, float]:
-    """Mean pass@k over all problems; those without a sample have 0. Up to what the least drawn one allows."""
-    most = min(each.drawn for each in outcomes if each.drawn)
+    """Return mean pass@k up to the fewest samples of a problem with any; problems without any have 0."""
+    drawn = [outcome for outcome in outcomes if outcome.drawn]
+    most = min(outcome.drawn for outcome in drawn)
     powers = [1 << exponent for exponent in range(most.bit_length())]
+    none = [0.0] * (len(outcomes) - len(drawn))
     return {
-        k: estimate([pass_at_k(each.drawn, each.correct, k) if each.drawn else 0.0 for each in outcomes]).mean
+        k: estimate([*(pass_at_k(outcome.drawn, outcome.correct, k) for outcome in drawn), *none]).mean
         for k in sorted({*powers, most})
     }
-
-
-def _share(values: Sequence[bool]) -> float:
-    return sum(values) / len(values)
 
 
 def by_group(
     outcomes: Sequence[ProblemOutcome], group: Callable[[ProblemOutcome], str | None]
 ) -> dict[str, list[ProblemOutcome]]:
-    """The outcomes by subject or level, ordered by its name; those that have none are left out."""
-    found: dict[str, list[ProblemOutcome]] = {}
-    for each in outcomes:
-        if (name := group(each)) is not None:
-            found.setdefault(name, []).append(each)
-    return dict(sorted(found.items()))
+    """Return the outcomes by subject or level, ordered by its name, without those that have none."""
+    groups: dict[str, list[ProblemOutcome]] = {}
+    for outcome in outcomes:
+        if (name := group(outcome)) is not None:
+            groups.setdefault(name, []).append(outcome)
+    return dict(sorted(groups.items()))
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two policies on the same problems.
+class BenchmarkComparison:
+    """Two policies on the problems that both have.
 
     Attributes:
-        problems: that both were given.
         difference: second minus first accuracy, with a confidence interval by paired bootstrap.
-        only_first, only_second: problems that only one of them solves, where each has one sample.
-        p_value: of McNemar's exact test on those; None where problems have several samples.
+        only_first, only_second: problems that only one policy solves; None with several samples each.
+        p_value: of McNemar's exact test on these; None with several samples each.
     """
 
     problems: int
     difference: float
-    interval: Interval
+    interval: ConfidenceInterval
     only_first: int | None
     only_second: int | None
     p_value: float | None
 
 
 def differences(first: Sequence[ProblemOutcome], second: Sequence[ProblemOutcome]) -> list[float]:
-    """Second minus first accuracy of every problem that both were given."""
-    known = {each.problem_id: each.accuracy for each in first}
-    return [each.accuracy - known[each.problem_id] for each in second if each.problem_id in known]
+    """Return second minus first accuracy of every problem that both policies have."""
+    known = {outcome.problem_id: outcome.accuracy for outcome in first}
+    return [outcome.accuracy - known[outcome.problem_id] for outcome in second if outcome.problem_id in known]
 
 
 def compare(
     first: Sequence[ProblemOutcome], second: Sequence[ProblemOutcome], resample: Resample
-) -> Comparison:
-    """Compares two policies problem by problem.
-
-    Raises:
-        BadInputError: they have no problem in common.
-    """
-    given = differences(first, second)
-    interval = paired_bootstrap([given], resample)
-    single = max(each.drawn for each in [*first, *second]) <= 1
-    only_first, only_second = sum(each < 0 for each in given), sum(each > 0 for each in given)
-    return Comparison(
-        len(given),
-        estimate(given).mean,
+) -> BenchmarkComparison:
+    """Compare two policies problem by problem; raise BadInputError without a common problem."""
+    changes = differences(first, second)
+    interval = paired_bootstrap([changes], resample)
+    single = max(outcome.drawn for outcome in [*first, *second]) <= 1
+    only_first, only_second = sum(change < 0 for change in changes), sum(change > 0 for change in changes)
+    return BenchmarkComparison(
+        len(changes),
+        estimate(changes).mean,
         interval,
         only_first if single else None,
         only_second if single else None,

@@ -9,7 +9,7 @@ from hsstar.domain.verdict import Verdict
 
 
 class PairRule(StrEnum):
-    """Which samples of each side are kept before they are matched."""
+    """The rule by which each side keeps samples before they are matched."""
 
     HIGHEST_REWARD = "highest-reward"
     """Highest `S(r)` first on both sides: good solutions against hard negatives (the paper's rule)."""
@@ -52,10 +52,12 @@ def select_pairs(
     problem_key: str,
     at_most: int | None = None,
 ) -> list[tuple[int, int]]:
-    """The (chosen slot, rejected slot) pairs of one problem.
+    """Return the (chosen slot, rejected slot) pairs of one problem.
 
-    `K = min(#correct, #incorrect)`, or `at_most` if that is less, samples are kept on each side,
-    shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair.
+    Each side keeps `K = min(#correct, #incorrect)` samples, or `at_most` if that is less. The kept samples
+    are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair.
+
+    Oracle for store/sql/pair.sql; not called by the product.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
     pool = list(candidates)
@@ -79,10 +81,11 @@ def select_examples(
     problem_key: str,
     at_most: int | None = None,
 ) -> list[int]:
-    """The slots of one problem's samples that supervised fine-tuning learns from, the first to keep first.
+    """Return the slots of one problem's samples for supervised fine-tuning, in the order of the rule.
 
-    They are the correct ones, each response text (they come with the candidates) once, and no more than
-    `at_most`.
+    They are the correct samples, each response text (given with its candidate) once, at most `at_most`.
+
+    Oracle for store/sql/example.sql; not called by the product.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
     correct = [(c, response) for c, response in candidates if c.verdict is Verdict.CORRECT]

@@ -1,4 +1,4 @@
-"""Problems, and samples drawn elsewhere: what a row of a data set is read into."""
+"""Problems and imported samples, as rows of a data set describe them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from hsstar.domain.text import content_key
 
 
 class ProblemFormat(StrEnum):
-    """How the rows of a data set are laid out."""
+    """The layout of the rows of a data set."""
 
     AUTO = "auto"
     """Decided from the first rows."""
@@ -27,12 +27,11 @@ class Problem:
 
     Attributes:
         statement: the question as the policy reads it.
-        reference: the reference answer; empty where the row holds none that can be read.
-        solution: a worked solution.
-        subject: the branch of mathematics or the collection it comes from.
-        level: difficulty as its source gives it ("Level 3" is kept as "3").
-        source_id: what names the problem in its source.
-        occurrence: of a benchmark's problems with equal statements, which one; they count each.
+        reference: the reference answer; empty if the row holds no readable one.
+        subject: the branch of mathematics or the collection.
+        level: difficulty as the source states it ("Level 3" is kept as "3").
+        source_id: the name of the problem in its source.
+        occurrence: counts the problems of a benchmark with equal statements.
     """
 
     statement: str
@@ -45,19 +44,18 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Names the problem by its statement: two problems are duplicates if their keys are equal."""
+        """The key of the statement: two problems are duplicates if their keys are equal."""
         key = content_key(self.statement)
         return f"{key}-{self.occurrence}" if self.occurrence else key
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedResponse:
-    """A response that was drawn elsewhere.
+    """A response that was drawn elsewhere; unknown fields are None.
 
     Attributes:
-        text: the whole response.
-        finish_reason: `stop` or `length`, None if unknown.
-        cumulative_logprob: sum of the log-probabilities of its tokens in nats, None if unknown.
+        finish_reason: `stop` or `length`.
+        cumulative_logprob: sum of the log-probabilities of its tokens in nats.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Prompt templates, which sampling, training and evaluation share."""
+"""Prompt templates, shared by sampling, training and evaluation."""
 
 from hsstar.domain.errors import RecipeError
 
@@ -12,13 +12,13 @@ TEMPLATES: dict[str, str] = {
     "qwen25-step-cot": _QWEN25_STEP_COT,
     "bare": "{problem}\n",
 }
-"""Template name to text; `{problem}` stands for the problem, every other brace for itself."""
+"""Template name to text; `{problem}` stands for the problem, any other brace for itself."""
 
 CHAT = "chat"
-"""The template that a policy brings along; `chat_message` is what the user says in it."""
+"""The policy's own chat template; `chat_message` is the user's message in it."""
 
 TEMPLATE_NAMES = (*TEMPLATES, CHAT)
-"""What a recipe may name."""
+"""The templates that a recipe may name."""
 
 _CHAT_MESSAGE = (
     "{problem}\n\nPlease reason step by step, separate the steps with a blank line, "
@@ -27,16 +27,12 @@ _CHAT_MESSAGE = (
 
 
 def chat_message(problem: str) -> str:
-    """What the user of a chat says: the problem, and how to answer it."""
+    """Return the user's message of a chat: the problem and how to answer it."""
     return _CHAT_MESSAGE.replace("{problem}", problem)
 
 
 def render_prompt(template: str, problem: str) -> str:
-    """The text that the policy continues for a problem, under a template of `TEMPLATES`.
-
-    Raises:
-        RecipeError: there is no template of that name.
-    """
+    """Return the prompt for a problem by a template of `TEMPLATES`; raise RecipeError without one."""
     try:
         text = TEMPLATES[template]
     except KeyError:

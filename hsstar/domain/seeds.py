@@ -1,4 +1,4 @@
-"""Everything random is derived from the run's seed and an address, so that it can be derived again."""
+"""Seeds: every random choice follows from the run's seed and an address, so it can be repeated."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ Part = str | int
 
 
 def shuffle_key(seed: int, purpose: str, *parts: Part) -> bytes:
-    """The sort key that puts an item into its place of the seeded shuffle named `purpose`.
+    """Return the sort key of an item in the seeded shuffle named `purpose`.
 
     SQL computes the same bytes: `sha256(convert_to(concat_ws(':', seed, purpose, …), 'UTF8'))`.
     """
@@ -14,15 +14,15 @@ def shuffle_key(seed: int, purpose: str, *parts: Part) -> bytes:
 
 
 def derived_seed(seed: int, purpose: str, *parts: Part) -> int:
-    """A seed in [0, 2**63) for the named purpose and address."""
+    """Return a seed in [0, 2**63) for the named purpose and address."""
     return int.from_bytes(shuffle_key(seed, purpose, *parts)[:8], "big") >> 1
 
 
 def slot_seed(seed: int, iteration: int, problem_key: str, slot: int) -> int:
-    """The seed of one sample of an iteration: its address and the run's seed, nothing else."""
+    """Return the seed of one sample of an iteration."""
     return derived_seed(seed, "sample", iteration, problem_key, slot)
 
 
 def evaluation_seed(seed: int, model: int, problem_key: str, slot: int) -> int:
-    """The seed of one sample of an evaluation of the `model`-th policy (M_0 is 0)."""
+    """Return the seed of one sample of an evaluation of the policy M_`model`."""
     return derived_seed(seed, "evaluate", model, problem_key, slot)

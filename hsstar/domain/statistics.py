@@ -1,19 +1,20 @@
-"""Figures of an evaluation as formulas: pass@k, the majority vote, errors, and paired comparisons."""
+"""Statistics of evaluations: pass@k, majority vote, standard errors, and paired comparisons."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from math import ceil, comb, fsum, sqrt
 from statistics import stdev
 
 from hsstar.domain.errors import BadInputError
 
 Resample = Callable[[Sequence[float]], Sequence[float]]
-"""Draws as many values as it is given, with replacement."""
+"""Draws as many values as it gets, with replacement."""
 
 BOOTSTRAP_RESAMPLES = 2_000
 CONFIDENCE = 0.95
+_PRECISION, _FRACTION_TERMS = 1e-14, 500  # of the continued fraction
+_HALVINGS = 200  # of the bracket around a quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ConfidenceInterval:
     """A confidence interval."""
 
     low: float
@@ -33,103 +34,68 @@ class Interval:
 
 
 def pass_at_k(drawn: int, correct: int, k: int) -> float:
-    """The unbiased estimate of the chance that one of `k` samples is correct: 1 − C(n−c, k) / C(n, k).
+    """Return the unbiased estimate of the chance that one of `k` samples is correct.
 
-    Args:
-        drawn: n, the samples that there are.
-        correct: c, of them.
-        k: at most n.
+    It is 1 − C(n−c, k) / C(n, k) for n drawn and c correct samples.
 
     Raises:
-        BadInputError: the three do not fit each other.
+        BadInputError: not 0 ≤ c ≤ n and 1 ≤ k ≤ n.
     """
     if not (0 <= correct <= drawn and 1 <= k <= drawn):
-        raise BadInputError(f"pass@{k} cannot be told from {correct} correct of {drawn} samples")
-    return 1 - comb(drawn - correct, k) / comb(drawn, k)
+        raise BadInputError(f"pass@{k} is not defined for {correct} correct of {drawn} samples")
+    return 1 - math.comb(drawn - correct, k) / math.comb(drawn, k)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one value per problem, and the standard error of this mean (0 for a single problem).
-
-    Raises:
-        BadInputError: there is no value.
-    """
+    """Return the mean of one value per problem and its standard error (0 for a single problem)."""
     if not values:
         raise BadInputError("a mean needs at least one problem")
-    error = stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
-    return Estimate(fsum(values) / len(values), error)
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return Estimate(math.fsum(values) / len(values), error)
 
 
 def majority(votes: Sequence[Hashable | None]) -> Hashable | None:
-    """What most samples answer; of several with equally many votes, the one that was said first.
-
-    Args:
-        votes: the class of each sample's answer, in the order of the slots; None casts no vote.
-    """
+    """Return the most frequent answer; of equally frequent ones the first. None casts no vote."""
     counts = Counter(vote for vote in votes if vote is not None)
-    return max(counts, key=lambda vote: counts[vote], default=None)  # the first of equals, as inserted
+    return max(counts, key=lambda vote: counts[vote], default=None)  # dicts keep their order
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """The two-sided exact McNemar test: how likely is a split of the discordant problems as uneven as this.
-
-    Args:
-        only_first: problems that only the first model solves.
-        only_second: problems that only the second model solves.
-    """
+    """Return the two-sided p-value of McNemar's exact test for problems that only one model solves."""
     discordant = only_first + only_second
-    tail = sum(comb(discordant, wins) for wins in range(min(only_first, only_second) + 1))
+    tail = sum(math.comb(discordant, wins) for wins in range(min(only_first, only_second) + 1))
     return float(min(1.0, 2 * tail / 2**discordant))
 
 
 def paired_bootstrap(
     differences: Sequence[Sequence[float]], resample: Resample, resamples: int = BOOTSTRAP_RESAMPLES
-) -> Interval:
-    """A percentile interval for the unweighted mean over benchmarks of their mean difference.
+) -> ConfidenceInterval:
+    """Return a percentile interval for the unweighted mean over benchmarks of their mean difference.
 
     Problems are drawn with replacement within each benchmark, both models' results of a problem together.
-
-    Args:
-        differences: for each benchmark, second minus first accuracy of each problem.
-        resample: the chance that is taken.
-        resamples: how often.
+    `differences` holds, per benchmark, the second minus the first accuracy of each problem.
 
     Raises:
         BadInputError: there is no benchmark, or one without problems.
     """
     if not differences or not all(differences):
-        raise BadInputError("a paired comparison needs problems that both models were given")
+        raise BadInputError("a paired comparison needs problems that both models have")
     means = sorted(
-        fsum(fsum(resample(each)) / len(each) for each in differences) / len(differences)
+        math.fsum(math.fsum(resample(values)) / len(values) for values in differences) / len(differences)
         for _ in range(resamples)
     )
     outside = (1 - CONFIDENCE) / 2
-    return Interval(_quantile(means, outside), _quantile(means, 1 - outside))
+    return ConfidenceInterval(_quantile(means, outside), _quantile(means, 1 - outside))
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the values does not exceed."""
-    return ordered[max(0, ceil(share * len(ordered)) - 1)]
-
-
-_PRECISION = 1e-14
-
-
-_FRACTION_TERMS = 500
-
-
-_HALVINGS = 200
+    """Return the smallest value that at least this share of the values does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean of some values.
-
-    Attributes:
-        value: the mean.
-        standard_error: sample standard deviation / √count; None for a single value.
-        count: how many values there are.
-    """
+    """The mean of `count` values; `standard_error` is deviation / √count, None for a single value."""
 
     value: float
     standard_error: float | None
@@ -138,7 +104,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean of paired differences with its confidence interval; None where one pair allows none."""
+    """The mean of paired differences with its confidence interval; a single pair has no interval (None)."""
 
     mean: Mean
     low: float | None
@@ -146,16 +112,12 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside of the interval; False where there is none."""
+        """Whether zero lies outside the interval; False without one."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Mean and standard error of values, shape (count,).
-
-    Raises:
-        BadInputError: there is no value.
-    """
+    """Return mean and standard error of values; raise BadInputError without any."""
     if not values:
         raise BadInputError("the mean of no values is not defined")
     count = len(values)
@@ -167,12 +129,7 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 
 def paired_difference(values: Sequence[float], reference: Sequence[float], confidence: float) -> Difference:
-    """The mean of `values − reference`, pair by pair, with Student's t interval.
-
-    Args:
-        values: shape (pairs,).
-        reference: shape (pairs,), in the same order.
-        confidence: of the interval, within (0, 1).
+    """Return the mean of `values − reference` with Student's t interval; both have shape (pairs,).
 
     Raises:
         BadInputError: the two have different lengths, or are empty.
@@ -187,13 +144,13 @@ def paired_difference(values: Sequence[float], reference: Sequence[float], confi
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """The value that Student's t with `freedom` degrees stays below with this probability.
+    """Return the quantile of Student's t with `freedom` degrees.
 
     Raises:
-        BadInputError: the probability is not within (0, 1), or there is no degree of freedom.
+        BadInputError: the probability is not within (0, 1), or `freedom` is below 1.
     """
     if not 0 < probability < 1 or freedom < 1:
-        raise BadInputError(f"there is no t quantile for p = {probability} and {freedom} degrees of freedom")
+        raise BadInputError(f"t has no quantile for p = {probability} and {freedom} degrees of freedom")
     if probability < 0.5:
         return -student_quantile(1 - probability, freedom)
     low, high = 0.0, 1.0
@@ -208,23 +165,23 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def student_cumulative(value: float, freedom: int) -> float:
-    """The probability that Student's t with `freedom` degrees is below a value."""
+    """Return the probability that Student's t with `freedom` degrees is below a value."""
     tail = _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + value * value)) / 2
     return 1 - tail if value > 0 else tail
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction."""
+    """Return the regularised incomplete beta function I_x(a, b), by its continued fraction."""
     if x in (0.0, 1.0):
         return x
     if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(b, a, 1 - x)  # there the fraction converges fast
+        return 1 - _incomplete_beta(b, a, 1 - x)  # the fraction converges fast there
     logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     return math.exp(logarithm) / (a * _beta_fraction(a, b, x))
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:
-    """1 + d₁/(1 + d₂/(1 + …)) of the incomplete beta function, evaluated by Lentz's method."""
+    """Evaluate 1 + d₁/(1 + d₂/(1 + …)) of the incomplete beta function by Lentz's method."""
     value, numerator, denominator = 1.0, 1.0, 0.0
     for term in range(1, _FRACTION_TERMS):
         m = term // 2

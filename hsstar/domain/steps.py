@@ -1,4 +1,4 @@
-"""Steps of a response: the one place that says where one step ends and the next begins."""
+"""Steps of a response or solution, and where one ends and the next begins."""
 
 import re
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 
 
 def split_steps(response: str) -> tuple[str, ...]:
-    """The steps of a response: its parts between blank lines, stripped, empty ones left out."""
+    """Return the steps of a response: its stripped parts between blank lines, without empty ones."""
     return tuple(step for part in _BLANK_LINES.split(response) if (step := part.strip()))
 
 
 def minimum_reward(step_rewards: tuple[float, ...] | list[float]) -> float:
-    """`S(r)`: the smallest step reward; 0 for a response without a step."""
+    """Return `S(r)`: the smallest step reward; 0 for a response without a step."""
     return min(step_rewards, default=0.0)
 
 
 class Obstacle(StrEnum):
-    """Why a solution cannot be brought into steps."""
+    """Why a solution has no step form."""
 
     NO_SOLUTION = "no solution"
     NO_ANSWER = "no final answer"
@@ -32,14 +32,14 @@ class Obstacle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepForm:
-    """A solution in steps, or what stands in the way; one of the two is None."""
+    """A solution in steps, or the obstacle to it; the other is None."""
 
     text: str | None
     obstacle: Obstacle | None = None
 
 
 def step_form(problem: Problem) -> StepForm:
-    """The solution of a problem in steps, with the final answer in a box in the last one."""
+    """Return the solution of a problem in steps; the last one holds the final answer in a box."""
     solution = (problem.solution or "").replace("\r\n", "\n").strip()
     if not solution:
         return StepForm(None, Obstacle.NO_SOLUTION)
@@ -51,7 +51,7 @@ def step_form(problem: Problem) -> StepForm:
     elif _UNCLOSED.search(_PROTECTED.sub(" ", solution)):
         return StepForm(None, Obstacle.UNCLOSED)
     else:
-        steps = _taken_apart(solution)
+        steps = _split(solution)
     if steps and _boxed(steps[-1]) is None:
         steps.append(f"The final answer is \\boxed{{{answer}}}.")
     if len(steps) < 2:
@@ -60,29 +60,23 @@ def step_form(problem: Problem) -> StepForm:
 
 
 _GSM8K_END = re.compile(r"^####.*$", re.MULTILINE)
-
-
 _CALCULATOR_NOTE = re.compile(r"<<[^<>]*>>")
 
 
 def _lines_of_gsm8k(solution: str) -> list[str]:
-    """A line a step, without the notes of the calculator and the line of the answer."""
+    """Return a step per line, without calculator notes and the answer line."""
     text = _CALCULATOR_NOTE.sub("", _GSM8K_END.sub("", solution))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-# As in `domain/answers.py`, a lone dollar sign is money: the signs around a formula touch it.
+# As in `domain/answers.py`, a lone dollar sign is money: signs of a formula touch it.
 _PROTECTED = re.compile(
     r"\[asy\].*?\[/asy\]|\\begin\{([^{}]*)\}.*?\\end\{\1\}|\$\$.*?\$\$"
     r"|(?<!\\)\\\[.*?\\\]|(?<!\\)\\\(.*?\\\)"
     r"|(?<!\\)\$(?!\s)(?:[^$\n]|\n(?!\s*\n))+(?<![\s\\])\$(?!\d)",
     re.DOTALL,
 )
-
-
 _UNCLOSED = re.compile(r"\[asy\]|\\begin\{|\\end\{|\$\$|(?<!\\)\\[\[\](]")
-
-
 _BREAKS = (
     re.compile(r"\n[ \t]*\n\s*"),
     re.compile(r"\n\s*"),
@@ -92,18 +86,14 @@ _BREAKS = (
         r"|(?<=\\\]|\$\$|.\})\s*(?=[A-Z][a-z])"  # after a displayed formula
     ),
 )
-"""Where one step ends and the next may begin, from the surest sign to the weakest."""
-
-
+"""Signs of a boundary between steps, from the surest to the weakest."""
 _CONTINUES = re.compile(r"[a-z]{2,}[\s,]|[=<>+]|\\\[|\$\$|\\begin\{|\[asy\]")
-"""How a part begins that goes on with the one before it."""
-
-
+"""The beginning of a part that continues the one before it."""
 _INNER_BLANK_LINES = re.compile(r"\n\s*\n")
 
 
-def _taken_apart(solution: str) -> list[str]:
-    """The steps of a solution whose formulas are all closed, by the first sign that finds several."""
+def _split(solution: str) -> list[str]:
+    """Return the steps of a solution with closed formulas, by the first sign that finds several."""
     protected = [match.span() for match in _PROTECTED.finditer(solution)]
     steps: list[str] = []
     for sign in _BREAKS:
@@ -114,7 +104,7 @@ def _taken_apart(solution: str) -> list[str]:
 
 
 def _parts(solution: str, sign: re.Pattern[str], protected: list[tuple[int, int]]) -> list[str]:
-    """The parts between the occurrences of a sign that lie outside what is protected."""
+    """Return the parts between those occurrences of a sign that are outside protected spans."""
     parts, begin, spans = [], 0, iter([*protected, (len(solution), len(solution))])
     start, end = next(spans)
     for match in sign.finditer(solution):
@@ -128,7 +118,7 @@ def _parts(solution: str, sign: re.Pattern[str], protected: list[tuple[int, int]
 
 
 def _joined(parts: list[str]) -> list[str]:
-    """The parts without blank lines in them, each that goes on with the one before put to it."""
+    """Return the parts without inner blank lines; join each continuation to the part before it."""
     steps: list[str] = []
     for part in parts:
         text = _INNER_BLANK_LINES.sub("\n", part).strip()
@@ -140,5 +130,5 @@ def _joined(parts: list[str]) -> list[str]:
 
 
 def _boxed(text: str) -> str | None:
-    found = extract_answer(text)
-    return found.text if found and found.rule is ExtractionRule.BOXED else None
+    answer = extract_answer(text)
+    return answer.text if answer and answer.rule is ExtractionRule.BOXED else None

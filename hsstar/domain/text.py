@@ -16,10 +16,10 @@ codecs.register_error("hsstar.replace_surrogates", _replace_surrogates)
 
 
 def storable(text: str) -> str:
-    """The text as Postgres can store it: NUL and lone surrogates become U+FFFD."""
+    """Return the text as Postgres can store it: NUL and lone surrogates become U+FFFD."""
     return text.replace("\x00", _REPLACEMENT).encode("utf-8", "hsstar.replace_surrogates").decode("utf-8")
 
 
 def content_key(text: str) -> str:
-    """32 hex digits that name a text by its content; white space is collapsed first."""
+    """Return 32 hex digits that identify a text; runs of white space count as one space."""
     return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -17,11 +17,11 @@ class Cause(StrEnum):
     CRASHED = "crashed"
     """The checking process died on this response (memory, recursion)."""
     BAD_REFERENCE = "bad_reference"
-    """The reference answer cannot be read: says nothing about the sample."""
+    """The reference answer cannot be read, which says nothing about the sample."""
 
 
 class Verdict(StrEnum):
-    """`V(x, r)`; absent (None) where the checking failed rather than the sample."""
+    """`V(x, r)`; None if the check failed and not the sample."""
 
     CORRECT = "correct"
     INCORRECT = "incorrect"
@@ -39,16 +39,15 @@ VERDICT_OF_CAUSE: dict[Cause, Verdict | None] = {
 
 
 LASTING_CAUSES = frozenset({Cause.CORRECT, Cause.INCORRECT, Cause.UNPARSABLE, Cause.BAD_REFERENCE})
-"""What is found on every machine; time-outs and crashes depend on where and when a pair was checked."""
+"""Causes that every machine finds; time-outs and crashes depend on the machine and the moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the verifier found for one response.
+    """The verifier's judgement of one response.
 
     Attributes:
-        cause: why.
-        answer: the extracted final answer as written in the response, None where there is none.
+        answer: the final answer as written in the response; None without one.
     """
 
     cause: Cause

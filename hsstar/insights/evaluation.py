@@ -7,15 +7,15 @@ from typing import Any
 
 from hsstar.domain.benchmarks import BENCHMARKS, Decoding
 from hsstar.domain.evaluation import (
-    Comparison,
-    Figures,
+    BenchmarkComparison,
+    Metrics,
     ProblemOutcome,
     by_group,
     compare,
     differences,
     summarise,
 )
-from hsstar.domain.statistics import Interval, majority, paired_bootstrap
+from hsstar.domain.statistics import ConfidenceInterval, majority, paired_bootstrap
 from hsstar.store import evaluations, rounds
 from hsstar.store.database import Database
 from hsstar.store.runs import Run
@@ -40,9 +40,9 @@ class BenchmarkResult:
 
     benchmark: str
     decoding: Decoding | None
-    figures: Figures
-    subjects: dict[str, Figures]
-    levels: dict[str, Figures]
+    figures: Metrics
+    subjects: dict[str, Metrics]
+    levels: dict[str, Metrics]
     outcomes: list[ProblemOutcome]
 
 
@@ -82,7 +82,7 @@ def _load(
     )
 
 
-def _grouped(groups: dict[str, list[ProblemOutcome]], majorities: dict[int, bool]) -> dict[str, Figures]:
+def _grouped(groups: dict[str, list[ProblemOutcome]], majorities: dict[int, bool]) -> dict[str, Metrics]:
     return {name: summarise(outcomes, majorities) for name, outcomes in groups.items()}
 
 
@@ -146,9 +146,9 @@ class Contest:
         interval: its confidence interval by paired bootstrap within each benchmark.
     """
 
-    benchmarks: dict[str, Comparison]
+    benchmarks: dict[str, BenchmarkComparison]
     difference: float
-    interval: Interval
+    interval: ConfidenceInterval
 
 
 def contest(first: Sequence[BenchmarkResult], second: Sequence[BenchmarkResult], seed: int) -> Contest:

@@ -10,7 +10,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, TokenPlan
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.recipe import Recipe
-from hsstar.store.read.throughput import Measurements
+from hsstar.store.read.throughput import Throughput
 
 _ASSUMED_SHARE_OF_LIMIT = 0.25
 _ASSUMED_PAIRS_PER_SAMPLE = 0.15
@@ -70,7 +70,7 @@ def forecast(
     recipe: Recipe,
     iterations: int,
     given: Given,
-    measured: Measurements | None,
+    measured: Throughput | None,
     policy: ModelSize | None,
     sizes: Mapping[str, int],
     gpu: bool,
@@ -156,13 +156,13 @@ def _evaluation_samples(evaluation: EvaluationSection, sizes: Mapping[str, int])
     return total
 
 
-def _figures(recipe: Recipe, given: Given, measured: Measurements | None) -> dict[str, Figure]:
+def _figures(recipe: Recipe, given: Given, measured: Throughput | None) -> dict[str, Figure]:
     limit = recipe.sampling.max_new_tokens
     share = _ASSUMED_SHARE_OF_LIMIT
     own = f"measured in earlier runs of {recipe.policy.model}"
 
     def figure(
-        mine: float | None, pick: Callable[[Measurements], float | None], otherwise: Figure, source: str = own
+        mine: float | None, pick: Callable[[Throughput], float | None], otherwise: Figure, source: str = own
     ) -> Figure:
         if mine is not None:
             return Figure(mine, "given")

@@ -1,1 +1,1 @@
-"""What a run is: one TOML document that says everything which decides its result."""
+"""Recipes: a TOML document decides the result of a run."""

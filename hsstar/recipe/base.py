@@ -1,4 +1,4 @@
-"""What every section of a recipe is built of, and how a document is read in one line of error."""
+"""The base of every section of a recipe, and the parser of documents with one-line errors."""
 
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -12,14 +12,14 @@ Document = TypeVar("Document", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """A table of a recipe: it knows its keys, refuses any other, and never changes."""
+    """A table of a recipe: immutable, and it refuses unknown keys."""
 
-    # JSON, which keeps a recipe with its run, knows neither infinity nor NaN
+    # a recipe is stored as JSON, which has neither infinity nor NaN
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def parse_section(kind: type[Document], document: dict[str, Any], source: str) -> Document:
-    """A recipe, a section of one, or any other document from plain values.
+    """Return a recipe, a section or any other document from plain values.
 
     Raises:
         RecipeError: one line that names the first wrong key and its legal values.
@@ -31,27 +31,24 @@ def parse_section(kind: type[Document], document: dict[str, Any], source: str) -
 
 
 def _first_line(error: ValidationError, document: type[BaseModel]) -> str:
-    """What is wrong first, naming the key and what is legal there; `document` is what was validated."""
-    found = error.errors()
-    first = found[0]
+    first, *others = error.errors()
     key = ".".join(str(part) for part in first["loc"])
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        return (
-            f"unknown key {key!r}; legal keys there: {', '.join(_legal_keys(first['loc'], document))}{more}"
-        )
+        legal = ", ".join(_legal_keys(first["loc"], document))
+        return f"unknown key {key!r}; legal keys there: {legal}{more}"
     if first["type"] == "missing":
         return f"key {key!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    given = first.get("input")
-    shown = f", got {given!r}" if isinstance(given, str | int | float) else ""
+    value = first.get("input")
+    shown = f", got {value!r}" if isinstance(value, str | int | float) else ""
     return f"{key}: {message}{shown}{more}" if key else f"{message}{more}"
 
 
 def _legal_keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
-        if isinstance(part, int):  # the place in a list of tables
+        if isinstance(part, int):  # an index in a list of tables
             continue
         annotation = section.model_fields[str(part)].annotation
         choices = (annotation, *get_args(annotation))

@@ -1,4 +1,4 @@
-"""TOML documents that may extend others: `extends = "base.toml"`, and then only what differs."""
+"""TOML documents that may extend others: `extends = "base.toml"` and the keys that differ."""
 
 import tomllib
 from pathlib import Path
@@ -13,7 +13,7 @@ EXTENDS = "extends"
 
 
 def load_document(path: Path) -> Document:
-    """The document of a TOML file, whole: what it extends is filled in.
+    """Return the document of a TOML file with everything that it extends.
 
     Raises:
         RecipeError: a file is missing or not TOML, or documents extend each other in a circle.
@@ -22,11 +22,7 @@ def load_document(path: Path) -> Document:
 
 
 def read_toml(path: Path) -> Document:
-    """The values of a TOML file as they stand there.
-
-    Raises:
-        RecipeError: it is missing or not TOML.
-    """
+    """Return the values of a TOML file; raise RecipeError if it is missing or not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -38,15 +34,15 @@ def read_toml(path: Path) -> Document:
 
 
 def extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> Document:
-    """A document with what it extends filled in; the key `extends` is gone.
+    """Return a document merged into its base, without the key `extends`.
 
     Args:
-        document: tables in it are merged into those of its base, every other value replaces the base's.
-        folder: where a relative path in `extends` starts.
+        document: to be merged (see `merged`).
+        folder: the start of a relative path in `extends`.
         chain: the files that led here, this document's own last; messages name that one.
 
     Raises:
-        RecipeError: the base is missing or broken, or is one of the chain.
+        RecipeError: the base is missing, broken or one of the chain.
     """
     if EXTENDS not in document:
         return document
@@ -60,7 +56,7 @@ def extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> Docum
 
 def _base_file(name: object, folder: Path, source: Path) -> Path:
     if not isinstance(name, str) or not name:
-        raise RecipeError(f"{source}: extends: it has to be the path of a recipe, got {name!r}")
+        raise RecipeError(f"{source}: extends: expected the path of a recipe, got {name!r}")
     if name.startswith(builtins.PREFIX):
         known = builtins.builtin_recipes()
         if name not in known:
@@ -68,12 +64,12 @@ def _base_file(name: object, folder: Path, source: Path) -> Path:
         return known[name]
     file = folder / Path(name).expanduser()
     if not file.is_file():
-        raise RecipeError(f"{source}: extends: there is no file {file}")
+        raise RecipeError(f"{source}: extends: no file {file}")
     return file
 
 
 def merged(base: Document, changes: Document) -> Document:
-    """A document with changes: tables are merged key by key, every other value is replaced."""
+    """Return a document with changes: tables are merged key by key, other values replaced."""
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)

@@ -1,4 +1,4 @@
-"""`[evaluation]` of a recipe: what every policy of a run is measured on."""
+"""`[evaluation]` of a recipe: the problems that every policy of a run is evaluated on."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Self
@@ -10,7 +10,7 @@ from hsstar.recipe.base import Name, Positive, Section
 
 
 class BenchmarkSection(Section):
-    """One benchmark, or another imported dataset; by the published protocol where nothing else is said."""
+    """One benchmark or imported dataset; the published protocol fills missing keys."""
 
     name: Name
     """A benchmark, or an imported dataset."""
@@ -28,12 +28,12 @@ class BenchmarkSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _by_protocol(cls, value: Any) -> Any:
-        """A name alone is a table with nothing but a name, and the protocol fills what a table lacks."""
-        given = {"name": value} if isinstance(value, str) else value
-        if not isinstance(given, dict):
-            return given
-        known = BENCHMARKS.get(str(given.get("name")))
-        return asdict(known.decoding if known else GREEDY) | given
+        """Turn a name into a table, and fill the keys that a table lacks from the protocol."""
+        table = {"name": value} if isinstance(value, str) else value
+        if not isinstance(table, dict):
+            return table
+        known = BENCHMARKS.get(str(table.get("name")))
+        return asdict(known.decoding if known else GREEDY) | table
 
     @model_validator(mode="after")
     def _different_samples(self) -> Self:
@@ -43,23 +43,23 @@ class BenchmarkSection(Section):
 
     @property
     def dataset(self) -> str:
-        """The dataset where its problems are."""
+        """The dataset of its problems."""
         return dataset_of(self.name)
 
     @property
     def decoding(self) -> Decoding:
-        """How its samples are drawn."""
+        """The decoding of its samples."""
         return Decoding(self.temperature, self.top_p, self.samples, self.max_new_tokens)
 
     @property
     def evaluation_key(self) -> str:
-        """Name problems and decoding: two sections with equal keys measure the same."""
+        """Problems and decoding in words: two sections with equal keys are the same evaluation."""
         first = f", first {self.problems}" if self.problems else ""
         return f"{self.name}{first}, {self.decoding.shown}"
 
 
 class EvaluationSection(Section):
-    """Problems that every policy of the run is measured on; without dataset and benchmarks none is."""
+    """The evaluation of every policy of the run; without dataset and benchmarks there is none."""
 
     dataset: Name | None = None
     """Imported dataset of held-out problems."""
@@ -78,24 +78,24 @@ class EvaluationSection(Section):
 
     @property
     def used(self) -> bool:
-        """Whether policies are measured at all."""
+        """Whether policies are evaluated."""
         return self.dataset is not None or bool(self.benchmarks)
 
     @property
     def datasets(self) -> list[str]:
-        """The datasets where all these problems are."""
+        """The datasets of all these problems."""
         held_out = [] if self.dataset is None else [self.dataset]
         return held_out + [benchmark.dataset for benchmark in self.benchmarks]
 
     @property
     def decoding(self) -> Decoding:
-        """How the samples of the held-out dataset are drawn."""
+        """The decoding of the samples of the held-out dataset."""
         return Decoding(self.temperature, self.top_p, self.samples, self.max_new_tokens)
 
     @field_validator("benchmarks")
     @classmethod
-    def _each_once(cls, value: tuple[BenchmarkSection, ...]) -> tuple[BenchmarkSection, ...]:
-        keys = [each.evaluation_key for each in value]
-        if twice := next((each for each in keys if keys.count(each) > 1), None):
-            raise ValueError(f"{twice!r} stands there twice")
+    def _no_duplicates(cls, value: tuple[BenchmarkSection, ...]) -> tuple[BenchmarkSection, ...]:
+        keys = [benchmark.evaluation_key for benchmark in value]
+        if duplicate := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"{duplicate!r} is listed twice")
         return value

@@ -2,22 +2,14 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from hsstar.domain.prompts import TEMPLATE_NAMES
-from hsstar.recipe.base import Name, Positive
-from hsstar.recipe.base import Section as _Section
+from hsstar.recipe.base import Name, Positive, Section
 
 
-class VllmSection(_Section):
-    """What vLLM is started with: the keys below, and any other of its engine arguments by name."""
+class VllmSection(Section):
+    """Engine arguments of vLLM: the keys below and any other by its name there."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
@@ -45,7 +37,7 @@ OWN_REQUEST_KEYS = frozenset(
 """Keys of a completion request that hsstar decides."""
 
 
-class OpenAISection(_Section):
+class OpenAISection(Section):
     """A server that speaks OpenAI's completions protocol and serves the policy."""
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
@@ -69,8 +61,8 @@ class OpenAISection(_Section):
         return value
 
 
-class PolicySection(_Section):
-    """`M_0`, the engine that samples from it, and the prompt it is given."""
+class PolicySection(Section):
+    """`M_0`, the engine that samples from it, and its prompt."""
 
     model: Name
     """M_0: a folder, a Hugging Face name, `builtin:demo-policy`, or a name from `hsstar models list`."""
@@ -85,12 +77,12 @@ class PolicySection(_Section):
 
     @property
     def one_policy_only(self) -> bool:
-        """Whether the engine cannot take the weights of a policy that was trained meanwhile."""
+        """Whether the engine cannot load the weights of a trained policy."""
         return self.openai is not None and self.openai.reload == "none"
 
     @property
     def engine_options(self) -> dict[str, Any]:
-        """The table of the engine, which has its name, without the keys that are left out."""
+        """The keys of the table with the engine's name that are set."""
         table: BaseModel | None = getattr(self, self.engine, None)
         return table.model_dump(mode="json", exclude_none=True) if table else {}
 
@@ -103,7 +95,7 @@ class PolicySection(_Section):
             if self.openai is None:
                 raise ValueError("engine = 'openai' needs [policy.openai] with base_url and model")
             if self.dtype != "auto":
-                raise ValueError("dtype is the server's own affair under engine = 'openai'; leave it out")
+                raise ValueError("the server decides dtype under engine = 'openai'; leave it out")
         return self
 
     @field_validator("prompt")

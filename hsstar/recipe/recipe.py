@@ -1,18 +1,14 @@
-"""What a run is: one TOML document that says everything which decides its result."""
+"""The recipe of a run: one TOML document with everything that decides its result."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.preference import PairRule
-from hsstar.recipe.base import Name, Positive, parse_section
-from hsstar.recipe.base import Section as _Section
+from hsstar.recipe.base import Name, Positive, Section, parse_section
 from hsstar.recipe.documents import load_document
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.policy import PolicySection
@@ -20,8 +16,8 @@ from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
 
 
-class ProblemsSection(_Section):
-    """Which problems an iteration takes: a fresh slice of a dataset, in the run's seeded order."""
+class ProblemsSection(Section):
+    """The problems of an iteration: an unused slice of a dataset, in the run's seeded order."""
 
     dataset: Name
     """Imported dataset of training problems; `none` for a run that only evaluates."""
@@ -32,12 +28,12 @@ class ProblemsSection(_Section):
 
     @property
     def used(self) -> bool:
-        """Whether there are training problems; a run without them (`dataset = "none"`) only evaluates."""
+        """Whether the run has training problems; without them (`dataset = "none"`) it only evaluates."""
         return self.dataset != "none"
 
 
-class SamplingSection(_Section):
-    """The budget and how samples are drawn."""
+class SamplingSection(Section):
+    """The budget and the decoding of samples."""
 
     n: Positive = 8
     """Samples per problem; an iteration may draw n · |D_t|."""
@@ -64,12 +60,12 @@ class SamplingSection(_Section):
 
     @property
     def budget(self) -> Budget:
-        """The budget as the method reads it: under `uniform` every sample is a pre-sample."""
+        """The budget; under `uniform` every sample is a pre-sample."""
         return Budget(self.n, self.n if self.strategy == "uniform" else self.n_p)
 
 
-class DifficultySection(_Section):
-    """How problems are labelled and which levels are re-sampled and trained on."""
+class DifficultySection(Section):
+    """The labelling of problems, and the levels for re-sampling and training."""
 
     signal: Signal = Signal.ACCURACY_AND_REWARD
     """What the difficulty is judged by."""
@@ -99,8 +95,8 @@ class DifficultySection(_Section):
         return Thresholds(self.tau_low, self.tau_high)
 
 
-class PairsSection(_Section):
-    """How preference pairs are chosen."""
+class PairsSection(Section):
+    """The choice of preference pairs."""
 
     rule: PairRule = PairRule.HIGHEST_REWARD
     """Which samples are matched where one side has more than the other."""
@@ -108,7 +104,7 @@ class PairsSection(_Section):
     """Upper bound on the pairs of one problem, beside min(#correct, #incorrect)."""
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that decides the result of a run."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.+-]+$")]
@@ -150,34 +146,30 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
-    def _no_policy_that_the_server_has_not(self) -> Self:
+    def _server_can_load_new_policies(self) -> Self:
         trains = self.training.objective != "none"
         if self.policy.one_policy_only and trains and self.evaluation.used:
             key = "evaluation.dataset" if self.evaluation.dataset is not None else "evaluation.benchmarks"
             raise ValueError(
-                f"{key} is measured for every new policy too, and policy.openai.reload = 'none' "
-                f"says that the server cannot load one; set reload = 'vllm', or leave {key} out"
+                f"{key} is measured for every new policy too, and under policy.openai.reload = 'none' "
+                f"the server cannot load one; set reload = 'vllm', or leave {key} out"
             )
         return self
 
     def document(self) -> dict[str, Any]:
-        """The recipe as plain values, every default written out: what is stored with a run."""
+        """Return the recipe as plain values with every default, as it is stored with a run."""
         return self.model_dump(mode="json")
 
 
 def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
-    """A recipe from plain values.
-
-    Raises:
-        RecipeError: one line that names the first wrong key and its legal values.
-    """
+    """Return a recipe from plain values; errors as in `parse_section`."""
     return parse_section(Recipe, document, source)
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
-    """A recipe from a TOML file, which may extend another; `overrides` replace keys (`name`, `seed`).
+    """Return the recipe of a TOML file, which may extend another; `overrides` replace top-level keys.
 
     Raises:
-        RecipeError: a file is missing, not TOML, or the whole is not a recipe.
+        RecipeError: a file is missing or not TOML, or the result is not a recipe.
     """
     return parse_recipe(load_document(path) | (overrides or {}), str(path))

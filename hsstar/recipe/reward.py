@@ -1,21 +1,18 @@
-"""`[reward]` of a recipe: the reward model and what computes it."""
+"""`[reward]` of a recipe: the reward model and its engine."""
 
 from typing import Any, Literal, Self
 
-from pydantic import (
-    model_validator,
-)
+from pydantic import model_validator
 
-from hsstar.recipe.base import Name, Positive
-from hsstar.recipe.base import Section as _Section
+from hsstar.recipe.base import Name, Positive, Section
 from hsstar.recipe.policy import VllmSection
 
 _REWARD_VLLM_OWN = {"model", "runner", "pooler_config", "dtype", "enable_prefix_caching"}
-"""Arguments of vLLM that hsstar decides when it scores."""
+"""Arguments of vLLM that hsstar decides for scoring."""
 
 
-class RewardSection(_Section):
-    """The reward model and what computes it; `model = "none"` runs without one."""
+class RewardSection(Section):
+    """The reward model and its engine; `model = "none"` runs without one."""
 
     model: Name = "none"
     """A folder, a Hugging Face name or `builtin:demo-prm`; `none` scores nothing."""
@@ -33,7 +30,7 @@ class RewardSection(_Section):
 
     @property
     def engine_options(self) -> dict[str, Any]:
-        """What the engine is built with besides model and number format."""
+        """Options of the engine besides model and number format."""
         if self.engine == "vllm":
             return self.vllm.model_dump(mode="json", exclude_none=True) if self.vllm else {}
         return {"batch_tokens": self.batch_tokens, "attention": self.attention}
@@ -44,10 +41,10 @@ class RewardSection(_Section):
             if self.batch_tokens is not None or self.attention != "auto":
                 raise ValueError(
                     "batch_tokens and attention need engine = 'transformers'; vLLM's own engine arguments "
-                    "(max_num_batched_tokens, say) stand in [reward.vllm]"
+                    "(such as max_num_batched_tokens) belong in [reward.vllm]"
                 )
             if self.vllm and self.vllm.lora is not None:
-                raise ValueError("lora is of [policy.vllm] alone: a reward model takes no adapter")
+                raise ValueError("lora belongs in [policy.vllm] only: a reward model takes no adapter")
             if own := sorted(_REWARD_VLLM_OWN & self.engine_options.keys()):
                 raise ValueError(f"vllm.{own[0]} belongs to hsstar and cannot be set")
         elif self.vllm is not None:
@@ -56,5 +53,5 @@ class RewardSection(_Section):
 
     @property
     def used(self) -> bool:
-        """Whether samples are scored at all."""
+        """Whether samples are scored."""
         return self.model != "none"

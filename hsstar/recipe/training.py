@@ -1,4 +1,4 @@
-"""The sections of a recipe that say how a policy is trained: `[training]` and `[initialisation]`."""
+"""The sections of a recipe on the training of policies: `[training]` and `[initialisation]`."""
 
 from typing import Annotated, Literal, Self
 
@@ -26,7 +26,7 @@ LossType = Literal[
 
 
 class OptimisationSection(Section):
-    """What both sections say alike."""
+    """The keys that both sections share."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     """Peak learning rate."""
@@ -75,7 +75,7 @@ class OptimisationSection(Section):
 
 
 class TrainingSection(OptimisationSection):
-    """How an iteration trains; `objective = "none"` ends it with its pairs."""
+    """The training of an iteration; `objective = "none"` ends it with its pairs."""
 
     objective: Literal["dpo", "sft", "none"] = "dpo"
     """`sft` trains on the correct samples; `none` ends an iteration with its pairs."""
@@ -95,19 +95,19 @@ class TrainingSection(OptimisationSection):
     """Ask the reference once, before training: saves memory for a pass over the pairs."""
 
     @model_validator(mode="after")
-    def _smoothing_where_the_loss_knows_of_it(self) -> Self:
+    def _smoothing_only_if_the_loss_has_it(self) -> Self:
         if self.loss_type == "exo_pair" and not self.label_smoothing:
             raise ValueError("loss_type = 'exo_pair' needs label_smoothing > 0 (its paper: 1e-3)")
         if self.label_smoothing and self.loss_type not in ("exo_pair", "robust", "aot", "aot_unpaired"):
             raise ValueError(
-                f"loss_type = {self.loss_type!r} knows no label_smoothing; "
-                "exo_pair, robust, aot and aot_unpaired do"
+                f"loss_type = {self.loss_type!r} has no label_smoothing; "
+                "exo_pair, robust, aot and aot_unpaired have it"
             )
         return self
 
 
 class InitialisationSection(OptimisationSection):
-    """Step-wise initialisation: what `hsstar train init` makes M_0 from."""
+    """Step-wise initialisation: the input of `hsstar train init` for M_0."""
 
     model: Name | None = None
     """The base model: a folder or a Hugging Face name."""

@@ -1,4 +1,4 @@
-"""Overlaps of training problems with datasets of evaluations: found by the pure rule, kept as rows."""
+"""Overlaps of training problems with evaluation datasets: found by the pure rule, stored as rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from hsstar.domain.contamination import OverlapIndex, marks_of
+from hsstar.store.database import rows_of
 
 _BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapCount:
-    """How many problems of one dataset overlap another one.
+    """The number of problems of one dataset that overlap another.
 
     Attributes:
-        dataset: whose problems overlap.
-        problems: of that dataset, all of them.
-        against: the dataset of evaluations.
-        exact: problems with an equal statement there.
-        runs: problems that share a run of words with one there.
+        problems: all problems of `dataset`.
+        against: the evaluation dataset.
+        exact: problems whose statement `against` holds too.
+        runs: other problems that share a run of words with one of `against`.
     """
 
     dataset: str
@@ -30,7 +30,7 @@ class OverlapCount:
 
 
 def evaluation_datasets(connection: Connection, names: Sequence[str] = ()) -> list[int]:
-    """The ids of every benchmark, of what runs are evaluated on, and of the datasets of these names."""
+    """Return the ids of benchmarks, of datasets that runs are evaluated on, and of these names."""
     rows = connection.execute(
         text("""
             SELECT id FROM datasets
@@ -45,25 +45,15 @@ def evaluation_datasets(connection: Connection, names: Sequence[str] = ()) -> li
 
 
 def training_datasets(connection: Connection) -> list[int]:
-    """The ids of the datasets that no run is evaluated on."""
-    measured = evaluation_datasets(connection)
-    rows = connection.execute(
-        text("SELECT id FROM datasets WHERE id <> ALL (CAST(:measured AS bigint[])) ORDER BY id"),
-        {"measured": measured},
-    )
-    return list(rows.scalars())
+    """Return the ids of the datasets that no run is evaluated on."""
+    query = text("SELECT id FROM datasets WHERE id <> ALL (CAST(:evaluated AS bigint[])) ORDER BY id")
+    return list(connection.execute(query, {"evaluated": evaluation_datasets(connection)}).scalars())
 
 
 def find_overlaps(
     connection: Connection, dataset_ids: Sequence[int], against_ids: Sequence[int], after_id: int = 0
 ) -> list[OverlapCount]:
-    """Looks for overlaps, keeps them, and counts those that are new or known.
-
-    Args:
-        connection: an open transaction.
-        dataset_ids: whose problems are looked at.
-        against_ids: datasets of evaluations.
-        after_id: look at problems with a greater id only.
+    """Find and store overlaps of problems with a greater id than `after_id`; count all that are known.
 
     Takes about 4 seconds for 75,000 problems against the seven benchmarks.
     """
@@ -76,13 +66,28 @@ def find_overlaps(
         {"datasets": list(dataset_ids), "after": after_id},
         execution_options={"yield_per": _BATCH},
     )
-    found: list[tuple[int, int, int, str]] = []
+    overlaps: list[tuple[int, int, int, str]] = []
     for row in problems:
         marks = marks_of(row.statement)
         for against, index in indexes.items():
             if (overlap := index.statements.find(marks)) is not None:
-                found.append((row.id, against, index.problem_ids[overlap.place], overlap.kind.value))
-    _write(connection, found)
+                overlaps.append((row.id, against, index.problem_ids[overlap.place], overlap.kind.value))
+    connection.execute(
+        text("""
+            INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
+            SELECT * FROM unnest(
+                CAST(:problems AS bigint[]), CAST(:datasets AS bigint[]), CAST(:others AS bigint[]),
+                CAST(:kinds AS text[])
+            )
+            ON CONFLICT (problem_id, dataset_id) DO NOTHING
+        """),
+        {
+            "problems": [problem for problem, _, _, _ in overlaps],
+            "datasets": [against for _, against, _, _ in overlaps],
+            "others": [other for _, _, other, _ in overlaps],
+            "kinds": [kind for _, _, _, kind in overlaps],
+        },
+    )
     return count_overlaps(connection, dataset_ids, against_ids)
 
 
@@ -97,34 +102,17 @@ class _Index:
         self.statements = OverlapIndex([row.statement for row in rows])
 
 
-def _write(connection: Connection, found: Sequence[tuple[int, int, int, str]]) -> None:
-    connection.execute(
-        text("""
-            INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
-            SELECT * FROM unnest(
-                CAST(:problems AS bigint[]), CAST(:datasets AS bigint[]), CAST(:others AS bigint[]),
-                CAST(:kinds AS text[])
-            )
-            ON CONFLICT (problem_id, dataset_id) DO NOTHING
-        """),
-        {
-            "problems": [each[0] for each in found],
-            "datasets": [each[1] for each in found],
-            "others": [each[2] for each in found],
-            "kinds": [each[3] for each in found],
-        },
-    )
-
-
 def count_overlaps(
     connection: Connection, dataset_ids: Sequence[int], against_ids: Sequence[int]
 ) -> list[OverlapCount]:
-    """The overlaps that are known between these datasets, by their names; pairs without any are left out."""
+    """Count the known overlaps between these datasets, by name; pairs of datasets without any are omitted."""
     rows = connection.execute(
         text("""
-            SELECT datasets.name, (SELECT count(*) FROM problems WHERE dataset_id = datasets.id),
-                against.name,
-                count(*) FILTER (WHERE kind = 'exact'), count(*) FILTER (WHERE kind <> 'exact')
+            SELECT datasets.name AS dataset,
+                (SELECT count(*) FROM problems WHERE dataset_id = datasets.id) AS problems,
+                against.name AS against,
+                count(*) FILTER (WHERE kind = 'exact') AS exact,
+                count(*) FILTER (WHERE kind <> 'exact') AS runs
             FROM problem_overlaps
             JOIN problems ON problems.id = problem_overlaps.problem_id
             JOIN datasets ON datasets.id = problems.dataset_id
@@ -136,4 +124,4 @@ def count_overlaps(
         """),
         {"datasets": list(dataset_ids), "against": list(against_ids)},
     )
-    return [OverlapCount(*row) for row in rows]
+    return rows_of(rows, OverlapCount)

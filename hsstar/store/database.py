@@ -1,4 +1,4 @@
-"""Connections: one pool per process, short transactions with time limits, retries, errors in one line."""
+"""Connections and statements: one pool per process, time limits, retries, errors in one line."""
 
 import random
 import time
@@ -11,21 +11,21 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 
 SCHEMA_REVISION = "0001_initial"
-"""The migration that this code was written for: Alembic's head. Revisions are sorted by their names."""
+"""The migration that this code needs: Alembic's head. Revisions sort by their names."""
 
 Result = TypeVar("Result")
 
 _RUN_LOCK = 0x68737374  # "hsst": the first key of our advisory locks
 _CONNECT_SECONDS = 5
-_CONNECTIONS = 5  # at most, of a process; all but one are closed when they are not needed any more
-_ATTEMPTS = 5  # of a transaction that Postgres undoes
+_CONNECTIONS = 5  # at most per process; the pool keeps one open
+_ATTEMPTS = 5  # at a transaction that Postgres rolls back
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _BEGIN = sql.SQL("""
     BEGIN;
@@ -33,7 +33,7 @@ _BEGIN = sql.SQL("""
     SET LOCAL lock_timeout = {};
     SET LOCAL idle_in_transaction_session_timeout = {}
 """)
-_DEAD_LINE = {  # TCP only: a connection whose other end has vanished ends after about half a minute
+_DEAD_LINE = {  # TCP only: a connection whose peer is gone fails after about half a minute
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -49,26 +49,22 @@ class Limits:
         statement: one statement.
         lock: the wait for a lock of another transaction.
         idle: the pause between two statements of a transaction.
-        patience: how long it is tried to reach the server.
+        patience: how long to retry while the server cannot be reached.
     """
 
     statement: float = 600.0
     lock: float = 60.0
     idle: float = 600.0
-    patience: float = 0.0  # a user would rather read the reason
+    patience: float = 0.0  # a user wants the reason at once
 
     @classmethod
     def of_worker(cls, lease_seconds: float) -> "Limits":
-        """A worker's: a frozen one keeps its locks no longer than a lease, and a restart is waited for."""
+        """Return a worker's limits: it holds no lock longer than its lease, and waits out a restart."""
         return cls(lock=30.0, idle=max(30.0, lease_seconds), patience=min(30.0, lease_seconds / 2))
 
 
 class Database:
-    """A Postgres database by URL, with a small pool that suits one process.
-
-    Attributes:
-        limits: of its transactions; may be replaced at any time.
-    """
+    """A Postgres database with a small pool for one process; `limits` may be replaced at any time."""
 
     def __init__(self, url: str, limits: Limits | None = None) -> None:
         self.url = _normalised(url)
@@ -80,25 +76,24 @@ class Database:
             connect_args={
                 "connect_timeout": _CONNECT_SECONDS,
                 "application_name": "hsstar",
-                # plans for the actual parameters, and no state that a connection pooler would lose
+                # plan for the actual parameters, and keep no state that a connection pooler would lose
                 "prepare_threshold": None,
                 **_DEAD_LINE,
             },
         )
-
         self._by_hand = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password."""
+        """Return the URL without its password."""
         return make_url(self.url).render_as_string(hide_password=True)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back on an error.
+        """Open one transaction: committed at the end, rolled back on an error.
 
         Raises:
-            DatabaseError: the server cannot be reached, refuses us or has no room; one line.
+            DatabaseError: the server cannot be reached, refuses the login or has no room.
         """
         try:
             with self._transaction() as connection:
@@ -107,15 +102,14 @@ class Database:
             raise self._explained(error) from error
 
     def run(self, work: Callable[[Connection], Result], *, single: bool = False) -> Result:
-        """What `work` gives in one transaction; it runs again where that is undone by a passing trouble.
+        """Return the result of `work` in one transaction; retry after deadlocks and lost connections.
 
-        Passing are serialisation failures, deadlocks and lost connections. `work` must do nothing that lasts
-        but write rows, and has to bear that an earlier attempt was committed and nobody heard of it: writes
-        under a lease do. `single` work is one statement that waits for no lock: it needs no frame of begin,
-        limits and commit.
+        `work` may only write rows, and must be safe to repeat: an earlier attempt may have been committed
+        although its answer was lost. Writes under a lease are safe. `single` work is one statement that waits
+        for no lock: it runs without begin, limits and commit.
 
         Raises:
-            DatabaseError: as `begin`; the trouble has not passed after some attempts.
+            DatabaseError: as `begin`, or all attempts failed.
         """
         attempt = 1
         try:
@@ -137,7 +131,7 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                if not connection.invalidated:  # else the transaction has gone with it
+                if not connection.invalidated:  # else its transaction is gone too
                     with suppress(DBAPIError):
                         connection.exec_driver_sql("ROLLBACK")
                 raise
@@ -145,12 +139,12 @@ class Database:
 
     @contextmanager
     def _single(self) -> Iterator[Connection]:
-        """For a single statement, which is a transaction by itself and waits for no lock."""
+        """Open a connection for a single statement, which is its own transaction."""
         with self._by_hand.connect() as connection:
             yield connection
 
     def _opened(self) -> Connection:
-        """A transaction with its time limits; tried again at once on a stale connection, else patiently."""
+        """Begin a transaction; retry at once on a stale connection, and with pauses on an absent server."""
         deadline = time.monotonic() + self.limits.patience
         attempt = 0
         while True:
@@ -159,15 +153,15 @@ class Database:
                 return self._try_to_open()
             except DBAPIError as error:
                 if attempt == 1 and error.connection_invalidated:
-                    continue  # it has lain in the pool; the pool has dropped all that it had
+                    continue  # the pool has just dropped its stale connections
                 if not _is_unreachable(error) or time.monotonic() > deadline:
                     raise
             time.sleep(_pause(attempt))
 
     def _try_to_open(self) -> Connection:
-        """Begins by hand, so that a transaction and its limits are one message to the server.
+        """Send BEGIN and the limits as one message.
 
-        The limits are set for the transaction alone: a pooler may give the connection to others then.
+        The limits hold for the transaction only, because a pooler may then lend the connection to others.
         """
         connection = self._by_hand.connect()
         try:
@@ -178,28 +172,24 @@ class Database:
         return connection
 
     def check_schema(self) -> None:
-        """Refuses a database whose schema is not the one this code knows.
-
-        Raises:
-            SchemaError: naming both revisions and what to do.
-        """
+        """Raise SchemaError if the schema is older or newer than this code; name both revisions."""
         with self.begin() as connection:
-            found = schema_revision(connection)
-        if found is None:
+            revision = schema_revision(connection)
+        if revision is None:
             raise SchemaError(f"{self.shown_url} has no hsstar tables yet; run: hsstar db upgrade")
-        if found < SCHEMA_REVISION:
+        if revision < SCHEMA_REVISION:
             raise SchemaError(
-                f"the schema is at revision {found}, this hsstar needs {SCHEMA_REVISION}; "
+                f"the schema is at revision {revision}, this hsstar needs {SCHEMA_REVISION}; "
                 "run: hsstar db upgrade"
             )
-        if found > SCHEMA_REVISION:
+        if revision > SCHEMA_REVISION:
             raise SchemaError(
-                f"the schema is at revision {found}, newer than this hsstar knows ({SCHEMA_REVISION}); "
+                f"the schema is at revision {revision}, newer than this hsstar knows ({SCHEMA_REVISION}); "
                 "upgrade hsstar"
             )
 
     def close(self) -> None:
-        """Closes every connection of the pool."""
+        """Close every connection of the pool."""
         self.engine.dispose()
 
     def _explained(self, error: DBAPIError | PoolTimeoutError) -> DatabaseError:
@@ -230,20 +220,20 @@ class Database:
 
 
 def _is_passing(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed when it runs again."""
+    """Tell whether the same transaction may succeed in another attempt."""
     undone = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
     return error.connection_invalidated or isinstance(error.orig, undone)
 
 
 def _is_unreachable(error: DBAPIError) -> bool:
-    """Whether the server did not answer or cannot take a connection now; a refused login is neither."""
+    """Tell whether the server is absent or full; a refused login is neither."""
     reason = str(error.orig)
     refused = ("password", "authentication", "does not exist", "no pg_hba.conf entry", "certificate")
     return isinstance(error.orig, psycopg.OperationalError) and not any(word in reason for word in refused)
 
 
 def _pause(attempt: int) -> float:
-    """Seconds before another attempt: doubling, and drawn so that two who met do not meet again."""
+    """Return the seconds before the next attempt: doubled each time, and random to separate rivals."""
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt)
     return random.uniform(longest / 2, longest)  # noqa: S311  # no secret
 
@@ -255,7 +245,7 @@ def _begin(limits: Limits) -> str:
 
 
 def _normalised(url: str) -> str:
-    """The URL with the driver that hsstar uses."""
+    """Return the URL with the driver that hsstar uses."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -275,10 +265,27 @@ def _statement(name: str) -> str:
 
 
 def execute_file(
-    connection: Connection, name: str, parameters: Mapping[str, Any]
+    connection: Connection, name: str, parameters: Mapping[str, Any], *, batch: int | None = None
 ) -> CursorResult[*tuple[Any, ...]]:
-    """Runs `store/sql/<name>.sql` with named parameters."""
-    return connection.execute(text(_statement(name)), parameters)
+    """Run `store/sql/<name>.sql` with named parameters; with `batch`, stream that many rows at a time."""
+    options = {} if batch is None else {"yield_per": batch}
+    return connection.execute(text(_statement(name)), parameters, execution_options=options)
+
+
+def rows_of(result: CursorResult[*tuple[Any, ...]], kind: Callable[..., Result]) -> list[Result]:
+    """Build one `kind` per row; the columns have the names of its fields."""
+    return [kind(**row) for row in result.mappings()]
+
+
+def row_of(result: CursorResult[*tuple[Any, ...]], kind: Callable[..., Result]) -> Result | None:
+    """Build a `kind` from the first row; None without rows."""
+    row = result.mappings().first()
+    return None if row is None else kind(**row)
+
+
+def exists(connection: Connection, query: TextClause, parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a query has a row."""
+    return connection.execute(query, parameters).first() is not None
 
 
 def schema_revision(connection: Connection) -> str | None:
@@ -289,26 +296,26 @@ def schema_revision(connection: Connection) -> str | None:
     """
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if found is not None and found.isdecimal():
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision is not None and revision.isdecimal():
         raise SchemaError(
-            f"the schema is at revision {found}, from before the first release, and cannot be migrated; "
+            f"the schema is at revision {revision}, from before the first release, and cannot be migrated; "
             "export what you need with the hsstar that made it, then start with a new database"
         )
-    return found
+    return revision
 
 
 def refresh_statistics(connection: Connection, tables: str) -> None:
-    """Tells the planner of the rows that a round has just got; `tables` is a list as SQL reads it.
+    """Analyse tables after a round got its rows; `tables` is a list as SQL reads it.
 
-    Until autovacuum comes by, it takes a new round for nearly empty and joins its rows in nested
+    Until autovacuum runs, the planner takes the new round for nearly empty and joins its rows in nested
     loops: seconds instead of milliseconds at 7,500 problems.
     """
     connection.execute(text(f"ANALYZE {tables}"))
 
 
 def lock_run(connection: Connection, run_id: int) -> None:
-    """Waits until no other transaction advances this run; released at the end of the transaction."""
+    """Lock a run against other transactions that advance it, until the end of this transaction."""
     connection.execute(
         text("SELECT pg_advisory_xact_lock(:space, :run)"), {"space": _RUN_LOCK, "run": run_id}
     )

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.problems import Problem
 from hsstar.domain.text import storable
+from hsstar.store.database import row_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,7 @@ class Dataset:
     """A named set of problems.
 
     Attributes:
-        problems: how many it holds.
-        unreadable: how many of them have a reference answer that cannot be read.
+        unreadable: problems whose reference answer cannot be read.
     """
 
     id: int
@@ -26,7 +26,7 @@ class Dataset:
 
     @property
     def usable(self) -> int:
-        """Problems that iterations and evaluations may take."""
+        """The number of problems that iterations and evaluations may use."""
         return self.problems - self.unreadable
 
 
@@ -44,7 +44,8 @@ _INSERT_PROBLEMS = text("""
 """)
 
 _DATASETS = """
-    SELECT datasets.id, name, count(problems.id), count(*) FILTER (WHERE NOT reference_readable)
+    SELECT datasets.id, name, count(problems.id) AS problems,
+        count(*) FILTER (WHERE NOT reference_readable) AS unreadable
     FROM datasets
     LEFT JOIN problems ON problems.dataset_id = datasets.id
     WHERE CAST(:name AS text) IS NULL OR name = :name
@@ -54,26 +55,21 @@ _DATASETS = """
 
 
 def ensure_dataset(connection: Connection, name: str) -> int:
-    """The id of the dataset of this name, made where it is missing."""
+    """Return the id of the dataset of this name; add it if it is missing."""
     connection.execute(
         text("INSERT INTO datasets (name) VALUES (:name) ON CONFLICT DO NOTHING"), {"name": name}
     )
-    found: int = connection.execute(
-        text("SELECT id FROM datasets WHERE name = :name"), {"name": name}
-    ).scalar_one()
-    return found
+    return int(
+        connection.execute(text("SELECT id FROM datasets WHERE name = :name"), {"name": name}).scalar_one()
+    )
 
 
 def add_problems(
     connection: Connection, dataset_id: int, problems: Sequence[Problem], readable: Sequence[bool]
 ) -> int:
-    """Adds the problems that the dataset does not hold yet; returns how many these were.
+    """Add the problems that the dataset lacks; return how many were new. Equal keys are one problem.
 
-    Args:
-        connection: an open transaction.
-        dataset_id: from `ensure_dataset`.
-        problems: any number of them; equal statements are one problem.
-        readable: for each problem, whether its reference answer can be read.
+    `readable` says of each problem whether its reference answer can be read.
     """
 
     def column(values: Sequence[str | None]) -> list[str | None]:
@@ -97,15 +93,14 @@ def add_problems(
 
 
 def benchmark_fingerprint(connection: Connection, name: str) -> str | None:
-    """What names the content of a benchmark's dataset; None where there is no such dataset."""
-    found: str | None = connection.scalar(
-        text("SELECT fingerprint FROM datasets WHERE name = :name"), {"name": name}
-    )
-    return found
+    """Return the fingerprint of the content of a benchmark's dataset; None without such a dataset."""
+    query = text("SELECT fingerprint FROM datasets WHERE name = :name")
+    fingerprint: str | None = connection.scalar(query, {"name": name})
+    return fingerprint
 
 
 def mark_benchmark(connection: Connection, dataset_id: int, benchmark: str, fingerprint: str) -> None:
-    """Says of a dataset which benchmark it is, and what it was read from."""
+    """Mark a dataset as a benchmark with the fingerprint of its content."""
     connection.execute(
         text("UPDATE datasets SET benchmark = :benchmark, fingerprint = :fingerprint WHERE id = :id"),
         {"id": dataset_id, "benchmark": benchmark, "fingerprint": fingerprint},
@@ -113,7 +108,7 @@ def mark_benchmark(connection: Connection, dataset_id: int, benchmark: str, fing
 
 
 def statement_keys(connection: Connection, dataset_id: int) -> dict[int, str]:
-    """For every problem of a dataset, by id, what names its statement: equal statements have equal names."""
+    """Return by problem id the key of its statement; equal statements have equal keys."""
     rows = connection.execute(
         text("SELECT id, split_part(key, '-', 1) AS key FROM problems WHERE dataset_id = :id ORDER BY id"),
         {"id": dataset_id},
@@ -122,39 +117,29 @@ def statement_keys(connection: Connection, dataset_id: int) -> dict[int, str]:
 
 
 def newest_problem(connection: Connection) -> int:
-    """The greatest id of a problem so far; 0 without any."""
-    found: int = connection.execute(text("SELECT coalesce(max(id), 0) FROM problems")).scalar_one()
-    return found
+    """Return the greatest id of a problem; 0 without any."""
+    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM problems")).scalar_one())
 
 
 def list_datasets(connection: Connection) -> list[Dataset]:
-    """Every dataset with its counts, by name."""
-    rows = connection.execute(text(_DATASETS), {"name": None})
-    return [Dataset(*row) for row in rows]
+    """Return every dataset with its counts, by name."""
+    return rows_of(connection.execute(text(_DATASETS), {"name": None}), Dataset)
 
 
 def find_dataset(connection: Connection, name: str) -> Dataset:
-    """The dataset of this name.
-
-    Raises:
-        NotFoundError: naming the datasets that exist.
-    """
-    row = connection.execute(text(_DATASETS), {"name": name}).first()
-    if row is None:
-        known = ", ".join(dataset.name for dataset in list_datasets(connection)) or "none yet"
+    """Return the dataset of this name; raise NotFoundError, which names the existing ones, without it."""
+    dataset = row_of(connection.execute(text(_DATASETS), {"name": name}), Dataset)
+    if dataset is None:
+        known = ", ".join(other.name for other in list_datasets(connection)) or "none yet"
         raise NotFoundError(
             f"there is no dataset {name!r} (datasets: {known}); "
             f"import one: hsstar problems import FILE --dataset {name}"
         )
-    return Dataset(*row)
+    return dataset
 
 
 def first_problem(connection: Connection, dataset: Dataset) -> str:
-    """The statement of the first usable problem of a dataset.
-
-    Raises:
-        NotFoundError: it has none.
-    """
+    """Return the statement of the first usable problem; raise NotFoundError if the dataset has none."""
     statement: str | None = connection.execute(
         text("""
             SELECT statement FROM problems
@@ -169,7 +154,7 @@ def first_problem(connection: Connection, dataset: Dataset) -> str:
 
 
 def problem_ids(connection: Connection, dataset_id: int, keys: Sequence[str]) -> dict[str, int]:
-    """Problem ids by key, for the keys that the dataset holds."""
+    """Return problem ids by key, for the keys that the dataset holds."""
     rows = connection.execute(
         text("SELECT key, id FROM problems WHERE dataset_id = :dataset_id AND key = ANY (:keys)"),
         {"dataset_id": dataset_id, "keys": list(keys)},

@@ -1,4 +1,4 @@
-"""Evaluations: rounds of a policy on a dataset, their decoding, and what came out of them."""
+"""Evaluations: rounds of a policy on a dataset, how they are decoded, and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.evaluation import ProblemOutcome
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import datasets
-from hsstar.store.database import refresh_statistics
-from hsstar.store.rounds import Round, add_round, take_slice
+from hsstar.store.database import execute_file, exists, refresh_statistics, row_of, rows_of
+from hsstar.store.rounds import Round, add_round, assign_slice
 from hsstar.store.runs import Run
 
 HELD_OUT = "heldout"
@@ -20,14 +20,13 @@ UNREADABLE = "the reference answer cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a policy is to be measured on.
+class EvaluationSpec:
+    """A dataset and a decoding to evaluate a policy with.
 
     Attributes:
-        evaluation_key: names dataset and decoding within a run; equal plans have equal names.
-        dataset_id: where the problems are.
+        evaluation_key: names dataset and decoding within a run; equal specs have equal keys.
         samples: per problem, at most.
-        decoding: how they are drawn; None where responses are given.
+        decoding: None for external responses.
     """
 
     evaluation_key: str
@@ -36,7 +35,7 @@ class Plan:
     decoding: Decoding | None
 
 
-_WITH_ROUNDS = """
+_ROUNDS = """
     SELECT id, run_id, kind, number, model_id
     FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id
     WHERE run_id = :run_id
@@ -44,26 +43,24 @@ _WITH_ROUNDS = """
 
 
 def list_unfinished(connection: Connection, run_id: int) -> list[Round]:
-    """The evaluations of a run that have no accuracy yet."""
-    rows = connection.execute(
-        text(f"{_WITH_ROUNDS} AND finished_at IS NULL ORDER BY number, evaluation_key"), {"run_id": run_id}
-    )
-    return [Round(*row) for row in rows]
+    """Return the evaluations of a run that have no accuracy yet."""
+    query = text(f"{_ROUNDS} AND finished_at IS NULL ORDER BY number, evaluation_key")
+    return rows_of(connection.execute(query, {"run_id": run_id}), Round)
 
 
 def find_evaluation(connection: Connection, run_id: int, model_id: int, evaluation_key: str) -> Round | None:
-    """The evaluation of a policy with this evaluation key, None if the run has none."""
-    row = connection.execute(
-        text(f"{_WITH_ROUNDS} AND model_id = :model_id AND evaluation_key = :evaluation_key"),
-        {"run_id": run_id, "model_id": model_id, "evaluation_key": evaluation_key},
-    ).first()
-    return None if row is None else Round(*row)
+    """Return the evaluation of a policy with this evaluation key; None if the run has none."""
+    query = text(f"{_ROUNDS} AND model_id = :model_id AND evaluation_key = :evaluation_key")
+    values = {"run_id": run_id, "model_id": model_id, "evaluation_key": evaluation_key}
+    return row_of(connection.execute(query, values), Round)
 
 
-def add_evaluation(connection: Connection, run_id: int, number: int, model_id: int, plan: Plan) -> Round:
-    """Adds an evaluation without problems."""
-    added = add_round(connection, run_id, "evaluation", number, model_id, plan.evaluation_key)
-    decoding = plan.decoding
+def add_evaluation(
+    connection: Connection, run_id: int, number: int, model_id: int, spec: EvaluationSpec
+) -> Round:
+    """Add an evaluation without problems."""
+    added = add_round(connection, run_id, "evaluation", number, model_id, spec.evaluation_key)
+    decoding = spec.decoding
     connection.execute(
         text("""
             INSERT INTO evaluations (round_id, dataset_id, samples, temperature, top_p, max_new_tokens)
@@ -71,8 +68,8 @@ def add_evaluation(connection: Connection, run_id: int, number: int, model_id: i
         """),
         {
             "id": added.id,
-            "dataset_id": plan.dataset_id,
-            "samples": plan.samples,
+            "dataset_id": spec.dataset_id,
+            "samples": spec.samples,
             "temperature": decoding and decoding.temperature,
             "top_p": decoding and decoding.top_p,
             "max_new_tokens": decoding and decoding.max_new_tokens,
@@ -82,37 +79,37 @@ def add_evaluation(connection: Connection, run_id: int, number: int, model_id: i
 
 
 def ensure_held_out(connection: Connection, run: Run, number: int, model_id: int) -> None:
-    """Adds the evaluation of a policy on the recipe's held-out problems, unless the run has it already."""
+    """Add the evaluation of a policy on the recipe's held-out problems, unless the run has it."""
     settings = run.recipe.evaluation
     if settings.dataset is None or find_evaluation(connection, run.id, model_id, HELD_OUT):
         return
     dataset = datasets.find_dataset(connection, settings.dataset)
-    plan = Plan(HELD_OUT, dataset.id, settings.samples, settings.decoding)
-    added = add_evaluation(connection, run.id, number, model_id, plan)
-    take_slice(connection, added.id, dataset.id, run.recipe.seed, settings.problems, settings.samples)
+    spec = EvaluationSpec(HELD_OUT, dataset.id, settings.samples, settings.decoding)
+    added = add_evaluation(connection, run.id, number, model_id, spec)
+    assign_slice(connection, added.id, dataset.id, run.recipe.seed, settings.problems, settings.samples)
 
 
 def ensure_benchmark(
-    connection: Connection, run: Run, number: int, model_id: int, wanted: BenchmarkSection
+    connection: Connection, run: Run, number: int, model_id: int, benchmark: BenchmarkSection
 ) -> Round:
-    """The evaluation of a policy on a benchmark; added where the run has it not yet."""
-    known = find_evaluation(connection, run.id, model_id, wanted.evaluation_key)
+    """Return the evaluation of a policy on a benchmark; add it if the run has none."""
+    known = find_evaluation(connection, run.id, model_id, benchmark.evaluation_key)
     if known is not None:
         return known
-    dataset = datasets.find_dataset(connection, wanted.dataset)
-    plan = Plan(wanted.evaluation_key, dataset.id, wanted.samples, wanted.decoding)
-    added = add_evaluation(connection, run.id, number, model_id, plan)
-    take_all_problems(connection, added.id, dataset.id, wanted.problems, wanted.samples)
+    dataset = datasets.find_dataset(connection, benchmark.dataset)
+    spec = EvaluationSpec(benchmark.evaluation_key, dataset.id, benchmark.samples, benchmark.decoding)
+    added = add_evaluation(connection, run.id, number, model_id, spec)
+    assign_all_problems(connection, added.id, dataset.id, benchmark.problems, benchmark.samples)
     return added
 
 
-def take_all_problems(
+def assign_all_problems(
     connection: Connection, round_id: int, dataset_id: int, limit: int | None, allotment: int
 ) -> None:
-    """Gives an evaluation every problem of a dataset, or the first `limit`, in the order of its file.
+    """Assign an evaluation every problem of a dataset, or the first `limit`, in the order of its file.
 
-    Problems whose reference answer cannot be read are there, left out: nothing is drawn for them, and
-    they count as not solved.
+    Problems with an unreadable reference answer are assigned as excluded: they get no sample and count as
+    not solved.
     """
     connection.execute(
         text("""
@@ -135,34 +132,13 @@ def take_all_problems(
     refresh_statistics(connection, "round_problems")
 
 
-def keep_given(connection: Connection, round_id: int, counts: Mapping[int, int]) -> list[int]:
-    """Fits an evaluation to given responses: each problem is allotted what it has, others are left out.
+def fit_to_responses(connection: Connection, round_id: int, counts: Mapping[int, int]) -> list[int]:
+    """Allot each problem of an evaluation its number of external responses; exclude those without any.
 
-    Args:
-        connection: an open transaction.
-        round_id: the evaluation, with its problems.
-        counts: responses by problem id.
-
-    Returns the problems whose responses are wanted, in order.
+    `counts` are the responses by problem id. Return the ids of the problems that stay, in order.
     """
-    connection.execute(
-        text("""
-            UPDATE round_problems
-            SET allotment = given.responses,
-                exclusion = coalesce(
-                    exclusion, CASE WHEN given.responses = 0 THEN 'no response was given' END
-                )
-            FROM (
-                SELECT problem_id, coalesce(responses, 0) AS responses
-                FROM round_problems AS taken
-                LEFT JOIN unnest(CAST(:problems AS bigint[]), CAST(:counts AS int[]))
-                    AS counted (problem_id, responses) USING (problem_id)
-                WHERE taken.round_id = :round_id
-            ) AS given
-            WHERE round_problems.round_id = :round_id AND round_problems.problem_id = given.problem_id
-        """),
-        {"round_id": round_id, "problems": list(counts), "counts": list(counts.values())},
-    )
+    values = {"round_id": round_id, "problems": list(counts), "counts": list(counts.values())}
+    execute_file(connection, "fit_to_responses", values)
     rows = connection.execute(
         text("""
             SELECT problem_id FROM round_problems
@@ -174,56 +150,30 @@ def keep_given(connection: Connection, round_id: int, counts: Mapping[int, int])
 
 
 def find_decoding(connection: Connection, round_id: int) -> Decoding | None:
-    """How the samples of a round are drawn; None for an iteration and where responses are given."""
-    row = connection.execute(
+    """Return the decoding of a round; None for an iteration and for external responses."""
+    rows = connection.execute(
         text("""
             SELECT temperature, top_p, samples, max_new_tokens FROM evaluations
             WHERE round_id = :id AND temperature IS NOT NULL
         """),
         {"id": round_id},
-    ).first()
-    return None if row is None else Decoding(*row)
+    )
+    return row_of(rows, Decoding)
 
 
 def finish(connection: Connection, evaluation: Round) -> None:
-    """Writes the accuracy of a completely verified evaluation: mean over problems of their own mean.
-
-    A problem that is left out, or has no sample for another reason, counts as not solved. The standard
-    error is that of the mean over problems.
-    """
-    connection.execute(
-        text("""
-            WITH
-            per_problem AS (
-                SELECT avg(CASE WHEN verdict = 'correct' THEN 1.0 ELSE 0.0 END) AS accuracy
-                FROM round_problems
-                LEFT JOIN samples USING (round_id, problem_id)
-                WHERE round_id = :id GROUP BY problem_id
-            ),
-            overall AS (
-                SELECT avg(accuracy) AS mean, coalesce(stddev_samp(accuracy), 0) / sqrt(count(*)) AS error
-                FROM per_problem
-                HAVING count(*) > 0
-            )
-            UPDATE evaluations SET finished_at = now(), accuracy = mean, standard_error = error
-            FROM (SELECT 1) AS one LEFT JOIN overall ON true
-            WHERE round_id = :id
-        """),
-        {"id": evaluation.id},
-    )
+    """Write the accuracy of a completely verified evaluation: the mean over problems of their own mean."""
+    execute_file(connection, "finish_evaluation", {"round_id": evaluation.id})
 
 
 def pending(connection: Connection, run_id: int, model_ids: Sequence[int]) -> bool:
-    """Whether an evaluation of one of these policies is still without its accuracy."""
-    found = connection.scalar(
-        text(f"SELECT EXISTS ({_WITH_ROUNDS} AND model_id = ANY (:models) AND finished_at IS NULL)"),
-        {"run_id": run_id, "models": list(model_ids)},
-    )
-    return bool(found)
+    """Tell whether an evaluation of one of these policies still lacks its accuracy."""
+    query = text(f"{_ROUNDS} AND model_id = ANY (:models) AND finished_at IS NULL LIMIT 1")
+    return exists(connection, query, {"run_id": run_id, "models": list(model_ids)})
 
 
 def all_finished(connection: Connection, run_id: int, evaluation_keys: Sequence[str]) -> bool:
-    """Whether a run's first policy has its accuracy for each of these evaluation keys."""
+    """Tell whether a run's first policy has its accuracy for each of these evaluation keys."""
     finished: int = connection.execute(
         text("""
             SELECT count(DISTINCT evaluation_key) FROM rounds
@@ -237,30 +187,12 @@ def all_finished(connection: Connection, run_id: int, evaluation_keys: Sequence[
 
 
 def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:
-    """What came out of an evaluation, problem by problem in its order."""
-    rows = connection.execute(
-        text("""
-            SELECT problems.id, subject, level, reference_readable, exclusion,
-                count(samples.id), count(*) FILTER (WHERE verdict = 'correct'),
-                count(*) FILTER (WHERE samples.cause IS NOT NULL AND verdict IS NULL),
-                coalesce(sum(tokens), 0), count(tokens), count(*) FILTER (WHERE finish_reason = 'length'),
-                count(finish_reason)
-            FROM round_problems
-            JOIN problems ON problems.id = round_problems.problem_id
-            LEFT JOIN samples
-                ON samples.round_id = round_problems.round_id
-                AND samples.problem_id = round_problems.problem_id
-            WHERE round_problems.round_id = :id
-            GROUP BY problems.id, position, exclusion
-            ORDER BY position
-        """),
-        {"id": round_id},
-    )
-    return [ProblemOutcome(*row) for row in rows]
+    """Return the outcome of an evaluation, problem by problem in its order."""
+    return rows_of(execute_file(connection, "outcomes", {"round_id": round_id}), ProblemOutcome)
 
 
 def answers(connection: Connection, round_id: int) -> dict[int, list[tuple[str | None, bool]]]:
-    """By problem id, the answers of its samples in the order of their slots, and whether each is correct."""
+    """Return by problem id the answers of its samples by slot, each with whether it is correct."""
     rows = connection.execute(
         text("""
             SELECT problem_id, answer, coalesce(verdict = 'correct', false) AS correct
@@ -268,16 +200,13 @@ def answers(connection: Connection, round_id: int) -> dict[int, list[tuple[str |
         """),
         {"id": round_id},
     )
-    found: dict[int, list[tuple[str | None, bool]]] = {}
+    by_problem: dict[int, list[tuple[str | None, bool]]] = {}
     for row in rows:
-        found.setdefault(row.problem_id, []).append((row.answer, row.correct))
-    return found
+        by_problem.setdefault(row.problem_id, []).append((row.answer, row.correct))
+    return by_problem
 
 
 def results(connection: Connection, run_name: str) -> list[dict[str, Any]]:
-    """The rows of the view `evaluation_results` for one run, by policy."""
-    rows = connection.execute(
-        text("SELECT * FROM evaluation_results WHERE run = :run ORDER BY iteration, measure"),
-        {"run": run_name},
-    )
-    return [dict(row) for row in rows.mappings()]
+    """Return the rows of the view `evaluation_results` for one run, by policy."""
+    query = text("SELECT * FROM evaluation_results WHERE run = :run ORDER BY iteration, measure")
+    return rows_of(connection.execute(query, {"run": run_name}), dict)

@@ -1,4 +1,4 @@
-"""The rules of the method over a whole round, each one statement: labels, allotments, pairs."""
+"""The rules of the method over a whole round, each one SQL statement: labels, allotments, pairs."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,9 @@ from hsstar.store.runs import Run
 def label_problems(
     connection: Connection, run: Run, iteration: Round, problem_ids: Sequence[int] | None = None
 ) -> int:
-    """Labels the problems whose pre-samples are verified and scored; returns how many are new.
+    """Label the problems whose pre-samples are verified and scored; return how many are new.
 
-    Args:
-        connection: an open transaction.
-        run: whose recipe gives signal and thresholds.
-        iteration: the round to label.
-        problem_ids: look at these only; None for every problem.
+    `problem_ids` limits the search; None looks at every problem.
     """
     difficulty = run.recipe.difficulty
     result = execute_file(
@@ -38,7 +34,7 @@ def label_problems(
 
 
 def exclude_bad_references(connection: Connection, iteration: Round) -> int:
-    """Leaves out the problems whose reference answer turned out to be unreadable; returns how many."""
+    """Exclude the problems whose reference answer proved unreadable; return how many."""
     result = connection.execute(
         text("""
             UPDATE round_problems SET exclusion = 'the reference answer cannot be read'
@@ -55,7 +51,7 @@ def exclude_bad_references(connection: Connection, iteration: Round) -> int:
 
 
 def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
-    """Spreads the remaining budget over the problems of the re-sampled levels."""
+    """Spread the remaining budget over the problems of the re-sampled levels."""
     refresh_statistics(connection, "difficulty_labels, samples")
     budget = run.recipe.sampling.budget
     execute_file(
@@ -73,7 +69,7 @@ def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
 
 
 def build_pairs(connection: Connection, run: Run, iteration: Round) -> int:
-    """Builds the preference pairs of an iteration; returns how many are new."""
+    """Build the preference pairs of an iteration; return how many are new."""
     result = execute_file(
         connection,
         "pair",

@@ -1,4 +1,4 @@
-"""Schema migrations by Alembic, guarded so that any number of processes may start at once."""
+"""Schema migrations by Alembic, safe when several processes start at once."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def _config() -> Config:
 
 
 def head() -> str:
-    """The newest revision that this code carries."""
+    """Return the newest revision of this code."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
@@ -37,12 +37,12 @@ def current(database: Database) -> str | None:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrates up to a revision; a second process waits for the first and then has nothing to do."""
+    """Migrate up to a revision; a second process waits for the first one and then changes nothing."""
     _migrate(database, revision, command.upgrade)
 
 
 def downgrade(database: Database, revision: str) -> None:
-    """Migrates down to a revision (`base` removes every table)."""
+    """Migrate down to a revision (`base` removes every table)."""
     _migrate(database, revision, command.downgrade)
 
 
@@ -51,7 +51,7 @@ def _migrate(database: Database, revision: str, action: Callable[[Config, str], 
     with database.begin() as connection:
         connection.execute(text(_WITHOUT_LIMITS))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        schema_revision(connection)  # refuses what no migration starts from
+        schema_revision(connection)  # raises if no migration starts from this schema
         config.attributes["connection"] = connection
         try:
             action(config, revision)

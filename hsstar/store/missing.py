@@ -1,4 +1,4 @@
-"""What exactly a run still lacks and what holds it; and discarding what has failed."""
+"""The missing work of a run, item by item, and the discarding of failed jobs."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -7,23 +7,21 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState, states_before
 from hsstar.store import rounds
-from hsstar.store.database import execute_file
+from hsstar.store.database import execute_file, exists
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Work of one kind on one problem that is not done, and the job that holds it.
+    """Missing work of one kind on one problem, and the job that it is assigned to.
 
     Attributes:
         round_kind: `iteration` or `evaluation`.
         number: of the iteration, or t of the evaluated policy M_t.
         problem_id: None for a training.
         kind: `sample`, `verify` (a verdict), `score` (a reward) or `train`.
-        slots: the slots of the samples concerned; empty for a training.
-        job: the job that holds it; None where the next sweep enqueues it.
-        state: of that job.
-        worker: where it runs.
-        error: of its last attempt.
+        slots: of the samples; empty for a training.
+        job: None if the next sweep will enqueue it.
+        state, worker, error: of that job.
     """
 
     round_kind: str
@@ -38,49 +36,31 @@ class Missing:
 
 
 def list_missing(connection: Connection, run_id: int) -> list[Missing]:
-    """Every sample, verdict, reward and training that a run lacks, by round and problem."""
-    rows = execute_file(connection, "missing", {"run_id": run_id})
-    return [
-        Missing(
-            row.round_kind, row.number, row.problem_id, row.kind, tuple(row.slots), row.job, row.state,
-            row.worker, row.error,
-        )
-        for row in rows
-    ]  # fmt: skip
+    """Return every sample, verdict, reward and training that a run lacks, by round and problem."""
+    rows = execute_file(connection, "missing", {"run_id": run_id}).mappings()
+    return [Missing(**{**row, "slots": tuple(row["slots"])}) for row in rows]
 
 
 def discard_failed(connection: Connection, run_id: int) -> int:
-    """Discard the failed jobs of a run and leave their problems out of their rounds.
+    """Discard the failed jobs of a run, exclude their problems from their rounds; return how many jobs.
 
-    A discarded training leaves the iteration with the policy that it sampled from. Returns how many
-    jobs there were.
+    A discarded training leaves the iteration with the policy that it sampled from.
     """
-    found = connection.execute(
-        text("""
-            WITH discarded AS (
-                UPDATE jobs SET state = 'discarded'
-                FROM rounds
-                WHERE rounds.id = jobs.round_id AND rounds.run_id = :run_id AND jobs.state = ANY (:before)
-                RETURNING jobs.id, jobs.round_id, jobs.error
-            )
-            SELECT discarded.id, round_id, error, problem_id
-            FROM discarded LEFT JOIN job_items ON job_items.job_id = discarded.id
-        """),
-        {"run_id": run_id, "before": states_before(JobState.DISCARDED)},
-    ).all()
+    values = {"run_id": run_id, "before": states_before(JobState.DISCARDED)}
+    rows = execute_file(connection, "discard_failed", values).all()
     reasons: defaultdict[int, dict[int, str]] = defaultdict(dict)
-    for row in found:
+    for row in rows:
         if row.problem_id is not None:
             reasons[row.round_id][row.problem_id] = f"discarded: {row.error}"
     for round_id, by_problem in reasons.items():
         rounds.exclude(connection, round_id, by_problem)
-    return len({row.id for row in found})
+    return len({row.id for row in rows})
 
 
 def training_discarded(connection: Connection, round_id: int) -> bool:
     """Tell whether the training of an iteration was discarded."""
-    found = connection.scalar(
-        text("SELECT EXISTS (SELECT FROM jobs WHERE round_id = :id AND kind = :kind AND state = :state)"),
+    return exists(
+        connection,
+        text("SELECT FROM jobs WHERE round_id = :id AND kind = :kind AND state = :state LIMIT 1"),
         {"id": round_id, "kind": JobKind.TRAIN, "state": JobState.DISCARDED},
     )
-    return bool(found)

@@ -1,4 +1,4 @@
-"""Policies and reward models: names for checkpoints, with where they came from."""
+"""Policies and reward models: registered names of checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
-from hsstar.store import models
+from hsstar.store.database import row_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Model:
 
     Attributes:
         location: folder, hub name or `builtin:` name.
-        fingerprint: names the content of the checkpoint.
-        parent: the policy that it was trained from.
+        fingerprint: of the checkpoint's content.
+        parent: name of the policy that it was trained from.
     """
 
     id: int
@@ -39,7 +39,7 @@ class RewardModel:
 
 
 _MODELS = """
-    SELECT models.id, models.name, models.location, models.fingerprint, parents.name
+    SELECT models.id, models.name, models.location, models.fingerprint, parents.name AS parent
     FROM models
     LEFT JOIN models AS parents ON parents.id = models.parent_id
 """
@@ -48,10 +48,10 @@ _MODELS = """
 def register_model(
     connection: Connection, name: str, location: str, fingerprint: str, parent_id: int | None = None
 ) -> Model:
-    """The model of this name; made where it is missing.
+    """Return the model of this name; add it if it is missing.
 
     Raises:
-        ConflictError: the name stands for another checkpoint.
+        ConflictError: another checkpoint has the name.
     """
     connection.execute(
         text(
@@ -70,35 +70,34 @@ def register_model(
 
 
 def find_model(connection: Connection, name: str) -> Model:
-    """The model of this name.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    row = connection.execute(text(f"{_MODELS} WHERE models.name = :name"), {"name": name}).first()
-    if row is None:
+    """Return the model of this name; raise NotFoundError without it."""
+    model = row_of(connection.execute(text(f"{_MODELS} WHERE models.name = :name"), {"name": name}), Model)
+    if model is None:
         raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
-    return Model(*row)
+    return model
 
 
 def list_models(connection: Connection) -> list[Model]:
-    """Every model, oldest first."""
-    return [Model(*row) for row in connection.execute(text(f"{_MODELS} ORDER BY models.id"))]
+    """Return every model, oldest first."""
+    return rows_of(connection.execute(text(f"{_MODELS} ORDER BY models.id")), Model)
 
 
 def get_model(connection: Connection, model_id: int) -> Model:
-    """The model of this id."""
-    row = connection.execute(text(f"{_MODELS} WHERE models.id = :id"), {"id": model_id}).one()
-    return Model(*row)
+    """Return the model of this id."""
+    query = text(f"{_MODELS} WHERE models.id = :id")
+    return Model(**connection.execute(query, {"id": model_id}).mappings().one())
+
+
+_REWARD_MODELS = "SELECT id, name, location, family, fingerprint FROM reward_models"
 
 
 def register_reward_model(
     connection: Connection, name: str, location: str, family: str, fingerprint: str
 ) -> RewardModel:
-    """The reward model of this name; made where it is missing.
+    """Return the reward model of this name; add it if it is missing.
 
-    Where the name stands for other weights, because its place has got new ones since, the new ones are
-    registered as NAME@FINGERPRINT.
+    If the name stands for other weights, because its folder has new ones, register these as
+    NAME@FINGERPRINT.
     """
     connection.execute(
         text(
@@ -107,30 +106,25 @@ def register_reward_model(
         ),
         {"name": name, "location": location, "family": family, "fingerprint": fingerprint},
     )
-    row = connection.execute(
-        text("SELECT id, name, location, family, fingerprint FROM reward_models WHERE name = :name"),
-        {"name": name},
-    ).one()
-    if row.fingerprint != fingerprint:
+    query = text(f"{_REWARD_MODELS} WHERE name = :name")
+    registered = RewardModel(**connection.execute(query, {"name": name}).mappings().one())
+    if registered.fingerprint != fingerprint:
         marked = f"{name}@{fingerprint[:8]}"
         return register_reward_model(connection, marked, location, family, fingerprint)
-    return RewardModel(row.id, row.name, row.location, row.family, row.fingerprint)
+    return registered
 
 
 def get_reward_model(connection: Connection, reward_model_id: int) -> RewardModel:
-    """The reward model of this id."""
-    row = connection.execute(
-        text("SELECT id, name, location, family, fingerprint FROM reward_models WHERE id = :id"),
-        {"id": reward_model_id},
-    ).one()
-    return RewardModel(*row)
+    """Return the reward model of this id."""
+    query = text(f"{_REWARD_MODELS} WHERE id = :id")
+    return RewardModel(**connection.execute(query, {"id": reward_model_id}).mappings().one())
 
 
-def checkpoint_of(registered: models.Model | models.RewardModel) -> Path:
-    """The folder of a policy or reward model, whose content has to be what was registered.
+def checkpoint_of(registered: Model | RewardModel) -> Path:
+    """Return the folder of a registered policy or reward model.
 
     Raises:
-        CheckpointError: it is gone, or holds other weights by now.
+        CheckpointError: the folder is gone or holds other weights.
     """
     folder = resolve(registered.location)
     if fingerprint(folder) != registered.fingerprint:

@@ -1,4 +1,4 @@
-"""The role that queries of users run under: it may read hsstar's tables and do nothing else."""
+"""The role for queries of users: it may only read hsstar's tables."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ HOW_TO_MAKE = (
     "then: hsstar db upgrade"
 )
 
-# PG 16 told the right to become a role from the right to use what it may
+# PG 16 separated the right to become a role (SET) from the use of its privileges (INHERIT)
 _CREATE = "CREATE ROLE hsstar_reader NOLOGIN"
 _BECOME = "GRANT hsstar_reader TO CURRENT_USER WITH INHERIT FALSE, SET TRUE"
 _BECOME_BEFORE_16 = "GRANT hsstar_reader TO CURRENT_USER"
@@ -20,15 +20,15 @@ _BECOME_BEFORE_16 = "GRANT hsstar_reader TO CURRENT_USER"
 _LET_READ = """
     DO $$
     DECLARE
-        found record;
+        relation record;
     BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO hsstar_reader', current_schema());
-        FOR found IN
+        FOR relation IN
             SELECT relname FROM pg_class
             WHERE relnamespace = CAST(current_schema() AS regnamespace) AND relkind IN ('r', 'p', 'v')
               AND pg_has_role(relowner, 'USAGE')
         LOOP
-            EXECUTE format('GRANT SELECT ON %I.%I TO hsstar_reader', current_schema(), found.relname);
+            EXECUTE format('GRANT SELECT ON %I.%I TO hsstar_reader', current_schema(), relation.relname);
         END LOOP;
     END $$
 """
@@ -36,12 +36,12 @@ _LET_READ = """
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What stands between a query and the database, besides the read-only transaction.
+    """The protection of the database from queries, besides the read-only transaction.
 
     Attributes:
         login: the role that hsstar connects as.
         reader: whether queries run under a role that may only read.
-        powerful: whether the login could leave that role and then reach files or programs of the server.
+        powerful: whether the login could leave that role and reach files or programs of the server.
     """
 
     login: str
@@ -50,30 +50,30 @@ class Guard:
 
 
 def guard(connection: Connection) -> Guard:
-    """Looks which guards there are for this login."""
-    row = connection.execute(
+    """Return the guards of this login."""
+    rows = connection.execute(
         text("""
-            SELECT session_user,
+            SELECT session_user AS login,
                 coalesce((
                     SELECT pg_has_role(
                         session_user, oid,
                         CASE WHEN CAST(current_setting('server_version_num') AS int) >= 160000
                             THEN 'SET' ELSE 'MEMBER' END
                     ) FROM pg_roles WHERE rolname = :reader
-                ), false),
+                ), false) AS reader,
                 pg_has_role(session_user, 'pg_read_server_files', 'MEMBER')
                     OR pg_has_role(session_user, 'pg_write_server_files', 'MEMBER')
-                    OR pg_has_role(session_user, 'pg_execute_server_program', 'MEMBER')
+                    OR pg_has_role(session_user, 'pg_execute_server_program', 'MEMBER') AS powerful
         """),
         {"reader": READER},
-    ).one()
-    return Guard(*row)
+    )
+    return Guard(**rows.mappings().one())
 
 
 def ensure_reader(connection: Connection) -> None:
-    """Makes the role where this login may, and lets it read every table and view there is.
+    """Create the role if this login may, and grant it every table and view.
 
-    Where it may not, `guard` tells, and so do `hsstar sql` and `hsstar doctor`.
+    If the login may not, `guard`, `hsstar sql` and `hsstar doctor` say so.
     """
     rights = connection.execute(
         text("""
@@ -93,7 +93,7 @@ def ensure_reader(connection: Connection) -> None:
 
 
 def _attempt(connection: Connection, statement: TextClause) -> None:
-    """A change of roles, which all databases of a server share: another one may make it at this moment."""
+    """Change roles; another database of the server may make the same change at this moment."""
     try:
         with connection.begin_nested():
             connection.execute(statement)

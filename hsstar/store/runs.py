@@ -1,14 +1,15 @@
-"""Runs: a recipe under a name. A run is never changed after it is made."""
+"""Runs: a recipe under a name. A run never changes."""
 
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.store.database import row_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,15 @@ class Run:
 _RUNS = "SELECT id, name, recipe, model_id, reward_model_id, created_at FROM runs"
 
 
-def _run(row: Row[*tuple[Any, ...]]) -> Run:
-    run_id, name, document, model_id, reward_model_id, created_at = row
-    return Run(run_id, name, parse_recipe(document, f"run {name}"), model_id, reward_model_id, created_at)
+def _run(name: str, recipe: dict[str, Any], **fields: Any) -> Run:
+    return Run(name=name, recipe=parse_recipe(recipe, f"run {name}"), **fields)
 
 
 def create_run(
     connection: Connection, name: str, recipe: Recipe, model_id: int, reward_model_id: int | None
 ) -> Run:
-    """Stores a run with its whole recipe.
-
-    Raises:
-        ConflictError: the name is taken.
-    """
-    made = connection.execute(
+    """Store a run with its whole recipe; raise ConflictError if the name is taken."""
+    run_id = connection.execute(
         text(
             "INSERT INTO runs (name, recipe, seed, model_id, reward_model_id) "
             "VALUES (:name, CAST(:recipe AS jsonb), :seed, :model_id, :reward_model_id) "
@@ -53,34 +49,30 @@ def create_run(
             "reward_model_id": reward_model_id,
         },
     ).scalar()
-    if made is None:
+    if run_id is None:
         raise ConflictError(
             f"there is already a run {name!r}; choose another: hsstar runs create --recipe FILE --name NAME"
         )
-    return get_run(connection, made)
+    return get_run(connection, run_id)
 
 
 def get_run(connection: Connection, run_id: int) -> Run:
-    """The run of this id."""
-    return _run(connection.execute(text(f"{_RUNS} WHERE id = :id"), {"id": run_id}).one())
+    """Return the run of this id."""
+    return _run(**connection.execute(text(f"{_RUNS} WHERE id = :id"), {"id": run_id}).mappings().one())
 
 
 def find_run(connection: Connection, name: str) -> Run:
-    """The run of this name.
-
-    Raises:
-        NotFoundError: naming the runs that exist.
-    """
-    row = connection.execute(text(f"{_RUNS} WHERE name = :name"), {"name": name}).first()
-    if row is None:
-        known = ", ".join(run.name for run in list_runs(connection)) or "none yet"
+    """Return the run of this name; raise NotFoundError, which names the existing runs, without it."""
+    run = row_of(connection.execute(text(f"{_RUNS} WHERE name = :name"), {"name": name}), _run)
+    if run is None:
+        known = ", ".join(other.name for other in list_runs(connection)) or "none yet"
         raise NotFoundError(f"there is no run {name!r} (runs: {known})")
-    return _run(row)
+    return run
 
 
 def list_runs(connection: Connection) -> list[Run]:
-    """Every run, oldest first."""
-    return [_run(row) for row in connection.execute(text(f"{_RUNS} ORDER BY id"))]
+    """Return every run, oldest first."""
+    return rows_of(connection.execute(text(f"{_RUNS} ORDER BY id")), _run)
 
 
 def active_run_ids(connection: Connection) -> list[int]:

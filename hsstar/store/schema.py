@@ -1,8 +1,8 @@
-"""The tables. Invariants that the database can keep stand here as constraints.
+"""The tables, with every invariant that a constraint can enforce.
 
-A *round* draws samples for a set of problems from one policy. It belongs either to an iteration (its
-samples are the training budget) or to an evaluation (held-out problems). Both share one address
-space for samples, (round, problem, slot), and so one sampler, one verifier and one allocator.
+A *round* draws samples for a set of problems from one policy. It belongs to an iteration (its samples are the
+training budget) or to an evaluation. Both share the addresses of samples, (round, problem, slot), and so one
+sampler, one verifier and one allocator.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ metadata = MetaData(
     }
 )
 
-# a new round is a small part of a large table, and plans depend on knowing it
+# a new round is a small part of a large table, and good plans need its statistics
 _FRESH_STATISTICS = {"autovacuum_analyze_scale_factor": "0.01"}
 
 
@@ -82,7 +82,7 @@ datasets = Table(
     Column("name", Text, nullable=False, unique=True),
     _now("created_at"),
     Column("benchmark", Text, comment="which benchmark it is; null for any other dataset"),
-    Column("fingerprint", Text, comment="names the content of a benchmark's file"),
+    Column("fingerprint", Text, comment="fingerprint of a benchmark's file"),
     CheckConstraint("(benchmark IS NULL) = (fingerprint IS NULL)", name="benchmark_has_fingerprint"),
 )
 
@@ -91,7 +91,7 @@ problems = Table(
     metadata,
     _id(),
     _reference("dataset_id", "datasets"),
-    Column("key", Text, nullable=False, comment="names the statement by its content"),
+    Column("key", Text, nullable=False, comment="identifies the statement by its content"),
     Column("statement", Text, nullable=False),
     Column("reference_answer", Text, nullable=False),
     Column("reference_readable", Boolean, nullable=False, server_default=text("true")),
@@ -110,7 +110,7 @@ problem_overlaps = Table(
     _reference("other_id", "problems"),
     Column("kind", Text, nullable=False),
     _one_of("kind", OverlapKind),
-    comment="problems that overlap a dataset of evaluations, each with one problem that shows it",
+    comment="problems that overlap an evaluation dataset, each with one problem of it as evidence",
 )
 
 models = Table(
@@ -141,7 +141,7 @@ runs = Table(
     metadata,
     _id(),
     Column("name", Text, nullable=False, unique=True),
-    Column("recipe", JSONB, nullable=False, comment="whole, every default written out"),
+    Column("recipe", JSONB, nullable=False, comment="the complete recipe with every default"),
     Column("seed", BigInteger, nullable=False),
     _reference("model_id", "models", cascade=False),
     _reference("reward_model_id", "reward_models", nullable=True, cascade=False),
@@ -156,7 +156,13 @@ rounds = Table(
     Column("kind", Text, nullable=False),
     Column("number", Integer, nullable=False, comment="of the iteration, or t of the evaluated M_t"),
     _reference("model_id", "models", nullable=True, cascade=False),
-    Column("evaluation_key", Text, nullable=False, server_default="", comment="what an evaluation measures"),
+    Column(
+        "evaluation_key",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="names dataset and decoding of an evaluation",
+    ),
     UniqueConstraint("run_id", "kind", "number", "evaluation_key"),
     _one_of("kind", ("iteration", "evaluation")),
     CheckConstraint("(kind = 'evaluation') = (evaluation_key <> '')", name="evaluation_has_key"),
@@ -169,7 +175,7 @@ round_problems = Table(
     _reference("problem_id", "problems", key=True, cascade=False),
     Column("position", Integer, nullable=False, comment="in the run's seeded order"),
     Column("allotment", Integer, nullable=False, comment="samples to draw in the whole round"),
-    Column("exclusion", Text, comment="why the problem is left out; null where it is not"),
+    Column("exclusion", Text, comment="why the problem is excluded; null if it is not"),
     CheckConstraint("allotment >= 0", name="allotment_not_negative"),
     postgresql_with=_FRESH_STATISTICS,
 )
@@ -205,7 +211,7 @@ evaluations = Table(
     CheckConstraint(
         "num_nulls(temperature, top_p, max_new_tokens) IN (0, 3)", name="drawn_or_given_altogether"
     ),
-    comment="the decoding stands here; it is null where responses were given",
+    comment="an evaluation with its decoding, which is null for external responses",
 )
 
 jobs = Table(
@@ -246,7 +252,7 @@ job_items = Table(
     _reference("problem_id", "problems", key=True, cascade=False),
     Column("slots", ARRAY(Integer), nullable=False),
     CheckConstraint("cardinality(slots) > 0", name="slots_not_empty"),
-    comment="the addresses that a job samples, verifies or scores",
+    comment="the samples that a job draws, verifies or scores",
 )
 
 samples = Table(
@@ -267,7 +273,7 @@ samples = Table(
     _reference("model_id", "models", nullable=True, cascade=False),
     Column("worker", Text),
     _now("created_at"),
-    Column("engine", Text, comment="name and version of what drew it"),
+    Column("engine", Text, comment="name and version of the engine that drew it"),
     Column("milliseconds", Double),
     UniqueConstraint("round_id", "problem_id", "slot"),
     _one_of("verdict", Verdict),
@@ -275,7 +281,7 @@ samples = Table(
     CheckConstraint("verdict IS NULL OR cause IS NOT NULL", name="verdict_has_cause"),
     CheckConstraint("min_reward BETWEEN 0 AND 1", name="reward_in_range"),
     CheckConstraint("slot >= 0", name="slot_not_negative"),
-    # room on each page for the verdict and the minimum reward that arrive later
+    # leaves room on each page for the later verdict and minimum reward
     postgresql_with={"fillfactor": "80", **_FRESH_STATISTICS},
 )
 
@@ -290,11 +296,13 @@ known_verdicts = Table(
     "known_verdicts",
     metadata,
     Column("verifier_version", Text, primary_key=True),
-    Column("pair_key", LargeBinary, primary_key=True, comment="names answer and reference by their content"),
+    Column(
+        "pair_key", LargeBinary, primary_key=True, comment="identifies answer and reference by their content"
+    ),
     Column("cause", Text, nullable=False),
     _now("decided_at"),
     _one_of("cause", sorted(LASTING_CAUSES)),
-    comment="what algebra has found, so that it computes no pair twice",
+    comment="findings of the algebra, so that no pair is computed twice",
 )
 
 rewards = Table(
@@ -356,10 +364,10 @@ training_runs = Table(
         server_default=text("'{}'::bigint[]"),
         comment="of preference_pairs, or of samples for supervised fine-tuning",
     ),
-    Column("left_out", Integer, comment="of the items, those without room for a response"),
+    Column("left_out", Integer, comment="items without room for a response"),
     Column("lengths", JSONB, comment="tokens before any cut, by part and quantile"),
-    Column("resumed_at", Integer, comment="steps that were done when the last attempt began"),
-    Column("log", Text, nullable=False, server_default="", comment="what has happened, a line each"),
+    Column("resumed_at", Integer, comment="steps that were done when the last attempt started"),
+    Column("log", Text, nullable=False, server_default="", comment="events, a line each"),
     Index("ix_training_runs_round_id", "round_id"),
 )
 
@@ -392,7 +400,7 @@ workers = Table(
     Column("jobs_done", Integer, nullable=False, server_default="0"),
     _now("started_at"),
     _now("last_heartbeat"),
-    Column("note", Text, comment="what went wrong with its engine last"),
+    Column("note", Text, comment="the last error of its engine"),
     _time("noted_at"),
     Column("gpu", Text, comment="the GPUs that it may use"),
     Column(
@@ -402,7 +410,7 @@ workers = Table(
         server_default="0",
         comment="tokens of the samples that it drew",
     ),
-    Column("version", Text, comment="of the hsstar that it runs"),
+    Column("version", Text, comment="hsstar version that it runs"),
     _time("stop_requested_at"),
     _one_of("state", ("idle", "busy", "stopped")),
 )

@@ -1,4 +1,4 @@
-"""Training runs: what they learn from, their progress step by step, and the policy that they made."""
+"""Training runs: their data, their progress step by step, and the policy that they made."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ METRIC_COLUMNS = {
     "learning_rate": "learning_rate",
     "tokens_per_second": "tokens_per_second",
 }
-"""A trainer's name of a metric, and its column in `training_steps`."""
+"""The column in `training_steps` of a metric, by the trainer's name of it."""
 
 
 def load_pairs(connection: Connection, round_id: int) -> list[tuple[int, str, str, str]]:
-    """(id, problem, chosen response, rejected response) of every pair of an iteration, in a fixed order."""
+    """Return (id, statement, chosen, rejected) of every pair of an iteration, in a fixed order."""
     rows = connection.execute(
         text("""
-            SELECT pairs.id, problems.statement, chosen.response, rejected.response
+            SELECT pairs.id, problems.statement, chosen.response AS chosen, rejected.response AS rejected
             FROM preference_pairs AS pairs
             JOIN problems ON problems.id = pairs.problem_id
             JOIN round_problems
@@ -42,11 +42,11 @@ def load_pairs(connection: Connection, round_id: int) -> list[tuple[int, str, st
         """),
         {"id": round_id},
     )
-    return [(row[0], row[1], row[2], row[3]) for row in rows]
+    return [(row.id, row.statement, row.chosen, row.rejected) for row in rows]
 
 
 def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
-    """The ids of the samples that supervised fine-tuning learns from, in a fixed order."""
+    """Return the ids of the samples for supervised fine-tuning, in a fixed order."""
     result = execute_file(
         connection,
         "example",
@@ -63,19 +63,19 @@ def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[
 
 
 def load_examples(connection: Connection, run: Run, iteration: Round) -> list[tuple[int, str, str]]:
-    """(sample id, problem, response) of every sample of `choose_examples`."""
+    """Return (sample id, statement, response) of every sample of `choose_examples`."""
     rows = connection.execute(
         text("""
-            SELECT given.sample_id, problems.statement, sample_responses.response
-            FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS given (sample_id, place)
-            JOIN samples ON samples.id = given.sample_id
+            SELECT sample_id, problems.statement, sample_responses.response
+            FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS examples (sample_id, place)
+            JOIN samples ON samples.id = examples.sample_id
             JOIN problems ON problems.id = samples.problem_id
             JOIN sample_responses USING (sample_id)
             ORDER BY place
         """),
         {"ids": choose_examples(connection, run, iteration)},
     )
-    return [(row[0], row[1], row[2]) for row in rows]
+    return [(row.sample_id, row.statement, row.response) for row in rows]
 
 
 def begin_training(
@@ -86,18 +86,18 @@ def begin_training(
     settings: Mapping[str, Any],
     item_ids: Sequence[int],
 ) -> int:
-    """Records that an attempt at a training starts; what an earlier attempt has recorded stays.
+    """Record that an attempt at a training starts; return the id of the record.
 
     Args:
         connection: an open transaction.
         job: the held job.
-        model_id: the policy that is trained from.
+        model_id: the policy that training starts from.
         objective: `dpo` or `sft`.
         settings: of the trainer.
         item_ids: of the preference pairs, or of the samples for supervised fine-tuning.
 
     Raises:
-        LeaseLostError: the job has passed to someone else, whose record must not be touched.
+        LeaseLostError: the job, and with it the record, belongs to another worker.
     """
     fence(connection, job)
     values = {
@@ -109,28 +109,7 @@ def begin_training(
         "pairs": len(item_ids),
         "item_ids": list(item_ids),
     }
-    found: int = connection.execute(
-        text("""
-            WITH known AS (
-                UPDATE training_runs
-                SET job_id = :job_id, model_id = :model_id, objective = :objective,
-                    settings = CAST(:settings AS jsonb), pairs = :pairs,
-                    item_ids = CAST(:item_ids AS bigint[])
-                WHERE round_id = :round_id AND finished_at IS NULL
-                RETURNING id
-            ),
-            made AS (
-                INSERT INTO training_runs (round_id, job_id, model_id, objective, settings, pairs, item_ids)
-                SELECT :round_id, :job_id, :model_id, :objective, CAST(:settings AS jsonb), :pairs,
-                    CAST(:item_ids AS bigint[])
-                WHERE NOT EXISTS (SELECT FROM known)
-                RETURNING id
-            )
-            SELECT id FROM known UNION ALL SELECT id FROM made
-        """),
-        values,
-    ).scalar_one()
-    return found
+    return int(execute_file(connection, "begin_training", values).scalar_one())
 
 
 def report_start(
@@ -143,7 +122,7 @@ def report_start(
     left_out: int,
     lengths: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Says what a training is about to do; steps beyond those that are done already are forgotten."""
+    """Record the plan of a training, and delete the steps of earlier attempts after `resumed_at`."""
     connection.execute(
         text("""
             UPDATE training_runs
@@ -169,7 +148,7 @@ def report_start(
 def report_step(
     connection: Connection, training_run_id: int, step: int, steps: int, metrics: Mapping[str, float]
 ) -> None:
-    """Writes an optimiser step; metrics by the trainer's names, those without a column are left out."""
+    """Write an optimiser step with the metrics that have a column, by the trainer's names."""
     connection.execute(
         text("""
             INSERT INTO training_steps (
@@ -192,7 +171,7 @@ def report_step(
 
 
 def note(connection: Connection, training_run_id: int, line: str) -> None:
-    """Adds a line to the log of a training, with the time."""
+    """Add a line with the time to the log of a training."""
     connection.execute(
         text("""
             UPDATE training_runs
@@ -211,7 +190,7 @@ def finish_training(
     steps: int,
     metrics: Mapping[str, float],
 ) -> None:
-    """Records the policy that a training run made, and its metrics."""
+    """Record the policy that a training made, and its metrics."""
     connection.execute(
         text("""
             UPDATE training_runs
@@ -230,16 +209,14 @@ def finish_training(
 
 
 def trained_model(connection: Connection, round_id: int) -> int | None:
-    """The policy that an iteration's training made; None while it is not finished."""
-    found: int | None = connection.scalar(
-        text("SELECT output_model_id FROM training_runs WHERE round_id = :id AND finished_at IS NOT NULL"),
-        {"id": round_id},
-    )
-    return found
+    """Return the policy that an iteration's training made; None until it is finished."""
+    query = text("SELECT output_model_id FROM training_runs WHERE round_id = :id AND finished_at IS NOT NULL")
+    model_id: int | None = connection.scalar(query, {"id": round_id})
+    return model_id
 
 
 def ensure_training_job(connection: Connection, round_id: int) -> None:
-    """Enqueues the training of an iteration, unless a job for it stands already."""
+    """Enqueue the training of an iteration, unless it has a job."""
     connection.execute(
         text("""
             INSERT INTO jobs (round_id, kind)

@@ -7,16 +7,16 @@ from hsstar.domain.statistics import Difference, Mean, mean_of, paired_differenc
 from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.read import progress, studies
-from hsstar.store.read.studies import IterationFigures
+from hsstar.store.read.studies import IterationMetrics
 from hsstar.study.document import Study, StudyRun
 
 
 @dataclass(frozen=True, slots=True)
-class RunFigures:
+class RunMetrics:
     """One finished run: its iterations, and the AUC of its reward model in each (None without rewards)."""
 
     run: StudyRun
-    iterations: tuple[IterationFigures, ...]
+    iterations: tuple[IterationMetrics, ...]
     reward_auc: tuple[float | None, ...]
 
     @property
@@ -36,7 +36,7 @@ class RunFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class StrategyFigures:
+class StrategyMetrics:
     """One strategy over the seeds.
 
     Attributes:
@@ -57,18 +57,18 @@ class StrategyFigures:
     spent: Mean
 
 
-def load_figures(database: Database, study: Study, seeds: Sequence[int]) -> list[RunFigures]:
-    """The figures of the study's runs under these seeds, all of which are finished."""
+def load_metrics(database: Database, study: Study, seeds: Sequence[int]) -> list[RunMetrics]:
+    """The metrics of the study's runs under these seeds, all of which are finished."""
     wanted = [run for run in study.runs if run.seed in seeds]
     with database.begin() as connection:
-        found = studies.iteration_figures(connection, [run.name for run in wanted])
+        found = studies.iteration_metrics(connection, [run.name for run in wanted])
         quality = {
             run.name: progress.reward_quality(connection, runs.find_run(connection, run.name).id)
             for run in wanted
         }
     count = study.document.iterations
     return [
-        RunFigures(
+        RunMetrics(
             run,
             tuple(row for row in found if row.run == run.name)[:count],
             tuple(quality[run.name].get(number) for number in range(count)),
@@ -77,10 +77,10 @@ def load_figures(database: Database, study: Study, seeds: Sequence[int]) -> list
     ]
 
 
-def compare(study: Study, figures: Sequence[RunFigures]) -> list[StrategyFigures]:
+def compare(study: Study, metrics: Sequence[RunMetrics]) -> list[StrategyMetrics]:
     """Every strategy over the seeds and against the reference, in the order of the study file."""
     by_strategy = {
-        strategy: [found for found in figures if found.run.strategy == strategy]
+        strategy: [found for found in metrics if found.run.strategy == strategy]
         for strategy in study.document.strategies
     }
     reference = by_strategy[study.document.reference]
@@ -91,11 +91,11 @@ def compare(study: Study, figures: Sequence[RunFigures]) -> list[StrategyFigures
 
 
 def _strategy(
-    strategy: str, found: list[RunFigures], reference: list[RunFigures], confidence: float
-) -> StrategyFigures:
+    strategy: str, found: list[RunMetrics], reference: list[RunMetrics], confidence: float
+) -> StrategyMetrics:
     policies = range(len(found[0].accuracies))
     numbers = range(len(found[0].iterations))
-    return StrategyFigures(
+    return StrategyMetrics(
         strategy,
         tuple(mean_of([run.accuracies[t] for run in found]) for t in policies),
         tuple(
@@ -114,5 +114,5 @@ def _strategy(
     )
 
 
-def _boundary_share(iteration: IterationFigures) -> float:
+def _boundary_share(iteration: IterationMetrics) -> float:
     return iteration.boundary / max(1, iteration.inlier + iteration.boundary + iteration.outlier)

@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hsstar.study.document import Study
-from hsstar.study.metrics import StrategyFigures
+from hsstar.study.metrics import StrategyMetrics
 
 _SPREAD = 0.03
 """How far the points of neighbouring strategies stand apart, in iterations."""
 _DOTS_PER_INCH = 120
 
 
-def draw(study: Study, strategies: Sequence[StrategyFigures], folder: Path) -> list[Path]:
-    """Draws NAME.png and NAME.svg into a folder; their paths. The same figures give the same bytes."""
+def draw(study: Study, strategies: Sequence[StrategyMetrics], folder: Path) -> list[Path]:
+    """Draws NAME.png and NAME.svg into a folder; their paths. The same metrics give the same bytes."""
     name = study.document.name
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
@@ -29,7 +29,7 @@ def draw(study: Study, strategies: Sequence[StrategyFigures], folder: Path) -> l
     return paths
 
 
-def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyFigures]) -> None:
+def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyMetrics]) -> None:
     for place, found in enumerate(strategies):
         shift = _SPREAD * (place - (len(strategies) - 1) / 2)
         axes.errorbar(
@@ -47,7 +47,7 @@ def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyFigures]) -> None:
     axes.legend()
 
 
-def _draw_differences(axes: Axes, study: Study, strategies: Sequence[StrategyFigures]) -> None:
+def _draw_differences(axes: Axes, study: Study, strategies: Sequence[StrategyMetrics]) -> None:
     compared = [found for found in strategies if found.strategy != study.document.reference]
     for place, found in enumerate(compared):
         last = found.differences[-1]

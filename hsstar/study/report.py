@@ -7,29 +7,29 @@ from typing import Any
 
 from hsstar.domain.statistics import Difference, Mean
 from hsstar.study.document import Study
-from hsstar.study.metrics import RunFigures, StrategyFigures, compare
+from hsstar.study.metrics import RunMetrics, StrategyMetrics, compare
 from hsstar.study.plots import draw
 
 Table = list[list[str]]
 
 
-def write_report(study: Study, figures: Sequence[RunFigures], folder: Path) -> list[Path]:
+def write_report(study: Study, metrics: Sequence[RunMetrics], folder: Path) -> list[Path]:
     """Writes NAME.md, NAME.csv, NAME-runs.csv, NAME.png and NAME.svg; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     name = study.document.name
-    strategies = compare(study, figures)
+    strategies = compare(study, metrics)
     text = folder / f"{name}.md"
-    text.write_text(markdown(study, figures, strategies), encoding="utf-8")
+    text.write_text(markdown(study, metrics, strategies), encoding="utf-8")
     summary, runs = folder / f"{name}.csv", folder / f"{name}-runs.csv"
     _write_csv(summary, _summary_rows(study, strategies))
-    _write_csv(runs, _run_rows(figures))
+    _write_csv(runs, _run_rows(metrics))
     return [text, summary, runs, *draw(study, strategies, folder)]
 
 
-def markdown(study: Study, figures: Sequence[RunFigures], strategies: Sequence[StrategyFigures]) -> str:
-    """The whole table as Markdown, with what its figures mean."""
+def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[StrategyMetrics]) -> str:
+    """The whole table as Markdown, with what its metrics mean."""
     document, recipe = study.document, study.runs[0].recipe
-    seeds = [run.run.seed for run in figures if run.run.strategy == document.reference]
+    seeds = [run.run.seed for run in metrics if run.run.strategy == document.reference]
     head = (
         f"# Study {document.name}\n\n"
         f"{len(seeds)} of {len(document.seeds)} seeds ({', '.join(map(str, seeds))}), "
@@ -78,14 +78,14 @@ def markdown(study: Study, figures: Sequence[RunFigures], strategies: Sequence[S
             "Share of the problems that were labelled boundary, and how well the minimum step reward tells "
             "right from wrong samples (area under the ROC curve), per iteration.",
             ["strategy", *(f"boundary, {n}" for n in numbers), *(f"AUC, {n}" for n in numbers)],
-            [_seen(found, figures) for found in strategies],
+            [_seen(found, metrics) for found in strategies],
         ),
     ]
     return head + "".join(_section(*part) for part in parts)
 
 
-def _seen(strategy: StrategyFigures, figures: Sequence[RunFigures]) -> list[str]:
-    own = [run.reward_auc for run in figures if run.run.strategy == strategy.strategy]
+def _seen(strategy: StrategyMetrics, metrics: Sequence[RunMetrics]) -> list[str]:
+    own = [run.reward_auc for run in metrics if run.run.strategy == strategy.strategy]
     quality = []
     for values in zip(*own, strict=True):
         known = [value for value in values if value is not None]
@@ -110,7 +110,7 @@ def _points(difference: Difference) -> str:
     return f"{mean} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
-def _summary_rows(study: Study, strategies: Sequence[StrategyFigures]) -> Iterable[dict[str, Any]]:
+def _summary_rows(study: Study, strategies: Sequence[StrategyMetrics]) -> Iterable[dict[str, Any]]:
     for found in strategies:
         for policy, (accuracy, difference) in enumerate(
             zip(found.accuracies, found.differences, strict=True)
@@ -133,8 +133,8 @@ def _summary_rows(study: Study, strategies: Sequence[StrategyFigures]) -> Iterab
             }
 
 
-def _run_rows(figures: Sequence[RunFigures]) -> Iterable[dict[str, Any]]:
-    for run in figures:
+def _run_rows(metrics: Sequence[RunMetrics]) -> Iterable[dict[str, Any]]:
+    for run in metrics:
         for row, quality in zip(run.iterations, run.reward_auc, strict=True):
             yield {
                 "strategy": run.run.strategy,

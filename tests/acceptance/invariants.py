@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import Any
 
-from hsstar.domain.difficulty import Signal, Thresholds, classify, estimate
+from hsstar.domain.difficulty import Signal, Thresholds, classify, estimate_difficulty
 from tests.acceptance.conftest import Home
 
 
@@ -57,7 +57,7 @@ def _check_labels(home: Home, run: str, recipe: dict[str, Any]) -> None:
     assert rows
     for _, group in groupby(rows, key=lambda row: (row["iteration"], row["problem_id"])):
         samples = list(group)
-        found = estimate(
+        found = estimate_difficulty(
             [sample["verdict"] == "correct" for sample in samples],
             [sample["min_reward"] for sample in samples],
         )

@@ -76,7 +76,7 @@ def add_iteration(connection: Connection, run: Run, problem_ids: Sequence[int], 
     rounds.add_iterations(connection, run, [number])
     round_id = rounds.list_iterations(connection, run.id)[-1].round.id
     budget = run.recipe.sampling.budget
-    rounds.found_slice(connection, round_id, problem_ids, budget.pre_samples)
+    rounds.assign_problems(connection, round_id, problem_ids, budget.pre_samples)
     rounds.begin_iteration(connection, round_id, run.model_id, budget.per_problem)
     return rounds.get_round(connection, round_id)
 

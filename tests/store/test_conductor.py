@@ -130,7 +130,7 @@ def check_iteration(connection: Connection, run: Run, iteration: rounds.Round) -
     levels: dict[str, Difficulty | None] = {}
     for key, own in by_key.items():
         pre = own[: SAMPLING["n_p"]]
-        found = difficulty.estimate(
+        found = difficulty.estimate_difficulty(
             [row.verdict == "correct" for row in pre], [row.min_reward for row in pre]
         )
         levels[key] = difficulty.classify(found, recipe.difficulty.signal, recipe.difficulty.thresholds)

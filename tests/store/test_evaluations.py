@@ -16,7 +16,7 @@ from hsstar.insights.evaluation import load_results, run_table
 from hsstar.stages.context import load_context
 from hsstar.store import contamination, datasets, evaluations, rounds
 from hsstar.store.database import Database
-from hsstar.store.evaluations import HELD_OUT, Plan
+from hsstar.store.evaluations import HELD_OUT, EvaluationSpec
 from hsstar.store.runs import Run
 from tests.store.factory import (
     HELDOUT,
@@ -112,7 +112,9 @@ def test_samples_are_drawn_as_the_evaluation_says(connection: Connection) -> Non
     run = add_run(connection, make_recipe(sampling={"n": 4, "n_p": 2, "stop": ["\n\n\n"]}))
     dataset = add_benchmark(connection, "benchmarks/amc23", 2)
     decoding = Decoding(0.6, 0.95, 32, 100)
-    added = evaluations.add_evaluation(connection, run.id, 0, run.model_id, Plan("m", dataset, 32, decoding))
+    added = evaluations.add_evaluation(
+        connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 32, decoding)
+    )
     job = claim(connection, add_job(connection, added.id))
     parameters = load_context(connection, job).parameters
     assert (parameters.temperature, parameters.top_p, parameters.max_new_tokens) == (0.6, 0.95, 100)
@@ -142,9 +144,9 @@ def test_the_same_evaluation_key_is_added_once_and_another_beside_it(connection:
 def test_what_came_out_of_each_problem(connection: Connection) -> None:
     run = add_run(connection)
     dataset = add_benchmark(connection, "benchmarks/amc23", 4, unreadable=1)
-    plan = Plan("m", dataset, 2, None)
+    plan = EvaluationSpec("m", dataset, 2, None)
     added = evaluations.add_evaluation(connection, run.id, 0, run.model_id, plan)
-    evaluations.take_all_problems(connection, added.id, dataset, None, 2)
+    evaluations.assign_all_problems(connection, added.id, dataset, None, 2)
     first, second, third, _ = list(datasets.statement_keys(connection, dataset))
     add_samples(
         connection,
@@ -173,8 +175,10 @@ def test_the_vote_puts_equivalent_answers_together(database: Database) -> None:
     with database.begin() as connection:
         run = add_run(connection)
         dataset = add_benchmark(connection, "benchmarks/amc23", 2)
-        added = evaluations.add_evaluation(connection, run.id, 0, run.model_id, Plan("m", dataset, 7, None))
-        evaluations.take_all_problems(connection, added.id, dataset, None, 7)
+        added = evaluations.add_evaluation(
+            connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 7, None)
+        )
+        evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
         first, second = list(datasets.statement_keys(connection, dataset))
         causes = [RIGHT] * 3 + [WRONG] * 4
         add_samples(connection, added.id, {key: dict(enumerate(causes)) for key in (first, second)})
@@ -243,8 +247,8 @@ def test_iterations_pass_over_overlaps_on_demand(
     trained, measured = add_overlapping(connection)
     contamination.find_overlaps(connection, [trained], [measured])
     run = add_run(connection)
-    assert rounds.fresh_problems(connection, None, trained, without_overlaps=without) == expected
+    assert rounds.count_unused_problems(connection, None, trained, without_overlaps=without) == expected
     rounds.add_iterations(connection, run, [0])
     (waiting,) = rounds.list_iterations(connection, run.id)
-    taken = rounds.take_slice(connection, waiting.round.id, trained, 0, None, 2, without_overlaps=without)
+    taken = rounds.assign_slice(connection, waiting.round.id, trained, 0, None, 2, without_overlaps=without)
     assert taken == expected

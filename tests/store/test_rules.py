@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
-from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate
+from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate_difficulty
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.store import method, rounds
@@ -91,7 +91,7 @@ def test_labels_are_those_of_the_pure_rule(
             )
             if not complete or any(sample.cause is Cause.BAD_REFERENCE for sample in drawn):
                 continue
-            found = estimate(
+            found = estimate_difficulty(
                 [sample.cause is Cause.CORRECT for sample in drawn],
                 [sample.reward or 0.0 for sample in drawn] if scored else None,
             )
@@ -332,8 +332,8 @@ def test_a_slice_follows_the_seeded_shuffle(connection: Connection) -> None:
     slices = []
     for number, size in ((0, 5), (1, 10)):
         iteration = add_iteration(connection, run, [], number=number)
-        assert rounds.fresh_problems(connection, run.id, dataset_id) == 20 - 5 * number
-        rounds.take_slice(connection, iteration.id, dataset_id, 7, limit=size, allotment=3)
+        assert rounds.count_unused_problems(connection, run.id, dataset_id) == 20 - 5 * number
+        rounds.assign_slice(connection, iteration.id, dataset_id, 7, limit=size, allotment=3)
         rows = connection.execute(
             text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY position"),
             {"id": iteration.id},

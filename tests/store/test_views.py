@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
 from hsstar.store import datasets, evaluations, method, models, rounds
-from hsstar.store.evaluations import HELD_OUT, Plan
+from hsstar.store.evaluations import HELD_OUT, EvaluationSpec
 from hsstar.store.queue import jobs, workers
 from hsstar.store.read import progress
 from hsstar.store.runs import Run
@@ -195,7 +195,7 @@ def test_held_out_accuracy_stands_beside_the_policies_it_belongs_to(
     dataset = datasets.ensure_dataset(connection, "measured")
     for number, (model_id, accuracy) in enumerate(((run.model_id, 0.25), (made.id, 0.75))):
         for evaluation_key, shown in ((HELD_OUT, accuracy), ("gsm8k, greedy", accuracy / 2)):
-            plan = Plan(evaluation_key, dataset, 1, None)
+            plan = EvaluationSpec(evaluation_key, dataset, 1, None)
             added = evaluations.add_evaluation(connection, run.id, number, model_id, plan)
             connection.execute(
                 text("UPDATE evaluations SET accuracy = :shown, finished_at = now() WHERE round_id = :id"),

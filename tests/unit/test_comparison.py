@@ -78,5 +78,5 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(BadInputError, match="cannot be paired"):
         paired_difference([1, 2], [1], 0.95)
     for probability, freedom in ((0.0, 3), (1.0, 3), (0.9, 0)):
-        with pytest.raises(BadInputError, match="no t quantile"):
+        with pytest.raises(BadInputError, match="has no quantile"):
             student_quantile(probability, freedom)

@@ -9,31 +9,31 @@ from pathlib import Path
 import pytest
 
 from hsstar.demo import family
-from hsstar.demo.family import SLOPE, Expression, Level, Problem, Strategy
+from hsstar.demo.family import SLOPE, ArithmeticExpression, DemoProblem, Level, Strategy
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.steps import split_steps
 
 PROBLEMS = family.distinct_problems(400, 5, held_out=False)
 
 
-def python_value(expression: Expression) -> int:
+def python_value(expression: ArithmeticExpression) -> int:
     """The value by Python's own precedence rules."""
     return int(eval(str(expression)))  # the text holds digits and operators only
 
 
-def left_to_right(expression: Expression) -> int:
+def left_to_right(expression: ArithmeticExpression) -> int:
     value = expression.operands[0]
     for operator, operand in zip(expression.operators, expression.operands[1:], strict=True):
         value = int(eval(f"{value}{operator}{operand}"))
     return value
 
 
-def precedence_matters(expression: Expression) -> bool:
+def precedence_matters(expression: ArithmeticExpression) -> bool:
     """Whether a multiplication stands behind an addition or a subtraction."""
     return "*" in "".join(expression.operators).lstrip("*")
 
 
-def solve(problem: Problem, strategy: Strategy, slip_rate: float = 0.0) -> list[family.SolutionStep]:
+def solve(problem: DemoProblem, strategy: Strategy, slip_rate: float = 0.0) -> list[family.SolutionStep]:
     return family.solution_steps(problem, strategy, random.Random(1), slip_rate)
 
 
@@ -97,14 +97,14 @@ def test_the_careless_strategy_agrees_exactly_where_precedence_does_not_matter()
 
 
 def test_the_first_step_of_a_careless_solution_is_where_it_goes_wrong() -> None:
-    problem = Problem(Expression((7, 3, 4), ("+", "*")), Level(2, 9))
+    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), Level(2, 9))
     careless = solve(problem, Strategy.CARELESS)
     assert [step.text for step in careless] == ["7+3=10, so 10*4", "10*4=40, so \\boxed{40}"]
     assert [step.right for step in careless] == [False, False]
 
 
 def test_a_slip_makes_its_step_and_the_answer_wrong() -> None:
-    problem = Problem(Expression((7, 3, 4), ("+", "*")), Level(2, 9))
+    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), Level(2, 9))
     steps = solve(problem, Strategy.CAREFUL, slip_rate=1.0)
     assert not steps[0].right
     assert not steps[0].text.startswith("3*4=12,")

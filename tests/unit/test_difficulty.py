@@ -4,14 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.domain.difficulty import Difficulty, Estimate, Signal, Thresholds, classify, estimate
+from hsstar.domain.difficulty import (
+    Difficulty,
+    DifficultyEstimate,
+    Signal,
+    Thresholds,
+    classify,
+    estimate_difficulty,
+)
 from hsstar.domain.errors import BadInputError
 
 INLIER, BOUNDARY, OUTLIER = Difficulty
 PUBLISHED = Thresholds(0.15, 0.65)
 
 estimates = st.builds(
-    Estimate,
+    DifficultyEstimate,
     st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)),
     st.one_of(st.sampled_from([0.15, 0.65]), st.floats(0, 1)),
 )
@@ -33,7 +40,7 @@ estimates = st.builds(
 def test_both_signals_have_to_agree_on_easy_and_too_hard(
     accuracy: float, quality: float, level: Difficulty
 ) -> None:
-    assert classify(Estimate(accuracy, quality), Signal.ACCURACY_AND_REWARD, PUBLISHED) is level
+    assert classify(DifficultyEstimate(accuracy, quality), Signal.ACCURACY_AND_REWARD, PUBLISHED) is level
 
 
 @pytest.mark.parametrize(
@@ -41,7 +48,7 @@ def test_both_signals_have_to_agree_on_easy_and_too_hard(
 )
 @pytest.mark.parametrize("quality", [None, 0.0, 1.0])
 def test_accuracy_alone_needs_no_reward(accuracy: float, quality: float | None, level: Difficulty) -> None:
-    assert classify(Estimate(accuracy, quality), Signal.ACCURACY, PUBLISHED) is level
+    assert classify(DifficultyEstimate(accuracy, quality), Signal.ACCURACY, PUBLISHED) is level
 
 
 @pytest.mark.parametrize(
@@ -49,11 +56,11 @@ def test_accuracy_alone_needs_no_reward(accuracy: float, quality: float | None, 
 )
 @pytest.mark.parametrize("accuracy", [0, 0.5, 1])
 def test_reward_alone_does_not_look_at_verdicts(accuracy: float, quality: float, level: Difficulty) -> None:
-    assert classify(Estimate(accuracy, quality), Signal.REWARD, PUBLISHED) is level
+    assert classify(DifficultyEstimate(accuracy, quality), Signal.REWARD, PUBLISHED) is level
 
 
 @given(estimates)
-def test_an_extreme_of_both_is_an_extreme_of_each(found: Estimate) -> None:
+def test_an_extreme_of_both_is_an_extreme_of_each(found: DifficultyEstimate) -> None:
     level = classify(found, Signal.ACCURACY_AND_REWARD, PUBLISHED)
     alone = {classify(found, signal, PUBLISHED) for signal in (Signal.ACCURACY, Signal.REWARD)}
     if level is not BOUNDARY:
@@ -65,19 +72,19 @@ def test_an_extreme_of_both_is_an_extreme_of_each(found: Estimate) -> None:
 @pytest.mark.parametrize("signal", [Signal.ACCURACY_AND_REWARD, Signal.REWARD])
 def test_a_signal_that_needs_rewards_says_so_when_there_are_none(signal: Signal) -> None:
     assert signal.needs_reward
-    with pytest.raises(BadInputError, match=f"signal {signal.value!r} needs rewards, and there are none"):
-        classify(Estimate(1.0, None), signal, PUBLISHED)
+    with pytest.raises(BadInputError, match=f"{signal.value!r} needs rewards, and the samples have none"):
+        classify(DifficultyEstimate(1.0, None), signal, PUBLISHED)
 
 
 def test_every_sample_counts_by_its_own_row() -> None:
-    assert estimate([True, True, False], [0.25, 0.25, 1.0]) == Estimate(2 / 3, 0.5)
-    assert estimate([True], None) == Estimate(1.0, None)
+    assert estimate_difficulty([True, True, False], [0.25, 0.25, 1.0]) == DifficultyEstimate(2 / 3, 0.5)
+    assert estimate_difficulty([True], None) == DifficultyEstimate(1.0, None)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=8))
 def test_estimates_lie_between_their_samples(drawn: list[tuple[bool, float]]) -> None:
     correct, rewards = [right for right, _ in drawn], [reward for _, reward in drawn]
-    found = estimate(correct, rewards)
+    found = estimate_difficulty(correct, rewards)
     assert (found.accuracy == 1) == all(correct)
     assert (found.accuracy == 0) == (not any(correct))
     assert found.process_quality is not None
@@ -86,7 +93,7 @@ def test_estimates_lie_between_their_samples(drawn: list[tuple[bool, float]]) ->
 
 def test_without_pre_samples_there_is_no_estimate() -> None:
     with pytest.raises(BadInputError, match="without pre-samples"):
-        estimate([], [])
+        estimate_difficulty([], [])
 
 
 @pytest.mark.parametrize(

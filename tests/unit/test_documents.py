@@ -52,8 +52,8 @@ def test_the_demo_can_be_extended_and_the_stored_recipe_is_whole(tmp_path: Path)
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a": 'extends = "none.toml"'}, r"a\.toml: extends: there is no file .*none\.toml"),
-        ({"a": "extends = 3"}, r"a\.toml: extends: it has to be the path of a recipe, got 3"),
+        ({"a": 'extends = "none.toml"'}, r"a\.toml: extends: no file .*none\.toml"),
+        ({"a": "extends = 3"}, r"a\.toml: extends: expected the path of a recipe, got 3"),
         ({"a": 'extends = "builtin:none"'}, r"no recipe 'builtin:none'; known: builtin:demo"),
         ({"a": 'extends = "a.toml"'}, r"in a circle: a\.toml → a\.toml"),
         (

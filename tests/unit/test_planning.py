@@ -8,7 +8,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Given, forecast
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store.read.throughput import Measurements
+from hsstar.store.read.throughput import Throughput
 
 PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)
 
@@ -65,7 +65,7 @@ def test_rows_take_their_fixed_part_and_their_text() -> None:
 
 
 def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:
-    measured = Measurements(50.0, 0.2, 1000.0, None, None)
+    measured = Throughput(50.0, 0.2, 1000.0, None, None)
     found = forecast(recipe(), 2, Given(tokens_per_sample=40), measured, None, {}, gpu=True).figures
     assert (found["tokens per sample"].value, found["tokens per sample"].source) == (40, "given")
     assert found["pairs per sample"].value == 0.2

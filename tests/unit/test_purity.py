@@ -8,7 +8,7 @@ import pytest
 
 import hsstar.domain
 
-FILES = sorted(Path(hsstar.domain.__path__[0]).glob("*.py"))
+FILES = sorted(Path(hsstar.domain.__path__[0]).rglob("*.py"))
 IMPURE = {"os", "io", "pathlib", "random", "secrets", "time", "datetime", "socket", "subprocess", "threading"}
 
 

@@ -163,7 +163,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
         ),
         (
             {"policy": {"engine": "openai", "openai": SERVER, "dtype": "bfloat16"}},
-            "policy: dtype is the server's own affair",
+            "policy: the server decides dtype",
         ),
         (
             {"policy": {"engine": "openai", "openai": SERVER}, "evaluation": {"dataset": "heldout"}},
@@ -189,7 +189,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
         ),
         (
             {"reward": {"engine": "vllm", "vllm": {"lora": "adapter"}}},
-            r"reward: lora is of \[policy.vllm\] alone",
+            r"reward: lora belongs in \[policy.vllm\] only",
         ),
         (
             {"reward": {"engine": "vllm", "vllm": {"enable_prefix_caching": True}}},
@@ -232,7 +232,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
             {"training": {"loss_type": "exo_pair"}},
             "training: loss_type = 'exo_pair' needs label_smoothing > 0",
         ),
-        ({"training": {"label_smoothing": 0.1}}, "training: loss_type = 'sigmoid' knows no label_smoothing"),
+        ({"training": {"label_smoothing": 0.1}}, "training: loss_type = 'sigmoid' has no label_smoothing"),
         ({"training": {"quantization": "4bit"}}, "training: quantization = '4bit' needs lora_rank"),
         (
             {"training": {"quantization": "4bit", "lora_rank": 8, "sharding": "fsdp2"}},
@@ -256,7 +256,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
         ),
         (
             {"evaluation": {"benchmarks": ["gsm8k", {"name": "gsm8k", "max_new_tokens": 2048}]}},
-            "evaluation.benchmarks: 'gsm8k, greedy, 2048 tokens' stands there twice",
+            "evaluation.benchmarks: 'gsm8k, greedy, 2048 tokens' is listed twice",
         ),
         ({"problems": {"overlaps": "drop"}}, "problems.overlaps: .*'report' or 'exclude', got 'drop'"),
         (

@@ -67,7 +67,7 @@ def test_strategies_differ_from_the_recipe_in_their_changes_only(tmp_path: Path)
             r"strategies\.uniform: 'evaluation' is the same for every strategy",
         ),
         ("sampling.strategy", "seed = 3\nsampling.strategy", r"'seed' is the same for every strategy"),
-        ("builtin:demo", "missing.toml", r"study\.toml: extends: there is no file"),
+        ("builtin:demo", "missing.toml", r"study\.toml: extends: no file"),
     ],
 )
 def test_a_wrong_study_is_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:

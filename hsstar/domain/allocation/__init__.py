@@ -1,1 +1,1 @@
-"""How the budget of an iteration is spread over its problems."""
+"""Allocation of an iteration's budget to its problems."""

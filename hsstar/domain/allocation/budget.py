@@ -1,4 +1,4 @@
-"""How the sampling budget of an iteration is spread over its problems (METHOD steps 1 and 4)."""
+"""The sampling budget of an iteration, and its allocation to problems (METHOD steps 1 and 4)."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Budget:
             )
 
     def total(self, problems: int) -> int:
-        """Samples that an iteration over this many problems may draw."""
+        """Return the samples that an iteration over this many problems may draw."""
         return self.per_problem * problems
 
     def remaining(self, problems: int) -> int:
-        """Samples left for re-sampling once every problem has its pre-samples."""
+        """Return the samples left for re-sampling after the pre-samples of every problem."""
         return (self.per_problem - self.pre_samples) * problems
 
 
@@ -43,18 +43,13 @@ def allot(
     seed: int,
     iteration: int,
 ) -> dict[str, int]:
-    """The number of samples each problem gets in the whole iteration, pre-samples included.
+    """Return the samples of each problem in the whole iteration, pre-samples included.
 
-    The remaining budget is spread evenly over the problems of the re-sampled levels; the remainder,
-    one each, goes to those that come first in the run's seeded shuffle. The total equals the
-    budget exactly whenever a re-sampled level holds a problem.
+    The problems of the re-sampled levels share the remaining budget evenly. The remainder, one each, goes to
+    the first of them in the run's seeded shuffle. The total equals the budget exactly if a re-sampled level
+    holds a problem. A problem without level (bad reference) has None in `levels`, which go by problem key.
 
-    Args:
-        budget: `n` and `n_p`.
-        levels: problem key to level; None for a problem that has no level (bad reference).
-        resampled: the levels that get the remaining budget.
-        seed: the run's seed.
-        iteration: the iteration's number.
+    Oracle for store/sql/allot.sql; not called by the product.
     """
     chosen = [key for key, level in levels.items() if level in resampled and level is not None]
     allotments = dict.fromkeys(levels, budget.pre_samples)

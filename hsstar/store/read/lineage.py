@@ -1,11 +1,11 @@
-"""Where policies come from: parents, runs, data and scores."""
+"""Lineage of policies: parents, runs, data and scores."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from hsstar.checkpoints.card import Score
 from hsstar.domain.errors import NotFoundError
@@ -13,7 +13,7 @@ from hsstar.domain.errors import NotFoundError
 
 @dataclass(frozen=True, slots=True)
 class LineageEntry:
-    """A policy and what it was made of; what concerns training is None where it was registered as it is.
+    """A policy and its origin; fields on training are None for a policy that was registered.
 
     Attributes:
         run, iteration: that trained it.
@@ -39,56 +39,45 @@ class LineageEntry:
 
 
 def lineage(connection: Connection, name: str | None = None) -> list[LineageEntry]:
-    """Every policy behind its parent; with a name its ancestors, itself and what descends from it.
+    """Return every policy after its parent; with a name its ancestors, itself and its descendants.
 
     Raises:
         NotFoundError: there is no policy of that name.
     """
     scores = _scores(connection)
-    rows = {row.name: row for row in _rows(connection)}
+    rows = {row["name"]: row for row in _rows(connection)}
     if name is not None and name not in rows:
         raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
     children: dict[str | None, list[str]] = defaultdict(list)
     for row in rows.values():
-        children[row.parent].append(row.name)
-    above = set(_ancestors(rows, name)) if name else set()
+        children[row["parent"]].append(row["name"])
+    line: set[str | None] = set()
+    member = name
+    while member is not None:
+        line.add(member)
+        member = rows[member]["parent"]
 
-    def below(parent: str | None, depth: int, all_of_them: bool) -> list[LineageEntry]:
-        found = []
+    def below(parent: str | None, depth: int, everything: bool) -> Iterator[LineageEntry]:
         for child in children[parent]:
-            if all_of_them or child in above or child == name:
-                row = rows[child]
-                found.append(LineageEntry(*(*row[1:], scores[row.id], depth)))
-                found += below(child, depth + 1, all_of_them or child == name)
-        return found
+            if everything or child in line:
+                fields = dict(rows[child])
+                yield LineageEntry(**fields, scores=scores[fields["name"]], depth=depth)
+                yield from below(child, depth + 1, everything or child == name)
 
-    return below(None, 0, name is None)
+    return list(below(None, 0, name is None))
 
 
 def ancestry(connection: Connection, name: str) -> list[LineageEntry]:
-    """The line of a policy: its first ancestor first, itself last.
-
-    Raises:
-        NotFoundError: there is no policy of that name.
-    """
-    found = lineage(connection, name)
-    return found[: next(place for place, entry in enumerate(found) if entry.name == name) + 1]
+    """Return the line of a policy, its first ancestor first and itself last; errors as in `lineage`."""
+    entries = lineage(connection, name)
+    return entries[: next(place for place, entry in enumerate(entries) if entry.name == name) + 1]
 
 
-def _ancestors(rows: dict[str, Any], name: str) -> list[str]:
-    found = []
-    parent = rows[name].parent
-    while parent is not None:
-        found.append(parent)
-        parent = rows[parent].parent
-    return found
-
-
-def _rows(connection: Connection) -> Sequence[Any]:
-    return connection.execute(
+def _rows(connection: Connection) -> Sequence[RowMapping]:
+    rows = connection.execute(
         text("""
-            SELECT models.id, models.name, models.location, parents.name AS parent, runs.name AS run,
-                rounds.number AS iteration, trained.objective, trained.pairs, trained.steps,
+            SELECT models.name, models.location, parents.name AS parent, runs.name AS run,
+                rounds.number AS iteration, trained.objective, trained.pairs AS items, trained.steps,
                 trained.settings, runs.recipe
             FROM models
             LEFT JOIN models AS parents ON parents.id = models.parent_id
@@ -97,23 +86,25 @@ def _rows(connection: Connection) -> Sequence[Any]:
             LEFT JOIN runs ON runs.id = rounds.run_id
             ORDER BY models.id
         """)
-    ).all()
+    )
+    return rows.mappings().all()
 
 
-def _scores(connection: Connection) -> dict[int, list[Score]]:
-    """By policy the newest held-out accuracy on each dataset."""
+def _scores(connection: Connection) -> dict[str, list[Score]]:
+    """Return by policy the newest held-out accuracy on each dataset."""
     rows = connection.execute(
         text("""
             SELECT DISTINCT ON (rounds.model_id, datasets.name)
-                rounds.model_id, datasets.name AS dataset, accuracy, standard_error
+                models.name AS model, datasets.name AS dataset, accuracy, standard_error
             FROM evaluations
             JOIN rounds ON rounds.id = evaluations.round_id
+            JOIN models ON models.id = rounds.model_id
             JOIN datasets ON datasets.id = evaluations.dataset_id
             WHERE accuracy IS NOT NULL
             ORDER BY rounds.model_id, datasets.name, evaluations.finished_at DESC
         """)
     )
-    found: dict[int, list[Score]] = defaultdict(list)
+    scores: dict[str, list[Score]] = defaultdict(list)
     for row in rows:
-        found[row.model_id].append(Score(row.dataset, row.accuracy, row.standard_error or 0.0))
-    return found
+        scores[row.model].append(Score(row.dataset, row.accuracy, row.standard_error or 0.0))
+    return scores

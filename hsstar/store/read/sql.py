@@ -1,4 +1,4 @@
-"""Queries that a user wrote: one statement, read-only, under a role that may only read, with a time limit."""
+"""Queries of users: one read-only statement with a time limit, under a role that may only read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +15,23 @@ Answer = tuple[list[str], list[tuple[Any, ...]]]
 
 
 def run_query(database: Database, query: str, timeout_seconds: int) -> Answer:
-    """Column names and rows of one statement.
+    """Return column names and rows of one statement.
 
     Raises:
-        BadInputError: it is no query, it tries to write, it takes too long, or Postgres refuses it; or the
-            login has powers that no guard holds back.
+        BadInputError: the statement is no query, writes, takes too long or is refused by Postgres; or the
+            login has rights that no guard can limit.
         DatabaseError: the server cannot be reached.
     """
     with database.begin() as pooled:
-        found = guard(pooled)
-        if found.powerful:
+        guards = guard(pooled)
+        if guards.powerful:
             raise BadInputError(
-                f"hsstar sql does not run as {found.login!r}, a superuser or a reader or writer of the "
+                f"hsstar sql does not run as {guards.login!r}, a superuser or a reader or writer of the "
                 "server's files: a query could use that. Give hsstar a role of its own (docs/operations.md)"
             )
         raw = pooled.connection.driver_connection
-        assert isinstance(raw, psycopg.Connection)  # noqa: S101  # the driver is ours to choose
-        with _guarded(raw, timeout_seconds, reader=found.reader):
+        assert isinstance(raw, psycopg.Connection)  # noqa: S101  # hsstar chooses the driver
+        with _guarded(raw, timeout_seconds, reader=guards.reader):
             return _answer(raw, query, timeout_seconds)
 
 
@@ -48,7 +48,7 @@ def unguarded_note(database: Database) -> str | None:
 
 @contextmanager
 def _guarded(raw: "psycopg.Connection[Any]", timeout_seconds: int, *, reader: bool) -> Iterator[None]:
-    """A read-only transaction of which nothing is left, locks of the session included."""
+    """Open a read-only transaction that leaves nothing behind, not even locks of the session."""
     raw.execute("SET TRANSACTION READ ONLY")
     raw.execute("SELECT set_config('statement_timeout', %s, true)", (f"{timeout_seconds}s",))
     if reader:
@@ -71,7 +71,7 @@ def _answer(raw: "psycopg.Connection[Any]", query: str, timeout_seconds: int) ->
             raise BadInputError(
                 "the statement returns no rows; hsstar sql runs queries only, use psql to change data"
             )
-        with raw.pipeline():  # speaks the extended protocol, as `_columns` does
+        with raw.pipeline():  # uses the extended protocol, as `_columns` does
             cursor = raw.execute(query)
         return columns, cursor.fetchall()
     except psycopg.errors.ReadOnlySqlTransaction:
@@ -87,10 +87,10 @@ def _answer(raw: "psycopg.Connection[Any]", query: str, timeout_seconds: int) ->
 
 
 def _columns(raw: "psycopg.Connection[Any]", query: str) -> list[str]:
-    """The columns that a statement would return; nothing is run yet.
+    """Return the columns of a statement without running it.
 
-    The extended protocol takes exactly one statement, so that nothing can end the transaction before it. It
-    is given no name, so that nothing is left behind where a pooler hands the connection to others.
+    The extended protocol takes exactly one statement, so no COMMIT can precede it. The prepared statement has
+    no name, so nothing stays on a connection that a pooler lends to others.
     """
     prepared = raw.pgconn.prepare(b"", query.encode())
     if prepared.status == ExecStatus.COMMAND_OK:

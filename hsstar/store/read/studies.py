@@ -1,14 +1,16 @@
-"""Many runs at once, as a study looks at them: how far each is, and the figures of their iterations."""
+"""Many runs at once, as a study reads them: their progress, and the metrics of their iterations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from hsstar.store.database import execute_file, rows_of
+
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         iterations: enqueued, of which `done` are done.
@@ -29,19 +31,19 @@ class RunState:
 
     @property
     def stuck(self) -> bool:
-        """Whether failed jobs hold it up and nothing else moves."""
+        """Whether failed jobs stop the run and no other job is live."""
         return self.under_way and self.failed_jobs > 0 and self.live_jobs == 0
 
 
 @dataclass(frozen=True, slots=True)
-class IterationFigures:
-    """What one iteration of a run came to.
+class IterationMetrics:
+    """The metrics of one iteration of a run.
 
     Attributes:
         budget, drawn: samples.
-        accuracy_before, accuracy_after: of the policy that was sampled and of the one that it became.
+        accuracy_before, accuracy_after: of the sampled policy and of the trained one.
         error_before, error_after: standard errors of these over the held-out problems.
-        seconds: worker seconds of all its jobs, its evaluation left out.
+        seconds: worker seconds of all its jobs without its evaluation.
     """
 
     run: str
@@ -62,43 +64,26 @@ class IterationFigures:
 
 
 def run_states(connection: Connection, names: Sequence[str]) -> dict[str, RunState]:
-    """The states of those of the named runs that exist."""
-    rows = connection.execute(
-        text("""
-            SELECT
-                runs.name,
-                (SELECT count(*) FROM rounds WHERE run_id = runs.id AND kind = 'iteration'),
-                (
-                    SELECT count(*) FROM rounds JOIN iterations ON iterations.round_id = rounds.id
-                    WHERE run_id = runs.id AND state = 'done'
-                ),
-                count(jobs.id) FILTER (WHERE jobs.state IN ('queued', 'running')),
-                count(jobs.id) FILTER (WHERE jobs.state = 'failed')
-            FROM runs
-            LEFT JOIN rounds ON rounds.run_id = runs.id
-            LEFT JOIN jobs ON jobs.round_id = rounds.id AND jobs.state <> 'done'
-            WHERE runs.name = ANY (CAST(:names AS text[]))
-            GROUP BY runs.id
-        """),
-        {"names": list(names)},
-    )
-    return {row[0]: RunState(*row) for row in rows}
+    """Return the states of the named runs that exist."""
+    states = rows_of(execute_file(connection, "run_states", {"names": list(names)}), RunState)
+    return {state.run: state for state in states}
 
 
-def iteration_figures(connection: Connection, names: Sequence[str]) -> list[IterationFigures]:
-    """The figures of the finished iterations of the named runs, by run and number."""
+def iteration_metrics(connection: Connection, names: Sequence[str]) -> list[IterationMetrics]:
+    """Return the metrics of the finished iterations of the named runs, by run and number."""
     rows = connection.execute(
         text("""
             SELECT
                 run, iteration, problems, inlier, boundary, outlier, budget, drawn, pairs,
-                CAST(tokens AS bigint),
-                heldout_accuracy_before, heldout_error_before, heldout_accuracy_after, heldout_error_after,
+                CAST(tokens AS bigint) AS tokens,
+                heldout_accuracy_before AS accuracy_before, heldout_error_before AS error_before,
+                heldout_accuracy_after AS accuracy_after, heldout_error_after AS error_after,
                 CAST(seconds_sampling + seconds_verification + seconds_reward + seconds_training
-                    AS double precision)
+                    AS double precision) AS seconds
             FROM iteration_statistics
             WHERE run = ANY (CAST(:names AS text[])) AND state = 'done'
             ORDER BY run, iteration
         """),
         {"names": list(names)},
     )
-    return [IterationFigures(*row) for row in rows]
+    return rows_of(rows, IterationMetrics)

@@ -1,4 +1,4 @@
-"""What earlier runs have measured: lengths, yields and speeds, by the models they used."""
+"""The throughput of earlier runs: lengths, yields and speeds, by the models that they used."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from hsstar.store.database import execute_file
 
 
 @dataclass(frozen=True, slots=True)
-class Measurements:
-    """Figures of runs that sampled from one policy (and its offspring); None where there is no row.
+class Throughput:
+    """Lengths, yields and speeds of the runs of one policy (and its offspring); None where no row says it.
 
     Attributes:
         tokens_per_sample: mean response tokens of a sample.
         pairs_per_sample: preference pairs per sample, of iterations that have pairs.
-        sampling_speed: response tokens per second of sampling, with the engine that was asked for.
-        scoring_speed: the same of scoring, with the reward model that was asked for.
+        sampling_speed: response tokens per second of sampling by this engine.
+        scoring_speed: response tokens per second of scoring by this reward model.
         training_speed: response tokens of pairs, times epochs, per second of training.
     """
 
@@ -26,15 +26,11 @@ class Measurements:
     training_speed: float | None
 
 
-def measure(connection: Connection, policy: str, engine: str, reward: str, objective: str) -> Measurements:
-    """What the runs whose recipe names this policy have measured.
+def throughput(connection: Connection, policy: str, engine: str, reward: str, objective: str) -> Throughput:
+    """Return the throughput of the runs whose recipes name this policy.
 
-    Args:
-        connection: an open transaction.
-        policy: `policy.model` of the recipe.
-        engine: `policy.engine`; a sampling speed is that of an engine.
-        reward: `reward.model`.
-        objective: `training.objective`.
+    The arguments are values of the recipe: `policy.model`, `policy.engine`, `reward.model` and
+    `training.objective`.
     """
     parameters = {"policy": policy, "engine": engine, "reward": reward, "objective": objective}
-    return Measurements(*execute_file(connection, "measure", parameters).one())
+    return Throughput(**execute_file(connection, "throughput", parameters).mappings().one())

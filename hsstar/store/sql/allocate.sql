@@ -1,15 +1,15 @@
--- Enqueues what a round still lacks: wanted − there − held by a job that has not ended well.
+-- Enqueues what a round still lacks: missing = target − drawn − assigned.
 --
 -- One query serves the three kinds of work on samples. Parameters: round_id, kind (sample | verify |
 -- score), problem_ids (only these problems; null for all), job_samples (samples per job).
--- Returns the ids of the new jobs. The caller holds the round's lock; running it again adds nothing.
--- Sets are subtracted, not joined: the planner knows little of a round that is just being filled, and
--- an unlucky join takes minutes where a subtraction always takes milliseconds.
+-- Returns the ids of the new jobs. The caller holds the run's lock. A second run adds nothing.
+-- Sets are subtracted, not joined: the planner has no statistics of a round that is being filled, and a bad
+-- join takes minutes where a subtraction always takes milliseconds.
 WITH
-wanted AS (
-    SELECT problem_id, wanted_slot.slot
+target AS (
+    SELECT problem_id, target_slot.slot
     FROM round_problems
-    CROSS JOIN LATERAL generate_series(0, allotment - 1) AS wanted_slot (slot)
+    CROSS JOIN LATERAL generate_series(0, allotment - 1) AS target_slot (slot)
     WHERE :kind = 'sample'
       AND round_id = :round_id
       AND exclusion IS NULL
@@ -24,35 +24,35 @@ wanted AS (
       )
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
-there AS (
+drawn AS (
     SELECT problem_id, slot
     FROM samples
     WHERE :kind = 'sample'
       AND round_id = :round_id
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
--- a failed job keeps its items until it is retried, so that poison is not drawn again for ever
-held AS (
-    SELECT job_items.problem_id, held_slot.slot
+-- a failed job keeps its items until it is retried, so that no other job draws a poisonous item again
+assigned AS (
+    SELECT job_items.problem_id, assigned_slot.slot
     FROM jobs
     JOIN job_items ON job_items.job_id = jobs.id
-    CROSS JOIN LATERAL unnest(job_items.slots) AS held_slot (slot)
+    CROSS JOIN LATERAL unnest(job_items.slots) AS assigned_slot (slot)
     WHERE jobs.round_id = :round_id AND jobs.kind = :kind AND jobs.state <> 'done'
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR job_items.problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
-lacking AS (
-    SELECT problem_id, slot FROM wanted
+missing AS (
+    SELECT problem_id, slot FROM target
     EXCEPT
-    SELECT problem_id, slot FROM there
+    SELECT problem_id, slot FROM drawn
     EXCEPT
-    SELECT problem_id, slot FROM held
+    SELECT problem_id, slot FROM assigned
 ),
 chunks AS (
     SELECT
         problem_id,
         slot,
         (row_number() OVER (ORDER BY problem_id, slot) - 1) / CAST(:job_samples AS bigint) + 1 AS chunk
-    FROM lacking
+    FROM missing
 ),
 new_jobs AS (
     INSERT INTO jobs (round_id, kind)

@@ -1,7 +1,7 @@
 -- Spreads the remaining budget evenly over the problems of the re-sampled levels (METHOD step 4).
 --
--- The pure rule is domain/budget.py: the same totals, the same seeded shuffle for the remainder.
--- Parameters: round_id, n, n_p, levels, seed, iteration. Running it again changes nothing.
+-- SQL twin of `allot` in domain/allocation/budget.py: the same totals, the same seeded shuffle for the remainder.
+-- Parameters: round_id, n, n_p, levels, seed, iteration. A second run changes nothing.
 WITH
 remaining AS (
     SELECT (:n - :n_p) * count(*) AS samples FROM round_problems WHERE round_id = :round_id

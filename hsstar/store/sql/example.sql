@@ -1,6 +1,6 @@
--- The samples of a round that supervised fine-tuning learns from (rejection sampling), in a fixed order.
+-- The samples of a round for supervised fine-tuning (rejection sampling), in a fixed order.
 --
--- The pure rule is select_examples in domain/preference.py. Parameters: round_id, levels, rule
+-- SQL twin of `select_examples` in domain/preference.py. Parameters: round_id, levels, rule
 -- (highest-reward | random), at_most (examples per problem; null for no limit), seed, iteration.
 WITH
 candidates AS (
@@ -25,7 +25,7 @@ candidates AS (
       AND labels.level = ANY (CAST(:levels AS text[]))
       AND round_problems.exclusion IS NULL
 ),
--- each text once: the sample of it that would be kept first
+-- each text once: of equal texts the sample that ranks first
 different AS (
     SELECT DISTINCT ON (problem_id, response) *
     FROM candidates

@@ -1,13 +1,13 @@
--- Labels the problems whose pre-samples all have their verdict (and reward) by now (METHOD step 3).
+-- Labels the problems whose pre-samples all have their verdict (and reward) (METHOD step 3).
 --
--- The pure rule is domain/difficulty.py. Parameters: round_id, n_p, signal, tau_low, tau_high,
--- with_reward (a reward model scores this run), problem_ids (only these; null for all).
+-- SQL twin of `estimate_difficulty` and `classify` in domain/difficulty.py. Parameters: round_id, n_p, signal,
+-- tau_low, tau_high, with_reward (a reward model scores this run), problem_ids (only these; null for all).
 WITH
 pre_samples AS (
     SELECT
         samples.problem_id,
         CAST(count(*) FILTER (WHERE verdict = 'correct') AS double precision) / count(*) AS accuracy,
-        -- in one order: a sum of floats depends on it in the last bit, and a label at the threshold with it
+        -- ordered, because the last bit of a float sum, and a label at a threshold, depend on the order
         CASE WHEN :with_reward THEN avg(min_reward ORDER BY slot) END AS process_quality
     FROM samples
     JOIN round_problems USING (round_id, problem_id)
@@ -21,7 +21,7 @@ pre_samples AS (
        -- an unreadable reference says nothing about the policy: such a problem has no level
        AND NOT bool_or(cause = 'bad_reference')
 ),
--- per signal: does it call the problem easy, does it call it too hard
+-- per signal: whether it calls the problem easy (in) or too hard (out)
 signals AS (
     SELECT
         pre_samples.*,

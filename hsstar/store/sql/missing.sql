@@ -1,7 +1,7 @@
--- The very slots, verdicts, rewards and trainings that a run still lacks, and what holds each of them.
+-- The missing samples, verdicts, rewards and trainings of a run, each with the job that it is assigned to.
 --
--- Parameter: run_id. One row per round, problem, kind of work and holding job; job is null where the next
--- sweep enqueues the work. What was discarded stays in the list, also of rounds that are done.
+-- Parameter: run_id. One row per round, problem, kind of work and job; job is null if the next sweep will enqueue
+-- the work. Discarded work stays in the list, even in rounds that are done.
 WITH
 rounds_of_run AS (
     SELECT
@@ -25,7 +25,7 @@ addresses AS (
         samples.id IS NOT NULL AS drawn,
         samples.cause IS NOT NULL AS verified,
         samples.min_reward IS NOT NULL OR NOT rounds_of_run.scored AS scored,
-        rounds_of_run.state <> 'done' AND round_problems.exclusion IS NULL AS wanted
+        rounds_of_run.state <> 'done' AND round_problems.exclusion IS NULL AS is_target
     FROM round_problems
     JOIN rounds_of_run ON rounds_of_run.id = round_problems.round_id
     CROSS JOIN LATERAL generate_series(0, round_problems.allotment - 1) AS address (slot)
@@ -34,40 +34,40 @@ addresses AS (
         AND samples.problem_id = round_problems.problem_id
         AND samples.slot = address.slot
 ),
--- a verdict or reward lacks only once its sample is there
-lacking AS (
-    SELECT round_id, problem_id, slot, wanted, 'sample' AS kind FROM addresses WHERE NOT drawn
+-- a verdict or reward is missing only if its sample is drawn
+missing AS (
+    SELECT round_id, problem_id, slot, is_target, 'sample' AS kind FROM addresses WHERE NOT drawn
     UNION ALL
-    SELECT round_id, problem_id, slot, wanted, 'verify' FROM addresses WHERE drawn AND NOT verified
+    SELECT round_id, problem_id, slot, is_target, 'verify' FROM addresses WHERE drawn AND NOT verified
     UNION ALL
-    SELECT round_id, problem_id, slot, wanted, 'score' FROM addresses WHERE drawn AND NOT scored
+    SELECT round_id, problem_id, slot, is_target, 'score' FROM addresses WHERE drawn AND NOT scored
     UNION ALL
     SELECT id, NULL, NULL, true, 'train' FROM rounds_of_run WHERE kind = 'iteration' AND state = 'training'
 ),
-holding AS (
-    SELECT jobs.id, jobs.round_id, jobs.kind, jobs.state, jobs.worker, jobs.error, job_items.problem_id, held.slot
+assigned AS (
+    SELECT jobs.id, jobs.round_id, jobs.kind, jobs.state, jobs.worker, jobs.error, job_items.problem_id, assigned_slot.slot
     FROM jobs
     LEFT JOIN job_items ON job_items.job_id = jobs.id
-    LEFT JOIN LATERAL unnest(job_items.slots) AS held (slot) ON true
+    LEFT JOIN LATERAL unnest(job_items.slots) AS assigned_slot (slot) ON true
     WHERE jobs.state <> 'done' AND jobs.round_id IN (SELECT id FROM rounds_of_run)
 )
 SELECT
     rounds_of_run.kind AS round_kind,
     rounds_of_run.number,
-    lacking.problem_id,
-    lacking.kind,
-    array_remove(array_agg(lacking.slot ORDER BY lacking.slot), NULL) AS slots,
-    holding.id AS job,
-    holding.state,
-    CASE WHEN holding.state = 'running' THEN holding.worker END AS worker,
-    holding.error
-FROM lacking
-JOIN rounds_of_run ON rounds_of_run.id = lacking.round_id
-LEFT JOIN holding
-    ON holding.round_id = lacking.round_id
-    AND holding.kind = lacking.kind
-    AND holding.problem_id IS NOT DISTINCT FROM lacking.problem_id
-    AND holding.slot IS NOT DISTINCT FROM lacking.slot
-WHERE lacking.wanted OR holding.state = 'discarded'
-GROUP BY 1, 2, 3, 4, holding.id, holding.state, holding.worker, holding.error
-ORDER BY rounds_of_run.kind DESC, rounds_of_run.number, lacking.problem_id, lacking.kind, holding.id
+    missing.problem_id,
+    missing.kind,
+    array_remove(array_agg(missing.slot ORDER BY missing.slot), NULL) AS slots,
+    assigned.id AS job,
+    assigned.state,
+    CASE WHEN assigned.state = 'running' THEN assigned.worker END AS worker,
+    assigned.error
+FROM missing
+JOIN rounds_of_run ON rounds_of_run.id = missing.round_id
+LEFT JOIN assigned
+    ON assigned.round_id = missing.round_id
+    AND assigned.kind = missing.kind
+    AND assigned.problem_id IS NOT DISTINCT FROM missing.problem_id
+    AND assigned.slot IS NOT DISTINCT FROM missing.slot
+WHERE missing.is_target OR assigned.state = 'discarded'
+GROUP BY 1, 2, 3, 4, assigned.id, assigned.state, assigned.worker, assigned.error
+ORDER BY rounds_of_run.kind DESC, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id

@@ -1,7 +1,7 @@
 -- Builds the preference pairs of a round from the problems of the trained levels (METHOD step 6).
 --
--- The pure rule is domain/preference.py. Parameters: round_id, levels, rule (highest-reward | random),
--- at_most (pairs per problem; null for no limit), seed, iteration. Running it again adds nothing.
+-- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, levels, rule (highest-reward | random),
+-- at_most (pairs per problem; null for no limit), seed, iteration. A second run adds nothing.
 WITH
 candidates AS (
     SELECT
@@ -36,7 +36,7 @@ ranked AS (
         count(*) FILTER (WHERE verdict = 'incorrect') OVER (PARTITION BY problem_id) AS incorrect
     FROM candidates
 ),
--- K = min(#correct, #incorrect) of each side, in the run's seeded shuffle
+-- the first K = min(#correct, #incorrect) of each side, in the run's seeded shuffle
 shuffled AS (
     SELECT
         id,

@@ -1,4 +1,4 @@
--- How far every round of a run is, one row a round. Parameter: run_id.
+-- The progress of every round of a run, one row a round. Parameter: run_id.
 WITH
 of_run AS (
     SELECT
@@ -64,7 +64,7 @@ queued AS (
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
 ),
--- slots of sampling jobs that are not drawn yet
+-- slots of sampling jobs without a sample
 undrawn AS (
     SELECT
         jobs.round_id,
@@ -72,7 +72,7 @@ undrawn AS (
         count(*) FILTER (WHERE jobs.state = 'failed') AS failed
     FROM jobs
     JOIN job_items ON job_items.job_id = jobs.id
-    CROSS JOIN LATERAL unnest(job_items.slots) AS held (slot)
+    CROSS JOIN LATERAL unnest(job_items.slots) AS assigned (slot)
     WHERE jobs.round_id IN (SELECT id FROM of_run)
       AND jobs.kind = 'sample'
       AND jobs.state <> 'done'
@@ -80,7 +80,7 @@ undrawn AS (
           SELECT FROM samples
           WHERE samples.round_id = jobs.round_id
             AND samples.problem_id = job_items.problem_id
-            AND samples.slot = held.slot
+            AND samples.slot = assigned.slot
       )
     GROUP BY jobs.round_id
 ),
@@ -95,28 +95,28 @@ SELECT
     of_run.number,
     of_run.state,
     of_run.model,
-    coalesce(sliced.problems, 0),
-    coalesce(sliced.excluded, 0),
-    coalesce(of_run.budget, sliced.allotted, 0),
-    coalesce(sliced.allotted, 0),
-    coalesce(sampled.drawn, 0),
-    coalesce(sampled.verified, 0),
-    coalesce(sampled.scored, 0),
-    coalesce(labelled.inlier, 0),
-    coalesce(labelled.boundary, 0),
-    coalesce(labelled.outlier, 0),
-    coalesce(paired.pairs, 0),
-    coalesce(queued.queued, 0),
-    coalesce(queued.running, 0),
-    coalesce(queued.failed, 0),
-    coalesce(undrawn.in_flight, 0),
-    coalesce(undrawn.failed, 0),
-    coalesce(trained.steps_done, 0),
-    trained.steps,
-    coalesce(of_run.started_at, queued.first_start),
+    coalesce(sliced.problems, 0) AS problems,
+    coalesce(sliced.excluded, 0) AS excluded,
+    coalesce(of_run.budget, sliced.allotted, 0) AS budget,
+    coalesce(sliced.allotted, 0) AS allotted,
+    coalesce(sampled.drawn, 0) AS drawn,
+    coalesce(sampled.verified, 0) AS verified,
+    coalesce(sampled.scored, 0) AS scored,
+    coalesce(labelled.inlier, 0) AS inlier,
+    coalesce(labelled.boundary, 0) AS boundary,
+    coalesce(labelled.outlier, 0) AS outlier,
+    coalesce(paired.pairs, 0) AS pairs,
+    coalesce(queued.queued, 0) AS queued,
+    coalesce(queued.running, 0) AS running,
+    coalesce(queued.failed, 0) AS failed,
+    coalesce(undrawn.in_flight, 0) AS slots_in_flight,
+    coalesce(undrawn.failed, 0) AS failed_slots,
+    coalesce(trained.steps_done, 0) AS training_steps_done,
+    trained.steps AS training_steps,
+    coalesce(of_run.started_at, queued.first_start) AS started_at,
     CAST(extract(epoch FROM
         coalesce(of_run.finished_at, queued.last_end, now()) - coalesce(of_run.started_at, queued.first_start)
-    ) AS double precision),
+    ) AS double precision) AS seconds,
     of_run.accuracy,
     of_run.standard_error,
     of_run.evaluation_key

@@ -1,4 +1,4 @@
--- A row per policy and what it is evaluated on; every figure but the accuracy also while it is running.
+-- A row per policy and evaluation; all metrics except the accuracies are also there while it is running.
 CREATE VIEW evaluation_results AS
 SELECT
     runs.name AS run,

@@ -27,7 +27,7 @@ sliced AS (
 paired AS (
     SELECT round_id, count(*) AS pairs FROM preference_pairs GROUP BY round_id
 ),
--- worker seconds: jobs that run beside each other count each
+-- worker seconds: concurrent jobs count separately
 worked AS (
     SELECT
         round_id,

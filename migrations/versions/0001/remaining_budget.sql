@@ -1,18 +1,18 @@
 -- A row per problem of an iteration: samples drawn, in flight and still to draw.
 --
--- It counts samples problem by problem over their key: only those of the rounds that a query asks for.
+-- Samples are counted problem by problem, so a query reads only those of the rounds that it asks for.
 CREATE VIEW remaining_budget AS
 WITH
--- slots of queued or running sampling jobs that are not drawn yet
+-- slots of queued or running sampling jobs without a sample
 in_flight AS (
     SELECT jobs.round_id, job_items.problem_id, count(*) AS in_flight
     FROM jobs
     JOIN job_items ON job_items.job_id = jobs.id
-    CROSS JOIN LATERAL unnest(job_items.slots) AS held (slot)
+    CROSS JOIN LATERAL unnest(job_items.slots) AS assigned (slot)
     LEFT JOIN samples
         ON samples.round_id = jobs.round_id
         AND samples.problem_id = job_items.problem_id
-        AND samples.slot = held.slot
+        AND samples.slot = assigned.slot
     WHERE jobs.kind = 'sample' AND jobs.state IN ('queued', 'running') AND samples.id IS NULL
     GROUP BY jobs.round_id, job_items.problem_id
 )

@@ -1,4 +1,4 @@
--- A row per sample of an iteration: where it belongs, what was decided on it, what drew it.
+-- A row per sample of an iteration: its address, its verdict and reward, its origin.
 CREATE VIEW sample_facts AS
 SELECT
     runs.name AS run,

@@ -1,4 +1,4 @@
--- A row per worker: its state, its oldest running job, what it has done.
+-- A row per worker: its state, its oldest running job, its work so far.
 CREATE VIEW worker_activity AS
 SELECT
     workers.name AS worker,

@@ -1,4 +1,4 @@
-"""Figures that earlier runs have measured, from rows whose values are worked out by hand."""
+"""The throughput of earlier runs, from rows whose values are worked out by hand."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.verdict import Cause
 from hsstar.store import method
 from hsstar.store.read import studies
-from hsstar.store.read.throughput import Measurements, measure
+from hsstar.store.read.throughput import Throughput, throughput
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 from tests.store.factory import Drawn, add_iteration, add_job, add_labels, add_problems, add_run, add_samples
@@ -18,8 +18,8 @@ from tests.store.factory import Drawn, add_iteration, add_job, add_labels, add_p
 RIGHT, WRONG = Drawn(Cause.CORRECT, 0.9), Drawn(Cause.INCORRECT, 0.4)
 
 
-def measured(connection: Connection, policy: str = "M0", engine: str = "transformers") -> Measurements:
-    return measure(connection, policy, engine, "prm", "dpo")
+def measured(connection: Connection, policy: str = "M0", engine: str = "transformers") -> Throughput:
+    return throughput(connection, policy, engine, "prm", "dpo")
 
 
 def finished_iteration(connection: Connection) -> tuple[Run, Round]:
@@ -55,7 +55,7 @@ def finished_iteration(connection: Connection) -> tuple[Run, Round]:
 
 def test_nothing_is_measured_without_rows(scratch: Callable[[], AbstractContextManager[Connection]]) -> None:
     with scratch() as connection:
-        assert measured(connection) == Measurements(None, None, None, None, None)
+        assert measured(connection) == Throughput(None, None, None, None, None)
 
 
 def test_jobs_that_a_worker_has_in_hand_at_once_count_once(

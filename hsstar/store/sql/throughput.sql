@@ -1,8 +1,7 @@
--- What earlier runs of one policy have measured: lengths, yields and speeds.
+-- The throughput of earlier runs of one policy: lengths, yields and speeds.
 --
--- Parameters: policy, engine, reward, objective: as the recipe of the run that is planned names them. Null where no
--- row tells. Speeds are response tokens per second in which a worker had such a job: jobs that one worker has in
--- hand at once are not counted twice.
+-- Parameters: policy, engine, reward, objective, as the planned recipe names them. Null without a row. Speeds are
+-- response tokens per second in which a worker had such a job: the time of concurrent jobs of a worker counts once.
 WITH
 own AS (
     SELECT
@@ -16,7 +15,7 @@ own AS (
     JOIN iterations ON iterations.round_id = rounds.id
     WHERE runs.recipe->'policy'->>'model' = :policy AND iterations.state = 'done'
 ),
--- imported samples have no token count, and none of their tokens was drawn here
+-- imported samples have no token count: their tokens were not drawn here
 drawn AS (
     SELECT round_id, count(*) AS samples, count(tokens) AS counted, sum(tokens) AS tokens
     FROM samples
@@ -31,7 +30,7 @@ paired AS (
     JOIN samples AS rejected ON rejected.id = pairs.rejected_sample_id
     GROUP BY pairs.round_id
 ),
--- the times in which a worker had a job of a kind, each moment once
+-- when a worker had a job of a kind, each moment once
 busy AS (
     SELECT kind, range_agg(tstzrange(jobs.started_at, jobs.finished_at)) AS spans
     FROM jobs
@@ -62,9 +61,9 @@ totals AS (
     LEFT JOIN paired USING (round_id)
 )
 SELECT
-    CAST(tokens AS double precision) / nullif(counted, 0),
-    CAST(pairs AS double precision) / nullif(samples_with_pairs, 0),
-    sampled / nullif((SELECT seconds FROM worked WHERE kind = 'sample'), 0),
-    scored / nullif((SELECT seconds FROM worked WHERE kind = 'score'), 0),
-    trained / nullif((SELECT seconds FROM worked WHERE kind = 'train'), 0)
+    CAST(tokens AS double precision) / nullif(counted, 0) AS tokens_per_sample,
+    CAST(pairs AS double precision) / nullif(samples_with_pairs, 0) AS pairs_per_sample,
+    sampled / nullif((SELECT seconds FROM worked WHERE kind = 'sample'), 0) AS sampling_speed,
+    scored / nullif((SELECT seconds FROM worked WHERE kind = 'score'), 0) AS scoring_speed,
+    trained / nullif((SELECT seconds FROM worked WHERE kind = 'train'), 0) AS training_speed
 FROM totals

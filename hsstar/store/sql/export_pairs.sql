@@ -1,0 +1,20 @@
+-- The preference pairs of a run with their texts, slots and minimum rewards. Parameter: run_id.
+SELECT
+    rounds.number AS iteration,
+    problems.key AS problem,
+    problems.statement,
+    chosen_text.response AS chosen,
+    rejected_text.response AS rejected,
+    chosen.slot AS chosen_slot,
+    rejected.slot AS rejected_slot,
+    chosen.min_reward AS chosen_reward,
+    rejected.min_reward AS rejected_reward
+FROM preference_pairs AS pairs
+JOIN rounds ON rounds.id = pairs.round_id
+JOIN problems ON problems.id = pairs.problem_id
+JOIN samples AS chosen ON chosen.id = pairs.chosen_sample_id
+JOIN samples AS rejected ON rejected.id = pairs.rejected_sample_id
+JOIN sample_responses AS chosen_text ON chosen_text.sample_id = chosen.id
+JOIN sample_responses AS rejected_text ON rejected_text.sample_id = rejected.id
+WHERE rounds.run_id = :run_id
+ORDER BY rounds.number, pairs.id

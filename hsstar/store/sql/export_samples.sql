@@ -1,0 +1,31 @@
+-- The samples of a run's iterations, with the field names of the published data. Parameter: run_id.
+SELECT
+    rounds.number AS iteration,
+    problems.key AS problem,
+    problems.statement AS query,
+    sample_responses.response AS resp,
+    problems.reference_answer AS ref_ans,
+    samples.answer AS ans,
+    samples.verdict = 'correct' AS correct,
+    samples.cause,
+    samples.slot,
+    difficulty_labels.level AS difficulty,
+    samples.min_reward,
+    rewards.step_rewards AS reward,
+    samples.tokens,
+    samples.finish_reason,
+    samples.cumulative_logprob,
+    samples.seed,
+    models.name AS model,
+    samples.engine,
+    samples.milliseconds
+FROM samples
+JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = 'iteration'
+JOIN problems ON problems.id = samples.problem_id
+JOIN sample_responses ON sample_responses.sample_id = samples.id
+LEFT JOIN rewards ON rewards.sample_id = samples.id
+LEFT JOIN models ON models.id = samples.model_id
+LEFT JOIN difficulty_labels
+    ON difficulty_labels.round_id = samples.round_id AND difficulty_labels.problem_id = samples.problem_id
+WHERE rounds.run_id = :run_id
+ORDER BY rounds.number, samples.problem_id, samples.slot

@@ -1,0 +1,19 @@
+-- The runs that the conductor has to look at: a round is not done and has no queued or running job.
+--
+-- An iteration that waits for the policy of an earlier one does not count.
+SELECT DISTINCT rounds.run_id
+FROM rounds
+LEFT JOIN iterations ON iterations.round_id = rounds.id
+LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+WHERE (iterations.state <> 'done' OR evaluations.round_id IS NOT NULL AND evaluations.finished_at IS NULL)
+  AND NOT EXISTS (
+      SELECT FROM jobs WHERE jobs.round_id = rounds.id AND jobs.state IN ('queued', 'running')
+  )
+  AND NOT (iterations.state = 'waiting' AND EXISTS (
+      SELECT FROM rounds AS earlier
+      JOIN iterations AS before ON before.round_id = earlier.id
+      WHERE earlier.run_id = rounds.run_id
+        AND earlier.number < rounds.number
+        AND before.output_model_id IS NULL
+  ))
+ORDER BY rounds.run_id
