@@ -28,6 +28,7 @@ class ProblemOutcome:
         counted: samples whose tokens are known.
         truncated: samples that ended at the limit of new tokens.
         ended: samples of which it is known how they ended.
+        majority: whether the most frequent answer is correct.
     """
 
     problem_id: int
@@ -42,6 +43,7 @@ class ProblemOutcome:
     counted: int
     truncated: int
     ended: int
+    majority: bool
 
     @property
     def accuracy(self) -> float:
@@ -80,14 +82,8 @@ class Figures:
     truncated_share: float | None
 
 
-def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]) -> Figures:
-    """The figures of these problems.
-
-    Args:
-        outcomes: at least one.
-        majorities: by problem id, whether the most frequent answer is correct; a problem that is not there
-            has none. Empty where problems have one sample each.
-    """
+def summarise(outcomes: Sequence[ProblemOutcome]) -> Figures:
+    """The figures of these problems, of which there is at least one."""
     counted, ended = sum(each.counted for each in outcomes), sum(each.ended for each in outcomes)
     readable = [each.accuracy for each in outcomes if each.readable]
     several = max(each.drawn for each in outcomes) > 1
@@ -100,7 +96,7 @@ def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]
         accuracy=estimate([each.accuracy for each in outcomes]),
         accuracy_readable=estimate(readable).mean if readable else None,
         pass_at=_pass_at(outcomes) if several else {},
-        majority=_share([majorities.get(each.problem_id, False) for each in outcomes]) if several else None,
+        majority=_share([each.majority for each in outcomes]) if several else None,
         mean_tokens=sum(each.tokens for each in outcomes) / counted if counted else None,
         truncated_share=sum(each.truncated for each in outcomes) / ended if ended else None,
     )

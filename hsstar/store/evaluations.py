@@ -244,34 +244,24 @@ def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:
                 count(samples.id), count(*) FILTER (WHERE verdict = 'correct'),
                 count(*) FILTER (WHERE samples.cause IS NOT NULL AND verdict IS NULL),
                 coalesce(sum(tokens), 0), count(tokens), count(*) FILTER (WHERE finish_reason = 'length'),
-                count(finish_reason)
+                count(finish_reason),
+                CASE WHEN count(samples.cause) > 1 THEN coalesce(vote.correct, false)
+                    ELSE count(*) FILTER (WHERE verdict = 'correct') > 0 END
             FROM round_problems
             JOIN problems ON problems.id = round_problems.problem_id
             LEFT JOIN samples
                 ON samples.round_id = round_problems.round_id
                 AND samples.problem_id = round_problems.problem_id
+            LEFT JOIN majority_votes AS vote
+                ON vote.round_id = round_problems.round_id
+                AND vote.problem_id = round_problems.problem_id
             WHERE round_problems.round_id = :id
-            GROUP BY problems.id, position, exclusion
+            GROUP BY problems.id, position, exclusion, vote.correct
             ORDER BY position
         """),
         {"id": round_id},
     )
     return [ProblemOutcome(*row) for row in rows]
-
-
-def answers(connection: Connection, round_id: int) -> dict[int, list[tuple[str | None, bool]]]:
-    """By problem id, the answers of its samples in the order of their slots, and whether each is correct."""
-    rows = connection.execute(
-        text("""
-            SELECT problem_id, answer, coalesce(verdict = 'correct', false) AS correct
-            FROM samples WHERE round_id = :id ORDER BY problem_id, slot
-        """),
-        {"id": round_id},
-    )
-    found: dict[int, list[tuple[str | None, bool]]] = {}
-    for row in rows:
-        found.setdefault(row.problem_id, []).append((row.answer, row.correct))
-    return found
 
 
 def results(connection: Connection, run_name: str) -> list[dict[str, Any]]:
