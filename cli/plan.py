@@ -1,4 +1,4 @@
-"""`hsstar plan`: what a recipe will take, and whether it fits, before anything runs."""
+"""`hsstar plan`: say what a recipe takes, and whether it fits, before anything runs."""
 
 import os
 import sys
@@ -10,8 +10,9 @@ import click
 
 if TYPE_CHECKING:
     from hsstar.plan.arithmetic import SamplePlan
-    from hsstar.plan.forecast import Forecast, Given
-    from hsstar.plan.preflight import Check, Device
+    from hsstar.plan.forecast import Forecast
+    from hsstar.plan.plan import Plan
+    from hsstar.plan.preflight import Device
     from hsstar.recipe.recipe import Recipe
     from hsstar.settings import Settings
     from hsstar.store.database import Database
@@ -52,12 +53,13 @@ def plan(
     """
     from hsstar.cli.environment import open_database
     from hsstar.domain.errors import DatabaseError
-    from hsstar.plan.forecast import Given
-    from hsstar.plan.preflight import Outcome
+    from hsstar.domain.findings import Level
+    from hsstar.plan.forecast import UserFigures
+    from hsstar.plan.plan import make_plan
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
-    given = Given(
+    stated = UserFigures(
         tokens_per_sample,
         pairs_per_sample,
         sampling_tokens_per_second,
@@ -66,15 +68,15 @@ def plan(
     )
     loaded, settings = load_recipe(recipe), Settings.from_environment()
     device = _device(settings, gpu_memory, training_gpus)
-    database, reason = None, ""
+    database: Database | DatabaseError
     with ExitStack() as stack:
         try:
             database = stack.enter_context(open_database(settings))
         except DatabaseError as error:
-            reason = str(error)
-        found, checks = _plan(loaded, iterations, given, device, settings, database, reason)
-    _print(loaded, found, checks)
-    if any(check.outcome is Outcome.FAILS for check in checks):
+            database = error
+        made = make_plan(loaded, iterations, stated, device, settings.models_directory, database)
+    _print(loaded, made)
+    if any(finding.level is Level.FAIL for finding in made.findings):
         sys.exit(1)
 
 
@@ -86,69 +88,35 @@ def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int |
 
     processes = training_gpus or settings.train_processes
     shared = training_gpus is not None or settings.accelerate_config is not None
-    found = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
-    if found is None:
+    memory = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
+    if memory is None:
         return Device(psutil.virtual_memory().total, False, processes, shared)
-    return Device(found, True, processes, shared)
+    return Device(memory, True, processes, shared)
 
 
-def _plan(
-    recipe: "Recipe",
-    iterations: int,
-    given: "Given",
-    device: "Device",
-    settings: "Settings",
-    database: "Database | None",
-    reason: str,
-) -> tuple["Forecast", list["Check"]]:
-    from hsstar.plan import preflight
-    from hsstar.plan.forecast import forecast
-    from hsstar.store import datasets, models
-    from hsstar.store.read import throughput
-
-    measured, registered, sizes = None, None, dict[str, int]()
-    if database is not None:
-        with database.begin() as connection:
-            measured = throughput.measure(
-                connection,
-                recipe.policy.model,
-                recipe.policy.engine,
-                recipe.reward.model,
-                recipe.training.objective,
-            )
-            registered = {model.name: model.location for model in models.list_models(connection)}
-            sizes = {dataset.name: dataset.usable for dataset in datasets.list_datasets(connection)}
-    checks, policy, reward = preflight.check_models(recipe, registered)
-    found = forecast(recipe, iterations, given, measured, policy, sizes, device.gpu)
-    if database is None:
-        checks.append(preflight.Check("data", preflight.Outcome.UNCHECKED, reason))
-    else:
-        checks += preflight.check_data(database, recipe, iterations)
-    checks += preflight.check_memory(recipe, policy, reward, device)
-    checks.append(preflight.check_disk(found, settings.models_directory))
-    return found, checks
-
-
-def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
+def _print(recipe: "Recipe", plan: "Plan") -> None:
     from hsstar.cli.views.output import console, print_table
 
-    samples = found.samples
+    forecast = plan.forecast
+    samples = forecast.samples
     print_table(
         ("", "per iteration", "in all"),
         _sample_rows(samples),
         title=f"{recipe.name}, {samples.iterations} iterations",
     )
     console.print()
-    print_table(("", "response tokens", "hours of one worker"), _work_rows(found))
+    print_table(("", "response tokens", "hours of one worker"), _work_rows(forecast))
     console.print()
-    print_table(("disk", ""), _disk_rows(found))
+    print_table(("disk", ""), _disk_rows(forecast))
     console.print()
     print_table(
         ("this rests on", "", ""),
-        [(name, _figure(figure.value), figure.source) for name, figure in found.figures.items()],
+        [(name, _figure(figure.value), figure.source) for name, figure in forecast.figures.items()],
     )
     console.print()
-    print_table(("check", "", ""), [(check.subject, check.outcome.value, check.reason) for check in checks])
+    print_table(
+        ("check", "", ""), [(finding.name, finding.level.value, finding.text) for finding in plan.findings]
+    )
 
 
 def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
@@ -165,31 +133,31 @@ def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
     return [*rows, ("held-out samples", held_out, f"{samples.evaluation:,}")]
 
 
-def _work_rows(found: "Forecast") -> list[tuple[str, str, str]]:
-    tokens = found.tokens
+def _work_rows(forecast: "Forecast") -> list[tuple[str, str, str]]:
+    tokens = forecast.tokens
     counts = (tokens.sampled, tokens.evaluated, tokens.scored, tokens.trained)
-    complete = None not in found.hours.values()
-    together = f"{'' if complete else 'at least '}{found.known_hours:,.3g}"
+    complete = None not in forecast.hours.values()
+    together = f"{'' if complete else 'at least '}{forecast.known_hours:,.3g}"
     return [
         *(
             (kind, _large(count), _UNKNOWN if spent is None else f"{spent:,.3g}")
-            for (kind, spent), count in zip(found.hours.items(), counts, strict=True)
+            for (kind, spent), count in zip(forecast.hours.items(), counts, strict=True)
         ),
-        ("together", "", together if complete or found.known_hours else _UNKNOWN),
+        ("together", "", together if complete or forecast.known_hours else _UNKNOWN),
     ]
 
 
-def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
+def _disk_rows(forecast: "Forecast") -> list[tuple[str, str]]:
     from hsstar.plan.preflight import bytes_text
 
-    checkpoints = found.checkpoint_bytes
+    checkpoints = forecast.checkpoint_bytes
     return [
         (
-            f"checkpoints of {found.samples.iterations} iterations",
+            f"checkpoints of {forecast.samples.iterations} iterations",
             _UNKNOWN if checkpoints is None else bytes_text(checkpoints),
         ),
-        ("beside them while one is trained", bytes_text(found.intermediate_bytes)),
-        ("rows in the database", bytes_text(found.database_bytes)),
+        ("beside them while one is trained", bytes_text(forecast.intermediate_bytes)),
+        ("rows in the database", bytes_text(forecast.database_bytes)),
     ]
 
 

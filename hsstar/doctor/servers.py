@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from hsstar import __version__
 from hsstar.broker import BrokerAddress
-from hsstar.doctor.findings import Finding, Level
+from hsstar.domain.findings import Finding, Level
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
 

@@ -199,16 +199,14 @@ def recomputed_majority(answers: Answers, verifier: MathVerifier) -> bool:
         if not correct and answer is None:
             continue
         for place, (head, votes) in enumerate(classes):
-            if (
-                (correct
-                and head is None)
-                or (not correct
+            if (correct and head is None) or (
+                not correct
                 and head is not None
                 and (
                     head == answer
                     or verifier.verify([VerificationRequest(str(answer), head, is_answer=True)])[0].verdict
                     == "correct"
-                ))
+                )
             ):
                 classes[place] = (head, votes + 1)
                 break
