@@ -26,9 +26,21 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--iterations", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--tokens-per-sample", type=_POSITIVE, help="Mean length of a response.")
 @click.option("--pairs-per-sample", type=click.FloatRange(0, 0.5), help="Preference pairs per sample.")
-@click.option("--sampling-tokens-per-second", type=_POSITIVE, help="Of one worker; prompts not counted.")
-@click.option("--scoring-tokens-per-second", type=_POSITIVE, help="The same of the reward model.")
-@click.option("--training-tokens-per-second", type=_POSITIVE, help="The same of training, both responses.")
+@click.option(
+    "--sampling-tokens-per-second",
+    "sampling_speed",
+    type=_POSITIVE,
+    help="Of one worker; prompts not counted.",
+)
+@click.option(
+    "--scoring-tokens-per-second", "scoring_speed", type=_POSITIVE, help="The same of the reward model."
+)
+@click.option(
+    "--training-tokens-per-second",
+    "training_speed",
+    type=_POSITIVE,
+    help="The same of training, both responses.",
+)
 @click.option("--gpu-memory", type=_POSITIVE, metavar="GB", help="Of one GPU; what is found where left out.")
 @click.option(
     "--training-gpus",
@@ -38,18 +50,14 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 def plan(
     recipe: Path,
     iterations: int,
-    tokens_per_sample: float | None,
-    pairs_per_sample: float | None,
-    sampling_tokens_per_second: float | None,
-    scoring_tokens_per_second: float | None,
-    training_tokens_per_second: float | None,
     gpu_memory: float | None,
     training_gpus: int | None,
+    **stated: float | None,
 ) -> None:
     """Print samples, tokens, hours and disk of RECIPE, and check that models, data and memory fit.
 
-    Figures that are not given are taken from earlier runs of the same policy, where a database is up, or
-    assumed; each says where it comes from. Exit code 1: a check fails, something surely does not fit.
+    Figures that you do not give come from earlier runs of the same policy if a database is up, else they
+    are assumed; each names its source. The exit code is 1 if a check FAILs: something surely does not fit.
     """
     from hsstar.cli.environment import open_database
     from hsstar.domain.errors import DatabaseError
@@ -59,13 +67,6 @@ def plan(
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
-    stated = UserFigures(
-        tokens_per_sample,
-        pairs_per_sample,
-        sampling_tokens_per_second,
-        scoring_tokens_per_second,
-        training_tokens_per_second,
-    )
     loaded, settings = load_recipe(recipe), Settings.from_environment()
     device = _device(settings, gpu_memory, training_gpus)
     database: Database | DatabaseError
@@ -74,7 +75,9 @@ def plan(
             database = stack.enter_context(open_database(settings))
         except DatabaseError as error:
             database = error
-        made = make_plan(loaded, iterations, stated, device, settings.models_directory, database)
+        made = make_plan(
+            loaded, iterations, UserFigures(**stated), device, settings.models_directory, database
+        )
     _print(loaded, made)
     if any(finding.level is Level.FAIL for finding in made.findings):
         sys.exit(1)
@@ -120,13 +123,8 @@ def _print(recipe: "Recipe", plan: "Plan") -> None:
 
 
 def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
-    rows = [
-        (name, f"{count:,}", f"{count * samples.iterations:,}")
-        for name, count in (
-            ("pre-samples", samples.pre_samples),
-            ("re-samples, at most", samples.re_samples),
-        )
-    ]
+    counts = {"pre-samples": samples.pre_samples, "re-samples, at most": samples.re_samples}
+    rows = [(name, f"{count:,}", f"{count * samples.iterations:,}") for name, count in counts.items()]
     if samples.policies and samples.evaluation_samples is None:
         return [*rows, ("held-out samples", _UNKNOWN, "a held-out dataset is not imported")]
     held_out = f"{samples.evaluation_samples or 0:,} × {samples.policies} policies"

@@ -89,11 +89,8 @@ def evaluate(
 ) -> Evaluation:
     """Find or start the evaluations that are asked for; the workers do what they lack.
 
-    Args:
-        database: where everything is stored.
-        options: what is asked for.
-        tell: called with each benchmark when it is imported, and with what a file of responses holds.
-        progress: called with the number of references read so far while a benchmark is imported.
+    `tell` is called with each benchmark when it is imported, and with what a file of responses holds;
+    `progress` with the number of references read so far, while a benchmark is imported.
 
     Raises:
         CheckpointError: a policy is missing or broken, or has no chat template to use.

@@ -122,14 +122,10 @@ def full_training_bytes(
     return (weights / shards if weights_shared else weights) + optimiser / shards
 
 
-def adapter_training_bytes(parameters: int, weight_bytes: float) -> float:
-    """Estimate the memory of DPO of a LoRA adapter: the frozen weights, which are the reference too.
-
-    The adapter with its gradients and moments (a few parts in a hundred) and activations come on top.
-    """
-    return parameters * weight_bytes
-
-
 def weight_bytes(parameters: int, bytes_per_parameter: float, shards: int = 1) -> float:
-    """Return the memory of a model's weights on each of `shards` devices."""
+    """Return the memory of a model's weights on each of `shards` devices.
+
+    DPO of a LoRA adapter takes little more: the frozen weights are the reference too. The adapter with its
+    gradients and moments (a few parts in a hundred) and activations come on top.
+    """
     return parameters * bytes_per_parameter / shards

@@ -139,7 +139,7 @@ def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) ->
     count = None if policy is None else policy.parameters
     if training.lora_rank:
         bytes_each = arithmetic.FOUR_BIT_BYTES if training.quantization == "4bit" else number
-        need = None if count is None else arithmetic.adapter_training_bytes(count, bytes_each)
+        need = None if count is None else arithmetic.weight_bytes(count, bytes_each)
         return _compare("memory, training", need, device, "frozen weights; adapter and activations on top")
     without = training.objective == "sft" or training.precompute_reference_logprobs
     shards = device.processes if device.shared or training.sharding != "none" else 1

@@ -55,7 +55,7 @@ def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     assert arithmetic.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
     zero_2 = arithmetic.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
     assert zero_2 == pytest.approx(7.6e9 * (6 + 12 / 8))
-    assert arithmetic.adapter_training_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
+    assert arithmetic.weight_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
     assert arithmetic.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
 
 
