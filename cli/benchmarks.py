@@ -1,6 +1,7 @@
 """`hsstar benchmarks`: published problems that policies are measured on."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
     from hsstar.commands.benchmarks import ImportedBenchmark
-    from hsstar.store.database import Database
 
 
 @click.group(epilog="Example:  hsstar benchmarks list")
@@ -31,11 +31,12 @@ def import_(names: str | None, data: Path | None) -> None:
 
     A file is taken as it was published, and refused if it has not as many problems as the benchmark.
     """
-    from hsstar.domain.benchmarks import BENCHMARKS
+    from hsstar.commands.benchmarks import ensure_imported
+    from hsstar.domain.benchmarks import BENCHMARKS, find_benchmark
 
     with open_database() as database:
         for name in parse_names(names or ",".join(BENCHMARKS)):
-            bring(database, name, data)
+            show_import(ensure_imported(database, find_benchmark(name), data, progress=import_progress()))
 
 
 def parse_names(text: str) -> list[str]:
@@ -52,25 +53,23 @@ def parse_names(text: str) -> list[str]:
     return names
 
 
-def bring(
-    database: "Database", name: str, data: Path | None, *, partial: bool = False
-) -> "ImportedBenchmark":
-    """Imports a benchmark unless it is there; says on standard error what was found."""
+def show_import(benchmark: "ImportedBenchmark") -> None:
+    """Say on standard error what an imported benchmark holds."""
     from hsstar.cli.views.overlaps import overlap_lines
-    from hsstar.commands.benchmarks import import_benchmark
-    from hsstar.domain.benchmarks import find_benchmark
 
-    progress = _progress if sys.stderr.isatty() else None
-    found = import_benchmark(database, find_benchmark(name), data, partial=partial, progress=progress)
-    unreadable = f", {found.unreadable} references cannot be read" if found.unreadable else ""
-    click.echo(f"{found.name}: {found.problems} problems{unreadable}", err=True)
-    for line in overlap_lines(found.overlaps):
+    unreadable = f", {benchmark.unreadable} references cannot be read" if benchmark.unreadable else ""
+    click.echo(f"{benchmark.name}: {benchmark.problems} problems{unreadable}", err=True)
+    for line in overlap_lines(benchmark.overlaps):
         click.echo(line, err=True)
-    return found
 
 
-def _progress(read: int) -> None:
-    click.echo(f"\r{read} references read ", nl=False, err=True)
+def import_progress() -> Callable[[int], None] | None:
+    """Return what shows the progress of an import on a terminal; None without one."""
+
+    def show(read: int) -> None:
+        click.echo(f"\r{read} references read ", nl=False, err=True)
+
+    return show if sys.stderr.isatty() else None
 
 
 @benchmarks.command("list", epilog="Example:  hsstar benchmarks list")

@@ -1,8 +1,6 @@
-"""`hsstar evaluate`: a policy, or given responses, measured on benchmarks."""
+"""`hsstar evaluate`: measure a policy, or external responses, on benchmarks."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +10,8 @@ from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
-    from hsstar.commands.evaluation_run import Started
-    from hsstar.insights.evaluation import BenchmarkResult
-    from hsstar.recipe.evaluation import BenchmarkSection
-    from hsstar.recipe.policy import PolicySection
+    from hsstar.commands.evaluate import EvaluateOptions, Evaluation, Notice
     from hsstar.store.database import Database
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the options of the command say."""
-
-    benchmarks: str | None
-    data: Path | None
-    problems: int | None
-    decoding: dict[str, Any]
-    prompt: str | None
-    engine: str | None
-    recipe: Path | None
-    seed: int
-    responses: Path | None
 
 
 @click.command(epilog="Example:  hsstar evaluate ./my-policy --benchmarks gsm8k,math500 --data ./benchmarks")
@@ -42,7 +22,7 @@ class Wish:
     type=click.Path(path_type=Path),
     help="Folder with their files as published; what is imported, else the hub, where left out.",
 )
-@click.option("--problems", type=click.IntRange(1), help="The first so many of each, for a look.")
+@click.option("--problems", type=click.IntRange(1), metavar="N", help="Only the first N of each.")
 @click.option("--samples", type=click.IntRange(1), help="Samples per problem, in place of the protocol's.")
 @click.option("--temperature", type=click.FloatRange(0, 10), help="In place of the protocol's; 0 is greedy.")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="In place of the protocol's.")
@@ -58,115 +38,70 @@ class Wish:
 )
 @click.option("--compare", metavar="MODEL", help="Another policy that is measured too and held against it.")
 @formatted
-def evaluate(model: str, compare: str | None, shown_as: Format, **options: Any) -> None:
+def evaluate(shown_as: Format, **options: Any) -> None:
     """Measure MODEL on benchmarks: a registered name, a folder, or a Hugging Face name.
 
-    The workers sample and verify. Ctrl-C ends the view only: the same command again goes on where they
-    are, and shows the stored result once it is there. The headline is the unweighted mean.
+    The workers sample and verify. Ctrl-C ends the view only. The same command again follows them, and shows
+    the stored result once it is complete. The macro average is the unweighted mean of the benchmarks.
     """
-    from hsstar.commands.evaluate import check_measurable
+    from hsstar.cli.benchmarks import import_progress
+    from hsstar.cli.iterate import follow
+    from hsstar.commands import evaluate as commands
 
-    wish = _wish(**options)
-    if model == compare:
-        raise click.UsageError(f"--compare names {model} itself")
+    request = _request(**options)
     with open_database() as database:
-        names = [name for name in (model, compare) if name is not None]
-        for name in names if wish.responses is None else names[1:]:
-            check_measurable(database, name)
-        sections = _sections(database, wish)
-        started = [
-            _start(database, name, wish if name == model else replace(wish, responses=None), sections)
-            for name in names
-        ]
-        for each in started:
-            _await(database, each, to_stderr=shown_as != "table")
-        _show(database, started, wish.seed, shown_as)
+        evaluation = commands.evaluate(database, request, _tell, import_progress())
+        for started in evaluation.unfinished(database):
+            run = started.run.name
+            interrupted = (
+                f"the workers go on; the same command shows the rest, or: hsstar status {run} --watch"
+            )
+            follow(database, run, interrupted, to_stderr=shown_as != "table")
+        _show(database, evaluation, request.seed, shown_as)
 
 
-def _wish(
+def _request(
+    benchmarks: str | None,
     samples: int | None,
     temperature: float | None,
     top_p: float | None,
     max_new_tokens: int | None,
-    **others: Any,
-) -> Wish:
-    given = {
+    **options: Any,
+) -> "EvaluateOptions":
+    from hsstar.cli.benchmarks import parse_names
+    from hsstar.commands.evaluate import EvaluateOptions
+
+    decoding = {
         "samples": samples, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens
     }  # fmt: skip
-    wish = Wish(decoding={key: value for key, value in given.items() if value is not None}, **others)
-    drawing = (wish.decoding, wish.problems, wish.prompt, wish.engine, wish.recipe)
-    if wish.responses is not None and any(drawing):
-        raise click.UsageError("--responses goes with --benchmarks, --data and --compare: nothing is drawn")
-    return wish
-
-
-def _sections(database: "Database", wish: Wish) -> "list[BenchmarkSection]":
-    """The benchmarks with their decoding; those that are not at hand are imported."""
-    from hsstar.cli.benchmarks import bring, parse_names
-    from hsstar.commands.evaluation_run import section_of
-    from hsstar.domain.benchmarks import BENCHMARKS
-
-    sections = []
-    for name in parse_names(wish.benchmarks or ",".join(BENCHMARKS)):
-        at_hand = name
-        if name in BENCHMARKS:
-            at_hand = bring(database, name, wish.data, partial=wish.problems is not None).name
-        protocol = BENCHMARKS[name].decoding if name in BENCHMARKS else None
-        sections.append(section_of(at_hand, protocol, wish.problems, wish.decoding))
-    return sections
-
-
-def _start(database: "Database", name: str, wish: Wish, sections: "list[BenchmarkSection]") -> "Started":
-    from hsstar.commands.evaluate import start_evaluation
-    from hsstar.commands.external_responses import import_responses
-
-    if wish.responses is None:
-        return start_evaluation(database, _policy(name, wish), sections, wish.seed)
-    strict = wish.benchmarks is not None
-    report = import_responses(database, name, wish.responses, sections, strict=strict)
-    for benchmark, missing in report.missing.items():
-        if missing:
-            click.echo(f"{benchmark}: {missing} problems have no response and count as not solved", err=True)
-    if report.strangers:
-        click.echo(f"{report.strangers} responses belong to no problem of these benchmarks", err=True)
-    return report.started
-
-
-def _policy(name: str, wish: Wish) -> "PolicySection":
-    """`[policy]` of the recipe, or its defaults, with what the options say in its place."""
-    from hsstar.recipe.base import parse_section
-    from hsstar.recipe.policy import PolicySection
-    from hsstar.recipe.recipe import load_recipe
-
-    document: dict[str, Any] = {}
-    if wish.recipe is not None:
-        document = load_recipe(wish.recipe).policy.model_dump(mode="json", exclude_unset=True)
-    given = {"model": name, "prompt": wish.prompt, "engine": wish.engine}
-    document |= {key: value for key, value in given.items() if value is not None}
-    return parse_section(PolicySection, document, "[policy]")
-
-
-def _await(database: "Database", started: "Started", *, to_stderr: bool) -> None:
-    from hsstar.cli.iterate import follow
-    from hsstar.commands.evaluation_run import is_finished
-
-    if is_finished(database, started):
-        return
-    run = started.run.name
-    follow(
-        database,
-        run,
-        f"the workers go on; the same command shows the rest, or: hsstar status {run} --watch",
-        to_stderr=to_stderr,
+    return EvaluateOptions(
+        benchmarks=() if benchmarks is None else parse_names(benchmarks),
+        decoding={key: value for key, value in decoding.items() if value is not None},
+        **options,
     )
 
 
-def _show(database: "Database", started: "Sequence[Started]", seed: int, shown_as: Format) -> None:
-    from hsstar.cli.views.results import show_results
-    from hsstar.insights.evaluation import contest, load_results
+def _tell(notice: "Notice") -> None:
+    """Say on standard error what was imported, and what a file of responses lacks."""
+    from hsstar.cli.benchmarks import show_import
+    from hsstar.commands.benchmarks import ImportedBenchmark
 
-    results: list[list[BenchmarkResult]] = [load_results(database, each.run, each.wanted) for each in started]
-    names = [each.model for each in started]
-    against = contest(results[0], results[1], seed) if len(results) > 1 else None
-    show_results(list(zip(names, results, strict=True)), against, shown_as)
+    if isinstance(notice, ImportedBenchmark):
+        show_import(notice)
+        return
+    for benchmark, missing in notice.missing.items():
+        if missing:
+            click.echo(f"{benchmark}: {missing} problems have no response and count as not solved", err=True)
+    if notice.unmatched:
+        click.echo(f"{notice.unmatched} responses belong to no problem of these benchmarks", err=True)
+
+
+def _show(database: "Database", evaluation: "Evaluation", seed: int, shown_as: "Format") -> None:
+    from hsstar.cli.views.results import show_results
+    from hsstar.insights.evaluation import compare_policies, load_results
+
+    policies = [(run.model, load_results(database, run)) for run in evaluation.runs]
+    results = [benchmarks for _, benchmarks in policies]
+    comparison = compare_policies(results[0], results[1], seed) if len(results) > 1 else None
+    show_results(policies, comparison, shown_as)
     sys.stdout.flush()

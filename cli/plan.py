@@ -1,4 +1,4 @@
-"""`hsstar plan`: what a recipe will take, and whether it fits, before anything runs."""
+"""`hsstar plan`: say what a recipe takes, and whether it fits, before anything runs."""
 
 import os
 import sys
@@ -10,8 +10,9 @@ import click
 
 if TYPE_CHECKING:
     from hsstar.plan.arithmetic import SamplePlan
-    from hsstar.plan.forecast import Forecast, Given
-    from hsstar.plan.preflight import Check, Device
+    from hsstar.plan.forecast import Forecast
+    from hsstar.plan.plan import Plan
+    from hsstar.plan.preflight import Device
     from hsstar.recipe.recipe import Recipe
     from hsstar.settings import Settings
     from hsstar.store.database import Database
@@ -25,9 +26,21 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--iterations", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--tokens-per-sample", type=_POSITIVE, help="Mean length of a response.")
 @click.option("--pairs-per-sample", type=click.FloatRange(0, 0.5), help="Preference pairs per sample.")
-@click.option("--sampling-tokens-per-second", type=_POSITIVE, help="Of one worker; prompts not counted.")
-@click.option("--scoring-tokens-per-second", type=_POSITIVE, help="The same of the reward model.")
-@click.option("--training-tokens-per-second", type=_POSITIVE, help="The same of training, both responses.")
+@click.option(
+    "--sampling-tokens-per-second",
+    "sampling_speed",
+    type=_POSITIVE,
+    help="Of one worker; prompts not counted.",
+)
+@click.option(
+    "--scoring-tokens-per-second", "scoring_speed", type=_POSITIVE, help="The same of the reward model."
+)
+@click.option(
+    "--training-tokens-per-second",
+    "training_speed",
+    type=_POSITIVE,
+    help="The same of training, both responses.",
+)
 @click.option("--gpu-memory", type=_POSITIVE, metavar="GB", help="Of one GPU; what is found where left out.")
 @click.option(
     "--training-gpus",
@@ -37,44 +50,34 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 def plan(
     recipe: Path,
     iterations: int,
-    tokens_per_sample: float | None,
-    pairs_per_sample: float | None,
-    sampling_tokens_per_second: float | None,
-    scoring_tokens_per_second: float | None,
-    training_tokens_per_second: float | None,
     gpu_memory: float | None,
     training_gpus: int | None,
+    **stated: float | None,
 ) -> None:
     """Print samples, tokens, hours and disk of RECIPE, and check that models, data and memory fit.
 
-    Figures that are not given are taken from earlier runs of the same policy, where a database is up, or
-    assumed; each says where it comes from. Exit code 1: a check fails, something surely does not fit.
+    Figures that you do not give come from earlier runs of the same policy if a database is up, else they
+    are assumed; each names its source. The exit code is 1 if a check FAILs: something surely does not fit.
     """
     from hsstar.cli.environment import open_database
     from hsstar.domain.errors import DatabaseError
-    from hsstar.plan.forecast import Given
-    from hsstar.plan.preflight import Outcome
+    from hsstar.domain.findings import Level
+    from hsstar.plan.forecast import UserFigures
+    from hsstar.plan.plan import make_plan
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
-    given = Given(
-        tokens_per_sample,
-        pairs_per_sample,
-        sampling_tokens_per_second,
-        scoring_tokens_per_second,
-        training_tokens_per_second,
-    )
     loaded, settings = load_recipe(recipe), Settings.from_environment()
     device = _device(settings, gpu_memory, training_gpus)
-    database, reason = None, ""
+    database: Database | DatabaseError
     with ExitStack() as stack:
         try:
             database = stack.enter_context(open_database(settings))
         except DatabaseError as error:
-            reason = str(error)
-        found, checks = _plan(loaded, iterations, given, device, settings, database, reason)
-    _print(loaded, found, checks)
-    if any(check.outcome is Outcome.FAILS for check in checks):
+            database = error
+        made = make_plan(loaded, iterations, UserFigures(**stated), device, settings.models_dir, database)
+    _print(loaded, made)
+    if any(finding.level is Level.FAIL for finding in made.findings):
         sys.exit(1)
 
 
@@ -86,110 +89,69 @@ def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int |
 
     processes = training_gpus or settings.train_processes
     shared = training_gpus is not None or settings.accelerate_config is not None
-    found = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
-    if found is None:
+    memory = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
+    if memory is None:
         return Device(psutil.virtual_memory().total, False, processes, shared)
-    return Device(found, True, processes, shared)
+    return Device(memory, True, processes, shared)
 
 
-def _plan(
-    recipe: "Recipe",
-    iterations: int,
-    given: "Given",
-    device: "Device",
-    settings: "Settings",
-    database: "Database | None",
-    reason: str,
-) -> tuple["Forecast", list["Check"]]:
-    from hsstar.plan import preflight
-    from hsstar.plan.forecast import forecast
-    from hsstar.store import datasets, models
-    from hsstar.store.read import throughput
-
-    measured, registered, sizes = None, None, dict[str, int]()
-    if database is not None:
-        with database.begin() as connection:
-            measured = throughput.throughput(
-                connection,
-                recipe.policy.model,
-                recipe.policy.engine,
-                recipe.reward.model,
-                recipe.training.objective,
-            )
-            registered = {model.name: model.location for model in models.list_models(connection)}
-            sizes = {dataset.name: dataset.usable for dataset in datasets.list_datasets(connection)}
-    checks, policy, reward = preflight.check_models(recipe, registered)
-    found = forecast(recipe, iterations, given, measured, policy, sizes, device.gpu)
-    if database is None:
-        checks.append(preflight.Check("data", preflight.Outcome.UNCHECKED, reason))
-    else:
-        checks += preflight.check_data(database, recipe, iterations)
-    checks += preflight.check_memory(recipe, policy, reward, device)
-    checks.append(preflight.check_disk(found, settings.models_dir))
-    return found, checks
-
-
-def _print(recipe: "Recipe", found: "Forecast", checks: list["Check"]) -> None:
+def _print(recipe: "Recipe", plan: "Plan") -> None:
     from hsstar.cli.views.output import console, show
 
-    samples = found.samples
+    forecast = plan.forecast
+    samples = forecast.samples
     show(
         ("", "per iteration", "in all"),
         _sample_rows(samples),
         title=f"{recipe.name}, {samples.iterations} iterations",
     )
     console.print()
-    show(("", "response tokens", "hours of one worker"), _work_rows(found))
+    show(("", "response tokens", "hours of one worker"), _work_rows(forecast))
     console.print()
-    show(("disk", ""), _disk_rows(found))
+    show(("disk", ""), _disk_rows(forecast))
     console.print()
     show(
         ("this rests on", "", ""),
-        [(name, _figure(figure.value), figure.source) for name, figure in found.figures.items()],
+        [(name, _figure(figure.value), figure.source) for name, figure in forecast.figures.items()],
     )
     console.print()
-    show(("check", "", ""), [(check.subject, check.outcome.value, check.reason) for check in checks])
+    show(("check", "", ""), [(finding.name, finding.level.value, finding.text) for finding in plan.findings])
 
 
 def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:
-    rows = [
-        (name, f"{count:,}", f"{count * samples.iterations:,}")
-        for name, count in (
-            ("pre-samples", samples.pre_samples),
-            ("re-samples, at most", samples.re_samples),
-        )
-    ]
+    counts = {"pre-samples": samples.pre_samples, "re-samples, at most": samples.re_samples}
+    rows = [(name, f"{count:,}", f"{count * samples.iterations:,}") for name, count in counts.items()]
     if samples.policies and samples.evaluation_samples is None:
         return [*rows, ("held-out samples", _UNKNOWN, "a held-out dataset is not imported")]
     held_out = f"{samples.evaluation_samples or 0:,} × {samples.policies} policies"
     return [*rows, ("held-out samples", held_out, f"{samples.evaluation:,}")]
 
 
-def _work_rows(found: "Forecast") -> list[tuple[str, str, str]]:
-    tokens = found.tokens
+def _work_rows(forecast: "Forecast") -> list[tuple[str, str, str]]:
+    tokens = forecast.tokens
     counts = (tokens.sampled, tokens.evaluated, tokens.scored, tokens.trained)
-    complete = None not in found.hours.values()
-    together = f"{'' if complete else 'at least '}{found.known_hours:,.3g}"
+    complete = None not in forecast.hours.values()
+    together = f"{'' if complete else 'at least '}{forecast.known_hours:,.3g}"
     return [
         *(
             (kind, _large(count), _UNKNOWN if spent is None else f"{spent:,.3g}")
-            for (kind, spent), count in zip(found.hours.items(), counts, strict=True)
+            for (kind, spent), count in zip(forecast.hours.items(), counts, strict=True)
         ),
-        ("together", "", together if complete or found.known_hours else _UNKNOWN),
+        ("together", "", together if complete or forecast.known_hours else _UNKNOWN),
     ]
 
 
-def _disk_rows(found: "Forecast") -> list[tuple[str, str]]:
+def _disk_rows(forecast: "Forecast") -> list[tuple[str, str]]:
     from hsstar.checkpoints.disk_space import bytes_text
 
-    checkpoints = found.checkpoint_bytes
+    checkpoints = forecast.checkpoint_bytes
     return [
         (
-            f"checkpoints of {found.samples.iterations} iterations",
+            f"checkpoints of {forecast.samples.iterations} iterations",
             _UNKNOWN if checkpoints is None else bytes_text(checkpoints),
         ),
-        ("beside them while one is trained", bytes_text(found.intermediate_bytes)),
-        ("rows in the database", bytes_text(found.database_bytes)),
+        ("beside them while one is trained", bytes_text(forecast.intermediate_bytes)),
+        ("rows in the database", bytes_text(forecast.database_bytes)),
     ]
 
 

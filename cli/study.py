@@ -1,4 +1,4 @@
-"""`hsstar study`: strategies compared over several seeds, as runs of the same queue."""
+"""`hsstar study`: compare strategies over several seeds, as runs of the same queue."""
 
 import sys
 import time
@@ -38,8 +38,8 @@ _POLL_SECONDS = 2.0
 def study(file: Path, output: Path | None, at_once: int | None, workers: dict[str, int]) -> None:
     """Run the study of FILE: every strategy under every seed, then a table and plots.
 
-    It lives in a home of its own, HSSTAR_HOME/study/NAME, with its own servers unless the environment names
-    others. Interrupted, it goes on at the next call; finished, a call only writes the report again.
+    It has a home of its own, HSSTAR_HOME/study/NAME, with its own servers unless the environment names
+    others. The next call continues an interrupted study. Of a finished one it only writes the report again.
     """
     from hsstar.cli.environment import own_settings
     from hsstar.cli.stack import own_stack
@@ -66,10 +66,10 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
 
 
 def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> None:
-    """Keeps so many runs under way until all are finished; writes the report whenever a seed is complete.
+    """Keep `at_once` runs under way until all are finished; write the report whenever a seed is complete.
 
     Raises:
-        ConflictError: failed jobs hold up every run that is left.
+        ConflictError: failed jobs hold up every unfinished run.
     """
     from hsstar.cli.views.output import console
     from hsstar.domain.errors import ConflictError
@@ -109,7 +109,7 @@ def _report(database: "Database", study: "Study", seeds: list[int], folder: Path
 
 
 class _Progress:
-    """Says what has happened to the runs of a study since it was asked last."""
+    """Says what has happened to the runs of a study since the last call."""
 
     def __init__(self, study: "Study") -> None:
         self._study = study
@@ -119,7 +119,7 @@ class _Progress:
         self._finished_before = 0
 
     def news(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
-        """A line per iteration that has been finished since, and per new reason why something waits."""
+        """Return a line per newly finished iteration, and per new reason why something waits."""
         total = len(self._study.runs) * self._study.document.iterations
         done = {name: state.done for name, state in states.items()}
         finished = sum(done.values())
@@ -127,7 +127,7 @@ class _Progress:
             self._done, self._finished_before = done, finished
             return [f"{finished} of {total} iterations are done"]
         lines = [
-            f"{name}: iteration {number} done, {finished} of {total}{self._left(finished, total)}"
+            f"{name}: iteration {number} done, {finished} of {total}{self._time_left(finished, total)}"
             for name, count in done.items()
             for number in range(self._done.get(name, 0), count)
         ]
@@ -136,23 +136,18 @@ class _Progress:
 
     def _new_reasons(self, database: "Database", states: dict[str, "RunState"]) -> list[str]:
         from hsstar.insights.progress import waiting_reasons
-        from hsstar.store import runs
-        from hsstar.store.read import progress
+        from hsstar.study import run
 
-        with database.begin() as connection:
-            reasons = [
-                f"{name}: {reason}"
-                for name, state in states.items()
-                if state.under_way
-                for reason in waiting_reasons(
-                    progress.queue_states(connection, runs.find_run(connection, name).id)
-                )
-            ]
+        reasons = [
+            f"{name}: {reason}"
+            for name, queues in run.queues(database, states).items()
+            for reason in waiting_reasons(queues)
+        ]
         new = [reason for reason in reasons if reason not in self._reasons]
         self._reasons = reasons
         return new
 
-    def _left(self, finished: int, total: int) -> str:
+    def _time_left(self, finished: int, total: int) -> str:
         from hsstar.cli.views.output import duration
 
         gained = finished - self._finished_before

@@ -7,7 +7,16 @@ are not done, enqueues their missing work, and advances those that miss nothing.
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
-from hsstar.store import datasets, evaluations, method, missing, rounds, runs, training
+from hsstar.store import (
+    datasets,
+    evaluations,
+    method,
+    missing,
+    rounds,
+    runs,
+    training,
+    votes,
+)
 from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
@@ -83,7 +92,7 @@ class Conductor:
                 moved |= self._advance_iteration(connection, run, iteration, model_id)
             model_id = iteration.output_model_id
         for evaluation in evaluations.list_unfinished(connection, run.id):
-            if self._complete(connection, evaluation, scored=False):
+            if self._complete(connection, evaluation, scored=False) and self._voted(connection, evaluation):
                 evaluations.finish(connection, evaluation)
                 moved = True
         return moved
@@ -181,6 +190,10 @@ class Conductor:
             evaluations.ensure_held_out(connection, run, number, model_id)
         for benchmark in settings.benchmarks:
             evaluations.ensure_benchmark(connection, run, number, model_id, benchmark)
+
+    def _voted(self, connection: Connection, evaluation: Round) -> bool:
+        """Whether a completely verified evaluation has its votes (maj@k); missing ones are enqueued."""
+        return votes.allocate_votes(connection, evaluation.id, self._job_samples) == 0
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
         """Tell whether a round misses no samples; enqueue those that it misses."""

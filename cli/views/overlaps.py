@@ -1,20 +1,21 @@
-"""What is said of training problems that overlap a benchmark."""
+"""Lines on training problems that overlap a benchmark."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hsstar.store.contamination import OverlapCount
+    from hsstar.domain.contamination import OverlapCount
 
 
-def overlap_lines(found: "Sequence[OverlapCount]", *, excluded: bool = False) -> list[str]:
-    """A line per pair of datasets, and one that says what is done with these problems; empty without any."""
+def overlap_lines(overlaps: "Sequence[OverlapCount]", *, excluded: bool = False) -> list[str]:
+    """Return a line per pair of datasets and one on what happens to these problems; empty without any."""
     from hsstar.domain.contamination import RUN_OF_WORDS
 
     lines = [
-        f"{each.exact + each.runs} of {each.problems} problems of {each.dataset} overlap {each.against}: "
-        f"{each.exact} equal statements, {each.runs} with {RUN_OF_WORDS} words in a row"
-        for each in found
+        f"{count.exact + count.runs} of {count.problems} problems of {count.dataset} "
+        f"overlap {count.against}: {count.exact} equal statements, "
+        f"{count.runs} with {RUN_OF_WORDS} words in a row"
+        for count in overlaps
     ]
     if not lines:
         return []

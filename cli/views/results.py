@@ -1,4 +1,4 @@
-"""How the results of evaluations are printed: for people, for papers and for programs."""
+"""Print the results of evaluations: for people, for papers and for programs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -8,23 +8,23 @@ from typing import Any
 from hsstar.cli.options import Format
 from hsstar.cli.views.output import console, print_json, show
 from hsstar.domain.evaluation import Metrics
-from hsstar.insights.evaluation import BenchmarkResult, Contest, RunTable, headline
+from hsstar.insights.evaluation import BenchmarkResult, PolicyComparison, RunTable, macro_average
 
 Named = tuple[str, list[BenchmarkResult]]
 """A policy's name and its results."""
 
 
-def show_results(policies: Sequence[Named], against: Contest | None, shown_as: Format) -> None:
-    """Prints the results of one policy, or of two and their comparison."""
+def show_results(policies: Sequence[Named], comparison: PolicyComparison | None, shown_as: Format) -> None:
+    """Print the results of one policy, or of two and their comparison."""
     match shown_as:
         case "json":
-            print_json(_document(policies, against))
+            print_json(_document(policies, comparison))
         case "csv":
             records = [record for name, results in policies for record in _records(name, results)]
             columns = list(dict.fromkeys(key for record in records for key in record))
             show(columns, [[record.get(column) for column in columns] for record in records], shown_as="csv")
         case _:
-            _show_tables(policies, against, partial(show, shown_as=shown_as))
+            _show_tables(policies, comparison, partial(show, shown_as=shown_as))
 
 
 Printer = Callable[[Sequence[str], Sequence[Sequence[Any]], str | None], None]
@@ -35,28 +35,28 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _show_tables(policies: Sequence[Named], against: Contest | None, printer: Printer) -> None:
+def _show_tables(policies: Sequence[Named], comparison: PolicyComparison | None, printer: Printer) -> None:
     for name, results in policies:
         rows = [_row(result) for result in results]
         if len(results) > 1:
-            mean = f"{headline(results):.3f}"
+            mean = f"{macro_average(results):.3f}"
             rows.append((f"mean of {len(results)}", *("",) * 2, mean, *("",) * 6))
         printer(_COLUMNS, rows, name)
         console.print()
         groups = [
             (result.benchmark, kind, group, figures.problems, with_error(figures))
             for result in results
-            for kind, found in (("subject", result.subjects), ("level", result.levels))
-            for group, figures in found.items()
+            for kind, groups_of_kind in (("subject", result.subjects), ("level", result.levels))
+            for group, figures in groups_of_kind.items()
         ]
         if groups:
             printer(("benchmark", "by", "", "problems", "accuracy"), groups, None)
             console.print()
         for line in _notes(results):
             console.print(line, markup=False)
-    if against is not None:
+    if comparison is not None:
         console.print()
-        _show_contest([name for name, _ in policies], against, printer)
+        _show_comparison([name for name, _ in policies], comparison, printer)
 
 
 def _row(result: BenchmarkResult) -> tuple[Any, ...]:
@@ -77,7 +77,7 @@ def _row(result: BenchmarkResult) -> tuple[Any, ...]:
 
 
 def with_error(figures: Metrics) -> str:
-    """Accuracy and standard error as a person reads them."""
+    """Format accuracy and standard error."""
     return f"{figures.accuracy.mean:.3f} ± {figures.accuracy.standard_error:.3f}"
 
 
@@ -86,7 +86,7 @@ def _three(value: float | None) -> str:
 
 
 def _notes(results: Sequence[BenchmarkResult]) -> list[str]:
-    """What a reader has to know of the denominators."""
+    """Explain the denominators."""
     notes = []
     for result in results:
         figures = result.figures
@@ -96,7 +96,9 @@ def _notes(results: Sequence[BenchmarkResult]) -> list[str]:
                 "count as not solved. Over the others the accuracy is " + _three(figures.accuracy_readable)
             )
         if figures.left_out:
-            reasons = (each.exclusion for each in result.outcomes if each.readable and each.exclusion)
+            reasons = (
+                outcome.exclusion for outcome in result.outcomes if outcome.readable and outcome.exclusion
+            )
             notes.append(
                 f"{result.benchmark}: {figures.left_out} problems were left out and count as not solved, "
                 f"for example: {next(reasons)}"
@@ -109,22 +111,22 @@ def _notes(results: Sequence[BenchmarkResult]) -> list[str]:
     return notes
 
 
-def _show_contest(names: Sequence[str], against: Contest, printer: Printer) -> None:
+def _show_comparison(names: Sequence[str], comparison: PolicyComparison, printer: Printer) -> None:
     rows: list[tuple[Any, ...]] = [
         (
             benchmark,
-            found.problems,
-            f"{found.difference:+.3f}",
-            f"{found.interval.low:+.3f} … {found.interval.high:+.3f}",
-            found.only_first,
-            found.only_second,
-            None if found.p_value is None else f"{found.p_value:.3g}",
+            part.problems,
+            f"{part.difference:+.3f}",
+            f"{part.interval.low:+.3f} … {part.interval.high:+.3f}",
+            part.only_first,
+            part.only_second,
+            None if part.p_value is None else f"{part.p_value:.3g}",
         )
-        for benchmark, found in against.benchmarks.items()
+        for benchmark, part in comparison.benchmarks.items()
     ]
     if len(rows) > 1:
-        interval = f"{against.interval.low:+.3f} … {against.interval.high:+.3f}"
-        rows.append((f"mean of {len(rows)}", "", f"{against.difference:+.3f}", interval, "", "", ""))
+        interval = f"{comparison.interval.low:+.3f} … {comparison.interval.high:+.3f}"
+        rows.append((f"mean of {len(rows)}", "", f"{comparison.difference:+.3f}", interval, "", "", ""))
     columns = (
         "benchmark", "problems", "difference", "95 % interval", "only the first", "only the second",
         "McNemar p",
@@ -133,7 +135,7 @@ def _show_contest(names: Sequence[str], against: Contest, printer: Printer) -> N
 
 
 def _records(name: str, results: Sequence[BenchmarkResult]) -> list[dict[str, Any]]:
-    """Flat rows: one per benchmark, then one per subject and level of it, in the end the mean."""
+    """Flat rows: one per benchmark, then one per subject and level of it, last the mean."""
     records = []
     for result in results:
         parts = [("all", "", result.figures)]
@@ -143,7 +145,7 @@ def _records(name: str, results: Sequence[BenchmarkResult]) -> list[dict[str, An
             {"model": name, "benchmark": result.benchmark, "by": by, "group": group} | _flat(figures)
             for by, group, figures in parts
         ]
-    mean = {"model": name, "benchmark": "mean", "by": "all", "group": "", "accuracy": headline(results)}
+    mean = {"model": name, "benchmark": "mean", "by": "all", "group": "", "accuracy": macro_average(results)}
     return [*records, mean]
 
 
@@ -158,12 +160,12 @@ def _flat(figures: Metrics) -> dict[str, Any]:
     }
 
 
-def _document(policies: Sequence[Named], against: Contest | None) -> dict[str, Any]:
+def _document(policies: Sequence[Named], comparison: PolicyComparison | None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "policies": [
             {
                 "model": name,
-                "mean": headline(results),
+                "mean": macro_average(results),
                 "benchmarks": [
                     {
                         "benchmark": result.benchmark,
@@ -178,11 +180,11 @@ def _document(policies: Sequence[Named], against: Contest | None) -> dict[str, A
             for name, results in policies
         ]
     }
-    return document | ({"comparison": asdict(against)} if against else {})
+    return document | ({"comparison": asdict(comparison)} if comparison else {})
 
 
 def show_run_table(table: RunTable, title: str, shown_as: Format) -> None:
-    """Prints the policies of a run in rows, benchmarks in columns, and their mean."""
+    """Print the policies of a run in rows, benchmarks in columns, and their mean."""
     means = [table.mean(row) for row in range(len(table.rows))]
     if shown_as in ("table", "markdown"):
         columns = ("", "policy", *table.columns, *(("mean",) if table.benchmarks > 1 else ()))

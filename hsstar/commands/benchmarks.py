@@ -8,20 +8,36 @@ from sqlalchemy import Connection
 
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
 from hsstar.domain.benchmarks import BENCHMARKS, Benchmark
+from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import Problem
 from hsstar.recipe.evaluation import BenchmarkSection
-from hsstar.store import (
-    contamination,
-    datasets,
-)
-from hsstar.store.contamination import OverlapCount
+from hsstar.store import contamination, datasets
 from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
 
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedBenchmark:
+    """A benchmark in the database.
+
+    Attributes:
+        name: what `evaluation.benchmarks` calls it; a part of a benchmark has a name of its own.
+        problems: how many it holds.
+        unreadable: those whose reference answer cannot be read.
+        overlaps: training problems that overlap it, if it is new.
+    """
+
+    name: str
+    problems: int
+    unreadable: int
+    overlaps: tuple[OverlapCount, ...] = ()
+
 
 def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
-    """Looks whether a benchmark is there, with as many problems as are asked for.
+    """Check that a benchmark is imported and has as many problems as are asked for.
 
     Raises:
         NotFoundError: it has not been imported.
@@ -32,7 +48,8 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
             f"benchmark {section.name!r} has not been imported; "
             f"import it: hsstar benchmarks import {section.name} --data FOLDER"
         )
-    if section.name not in {*BENCHMARKS, *(each.name for each in datasets.list_datasets(connection))}:
+    imported = {dataset.name for dataset in datasets.list_datasets(connection)}
+    if section.name not in {*BENCHMARKS, *imported}:
         raise NotFoundError(
             f"there is neither a benchmark nor a dataset {section.name!r} "
             f"(benchmarks: {', '.join(BENCHMARKS)})"
@@ -42,27 +59,7 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
         raise BadInputError(f"{section.name} holds {dataset.problems} problems, and {wanted} are asked for")
 
 
-_BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedBenchmark:
-    """A benchmark that is at hand.
-
-    Attributes:
-        name: what `evaluation.benchmarks` calls it; a part of a benchmark has a name of its own.
-        problems: how many it holds.
-        unreadable: those whose reference answer cannot be read.
-        overlaps: training problems that overlap it, where it is new.
-    """
-
-    name: str
-    problems: int
-    unreadable: int
-    overlaps: tuple[OverlapCount, ...] = ()
-
-
-def import_benchmark(
+def ensure_imported(
     database: Database,
     benchmark: Benchmark,
     source: Path | None,
@@ -70,14 +67,14 @@ def import_benchmark(
     partial: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ImportedBenchmark:
-    """Brings a benchmark into the database, unless it is there.
+    """Import a benchmark, unless the database has it.
 
     Args:
         database: where to.
         benchmark: which one.
-        source: its file or a folder of files; None takes what is there, else what the hub has.
+        source: its file or a folder of files; None takes what is imported, else asks the hub.
         partial: take a file with another number of problems than the benchmark, as a dataset of its own.
-        progress: is told the number of problems whose references have been read so far.
+        progress: called with the number of problems whose references have been read so far.
 
     Raises:
         BadInputError: the file is missing, broken, or has the wrong number of problems.
@@ -86,16 +83,16 @@ def import_benchmark(
     if source is None:
         with database.begin() as connection:
             if datasets.benchmark_fingerprint(connection, benchmark.dataset) is not None:
-                return _at_hand(connection, benchmark.name, benchmark.dataset)
+                return _imported(connection, benchmark.name, benchmark.dataset)
     problems = read_benchmark(benchmark, find_file(benchmark, source), partial=partial)
-    mark = content_fingerprint(problems)
+    fingerprint = content_fingerprint(problems)
     whole = len(problems) == benchmark.problems
-    dataset = benchmark.dataset if whole else f"{benchmark.dataset}-part-{mark[:8]}"
+    dataset = benchmark.dataset if whole else f"{benchmark.dataset}-part-{fingerprint[:8]}"
     name = benchmark.name if whole else dataset
     with database.begin() as connection:
         known = datasets.benchmark_fingerprint(connection, dataset)
-        if known == mark:
-            return _at_hand(connection, name, dataset)
+        if known == fingerprint:
+            return _imported(connection, name, dataset)
         if known is not None:
             raise ConflictError(
                 f"{benchmark.title} is there already, and {source} has other statements or answers; "
@@ -105,15 +102,15 @@ def import_benchmark(
     with database.begin() as connection:
         dataset_id = datasets.ensure_dataset(connection, dataset)
         datasets.add_problems(connection, dataset_id, problems, readable)
-        datasets.mark_benchmark(connection, dataset_id, benchmark.name, mark)
-        others = [each for each in contamination.training_datasets(connection) if each != dataset_id]
-        found = contamination.find_overlaps(connection, others, [dataset_id])
-    return ImportedBenchmark(name, len(problems), readable.count(False), tuple(found))
+        datasets.mark_benchmark(connection, dataset_id, benchmark.name, fingerprint)
+        others = [other for other in contamination.training_datasets(connection) if other != dataset_id]
+        overlaps = contamination.find_overlaps(connection, others, [dataset_id])
+    return ImportedBenchmark(name, len(problems), readable.count(False), tuple(overlaps))
 
 
-def _at_hand(connection: Connection, name: str, dataset: str) -> ImportedBenchmark:
-    found = datasets.find_dataset(connection, dataset)
-    return ImportedBenchmark(name, found.problems, found.unreadable)
+def _imported(connection: Connection, name: str, dataset: str) -> ImportedBenchmark:
+    stored = datasets.find_dataset(connection, dataset)
+    return ImportedBenchmark(name, stored.problems, stored.unreadable)
 
 
 def _check_references(problems: Sequence[Problem], progress: Callable[[int], None] | None) -> list[bool]:

@@ -7,14 +7,12 @@ from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import check_sampler_options
 from hsstar.recipe.policy import PolicySection
-from hsstar.store import (
-    models,
-)
+from hsstar.store import models
 from hsstar.store.database import Database
 
 
 def add_model(database: Database, name: str, location: str) -> models.Model:
-    """Registers a policy checkpoint under a name, after looking at its files.
+    """Check the files of a policy checkpoint and register it under a name.
 
     Raises:
         CheckpointError: it is missing, broken or no policy.
@@ -26,9 +24,15 @@ def add_model(database: Database, name: str, location: str) -> models.Model:
         return models.register_model(connection, name, lasting, fingerprint(lasting))
 
 
+def registered_locations(database: Database) -> dict[str, str]:
+    """Return the locations of the registered policies by name."""
+    with database.begin() as connection:
+        return {model.name: model.location for model in models.list_models(connection)}
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedPolicy:
-    """A policy that a recipe names, under the name that it is registered by."""
+    """A checked policy, under the name that it is to be registered by."""
 
     name: str
     location: str
@@ -36,7 +40,7 @@ class CheckedPolicy:
 
 
 def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
-    """Looks at everything that `[policy]` names.
+    """Check everything that `[policy]` names.
 
     Raises:
         CheckpointError: the checkpoint is missing or broken, or has no chat template to use.
@@ -50,14 +54,14 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     check_policy(location)
     check_sampler_options(policy.engine, policy.engine_options)
     prompt_renderer(policy.prompt, location)
-    mark = fingerprint(location)
-    if known and known.location == known.name and known.fingerprint != mark:
-        name = f"{name}@{mark[:8]}"  # a place that holds other weights by now
-    return CheckedPolicy(name, location, mark)
+    content = fingerprint(location)
+    if known and known.location == known.name and known.fingerprint != content:
+        name = f"{name}@{content[:8]}"  # the place holds other weights by now
+    return CheckedPolicy(name, location, content)
 
 
 def lasting_location(location: str) -> str:
-    """A location that means the same from any directory: names as they are, folders as absolute paths."""
+    """Make a location mean the same from any directory: names stay, folders become absolute paths."""
     folder = Path(location).expanduser()
     return str(folder.resolve()) if folder.exists() else location
 

@@ -1,6 +1,6 @@
-"""Create runs, add iterations, and let a run go on without what failed.
+"""Create runs, add iterations, and continue a run without what failed.
 
-Each writes its rows in one transaction, or nothing. Workers see new work within seconds, by the rows.
+Each command writes its rows in one transaction. Workers see new work within seconds, by the rows.
 """
 
 from sqlalchemy import Connection
@@ -8,26 +8,19 @@ from sqlalchemy import Connection
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
+from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.engines.prompts import check_end_of_text
 from hsstar.recipe.recipe import Recipe
-from hsstar.store import (
-    contamination,
-    datasets,
-    missing,
-    models,
-    rounds,
-    runs,
-)
-from hsstar.store.contamination import OverlapCount
+from hsstar.store import contamination, datasets, missing, models, rounds, runs
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
 
 
 def create_run(database: Database, recipe: Recipe, name: str) -> Run:
-    """Stores a run, after checking everything that it names: models, datasets, enough problems.
+    """Check everything that a recipe names (models, datasets, number of problems) and store a run.
 
     Raises:
         CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
@@ -39,10 +32,9 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
     policy = check_recipe_policy(database, recipe.policy)
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
-    name_of_reward = lasting_location(recipe.reward.model)
-    reward = None
+    location, reward = lasting_location(recipe.reward.model), None
     if recipe.reward.used:
-        reward = check_reward_model(name_of_reward, recipe.reward.kind, recipe.reward.engine)
+        reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)
     with database.begin() as connection:
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
@@ -51,32 +43,29 @@ def create_run(database: Database, recipe: Recipe, name: str) -> Run:
         model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
         reward_model_id = None
         if reward is not None:
-            reward_model_id = models.register_reward_model(
-                connection,
-                name_of_reward,
-                name_of_reward,
-                reward.family,
-                fingerprint(name_of_reward),
-            ).id
+            registered = models.register_reward_model(
+                connection, location, location, reward.family, fingerprint(location)
+            )
+            reward_model_id = registered.id
         return runs.create_run(connection, name, recipe, model.id, reward_model_id)
 
 
 def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
-    """How many training problems of a recipe overlap what it measures policies on, as far as is known."""
+    """Count the known overlaps of a recipe's training problems with what it measures policies on."""
     with database.begin() as connection:
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         return contamination.count_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
 
 
 def _measured(connection: Connection, dataset: datasets.Dataset, recipe: Recipe) -> list[int]:
-    """What training problems are held against; their own dataset only where the run is evaluated on it."""
+    """The datasets that training problems are compared with; their own only if the run is evaluated on it."""
     measured = contamination.evaluation_datasets(connection, recipe.evaluation.datasets)
     own = dataset.name in recipe.evaluation.datasets
-    return [each for each in measured if own or each != dataset.id]
+    return [other for other in measured if own or other != dataset.id]
 
 
 def start_iterations(database: Database, run: Run, count: int) -> list[int]:
-    """Adds `count` iterations to a run; returns their numbers.
+    """Add `count` iterations to a run; return their numbers.
 
     Raises:
         ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
@@ -97,7 +86,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
 
 
 def accept_missing(database: Database, run: Run) -> int:
-    """Lets a run go on without what its failed jobs could not do; returns how many jobs were discarded.
+    """Discard the failed jobs of a run, so that it continues without them; return how many there were.
 
     Their problems are left out of their rounds, each with the reason.
 
@@ -125,7 +114,7 @@ def refuse_unfinished(run: Run, known: list[Iteration]) -> None:
 
 
 def refuse_new_policies(run: Run, numbers: list[int]) -> None:
-    """Refuses iterations that sample from a trained policy where the engine cannot take its weights."""
+    """Raise ConflictError if iterations sample a trained policy that the engine cannot load."""
     if run.recipe.policy.one_policy_only and run.recipe.training.objective != "none" and numbers[-1] > 0:
         raise ConflictError(
             f"iteration {numbers[-1]} of run {run.name!r} samples from a policy that is trained before, and "
@@ -141,7 +130,7 @@ def refuse_without_problems(run: Run) -> None:
 
 
 def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
-    """How many problems of a dataset iterations may still take."""
+    """Count the problems of a dataset that iterations may still take."""
     without_overlaps = recipe.problems.overlaps == "exclude"
     return rounds.count_unused_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
 
@@ -158,17 +147,14 @@ def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
 
 
 def _check_evaluation(connection: Connection, recipe: Recipe) -> None:
-    """Refuses datasets of evaluations that are not there or too small."""
+    """Refuse datasets of evaluations that are missing or too small."""
     if recipe.evaluation.dataset is not None:
-        _check_heldout(datasets.find_dataset(connection, recipe.evaluation.dataset), recipe)
+        dataset = datasets.find_dataset(connection, recipe.evaluation.dataset)
+        wanted = recipe.evaluation.problems or 1
+        if dataset.usable < wanted:
+            raise BadInputError(
+                f"dataset {dataset.name!r} holds {dataset.usable} usable problems, "
+                f"and evaluation.problems asks for {wanted}"
+            )
     for benchmark in recipe.evaluation.benchmarks:
         check_benchmark(connection, benchmark)
-
-
-def _check_heldout(dataset: datasets.Dataset, recipe: Recipe) -> None:
-    wanted = recipe.evaluation.problems or 1
-    if dataset.usable < wanted:
-        raise BadInputError(
-            f"dataset {dataset.name!r} holds {dataset.usable} usable problems, "
-            f"and evaluation.problems asks for {wanted}"
-        )

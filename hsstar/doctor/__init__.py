@@ -1,1 +1,1 @@
-"""Checks of an installation: each finds out one thing, fails alone, and never for ever."""
+"""Probes of an installation: each finds out one thing, fails alone, and ends in time."""

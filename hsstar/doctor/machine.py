@@ -1,4 +1,4 @@
-"""Checks of this machine: engines, GPUs, disk."""
+"""Probe this machine: engines, GPUs, disk."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hsstar.checkpoints.disk_space import DiskSpace, bytes_text, disk_space
-from hsstar.doctor.findings import Finding, Level
+from hsstar.domain.findings import Finding, Level
 from hsstar.local.files import LEAST_FREE_BYTES
 from hsstar.local.gpus import find_gpus
 
@@ -38,7 +38,7 @@ for name in sys.argv[1:]:
 
 
 def check_engines(seconds: float) -> Iterator[Finding]:
-    """Imports every engine that is installed, in another process; GPUs that PyTorch does not see."""
+    """Import every installed engine in another process, and look for GPUs that PyTorch does not see."""
     installed: dict[str, str] = {}
     for package, purpose in _ENGINES.items():
         try:
@@ -74,9 +74,9 @@ def _has(distribution: str) -> bool:
 
 
 def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | None]]:
-    """Error (empty: none) and number of GPUs by package, for those whose import ended in time."""
+    """Error (empty: none) and number of GPUs by package, if its import ended in time."""
     deadline = time.monotonic() + seconds
-    found: dict[str, tuple[str, int | None]] = {}
+    imported: dict[str, tuple[str, int | None]] = {}
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *packages],
         stdin=subprocess.DEVNULL,
@@ -86,27 +86,27 @@ def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | N
     )
     assert process.stdout is not None  # noqa: S101  # it is a pipe
     os.set_blocking(process.stdout.fileno(), False)
-    said = b""
+    output = b""
     try:
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([process.stdout], [], [], left)[0]:
+        while (seconds_left := deadline - time.monotonic()) > 0:
+            if select.select([process.stdout], [], [], seconds_left)[0]:
                 piece = process.stdout.read()
                 if not piece:
                     break
-                said += piece
+                output += piece
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    for line in said.decode(errors="replace").split("\n"):
+    for line in output.decode(errors="replace").split("\n"):
         if line.startswith(_MARK):
             name, error, gpus = json.loads(line.removeprefix(_MARK))
-            found[name] = (error, gpus)
-    return found
+            imported[name] = (error, gpus)
+    return imported
 
 
 def check_gpus() -> Iterator[Finding]:
-    """What the driver shows."""
+    """List the GPUs that the driver shows."""
     gpus = find_gpus(os.environ)
     yield Finding(
         Level.OK, "gpus", f"{len(gpus)}: {', '.join(gpus)}" if gpus else "none; engines use the CPU"

@@ -1,5 +1,6 @@
-"""Checks of the database and the broker, and of the work that lies in them."""
+"""Probe the database and the broker, and the work in them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from hsstar import __version__
 from hsstar.broker import BrokerAddress
-from hsstar.doctor.findings import Finding, Level
+from hsstar.domain.findings import Finding, Level
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
 
@@ -18,12 +19,12 @@ _SKEW_SECONDS = 5.0
 
 
 def check_broker(locate: Callable[[], str], authority: Path | None) -> Iterator[Finding]:
-    """Whether the broker lets us in."""
+    """Log in to the broker."""
     yield Finding(Level.OK, "broker", BrokerAddress.parse(locate(), authority).check())
 
 
 def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
-    """The database, its schema, clock and guards, then the workers and jobs that it knows."""
+    """Look at the database, its schema, clock and guards, then at its workers and jobs."""
     with closing(Database(locate(), _LIMITS)) as database:
         with database.begin() as connection:
             version = connection.scalar(text("SHOW server_version"))
@@ -39,26 +40,25 @@ def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
 
 def _clock(connection: Connection) -> Finding:
     before = datetime.now(UTC)
-    there: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    database_time: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     after = datetime.now(UTC)
-    skew = (there - (before + (after - before) / 2)).total_seconds()
+    skew = (database_time - (before + (after - before) / 2)).total_seconds()
     level = Level.OK if abs(skew) <= _SKEW_SECONDS else Level.WARN
-    told = "ahead of" if skew > 0 else "behind"
-    return Finding(
-        level, "clock", f"the database is {abs(skew):.1f} s {told} this host (leases go by the database)"
-    )
+    direction = "ahead of" if skew > 0 else "behind"
+    skewed = f"the database is {abs(skew):.1f} s {direction} this host (leases go by the database)"
+    return Finding(level, "clock", skewed)
 
 
 def _reader(connection: Connection) -> Finding:
-    found = guard(connection)
-    if found.powerful:
+    guards = guard(connection)
+    if guards.powerful:
         return Finding(
             Level.WARN,
             "sql guard",
-            f"{found.login!r} is a superuser or may use the server's files, so hsstar sql refuses; "
+            f"{guards.login!r} is a superuser or may use the server's files, so hsstar sql refuses; "
             "give hsstar a role of its own",
         )
-    if not found.reader:
+    if not guards.reader:
         missing = f"hsstar sql is guarded by its read-only transaction alone; {HOW_TO_MAKE}"
         return Finding(Level.WARN, "sql guard", missing)
     return Finding(Level.OK, "sql guard", f"hsstar sql runs read-only and as {READER}")
@@ -76,16 +76,15 @@ def _workers(connection: Connection) -> Iterator[Finding]:
         """)
     ).all()
     live = [row for row in rows if row.state != "lost"]
-    by_role: dict[str, int] = {}
-    for row in live:
-        by_role[row.role] = by_role.get(row.role, 0) + 1
-    told = ", ".join(f"{count} {role}" for role, count in sorted(by_role.items()))
+    by_role = Counter(row.role for row in live)
+    counts = ", ".join(f"{count} {role}" for role, count in sorted(by_role.items()))
     yield Finding(
-        Level.OK if live else Level.WARN, "workers", told or "none is at work; start some: hsstar up"
+        Level.OK if live else Level.WARN, "workers", counts or "none is at work; start some: hsstar up"
     )
     if others := [f"{row.worker} ({row.version or 'unknown'})" for row in live if row.version != __version__]:
-        text_ = f"other versions than {__version__}: {', '.join(others)}"
-        yield Finding(Level.WARN, "worker versions", text_)
+        yield Finding(
+            Level.WARN, "worker versions", f"other versions than {__version__}: {', '.join(others)}"
+        )
     if lost := [row.worker for row in rows if row.state == "lost"]:
         yield Finding(Level.WARN, "lost workers", f"no heartbeat for a minute: {', '.join(lost)}")
 

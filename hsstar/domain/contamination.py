@@ -74,3 +74,21 @@ class OverlapIndex:
             if run in self._runs:
                 return Overlap(self._runs[run], OverlapKind.RUN)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapCount:
+    """The number of problems of one dataset that overlap another.
+
+    Attributes:
+        problems: all problems of `dataset`.
+        against: the evaluation dataset.
+        exact: problems whose statement `against` holds too.
+        runs: other problems that share a run of words with one of `against`.
+    """
+
+    dataset: str
+    problems: int
+    against: str
+    exact: int
+    runs: int

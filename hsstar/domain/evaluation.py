@@ -20,10 +20,15 @@ class ProblemOutcome:
 
     Attributes:
         readable: whether its reference answer can be read.
-        exclusion: why nothing was drawn; None if samples were drawn.
-        without_verdict: samples that the verifier could not decide; they count as not correct.
-        tokens: of the `counted` samples, whose number of tokens is known.
-        truncated: of the `ended` samples, whose finish reason is known, those cut at the token limit.
+        exclusion: why nothing was drawn; None where it was.
+        drawn: samples.
+        correct: of them.
+        without_verdict: of them, those that the verifier could not decide; they count as not correct.
+        tokens: of all samples together, as far as they are known.
+        counted: samples whose tokens are known.
+        truncated: samples that ended at the limit of new tokens.
+        ended: samples of which it is known how they ended.
+        majority: whether the most frequent answer is correct.
     """
 
     problem_id: int
@@ -38,6 +43,7 @@ class ProblemOutcome:
     counted: int
     truncated: int
     ended: int
+    majority: bool
 
     @property
     def accuracy(self) -> float:
@@ -75,16 +81,11 @@ class Metrics:
     truncated_share: float | None
 
 
-def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]) -> Metrics:
-    """Return the metrics of at least one problem.
-
-    `majorities` says by problem id whether the most frequent answer is correct; a missing problem has no
-    answer. It is empty if problems have one sample each.
-    """
-    counted, ended = sum(outcome.counted for outcome in outcomes), sum(outcome.ended for outcome in outcomes)
-    readable = [outcome.accuracy for outcome in outcomes if outcome.readable]
-    several = max(outcome.drawn for outcome in outcomes) > 1
-    won = sum(majorities.get(outcome.problem_id, False) for outcome in outcomes)
+def summarise(outcomes: Sequence[ProblemOutcome]) -> Metrics:
+    """The figures of these problems, of which there is at least one."""
+    counted, ended = sum(each.counted for each in outcomes), sum(each.ended for each in outcomes)
+    readable = [each.accuracy for each in outcomes if each.readable]
+    several = max(each.drawn for each in outcomes) > 1
     return Metrics(
         problems=len(outcomes),
         unreadable=sum(not outcome.readable for outcome in outcomes),
@@ -94,9 +95,9 @@ def summarise(outcomes: Sequence[ProblemOutcome], majorities: Mapping[int, bool]
         accuracy=estimate([outcome.accuracy for outcome in outcomes]),
         accuracy_readable=estimate(readable).mean if readable else None,
         pass_at=_pass_at(outcomes) if several else {},
-        majority=won / len(outcomes) if several else None,
-        mean_tokens=sum(outcome.tokens for outcome in outcomes) / counted if counted else None,
-        truncated_share=sum(outcome.truncated for outcome in outcomes) / ended if ended else None,
+        majority=sum(each.majority for each in outcomes) / len(outcomes) if several else None,
+        mean_tokens=sum(each.tokens for each in outcomes) / counted if counted else None,
+        truncated_share=sum(each.truncated for each in outcomes) / ended if ended else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run will take, by arithmetic alone: samples, tokens, hours, bytes."""
+"""What a run takes, by arithmetic alone: samples, tokens, hours, bytes."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ FLOAT32_BYTES = 4
 ADAM_MOMENTS = 2
 FOUR_BIT_BYTES = 0.5
 SAMPLE_ROW_BYTES = 700
-"""What a sample takes in the database besides its text: its row, rewards, job item and index entries."""
+"""Of a sample in the database besides its text: its row, rewards, job item and index entries."""
 TEXT_BYTES_PER_TOKEN = 4.5
 """A response's text in the database."""
 
@@ -19,10 +19,9 @@ class SamplePlan:
     """The samples of a run.
 
     Attributes:
-        iterations: of the run.
-        policies: that are measured on held-out problems: M_0 and every new one; 0 where none is.
+        policies: how many are measured on held-out problems: M_0 and every new one, or 0.
         pre_samples, re_samples: of one iteration; the latter at most, as a level may be empty.
-        evaluation_samples: of one policy; None where the held-out problems cannot be counted.
+        evaluation_samples: of one policy; None if the held-out problems cannot be counted.
     """
 
     iterations: int
@@ -33,12 +32,12 @@ class SamplePlan:
 
     @property
     def training(self) -> int:
-        """Samples that are verified, scored and made into pairs, over all iterations."""
+        """Samples of all iterations, which are verified, scored and made into pairs."""
         return self.iterations * (self.pre_samples + self.re_samples)
 
     @property
     def evaluation(self) -> int | None:
-        """Samples of held-out problems, over all policies; None where these cannot be counted."""
+        """Samples of held-out problems, over all policies; None if these cannot be counted."""
         if not self.policies:
             return 0
         return None if self.evaluation_samples is None else self.policies * self.evaluation_samples
@@ -52,15 +51,7 @@ def plan_samples(
     policies: int,
     evaluation_samples: int | None,
 ) -> SamplePlan:
-    """The samples of `iterations` iterations of so many problems, each within the budget.
-
-    Args:
-        budget: `n` and `n_p`.
-        problems: of one iteration.
-        iterations: how many.
-        policies: how many policies are measured.
-        evaluation_samples: that each of them is measured by; None where that is not known.
-    """
+    """Count the samples of a run with `problems` per iteration; the rest as in `SamplePlan`."""
     return SamplePlan(
         iterations,
         policies,
@@ -72,7 +63,7 @@ def plan_samples(
 
 @dataclass(frozen=True, slots=True)
 class TokenPlan:
-    """Response tokens of a run, by what is done with them; prompts are not counted, None is not known."""
+    """Response tokens of a run by their use, without prompts; None if not known."""
 
     sampled: float
     evaluated: float | None
@@ -88,14 +79,13 @@ def plan_tokens(
     pairs_per_sample: float | None,
     epochs: float,
 ) -> TokenPlan:
-    """The response tokens of a run.
+    """Count the response tokens of a run.
 
     Args:
         samples: from `plan_samples`.
         tokens_per_sample: mean length of a response.
         scored: whether a reward model reads the samples; evaluations are never scored.
-        pairs_per_sample: preference pairs per sample of an iteration; a pair holds two responses. 0 trains
-            nothing, None is not known.
+        pairs_per_sample: preference pairs, of two responses each, per sample; None if not known.
         epochs: of a training.
     """
     sampled = samples.training * tokens_per_sample
@@ -108,12 +98,12 @@ def plan_tokens(
 
 
 def hours(tokens: float, tokens_per_second: float) -> float:
-    """The time that one worker takes for so many tokens."""
+    """Return the hours that one worker takes."""
     return tokens / tokens_per_second / SECONDS_PER_HOUR
 
 
 def database_bytes(samples: SamplePlan, tokens_per_sample: float) -> float:
-    """What the samples that can be counted take in the database; its log comes on top."""
+    """Estimate the size of the samples in the database; its log comes on top."""
     return (samples.training + (samples.evaluation or 0)) * (
         SAMPLE_ROW_BYTES + TEXT_BYTES_PER_TOKEN * tokens_per_sample
     )
@@ -122,7 +112,7 @@ def database_bytes(samples: SamplePlan, tokens_per_sample: float) -> float:
 def full_training_bytes(
     parameters: int, reference_bytes: float, shards: int, *, weights_shared: bool = True
 ) -> float:
-    """Memory that DPO of all weights takes on each of `shards` devices at the least; activations come on top.
+    """Estimate the memory of DPO of all weights on each of `shards` devices; activations come on top.
 
     Weights, gradients and Adam's two moments in float32, and the frozen reference with `reference_bytes` a
     parameter. Without `weights_shared` (ZeRO-2) each device holds weights and reference whole.
@@ -132,14 +122,10 @@ def full_training_bytes(
     return (weights / shards if weights_shared else weights) + optimiser / shards
 
 
-def adapter_training_bytes(parameters: int, weight_bytes: float) -> float:
-    """Memory that DPO of a LoRA adapter takes at the least: the frozen weights, which are the reference too.
-
-    The adapter with its gradients and moments (a few parts in a hundred) and activations come on top.
-    """
-    return parameters * weight_bytes
-
-
 def weight_bytes(parameters: int, bytes_per_parameter: float, shards: int = 1) -> float:
-    """Memory of a model's weights on each of `shards` devices."""
+    """Return the memory of a model's weights on each of `shards` devices.
+
+    DPO of a LoRA adapter takes little more: the frozen weights are the reference too. The adapter with its
+    gradients and moments (a few parts in a hundred) and activations come on top.
+    """
     return parameters * bytes_per_parameter / shards

@@ -1,6 +1,6 @@
-"""What a recipe will take: samples, tokens, hours, disk, and the figures that these rest on."""
+"""Forecast what a recipe takes: samples, tokens, hours, disk, and the figures that these rest on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hsstar.checkpoints.disk_space import training_bytes
@@ -18,8 +18,8 @@ NUMBER_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """Figures that the user knows better; None where not."""
+class UserFigures:
+    """Figures that the user states; None if they are to be measured or assumed."""
 
     tokens_per_sample: float | None = None
     pairs_per_sample: float | None = None
@@ -30,7 +30,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure and where it comes from: given, measured or assumed; without a value it is not known."""
+    """A figure and its source: given, measured or assumed; None if it is not known."""
 
     value: float | None
     source: str
@@ -44,12 +44,12 @@ _OTHER_OBJECTIVES = {
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run will take. Tokens are those of responses; hours are those of one worker of each kind.
+    """What a run takes. Tokens are those of responses; hours are those of one worker of each kind.
 
     Attributes:
-        checkpoint_bytes: of all policies that the run makes; None where their size is not known.
-        intermediate_bytes: of a training's intermediate checkpoints, which go when it ends; adapters' are not
-            counted.
+        checkpoint_bytes: of all policies that the run makes; None if their size is not known.
+        intermediate_bytes: of a training's intermediate checkpoints, which are deleted when it ends; those of
+            adapters are not counted.
     """
 
     samples: SamplePlan
@@ -62,31 +62,31 @@ class Forecast:
 
     @property
     def known_hours(self) -> float:
-        """Of all kinds together, as far as they are known."""
+        """Of all kinds together, as far as known."""
         return sum(value for value in self.hours.values() if value is not None)
 
 
-def forecast(
+def make_forecast(
     recipe: Recipe,
     iterations: int,
-    given: Given,
+    stated: UserFigures,
     measured: Throughput | None,
     policy: ModelSize | None,
     sizes: Mapping[str, int],
     gpu: bool,
 ) -> Forecast:
-    """What so many iterations of a recipe will take.
+    """Forecast what some iterations of a recipe take.
 
     Args:
         recipe: of the run.
         iterations: how many.
-        given: the user's figures, which go before measured ones.
-        measured: what earlier runs have measured; None without a database.
-        policy: its size; None where there is no such model.
-        sizes: usable problems of the datasets that are there.
-        gpu: whether the run has one: it decides the number format `auto`.
+        stated: the user's figures, which precede measured ones.
+        measured: by earlier runs; None without a database.
+        policy: its size; None if there is no such model.
+        sizes: usable problems of the imported datasets, by name.
+        gpu: whether the run has one; decides the number format `auto`.
     """
-    figures = _figures(recipe, given, measured)
+    figures = _figures(recipe, stated, measured)
     samples = _samples(recipe, iterations, sizes)
     length = figures["tokens per sample"].value or 0.0
     tokens = arithmetic.plan_tokens(
@@ -138,15 +138,15 @@ def _samples(recipe: Recipe, iterations: int, sizes: Mapping[str, int]) -> Sampl
 
 
 def _evaluation_samples(evaluation: EvaluationSection, sizes: Mapping[str, int]) -> int | None:
-    """Samples that one policy is measured by; None if the size of a dataset is not known."""
+    """Samples of one policy's evaluation; None if the size of a dataset is not known."""
     sets = (
         [(evaluation.problems, sizes.get(evaluation.dataset), evaluation.samples)]
         if evaluation.dataset
         else []
     )
-    for each in evaluation.benchmarks:
-        published = BENCHMARKS[each.name].problems if each.name in BENCHMARKS else None
-        sets.append((each.problems, sizes.get(each.dataset, published), each.samples))
+    for section in evaluation.benchmarks:
+        published = BENCHMARKS[section.name].problems if section.name in BENCHMARKS else None
+        sets.append((section.problems, sizes.get(section.dataset, published), section.samples))
     total = 0
     for limit, size, samples in sets:
         known = [count for count in (limit, size) if count is not None]
@@ -156,46 +156,31 @@ def _evaluation_samples(evaluation: EvaluationSection, sizes: Mapping[str, int])
     return total
 
 
-def _figures(recipe: Recipe, given: Given, measured: Throughput | None) -> dict[str, Figure]:
+def _figures(recipe: Recipe, stated: UserFigures, measured: Throughput | None) -> dict[str, Figure]:
     limit = recipe.sampling.max_new_tokens
     share = _ASSUMED_SHARE_OF_LIMIT
     own = f"measured in earlier runs of {recipe.policy.model}"
 
-    def figure(
-        mine: float | None, pick: Callable[[Throughput], float | None], otherwise: Figure, source: str = own
-    ) -> Figure:
-        if mine is not None:
-            return Figure(mine, "given")
-        found = None if measured is None else pick(measured)
-        return otherwise if found is None else Figure(float(found), source)
+    def figure(field: str, otherwise: Figure, source: str = own) -> Figure:
+        """The field as the user states it, else as measured; both classes name it so."""
+        if (value := getattr(stated, field)) is not None:
+            return Figure(value, "given")
+        if (value := getattr(measured, field, None)) is not None:
+            return Figure(float(value), source)
+        return otherwise
 
     def unknown(option: str) -> Figure:
         return Figure(None, f"not known; give --{option}-tokens-per-second")
 
+    assumed_length = f"assumed: {share:.0%} of max_new_tokens; give --tokens-per-sample"
+    assumed_pairs = Figure(_ASSUMED_PAIRS_PER_SAMPLE, "assumed; give --pairs-per-sample")
     return {
-        "tokens per sample": figure(
-            given.tokens_per_sample,
-            lambda found: found.tokens_per_sample,
-            Figure(share * limit, f"assumed: {share:.0%} of max_new_tokens; give --tokens-per-sample"),
-        ),
+        "tokens per sample": figure("tokens_per_sample", Figure(share * limit, assumed_length)),
         "pairs per sample": _OTHER_OBJECTIVES.get(recipe.training.objective)
-        or figure(
-            given.pairs_per_sample,
-            lambda found: found.pairs_per_sample,
-            Figure(_ASSUMED_PAIRS_PER_SAMPLE, "assumed; give --pairs-per-sample"),
-        ),
-        "sampling speed": figure(
-            given.sampling_speed, lambda found: found.sampling_speed, unknown("sampling")
-        ),
-        "scoring speed": figure(
-            given.scoring_speed,
-            lambda found: found.scoring_speed,
-            unknown("scoring"),
-            f"{own} with {recipe.reward.model}",
-        ),
-        "training speed": figure(
-            given.training_speed, lambda found: found.training_speed, unknown("training")
-        ),
+        or figure("pairs_per_sample", assumed_pairs),
+        "sampling speed": figure("sampling_speed", unknown("sampling")),
+        "scoring speed": figure("scoring_speed", unknown("scoring"), f"{own} with {recipe.reward.model}"),
+        "training speed": figure("training_speed", unknown("training")),
     }
 
 

@@ -1,7 +1,8 @@
 """Verification: judge every sample of a job and record the cause of the verdict.
 
-Verdicts that the texts decide, or that earlier jobs have computed, are written at once. The others follow in
-batches, each under the job's lease, so the next attempt continues after the last batch.
+What the texts decide and what is known of earlier jobs is written at once, the rest in batches as it is
+found. Each batch is written under the job's lease; the next attempt continues behind the last one. In the
+end the job votes on those problems of an evaluation that are complete (maj@k).
 """
 
 import logging
@@ -15,7 +16,8 @@ from sqlalchemy import Connection
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.stages.batching import in_batches
 from hsstar.stages.context import WorkerContext, computing
-from hsstar.store import samples
+from hsstar.stages.vote import vote
+from hsstar.store import samples, votes
 from hsstar.store.queue import jobs
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
@@ -64,7 +66,16 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
             database.run(
                 partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
             )
-    database.run(lambda connection: jobs.complete(connection, job))
+    with database.begin() as connection:
+        ballots = votes.load_ballots(connection, job)
+    with computing():
+        majorities = vote(ballots, verifier)
+
+    def complete(connection: Connection) -> None:
+        votes.write_votes(connection, job.round_id, ballots, majorities)
+        jobs.complete(connection, job)
+
+    database.run(complete)
     return problem_ids
 
 

@@ -1,32 +1,13 @@
 """Overlaps of training problems with evaluation datasets: found by the pure rule, stored as rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from hsstar.domain.contamination import OverlapIndex, marks_of
+from hsstar.domain.contamination import OverlapCount, OverlapIndex, marks_of
 from hsstar.store.database import rows_of
 
 _BATCH = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class OverlapCount:
-    """The number of problems of one dataset that overlap another.
-
-    Attributes:
-        problems: all problems of `dataset`.
-        against: the evaluation dataset.
-        exact: problems whose statement `against` holds too.
-        runs: other problems that share a run of words with one of `against`.
-    """
-
-    dataset: str
-    problems: int
-    against: str
-    exact: int
-    runs: int
 
 
 def evaluation_datasets(connection: Connection, names: Sequence[str] = ()) -> list[int]:

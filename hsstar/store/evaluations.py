@@ -191,21 +191,6 @@ def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:
     return rows_of(execute_file(connection, "outcomes", {"round_id": round_id}), ProblemOutcome)
 
 
-def answers(connection: Connection, round_id: int) -> dict[int, list[tuple[str | None, bool]]]:
-    """Return by problem id the answers of its samples by slot, each with whether it is correct."""
-    rows = connection.execute(
-        text("""
-            SELECT problem_id, answer, coalesce(verdict = 'correct', false) AS correct
-            FROM samples WHERE round_id = :id ORDER BY problem_id, slot
-        """),
-        {"id": round_id},
-    )
-    by_problem: dict[int, list[tuple[str | None, bool]]] = {}
-    for row in rows:
-        by_problem.setdefault(row.problem_id, []).append((row.answer, row.correct))
-    return by_problem
-
-
 def results(connection: Connection, run_name: str) -> list[dict[str, Any]]:
     """Return the rows of the view `evaluation_results` for one run, by policy."""
     query = text("SELECT * FROM evaluation_results WHERE run = :run ORDER BY iteration, measure")

@@ -292,6 +292,22 @@ sample_responses = Table(
     Column("response", Text, nullable=False),
 )
 
+majority_votes = Table(
+    "majority_votes",
+    metadata,
+    _reference("round_id", "rounds", key=True),
+    _reference("problem_id", "problems", key=True, cascade=False),
+    Column(
+        "verdicts",
+        Integer,
+        nullable=False,
+        comment="that the vote covers; it counts while there are no others",
+    ),
+    Column("correct", Boolean, nullable=False, comment="whether the most frequent answer is"),
+    CheckConstraint("verdicts > 1", name="several_verdicts"),
+    comment="maj@k of an evaluation, by problem; none where a problem has one sample",
+)
+
 known_verdicts = Table(
     "known_verdicts",
     metadata,

@@ -1,4 +1,4 @@
-"""What a study is: one TOML document with a recipe, seeds, and strategies as changes of that recipe."""
+"""The document of a study: TOML with a recipe, seeds, and strategies as changes of that recipe."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.+-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 _OF_THE_STUDY = ("name", "seed", "problems", "evaluation", EXTENDS)
-"""Keys of a recipe that a strategy cannot change: without the same problems no seeds are paired."""
+"""Keys of a recipe that a strategy cannot change: seeds are paired by equal problems."""
 
 
 class StudyDocument(BaseModel):
@@ -30,7 +30,7 @@ class StudyDocument(BaseModel):
     """The strategy that the others are compared with."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     problems: Literal["imported", "demo"] = "imported"
-    """`demo` makes the datasets from the demo's family, as large as the recipe asks for."""
+    """`demo` creates the datasets from the demo's problems, as large as the recipe asks for."""
     recipe: dict[str, Any]
     """What every strategy starts from; may extend a recipe file."""
     strategies: Annotated[dict[Name, dict[str, Any]], Field(min_length=2)]
@@ -39,7 +39,7 @@ class StudyDocument(BaseModel):
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("a seed stands there twice")
+            raise ValueError("a seed is listed twice")
         return value
 
     @model_validator(mode="after")
@@ -65,18 +65,18 @@ class StudyRun:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A checked study; its runs go seed by seed, strategies in the order of the file."""
+    """A checked study; its runs are ordered by seed, then as the strategies in the file."""
 
     document: StudyDocument
     runs: tuple[StudyRun, ...]
 
     def of_seed(self, seed: int) -> tuple[StudyRun, ...]:
-        """The runs of one seed, a strategy each."""
+        """Return the runs of one seed, a strategy each."""
         return tuple(run for run in self.runs if run.seed == seed)
 
 
 def load_study(path: Path) -> Study:
-    """A study from its file, every recipe of it checked.
+    """Read a study from its file and check all its recipes.
 
     Raises:
         RecipeError: the file is no study, or a strategy no recipe; one line that names the key.
@@ -99,7 +99,7 @@ def _recipe(
         if key in changes:
             raise RecipeError(
                 f"{path}: strategies.{strategy}: {key!r} is the same for every strategy of a study; "
-                "it can stand in [recipe] alone"
+                "set it in [recipe]"
             )
     own = {"name": f"{study}-{strategy}-{seed}", "seed": seed}
     return parse_recipe(merged(base, changes) | own, f"{path}: strategies.{strategy}")

@@ -1,4 +1,4 @@
-"""What the rows of a study come to: accuracies by policy, paired differences, use of the budget."""
+"""Figures of a study: accuracies by policy, paired differences, use of the budget."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hsstar.study.document import Study, StudyRun
 
 @dataclass(frozen=True, slots=True)
 class RunMetrics:
-    """One finished run: its iterations, and the AUC of its reward model in each (None without rewards)."""
+    """One finished run: its iterations, and the AUC of its reward model in each, None without rewards."""
 
     run: StudyRun
     iterations: tuple[IterationMetrics, ...]
@@ -22,16 +22,19 @@ class RunMetrics:
     @property
     def accuracies(self) -> list[float]:
         """Held-out accuracy of M_0, M_1 …; shape (iterations + 1,)."""
-        return [self.iterations[0].accuracy_before, *(found.accuracy_after for found in self.iterations)]
+        return [
+            self.iterations[0].accuracy_before,
+            *(iteration.accuracy_after for iteration in self.iterations),
+        ]
 
     @property
     def pairs_per_sample(self) -> float:
-        """Preference pairs per sample that was drawn."""
+        """Preference pairs per drawn sample."""
         return sum(i.pairs for i in self.iterations) / sum(i.drawn for i in self.iterations)
 
     @property
     def share_trained(self) -> float:
-        """The share of the budget that became training data: a pair holds two samples, each in one pair."""
+        """Share of the budget that became training data; each pair has two samples, each sample one pair."""
         return 2 * sum(i.pairs for i in self.iterations) / sum(i.budget for i in self.iterations)
 
 
@@ -58,10 +61,10 @@ class StrategyMetrics:
 
 
 def load_metrics(database: Database, study: Study, seeds: Sequence[int]) -> list[RunMetrics]:
-    """The metrics of the study's runs under these seeds, all of which are finished."""
+    """Load the figures of the study's runs under these seeds, all of which are finished."""
     wanted = [run for run in study.runs if run.seed in seeds]
     with database.begin() as connection:
-        found = studies.iteration_metrics(connection, [run.name for run in wanted])
+        iterations = studies.iteration_metrics(connection, [run.name for run in wanted])
         quality = {
             run.name: progress.reward_quality(connection, runs.find_run(connection, run.name).id)
             for run in wanted
@@ -70,7 +73,7 @@ def load_metrics(database: Database, study: Study, seeds: Sequence[int]) -> list
     return [
         RunMetrics(
             run,
-            tuple(row for row in found if row.run == run.name)[:count],
+            tuple(row for row in iterations if row.run == run.name)[:count],
             tuple(quality[run.name].get(number) for number in range(count)),
         )
         for run in wanted
@@ -78,38 +81,38 @@ def load_metrics(database: Database, study: Study, seeds: Sequence[int]) -> list
 
 
 def compare(study: Study, metrics: Sequence[RunMetrics]) -> list[StrategyMetrics]:
-    """Every strategy over the seeds and against the reference, in the order of the study file."""
+    """Compare every strategy with the reference over the seeds, in the order of the study file."""
     by_strategy = {
-        strategy: [found for found in metrics if found.run.strategy == strategy]
+        strategy: [run for run in metrics if run.run.strategy == strategy]
         for strategy in study.document.strategies
     }
     reference = by_strategy[study.document.reference]
     return [
-        _strategy(strategy, found, reference, study.document.confidence)
-        for strategy, found in by_strategy.items()
+        _strategy(strategy, own, reference, study.document.confidence)
+        for strategy, own in by_strategy.items()
     ]
 
 
 def _strategy(
-    strategy: str, found: list[RunMetrics], reference: list[RunMetrics], confidence: float
+    strategy: str, own: list[RunMetrics], reference: list[RunMetrics], confidence: float
 ) -> StrategyMetrics:
-    policies = range(len(found[0].accuracies))
-    numbers = range(len(found[0].iterations))
+    policies = range(len(own[0].accuracies))
+    numbers = range(len(own[0].iterations))
     return StrategyMetrics(
         strategy,
-        tuple(mean_of([run.accuracies[t] for run in found]) for t in policies),
+        tuple(mean_of([run.accuracies[t] for run in own]) for t in policies),
         tuple(
             paired_difference(
-                [run.accuracies[t] for run in found], [run.accuracies[t] for run in reference], confidence
+                [run.accuracies[t] for run in own], [run.accuracies[t] for run in reference], confidence
             )
             for t in policies
         ),
-        tuple(mean_of([run.iterations[t].pairs for run in found]) for t in numbers),
-        tuple(mean_of([_boundary_share(run.iterations[t]) for run in found]) for t in numbers),
-        mean_of([run.pairs_per_sample for run in found]),
-        mean_of([run.share_trained for run in found]),
+        tuple(mean_of([run.iterations[t].pairs for run in own]) for t in numbers),
+        tuple(mean_of([_boundary_share(run.iterations[t]) for run in own]) for t in numbers),
+        mean_of([run.pairs_per_sample for run in own]),
+        mean_of([run.share_trained for run in own]),
         mean_of(
-            [sum(i.drawn for i in run.iterations) / sum(i.budget for i in run.iterations) for run in found]
+            [sum(i.drawn for i in run.iterations) / sum(i.budget for i in run.iterations) for run in own]
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The plots of a study: accuracy by policy, and the paired difference to the reference."""
+"""Draw a study: accuracy by policy, and the paired difference to the reference."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from hsstar.study.document import Study
 from hsstar.study.metrics import StrategyMetrics
 
 _SPREAD = 0.03
-"""How far the points of neighbouring strategies stand apart, in iterations."""
+"""Distance between the points of neighbouring strategies, in iterations."""
 _DOTS_PER_INCH = 120
 
 
 def draw(study: Study, strategies: Sequence[StrategyMetrics], folder: Path) -> list[Path]:
-    """Draws NAME.png and NAME.svg into a folder; their paths. The same metrics give the same bytes."""
+    """Draw NAME.png and NAME.svg into a folder; return their paths. Equal figures give equal bytes."""
     name = study.document.name
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
@@ -30,16 +30,16 @@ def draw(study: Study, strategies: Sequence[StrategyMetrics], folder: Path) -> l
 
 
 def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyMetrics]) -> None:
-    for place, found in enumerate(strategies):
+    for place, strategy in enumerate(strategies):
         shift = _SPREAD * (place - (len(strategies) - 1) / 2)
         axes.errorbar(
-            [t + shift for t in range(len(found.accuracies))],
-            [mean.value for mean in found.accuracies],
-            yerr=[mean.standard_error or 0 for mean in found.accuracies],
+            [t + shift for t in range(len(strategy.accuracies))],
+            [mean.value for mean in strategy.accuracies],
+            yerr=[mean.standard_error or 0 for mean in strategy.accuracies],
             marker="o",
             markersize=3,
             capsize=2,
-            label=found.strategy,
+            label=strategy.strategy,
         )
     axes.set_xticks(range(len(strategies[0].accuracies)))
     axes.set_xlabel("policy M_t")
@@ -48,15 +48,15 @@ def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyMetrics]) -> None:
 
 
 def _draw_differences(axes: Axes, study: Study, strategies: Sequence[StrategyMetrics]) -> None:
-    compared = [found for found in strategies if found.strategy != study.document.reference]
-    for place, found in enumerate(compared):
-        last = found.differences[-1]
+    compared = [strategy for strategy in strategies if strategy.strategy != study.document.reference]
+    for place, strategy in enumerate(compared):
+        last = strategy.differences[-1]
         low = last.mean.value if last.low is None else last.low
         high = last.mean.value if last.high is None else last.high
         axes.plot([100 * low, 100 * high], [place, place], color="tab:gray")
         axes.plot([100 * last.mean.value], [place], marker="o", color="tab:blue")
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(compared)), [found.strategy for found in compared])
+    axes.set_yticks(range(len(compared)), [strategy.strategy for strategy in compared])
     axes.invert_yaxis()
     axes.set_xlabel(
         f"accuracy of M_{study.document.iterations} minus that of {study.document.reference}, points "

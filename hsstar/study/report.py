@@ -1,4 +1,4 @@
-"""The files of a study: a table as Markdown and CSV, every run as CSV, plots as PNG and SVG."""
+"""Write the files of a study: a table as Markdown and CSV, every run as CSV, plots as PNG and SVG."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ Table = list[list[str]]
 
 
 def write_report(study: Study, metrics: Sequence[RunMetrics], folder: Path) -> list[Path]:
-    """Writes NAME.md, NAME.csv, NAME-runs.csv, NAME.png and NAME.svg; their paths."""
+    """Write NAME.md, NAME.csv, NAME-runs.csv, NAME.png and NAME.svg; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     name = study.document.name
     strategies = compare(study, metrics)
@@ -27,7 +27,7 @@ def write_report(study: Study, metrics: Sequence[RunMetrics], folder: Path) -> l
 
 
 def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[StrategyMetrics]) -> str:
-    """The whole table as Markdown, with what its metrics mean."""
+    """Return all tables as Markdown, each with what its figures mean."""
     document, recipe = study.document, study.runs[0].recipe
     seeds = [run.run.seed for run in metrics if run.run.strategy == document.reference]
     head = (
@@ -44,7 +44,7 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
             "Held-out accuracy",
             "Mean over the seeds ± its standard error.",
             ["strategy", *policies],
-            [[found.strategy, *map(_mean, found.accuracies)] for found in strategies],
+            [[strategy.strategy, *map(_mean, strategy.accuracies)] for strategy in strategies],
         ),
         (
             f"Difference to {document.reference}, in points",
@@ -52,9 +52,9 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
             "The intervals are not corrected for the number of comparisons.",
             ["strategy", *policies[1:]],
             [
-                [found.strategy, *map(_points, found.differences[1:])]
-                for found in strategies
-                if found.strategy != document.reference
+                [strategy.strategy, *map(_points, strategy.differences[1:])]
+                for strategy in strategies
+                if strategy.strategy != document.reference
             ],
         ),
         (
@@ -64,13 +64,13 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
             ["strategy", "drawn", "pairs per sample", "share trained", *(f"pairs, {n}" for n in numbers)],
             [
                 [
-                    found.strategy,
-                    f"{found.spent.value:.0%}",
-                    _mean(found.pairs_per_sample),
-                    _mean(found.share_trained),
-                    *(f"{pairs.value:.0f}" for pairs in found.pairs),
+                    strategy.strategy,
+                    f"{strategy.spent.value:.0%}",
+                    _mean(strategy.pairs_per_sample),
+                    _mean(strategy.share_trained),
+                    *(f"{pairs.value:.0f}" for pairs in strategy.pairs),
                 ]
-                for found in strategies
+                for strategy in strategies
             ],
         ),
         (
@@ -78,7 +78,7 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
             "Share of the problems that were labelled boundary, and how well the minimum step reward tells "
             "right from wrong samples (area under the ROC curve), per iteration.",
             ["strategy", *(f"boundary, {n}" for n in numbers), *(f"AUC, {n}" for n in numbers)],
-            [_seen(found, metrics) for found in strategies],
+            [_seen(strategy, metrics) for strategy in strategies],
         ),
     ]
     return head + "".join(_section(*part) for part in parts)
@@ -111,13 +111,13 @@ def _points(difference: Difference) -> str:
 
 
 def _summary_rows(study: Study, strategies: Sequence[StrategyMetrics]) -> Iterable[dict[str, Any]]:
-    for found in strategies:
+    for strategy in strategies:
         for policy, (accuracy, difference) in enumerate(
-            zip(found.accuracies, found.differences, strict=True)
+            zip(strategy.accuracies, strategy.differences, strict=True)
         ):
             yield {
                 "study": study.document.name,
-                "strategy": found.strategy,
+                "strategy": strategy.strategy,
                 "policy": policy,
                 "seeds": accuracy.count,
                 "accuracy": accuracy.value,
@@ -128,8 +128,8 @@ def _summary_rows(study: Study, strategies: Sequence[StrategyMetrics]) -> Iterab
                 "difference_high": difference.high,
                 "reference": study.document.reference,
                 "confidence": study.document.confidence,
-                "pairs_per_sample": found.pairs_per_sample.value,
-                "share_trained": found.share_trained.value,
+                "pairs_per_sample": strategy.pairs_per_sample.value,
+                "share_trained": strategy.share_trained.value,
             }
 
 

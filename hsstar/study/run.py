@@ -1,6 +1,6 @@
-"""Brings a study to its end: makes the runs that are missing and goes on with those that are there.
+"""Complete a study: create the runs that are missing and continue those that exist.
 
-Nothing is remembered between two calls: what exists is read from the rows, so an interrupted study goes on.
+Nothing is remembered between two calls. What exists is read from the rows, so an interrupted study continues.
 """
 
 from hsstar.commands.runs import create_run, start_iterations
@@ -8,13 +8,14 @@ from hsstar.demo.problems import import_demo_problems
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.store import datasets, runs
 from hsstar.store.database import Database
-from hsstar.store.read import studies
+from hsstar.store.read import progress, studies
+from hsstar.store.read.progress import QueueState
 from hsstar.store.read.studies import RunState
 from hsstar.study.document import Study, StudyRun
 
 
 def prepare_problems(database: Database, study: Study) -> None:
-    """Makes the datasets of a study on the demo's family; finds them there at a second call.
+    """Create the datasets of a study on the demo's problems, unless they exist.
 
     Raises:
         ConflictError: a dataset of that name has another size.
@@ -27,21 +28,21 @@ def prepare_problems(database: Database, study: Study) -> None:
         str(recipe.evaluation.dataset): recipe.evaluation.problems,
     }
     with database.begin() as connection:
-        there = {dataset.name: dataset.problems for dataset in datasets.list_datasets(connection)}
-    for dataset in wanted.keys() & there.keys():
-        if there[dataset] != wanted[dataset]:
+        existing = {dataset.name: dataset.problems for dataset in datasets.list_datasets(connection)}
+    for dataset in wanted.keys() & existing.keys():
+        if existing[dataset] != wanted[dataset]:
             raise ConflictError(
-                f"dataset {dataset!r} holds {there[dataset]} problems, the study asks for {wanted[dataset]}; "
-                "give the study's datasets other names"
+                f"dataset {dataset!r} holds {existing[dataset]} problems, the study asks for "
+                f"{wanted[dataset]}; give the study's datasets other names"
             )
-    if wanted.keys() - there.keys():
+    if wanted.keys() - existing.keys():
         import_demo_problems(database, recipe, study.document.iterations)
 
 
 def advance(database: Database, study: Study, at_once: int) -> dict[str, RunState]:
-    """Enqueues runs and iterations until `at_once` runs are under way; the states of all that are there.
+    """Enqueue runs and iterations until `at_once` runs are under way; return the states of all runs.
 
-    Running it again enqueues nothing twice.
+    Calling it again enqueues nothing twice.
 
     Raises:
         ConflictError: a run of that name has another recipe.
@@ -60,11 +61,7 @@ def advance(database: Database, study: Study, at_once: int) -> dict[str, RunStat
 
 
 def check_recipes(database: Database, study: Study) -> None:
-    """Refuses a study whose earlier runs were made from other recipes.
-
-    Raises:
-        ConflictError: naming the first such run.
-    """
+    """Raise ConflictError if an earlier run of the study has another recipe."""
     with database.begin() as connection:
         stored = {run.name: run.recipe for run in runs.list_runs(connection)}
     for run in study.runs:
@@ -76,17 +73,17 @@ def check_recipes(database: Database, study: Study) -> None:
 
 
 def finished(study: Study, states: dict[str, RunState]) -> bool:
-    """Whether every run has all its iterations."""
+    """Tell whether every run has all its iterations."""
     return all(run_finished(study, run, states) for run in study.runs)
 
 
 def run_finished(study: Study, run: StudyRun, states: dict[str, RunState]) -> bool:
-    """Whether a run has all its iterations."""
+    """Tell whether a run has all its iterations."""
     return run.name in states and states[run.name].done >= study.document.iterations
 
 
 def stuck_runs(study: Study, states: dict[str, RunState]) -> list[str]:
-    """The runs that failed jobs hold up, once no other run can move."""
+    """Return the runs that failed jobs hold up, once no other run can move."""
     moving = any(state.under_way and not state.stuck for state in states.values())
     waiting = any(run.name not in states for run in study.runs)
     if moving or waiting:
@@ -95,12 +92,22 @@ def stuck_runs(study: Study, states: dict[str, RunState]) -> list[str]:
 
 
 def complete_seeds(study: Study, states: dict[str, RunState]) -> list[int]:
-    """The seeds under which every strategy is finished: only these are compared."""
+    """Return the seeds under which every strategy is finished: only these are compared."""
     return [
         seed
         for seed in study.document.seeds
         if all(run_finished(study, run, states) for run in study.of_seed(seed))
     ]
+
+
+def queues(database: Database, states: dict[str, RunState]) -> dict[str, list[QueueState]]:
+    """Load the queues of the runs that are under way, by run."""
+    with database.begin() as connection:
+        return {
+            name: progress.queue_states(connection, runs.find_run(connection, name).id)
+            for name, state in states.items()
+            if state.under_way
+        }
 
 
 def _states(database: Database, study: Study) -> dict[str, RunState]:
@@ -111,7 +118,7 @@ def _states(database: Database, study: Study) -> dict[str, RunState]:
 def _enqueue(database: Database, run: StudyRun, iterations: int) -> None:
     try:
         with database.begin() as connection:
-            found = runs.find_run(connection, run.name)
+            stored = runs.find_run(connection, run.name)
     except NotFoundError:
-        found = create_run(database, run.recipe, run.name)
-    start_iterations(database, found, iterations)
+        stored = create_run(database, run.recipe, run.name)
+    start_iterations(database, stored, iterations)

@@ -20,7 +20,7 @@ def test_the_papers_run_does_not_fit_on_one_gpu_and_data_are_not_checked(home: H
     assert "22,500" in lines["pre-samples"]
     assert "112,500" in lines["re-samples, at most"]
     assert "108 million" in lines["sampling"]
-    assert "fails" in lines["memory, training"]
+    assert "FAIL" in lines["memory, training"]
     assert "not checked" in lines["data"]
     assert "no database" in lines["data"]
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from hsstar.doctor.findings import Check, Finding, Level, examine
 from hsstar.doctor.machine import check_disk, check_engines, check_gpus
+from hsstar.doctor.probes import Probe, examine
 from hsstar.doctor.servers import check_broker, check_database
 from hsstar.domain.errors import BrokerError, DatabaseError
+from hsstar.domain.findings import Finding, Level
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from tests.brokers.servers import black_hole, free_port
@@ -132,7 +133,7 @@ def test_stuck_jobs_and_lost_workers_are_named(
 def test_a_wrong_schema_is_a_failure_and_what_came_before_is_kept(database: Database) -> None:
     with database.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
-    found = examine([Check("database", lambda: check_database(lambda: database.url))], 20)
+    found = examine([Probe("database", lambda: check_database(lambda: database.url))], 20)
     assert [each.level for each in found[:-1]] == [Level.OK] * 3
     assert found[-1].level is Level.FAIL
     assert "newer than this hsstar knows" in found[-1].text
@@ -152,7 +153,7 @@ def test_a_check_that_breaks_or_never_ends_hides_no_other() -> None:
 
     begun = time.monotonic()
     found = examine(
-        [Check("a", breaks), Check("b", refuses), Check("c", hangs), Check("gpus", check_gpus)], 1.5
+        [Probe("a", breaks), Probe("b", refuses), Probe("c", hangs), Probe("gpus", check_gpus)], 1.5
     )
     assert time.monotonic() - begun < 10
     told = [(each.level, each.name, each.text) for each in found]
@@ -168,8 +169,8 @@ def test_servers_that_are_not_up_are_said_so() -> None:
     def nowhere() -> str:
         raise DatabaseError("no database: run hsstar up")
 
-    assert examine([Check("database", lambda: check_database(nowhere))], 5)[0].text.startswith("no database")
-    assert examine([Check("broker", lambda: check_broker(nowhere, None))], 5)[0].level is Level.FAIL
+    assert examine([Probe("database", lambda: check_database(nowhere))], 5)[0].text.startswith("no database")
+    assert examine([Probe("broker", lambda: check_broker(nowhere, None))], 5)[0].level is Level.FAIL
 
 
 def test_engines_are_really_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hsstar.conductor import Conductor
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import derived_seed, slot_seed
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.store import models, rounds, runs, samples, training
+from hsstar.store import models, rounds, runs, samples, training, votes
 from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
@@ -112,6 +112,9 @@ class Hand:
         found = samples.load_unverified(connection, job)
         judgements = [Judgement(self._outcome(sample.response)[0]) for sample in found]
         samples.write_verdicts(connection, [sample.id for sample in found], judgements)
+        ballots = votes.load_ballots(connection, job)
+        outcome = {problem: any(correct for _, correct in ballot) for problem, ballot in ballots.items()}
+        votes.write_votes(connection, job.round_id, ballots, outcome)
         jobs.complete(connection, job)
         return sorted({sample.problem_id for sample in found})
 

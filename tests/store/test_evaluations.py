@@ -2,22 +2,31 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import Connection, text
 
+from hsstar.commands.evaluation_run import EvaluationRun
 from hsstar.commands.problems import import_problems
+from hsstar.conductor import Conductor
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
 from hsstar.insights.evaluation import load_results, run_table
-from hsstar.stages.context import load_context
-from hsstar.store import contamination, datasets, evaluations, rounds
+from hsstar.stages import verify
+from hsstar.stages.context import WorkerContext, load_context
+from hsstar.stages.engine_pool import EnginePool
+from hsstar.store import contamination, datasets, evaluations, missing, rounds
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT, EvaluationSpec
+from hsstar.store.queue.jobs import Job
+from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
+from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import VerificationRequest
 from tests.store.factory import (
     HELDOUT,
     Drawn,
@@ -92,7 +101,7 @@ def test_a_run_measures_every_policy_on_every_dataset_once(database: Database) -
 def test_the_table_of_a_run_has_a_row_per_policy_and_the_mean_of_its_benchmarks(database: Database) -> None:
     run = start(database)
     Hand(database, three_levels).work()
-    table = run_table(database, run)
+    table = run_table(database, run.name)
     assert (table.columns, table.benchmarks) == (("amc23", "quick", HELDOUT), 2)
     assert [(number, name) for number, name, _ in table.rows] == [(0, "M0"), (1, f"{run.name}-M1")]
     cells = [[cell and cell[0] for cell in row] for _, _, row in table.rows]
@@ -103,7 +112,7 @@ def test_the_table_of_a_run_has_a_row_per_policy_and_the_mean_of_its_benchmarks(
 def test_an_unfinished_row_has_no_mean(database: Database) -> None:
     run = start(database)
     Hand(database).conductor.advance(run.id)
-    table = run_table(database, run)
+    table = run_table(database, run.name)
     assert [cells for _, _, cells in table.rows] == [(None, None, None)]
     assert table.mean(0) is None
 
@@ -170,29 +179,164 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
     assert (row["temperature"], row["max_new_tokens"]) == (None, None)
 
 
-def test_the_vote_puts_equivalent_answers_together(database: Database) -> None:
-    """Three of seven are right; the four wrong ones are ½ in four spellings, or all different."""
-    with database.begin() as connection:
-        run = add_run(connection)
-        dataset = add_benchmark(connection, "benchmarks/amc23", 2)
-        added = evaluations.add_evaluation(
-            connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 7, None)
-        )
-        evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
-        first, second = list(datasets.statement_keys(connection, dataset))
-        causes = [RIGHT] * 3 + [WRONG] * 4
-        add_samples(connection, added.id, {key: dict(enumerate(causes)) for key in (first, second)})
-        for key, wrong in ((first, (r"\frac{1}{2}", "1/2", "0.5", "0.50")), (second, ("7", "8", "9", "10"))):
-            for slot, answer in enumerate(("1", "1", "1", *wrong)):
-                connection.execute(
-                    text("UPDATE samples SET answer = :answer WHERE problem_id = :key AND slot = :slot"),
-                    {"answer": answer, "key": key, "slot": slot},
+Answers = list[tuple[str | None, bool]]
+"""Of one problem: the answers of its samples by slot, and whether each is correct."""
+
+HALVES = (r"\frac{1}{2}", "1/2", "0.5", "0.50")
+BALLOTS: list[Answers] = [
+    [*[("1", True)] * 3, *((half, False) for half in HALVES)],  # four equal wrong answers win
+    [*[("1", True)] * 3, *((answer, False) for answer in ("7", "8", "9", "10"))],  # different ones do not
+    [("1", True), ("0.5", False), ("1/2", False), ("1", True), (None, False), (None, False), (None, False)],
+    [("0.5", False), ("1", True), ("1", True), ("1/2", False), (None, False), ("7", False), ("8", False)],
+    [("7", False)] * 7,
+    [(None, False)] * 7,
+    [("1", True)] * 7,
+]
+
+
+def recomputed_majority(answers: Answers, verifier: MathVerifier) -> bool:
+    """The vote as METHOD and docs say it, every pair asked one by one."""
+    classes: list[tuple[str | None, int]] = []
+    for answer, correct in answers:
+        if not correct and answer is None:
+            continue
+        for place, (head, votes) in enumerate(classes):
+            if (correct and head is None) or (
+                not correct
+                and head is not None
+                and (
+                    head == answer
+                    or verifier.verify([VerificationRequest(str(answer), head, is_answer=True)])[0].verdict
+                    == "correct"
                 )
-        evaluations.finish(connection, added)
-    (result,) = load_results(database, run, [("amc23", "m")])
-    assert result.figures.majority == 0.5  # four equal wrong answers win, four different ones do not
-    assert result.figures.pass_at[7] == 1
+            ):
+                classes[place] = (head, votes + 1)
+                break
+        else:
+            classes.append((None if correct else answer, 1))
+    most = max((votes for _, votes in classes), default=0)
+    return next((head is None for head, votes in classes if votes == most), False)
+
+
+def add_ballots(connection: Connection, ballots: list[Answers]) -> tuple[Run, Round, list[int]]:
+    """An evaluation without decoding, a problem per ballot, all its samples verified."""
+    run = add_run(connection)
+    dataset = add_benchmark(connection, "benchmarks/amc23", len(ballots))
+    added = evaluations.add_evaluation(
+        connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 7, None)
+    )
+    evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
+    problems = list(datasets.statement_keys(connection, dataset))
+    for problem, ballot in zip(problems, ballots, strict=True):
+        causes = [RIGHT if correct else WRONG for _, correct in ballot]
+        add_samples(connection, added.id, {problem: dict(enumerate(causes))})
+        for slot, (answer, _) in enumerate(ballot):
+            connection.execute(
+                text("UPDATE samples SET answer = :answer WHERE problem_id = :problem AND slot = :slot"),
+                {"answer": answer, "problem": problem, "slot": slot},
+            )
+    return run, added, problems
+
+
+def verify_jobs(database: Database, round_id: int) -> list[int]:
+    with database.begin() as connection:
+        return list(
+            connection.execute(
+                text("SELECT id FROM jobs WHERE round_id = :id AND state = 'queued' AND kind = 'verify'"),
+                {"id": round_id},
+            ).scalars()
+        )
+
+
+def run_verification(database: Database, job_id: int, verifier: MathVerifier, folder: Path) -> Job:
+    """What a verification worker does with a job, all but the engines of other kinds."""
+
+    def unwanted(*arguments: object) -> NoReturn:
+        raise AssertionError("a verification needs the verifier and no other engine")
+
+    with database.begin() as connection:
+        job = claim(connection, job_id)
+    engines = EnginePool(unwanted, unwanted, lambda: verifier, unwanted)
+    verify.run(WorkerContext(database, engines, 16, folder), job)
+    return job
+
+
+def majority_votes(connection: Connection) -> dict[int, bool]:
+    found = connection.execute(text("SELECT problem_id, correct FROM majority_votes"))
+    return {row.problem_id: row.correct for row in found}
+
+
+def test_an_evaluation_ends_with_its_votes_and_showing_it_verifies_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.begin() as connection:
+        run, added, problems = add_ballots(connection, BALLOTS)
+    conductor = Conductor(database, 16, 3)
+    for _ in range(2):
+        conductor.advance(run.id)  # enqueues the votes once
+        assert len(verify_jobs(database, added.id)) == 4  # of two problems with seven samples each
+        with database.begin() as connection:
+            assert evaluations.pending(connection, run.id, [run.model_id])
+    with MathVerifier(1) as verifier:
+        expected = [recomputed_majority(ballot, verifier) for ballot in BALLOTS]
+        for job_id in verify_jobs(database, added.id):
+            conductor.after_job(run_verification(database, job_id, verifier, tmp_path), problems)
+    assert verify_jobs(database, added.id) == []
+    assert expected == [False, True, True, False, False, False, True]
+    with database.begin() as connection:
+        assert majority_votes(connection) == dict(zip(problems, expected, strict=True))
+        assert not evaluations.pending(connection, run.id, [run.model_id])
+
+    monkeypatch.setattr(MathVerifier, "__init__", lambda *_: pytest.fail("a verifier was started"))
+    (result,) = load_results(database, EvaluationRun(run, "M0", (("amc23", "m"),)))
+    assert result.figures.majority == sum(expected) / len(expected)
+    assert result.figures.pass_at[7] == 5 / 7
     assert list(result.subjects) == ["s0", "s1"]
+
+
+def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as connection:
+        run, added, (problem,) = add_ballots(connection, BALLOTS[:1])
+        unverified = "UPDATE samples SET verdict = NULL, cause = NULL, answer = NULL WHERE slot IN (0, 1)"
+        connection.execute(text(unverified))
+        jobs = [add_job(connection, added.id, JobKind.VERIFY, {problem: [slot]}) for slot in (0, 1)]
+    with MathVerifier(1) as verifier:
+        run_verification(database, jobs[0], verifier, tmp_path)
+        with database.begin() as connection:
+            assert majority_votes(connection) == {}  # a sample of it has no verdict yet
+        run_verification(database, jobs[1], verifier, tmp_path)
+        conductor = Conductor(database, 16, 3)
+        with database.begin() as connection:
+            assert majority_votes(connection) == {problem: False}
+            connection.execute(text("DELETE FROM majority_votes"))
+        conductor.advance(run.id)
+        (again,) = verify_jobs(database, added.id)
+        run_verification(database, again, verifier, tmp_path)
+        conductor.advance(run.id)
+    with database.begin() as connection:
+        assert majority_votes(connection) == {problem: False}
+        assert not evaluations.pending(connection, run.id, [run.model_id])
+
+
+def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(database: Database) -> None:
+    with database.begin() as connection:
+        run, added, _ = add_ballots(connection, BALLOTS[-1:])
+    conductor = Conductor(database, 16, 3)
+    conductor.advance(run.id)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed', error = 'it broke', finished_at = now()"))
+    conductor.advance(run.id)
+    assert verify_jobs(database, added.id) == []
+    with database.begin() as connection:
+        assert evaluations.pending(connection, run.id, [run.model_id])
+        missing.discard_failed(connection, run.id)
+    conductor.advance(run.id)
+    with database.begin() as connection:
+        assert not evaluations.pending(connection, run.id, [run.model_id])
+        (outcome,) = evaluations.outcomes(connection, added.id)
+    assert (outcome.accuracy, outcome.majority) == (1, False)
 
 
 # --- overlaps -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hsstar.domain.evaluation import ProblemOutcome, by_group, compare, differen
 def outcome(problem_id: int, drawn: int, correct: int, **values: object) -> ProblemOutcome:
     given: dict[str, object] = {
         "subject": None, "level": None, "readable": True, "exclusion": None, "without_verdict": 0,
-        "tokens": 10 * drawn, "counted": drawn, "truncated": 0, "ended": drawn,
+        "tokens": 10 * drawn, "counted": drawn, "truncated": 0, "ended": drawn, "majority": correct > 0,
     }  # fmt: skip
     return ProblemOutcome(problem_id=problem_id, drawn=drawn, correct=correct, **(given | values))  # type: ignore[arg-type]
 
@@ -24,7 +24,7 @@ TOO_LONG = outcome(9, 0, 0, exclusion="too long")
 
 def test_every_problem_counts_in_the_accuracy() -> None:
     greedy = [outcome(1, 1, 1), outcome(2, 1, 1, truncated=1, tokens=30), outcome(3, 1, 0, without_verdict=1)]
-    found = summarise([*greedy, UNREADABLE, TOO_LONG], {})
+    found = summarise([*greedy, UNREADABLE, TOO_LONG])
     assert (found.problems, found.unreadable, found.left_out, found.drawn) == (5, 1, 1, 3)
     assert found.accuracy.mean == pytest.approx(2 / 5)
     assert found.accuracy_readable == pytest.approx(2 / 4)
@@ -36,7 +36,7 @@ def test_every_problem_counts_in_the_accuracy() -> None:
 
 def test_several_samples_give_average_pass_and_majority() -> None:
     """Of four samples each: all right, one right, none; and one problem without any sample."""
-    found = summarise([outcome(1, 4, 4), outcome(2, 4, 1), outcome(3, 4, 0), TOO_LONG], {1: True, 2: False})
+    found = summarise([outcome(1, 4, 4), outcome(2, 4, 1, majority=False), outcome(3, 4, 0), TOO_LONG])
     assert found.accuracy.mean == pytest.approx((1 + 0.25) / 4)
     assert found.pass_at == pytest.approx({1: 1.25 / 4, 2: 1.5 / 4, 4: 2 / 4})
     assert found.majority == pytest.approx(1 / 4)
@@ -44,8 +44,8 @@ def test_several_samples_give_average_pass_and_majority() -> None:
 
 def test_what_is_unknown_is_none() -> None:
     given = [outcome(1, 1, 1, tokens=0, counted=0, ended=0), UNREADABLE]
-    assert (summarise(given, {}).mean_tokens, summarise(given, {}).truncated_share) == (None, None)
-    assert summarise([UNREADABLE], {}).accuracy_readable is None
+    assert (summarise(given).mean_tokens, summarise(given).truncated_share) == (None, None)
+    assert summarise([UNREADABLE]).accuracy_readable is None
 
 
 def test_groups_are_ordered_and_leave_out_what_has_none() -> None:

@@ -6,7 +6,7 @@ from hsstar.checkpoints.size import ModelSize
 from hsstar.domain.allocation.budget import Budget
 from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
-from hsstar.plan.forecast import Given, forecast
+from hsstar.plan.forecast import UserFigures, make_forecast
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store.read.throughput import Throughput
 
@@ -55,7 +55,7 @@ def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     assert arithmetic.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
     zero_2 = arithmetic.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
     assert zero_2 == pytest.approx(7.6e9 * (6 + 12 / 8))
-    assert arithmetic.adapter_training_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
+    assert arithmetic.weight_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
     assert arithmetic.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
 
 
@@ -66,21 +66,23 @@ def test_rows_take_their_fixed_part_and_their_text() -> None:
 
 def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:
     measured = Throughput(50.0, 0.2, 1000.0, None, None)
-    found = forecast(recipe(), 2, Given(tokens_per_sample=40), measured, None, {}, gpu=True).figures
+    found = make_forecast(
+        recipe(), 2, UserFigures(tokens_per_sample=40), measured, None, {}, gpu=True
+    ).figures
     assert (found["tokens per sample"].value, found["tokens per sample"].source) == (40, "given")
     assert found["pairs per sample"].value == 0.2
     assert found["sampling speed"].source == "measured in earlier runs of m"
     assert found["scoring speed"].value is None
     assert "--scoring-tokens-per-second" in found["scoring speed"].source
-    bare = forecast(recipe(), 2, Given(), None, None, {}, gpu=True).figures
+    bare = make_forecast(recipe(), 2, UserFigures(), None, None, {}, gpu=True).figures
     assert bare["tokens per sample"].value == 512
     assert bare["tokens per sample"].source.startswith("assumed: 25% of max_new_tokens")
 
 
 def test_hours_and_disk_follow_from_the_figures() -> None:
-    given = Given(100, 0.1, 1000, 2000, 500)
+    given = UserFigures(100, 0.1, 1000, 2000, 500)
     evaluated = recipe(evaluation={"dataset": "e", "problems": 50})
-    found = forecast(evaluated, 2, given, None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True)
+    found = make_forecast(evaluated, 2, given, None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True)
     # 2 × 800 samples × 100 tokens; 3 policies × 50 problems; 160 pairs × 2 responses
     assert found.hours == pytest.approx(
         {
@@ -97,18 +99,25 @@ def test_hours_and_disk_follow_from_the_figures() -> None:
 
 def test_benchmarks_are_measured_by_their_protocol() -> None:
     seven = ["gsm8k", "math500", "minerva_math", "olympiadbench", "college_math", "aime24", "amc23"]
-    found = forecast(recipe(evaluation={"benchmarks": seven}), 3, Given(), None, None, {}, gpu=True)
+    found = make_forecast(
+        recipe(evaluation={"benchmarks": seven}), 3, UserFigures(), None, None, {}, gpu=True
+    )
     assert found.samples.evaluation_samples == 1319 + 500 + 272 + 675 + 2818 + 32 * (30 + 40)
     assert found.samples.policies == 4
     of_mine = recipe(evaluation={"dataset": "e", "benchmarks": ["gsm8k", "mine"]})
-    assert forecast(of_mine, 1, Given(), None, None, {"e": 10}, gpu=True).samples.evaluation_samples is None
-    known = forecast(of_mine, 1, Given(), None, None, {"e": 10, "mine": 5}, gpu=True).samples
+    assert (
+        make_forecast(of_mine, 1, UserFigures(), None, None, {"e": 10}, gpu=True).samples.evaluation_samples
+        is None
+    )
+    known = make_forecast(of_mine, 1, UserFigures(), None, None, {"e": 10, "mine": 5}, gpu=True).samples
     assert known.evaluation_samples == 1319 + 15
 
 
 def test_a_run_without_training_makes_no_policy() -> None:
     silent = recipe(training={"objective": "none"}, evaluation={"dataset": "e"})
-    found = forecast(silent, 3, Given(100), None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True)
+    found = make_forecast(
+        silent, 3, UserFigures(100), None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True
+    )
     assert found.samples.policies == 1
     assert found.tokens.trained == 0
     assert found.hours["training"] == 0
@@ -116,8 +125,8 @@ def test_a_run_without_training_makes_no_policy() -> None:
 
 
 def test_what_is_trained_on_correct_samples_alone_is_not_foreseen() -> None:
-    given = Given(100, training_speed=100)
-    found = forecast(recipe(training={"objective": "sft"}), 1, given, None, None, {}, gpu=True)
+    given = UserFigures(100, training_speed=100)
+    found = make_forecast(recipe(training={"objective": "sft"}), 1, given, None, None, {}, gpu=True)
     assert found.tokens.trained is None
     assert found.hours["training"] is None
 
@@ -125,10 +134,12 @@ def test_what_is_trained_on_correct_samples_alone_is_not_foreseen() -> None:
 def test_adapters_and_trainings_without_intermediate_checkpoints_need_no_room_for_them() -> None:
     size = ModelSize(None, 10**9, True)
     for training in ({"lora_rank": 8}, {"save_every_steps": 0}):
-        found = forecast(recipe(training=training), 1, Given(), None, size, {}, gpu=True)
+        found = make_forecast(recipe(training=training), 1, UserFigures(), None, size, {}, gpu=True)
         assert found.intermediate_bytes == 0
 
 
 def test_uniform_sampling_re_samples_nothing() -> None:
-    found = forecast(recipe(sampling={"strategy": "uniform"}), 1, Given(), None, None, {}, gpu=True)
+    found = make_forecast(
+        recipe(sampling={"strategy": "uniform"}), 1, UserFigures(), None, None, {}, gpu=True
+    )
     assert (found.samples.pre_samples, found.samples.re_samples) == (800, 0)

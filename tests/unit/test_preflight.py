@@ -9,8 +9,9 @@ import pytest
 
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.domain.errors import CheckpointError
+from hsstar.domain.findings import Level
 from hsstar.local.gpus import smallest_memory
-from hsstar.plan.preflight import Device, Outcome, check_memory, check_models
+from hsstar.plan.preflight import Device, check_memory, check_models
 from hsstar.recipe.recipe import Recipe, parse_recipe
 
 SEVEN_BILLION = ModelSize(None, 7_000_000_000, True)
@@ -70,7 +71,7 @@ def test_a_folder_that_is_not_there_is_an_error() -> None:
 
 def test_the_demos_models_are_there() -> None:
     checks, policy, reward = check_models(recipe(), None)
-    assert [check.outcome for check in checks] == [Outcome.OK, Outcome.OK]
+    assert [check.level for check in checks] == [Level.OK, Level.OK]
     assert policy is not None
     assert reward is not None
     assert 800_000 < (policy.parameters or 0) < 900_000
@@ -78,44 +79,44 @@ def test_the_demos_models_are_there() -> None:
 
 def test_a_missing_or_wrong_model_fails_and_says_why() -> None:
     checks, policy, _ = check_models(recipe(policy={"model": "./none-such"}), None)
-    assert (checks[0].outcome, policy) == (Outcome.FAILS, None)
-    assert "no such folder" in checks[0].reason
+    assert (checks[0].level, policy) == (Level.FAIL, None)
+    assert "no such folder" in checks[0].text
     swapped, _, _ = check_models(recipe(policy={"model": "builtin:demo-prm"}), None)
-    assert "not a policy" in swapped[0].reason
+    assert "not a policy" in swapped[0].text
 
 
 def test_a_registered_policy_is_found_by_its_name() -> None:
     named = recipe(policy={"model": "mine"})
     unknown, _, _ = check_models(named, None)
-    assert unknown[0].outcome is Outcome.UNCHECKED
+    assert unknown[0].level is Level.UNCHECKED
     missing, _, _ = check_models(named, {})
-    assert missing[0].outcome is Outcome.FAILS
+    assert missing[0].level is Level.FAIL
     found, _, _ = check_models(named, {"mine": "builtin:demo-policy"})
-    assert found[0].outcome is Outcome.OK
+    assert found[0].level is Level.OK
 
 
 def test_7b_is_too_large_to_train_whole_on_one_gpu_and_not_on_four() -> None:
-    outcomes = [check.outcome for check in check_memory(recipe(), SEVEN_BILLION, SEVEN_BILLION, ONE_GPU)]
-    assert outcomes == [Outcome.OK, Outcome.OK, Outcome.FAILS]
+    levels = [check.level for check in check_memory(recipe(), SEVEN_BILLION, SEVEN_BILLION, ONE_GPU)]
+    assert levels == [Level.OK, Level.OK, Level.FAIL]
     four = check_memory(
         recipe(), SEVEN_BILLION, SEVEN_BILLION, Device(80e9, gpu=True, processes=4, shared=True)
     )[-1]
-    assert four.outcome is Outcome.OK
-    assert "31.5 GB" in four.reason  # 18 bytes × 7 billion / 4
+    assert four.level is Level.OK
+    assert "31.5 GB" in four.text  # 18 bytes × 7 billion / 4
 
 
 def test_adapters_of_7b_fit_on_one_gpu() -> None:
     adapters = recipe(training={"lora_rank": 64})
     check = check_memory(adapters, SEVEN_BILLION, None, ONE_GPU)[-1]
-    assert (check.outcome, "14 GB" in check.reason) == (Outcome.OK, True)
+    assert (check.level, "14 GB" in check.text) == (Level.OK, True)
     four_bit = recipe(training={"lora_rank": 64, "quantization": "4bit"})
-    assert "3.5 GB" in check_memory(four_bit, SEVEN_BILLION, None, ONE_GPU)[-1].reason
+    assert "3.5 GB" in check_memory(four_bit, SEVEN_BILLION, None, ONE_GPU)[-1].text
 
 
 def test_the_reference_and_the_sharding_of_the_recipe_count() -> None:
     def reason(**training: Any) -> str:
         device = Device(80e9, gpu=True, processes=4)
-        return check_memory(recipe(training=training), SEVEN_BILLION, None, device)[-1].reason
+        return check_memory(recipe(training=training), SEVEN_BILLION, None, device)[-1].text
 
     assert "112 GB" in reason(precompute_reference_logprobs=True)  # 16 bytes × 7 billion
     assert "31.5 GB" in reason(sharding="fsdp2")
@@ -124,7 +125,7 @@ def test_the_reference_and_the_sharding_of_the_recipe_count() -> None:
 
 def test_processes_that_share_nothing_hold_all_of_it() -> None:
     alone = check_memory(recipe(), SEVEN_BILLION, None, Device(80e9, gpu=True, processes=4))[-1]
-    assert (alone.outcome, "126 GB" in alone.reason) == (Outcome.FAILS, True)
+    assert (alone.level, "126 GB" in alone.text) == (Level.FAIL, True)
 
 
 def test_weights_shared_by_gpus_count_in_parts() -> None:
@@ -132,12 +133,12 @@ def test_weights_shared_by_gpus_count_in_parts() -> None:
     alone = check_memory(recipe(), SEVEN_BILLION, None, small)[0]
     sections = {"model": "m", "engine": "vllm", "vllm": {"tensor_parallel_size": 2}}
     shared = check_memory(recipe(policy=sections), SEVEN_BILLION, None, small)[0]
-    assert (alone.outcome, shared.outcome) == (Outcome.FAILS, Outcome.OK)
+    assert (alone.level, shared.level) == (Level.FAIL, Level.OK)
 
 
 def test_what_is_not_known_is_not_judged() -> None:
     unknown = ModelSize(None, None, True)
-    assert {check.outcome for check in check_memory(recipe(), unknown, None, ONE_GPU)} == {Outcome.UNCHECKED}
+    assert {check.level for check in check_memory(recipe(), unknown, None, ONE_GPU)} == {Level.UNCHECKED}
 
 
 def test_the_smallest_visible_gpu_counts() -> None:

@@ -51,7 +51,7 @@ def test_strategies_differ_from_the_recipe_in_their_changes_only(tmp_path: Path)
     ("old", "new", "message"),
     [
         ("[3, 1]", "[3]", r"study\.toml: seeds: .*at least 2"),
-        ("[3, 1]", "[3, 3]", r"seeds: a seed stands there twice"),
+        ("[3, 1]", "[3, 3]", r"seeds: a seed is listed twice"),
         ("[3, 1]", "[3, -1]", r"seeds\.1: "),
         ('"uniform"\nproblems', '"even"\nproblems', r"reference = 'even' is none of HS-STaR, uniform"),
         ("iterations = 2", "iteration = 2", r"unknown key 'iteration'; legal keys there: .*iterations"),

@@ -208,6 +208,18 @@ CREATE TABLE sample_responses (
     response text NOT NULL
 );
 
+CREATE TABLE majority_votes (
+    round_id bigint CONSTRAINT fk_majority_votes_round_id REFERENCES rounds ON DELETE CASCADE,
+    problem_id bigint CONSTRAINT fk_majority_votes_problem_id REFERENCES problems,
+    verdicts integer NOT NULL,
+    correct boolean NOT NULL,
+    CONSTRAINT pk_majority_votes PRIMARY KEY (round_id, problem_id),
+    CONSTRAINT ck_majority_votes_several_verdicts CHECK (verdicts > 1)
+);
+COMMENT ON COLUMN majority_votes.verdicts IS 'that the vote covers; it counts while there are no others';
+COMMENT ON COLUMN majority_votes.correct IS 'whether the most frequent answer is';
+COMMENT ON TABLE majority_votes IS 'maj@k of an evaluation, by problem; none where a problem has one sample';
+
 CREATE TABLE known_verdicts (
     verifier_version text,
     pair_key bytea,

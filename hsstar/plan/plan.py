@@ -1,0 +1,56 @@
+"""Plan a run: forecast what it takes, and check that it fits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsstar.commands.models import registered_locations
+from hsstar.commands.problems import usable_problems
+from hsstar.domain.errors import DatabaseError
+from hsstar.domain.findings import Finding, Level
+from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
+from hsstar.plan.preflight import Device, check_data, check_disk, check_memory, check_models
+from hsstar.recipe.recipe import Recipe
+from hsstar.store.database import Database
+from hsstar.store.read import throughput
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A forecast, and what the checks of a run found."""
+
+    forecast: Forecast
+    findings: list[Finding]
+
+
+def make_plan(
+    recipe: Recipe,
+    iterations: int,
+    stated: UserFigures,
+    device: Device,
+    models_directory: Path,
+    database: Database | DatabaseError,
+) -> Plan:
+    """Forecast some iterations of a recipe and check models, data, memory and disk.
+
+    Without a database, `database` is the reason, and the plan has no measurements and no check of the data.
+    """
+    measured, registered, sizes = None, None, dict[str, int]()
+    if isinstance(database, Database):
+        with database.begin() as connection:
+            measured = throughput.throughput(
+                connection,
+                recipe.policy.model,
+                recipe.policy.engine,
+                recipe.reward.model,
+                recipe.training.objective,
+            )
+        registered, sizes = registered_locations(database), usable_problems(database)
+    findings, policy, reward = check_models(recipe, registered)
+    forecast = make_forecast(recipe, iterations, stated, measured, policy, sizes, device.gpu)
+    if isinstance(database, Database):
+        findings += check_data(database, recipe, iterations, sizes)
+    else:
+        findings.append(Finding(Level.UNCHECKED, "data", str(database)))
+    findings += check_memory(recipe, policy, reward, device)
+    findings.append(check_disk(forecast, models_directory))
+    return Plan(forecast, findings)

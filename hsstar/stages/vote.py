@@ -1,0 +1,56 @@
+"""The majority vote on a problem: whether the most frequent answer of its samples is correct (maj@k)."""
+
+from collections.abc import Mapping
+
+from hsstar.domain.statistics import majority
+from hsstar.store.votes import Ballot
+from hsstar.verifier.contract import VerificationRequest, Verifier
+
+_CORRECT = (True, "")
+"""The class of all correct answers."""
+
+
+def vote(ballots: Mapping[int, Ballot], verifier: Verifier) -> dict[int, bool]:
+    """Decide by problem whether the most frequent answer is correct.
+
+    Correct answers are one class. Wrong ones are put together where the verifier finds them equivalent,
+    a later one with the first class whose first answer it equals. Samples without an answer cast no vote.
+    Of equally frequent answers the first one counts.
+    """
+    pairs = [
+        (problem, later, earlier)
+        for problem, ballot in ballots.items()
+        for later, earlier in _deciding_pairs(ballot)
+    ]
+    requests = [VerificationRequest(later, earlier, is_answer=True) for _, later, earlier in pairs]
+    judged = zip(pairs, verifier.verify(requests), strict=True)
+    equivalent = {pair for pair, judgement in judged if judgement.verdict == "correct"}
+    return {problem: _majority_is_correct(problem, ballot, equivalent) for problem, ballot in ballots.items()}
+
+
+def _deciding_pairs(ballot: Ballot) -> list[tuple[str, str]]:
+    """Pairs of wrong answers whose equivalence decides the vote.
+
+    There are none where no answer is correct, or where the correct answers win anyway.
+    """
+    correct = sum(is_correct for _, is_correct in ballot)
+    wrong = [answer for answer, is_correct in ballot if answer is not None and not is_correct]
+    if not correct or len(wrong) < correct:
+        return []
+    different = list(dict.fromkeys(wrong))
+    return [(later, earlier) for place, later in enumerate(different) for earlier in different[:place]]
+
+
+def _majority_is_correct(problem: int, ballot: Ballot, equivalent: set[tuple[int, str, str]]) -> bool:
+    class_of: dict[str, str] = {}
+    votes: list[tuple[bool, str] | None] = []
+    for answer, is_correct in ballot:
+        if is_correct:
+            votes.append(_CORRECT)
+        elif answer is None:
+            votes.append(None)
+        else:
+            heads = dict.fromkeys(class_of.values())
+            head = next((head for head in heads if (problem, answer, head) in equivalent), answer)
+            votes.append((False, class_of.setdefault(answer, head)))
+    return majority(votes) == _CORRECT
