@@ -60,7 +60,8 @@ def _command_section(path: tuple[str, ...], command: click.Command, explained: l
     purpose = " ".join((command.help or "").split("\n\n")[0].split())
     usage = " ".join((name, *command.collect_usage_pieces(click.Context(command)))).replace(" [OPTIONS]", "")
     example = (command.epilog or "").removeprefix("Example:").strip()
-    code = usage if usage == example else f"{usage}\n\n{example}"
+    without_arguments = usage in (name, example)  # then the example says as much
+    code = example if without_arguments and example else f"{usage}\n\n{example}"
     parts = [f"## {name}", purpose, f"```\n{code}\n```"]
     lines = (
         f"- `{syntax}` {'' if (syntax, explanation) in explained else explanation}".strip()
