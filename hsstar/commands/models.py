@@ -14,9 +14,7 @@ from hsstar.store.database import Database
 def add_model(database: Database, name: str, location: str) -> models.Model:
     """Check the files of a policy checkpoint and register it under a name.
 
-    Raises:
-        CheckpointError: it is missing, broken or no policy.
-        ConflictError: the name stands for other weights.
+    Raise CheckpointError if it is missing, broken or no policy, ConflictError if the name has other weights.
     """
     lasting = lasting_location(location)
     check_policy(lasting)
