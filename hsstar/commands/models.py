@@ -40,9 +40,8 @@ class CheckedPolicy:
 def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
     """Check everything that `[policy]` names.
 
-    Raises:
-        CheckpointError: the checkpoint is missing or broken, or has no chat template to use.
-        BadInputError: the engine does not know an option.
+    Raise CheckpointError if the checkpoint is missing or broken, or has no chat template to use, and
+    BadInputError if the engine does not know an option.
     """
     with database.begin() as connection:
         registered = {model.name: model for model in models.list_models(connection)}
