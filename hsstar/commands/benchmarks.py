@@ -30,10 +30,7 @@ class ImportedBenchmark:
 
 
 def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
-    """Check that a benchmark is imported and has as many problems as are asked for.
-
-    Raise NotFoundError if it has not been imported, BadInputError if it holds fewer problems.
-    """
+    """Raise NotFoundError unless a benchmark is imported, BadInputError if it has too few problems."""
     if section.name in BENCHMARKS and datasets.benchmark_fingerprint(connection, section.dataset) is None:
         raise NotFoundError(
             f"benchmark {section.name!r} has not been imported; "

@@ -229,7 +229,6 @@ _SEPARATED_NUMBER = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def _without_separators(text: str) -> str:
-    """Strip currency sign and thousands separators from the final answer of a GSM8K row."""
     return storable(_SEPARATED_NUMBER.sub("", text.strip().removeprefix("$")).strip())
 
 

@@ -15,10 +15,7 @@ from hsstar.study.document import Study, StudyRun
 
 
 def prepare_problems(database: Database, study: Study) -> None:
-    """Create the datasets of a study on the demo's problems, unless they exist.
-
-    Raise ConflictError if a dataset of that name has another size.
-    """
+    """Ensure the datasets of a study on the demo's problems; raise ConflictError if one has another size."""
     if study.document.problems != "demo":
         return
     recipe = study.runs[0].recipe

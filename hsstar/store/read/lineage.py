@@ -81,7 +81,6 @@ def _rows(connection: Connection) -> Sequence[RowMapping]:
 
 
 def _scores(connection: Connection) -> dict[str, list[Score]]:
-    """Return by policy the newest held-out accuracy on each dataset."""
     rows = connection.execute(
         text("""
             SELECT DISTINCT ON (rounds.model_id, datasets.name)
