@@ -49,16 +49,11 @@ Texts = dict[tuple[str, int], str]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The samples of one way, and what they cost.
+    """The samples of one way, and what they cost."""
 
-    Attributes:
-        begun, ended: of all processes together, as `time.time` counts.
-        processor: seconds of all processes that computed.
-    """
-
-    begun: float
+    begun: float  # of all processes together, as `time.time` counts, like `ended`
     ended: float
-    processor: float
+    processor: float  # seconds of all processes that computed
     tokens: int
     texts: Texts
 
@@ -139,10 +134,7 @@ def bare_processes(number: int, recipe: Recipe) -> Iterator[Bare]:
 
 
 class LoggedSampler:
-    """The sampler of a worker; it logs each draw as a line in a file of its process.
-
-    A line holds begin, end, and the processor seconds of the drawing thread.
-    """
+    """The sampler of a worker; it logs begin, end and thread seconds of each draw in its process's file."""
 
     def __init__(self, model: str | Path, **options: Any) -> None:
         self._sampler = build_sampler(model, engine=LOGGED, **options)
@@ -162,22 +154,14 @@ class LoggedSampler:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The samples of the queue, and what they cost.
-
-    Attributes:
-        calls: the requests of each job.
-        rest: processor seconds of servers and supervisor.
-        drawing: processor seconds of the threads in which `draw` ran.
-        busy: seconds in which engines were drawing, over all workers.
-        work: seconds in which the engines had work, over all workers.
-    """
+    """The samples of the queue, and what they cost."""
 
     drawn: Drawn
-    calls: Calls
-    rest: float
-    drawing: float
-    busy: float
-    work: float
+    calls: Calls  # the requests of each job
+    rest: float  # processor seconds of servers and supervisor
+    drawing: float  # processor seconds of the threads in which `draw` ran
+    busy: float  # seconds in which engines were drawing, over all workers
+    work: float  # seconds in which the engines had work, over all workers
 
 
 def processes_below(folder: Path) -> dict[int, psutil.Process]:
@@ -256,7 +240,6 @@ class Queue:
         raise RuntimeError(f"run {run.name} has not drawn its samples within {LONGEST_RUN_SECONDS} s")
 
     def _read(self, run: Run) -> tuple[Calls, int, Texts]:
-        """Return the requests of each job, and the tokens and texts of their responses."""
         with self.database.begin() as connection:
             rows = connection.execute(
                 text("""
@@ -282,7 +265,6 @@ class Queue:
         return calls, sum(row.tokens for row in rows), texts
 
     def _processor_seconds(self) -> dict[int, float]:
-        """Return the processor seconds of every process of the stack so far, with its ended children."""
         used = {}
         for pid, process in processes_below(self._folder).items():
             with suppress(psutil.NoSuchProcess):

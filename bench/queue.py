@@ -203,7 +203,6 @@ def idle_part(arguments: argparse.Namespace) -> list[Row]:
 
 
 def _share(stack: Stack, seconds: float) -> float:
-    """Return the processor time of a stack over some seconds, as a share of a core."""
     before = _processor_seconds(stack)
     time.sleep(seconds)
     return (_processor_seconds(stack) - before) / seconds

@@ -181,7 +181,6 @@ def _worker(database: Database, broker_url: str) -> Worker:
 
 
 def _work(database: Database, worker: Worker) -> None:
-    """Do the work of a worker's wake-ups in this process until the iteration is done."""
     worker.start()
     try:
         while True:

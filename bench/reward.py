@@ -194,10 +194,7 @@ def score_in_jobs(model: SkyworkRewardModel, requests: Sequence[RewardRequest]) 
 
 
 def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return seconds, and on a GPU the peak of allocated memory in GB.
-
-    On a CPU these are seconds of this process, so that other processes count less.
-    """
+    """Return seconds (on a CPU those of this process only), and on a GPU the peak of memory in GB."""
     if device.type != "cuda":
         started = time.process_time()
         work()

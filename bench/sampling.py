@@ -101,10 +101,7 @@ def way_rows(configuration: str, measured: dict[str, list[float]]) -> list[list[
 
 
 def busy_row(configuration: str, engine: str, measured: dict[str, list[float]]) -> list[str]:
-    """Return how busy the engines were, and the queue's own processor time.
-
-    vLLM draws in threads of its own, so that its time is not the queue's.
-    """
+    """Return how busy the engines were, and the queue's own time (not vLLM's, which has its own threads)."""
     return [
         configuration,
         spread(measured["busy"]),

@@ -40,11 +40,7 @@ def import_(names: str | None, data: Path | None) -> None:
 
 
 def parse_names(text: str) -> list[str]:
-    """The names in a list with commas, each once.
-
-    Raises:
-        BadInputError: there is none.
-    """
+    """The names in a list with commas, each once; raise BadInputError without any."""
     from hsstar.domain.errors import BadInputError
 
     names = list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))

@@ -59,7 +59,6 @@ def _unfinished_run(database: "Database") -> str | None:
 
 
 def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
-    """Import the problems and enqueue the shipped recipe under a free name."""
     from hsstar.cli.views.output import console
     from hsstar.commands.runs import create_run, start_iterations
     from hsstar.demo import RECIPE

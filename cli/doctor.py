@@ -53,7 +53,6 @@ def doctor(shown_as: Format) -> None:
 
 
 def _configured(settings: "Settings") -> "list[Probe]":
-    """The probes of what the settings name."""
     from hsstar.cli.environment import locate_broker, locate_database
     from hsstar.doctor.machine import check_disk
     from hsstar.doctor.probes import Probe

@@ -13,9 +13,7 @@ from hsstar.store.database import Database
 def connected_settings(settings: Settings, *, broker: bool = False) -> Settings:
     """Fill in the URL of the database, and with `broker` that of the broker; those of the embedded servers.
 
-    Raises:
-        DatabaseError: no URL is set and the embedded database is not up.
-        LocalStackError: the same of the broker.
+    Without these, raise DatabaseError if the database is not up, LocalStackError if the broker is not.
     """
     connected = replace(settings, database_url=locate_database(settings))
     return replace(connected, broker_url=locate_broker(settings)) if broker else connected
@@ -60,9 +58,7 @@ def own_settings(settings: Settings, *path: str) -> Settings:
 def open_database(settings: Settings | None = None, *, check_schema: bool = True) -> Iterator[Database]:
     """Open the database of the settings (by default the environment's), else the embedded one.
 
-    Raises:
-        DatabaseError: no database is up or can be reached.
-        SchemaError: this code does not know its schema.
+    Raise DatabaseError if none is up or can be reached, SchemaError if this code does not know its schema.
     """
     connected = connected_settings(settings or Settings.from_environment())
     database = Database(connected.database_url or "")

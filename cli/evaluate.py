@@ -82,7 +82,6 @@ def _request(
 
 
 def _tell(notice: "Notice") -> None:
-    """Say on standard error what was imported, and what a file of responses lacks."""
     from hsstar.cli.benchmarks import show_import
     from hsstar.commands.benchmarks import ImportedBenchmark
 

@@ -68,8 +68,7 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
 def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> None:
     """Keep `at_once` runs under way until all are finished; write the report whenever a seed is complete.
 
-    Raises:
-        ConflictError: failed jobs hold up every unfinished run.
+    Raise ConflictError if failed jobs hold up every unfinished run.
     """
     from hsstar.cli.views.output import console
     from hsstar.domain.errors import ConflictError
@@ -109,8 +108,6 @@ def _report(database: "Database", study: "Study", seeds: list[int], folder: Path
 
 
 class _Progress:
-    """Says what has happened to the runs of a study since the last call."""
-
     def __init__(self, study: "Study") -> None:
         self._study = study
         self._done: dict[str, int] | None = None

@@ -166,8 +166,6 @@ def _train(
 
 
 class _TrainingView:
-    """Shows the progress of a training: one changing line on a terminal, else a line every few seconds."""
-
     def __init__(self) -> None:
         self._last = 0.0
 

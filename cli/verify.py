@@ -175,7 +175,6 @@ def _truncated(row: dict[str, Any]) -> bool:
 
 
 def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:
-    """Yield the same rows; count them on the terminal, and clear the count at the end."""
     from hsstar.data.files import ROWS_IN_A_BATCH
 
     try:

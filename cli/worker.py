@@ -60,7 +60,6 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
 def _plan(
     counts: "dict[str, int | None]", gpus: str | None, settings: "Settings"
 ) -> "tuple[PlannedWorker, ...]":
-    """The processes on this machine's GPUs; a training takes as many as it has processes."""
     from hsstar.local.gpus import find_gpus
     from hsstar.local.placement import choose_gpus, plan_workers
 
@@ -96,7 +95,6 @@ def _specify(
 
 
 def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
-    """Keep workers running until a signal arrives; then put their jobs back into the queue."""
     import logging
     from pathlib import Path
 

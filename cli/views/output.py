@@ -58,10 +58,7 @@ def show_list(
     columns: Columns[Entry] | None = None,
     title: str | None = None,
 ) -> None:
-    """Print dataclass instances. CSV and JSON have every field of `kind`.
-
-    Tables and Markdown have `columns`, by default every field too.
-    """
+    """Print dataclass instances: CSV and JSON with every field of `kind`, other formats with `columns`."""
     names = [field.name for field in fields(cast(Any, kind))]
     if shown_as in ("csv", "json"):
         columns = dict(zip(names, names, strict=True))

@@ -86,7 +86,6 @@ def _three(value: float | None) -> str:
 
 
 def _notes(results: Sequence[BenchmarkResult]) -> list[str]:
-    """Explain the denominators."""
     notes = []
     for result in results:
         figures = result.figures

@@ -21,28 +21,16 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class ImportedBenchmark:
-    """A benchmark in the database.
+    """A benchmark in the database."""
 
-    Attributes:
-        name: what `evaluation.benchmarks` calls it; a part of a benchmark has a name of its own.
-        problems: how many it holds.
-        unreadable: those whose reference answer cannot be read.
-        overlaps: training problems that overlap it, if it is new.
-    """
-
-    name: str
+    name: str  # what `evaluation.benchmarks` calls it; a part of a benchmark has its own
     problems: int
-    unreadable: int
-    overlaps: tuple[OverlapCount, ...] = ()
+    unreadable: int  # problems whose reference answer cannot be read
+    overlaps: tuple[OverlapCount, ...] = ()  # training problems that overlap it, if it is new
 
 
 def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
-    """Check that a benchmark is imported and has as many problems as are asked for.
-
-    Raises:
-        NotFoundError: it has not been imported.
-        BadInputError: it holds fewer problems.
-    """
+    """Raise NotFoundError unless a benchmark is imported, BadInputError if it has too few problems."""
     if section.name in BENCHMARKS and datasets.benchmark_fingerprint(connection, section.dataset) is None:
         raise NotFoundError(
             f"benchmark {section.name!r} has not been imported; "
@@ -62,19 +50,12 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
 def ensure_imported(
     database: Database,
     benchmark: Benchmark,
-    source: Path | None,
+    source: Path | None,  # its file or a folder of files; None takes what is imported, else asks the hub
     *,
-    partial: bool = False,
+    partial: bool = False,  # a file with another number of problems becomes a dataset of its own
     progress: Callable[[int], None] | None = None,
 ) -> ImportedBenchmark:
-    """Import a benchmark, unless the database has it.
-
-    Args:
-        database: where to.
-        benchmark: which one.
-        source: its file or a folder of files; None takes what is imported, else asks the hub.
-        partial: take a file with another number of problems than the benchmark, as a dataset of its own.
-        progress: called with the number of problems whose references have been read so far.
+    """Import a benchmark, unless the database has it; `progress` gets the number of references read so far.
 
     Raises:
         BadInputError: the file is missing, broken, or has the wrong number of problems.
@@ -114,7 +95,6 @@ def _imported(connection: Connection, name: str, dataset: str) -> ImportedBenchm
 
 
 def _check_references(problems: Sequence[Problem], progress: Callable[[int], None] | None) -> list[bool]:
-    """Whether each reference answer can be read."""
     references = [problem.reference for problem in problems]
     readable: list[bool] = []
     with MathVerifier() as verifier:

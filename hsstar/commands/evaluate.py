@@ -36,31 +36,19 @@ Notice = ImportedBenchmark | ExternalResponsesReport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """What is asked for.
+    """What is asked for."""
 
-    Attributes:
-        model: a registered name, a folder or a Hugging Face name; with `responses` what these are called.
-        compare: another one that is measured too.
-        benchmarks: names of benchmarks or imported datasets; empty for all seven benchmarks.
-        data: folder with the benchmarks' files; None takes what is imported, else asks the hub.
-        problems: the first so many of each; None for all.
-        decoding: what replaces values of the published protocol.
-        prompt, engine: replace those of `[policy]`.
-        recipe: file whose `[policy]` is taken; None for the defaults.
-        responses: file of external responses that are measured as `model`.
-    """
-
-    model: str
-    compare: str | None = None
-    benchmarks: Sequence[str] = ()
-    data: Path | None = None
-    problems: int | None = None
-    decoding: Mapping[str, Any] = field(default_factory=dict)
-    prompt: str | None = None
+    model: str  # a registered name, a folder or a hub name; with `responses` what these are called
+    compare: str | None = None  # another one that is measured too
+    benchmarks: Sequence[str] = ()  # or imported datasets; empty for all seven benchmarks
+    data: Path | None = None  # folder of benchmark files; None takes what is imported, else asks the hub
+    problems: int | None = None  # the first so many of each; None for all
+    decoding: Mapping[str, Any] = field(default_factory=dict)  # replaces values of the protocol
+    prompt: str | None = None  # replaces that of `[policy]`, as does `engine`
     engine: str | None = None
-    recipe: Path | None = None
+    recipe: Path | None = None  # file whose `[policy]` is taken; None for the defaults
     seed: int = 0
-    responses: Path | None = None
+    responses: Path | None = None  # file of external responses that are measured as `model`
 
     def __post_init__(self) -> None:
         if self.model == self.compare:
@@ -121,7 +109,6 @@ def _resolve(
 
 
 def _policy_section(name: str, options: EvaluateOptions) -> PolicySection:
-    """`[policy]` of the recipe, or its defaults, with what the options replace."""
     document: dict[str, Any] = {}
     if options.recipe is not None:
         document = load_recipe(options.recipe).policy.model_dump(mode="json", exclude_unset=True)
@@ -137,7 +124,6 @@ def _section(
     tell: Callable[[Notice], None],
     progress: Callable[[int], None] | None,
 ) -> BenchmarkSection:
-    """A benchmark, imported where it is missing, or another dataset, with its decoding."""
     stored_name, protocol = name, GREEDY
     if name in BENCHMARKS:
         benchmark, partial_file = BENCHMARKS[name], options.problems is not None

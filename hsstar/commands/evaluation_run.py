@@ -17,17 +17,11 @@ from hsstar.store.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRun:
-    """One policy, or external responses, on some benchmarks.
+    """One policy, or external responses, on some benchmarks."""
 
-    Attributes:
-        run: where the evaluations are stored.
-        model: what is measured.
-        parts: (benchmark, evaluation key), in the order asked for.
-    """
-
-    run: Run
-    model: str
-    parts: tuple[tuple[str, str], ...]
+    run: Run  # where the evaluations are stored
+    model: str  # what is measured
+    parts: tuple[tuple[str, str], ...]  # (benchmark, evaluation key), in the order asked for
 
     def is_finished(self, database: Database) -> bool:
         """Tell whether every part has its accuracy."""

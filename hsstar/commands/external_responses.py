@@ -32,19 +32,12 @@ Rows = list[tuple[ImportedResponse, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ExternalResponsesReport:
-    """What became of a file of responses.
+    """What became of a file of responses."""
 
-    Attributes:
-        run: where they are measured.
-        imported: responses that became samples, by benchmark.
-        missing: problems without a response, by benchmark.
-        unmatched: responses to problems of none of the benchmarks.
-    """
-
-    run: EvaluationRun
-    imported: dict[str, int]
-    missing: dict[str, int]
-    unmatched: int
+    run: EvaluationRun  # where they are measured
+    imported: dict[str, int]  # responses that became samples, by benchmark
+    missing: dict[str, int]  # problems without a response, by benchmark
+    unmatched: int  # responses to problems of none of the benchmarks
 
 
 def import_responses(
@@ -94,11 +87,7 @@ def find_responses(connection: Connection, name: str) -> models.Model | None:
 def find_external_run(
     database: Database, model: models.Model, benchmarks: Sequence[BenchmarkSection]
 ) -> EvaluationRun:
-    """Find the evaluations of responses that were imported before.
-
-    Raises:
-        NotFoundError: there are none for one of the benchmarks.
-    """
+    """Find the evaluations of responses imported before; raise NotFoundError if a benchmark has none."""
     with database.begin() as connection:
         run = _ensure_run(connection, model)
         for section in benchmarks:
@@ -132,17 +121,12 @@ def _read_by_statement(path: Path) -> dict[str, Rows]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What a file holds of one benchmark.
-
-    Attributes:
-        keys: by problem id, the key of its statement.
-        responses: by problem id, for those problems that have any.
-    """
+    """What a file holds of one benchmark."""
 
     section: BenchmarkSection
     dataset_id: int
-    keys: dict[int, str]
-    responses: dict[int, list[ImportedResponse]]
+    keys: dict[int, str]  # by problem id, the key of its statement
+    responses: dict[int, list[ImportedResponse]]  # by problem id, for those problems that have any
 
 
 def _match(connection: Connection, section: BenchmarkSection, by_key: Mapping[str, Rows]) -> _Part:
@@ -167,7 +151,6 @@ def _distribute(by_key: Mapping[str, Rows], keys: Mapping[int, str]) -> dict[int
 
 
 def _add_evaluation(connection: Connection, run: Run, model: models.Model, part: _Part, worker: str) -> None:
-    """Add the evaluation of one benchmark with its samples, unless it exists."""
     evaluation_key = _evaluation_key(part.section)
     if evaluations.find_evaluation(connection, run.id, model.id, evaluation_key) is not None:
         return

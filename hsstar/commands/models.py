@@ -14,9 +14,7 @@ from hsstar.store.database import Database
 def add_model(database: Database, name: str, location: str) -> models.Model:
     """Check the files of a policy checkpoint and register it under a name.
 
-    Raises:
-        CheckpointError: it is missing, broken or no policy.
-        ConflictError: the name stands for other weights.
+    Raise CheckpointError if it is missing, broken or no policy, ConflictError if the name has other weights.
     """
     lasting = lasting_location(location)
     check_policy(lasting)
@@ -42,9 +40,8 @@ class CheckedPolicy:
 def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
     """Check everything that `[policy]` names.
 
-    Raises:
-        CheckpointError: the checkpoint is missing or broken, or has no chat template to use.
-        BadInputError: the engine does not know an option.
+    Raise CheckpointError if the checkpoint is missing or broken, or has no chat template to use, and
+    BadInputError if the engine does not know an option.
     """
     with database.begin() as connection:
         registered = {model.name: model for model in models.list_models(connection)}

@@ -34,19 +34,12 @@ class UnreadableReference:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import found.
+    """What an import found."""
 
-    Attributes:
-        read: problems in the file.
-        imported: those that are new to the dataset.
-        unreadable: their problems are kept, and left out of training and evaluation.
-        overlaps: how many problems of the dataset overlap which benchmark.
-    """
-
-    read: int
-    imported: int
-    unreadable: tuple[UnreadableReference, ...]
-    overlaps: tuple[OverlapCount, ...]
+    read: int  # problems in the file
+    imported: int  # those that are new to the dataset
+    unreadable: tuple[UnreadableReference, ...]  # their problems are kept, but never trained or evaluated
+    overlaps: tuple[OverlapCount, ...]  # how many problems of the dataset overlap which benchmark
 
     @property
     def duplicates(self) -> int:
@@ -67,8 +60,7 @@ def import_problems(
     the number of problems read so far. Then one transaction writes the problems. Memory stays bounded: what
     is verified waits in a temporary file.
 
-    Raises:
-        BadInputError: the name is reserved, the file cannot be read, or the disk is full.
+    Raise BadInputError if the name is reserved, the file cannot be read, or the disk is full.
     """
     if dataset == "none" or is_benchmark_dataset(dataset):
         raise BadInputError(f"the dataset name {dataset!r} is kept for hsstar; choose another one")
@@ -104,7 +96,6 @@ def _verify(problems: Iterable[Problem], spool: IO[str], progress: Callable[[int
 
 
 def _write(database: Database, dataset: str, spool: IO[str]) -> tuple[int, list[OverlapCount]]:
-    """Write the problems of the spool in one transaction; return how many are new, and the overlaps."""
     spool.seek(0)
     imported = 0
     with database.begin() as connection:

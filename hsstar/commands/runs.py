@@ -88,10 +88,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
 def accept_missing(database: Database, run: Run) -> int:
     """Discard the failed jobs of a run, so that it continues without them; return how many there were.
 
-    Their problems are left out of their rounds, each with the reason.
-
-    Raises:
-        NotFoundError: no job of the run has failed.
+    Their problems are left out of their rounds with the reason. Raise NotFoundError if no job has failed.
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
@@ -130,7 +127,6 @@ def refuse_without_problems(run: Run) -> None:
 
 
 def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
-    """Count the problems of a dataset that iterations may still take."""
     without_overlaps = recipe.problems.overlaps == "exclude"
     return rounds.count_unused_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
 
@@ -147,7 +143,6 @@ def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
 
 
 def _check_evaluation(connection: Connection, recipe: Recipe) -> None:
-    """Refuse datasets of evaluations that are missing or too small."""
     if recipe.evaluation.dataset is not None:
         dataset = datasets.find_dataset(connection, recipe.evaluation.dataset)
         wanted = recipe.evaluation.problems or 1

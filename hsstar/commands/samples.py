@@ -21,18 +21,12 @@ from hsstar.verifier import MathVerifier
 
 @dataclass(frozen=True, slots=True)
 class SampleImportReport:
-    """What an import of samples found.
+    """What an import of samples found."""
 
-    Attributes:
-        iteration: the number of the new iteration.
-        imported: samples that became pre-samples.
-        surplus: responses beyond `n_p` per problem, left out.
-    """
-
-    iteration: int
+    iteration: int  # the number of the new iteration
     problems: int
-    imported: int
-    surplus: int
+    imported: int  # samples that became pre-samples
+    surplus: int  # responses beyond `n_p` per problem, left out
 
 
 def import_samples(database: Database, run: Run, path: Path, dataset: str) -> SampleImportReport:

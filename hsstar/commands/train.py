@@ -41,38 +41,25 @@ _CHECKPOINT = "step-*"
 
 @dataclass(frozen=True, slots=True)
 class FileTraining:
-    """A training that a user asks for.
-
-    Attributes:
-        data: a file, or a name on the hub (`hub:OWNER/NAME`): solutions for `sft`, pairs for `dpo`.
-        model: the checkpoint to start from.
-        output: the folder of the new checkpoint; it is missing or empty.
-        prompt: the template that renders problems; pairs have their own prompts.
-        recipe: the text that the settings come from, for the model card.
-    """
+    """A training that a user asks for."""
 
     objective: Objective
-    data: str
-    model: str
-    output: Path
+    data: str  # a file, or a name on the hub (`hub:OWNER/NAME`): solutions for `sft`, pairs for `dpo`
+    model: str  # the checkpoint to start from
+    output: Path  # the folder of the new checkpoint; it is missing or empty
     section: OptimisationSection
     seed: int
-    prompt: str = "bare"
-    recipe: str | None = None
+    prompt: str = "bare"  # the template that renders problems; pairs have their own prompts
+    recipe: str | None = None  # the text that the settings come from, for the model card
 
 
 @dataclass(frozen=True, slots=True)
 class FileTrainingReport:
-    """The result of a training from a file.
-
-    Attributes:
-        without_solution: problems left out because they have no solution.
-        one_step: trained solutions that are not divided into steps.
-    """
+    """The result of a training from a file."""
 
     training: TrainingReport
-    without_solution: int = 0
-    one_step: int = 0
+    without_solution: int = 0  # problems left out because they have no solution
+    one_step: int = 0  # trained solutions that are not divided into steps
 
 
 def train_from_file(
@@ -115,7 +102,6 @@ def train_from_file(
 
 
 def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], int]:
-    """Return the rows of the file, and how many of its problems have no solution."""
     file = local_file(request.data)
     if request.objective == "dpo":
         return [TrainingPair(*pair) for pair in read_pairs(file)], 0

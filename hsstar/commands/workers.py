@@ -14,10 +14,8 @@ def stop_workers(
 ) -> list[str]:
     """Ask live workers to finish their jobs and to end; return their names.
 
-    `names` may leave out `@host`; the role `all` means workers that serve every queue.
-
-    Raises:
-        NotFoundError: no live worker has a name or a role.
+    `names` may leave out `@host`; the role `all` means workers that serve every queue. Raise NotFoundError
+    if no live worker has a name or a role.
     """
     queues = [",".join(JobKind) if role == "all" else role for role in roles]
     with database.begin() as connection:

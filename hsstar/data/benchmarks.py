@@ -14,12 +14,9 @@ from hsstar.domain.problems import Problem
 
 
 def find_file(benchmark: Benchmark, source: Path | None) -> Path:
-    """Return the file of a benchmark.
+    """Return the file of a benchmark: `source`, or in that folder the one with its name; None asks the hub.
 
-    `source` is the file, or a folder with a file that has the benchmark's name; None asks the hub.
-
-    Raises:
-        BadInputError: there is no such file, or the hub does not give it.
+    Raise BadInputError if the file is not there, or the hub does not give it.
     """
     if source is None:
         return _from_hub(benchmark)
@@ -37,8 +34,7 @@ def find_file(benchmark: Benchmark, source: Path | None) -> Path:
 def read_benchmark(benchmark: Benchmark, file: Path, *, partial: bool = False) -> list[Problem]:
     """Return the problems of a benchmark's published file in order; equal statements get different keys.
 
-    Raises:
-        BadInputError: the file cannot be read, or (unless `partial`) has another number of problems.
+    Raise BadInputError if the file cannot be read, or (unless `partial`) has another number of problems.
     """
     problems = list(read_problems(file, benchmark.problem_format))
     if len(problems) != benchmark.problems and not partial:

@@ -57,11 +57,7 @@ def read_json_lines(source: Path | IO[bytes]) -> Iterator[NumberedRow]:
 
 
 def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
-    """Stream the problems of a file.
-
-    Raises:
-        BadInputError: as `read_rows`, or a row does not fit the format.
-    """
+    """Stream the problems of a file; BadInputError as in `read_rows`, or if a row does not fit the format."""
     rows = read_rows(path)
     if problem_format is ProblemFormat.AUTO:
         first = list(islice(rows, _ROWS_TO_DETECT_FORMAT))
@@ -78,10 +74,8 @@ def read_imported_samples(path: Path) -> Iterator[ImportedSamples]:
     """Yield problems with responses that were drawn elsewhere.
 
     A file with a problem per line is streamed. A file with a sample per line is held in memory, because the
-    samples of a problem may be anywhere.
-
-    Raises:
-        BadInputError: as `read_rows`, or a row has no problem or responses.
+    samples of a problem may be anywhere. BadInputError as in `read_rows`, or if a row lacks its problem or
+    responses.
     """
     rows = read_rows(path)
     first = next(rows)
@@ -373,7 +367,6 @@ def _parquet_modules() -> tuple[Any, Any]:
 
 
 def _reason(error: OSError) -> str:
-    """Return the system's words for an error, even if a library wrapped it."""
     return os.strerror(error.errno) if error.errno else _first_line(error)
 
 

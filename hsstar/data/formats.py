@@ -27,10 +27,8 @@ def read_problem(row: Row, problem_format: ProblemFormat) -> Problem:
     """Return the problem in a row of a known format.
 
     If the keys fit but hold no answer (no box, an empty answer), the reference is empty: the import reports
-    the problem as unverifiable and continues.
-
-    Raises:
-        BadInputError: a key is missing or its value is of the wrong kind.
+    the problem as unverifiable and continues. Raise BadInputError if a key is missing or its value of the
+    wrong kind.
     """
     if problem_format is ProblemFormat.AUTO:
         problem_format = detect_format([row])
@@ -41,10 +39,8 @@ def read_samples(row: Row) -> ImportedSamples:
     """Return the problem and the responses of a row, which has all responses or one sample.
 
     A row is `{"problem" | "question" | "query", "answer" | "ref_ans", "responses": [text or
-    {"response" | "resp": text, …}, …]}`, or `{"query", "resp", "ref_ans"}`.
-
-    Raises:
-        BadInputError: a key is missing or its value is of the wrong kind.
+    {"response" | "resp": text, …}, …]}`, or `{"query", "resp", "ref_ans"}`. Raise BadInputError if a key is
+    missing or its value of the wrong kind.
     """
     problem = _read_published(row) if "query" in row else _read_plain(row)
     if is_single_sample(row):
@@ -184,7 +180,6 @@ def _statement(row: Row, *keys: str) -> str:
 
 
 def _text(row: Row, *keys: str) -> str:
-    """Return the text under the first of the keys that the row has."""
     for key in keys:
         if key in row:
             value = row[key]
@@ -206,7 +201,6 @@ def _optional_text(row: Row, *keys: str) -> str | None:
 
 
 def _reference(row: Row, *keys: str) -> str | None:
-    """Return the reference answer under the first of the keys that the row has; None without."""
     for key in keys:
         if key in row:
             return storable(_answer_text(key, row[key]))
@@ -227,7 +221,6 @@ def _answer_text(key: str, value: object) -> str:
 
 
 def _boxed(solution: str) -> str:
-    """Return the content of the last box of a worked solution; empty without a box."""
     answer = extract_answer(solution)
     return storable(answer.text) if answer and answer.rule is ExtractionRule.BOXED else ""
 
@@ -236,7 +229,6 @@ _SEPARATED_NUMBER = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def _without_separators(text: str) -> str:
-    """Strip currency sign and thousands separators from the final answer of a GSM8K row."""
     return storable(_SEPARATED_NUMBER.sub("", text.strip().removeprefix("$")).strip())
 
 

@@ -61,9 +61,8 @@ def only_file(name: str, files: list[str]) -> str:
 def list_data_files(dataset: str) -> list[str]:
     """Return the names of the files in a data set that hold rows.
 
-    Raises:
-        HubError: there is no such data set, or the hub cannot be reached.
-        MissingDependencyError: huggingface_hub is not installed.
+    Raise HubError if the data set does not exist or the hub cannot be reached, MissingDependencyError if
+    huggingface_hub is not installed.
     """
     with _one_line_errors(dataset):
         from huggingface_hub import HfApi

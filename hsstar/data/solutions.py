@@ -27,12 +27,7 @@ def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUT
 
 
 class StepReport:
-    """The result of a conversion of solutions into steps.
-
-    Attributes:
-        written: solutions in steps.
-        refused: problems by obstacle: their name, else their number in the file.
-    """
+    """The solutions in steps, counted; by obstacle the names of the refused problems, else their numbers."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -54,8 +49,7 @@ def in_steps(problems: Iterator[Problem], report: StepReport) -> Iterator[dict[s
 def read_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield (prompt, chosen, rejected) of a file of published preference pairs; prompts stay unchanged.
 
-    Raises:
-        BadInputError: as `files.read_rows`, or a row is no pair.
+    BadInputError as in `files.read_rows`, or if a row is no pair.
     """
     for line, row in read_rows(path):
         for key in ("prompt", "chosen", "rejected"):

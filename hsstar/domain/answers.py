@@ -61,9 +61,8 @@ _END_OF_BARE_BOX = re.compile(r"\$|\\\)|\\\]|\n")
 class _Boxes:
     """The boxes of a response, read in one pass.
 
-    Attributes:
-        last: content of the box that was closed last (the outermost of nested boxes), None if there is none.
-        open_at_end: the box that was opened last is not closed.
+    `last` is the content of the box that was closed last (the outermost of nested boxes), None without any;
+    `open_at_end` says that the box that was opened last is not closed.
     """
 
     def __init__(self, response: str, truncated: bool) -> None:
@@ -80,7 +79,6 @@ class _Boxes:
         self.last = next(filter(None, contents), None)  # an empty box may quote the instruction
 
     def _read_braces(self, response: str, start: int) -> int:
-        r"""Read `\boxed{…}` with everything nested in it; return the position after it."""
         open_braces: list[int | None] = []  # content start of a box, None for any other brace
         for token in _BOX_OR_BRACE.finditer(response, start):
             if token["box"]:

@@ -35,22 +35,15 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A published set of problems with its protocol.
+    """A published set of problems with its protocol."""
 
-    Attributes:
-        name: in recipes and commands; also the stem of its file.
-        title: in tables.
-        hub: its data set on the Hugging Face hub.
-        hub_folder: the prefix of the file's path in that data set.
-    """
-
-    name: str
-    title: str
+    name: str  # in recipes and commands; also the stem of its file
+    title: str  # in tables
     problems: int
     decoding: Decoding
     problem_format: ProblemFormat
-    hub: str
-    hub_folder: str = ""
+    hub: str  # its data set on the Hugging Face hub
+    hub_folder: str = ""  # the prefix of the file's path in that data set
 
     @property
     def dataset(self) -> str:

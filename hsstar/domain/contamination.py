@@ -26,15 +26,10 @@ class OverlapKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The marks by which statements are compared.
+    """The marks by which statements are compared."""
 
-    Attributes:
-        exact: the statement without white space, dollar signs and case.
-        runs: every run of `RUN_OF_WORDS` words.
-    """
-
-    exact: str
-    runs: tuple[str, ...]
+    exact: str  # the statement without white space, dollar signs and case
+    runs: tuple[str, ...]  # every run of `RUN_OF_WORDS` words
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +73,10 @@ class OverlapIndex:
 
 @dataclass(frozen=True, slots=True)
 class OverlapCount:
-    """The number of problems of one dataset that overlap another.
-
-    Attributes:
-        problems: all problems of `dataset`.
-        against: the evaluation dataset.
-        exact: problems whose statement `against` holds too.
-        runs: other problems that share a run of words with one of `against`.
-    """
+    """The number of problems of one dataset that overlap another."""
 
     dataset: str
-    problems: int
-    against: str
-    exact: int
-    runs: int
+    problems: int  # all problems of `dataset`
+    against: str  # the evaluation dataset
+    exact: int  # problems whose statement `against` holds too
+    runs: int  # other problems that share a run of words with one of `against`

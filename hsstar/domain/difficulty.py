@@ -45,15 +45,10 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class DifficultyEstimate:
-    """The accuracy and process quality of one problem's pre-samples.
+    """The accuracy and process quality of one problem's pre-samples."""
 
-    Attributes:
-        accuracy: `φ_a`, the share of correct pre-samples, in [0, 1].
-        process_quality: `φ_r`, the mean minimum step reward, in [0, 1]; None without a reward model.
-    """
-
-    accuracy: float
-    process_quality: float | None
+    accuracy: float  # `φ_a`, the share of correct pre-samples, in [0, 1]
+    process_quality: float | None  # `φ_r`, the mean minimum step reward, in [0, 1]; None without model
 
 
 def estimate_difficulty(

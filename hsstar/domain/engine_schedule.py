@@ -13,15 +13,10 @@ from hsstar.domain.lifecycle import JobKind
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """The engine that a job needs.
+    """The engine that a job needs."""
 
-    Attributes:
-        kind: the job's.
-        model_id: the policy or reward model; None for a trainer, which loads one per job.
-    """
-
-    kind: JobKind
-    model_id: int | None = None
+    kind: JobKind  # the job's
+    model_id: int | None = None  # the policy or reward model; None for a trainer, which loads one per job
 
 
 VERIFIER = EngineKey(JobKind.VERIFY)
@@ -30,16 +25,11 @@ VERIFIER = EngineKey(JobKind.VERIFY)
 
 @dataclass(frozen=True, slots=True)
 class WaitingJobs:
-    """The queued jobs of one engine.
-
-    Attributes:
-        job_id: the job that has waited longest.
-        seconds: how long it has waited.
-    """
+    """The queued jobs of one engine."""
 
     engine: EngineKey
-    job_id: int
-    seconds: float
+    job_id: int  # the job that has waited longest
+    seconds: float  # how long it has waited
 
 
 def next_job(

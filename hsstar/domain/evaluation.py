@@ -16,34 +16,21 @@ from hsstar.domain.statistics import (
 
 @dataclass(frozen=True, slots=True)
 class ProblemOutcome:
-    """The samples of one problem of an evaluation, as counts.
-
-    Attributes:
-        readable: whether its reference answer can be read.
-        exclusion: why nothing was drawn; None where it was.
-        drawn: samples.
-        correct: of them.
-        without_verdict: of them, those that the verifier could not decide; they count as not correct.
-        tokens: of all samples together, as far as they are known.
-        counted: samples whose tokens are known.
-        truncated: samples that ended at the limit of new tokens.
-        ended: samples of which it is known how they ended.
-        majority: whether the most frequent answer is correct.
-    """
+    """The samples of one problem of an evaluation, as counts."""
 
     problem_id: int
     subject: str | None
     level: str | None
-    readable: bool
-    exclusion: str | None
-    drawn: int
+    readable: bool  # whether its reference answer can be read
+    exclusion: str | None  # why nothing was drawn; None where it was
+    drawn: int  # samples
     correct: int
-    without_verdict: int
-    tokens: int
-    counted: int
-    truncated: int
-    ended: int
-    majority: bool
+    without_verdict: int  # undecided by the verifier; they count as not correct
+    tokens: int  # of all samples together, as far as they are known
+    counted: int  # samples whose tokens are known
+    truncated: int  # samples that ended at the limit of new tokens
+    ended: int  # samples of which it is known how they ended
+    majority: bool  # whether the most frequent answer is correct
 
     @property
     def accuracy(self) -> float:
@@ -53,32 +40,19 @@ class ProblemOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The metrics of a set of problems.
+    """The metrics of a set of problems."""
 
-    Attributes:
-        problems: all of them: the denominator of `accuracy`.
-        unreadable: problems with an unreadable reference answer; they count as not solved.
-        left_out: problems without samples for another reason; they count as not solved.
-        without_verdict: samples that the verifier could not decide.
-        accuracy: mean over problems of their own share of correct samples (avg@k).
-        accuracy_readable: accuracy over the problems with a readable reference; None without any.
-        pass_at: k to mean pass@k, for k = 1, 2, 4 … and the number of samples; empty with one sample.
-        majority: share of problems whose most frequent answer is correct; None with one sample.
-        mean_tokens: of a sample; None if unknown.
-        truncated_share: of the samples with a known finish reason; None without any.
-    """
-
-    problems: int
-    unreadable: int
-    left_out: int
+    problems: int  # all of them: the denominator of `accuracy`
+    unreadable: int  # problems with an unreadable reference answer; they count as not solved
+    left_out: int  # problems without samples for another reason; they count as not solved
     drawn: int
-    without_verdict: int
-    accuracy: Estimate
-    accuracy_readable: float | None
-    pass_at: Mapping[int, float]
-    majority: float | None
-    mean_tokens: float | None
-    truncated_share: float | None
+    without_verdict: int  # samples that the verifier could not decide
+    accuracy: Estimate  # mean over problems of their own share of correct samples (avg@k)
+    accuracy_readable: float | None  # over the problems with a readable reference; None without any
+    pass_at: Mapping[int, float]  # k to mean pass@k, k = 1, 2, 4 … up to the samples; empty with one
+    majority: float | None  # share of problems whose most frequent answer is correct; None with one sample
+    mean_tokens: float | None  # of a sample; None if unknown
+    truncated_share: float | None  # of the samples with a known finish reason; None without any
 
 
 def summarise(outcomes: Sequence[ProblemOutcome]) -> Metrics:
@@ -126,20 +100,14 @@ def by_group(
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkComparison:
-    """Two policies on the problems that both have.
-
-    Attributes:
-        difference: second minus first accuracy, with a confidence interval by paired bootstrap.
-        only_first, only_second: problems that only one policy solves; None with several samples each.
-        p_value: of McNemar's exact test on these; None with several samples each.
-    """
+    """Two policies on the problems that both have."""
 
     problems: int
-    difference: float
-    interval: ConfidenceInterval
-    only_first: int | None
+    difference: float  # second minus first accuracy
+    interval: ConfidenceInterval  # of the difference, by paired bootstrap
+    only_first: int | None  # problems that only one policy solves; None with several samples each
     only_second: int | None
-    p_value: float | None
+    p_value: float | None  # of McNemar's exact test on these; None with several samples each
 
 
 def differences(first: Sequence[ProblemOutcome], second: Sequence[ProblemOutcome]) -> list[float]:

@@ -28,8 +28,6 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Shuffles:
-    """The run's seeded shuffles of the samples of one problem."""
-
     seed: int
     iteration: int
     problem_key: str

@@ -23,24 +23,15 @@ class ProblemFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its reference answer.
+    """A question with its reference answer."""
 
-    Attributes:
-        statement: the question as the policy reads it.
-        reference: the reference answer; empty if the row holds no readable one.
-        subject: the branch of mathematics or the collection.
-        level: difficulty as the source states it ("Level 3" is kept as "3").
-        source_id: the name of the problem in its source.
-        occurrence: counts the problems of a benchmark with equal statements.
-    """
-
-    statement: str
-    reference: str
+    statement: str  # the question as the policy reads it
+    reference: str  # the reference answer; empty if the row holds no readable one
     solution: str | None = None
-    subject: str | None = None
-    level: str | None = None
-    source_id: str | None = None
-    occurrence: int = 0
+    subject: str | None = None  # the branch of mathematics or the collection
+    level: str | None = None  # difficulty as the source states it ("Level 3" is kept as "3")
+    source_id: str | None = None  # the name of the problem in its source
+    occurrence: int = 0  # counts the problems of a benchmark with equal statements
 
     @property
     def key(self) -> str:
@@ -51,16 +42,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ImportedResponse:
-    """A response that was drawn elsewhere; unknown fields are None.
-
-    Attributes:
-        finish_reason: `stop` or `length`.
-        cumulative_logprob: sum of the log-probabilities of its tokens in nats.
-    """
+    """A response that was drawn elsewhere; unknown fields are None."""
 
     text: str
-    finish_reason: str | None = None
-    cumulative_logprob: float | None = None
+    finish_reason: str | None = None  # `stop` or `length`
+    cumulative_logprob: float | None = None  # sum of the log-probabilities of its tokens in nats
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,9 @@ class ConfidenceInterval:
 
 
 def pass_at_k(drawn: int, correct: int, k: int) -> float:
-    """Return the unbiased estimate of the chance that one of `k` samples is correct.
+    """Return 1 − C(n−c, k) / C(n, k), the unbiased estimate of the chance that one of `k` samples is correct.
 
-    It is 1 − C(n−c, k) / C(n, k) for n drawn and c correct samples.
-
-    Raises:
-        BadInputError: not 0 ≤ c ≤ n and 1 ≤ k ≤ n.
+    n samples are drawn, c are correct. Raise BadInputError unless 0 ≤ c ≤ n and 1 ≤ k ≤ n.
     """
     if not (0 <= correct <= drawn and 1 <= k <= drawn):
         raise BadInputError(f"pass@{k} is not defined for {correct} correct of {drawn} samples")
@@ -73,10 +70,8 @@ def paired_bootstrap(
     """Return a percentile interval for the unweighted mean over benchmarks of their mean difference.
 
     Problems are drawn with replacement within each benchmark, both models' results of a problem together.
-    `differences` holds, per benchmark, the second minus the first accuracy of each problem.
-
-    Raises:
-        BadInputError: there is no benchmark, or one without problems.
+    `differences` holds, per benchmark, the second minus the first accuracy of each problem; BadInputError
+    is raised without a benchmark, or with one without problems.
     """
     if not differences or not all(differences):
         raise BadInputError("a paired comparison needs problems that both models have")
@@ -89,7 +84,6 @@ def paired_bootstrap(
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least this share of the values does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
@@ -131,8 +125,7 @@ def mean_of(values: Sequence[float]) -> Mean:
 def paired_difference(values: Sequence[float], reference: Sequence[float], confidence: float) -> Difference:
     """Return the mean of `values − reference` with Student's t interval; both have shape (pairs,).
 
-    Raises:
-        BadInputError: the two have different lengths, or are empty.
+    Raise BadInputError if they differ in length or are empty.
     """
     if len(values) != len(reference):
         raise BadInputError(f"{len(values)} values cannot be paired with {len(reference)}")
@@ -146,8 +139,7 @@ def paired_difference(values: Sequence[float], reference: Sequence[float], confi
 def student_quantile(probability: float, freedom: int) -> float:
     """Return the quantile of Student's t with `freedom` degrees.
 
-    Raises:
-        BadInputError: the probability is not within (0, 1), or `freedom` is below 1.
+    Raise BadInputError if the probability is not within (0, 1), or `freedom` is below 1.
     """
     if not 0 < probability < 1 or freedom < 1:
         raise BadInputError(f"t has no quantile for p = {probability} and {freedom} degrees of freedom")

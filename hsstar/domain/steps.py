@@ -64,7 +64,6 @@ _CALCULATOR_NOTE = re.compile(r"<<[^<>]*>>")
 
 
 def _lines_of_gsm8k(solution: str) -> list[str]:
-    """Return a step per line, without calculator notes and the answer line."""
     text = _CALCULATOR_NOTE.sub("", _GSM8K_END.sub("", solution))
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -44,14 +44,10 @@ LASTING_CAUSES = frozenset({Cause.CORRECT, Cause.INCORRECT, Cause.UNPARSABLE, Ca
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verifier's judgement of one response.
-
-    Attributes:
-        answer: the final answer as written in the response; None without one.
-    """
+    """The verifier's judgement of one response."""
 
     cause: Cause
-    answer: str | None = None
+    answer: str | None = None  # the final answer as written in the response; None without one
 
     @property
     def verdict(self) -> Verdict | None:

@@ -26,22 +26,14 @@ from hsstar.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """A finished evaluation.
+    """A finished evaluation."""
 
-    Attributes:
-        benchmark: what it was measured on.
-        decoding: how samples were drawn; None for external responses.
-        figures: over all problems.
-        subjects, levels: the same by subject and by level, where the data have them.
-        outcomes: problem by problem.
-    """
-
-    benchmark: str
-    decoding: Decoding | None
-    figures: Metrics
-    subjects: dict[str, Metrics]
+    benchmark: str  # what it was measured on
+    decoding: Decoding | None  # how samples were drawn; None for external responses
+    figures: Metrics  # over all problems
+    subjects: dict[str, Metrics]  # the same by subject, where the data have them
     levels: dict[str, Metrics]
-    outcomes: list[ProblemOutcome]
+    outcomes: list[ProblemOutcome]  # problem by problem
 
 
 def load_results(database: Database, run: EvaluationRun) -> list[BenchmarkResult]:
@@ -83,17 +75,11 @@ def _grouped(
 
 @dataclass(frozen=True, slots=True)
 class PolicyComparison:
-    """Two policies on the same benchmarks.
+    """Two policies on the same benchmarks."""
 
-    Attributes:
-        benchmarks: by benchmark.
-        difference: of the unweighted means, second minus first.
-        interval: its confidence interval by paired bootstrap within each benchmark.
-    """
-
-    benchmarks: dict[str, BenchmarkComparison]
-    difference: float
-    interval: ConfidenceInterval
+    benchmarks: dict[str, BenchmarkComparison]  # by benchmark
+    difference: float  # of the unweighted means, second minus first
+    interval: ConfidenceInterval  # of the difference, by paired bootstrap within each benchmark
 
 
 def compare_policies(
@@ -124,14 +110,11 @@ def macro_average(results: Sequence[BenchmarkResult]) -> float:
 class RunTable:
     """A run as published: a row per policy M_t, a column per benchmark, and their mean.
 
-    Attributes:
-        columns: names of the benchmarks, the held-out dataset last.
-        benchmarks: how many columns are benchmarks; the mean is theirs.
-        rows: (t, name of M_t, accuracy and standard error by column; None if it is not measured yet).
+    `rows` are (t, name of M_t, accuracy and standard error by column; None if it is not measured yet).
     """
 
-    columns: tuple[str, ...]
-    benchmarks: int
+    columns: tuple[str, ...]  # names of the benchmarks, the held-out dataset last
+    benchmarks: int  # how many columns are benchmarks; the mean is theirs
     rows: tuple[tuple[int, str, tuple[tuple[float, float] | None, ...]], ...]
 
     def mean(self, row: int) -> float | None:
@@ -144,10 +127,8 @@ class RunTable:
 def run_table(database: Database, run_name: str) -> RunTable:
     """Load the accuracies of every policy of a run, from M_0 on.
 
-    If an iteration trained nothing, M_{t+1} is M_t and has its figures.
-
-    Raises:
-        NotFoundError: the run does not exist or has no evaluation.
+    If an iteration trained nothing, M_{t+1} is M_t and has its figures. Raise NotFoundError if the run does
+    not exist or has no evaluation.
     """
     with database.begin() as connection:
         run = runs.find_run(connection, run_name)

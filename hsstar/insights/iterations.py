@@ -9,11 +9,7 @@ from hsstar.store.read import progress
 
 @dataclass(frozen=True, slots=True)
 class IterationSummary:
-    """A row of the view `iteration_statistics`, as far as it is shown, and the quality of the rewards.
-
-    Attributes:
-        reward_quality: area under the ROC curve of the minimum step reward; None without rewards.
-    """
+    """A row of the view `iteration_statistics`, as far as it is shown, and the quality of the rewards."""
 
     iteration: int
     problems: int
@@ -36,7 +32,7 @@ class IterationSummary:
     heldout_error_before: float | None
     heldout_accuracy_after: float | None
     heldout_error_after: float | None
-    reward_quality: float | None
+    reward_quality: float | None  # area under the ROC of the minimum step reward; None without any
 
     @property
     def labelled(self) -> int:
@@ -53,11 +49,7 @@ _COLUMNS = [field.name for field in fields(IterationSummary) if field.name != "r
 
 
 def load_iterations(database: Database, run_name: str) -> list[IterationSummary]:
-    """Load the summaries of a run's iterations, in order.
-
-    Raises:
-        NotFoundError: the run does not exist.
-    """
+    """Load the summaries of a run's iterations, in order; raise NotFoundError without the run."""
     with database.begin() as connection:
         quality = progress.reward_quality(connection, runs.find_run(connection, run_name).id)
         rows = progress.iteration_statistics(connection, run_name)

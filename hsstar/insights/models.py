@@ -25,23 +25,16 @@ def list_models(database: Database) -> list[PolicyEntry]:
 
 @dataclass(frozen=True, slots=True)
 class Descendant:
-    """A policy in a family tree; what concerns training is None where it was registered as it is.
-
-    Attributes:
-        depth: trainings between it and the first policy of its line.
-        trained_by: `dpo` on preference pairs, or `sft` on samples.
-        items: how many of these.
-        steps: optimiser steps.
-    """
+    """A policy in a family tree; what concerns training is None where it was registered as it is."""
 
     model: str
-    depth: int
+    depth: int  # trainings between it and the first policy of its line
     trained_from: str | None
     run: str | None
     iteration: int | None
-    trained_by: str | None
-    items: int | None
-    steps: int | None
+    trained_by: str | None  # `dpo` on preference pairs, or `sft` on samples
+    items: int | None  # how many of these
+    steps: int | None  # optimiser steps
     held_out_accuracy: tuple[Score, ...]
 
 

@@ -43,17 +43,14 @@ _LACKS = {"sample": "sample", "verify": "verdict", "score": "reward", "train": "
 
 @dataclass(frozen=True, slots=True)
 class MissingEntry:
-    """What a run lacks of one problem, or a trained policy, and the job that will make it.
-
-    `job` is None and `held_by` says `the next sweep` until a job holds it.
-    """
+    """What a run lacks of one problem, or a trained policy, and the job that will make it."""
 
     round: str
     problem: int | None
     lacks: str
     slots: tuple[int, ...]
-    job: int | None
-    held_by: str
+    job: int | None  # None until a job holds it
+    held_by: str  # `the next sweep` until a job holds it
     error: str | None
 
 

@@ -16,19 +16,13 @@ TEXT_BYTES_PER_TOKEN = 4.5
 
 @dataclass(frozen=True, slots=True)
 class SamplePlan:
-    """The samples of a run.
-
-    Attributes:
-        policies: how many are measured on held-out problems: M_0 and every new one, or 0.
-        pre_samples, re_samples: of one iteration; the latter at most, as a level may be empty.
-        evaluation_samples: of one policy; None if the held-out problems cannot be counted.
-    """
+    """The samples of a run."""
 
     iterations: int
-    policies: int
-    pre_samples: int
-    re_samples: int
-    evaluation_samples: int | None
+    policies: int  # how many are measured on held-out problems: M_0 and every new one, or 0
+    pre_samples: int  # of one iteration
+    re_samples: int  # of one iteration at most, as a level may be empty
+    evaluation_samples: int | None  # of one policy; None if the held-out problems cannot be counted
 
     @property
     def training(self) -> int:
@@ -79,14 +73,9 @@ def plan_tokens(
     pairs_per_sample: float | None,
     epochs: float,
 ) -> TokenPlan:
-    """Count the response tokens of a run.
+    """Count the response tokens of a run; evaluations are never scored.
 
-    Args:
-        samples: from `plan_samples`.
-        tokens_per_sample: mean length of a response.
-        scored: whether a reward model reads the samples; evaluations are never scored.
-        pairs_per_sample: preference pairs, of two responses each, per sample; None if not known.
-        epochs: of a training.
+    `tokens_per_sample` is a mean; a pair has two responses, and `pairs_per_sample` is None if not known.
     """
     sampled = samples.training * tokens_per_sample
     return TokenPlan(

@@ -44,20 +44,14 @@ _OTHER_OBJECTIVES = {
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run takes. Tokens are those of responses; hours are those of one worker of each kind.
-
-    Attributes:
-        checkpoint_bytes: of all policies that the run makes; None if their size is not known.
-        intermediate_bytes: of a training's intermediate checkpoints, which are deleted when it ends; those of
-            adapters are not counted.
-    """
+    """What a run takes. Tokens are those of responses; hours are those of one worker of each kind."""
 
     samples: SamplePlan
     tokens: TokenPlan
     figures: dict[str, Figure]
     hours: dict[str, float | None]
-    checkpoint_bytes: float | None
-    intermediate_bytes: float
+    checkpoint_bytes: float | None  # of all policies that the run makes; None if their size is not known
+    intermediate_bytes: float  # of a training's checkpoints, deleted at its end; adapters' are not counted
     database_bytes: float
 
     @property
@@ -69,23 +63,13 @@ class Forecast:
 def make_forecast(
     recipe: Recipe,
     iterations: int,
-    stated: UserFigures,
-    measured: Throughput | None,
-    policy: ModelSize | None,
-    sizes: Mapping[str, int],
-    gpu: bool,
+    stated: UserFigures,  # the user's figures, which precede measured ones
+    measured: Throughput | None,  # by earlier runs; None without a database
+    policy: ModelSize | None,  # None if there is no such model
+    sizes: Mapping[str, int],  # usable problems of the imported datasets, by name
+    gpu: bool,  # whether the run has one; decides the number format `auto`
 ) -> Forecast:
-    """Forecast what some iterations of a recipe take.
-
-    Args:
-        recipe: of the run.
-        iterations: how many.
-        stated: the user's figures, which precede measured ones.
-        measured: by earlier runs; None without a database.
-        policy: its size; None if there is no such model.
-        sizes: usable problems of the imported datasets, by name.
-        gpu: whether the run has one; decides the number format `auto`.
-    """
+    """Forecast what some iterations of a recipe take."""
     figures = _figures(recipe, stated, measured)
     samples = _samples(recipe, iterations, sizes)
     length = figures["tokens per sample"].value or 0.0
@@ -138,7 +122,6 @@ def _samples(recipe: Recipe, iterations: int, sizes: Mapping[str, int]) -> Sampl
 
 
 def _evaluation_samples(evaluation: EvaluationSection, sizes: Mapping[str, int]) -> int | None:
-    """Samples of one policy's evaluation; None if the size of a dataset is not known."""
     sets = (
         [(evaluation.problems, sizes.get(evaluation.dataset), evaluation.samples)]
         if evaluation.dataset

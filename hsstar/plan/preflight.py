@@ -21,18 +21,12 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where engines are to run.
+    """Where engines are to run."""
 
-    Attributes:
-        memory: bytes of one GPU, or of the machine if it has none.
-        processes: of one training, one per GPU.
-        shared: whether they share the model evenly (FSDP, ZeRO-3), whatever the recipe says.
-    """
-
-    memory: float
+    memory: float  # bytes of one GPU, or of the machine if it has none
     gpu: bool
-    processes: int = 1
-    shared: bool = False
+    processes: int = 1  # of one training, one per GPU
+    shared: bool = False  # whether they share the model evenly (FSDP, ZeRO-3), whatever the recipe says
 
 
 def check_models(
@@ -83,10 +77,7 @@ def _parameters(size: ModelSize) -> str:
 def check_data(
     database: Database, recipe: Recipe, iterations: int, sizes: Mapping[str, int]
 ) -> list[Finding]:
-    """Check that the datasets hold enough usable problems, and that the benchmarks are imported.
-
-    `sizes` has the usable problems of every dataset by name.
-    """
+    """Check that the datasets hold enough usable problems (`sizes`, by name), and benchmarks are imported."""
     evaluation = recipe.evaluation
     wanted = [("training problems", recipe.problems.dataset, recipe.problems.per_iteration * iterations)]
     if evaluation.dataset is not None:

@@ -43,18 +43,11 @@ _DEAD_LINE = {  # TCP only: a connection whose peer is gone fails after about ha
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take, in seconds; 0 sets no limit.
+    """How long things may take, in seconds; 0 sets no limit."""
 
-    Attributes:
-        statement: one statement.
-        lock: the wait for a lock of another transaction.
-        idle: the pause between two statements of a transaction.
-        patience: how long to retry while the server cannot be reached.
-    """
-
-    statement: float = 600.0
-    lock: float = 60.0
-    idle: float = 600.0
+    statement: float = 600.0  # one statement
+    lock: float = 60.0  # the wait for a lock of another transaction
+    idle: float = 600.0  # the pause between two statements of a transaction
     patience: float = 0.0  # a user wants the reason at once
 
     @classmethod
@@ -92,8 +85,7 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """Open one transaction: committed at the end, rolled back on an error.
 
-        Raises:
-            DatabaseError: the server cannot be reached, refuses the login or has no room.
+        Raise DatabaseError if the server cannot be reached, refuses the login or has no room.
         """
         try:
             with self._transaction() as connection:
@@ -106,10 +98,7 @@ class Database:
 
         `work` may only write rows, and must be safe to repeat: an earlier attempt may have been committed
         although its answer was lost. Writes under a lease are safe. `single` work is one statement that waits
-        for no lock: it runs without begin, limits and commit.
-
-        Raises:
-            DatabaseError: as `begin`, or all attempts failed.
+        for no lock: it runs without begin, limits and commit. Raise DatabaseError if all attempts failed.
         """
         attempt = 1
         try:
@@ -139,7 +128,6 @@ class Database:
 
     @contextmanager
     def _single(self) -> Iterator[Connection]:
-        """Open a connection for a single statement, which is its own transaction."""
         with self._by_hand.connect() as connection:
             yield connection
 
@@ -220,7 +208,6 @@ class Database:
 
 
 def _is_passing(error: DBAPIError) -> bool:
-    """Tell whether the same transaction may succeed in another attempt."""
     undone = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
     return error.connection_invalidated or isinstance(error.orig, undone)
 
@@ -245,7 +232,6 @@ def _begin(limits: Limits) -> str:
 
 
 def _normalised(url: str) -> str:
-    """Return the URL with the driver that hsstar uses."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -291,8 +277,7 @@ def exists(connection: Connection, query: TextClause, parameters: Mapping[str, A
 def schema_revision(connection: Connection) -> str | None:
     """Return the revision of the database's schema; None if it has no hsstar schema.
 
-    Raises:
-        SchemaError: the schema is from before the first release, when revisions were numbers alone.
+    Raise SchemaError if its revision is a number alone, as before the first release.
     """
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         return None

@@ -13,16 +13,12 @@ from hsstar.store.database import row_of, rows_of
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A named set of problems.
-
-    Attributes:
-        unreadable: problems whose reference answer cannot be read.
-    """
+    """A named set of problems."""
 
     id: int
     name: str
     problems: int
-    unreadable: int
+    unreadable: int  # problems whose reference answer cannot be read
 
     @property
     def usable(self) -> int:
@@ -67,10 +63,7 @@ def ensure_dataset(connection: Connection, name: str) -> int:
 def add_problems(
     connection: Connection, dataset_id: int, problems: Sequence[Problem], readable: Sequence[bool]
 ) -> int:
-    """Add the problems that the dataset lacks; return how many were new. Equal keys are one problem.
-
-    `readable` says of each problem whether its reference answer can be read.
-    """
+    """Add the problems that the dataset lacks; return how many were new. Equal keys are one problem."""
 
     def column(values: Sequence[str | None]) -> list[str | None]:
         return [None if value is None else storable(value) for value in values]

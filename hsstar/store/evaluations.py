@@ -21,18 +21,12 @@ UNREADABLE = "the reference answer cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSpec:
-    """A dataset and a decoding to evaluate a policy with.
+    """A dataset and a decoding to evaluate a policy with."""
 
-    Attributes:
-        evaluation_key: names dataset and decoding within a run; equal specs have equal keys.
-        samples: per problem, at most.
-        decoding: None for external responses.
-    """
-
-    evaluation_key: str
+    evaluation_key: str  # names dataset and decoding within a run; equal specs have equal keys
     dataset_id: int
-    samples: int
-    decoding: Decoding | None
+    samples: int  # per problem, at most
+    decoding: Decoding | None  # None for external responses
 
 
 _ROUNDS = """

@@ -12,10 +12,7 @@ from hsstar.store.runs import Run
 def label_problems(
     connection: Connection, run: Run, iteration: Round, problem_ids: Sequence[int] | None = None
 ) -> int:
-    """Label the problems whose pre-samples are verified and scored; return how many are new.
-
-    `problem_ids` limits the search; None looks at every problem.
-    """
+    """Label the problems (None: all) whose pre-samples are verified and scored; return how many are new."""
     difficulty = run.recipe.difficulty
     result = execute_file(
         connection,

@@ -12,24 +12,14 @@ from hsstar.store.database import execute_file, exists
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Missing work of one kind on one problem, and the job that it is assigned to.
+    """Missing work of one kind on one problem, and the job that it is assigned to, with that job's state."""
 
-    Attributes:
-        round_kind: `iteration` or `evaluation`.
-        number: of the iteration, or t of the evaluated policy M_t.
-        problem_id: None for a training.
-        kind: `sample`, `verify` (a verdict), `score` (a reward) or `train`.
-        slots: of the samples; empty for a training.
-        job: None if the next sweep will enqueue it.
-        state, worker, error: of that job.
-    """
-
-    round_kind: str
-    number: int
-    problem_id: int | None
-    kind: str
-    slots: tuple[int, ...]
-    job: int | None
+    round_kind: str  # `iteration` or `evaluation`
+    number: int  # of the iteration, or t of the evaluated policy M_t
+    problem_id: int | None  # None for a training
+    kind: str  # `sample`, `verify` (a verdict), `score` (a reward) or `train`
+    slots: tuple[int, ...]  # of the samples; empty for a training
+    job: int | None  # None if the next sweep will enqueue it
     state: str | None
     worker: str | None
     error: str | None

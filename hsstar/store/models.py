@@ -12,19 +12,13 @@ from hsstar.store.database import row_of, rows_of
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A policy checkpoint.
-
-    Attributes:
-        location: folder, hub name or `builtin:` name.
-        fingerprint: of the checkpoint's content.
-        parent: name of the policy that it was trained from.
-    """
+    """A policy checkpoint."""
 
     id: int
     name: str
-    location: str
-    fingerprint: str
-    parent: str | None
+    location: str  # folder, hub name or `builtin:` name
+    fingerprint: str  # of the checkpoint's content
+    parent: str | None  # name of the policy that it was trained from
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +42,7 @@ _MODELS = """
 def register_model(
     connection: Connection, name: str, location: str, fingerprint: str, parent_id: int | None = None
 ) -> Model:
-    """Return the model of this name; add it if it is missing.
-
-    Raises:
-        ConflictError: another checkpoint has the name.
-    """
+    """Return the model of this name, added if missing; raise ConflictError if it names another checkpoint."""
     connection.execute(
         text(
             "INSERT INTO models (name, location, fingerprint, parent_id) "
@@ -96,8 +86,7 @@ def register_reward_model(
 ) -> RewardModel:
     """Return the reward model of this name; add it if it is missing.
 
-    If the name stands for other weights, because its folder has new ones, register these as
-    NAME@FINGERPRINT.
+    If the folder of that name has new weights, register these as NAME@FINGERPRINT.
     """
     connection.execute(
         text(
@@ -121,11 +110,7 @@ def get_reward_model(connection: Connection, reward_model_id: int) -> RewardMode
 
 
 def checkpoint_of(registered: Model | RewardModel) -> Path:
-    """Return the folder of a registered policy or reward model.
-
-    Raises:
-        CheckpointError: the folder is gone or holds other weights.
-    """
+    """Return a registered model's folder; raise CheckpointError if it is gone or holds other weights."""
     folder = resolve(registered.location)
     if fingerprint(folder) != registered.fingerprint:
         raise CheckpointError(

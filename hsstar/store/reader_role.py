@@ -36,17 +36,11 @@ _LET_READ = """
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The protection of the database from queries, besides the read-only transaction.
+    """The protection of the database from queries, besides the read-only transaction."""
 
-    Attributes:
-        login: the role that hsstar connects as.
-        reader: whether queries run under a role that may only read.
-        powerful: whether the login could leave that role and reach files or programs of the server.
-    """
-
-    login: str
-    reader: bool
-    powerful: bool
+    login: str  # the role that hsstar connects as
+    reader: bool  # whether queries run under a role that may only read
+    powerful: bool  # whether the login could leave that role and reach files or programs of the server
 
 
 def guard(connection: Connection) -> Guard:

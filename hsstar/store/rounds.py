@@ -15,18 +15,13 @@ RoundKind = Literal["iteration", "evaluation"]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A set of problems and the policy that is sampled for them.
-
-    Attributes:
-        number: of the iteration, or t of the evaluated policy M_t.
-        model_id: the policy; None while an iteration waits for it.
-    """
+    """A set of problems and the policy that is sampled for them."""
 
     id: int
     run_id: int
     kind: RoundKind
-    number: int
-    model_id: int | None
+    number: int  # of the iteration, or t of the evaluated policy M_t
+    model_id: int | None  # the policy; None while an iteration waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +35,13 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """What a round still lacks.
+    """What a round still lacks."""
 
-    Attributes:
-        live: queued or running jobs.
-        failed: failed jobs.
-        undrawn: samples of the allotment that are not drawn.
-        unverified: samples without a cause.
-        unscored: samples without a reward.
-    """
-
-    live: int
-    failed: int
-    undrawn: int
-    unverified: int
-    unscored: int
+    live: int  # queued or running jobs
+    failed: int  # failed jobs
+    undrawn: int  # samples of the allotment that are not drawn
+    unverified: int  # samples without a cause
+    unscored: int  # samples without a reward
 
 
 def get_round(connection: Connection, round_id: int) -> Round:

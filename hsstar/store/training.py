@@ -86,18 +86,10 @@ def begin_training(
     settings: Mapping[str, Any],
     item_ids: Sequence[int],
 ) -> int:
-    """Record that an attempt at a training starts; return the id of the record.
+    """Record that an attempt at a training of `model_id` starts; return the id of the record.
 
-    Args:
-        connection: an open transaction.
-        job: the held job.
-        model_id: the policy that training starts from.
-        objective: `dpo` or `sft`.
-        settings: of the trainer.
-        item_ids: of the preference pairs, or of the samples for supervised fine-tuning.
-
-    Raises:
-        LeaseLostError: the job, and with it the record, belongs to another worker.
+    `item_ids` are preference pairs, or samples for supervised fine-tuning. Raise LeaseLostError if the job,
+    and with it the record, belongs to another worker.
     """
     fence(connection, job)
     values = {

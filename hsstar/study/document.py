@@ -76,11 +76,7 @@ class Study:
 
 
 def load_study(path: Path) -> Study:
-    """Read a study from its file and check all its recipes.
-
-    Raises:
-        RecipeError: the file is no study, or a strategy no recipe; one line that names the key.
-    """
+    """Read a study and check its recipes; raise RecipeError, which names the key, if one is wrong."""
     document = parse_section(StudyDocument, read_toml(path), str(path))
     base = extended(document.recipe, path.parent, (path,))
     runs = tuple(

@@ -40,24 +40,16 @@ class RunMetrics:
 
 @dataclass(frozen=True, slots=True)
 class StrategyMetrics:
-    """One strategy over the seeds.
-
-    Attributes:
-        accuracies: per policy M_0, M_1 …
-        differences: to the reference, paired by seed, per policy.
-        pairs: per iteration.
-        boundary: share of the problems that were labelled so, per iteration.
-        spent: samples drawn, as a share of the budget.
-    """
+    """One strategy over the seeds."""
 
     strategy: str
-    accuracies: tuple[Mean, ...]
-    differences: tuple[Difference, ...]
-    pairs: tuple[Mean, ...]
-    boundary: tuple[Mean, ...]
+    accuracies: tuple[Mean, ...]  # per policy M_0, M_1 …
+    differences: tuple[Difference, ...]  # to the reference, paired by seed, per policy
+    pairs: tuple[Mean, ...]  # per iteration
+    boundary: tuple[Mean, ...]  # share of the problems that were labelled so, per iteration
     pairs_per_sample: Mean
     share_trained: Mean
-    spent: Mean
+    spent: Mean  # samples drawn, as a share of the budget
 
 
 def load_metrics(database: Database, study: Study, seeds: Sequence[int]) -> list[RunMetrics]:

@@ -15,11 +15,7 @@ from hsstar.study.document import Study, StudyRun
 
 
 def prepare_problems(database: Database, study: Study) -> None:
-    """Create the datasets of a study on the demo's problems, unless they exist.
-
-    Raises:
-        ConflictError: a dataset of that name has another size.
-    """
+    """Ensure the datasets of a study on the demo's problems; raise ConflictError if one has another size."""
     if study.document.problems != "demo":
         return
     recipe = study.runs[0].recipe
@@ -42,10 +38,7 @@ def prepare_problems(database: Database, study: Study) -> None:
 def advance(database: Database, study: Study, at_once: int) -> dict[str, RunState]:
     """Enqueue runs and iterations until `at_once` runs are under way; return the states of all runs.
 
-    Calling it again enqueues nothing twice.
-
-    Raises:
-        ConflictError: a run of that name has another recipe.
+    Calling it again enqueues nothing twice. Raise ConflictError if a run of that name has another recipe.
     """
     states = _states(database, study)
     active = sum(state.under_way and not state.stuck for state in states.values())

@@ -10,15 +10,10 @@ from hsstar.domain.seeds import shuffle_key
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The sampling budget of an iteration.
+    """The sampling budget of an iteration."""
 
-    Attributes:
-        per_problem: `n`; the iteration may draw `n · |D_t|` samples.
-        pre_samples: `n_p`, drawn for every problem before difficulty is known.
-    """
-
-    per_problem: int
-    pre_samples: int
+    per_problem: int  # `n`; the iteration may draw `n · |D_t|` samples
+    pre_samples: int  # `n_p`, drawn for every problem before difficulty is known
 
     def __post_init__(self) -> None:
         if not 1 <= self.pre_samples <= self.per_problem:

@@ -18,18 +18,13 @@ _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that a worker holds.
-
-    Attributes:
-        attempts: with the present one.
-        token: of the lease; it fences every write of the job.
-    """
+    """A job that a worker holds."""
 
     id: int
     round_id: int
     kind: JobKind
-    attempts: int
-    token: uuid.UUID
+    attempts: int  # with the present one
+    token: uuid.UUID  # of the lease; it fences every write of the job
     worker: str
 
 
@@ -125,19 +120,13 @@ def problem_ids(connection: Connection, job: Job) -> list[int]:
 
 
 def fence(connection: Connection, job: Job) -> None:
-    """Lock a held job for a transaction that writes a part of its results.
-
-    Raises LeaseLostError if the lease is lost; the transaction must not commit.
-    """
+    """Lock a held job in a transaction that writes a part of its results; raise LeaseLostError if lost."""
     if _lock_if_owned(connection, job) is None:
         raise LeaseLostError(job)
 
 
 def complete(connection: Connection, job: Job) -> None:
-    """Mark a held job done, in the transaction that writes its results or after it.
-
-    Raises LeaseLostError if the lease is lost; the transaction must not commit.
-    """
+    """Mark a held job done, with its results or after them; raise LeaseLostError if the lease is lost."""
     result = connection.execute(
         text("""
             UPDATE jobs
@@ -152,7 +141,6 @@ def complete(connection: Connection, job: Job) -> None:
 
 
 def _lock_if_owned(connection: Connection, job: Job) -> int | None:
-    """Lock a job for the transaction; return its attempts, None if the lease is lost."""
     attempts: int | None = connection.scalar(
         text("SELECT attempts FROM jobs WHERE id = :id AND lease_token = :token FOR UPDATE"),
         {"id": job.id, "token": job.token},
@@ -178,14 +166,8 @@ def record_failure(
 ) -> JobState | None:
     """End a failed attempt: queue the job again, split it in two, or fail it; None if the lease is lost.
 
-    Args:
-        connection: an open transaction.
-        job: the held job.
-        error: one line.
-        traceback: stored with the job.
-        max_attempts: attempts that a job gets.
-        divisible: one item of the job may cause the failure. After the last attempt the job is then bisected,
-            until the bad item is a job of its own.
+    `error` is one line. The job is `divisible` if one of its items may cause the failure: after the last
+    attempt it is bisected, until the bad item is a job of its own.
     """
     attempts = _lock_if_owned(connection, job)
     if attempts is None:
@@ -328,11 +310,9 @@ def _bisect(connection: Connection, job_id: int) -> bool:
 
 
 def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) -> list[int]:
-    """Queue failed jobs again, with new attempts; return their ids.
+    """Queue failed jobs again, with new attempts, of one run or these ids where given; return their ids.
 
-    `run_id` limits them to one run, `job_ids` to these jobs if there are any.
-
-    Raises NotFoundError if a named job does not exist or has not failed.
+    Raise NotFoundError if a named job does not exist or has not failed.
     """
     rows = connection.execute(
         text("""

@@ -75,14 +75,8 @@ def request_stop(
 ) -> list[str]:
     """Ask live workers to finish their jobs and end; return their names.
 
-    Args:
-        connection: an open transaction.
-        names: workers by name, or by name without `@host`.
-        roles: workers that serve exactly these queues, comma-separated as in `workers.role`.
-        everyone: all live workers.
-
-    Raises:
-        NotFoundError: no live worker has a given name or role.
+    A name may lack its `@host`. A role names all queues of a worker, comma-separated as in `workers.role`.
+    Raise NotFoundError if no live worker has a given name or role.
     """
     rows = connection.execute(
         text("""
@@ -115,15 +109,10 @@ def set_note(connection: Connection, name: str, note: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What a worker has to know before it continues.
+    """What a worker has to know before it continues."""
 
-    Attributes:
-        schema: the revision of the database.
-        stop: it was asked to finish its jobs and end.
-    """
-
-    schema: str
-    stop: bool
+    schema: str  # the revision of the database
+    stop: bool  # it was asked to finish its jobs and end
 
 
 def read_control(connection: Connection, name: str) -> Control:

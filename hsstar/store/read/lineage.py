@@ -13,36 +13,26 @@ from hsstar.domain.errors import NotFoundError
 
 @dataclass(frozen=True, slots=True)
 class LineageEntry:
-    """A policy and its origin; fields on training are None for a policy that was registered.
-
-    Attributes:
-        run, iteration: that trained it.
-        items: preference pairs, or samples for supervised fine-tuning, that it learned from.
-        steps: optimiser steps.
-        settings: of the trainer.
-        recipe: of the run.
-        depth: trainings between it and the first policy of its line.
-    """
+    """A policy and its origin; fields on training are None for a policy that was registered."""
 
     name: str
     location: str
     parent: str | None
-    run: str | None
+    run: str | None  # that trained it
     iteration: int | None
     objective: str | None
-    items: int | None
-    steps: int | None
-    settings: dict[str, Any] | None
-    recipe: dict[str, Any] | None
+    items: int | None  # preference pairs, or samples for supervised fine-tuning, that it learned from
+    steps: int | None  # optimiser steps
+    settings: dict[str, Any] | None  # of the trainer
+    recipe: dict[str, Any] | None  # of the run
     scores: Sequence[Score]
-    depth: int
+    depth: int  # trainings between it and the first policy of its line
 
 
 def lineage(connection: Connection, name: str | None = None) -> list[LineageEntry]:
     """Return every policy after its parent; with a name its ancestors, itself and its descendants.
 
-    Raises:
-        NotFoundError: there is no policy of that name.
+    Raise NotFoundError if no policy has that name.
     """
     scores = _scores(connection)
     rows = {row["name"]: row for row in _rows(connection)}
@@ -91,7 +81,6 @@ def _rows(connection: Connection) -> Sequence[RowMapping]:
 
 
 def _scores(connection: Connection) -> dict[str, list[Score]]:
-    """Return by policy the newest held-out accuracy on each dataset."""
     rows = connection.execute(
         text("""
             SELECT DISTINCT ON (rounds.model_id, datasets.name)

@@ -28,29 +28,21 @@ def summarise_runs(connection: Connection) -> list[RunSummary]:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSummary:
-    """What a worker does and has done.
-
-    Attributes:
-        role: the queues that it serves, separated by commas.
-        state: `idle`, `busy`, `stopping`, `stopped`, or `lost` without a heartbeat for a minute.
-        jobs: how many it runs.
-        job, job_kind, since: the oldest of them.
-        note, noted_at: what hinders it.
-    """
+    """What a worker does and has done."""
 
     worker: str
     host: str
-    role: str
+    role: str  # the queues that it serves, separated by commas
     gpu: str | None
-    state: str
-    jobs: int
-    job: int | None
+    state: str  # `idle`, `busy`, `stopping`, `stopped`, or `lost` without a heartbeat for a minute
+    jobs: int  # how many it runs
+    job: int | None  # the oldest of them
     job_kind: str | None
     since: datetime | None
     jobs_done: int
     tokens_done: int
     last_heartbeat: datetime
-    note: str | None
+    note: str | None  # what hinders it
     noted_at: datetime | None
 
 

@@ -14,31 +14,16 @@ _OVERDUE_SECONDS = 8
 
 @dataclass(frozen=True, slots=True)
 class RoundProgress:
-    """The progress of a round.
+    """The progress of a round."""
 
-    Attributes:
-        kind: `iteration` or `evaluation`.
-        number: of the iteration, or t of the evaluated policy M_t.
-        state: of the iteration; `running` or `done` for an evaluation.
-        budget: samples that the round may draw.
-        allotted: samples allotted so far (pre-samples first, the rest once difficulty is known).
-        queued, running, failed: jobs of the round.
-        slots_in_flight: samples that queued or running sampling jobs have yet to draw.
-        failed_slots: samples assigned to failed sampling jobs.
-        excluded: problems left out.
-        training_steps_done, training_steps: optimiser steps.
-        seconds: from the start of the round's first job to the end of its last, or until now.
-        evaluation_key: names dataset and decoding of an evaluation; empty for an iteration.
-    """
-
-    kind: str
-    number: int
-    state: str
+    kind: str  # `iteration` or `evaluation`
+    number: int  # of the iteration, or t of the evaluated policy M_t
+    state: str  # of the iteration; `running` or `done` for an evaluation
     model: str | None
     problems: int
-    excluded: int
-    budget: int
-    allotted: int
+    excluded: int  # problems left out
+    budget: int  # samples that the round may draw
+    allotted: int  # samples: pre-samples first, the rest once difficulty is known
     drawn: int
     verified: int
     scored: int
@@ -46,18 +31,18 @@ class RoundProgress:
     boundary: int
     outlier: int
     pairs: int
-    queued: int
+    queued: int  # jobs of the round
     running: int
     failed: int
-    slots_in_flight: int
-    failed_slots: int
+    slots_in_flight: int  # samples that queued or running sampling jobs have yet to draw
+    failed_slots: int  # samples assigned to failed sampling jobs
     training_steps_done: int
-    training_steps: int | None
+    training_steps: int | None  # optimiser steps
     started_at: datetime | None
-    seconds: float | None
+    seconds: float | None  # from the start of the round's first job to the end of its last, or until now
     accuracy: float | None
     standard_error: float | None
-    evaluation_key: str = ""
+    evaluation_key: str = ""  # names dataset and decoding; empty for an iteration
 
     @property
     def done(self) -> bool:
@@ -72,24 +57,16 @@ def round_progress(connection: Connection, run_id: int) -> list[RoundProgress]:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One queue of a run: its jobs and the workers that serve it.
-
-    Attributes:
-        queued, running, failed: jobs.
-        workers: live workers that serve the queue, of any run.
-        wakeups_due: queued jobs whose wake-up is overdue, because no live worker sent it.
-        next_attempt_seconds: until the next attempt at a delayed job; None without one.
-        last_error: of the newest job that has one.
-    """
+    """One queue of a run: its jobs, and the workers that serve it."""
 
     kind: str
     queued: int
     running: int
     failed: int
-    workers: int
-    wakeups_due: int
-    next_attempt_seconds: float | None
-    last_error: str | None
+    workers: int  # live workers that serve the queue, of any run
+    wakeups_due: int  # queued jobs whose wake-up is overdue, because no live worker sent it
+    next_attempt_seconds: float | None  # until the next attempt at a delayed job; None without one
+    last_error: str | None  # of the newest job that has one
 
 
 def queue_states(connection: Connection, run_id: int) -> list[QueueState]:

@@ -10,19 +10,13 @@ from hsstar.store.database import execute_file, rows_of
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """The progress of a run.
-
-    Attributes:
-        iterations: enqueued, of which `done` are done.
-        live_jobs: queued or running.
-        failed_jobs: wait for `hsstar jobs retry`.
-    """
+    """The progress of a run."""
 
     run: str
-    iterations: int
-    done: int
-    live_jobs: int
-    failed_jobs: int
+    iterations: int  # enqueued
+    done: int  # of these
+    live_jobs: int  # queued or running
+    failed_jobs: int  # wait for `hsstar jobs retry`
 
     @property
     def under_way(self) -> bool:
@@ -37,14 +31,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class IterationMetrics:
-    """The metrics of one iteration of a run.
-
-    Attributes:
-        budget, drawn: samples.
-        accuracy_before, accuracy_after: of the sampled policy and of the trained one.
-        error_before, error_after: standard errors of these over the held-out problems.
-        seconds: worker seconds of all its jobs without its evaluation.
-    """
+    """The metrics of one iteration of a run."""
 
     run: str
     iteration: int
@@ -52,15 +39,15 @@ class IterationMetrics:
     inlier: int
     boundary: int
     outlier: int
-    budget: int
+    budget: int  # samples
     drawn: int
     pairs: int
     tokens: int
-    accuracy_before: float
-    error_before: float
-    accuracy_after: float
+    accuracy_before: float  # of the sampled policy
+    error_before: float  # standard error over the held-out problems
+    accuracy_after: float  # of the trained policy
     error_after: float
-    seconds: float
+    seconds: float  # worker seconds of all its jobs without its evaluation
 
 
 def run_states(connection: Connection, names: Sequence[str]) -> dict[str, RunState]:

@@ -2,11 +2,11 @@
 --
 -- The last verification job of a problem votes at its end, unless another one ends at the same time: this
 -- finds what was missed. In its job a problem has one address, its first verified slot.
--- Parameters: round_id, job_samples (samples per job). Returns the number of votes that are lacking, those of
+-- Parameters: round_id, job_samples (samples per job). Returns the number of votes that are missing, those of
 -- failed jobs included. A discarded job has ended its vote: it counts as not correct.
 -- The caller holds the run's lock; running it again adds nothing.
 WITH
-lacking AS (
+missing AS (
     SELECT samples.problem_id, min(samples.slot) AS slot
     FROM evaluations
     JOIN samples ON samples.round_id = evaluations.round_id AND samples.cause IS NOT NULL
@@ -26,7 +26,7 @@ assigned AS (
 ),
 votes AS (
     SELECT problem_id, slot, assigned.problem_id IS NOT NULL AS assigned
-    FROM lacking
+    FROM missing
     LEFT JOIN assigned USING (problem_id, slot)
     WHERE assigned.discarded IS NOT TRUE
 ),
