@@ -1,8 +1,8 @@
-"""The schema: up and down, equal to the code's values, safe when many start at once, and checked by its users."""
+"""The schema: up and down, with the code's values, safe when many start at once, checked by its users."""
 
 import re
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 import pytest
 from sqlalchemy import inspect, text
@@ -25,7 +25,7 @@ VIEWS = {
     "training_curves",
 }
 
-KNOWN_VALUES: dict[str, Collection[str]] = {
+KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_difficulty_labels_level_known": Difficulty,
     "ck_iterations_state_known": IterationState,
     "ck_jobs_kind_known": JobKind,
