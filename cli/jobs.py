@@ -22,7 +22,8 @@ def jobs() -> None:
 def list_(run: str | None, state: str | None, limit: int, shown_as: Format) -> None:
     """List the newest jobs, of RUN where given."""
     from hsstar.cli.views.output import Columns, duration, show_list
-    from hsstar.insights.runs import JobEntry, list_jobs
+    from hsstar.insights.runs import list_jobs
+    from hsstar.store.read.jobs import JobEntry
 
     with open_database() as database:
         rows = list_jobs(database, run, state, limit)

@@ -67,7 +67,8 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
 
 def _show_missing(database: "Database", run: str, shown_as: Format) -> None:
     from hsstar.cli.views.output import Columns, ranges, show_list
-    from hsstar.insights.runs import MissingEntry, list_missing
+    from hsstar.insights.runs import list_missing
+    from hsstar.store.read.missing import MissingEntry
 
     rows = list_missing(database, run)
     if not rows and shown_as == "table":

@@ -152,7 +152,7 @@ class Conductor:
         rounds.set_state(connection, iteration.id, next_state(IterationState.RE_SAMPLING))
         objective = run.recipe.training.objective
         if objective == "sft":
-            material = len(training.choose_examples(connection, run, iteration))
+            material = len(method.choose_examples(connection, run, iteration))
         if material and objective != "none":
             training.ensure_training_job(connection, iteration.id)
         else:

@@ -1,1 +1,1 @@
-"""Alembic migrations of the schema in `hsstar.store.schema`."""
+"""Alembic migrations: the tables and views of the database, in SQL."""

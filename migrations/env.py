@@ -7,11 +7,10 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import BadInputError
 from hsstar.store.database import Database
-from hsstar.store.schema import metadata
 
 
 def _run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    context.configure(connection=connection)
     with context.begin_transaction():
         context.run_migrations()
 

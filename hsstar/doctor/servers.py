@@ -6,12 +6,13 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from hsstar import __version__
 from hsstar.broker import BrokerAddress
 from hsstar.domain.findings import Finding, Level
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
+from hsstar.store.read import health
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
 
 _LIMITS = Limits(statement=5.0, lock=5.0, idle=10.0)
@@ -27,7 +28,7 @@ def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
     """Look at the database, its schema, clock and guards, then at its workers and jobs."""
     with closing(Database(locate(), _LIMITS)) as database:
         with database.begin() as connection:
-            version = connection.scalar(text("SHOW server_version"))
+            version = health.server_version(connection)
             yield Finding(Level.OK, "database", f"Postgres {version} answers at {database.shown_url}")
             yield _clock(connection)
             yield _reader(connection)
@@ -40,7 +41,7 @@ def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
 
 def _clock(connection: Connection) -> Finding:
     before = datetime.now(UTC)
-    database_time: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    database_time = health.server_time(connection)
     after = datetime.now(UTC)
     skew = (database_time - (before + (after - before) / 2)).total_seconds()
     level = Level.OK if abs(skew) <= _SKEW_SECONDS else Level.WARN
@@ -65,17 +66,8 @@ def _reader(connection: Connection) -> Finding:
 
 
 def _workers(connection: Connection) -> Iterator[Finding]:
-    rows = connection.execute(
-        text("""
-            SELECT worker, role, version,
-                CASE WHEN stop_requested_at IS NOT NULL AND state IN ('idle', 'busy') THEN 'stopping'
-                    ELSE state END AS state
-            FROM worker_activity
-            WHERE state <> 'stopped' AND last_heartbeat > now() - interval '1 day'
-            ORDER BY worker
-        """)
-    ).all()
-    live = [row for row in rows if row.state != "lost"]
+    workers = health.recent_workers(connection)
+    live = [row for row in workers if not row.lost]
     by_role = Counter(row.role for row in live)
     counts = ", ".join(f"{count} {role}" for role, count in sorted(by_role.items()))
     yield Finding(
@@ -85,29 +77,12 @@ def _workers(connection: Connection) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "worker versions", f"other versions than {__version__}: {', '.join(others)}"
         )
-    if lost := [row.worker for row in rows if row.state == "lost"]:
+    if lost := [row.worker for row in workers if row.lost]:
         yield Finding(Level.WARN, "lost workers", f"no heartbeat for a minute: {', '.join(lost)}")
 
 
 def _jobs(connection: Connection) -> Iterator[Finding]:
-    rows = connection.execute(
-        text("""
-            SELECT kind,
-                count(*) FILTER (WHERE state IN ('queued', 'running')) AS open,
-                count(*) FILTER (WHERE state = 'failed') AS failed,
-                count(*) FILTER (
-                    WHERE state = 'running' AND lease_expires_at < now() - interval '30 seconds'
-                ) AS expired,
-                count(*) FILTER (
-                    WHERE state = 'queued' AND available_at < now() - interval '1 minute' AND NOT EXISTS (
-                        SELECT FROM worker_activity AS live
-                        WHERE jobs.kind = ANY (string_to_array(live.role, ','))
-                          AND live.state IN ('idle', 'busy')
-                    )
-                ) AS unserved
-            FROM jobs WHERE state <> 'done' GROUP BY kind ORDER BY kind
-        """)
-    ).all()
+    rows = health.open_jobs(connection)
     troubles = []
     for row in rows:
         if row.failed:

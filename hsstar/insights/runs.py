@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from hsstar.store import missing, runs
+from hsstar.store import runs
 from hsstar.store.database import Database
-from hsstar.store.queue import jobs
-from hsstar.store.read import overview
+from hsstar.store.read import jobs, missing, overview
+from hsstar.store.read.jobs import JobEntry
+from hsstar.store.read.missing import MissingEntry
 from hsstar.store.read.overview import RunSummary
 from hsstar.store.runs import Run
 
@@ -20,38 +21,6 @@ class RunEntry:
     dataset: str
     seed: int
     created: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class JobEntry:
-    """A job as a list of jobs shows it; `seconds` is None until it has ended."""
-
-    job: int
-    run: str
-    round: str
-    kind: str
-    state: str
-    samples: int
-    attempts: int
-    worker: str | None
-    seconds: float | None
-    error: str | None
-
-
-_LACKS = {"sample": "sample", "verify": "verdict", "score": "reward", "train": "trained policy"}
-
-
-@dataclass(frozen=True, slots=True)
-class MissingEntry:
-    """What a run lacks of one problem, or a trained policy, and the job that will make it."""
-
-    round: str
-    problem: int | None
-    lacks: str
-    slots: tuple[int, ...]
-    job: int | None  # None until a job holds it
-    held_by: str  # `the next sweep` until a job holds it
-    error: str | None
 
 
 def find_run(database: Database, name: str) -> Run:
@@ -91,28 +60,10 @@ def list_jobs(database: Database, run: str | None, state: str | None, limit: int
     """Return the newest jobs, newest first, of one run or in one state where given."""
     with database.begin() as connection:
         run_id = None if run is None else runs.find_run(connection, run).id
-        rows = jobs.list_jobs(connection, run_id, state, limit)
-    return [
-        JobEntry(
-            row.id, row.run, row.round, row.kind, row.state, row.slots, row.attempts, row.worker,
-            _seconds(row.started_at, row.finished_at), row.error,
-        )
-        for row in rows
-    ]  # fmt: skip
-
-
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return None if start is None or end is None else (end - start).total_seconds()
+        return jobs.list_jobs(connection, run_id, state, limit)
 
 
 def list_missing(database: Database, run: str) -> list[MissingEntry]:
     """Return every sample, verdict, reward and training that a run lacks."""
     with database.begin() as connection:
-        rows = missing.list_missing(connection, runs.find_run(connection, run).id)
-    return [
-        MissingEntry(
-            f"{row.round_kind} {row.number}", row.problem_id, _LACKS[row.kind], row.slots, row.job,
-            " at ".join(filter(None, (row.state, row.worker))) or "the next sweep", row.error,
-        )
-        for row in rows
-    ]  # fmt: skip
+        return missing.list_missing(connection, runs.find_run(connection, run).id)

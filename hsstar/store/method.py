@@ -1,8 +1,9 @@
-"""The rules of the method over a whole round, each one SQL statement: labels, allotments, pairs."""
+"""The rules of the method over a whole round, an SQL statement each: labels, allotments, pairs, examples."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, CursorResult, text
 
 from hsstar.store.database import execute_file, refresh_statistics
 from hsstar.store.rounds import Round
@@ -67,16 +68,27 @@ def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
 
 def build_pairs(connection: Connection, run: Run, iteration: Round) -> int:
     """Build the preference pairs of an iteration; return how many are new."""
-    result = execute_file(
+    return _material(connection, "pair", run, iteration).rowcount
+
+
+def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
+    """Return the ids of the samples for supervised fine-tuning, in a fixed order."""
+    return list(_material(connection, "example", run, iteration).scalars())
+
+
+def _material(
+    connection: Connection, file: str, run: Run, iteration: Round
+) -> CursorResult[*tuple[Any, ...]]:
+    pairs = run.recipe.pairs
+    return execute_file(
         connection,
-        "pair",
+        file,
         {
             "round_id": iteration.id,
             "levels": [level.value for level in run.recipe.difficulty.train],
-            "rule": run.recipe.pairs.rule.value,
-            "at_most": run.recipe.pairs.at_most_per_problem,
+            "rule": pairs.rule.value,
+            "at_most": pairs.at_most_per_problem,
             "seed": run.recipe.seed,
             "iteration": iteration.number,
         },
     )
-    return result.rowcount

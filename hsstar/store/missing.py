@@ -1,34 +1,12 @@
-"""The missing work of a run, item by item, and the discarding of failed jobs."""
+"""The discarding of failed jobs, whose work stays missing."""
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState, states_before
 from hsstar.store import rounds
 from hsstar.store.database import execute_file, exists
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Missing work of one kind on one problem, and the job that it is assigned to, with that job's state."""
-
-    round_kind: str  # `iteration` or `evaluation`
-    number: int  # of the iteration, or t of the evaluated policy M_t
-    problem_id: int | None  # None for a training
-    kind: str  # `sample`, `verify` (a verdict), `score` (a reward) or `train`
-    slots: tuple[int, ...]  # of the samples; empty for a training
-    job: int | None  # None if the next sweep will enqueue it
-    state: str | None
-    worker: str | None
-    error: str | None
-
-
-def list_missing(connection: Connection, run_id: int) -> list[Missing]:
-    """Return every sample, verdict, reward and training that a run lacks, by round and problem."""
-    rows = execute_file(connection, "missing", {"run_id": run_id}).mappings()
-    return [Missing(**{**row, "slots": tuple(row["slots"])}) for row in rows]
 
 
 def discard_failed(connection: Connection, run_id: int) -> int:

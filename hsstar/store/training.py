@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from hsstar.store import method
 from hsstar.store.database import execute_file
 from hsstar.store.queue.jobs import Job, fence
 from hsstar.store.rounds import Round
@@ -45,25 +46,8 @@ def load_pairs(connection: Connection, round_id: int) -> list[tuple[int, str, st
     return [(row.id, row.statement, row.chosen, row.rejected) for row in rows]
 
 
-def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
-    """Return the ids of the samples for supervised fine-tuning, in a fixed order."""
-    result = execute_file(
-        connection,
-        "example",
-        {
-            "round_id": iteration.id,
-            "levels": [level.value for level in run.recipe.difficulty.train],
-            "rule": run.recipe.pairs.rule.value,
-            "at_most": run.recipe.pairs.at_most_per_problem,
-            "seed": run.recipe.seed,
-            "iteration": iteration.number,
-        },
-    )
-    return list(result.scalars())
-
-
 def load_examples(connection: Connection, run: Run, iteration: Round) -> list[tuple[int, str, str]]:
-    """Return (sample id, statement, response) of every sample of `choose_examples`."""
+    """Return (sample id, statement, response) of every sample of `method.choose_examples`."""
     rows = connection.execute(
         text("""
             SELECT sample_id, problems.statement, sample_responses.response
@@ -73,7 +57,7 @@ def load_examples(connection: Connection, run: Run, iteration: Round) -> list[tu
             JOIN sample_responses USING (sample_id)
             ORDER BY place
         """),
-        {"ids": choose_examples(connection, run, iteration)},
+        {"ids": method.choose_examples(connection, run, iteration)},
     )
     return [(row.sample_id, row.statement, row.response) for row in rows]
 

@@ -13,6 +13,7 @@ from hsstar.store import samples
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs, wakeups, workers
 from hsstar.store.queue.jobs import Job, LeaseLostError
+from hsstar.store.read.jobs import list_jobs
 from hsstar.store.samples import DrawnSample
 from hsstar.workers.engine_schedule import EngineScheduler
 from tests.store.factory import (
@@ -451,10 +452,10 @@ def test_jobs_are_listed_newest_first_with_what_they_hold(connection: Connection
     round_id = add_iteration(connection, run, ids).id
     sampling = add_job(connection, round_id, items={ids[0]: [0, 1], ids[1]: [0]})
     failed = add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
-    listed = jobs.list_jobs(connection, run.id)
-    assert [(row.id, row.run, row.round, row.kind, row.state, row.slots, row.error) for row in listed] == [
+    listed = list_jobs(connection, run.id)
+    assert [(row.job, row.run, row.round, row.kind, row.state, row.samples, row.error) for row in listed] == [
         (failed, "mine", "iteration 0", "train", "failed", 0, "it broke"),
         (sampling, "mine", "iteration 0", "sample", "queued", 3, None),
     ]
-    assert [row.id for row in jobs.list_jobs(connection, state="failed")] == [failed]
-    assert [row.id for row in jobs.list_jobs(connection, limit=1)] == [failed]
+    assert [row.job for row in list_jobs(connection, state="failed")] == [failed]
+    assert [row.job for row in list_jobs(connection, limit=1)] == [failed]

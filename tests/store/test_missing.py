@@ -8,9 +8,9 @@ from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store import rounds, runs
 from hsstar.store.database import Database
-from hsstar.store.missing import Missing, list_missing
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import LeaseLostError
+from hsstar.store.read.missing import MissingEntry, list_missing
 from hsstar.store.runs import Run
 from hsstar.store.training import begin_training
 from tests.store.factory import add_iteration, add_problems, add_run, claim, make_recipe
@@ -28,7 +28,7 @@ def _run(database: Database, problems: int = 6) -> tuple[Run, list[int]]:
     return run, ids
 
 
-def _missing(database: Database, run: Run) -> list[Missing]:
+def _missing(database: Database, run: Run) -> list[MissingEntry]:
     with database.begin() as connection:
         return list_missing(connection, run.id)
 
@@ -55,23 +55,23 @@ def _iteration(database: Database, run: Run) -> rounds.Iteration:
 
 def test_every_slot_is_listed_before_and_after_it_is_enqueued(database: Database) -> None:
     run, ids = _run(database)
-    expected = [("iteration", 0, problem, "sample", tuple(range(N_P))) for problem in ids]
+    expected = [("iteration 0", problem, "sample", tuple(range(N_P))) for problem in ids]
     found = _missing(database, run)
-    assert [(m.round_kind, m.number, m.problem_id, m.kind, m.slots) for m in found] == expected
-    assert {m.job for m in found} == {None}
+    assert [(m.round, m.problem, m.lacks, m.slots) for m in found] == expected
+    assert {(m.job, m.held_by) for m in found} == {(None, "the next sweep")}
     _advance(database, run)
     found = _missing(database, run)
-    assert [(m.round_kind, m.number, m.problem_id, m.kind, m.slots) for m in found] == expected
-    assert {m.state for m in found} == {"queued"}
+    assert [(m.round, m.problem, m.lacks, m.slots) for m in found] == expected
+    assert {m.held_by for m in found} == {"queued"}
     assert {m.job for m in found} == set(_queued(database, JobKind.SAMPLE))
 
 
 def test_drawn_samples_lack_verdict_and_reward(database: Database) -> None:
     run, ids = _run(database)
     Hand(database).work({JobKind.SAMPLE})
-    kinds = {(m.problem_id, m.kind, m.slots, m.state) for m in _missing(database, run)}
+    kinds = {(m.problem, m.lacks, m.slots, m.held_by) for m in _missing(database, run)}
     assert kinds == {
-        (problem, kind, tuple(range(N_P)), "queued") for problem in ids for kind in ("verify", "score")
+        (problem, kind, tuple(range(N_P)), "queued") for problem in ids for kind in ("verdict", "reward")
     }
 
 
@@ -84,8 +84,8 @@ def test_a_running_job_names_its_worker_and_a_failed_one_its_error(database: Dat
         claim(connection, running, "sample-1@box")
     _fail(database, failing)
     by_job = {m.job: m for m in _missing(database, run)}
-    assert (by_job[running].state, by_job[running].worker) == ("running", "sample-1@box")
-    assert (by_job[failing].state, by_job[failing].error) == ("failed", "poison")
+    assert by_job[running].held_by == "running at sample-1@box"
+    assert (by_job[failing].held_by, by_job[failing].error) == ("failed", "poison")
 
 
 def test_a_finished_run_lacks_nothing(database: Database) -> None:
@@ -95,8 +95,11 @@ def test_a_finished_run_lacks_nothing(database: Database) -> None:
     assert _missing(database, run) == []
 
 
-@pytest.mark.parametrize("kind", [JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE])
-def test_the_run_goes_on_without_what_is_discarded(database: Database, kind: JobKind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")],
+)
+def test_the_run_goes_on_without_what_is_discarded(database: Database, kind: JobKind, lacks: str) -> None:
     run, ids = _run(database)
     hand = Hand(database, job_samples=1)
     hand.conductor.advance(run.id)
@@ -105,19 +108,19 @@ def test_the_run_goes_on_without_what_is_discarded(database: Database, kind: Job
     _fail(database, _queued(database, kind)[0])
     hand.work()
     assert _iteration(database, run).state == "pre_sampling"  # incomplete: it waits for a decision
-    assert [(m.kind, m.state, m.error) for m in _missing(database, run)] == [(kind, "failed", "poison")]
+    assert [(m.lacks, m.held_by, m.error) for m in _missing(database, run)] == [(lacks, "failed", "poison")]
 
     assert accept_missing(database, run) == 1
     hand.work()
     assert _iteration(database, run).state == "done"
     (missing,) = _missing(database, run)
-    assert (missing.kind, missing.state, missing.error) == (kind, "discarded", "poison")
+    assert (missing.lacks, missing.held_by, missing.error) == (lacks, "discarded", "poison")
     with database.begin() as connection:
         rows = connection.execute(
             text("SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL")
         ).all()
         labels = connection.scalar(text("SELECT count(*) FROM difficulty_labels"))
-    assert [tuple(row) for row in rows] == [(missing.problem_id, "discarded: poison")]
+    assert [tuple(row) for row in rows] == [(missing.problem, "discarded: poison")]
     assert labels == len(ids) - 1
 
 
@@ -128,7 +131,12 @@ def test_a_discarded_training_leaves_the_policy_as_it_was(database: Database) ->
     (training,) = _queued(database, JobKind.TRAIN)
     _fail(database, training)
     (missing,) = _missing(database, run)
-    assert (missing.kind, missing.problem_id, missing.slots, missing.job) == ("train", None, (), training)
+    assert (missing.lacks, missing.problem, missing.slots, missing.job) == (
+        "trained policy",
+        None,
+        (),
+        training,
+    )
     accept_missing(database, run)
     hand.work()
     assert _iteration(database, run).output_model_id == run.model_id

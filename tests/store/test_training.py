@@ -348,7 +348,7 @@ def test_examples_are_those_of_the_pure_rule(
             )
         ]
 
-        chosen = training.choose_examples(connection, run, iteration)
+        chosen = method.choose_examples(connection, run, iteration)
         addresses = connection.execute(
             text("""
                 SELECT problem_id, slot
@@ -365,7 +365,7 @@ def test_examples_are_those_of_the_pure_rule(
 def test_an_excluded_problem_gives_no_example(connection: Connection, policy: Path) -> None:
     run, round_id, _ = prepare(connection, policy, objective="sft")
     iteration = rounds.get_round(connection, round_id)
-    before = len(training.choose_examples(connection, run, iteration))
+    before = len(method.choose_examples(connection, run, iteration))
     problem = connection.execute(text("SELECT min(problem_id) FROM round_problems")).scalar_one()
     rounds.exclude(connection, round_id, {problem: "the reference answer cannot be read"})
-    assert len(training.choose_examples(connection, run, iteration)) == before - 2
+    assert len(method.choose_examples(connection, run, iteration)) == before - 2

@@ -4,7 +4,6 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -33,24 +32,6 @@ class LeaseLostError(EngineError):
 
     def __init__(self, job: Job) -> None:
         super().__init__(f"{job.worker} does not hold job {job.id} any more; its results are dropped")
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job as `hsstar jobs list` shows it."""
-
-    id: int
-    run: str
-    round: str
-    kind: str
-    state: str
-    slots: int
-    attempts: int
-    worker: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    error: str | None
 
 
 def claim(
@@ -333,26 +314,3 @@ def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) ->
             f"no failed job has the id {', '.join(map(str, missing))}; see: hsstar jobs list --state failed"
         )
     return retried
-
-
-def list_jobs(
-    connection: Connection, run_id: int | None = None, state: str | None = None, limit: int = 50
-) -> list[JobRow]:
-    """List the newest jobs, newest first, optionally of one run or in one state."""
-    rows = connection.execute(
-        text("""
-            SELECT jobs.id, runs.name AS run, rounds.kind || ' ' || rounds.number AS round, jobs.kind,
-                jobs.state,
-                coalesce((SELECT sum(cardinality(slots)) FROM job_items WHERE job_id = jobs.id), 0) AS slots,
-                attempts, worker, jobs.created_at, started_at, finished_at, error
-            FROM jobs
-            JOIN rounds ON rounds.id = jobs.round_id
-            JOIN runs ON runs.id = rounds.run_id
-            WHERE (CAST(:run_id AS bigint) IS NULL OR runs.id = :run_id)
-              AND (CAST(:state AS text) IS NULL OR jobs.state = :state)
-            ORDER BY jobs.id DESC
-            LIMIT :limit
-        """),
-        {"run_id": run_id, "state": state, "limit": limit},
-    )
-    return [JobRow(**row) for row in rows.mappings()]

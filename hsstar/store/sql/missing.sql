@@ -52,14 +52,17 @@ assigned AS (
     WHERE jobs.state <> 'done' AND jobs.round_id IN (SELECT id FROM rounds_of_run)
 )
 SELECT
-    rounds_of_run.kind AS round_kind,
-    rounds_of_run.number,
-    missing.problem_id,
-    missing.kind,
+    rounds_of_run.kind || ' ' || rounds_of_run.number AS round,
+    missing.problem_id AS problem,
+    CASE missing.kind
+        WHEN 'verify' THEN 'verdict' WHEN 'score' THEN 'reward' WHEN 'train' THEN 'trained policy' ELSE missing.kind
+    END AS lacks,
     array_remove(array_agg(missing.slot ORDER BY missing.slot), NULL) AS slots,
     assigned.id AS job,
-    assigned.state,
-    CASE WHEN assigned.state = 'running' THEN assigned.worker END AS worker,
+    CASE assigned.state
+        WHEN 'running' THEN concat_ws(' at ', assigned.state, assigned.worker)
+        ELSE coalesce(assigned.state, 'the next sweep')
+    END AS held_by,
     assigned.error
 FROM missing
 JOIN rounds_of_run ON rounds_of_run.id = missing.round_id
@@ -69,5 +72,6 @@ LEFT JOIN assigned
     AND assigned.problem_id IS NOT DISTINCT FROM missing.problem_id
     AND assigned.slot IS NOT DISTINCT FROM missing.slot
 WHERE missing.is_target OR assigned.state = 'discarded'
-GROUP BY 1, 2, 3, 4, assigned.id, assigned.state, assigned.worker, assigned.error
+GROUP BY
+    rounds_of_run.kind, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id, assigned.state, assigned.worker, assigned.error
 ORDER BY rounds_of_run.kind DESC, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id

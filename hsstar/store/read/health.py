@@ -1,0 +1,81 @@
+"""The database server, and the state of workers and jobs, as the doctor checks them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from hsstar.store.database import rows_of
+
+
+@dataclass(frozen=True, slots=True)
+class RecentWorker:
+    """A worker with a heartbeat within the last day that has not stopped."""
+
+    worker: str
+    role: str
+    version: str | None
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJobs:
+    """The jobs of one kind that are not done.
+
+    Attributes:
+        open: queued or running.
+        expired: running, although their lease ended half a minute ago.
+        unserved: queued for more than a minute, while no live worker serves the kind.
+    """
+
+    kind: str
+    open: int
+    failed: int
+    expired: int
+    unserved: int
+
+
+def server_version(connection: Connection) -> str:
+    """Return the version of Postgres, as it names itself."""
+    return str(connection.scalar(text("SHOW server_version")))
+
+
+def server_time(connection: Connection) -> datetime:
+    """Return the time by the server's clock."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def recent_workers(connection: Connection) -> list[RecentWorker]:
+    """Return the recent workers by name."""
+    rows = connection.execute(
+        text("""
+            SELECT worker, role, version, state = 'lost' AS lost FROM worker_activity
+            WHERE state <> 'stopped' AND last_heartbeat > now() - interval '1 day'
+            ORDER BY worker
+        """)
+    )
+    return rows_of(rows, RecentWorker)
+
+
+def open_jobs(connection: Connection) -> list[OpenJobs]:
+    """Return the jobs that are not done, by kind."""
+    rows = connection.execute(
+        text("""
+            SELECT kind,
+                count(*) FILTER (WHERE state IN ('queued', 'running')) AS open,
+                count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (
+                    WHERE state = 'running' AND lease_expires_at < now() - interval '30 seconds'
+                ) AS expired,
+                count(*) FILTER (
+                    WHERE state = 'queued' AND available_at < now() - interval '1 minute' AND NOT EXISTS (
+                        SELECT FROM worker_activity AS live
+                        WHERE jobs.kind = ANY (string_to_array(live.role, ','))
+                          AND live.state IN ('idle', 'busy')
+                    )
+                ) AS unserved
+            FROM jobs WHERE state <> 'done' GROUP BY kind ORDER BY kind
+        """)
+    )
+    return rows_of(rows, OpenJobs)
