@@ -19,13 +19,10 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """A problem and its steps as the model reads them.
+    """A problem and its steps as the model reads them; `truncated` if the last steps were left out.
 
-    Attributes:
-        tokens: the whole input.
-        ends: for each reward its position in `tokens`, ascending.
-        truncated: the last steps were left out.
-        segments: for each token its text, 0 or 1, if the model reads pairs of texts.
+    Each reward belongs to a position in `ends`, ascending. `segments` says 0 or 1 for each token, for models
+    that read pairs of texts.
     """
 
     tokens: TokenIds
@@ -34,9 +31,8 @@ class ScoredText:
     segments: TokenIds | None = None
 
     def within(self, context: int) -> "ScoredText":
-        """Return the text cut at the last step border within `context` tokens.
-
-        Attention is causal: tokens after the last scored position have no influence.
+        """Return the text cut at the last step border within `context`; attention is causal, so no score
+        changes.
         """
         if len(self.tokens) <= context:
             return self
@@ -46,10 +42,9 @@ class ScoredText:
 
 
 class PackedRewardModel(ABC):
-    """Scores texts in batches that are filled by token count.
+    """Scores texts in padded batches by token count, longest first, so that similar lengths share a batch.
 
-    By default texts are padded to the longest of their batch. The longest come first, so that texts of
-    similar length share a batch. If the device's memory does not hold a batch, its size is halved for good.
+    If the device's memory does not hold a batch, its size is halved for good.
     """
 
     name: str
@@ -73,7 +68,6 @@ class PackedRewardModel(ABC):
         clear_memory()
 
     def _order(self, text: ScoredText) -> list[int]:
-        """Return the sort key of a text."""
         return [-len(text.tokens)]
 
     def _sizes(self, texts: Sequence[ScoredText]) -> Iterator[int]:
@@ -83,8 +77,7 @@ class PackedRewardModel(ABC):
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         """Score each request, in order; steps beyond the context get no reward.
 
-        Raises:
-            EngineMemoryError: a single text does not fit into the device's memory.
+        Raise EngineMemoryError if a single text does not fit into the device's memory.
         """
         texts = [self._text(request) for request in requests]
         results = [StepRewards((), text.truncated) for text in texts]
@@ -103,7 +96,6 @@ class PackedRewardModel(ABC):
         return results
 
     def _fitting(self, texts: Sequence[ScoredText]) -> int:
-        """Return how many of the first texts make a batch, at least one."""
         return max(1, sum(1 for _ in takewhile(lambda size: size <= self._batch_tokens, self._sizes(texts))))
 
     def _score_in_memory(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]] | None:

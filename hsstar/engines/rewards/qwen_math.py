@@ -64,7 +64,6 @@ class QwenMathRewardModel(BackboneRewardModel):
 
 
 def _without_step_end(text: str) -> str:
-    """Remove the special token, also where a removal would form another one."""
     while STEP_END in text:
         text = text.replace(STEP_END, "")
     return text

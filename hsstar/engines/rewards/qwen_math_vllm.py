@@ -49,10 +49,8 @@ class VllmQwenMathRewardModel:
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         """Score each request, in order; steps beyond the context get no reward.
 
-        Raises:
-            EngineError: vLLM did not return one reward for every step.
-            EngineMemoryError: these are too many requests at once.
-            EngineDeadError: the engine must be closed and built anew.
+        Raise EngineError if vLLM did not return one reward for every step, EngineMemoryError if these are too
+        many requests at once, and EngineDeadError if the engine must be closed and built anew.
         """
         texts = [self._renderer.render(request).within(self._context) for request in requests]
         rewards = iter(self._pool([text for text in texts if text.ends]))

@@ -29,7 +29,6 @@ class SkyworkRewardModel(BackboneRewardModel):
         self._separator_id = self._encode(STEP_SEPARATOR)[-1]
 
     def _encode(self, text: str) -> list[int]:
-        """Return tokens without the special tokens that the tokenizer adds."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _text(self, request: RewardRequest) -> ScoredText:

@@ -30,12 +30,7 @@ products; the number of tokens that each token sees. The result has the shape of
 
 @dataclass(slots=True)
 class TreePaths:
-    """The tree in a row, for the attention.
-
-    Attributes:
-        paths: for each text the places of its tokens in the row.
-        layers: how many layers have used this attention.
-    """
+    """The tree in a row: `paths` holds each text's places, `layers` counts those that used this attention."""
 
     kernel: Kernel
     paths: Sequence[Tensor]
@@ -43,10 +38,8 @@ class TreePaths:
 
 
 def choose_kernel(attention: str) -> Kernel:
-    """Return the kernel of a recipe's `reward.attention`.
-
-    Raises:
-        MissingDependencyError: its package is not installed.
+    """Return the kernel of a recipe's `reward.attention`; raise MissingDependencyError if it lacks its
+    package.
     """
     if attention == "flash_attention_2":
         require_flash_attention()
@@ -90,13 +83,11 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float | None, windo
 
 
 def _plain(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """Use single products."""
     with sdpa_kernel(SDPBackend.MATH):
         return _fused(query, key, value, scale, window)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """Use the package flash-attn."""
     from flash_attn import flash_attn_func
 
     states = (state.transpose(1, 2) for state in (query, key, value))

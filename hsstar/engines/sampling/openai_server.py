@@ -44,11 +44,9 @@ class RefusedRequestError(EngineError):
 
 
 class CompletionsServer:
-    """One server, used from one event loop.
+    """One server, used from one event loop; `version` is known once it was ready, if it names its software.
 
-    Attributes:
-        version: the server's software, if it names it; known once the server was ready.
-        is_vllm: the server says that it is vLLM, so it accepts vLLM's own request options.
+    vLLM accepts its own request options (`is_vllm`).
     """
 
     def __init__(
@@ -96,10 +94,8 @@ class CompletionsServer:
         self._checked = False
 
     async def ready(self) -> None:
-        """Return as soon as the server can be reached and serves the policy.
-
-        Raises:
-            EngineError: the server serves something else or refuses access.
+        """Return once the server serves the policy; raise EngineError if it serves something else or refuses
+        access.
         """
         while not self._checked:
             async with self._gate:
@@ -116,9 +112,8 @@ class CompletionsServer:
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a completion request.
 
-        Raises:
-            RefusedRequestError: the server refuses its content.
-            EngineError: the server refuses access, or failed repeatedly on this request.
+        Raise RefusedRequestError if the server refuses its content, EngineError if it refuses access or
+        failed repeatedly on this request.
         """
         failures = pauses = 0
         while True:
@@ -165,10 +160,7 @@ class CompletionsServer:
         return response, connected
 
     async def _held(self, loaded: tuple[Path, str] | None, connected: bool) -> bool:
-        """Return whether the server kept these weights from the request until its answer.
-
-        Only a new connection reaches a restarted server.
-        """
+        """Return whether the server kept these weights; only a new connection reaches a restarted server."""
         if loaded is None or loaded != self._loaded:
             return loaded == self._loaded
         return not connected or await self._start_time() == loaded[1]
@@ -219,8 +211,7 @@ class CompletionsServer:
     async def _load(self) -> None:
         """Load the policy's weights into the server, unless this process of the server has them.
 
-        A restarted server has its first weights again. vLLM reports its start time; a server that does not
-        loads the weights every time.
+        vLLM reports its start time; a server that does not loads the weights every time.
         """
         started = await self._start_time()
         if started and self._loaded == (self._checkpoint, started):
@@ -277,7 +268,6 @@ class CompletionsServer:
         return content
 
     def _message(self, response: httpx2.Response) -> str:
-        """Return the message of an error answer, in one line and without the key."""
         try:
             content = response.json()
             text = content.get("error", content)
@@ -290,8 +280,6 @@ class CompletionsServer:
 
 
 class _Waiting:
-    """Reports that requests wait for the server, in the log and by the note, once a minute."""
-
     def __init__(self, url: str, note: Note) -> None:
         self._url = url
         self._note = note

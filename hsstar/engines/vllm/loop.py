@@ -20,12 +20,9 @@ _CLOSED = "the engine was closed"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The output of one step for one request.
+    """The output of one step for the request at `place`; `begun` and `ended` by `time.monotonic`.
 
-    Attributes:
-        place: of the request in its group.
-        output: vLLM's `RequestOutput`, or a text: the reason why the engine refuses the request.
-        begun, ended: of the step, by `time.monotonic`.
+    `output` is vLLM's `RequestOutput`, or the reason why the engine refuses the request.
     """
 
     place: int
@@ -95,8 +92,7 @@ class EngineLoop:
     def call(self, action: Callable[[Any], Result]) -> Result:
         """Run an action on the engine between two steps, and wait for its result.
 
-        Raises:
-            EngineDeadError: the engine is closed or dead.
+        Raise EngineDeadError if the engine is closed or dead.
         """
         result: Future[Result] = Future()
 
@@ -149,7 +145,6 @@ class EngineLoop:
         self._thread.join()
 
     def _post(self, task: Callable[[], None]) -> bool:
-        """Hand a task to the thread; return whether the thread still runs."""
         with self._door:
             if not self._closed:
                 self._inbox.put(task)
@@ -196,7 +191,6 @@ class EngineLoop:
             group.arrivals.put(progress)
 
     def _recover(self, error: EngineMemoryError) -> None:
-        """Fail the current requests, and remove them and their part of the cache from the engine."""
         try:
             self._engine.abort_request(list(self._requests))
             self._engine.step()  # lets the model forget the requests too
