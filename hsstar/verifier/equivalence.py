@@ -268,7 +268,6 @@ class Equivalence:
 
 
 def _letter_of(form: Form) -> str:
-    """Return the letter that a form may choose."""
     match form:
         case Formula():
             return form.source.upper()

@@ -77,7 +77,6 @@ def _read_money(sign: str, currency: str | None, rest: str) -> Form | None:
 
 
 def _read_value(source: str) -> Number | Formula | None:
-    """Read the value before a unit: a number or a formula, without words and another unit."""
     if number := read_number(source):
         return number
     if _UNIT_START.search(COMMAND.sub(" ", source)) or says_words(source):
