@@ -46,8 +46,7 @@ def work(
 ) -> int:
     """Work in this process until told to stop; return the exit code.
 
-    `context_of` makes the context from settings, database and name. Without it the worker uses hsstar's own
-    engines and imports them before the first job.
+    Without `context_of` the worker uses hsstar's own engines and imports them before the first job.
     """
     settings = Settings.from_environment()
     if settings.database_url is None or settings.broker_url is None:
@@ -79,7 +78,6 @@ def work(
     worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it takes the next job
 
     def end(*_: object) -> None:
-        """Handle SIGTERM until Celery does; an import may swallow the exception, hence the first line."""
         worker.leave()
         raise SystemExit
 

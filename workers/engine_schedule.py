@@ -11,10 +11,9 @@ from hsstar.store.queue.by_engine import waiting_jobs
 
 
 class EngineScheduler:
-    """Claims jobs so that a process changes its engine rarely.
+    """Claims the job that `domain.engine_schedule` chooses, so that a process changes its engine rarely.
 
-    A wake-up then says only that work exists. The scheduler claims the job that `domain.engine_schedule`
-    chooses; the named job stays queued and gets another wake-up.
+    A wake-up then says only that work exists; the job that it names gets another one.
     """
 
     def __init__(

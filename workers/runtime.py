@@ -50,14 +50,9 @@ STAGES: dict[JobKind, Stage] = {
 
 
 class Worker:
-    """Runs jobs, in several threads where several jobs share the sampler.
+    """Runs jobs (`held` by id), in several threads where several jobs share the sampler.
 
-    Attributes:
-        background: its threads that run all the time.
-        exit_code: why it ends, once it does.
-        held: the jobs that it runs now, by id.
-        jobs_done: since its start.
-        leaving: it takes no other job, because it was told so or has to.
+    It is `leaving` if it takes no other job, because it was told so or has to; `exit_code` says why it ends.
     """
 
     def __init__(
@@ -89,9 +84,8 @@ class Worker:
     def start(self) -> None:
         """Register; what an earlier process of this name held returns to the queue.
 
-        Raises:
-            ConflictError: another worker of this name is at work.
-            DrainedError: an earlier process of this name was asked to stop and has ended before it could.
+        Raise ConflictError if another worker of this name is at work, DrainedError if an earlier one was
+        asked to stop and ended before it could.
         """
         host = socket.gethostname()
         roles = ",".join(role.value for role in self.roles)
@@ -190,7 +184,6 @@ class Worker:
             self.background.send_wakeups()
 
     def _claim(self, named: int | None) -> Job | None:
-        """Claim the named job, or else the next one."""
         lease = self.settings.lease_seconds
         job = None
         if self._scheduler is not None:

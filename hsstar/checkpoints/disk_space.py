@@ -38,13 +38,9 @@ def bytes_text(count: float) -> str:
 
 
 def training_bytes(parameters: int, trained: int, bytes_per_weight: int, *, saves: bool) -> tuple[int, int]:
-    """Return the bytes of a training's result, and of its intermediate checkpoints.
+    """Return the bytes of a training's result, and of its intermediate checkpoints if it `saves` any.
 
-    Args:
-        parameters: of the model.
-        trained: those that are trained; fewer with adapters.
-        bytes_per_weight: of the saved checkpoint's number format.
-        saves: whether the training writes intermediate checkpoints.
+    `bytes_per_weight` is of the saved number format; fewer parameters are `trained` with adapters.
     """
     adapters = 4 * trained if trained < parameters else 0
     between = _CHECKPOINTS_AT_ONCE * _OPTIMISER_BYTES * trained if saves else 0

@@ -15,12 +15,9 @@ _SIZE_IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """The size of a model.
+    """The size of a model; `by_name` if only its name gives the count, such as `7B`.
 
-    Attributes:
-        folder: None for a hub name that the local cache lacks.
-        parameters: None if neither files nor name say.
-        by_name: whether only the name gives the count, such as `7B`.
+    `folder` is None for a hub name that the cache lacks, `parameters` if neither files nor name say.
     """
 
     folder: Path | None
@@ -29,10 +26,9 @@ class ModelSize:
 
 
 def model_size(name: str) -> ModelSize:
-    """Return the size of a checkpoint; names as in `checkpoints.resolve`.
+    """Return the size of a checkpoint; names and errors as in `checkpoints.resolve`.
 
-    Raises:
-        CheckpointError: the folder does not exist or has no weights.
+    Raise CheckpointError if the folder does not exist or has no weights.
     """
     folder = cached_checkpoint(name) if is_model_name(name) else resolve(name)
     if folder is None:

@@ -271,8 +271,7 @@ def read_transposed(source: str, read: Reader) -> Form | None:
 
 
 def read_unit_vectors(source: str, read: Reader) -> Form | None:
-    """Read a sum of multiples of the unit vectors i, j, k as a tuple; without hats, only with j: not `2+3i`.
-    """
+    """Read a sum of multiples of unit vectors i, j, k as a tuple; without hats only with a j: not `2+3i`."""
     if len(source) > 400 or not ("j" in source or r"\hat" in source):
         return None
     pieces, signs = split(source, r"[-+]")

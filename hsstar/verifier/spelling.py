@@ -238,8 +238,7 @@ def split(source: str, separators: str) -> tuple[list[str], list[str]]:
 
 
 def inside_brackets(source: str) -> tuple[str, str, str] | None:
-    """Return opening bracket, content and closing bracket, of any two kinds, if one pair encloses the text.
-    """
+    """Return opening bracket, content and closing bracket if one pair, even a mixed one, encloses all."""
     opening = _BRACKET.match(source)
     if opening is None or not opening["open"]:
         return None
