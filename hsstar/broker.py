@@ -53,9 +53,7 @@ class BrokerAddress:
         return str(maybe_sanitize_url(self.url))
 
     def check(self) -> str:
-        """Connect and log in within seconds; return what answered. Raise BrokerError, in a line without
-        password.
-        """
+        """Connect and log in within seconds; return what answered. Raise BrokerError without a password."""
         quick = {key: CONNECT_SECONDS if "timeout" in key else value for key, value in self.options.items()}
         try:
             with kombu.Connection(

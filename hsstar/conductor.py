@@ -80,7 +80,6 @@ class Conductor:
         self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
-        """Advance each iteration and evaluation of a run at most once; return whether any has moved."""
         moved = False
         model_id: int | None = run.model_id
         for iteration in rounds.list_iterations(connection, run.id):
@@ -180,7 +179,6 @@ class Conductor:
         return True
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
-        """Add the evaluations of a policy that the recipe asks for, unless they exist."""
         settings = run.recipe.evaluation
         if settings.dataset is not None:
             evaluations.ensure_held_out(connection, run, number, model_id)

@@ -68,9 +68,7 @@ class Background:
             thread.join(timeout=5)
 
     def report(self) -> None:
-        """Learn whether this worker has to end, then write the heartbeat, which may wait for a job's long
-        write.
-        """
+        """Read whether to end, then write the heartbeat: that may wait for a long write of a job."""
         self._check_control()
         self._database.run(self._beat)
 

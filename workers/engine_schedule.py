@@ -11,10 +11,7 @@ from hsstar.store.queue.by_engine import waiting_jobs
 
 
 class EngineScheduler:
-    """Claims the job that `domain.engine_schedule` chooses, so that a process changes its engine rarely.
-
-    A wake-up then says only that work exists; the job that it names gets another one.
-    """
+    """Claims the job that `domain.engine_schedule` chooses, so that engines change rarely."""
 
     def __init__(
         self, kinds: Sequence[JobKind], swap_seconds: float, clock: Callable[[], float] = time.monotonic

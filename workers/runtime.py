@@ -50,10 +50,7 @@ STAGES: dict[JobKind, Stage] = {
 
 
 class Worker:
-    """Runs jobs (`held` by id), in several threads where several jobs share the sampler.
-
-    It is `leaving` if it takes no other job, because it was told so or has to; `exit_code` says why it ends.
-    """
+    """Runs jobs (`held` by id), in threads where they share the sampler; takes no other once `leaving`."""
 
     def __init__(
         self,
@@ -200,7 +197,6 @@ class Worker:
         return job
 
     def _run(self, job: Job) -> list[int] | None:
-        """Run a claimed job; return the ids of its problems, None if it is not done."""
         log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
         try:
             return self._attempt(job)

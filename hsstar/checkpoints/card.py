@@ -34,9 +34,7 @@ class CardEntry:
 
 
 def card(chain: Sequence[CardEntry], base: str) -> str:
-    """Return the README of the last policy of a chain of parents; `base` is the first one's origin, by its
-    name.
-    """
+    """Return the README of the last policy of a chain of parents; `base` names the first one's origin."""
     last = chain[-1]
     parts = [
         _front_matter(last, base),

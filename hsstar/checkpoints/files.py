@@ -29,9 +29,7 @@ _BLOCKS = 256
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return a checkpoint's weight files; raise CheckpointError if it has none or its index names a missing
-    one.
-    """
+    """Return a checkpoint's weight files; raise CheckpointError if one of its index, or all, are missing."""
     for layout in WEIGHT_LAYOUTS:
         file = folder / layout
         if not file.is_file():

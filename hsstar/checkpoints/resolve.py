@@ -31,10 +31,7 @@ REWARD_ENGINES: dict[RewardFamily, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """A checked checkpoint with the first class in its configuration as `architecture`.
-
-    `context` is the most tokens that it attends to; None if the configuration does not say.
-    """
+    """A checked checkpoint; `context` is the most tokens that it attends to, None if it does not say."""
 
     path: Path
     family: Literal["policy"] | RewardFamily
@@ -75,10 +72,7 @@ def cached_checkpoint(name: str) -> Path | None:
 
 
 def check_policy(name: str | Path) -> CheckpointInfo:
-    """Check the policy of a name as in `resolve`.
-
-    Raise CheckpointError if something is missing or broken, or it is no causal language model.
-    """
+    """Check the policy of a name; raise CheckpointError if it is broken or no causal language model."""
     folder = resolve(name)
     config, tensors = _check_common(folder)
     architecture = _architecture(config)

@@ -207,7 +207,6 @@ def draw_strategy(level: Level, generator: random.Random) -> Strategy:
 
 
 def _slipped(value: int, generator: random.Random) -> int:
-    """Return a near wrong value, as after a slip of arithmetic; it is not negative."""
     distances = [distance for distance in (-10, -2, -1, 1, 2, 10) if distance > 0 or value + distance >= 0]
     return value + generator.choice(distances)
 

@@ -43,9 +43,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """Load the tokenizer of a folder by its tokenizer.json; `AutoTokenizer` alone would put Qwen2's own
-    there.
-    """
+    """Load a folder's tokenizer by its tokenizer.json; `AutoTokenizer` would replace it by Qwen2's own."""
     settings = path / "tokenizer_config.json"
     try:
         named = json.loads(settings.read_bytes()).get("tokenizer_class") if settings.is_file() else None

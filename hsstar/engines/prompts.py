@@ -1,7 +1,4 @@
-"""Renders problems as prompts, for sampling, training, export and `hsstar prompts`.
-
-Importing this module does not import PyTorch; a chat template and the token count do.
-"""
+"""Renders problems as prompts, for sampling, training and export; only chat templates import PyTorch."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -18,11 +15,10 @@ Renderer = Callable[[str], str]
 
 
 def prompt_renderer(template: str, policy: str | Path) -> Renderer:
-    """Return the renderer of a recipe's `policy.prompt`; only the chat template reads the policy's
-    checkpoint.
+    """Return the renderer of a recipe's `policy.prompt`.
 
-    Raise CheckpointError if the policy has no chat template or one that cannot render a question,
-    MissingDependencyError if a package of it is not installed, and RecipeError for an unknown template.
+    Raise CheckpointError if the policy has no usable chat template, MissingDependencyError if a package of it
+    is not installed, and RecipeError for an unknown template.
     """
     if template == CHAT:
         return _chat_renderer(resolve(policy))
@@ -31,7 +27,7 @@ def prompt_renderer(template: str, policy: str | Path) -> Renderer:
 
 
 def count_tokens(policy: str | Path, prompt: str) -> int:
-    """Return the number of tokens of a prompt as samplers and trainers read it.
+    """Count a prompt's tokens as samplers and trainers read it.
 
     Raise CheckpointError if the tokenizer cannot be loaded, MissingDependencyError if it lacks a package.
     """
@@ -40,10 +36,7 @@ def count_tokens(policy: str | Path, prompt: str) -> int:
 
 
 def check_end_of_text(policy: str | Path) -> None:
-    """Check that a policy has the end-of-text token, which ends every response in training.
-
-    Raise CheckpointError if it has none or no tokenizer, MissingDependencyError if a package is missing.
-    """
+    """Raise CheckpointError if a policy has no end-of-text token to train with, or as `count_tokens`."""
     folder = resolve(policy)
     files = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
     if any(file.is_file() and read_json(file).get("eos_token") for file in files):

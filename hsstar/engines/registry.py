@@ -56,11 +56,9 @@ def build_sampler(
 ) -> Sampler:
     """Build the sampler of a policy; `options` are the recipe's `policy.engine_options`.
 
-    `model` is a name as in `checkpoints.resolve`, `device` `auto`, `cpu`, `cuda` or `cuda:1`, `dtype` `auto`,
-    `float32`, `bfloat16` or `float16`, and `batch_size` the completions that pass through the model together.
-
-    Raise CheckpointError if the checkpoint is missing, broken or no policy, MissingDependencyError if a
-    package of the engine is not installed.
+    `device` is such as `auto`, `cpu` or `cuda:1`, `dtype` `auto`, `float32`, `bfloat16` or `float16`;
+    `batch_size` completions pass through the model together. Raise CheckpointError if the checkpoint is
+    missing, broken or no policy, MissingDependencyError if a package of the engine is not installed.
     """
     build = _engine_class(engine, SAMPLERS)
     path = check_policy(model).path
@@ -102,10 +100,9 @@ def build_reward_model(
 
 
 def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Path | None = None) -> Trainer:
-    """Build the trainer on TRL; `accelerate launch` starts more than one process, one per GPU.
+    """Build the trainer on TRL (or raise MissingDependencyError); several processes use one GPU each.
 
-    `launch_config`, a file of `accelerate config`, says how they share the model. Raise
-    MissingDependencyError if a package of the engine is not installed.
+    `launch_config`, a file of `accelerate config`, says how they share the model.
     """
     build = _engine_class("trl", TRAINERS)
     if processes > 1 or launch_config:
@@ -116,10 +113,7 @@ def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Pa
 
 
 def import_engines(kind: JobKind) -> None:
-    """Import the engines of most jobs of this kind before the first job, since it takes seconds.
-
-    Raise MissingDependencyError if a package of an engine is not installed.
-    """
+    """Import the engines of most jobs of this kind (or raise MissingDependencyError), as it takes seconds."""
     tables = {JobKind.SAMPLE: SAMPLERS, JobKind.SCORE: REWARD_MODELS, JobKind.TRAIN: TRAINERS}
     for name in tables.get(kind, {}):
         if name not in _LATE:

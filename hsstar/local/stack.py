@@ -157,7 +157,6 @@ class Stack:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Make the home if it is missing, and lock it against another `up` or `down`."""
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.home / LOCK_FILE).touch(mode=0o600)

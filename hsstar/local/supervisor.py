@@ -60,10 +60,7 @@ class Backoff:
 
 
 class SupervisedWorker:
-    """A worker that is started again when it ends, unless it was asked to stop (`drained`).
-
-    It is `incompatible` if it has ended because of the database's schema.
-    """
+    """A worker that is started again, unless it is `drained` (asked to stop) or `incompatible` (schema)."""
 
     def __init__(self, spec: WorkerSpec, log: Path, directory: Path):
         self.spec = spec
@@ -185,8 +182,8 @@ class Supervisor:
         self.changed = changed
 
     def run(self) -> bool:
-        """Watch until a signal, then end the workers, on a second one at once; return whether none was
-        killed.
+        """Watch until a signal, then end the workers, on a second one at once; return whether no kill was
+        needed.
         """
         with _caught_signals() as signals:
             self._round()
@@ -268,16 +265,12 @@ def supervise(home: Path, spec: StackSpec) -> None:
 
 
 def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
-    """Keep workers running here until a signal or `hsstar workers stop`; False if a second signal killed
-    some.
-    """
+    """Keep workers running until a signal or `hsstar workers stop`; False if a second signal killed some."""
     kept = [SupervisedWorker(worker, logs / f"{worker.name}.log", directory) for worker in workers]
     return Supervisor(kept, [], math.inf, lambda: None, ends_when_drained=True).run()
 
 
 class _Signals:
-    """Sleeps until a signal arrives; counts SIGTERM and SIGINT."""
-
     def __init__(self, reader: int):
         self._reader = reader
         self.requests = 0

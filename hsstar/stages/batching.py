@@ -11,8 +11,9 @@ Result = TypeVar("Result")
 def in_batches(results: Generator[Result], size: int, seconds: float) -> Generator[list[Result]]:
     """Group results as they arrive; a batch ends when it has `size` results or is `seconds` old.
 
-    A thread of its own computes the results and wakes the consumer for full batches only. If they end with an
-    error, the batches before it come first. Closing closes `results` after their next item, and returns then.
+    A thread of its own computes the results, does not wait for the consumer, and wakes it for full batches
+    only. If the results end with an error, the batches before it come first. Closing this iterator closes
+    `results` after their next item, and returns then.
     """
     arrived: list[Result] = []
     changed = threading.Condition()

@@ -17,10 +17,7 @@ from hsstar.verifier.contract import Verifier
 
 
 class EnginePool:
-    """At most one engine of each kind (of all kinds with `one_at_a_time`), built when a job first needs it.
-
-    Several threads may hold the sampler; the other engines serve one job at a time.
-    """
+    """At most one engine of each kind (of all with `one_at_a_time`); threads share only the sampler."""
 
     def __init__(
         self,

@@ -54,10 +54,7 @@ _DIALECT = (  # the parser misunderstands these, or cannot read them
 
 
 class SympyAlgebra:
-    """Compare formulas by value (contract `equivalence.Algebra`): constants once, others at several points.
-
-    Math-Verify compares formulas without a value.
-    """
+    """Compare formulas by value (contract `equivalence.Algebra`), by Math-Verify if they have none."""
 
     def equal(self, answer: Scalar, reference: Scalar) -> bool:
         """Decide whether two formulas are equal."""
@@ -164,7 +161,6 @@ def _difference(relation: Relation) -> Any:
 
 
 def _solves(relation: Relation, difference: Any) -> bool:
-    """Decide whether a relation `y = ...` is the root of a difference that is linear in y."""
     name, solution = _parse(relation.left), _parse(relation.right)
     if not name.is_Symbol or name in solution.free_symbols or name not in difference.free_symbols:
         return False
@@ -180,7 +176,6 @@ def _is_scalar(parsed: Any) -> bool:
 
 
 def _differ_in_bound_variables(mine: Any, theirs: Any) -> bool:
-    """Decide whether only the index of a sum or the variable of an integral has another name."""
     scalar = _is_scalar(mine) and _is_scalar(theirs)
     return scalar and mine.has(*_BINDING) and bool(mine.as_dummy() == theirs.as_dummy())
 

@@ -46,12 +46,12 @@ class MathVerifier:
 
     This process extracts the final answer and judges it if the texts are enough. Checking processes judge the
     rest, equal pairs once; they start when needed and end with `close` or this process. A pair past its
-    deadline ends as `timed_out`, one whose process dies as `crashed`; neither affects another pair. Calls
-    from several threads are served one after the other.
+    deadline ends as `timed_out`, one whose process dies as `crashed`; neither affects another. Threads take
+    turns.
 
-    `processes` is by default one per core, at least two, so that a slow pair does not hold up the others.
-    `deadline_seconds` counts from when a process takes a pair. `memory_limit_mb` is the address space of one
-    process in MiB, at least 256. Raise EngineError if it is too low to load the libraries.
+    By default there is one process per core, at least two, so that a slow pair does not hold up the others.
+    `deadline_seconds` counts from when a process takes a pair; `memory_limit_mb` is the address space of one
+    in MiB. Raise EngineError if it is below 256, or too low to load the libraries.
     """
 
     def __init__(
@@ -74,10 +74,7 @@ class MathVerifier:
         return [_pair(request) for request in requests]
 
     def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
-        """Decide open pairs; yield each different key once, as soon as its cause is known.
-
-        Raise EngineError if the checking processes cannot be started, or the verifier is closed.
-        """
+        """Decide open pairs, each different key once; raise EngineError if no process starts."""
         different = list({pair.key: pair for pair in pairs}.values())
         tasks = [{"answer": pair.answer or "", "reference": pair.reference} for pair in different]
         for index, outcome in self._run(tasks):
@@ -185,7 +182,6 @@ def _final_answer(request: VerificationRequest) -> str | None:
 
 
 def _key(answer: str | None, reference: str) -> bytes:
-    """Name a pair by the normal spelling of both texts."""
     mine, theirs = (
         normal_spelling(text) if len(text) <= LONGEST_ANSWER else text for text in (answer or "", reference)
     )

@@ -85,7 +85,6 @@ def _read_value(source: str) -> Number | Formula | None:
 
 
 def _is_unit_of(value: Number | Formula, word: str, text: str) -> bool:
-    """Decide whether letters behind a value are its unit, or what it counts, and no product of letters."""
     if not word[0].isalpha() or is_known_unit(word):
         return True
     if not isinstance(value, Number):

@@ -149,8 +149,7 @@ class CheckingPool:
 class _CheckingProcess:
     """One process; `task` is None while idle or starting, `begun` once the process has read it.
 
-    `deadline` (`time.monotonic`) is when it has to be ready or done. `ended`: its output is closed or
-    nonsense.
+    `deadline` (`time.monotonic`) is when it must be ready or done; `ended`: its output is useless.
     """
 
     def __init__(self, command: Sequence[str]) -> None:

@@ -60,9 +60,9 @@ _PERCENT_WORDS = re.compile(r"percentage points?|percent")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit as sorted powers of dimensions, or of its own words if they only count things (`counted`).
+    """A unit as sorted powers of dimensions, or of the words of counted things; `written` is not compared.
 
-    `factor` is the size in the first unit of the dimension; `written` does not count for equality.
+    `factor` is the size in the first unit of the dimension.
     """
 
     dimensions: tuple[tuple[str, int], ...]

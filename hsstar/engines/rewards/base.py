@@ -19,10 +19,9 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """A problem and its steps as the model reads them; `truncated` if the last steps were left out.
+    """A problem and its steps as the model reads them, with the ascending positions (`ends`) of rewards.
 
-    Each reward belongs to a position in `ends`, ascending. `segments` says 0 or 1 for each token, for models
-    that read pairs of texts.
+    `segments` says 0 or 1 for each token, for models that read pairs of texts.
     """
 
     tokens: TokenIds
@@ -31,9 +30,7 @@ class ScoredText:
     segments: TokenIds | None = None
 
     def within(self, context: int) -> "ScoredText":
-        """Return the text cut at the last step border within `context`; attention is causal, so no score
-        changes.
-        """
+        """Cut the text at the last step border within `context`; attention is causal, so scores stay."""
         if len(self.tokens) <= context:
             return self
         ends = tuple(end for end in self.ends if end < context)
@@ -42,10 +39,7 @@ class ScoredText:
 
 
 class PackedRewardModel(ABC):
-    """Scores texts in padded batches by token count, longest first, so that similar lengths share a batch.
-
-    If the device's memory does not hold a batch, its size is halved for good.
-    """
+    """Scores texts in padded batches, longest first; if memory does not hold one, the limit is halved."""
 
     name: str
     _model: Any
@@ -75,10 +69,7 @@ class PackedRewardModel(ABC):
         return (count * len(texts[0].tokens) for count in range(1, len(texts) + 1))
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        """Score each request, in order; steps beyond the context get no reward.
-
-        Raise EngineMemoryError if a single text does not fit into the device's memory.
-        """
+        """Score requests in order; raise EngineMemoryError if a single one does not fit into memory."""
         texts = [self._text(request) for request in requests]
         results = [StepRewards((), text.truncated) for text in texts]
         places = sorted(

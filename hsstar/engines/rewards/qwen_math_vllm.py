@@ -31,7 +31,6 @@ class VllmQwenMathRewardModel:
     def __init__(
         self, model: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
     ) -> None:
-        """Start vLLM; `options` are further arguments of `vllm.EngineArgs`."""
         path = Path(model)
         self._renderer = QwenMathRenderer(path)
         arguments = {

@@ -1,7 +1,6 @@
 """Attention over a tree of tokens: every text attends to its own tokens only.
 
-It is an attention implementation of transformers. It computes text by text with a causal kernel; the rest of
-a layer runs once for every token of the tree.
+It computes text by text with a causal kernel; the rest of a layer runs once for every token of the tree.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,9 +37,7 @@ class TreePaths:
 
 
 def choose_kernel(attention: str) -> Kernel:
-    """Return the kernel of a recipe's `reward.attention`; raise MissingDependencyError if it lacks its
-    package.
-    """
+    """Return the kernel of `reward.attention`; raise MissingDependencyError without its package."""
     if attention == "flash_attention_2":
         require_flash_attention()
         return _flash

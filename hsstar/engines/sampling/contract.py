@@ -10,10 +10,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How completions are drawn: temperature 0 is greedy, `top_p` the nucleus mass in (0, 1].
-
-    A completion ends before the first string of `stop`.
-    """
+    """How completions are drawn: temperature 0 is greedy, `top_p` in (0, 1], cut before a `stop` string."""
 
     temperature: float
     top_p: float
@@ -31,11 +28,10 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One drawn completion: the continuation without end-of-text token and stop string.
+    """One drawn completion: `text` ends before a stop string or end-of-text token, which `tokens` counts.
 
-    `tokens` counts the end-of-text token too. `cumulative_logprob` sums the generated tokens'
-    log-probabilities under the raw (temperature 1, untruncated) distribution, in nats. `milliseconds` is the
-    wall clock from the start of the request in the engine to its end.
+    `cumulative_logprob` is that of the generated tokens under the raw (temperature 1, untruncated)
+    distribution, in nats. `milliseconds` is the wall clock in the engine.
     """
 
     text: str

@@ -45,10 +45,7 @@ def _enlarged(store: Tensor, filled: int, needed: int) -> Tensor:
 
 
 def growing_cache(config: Any) -> DynamicCache:
-    """Return an empty cache for this configuration; layers with full attention grow in place.
-
-    `DynamicCache` alone copies all keys and values per token, which costs more than attention on a CPU.
-    """
+    """Return a cache whose full-attention layers grow in place; `DynamicCache` copies all for each token."""
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

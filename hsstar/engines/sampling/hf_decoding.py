@@ -46,10 +46,9 @@ class DrawSettings:
 
 
 def choose_tokens(logits: Tensor, seeds: Tensor, position: int, temperature: float, top_p: float) -> Tensor:
-    """Return the next token of each row, (rows,): greedy at temperature 0, else drawn by Gumbel noise.
+    """Return next tokens, (rows,), from float32 logits, (rows, vocabulary), and int64 seeds, (rows,).
 
-    `logits` are float32, (rows, vocabulary), `seeds` int64, (rows,); `position` is the token's index within
-    the completion.
+    It is greedy at temperature 0, else drawn by Gumbel noise; `position` counts within the completion.
     """
     if temperature == 0:
         return logits.argmax(-1)

@@ -34,10 +34,9 @@ class OpenAISampler:
     log-probabilities are those of the raw distribution; vLLM does both by default (`--logprobs-mode
     raw_logprobs`). It decides `device`, `dtype` and `batch_size` (`of_the_server`) as well.
 
-    `base_url` is such as `http://host:8000/v1`, and `model` the server's name of the policy. `options` are
-    more keys of each request. With `reload = "vllm"`, vLLM's development endpoints load `checkpoint` from its
-    path. `timeout_seconds` is the longest silence about one request; `note` receives the reason when draws
-    wait.
+    `model` is the server's name of the policy; with `reload = "vllm"` it loads `checkpoint` from its path.
+    `timeout_seconds` is the longest silence about one request, `options` are more keys of each. `note`
+    receives the reason when draws wait.
     """
 
     def __init__(
@@ -97,9 +96,7 @@ class OpenAISampler:
             drawing.cancel()
 
     def reload(self, model: Path) -> None:
-        """Make the server load another policy before the next draw; raise EngineError if the recipe names no
-        way.
-        """
+        """Make the server load another policy before the next draw; raise EngineError if it cannot reload."""
         if self._reload == "none":
             raise EngineError(
                 f"{self._base_url} serves one policy, and this job samples from another, {model}; "

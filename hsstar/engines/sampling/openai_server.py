@@ -1,7 +1,4 @@
-"""Requests to an OpenAI-compatible completions server.
-
-Requests wait while the server cannot be reached or is too busy. Only final answers reach the caller.
-"""
+"""Requests to an OpenAI-compatible completions server; they wait while it is away or too busy."""
 
 import asyncio
 import logging
@@ -44,10 +41,7 @@ class RefusedRequestError(EngineError):
 
 
 class CompletionsServer:
-    """One server, used from one event loop; `version` is known once it was ready, if it names its software.
-
-    vLLM accepts its own request options (`is_vllm`).
-    """
+    """One server, used from one event loop; `version` and `is_vllm` are known once it was ready."""
 
     def __init__(
         self,
@@ -94,9 +88,7 @@ class CompletionsServer:
         self._checked = False
 
     async def ready(self) -> None:
-        """Return once the server serves the policy; raise EngineError if it serves something else or refuses
-        access.
-        """
+        """Wait until the server serves the policy; raise EngineError if it serves another or refuses."""
         while not self._checked:
             async with self._gate:
                 attempt = 0
@@ -209,10 +201,7 @@ class CompletionsServer:
                 self.version = f"vllm {self._content(response).get('version', '')}".strip()
 
     async def _load(self) -> None:
-        """Load the policy's weights into the server, unless this process of the server has them.
-
-        vLLM reports its start time; a server that does not loads the weights every time.
-        """
+        """Load the policy's weights, unless this process of the server has them (by its start time)."""
         started = await self._start_time()
         if started and self._loaded == (self._checkpoint, started):
             return

@@ -171,7 +171,6 @@ class VllmSampler:
         clear_memory()
 
     def _arguments_of(self, prompt: TokenIds, seed: int, parameters: SamplingParameters) -> dict[str, Any]:
-        """Return vLLM's arguments for one completion: token ids and raw log-probabilities, no text."""
         return {
             "prompt": vllm.TokensPrompt(prompt_token_ids=prompt),
             "params": vllm.SamplingParams(
@@ -214,7 +213,6 @@ def _add(row: _Row, progress: Progress) -> bool:
 
 
 def _generation_config(path: Path) -> GenerationConfig:
-    """Read the generation config, from its own file or from the model's configuration."""
     if (path / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(str(path), local_files_only=True)
     return GenerationConfig.from_model_config(AutoConfig.from_pretrained(str(path), local_files_only=True))

@@ -17,9 +17,7 @@ _DEFAULT_PAUSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How rows are spread: rows of one pass in one process, passes per optimiser step, optimiser steps in
-    all.
-    """
+    """How rows are spread: rows of one pass in one process, passes per optimiser step, optimiser steps."""
 
     micro_batch_size: int
     accumulation: int

@@ -73,10 +73,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where an attempt writes intermediate checkpoints, and the one that it resumes from; None: the policy.
-
-    Only this attempt writes to `folder`. `identity` is from `resume.training_identity`.
-    """
+    """Where only this attempt writes checkpoints, and the one to resume from (None: the policy)."""
 
     folder: Path
     identity: str
@@ -138,7 +135,7 @@ ProgressCallback = Callable[[TrainingEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """The result of a training: its folder (Hugging Face layout), rows trained on and cut, optimiser steps.
+    """The result of a training; `checkpoint` has the Hugging Face layout, `truncated` counts cut rows.
 
     `metrics` has the mean of each metric over all steps, and under `last/` its last value.
     """

@@ -34,10 +34,7 @@ class TrainingData:
 def tokenise(
     objective: Objective, rows: Sequence[TrainingRow], tokenizer: Any, maximum_tokens: int
 ) -> TrainingData:
-    """Return rows as token ids, with prompt and response together within `maximum_tokens`.
-
-    Raise BadInputError if no row can be trained on.
-    """
+    """Return rows as token ids within `maximum_tokens`; raise BadInputError if no row can be trained on."""
     texts = [asdict(row) for row in rows]
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in texts])
     responses = {

@@ -91,8 +91,7 @@ class LaunchedTrainer:
     def _launch(self, command: list[str], log: Path, progress: ProgressCallback | None) -> None:
         """Run the ranks to their end; their events arrive on standard output. Raise EngineError if they fail.
 
-        Only this process holds the other end of their standard input. It closes when this process dies, and
-        the ranks end.
+        Their standard input closes when this process, its only holder, dies; then the ranks end.
         """
         with (
             log.open("w") as errors,

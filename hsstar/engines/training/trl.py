@@ -110,7 +110,6 @@ class TrlTrainer:
         steps: int,
         progress: ProgressCallback | None,
     ) -> dict[str, float]:
-        """Run the training from its resume point; return metrics as in `TrainingReport`."""
         resume_point = task.resume_point
         every, pause = pace_of_saves(task.settings, steps) if resume_point else (0, 0.0)
         checkpoint = resume_point.checkpoint if resume_point else None

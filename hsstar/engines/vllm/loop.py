@@ -20,10 +20,7 @@ _CLOSED = "the engine was closed"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The output of one step for the request at `place`; `begun` and `ended` by `time.monotonic`.
-
-    `output` is vLLM's `RequestOutput`, or the reason why the engine refuses the request.
-    """
+    """The output of a step (vLLM's `RequestOutput`, or the reason of a refusal), by `time.monotonic`."""
 
     place: int
     output: Any
@@ -90,10 +87,7 @@ class EngineLoop:
             raise
 
     def call(self, action: Callable[[Any], Result]) -> Result:
-        """Run an action on the engine between two steps, and wait for its result.
-
-        Raise EngineDeadError if the engine is closed or dead.
-        """
+        """Run an action between two steps and wait for it; raise EngineDeadError if the engine has ended."""
         result: Future[Result] = Future()
 
         def perform() -> None:
