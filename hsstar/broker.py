@@ -21,13 +21,7 @@ _FILES = ("ca_certs", "certfile", "keyfile")
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """A broker, and how Celery and kombu connect to it.
-
-    Attributes:
-        url: with user and password, without TLS settings.
-        tls: kombu's TLS settings; None without TLS.
-        options: of kombu's transport.
-    """
+    """A broker, and how Celery and kombu connect to it; the TLS settings are not in `url` but in `tls`."""
 
     url: str = field(repr=False)
     tls: Mapping[str, Any] | None
@@ -35,14 +29,10 @@ class BrokerAddress:
 
     @classmethod
     def parse(cls, url: str, authority: Path | None = None) -> "BrokerAddress":
-        """Read a URL; its query may hold TLS settings (`ssl_ca_certs`, `ssl_cert_reqs`, …).
+        """Read a URL that kombu knows; its query may hold TLS settings (`ssl_ca_certs`, `ssl_cert_reqs`, …).
 
-        Args:
-            url: `redis`, `rediss`, `amqp`, `amqps` or any other that kombu knows.
-            authority: a file of CA certificates; None: the system's.
-
-        Raises:
-            BadInputError: a TLS setting is unknown, names no file, or the URL has no TLS.
+        `authority` is a file of CA certificates; None: the system's. Raise BadInputError if a TLS setting is
+        unknown or names no file, or the URL has no TLS.
         """
         parts = urlsplit(url)
         if parts.scheme in _TLS_SCHEMES:
@@ -63,10 +53,7 @@ class BrokerAddress:
         return str(maybe_sanitize_url(self.url))
 
     def check(self) -> str:
-        """Connect and log in within seconds; return what answered, in words.
-
-        Raises BrokerError with the reason, in one line without a password.
-        """
+        """Connect and log in within seconds; return what answered. Raise BrokerError without a password."""
         quick = {key: CONNECT_SECONDS if "timeout" in key else value for key, value in self.options.items()}
         try:
             with kombu.Connection(

@@ -33,10 +33,7 @@ class Conductor:
         self._max_attempts = max_attempts
 
     def sweep(self) -> float:
-        """Reclaim jobs of dead workers and advance every run that may miss work.
-
-        Returns the seconds until the next lease ends; infinity if no job runs.
-        """
+        """Reclaim jobs of dead workers, advance runs; return the seconds until a lease ends (or infinity)."""
         expiry, without_work = self._database.run(self._reclaim)
         for run_id in without_work:
             self.advance(run_id)
@@ -60,7 +57,6 @@ class Conductor:
             return adds
 
         def label(connection: Connection) -> int | None:
-            """Label problems; return the run if the round has no live job any more."""
             round_ = rounds.get_round(connection, job.round_id)
             if judged and round_.kind == "iteration":
                 run = runs.get_run(connection, round_.run_id)
@@ -84,7 +80,6 @@ class Conductor:
         self._database.run(move)
 
     def _step(self, connection: Connection, run: Run) -> bool:
-        """Advance each iteration and evaluation of a run at most once; return whether any has moved."""
         moved = False
         model_id: int | None = run.model_id
         for iteration in rounds.list_iterations(connection, run.id):
@@ -184,7 +179,6 @@ class Conductor:
         return True
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
-        """Add the evaluations of a policy that the recipe asks for, unless they exist."""
         settings = run.recipe.evaluation
         if settings.dataset is not None:
             evaluations.ensure_held_out(connection, run, number, model_id)
@@ -196,7 +190,6 @@ class Conductor:
         return votes.allocate_votes(connection, evaluation.id, self._job_samples) == 0
 
     def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
-        """Tell whether a round misses no samples; enqueue those that it misses."""
         if rounds.has_live_jobs(connection, checked.id):
             return False
         lack = rounds.shortfall(connection, checked.id)

@@ -38,10 +38,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings; an empty variable counts as unset.
-
-        Raises BadInputError with the variable, its value and what is legal.
-        """
+        """Read the settings; an empty variable counts as unset. Raise BadInputError with what is legal."""
         home = _folder(environ, "HSSTAR_HOME") or Path("~/.hsstar").expanduser().absolute()
         return cls(
             home=home,
@@ -152,7 +149,6 @@ def _one_of(environ: Mapping[str, str], variable: str, words: tuple[str, ...], d
 
 
 def _positive(environ: Mapping[str, str], variable: str, default: Number) -> Number:
-    """Read a number of the default's type."""
     value = environ.get(variable, "").strip()
     if not value:
         return default

@@ -44,11 +44,7 @@ def main() -> None:
 def work(
     role: str, name: str, context_of: "Callable[[Settings, Database, str], WorkerContext] | None" = None
 ) -> int:
-    """Work in this process until told to stop; return the exit code.
-
-    `context_of` makes the context from settings, database and name. Without it the worker uses hsstar's own
-    engines and imports them before the first job.
-    """
+    """Work until told to stop, by default with hsstar's own engines; return the exit code."""
     settings = Settings.from_environment()
     if settings.database_url is None or settings.broker_url is None:
         raise BadInputError(
@@ -79,7 +75,6 @@ def work(
     worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it takes the next job
 
     def end(*_: object) -> None:
-        """Handle SIGTERM until Celery does; an import may swallow the exception, hence the first line."""
         worker.leave()
         raise SystemExit
 
@@ -103,7 +98,6 @@ def work(
 
 
 def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_level: str) -> int:
-    """Run the jobs that messages name until SIGTERM; return Celery's exit code."""
     celery = app.Worker(
         hostname=worker.name,
         queues=[kind.value for kind in roles],

@@ -11,11 +11,7 @@ TASK = "hsstar.run_job"
 
 
 def make_app(broker_url: str, authority: Path | None = None) -> Celery:
-    """Make the application for this broker; `authority` as in `BrokerAddress.parse`.
-
-    Messages are acknowledged early: a lost one costs a wake-up, and leases recover the work. Results live in
-    Postgres, so Celery has no result backend.
-    """
+    """Make the application for this broker; messages are acknowledged early: leases recover lost work."""
     broker = BrokerAddress.parse(broker_url, authority)
     app = Celery("hsstar", broker=broker.url)
     app.conf.update(

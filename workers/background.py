@@ -28,11 +28,10 @@ _SHORTEST_PAUSE_SECONDS = 0.1
 
 
 class Background:
-    """The threads of a worker process that run all the time.
+    """The threads of a worker process that run all the time: the pulse and the sweeper.
 
     The pulse reads the worker's control row, extends the leases of its jobs and writes its heartbeat. The
-    sweeper reclaims jobs of dead workers, advances runs, sends due wake-ups and takes jobs that no message
-    reached. It is a thread of its own because it may wait for locks and for the broker.
+    sweeper reclaims jobs, advances runs, sends wake-ups and polls; it may wait for locks and for the broker.
     """
 
     def __init__(self, worker: "Worker", app: Celery, watch_broker: Callable[[], None]) -> None:
@@ -69,10 +68,7 @@ class Background:
             thread.join(timeout=5)
 
     def report(self) -> None:
-        """Learn whether this worker has to end, then write its heartbeat.
-
-        In this order, because the heartbeat may wait for a long write of a job.
-        """
+        """Read whether to end, then write the heartbeat: that may wait for a long write of a job."""
         self._check_control()
         self._database.run(self._beat)
 
@@ -89,10 +85,7 @@ class Background:
                 return
 
     def poll_without_broker(self) -> None:
-        """Take jobs without a message if some wait too long.
-
-        The broker may have lost the messages, be away, or have lost this worker.
-        """
+        """Take jobs without a message if some wait too long: the broker may be away or have lost them."""
         worker = self._worker
         if not self._may_poll or worker.leaving or worker.busy:
             return

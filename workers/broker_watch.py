@@ -68,8 +68,6 @@ class BrokerWatch:
 
 
 def _step(watch: BrokerWatch) -> type[bootsteps.StartStopStep]:
-    """Make a part of Celery's consumer that starts after the connection and stops with it."""
-
     class Watched(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
         requires = (Connection,)
 

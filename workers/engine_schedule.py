@@ -11,11 +11,7 @@ from hsstar.store.queue.by_engine import waiting_jobs
 
 
 class EngineScheduler:
-    """Claims jobs so that a process changes its engine rarely.
-
-    A wake-up then says only that work exists. The scheduler claims the job that `domain.engine_schedule`
-    chooses; the named job stays queued and gets another wake-up.
-    """
+    """Claims the job that `domain.engine_schedule` chooses, so that engines change rarely."""
 
     def __init__(
         self, kinds: Sequence[JobKind], swap_seconds: float, clock: Callable[[], float] = time.monotonic

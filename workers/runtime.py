@@ -50,15 +50,7 @@ STAGES: dict[JobKind, Stage] = {
 
 
 class Worker:
-    """Runs jobs, in several threads where several jobs share the sampler.
-
-    Attributes:
-        background: its threads that run all the time.
-        exit_code: why it ends, once it does.
-        held: the jobs that it runs now, by id.
-        jobs_done: since its start.
-        leaving: it takes no other job, because it was told so or has to.
-    """
+    """Runs jobs (`held` by id), in threads where they share the sampler; takes no other once `leaving`."""
 
     def __init__(
         self,
@@ -89,9 +81,8 @@ class Worker:
     def start(self) -> None:
         """Register; what an earlier process of this name held returns to the queue.
 
-        Raises:
-            ConflictError: another worker of this name is at work.
-            DrainedError: an earlier process of this name was asked to stop and has ended before it could.
+        Raise ConflictError if another worker of this name is at work, DrainedError if an earlier one was
+        asked to stop and ended before it could.
         """
         host = socket.gethostname()
         roles = ",".join(role.value for role in self.roles)
@@ -190,7 +181,6 @@ class Worker:
             self.background.send_wakeups()
 
     def _claim(self, named: int | None) -> Job | None:
-        """Claim the named job, or else the next one."""
         lease = self.settings.lease_seconds
         job = None
         if self._scheduler is not None:
@@ -207,7 +197,6 @@ class Worker:
         return job
 
     def _run(self, job: Job) -> list[int] | None:
-        """Run a claimed job; return the ids of its problems, None if it is not done."""
         log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
         try:
             return self._attempt(job)

@@ -22,15 +22,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class CardEntry:
-    """The origin of one policy.
-
-    Attributes:
-        made: how, in a few words.
-        parent: the policy that it was trained from; None if it was registered as it is.
-        objective: `dpo` or `sft`; None likewise.
-        recipe: as text.
-        settings: of the trainer.
-    """
+    """The origin of one policy; `parent` and `objective` are None if it was registered as it is."""
 
     name: str
     made: str
@@ -42,12 +34,7 @@ class CardEntry:
 
 
 def card(chain: Sequence[CardEntry], base: str) -> str:
-    """Return the README of the last policy of a chain.
-
-    Args:
-        chain: each policy is the parent of the next.
-        base: the user's name of the checkpoint that the first policy is or was made from.
-    """
+    """Return the README of the last policy of a chain of parents; `base` names the first one's origin."""
     last = chain[-1]
     parts = [
         _front_matter(last, base),

@@ -38,14 +38,7 @@ def bytes_text(count: float) -> str:
 
 
 def training_bytes(parameters: int, trained: int, bytes_per_weight: int, *, saves: bool) -> tuple[int, int]:
-    """Return the bytes of a training's result, and of its intermediate checkpoints.
-
-    Args:
-        parameters: of the model.
-        trained: those that are trained; fewer with adapters.
-        bytes_per_weight: of the saved checkpoint's number format.
-        saves: whether the training writes intermediate checkpoints.
-    """
+    """Return the bytes of a training's result and intermediate checkpoints; adapters train fewer weights."""
     adapters = 4 * trained if trained < parameters else 0
     between = _CHECKPOINTS_AT_ONCE * _OPTIMISER_BYTES * trained if saves else 0
     return parameters * bytes_per_weight + adapters + _MARGIN, between

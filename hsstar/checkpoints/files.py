@@ -29,11 +29,7 @@ _BLOCKS = 256
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the weight files of a checkpoint.
-
-    Raises:
-        CheckpointError: it has none, or its index names a missing one.
-    """
+    """Return a checkpoint's weight files; raise CheckpointError if one of its index, or all, are missing."""
     for layout in WEIGHT_LAYOUTS:
         file = folder / layout
         if not file.is_file():
@@ -48,10 +44,9 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return 32 hex digits that name a checkpoint by its content.
+    """Return 32 hex digits that digest configuration and weight files: name, size and content.
 
-    They digest the configuration and the name, size and content of every weight file. For a file over
-    64 MiB, 256 evenly spread blocks stand for the content: training changes every block.
+    For a file over 64 MiB, 256 evenly spread blocks stand for the content: training changes every block.
     """
     digest = hashlib.sha256(json.dumps(read_json(folder / "config.json"), sort_keys=True).encode())
     for file in weight_files(folder):
@@ -76,18 +71,13 @@ def differ_in_weights_only(one: Path, other: Path) -> bool:
 
 
 def _without(file: Path, ignored: frozenset[str]) -> dict[str, Any] | None:
-    """Return the content of a JSON file without some keys; None without the file."""
     if not file.is_file():
         return None
     return {key: value for key, value in read_json(file).items() if key not in ignored}
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Raises:
-        CheckpointError: the file is missing, or holds something else.
-    """
+    """Return the JSON object in a file; raise CheckpointError if it is missing or holds something else."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:

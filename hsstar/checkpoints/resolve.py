@@ -31,14 +31,7 @@ REWARD_ENGINES: dict[RewardFamily, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """A checked checkpoint.
-
-    Attributes:
-        path: its folder.
-        architecture: the first class in its configuration.
-        context: the most tokens that it attends to; None if the configuration does not say.
-        weight_bytes: of its weight files.
-    """
+    """A checked checkpoint; `context` is the most tokens that it attends to, None if it does not say."""
 
     path: Path
     family: Literal["policy"] | RewardFamily
@@ -48,14 +41,10 @@ class CheckpointInfo:
 
 
 def resolve(name: str | Path) -> Path:
-    """Return the local folder of a checkpoint.
+    """Return the local folder of a checkpoint: a folder, a `builtin:` name, or a hub name `owner/name`.
 
-    Args:
-        name: a folder, a `builtin:` name, or a hub name `owner/name`. A hub model that the local Hugging
-            Face cache lacks is downloaded.
-
-    Raises:
-        CheckpointError: the folder or name does not exist, or the hub cannot be reached.
+    A hub model that the local Hugging Face cache lacks is downloaded. Raise CheckpointError if the folder or
+    name does not exist, or the hub cannot be reached.
     """
     text = str(name)
     if text.startswith(builtins.PREFIX):
@@ -83,11 +72,7 @@ def cached_checkpoint(name: str) -> Path | None:
 
 
 def check_policy(name: str | Path) -> CheckpointInfo:
-    """Check the policy of a name as in `resolve`.
-
-    Raises:
-        CheckpointError: something is missing or broken, or it is no causal language model.
-    """
+    """Check the policy of a name; raise CheckpointError if it is broken or no causal language model."""
     folder = resolve(name)
     config, tensors = _check_common(folder)
     architecture = _architecture(config)
@@ -103,15 +88,9 @@ def check_reward_model(
 ) -> CheckpointInfo:
     """Check the reward model of a name as in `resolve`, and recognise its family.
 
-    Args:
-        name: as in `resolve`.
-        kind: the expected family; `auto` recognises it by the tensors of a process reward model's head,
-            else by the architecture.
-        engine: a name of `REWARD_ENGINES`.
-
-    Raises:
-        CheckpointError: something is missing or broken, its family is unknown or not of this kind, or the
-            engine cannot compute it.
+    `kind` is the expected family; `auto` recognises it by the tensors of a process reward model's head, else
+    by the architecture. Raise CheckpointError if something is missing or broken, the family is unknown or
+    another, or the engine, a name of `REWARD_ENGINES`, cannot compute it.
     """
     folder = resolve(name)
     config, tensors = _check_common(folder)
@@ -141,7 +120,6 @@ def fingerprint(name: str | Path) -> str:
 
 
 def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:
-    """Return configuration and tensor names, after a check that all files are present and whole."""
     config = read_json(folder / "config.json")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(f"{folder}: no tokenizer ({' or '.join(_TOKENIZER_FILES)})")

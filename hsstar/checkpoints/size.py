@@ -15,13 +15,7 @@ _SIZE_IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """The size of a model.
-
-    Attributes:
-        folder: None for a hub name that the local cache lacks.
-        parameters: None if neither files nor name say.
-        by_name: whether only the name gives the count, such as `7B`.
-    """
+    """The size of a model: the folder (None if not local), and parameters, perhaps `by_name` only (`7B`)."""
 
     folder: Path | None
     parameters: int | None
@@ -29,11 +23,7 @@ class ModelSize:
 
 
 def model_size(name: str) -> ModelSize:
-    """Return the size of a checkpoint; names as in `checkpoints.resolve`.
-
-    Raises:
-        CheckpointError: the folder does not exist or has no weights.
-    """
+    """Return the size of a checkpoint named as in `resolve`; raise CheckpointError without weights."""
     folder = cached_checkpoint(name) if is_model_name(name) else resolve(name)
     if folder is None:
         return ModelSize(None, _by_name(name), True)

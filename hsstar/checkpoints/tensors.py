@@ -11,11 +11,7 @@ from hsstar.domain.errors import CheckpointError
 
 
 def tensor_names(file: Path) -> set[str]:
-    """Return the names of the tensors in a weight file.
-
-    Raises:
-        CheckpointError: the file is cut off or broken.
-    """
+    """Return the names of the tensors in a weight file; raise CheckpointError if it is cut off or broken."""
     if file.suffix == ".safetensors":
         return set(tensor_shapes(file))
     if not zipfile.is_zipfile(file):
@@ -25,11 +21,7 @@ def tensor_names(file: Path) -> set[str]:
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a safetensors file, after a check that the file is whole.
-
-    Raises:
-        CheckpointError: the file is cut off or broken.
-    """
+    """Return the tensors' shapes in a safetensors file; raise CheckpointError if it is cut off or broken."""
     size = file.stat().st_size
     with file.open("rb") as content:
         prefix = content.read(8)

@@ -109,11 +109,9 @@ class DemoProblem:
 
 @dataclass(frozen=True, slots=True)
 class SolutionStep:
-    """One step of a solution.
+    """One step: operation, result, and the remaining expression or the boxed answer.
 
-    Attributes:
-        text: the operation, its result, and the remaining expression or the boxed answer.
-        right: whether all is right up to here: the remaining expression has the problem's value.
+    It is `right` if the remaining expression still has the problem's value.
     """
 
     text: str
@@ -185,11 +183,7 @@ def problem_stream(seed: int, *, held_out: bool) -> Iterator[DemoProblem]:
 
 
 def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProblem]:
-    """Return different problems of one side, evenly over the levels.
-
-    Raises:
-        BadInputError: the smallest level has too few different problems for that count.
-    """
+    """Return different problems, evenly over the levels; raise BadInputError if the smallest has too few."""
     quotas = {level: count // len(SLOPE) + (index < count % len(SLOPE)) for index, level in enumerate(SLOPE)}
     distinct: dict[str, DemoProblem] = {}
     for problem in itertools.islice(problem_stream(seed, held_out=held_out), count * _DRAWS_PER_PROBLEM):
@@ -213,7 +207,6 @@ def draw_strategy(level: Level, generator: random.Random) -> Strategy:
 
 
 def _slipped(value: int, generator: random.Random) -> int:
-    """Return a near wrong value, as after a slip of arithmetic; it is not negative."""
     distances = [distance for distance in (-10, -2, -1, 1, 2, 10) if distance > 0 or value + distance >= 0]
     return value + generator.choice(distances)
 

@@ -43,10 +43,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """Load the tokenizer of a checkpoint folder, as its tokenizer.json says.
-
-    `AutoTokenizer` alone would replace the generic tokenizer of a Qwen2 model by Qwen2's own.
-    """
+    """Load a folder's tokenizer by its tokenizer.json; `AutoTokenizer` would replace it by Qwen2's own."""
     settings = path / "tokenizer_config.json"
     try:
         named = json.loads(settings.read_bytes()).get("tokenizer_class") if settings.is_file() else None
@@ -62,12 +59,9 @@ def load_policy(path: Path, device: torch.device, dtype: torch.dtype, **options:
 
 
 def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
-    """Load the model of a checkpoint folder by a transformers auto class, in evaluation mode.
+    """Load the model of a folder by an auto class, in evaluation mode; `options` go to `from_pretrained`.
 
-    `options` are further arguments of `from_pretrained`.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read or lacks a weight of the model.
+    Raise CheckpointError if the checkpoint cannot be read or lacks a weight of the model.
     """
     try:
         with _loading:
@@ -92,10 +86,7 @@ def context_length(config: Any) -> int:
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[TokenIds]:
-    """Return the token ids of rendered prompts, the same in sampling and in training.
-
-    They include the special tokens that the tokenizer adds in front, as inference servers do.
-    """
+    """Return the token ids of prompts, with the special tokens in front that inference servers add too."""
     if not prompts:
         return []
     return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
@@ -115,11 +106,7 @@ def naming_memory_errors() -> Iterator[None]:
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> list[Tensor]:
-    """Read the named tensors of a checkpoint folder, in order, as float32 on the CPU.
-
-    Raises:
-        CheckpointError: the checkpoint lacks one of them.
-    """
+    """Read the named tensors, in order, as float32 on the CPU; raise CheckpointError if one is missing."""
     tensors: dict[str, Tensor] = {}
     for file in weight_files(path):
         tensors |= _read_file(file, set(names) - tensors.keys())

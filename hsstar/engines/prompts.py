@@ -1,7 +1,4 @@
-"""Renders problems as prompts, for sampling, training, export and `hsstar prompts`.
-
-Importing this module does not import PyTorch; a chat template and the token count do.
-"""
+"""Renders problems as prompts, for sampling, training and export; only chat templates import PyTorch."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -20,14 +17,8 @@ Renderer = Callable[[str], str]
 def prompt_renderer(template: str, policy: str | Path) -> Renderer:
     """Return the renderer of a recipe's `policy.prompt`.
 
-    Args:
-        template: a name of `domain.prompts.TEMPLATE_NAMES`.
-        policy: a name as in `checkpoints.resolve`; only the chat template reads this checkpoint.
-
-    Raises:
-        CheckpointError: the policy has no chat template, or one that cannot render a question.
-        MissingDependencyError: a package of the chat template is not installed.
-        RecipeError: the template is unknown.
+    Raise CheckpointError if the policy has no usable chat template, MissingDependencyError if a package of it
+    is not installed, and RecipeError for an unknown template.
     """
     if template == CHAT:
         return _chat_renderer(resolve(policy))
@@ -36,23 +27,16 @@ def prompt_renderer(template: str, policy: str | Path) -> Renderer:
 
 
 def count_tokens(policy: str | Path, prompt: str) -> int:
-    """Return the number of tokens of a prompt as samplers and trainers read it.
+    """Count a prompt's tokens as samplers and trainers read it.
 
-    Raises:
-        CheckpointError: the policy's tokenizer cannot be loaded.
-        MissingDependencyError: a package of the tokenizer is not installed.
+    Raise CheckpointError if the tokenizer cannot be loaded, MissingDependencyError if it lacks a package.
     """
     loading = _loading()
     return len(loading.encode_prompts(loading.load_tokenizer(resolve(policy)), [prompt])[0])
 
 
 def check_end_of_text(policy: str | Path) -> None:
-    """Check that a policy has the end-of-text token, which ends every response in training.
-
-    Raises:
-        CheckpointError: the policy's tokenizer has none, or cannot be loaded.
-        MissingDependencyError: a package of the tokenizer is not installed.
-    """
+    """Raise CheckpointError if a policy has no end-of-text token to train with, or as `count_tokens`."""
     folder = resolve(policy)
     files = (folder / name for name in ("tokenizer_config.json", "special_tokens_map.json"))
     if any(file.is_file() and read_json(file).get("eos_token") for file in files):
@@ -89,7 +73,6 @@ def _chat_renderer(folder: Path) -> Renderer:
 
 
 def _added_beginning(tokenizer: Any) -> str:
-    """Return the beginning-of-text token that the tokenizer adds; many templates add it too."""
     first = tokenizer("1")["input_ids"][:1]
     return tokenizer.bos_token if first and first[0] == tokenizer.bos_token_id else ""
 

@@ -54,19 +54,11 @@ def build_sampler(
     batch_size: int = 256,
     **options: Any,
 ) -> Sampler:
-    """Build the sampler of a policy.
+    """Build the sampler of a policy; `options` are the recipe's `policy.engine_options`.
 
-    Args:
-        model: a checkpoint's name as in `checkpoints.resolve`.
-        engine: a name of `SAMPLERS`.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` ...
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        batch_size: completions that pass through the model together.
-        options: of the engine, the recipe's `policy.engine_options`.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, broken or no policy.
-        MissingDependencyError: a package of the engine is not installed.
+    `device` is such as `auto`, `cpu` or `cuda:1`, `dtype` `auto`, `float32`, `bfloat16` or `float16`;
+    `batch_size` completions pass through the model together. Raise CheckpointError if the checkpoint is
+    missing, broken or no policy, MissingDependencyError if a package of the engine is not installed.
     """
     build = _engine_class(engine, SAMPLERS)
     path = check_policy(model).path
@@ -98,11 +90,8 @@ def build_reward_model(
     """Build the reward model of a checkpoint; `model`, `device` and `dtype` as in `build_sampler`.
 
     `kind` is its family; `auto` recognises it by its files. `engine` is `transformers`, with the options
-    `batch_tokens` and `attention`, or `vllm`, with arguments of `vllm.EngineArgs`.
-
-    Raises:
-        CheckpointError: the checkpoint is missing, broken or no reward model of this kind and engine.
-        MissingDependencyError: a package of the engine is not installed.
+    `batch_tokens` and `attention`, or `vllm`, with arguments of `vllm.EngineArgs`. Errors as in
+    `build_sampler`, also for a checkpoint of another kind.
     """
     info = check_reward_model(model, kind, engine)
     build = _engine_class(info.family, VLLM_REWARD_MODELS if engine == "vllm" else REWARD_MODELS)
@@ -111,15 +100,9 @@ def build_reward_model(
 
 
 def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Path | None = None) -> Trainer:
-    """Build the trainer on TRL.
+    """Build the trainer on TRL (or raise MissingDependencyError); several processes use one GPU each.
 
-    Args:
-        device: `auto`, `cpu`, `cuda` ...
-        processes: `accelerate launch` starts more than one, one per GPU.
-        launch_config: a file of `accelerate config` that says how they share the model.
-
-    Raises:
-        MissingDependencyError: a package of the engine is not installed.
+    `launch_config`, a file of `accelerate config`, says how they share the model.
     """
     build = _engine_class("trl", TRAINERS)
     if processes > 1 or launch_config:
@@ -130,11 +113,7 @@ def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Pa
 
 
 def import_engines(kind: JobKind) -> None:
-    """Import the engines of most jobs of this kind before the first job, since it takes seconds.
-
-    Raises:
-        MissingDependencyError: a package of an engine is not installed.
-    """
+    """Import the engines of most jobs of this kind (or raise MissingDependencyError), as it takes seconds."""
     tables = {JobKind.SAMPLE: SAMPLERS, JobKind.SCORE: REWARD_MODELS, JobKind.TRAIN: TRAINERS}
     for name in tables.get(kind, {}):
         if name not in _LATE:

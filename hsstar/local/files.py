@@ -17,10 +17,7 @@ LEAST_FREE_BYTES = 200 * 1000 * 1000
 
 @contextmanager
 def locked(path: Path, seconds: float) -> Iterator[None]:
-    """Hold a lock file for a block; the system releases it when the process dies.
-
-    Raises ConflictError if another process still holds it after `seconds`.
-    """
+    """Hold a lock file, at most until death; raise ConflictError if another has it after `seconds`."""
     deadline = time.monotonic() + seconds
     with path.open("a") as file:
         while True:

@@ -46,7 +46,6 @@ def visible_gpus(identifiers: Sequence[str], visible: str | None) -> tuple[str, 
 
 
 def _gpu(entry: str, identifiers: Sequence[str]) -> str | None:
-    """Turn an entry of CUDA_VISIBLE_DEVICES into an index; keep a part of a GPU (MIG) as it is."""
     if entry.isdecimal():
         return str(int(entry)) if int(entry) < len(identifiers) else None
     if entry.startswith("MIG-"):

@@ -12,12 +12,7 @@ ROLES = ("sample", "score", "verify", "train", "all")
 
 @dataclass(frozen=True, slots=True)
 class PlannedWorker:
-    """One worker process.
-
-    Attributes:
-        name: unique within its command: the role, then its GPUs or a number.
-        gpus: as CUDA_VISIBLE_DEVICES names them; empty: it works on the CPU.
-    """
+    """One worker process, named by its role and its GPUs or a number; without `gpus` it works on the CPU."""
 
     name: str
     role: str
@@ -33,10 +28,7 @@ class PlannedWorker:
 
 
 def parse_roles(text: str) -> dict[str, int | None]:
-    """Parse `sample=6,verify` into processes per role; None for a role without a number.
-
-    Raises BadInputError with the wrong part.
-    """
+    """Parse `sample=6,verify` into processes per role, None without a number; raise BadInputError."""
     counts: dict[str, int | None] = {}
     for part in map(str.strip, text.split(",")):
         role, sign, number = part.partition("=")
@@ -49,10 +41,7 @@ def parse_roles(text: str) -> dict[str, int | None]:
 
 
 def choose_gpus(text: str, present: Sequence[str]) -> tuple[str, ...]:
-    """Parse `all`, `none` or `0,1` into GPUs that are present.
-
-    Raises BadInputError if a named GPU is not present or is named twice.
-    """
+    """Parse `all`, `none` or `0,1` into GPUs; raise BadInputError if one is not present or named twice."""
     if text in ("all", "none"):
         return tuple(present) if text == "all" else ()
     chosen = tuple(map(str.strip, text.split(",")))
@@ -70,15 +59,8 @@ def plan_workers(
     """Return the processes of these roles, each with GPUs of its own; without GPUs they work on the CPU.
 
     If only one role has no number (None), it takes the GPUs that the others leave. If several have none, each
-    gets one process.
-
-    Args:
-        roles: processes of each role.
-        gpus: those that may be used.
-        gpus_each: GPUs of one process of a role, if more than one.
-
-    Raises:
-        BadInputError: the roles need more GPUs than `gpus`, or ask for no process.
+    gets one process. `gpus_each` says how many GPUs a process of a role gets, if more than one. Raise
+    BadInputError if the roles need more than `gpus`, or ask for no process.
     """
     needs = {role: gpus_each.get(role, 1) if gpus and role in GPU_ROLES else 0 for role in roles}
     counts = {role: 1 if count is None else count for role, count in roles.items()}

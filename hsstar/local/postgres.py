@@ -1,7 +1,4 @@
-"""An embedded Postgres from a wheel's programs.
-
-It listens on a Unix socket and admits the user who started it and the account that it runs under.
-"""
+"""An embedded Postgres from a wheel's programs, on a Unix socket; it admits its starter and its account."""
 
 import shutil
 import signal
@@ -106,7 +103,6 @@ class Postgres(EmbeddedServer):
         self._write_access_rules()
 
     def _initdb(self) -> None:
-        """Make the data directory aside and rename it, so that it is complete or absent."""
         aside = self.data.with_name("data.new")
         shutil.rmtree(aside, ignore_errors=True)
         self.own(aside)
@@ -127,7 +123,6 @@ class Postgres(EmbeddedServer):
         aside.rename(self.data)
 
     def _write_access_rules(self) -> None:
-        """Admit only the starting user and the server's account, as the kernel identifies them."""
         (self.directory / "pg_hba.conf").write_text("local all all peer map=hsstar\n")
         users = sorted({starting_user(), self.account.name})
         rules = [f"hsstar {_quoted(user)} {role}\n" for user in users for role in (ROLE, SUPERUSER)]

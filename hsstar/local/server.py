@@ -179,7 +179,6 @@ class EmbeddedServer(ABC):
         return {self.account.user_id, os.getuid()}  # a server is ours until it changes its account
 
     def _clear_remains(self) -> None:
-        """End the processes that a killed server left, and remove its files."""
         left = processes.find_processes(self._users, self.belongs)
         processes.stop(left, ORPHAN_SECONDS)
         for identity in filter(processes.alive, left):
@@ -190,7 +189,6 @@ class EmbeddedServer(ABC):
             file.unlink(missing_ok=True)
 
     def _make_directories(self) -> None:
-        """Make the server's folders; existing ones keep their mode."""
         for folder in (*reversed(self.directory.parents), self.directory):
             if not folder.exists():
                 folder.mkdir(exist_ok=True)

@@ -95,15 +95,9 @@ class Stack:
     ) -> StackStatus:
         """Start the servers, prepare the database, start the workers; if it fails, stop what it has started.
 
-        Args:
-            workers: their number per role.
-            prepare: called with the database's URL.
-            command: makes a worker's argument list from its role and name.
-            role_environment: variables of a role's workers on top of ours.
-
-        Raises:
-            ConflictError: the stack is up.
-            LocalStackError: it cannot start.
+        `workers` is their number per role, `command` makes the argument list from role and name, and
+        `role_environment` adds variables. Raise ConflictError if the stack is up, LocalStackError if it
+        cannot start.
         """
         wrong = {role: count for role, count in workers.items() if count < 0}
         if wrong:
@@ -163,7 +157,6 @@ class Stack:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Make the home if it is missing, and lock it against another `up` or `down`."""
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.home / LOCK_FILE).touch(mode=0o600)
@@ -192,7 +185,6 @@ class Stack:
         )
 
     def _end_leftovers(self) -> bool:
-        """End workers whose supervisor has died; return whether there were any."""
         state = read_state(self._state_file)
         recorded = [worker.process for worker in state.workers if worker.process] if state else []
         left = [process for process in recorded if processes.alive(process)]
@@ -200,7 +192,6 @@ class Stack:
         return bool(left)
 
     def _start_servers(self, started: list[EmbeddedServer]) -> None:
-        """Start the embedded servers; add those that did not run before to `started`."""
         for server in self.embedded:
             if not server.is_running():
                 started.append(server)

@@ -60,14 +60,7 @@ class Backoff:
 
 
 class SupervisedWorker:
-    """A worker that is started again when it ends, unless it was asked to stop.
-
-    Attributes:
-        log: of its output.
-        directory: where it runs.
-        drained: it was asked to stop and has ended.
-        incompatible: it has ended because of the database's schema.
-    """
+    """A worker that is started again, unless it is `drained` (asked to stop) or `incompatible` (schema)."""
 
     def __init__(self, spec: WorkerSpec, log: Path, directory: Path):
         self.spec = spec
@@ -168,12 +161,9 @@ class SupervisedServer:
 
 
 class Supervisor:
-    """Keeps workers and servers running until it is told to end.
+    """Keeps workers and servers running until it is told to end, or all have `drained` if so asked.
 
-    Attributes:
-        grace_seconds: of a worker between SIGTERM and SIGKILL.
-        changed: called when a worker has started or ended.
-        ends_when_drained: it also ends once all workers have ended because they were asked to stop.
+    `grace_seconds` is between a worker's SIGTERM and SIGKILL; `changed` is called on starts and ends.
     """
 
     def __init__(
@@ -192,9 +182,8 @@ class Supervisor:
         self.changed = changed
 
     def run(self) -> bool:
-        """Watch until SIGTERM or SIGINT, then end the workers, on a second signal at once.
-
-        Returns whether none of them had to be killed.
+        """Watch until a signal, then end the workers, on a second one at once; return whether no kill was
+        needed.
         """
         with _caught_signals() as signals:
             self._round()
@@ -227,7 +216,6 @@ class Supervisor:
         return max(0.0, min([ROUND_SECONDS, *waits]))
 
     def _end(self, signals: "_Signals") -> bool:
-        """End the workers and their descendants; return whether none of the workers had to be killed."""
         living = self._living()
         _log.info("ending %d workers; a second signal kills them", len(living))
         families = [member for worker in living for member in processes.descendants(worker)]
@@ -277,17 +265,12 @@ def supervise(home: Path, spec: StackSpec) -> None:
 
 
 def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
-    """Keep workers running in this directory until SIGTERM or SIGINT, then let them finish their jobs.
-
-    Also ends once `hsstar workers stop` has ended all of them. Returns False if a second signal killed some.
-    """
+    """Keep workers running until a signal or `hsstar workers stop`; False if a second signal killed some."""
     kept = [SupervisedWorker(worker, logs / f"{worker.name}.log", directory) for worker in workers]
     return Supervisor(kept, [], math.inf, lambda: None, ends_when_drained=True).run()
 
 
 class _Signals:
-    """Sleeps until a signal arrives; counts SIGTERM and SIGINT."""
-
     def __init__(self, reader: int):
         self._reader = reader
         self.requests = 0

@@ -36,11 +36,7 @@ def computing() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The run and round of a job, and the policy of that round.
-
-    Attributes:
-        evaluated: the decoding of an evaluation; None for an iteration.
-    """
+    """The run and round of a job, and its policy; `evaluated` is an evaluation's decoding, else None."""
 
     run: Run
     round: Round
@@ -74,12 +70,7 @@ def load_context(connection: Connection, job: Job) -> JobContext:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """The database, engines and settings of a worker process.
-
-    Attributes:
-        job_samples: samples per follow-up job.
-        models_folder: of new checkpoints.
-    """
+    """What a worker process works with; `job_samples` is the number of samples of a follow-up job."""
 
     database: Database
     engines: EnginePool

@@ -17,13 +17,7 @@ from hsstar.verifier.contract import Verifier
 
 
 class EnginePool:
-    """At most one engine of each kind, built when a job first needs it.
-
-    Several threads may hold the sampler; the other engines serve one job at a time.
-
-    Attributes:
-        one_at_a_time: memory holds one of sampler, reward model and trainer.
-    """
+    """At most one engine of each kind (of all with `one_at_a_time`); threads share only the sampler."""
 
     def __init__(
         self,
@@ -87,7 +81,6 @@ class EnginePool:
         self._verifier = self._trainer = None
 
     def _make_room(self, kind: JobKind) -> None:
-        """Free the engine of another kind if memory holds one only."""
         if not self.one_at_a_time:
             return
         with self._moving:

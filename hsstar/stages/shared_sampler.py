@@ -104,7 +104,6 @@ class SharedSampler:
         return self._loaded is not None and self._loaded.serves(policy, recipe.policy)
 
     def _load(self, policy: Model, recipe: Recipe) -> _Loaded:
-        """Load a policy into the present sampler if only the weights differ, else into a new one."""
         folder = checkpoint_of(policy)
         if self._loaded is not None and _woken(self._loaded) and self._serves(policy, recipe):
             return self._loaded
@@ -120,7 +119,6 @@ class SharedSampler:
 
 
 def _put_to_sleep(loaded: _Loaded) -> bool:
-    """Put a sampler to sleep; False if it cannot."""
     if loaded.dead or not isinstance(loaded.sampler, SupportsSleep):
         return False
     loaded.asleep = _succeeds(loaded.sampler.sleep, "the engine cannot sleep and is closed")
@@ -128,7 +126,6 @@ def _put_to_sleep(loaded: _Loaded) -> bool:
 
 
 def _woken(loaded: _Loaded) -> bool:
-    """Wake a sampler if it sleeps; False if it is dead."""
     if loaded.asleep and isinstance(loaded.sampler, SupportsSleep):
         loaded.dead = not _succeeds(loaded.sampler.wake, "the engine does not wake and is replaced")
         loaded.asleep = False
@@ -136,7 +133,6 @@ def _woken(loaded: _Loaded) -> bool:
 
 
 def _reloaded(loaded: _Loaded, folder: Path, section: PolicySection) -> bool:
-    """Load the weights of this folder into a sampler; False if it cannot."""
     if loaded.dead or loaded.section != section or not differ_in_weights_only(loaded.folder, folder):
         return False
     return _succeeds(

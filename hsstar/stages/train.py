@@ -28,8 +28,6 @@ from hsstar.store.queue import jobs
 
 @dataclass(frozen=True, slots=True)
 class _Assignment:
-    """What the database says about one attempt; `record` is the id of its training run."""
-
     context: JobContext
     objective: Objective
     rows: Sequence[TrainingRow]
@@ -38,7 +36,6 @@ class _Assignment:
 
     @property
     def label(self) -> str:
-        """The name of the new policy within its run."""
         return f"M{self.context.round.number + 1}"
 
 
@@ -108,7 +105,6 @@ def _register(
 
 
 def _put_in_place(aside: Path, final: Path) -> None:
-    """Rename a whole checkpoint to its final place, in place of one that was never registered."""
     if final.exists():
         shutil.rmtree(final)
     aside.rename(final)

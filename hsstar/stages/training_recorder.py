@@ -31,11 +31,7 @@ class TrainingRecorder:
         self._written = time.monotonic()
 
     def __call__(self, event: TrainingEvent) -> None:
-        """Record an event.
-
-        Raises:
-            LeaseLostError: another attempt has the job.
-        """
+        """Record an event; raise LeaseLostError if another attempt has the job."""
         self._pending.append(event)
         recent = time.monotonic() - self._written < _WRITE_EVERY_SECONDS
         if isinstance(event, TrainingStep) and event.step < event.steps and recent:

@@ -1,8 +1,7 @@
 """Verification: judge every sample of a job and record the cause of the verdict.
 
-What the texts decide and what is known of earlier jobs is written at once, the rest in batches as it is
-found. Each batch is written under the job's lease; the next attempt continues behind the last one. In the
-end the job votes on those problems of an evaluation that are complete (maj@k).
+Batches are written under the job's lease as they are found; the next attempt continues behind the last one.
+In the end the job votes on those problems of an evaluation that are complete (maj@k).
 """
 
 import logging

@@ -29,10 +29,7 @@ def vote(ballots: Mapping[int, Ballot], verifier: Verifier) -> dict[int, bool]:
 
 
 def _deciding_pairs(ballot: Ballot) -> list[tuple[str, str]]:
-    """Pairs of wrong answers whose equivalence decides the vote.
-
-    There are none where no answer is correct, or where the correct answers win anyway.
-    """
+    """Pairs of wrong answers that decide the vote; none without a correct answer or if those win anyway."""
     correct = sum(is_correct for _, is_correct in ballot)
     wrong = [answer for answer, is_correct in ballot if answer is not None and not is_correct]
     if not correct or len(wrong) < correct:

@@ -54,11 +54,7 @@ _DIALECT = (  # the parser misunderstands these, or cannot read them
 
 
 class SympyAlgebra:
-    """Compare formulas (contract `equivalence.Algebra`).
-
-    Two formulas are equal if they have the same value: constants once, others at positive and negative points
-    of their variables. Math-Verify compares formulas without a value.
-    """
+    """Compare formulas by value (contract `equivalence.Algebra`), by Math-Verify if they have none."""
 
     def equal(self, answer: Scalar, reference: Scalar) -> bool:
         """Decide whether two formulas are equal."""
@@ -77,10 +73,9 @@ class SympyAlgebra:
         return bool(verify(theirs, mine, timeout_seconds=None)) if agreed is None else agreed
 
     def equal_relations(self, answer: Relation, reference: Relation) -> bool:
-        """Decide whether two relations of the same sign say the same.
+        """Decide whether two relations of the same sign say the same: their differences are proportional.
 
-        Their differences have to be proportional. One of two equations may also be `y = …`, which solves the
-        other, linear in y.
+        One of two equations may also be `y = …`, which solves the other, linear in y.
         """
         mine, theirs = _difference(answer), _difference(reference)
         if mine == theirs:
@@ -114,19 +109,15 @@ class _Parser(_Latex2Sympy):  # type: ignore[misc]
         super().__init__(is_real=True, config=_CONVERSION)
 
     def parse(self, latex: str) -> Any:
-        """Return the sympy object of a formula, or of a part of one."""
         return self.parse_number(latex) if _NUMBER_WITH_COMMAS.fullmatch(latex) else super().parse(latex)
 
     def parse_number(self, text: str) -> Any:
-        """Return an integer or a decimal."""
         digits = text.replace(",", "").strip()
         return sympy.Integer(digits) if digits.lstrip("-").isdecimal() else sympy.Float(digits)
 
 
 @dataclass(frozen=True, slots=True)
 class _Complex:
-    """A value to about thirty digits."""
-
     real: Fraction
     imaginary: Fraction
 
@@ -145,11 +136,7 @@ def _parsed(scalar: Scalar) -> Any:
 
 @lru_cache(maxsize=2_048)
 def _parse(source: str) -> Any:
-    """Return the sympy object of a formula.
-
-    Raises:
-        UnparsableError: the formula cannot be parsed.
-    """
+    """Return the sympy object of a formula; raise UnparsableError if it cannot be parsed."""
     latex = source
     for pattern, replacement in _DIALECT:
         latex = pattern.sub(replacement, latex)
@@ -174,7 +161,6 @@ def _difference(relation: Relation) -> Any:
 
 
 def _solves(relation: Relation, difference: Any) -> bool:
-    """Decide whether a relation `y = ...` is the root of a difference that is linear in y."""
     name, solution = _parse(relation.left), _parse(relation.right)
     if not name.is_Symbol or name in solution.free_symbols or name not in difference.free_symbols:
         return False
@@ -190,7 +176,6 @@ def _is_scalar(parsed: Any) -> bool:
 
 
 def _differ_in_bound_variables(mine: Any, theirs: Any) -> bool:
-    """Decide whether only the index of a sum or the variable of an integral has another name."""
     scalar = _is_scalar(mine) and _is_scalar(theirs)
     return scalar and mine.has(*_BINDING) and bool(mine.as_dummy() == theirs.as_dummy())
 
@@ -200,7 +185,6 @@ def _is_matrix(parsed: Any) -> bool:
 
 
 def _matrices_equal(mine: Any, theirs: Any, exact: bool) -> bool:
-    """Decide whether two matrices, or sums and products of matrices, agree entry by entry."""
     left, right = _explicit(mine), _explicit(theirs)
     if not (_is_matrix(left) and _is_matrix(right)) or left.shape != right.shape:
         return False
@@ -208,7 +192,6 @@ def _matrices_equal(mine: Any, theirs: Any, exact: bool) -> bool:
 
 
 def _explicit(parsed: Any) -> Any:
-    """Compute the entries of a matrix; return None if it is none."""
     try:
         matrix = parsed.doit()
         return matrix.as_explicit() if isinstance(matrix, sympy.MatrixExpr) else matrix
@@ -275,10 +258,9 @@ def _agree_at_points(mine: Any, theirs: Any, exact: bool) -> bool | None:
 
 
 def _surely_equal(mine: Any, theirs: Any, point: dict[Any, Any], value: _Complex) -> bool:
-    """Decide whether two formulas that agree at a point to eighteen digits agree to a thousand decimals.
+    """Decide whether two formulas that agree to eighteen digits agree to a thousand decimals.
 
-    2^2024 and 2^2024 - 1 have six hundred digits in common. Formulas that are slow to compute are not asked
-    for that many.
+    2^2024 and 2^2024 - 1 have six hundred digits in common. Slow formulas are not asked for that many.
     """
     slow = (*_SLOW, *_SLOW_BETWEEN_INTEGERS) if point else _SLOW
     if mine.has(*slow) or theirs.has(*slow):
@@ -297,7 +279,6 @@ def _surely_equal(mine: Any, theirs: Any, point: dict[Any, Any], value: _Complex
 
 
 def _values(expression: Any) -> list[_Complex]:
-    """Return the values at all points that have one."""
     values = (_value(expression, point) for point in _points(expression))
     return [value for value in values if value is not None]
 
@@ -315,7 +296,6 @@ def _coordinate(name: str, index: int) -> Any:
 
 
 def _value(expression: Any, point: dict[Any, Any]) -> _Complex | None:
-    """Return the value at a point to thirty digits, None if there is none."""
     try:
         value = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
         real, imaginary = value.as_real_imag()

@@ -9,12 +9,7 @@ from hsstar.domain.verdict import Cause, Judgement
 
 @dataclass(frozen=True, slots=True)
 class VerificationRequest:
-    """One response to verify against a reference answer.
-
-    Attributes:
-        truncated: the response was cut at its token limit.
-        is_answer: `response` is the final answer itself; nothing is extracted from it.
-    """
+    """One response to verify, perhaps cut at its token limit; `is_answer`: it is the final answer itself."""
 
     response: str
     reference: str
@@ -24,12 +19,10 @@ class VerificationRequest:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """A final answer beside its reference answer, decided or open.
+    """A final answer as written (None: the response has none) beside its reference.
 
-    Attributes:
-        answer: the final answer as written, None if the response has none.
-        cause: None if only algebra can decide the pair.
-        key: 16 bytes; pairs with the same key get the same cause from the same version of a verifier.
+    `cause` is None if only algebra can decide. Pairs with the same `key` of 16 bytes get the same cause from
+    the same version of a verifier.
     """
 
     answer: str | None

@@ -1,8 +1,4 @@
-"""The rules that decide whether the form of an answer means the same as that of its reference.
-
-Numbers, words and choices are decided here; an `Algebra` compares formulas. docs/verifier.md states the
-rules for users.
-"""
+"""The rules that decide whether two forms mean the same; docs/verifier.md states them for users."""
 
 import re
 from collections.abc import Sequence as Items
@@ -199,7 +195,6 @@ class Equivalence:
         return self._ordered([cell for row in mine for cell in row], [cell for row in theirs for cell in row])
 
     def _matrix_formulas(self, answer: Form, reference: Form) -> bool:
-        """Compare a formula of matrices with a matrix, or with a tuple as a column or a row."""
         for mine in as_matrix_formulas(answer):
             for theirs in as_matrix_formulas(reference):
                 if self.algebra.equal(mine, theirs):
@@ -268,7 +263,6 @@ class Equivalence:
 
 
 def _letter_of(form: Form) -> str:
-    """Return the letter that a form may choose."""
     match form:
         case Formula():
             return form.source.upper()

@@ -1,8 +1,7 @@
-"""The forms of an answer that is read: a small tree.
+"""The forms of an answer that is read: a small tree, immutable and printable (`hsstar verify --explain`).
 
-Every form is immutable and prints itself for people (`hsstar verify --explain`). In the simple cases, texts
-of the same meaning give equal forms. Some forms convert into others: numbers, quantities and matrices into
-formulas, tuples into vectors, ratios into quotients.
+In the simple cases, texts of the same meaning give equal forms. Some forms convert into others: numbers,
+quantities and matrices into formulas, tuples into vectors, ratios into quotients.
 """
 
 import re

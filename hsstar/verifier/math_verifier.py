@@ -31,15 +31,7 @@ _CAUSE_OF_FAILURE = {Failure.TIMED_OUT: Cause.TIMED_OUT, Failure.CRASHED: Cause.
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a verdict came about.
-
-    Attributes:
-        extraction: the rule that found the answer, "as given" if nothing was extracted.
-        answer: the final answer as written.
-        answer_form: how the answer was read.
-        reference_form: how the reference was read.
-        rule: the rule that decided.
-    """
+    """How a verdict came about; `extraction` and `rule` name the rules that found and judged the answer."""
 
     extraction: str
     answer: str
@@ -53,20 +45,13 @@ class MathVerifier:
     """Decide whether final answers are equivalent to their references (contract `Verifier`).
 
     This process extracts the final answer and judges it if the texts are enough. Checking processes judge the
-    rest, equal pairs once. A pair that takes longer than its deadline ends as `timed_out`. A pair whose
-    process dies ends as `crashed`. Neither affects another pair.
+    rest, equal pairs once; they start when needed and end with `close` or this process. A pair past its
+    deadline ends as `timed_out`, one whose process dies as `crashed`; neither affects another. Threads take
+    turns.
 
-    Calls from several threads are served one after the other. The processes start when the first pair needs
-    them, and end with `close` or with this process.
-
-    Args:
-        processes: checking processes; by default one per core, at least two, so that a slow pair does not
-            hold up the others.
-        deadline_seconds: time for one pair, counted from when a process takes it.
-        memory_limit_mb: address space of one checking process, in MiB; at least 256.
-
-    Raises:
-        EngineError: the memory limit is too low to load the libraries.
+    By default there is one process per core, at least two, so that a slow pair does not hold up the others.
+    `deadline_seconds` counts from when a process takes a pair; `memory_limit_mb` is the address space of one
+    in MiB. Raise EngineError if it is below 256, or too low to load the libraries.
     """
 
     def __init__(
@@ -89,11 +74,7 @@ class MathVerifier:
         return [_pair(request) for request in requests]
 
     def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
-        """Decide open pairs; yield each different key once, as soon as its cause is known.
-
-        Raises:
-            EngineError: the checking processes cannot be started, or the verifier is closed.
-        """
+        """Decide open pairs, each different key once; raise EngineError if no process starts."""
         different = list({pair.key: pair for pair in pairs}.values())
         tasks = [{"answer": pair.answer or "", "reference": pair.reference} for pair in different]
         for index, outcome in self._run(tasks):
@@ -127,10 +108,7 @@ class MathVerifier:
         return [text in readable for text in references]
 
     def explain(self, answer: str, reference: str) -> Explanation:
-        """Say how an answer is judged, step by step. Raises as `decide` does.
-
-        If the answer is a whole response, the final answer is extracted first.
-        """
+        """Say how an answer is judged; extract it first from a whole response. Raises as `decide` does."""
         extracted = extract_answer(answer)
         if extracted is None or extracted.rule is ExtractionRule.LAST_NUMBER:
             extraction, final = "as given", answer.strip()
@@ -204,7 +182,6 @@ def _final_answer(request: VerificationRequest) -> str | None:
 
 
 def _key(answer: str | None, reference: str) -> bytes:
-    """Name a pair by the normal spelling of both texts."""
     mine, theirs = (
         normal_spelling(text) if len(text) <= LONGEST_ANSWER else text for text in (answer or "", reference)
     )

@@ -77,7 +77,6 @@ def _read_money(sign: str, currency: str | None, rest: str) -> Form | None:
 
 
 def _read_value(source: str) -> Number | Formula | None:
-    """Read the value before a unit: a number or a formula, without words and another unit."""
     if number := read_number(source):
         return number
     if _UNIT_START.search(COMMAND.sub(" ", source)) or says_words(source):
@@ -86,7 +85,6 @@ def _read_value(source: str) -> Number | Formula | None:
 
 
 def _is_unit_of(value: Number | Formula, word: str, text: str) -> bool:
-    """Decide whether letters behind a value are its unit, or what it counts, and no product of letters."""
     if not word[0].isalpha() or is_known_unit(word):
         return True
     if not isinstance(value, Number):

@@ -1,8 +1,7 @@
 """Numbers that are read without algebra: in digits, and in English words.
 
-Numbers in digits are integers, decimals, fractions, mixed numbers and powers, all in the normal spelling
-(`spelling.normal_spelling`). Numbers in words are `twenty-five`, `two hundred and six`, `three fourths`,
-`two and a half`.
+Digits are in the normal spelling (`spelling.normal_spelling`): integers, decimals, fractions, mixed numbers
+and powers. Words are such as `two hundred and six`, `three fourths`, `two and a half`.
 """
 
 import re
@@ -20,13 +19,7 @@ _LARGEST_EXPONENT = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A rational number.
-
-    Attributes:
-        value: the exact value.
-        decimals: digits after the decimal point of a decimal; None for integers, fractions and other forms
-            that stand for one number only.
-    """
+    """A rational number; `decimals` counts the digits after the point, None for forms that are exact."""
 
     value: Fraction
     decimals: int | None = None

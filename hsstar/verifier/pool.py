@@ -1,7 +1,6 @@
 """A pool of checking processes. One that hangs, grows or dies affects only its own task.
 
-The pool knows nothing about mathematics. A task is a JSON object. Its outcome is the text that a process
-answers, or a `Failure`.
+A task is a JSON object. Its outcome is the text that a process answers, or a `Failure`.
 """
 
 import json
@@ -42,12 +41,11 @@ def _ignore(index: int, outcome: Outcome) -> None:
 
 
 class CheckingPool:
-    """Run tasks on a number of processes, one task at a time on each.
+    """Run tasks on a number of processes, which start with the first task and live until `close`.
 
-    Processes start with the first task and live until `close`. A process that dies, or is killed because its
-    task ran out of time, is replaced at once; only its task ends as a `Failure`. A process that dies between
-    tasks is replaced, and no task fails. Call all methods from one thread that lives as long as the pool: the
-    kernel ends the processes together with the thread that started them.
+    A process that dies, or is killed because its task ran out of time, is replaced at once; only its task
+    ends as a `Failure`. Call all methods from one thread that lives as long as the pool: the kernel ends the
+    processes together with the thread that started them.
     """
 
     def __init__(self, command: Sequence[str], processes: int, deadline_seconds: float) -> None:
@@ -69,10 +67,7 @@ class CheckingPool:
         """Run tasks; report index and outcome of each exactly once, as soon as it ends.
 
         The clock of a task starts when a ready process takes it. The run stops within half a second when
-        `is_wanted` turns false.
-
-        Raises:
-            EngineError: the processes do not start.
+        `is_wanted` turns false. Raise EngineError if the processes do not start.
         """
         self._waiting = deque(range(len(tasks)))
         self._open, self._report = len(tasks), report
@@ -98,7 +93,6 @@ class CheckingPool:
             self._remove(process)
 
     def _wait(self) -> None:
-        """Sleep until a process sends something, takes more input, or is out of time."""
         poll = select.poll()
         for process in self._processes:
             process.register(poll)
@@ -107,7 +101,6 @@ class CheckingPool:
         poll.poll(seconds * 1_000)
 
     def _attend(self, process: "_CheckingProcess") -> None:
-        """Take the messages of a process; end it if it died, sent nonsense, or is out of time."""
         now = time.monotonic()
         process.send()
         for message in process.receive():
@@ -154,14 +147,9 @@ class CheckingPool:
 
 
 class _CheckingProcess:
-    """One process and its current task.
+    """One process; `task` is None while idle or starting, `begun` once the process has read it.
 
-    Attributes:
-        ready: it has loaded its libraries and takes tasks.
-        begun: it has begun its task.
-        ended: it has closed its output or sent nonsense.
-        task: index of its current task, None while idle or starting.
-        deadline: when (`time.monotonic`) it has to be ready, or has to finish its task.
+    `deadline` (`time.monotonic`) is when it must be ready or done; `ended`: its output is useless.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -189,7 +177,6 @@ class _CheckingProcess:
         return self.ready and self.task is None
 
     def register(self, poll: select.poll) -> None:
-        """Let a poll wake up when this process sends something or takes more input."""
         poll.register(self._output, select.POLLIN)
         if self._unsent:
             poll.register(self._input, select.POLLOUT)
@@ -210,7 +197,6 @@ class _CheckingProcess:
             self._unsent = b""
 
     def receive(self) -> list[dict[str, Any]]:
-        """Return the complete messages that have arrived."""
         try:
             while data := os.read(self._output, _READ_BYTES):
                 self._received += data

@@ -58,7 +58,6 @@ def _answer_tasks(
 
 
 def _warm_judge() -> Callable[[str | None, str], str]:
-    """Return the judging function, warmed up by one comparison."""
     from hsstar.domain.verdict import Cause
     from hsstar.verifier.algebra import SympyAlgebra
     from hsstar.verifier.judging import can_read, judge
@@ -76,7 +75,6 @@ def _warm_judge() -> Callable[[str | None, str], str]:
 
 
 def _private_output() -> IO[bytes]:
-    """Reserve standard output for results; what libraries print goes to standard error."""
     private = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(private, "wb")

@@ -1,8 +1,7 @@
-"""Read an answer: from its text to a form.
+"""Read an answer by recursive descent over its brackets: from its text to a form.
 
-Reading is recursive descent over the brackets of the text. It decides what a text means, never whether it is
-right. Formulas that need algebra stay as they are written (`forms.Formula`). `_READERS` sets the order of the
-readers in `relations`, `several` and `measures`.
+It decides what a text means, never whether it is right. Formulas that need algebra stay as they are written
+(`forms.Formula`). `_READERS` sets the order of the readers in `relations`, `several` and `measures`.
 """
 
 import re

@@ -1,8 +1,4 @@
-r"""Read answers of several parts.
-
-These are lists, sets, tuples, intervals, unions, the values of `\pm`, and what is set in rows: matrices,
-systems of equations, cases; and sums of unit vectors.
-"""
+r"""Read answers of several parts: lists, sets, tuples, intervals, unions, `\pm`, matrices, systems, cases."""
 
 import re
 from itertools import pairwise, product
@@ -84,7 +80,6 @@ def _listed(items: list[Form], alternatives: bool) -> Form:
 
 
 def _both(first: IntervalForm, second: IntervalForm) -> Form:
-    """Return the intersection of two half-lines joined by "and", or both if they do not meet."""
     low, high = (first, second) if first.high is None else (second, first)
     if low.high is not None or high.low is not None:
         return Union((first, second))
@@ -276,10 +271,7 @@ def read_transposed(source: str, read: Reader) -> Form | None:
 
 
 def read_unit_vectors(source: str, read: Reader) -> Form | None:
-    """Read a sum of multiples of the unit vectors i, j and k as the tuple of its coordinates.
-
-    Without hats a j is required: `2+3i` is a complex number, `2i+3j` is not.
-    """
+    """Read a sum of multiples of unit vectors i, j, k as a tuple; without hats only with a j: not `2+3i`."""
     if len(source) > 400 or not ("j" in source or r"\hat" in source):
         return None
     pieces, signs = split(source, r"[-+]")
@@ -317,7 +309,6 @@ def _read_row(row: list[str], read: Reader) -> Form:
 
 
 def _read_list_of_rows(inside: str, read: Reader) -> Form | None:
-    """Read `[1,2],[3,4]`, the inside of a matrix in square brackets."""
     rows = list[tuple[Form, ...]]()
     for piece in split(inside, _COMMA)[0]:
         brackets = inside_brackets(piece)

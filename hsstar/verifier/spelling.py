@@ -1,7 +1,6 @@
 """One spelling for texts that mean the same, what may reach a parser, and splitting outside of brackets.
 
-Answers come from a model and are untrusted. Nothing here evaluates them. Everything here takes time linear in
-their length.
+Answers come from a model and are untrusted: nothing here evaluates them; all takes time linear in length.
 """
 
 import re
@@ -186,10 +185,9 @@ def strip_braces(text: str) -> str:
 
 
 def parsable_source(text: str) -> str | None:
-    """Return the normal spelling of a text, None if no parser may get it.
-
-    Texts that are empty, too long, nested too deeply or unbalanced are refused. So is what could mean
-    something to Python: double underscores, calls of attributes, control characters, lone surrogates.
+    """Return the normal spelling; None if the text is empty, too long, nested too deeply or unbalanced, or
+    has what could mean something to Python: double underscores, attribute calls, control characters, lone
+    surrogates.
     """
     if len(text) > LONGEST_ANSWER or _FORBIDDEN.search(text):
         return None
@@ -200,7 +198,6 @@ def parsable_source(text: str) -> str | None:
 
 
 def _plain_font(font: re.Match[str]) -> str:
-    """Return the content of a font command: words stay words, a formula in another font is a formula."""
     content = " ".join(font[1].replace("~", " ").split())
     if "^" not in content:
         return _plain_words(content, font[0])
@@ -241,10 +238,7 @@ def split(source: str, separators: str) -> tuple[list[str], list[str]]:
 
 
 def inside_brackets(source: str) -> tuple[str, str, str] | None:
-    """Return opening bracket, content and closing bracket if one pair of brackets encloses the text.
-
-    The two may be of different kinds, like those of a half-open interval.
-    """
+    """Return opening bracket, content and closing bracket if one pair, even a mixed one, encloses all."""
     opening = _BRACKET.match(source)
     if opening is None or not opening["open"]:
         return None

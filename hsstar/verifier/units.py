@@ -60,13 +60,9 @@ _PERCENT_WORDS = re.compile(r"percentage points?|percent")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit as powers of dimensions.
+    """A unit as sorted powers of dimensions, or of the words of counted things; `written` is not compared.
 
-    Attributes:
-        dimensions: (dimension, power), sorted; the words themselves for counted things.
-        factor: size in the first unit of the dimension.
-        counted: it is no unit of measurement but words for what is counted.
-        written: the text; two units that differ only in it are equal.
+    `factor` is the size in the first unit of the dimension.
     """
 
     dimensions: tuple[tuple[str, int], ...]

@@ -19,13 +19,9 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """A problem and its steps as the model reads them.
+    """A problem and its steps as the model reads them, with the ascending positions (`ends`) of rewards.
 
-    Attributes:
-        tokens: the whole input.
-        ends: for each reward its position in `tokens`, ascending.
-        truncated: the last steps were left out.
-        segments: for each token its text, 0 or 1, if the model reads pairs of texts.
+    `segments` says 0 or 1 for each token, for models that read pairs of texts.
     """
 
     tokens: TokenIds
@@ -34,10 +30,7 @@ class ScoredText:
     segments: TokenIds | None = None
 
     def within(self, context: int) -> "ScoredText":
-        """Return the text cut at the last step border within `context` tokens.
-
-        Attention is causal: tokens after the last scored position have no influence.
-        """
+        """Cut the text at the last step border within `context`; attention is causal, so scores stay."""
         if len(self.tokens) <= context:
             return self
         ends = tuple(end for end in self.ends if end < context)
@@ -46,11 +39,7 @@ class ScoredText:
 
 
 class PackedRewardModel(ABC):
-    """Scores texts in batches that are filled by token count.
-
-    By default texts are padded to the longest of their batch. The longest come first, so that texts of
-    similar length share a batch. If the device's memory does not hold a batch, its size is halved for good.
-    """
+    """Scores texts in padded batches, longest first; if memory does not hold one, the limit is halved."""
 
     name: str
     _model: Any
@@ -73,7 +62,6 @@ class PackedRewardModel(ABC):
         clear_memory()
 
     def _order(self, text: ScoredText) -> list[int]:
-        """Return the sort key of a text."""
         return [-len(text.tokens)]
 
     def _sizes(self, texts: Sequence[ScoredText]) -> Iterator[int]:
@@ -81,11 +69,7 @@ class PackedRewardModel(ABC):
         return (count * len(texts[0].tokens) for count in range(1, len(texts) + 1))
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        """Score each request, in order; steps beyond the context get no reward.
-
-        Raises:
-            EngineMemoryError: a single text does not fit into the device's memory.
-        """
+        """Score requests in order; raise EngineMemoryError if a single one does not fit into memory."""
         texts = [self._text(request) for request in requests]
         results = [StepRewards((), text.truncated) for text in texts]
         places = sorted(
@@ -103,7 +87,6 @@ class PackedRewardModel(ABC):
         return results
 
     def _fitting(self, texts: Sequence[ScoredText]) -> int:
-        """Return how many of the first texts make a batch, at least one."""
         return max(1, sum(1 for _ in takewhile(lambda size: size <= self._batch_tokens, self._sizes(texts))))
 
     def _score_in_memory(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]] | None:

@@ -15,12 +15,7 @@ class RewardRequest:
 
 @dataclass(frozen=True, slots=True)
 class StepRewards:
-    """The scores of one response.
-
-    Attributes:
-        rewards: one number in [0, 1] per scored step, shape (steps,).
-        truncated: the last steps have no reward because the text exceeds the model's context.
-    """
+    """One reward in [0, 1] per scored step; `truncated` if the context did not hold the last steps."""
 
     rewards: tuple[float, ...]
     truncated: bool = False

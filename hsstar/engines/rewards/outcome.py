@@ -67,8 +67,6 @@ class OutcomeRewardModel(PackedRewardModel):
         self._padding_is_free = self._config.pad_token_id is None
 
     def _text(self, request: RewardRequest) -> ScoredText:
-        """Keep as many steps as the context holds; the last token gives the reward."""
-
         def tokens_of(kept: int) -> int:
             return len(self._encode(request.problem, request.steps[:kept])["input_ids"])
 
@@ -85,7 +83,6 @@ class OutcomeRewardModel(PackedRewardModel):
         )
 
     def _encode(self, problem: str, steps: Sequence[str]) -> Any:
-        """Return `input_ids` and, from some tokenizers, `token_type_ids`."""
         response = STEP_SEPARATOR.join(steps)
         if self._tokenizer.chat_template is not None:
             chat = [{"role": "user", "content": problem}, {"role": "assistant", "content": response}]
@@ -112,10 +109,7 @@ class OutcomeRewardModel(PackedRewardModel):
         return torch.tensor([row + [padding] * (width - len(row)) for row in rows], device=self._device)
 
     def _padding_token(self, texts: Sequence[ScoredText]) -> int:
-        """Return the model's padding token; a model without one gets a token that no text holds.
-
-        Decoders score the last token that is not padding, and refuse a batch without a padding token.
-        """
+        """Return the padding token, or one that no text holds: decoders score the last other token."""
         if self._padding_is_free:
             used = {token for text in texts for token in text.tokens}
             self._config.pad_token_id = next(token for token in range(len(used) + 1) if token not in used)

@@ -42,10 +42,7 @@ class QwenMathRenderer:
 
 
 class QwenMathRewardModel(BackboneRewardModel):
-    """Step reward = softmax probability of class 1 at the special token that ends the step.
-
-    Source: the model card of Qwen2.5-Math-PRM-7B (`Qwen2ForProcessRewardModel`).
-    """
+    """Step reward = softmax probability of class 1 at the step's end (model card of Qwen2.5-Math-PRM-7B)."""
 
     name = f"qwen-math-prm on transformers {transformers.__version__}"
     head_names = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
@@ -64,7 +61,6 @@ class QwenMathRewardModel(BackboneRewardModel):
 
 
 def _without_step_end(text: str) -> str:
-    """Remove the special token, also where a removal would form another one."""
     while STEP_END in text:
         text = text.replace(STEP_END, "")
     return text

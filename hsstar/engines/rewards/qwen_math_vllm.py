@@ -31,7 +31,6 @@ class VllmQwenMathRewardModel:
     def __init__(
         self, model: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
     ) -> None:
-        """Start vLLM; `options` are further arguments of `vllm.EngineArgs`."""
         path = Path(model)
         self._renderer = QwenMathRenderer(path)
         arguments = {
@@ -49,10 +48,8 @@ class VllmQwenMathRewardModel:
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         """Score each request, in order; steps beyond the context get no reward.
 
-        Raises:
-            EngineError: vLLM did not return one reward for every step.
-            EngineMemoryError: these are too many requests at once.
-            EngineDeadError: the engine must be closed and built anew.
+        Raise EngineError if vLLM did not return one reward for every step, EngineMemoryError if these are too
+        many requests at once, and EngineDeadError if the engine must be closed and built anew.
         """
         texts = [self._renderer.render(request).within(self._context) for request in requests]
         rewards = iter(self._pool([text for text in texts if text.ends]))

@@ -16,10 +16,7 @@ STEP_SEPARATOR = "\n"
 
 
 class SkyworkRewardModel(BackboneRewardModel):
-    """Step reward = sigmoid of the value at the step's separator token.
-
-    Source: the published inference code of Skywork-o1-Open-PRM.
-    """
+    """Step reward = sigmoid of the value at the step's separator (Skywork-o1-Open-PRM's published code)."""
 
     name = f"skywork-prm on transformers {transformers.__version__}"
     head_names = ("v_head.summary.weight", "v_head.summary.bias")
@@ -29,11 +26,9 @@ class SkyworkRewardModel(BackboneRewardModel):
         self._separator_id = self._encode(STEP_SEPARATOR)[-1]
 
     def _encode(self, text: str) -> list[int]:
-        """Return tokens without the special tokens that the tokenizer adds."""
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _text(self, request: RewardRequest) -> ScoredText:
-        """Render the beginning-of-text token and the problem on a line, then each step and a separator."""
         tokens = self._encode((self._tokenizer.bos_token or "") + request.problem + "\n")
         ends = []
         for step in request.steps:

@@ -8,12 +8,9 @@ from hsstar.engines.loading import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class TokenTree:
-    """The tokens of several texts, with shared beginnings stored once.
+    """Several texts with shared beginnings stored once; a text's own tokens follow those that it shares.
 
-    Attributes:
-        tokens: of all texts; the own tokens of a text follow those that it shares.
-        positions: for each token its position in its texts.
-        paths: for each text the places of its tokens in `tokens`, in order.
+    `positions` are those within the texts; `paths` holds for each text the places of its tokens, in order.
     """
 
     tokens: TokenIds

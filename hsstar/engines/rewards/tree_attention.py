@@ -1,7 +1,6 @@
 """Attention over a tree of tokens: every text attends to its own tokens only.
 
-It is an attention implementation of transformers. It computes text by text with a causal kernel; the rest of
-a layer runs once for every token of the tree.
+It computes text by text with a causal kernel; the rest of a layer runs once for every token of the tree.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +29,7 @@ products; the number of tokens that each token sees. The result has the shape of
 
 @dataclass(slots=True)
 class TreePaths:
-    """The tree in a row, for the attention.
-
-    Attributes:
-        paths: for each text the places of its tokens in the row.
-        layers: how many layers have used this attention.
-    """
+    """The tree in a row: `paths` holds each text's places, `layers` counts those that used this attention."""
 
     kernel: Kernel
     paths: Sequence[Tensor]
@@ -43,11 +37,7 @@ class TreePaths:
 
 
 def choose_kernel(attention: str) -> Kernel:
-    """Return the kernel of a recipe's `reward.attention`.
-
-    Raises:
-        MissingDependencyError: its package is not installed.
-    """
+    """Return the kernel of `reward.attention`; raise MissingDependencyError without its package."""
     if attention == "flash_attention_2":
         require_flash_attention()
         return _flash
@@ -90,13 +80,11 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float | None, windo
 
 
 def _plain(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """Use single products."""
     with sdpa_kernel(SDPBackend.MATH):
         return _fused(query, key, value, scale, window)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None) -> Tensor:
-    """Use the package flash-attn."""
     from flash_attn import flash_attn_func
 
     states = (state.transpose(1, 2) for state in (query, key, value))

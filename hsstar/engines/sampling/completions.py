@@ -22,10 +22,7 @@ def refusal(prompt: TokenIds, context: int) -> str:
 
 
 def stop_check(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[TokenIds], bool] | None:
-    """Return a check whether the last tokens of a row hold a stop string; None without stop strings.
-
-    The caller runs it at least every `STOP_CHECK_INTERVAL` tokens.
-    """
+    """Return a check for a stop string in a row's last tokens, to be run every `STOP_CHECK_INTERVAL`."""
     if not stop:
         return None
     window = STOP_CHECK_INTERVAL + _TOKENS_PER_CHARACTER * max(map(len, stop))

@@ -10,14 +10,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How completions are drawn.
-
-    Attributes:
-        temperature: 0 means greedy.
-        top_p: nucleus mass in (0, 1].
-        max_new_tokens: limit of a completion.
-        stop: a completion ends before the first of these strings.
-    """
+    """How completions are drawn: temperature 0 is greedy, `top_p` in (0, 1], cut before a `stop` string."""
 
     temperature: float
     top_p: float
@@ -35,15 +28,10 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One drawn completion.
+    """One drawn completion: `text` ends before a stop string or end-of-text token, which `tokens` counts.
 
-    Attributes:
-        text: the continuation of the prompt, without end-of-text token and stop string.
-        tokens: number of generated tokens, the end-of-text token included.
-        finish_reason: `stop` (end of text or stop string) or `length`.
-        cumulative_logprob: sum of the log-probabilities of the generated tokens under the raw
-            (temperature 1, untruncated) distribution, in nats.
-        milliseconds: wall clock from the start of the request in the engine to its end.
+    `cumulative_logprob` is that of the generated tokens under the raw (temperature 1, untruncated)
+    distribution, in nats. `milliseconds` is the wall clock in the engine.
     """
 
     text: str
@@ -67,23 +55,19 @@ class Sampler(Protocol):
     ) -> Iterator[tuple[int, Completion | str]]:
         """Yield index and result of each request once, as it ends, in any order.
 
-        A result is a completion, or the reason why this request alone has none (such as a prompt longer
-        than the model's context). Closing the iterator abandons unfinished requests.
+        A result is a completion, or the reason why this request alone has none (such as a prompt longer than
+        the model's context). Closing the iterator abandons unfinished requests.
 
-        Raises:
-            EngineMemoryError: these are too many requests at once.
-            EngineDeadError: the engine must be closed and built anew.
+        Raise EngineMemoryError if these are too many requests at once, EngineDeadError if the engine must be
+        closed and built anew.
         """
         ...
 
     def reload(self, model: Path) -> None:
-        """Replace all weights by those of another policy of the same architecture.
+        """Replace all weights by those of another policy of the same architecture; no draw may run meanwhile.
 
-        No draw may run meanwhile. After an error the engine must be closed.
-
-        Raises:
-            CheckpointError: the folder holds no such policy.
-            EngineDeadError: the engine must be built anew.
+        Raise CheckpointError if the folder holds no such policy, EngineDeadError if the engine must be built
+        anew. After any error it must be closed.
         """
         ...
 

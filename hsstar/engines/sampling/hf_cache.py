@@ -11,15 +11,11 @@ _LEAST_GROWTH = 64
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
-    """Keys and values of one layer; `keys` and `values` show the filled part of a larger store.
-
-    Tensors are of shape (rows, heads, tokens, head size).
-    """
+    """Keys and values of one layer, (rows, heads, tokens, head size): the filled part of a larger store."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_arguments: Any, **_options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append the states of new tokens; return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._stores = [key_states[:, :, :0], value_states[:, :, :0]]
@@ -33,7 +29,6 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows of these numbers."""
         filled = self.get_seq_length()
         self._stores = [store[indices] for store in self._stores]
         self._show(filled)
@@ -50,11 +45,7 @@ def _enlarged(store: Tensor, filled: int, needed: int) -> Tensor:
 
 
 def growing_cache(config: Any) -> DynamicCache:
-    """Return an empty cache for a model of this configuration; layers with full attention grow in place.
-
-    `DynamicCache` alone copies all keys and values for every token, which costs more than the attention on
-    a CPU.
-    """
+    """Return a cache whose full-attention layers grow in place; `DynamicCache` copies all for each token."""
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

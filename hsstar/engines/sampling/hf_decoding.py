@@ -28,13 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The drawn tokens of one row.
-
-    Attributes:
-        tokens: with the end-of-text token.
-        logprobs: of each token under the raw distribution, in nats.
-        ended: the last token is an end-of-text token.
-    """
+    """The drawn tokens of a row with the end-of-text token, and each one's raw log-probability in nats."""
 
     tokens: TokenIds
     logprobs: list[float]
@@ -43,12 +37,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class DrawSettings:
-    """The settings of all rows of a batch.
-
-    Attributes:
-        end_ids: end-of-text tokens.
-        stopped: returns for a row's tokens so far whether the row may end here; None: never.
-    """
+    """The settings of all rows of a batch; `stopped` tells of a row's tokens whether it may end here."""
 
     temperature: float
     top_p: float
@@ -57,14 +46,9 @@ class DrawSettings:
 
 
 def choose_tokens(logits: Tensor, seeds: Tensor, position: int, temperature: float, top_p: float) -> Tensor:
-    """Return the next token of each row, (rows,): greedy at temperature 0, else drawn by Gumbel noise.
+    """Return next tokens, (rows,), from float32 logits, (rows, vocabulary), and int64 seeds, (rows,).
 
-    Args:
-        logits: float32, shape (rows, vocabulary).
-        seeds: int64, shape (rows,).
-        position: index of the token within the completion.
-        temperature: divides the logits.
-        top_p: mass of the nucleus, in (0, 1].
+    It is greedy at temperature 0, else drawn by Gumbel noise; `position` counts within the completion.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -109,7 +93,6 @@ class _Batch:
         self.lengths = torch.zeros(len(rows), dtype=torch.int64, device=device)
 
     def forward(self) -> Tensor:
-        """Return the logits after the current input, float32, shape (rows, vocabulary)."""
         seen = self.cache.get_seq_length()
         width = seen + self.input.shape[1]
         positions = torch.arange(seen, width, device=self.input.device)[None] - self.padding[:, None]
@@ -125,7 +108,6 @@ class _Batch:
         return logits
 
     def record(self, tokens: Tensor, logits: Tensor, position: int) -> None:
-        """Write the drawn tokens to the results and mark the rows that end with them."""
         logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
         self.tokens[self.places, position] = tokens
         self.logprobs[self.places, position] = logprobs
@@ -141,7 +123,6 @@ class _Batch:
                 self.finished[row] = True
 
     def take_finished(self) -> list[tuple[int, Draw]]:
-        """Return place and result of the rows that have finished since the last call."""
         fresh = self.finished & ~self.taken
         places: list[int] = self.places[fresh].tolist()
         self.taken |= fresh
@@ -154,7 +135,6 @@ class _Batch:
         return Draw(tokens, self.logprobs[place, :length].tolist(), ended=tokens[-1] in self.settings.end_ids)
 
     def compact(self) -> None:
-        """Drop finished rows when a good share has finished."""
         if self.unfinished <= COMPACTION_SHARE * len(self.finished):
             kept = self.finished.logical_not().nonzero()[:, 0]
             self.cache.batch_select_indices(kept)
@@ -164,10 +144,7 @@ class _Batch:
 
 @torch.inference_mode()
 def draw_batch(model: Any, rows: Sequence[Row], settings: DrawSettings) -> Iterator[tuple[int, Draw]]:
-    """Draw one completion per row; yield its place among the rows and the result when it ends.
-
-    All rows pass through the model together, and each has room for at least one token.
-    """
+    """Draw one completion per row (each has room for a token); yield its place and result when it ends."""
     batch = _Batch(model, rows, settings)
     for position in range(batch.most):
         logits = batch.forward()

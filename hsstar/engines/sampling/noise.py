@@ -10,13 +10,11 @@ _MIX_TWO = 0x94D049BB133111EB
 
 
 def _signed(word: int) -> int:
-    """Return the 64-bit word as PyTorch's int64 holds it."""
     word %= _WORD
     return word - _WORD if word >= _WORD // 2 else word
 
 
 def _shift_right(bits: Tensor, count: int) -> Tensor:
-    """Shift 64-bit words without sign; PyTorch's shift keeps it."""
     return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 

@@ -28,22 +28,15 @@ Result = tuple[int, Completion | str]
 
 
 class OpenAISampler:
-    """Draws completions from a server, one request each, at most `concurrency` at once.
+    """Draws completions from a server, one request each, at most `concurrency` at once over all draws.
 
     The server tokenises the prompts. It also decides whether a seed fixes a completion, and whether
-    log-probabilities are those of the raw distribution; vLLM does both by default
-    (`--logprobs-mode raw_logprobs`).
+    log-probabilities are those of the raw distribution; vLLM does both by default (`--logprobs-mode
+    raw_logprobs`). It decides `device`, `dtype` and `batch_size` (`of_the_server`) as well.
 
-    Args:
-        checkpoint: the policy. With `reload = "vllm"` the server loads it from this path.
-        base_url: such as `http://host:8000/v1`.
-        model: the server's name of the policy.
-        concurrency: concurrent requests of all draws.
-        timeout_seconds: longest silence of the server about one request.
-        options: more keys of each request.
-        reload: how the server gets other weights: not at all, or by vLLM's development endpoints.
-        note: receives the reason when draws wait.
-        of_the_server: `device`, `dtype` and `batch_size`; the server decides them.
+    `model` is the server's name of the policy; with `reload = "vllm"` it loads `checkpoint` from its path.
+    `timeout_seconds` is the longest silence about one request, `options` are more keys of each. `note`
+    receives the reason when draws wait.
     """
 
     def __init__(
@@ -83,9 +76,8 @@ class OpenAISampler:
     def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Iterator[Result]:
         """Yield index and result of each request as its answer arrives; wait while the server is away.
 
-        Raises:
-            EngineError: the server does not serve the policy, or failed repeatedly on a request.
-            EngineDeadError: the sampler was closed.
+        Raise EngineError if the server does not serve the policy or failed repeatedly on a request,
+        EngineDeadError if the sampler was closed.
         """
         if self._closed:
             raise EngineDeadError("the sampler is closed")
@@ -104,11 +96,7 @@ class OpenAISampler:
             drawing.cancel()
 
     def reload(self, model: Path) -> None:
-        """Make the server load another policy before the next draw.
-
-        Raises:
-            EngineError: the recipe names no way to reload.
-        """
+        """Make the server load another policy before the next draw; raise EngineError if it cannot reload."""
         if self._reload == "none":
             raise EngineError(
                 f"{self._base_url} serves one policy, and this job samples from another, {model}; "
@@ -204,7 +192,6 @@ class OpenAISampler:
 
 
 def _failure(done: Future[None]) -> BaseException:
-    """Return the error of a draw that lacks results."""
     if done.cancelled():
         return EngineDeadError("the sampler was closed")
     return done.exception() or EngineError("a draw ended without all of its results")

@@ -1,7 +1,4 @@
-"""Requests to an OpenAI-compatible completions server.
-
-Requests wait while the server cannot be reached or is too busy. Only final answers reach the caller.
-"""
+"""Requests to an OpenAI-compatible completions server; they wait while it is away or too busy."""
 
 import asyncio
 import logging
@@ -44,12 +41,7 @@ class RefusedRequestError(EngineError):
 
 
 class CompletionsServer:
-    """One server, used from one event loop.
-
-    Attributes:
-        version: the server's software, if it names it; known once the server was ready.
-        is_vllm: the server says that it is vLLM, so it accepts vLLM's own request options.
-    """
+    """One server, used from one event loop; `version` and `is_vllm` are known once it was ready."""
 
     def __init__(
         self,
@@ -96,11 +88,7 @@ class CompletionsServer:
         self._checked = False
 
     async def ready(self) -> None:
-        """Return as soon as the server can be reached and serves the policy.
-
-        Raises:
-            EngineError: the server serves something else or refuses access.
-        """
+        """Wait until the server serves the policy; raise EngineError if it serves another or refuses."""
         while not self._checked:
             async with self._gate:
                 attempt = 0
@@ -116,9 +104,8 @@ class CompletionsServer:
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a completion request.
 
-        Raises:
-            RefusedRequestError: the server refuses its content.
-            EngineError: the server refuses access, or failed repeatedly on this request.
+        Raise RefusedRequestError if the server refuses its content, EngineError if it refuses access or
+        failed repeatedly on this request.
         """
         failures = pauses = 0
         while True:
@@ -165,10 +152,7 @@ class CompletionsServer:
         return response, connected
 
     async def _held(self, loaded: tuple[Path, str] | None, connected: bool) -> bool:
-        """Return whether the server kept these weights from the request until its answer.
-
-        Only a new connection reaches a restarted server.
-        """
+        """Return whether the server kept these weights; only a new connection reaches a restarted server."""
         if loaded is None or loaded != self._loaded:
             return loaded == self._loaded
         return not connected or await self._start_time() == loaded[1]
@@ -217,11 +201,7 @@ class CompletionsServer:
                 self.version = f"vllm {self._content(response).get('version', '')}".strip()
 
     async def _load(self) -> None:
-        """Load the policy's weights into the server, unless this process of the server has them.
-
-        A restarted server has its first weights again. vLLM reports its start time; a server that does not
-        loads the weights every time.
-        """
+        """Load the policy's weights, unless this process of the server has them (by its start time)."""
         started = await self._start_time()
         if started and self._loaded == (self._checkpoint, started):
             return
@@ -277,7 +257,6 @@ class CompletionsServer:
         return content
 
     def _message(self, response: httpx2.Response) -> str:
-        """Return the message of an error answer, in one line and without the key."""
         try:
             content = response.json()
             text = content.get("error", content)
@@ -290,8 +269,6 @@ class CompletionsServer:
 
 
 class _Waiting:
-    """Reports that requests wait for the server, in the log and by the note, once a minute."""
-
     def __init__(self, url: str, note: Note) -> None:
         self._url = url
         self._note = note

@@ -44,8 +44,6 @@ _BOOKKEEPING = {
 
 @dataclass(slots=True)
 class _Row:
-    """The tokens of one request so far."""
-
     index: int
     begun: float = 0.0
     tokens: TokenIds = field(default_factory=list)
@@ -101,7 +99,6 @@ class VllmSampler:
         self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
 
     def _read_texts(self, path: Path) -> None:
-        """Read the tokenizer and the end-of-text tokens of a checkpoint."""
         self._tokenizer = load_tokenizer(path)
         self._end_ids = end_of_text_ids(_generation_config(path), self._tokenizer)
 
@@ -174,7 +171,6 @@ class VllmSampler:
         clear_memory()
 
     def _arguments_of(self, prompt: TokenIds, seed: int, parameters: SamplingParameters) -> dict[str, Any]:
-        """Return vLLM's arguments for one completion: token ids and raw log-probabilities, no text."""
         return {
             "prompt": vllm.TokensPrompt(prompt_token_ids=prompt),
             "params": vllm.SamplingParams(
@@ -206,7 +202,6 @@ def _sleep(engine: LLMEngine) -> None:
 
 
 def _add(row: _Row, progress: Progress) -> bool:
-    """Add the tokens of a step to a row; return whether the last one is an end-of-text token."""
     (output,) = progress.output.outputs
     if not row.tokens:
         row.begun = progress.begun
@@ -218,7 +213,6 @@ def _add(row: _Row, progress: Progress) -> bool:
 
 
 def _generation_config(path: Path) -> GenerationConfig:
-    """Read the generation config, from its own file or from the model's configuration."""
     if (path / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(str(path), local_files_only=True)
     return GenerationConfig.from_model_config(AutoConfig.from_pretrained(str(path), local_files_only=True))

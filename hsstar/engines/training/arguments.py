@@ -17,13 +17,7 @@ _DEFAULT_PAUSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How rows are spread over passes and optimiser steps.
-
-    Attributes:
-        micro_batch_size: rows of one pass in one process.
-        accumulation: passes of one process per optimiser step.
-        steps: optimiser steps in all.
-    """
+    """How rows are spread: rows of one pass in one process, passes per optimiser step, optimiser steps."""
 
     micro_batch_size: int
     accumulation: int
@@ -48,10 +42,9 @@ def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> Batch
 def common_arguments(
     settings: TrainingSettings, batches: BatchPlan, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Return the arguments of transformers' TrainingArguments that both objectives share.
+    """Return what both objectives pass to transformers' TrainingArguments; a callback decides when to save.
 
-    The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0. A callback
-    decides when to save.
+    The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0.
     """
     on_cpu = device.type == "cpu"
     checkpointing = settings.gradient_checkpointing
@@ -100,11 +93,7 @@ def pace_of_saves(settings: TrainingSettings, steps: int) -> tuple[int, float]:
 
 
 def adapter_arguments(settings: TrainingSettings) -> Any:
-    """Return PEFT's configuration of the adapters; None if the weights themselves are trained.
-
-    Raises:
-        MissingDependencyError: PEFT is not installed.
-    """
+    """Return PEFT's configuration, None to train the weights; raise MissingDependencyError without PEFT."""
     if not settings.lora_rank:
         return None
     _require("peft", "training.lora_rank", "pip install 'hsstar[train]'")
@@ -122,9 +111,7 @@ def adapter_arguments(settings: TrainingSettings) -> Any:
 def quantised_loading(settings: TrainingSettings, device: torch.device) -> dict[str, Any]:
     """Return the arguments by which `from_pretrained` loads frozen weights in 4 bits; empty without them.
 
-    Raises:
-        EngineError: this worker has no GPU.
-        MissingDependencyError: bitsandbytes is not installed.
+    Raise EngineError if this worker has no GPU, MissingDependencyError if bitsandbytes is not installed.
     """
     if settings.quantization == "none":
         return {}

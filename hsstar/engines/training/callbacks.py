@@ -83,8 +83,6 @@ class SaveEvery(TrainerCallback):  # type: ignore[misc]  # transformers has no t
 
 
 class _Publishing:
-    """Mixin: an intermediate checkpoint gets its name when every rank has written its part."""
-
     resume_point: ResumePoint | None = None
     """Set before the training begins, as is `progress`."""
     progress: ProgressCallback | None = None

@@ -31,25 +31,19 @@ Objective = Literal["dpo", "sft"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Optimisation settings of both objectives (METHOD step 7).
+    """Optimisation settings of both objectives (METHOD step 7); only `dpo` uses `beta` and the next four.
 
     Attributes:
         batch_size: rows per optimiser step.
         micro_batch_size: rows that pass through the model at once.
         maximum_tokens: of prompt and response together; a longer response is cut at its end.
-        beta: strength of the DPO constraint; only `dpo` uses it and the next four.
         loss_type: the preference loss by TRL's name.
         label_smoothing: assumed share of swapped pairs, for the losses that support it.
         nll_weight: weight of the added negative log-likelihood of the chosen response (0: none).
-        precompute_reference_logprobs: run the reference once, before training, and free it.
-        dtype: `auto` is bfloat16 on a GPU and float32 on a CPU.
         gradient_checkpointing: None: on a GPU only.
-        lora_rank: rank of the adapters to train (0: train the weights themselves).
+        lora_rank: of the adapters to train (0: train the weights themselves).
         lora_target_modules: names of the adapted layers; empty: every linear layer but the head.
-        quantization: number format of the frozen weights under adapters.
-        sharding: how several processes share weights, gradients and optimiser state.
-        save_every_steps: optimiser steps between intermediate checkpoints (0: none); None: a tenth of all
-            steps, and at least half a minute.
+        save_every_steps: 0: no intermediate checkpoints; None: every tenth, at least half a minute apart.
     """
 
     learning_rate: float
@@ -79,13 +73,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where an attempt at a training writes intermediate checkpoints, and the one that it resumes from.
-
-    Attributes:
-        folder: only this attempt writes there.
-        identity: names the training, as in `resume.training_identity`.
-        checkpoint: a whole intermediate checkpoint in the folder; None: start from the policy.
-    """
+    """Where only this attempt writes checkpoints, and the one to resume from (None: the policy)."""
 
     folder: Path
     identity: str
@@ -94,14 +82,10 @@ class ResumePoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """A training to run.
+    """A training to run: pairs for `dpo` (direct preference optimisation), examples for `sft`.
 
-    Attributes:
-        objective: `dpo` is direct preference optimisation, `sft` supervised fine-tuning.
-        policy: the checkpoint folder to start from; for `dpo` also the frozen reference.
-        rows: pairs for `dpo`, examples for `sft`.
-        output: the folder of the new checkpoint.
-        resume_point: None: write no intermediate checkpoints.
+    `policy` is the folder to start from, for `dpo` also the frozen reference, and `output` that of the new
+    checkpoint. Without `resume_point` no intermediate checkpoints are written.
     """
 
     objective: Objective
@@ -114,15 +98,10 @@ class TrainingTask:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStart:
-    """The size of a training, known before its first step.
+    """The size of a training, known before its first step; `resumed_at` steps are an earlier attempt's.
 
-    Attributes:
-        steps: optimiser steps in all.
-        resumed_at: steps that an earlier attempt has done.
-        examples: rows trained on.
-        truncated: rows cut to `maximum_tokens`.
-        left_out: rows whose prompt alone fills the limit.
-        lengths: tokens before any cut, by part (`prompt`, `chosen` …) and quantile (`min`, `median` …).
+    `truncated` counts rows cut to `maximum_tokens`, `left_out` those whose prompt alone fills it. `lengths`
+    are tokens before any cut, by part (`prompt`, `chosen` …) and quantile (`min`, `median` …).
     """
 
     steps: int
@@ -135,11 +114,7 @@ class TrainingStart:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """A finished optimiser step.
-
-    Attributes:
-        metrics: of this step, by TRL's names (`loss`, `rewards/margins` …), and `tokens_per_second`.
-    """
+    """A finished optimiser step, with metrics by TRL's names (`loss` …) and `tokens_per_second`."""
 
     step: int
     steps: int
@@ -160,14 +135,9 @@ ProgressCallback = Callable[[TrainingEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """The result of a training.
+    """The result of a training; `checkpoint` has the Hugging Face layout, `truncated` counts cut rows.
 
-    Attributes:
-        checkpoint: the folder of the new model (Hugging Face layout).
-        examples: rows trained on.
-        truncated: rows cut to `maximum_tokens`.
-        steps: optimiser steps.
-        metrics: the mean of each metric over all steps, and under `last/` its last value.
+    `metrics` has the mean of each metric over all steps, and under `last/` its last value.
     """
 
     checkpoint: Path
@@ -186,10 +156,8 @@ class Trainer(Protocol):
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         """Train a policy; the checkpoint in `task.output` is whole or absent.
 
-        Raises:
-            CheckpointError: the policy cannot be loaded.
-            BadInputError: no row can be trained on.
-            EngineError: training ran out of memory or diverged, or the disk has no room.
+        Raise CheckpointError if the policy cannot be loaded, BadInputError if no row can be trained on, and
+        EngineError if training ran out of memory or diverged, or the disk has no room.
         """
         ...
 

@@ -19,14 +19,10 @@ _SHARES = (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What TRL trains on.
+    """Rows by TRL's columns: `prompt_ids`, `chosen_ids`, `rejected_ids`, or `input_ids` and `labels`.
 
-    Attributes:
-        rows: TRL's columns by name: `prompt_ids`, `chosen_ids` and `rejected_ids` of a pair, `input_ids` and
-            `labels` of an example. Each row has room for a response token.
-        truncated: how many of them were cut.
-        left_out: rows whose prompt alone fills the limit.
-        lengths: tokens of each part before any cut, by quantile; they count left-out rows too.
+    Each row has room for a response token; `left_out` counts those whose prompt alone fills the limit.
+    `lengths` are tokens of each part before any cut, by quantile, left-out rows included.
     """
 
     rows: list[dict[str, TokenIds]]
@@ -38,11 +34,7 @@ class TrainingData:
 def tokenise(
     objective: Objective, rows: Sequence[TrainingRow], tokenizer: Any, maximum_tokens: int
 ) -> TrainingData:
-    """Return rows as token ids, with prompt and response together within `maximum_tokens`.
-
-    Raises:
-        BadInputError: no row can be trained on.
-    """
+    """Return rows as token ids within `maximum_tokens`; raise BadInputError if no row can be trained on."""
     texts = [asdict(row) for row in rows]
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in texts])
     responses = {
@@ -76,15 +68,10 @@ def _columns(objective: Objective, prompt: TokenIds, responses: list[TokenIds]) 
 def encode_responses(
     tokenizer: Any, prompts: Sequence[TokenIds], texts: Sequence[tuple[str, str]]
 ) -> list[TokenIds]:
-    """Return the tokens of responses as they follow their prompts, ended by the end-of-text token.
+    """Return the tokens of responses (`texts` are prompt and response), ended by the end-of-text token.
 
-    In sampling a response begins at a token border. Where a token of the joined text spans this border,
-    the response is tokenised alone.
-
-    Args:
-        tokenizer: the policy's.
-        prompts: token ids of the prompts, from `encode_prompts`.
-        texts: prompt and response of each row.
+    In sampling a response begins at a token border. Where a token of the joined text spans this border, the
+    response is tokenised alone.
     """
     together = encode_prompts(tokenizer, [prompt + response for prompt, response in texts])
     responses = []
@@ -98,7 +85,6 @@ def encode_responses(
 
 
 def _quantiles(numbers: Iterable[int]) -> dict[str, int]:
-    """Return for each share the smallest number that at least this share of the numbers does not exceed."""
     ordered = sorted(numbers)
     last = len(ordered) - 1
     return {name: ordered[min(last, max(0, ceil(share * len(ordered)) - 1))] for name, share in _SHARES}

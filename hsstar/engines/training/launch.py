@@ -36,11 +36,7 @@ _SHARDING_ARGUMENTS = {
 
 
 class LaunchedTrainer:
-    """Runs `TrlTrainer` in `processes` ranks.
-
-    Ranks share the model as the settings say (`sharding`). A `launch_config`, a file of `accelerate config`,
-    takes precedence.
-    """
+    """Runs `TrlTrainer` in ranks that share the model by `sharding`; a `launch_config` takes precedence."""
 
     def __init__(self, processes: int, *, device: str = "auto", launch_config: Path | None = None) -> None:
         self._processes = processes
@@ -64,9 +60,8 @@ class LaunchedTrainer:
     def command(self, settings: TrainingSettings) -> list[str]:
         """Return the command that starts the ranks; it lacks the folder of the job.
 
-        Raises:
-            EngineError: this machine cannot share the model as the settings say.
-            MissingDependencyError: DeepSpeed is not installed.
+        Raise EngineError if this machine cannot share the model as the settings say, MissingDependencyError
+        if DeepSpeed is not installed.
         """
         command = [sys.executable, "-m", "accelerate.commands.launch"]
         if self._launch_config:
@@ -94,13 +89,9 @@ class LaunchedTrainer:
         return list(_SHARDING_ARGUMENTS[settings.sharding])
 
     def _launch(self, command: list[str], log: Path, progress: ProgressCallback | None) -> None:
-        """Run the ranks to their end; their events arrive on standard output.
+        """Run the ranks to their end; their events arrive on standard output. Raise EngineError if they fail.
 
-        Only this process holds the other end of their standard input. It closes when this process dies,
-        and the ranks end.
-
-        Raises:
-            EngineError: the ranks failed.
+        Their standard input closes when this process, its only holder, dies; then the ranks end.
         """
         with (
             log.open("w") as errors,

@@ -60,8 +60,7 @@ def written_aside(output: Path) -> Iterator[Path]:
 def save_policy(trainer: Any, policy: Path, dtype: torch.dtype, folder: Path) -> None:
     """Write the trained model into `folder/checkpoint` in this number format; every rank calls this.
 
-    Adapters are merged into the policy's weights. All files but weights and configuration are copies of
-    the policy's.
+    Adapters are merged. All files but weights and configuration are copies of the policy's.
     """
     checkpoint = folder / "checkpoint"
     trainer.processing_class = None

@@ -36,10 +36,7 @@ def training_identity(
     settings: TrainingSettings,
     layout: str,
 ) -> str:
-    """Return 32 hex digits that name a training by policy, rows, settings and how processes share it.
-
-    `save_every_steps` does not count.
-    """
+    """Return 32 hex digits that name a training; `save_every_steps` does not count, `layout` does."""
     chosen = {name: value for name, value in asdict(settings).items() if name != "save_every_steps"}
     digest = hashlib.sha256(json.dumps([fingerprint(policy), layout, chosen], sort_keys=True).encode())
     for row in rows:
@@ -109,7 +106,6 @@ def discard(resume_point: ResumePoint) -> None:
 
 
 def _furthest(workspace: Path, identity: str) -> Path | None:
-    """Return the whole checkpoint of this training with the most steps, of any attempt."""
     checkpoints = [path for path in workspace.glob(f"*/{_STEP}*") if _identity(path) == identity]
     return max(checkpoints, key=step_of, default=None)
 
@@ -123,6 +119,5 @@ def _identity(checkpoint: Path) -> str | None:
 
 
 def _remove(folder: Path, own: Path) -> None:
-    """Rename a folder away, so that nobody sees it half deleted."""
     with suppress(FileNotFoundError):  # gone already
         folder.rename(own / _REMOVED / f"{folder.name}-{secrets.token_hex(4)}")

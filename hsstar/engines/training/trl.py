@@ -84,7 +84,6 @@ class TrlTrainer:
         return pick_dtype(settings.dtype, self._device)
 
     def _trainable(self, policy: Path, settings: TrainingSettings) -> Any:
-        """Load the model whose weights, or adapters, are trained."""
         if settings.sharding != "none" and PartialState().num_processes == 1:
             raise EngineError(
                 f"training.sharding = {settings.sharding!r} shares a model among several processes: set "
@@ -111,7 +110,6 @@ class TrlTrainer:
         steps: int,
         progress: ProgressCallback | None,
     ) -> dict[str, float]:
-        """Run the training from its resume point; return metrics as in `TrainingReport`."""
         resume_point = task.resume_point
         every, pause = pace_of_saves(task.settings, steps) if resume_point else (0, 0.0)
         checkpoint = resume_point.checkpoint if resume_point else None
@@ -166,7 +164,6 @@ def _dataset(data: TrainingData, folder: Path) -> Dataset:
 
 
 def _means(history: list[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each metric over the steps, and under `last/` its last value."""
     metrics = {}
     for name in STEP_METRICS:
         if values := [entry[name] for entry in history if "loss" in entry and name in entry]:

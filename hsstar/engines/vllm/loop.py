@@ -20,13 +20,7 @@ _CLOSED = "the engine was closed"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The output of one step for one request.
-
-    Attributes:
-        place: of the request in its group.
-        output: vLLM's `RequestOutput`, or a text: the reason why the engine refuses the request.
-        begun, ended: of the step, by `time.monotonic`.
-    """
+    """The output of a step (vLLM's `RequestOutput`, or the reason of a refusal), by `time.monotonic`."""
 
     place: int
     output: Any
@@ -93,11 +87,7 @@ class EngineLoop:
             raise
 
     def call(self, action: Callable[[Any], Result]) -> Result:
-        """Run an action on the engine between two steps, and wait for its result.
-
-        Raises:
-            EngineDeadError: the engine is closed or dead.
-        """
+        """Run an action between two steps and wait for it; raise EngineDeadError if the engine has ended."""
         result: Future[Result] = Future()
 
         def perform() -> None:
@@ -149,7 +139,6 @@ class EngineLoop:
         self._thread.join()
 
     def _post(self, task: Callable[[], None]) -> bool:
-        """Hand a task to the thread; return whether the thread still runs."""
         with self._door:
             if not self._closed:
                 self._inbox.put(task)
@@ -196,7 +185,6 @@ class EngineLoop:
             group.arrivals.put(progress)
 
     def _recover(self, error: EngineMemoryError) -> None:
-        """Fail the current requests, and remove them and their part of the cache from the engine."""
         try:
             self._engine.abort_request(list(self._requests))
             self._engine.step()  # lets the model forget the requests too

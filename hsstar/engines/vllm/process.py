@@ -46,9 +46,7 @@ __all__ = [
 def start_engine(path: Path, **arguments: Any) -> LLMEngine:
     """Start vLLM on a checked folder; prompts are token ids.
 
-    Raises:
-        EngineMemoryError: the weights or the cache do not fit.
-        EngineError: vLLM refuses to start for another reason.
+    Raise EngineMemoryError if weights or cache do not fit, EngineError if vLLM refuses to start otherwise.
     """
     try:
         with naming_memory_errors():
