@@ -35,15 +35,15 @@ _OPERATORS = ("+", "-", "*")
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class DemoLevel:
     """A level of the slope: longer expressions and larger operands are harder."""
 
     operators: int
     largest_operand: int
 
 
-SLOPE: tuple[Level, ...] = tuple(
-    Level(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 15)
+SLOPE: tuple[DemoLevel, ...] = tuple(
+    DemoLevel(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 15)
 )
 """The levels; each has the same share of the problems."""
 
@@ -89,7 +89,7 @@ class DemoProblem:
     """An expression and its level."""
 
     expression: ArithmeticExpression
-    level: Level
+    level: DemoLevel
 
     @property
     def question(self) -> str:
@@ -159,7 +159,7 @@ def _within_limits(expression: ArithmeticExpression) -> bool:
     )
 
 
-def draw_problem(level: Level, generator: random.Random) -> DemoProblem:
+def draw_problem(level: DemoLevel, generator: random.Random) -> DemoProblem:
     """Draw a problem of the level; every intermediate value lies between 0 and `LARGEST_VALUE`."""
     while True:
         operators = _draw_operators(level.operators, generator)
@@ -195,13 +195,13 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
     raise BadInputError(f"the demo's family does not hold {count} different problems; ask for fewer")
 
 
-def careful_share(level: Level) -> float:
+def careful_share(level: DemoLevel) -> float:
     """Return the share of careful solutions that M_0 learns from: smaller on harder problems."""
     large = level.largest_operand > 9
     return 1 / (1 + math.exp(-(1.8 - 1.2 * (level.operators - 2) - 0.8 * large)))
 
 
-def draw_strategy(level: Level, generator: random.Random) -> Strategy:
+def draw_strategy(level: DemoLevel, generator: random.Random) -> Strategy:
     """Draw the strategy of one solution under the mixture of the level."""
     return Strategy.CAREFUL if generator.random() < careful_share(level) else Strategy.CARELESS
 

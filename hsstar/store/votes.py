@@ -55,5 +55,5 @@ def allocate_votes(connection: Connection, round_id: int, job_samples: int) -> i
     The caller holds the run's lock. Running it again enqueues nothing.
     """
     parameters = {"round_id": round_id, "job_samples": job_samples}
-    lacking: int = execute_file(connection, "allocate_votes", parameters).scalar_one()
-    return lacking
+    missing: int = execute_file(connection, "allocate_votes", parameters).scalar_one()
+    return missing

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hsstar.demo import family
-from hsstar.demo.family import SLOPE, ArithmeticExpression, DemoProblem, Level, Strategy
+from hsstar.demo.family import SLOPE, ArithmeticExpression, DemoLevel, DemoProblem, Strategy
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.steps import split_steps
 
@@ -55,7 +55,7 @@ def test_problems_are_distinct_and_spread_evenly_over_the_slope() -> None:
 
 
 def test_more_problems_than_the_family_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(family, "SLOPE", (Level(1, 3),))
+    monkeypatch.setattr(family, "SLOPE", (DemoLevel(1, 3),))
     with pytest.raises(BadInputError, match="does not hold 50 different problems"):
         family.distinct_problems(50, 0, held_out=False)
 
@@ -97,14 +97,14 @@ def test_the_careless_strategy_agrees_exactly_where_precedence_does_not_matter()
 
 
 def test_the_first_step_of_a_careless_solution_is_where_it_goes_wrong() -> None:
-    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), Level(2, 9))
+    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), DemoLevel(2, 9))
     careless = solve(problem, Strategy.CARELESS)
     assert [step.text for step in careless] == ["7+3=10, so 10*4", "10*4=40, so \\boxed{40}"]
     assert [step.right for step in careless] == [False, False]
 
 
 def test_a_slip_makes_its_step_and_the_answer_wrong() -> None:
-    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), Level(2, 9))
+    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), DemoLevel(2, 9))
     steps = solve(problem, Strategy.CAREFUL, slip_rate=1.0)
     assert not steps[0].right
     assert not steps[0].text.startswith("3*4=12,")
@@ -125,7 +125,9 @@ def test_longer_expressions_are_solved_carefully_less_often_and_need_precedence_
             sum(precedence_matters(p.expression) for p in PROBLEMS if p.level == level) for level in levels
         ]
         assert conflicts[0] < conflicts[-1]
-    assert all(family.careful_share(Level(n, 15)) < family.careful_share(Level(n, 9)) for n in (2, 3, 4, 5))
+    assert all(
+        family.careful_share(DemoLevel(n, 15)) < family.careful_share(DemoLevel(n, 9)) for n in (2, 3, 4, 5)
+    )
 
 
 def test_the_mixture_has_the_share_of_careful_solutions_that_it_promises() -> None:
