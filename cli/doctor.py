@@ -10,7 +10,6 @@ from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
     from hsstar.doctor.probes import Probe
-    from hsstar.domain.findings import Finding
     from hsstar.settings import Settings
 
 _SECONDS = 8.5
@@ -28,7 +27,7 @@ def doctor(shown_as: Format) -> None:
     from hsstar.doctor.machine import check_engines, check_gpus
     from hsstar.doctor.probes import Probe, examine
     from hsstar.domain.errors import HsstarError
-    from hsstar.domain.findings import Level
+    from hsstar.domain.findings import Finding, Level
     from hsstar.settings import Settings
 
     probes = [Probe("engines", lambda: check_engines(_IMPORT_SECONDS)), Probe("gpus", check_gpus)]

@@ -1,9 +1,8 @@
 """The rules of the method over a whole round, an SQL statement each: labels, allotments, pairs, examples."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, CursorResult, text
+from sqlalchemy import Connection, text
 
 from hsstar.store.database import execute_file, refresh_statistics
 from hsstar.store.rounds import Round
@@ -68,27 +67,20 @@ def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
 
 def build_pairs(connection: Connection, run: Run, iteration: Round) -> int:
     """Build the preference pairs of an iteration; return how many are new."""
-    return _material(connection, "pair", run, iteration).rowcount
+    return execute_file(connection, "pair", _choice(run, iteration)).rowcount
 
 
 def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
     """Return the ids of the samples for supervised fine-tuning, in a fixed order."""
-    return list(_material(connection, "example", run, iteration).scalars())
+    return list(execute_file(connection, "example", _choice(run, iteration)).scalars())
 
 
-def _material(
-    connection: Connection, file: str, run: Run, iteration: Round
-) -> CursorResult[*tuple[Any, ...]]:
-    pairs = run.recipe.pairs
-    return execute_file(
-        connection,
-        file,
-        {
-            "round_id": iteration.id,
-            "levels": [level.value for level in run.recipe.difficulty.train],
-            "rule": pairs.rule.value,
-            "at_most": pairs.at_most_per_problem,
-            "seed": run.recipe.seed,
-            "iteration": iteration.number,
-        },
-    )
+def _choice(run: Run, iteration: Round) -> dict[str, object]:
+    return {
+        "round_id": iteration.id,
+        "levels": [level.value for level in run.recipe.difficulty.train],
+        "rule": run.recipe.pairs.rule.value,
+        "at_most": run.recipe.pairs.at_most_per_problem,
+        "seed": run.recipe.seed,
+        "iteration": iteration.number,
+    }
