@@ -12,6 +12,7 @@ The text of a question decides whether it is a training or a held-out problem.
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,7 +31,8 @@ MULTIPLICATIONS = (1, 2)
 """Allowed numbers of multiplications in an expression."""
 _HELD_OUT_SHARE = 0.2
 _OPERAND_DRAWS = 200
-_DRAWS_PER_PROBLEM = 4
+_MOST_REPEATED = 300
+_MOST_PROBLEMS = 8_000  # of a side; drawing shows that the smallest level holds no more
 _OPERATORS = ("+", "-", "*")
 
 
@@ -186,12 +188,18 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
     """Return different problems, evenly over the levels; raise BadInputError if the smallest has too few."""
     quotas = {level: count // len(SLOPE) + (index < count % len(SLOPE)) for index, level in enumerate(SLOPE)}
     distinct: dict[str, DemoProblem] = {}
-    for problem in itertools.islice(problem_stream(seed, held_out=held_out), count * _DRAWS_PER_PROBLEM):
+    repeated = Counter[DemoLevel]()  # draws of a level since its last new problem
+    for problem in problem_stream(seed, held_out=held_out):
+        if len(distinct) == count or count > _MOST_PROBLEMS or repeated[problem.level] > _MOST_REPEATED:
+            break
         if quotas[problem.level] and problem.question not in distinct:
             quotas[problem.level] -= 1
             distinct[problem.question] = problem
-        if len(distinct) == count:
-            return list(distinct.values())
+            repeated[problem.level] = 0
+        elif quotas[problem.level]:
+            repeated[problem.level] += 1
+    if len(distinct) == count:
+        return list(distinct.values())
     raise BadInputError(f"the demo's family does not hold {count} different problems; ask for fewer")
 
 
