@@ -3,10 +3,14 @@
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
     from hsstar.plan.arithmetic import SamplePlan
@@ -47,11 +51,13 @@ _POSITIVE = click.FloatRange(0, min_open=True)
     type=click.IntRange(1),
     help="GPUs that share the training evenly (FSDP, ZeRO-3); by default what the environment says.",
 )
+@formatted
 def plan(
     recipe: Path,
     iterations: int,
     gpu_memory: float | None,
     training_gpus: int | None,
+    shown_as: Format,
     **stated: float | None,
 ) -> None:
     """Print samples, tokens, hours and disk of RECIPE, and check that models, data and memory fit.
@@ -76,7 +82,7 @@ def plan(
         except DatabaseError as error:
             database = error
         made = make_plan(loaded, iterations, UserFigures(**stated), device, settings.models_dir, database)
-    _print(loaded, made)
+    _print(loaded, made, shown_as)
     if any(finding.level is Level.FAIL for finding in made.findings):
         sys.exit(1)
 
@@ -95,27 +101,44 @@ def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int |
     return Device(memory, True, processes, shared)
 
 
-def _print(recipe: "Recipe", plan: "Plan") -> None:
-    from hsstar.cli.views.output import console, show
+def _print(recipe: "Recipe", plan: "Plan", shown_as: Format) -> None:
+    from hsstar.cli.views.output import console, print_json, show
 
     forecast = plan.forecast
     samples = forecast.samples
-    show(
-        ("", "per iteration", "in all"),
-        _sample_rows(samples),
-        title=f"{recipe.name}, {samples.iterations} iterations",
-    )
+    findings = [(finding.name, finding.level.value, finding.text) for finding in plan.findings]
+    if shown_as == "json":
+        print_json({"run": recipe.name, **asdict(forecast), "findings": plan.findings})
+        return
+    if shown_as == "csv":
+        show(("part", "name", "value", "detail"), _records(plan), shown_as=shown_as)
+        return
+    tables = partial(show, shown_as=shown_as)
+    title = f"{recipe.name}, {samples.iterations} iterations"
+    tables(("", "per iteration", "in all"), _sample_rows(samples), title=title)
     console.print()
-    show(("", "response tokens", "hours of one worker"), _work_rows(forecast))
+    tables(("", "response tokens", "hours of one worker"), _work_rows(forecast))
     console.print()
-    show(("disk", ""), _disk_rows(forecast))
+    tables(("disk", ""), _disk_rows(forecast))
     console.print()
-    show(
-        ("this rests on", "", ""),
-        [(name, _figure(figure.value), figure.source) for name, figure in forecast.figures.items()],
-    )
+    figures = [(name, _figure(figure.value), figure.source) for name, figure in forecast.figures.items()]
+    tables(("this rests on", "", ""), figures)
     console.print()
-    show(("check", "", ""), [(finding.name, finding.level.value, finding.text) for finding in plan.findings])
+    tables(("check", "", ""), findings)
+
+
+def _records(plan: "Plan") -> list[tuple[str, str, object, str]]:
+    """List the numbers of a plan for programs, one a row, with unrounded values."""
+    forecast = plan.forecast
+    disk = ("checkpoint_bytes", "intermediate_bytes", "database_bytes")
+    return [
+        *(("samples", name, value, "") for name, value in asdict(forecast.samples).items()),
+        *(("tokens", name, value, "") for name, value in asdict(forecast.tokens).items()),
+        *(("hours", name, value, "") for name, value in forecast.hours.items()),
+        *(("disk", name, getattr(forecast, name), "") for name in disk),
+        *(("figure", name, figure.value, figure.source) for name, figure in forecast.figures.items()),
+        *(("check", finding.name, finding.level.value, finding.text) for finding in plan.findings),
+    ]
 
 
 def _sample_rows(samples: "SamplePlan") -> list[tuple[str, str, str]]:

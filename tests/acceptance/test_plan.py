@@ -1,5 +1,6 @@
 """`hsstar plan` as a user calls it: without a database, and beside one that has measured something."""
 
+import json
 from pathlib import Path
 
 from tests.acceptance.conftest import Home
@@ -32,6 +33,18 @@ def test_given_speeds_become_hours(home: Home) -> None:
     lines = {line.split("  ")[0]: line.split() for line in said.splitlines()}
     assert lines["sampling"][-1] == "1"  # 3 × 250 × 8 samples × 600 tokens / 1,000 / 3,600
     assert "at least" in said
+
+
+def test_programs_read_a_plan_as_json_or_csv(home: Home) -> None:
+    code, said = plan(home, str(CONFIGS / "first.toml"), "--gpu-memory", "80", "--json")
+    document = json.loads(said)
+    assert code == 0
+    assert document["samples"]["pre_samples"] == 300
+    assert document["findings"][0] == {
+        "level": "ok", "name": "policy", "text": "builtin:demo-policy: 0.8 million parameters"
+    }  # fmt: skip
+    _, said = plan(home, str(CONFIGS / "first.toml"), "--format", "csv")
+    assert said.splitlines()[:2] == ["part,name,value,detail", "samples,iterations,3,"]
 
 
 def test_a_recipe_that_is_no_recipe_is_refused(home: Home) -> None:
