@@ -203,7 +203,7 @@ def show_run_table(table: RunTable, title: str, shown_as: Format) -> None:
         | {
             key: value
             for column, cell in zip(table.columns, cells, strict=True)
-            for key, value in ((column, cell and cell[0]), (f"{column} standard_error", cell and cell[1]))
+            for key, value in ((column, cell and cell[0]), (f"{column}_standard_error", cell and cell[1]))
         }
         | {"mean": mean}
         for (number, name, cells), mean in zip(table.rows, means, strict=True)
