@@ -31,14 +31,14 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
     from hsstar.insights.runs import find_run
 
     with open_database() as database:
-        found = find_run(database, run)
+        stored = find_run(database, run)
         if accept_missing:
-            count = commands.accept_missing(database, found)
+            count = commands.accept_missing(database, stored)
             click.echo(
                 f"{run}: {count} failed jobs discarded; what is missing: hsstar status {run} --missing"
             )
         else:
-            numbers = commands.start_iterations(database, found, iterations)
+            numbers = commands.start_iterations(database, stored, iterations)
             click.echo(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
         if not watch:
             click.echo(f"follow them: hsstar status {run} --watch")

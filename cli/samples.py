@@ -29,8 +29,8 @@ def import_(file: Path, run: str, dataset: str | None) -> None:
     from hsstar.insights.runs import find_run
 
     with open_database() as database:
-        found = find_run(database, run)
-        report = import_samples(database, found, local_file(file), dataset or found.recipe.problems.dataset)
+        stored = find_run(database, run)
+        report = import_samples(database, stored, local_file(file), dataset or stored.recipe.problems.dataset)
     click.echo(
         f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"
         + (f", {report.surplus} responses beyond n_p left out" if report.surplus else "")

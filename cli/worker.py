@@ -54,7 +54,7 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     elif len(planned) == 1:
         _become(planned[0].role, name, servers | _environment(planned[0], planned))
     else:
-        _supervise(settings, [_specify(each, planned, name, servers) for each in planned])
+        _supervise(settings, [_specify(worker, planned, name, servers) for worker in planned])
 
 
 def _plan(
@@ -69,7 +69,7 @@ def _plan(
 
 def _environment(planned: "PlannedWorker", beside: "tuple[PlannedWorker, ...]") -> dict[str, str]:
     """The environment of one process; those that compute share the cores."""
-    computing = sum(each.role != "verify" for each in beside)
+    computing = sum(worker.role != "verify" for worker in beside)
     threads = 1 if planned.role == "verify" else max(1, (os.cpu_count() or 1) // computing)
     return planned.environment(os.environ, threads)
 
@@ -106,13 +106,13 @@ def _supervise(settings: "Settings", workers: "list[WorkerSpec]") -> None:
     from hsstar.domain.errors import DatabaseError
     from hsstar.local.supervisor import keep_running
 
-    names = [each.name for each in workers]
+    names = [worker.name for worker in workers]
     with open_database(settings) as database:
         check_names_are_free(database, names, psutil.pid_exists)
     logs = settings.home / "logs"
-    for each in workers:
-        gpus = each.environment["CUDA_VISIBLE_DEVICES"]
-        console.print(f"{each.name}  {f'GPU {gpus}' if gpus else 'CPU'}  {logs / f'{each.name}.log'}")
+    for worker in workers:
+        gpus = worker.environment["CUDA_VISIBLE_DEVICES"]
+        console.print(f"{worker.name}  {f'GPU {gpus}' if gpus else 'CPU'}  {logs / f'{worker.name}.log'}")
     console.print("stop with Ctrl-C; a second one ends the workers at once")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     clean = keep_running(workers, logs, Path.cwd())

@@ -21,48 +21,46 @@ _LINE_SECONDS = 5.0
 
 def round_lines(progress: Sequence[RoundProgress]) -> list[str]:
     """Return one line per round: its state, with counts per stage."""
-    states = {found.number: found.state for found in progress if found.kind == "iteration"}
+    states = {row.number: row.state for row in progress if row.kind == "iteration"}
     return [
-        _iteration_line(found, states.get(found.number - 1))
-        if found.kind == "iteration"
-        else _evaluation_line(found)
-        for found in progress
+        _iteration_line(row, states.get(row.number - 1)) if row.kind == "iteration" else _evaluation_line(row)
+        for row in progress
     ]
 
 
-def _iteration_line(found: RoundProgress, state_before: str | None) -> str:
-    head = f"iteration {found.number}  {found.state.replace('_', '-'):12}"
-    if found.state == IterationState.WAITING:
+def _iteration_line(row: RoundProgress, state_before: str | None) -> str:
+    head = f"iteration {row.number}  {row.state.replace('_', '-'):12}"
+    if row.state == IterationState.WAITING:
         ready = state_before in (None, IterationState.EVALUATING, IterationState.DONE)
-        return f"{head}  " + ("about to start" if ready else f"waits for iteration {found.number - 1}")
-    parts = [f"samples {found.drawn}/{found.budget}"]
-    if found.state in (IterationState.PRE_SAMPLING, IterationState.RE_SAMPLING):
-        parts.append(f"verified {found.verified}")
-        parts += [f"scored {found.scored}"] if found.scored else []
-    if found.inlier + found.boundary + found.outlier:
-        parts.append(f"inlier {found.inlier} · boundary {found.boundary} · outlier {found.outlier}")
-    if found.pairs:
-        parts.append(f"pairs {found.pairs}")
-    if found.training_steps:
-        parts.append(f"training step {found.training_steps_done}/{found.training_steps}")
-    return f"{head}  " + ", ".join(parts + _trouble(found))
+        return f"{head}  " + ("about to start" if ready else f"waits for iteration {row.number - 1}")
+    parts = [f"samples {row.drawn}/{row.budget}"]
+    if row.state in (IterationState.PRE_SAMPLING, IterationState.RE_SAMPLING):
+        parts.append(f"verified {row.verified}")
+        parts += [f"scored {row.scored}"] if row.scored else []
+    if row.inlier + row.boundary + row.outlier:
+        parts.append(f"inlier {row.inlier} · boundary {row.boundary} · outlier {row.outlier}")
+    if row.pairs:
+        parts.append(f"pairs {row.pairs}")
+    if row.training_steps:
+        parts.append(f"training step {row.training_steps_done}/{row.training_steps}")
+    return f"{head}  " + ", ".join(parts + _trouble(row))
 
 
-def _evaluation_line(found: RoundProgress) -> str:
-    head = f"M_{found.number} {evaluation_name(found)}  {found.state:9}"
-    if found.accuracy is not None:
-        return f"{head}  accuracy {found.accuracy:.3f} ± {found.standard_error or 0:.3f}"
+def _evaluation_line(row: RoundProgress) -> str:
+    head = f"M_{row.number} {evaluation_name(row)}  {row.state:9}"
+    if row.accuracy is not None:
+        return f"{head}  accuracy {row.accuracy:.3f} ± {row.standard_error or 0:.3f}"
     return f"{head}  " + ", ".join(
-        [f"samples {found.drawn}/{found.allotted}", f"verified {found.verified}", *_trouble(found)]
+        [f"samples {row.drawn}/{row.allotted}", f"verified {row.verified}", *_trouble(row)]
     )
 
 
-def _trouble(found: RoundProgress) -> list[str]:
+def _trouble(row: RoundProgress) -> list[str]:
     parts = []
-    if found.excluded:
-        parts.append(f"{found.excluded} problems left out")
-    if found.failed:
-        parts.append(f"{found.failed} jobs failed")
+    if row.excluded:
+        parts.append(f"{row.excluded} problems left out")
+    if row.failed:
+        parts.append(f"{row.failed} jobs failed")
     return parts
 
 

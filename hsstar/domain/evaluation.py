@@ -57,9 +57,9 @@ class Metrics:
 
 def summarise(outcomes: Sequence[ProblemOutcome]) -> Metrics:
     """The figures of these problems, of which there is at least one."""
-    counted, ended = sum(each.counted for each in outcomes), sum(each.ended for each in outcomes)
-    readable = [each.accuracy for each in outcomes if each.readable]
-    several = max(each.drawn for each in outcomes) > 1
+    counted, ended = sum(outcome.counted for outcome in outcomes), sum(outcome.ended for outcome in outcomes)
+    readable = [outcome.accuracy for outcome in outcomes if outcome.readable]
+    several = max(outcome.drawn for outcome in outcomes) > 1
     return Metrics(
         problems=len(outcomes),
         unreadable=sum(not outcome.readable for outcome in outcomes),
@@ -69,9 +69,9 @@ def summarise(outcomes: Sequence[ProblemOutcome]) -> Metrics:
         accuracy=estimate([outcome.accuracy for outcome in outcomes]),
         accuracy_readable=estimate(readable).mean if readable else None,
         pass_at=_pass_at(outcomes) if several else {},
-        majority=sum(each.majority for each in outcomes) / len(outcomes) if several else None,
-        mean_tokens=sum(each.tokens for each in outcomes) / counted if counted else None,
-        truncated_share=sum(each.truncated for each in outcomes) / ended if ended else None,
+        majority=sum(outcome.majority for outcome in outcomes) / len(outcomes) if several else None,
+        mean_tokens=sum(outcome.tokens for outcome in outcomes) / counted if counted else None,
+        truncated_share=sum(outcome.truncated for outcome in outcomes) / ended if ended else None,
     )
 
 

@@ -69,16 +69,16 @@ def open_rounds(rounds: Sequence[RoundProgress]) -> list[OpenRound]:
     """Return the rounds that are not done."""
     return [
         OpenRound(
-            f"{each.kind} {each.number} {each.evaluation_key}".strip(),
-            each.drawn,
-            each.slots_in_flight,
-            each.failed_slots,
-            max(0, each.budget - each.drawn - each.slots_in_flight - each.failed_slots),
-            each.queued,
-            each.running,
+            f"{row.kind} {row.number} {row.evaluation_key}".strip(),
+            row.drawn,
+            row.slots_in_flight,
+            row.failed_slots,
+            max(0, row.budget - row.drawn - row.slots_in_flight - row.failed_slots),
+            row.queued,
+            row.running,
         )
-        for each in rounds
-        if not each.done
+        for row in rounds
+        if not row.done
     ]
 
 
@@ -112,17 +112,17 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
 
 def finished_share(rounds: Sequence[RoundProgress]) -> float:
     """Return the share of the enqueued iterations that is done, else of the evaluations, in [0, 1]."""
-    counted = [each for each in rounds if each.kind == "iteration"] or rounds
+    counted = [row for row in rounds if row.kind == "iteration"] or rounds
     return sum(map(_share, counted)) / len(counted) if counted else 1.0
 
 
-def _share(found: RoundProgress) -> float:
-    if found.done:
+def _share(row: RoundProgress) -> float:
+    if row.done:
         return 1.0
-    sampled = found.verified / found.budget if found.budget else 0.0
-    if found.kind == "evaluation":
+    sampled = row.verified / row.budget if row.budget else 0.0
+    if row.kind == "evaluation":
         return sampled
-    trained = found.training_steps_done / found.training_steps if found.training_steps else 0.0
+    trained = row.training_steps_done / row.training_steps if row.training_steps else 0.0
     return (1 - _TRAINING_SHARE) * sampled + _TRAINING_SHARE * trained
 
 

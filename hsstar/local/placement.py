@@ -75,9 +75,9 @@ def plan_workers(
     if wanted > len(gpus):
         asked = ",".join(f"{role}={counts[role]}" for role in roles if needs[role] * counts[role])
         raise BadInputError(f"{asked} would take {wanted} GPUs, and there {_list(gpus)}")
-    left = iter(gpus)
+    free = iter(gpus)
     return tuple(
-        _worker(role, number, tuple(next(left) for _ in range(needs[role])))
+        _worker(role, number, tuple(next(free) for _ in range(needs[role])))
         for role in roles
         for number in range(1, counts[role] + 1)
     )

@@ -102,11 +102,11 @@ def send(identity: ProcessIdentity, number: signal.Signals) -> None:
 def wait_for_end(identities: Iterable[ProcessIdentity], seconds: float) -> list[ProcessIdentity]:
     """Wait until all have ended, at most `seconds`; return those that still live."""
     deadline = time.monotonic() + seconds
-    left = [identity for identity in identities if alive(identity)]
-    while left and time.monotonic() < deadline:
+    living = [identity for identity in identities if alive(identity)]
+    while living and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-        left = [identity for identity in left if alive(identity)]
-    return left
+        living = [identity for identity in living if alive(identity)]
+    return living
 
 
 def stop(identities: Sequence[ProcessIdentity], grace_seconds: float, *, families: bool = False) -> None:

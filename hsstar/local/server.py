@@ -179,9 +179,9 @@ class EmbeddedServer(ABC):
         return {self.account.user_id, os.getuid()}  # a server is ours until it changes its account
 
     def _clear_remains(self) -> None:
-        left = processes.find_processes(self._users, self.belongs)
-        processes.stop(left, ORPHAN_SECONDS)
-        for identity in filter(processes.alive, left):
+        leftovers = processes.find_processes(self._users, self.belongs)
+        processes.stop(leftovers, ORPHAN_SECONDS)
+        for identity in filter(processes.alive, leftovers):
             raise LocalStackError(
                 f"an earlier {self.name} (pid {identity.pid}) cannot be ended; end it by hand"
             )

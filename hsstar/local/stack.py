@@ -187,9 +187,9 @@ class Stack:
     def _end_leftovers(self) -> bool:
         state = read_state(self._state_file)
         recorded = [worker.process for worker in state.workers if worker.process] if state else []
-        left = [process for process in recorded if processes.alive(process)]
-        processes.stop(left, LEFTOVER_GRACE_SECONDS, families=True)
-        return bool(left)
+        leftovers = [process for process in recorded if processes.alive(process)]
+        processes.stop(leftovers, LEFTOVER_GRACE_SECONDS, families=True)
+        return bool(leftovers)
 
     def _start_servers(self, started: list[EmbeddedServer]) -> None:
         for server in self.embedded:

@@ -225,12 +225,12 @@ class Supervisor:
         while self._living() and signals.requests < 2 and time.monotonic() < deadline:
             signals.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
             self._reap_all()
-        left = self._living()
-        families += [member for worker in left for member in processes.descendants(worker)]
-        processes.kill([*left, *families])
+        remaining = self._living()
+        families += [member for worker in remaining for member in processes.descendants(worker)]
+        processes.kill([*remaining, *families])
         self._reap_all()
-        _log.info("ended; %d workers had to be killed", len(left))
-        return not left
+        _log.info("ended; %d workers had to be killed", len(remaining))
+        return not remaining
 
     def _living(self) -> list[processes.ProcessIdentity]:
         return [worker.identity for worker in self.workers if worker.identity is not None]

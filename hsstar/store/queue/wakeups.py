@@ -13,7 +13,7 @@ _HEAD = 128  # jobs of a kind at a time: usually more than there are idle worker
 
 def has_unserved_jobs(connection: Connection, kinds: Sequence[JobKind]) -> bool:
     """Tell whether a job of these kinds waits so long that its message must be lost."""
-    found = connection.scalar(
+    waits = connection.scalar(
         text("""
             SELECT EXISTS (
                 SELECT FROM jobs
@@ -23,7 +23,7 @@ def has_unserved_jobs(connection: Connection, kinds: Sequence[JobKind]) -> bool:
         """),
         {"kinds": [kind.value for kind in kinds], "unserved": _UNSERVED_SECONDS},
     )
-    return bool(found)
+    return bool(waits)
 
 
 def claim_due_wakeups(connection: Connection) -> list[tuple[int, JobKind]]:

@@ -59,7 +59,7 @@ def register(
 
 def is_draining(connection: Connection, name: str) -> bool:
     """Tell whether a worker of this name was asked to stop and died in the last minute instead."""
-    found = connection.scalar(
+    draining = connection.scalar(
         text("""
             SELECT true FROM workers
             WHERE name = :name AND stop_requested_at IS NOT NULL AND state <> 'stopped'
@@ -67,7 +67,7 @@ def is_draining(connection: Connection, name: str) -> bool:
         """),
         {"name": name},
     )
-    return found is not None
+    return draining is not None
 
 
 def request_stop(
