@@ -39,7 +39,7 @@ def sampler(policy: Path) -> Iterator[VllmSampler]:
 _PROCESS = """
 import json, sys
 from pathlib import Path
-from hsstar.engines.training.contract import SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import SampleRequest, SamplingParameters
 from hsstar.engines.registry import build_sampler
 from tests.engines.tiny import draw_all
 
