@@ -57,7 +57,7 @@ def _load(
     connection: Connection, run: EvaluationRun, key: str
 ) -> tuple[Decoding | None, list[ProblemOutcome]]:
     evaluation = evaluations.find_evaluation(connection, run.run.id, run.run.model_id, key)
-    assert evaluation is not None  # noqa: S101  # whoever asks has started it
+    assert evaluation is not None  # noqa: S101  # the caller has started it
     return (
         evaluations.find_decoding(connection, evaluation.id),
         evaluations.outcomes(connection, evaluation.id),

@@ -59,7 +59,7 @@ class BenchmarkSection(Section):
 
 
 class EvaluationSection(Section):
-    """The evaluation of every policy of the run; without dataset and benchmarks there is none."""
+    """The evaluation of every policy; with neither `dataset` nor `benchmarks`, no policy is evaluated."""
 
     dataset: Name | None = None
     """Imported dataset of held-out problems."""
