@@ -66,8 +66,8 @@ class CheckingPool:
     ) -> None:
         """Run tasks; report index and outcome of each exactly once, as soon as it ends.
 
-        The clock of a task starts when a ready process takes it. The run stops within half a second when
-        `is_wanted` turns false. Raise EngineError if the processes do not start.
+        The clock of a task starts when a process says that it has begun. The run stops within half a second
+        when `is_wanted` turns false. Raise EngineError if the processes do not start.
         """
         self._waiting = deque(range(len(tasks)))
         self._open, self._report = len(tasks), report
@@ -78,7 +78,7 @@ class CheckingPool:
                 for process in self._processes:
                     if self._waiting and process.idle:
                         index = self._waiting.popleft()
-                        process.give(index, tasks[index], self._deadline_seconds)
+                        process.give(index, tasks[index])
                 self._wait()
                 for process in list(self._processes):
                     self._attend(process)
@@ -117,7 +117,7 @@ class CheckingPool:
             case {"failed": reason}:
                 raise MissingDependencyError(f"the checking process cannot load Math-Verify: {reason}")
             case {"begun": index} if index == process.task:
-                process.begun = True
+                process.begun, process.deadline = True, time.monotonic() + self._deadline_seconds
                 self._vain_starts = 0
             case {"id": index, "outcome": outcome} if index == process.task:
                 process.task, process.deadline = None, _NEVER
@@ -149,7 +149,8 @@ class CheckingPool:
 class _CheckingProcess:
     """One process; `task` is None while idle or starting, `begun` once the process has read it.
 
-    `deadline` (`time.monotonic`) is when it must be ready or done; `ended`: its output is useless.
+    `deadline` (`time.monotonic`) is when it must be ready, have begun, or be done. `ended`: its output is
+    useless.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -181,8 +182,8 @@ class _CheckingProcess:
         if self._unsent:
             poll.register(self._input, select.POLLOUT)
 
-    def give(self, index: int, task: Task, seconds: float) -> None:
-        self.task, self.begun, self.deadline = index, False, time.monotonic() + seconds
+    def give(self, index: int, task: Task) -> None:
+        self.task, self.begun, self.deadline = index, False, time.monotonic() + _START_SECONDS
         self._unsent = json.dumps({"id": index, **task}).encode() + b"\n"
         self.send()
 

@@ -25,9 +25,9 @@ from hsstar.settings import Settings
 from hsstar.store import migrate
 from hsstar.store.database import Database
 from tests.acceptance.conftest import Home, temporary_home
-from tests.chaos.engines import statement
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
+from tests.deterministic import statement
 
 LEASE_SECONDS = 2.0
 WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}

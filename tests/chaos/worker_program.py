@@ -19,10 +19,11 @@ from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
 from hsstar.workers.__main__ import work
-from tests.chaos.engines import DeterministicSampler, MarkingTrainer, ReadingRewardModel
+from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel
 
 PROXIED = "CHAOS_PROXY_URL"
 """The database as the second worker of a role reaches it."""
+SAMPLE_SECONDS, SCORE_SECONDS, STEP_SECONDS = 0.008, 0.004, 0.1
 
 
 def delivery() -> str:
@@ -54,10 +55,10 @@ def _send(app: Any, job_id: int, kind: JobKind) -> None:
 def make_context(settings: Settings, database: Database, worker: str) -> WorkerContext:
     """A context with deterministic engines and the real verifier."""
     engines = EnginePool(
-        lambda folder, recipe: DeterministicSampler(folder),
-        lambda folder, recipe: ReadingRewardModel(),
+        lambda folder, recipe: DeterministicSampler(folder, SAMPLE_SECONDS),
+        lambda folder, recipe: ReadingRewardModel(SCORE_SECONDS),
         lambda: MathVerifier(processes=1),
-        MarkingTrainer,
+        lambda: MarkingTrainer(STEP_SECONDS),
     )
     return WorkerContext(database, engines, settings.job_samples, settings.models_dir)
 

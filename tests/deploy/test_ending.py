@@ -19,7 +19,7 @@ from tests.deploy.manifests import DEPLOY, ROOT
 from tests.local.conftest import Place, place
 from tests.store.conftest import database, make_database, server_url, template
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, state_of
-from tests.store.watching import wait_for
+from tests.waiting import wait_for
 
 __all__ = ["database", "make_database", "place", "server_url", "template"]  # fixtures
 

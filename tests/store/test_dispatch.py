@@ -23,7 +23,7 @@ from hsstar.workers.runtime import STAGES, Worker
 from tests.store.drawing import FragileSampler, add_sampling, make_context, responses
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
 from tests.store.test_worker import unread_checkpoint
-from tests.store.watching import wait_for
+from tests.waiting import wait_for
 
 MakeWorker = Callable[..., Worker]
 WakeUps = list[tuple[int, JobKind]]

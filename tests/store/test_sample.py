@@ -31,7 +31,8 @@ from tests.store.drawing import (
 )
 from tests.store.factory import claim, items_of, state_of
 from tests.store.sampling_process import SmallBatches
-from tests.store.watching import running, wait_for
+from tests.store.threads import running
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

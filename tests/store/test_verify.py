@@ -21,7 +21,8 @@ from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job, LeaseLostError
 from hsstar.verifier import MathVerifier
 from tests.store.factory import TRAIN, Drawn, add_iteration, add_job, add_run, add_samples, claim, state_of
-from tests.store.watching import running, wait_for
+from tests.store.threads import running
+from tests.waiting import wait_for
 
 ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that no deadline is long enough for."""

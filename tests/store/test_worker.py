@@ -34,7 +34,7 @@ from tests.store.factory import (
     make_recipe,
     state_of,
 )
-from tests.store.watching import wait_for
+from tests.waiting import wait_for
 
 MakeWorker = Callable[[Callable[[], Sampler]], Worker]
 

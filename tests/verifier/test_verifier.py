@@ -191,10 +191,23 @@ def test_references_are_checked_before_anything_is_drawn(verifier: MathVerifier)
 
 
 def test_a_reference_that_misses_its_deadline_is_looked_at_once_more() -> None:
-    references = [r"\sin(x^2)", r"\frac{\sqrt{3}}{", r"\sum_{k=1}^{30} \frac{x^k}{k+\sqrt{2}}"]
-    with MathVerifier(processes=1, deadline_seconds=0.002) as hasty:  # algebra takes 20 times as long
+    long = "+".join(rf"\frac{{x^{{{k}}}}}{{{k}+\sqrt{{2}}}}" for k in range(90))  # takes 0.3 s to read
+    references = [long, r"\frac{\sqrt{3}}{", "+".join([long, "1"])]
+    with MathVerifier(processes=1, deadline_seconds=0.002) as hasty:
         assert hasty.check_references(references, second_look_seconds=0) == [False, False, False]
         assert hasty.check_references(references) == [True, False, True]
+
+
+def test_the_clock_of_a_task_does_not_run_while_its_process_is_kept_from_reading_it() -> None:
+    before = checking_processes()
+    with MathVerifier(processes=1, deadline_seconds=0.5) as verifier:
+        verifier.verify([algebraic(1)])
+        [process] = set(checking_processes()) - set(before)
+        process.suspend()
+        threading.Timer(1.0, process.resume).start()
+        [judgement] = verifier.verify([algebraic(2)])
+        assert judgement.cause is Cause.CORRECT
+        assert process in checking_processes()
 
 
 def test_closing_leaves_no_process_and_refuses_more_work() -> None:

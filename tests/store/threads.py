@@ -1,7 +1,6 @@
 """Stages run beside a test that watches their rows."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,11 +27,3 @@ def running(
         yield errors
     finally:
         thread.join()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Waits until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

@@ -2,7 +2,8 @@
 
 What they write passes through the real stages, verifier, store and queue. A sample depends on the policy's
 weights, the problem and the seed; its text says how good it is, which the reward model reads. A training
-marks the weights with the pairs that it was given.
+marks the weights with the pairs that it was given. `pause` (seconds a sample, a score or a step) gives a test
+time to disturb them.
 """
 
 import hashlib
@@ -23,9 +24,7 @@ from hsstar.engines.training.contract import (
     TrainingTask,
 )
 
-SAMPLE_SECONDS = 0.008
-SCORE_SECONDS = 0.004
-TRAINING_STEPS, STEP_SECONDS = 6, 0.1
+TRAINING_STEPS = 6
 _STATEMENT = re.compile(r"The number of problem (\d+)")
 
 
@@ -43,14 +42,15 @@ class DeterministicSampler:
 
     name = "deterministic 1"
 
-    def __init__(self, model: str | Path) -> None:
+    def __init__(self, model: str | Path, pause: float = 0.0) -> None:
         self._weights = fingerprint(model)
+        self._pause = pause
 
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
     ) -> Iterator[tuple[int, Completion | str]]:
         for index, request in enumerate(requests):
-            time.sleep(SAMPLE_SECONDS)
+            time.sleep(self._pause)
             yield index, self._complete(request.prompt, request.seed)
 
     def _complete(self, prompt: str, seed: int) -> Completion:
@@ -76,10 +76,13 @@ class ReadingRewardModel:
 
     name = "reading 1"
 
+    def __init__(self, pause: float = 0.0) -> None:
+        self._pause = pause
+
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         scores = []
         for request in requests:
-            time.sleep(SCORE_SECONDS)
+            time.sleep(self._pause)
             quality = float(request.steps[0].split()[1])
             scores.append(StepRewards((quality, *(1.0 for _ in request.steps[1:]))))
         return scores
@@ -93,12 +96,15 @@ class MarkingTrainer:
 
     layout = "one process"
 
+    def __init__(self, pause: float = 0.0) -> None:
+        self._pause = pause
+
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         assert task.objective == "dpo"
         tell = progress or (lambda event: None)
         tell(TrainingStart(TRAINING_STEPS, 0, len(task.rows), 0, 0, {}))
         for step in range(1, TRAINING_STEPS + 1):
-            time.sleep(STEP_SECONDS)
+            time.sleep(self._pause)
             tell(TrainingStep(step, TRAINING_STEPS, {"loss": 0.5}))
         shutil.copytree(task.policy, task.output)
         weights = task.output / "model.safetensors"
