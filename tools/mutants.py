@@ -6,6 +6,7 @@ have to pass without a change first. The result is a table of what was noticed, 
 """
 
 import argparse
+import ast
 import itertools
 import json
 import os
@@ -130,7 +131,7 @@ def tracked(root: Path) -> list[str]:
     return sorted({name for name in names if (root / name).exists()})
 
 
-def tests_of(area: Area, path: str, files: Sequence[str]) -> tuple[str, ...]:
+def ordered_tests(area: Area, path: str, files: Sequence[str]) -> tuple[str, ...]:
     """The test files of an area; those that name the changed module come first."""
     found = [
         name
@@ -144,6 +145,15 @@ def tests_of(area: Area, path: str, files: Sequence[str]) -> tuple[str, ...]:
         return stem in (ROOT / name).read_text() or stem in name
 
     return tuple(sorted(dict.fromkeys(found), key=lambda name: not names_it(name)))
+
+
+def compiles(source: str) -> bool:
+    """Whether this is Python."""
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def choose(area: Area, count: int, seed: int, files: Sequence[str]) -> list[Mutant]:
@@ -166,11 +176,13 @@ def choose(area: Area, count: int, seed: int, files: Sequence[str]) -> list[Muta
         path, source, mutation = places.pop(generator.randrange(len(places)))
         if not places:
             del by_kind[kind]
+        if path.endswith(".py") and not compiles(mutation.apply(source)):
+            continue
         line = source.count("\n", 0, mutation.start) + 1
         before = source[source.rfind("\n", 0, mutation.start) + 1 :].split("\n", 1)[0].strip()
         old = source[mutation.start : mutation.end]
         after = f"{' '.join(old.split())} → {' '.join(mutation.new.split()) or 'nothing'}"
-        mutant = Mutant(area, path, line, mutation, before, after, tests_of(area, path, files))
+        mutant = Mutant(area, path, line, mutation, before, after, ordered_tests(area, path, files))
         chosen.setdefault((path, line), mutant)
     return list(chosen.values())
 
@@ -252,7 +264,7 @@ def try_all(mutants: Sequence[Mutant], slots: int, folder: Path, files: Sequence
     def measure(area: Area) -> None:
         checkout = checkouts.get()
         started = time.monotonic()
-        passed, failed = checkout.test(tests_of(area, "", files), _SLOWEST_SECONDS)
+        passed, failed = checkout.test(ordered_tests(area, "", files), _SLOWEST_SECONDS)
         checkouts.put(checkout)
         seconds = time.monotonic() - started
         limits[area.name] = 60 + 3 * seconds

@@ -114,10 +114,10 @@ class Mutation:
 
 
 def python_mutations(source: str) -> list[Mutation]:
-    """Find the changes of a Python module, without those that do not compile."""
+    """Find the changes of a Python module."""
     finder = _Finder(source)
     finder.visit(ast.parse(source))
-    return [found for found in finder.found if _compiles(found.apply(source))]
+    return finder.found
 
 
 def embedded_sql_mutations(source: str) -> list[Mutation]:
@@ -143,14 +143,6 @@ def sql_mutations(source: str) -> list[Mutation]:
             text = str(int(match[0]) + 1) if kind == "number" else match.expand(new)
             found.append(Mutation(f"sql {kind}", match.start(), match.end(), text))
     return found
-
-
-def _compiles(source: str) -> bool:
-    try:
-        compile(source, "mutated", "exec")
-    except (SyntaxError, ValueError):
-        return False
-    return True
 
 
 def _is_limit(target: ast.expr) -> bool:
