@@ -37,7 +37,7 @@ def _filled(unit: str, length: int) -> str:
 
 
 def _all_kinds() -> dict[str, dict[str, str]]:
-    table = json.loads((Path(__file__).parent / "hostile_answers.json").read_text())
+    table = json.loads((Path(__file__).with_suffix(".json")).read_text())
     kinds = {kind: {name: _text(part) for name, part in parts.items()} for kind, parts in table.items()}
     units, megabytes = kinds.pop("units"), kinds.pop("megabytes")
     short = {
