@@ -1,11 +1,13 @@
 """Benchmarks as published: found by their names, counted, and told apart where statements are equal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
+from hsstar.data.files import read_problems
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.errors import BadInputError
 
@@ -21,10 +23,13 @@ def write(folder: Path, rows: list[dict[str, object]], name: str = "amc23.jsonl"
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the benchmark files are not at hand")
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_published_files_have_as_many_problems_as_they_should(name: str) -> None:
+def test_the_published_files_have_as_many_problems_with_a_reference_as_they_should(name: str) -> None:
     benchmark = BENCHMARKS[name]
-    problems = read_benchmark(benchmark, find_file(benchmark, PUBLISHED))
+    file = find_file(benchmark, PUBLISHED)
+    problems = read_benchmark(benchmark, file)
     assert len({problem.key for problem in problems}) == len(problems) == benchmark.problems
+    assert all(problem.reference for problem in problems)
+    assert [replace(problem, occurrence=0) for problem in problems] == list(read_problems(file))
     if name == "math500":
         assert len({problem.subject for problem in problems}) == 7
         assert {problem.level for problem in problems} == set("12345")

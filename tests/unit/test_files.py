@@ -23,7 +23,6 @@ from hsstar.data.files import (
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ProblemFormat
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]
 FORMATS: list[ExportFormat] = ["jsonl", "parquet"]
 
@@ -138,27 +137,6 @@ def test_a_row_that_is_no_problem_is_named_by_file_and_line(tmp_path: Path) -> N
         list(read_problems(path))
 
 
-@pytest.mark.parametrize(
-    ("name", "problems"),
-    [
-        ("aime24", 30),
-        ("amc23", 40),
-        ("college_math", 2_818),
-        ("gsm8k", 1_319),
-        ("math500", 500),
-        ("minerva_math", 272),
-        ("olympiadbench", 675),
-    ],
-)
-def test_every_row_of_the_benchmarks_is_a_problem_with_a_reference(name: str, problems: int) -> None:
-    path = SHARED / "benchmarks" / f"{name}.jsonl"
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    found = list(read_problems(path))
-    assert len(found) == problems
-    assert all(problem.reference for problem in found)
-
-
 def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
     by_problem = file_with(
         tmp_path, "a.jsonl", json_lines([{"problem": "q", "answer": "5", "responses": ["a", "b"]}])
@@ -188,6 +166,12 @@ def test_rows_go_to_a_stream_as_well() -> None:
     stream = io.BytesIO()
     write_rows(stream, ROWS, "parquet")
     assert pyarrow.parquet.read_table(stream).to_pylist() == ROWS
+
+
+def test_no_rows_are_an_empty_file(tmp_path: Path) -> None:
+    assert write_rows(tmp_path / "out.jsonl", []) == write_rows(tmp_path / "out.parquet", [], "parquet") == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").shape == (0, 0)
 
 
 def test_a_parquet_column_takes_the_type_that_fits_all_its_rows(tmp_path: Path) -> None:

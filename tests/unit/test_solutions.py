@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 
 from hsstar.checkpoints.card import CardEntry, Score, card
@@ -62,6 +64,41 @@ def test_a_path_stays_a_path_and_a_hub_name_is_checked() -> None:
     for wrong in ("hub:", "hub:owner", "hub:/name"):
         with pytest.raises(BadInputError, match="expected hub:OWNER/NAME"):
             hub.local_file(wrong)
+
+
+def test_a_hub_name_means_its_only_data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["README.md", "a.parquet", "b.txt"]
+
+    def dataset_info(api: object, name: str, timeout: float) -> object:
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=f"{name}/{file}") for file in names])
+
+    def download(dataset: str, file: str, **options: object) -> str:
+        return str(tmp_path / dataset / file)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert hub.local_file("hub:o/n") == tmp_path / "o/n/o/n/a.parquet"
+    assert hub.local_file("hub:o/n/deep/b.txt") == tmp_path / "o/n/deep/b.txt"
+    names.append("c.csv")
+    with pytest.raises(BadInputError, match="2 data files; name one as hub:o/n/FILE"):
+        hub.local_file("hub:o/n")
+
+
+def test_a_checkpoint_of_the_hub_comes_as_safetensors_if_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def snapshot(name: str, allow_patterns: list[str], etag_timeout: float) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert hub.download_model("o/n") == tmp_path
+    assert ["*.bin" in patterns for patterns in asked] == [False, True]
+    (tmp_path / "model.safetensors").touch()
+    assert hub.download_model("o/n") == tmp_path
+    assert ["*.bin" in patterns for patterns in asked] == [False, True, False]
 
 
 def test_a_dataset_of_several_files_leaves_the_choice_to_the_user() -> None:
