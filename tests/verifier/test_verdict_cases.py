@@ -12,13 +12,14 @@ from hsstar.domain.answers import balanced_braces
 from hsstar.domain.benchmarks import BENCHMARKS as PUBLISHED
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import VerificationRequest
+from hsstar.verifier.forms import Formula, Sequence, Unreadable, Words
+from hsstar.verifier.numeric import Number
+from hsstar.verifier.reading import read
 
-CASES = [
-    json.loads(line) for line in (Path(__file__).parent / "verdict_cases.jsonl").read_text().splitlines()
-]
-UNREADABLE: dict[str, list[str]] = json.loads(
-    (Path(__file__).parent / "unreadable_references.json").read_text()
-)
+HERE = Path(__file__).parent
+CASES = [json.loads(line) for line in (HERE / "verdict_cases.jsonl").read_text().splitlines()]
+FORMS = [json.loads(line) for line in (HERE / "read_forms.jsonl").read_text().splitlines()]
+UNREADABLE: dict[str, list[str]] = json.loads((HERE / "unreadable_references.json").read_text())
 """The published ids of the references that cannot be read, by benchmark."""
 PAGE = Path(__file__).parents[2] / "docs" / "verifier.md"
 BENCHMARKS = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
@@ -60,6 +61,28 @@ def test_the_table_is_large_and_has_every_kind_of_case() -> None:
     assert len({(case["answer"], case["reference"]) for case in CASES}) == len(CASES)
     assert {case["cause"] for case in CASES} == {"correct", "incorrect", "unparsable", "bad_reference"}
     assert f"{len(CASES):,} cases with a person's verdict" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("row", FORMS, ids=lambda row: row["text"])
+def test_a_text_is_read_in_the_form_that_a_person_sees(row: dict[str, str]) -> None:
+    assert str(read(row["text"])) == row["form"]
+
+
+@pytest.mark.parametrize(
+    ("longest", "longer", "kinds"),
+    [
+        ("8" * 2_000, "8" * 2_001, (Number, Words)),
+        ("8" * 10_000, "8" * 10_001, (Words, Unreadable)),
+        ("many " * 12, "many " * 13, (Words, Unreadable)),
+        ("(" * 30 + "7" + ")" * 30, "(" * 31 + "7" + ")" * 31, (Number, Unreadable)),
+        ("1e2000", "1e2001", (Number, Formula)),
+        ("2^{1000}", "2^{1001}", (Number, Formula)),
+        (r"1\pm2\pm3\pm4", r"1\pm2\pm3\pm4\pm5", (Sequence, Unreadable)),
+        (r"(\pm1,\pm2,\pm3,\pm4)", r"(\pm1,\pm2,\pm3,\pm4,\pm5)", (Sequence, Unreadable)),
+    ],
+)
+def test_what_is_too_large_is_not_computed(longest: str, longer: str, kinds: tuple[type, type]) -> None:
+    assert (type(read(longest)), type(read(longer))) == kinds
 
 
 @pytest.mark.parametrize("name", ["aime24", "amc23", "gsm8k", "math500", "minerva_math", "olympiadbench"])

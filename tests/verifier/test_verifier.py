@@ -1,6 +1,7 @@
 """The verifier gives right verdicts and causes for all responses, also when processes die."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -231,6 +232,10 @@ def test_memory_is_limited() -> None:
         assert judgements[1].cause is Cause.CORRECT
         [process] = set(checking_processes()) - others
         assert process.rlimit(psutil.RLIMIT_AS) == (256 << 20, 256 << 20)
+        assert process.environ()["OMP_NUM_THREADS"] == "1"
+        assert process.environ()["PYTHONPATH"].split(os.pathsep) == [
+            path or str(Path.cwd()) for path in sys.path
+        ]
 
 
 def test_the_signals_of_the_terminal_are_for_the_parent() -> None:
@@ -311,7 +316,7 @@ def test_closing_leaves_no_process_and_refuses_more_work() -> None:
     verifier.close()
     verifier.close()
     assert checking_processes() == before
-    with pytest.raises(EngineError, match="closed"):
+    with pytest.raises(EngineError, match="the verifier is closed"):
         verifier.verify([algebraic(3)])
 
 
