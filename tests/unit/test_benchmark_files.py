@@ -10,6 +10,7 @@ from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmar
 from hsstar.data.files import read_problems
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.errors import BadInputError
+from tests.unit.fake_hub import fake_hub
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
 AMC = BENCHMARKS["amc23"]
@@ -75,6 +76,17 @@ def test_a_folder_gives_the_file_of_that_name(tmp_path: Path) -> None:
     write(tmp_path, [], "amc23.json")
     assert find_file(AMC, tmp_path) == tmp_path / "amc23.json"
     assert find_file(AMC, tmp_path / "any.csv") == tmp_path / "any.csv"
+
+
+def test_the_hub_gives_the_file_below_the_folder_of_the_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["main/test-0.parquet", "main/train-0.parquet", "socratic/test-0.parquet"]
+    fake_hub(monkeypatch, files, tmp_path)
+    assert find_file(BENCHMARKS["gsm8k"], None) == tmp_path / "openai/gsm8k" / files[0]
+    with pytest.raises(BadInputError, match=r"openai/gsm8k on the .* hub has 2 files that could"):
+        files.append("main/test-1.parquet")
+        find_file(BENCHMARKS["gsm8k"], None)
 
 
 def test_without_the_hub_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

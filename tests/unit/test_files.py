@@ -57,9 +57,17 @@ def test_rows_are_read_from_text_files(tmp_path: Path, name: str, content: bytes
     assert [row for _, row in read_rows(file_with(tmp_path, name, content))] == ROWS
 
 
-def test_rows_carry_their_line_number(tmp_path: Path) -> None:
-    path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\n\n{"a": 2}\n')
-    assert list(read_rows(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+def test_rows_carry_their_line_or_place_and_come_before_a_broken_one(tmp_path: Path) -> None:
+    assert next(read_rows(file_with(tmp_path, "rows.jsonl", b'{"a": 1}\nbroken\n'))) == (1, {"a": 1})
+    for name, content, places in (
+        ("rows.jsonl", b'{"a": "1"}\n\n{"a": "2"}\n', (1, 3)),
+        ("rows.json", b'\n[{"a": "1"}, {"a": "2"}]', (1, 2)),
+        ("rows.csv", b"a\n1\n\n2\n", (2, 4)),
+    ):
+        rows = list(read_rows(file_with(tmp_path, name, content)))
+        assert rows == list(zip(places, ({"a": "1"}, {"a": "2"}), strict=True))
+    write_rows(tmp_path / "rows.parquet", [{"a": "1"}, {"a": "2"}], "parquet")
+    assert list(read_rows(tmp_path / "rows.parquet")) == [(1, {"a": "1"}), (2, {"a": "2"})]
 
 
 def test_json_lines_are_read_under_any_suffix_and_from_a_stream(tmp_path: Path) -> None:
@@ -69,11 +77,6 @@ def test_json_lines_are_read_under_any_suffix_and_from_a_stream(tmp_path: Path) 
     with path.open("rb") as stream, pytest.raises(BadInputError, match=r"rows\.csv holds no rows"):
         stream.seek(0, os.SEEK_END)
         list(read_json_lines(stream))
-
-
-def test_reading_streams(tmp_path: Path) -> None:
-    path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\nbroken\n')
-    assert next(read_rows(path)) == (1, {"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -159,13 +162,12 @@ def test_what_is_written_can_be_read_back(tmp_path: Path, file_format: ExportFor
     assert names_in(tmp_path) == [path.name]
 
 
-def test_rows_go_to_a_stream_as_well() -> None:
-    stream = io.BytesIO()
-    assert write_rows(stream, ROWS) == 2
-    assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
-    stream = io.BytesIO()
-    write_rows(stream, ROWS, "parquet")
-    assert pyarrow.parquet.read_table(stream).to_pylist() == ROWS
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_rows_go_to_a_stream_as_well(tmp_path: Path, file_format: ExportFormat) -> None:
+    path = tmp_path / f"out.{file_format}"
+    with path.open("wb") as stream:
+        assert write_rows(stream, ROWS, file_format) == 2
+        assert [row for _, row in read_rows(path)] == ROWS  # nothing is left in the stream's buffer
 
 
 def test_no_rows_are_an_empty_file(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_who_meets_whom_is_decided_by_the_address_and_the_same_in_every_release(
     drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, 0.5) for slot in range(9)]
 
     def slots(rule: PairRule, **address: Any) -> str:
-        usual = {"seed": 7, "iteration": 2, "problem_key": "x"}
+        usual: dict[str, Any] = {"seed": 7, "iteration": 2, "problem_key": "x"}
         return " ".join(f"{good}{bad}" for good, bad in select_pairs(drawn, rule, **usual | address))
 
     ranked, chance = PairRule.HIGHEST_REWARD, PairRule.RANDOM

@@ -68,7 +68,9 @@ def test_what_is_left_out_is_as_in_the_paper() -> None:
     assert recipe.document() == DEFAULTS
     assert recipe.sampling.budget == Budget(8, 3)
     assert recipe.difficulty.thresholds == Thresholds(0.15, 0.65)
+    assert recipe.problems.used
     assert not recipe.evaluation.used
+    assert not with_sections(problems={"dataset": "none"}).problems.used
 
 
 @pytest.mark.parametrize("key", BOUNDS)

@@ -2,9 +2,7 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 
 from hsstar.checkpoints.card import CardEntry, Score, card
@@ -12,6 +10,7 @@ from hsstar.data import hub
 from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.steps import Obstacle
+from tests.unit.fake_hub import fake_hub
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:
@@ -67,19 +66,11 @@ def test_a_path_stays_a_path_and_a_hub_name_is_checked() -> None:
 
 
 def test_a_hub_name_means_its_only_data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["README.md", "a.parquet", "b.txt"]
-
-    def dataset_info(api: object, name: str, timeout: float) -> object:
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=f"{name}/{file}") for file in names])
-
-    def download(dataset: str, file: str, **options: object) -> str:
-        return str(tmp_path / dataset / file)
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert hub.local_file("hub:o/n") == tmp_path / "o/n/o/n/a.parquet"
+    files = ["README.md", "data/a.parquet", "b.txt"]
+    fake_hub(monkeypatch, files, tmp_path)
+    assert hub.local_file("hub:o/n") == tmp_path / "o/n/data/a.parquet"
     assert hub.local_file("hub:o/n/deep/b.txt") == tmp_path / "o/n/deep/b.txt"
-    names.append("c.csv")
+    files.append("c.csv")
     with pytest.raises(BadInputError, match="2 data files; name one as hub:o/n/FILE"):
         hub.local_file("hub:o/n")
 
@@ -87,18 +78,20 @@ def test_a_hub_name_means_its_only_data_file(tmp_path: Path, monkeypatch: pytest
 def test_a_checkpoint_of_the_hub_comes_as_safetensors_if_there_are_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[str]] = []
-
-    def snapshot(name: str, allow_patterns: list[str], etag_timeout: float) -> str:
-        asked.append(allow_patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    asked = fake_hub(monkeypatch, [], tmp_path)
     assert hub.download_model("o/n") == tmp_path
-    assert ["*.bin" in patterns for patterns in asked] == [False, True]
     (tmp_path / "model.safetensors").touch()
     assert hub.download_model("o/n") == tmp_path
     assert ["*.bin" in patterns for patterns in asked] == [False, True, False]
+
+
+def test_a_name_with_an_owner_means_a_checkpoint_of_the_hub_unless_it_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "m0").mkdir(parents=True)
+    names = ["o/n", "models/m0", "m0", "./o/n", "o/n/x"]
+    assert [name for name in names if hub.is_model_name(name)] == ["o/n"]
 
 
 def test_a_dataset_of_several_files_leaves_the_choice_to_the_user() -> None:
