@@ -1,5 +1,6 @@
 """A stand-in for the library of the Hugging Face hub, where no network is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +19,8 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, files: list[str], folder: Path) ->
         assert repo_type == "dataset"
         return str(folder / dataset / file)
 
-    def snapshot(name: str, allow_patterns: list[str], etag_timeout: float) -> str:
-        asked.append(allow_patterns)
+    def snapshot(name: str, allow_patterns: Sequence[str] = (), **options: object) -> str:
+        asked.append(["cached only"] if options.get("local_files_only") else list(allow_patterns))
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)

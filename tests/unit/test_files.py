@@ -1,7 +1,6 @@
 """Data files in and out: what is read, what is refused and how, and that an export is whole or absent."""
 
 import builtins
-import io
 import json
 import os
 import resource
@@ -204,15 +203,18 @@ def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_else(
     assert names_in(tmp_path) == ["out"]
 
 
-def test_a_stream_keeps_what_came_before_an_error() -> None:
+def test_a_stream_gets_its_lines_batch_by_batch_and_keeps_those_before_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+
     def breaking_off() -> Iterator[dict[str, Any]]:
-        yield from ROWS
+        yield from ROWS * 500
+        assert len(path.read_bytes().splitlines()) == 1_000
+        yield ROWS[0]
         raise RuntimeError("the source broke off")
 
-    stream = io.BytesIO()
-    with pytest.raises(RuntimeError, match="broke off"):
+    with path.open("wb") as stream, pytest.raises(RuntimeError, match="broke off"):
         write_rows(stream, breaking_off())
-    assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
+    assert [row for _, row in read_json_lines(path)] == [*ROWS * 500, ROWS[0]]
 
 
 @pytest.fixture

@@ -44,9 +44,5 @@ def test_a_job_waits_longer_after_each_attempt_but_never_long() -> None:
 
 
 def test_supervisors_know_how_a_worker_exits() -> None:
-    assert {code.name: int(code) for code in WorkerExit} == {
-        "STOPPED": 0,
-        "FAILED": 1,
-        "DRAINED": 80,
-        "WRONG_SCHEMA": 81,
-    }
+    exits = (WorkerExit.STOPPED, WorkerExit.FAILED, WorkerExit.DRAINED, WorkerExit.WRONG_SCHEMA)
+    assert exits == (0, 1, 80, 81)

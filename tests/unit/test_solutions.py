@@ -81,8 +81,9 @@ def test_a_checkpoint_of_the_hub_comes_as_safetensors_if_there_are_any(
     asked = fake_hub(monkeypatch, [], tmp_path)
     assert hub.download_model("o/n") == tmp_path
     (tmp_path / "model.safetensors").touch()
-    assert hub.download_model("o/n") == tmp_path
-    assert ["*.bin" in patterns for patterns in asked] == [False, True, False]
+    assert hub.download_model("o/n") == hub.cached_model("o/n") == tmp_path
+    assert ["*.bin" in patterns for patterns in asked] == [False, True, False, False]
+    assert asked[-1] == ["cached only"]
 
 
 def test_a_name_with_an_owner_means_a_checkpoint_of_the_hub_unless_it_is_a_folder(
