@@ -19,9 +19,9 @@ from hsstar.verifier.forms import is_readable
 from hsstar.verifier.judging import Decision, formulas, judge_quickly
 from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
 from hsstar.verifier.reading import read
-from hsstar.verifier.spelling import LONGEST_ANSWER, normal_spelling
+from hsstar.verifier.spelling import LONGEST_ANSWER, parsable_source
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 """Raised whenever a response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256
@@ -182,11 +182,15 @@ def _final_answer(request: VerificationRequest) -> str | None:
 
 
 def _key(answer: str | None, reference: str) -> bytes:
-    mine, theirs = (
-        normal_spelling(text) if len(text) <= LONGEST_ANSWER else text for text in (answer or "", reference)
-    )
+    mine, theirs = "none" if answer is None else _reading(answer), _reading(reference)
     pair = f"{len(mine)} {mine}{theirs}"
     return hashlib.blake2b(pair.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _reading(text: str) -> str:
+    """Return what alone decides how a text is read: its spelling, or the text itself if it is not read."""
+    source = parsable_source(text)
+    return f"unread {text}" if source is None else f"read {source}"
 
 
 def _decision(outcome: Outcome) -> Decision:

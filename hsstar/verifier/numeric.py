@@ -178,10 +178,11 @@ def number_in_words(text: str) -> Fraction | None:
     words = _WORD.findall(text)
     if not 0 < len(words) <= _MOST_WORDS or _NO_WORD.search(text):
         return None
+    negative = text.startswith("-")
     if words[0] in ("minus", "negative"):
-        value = _positive(words[1:])
-        return None if value is None else -value
-    return _positive(words)
+        negative, words = not negative, words[1:]
+    value = _positive(words)
+    return -value if negative and value is not None else value
 
 
 def ordinal_in_words(text: str) -> int | None:

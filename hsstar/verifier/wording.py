@@ -73,7 +73,12 @@ def meaning_of(source: str) -> Form | None:
         return Number(number)
     if (place := ordinal_in_words(plain)) is not None:
         return Words(str(place))
-    return Words(letters_of(plain)) if _PLACE.fullmatch(plain) else _SPECIAL_WORDS.get(letters_of(source))
+    if _PLACE.fullmatch(plain):
+        return Words(letters_of(plain))
+    form = _SPECIAL_WORDS.get(letters_of(source))
+    if isinstance(form, Infinite) and plain.lstrip().startswith("-"):
+        return Infinite(positive=not form.positive)
+    return form
 
 
 def says_words(source: str) -> bool:

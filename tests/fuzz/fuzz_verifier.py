@@ -19,15 +19,7 @@ BATCH = 2_000
 SAMPLED = 20
 """The number of requests in each batch that the checking processes get."""
 LONGEST_TEXT = 2_000
-FRAMES = [
-    "{}",
-    "\\boxed{{{}}}",
-    "so \\boxed{{{}}}.",
-    "The answer is {}.",
-    "Answer: ${}$",
-    "#### {}",
-    "\\({}\\)",
-]
+FRAMES = ["{}", r"\boxed{{{}}}", r"so \boxed{{{}}}.", "answer is {}.", "Answer: ${}$", "#### {}", r"\({}\)"]
 
 
 class Fuzzer:

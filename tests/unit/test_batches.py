@@ -11,23 +11,14 @@ from hypothesis import strategies as st
 from hsstar.stages.batching import in_batches
 
 
-def counted(end: int) -> Generator[int]:
-    yield from range(end)
-
-
-def test_a_batch_ends_when_it_is_full() -> None:
-    assert list(in_batches(counted(7), 3, 60.0)) == [[0, 1, 2], [3, 4, 5], [6]]
-
-
-def test_nothing_makes_no_batch() -> None:
-    assert list(in_batches(counted(0), 3, 60.0)) == []
-
-
 @given(number=st.integers(0, 40), size=st.integers(1, 10), seconds=st.sampled_from([0.0, 0.0001, 60.0]))
-def test_every_result_is_in_one_batch_and_in_order(number: int, size: int, seconds: float) -> None:
-    batches = list(in_batches(counted(number), size, seconds))
+def test_every_result_is_in_one_batch_in_order_and_a_batch_ends_when_it_is_full_or_old(
+    number: int, size: int, seconds: float
+) -> None:
+    batches = list(in_batches((result for result in range(number)), size, seconds))
     assert [result for batch in batches for result in batch] == list(range(number))
     assert all(1 <= len(batch) <= size for batch in batches)
+    assert seconds < 60.0 or all(len(batch) == size for batch in batches[:-1])
 
 
 def test_a_batch_ends_when_it_is_old_though_the_next_result_takes_its_time() -> None:

@@ -1,13 +1,16 @@
 """Benchmarks as published: found by their names, counted, and told apart where statements are equal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
+from hsstar.data.files import read_problems
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.errors import BadInputError
+from tests.unit.fake_hub import fake_hub
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
 AMC = BENCHMARKS["amc23"]
@@ -21,10 +24,13 @@ def write(folder: Path, rows: list[dict[str, object]], name: str = "amc23.jsonl"
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the benchmark files are not at hand")
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_published_files_have_as_many_problems_as_they_should(name: str) -> None:
+def test_the_published_files_have_as_many_problems_with_a_reference_as_they_should(name: str) -> None:
     benchmark = BENCHMARKS[name]
-    problems = read_benchmark(benchmark, find_file(benchmark, PUBLISHED))
+    file = find_file(benchmark, PUBLISHED)
+    problems = read_benchmark(benchmark, file)
     assert len({problem.key for problem in problems}) == len(problems) == benchmark.problems
+    assert all(problem.reference for problem in problems)
+    assert [replace(problem, occurrence=0) for problem in problems] == list(read_problems(file))
     if name == "math500":
         assert len({problem.subject for problem in problems}) == 7
         assert {problem.level for problem in problems} == set("12345")
@@ -70,6 +76,17 @@ def test_a_folder_gives_the_file_of_that_name(tmp_path: Path) -> None:
     write(tmp_path, [], "amc23.json")
     assert find_file(AMC, tmp_path) == tmp_path / "amc23.json"
     assert find_file(AMC, tmp_path / "any.csv") == tmp_path / "any.csv"
+
+
+def test_the_hub_gives_the_file_below_the_folder_of_the_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["main/test-0.parquet", "main/train-0.parquet", "socratic/test-0.parquet"]
+    fake_hub(monkeypatch, files, tmp_path)
+    assert find_file(BENCHMARKS["gsm8k"], None) == tmp_path / "openai/gsm8k" / files[0]
+    with pytest.raises(BadInputError, match=r"openai/gsm8k on the .* hub has 2 files that could"):
+        files.append("main/test-1.parquet")
+        find_file(BENCHMARKS["gsm8k"], None)
 
 
 def test_without_the_hub_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,19 @@ def test_the_remainder_goes_one_each_to_problems_picked_by_the_seed() -> None:
     assert all(60 < picked[str(number)] < 140 for number in range(4))
 
 
+def test_the_same_problems_get_the_remainder_in_every_release() -> None:
+    levels = {str(number): BOUNDARY if number < 7 else INLIER for number in range(10)}
+    spread = [
+        allot(Budget(4, 3), levels, [BOUNDARY], seed=seed, iteration=iteration)
+        for seed, iteration in ((7, 2), (7, 3), (8, 2))
+    ]
+    assert ["".join(str(samples) for samples in allotments.values()) for allotments in spread] == [
+        "5444554333",
+        "4544545333",
+        "5554444333",
+    ]
+
+
 @given(budgets, found_levels, chosen_levels, st.integers(0, 2**31 - 1), st.integers(0, 5))
 def test_the_budget_is_met_exactly_or_nothing_is_resampled(
     budget: Budget,

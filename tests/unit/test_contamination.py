@@ -27,6 +27,7 @@ def find(statement: str, *benchmark: str) -> OverlapKind | None:
         (SENTENCE.replace("seven", "eight"), SENTENCE, OverlapKind.RUN),  # the rest is long enough
         (SENTENCE.replace("table", "desk"), SENTENCE, None),  # ten and nine words are too few
         (r"Let $\frac{a}{b}$ be", r"Let $\frac ab$ be", None),
+        ("ﬁnd ｘ", "find x", OverlapKind.EXACT),
         ("", "x", None),
     ],
 )

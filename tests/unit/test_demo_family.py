@@ -37,9 +37,11 @@ def solve(problem: DemoProblem, strategy: Strategy, slip_rate: float = 0.0) -> l
     return family.solution_steps(problem, strategy, random.Random(1), slip_rate)
 
 
-def test_a_seed_gives_the_same_problems_and_another_seed_gives_others() -> None:
+def test_a_seed_gives_the_same_distinct_problems_spread_evenly_over_the_slope() -> None:
     assert family.distinct_problems(400, 5, held_out=False) == PROBLEMS
     assert family.distinct_problems(400, 6, held_out=False) != PROBLEMS
+    assert len({p.question for p in PROBLEMS}) == 400
+    assert Counter(p.level for p in PROBLEMS) == dict.fromkeys(SLOPE, 400 // len(SLOPE))
 
 
 def test_training_and_held_out_problems_never_meet() -> None:
@@ -47,11 +49,6 @@ def test_training_and_held_out_problems_never_meet() -> None:
     assert not {p.question for p in PROBLEMS} & {p.question for p in held_out}
     assert not any(p.held_out for p in PROBLEMS)
     assert all(p.held_out for p in held_out)
-
-
-def test_problems_are_distinct_and_spread_evenly_over_the_slope() -> None:
-    assert len({p.question for p in PROBLEMS}) == 400
-    assert Counter(p.level for p in PROBLEMS) == dict.fromkeys(SLOPE, 400 // len(SLOPE))
 
 
 def test_more_problems_than_the_family_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,15 +93,11 @@ def test_the_careless_strategy_agrees_exactly_where_precedence_does_not_matter()
     assert len(wrong) > 0.95 * len(conflicts)
 
 
-def test_the_first_step_of_a_careless_solution_is_where_it_goes_wrong() -> None:
+def test_a_careless_solution_goes_wrong_at_its_first_step_and_a_slip_at_its_own() -> None:
     problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), DemoLevel(2, 9))
     careless = solve(problem, Strategy.CARELESS)
     assert [step.text for step in careless] == ["7+3=10, so 10*4", "10*4=40, so \\boxed{40}"]
     assert [step.right for step in careless] == [False, False]
-
-
-def test_a_slip_makes_its_step_and_the_answer_wrong() -> None:
-    problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), DemoLevel(2, 9))
     steps = solve(problem, Strategy.CAREFUL, slip_rate=1.0)
     assert not steps[0].right
     assert not steps[0].text.startswith("3*4=12,")

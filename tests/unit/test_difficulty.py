@@ -102,3 +102,7 @@ def test_without_pre_samples_there_is_no_estimate() -> None:
 def test_thresholds_are_ordered_and_within_the_range_of_rewards(low: float, high: float) -> None:
     with pytest.raises(BadInputError, match="0 ≤ tau_low < tau_high ≤ 1, got tau_low = "):
         Thresholds(low, high)
+
+
+def test_thresholds_may_be_the_ends_of_that_range() -> None:
+    assert Thresholds(0, 1) == Thresholds(0.0, 1.0)

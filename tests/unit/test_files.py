@@ -1,7 +1,6 @@
 """Data files in and out: what is read, what is refused and how, and that an export is whole or absent."""
 
 import builtins
-import io
 import json
 import os
 import resource
@@ -23,7 +22,6 @@ from hsstar.data.files import (
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ProblemFormat
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]
 FORMATS: list[ExportFormat] = ["jsonl", "parquet"]
 
@@ -58,9 +56,17 @@ def test_rows_are_read_from_text_files(tmp_path: Path, name: str, content: bytes
     assert [row for _, row in read_rows(file_with(tmp_path, name, content))] == ROWS
 
 
-def test_rows_carry_their_line_number(tmp_path: Path) -> None:
-    path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\n\n{"a": 2}\n')
-    assert list(read_rows(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+def test_rows_carry_their_line_or_place_and_come_before_a_broken_one(tmp_path: Path) -> None:
+    assert next(read_rows(file_with(tmp_path, "rows.jsonl", b'{"a": 1}\nbroken\n'))) == (1, {"a": 1})
+    for name, content, places in (
+        ("rows.jsonl", b'{"a": "1"}\n\n{"a": "2"}\n', (1, 3)),
+        ("rows.json", b'\n[{"a": "1"}, {"a": "2"}]', (1, 2)),
+        ("rows.csv", b"a\n1\n\n2\n", (2, 4)),
+    ):
+        rows = list(read_rows(file_with(tmp_path, name, content)))
+        assert rows == list(zip(places, ({"a": "1"}, {"a": "2"}), strict=True))
+    write_rows(tmp_path / "rows.parquet", [{"a": "1"}, {"a": "2"}], "parquet")
+    assert list(read_rows(tmp_path / "rows.parquet")) == [(1, {"a": "1"}), (2, {"a": "2"})]
 
 
 def test_json_lines_are_read_under_any_suffix_and_from_a_stream(tmp_path: Path) -> None:
@@ -70,11 +76,6 @@ def test_json_lines_are_read_under_any_suffix_and_from_a_stream(tmp_path: Path) 
     with path.open("rb") as stream, pytest.raises(BadInputError, match=r"rows\.csv holds no rows"):
         stream.seek(0, os.SEEK_END)
         list(read_json_lines(stream))
-
-
-def test_reading_streams(tmp_path: Path) -> None:
-    path = file_with(tmp_path, "rows.jsonl", b'{"a": 1}\nbroken\n')
-    assert next(read_rows(path)) == (1, {"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -138,27 +139,6 @@ def test_a_row_that_is_no_problem_is_named_by_file_and_line(tmp_path: Path) -> N
         list(read_problems(path))
 
 
-@pytest.mark.parametrize(
-    ("name", "problems"),
-    [
-        ("aime24", 30),
-        ("amc23", 40),
-        ("college_math", 2_818),
-        ("gsm8k", 1_319),
-        ("math500", 500),
-        ("minerva_math", 272),
-        ("olympiadbench", 675),
-    ],
-)
-def test_every_row_of_the_benchmarks_is_a_problem_with_a_reference(name: str, problems: int) -> None:
-    path = SHARED / "benchmarks" / f"{name}.jsonl"
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    found = list(read_problems(path))
-    assert len(found) == problems
-    assert all(problem.reference for problem in found)
-
-
 def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
     by_problem = file_with(
         tmp_path, "a.jsonl", json_lines([{"problem": "q", "answer": "5", "responses": ["a", "b"]}])
@@ -181,13 +161,18 @@ def test_what_is_written_can_be_read_back(tmp_path: Path, file_format: ExportFor
     assert names_in(tmp_path) == [path.name]
 
 
-def test_rows_go_to_a_stream_as_well() -> None:
-    stream = io.BytesIO()
-    assert write_rows(stream, ROWS) == 2
-    assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
-    stream = io.BytesIO()
-    write_rows(stream, ROWS, "parquet")
-    assert pyarrow.parquet.read_table(stream).to_pylist() == ROWS
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_rows_go_to_a_stream_as_well(tmp_path: Path, file_format: ExportFormat) -> None:
+    path = tmp_path / f"out.{file_format}"
+    with path.open("wb") as stream:
+        assert write_rows(stream, ROWS, file_format) == 2
+        assert [row for _, row in read_rows(path)] == ROWS  # nothing is left in the stream's buffer
+
+
+def test_no_rows_are_an_empty_file(tmp_path: Path) -> None:
+    assert write_rows(tmp_path / "out.jsonl", []) == write_rows(tmp_path / "out.parquet", [], "parquet") == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").shape == (0, 0)
 
 
 def test_a_parquet_column_takes_the_type_that_fits_all_its_rows(tmp_path: Path) -> None:
@@ -218,15 +203,18 @@ def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_else(
     assert names_in(tmp_path) == ["out"]
 
 
-def test_a_stream_keeps_what_came_before_an_error() -> None:
+def test_a_stream_gets_its_lines_batch_by_batch_and_keeps_those_before_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+
     def breaking_off() -> Iterator[dict[str, Any]]:
-        yield from ROWS
+        yield from ROWS * 500
+        assert len(path.read_bytes().splitlines()) == 1_000
+        yield ROWS[0]
         raise RuntimeError("the source broke off")
 
-    stream = io.BytesIO()
-    with pytest.raises(RuntimeError, match="broke off"):
+    with path.open("wb") as stream, pytest.raises(RuntimeError, match="broke off"):
         write_rows(stream, breaking_off())
-    assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
+    assert [row for _, row in read_json_lines(path)] == [*ROWS * 500, ROWS[0]]
 
 
 @pytest.fixture

@@ -7,28 +7,22 @@ from hsstar.domain.lifecycle import (
     JOB_TRANSITIONS,
     IterationState,
     JobState,
+    WorkerExit,
     next_state,
     retry_delay_seconds,
     states_before,
 )
 
 
-@pytest.mark.parametrize(
-    ("after", "before"),
-    [
-        (JobState.RUNNING, ["queued"]),
-        (JobState.DONE, ["running"]),
-        (JobState.FAILED, ["running"]),
-        (JobState.QUEUED, ["running", "failed"]),
-    ],
-)
-def test_the_way_of_a_job(after: JobState, before: list[str]) -> None:
-    assert states_before(after) == before
-
-
-def test_every_state_of_a_job_says_what_may_follow() -> None:
+def test_the_way_of_a_job() -> None:
+    assert {state.value: states_before(state) for state in JobState} == {
+        "queued": ["running", "failed"],
+        "running": ["queued"],
+        "done": ["running"],
+        "failed": ["running"],
+        "discarded": ["failed"],
+    }
     assert set(JOB_TRANSITIONS) == set(JobState)
-    assert JOB_TRANSITIONS[JobState.DONE] == frozenset()
 
 
 def test_queued_and_running_jobs_are_in_flight() -> None:
@@ -47,3 +41,8 @@ def test_an_iteration_goes_one_way() -> None:
 def test_a_job_waits_longer_after_each_attempt_but_never_long() -> None:
     assert [retry_delay_seconds(attempts) for attempts in range(6)] == [1, 1, 4, 16, 60, 60]
     assert retry_delay_seconds(1_000) == 60
+
+
+def test_supervisors_know_how_a_worker_exits() -> None:
+    exits = (WorkerExit.STOPPED, WorkerExit.FAILED, WorkerExit.DRAINED, WorkerExit.WRONG_SCHEMA)
+    assert exits == (0, 1, 80, 81)

@@ -87,10 +87,21 @@ def test_the_order_of_arrival_does_not_matter(drawn: list[Candidate], rule: Pair
     assert pairs_of(drawn, rule, seed) == pairs_of(drawn[::-1], rule, seed)
 
 
-def test_who_meets_whom_is_decided_by_the_seed() -> None:
-    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, 0.5) for slot in range(8)]
-    assert pairs_of(drawn, seed=1) == pairs_of(drawn, seed=1)
-    assert len({tuple(sorted(pairs_of(drawn, seed=seed))) for seed in range(20)}) > 10
+def test_who_meets_whom_is_decided_by_the_address_and_the_same_in_every_release() -> None:
+    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, 0.5) for slot in range(9)]
+
+    def slots(rule: PairRule, **address: Any) -> str:
+        usual: dict[str, Any] = {"seed": 7, "iteration": 2, "problem_key": "x"}
+        return " ".join(f"{good}{bad}" for good, bad in select_pairs(drawn, rule, **usual | address))
+
+    ranked, chance = PairRule.HIGHEST_REWARD, PairRule.RANDOM
+    assert slots(ranked) == "27 36 04 15"  # of equal rewards the first slots
+    assert slots(ranked, at_most=2) == "04 15"
+    assert slots(chance) == "27 36 08 14"
+    assert slots(chance, at_most=2) == "07 14"
+    for rule, others in ((ranked, ("07 16 24 35", "37 14 05 26")), (chance, ("07 16 24 35", "34 15 08 26"))):
+        assert (slots(rule, iteration=3), slots(rule, problem_key="y")) == others
+        assert slots(rule, seed=8) != slots(rule)
 
 
 def test_the_random_rule_does_not_look_at_rewards() -> None:

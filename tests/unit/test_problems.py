@@ -45,18 +45,67 @@ def test_each_format_has_its_place_for_the_reference(
     assert read_problem(row, ProblemFormat.AUTO).reference == reference or problem_format is GSM8K
 
 
-def test_a_problem_keeps_what_its_source_says_about_it() -> None:
-    row = {
-        "problem": " What is $1+1$? ",
-        "solution": r"\boxed{2}",
-        "level": "Level 3",
-        "type": "Algebra",
-        "unique_id": "test/7",
-    }
-    assert read_problem(row, MATH) == Problem(
-        "What is $1+1$?", "2", solution=r"\boxed{2}", subject="Algebra", level="3", source_id="test/7"
-    )
-    assert read_problem({"messages": ASKED}, NUMINA).statement == "1+1?"
+@pytest.mark.parametrize(
+    ("problem_format", "row", "problem"),
+    [
+        (
+            MATH,
+            {"problem": " What is $1+1$? ", "solution": "s", "level": "Level 3", "type": "Algebra", "idx": 7},
+            Problem("What is $1+1$?", "", solution="s", subject="Algebra", level="3", source_id="7"),
+        ),
+        (
+            MATH,
+            {
+                "question": "q",
+                "answer": "5",
+                "level": 2,
+                "subfield": "n",
+                "id": 3,
+                "unique_id": "u",
+                "type": "",
+            },
+            Problem("q", "5", subject="n", level="2", source_id="u"),
+        ),
+        (
+            MATH,
+            {
+                "question": "q",
+                "final_answer": "5",
+                "subject": "s",
+                "data_topic": "t",
+                "question_number": "4.1",
+            },
+            Problem("q", "5", subject="s", source_id="4.1"),
+        ),
+        (MATH, {"question": "q", "ref_ans": "5", "data_topic": "t"}, Problem("q", "5", subject="t")),
+        (MATH, {"question": "q", "answer": "5", "solution": ["s", 1], "id": 1.5}, Problem("q", "5")),
+        (
+            MATH,
+            {"question": "q", "answer": "5", "solution": ["a", "b"]},
+            Problem("q", "5", solution="a\n\nb"),
+        ),
+        (
+            GSM8K,
+            {"question": "q", "answer": "w\n#### 1,000", "id": "g/1"},
+            Problem("q", "1000", solution="w\n#### 1,000", source_id="g/1"),
+        ),
+        (
+            NUMINA,
+            {"messages": ASKED, "problem_type": "Algebra", "source": "amc", "answer": "notfound", "id": 1},
+            Problem("1+1?", "2", solution=r"It is \boxed{2}.", subject="Algebra", source_id="1"),
+        ),
+        (
+            NUMINA,
+            {"problem": "q", "messages": ASKED, "solution": "s", "source": "amc", "ref_answer": "5"},
+            Problem("q", "5", solution="s", subject="amc"),
+        ),
+        (PUBLISHED, {"query": " q", "answer": "5", "idx": 0}, Problem("q", "5", source_id="0")),
+    ],
+)
+def test_a_problem_keeps_what_its_source_says_about_it(
+    problem_format: ProblemFormat, row: dict[str, Any], problem: Problem
+) -> None:
+    assert read_problem(row, problem_format) == problem
 
 
 def test_problems_with_equal_statements_are_duplicates() -> None:
@@ -74,10 +123,16 @@ def test_problems_with_equal_statements_are_duplicates() -> None:
         ({"problem": "q", "solution": "s", "source": "olympiads"}, NUMINA),
         ({"problem": "q", "solution": "s", "messages": ASKED}, NUMINA),
         ({"query": "q", "ref_ans": "5", "resp": "r", "correct": True}, PUBLISHED),
+        ({"problem": "q", "ref_answer": "5"}, NUMINA),
     ],
 )
 def test_the_format_shows_in_the_first_rows(row: dict[str, Any], expected: ProblemFormat) -> None:
     assert detect_format([row, row]) is expected
+
+
+def test_one_row_of_another_format_decides() -> None:
+    rows: list[dict[str, Any]] = [{"question": "q", "answer": "#### 18"}, {"question": "q", "answer": "18"}]
+    assert detect_format(rows) is detect_format(rows[::-1]) is MATH
 
 
 @pytest.mark.parametrize(
@@ -99,6 +154,9 @@ def test_the_format_shows_in_the_first_rows(row: dict[str, Any], expected: Probl
         (NUMINA, {"messages": [{"role": "user", "content": "q"}]}, "a user turn and an assistant turn"),
         (PUBLISHED, {"query": "q"}, "expected query and ref_ans, found keys query"),
         (ProblemFormat.AUTO, {"a": 1, "b": 2}, "found keys a, b"),
+        (ProblemFormat.AUTO, {"answer": "5"}, "expected rows with problem/question/query"),
+        (ProblemFormat.AUTO, {"problem": "q"}, "expected rows with problem/question/query"),
+        (ProblemFormat.AUTO, {"question": "q", "source": "s"}, "expected rows with problem/question/query"),
         (ProblemFormat.AUTO, {}, "found keys none"),
     ],
 )
@@ -129,7 +187,7 @@ def test_published_samples_of_one_query_are_put_together_in_order() -> None:
     rows: list[dict[str, Any]] = [
         {"query": "q", "ref_ans": "5", "resp": "a", "finish_reason": "length", "cumulative_logprob": -3.5},
         {"query": "other", "ref_ans": "6", "resp": "c"},
-        {"query": "q", "ref_ans": "5", "resp": "b"},
+        {"query": "q", "ref_ans": "5", "resp": "b", "finish_reason": 1, "cumulative_logprob": "low"},
     ]
     assert list(group_samples(map(read_samples, rows))) == [
         ImportedSamples(Problem("q", "5"), (ImportedResponse("a", "length", -3.5), ImportedResponse("b"))),

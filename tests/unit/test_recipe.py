@@ -1,5 +1,6 @@
 """A recipe says everything that decides a run; a wrong one is refused in a line that names the key."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.allocation.budget import Budget
-from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
+from hsstar.domain.benchmarks import Decoding
+from hsstar.domain.difficulty import Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
+from hsstar.study.document import load_study
 
-ROOT = Path(__file__).parents[2]
-STUDY = ROOT / "configs" / "study.toml"
-SHIPPED = sorted({*ROOT.glob("configs/*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {STUDY})
+FOLDER = Path(__file__).parent
+BOUNDS: dict[str, dict[str, Any]] = json.loads((FOLDER / "recipe_bounds.json").read_text())
+"""Values just inside and just outside of what is legal, by key; `beside`: further keys of its section."""
+WRONG = [json.loads(line) for line in (FOLDER / "wrong_recipes.jsonl").read_text().splitlines()]
+ROOT = FOLDER.parents[1]
+CONFIGS = ROOT / "configs"
+PUBLISHED: dict[str, dict[str, Any]] = json.loads((FOLDER / "shipped_recipes.json").read_text())
+"""What `configs/hsstar.toml` changes of the defaults, and each other published recipe of `hsstar.toml`."""
+SHIPPED = sorted({*CONFIGS.glob("*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {CONFIGS / "study.toml"})
+DEFAULTS: dict[str, Any] = json.loads((FOLDER / "smallest_recipe.json").read_text())
+"""The smallest recipe with the numbers of the method."""
 
 SMALLEST: dict[str, Any] = {
     "name": "small",
@@ -44,22 +55,45 @@ def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return {key: value for key, value in result.items() if value is not None}
 
 
+def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a recipe by dotted key."""
+    result: dict[str, Any] = {}
+    for key, value in document.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result
+
+
 def test_what_is_left_out_is_as_in_the_paper() -> None:
     recipe = with_sections()
+    assert recipe.document() == DEFAULTS
     assert recipe.sampling.budget == Budget(8, 3)
-    assert (recipe.sampling.temperature, recipe.sampling.top_p) == (0.7, 0.95)
-    assert recipe.sampling.max_new_tokens == 2048
-    assert recipe.policy.prompt == "qwen25-step-cot"
-    assert recipe.difficulty.signal is Signal.ACCURACY_AND_REWARD
     assert recipe.difficulty.thresholds == Thresholds(0.15, 0.65)
-    assert recipe.difficulty.resample == recipe.difficulty.train == (Difficulty.BOUNDARY,)
-    assert recipe.pairs.rule is PairRule.HIGHEST_REWARD
-    training = recipe.training
-    assert (training.objective, training.learning_rate, training.beta) == ("dpo", 5e-7, 0.1)
-    assert (training.batch_size, training.epochs, training.warmup_ratio) == (256, 1, 0.03)
-    assert (training.scheduler, training.maximum_tokens) == ("cosine", 2048)
-    assert recipe.evaluation.dataset is None
-    assert recipe.evaluation.temperature == 0
+    assert recipe.problems.used
+    assert not recipe.evaluation.used
+    assert not with_sections(problems={"dataset": "none"}).problems.used
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_a_key_is_legal_up_to_its_bounds(key: str) -> None:
+    section, _, name = key.rpartition(".")
+    bounds = BOUNDS[key]
+    for value in bounds["legal"]:
+        table = {**bounds.get("beside", {}), name: value}
+        recipe = with_sections(**({section: table} if section else table))
+        assert flat(recipe.document())[key] == value
+        assert parse_recipe(recipe.document()) == recipe
+        default = {**bounds.get("beside", {})}
+        usual = with_sections(**({section: default} if section else default))
+        assert (recipe == usual) == (flat(usual.document())[key] == value)
+    for value in bounds["illegal"]:
+        table = {**bounds.get("beside", {}), name: value}
+        with pytest.raises(RecipeError, match=f"recipe: .*{section}"):
+            with_sections(**({section: table} if section else table))
+
+
+def test_every_number_of_a_recipe_has_its_bounds() -> None:
+    numbers = {key for key, value in flat(with_sections().document()).items() if type(value) in (int, float)}
+    assert numbers <= BOUNDS.keys()
 
 
 def test_uniform_sampling_makes_every_sample_a_pre_sample() -> None:
@@ -106,176 +140,24 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
     assert with_sections(reward={"engine": "vllm"}).reward.engine_options == {}
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"samplng": {}},
-            "unknown key 'samplng'; legal keys there: difficulty, evaluation, initialisation, name, pairs",
-        ),
-        (
-            {"reward": {"modle": "x"}},
-            "unknown key 'reward.modle'; legal keys there: attention, batch_tokens, dtype, engine, kind",
-        ),
-        ({"name": None}, "key 'name' is missing"),
-        ({"problems": None}, "key 'problems' is missing"),
-        ({"problems": {"dataset": ""}}, "problems.dataset: string should have at least 1 character, got ''"),
-        ({"name": "two words"}, "name: string should match pattern"),
-        ({"seed": -1}, "seed: input should be greater than or equal to 0, got -1"),
-        ({"seed": 2**31}, "seed: input should be less than 2147483648, got 2147483648"),
-        ({"problems": {"per_iteration": 0}}, "problems.per_iteration: .*greater than or equal to 1, got 0"),
-        ({"problems": {"per_iteration": "many"}}, "problems.per_iteration: .*valid integer.*, got 'many'"),
-        (
-            {"policy": {"engine": "magic"}},
-            "policy.engine: input should be 'transformers'.*'vllm'.*, got 'magic'",
-        ),
-        (
-            {"policy": {"prompt": "cot"}},
-            "policy.prompt: unknown prompt template; legal values: bare, chat, qwen25-step-cot, got 'cot'",
-        ),
-        (
-            {"policy": {"vllm": {"max_num_seqs": 8}}},
-            r"policy: \[policy.vllm\] needs engine = 'vllm', and engine is 'transformers'",
-        ),
-        (
-            {"policy": {"engine": "vllm", "vllm": {"tensor_parallel_size": 0}}},
-            "policy.vllm.tensor_parallel_size: .*greater than or equal to 1, got 0",
-        ),
-        (
-            {"policy": {"engine": "vllm", "vllm": {"gpu_memory_utilization": 1.5}}},
-            "policy.vllm.gpu_memory_utilization: .*less than or equal to 1",
-        ),
-        (
-            {"policy": {"engine": "openai"}},
-            r"policy: engine = 'openai' needs \[policy.openai\] with base_url and model",
-        ),
-        (
-            {"policy": {"openai": SERVER}},
-            r"policy: \[policy.openai\] needs engine = 'openai', and engine is 'transformers'",
-        ),
-        (
-            {"policy": {"engine": "openai", "openai": {"base_url": "http://u:p@host/v1", "model": "m"}}},
-            "policy.openai.base_url: string should match pattern",
-        ),
-        (
-            {"policy": {"engine": "openai", "openai": SERVER | {"options": {"top_k": 5, "seed": 1}}}},
-            "policy.openai.options: 'seed' belongs to hsstar and cannot be set",
-        ),
-        (
-            {"policy": {"engine": "openai", "openai": SERVER, "dtype": "bfloat16"}},
-            "policy: the server decides dtype",
-        ),
-        (
-            {"policy": {"engine": "openai", "openai": SERVER}, "evaluation": {"dataset": "heldout"}},
-            "the server cannot load one; set reload = 'vllm', or leave evaluation.dataset out",
-        ),
-        (
-            {"policy": {"engine": "openai", "openai": SERVER}, "evaluation": {"benchmarks": ["gsm8k"]}},
-            "evaluation.benchmarks is measured for every new policy too",
-        ),
-        (
-            {"policy": {"engine": "vllm", "vllm": {"lora": "adapter"}}},
-            "policy.vllm.lora needs training.objective = 'none'",
-        ),
-        ({"reward": {"kind": "orm"}}, "reward.kind: .*'skywork', 'qwen-math' or 'outcome', got 'orm'"),
-        ({"reward": {"batch_tokens": 0}}, "reward.batch_tokens: .*greater than or equal to 1, got 0"),
-        (
-            {"reward": {"engine": "vllm", "batch_tokens": 8192}},
-            "reward: batch_tokens and attention need engine = 'transformers'",
-        ),
-        (
-            {"reward": {"vllm": {"max_num_seqs": 8}}},
-            r"reward: \[reward.vllm\] needs engine = 'vllm', and engine is 'transformers'",
-        ),
-        (
-            {"reward": {"engine": "vllm", "vllm": {"lora": "adapter"}}},
-            r"reward: lora belongs in \[policy.vllm\] only",
-        ),
-        (
-            {"reward": {"engine": "vllm", "vllm": {"enable_prefix_caching": True}}},
-            "reward: vllm.enable_prefix_caching belongs to hsstar and cannot be set",
-        ),
-        ({"policy": {"dtype": "int4"}}, "policy.dtype: .*'auto', 'float32', 'bfloat16' or 'float16'"),
-        (
-            {"sampling": {"n_p": 9}},
-            "sampling: n_p = 9 is more than n = 8; pre-samples are part of the budget",
-        ),
-        ({"sampling": {"n_p": 0}}, "sampling.n_p: .*greater than or equal to 1, got 0"),
-        ({"sampling": {"strategy": "greedy"}}, "sampling.strategy: .*'hierarchical' or 'uniform'"),
-        (
-            {"sampling": {"temperature": -0.1}},
-            r"sampling.temperature: .*greater than or equal to 0, got -0\.1",
-        ),
-        ({"sampling": {"top_p": 0}}, "sampling.top_p: .*greater than 0, got 0"),
-        ({"sampling": {"top_p": 1.5}}, r"sampling.top_p: .*less than or equal to 1, got 1\.5"),
-        (
-            {"difficulty": {"signal": "mood"}},
-            "difficulty.signal: .*'accuracy-and-reward', 'accuracy' or 'reward'",
-        ),
-        (
-            {"difficulty": {"tau_low": 0.7}},
-            r"difficulty: tau_low = 0\.7 and tau_high = 0\.65 must satisfy 0 ≤ tau_low < tau_high ≤ 1",
-        ),
-        ({"difficulty": {"train": []}}, "difficulty: train needs at least one of inlier, boundary, outlier"),
-        ({"difficulty": {"train": ["middle"]}}, r"difficulty.train.0: .*'inlier', 'boundary' or 'outlier'"),
-        ({"pairs": {"rule": "best"}}, "pairs.rule: .*'highest-reward' or 'random', got 'best'"),
-        ({"pairs": {"at_most_per_problem": 0}}, "pairs.at_most_per_problem: .*greater than or equal to 1"),
-        ({"training": {"objective": "ppo"}}, "training.objective: .*'dpo', 'sft' or 'none', got 'ppo'"),
-        ({"training": {"learning_rate": 0}}, "training.learning_rate: .*greater than 0, got 0"),
-        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: .*finite number"),
-        ({"training": {"beta": float("nan")}}, "training.beta: .*finite number"),
-        (
-            {"training": {"loss_type": "dpo"}},
-            "training.loss_type: .*'sigmoid', 'hinge', 'ipo', .*, got 'dpo'",
-        ),
-        (
-            {"training": {"loss_type": "exo_pair"}},
-            "training: loss_type = 'exo_pair' needs label_smoothing > 0",
-        ),
-        ({"training": {"label_smoothing": 0.1}}, "training: loss_type = 'sigmoid' has no label_smoothing"),
-        ({"training": {"quantization": "4bit"}}, "training: quantization = '4bit' needs lora_rank"),
-        (
-            {"training": {"quantization": "4bit", "lora_rank": 8, "sharding": "fsdp2"}},
-            "training: quantization = '4bit' needs sharding = 'none'",
-        ),
-        ({"training": {"sharding": "ddp"}}, "training.sharding: .*'none', 'fsdp2', 'zero2' or 'zero3'"),
-        ({"training": {"save_every_steps": -1}}, "training.save_every_steps: .*greater than or equal to 0"),
-        (
-            {"initialisation": {"beta": 0.1}},
-            "unknown key 'initialisation.beta'; legal keys there: batch_size",
-        ),
-        ({"evaluation": {"samples": 0}}, "evaluation.samples: .*greater than or equal to 1, got 0"),
-        ({"evaluation": {"benchmarks": [{"problems": 3}]}}, "key 'evaluation.benchmarks.0.name' is missing"),
-        (
-            {"evaluation": {"benchmarks": ["gsm8k", {"name": "math500", "sampels": 2}]}},
-            "unknown key 'evaluation.benchmarks.1.sampels'; legal keys there: max_new_tokens, name, problems",
-        ),
-        (
-            {"evaluation": {"benchmarks": [{"name": "gsm8k", "samples": 4}]}},
-            "evaluation.benchmarks.0: 4 samples at temperature 0 are all the same; give a temperature",
-        ),
-        (
-            {"evaluation": {"benchmarks": ["gsm8k", {"name": "gsm8k", "max_new_tokens": 2048}]}},
-            "evaluation.benchmarks: 'gsm8k, greedy, 2048 tokens' is listed twice",
-        ),
-        ({"problems": {"overlaps": "drop"}}, "problems.overlaps: .*'report' or 'exclude', got 'drop'"),
-        (
-            {"reward": {"model": "none"}},
-            "difficulty.signal = 'accuracy-and-reward' needs reward.model; "
-            "name one, or set difficulty.signal = 'accuracy'",
-        ),
-        (
-            {"reward": {"model": "none"}, "difficulty": {"signal": "accuracy"}},
-            "pairs.rule = 'highest-reward' needs reward.model; name one, or set pairs.rule = 'random'",
-        ),
-        ({"seed": -1, "problems": {"per_iteration": 0}}, r"seed: .* \(and 1 more\)"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [(row["changes"], row["message"]) for row in WRONG])
 def test_a_wrong_recipe_names_the_key_and_what_is_legal(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as failure:
         with_sections(**changes)
     assert str(failure.value).startswith("recipe: ")
     assert "\n" not in str(failure.value)
+
+
+def test_an_evaluation_draws_as_its_section_says() -> None:
+    table = {"temperature": 0.5, "top_p": 0.75, "samples": 4, "max_new_tokens": 7}
+    section = with_sections(
+        evaluation={"dataset": "d", **table, "benchmarks": [{"name": "b", "problems": 3, **table}]}
+    ).evaluation
+    assert section.decoding == section.benchmarks[0].decoding == Decoding(0.5, 0.75, 4, 7)
+    assert section.datasets == ["d", "b"]
+    assert section.benchmarks[0].evaluation_key == (
+        "b, first 3, temperature 0.5, top-p 0.75, 4 samples, 7 tokens"
+    )
 
 
 def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:
@@ -345,6 +227,30 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes | None, message: s
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_changes_what_it_is_about_and_nothing_else(name: str) -> None:
+    found = flat(load_recipe(CONFIGS / f"{name}.toml").document())
+    assert found == flat(DEFAULTS) | PUBLISHED["hsstar"] | PUBLISHED[name]
+
+
+def test_every_recipe_is_known_and_has_a_name_of_its_own() -> None:
+    assert {file.stem for file in CONFIGS.glob("*.toml")} == PUBLISHED.keys() | {"demo", "first", "study"}
+    assert len({changes["name"] for changes in PUBLISHED.values()}) == len(PUBLISHED)
+
+
+def test_the_study_compares_at_equal_budget_with_a_baseline_that_trains_on_every_pair() -> None:
+    study = load_study(CONFIGS / "study.toml")
+    strategies = ["HS-STaR", "uniform", "accuracy-only", "reward-only", "inlier", "outlier"]
+    assert list(study.document.strategies) == strategies
+    assert len(study.document.seeds) >= 5
+    assert study.document.iterations == 3
+    assert {(run.recipe.sampling.n, run.recipe.sampling.n_p) for run in study.runs} == {(8, 3)}
+    assert len({run.recipe.training for run in study.runs}) == 1
+    uniform = next(run.recipe for run in study.runs if run.strategy == "uniform")
+    assert uniform.sampling.budget.pre_samples == 8
+    assert [level.value for level in uniform.difficulty.train] == ["inlier", "boundary", "outlier"]
+
+
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_shipped_recipes_can_be_read(file: Path) -> None:
     recipe = load_recipe(file)
@@ -362,14 +268,3 @@ def test_benchmarks_are_decoded_by_their_protocol_where_nothing_else_is_said() -
     ]
     assert found.datasets == ["benchmarks/gsm8k", "benchmarks/aime24", "benchmarks/amc23", "my own problems"]
     assert found.used
-
-
-def test_initialisation_has_the_methods_defaults() -> None:
-    section = with_sections().initialisation
-    assert (section.learning_rate, section.maximum_tokens, section.batch_size) == (1e-6, 4096, 256)
-    assert (section.epochs, section.scheduler, section.warmup_ratio, section.weight_decay) == (
-        1.0,
-        "cosine",
-        0.03,
-        0.0,
-    )

@@ -1,5 +1,7 @@
 """Seeds: derived from the run's seed and an address, so they can be derived again and never repeat."""
 
+from hashlib import sha256
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +10,14 @@ from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot
 PROBLEM = "0123456789abcdef0123456789abcdef"
 
 
-def test_a_seed_is_the_same_on_every_machine() -> None:
+def test_a_seed_is_the_same_on_every_machine_and_in_every_release() -> None:
     """A change here changes every run that was ever stored."""
     assert slot_seed(0, 0, PROBLEM, 0) == 1_309_411_703_537_824_601
-    assert shuffle_key(7, "slice", PROBLEM).hex()[:16] == "f61f18f1d0e3b9a8"
+    assert slot_seed(7, 2, PROBLEM, 5) == 4_337_977_124_985_788_392
+    assert evaluation_seed(0, 0, PROBLEM, 0) == 7_232_893_516_461_671_599
+    assert evaluation_seed(7, 2, PROBLEM, 5) == 4_482_457_490_229_492_076
+    assert derived_seed(7, "study", 1, "x") == 6_567_036_019_023_970_958
+    assert shuffle_key(7, "slice", PROBLEM) == sha256(f"7:slice:{PROBLEM}".encode()).digest()
 
 
 def test_every_slot_has_a_seed_of_its_own() -> None:

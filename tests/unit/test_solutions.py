@@ -10,6 +10,7 @@ from hsstar.data import hub
 from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.steps import Obstacle
+from tests.unit.fake_hub import fake_hub
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:
@@ -62,6 +63,36 @@ def test_a_path_stays_a_path_and_a_hub_name_is_checked() -> None:
     for wrong in ("hub:", "hub:owner", "hub:/name"):
         with pytest.raises(BadInputError, match="expected hub:OWNER/NAME"):
             hub.local_file(wrong)
+
+
+def test_a_hub_name_means_its_only_data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ["README.md", "data/a.parquet", "b.txt"]
+    fake_hub(monkeypatch, files, tmp_path)
+    assert hub.local_file("hub:o/n") == tmp_path / "o/n/data/a.parquet"
+    assert hub.local_file("hub:o/n/deep/b.txt") == tmp_path / "o/n/deep/b.txt"
+    files.append("c.csv")
+    with pytest.raises(BadInputError, match="2 data files; name one as hub:o/n/FILE"):
+        hub.local_file("hub:o/n")
+
+
+def test_a_checkpoint_of_the_hub_comes_as_safetensors_if_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = fake_hub(monkeypatch, [], tmp_path)
+    assert hub.download_model("o/n") == tmp_path
+    (tmp_path / "model.safetensors").touch()
+    assert hub.download_model("o/n") == hub.cached_model("o/n") == tmp_path
+    assert ["*.bin" in patterns for patterns in asked] == [False, True, False, False]
+    assert asked[-1] == ["cached only"]
+
+
+def test_a_name_with_an_owner_means_a_checkpoint_of_the_hub_unless_it_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "m0").mkdir(parents=True)
+    names = ["o/n", "models/m0", "m0", "./o/n", "o/n/x"]
+    assert [name for name in names if hub.is_model_name(name)] == ["o/n"]
 
 
 def test_a_dataset_of_several_files_leaves_the_choice_to_the_user() -> None:

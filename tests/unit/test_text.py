@@ -31,3 +31,7 @@ def test_every_text_has_a_key(text: str) -> None:
 def test_white_space_does_not_make_another_problem() -> None:
     assert content_key(" What is\n 1 + 1? ") == content_key("What is 1 + 1?")
     assert content_key("What is 1 + 1?") != content_key("What is 1+1?")
+
+
+def test_a_problem_keeps_its_key_in_every_release() -> None:
+    assert content_key("What is\n $1 + 1$?") == "ec9717030f96054c6821e7f9a2db44e3"
