@@ -1,8 +1,6 @@
 """A small study for real: interrupted, gone on with, repeated."""
 
-import csv
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +32,6 @@ def study_home(home: Home) -> str:
     return str(Path(home.environment["HSSTAR_HOME"]) / "study" / "tiny")
 
 
-def read(home: Home, name: str) -> list[dict[str, str]]:
-    with (home.folder / "report" / name).open() as file:
-        return list(csv.DictReader(file))
-
-
 def looked_at(home: Home, statement: str) -> list[dict[str, Any]]:
     """The rows of a query to the study's own database, which is up for that long."""
     outer = home.environment["HSSTAR_HOME"]
@@ -55,12 +48,8 @@ def interrupt_in_the_middle(home: Home, file: Path) -> None:
     """Starts the study and sends Ctrl-C once an iteration is done and others are not."""
     started = home.start("study", str(file), "--output", str(home.folder / "report"), "--at-once", "1")
     assert started.stdout is not None
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        line = started.stdout.readline()
-        if "iteration 0 done" in line:
-            break
-        assert line, "the study ended before it could be interrupted"
+    lines = iter(started.stdout.readline, "")
+    assert any("iteration 0 done" in line for line in lines), "the study ended before its interruption"
     started.send_signal(signal.SIGINT)
     _, complaint = started.communicate(timeout=SECONDS)
     assert started.returncode == 130, complaint
@@ -85,33 +74,7 @@ def test_a_study_goes_on_where_it_was_and_repeats_nothing(home: Home) -> None:
     assert "8 of 8 iterations are done" in again
     assert looked_at(home, drawn) == after
 
-    check_report(home)
     check_pairing(home)
-    file.write_text(STUDY.replace("per_iteration = 16", "per_iteration = 17"))
-    message = home.refused("study", str(file), "--output", str(home.folder / "report"))
-    assert "run 'tiny-HS-STaR-100' is there with another recipe" in message
-
-
-def check_report(home: Home) -> None:
-    """The files say what the rows say."""
-    runs = read(home, "tiny-runs.csv")
-    assert [(row["strategy"], row["seed"], row["iteration"]) for row in runs] == [
-        (strategy, seed, iteration)
-        for seed in ("100", "101")
-        for strategy in ("HS-STaR", "uniform")
-        for iteration in ("0", "1")
-    ]
-    assert all(row["drawn"] == row["budget"] == "128" for row in runs if row["strategy"] == "uniform")
-    rows = {(row["strategy"], row["policy"]): row for row in read(home, "tiny.csv")}
-    assert len(rows) == 2 * 3
-    last = [float(row["accuracy_after"]) for row in runs
-            if row["strategy"] == "HS-STaR" and row["iteration"] == "1"]  # fmt: skip
-    assert float(rows["HS-STaR", "2"]["accuracy"]) == pytest.approx(sum(last) / 2)
-    assert float(rows["uniform", "2"]["difference"]) == 0
-    assert float(rows["HS-STaR", "0"]["difference"]) == 0
-    assert "| HS-STaR |" in (home.folder / "report" / "tiny.md").read_text()
-    assert (home.folder / "report" / "tiny.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (home.folder / "report" / "tiny.svg").read_text()
 
 
 def check_pairing(home: Home) -> None:

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -107,8 +106,8 @@ def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
         child.suspend()  # so that no job comes to an end
     held = machine.query("select id from jobs where state = 'running' order by id")
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
+    said = iter(process.stderr.readline, "") if process.stderr else ()
+    assert any("a second signal kills them" in line for line in said)  # it waits for the jobs, and has not ended
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -119,18 +118,6 @@ def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
         {"state": "queued"} for _ in held[:1]
     ]
     pids(machine, 2, "stopped")
-
-
-def test_what_cannot_be_is_refused_before_anything_starts(machine: Home) -> None:
-    assert (
-        machine.refused("worker", "--role", "sample=6,score=2", "--gpus", "all")
-        == "hsstar: sample=6,score=2 would take 8 GPUs, and there are 2: 1, 2"
-    )
-    assert "there is no GPU '0' here; there are 2: 1, 2" in machine.refused(
-        "worker", "--role", "all", "--gpus", "0"
-    )
-    assert "'draw' is not ROLE" in machine.refused("worker", "--role", "draw")
-    assert not list((machine.folder / "home" / "logs").glob("*pu*.log"))
 
 
 def test_one_role_on_one_gpu_is_one_process(machine: Home) -> None:

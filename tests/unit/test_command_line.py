@@ -5,12 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from hsstar.cli.main import COMMANDS, hsstar
 from hsstar.cli.options import Format
@@ -128,19 +126,3 @@ def test_programs_get_every_field_and_people_the_chosen_columns(
 def test_json_keeps_numbers_lists_and_null(capsys: pytest.CaptureFixture[str]) -> None:
     show_list(Fruit, [Fruit("a", None, (1, 2))], "json")
     assert json.loads(capsys.readouterr().out) == [{"name": "a", "weight_grams": None, "boxes": [1, 2]}]
-
-
-def written_problems(file: Path, *options: str) -> list[str]:
-    done = CliRunner().invoke(hsstar, ["problems", "demo", "--output", str(file), *options])
-    assert done.exit_code == 0, done.output
-    return file.read_text().splitlines()
-
-
-def test_the_demos_problems_as_files(tmp_path: Path) -> None:
-    training = written_problems(tmp_path / "train.jsonl", "--count", "60")
-    held_out = written_problems(tmp_path / "heldout.jsonl", "--count", "60", "--held-out")
-    assert len(set(training)) == len(set(held_out)) == 60
-    assert not set(training) & set(held_out)
-    assert json.loads(training[0]).keys() == {"question", "answer"}
-    assert written_problems(tmp_path / "again.jsonl", "--count", "60", "--seed", "0") == training
-    assert written_problems(tmp_path / "other.jsonl", "--count", "60", "--seed", "1") != training

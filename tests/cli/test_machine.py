@@ -1,0 +1,161 @@
+"""Commands about this machine: worker processes, the demo's start, and `hsstar doctor`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from hsstar.cli import demo
+from hsstar.cli.stack import _thread_counts
+from hsstar.demo import RECIPE
+from hsstar.insights.runs import find_run
+from hsstar.recipe.recipe import load_recipe
+from hsstar.store.queue import workers
+from hsstar.store.read.sql import run_query
+from tests.checkout import check_is_this_checkout
+from tests.cli.conftest import CommandLine
+
+SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
+
+
+class Became(Exception):  # noqa: N818
+    """The process has become another program."""
+
+    def __init__(self, program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.program, self.arguments, self.environment = program, arguments, environment
+
+
+@pytest.fixture
+def gpus(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """A machine that shows two GPUs, where a process that would become a worker says so instead."""
+    folder = cli.folder / "driver"
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: GPU-a)'\necho 'GPU 1: NVIDIA (UUID: GPU-b)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def become(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+        raise Became(program, arguments, environment)
+
+    monkeypatch.setattr(os, "execve", become)
+    return cli
+
+
+@pytest.mark.parametrize(
+    ("options", "role", "gpu"),
+    [
+        (("--role", "score"), "score", None),
+        (("--role", "score=1", "--gpus", "1"), "score", "1"),
+        (("--role", "verify=1"), "verify", ""),
+    ],
+)
+def test_one_worker_takes_the_place_of_the_command_and_its_secrets_are_on_no_command_line(
+    gpus: CommandLine, options: tuple[str, ...], role: str, gpu: str | None
+) -> None:
+    with pytest.raises(Became) as became:
+        gpus("worker", *options, "--name", "mine")
+    arguments, environment = became.value.arguments, became.value.environment
+    assert became.value.program == sys.executable
+    assert arguments[-4:] == ["--role", role, "--name", "mine"]
+    assert "hsstar.workers" in arguments
+    for variable in SECRETS:
+        assert environment[variable] == os.environ[variable]
+        assert environment[variable] not in " ".join(arguments)
+        assert environment[f"{variable}_FILE"] == ""
+    assert environment.get("CUDA_VISIBLE_DEVICES") == gpu
+
+
+def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> None:
+    assert gpus.refused("worker", "--role", "sample=6,score=2", "--gpus", "all") == (
+        "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1"
+    )
+    assert "there is no GPU '7' here; there are 2: 0, 1" in gpus.refused(
+        "worker", "--role", "all", "--gpus", "7"
+    )
+    assert "'draw' is not ROLE" in gpus.refused("worker", "--role", "draw")
+    with gpus.database.begin() as connection:
+        host = os.uname().nodename
+        workers.register(connection, f"sample-gpu0@{host}", host, os.getpid(), "sample")
+    assert f"sample-gpu0@{host}" in gpus.refused("worker", "--role", "sample=2")
+    assert not list(Path(gpus.folder).glob("**/*.log"))
+
+
+def test_a_worker_needs_a_broker(gpus: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HSSTAR_BROKER_URL")
+    assert gpus.refused("worker", "--role", "verify").startswith("no broker: HSSTAR_BROKER_URL is not set")
+
+
+def test_threads_are_shared_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    threads = {"sample": 3, "score": 3, "verify": 1, "train": 6, "all": 6}
+    passive = {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert _thread_counts() == {
+        role: {"OMP_NUM_THREADS": str(count)} | passive for role, count in threads.items()
+    }
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert _thread_counts() == dict.fromkeys(threads, passive)
+
+
+def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandLine) -> None:
+    assert demo._unfinished_run(cli.database) is None
+    assert demo._start_run(cli.database, 7, "transformers", 1) == "demo"
+    assert demo._unfinished_run(cli.database) == "demo"
+    assert find_run(cli.database, "demo").recipe == load_recipe(RECIPE, {"seed": 7})
+    sizes = {row["dataset"]: row["problems"] for row in cli.json("problems", "list")}
+    assert sizes == {"demo-train": 3 * 250, "demo-heldout": 400}  # two slices are spare
+    assert demo._start_run(cli.database, 7, "transformers", 2) == "demo-2"
+    assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration' ORDER BY id") == [(0,), (0,), (1,)]
+    assert run_query(cli.database, "select count(*) from runs", 9)[1] == [(2,)]
+
+
+class Ended(Exception):  # noqa: N818
+    """The process has ended."""
+
+
+def test_the_doctor_ends_with_1_where_something_fails(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = []
+
+    def end(code: int) -> NoReturn:
+        codes.append(code)
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended):
+        cli("doctor")
+    lines: dict[str, Any] = {line.split(":")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["ok   database"]
+    assert "FAIL broker" in lines  # nobody listens at that port
+    monkeypatch.setenv("HSSTAR_LEASE_SECONDS", "soon")
+    with pytest.raises(Ended):
+        cli("doctor", "--format", "csv")
+    assert "FAIL,settings,HSSTAR_LEASE_SECONDS='soon' is not legal" in capsys.readouterr().out
+    assert codes == [1, 1]
+
+
+def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> None:
+    for package in ("hsstar", "hsstar/cli", "hsstar/workers"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    with pytest.raises(AssertionError, match=f"runs {tmp_path}/hsstar/__init__.py"):
+        check_is_this_checkout({"PYTHONPATH": str(tmp_path)})
+
+
+def test_nothing_is_up_and_the_environment_is_wrong(
+    alone: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alone.refused("status").startswith("no database: HSSTAR_DATABASE_URL is not set")
+    assert "run: hsstar up" in alone.refused("status")
+    assert "hsstar is not up" in alone.refused("down")
+    monkeypatch.setenv("HSSTAR_LEASE_SECONDS", "soon")
+    assert "HSSTAR_LEASE_SECONDS='soon'" in alone.refused("up")
+    monkeypatch.delenv("HSSTAR_LEASE_SECONDS")
+    (alone.folder / "a-file").touch()
+    monkeypatch.setenv("HSSTAR_HOME", "a-file")
+    assert "a-file" in alone.refused("up")
