@@ -184,3 +184,11 @@ def stack() -> Iterator[Home]:
         made.ok("up")
         made.import_demo_problems()
         yield made
+
+
+@pytest.fixture(scope="session")
+def finished(stack: Home) -> Home:
+    """A stack with the run `loop`: two iterations of 24 problems, watched to their end."""
+    watched = stack.iterate("loop", stack.write_recipe("loop"), "--iterations", "2", "--watch")
+    assert "iteration 1  done" in watched, watched
+    return stack

@@ -12,14 +12,6 @@ from tests.acceptance.conftest import Home
 from tests.acceptance.invariants import check_finished_run
 
 
-@pytest.fixture(scope="module")
-def finished(stack: Home) -> Home:
-    """A stack with the run `loop`: two iterations of 24 problems, watched to their end."""
-    watched = stack.iterate("loop", stack.write_recipe("loop"), "--iterations", "2", "--watch")
-    assert "iteration 1  done" in watched, watched
-    return stack
-
-
 def test_the_rows_keep_every_promise(finished: Home) -> None:
     recipe = json.loads(finished.ok("runs", "show", "loop"))
     check_finished_run(finished, "loop", recipe)
@@ -38,7 +30,8 @@ def test_each_iteration_trains_the_next_policy_on_fresh_problems(finished: Home)
 
 def test_the_stack_and_its_workers_are_shown(finished: Home) -> None:
     workers = json.loads(finished.ok("workers", "--json"))
-    assert {worker["worker"] for worker in workers} >= {"sample-1", "score-1", "verify-1", "train-1"}
+    names = {worker["worker"].partition("@")[0] for worker in workers}
+    assert names >= {"sample-1", "score-1", "verify-1", "train-1"}
     assert "sample-1" in finished.ok("status")
     assert "already up" in finished.refused("up")
 

@@ -18,7 +18,7 @@ def _kill_in_the_middle_of_a_job(home: Home, kind: str) -> None:
 
 
 def test_killed_workers_cost_nothing(stack: Home) -> None:
-    stack.iterate("killed", stack.write_recipe("killed"))
+    stack.iterate("killed", stack.write_recipe("killed", 12, 8))
     _kill_in_the_middle_of_a_job(stack, "sample")
     _kill_in_the_middle_of_a_job(stack, "score")
     stack.wait_until_done("killed")
@@ -27,7 +27,7 @@ def test_killed_workers_cost_nothing(stack: Home) -> None:
 
 
 def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
-    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched")))
+    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched", 8, 4)))
     watching = stack.start("iterate", "unwatched", "--watch")
     assert watching.stdout is not None
     assert watching.stdout.readline().startswith("unwatched: iteration 0 enqueued")
@@ -41,10 +41,10 @@ def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
 
 
 def test_down_in_the_middle_and_up_again(stack: Home) -> None:
-    stack.iterate("interrupted", stack.write_recipe("interrupted"))
+    stack.iterate("interrupted", stack.write_recipe("interrupted", 12, 8))
     stack.wait_for(
         "select drawn from iteration_statistics where run = 'interrupted'",
-        lambda rows: bool(rows) and 0 < rows[0]["drawn"] < 192,
+        lambda rows: bool(rows) and 0 < rows[0]["drawn"] < 96,
     )
     stack.ok("down")
     assert "not up" in stack.refused("status", "interrupted")

@@ -80,19 +80,14 @@ def _shows_where_it_comes_from(home: Home, made: Path) -> None:
     assert len(home.ok("models", "lineage").splitlines()) > 3
 
 
-def test_published_pairs_leave_and_come_back(stack: Home) -> None:
-    recipe = stack.write_recipe("published")
-    stack.iterate("published", recipe)
-    stack.wait_until_done("published")
-    pairs = stack.folder / "pairs.jsonl"
-    stack.ok("export", "pairs", "published", "--output", str(pairs))
-    output = stack.folder / "from-pairs"
-    done = stack.run(
+def test_published_pairs_leave_and_come_back(finished: Home) -> None:
+    pairs, output = finished.folder / "pairs.jsonl", finished.folder / "from-pairs"
+    finished.ok("export", "pairs", "loop", "--output", str(pairs))
+    said = finished.ok(
         "train", "dpo", "--data", str(pairs), "--model", "builtin:demo-policy", "--output", str(output),
-        "--recipe", str(recipe), "--set", "batch_size=8",
+        "--recipe", str(finished.folder / "loop.toml"), "--set", "batch_size=8",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"{len(pairs.read_text().splitlines())} rows" in done.stdout
+    assert f"{len(pairs.read_text().splitlines())} rows" in said
     assert fingerprint(output) != fingerprint("builtin:demo-policy")
 
 

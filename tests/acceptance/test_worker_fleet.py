@@ -107,7 +107,7 @@ def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
     held = machine.query("select id from jobs where state = 'running' order by id")
     process.send_signal(signal.SIGINT)
     said = iter(process.stderr.readline, "") if process.stderr else ()
-    assert any("a second signal kills them" in line for line in said)  # it waits for the jobs, and has not ended
+    assert any("a second signal kills them" in line for line in said)  # and waits for the jobs
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -129,7 +129,7 @@ def test_a_gpu_of_all_roles_finishes_two_runs_with_one_engine_at_a_time(with_gpu
     assert "workers   verify-1, all-1" in with_gpus.ok("up", "--workers", "verify=1,all=1")
     with_gpus.import_demo_problems(60)
     for run in ("first", "second"):
-        with_gpus.ok("runs", "create", "--recipe", str(with_gpus.write_recipe(run, problems=12)))
+        with_gpus.ok("runs", "create", "--recipe", str(with_gpus.write_recipe(run, 12, 8)))
         with_gpus.ok("iterate", run)
     for run in ("first", "second"):
         with_gpus.wait_until_done(run)

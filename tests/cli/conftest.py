@@ -67,15 +67,20 @@ class CommandLine:
         self._patch.setenv("HSSTAR_DATABASE_URL", url)
         self._patch.setenv("HSSTAR_BROKER_URL", "redis://127.0.0.1:9/0")
 
-    def __call__(self, *arguments: str, given: bytes | None = None) -> Called:
+    def __call__(self, *arguments: str, given: bytes | None = None, terminal: bool = False) -> Called:
         """Calls `hsstar`, whatever comes of it; `given` is its standard input."""
         self._patch.setattr(sys, "argv", ["hsstar", *arguments])
+        self._patch.setattr(sys.stderr, "isatty", lambda: terminal)
         if given is not None:
             self._patch.setattr(sys, "stdin", SimpleNamespace(buffer=NamedInput(given)))
         self._caught.readouterr()
         with pytest.raises(SystemExit) as end:
             main()
         return Called(int(end.value.code or 0), *self._caught.readouterr())
+
+    def said(self) -> str:
+        """What was printed since the last call."""
+        return self._caught.readouterr().out
 
     def ok(self, *arguments: str) -> str:
         """Calls `hsstar`, which has to succeed; its standard output."""

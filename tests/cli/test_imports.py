@@ -1,6 +1,8 @@
 """Problems, models, runs and responses come in as the options say, or a line says what is wrong."""
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,13 @@ def test_problems_are_imported_into_the_dataset_that_is_named(cli: CommandLine) 
     assert cli.json("problems", "list") == [{"dataset": "mine", "problems": 2, "unreadable_references": 1}]
     query = "SELECT statement, reference_answer, reference_readable FROM problems ORDER BY id"
     assert cli.rows(query) == [("1+1=?", "2", True), ("2+2=?", "???", False)]
+    live = cli("problems", "import", cli.file("p.jsonl", *rows), "--dataset", "mine", terminal=True)
+    assert live.out == "mine: 0 problems imported, 3 duplicates left out (read 3)\n"
+    assert live.err.startswith("\r3 problems read ")
     plain = cli.file("q.jsonl", {"problem": "3+3=?", "answer": "6", "level": "Level 2", "subject": "sums"})
     cli.ok("problems", "import", plain, "--dataset", "mine", "--format", "math")
     assert cli.rows("SELECT statement, level, subject FROM problems WHERE level IS NOT NULL") == [
-        ("3+3=?", "Level 2", "sums")
+        ("3+3=?", "2", "sums")
     ]
 
 
@@ -179,8 +184,8 @@ def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandL
 def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: CommandLine) -> None:
     rows: list[Any] = [{"problem": f"{n}+1=?", "answer": str(n + 1)} for n in range(40)]
     Path(cli.file("amc23.jsonl", *rows)).rename(cli.folder / "amc23.jsonl")
-    called = cli("benchmarks", "import", "amc23, amc23", "--data", str(cli.folder))
-    assert (called.code, called.err) == (0, "amc23: 40 problems\n")
+    called = cli("benchmarks", "import", "amc23, amc23", "--data", str(cli.folder), terminal=True)
+    assert (called.code, called.err) == (0, "\r40 references read amc23: 40 problems\n")
     listed = {row.pop("benchmark"): row for row in cli.json("benchmarks", "list")}
     assert list(listed) == list(BENCHMARKS)
     assert listed["amc23"] == {
@@ -209,7 +214,7 @@ def test_a_prompt_is_shown_as_the_policy_sees_it(cli: CommandLine) -> None:
             "1+2*3=?": ("--problem", "1+2*3=?"),
         }.items()
     }
-    assert all(called.out == text for text, called in shown.items())
+    assert all(called.out == f"{text}\n" for text, called in shown.items())
     assert all(called.err.endswith(" tokens\n") for called in shown.values())
     step = cli.ok("prompts", "show", cli.recipe(("bare", "qwen25-step-cot")), "--problem", "1+2*3=?")
     assert "1+2*3=?" in step
@@ -225,7 +230,8 @@ def test_the_schema_goes_up_down_and_tells_where_it_is(
     assert cli.ok("db", "upgrade") == f"schema at {head} already\n"
     assert cli.ok("db", "current") == f"{head} (this hsstar: {head})\n"
     assert cli.ok("db", "url").startswith("postgresql://")
-    assert cli("db", "downgrade", "base").code == 130  # nobody says yes
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert cli("db", "downgrade", "base").code == 130
     assert cli.ok("db", "downgrade", "base", "--yes") == "schema at none\n"
     assert "hsstar db upgrade" in cli.refused("status")
     assert cli.ok("db", "upgrade") == f"schema at {head} (was: none)\n"
@@ -239,7 +245,7 @@ NOWHERE = "postgresql://somebody:secret@127.0.0.1:9/nothing"
     [
         (("", NOWHERE), "cannot reach the database"),
         (("/test_", "/no_such_thing_"), "no_such_thing"),
-        (("//", "//stranger:pw@"), "refuses the login"),
+        (("//hsstar@", "//stranger:pw@"), "refuses the login"),
         (("", "mysql://localhost/x"), "HSSTAR_DATABASE_URL"),
     ],
 )
@@ -248,8 +254,6 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
 ) -> None:
     old, new = replace
     url = cli.ok("db", "url").strip()
-    if old == "//":
-        url = "//" + url.partition("@")[2]
     monkeypatch.setenv("HSSTAR_DATABASE_URL", new if not old else url.replace(old, new, 1))
     message = cli.refused("runs", "list")
     assert expected in message

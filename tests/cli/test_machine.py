@@ -1,9 +1,11 @@
 """Commands about this machine: worker processes, the demo's start, and `hsstar doctor`."""
 
+import csv
+import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
@@ -12,8 +14,8 @@ from hsstar.cli.stack import _thread_counts
 from hsstar.demo import RECIPE
 from hsstar.insights.runs import find_run
 from hsstar.recipe.recipe import load_recipe
+from hsstar.settings import Settings
 from hsstar.store.queue import workers
-from hsstar.store.read.sql import run_query
 from tests.checkout import check_is_this_checkout
 from tests.cli.conftest import CommandLine
 
@@ -89,6 +91,19 @@ def test_a_worker_needs_a_broker(gpus: CommandLine, monkeypatch: pytest.MonkeyPa
     assert gpus.refused("worker", "--role", "verify").startswith("no broker: HSSTAR_BROKER_URL is not set")
 
 
+def test_workers_alone_start_where_the_environment_names_the_servers(cli: CommandLine) -> None:
+    up = ("up", "--workers", "sample=0,score=0,verify=0,train=0")
+    said = cli.ok(*up).splitlines()
+    home = cli.folder / "home"
+    try:
+        assert said == ["workers   none", f"logs      {home / 'logs'}", "stop with hsstar down"]
+        assert "hsstar is already up" in cli.refused(*up)
+        assert "to change that, run `hsstar down` first" in cli.refused("up", "--workers", "sample=2")
+    finally:
+        assert cli.ok("down") == f"hsstar is down; its data stay in {home}\n"
+    assert "hsstar is not up" in cli.refused("down")
+
+
 def test_threads_are_shared_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -110,7 +125,12 @@ def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandL
     assert sizes == {"demo-train": 3 * 250, "demo-heldout": 400}  # two slices are spare
     assert demo._start_run(cli.database, 7, "transformers", 2) == "demo-2"
     assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration' ORDER BY id") == [(0,), (0,), (1,)]
-    assert run_query(cli.database, "select count(*) from runs", 9)[1] == [(2,)]
+    home = cli.folder / "home"
+    for kept_up in (True, False):
+        demo._farewell(Settings.from_environment(), "demo", kept_up)
+        said = cli.said().splitlines()
+        assert f"  HSSTAR_HOME={home} hsstar status demo" in said
+        assert (f"  HSSTAR_HOME={home} hsstar up" in said) == (not kept_up)
 
 
 class Ended(Exception):  # noqa: N818
@@ -128,15 +148,11 @@ def test_the_doctor_ends_with_1_where_something_fails(
 
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(Ended):
-        cli("doctor")
-    lines: dict[str, Any] = {line.split(":")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["ok   database"]
-    assert "FAIL broker" in lines  # nobody listens at that port
-    monkeypatch.setenv("HSSTAR_LEASE_SECONDS", "soon")
-    with pytest.raises(Ended):
         cli("doctor", "--format", "csv")
-    assert "FAIL,settings,HSSTAR_LEASE_SECONDS='soon' is not legal" in capsys.readouterr().out
-    assert codes == [1, 1]
+    rows = {name: level for level, name, _ in csv.reader(io.StringIO(capsys.readouterr().out))}
+    assert (rows["database"], rows["schema"], rows["disk"]) == ("ok", "ok", "ok")
+    assert rows["broker"] == "FAIL"  # nobody listens at that port
+    assert codes == [1]
 
 
 def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> None:

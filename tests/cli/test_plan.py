@@ -78,7 +78,7 @@ def test_the_papers_run_is_too_large_for_one_gpu_and_fits_on_four(
     called = cli(*command)
     assert called.code == 1
     lines = {line.split("  ")[0]: line.split("  ", 1)[-1].split() for line in called.out.splitlines()}
-    assert called.out.startswith("hsstar, 3 iterations\n")
+    assert called.out.startswith("hs-star-qwen2.5-7b, 3 iterations\n")
     assert lines["pre-samples"] == ["22,500", "67,500"]
     assert lines["re-samples, at most"] == ["37,500", "112,500"]
 
@@ -88,7 +88,7 @@ def test_the_papers_run_is_too_large_for_one_gpu_and_fits_on_four(
     assert lines["data"][:4] == ["not", "checked", "no", "database:"]
     said = cli(*command, "--training-gpus", "4", "--sampling-tokens-per-second", "1000").out
     lines = {line.split("  ")[0]: line.split("  ", 1)[-1].split() for line in said.splitlines()}
-    assert lines["together"] == ["at", "least", "30"]  # 108 million tokens at 1,000 a second
+    assert lines["together"] == ["at", "least", "35.2"]  # 108 + 18.7 million tokens at 1,000 a second
     assert lines["memory, training"][0] == "ok"
 
 

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 from sqlalchemy import text
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.cli.report import print_report
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import workers
@@ -30,7 +31,7 @@ def half_done(cli: CommandLine) -> CommandLine:
     with cli.database.begin() as connection:
         workers.register(connection, "sample-1@box", "box", 7, "sample", "3")
         claim(connection, running, "sample-1@box")
-    fail(cli.database, failed, "two\nlines")
+    fail(cli.database, failed)
     with cli.database.begin() as connection:  # the verdicts of the first job wait for nobody
         connection.execute(text("UPDATE jobs SET started_at = now() - interval '90 s', finished_at = now() "
                                 "WHERE id = :id"), {"id": done})  # fmt: skip
@@ -54,7 +55,7 @@ def test_the_state_of_a_run_is_counted_from_its_rows(half_done: CommandLine) -> 
         "iteration 0     4          4       4         12            2             1",
     ]
     assert lines[5:] == [
-        "1 sample jobs failed: two lines; see hsstar jobs list --state failed, fix the cause, then "
+        "1 sample jobs failed: it broke; see hsstar jobs list --state failed, fix the cause, then "
         "hsstar jobs retry (or hsstar iterate RUN --accept-missing)",
         "1 score jobs wait because no live worker serves that queue; start one: hsstar worker --role score "
         "(or hsstar up)",
@@ -73,7 +74,7 @@ def test_all_runs_are_one_line_each_beside_the_workers(half_done: CommandLine) -
     assert (later["run"], later["state"], later["jobs_failed"]) == ("later", "waiting", 0)
     shown = half_done.ok("status")
     assert "r               1                0  pre-sampling            2             1            1" in shown
-    assert "sample-1@box  box   sample    3  busy " in shown
+    assert "sample-1@box  box   sample  3    busy " in shown
 
 
 def test_what_is_missing_is_listed_slot_by_slot(half_done: CommandLine) -> None:
@@ -83,7 +84,7 @@ def test_what_is_missing_is_listed_slot_by_slot(half_done: CommandLine) -> None:
     everything = half_done.rows("SELECT problem_id, slot FROM round_problems, generate_series(0, 1) AS slot")
     assert sorted(slots) == sorted(set(everything) - set(drawn))
     states = {(row["held_by"], row["error"]) for row in rows if row["lacks"] == "sample"}
-    assert states == {("running at sample-1@box", None), ("failed", "two\nlines")}
+    assert states == {("running at sample-1@box", None), ("failed", "it broke")}
     assert {row["held_by"] for row in rows if row["lacks"] in ("verdict", "reward")} == {"queued"}
     assert half_done.ok("status", "r", "--missing").splitlines()[0].split() == [
         "round", "problem", "lacks", "slots", "job", "held", "by", "error",
@@ -101,10 +102,12 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
     (failed,) = half_done.json("jobs", "list", "r", "--state", "failed")
     assert failed | {"job": 0, "seconds": 0} == {
         "job": 0, "run": "r", "round": "iteration 0", "kind": "sample", "state": "failed", "samples": 4,
-        "attempts": 1, "worker": "w", "seconds": 0, "error": "two\nlines",
+        "attempts": 1, "worker": "w", "seconds": 0, "error": "it broke",
     }  # fmt: skip
     (done,) = half_done.json("jobs", "list", "--state", "done")
     assert done["seconds"] == 90
+    with half_done.database.begin() as connection:
+        connection.execute(text(r"UPDATE jobs SET error = E'two\nlines' WHERE state = 'failed'"))
     assert " two lines" in half_done.ok("jobs", "list", "--state", "failed")
     assert " 1 min 30 s " in half_done.ok("jobs", "list", "--state", "done")
 
@@ -192,7 +195,7 @@ def test_every_exported_pair_is_two_samples_of_its_problem(finished: CommandLine
     lines = exported(finished, "pairs")
     assert stored
     assert [tuple(line.values()) for line in lines] == [
-        (statement, 0, key, *rest) for key, statement, *rest in stored
+        (f"{statement}\n", 0, key, *rest) for key, statement, *rest in stored
     ]
     assert list(lines[0]) == ["prompt", "iteration", "problem", "chosen", "rejected", "chosen_slot",
                               "rejected_slot", "chosen_reward", "rejected_reward"]  # fmt: skip
@@ -223,6 +226,28 @@ def test_a_run_is_shown_whole_and_listed_with_what_it_is_made_of(finished: Comma
     assert finished.json("models", "list")[1] == {
         "model": "r-M1", "trained_from": "M0", "location": "/models/r-M1"
     }  # fmt: skip
+
+
+def test_an_exported_policy_carries_its_history(finished: CommandLine) -> None:
+    with finished.database.begin() as connection:
+        connection.execute(
+            text("UPDATE models SET location = :place, fingerprint = :content WHERE name = 'r-M1'"),
+            {"place": "builtin:demo-policy", "content": fingerprint("builtin:demo-policy")},
+        )
+        connection.execute(text("""UPDATE training_runs SET settings = '{"beta": 0.25}'"""))
+    target = finished.folder / "taken"
+    finished.ok("models", "export", "r-M1", str(target))
+    assert fingerprint(target) == fingerprint("builtin:demo-policy")
+    (items,) = finished.rows("SELECT count(*) FROM preference_pairs")[0]
+    query = "SELECT accuracy, standard_error FROM evaluations JOIN rounds ON id = round_id ORDER BY number"
+    scores = [f"heldout {mean:.3f} ± {error:.3f}" for mean, error in finished.rows(query)]
+    readme = (target / "README.md").read_text()
+    assert 'base_model: "/models/m0"\ntags: [hsstar, dpo]\n' in readme
+    made = f"by DPO on {items} preference pairs of iteration 0 of the run r, in 1 optimiser steps"
+    assert f"| M0 | – | elsewhere, and registered from /models/m0 | {scores[0]} |" in readme
+    assert f"| r-M1 | M0 | {made} | {scores[1]} |" in readme
+    assert '```json\n{\n  "beta": 0.25\n}\n```' in readme
+    assert '\n    "n_p": 2' in readme  # the recipe
 
 
 def test_the_report_of_the_demo_is_what_the_view_says(

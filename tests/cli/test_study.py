@@ -3,12 +3,17 @@
 import csv
 import math
 import statistics
+import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hsstar.cli import study as command
+from hsstar.store.read.studies import RunState
+from hsstar.study.document import load_study
 from tests.cli.conftest import CommandLine, hold_up, working
 
 STUDY = """
@@ -111,14 +116,56 @@ def test_a_study_ends_with_a_report_that_says_what_its_rows_say(study: CommandLi
     assert "<svg" in (folder / "tiny.svg").read_text()
     again = study.ok(*arguments(study))  # nobody works now: only the report is written again
     assert "12 of 12 iterations are done" in again
+    (study.folder / "tiny.toml").write_text(STUDY.replace("per_iteration = 12", "per_iteration = 13"))
+    assert study.refused(*arguments(study)).startswith("run 'tiny-HS-STaR-100' is there with another recipe")
 
 
-def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(study: CommandLine) -> None:
-    assert "tiny-HS-STaR-100" not in study.ok("status")
-    with working(study.database):
-        study.ok(*arguments(study))
-    text = STUDY.replace("seeds = [100, 101, 102]", "seeds = [100, 101, 102, 103]")
-    (study.folder / "tiny.toml").write_text(text.replace("per_iteration = 12", "per_iteration = 13"))
-    message = study.refused(*arguments(study))
-    assert message.startswith("run 'tiny-HS-STaR-100' is there with another recipe")
-    assert hold_up
+def let_time_pass(patch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Has something happen in place of the pause between two looks at the rows."""
+    clock = SimpleNamespace(sleep=lambda seconds: action(), monotonic=time.monotonic)
+    patch.setattr(command, "time", clock)
+
+
+def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
+    study: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study.folder / "tiny.toml").write_text(STUDY.replace("[100, 101, 102]", "[100, 101]"))
+    let_time_pass(monkeypatch, lambda: hold_up(study.database))
+    runs = [f"tiny-{strategy}-{seed}" for seed in (100, 101) for strategy in ("HS-STaR", "uniform")]
+    called = study(*arguments(study, "--at-once", "1"))
+    assert called.code == 1
+    assert called.err.startswith(f"hsstar: failed jobs hold up {', '.join(runs)}; see hsstar jobs list RUN")
+    assert called.out.count("verify jobs failed: it broke") >= 4
+    assert not (study.folder / "report").exists()
+
+
+def test_the_time_that_is_left_follows_from_the_iterations_since_the_start(
+    study: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: now))
+    view = command._Progress(load_study(study.folder / "tiny.toml"))
+    names = [f"tiny-{strategy}-{seed}" for seed, strategy in RUNS]
+    done = {name: RunState(name, 0, 0, 0, 0) for name in names}
+    done["tiny-HS-STaR-100"] = RunState("tiny-HS-STaR-100", 2, 2, 0, 0)
+    assert view.news(study.database, done) == ["2 of 12 iterations are done"]
+    now += 60
+    done["tiny-uniform-100"] = RunState("tiny-uniform-100", 1, 1, 0, 0)
+    assert view.news(study.database, done) == ["tiny-uniform-100: iteration 0 done, 3 of 12"]
+    now += 30
+    done["tiny-uniform-100"] = RunState("tiny-uniform-100", 2, 2, 0, 0)
+    news = "tiny-uniform-100: iteration 1 done, 4 of 12, about 6 min 00 s left"  # 45 s for each of eight
+    assert view.news(study.database, done) == [news]
+    assert view.news(study.database, done) == []
+
+
+def test_ctrl_c_interrupts_a_study(study: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    let_time_pass(monkeypatch, interrupt)
+    called = study(*arguments(study, "--at-once", "2"))
+    assert (called.code, called.err) == (
+        130, "\nThe study is interrupted; it goes on when you call it again.\n"
+    )  # fmt: skip
+    assert [row["run"] for row in study.json("runs", "list")] == ["tiny-HS-STaR-100", "tiny-uniform-100"]

@@ -94,6 +94,9 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     cli.ok(*again, "--seed", "6")
     assert trainer.tasks[-1].settings.seed == derived_seed(6, "train") % 2**31
     assert trainer.tasks[-1].settings.learning_rate == 5e-7
+    live = cli(*again[:-3], str(cli.folder / "M3"), "--model", DEMO, terminal=True).err
+    assert live.count("\r\x1b[Kstep ") == 3
+    assert live.endswith(" tokens/s\n")
 
 
 def test_solutions_and_options_reach_the_trainer(cli: CommandLine, trainer: type[CopyingTrainer]) -> None:
@@ -106,7 +109,7 @@ def test_solutions_and_options_reach_the_trainer(cli: CommandLine, trainer: type
     assert "1 solutions have one step only; see: hsstar data steps" in called.err
     (task,) = trainer.tasks
     assert (task.objective, task.policy) == ("sft", resolve(DEMO))
-    assert task.rows == [TrainingExample(row["problem"], row["solution"]) for row in SOLUTIONS[:2]]
+    assert task.rows == [TrainingExample(f"{row['problem']}\n", row["solution"]) for row in SOLUTIONS[:2]]
     assert task.settings.seed == derived_seed(0, "initialise") % 2**31
     assert (task.settings.learning_rate, task.settings.maximum_tokens) == (1e-6, 4096)
     readme = (output / "README.md").read_text()
@@ -117,13 +120,11 @@ def test_solutions_and_options_reach_the_trainer(cli: CommandLine, trainer: type
     recipe.write_text(recipe.read_text() + of_recipe)
     cli.ok("train", "init", "--recipe", str(recipe), "--output", str(cli.folder / "again"))
     assert trainer.tasks[-1].settings.batch_size == 3
-    assert trainer.tasks[-1].rows[0] == TrainingExample(
-        "1+1=?", SOLUTIONS[0]["solution"]
-    )  # the recipe's prompt
+    assert trainer.tasks[-1].rows == trainer.tasks[0].rows  # by the recipe's prompt
     cli.ok("train", "init", "--data", data, "--model", DEMO, "--output", str(cli.folder / "third"))
     row = trainer.tasks[-1].rows[0]
     assert isinstance(row, TrainingExample)
-    assert row.prompt.startswith("<|im_start|>system")
+    assert row.prompt.startswith("Please reason step by step")
 
 
 def test_an_interrupted_training_is_continued_and_not_mixed_with_another(
@@ -164,7 +165,7 @@ def test_an_interrupted_training_is_continued_and_not_mixed_with_another(
         (("dpo", "--data", "pairs.jsonl", "--model", DEMO, "--set", "beta"), 2, "'beta' is not KEY=VALUE"),
         (("dpo", "--data", "pairs.jsonl", "--model", DEMO, "--set", "alpha=1"), 1, "unknown key 'alpha'"),
         (("dpo", "--data", "none.jsonl", "--model", DEMO), 1, "none.jsonl does not exist"),
-        (("dpo", "--data", "pairs.jsonl", "--model", "/none"), 1, "/none: there is no such folder"),
+        (("dpo", "--data", "pairs.jsonl", "--model", "/none"), 1, "'/none': there is no such folder"),
         (("dpo", "--data", "pairs.jsonl", "--model", DEMO, "--output", "pairs.jsonl"), 1, "is a file"),
         (("init", "--data", "empty.jsonl", "--model", DEMO), 1, "none of the 1 problems has a solution"),
     ],

@@ -102,6 +102,15 @@ def test_every_line_gets_its_line_in_order(alone: CommandLine) -> None:
     assert done.err == f"2500 lines: {right} correct, {2_500 - right} incorrect, 0 without verdict\n"
 
 
+def test_a_person_sees_how_many_lines_are_verified(alone: CommandLine) -> None:
+    (alone.folder / "answers.jsonl").write_bytes(json_lines([{"answer": "1", "reference": "1"}] * 2_500))
+    arguments = ("verify", "answers.jsonl", "--output", "verdicts.jsonl")
+    summary = "2500 lines: 2500 correct, 0 incorrect, 0 without verdict\n"
+    said = alone(*arguments, terminal=True).err
+    assert said == f"\r1000 lines verified \r2000 lines verified \r\x1b[K{summary}"
+    assert alone(*arguments).err == summary
+
+
 def test_answers_responses_and_numbers(alone: CommandLine) -> None:
     found = verdicts(
         alone,
@@ -154,8 +163,8 @@ def test_a_checking_process_that_dies_costs_one_verdict(tmp_path: Path) -> None:
         feed(process, [algebraic(1), {"answer": ENDLESS, "reference": "7"}, algebraic(2)])
         assert process.stdin
         process.stdin.close()
-        wait_for(lambda: checking_processes(process, busy_seconds=4.0), SECONDS)
-        for child in checking_processes(process, busy_seconds=4.0):
+        wait_for(lambda: checking_processes(process, busy_seconds=3.0), SECONDS)
+        for child in checking_processes(process, busy_seconds=3.0):
             child.kill()
         assert process.stdout
         found = [json.loads(line)["cause"] for line in process.stdout]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ import pytest
 from hsstar.cli.main import COMMANDS, hsstar
 from hsstar.cli.options import Format
 from hsstar.cli.stack import parse_workers
-from hsstar.cli.views.output import ranges, show_list
+from hsstar.cli.views.output import duration, ranges, show_list, shown
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 
@@ -121,6 +122,25 @@ def test_programs_get_every_field_and_people_the_chosen_columns(
     }
     show_list(Fruit, entries, shown_as, columns)
     assert capsys.readouterr().out.replace("\r\n", "\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"), ((), "–"), ((1, "a"), "1, a"), (0.123456, "0.1235"), (7, "7"), ("a b", "a b"),
+        (datetime(2026, 1, 2, 3, 4, 5).astimezone(), "2026-01-02 03:04:05"),
+    ],
+)  # fmt: skip
+def test_values_are_shown_as_a_person_reads_them(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (29.6, "30 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s"), (3_700, "1 h 01 min")],
+)
+def test_times_are_shown_in_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_json_keeps_numbers_lists_and_null(capsys: pytest.CaptureFixture[str]) -> None:
