@@ -158,7 +158,7 @@ def enqueue(database: Database, name: str = "r", **sections: Any) -> Run:
     return run
 
 
-def fail(database: Database, job_id: int, error: str = "it broke") -> None:
+def fail(database: Database, job_id: int, error: str = "it broke [now]") -> None:
     """The last attempt of a job fails."""
     with database.begin() as connection:
         job = claim(connection, job_id)

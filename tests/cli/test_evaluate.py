@@ -252,42 +252,28 @@ def test_every_option_of_the_drawing_reaches_the_rows(cli: CommandLine) -> None:
     runs = cli.rows("SELECT name FROM runs")
     measure(cli, DEMO, *options, "--prompt", "qwen25-step-cot", sums=SAMPLED)
     assert stored(cli)["recipe"]["policy"]["prompt"] == "qwen25-step-cot"
-    measure(cli, DEMO, *options, "--seed", "10", sums=SAMPLED)
-    assert stored(cli)["recipe"]["seed"] == 10
+    measure(cli, DEMO, *options, "--seed", "10", "--problems", "6", sums=SAMPLED)
+    assert (stored(cli)["recipe"]["seed"], len(stored(cli)["problems"])) == (10, 6)
     assert len(cli.rows("SELECT name FROM runs")) == len(runs) + 2
+    only_evaluates = f"run '{runs[0][0]}' only evaluates: it has no training problems"
+    assert cli.refused("iterate", runs[0][0]) == only_evaluates
+    file = cli.file("x.jsonl", {"problem": "1+1=?", "answer": "2", "responses": ["2"]})
+    assert cli.refused("samples", "import", file, "--run", runs[0][0], "--dataset", "d") == only_evaluates
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--seed", "5", "--problems", "7"), "sums holds 6 problems, and 7 are asked for"),
-        (("--samples", "4"), "sums: 4 samples at temperature 0 are all the same; give a temperature"),
-        (("--engine", "openai"), "[policy]: engine = 'openai' needs [policy.openai] with base_url and model"),
-        (("--prompt", "bear"), "[policy]: prompt: unknown prompt template"),
-        (("--recipe", "/no/such.toml"), "/no/such.toml: no such file"),
-        (("--compare", DEMO), f"--compare names {DEMO} itself"),
-        (("--compare", "/no/such/policy"), "'/no/such/policy': there is no such folder"),
-        (("--responses", "x.jsonl", "--problems", "1"), "--responses goes with --benchmarks, --data and"),
-        (("--responses", "/no/such.jsonl"), "/no/such.jsonl does not exist"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_is_enqueued(
-    cli: CommandLine, options: tuple[str, ...], message: str
-) -> None:
-    add_dataset(cli.database, GREEDY_A)
-    assert message in cli.refused("evaluate", DEMO, "--benchmarks", "sums", *options)
-    assert cli.rows("SELECT id FROM rounds") == []
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ("gsm9k", "there is neither a benchmark nor a dataset 'gsm9k'"),
-        (",", "give at least one benchmark, for example gsm8k,math500"),
-    ],
-)
-def test_benchmarks_that_are_none_are_named(cli: CommandLine, names: str, message: str) -> None:
-    assert message in cli.refused("evaluate", DEMO, "--benchmarks", names)
+def test_an_imported_benchmark_is_measured_by_its_protocol(cli: CommandLine) -> None:
+    add_dataset(cli.database, SAMPLED, "benchmarks/amc23")
+    with cli.database.begin() as connection:
+        dataset = datasets.find_dataset(connection, "benchmarks/amc23")
+        datasets.mark_benchmark(connection, dataset.id, "amc23", "content")
+    script = script_of(**{"benchmarks/amc23": SAMPLED})
+    with working(cli.database, lambda key, slot: script(key, slot % 4)):
+        called = cli("evaluate", DEMO, "--benchmarks", "amc23", "--prompt", "bare", "--json")
+    assert called.err.splitlines()[0] == "amc23: 6 problems, 1 references cannot be read"
+    (found,) = json.loads(called.out)["policies"][0]["benchmarks"]
+    assert (found["benchmark"], found["drawn"]) == ("amc23", 5 * 32)
+    assert found["decoding"] == {"temperature": 0.6, "top_p": 0.95, "samples": 32, "max_new_tokens": 2048}
+    assert found["accuracy"] == pytest.approx(statistics.fmean(shares(SAMPLED)))
 
 
 def test_an_evaluation_that_failed_jobs_hold_up_shows_no_result(cli: CommandLine) -> None:
@@ -340,6 +326,9 @@ def test_given_responses_are_measured_as_they_are(cli: CommandLine) -> None:
         "sums: 1 problems were left out and count as not solved, for example: no response was given" in said
     )
 
+    cli.ok("models", "add", "twin", DEMO)
+    message = cli.refused("evaluate", "twin", "--benchmarks", "sums", "--responses", file)
+    assert message == f"'twin' is a policy ({DEMO}); give the responses another name"
     other = cli.file("other.jsonl", *rows[:3])
     assert "'given' stands for other responses" in cli.refused(*measured, "--responses", other)
     add_dataset(cli.database, GREEDY_A, "more")
@@ -359,7 +348,6 @@ def test_the_table_of_a_run_is_what_its_evaluations_say(cli: CommandLine) -> Non
         recipe = make_recipe(sampling={"n": 4, "n_p": 2}, evaluation=evaluation, problems=problems)
         add_run(connection, recipe, "r")
     assert "run 'r' has no evaluation" in cli.refused("report", "r")
-    assert cli.refused("report", "nobody").startswith("there is no run 'nobody'")
     with working(cli.database):
         cli.ok("iterate", "r", "--watch")
     rows = list(csv.DictReader(io.StringIO(cli.ok("report", "r", "--format", "csv"))))

@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,35 +49,6 @@ def test_problems_are_imported_into_the_dataset_that_is_named(cli: CommandLine) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("missing.jsonl", None, "missing.jsonl"),
-        ("empty.jsonl", "", "empty"),
-        ("broken.jsonl", '{"question": "1+1=?", "answer": "#### 2"}\n{"question": \n', "broken.jsonl:2"),
-        ("keys.jsonl", '{"foo": 1}\n', "foo"),
-        ("list.jsonl", "[1, 2]\n", "list.jsonl:1"),
-        ("gsm8k.jsonl", '{"question": "1+1=?", "answer": "two"}\n', "####"),
-    ],
-)
-def test_a_wrong_file_of_problems_is_named(
-    cli: CommandLine, name: str, content: str | None, expected: str
-) -> None:
-    file = cli.folder / name
-    if content is not None:
-        file.write_text(content)
-    message = cli.refused("problems", "import", str(file), "--dataset", "wrong", "--format", "gsm8k")
-    assert name in message
-    assert expected in message
-    assert cli.json("problems", "list") == []
-
-
-@pytest.mark.parametrize("name", ["none", "benchmarks/gsm8k"])
-def test_some_names_of_datasets_are_kept_for_hsstar(cli: CommandLine, name: str) -> None:
-    message = cli.refused("problems", "import", cli.file("p.jsonl", GSM8K), "--dataset", name)
-    assert message == f"the dataset name '{name}' is kept for hsstar; choose another one"
-
-
 def test_a_run_has_the_recipe_with_the_name_and_seed_of_the_options(cli: CommandLine) -> None:
     has_datasets(cli)
     assert cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine", "--seed", "7") == (
@@ -114,30 +84,6 @@ def test_overlaps_with_what_is_measured_are_told_and_left_out_on_demand(cli: Com
     assert "and that overlap no evaluation, and 1 × 4 are asked for" in message
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("tau_low = 0.2", "tau_low = 0.9", "tau_low = 0.9"),
-        ("n_p = 3", "n_p = 9", "n_p = 9"),
-        ("temperature = 0.7", "temprature = 0.7", "temprature"),
-        (f'model = "{DEMO}"', 'model = "/no/such/folder"', "/no/such/folder"),
-        ('model = "builtin:demo-prm"', f'model = "{DEMO}"', "no reward head"),
-        ('prompt = "bare"', 'prompt = "bear"', "qwen25-step-cot"),
-        (f'dataset = "{TRAIN}"', 'dataset = "demo-trian"', "demo-trian"),
-        ("per_iteration = 4", "per_iteration = 9", "8 usable problems"),
-        ("problems = 3", "problems = 9", "holds 8 usable problems, and evaluation.problems asks for 9"),
-        ("[evaluation]", '[evaluation]\nbenchmarks = ["gsm8k"]', "benchmark 'gsm8k' has not been imported"),
-        ("n = 8", "n = ", "not TOML"),
-    ],
-)
-def test_a_wrong_recipe_is_refused_and_makes_no_run(
-    cli: CommandLine, old: str, new: str, expected: str
-) -> None:
-    has_datasets(cli)
-    assert expected in cli.refused("runs", "create", "--recipe", cli.recipe((old, new)))
-    assert cli.json("runs", "list") == []
-
-
 def test_policies_are_added_under_their_names_and_leave_again(cli: CommandLine) -> None:
     broken = cli.folder / "broken-model"
     broken.mkdir()
@@ -148,9 +94,9 @@ def test_policies_are_added_under_their_names_and_leave_again(cli: CommandLine) 
     target = cli.folder / "taken"
     assert cli.ok("models", "export", "mine", str(target)) == f"mine: {target}\n"
     assert fingerprint(target) == fingerprint(DEMO)
-    assert "there is no model 'M7'" in cli.refused("models", "export", "M7", str(cli.folder / "m7"))
-    assert "there is no model 'M7'" in cli.refused("models", "lineage", "M7")
     assert "not an empty folder" in cli.refused("models", "export", "mine", str(target))
+    (cli.folder / "empty").mkdir()
+    cli.ok("models", "export", "mine", str(cli.folder / "empty"))
 
 
 def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandLine) -> None:
@@ -177,13 +123,12 @@ def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandL
         for row in rows
         for slot in range(min(3, len(row["responses"])))
     ]
-    assert cli.refused("samples", "import", file, "--run", "nobody").startswith("there is no run 'nobody'")
     assert "still has iterations under way" in cli.refused("samples", "import", file, "--run", "demo")
 
 
 def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: CommandLine) -> None:
     rows: list[Any] = [{"problem": f"{n}+1=?", "answer": str(n + 1)} for n in range(40)]
-    Path(cli.file("amc23.jsonl", *rows)).rename(cli.folder / "amc23.jsonl")
+    cli.file("amc23.jsonl", *rows)
     called = cli("benchmarks", "import", "amc23, amc23", "--data", str(cli.folder), terminal=True)
     assert (called.code, called.err) == (0, "\r40 references read amc23: 40 problems\n")
     listed = {row.pop("benchmark"): row for row in cli.json("benchmarks", "list")}
@@ -192,9 +137,8 @@ def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: Comman
         "title": "AMC 2023", "problems": 40, "decoding": BENCHMARKS["amc23"].decoding.shown,
         "imported": True, "unreadable_references": 0,
     }  # fmt: skip
+    assert "2048 tokens  yes " in cli.ok("benchmarks", "list")
     assert (listed["gsm8k"]["imported"], listed["gsm8k"]["unreadable_references"]) == (False, None)
-    assert "no benchmark 'gsm9k'" in cli.refused("benchmarks", "import", "gsm9k")
-    assert "has no file of GSM8K" in cli.refused("benchmarks", "import", "gsm8k", "--data", str(cli.folder))
     cli.file("amc23.jsonl", *rows[:8])
     message = cli.refused("benchmarks", "import", "amc23", "--data", str(cli.folder))
     assert "amc23.jsonl holds 8 problems, and AMC 2023 has 40" in message
@@ -219,7 +163,6 @@ def test_a_prompt_is_shown_as_the_policy_sees_it(cli: CommandLine) -> None:
     step = cli.ok("prompts", "show", cli.recipe(("bare", "qwen25-step-cot")), "--problem", "1+2*3=?")
     assert "1+2*3=?" in step
     assert step != "1+2*3=?"
-    assert cli("prompts", "show", cli.recipe(), "--problem", "1", "--dataset", TRAIN).code == 2
     assert [row["template"] for row in cli.json("prompts", "list")] == ["qwen25-step-cot", "bare", "chat"]
 
 
@@ -275,5 +218,3 @@ def test_problems_of_the_demo_are_written_to_a_file(alone: CommandLine) -> None:
     assert not set(training) & set(held_out)
     assert (again == training, other == training) == (True, False)
     assert json.loads(training[0]).keys() == {"question", "answer"}
-    assert "ask for fewer" in alone.refused("problems", "demo", "--output", str(file), "--count", "100000")
-    assert "no-folder" in alone.refused("problems", "demo", "--output", str(alone.folder / "no-folder" / "f"))

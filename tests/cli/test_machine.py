@@ -11,13 +11,16 @@ import pytest
 
 from hsstar.cli import demo
 from hsstar.cli.stack import _thread_counts
+from hsstar.commands.workers import release_workers
 from hsstar.demo import RECIPE
 from hsstar.insights.runs import find_run
 from hsstar.recipe.recipe import load_recipe
 from hsstar.settings import Settings
 from hsstar.store.queue import workers
 from tests.checkout import check_is_this_checkout
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, enqueue
+from tests.store.factory import claim
+from tests.store.hand import Hand
 
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
 
@@ -44,19 +47,21 @@ def gpus(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
         raise Became(program, arguments, environment)
 
     monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return cli
 
 
 @pytest.mark.parametrize(
-    ("options", "role", "gpu"),
+    ("options", "role", "gpu", "threads"),
     [
-        (("--role", "score"), "score", None),
-        (("--role", "score=1", "--gpus", "1"), "score", "1"),
-        (("--role", "verify=1"), "verify", ""),
+        (("--role", "score"), "score", None, None),
+        (("--role", "score=1", "--gpus", "1"), "score", "1", "6"),
+        (("--role", "verify=1"), "verify", "", "1"),
     ],
 )
 def test_one_worker_takes_the_place_of_the_command_and_its_secrets_are_on_no_command_line(
-    gpus: CommandLine, options: tuple[str, ...], role: str, gpu: str | None
+    gpus: CommandLine, options: tuple[str, ...], role: str, gpu: str | None, threads: str | None
 ) -> None:
     with pytest.raises(Became) as became:
         gpus("worker", *options, "--name", "mine")
@@ -69,6 +74,7 @@ def test_one_worker_takes_the_place_of_the_command_and_its_secrets_are_on_no_com
         assert environment[variable] not in " ".join(arguments)
         assert environment[f"{variable}_FILE"] == ""
     assert environment.get("CUDA_VISIBLE_DEVICES") == gpu
+    assert environment.get("OMP_NUM_THREADS") == threads
 
 
 def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> None:
@@ -78,12 +84,27 @@ def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> 
     assert "there is no GPU '7' here; there are 2: 0, 1" in gpus.refused(
         "worker", "--role", "all", "--gpus", "7"
     )
-    assert "'draw' is not ROLE" in gpus.refused("worker", "--role", "draw")
     with gpus.database.begin() as connection:
         host = os.uname().nodename
-        workers.register(connection, f"sample-gpu0@{host}", host, os.getpid(), "sample")
-    assert f"sample-gpu0@{host}" in gpus.refused("worker", "--role", "sample=2")
+        for name in ("sample-gpu0", "mine-sample-gpu1"):
+            workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
+    assert f"'sample-gpu0@{host}' is at work" in gpus.refused("worker", "--role", "sample=2")
+    message = gpus.refused("worker", "--role", "sample=2", "--name", "mine")
+    assert f"'mine-sample-gpu1@{host}' is at work" in message
     assert not list(Path(gpus.folder).glob("**/*.log"))
+
+
+def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> None:
+    enqueue(cli.database)
+    hand = Hand(cli.database)
+    hand.conductor.sweep()
+    (job,) = hand.queued()
+    with cli.database.begin() as connection:
+        workers.register(connection, "w@x", "x", 1, "sample")
+        claim(connection, job, "w@x")
+    release_workers(cli.database, ["w@x"], 3)
+    assert cli.rows("SELECT state FROM jobs") == [("queued",)]
+    assert cli.rows("SELECT state FROM workers") == [("stopped",)]
 
 
 def test_a_worker_needs_a_broker(gpus: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,11 @@ def test_every_figure_that_is_given_decides_the_forecast(
     assert rows["samples", "iterations"] == "3"
     assert float(rows["tokens", "sampled"]) == 3 * 4 * 8 * 600
     assert float(rows["hours", "sampling"]) == pytest.approx(3 * 4 * 8 * 600 / 1000 / 3600)
-    assert float(rows["disk", "checkpoint_bytes"]) > 0
+    parameters = found["checkpoint_bytes"] / 5 / 2  # in bfloat16, and without a GPU in float32
+    assert float(rows["disk", "checkpoint_bytes"]) == 3 * 4 * parameters > 0
+    lines = {line.split("  ")[0]: line.split() for line in cli.ok("plan", recipe, *FIGURES).splitlines()}
+    together = sum(float(value) for (part, _), value in rows.items() if part == "hours")
+    assert lines["together"] == ["together", f"{together:.3g}"]
     assert rows["check", "policy"] == "ok"
 
 
@@ -82,6 +86,8 @@ def test_the_papers_run_is_too_large_for_one_gpu_and_fits_on_four(
     assert lines["pre-samples"] == ["22,500", "67,500"]
     assert lines["re-samples, at most"] == ["37,500", "112,500"]
 
+    assert lines["held-out samples"] == ["7,824", "×", "4", "policies", "31,296"]
+    assert called.out.count("\n\n") == 4
     assert lines["sampling"] == ["108", "million", "not", "known"]
     assert lines["together"] == ["not", "known"]
     assert lines["memory, training"][0] == "FAIL"
@@ -90,10 +96,6 @@ def test_the_papers_run_is_too_large_for_one_gpu_and_fits_on_four(
     lines = {line.split("  ")[0]: line.split("  ", 1)[-1].split() for line in said.splitlines()}
     assert lines["together"] == ["at", "least", "35.2"]  # 108 + 18.7 million tokens at 1,000 a second
     assert lines["memory, training"][0] == "ok"
-
-
-def test_a_recipe_that_is_no_recipe_is_refused(cli: CommandLine) -> None:
-    assert "no such file" in cli.refused("plan", str(cli.folder / "none.toml"))
 
 
 def test_earlier_runs_and_data_are_asked_where_a_database_is_up(cli: CommandLine) -> None:

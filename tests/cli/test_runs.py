@@ -14,7 +14,7 @@ from hsstar.cli.report import print_report
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import workers
 from tests.cli.conftest import CommandLine, enqueue, fail, working
-from tests.store.factory import HELDOUT, add_problems, claim
+from tests.store.factory import HELDOUT, add_problems, add_run, claim
 from tests.store.hand import Hand
 
 pytestmark = pytest.mark.timeout(60)
@@ -32,9 +32,9 @@ def half_done(cli: CommandLine) -> CommandLine:
         workers.register(connection, "sample-1@box", "box", 7, "sample", "3")
         claim(connection, running, "sample-1@box")
     fail(cli.database, failed)
-    with cli.database.begin() as connection:  # the verdicts of the first job wait for nobody
-        connection.execute(text("UPDATE jobs SET started_at = now() - interval '90 s', finished_at = now() "
-                                "WHERE id = :id"), {"id": done})  # fmt: skip
+    with cli.database.begin() as connection:
+        took = "started_at = finished_at - interval '90 s'"
+        connection.execute(text(f"UPDATE jobs SET {took} WHERE id = :id"), {"id": done})
     return cli
 
 
@@ -55,7 +55,7 @@ def test_the_state_of_a_run_is_counted_from_its_rows(half_done: CommandLine) -> 
         "iteration 0     4          4       4         12            2             1",
     ]
     assert lines[5:] == [
-        "1 sample jobs failed: it broke; see hsstar jobs list --state failed, fix the cause, then "
+        "1 sample jobs failed: it broke [now]; see hsstar jobs list --state failed, fix the cause, then "
         "hsstar jobs retry (or hsstar iterate RUN --accept-missing)",
         "1 score jobs wait because no live worker serves that queue; start one: hsstar worker --role score "
         "(or hsstar up)",
@@ -84,7 +84,7 @@ def test_what_is_missing_is_listed_slot_by_slot(half_done: CommandLine) -> None:
     everything = half_done.rows("SELECT problem_id, slot FROM round_problems, generate_series(0, 1) AS slot")
     assert sorted(slots) == sorted(set(everything) - set(drawn))
     states = {(row["held_by"], row["error"]) for row in rows if row["lacks"] == "sample"}
-    assert states == {("running at sample-1@box", None), ("failed", "it broke")}
+    assert states == {("running at sample-1@box", None), ("failed", "it broke [now]")}
     assert {row["held_by"] for row in rows if row["lacks"] in ("verdict", "reward")} == {"queued"}
     assert half_done.ok("status", "r", "--missing").splitlines()[0].split() == [
         "round", "problem", "lacks", "slots", "job", "held", "by", "error",
@@ -102,7 +102,7 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
     (failed,) = half_done.json("jobs", "list", "r", "--state", "failed")
     assert failed | {"job": 0, "seconds": 0} == {
         "job": 0, "run": "r", "round": "iteration 0", "kind": "sample", "state": "failed", "samples": 4,
-        "attempts": 1, "worker": "w", "seconds": 0, "error": "it broke",
+        "attempts": 1, "worker": "w", "seconds": 0, "error": "it broke [now]",
     }  # fmt: skip
     (done,) = half_done.json("jobs", "list", "--state", "done")
     assert done["seconds"] == 90
@@ -112,24 +112,14 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
     assert " 1 min 30 s " in half_done.ok("jobs", "list", "--state", "done")
 
 
-def test_a_run_that_lacks_nothing_and_one_without_iterations_say_so(cli: CommandLine) -> None:
+def test_a_run_that_lacks_nothing_says_so(cli: CommandLine) -> None:
     enqueue(cli.database)
     Hand(cli.database).work()
     assert cli.ok("status", "r", "--missing") == "r lacks nothing that is allotted\n"
     assert cli.json("status", "r", "--missing") == []
-    cli.rows("SELECT 1")
     with cli.database.begin() as connection:
-        connection.execute(text("DELETE FROM rounds WHERE kind = 'nothing'"))
-    for arguments in (
-        ("--watch",),
-        ("--missing",),
-        ("r", "--watch", "--missing"),
-        ("r", "--watch", "--json"),
-    ):
-        assert cli("status", *arguments).code == 2
-    for command in (("status", "x"), ("iterate", "x"), ("export", "pairs", "x"), ("jobs", "list", "x"),
-                    ("runs", "show", "x"), ("status", "x", "--missing"), ("jobs", "retry", "x")):  # fmt: skip
-        assert cli.refused(*command).startswith("there is no run 'x'"), command
+        add_run(connection, name="new")
+    assert cli.ok("status", "new") == "new has no iteration yet; start it: hsstar iterate new --watch\n"
 
 
 @pytest.fixture
@@ -235,7 +225,7 @@ def test_an_exported_policy_carries_its_history(finished: CommandLine) -> None:
             {"place": "builtin:demo-policy", "content": fingerprint("builtin:demo-policy")},
         )
         connection.execute(text("""UPDATE training_runs SET settings = '{"beta": 0.25}'"""))
-    target = finished.folder / "taken"
+    target = finished.folder / "deep" / "taken"
     finished.ok("models", "export", "r-M1", str(target))
     assert fingerprint(target) == fingerprint("builtin:demo-policy")
     (items,) = finished.rows("SELECT count(*) FROM preference_pairs")[0]
@@ -263,6 +253,8 @@ def test_the_report_of_the_demo_is_what_the_view_says(
     assert lines["samples, of a budget of"] == f"{found['drawn']} / {found['budget']}"
     assert (lines["pre-sampling"], lines["re-sampling"]) == (str(found["drawn_pre"]), str(found["drawn_re"]))
     assert (lines["preference pairs"], lines["tokens"]) == (str(found["pairs"]), str(10 * found["drawn"]))
+    speed = 10 * found["drawn"] / float(found["seconds_sampling"])
+    assert lines["tokens per sampling second"] == f"{speed:,.0f}"
     for moment in ("before", "after"):
         mean, error = found[f"heldout_accuracy_{moment}"], found[f"heldout_error_{moment}"]
         assert lines[f"held-out accuracy {moment}"] == f"{mean:.3f} ± {error:.3f}"
@@ -271,7 +263,7 @@ def test_the_report_of_the_demo_is_what_the_view_says(
         assert lines[line] == f"{found[f'seconds_{column}']:.1f}"
 
 
-def test_sql_speaks_four_formats_and_only_reads(finished: CommandLine) -> None:
+def test_sql_speaks_four_formats(finished: CommandLine) -> None:
     query = "select number, kind from rounds where run_id = 1 order by kind, number"
     rows = [(0, "evaluation"), (1, "evaluation"), (0, "iteration")]
     assert finished.json("sql", query) == [{"number": number, "kind": kind} for number, kind in rows]
@@ -279,15 +271,6 @@ def test_sql_speaks_four_formats_and_only_reads(finished: CommandLine) -> None:
     assert list(csv.reader(io.StringIO(said)))[1:] == [[str(number), kind] for number, kind in rows]
     assert "| 0 | iteration |" in finished.ok("sql", query, "--format", "markdown")
     assert "     0  iteration" in finished.ok("sql", query)
-    for wrong, message in (
-        ("delete from samples returning id", "read-only"),
-        ("commit; delete from samples returning id", "multiple commands"),
-        ("set transaction read write; delete from samples", "multiple commands"),
-    ):
-        assert message in finished.refused("sql", wrong)
-    late = finished.refused("sql", "select pg_sleep(9)", "--timeout", "1")
-    assert late.startswith("the query took longer than 1 s")
-    assert finished.rows("SELECT count(*) > 0 FROM samples") == [(True,)]
 
 
 def test_workers_are_listed_and_asked_to_stop_by_name_role_or_all_at_once(cli: CommandLine) -> None:
@@ -303,9 +286,6 @@ def test_workers_are_listed_and_asked_to_stop_by_name_role_or_all_at_once(cli: C
     assert [row["worker"] for row in cli.json("workers")] == ["a@x", "b@x", "c@x", "d@x", "e@x"]
     assert [row["state"] for row in cli.json("workers", "--all")] == ["idle"] * 5 + ["stopped"]
     assert cli.ok("workers").splitlines()[-1].endswith(": no room")
-    assert cli("workers", "stop").code == 2
-    assert cli.refused("workers", "stop", "z") == "no live worker is named z; see: hsstar workers"
-    assert cli.refused("workers", "stop", "--role", "train").startswith("no live worker has that role")
     assert cli.ok("workers", "stop", "a") == "a@x is asked to stop\n"
     assert cli.ok("workers", "stop", "--role", "verify") == "c@x is asked to stop\nd@x is asked to stop\n"
     assert cli.ok("workers", "stop", "--role", "all") == "e@x is asked to stop\n"

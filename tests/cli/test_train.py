@@ -21,6 +21,7 @@ from hsstar.engines.training.contract import (
     TrainingStep,
     TrainingTask,
 )
+from hsstar.engines.training.resume import WRITING, publish
 from tests.cli.conftest import CommandLine
 
 DEMO = "builtin:demo-policy"
@@ -145,40 +146,47 @@ def test_an_interrupted_training_is_continued_and_not_mixed_with_another(
     def interrupt() -> None:
         point = trainer.tasks[-1].resume_point
         assert point
-        (point.folder / "step-1").mkdir(parents=True)
+        (point.folder / WRITING).mkdir()
+        publish(point, point.folder / WRITING, 1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer, "before_end", staticmethod(interrupt))
     called = cli(*command)
     assert called.code == 130
     assert "interrupted; the same command continues from the last intermediate checkpoint" in called.err
-    assert (cli.folder / ".M1-training").is_dir()
     assert not output.exists()
+    monkeypatch.setattr(trainer, "before_end", staticmethod(lambda: None))
+    message = cli.refused(*command, "--set", "beta=0.2")
+    assert message.startswith(f"an interrupted training of {output} with other data or settings exists")
+    monkeypatch.setattr(trainer, "resumed_at", 1)
+    assert cli(*command).err.startswith("continuing from step 1: 3 steps, 3 rows, ")
+    point = trainer.tasks[-1].resume_point
+    assert point
+    assert point.checkpoint == point.folder / "step-1"
+    assert sorted(path.name for path in cli.folder.iterdir()) == ["M1", "pairs.jsonl"]
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "message"),
-    [
-        (("dpo", "--model", DEMO), 2, "give --data"),
-        (("dpo", "--data", "pairs.jsonl"), 2, "give --model, or say policy.model in the recipe"),
-        (("init", "--model", DEMO), 2, "give --data, or say initialisation.data in the recipe"),
-        (("dpo", "--data", "pairs.jsonl", "--model", DEMO, "--set", "beta"), 2, "'beta' is not KEY=VALUE"),
-        (("dpo", "--data", "pairs.jsonl", "--model", DEMO, "--set", "alpha=1"), 1, "unknown key 'alpha'"),
-        (("dpo", "--data", "none.jsonl", "--model", DEMO), 1, "none.jsonl does not exist"),
-        (("dpo", "--data", "pairs.jsonl", "--model", "/none"), 1, "'/none': there is no such folder"),
-        (("dpo", "--data", "pairs.jsonl", "--model", DEMO, "--output", "pairs.jsonl"), 1, "is a file"),
-        (("init", "--data", "empty.jsonl", "--model", DEMO), 1, "none of the 1 problems has a solution"),
-    ],
-)
-def test_what_is_missing_or_wrong_is_said_before_a_training(
-    cli: CommandLine, options: tuple[str, ...], code: int, message: str, monkeypatch: pytest.MonkeyPatch
+class LaunchedTrainer(CopyingTrainer):
+    """Remembers how it was to be launched."""
+
+    launched: ClassVar[list[tuple[int, Path | None]]] = []
+
+    def __init__(self, processes: int, launch_config: Path | None, device: str) -> None:
+        super().__init__(device)
+        self.launched.append((processes, launch_config))
+
+
+def test_several_processes_train_as_the_environment_says(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(cli.folder)
-    cli.file("pairs.jsonl", *PAIRS)
-    cli.file("empty.jsonl", SOLUTIONS[2])
-    called = cli("train", *options[:1], "--output", "M1", *options[1:])
-    assert (called.code, CopyingTrainer.tasks) == (code, [])
-    assert message in called.err
+    monkeypatch.setitem(registry.TRAINERS, "trl-launched", f"{__name__}:LaunchedTrainer")
+    config = cli.folder / "accelerate.yaml"
+    config.touch()
+    monkeypatch.setenv("HSSTAR_TRAIN_PROCESSES", "3")
+    monkeypatch.setenv("HSSTAR_ACCELERATE_CONFIG", str(config))
+    data = cli.file("pairs.jsonl", *PAIRS)
+    cli.ok("train", "dpo", "--data", data, "--model", DEMO, "--output", str(cli.folder / "M1"))
+    assert LaunchedTrainer.launched == [(3, config)]
 
 
 def test_solutions_are_brought_into_steps_or_named_with_the_reason(cli: CommandLine) -> None:

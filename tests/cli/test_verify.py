@@ -108,6 +108,7 @@ def test_a_person_sees_how_many_lines_are_verified(alone: CommandLine) -> None:
     summary = "2500 lines: 2500 correct, 0 incorrect, 0 without verdict\n"
     said = alone(*arguments, terminal=True).err
     assert said == f"\r1000 lines verified \r2000 lines verified \r\x1b[K{summary}"
+    assert alone(*arguments[:2], terminal=True).err == said  # the verdicts go elsewhere too
     assert alone(*arguments).err == summary
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from hsstar.domain.lifecycle import JobKind
 from tests.cli.conftest import CommandLine, enqueue, fail, hold_up, working
-from tests.store.factory import add_problems
+from tests.store.factory import add_problems, add_run, make_recipe
 from tests.store.hand import Hand
 
 pytestmark = pytest.mark.timeout(60)
@@ -48,7 +48,7 @@ def test_failed_jobs_that_hold_a_run_up_end_the_watch_with_1(
     assert called.code == 1
     assert called.err.startswith("hsstar: run 'r' is incomplete and cannot continue: see hsstar status r")
     assert "hsstar jobs retry r, or hsstar iterate r --accept-missing" in called.err
-    assert f"{len(failed)} {kind} jobs failed: it broke" in called.out
+    assert f"{len(failed)} {kind} jobs failed: it broke [now]" in called.out
     assert ("Ctrl-C ends this view only" in called.out) == terminal
 
 
@@ -68,7 +68,6 @@ def test_jobs_are_retried_of_one_run_or_one_by_one(cli: CommandLine) -> None:
     enqueue(cli.database, "other")
     failed = hold_up(cli.database)
     assert len(failed) == 4
-    assert cli.refused("jobs", "retry", "nobody").startswith("there is no run 'nobody'")
     wrong = cli.refused("jobs", "retry", "--job", str(failed[0]), "--job", "77777")
     assert wrong == "no failed job has the id 77777; see: hsstar jobs list --state failed"
     chosen = failed[1:3]
@@ -99,7 +98,17 @@ def test_a_run_continues_without_what_is_missing_once_that_is_accepted(cli: Comm
     assert called.out.startswith(said)
     assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration'") == [(0,)]  # enqueues nothing
     assert states(cli) == {"done", "discarded"}
-    assert "6 problems left out: discarded: it broke" in cli.ok("status", "r")
+    assert "6 problems left out: discarded: it broke [now]" in cli.ok("status", "r")
+
+
+def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLine) -> None:
+    openai = {"base_url": "http://localhost/v1", "model": "m"}
+    with cli.database.begin() as connection:
+        add_problems(connection, 12)
+        add_run(connection, make_recipe(policy={"model": "M0", "engine": "openai", "openai": openai}), "r")
+    message = cli.refused("iterate", "r", "--iterations", "2")
+    assert message.startswith("iteration 1 of run 'r' samples from a policy that is trained before")
+    cli.ok("iterate", "r")
 
 
 def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
