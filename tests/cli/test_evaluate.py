@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import statistics
 from typing import Any
 
@@ -255,6 +256,7 @@ def test_every_option_of_the_drawing_reaches_the_rows(cli: CommandLine) -> None:
     measure(cli, DEMO, *options, "--seed", "10", "--problems", "6", sums=SAMPLED)
     assert (stored(cli)["recipe"]["seed"], len(stored(cli)["problems"])) == (10, 6)
     assert len(cli.rows("SELECT name FROM runs")) == len(runs) + 2
+    assert re.fullmatch("evaluate-builtin-demo-policy-[0-9a-f]{8}", runs[0][0])
     only_evaluates = f"run '{runs[0][0]}' only evaluates: it has no training problems"
     assert cli.refused("iterate", runs[0][0]) == only_evaluates
     file = cli.file("x.jsonl", {"problem": "1+1=?", "answer": "2", "responses": ["2"]})
@@ -272,6 +274,12 @@ def test_an_imported_benchmark_is_measured_by_its_protocol(cli: CommandLine) -> 
     assert called.err.splitlines()[0] == "amc23: 6 problems, 1 references cannot be read"
     (found,) = json.loads(called.out)["policies"][0]["benchmarks"]
     assert (found["benchmark"], found["drawn"]) == ("amc23", 5 * 32)
+    cli.file("amc23.jsonl", *({"problem": f"{n}+1=?", "answer": str(n + 1)} for n in range(8)))
+    of_a_file = ("--data", str(cli.folder), "--problems", "2", "--samples", "2", "--prompt", "bare")
+    with working(cli.database):
+        called = cli("evaluate", DEMO, "--benchmarks", "amc23", *of_a_file, terminal=True)
+    assert called.err.startswith("\r8 references read benchmarks/amc23-part-")
+    assert (len(stored(cli)["problems"]), stored(cli)["samples"]) == (2, 2)
     assert found["decoding"] == {"temperature": 0.6, "top_p": 0.95, "samples": 32, "max_new_tokens": 2048}
     assert found["accuracy"] == pytest.approx(statistics.fmean(shares(SAMPLED)))
 
@@ -305,7 +313,8 @@ def test_given_responses_are_measured_as_they_are(cli: CommandLine) -> None:
         }
         for number, count in given
     ]
-    file = cli.file("given.jsonl", *rows)
+    cut = {"response": rows[3]["responses"][0], "finish_reason": "length"}
+    file = cli.file("given.jsonl", *rows[:3], rows[3] | {"responses": [cut]}, rows[4])
     measured = ("evaluate", "given", "--benchmarks", "sums")
     with working(cli.database, script_of(sums=["+-", "+", "-", "", "", "+"])):
         called = cli(*measured, "--responses", file, "--json")
@@ -318,7 +327,11 @@ def test_given_responses_are_measured_as_they_are(cli: CommandLine) -> None:
         pytest.approx(sum(values) / 6), pytest.approx(error_of(values)),
     )  # fmt: skip
     assert (found["drawn"], found["unreadable"], found["left_out"], found["decoding"]) == (5, 1, 1, None)
-    assert (found["mean_tokens"], found["truncated_share"]) == (None, None)
+    assert (found["mean_tokens"], found["truncated_share"]) == (
+        None,
+        1.0,
+    )  # of the one that says how it ended
+    assert cli.json(*measured, "--responses", file) == json.loads(called.out)
     shown = f"{sum(values) / 6:.3f} ± {error_of(values):.3f}"
     said = cli.ok(*measured, "--format", "markdown")
     assert f"| sums | 6 | given responses | {shown} |" in said

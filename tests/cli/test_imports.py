@@ -99,6 +99,21 @@ def test_policies_are_added_under_their_names_and_leave_again(cli: CommandLine) 
     cli.ok("models", "export", "mine", str(cli.folder / "empty"))
 
 
+def test_a_folder_with_new_weights_is_another_policy(cli: CommandLine) -> None:
+    has_datasets(cli)
+    folder = cli.folder / "mine"
+    cli.ok("models", "add", "demo", DEMO)
+    cli.ok("models", "export", "demo", str(folder))
+    recipe = cli.recipe((f'model = "{DEMO}"', f'model = "{folder}"'))
+    cli.ok("runs", "create", "--recipe", recipe)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    for run in ("second", "third"):
+        cli.ok("runs", "create", "--recipe", recipe, "--name", run)
+    names = [row["model"] for row in cli.json("models", "list")]
+    assert names == ["demo", str(folder), f"{folder}@{fingerprint(folder)[:8]}"]
+
+
 def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandLine) -> None:
     enqueue(cli.database, "other")
     has_datasets(cli)
@@ -107,7 +122,8 @@ def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandL
         {"problem": "1+1=?", "answer": "2", "responses": [f"\\boxed{{{n}}}" for n in range(5)]},
         {"problem": "1+2=?", "answer": "3", "responses": ["\\boxed{3}"]},
     ]
-    file = cli.file("given.jsonl", *rows)
+    last = {"response": "\\boxed{3}", "finish_reason": "length", "cumulative_logprob": -1.5}
+    file = cli.file("given.jsonl", rows[0], rows[1] | {"responses": [last]})
     assert cli.ok("samples", "import", file, "--run", "demo", "--dataset", "elsewhere") == (
         "iteration 0 of demo: 2 problems, 4 samples, 2 responses beyond n_p left out\n"
         "watch it: hsstar status demo\n"
@@ -123,6 +139,9 @@ def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandL
         for row in rows
         for slot in range(min(3, len(row["responses"])))
     ]
+    assert cli.rows("SELECT finish_reason, cumulative_logprob FROM samples ORDER BY id DESC LIMIT 2") == [
+        ("length", -1.5), (None, None)
+    ]  # fmt: skip
     assert "still has iterations under way" in cli.refused("samples", "import", file, "--run", "demo")
 
 
