@@ -101,9 +101,7 @@ def test_every_process_has_its_gpu_its_log_and_a_successor(machine: Home) -> Non
 
 def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
     machine.import_demo_problems(200)
-    recipe = machine.write_recipe("cut", problems=100, n="64")
-    machine.ok("runs", "create", "--recipe", str(recipe))
-    machine.ok("iterate", "cut")
+    machine.iterate("cut", machine.write_recipe("cut", problems=100, n="64"))
     process = machine.start("worker", "--role", "sample=2")
     machine.wait_for(
         "select count(*) as jobs from jobs where state = 'running'", lambda rows: rows[0]["jobs"] > 0
@@ -136,8 +134,7 @@ def test_a_gpu_of_all_roles_finishes_two_runs_with_one_engine_at_a_time(home: Ho
     assert "workers   verify-1, all-1" in with_gpus(home).ok("up", "--workers", "verify=1,all=1")
     home.import_demo_problems(60)
     for run in ("first", "second"):
-        home.ok("runs", "create", "--recipe", str(home.write_recipe(run, 12, 8)))
-        home.ok("iterate", run)
+        home.iterate(run, home.write_recipe(run, 12, 8))
     for run in ("first", "second"):
         home.wait_until_done(run)
         check_finished_run(home, run, json.loads(home.ok("runs", "show", run)))

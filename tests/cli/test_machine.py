@@ -150,6 +150,7 @@ def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandL
     for kept_up in (True, False):
         demo._farewell(Settings.from_environment(), "demo", kept_up)
         said = cli.said().splitlines()
+        assert said[-1] == f"  HSSTAR_HOME={home} hsstar down"
         assert f"  HSSTAR_HOME={home} hsstar status demo" in said
         assert (f"  HSSTAR_HOME={home} hsstar up" in said) == (not kept_up)
 
@@ -168,6 +169,7 @@ def test_the_doctor_ends_with_1_where_something_fails(
         raise Ended
 
     monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr("hsstar.cli.doctor._IMPORT_SECONDS", 0.2)  # engines are looked at elsewhere
     with pytest.raises(Ended):
         cli("doctor", "--format", "csv")
     rows = {name: level for level, name, _ in csv.reader(io.StringIO(capsys.readouterr().out))}

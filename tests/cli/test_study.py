@@ -16,6 +16,7 @@ from hsstar.cli import study as command
 from hsstar.store.read.studies import RunState
 from hsstar.study.document import load_study
 from tests.cli.conftest import CommandLine, hold_up, working
+from tests.store.hand import Hand
 
 STUDY = """
 name = "tiny"
@@ -162,13 +163,37 @@ def test_the_time_that_is_left_follows_from_the_iterations_since_the_start(
     assert view.news(study.database, done) == []
 
 
-def test_ctrl_c_interrupts_a_study(study: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_study_continues_and_repeats_nothing(
+    study: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    let_time_pass(monkeypatch, interrupt)
-    called = study(*arguments(study, "--at-once", "2"))
+    looks = iter((Hand(study.database).work, interrupt))
+    let_time_pass(monkeypatch, lambda: next(looks)())
+    called = study(*arguments(study, "--at-once", "1"))
     assert (called.code, called.err) == (
         130, "\nThe study is interrupted; it goes on when you call it again.\n"
     )  # fmt: skip
     assert [row["run"] for row in study.json("runs", "list")] == ["tiny-HS-STaR-100", "tiny-uniform-100"]
+    drawn = "SELECT id, round_id, problem_id, slot FROM samples ORDER BY id"
+    before = study.rows(drawn)
+    assert before
+
+    monkeypatch.setattr(command, "time", time)
+    with working(study.database):
+        study.ok(*arguments(study))
+    assert study.rows(drawn)[: len(before)] == before
+    # under one seed the strategies share slices, held-out problems and the pre-samples of iteration 0
+    assert (
+        study.rows("""
+        WITH drawn AS (
+            SELECT recipe->'seed' AS seed, kind, problem_id, slot, samples.seed AS sample_seed
+            FROM samples JOIN rounds ON rounds.id = round_id JOIN runs ON runs.id = run_id
+            WHERE slot < 3 AND number = 0
+        )
+        SELECT seed, kind, problem_id, slot FROM drawn GROUP BY seed, kind, problem_id, slot
+        HAVING count(*) <> 2 OR count(DISTINCT sample_seed) <> 1
+    """)
+        == []
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from hsstar.cli.main import COMMANDS, hsstar
 from hsstar.cli.options import Format
@@ -54,6 +55,8 @@ def test_every_command_says_what_it_does_with_an_example(
 
 
 def test_the_command_list_tells_what_each_command_does() -> None:
+    said = " ".join(CliRunner().invoke(hsstar, ["-h"]).output.split())
+    assert all(f" {name} {purpose}" in said for name, (_, purpose) in COMMANDS.items())
     assert all(purpose.endswith(".") for _, purpose in COMMANDS.values())
 
 
