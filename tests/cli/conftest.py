@@ -127,8 +127,9 @@ class CommandLine:
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """The command line in a folder and with a home of its own, where nothing is up."""
-    for variable in [name for name in os.environ if name.startswith("HSSTAR_")]:
+    for variable in [name for name in os.environ if name.startswith(("HSSTAR_", "FORCE_COLOR"))]:
         monkeypatch.delenv(variable)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
