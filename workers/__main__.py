@@ -78,7 +78,8 @@ def work(
         worker.leave()
         raise SystemExit
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGINT):  # Celery's own handlers come seconds later
+        signal.signal(number, end)
     worker.start()
     celery_code = 0
     try:

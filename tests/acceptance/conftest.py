@@ -1,13 +1,11 @@
 """The real thing in a temporary home: the CLI as a process, embedded servers, worker processes."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from hsstar.demo import RECIPE, family
+from tests.checkout import this_checkout
+from tests.waiting import wait_for
+
+__all__ = ["this_checkout"]
 
 SECONDS = 240
 Rows = list[dict[str, Any]]
@@ -29,6 +33,7 @@ class Home:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    _urls: dict[str, str] = field(default_factory=dict)  # of the database, by HSSTAR_HOME
 
     def run(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Runs `hsstar` with these arguments and waits for its end."""
@@ -72,20 +77,20 @@ class Home:
 
     def query(self, statement: str) -> Rows:
         """The rows of a query."""
-        found: Rows = json.loads(self.ok("sql", statement, "--format", "json"))
-        return found
+        home = self.environment["HSSTAR_HOME"]
+        if home not in self._urls:
+            self._urls[home] = self.ok("db", "url").strip()
+        with psycopg.connect(self._urls[home], row_factory=dict_row) as connection:
+            return connection.execute(statement.encode()).fetchall()
 
-    def wait_for(
-        self, statement: str, reached: Callable[[list[dict[str, Any]]], bool]
-    ) -> list[dict[str, Any]]:
-        """Polls a query until its rows satisfy a condition."""
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+    def wait_for(self, statement: str, reached: Callable[[Rows], object] = bool) -> Rows:
+        """Waits until the rows of a query satisfy a condition: by default, that there are any."""
+
+        def rows() -> list[Rows]:
             rows = self.query(statement)
-            if reached(rows):
-                return rows
-            time.sleep(0.2)
-        raise AssertionError(f"not reached within {SECONDS} s: {statement}: {rows}\n{self.logs()}")
+            return [rows] if reached(rows) else []
+
+        return wait_for(rows, SECONDS, lambda: f"{statement}: {self.query(statement)}\n{self.logs()}")[0]
 
     def wait_until_done(self, run: str) -> None:
         """Waits until every iteration of a run is done."""
@@ -111,6 +116,11 @@ class Home:
         path = self.folder / f"{name}.toml"
         path.write_text(text)
         return path
+
+    def iterate(self, name: str, recipe: Path, *options: str) -> str:
+        """Creates a run and enqueues its first iteration; what that says."""
+        self.ok("runs", "create", "--recipe", str(recipe))
+        return self.ok("iterate", name, *options)
 
     def logs(self) -> str:
         """The end of every log, for a failure's message."""
@@ -174,3 +184,11 @@ def stack() -> Iterator[Home]:
         made.ok("up")
         made.import_demo_problems()
         yield made
+
+
+@pytest.fixture(scope="session")
+def finished(stack: Home) -> Home:
+    """A stack with the run `loop`: two iterations of 24 problems, watched to their end."""
+    watched = stack.iterate("loop", stack.write_recipe("loop"), "--iterations", "2", "--watch")
+    assert "iteration 1  done" in watched, watched
+    return stack

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 
@@ -57,11 +56,3 @@ def _refused_double(home: Home, stack: Home) -> str:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done.stderr
-
-
-def test_a_worker_without_a_broker_is_refused(stack: Home, home: Home) -> None:
-    message = home.refused(
-        "worker", "--role", "verify", HSSTAR_DATABASE_URL=_urls(stack)["HSSTAR_DATABASE_URL"]
-    )
-    assert "no broker" in message
-    assert not Path(home.environment["HSSTAR_HOME"]).exists() or not processes_below(home.folder)

@@ -3,33 +3,22 @@
 import json
 import os
 import signal
-import time
-
-import psycopg
 
 from tests.acceptance.conftest import SECONDS, Home
 from tests.acceptance.invariants import check_finished_run
 
-_RUNNING = """
-    SELECT process FROM jobs JOIN workers ON workers.name = jobs.worker
-    WHERE jobs.state = 'running' AND jobs.kind = %s
-"""
-
 
 def _kill_in_the_middle_of_a_job(home: Home, kind: str) -> None:
     """Waits until a job of this kind runs and kills its worker with -9."""
-    with psycopg.connect(home.ok("db", "url").strip(), autocommit=True) as connection:
-        end = time.monotonic() + SECONDS
-        while (running := connection.execute(_RUNNING, (kind,)).fetchone()) is None:
-            assert time.monotonic() < end, f"no {kind} job has run: {home.logs()}"
-            time.sleep(0.005)
-    os.kill(running[0], signal.SIGKILL)
+    (running,) = home.wait_for(
+        "select process from jobs join workers on workers.name = jobs.worker "
+        f"where jobs.state = 'running' and jobs.kind = '{kind}' limit 1"
+    )
+    os.kill(running["process"], signal.SIGKILL)
 
 
 def test_killed_workers_cost_nothing(stack: Home) -> None:
-    recipe = stack.write_recipe("killed")
-    stack.ok("runs", "create", "--recipe", str(recipe))
-    stack.ok("iterate", "killed")
+    stack.iterate("killed", stack.write_recipe("killed", 12, 8))
     _kill_in_the_middle_of_a_job(stack, "sample")
     _kill_in_the_middle_of_a_job(stack, "score")
     stack.wait_until_done("killed")
@@ -38,7 +27,7 @@ def test_killed_workers_cost_nothing(stack: Home) -> None:
 
 
 def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
-    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched")))
+    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("unwatched", 8, 4)))
     watching = stack.start("iterate", "unwatched", "--watch")
     assert watching.stdout is not None
     assert watching.stdout.readline().startswith("unwatched: iteration 0 enqueued")
@@ -52,11 +41,10 @@ def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
 
 
 def test_down_in_the_middle_and_up_again(stack: Home) -> None:
-    stack.ok("runs", "create", "--recipe", str(stack.write_recipe("interrupted")))
-    stack.ok("iterate", "interrupted")
+    stack.iterate("interrupted", stack.write_recipe("interrupted", 12, 8))
     stack.wait_for(
         "select drawn from iteration_statistics where run = 'interrupted'",
-        lambda rows: bool(rows) and 0 < rows[0]["drawn"] < 192,
+        lambda rows: bool(rows) and 0 < rows[0]["drawn"] < 96,
     )
     stack.ok("down")
     assert "not up" in stack.refused("status", "interrupted")

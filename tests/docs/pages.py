@@ -87,3 +87,14 @@ def words(text: str) -> int:
 
 
 PAGES = [Page(path) for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+
+
+def documented_views() -> dict[str, list[str]]:
+    """The views of docs/sql.md with their columns, in order."""
+    page = next(page for page in PAGES if page.name == "docs/sql.md")
+    views = re.findall(r"^## `(\w+)`(.*?)(?=^## |\Z)", page.prose, re.DOTALL | re.MULTILINE)
+    return {
+        view: [name for cell in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+               for name in re.findall(r"`(\w+)`", cell)]
+        for view, text in views
+    }  # fmt: skip

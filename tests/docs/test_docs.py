@@ -1,20 +1,13 @@
-"""What README.md and docs/ say is so: names exist, links lead somewhere, examples run, pages stay short."""
+"""What README.md and docs/ say is so: names exist, links lead somewhere, pages stay short."""
 
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
 import pytest
 from pydantic import BaseModel
 
@@ -22,7 +15,7 @@ from hsstar.cli.main import hsstar
 from hsstar.recipe.documents import EXTENDS
 from hsstar.recipe.recipe import Recipe
 from hsstar.study.document import StudyDocument
-from tests.docs.pages import PAGES, ROOT, Block, Page, words
+from tests.docs.pages import PAGES, ROOT, Block, Page, documented_views, words
 from tools import references
 
 ALL = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -47,12 +40,6 @@ WORDS = {
 """The most words that each page may have."""
 
 CODE_FOLDERS = ("hsstar", "cli", "workers", "migrations")
-
-WITH_STACK = ("docs/evaluation.md", "docs/formats.md", "docs/sql.md")
-"""Pages whose `console` blocks need a database and a worker that verifies."""
-
-TRAINS = ("README.md",)
-"""Pages whose `console` blocks start a stack of their own, and train."""
 
 OTHERS_OPTIONS = {"--served-model-name", "--build-arg", "--signal"}
 """Options of other programs that the pages name."""
@@ -126,59 +113,6 @@ def test_every_link_leads_somewhere(page: Page) -> None:
     assert [link for link in page.links if not leads_somewhere(page, link)] == []
 
 
-# Examples run
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=page.name, marks=pytest.mark.heavy if page.name in TRAINS else ())
-        for page in PAGES
-        if any(block.language == "console" for block in page.blocks)
-    ],
-)
-def test_examples_give_what_the_page_says(page: Page, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    environment = {"HSSTAR_HOME": str(tmp_path / "home")}
-    if page.name in WITH_STACK:
-        environment = request.getfixturevalue("stack")
-    if page.name in TRAINS:
-        environment = request.getfixturevalue("no_stack_yet")
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    for block in page.blocks:
-        if block.file is not None:
-            (tmp_path / block.file).write_text(block.text)
-        elif block.language == "console":
-            for command, expected in steps(block):
-                shown = run(command, tmp_path, environment)
-                assert matches(expected, shown), f"$ {command}\n{shown}"
-
-
-def test_every_view_and_its_columns_are_as_documented(stack: dict[str, str]) -> None:
-    with psycopg.connect(database_url(stack)) as connection:
-        rows = connection.execute(
-            "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.views"
-            " USING (table_schema, table_name) WHERE table_schema = 'public' ORDER BY ordinal_position"
-        ).fetchall()
-    existing: dict[str, list[str]] = {}
-    for view, column in rows:
-        existing.setdefault(view, []).append(column)
-    assert documented_views() == existing
-
-
-@pytest.mark.parametrize(
-    ("page", "block"),
-    [
-        pytest.param(page, block, id=f"{page.name}-{number}")
-        for page in PAGES
-        for number, block in enumerate(page.blocks)
-        if block.language == "sql"
-    ],
-)
-def test_every_query_runs(page: Page, block: Block, stack: dict[str, str]) -> None:
-    with psycopg.connect(database_url(stack)) as connection:
-        connection.execute(block.text.encode())
-
-
 # Pages stay short
 
 
@@ -199,69 +133,6 @@ def test_the_shares_together_are_what_a_reader_may_expect() -> None:
 
 
 # What the checks are made of
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[dict[str, str]]:
-    """The environment of a running stack with one worker, which verifies."""
-    with home() as environment:
-        shown = run("hsstar up --workers sample=0,score=0,verify=1,train=0", ROOT, environment)
-        assert "postgres" in shown, shown
-        yield environment
-
-
-@pytest.fixture
-def no_stack_yet() -> Iterator[dict[str, str]]:
-    """The environment of a stack that the page starts; whatever is up at the end is stopped."""
-    with home() as environment:
-        yield environment
-
-
-@contextmanager
-def home() -> Iterator[dict[str, str]]:
-    folder = Path(tempfile.mkdtemp(prefix="hsd-", dir="/tmp"))
-    folder.chmod(0o755)  # the embedded servers run under an account of their own when we are root
-    environment = {"HSSTAR_HOME": str(folder / "home"), "HSSTAR_SERVER_DIR": str(folder / "servers")}
-    try:
-        yield environment
-    finally:
-        run("hsstar down", ROOT, environment)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def run(command: str, folder: Path, environment: dict[str, str]) -> str:
-    """What a shell shows of a command, both streams together."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=os.environ | environment | {"PATH": path, "COLUMNS": "110"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-    )
-    return done.stdout
-
-
-def database_url(environment: dict[str, str]) -> str:
-    return run("hsstar db url", ROOT, environment).strip()
-
-
-def steps(block: Block) -> Iterator[tuple[str, str]]:
-    """The commands of a `console` block, each with what it is said to show."""
-    for step in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        command, _, expected = re.sub(r"\\\n", "", step).partition("\n")
-        yield command, expected
-
-
-def matches(expected: str, shown: str) -> bool:
-    """Whether a text is as expected; `…` stands for anything."""
-    said, seen = (
-        "\n".join(line.rstrip() for line in text.strip().splitlines()) for text in (expected, shown)
-    )
-    return re.fullmatch(re.escape(said).replace("…", ".*"), seen, re.DOTALL) is not None
 
 
 def commands() -> list[tuple[tuple[str, ...], click.Command]]:
@@ -364,17 +235,6 @@ def leads_somewhere(page: Page, link: str) -> bool:
     path, _, anchor = link.partition("#")
     target = (page.path.parent / path).resolve() if path else page.path
     return target.exists() and (not anchor or target.suffix != ".md" or anchor in Page(target).anchors)
-
-
-def documented_views() -> dict[str, list[str]]:
-    """The views of docs/sql.md with their columns, in order."""
-    page = next(page for page in PAGES if page.name == "docs/sql.md")
-    views = re.findall(r"^## `(\w+)`(.*?)(?=^## |\Z)", page.prose, re.DOTALL | re.MULTILINE)
-    return {
-        view: [name for cell in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
-               for name in re.findall(r"`(\w+)`", cell)]
-        for view, text in views
-    }  # fmt: skip
 
 
 def may_be_long(page: Page, line: str) -> bool:

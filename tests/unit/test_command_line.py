@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import click
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from hsstar.cli.main import COMMANDS, hsstar
 from hsstar.cli.options import Format
 from hsstar.cli.stack import parse_workers
-from hsstar.cli.views.output import ranges, show_list
+from hsstar.cli.views.output import duration, ranges, show_list, shown
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 
@@ -55,6 +55,8 @@ def test_every_command_says_what_it_does_with_an_example(
 
 
 def test_the_command_list_tells_what_each_command_does() -> None:
+    said = " ".join(CliRunner().invoke(hsstar, ["-h"]).output.split())
+    assert all(f" {name} {purpose}" in said for name, (_, purpose) in COMMANDS.items())
     assert all(purpose.endswith(".") for _, purpose in COMMANDS.values())
 
 
@@ -125,22 +127,25 @@ def test_programs_get_every_field_and_people_the_chosen_columns(
     assert capsys.readouterr().out.replace("\r\n", "\n") == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"), ((), "–"), ((1, "a"), "1, a"), (0.123456, "0.1235"), (7, "7"), ("a b", "a b"),
+        (datetime(2026, 1, 2, 3, 4, 5).astimezone(), "2026-01-02 03:04:05"),
+    ],
+)  # fmt: skip
+def test_values_are_shown_as_a_person_reads_them(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (29.6, "30 s"), (59.6, "1 min 00 s"), (754, "12 min 34 s"), (3_700, "1 h 01 min")],
+)
+def test_times_are_shown_in_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
 def test_json_keeps_numbers_lists_and_null(capsys: pytest.CaptureFixture[str]) -> None:
     show_list(Fruit, [Fruit("a", None, (1, 2))], "json")
     assert json.loads(capsys.readouterr().out) == [{"name": "a", "weight_grams": None, "boxes": [1, 2]}]
-
-
-def written_problems(file: Path, *options: str) -> list[str]:
-    done = CliRunner().invoke(hsstar, ["problems", "demo", "--output", str(file), *options])
-    assert done.exit_code == 0, done.output
-    return file.read_text().splitlines()
-
-
-def test_the_demos_problems_as_files(tmp_path: Path) -> None:
-    training = written_problems(tmp_path / "train.jsonl", "--count", "60")
-    held_out = written_problems(tmp_path / "heldout.jsonl", "--count", "60", "--held-out")
-    assert len(set(training)) == len(set(held_out)) == 60
-    assert not set(training) & set(held_out)
-    assert json.loads(training[0]).keys() == {"question", "answer"}
-    assert written_problems(tmp_path / "again.jsonl", "--count", "60", "--seed", "0") == training
-    assert written_problems(tmp_path / "other.jsonl", "--count", "60", "--seed", "1") != training

@@ -94,7 +94,7 @@ def test_mcnemar_by_hand(first: int, second: int, expected: float) -> None:
     assert mcnemar_exact(first, second) == pytest.approx(expected)
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 6), st.integers(0, 6))
 def test_mcnemar_is_the_share_of_coin_throws_as_uneven(first: int, second: int) -> None:
     coins = first + second

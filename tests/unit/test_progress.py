@@ -1,9 +1,12 @@
 """What the progress view says: where a run stands, and why something waits."""
 
 import dataclasses
+import time
+
+import pytest
 
 from hsstar.cli.views.progress import round_lines
-from hsstar.insights.progress import finished_share, waiting_reasons
+from hsstar.insights.progress import Pace, RunProgress, finished_share, open_rounds, waiting_reasons
 from hsstar.store.read.progress import QueueState, RoundProgress
 
 NOTHING = RoundProgress(
@@ -13,6 +16,7 @@ NOTHING = RoundProgress(
     seconds=None, accuracy=None, standard_error=None,
 )  # fmt: skip
 QUIET = QueueState("sample", 1, 0, 0, workers=1, wakeups_due=0, next_attempt_seconds=None, last_error=None)
+FAILED = dataclasses.replace(QUIET, queued=0, failed=2, last_error="bad prompt")
 
 
 def changed(found: RoundProgress, **values: object) -> RoundProgress:
@@ -26,14 +30,30 @@ def test_an_iteration_waits_for_the_one_before_until_that_has_its_policy() -> No
     assert "about to start" in round_lines([NOTHING])[0]
 
 
-def test_counts_are_shown_per_stage() -> None:
-    sampling = changed(NOTHING, state="re_sampling", budget=80, drawn=60, verified=50, scored=40, boundary=7)
-    line = round_lines([sampling])[0]
-    assert "re-sampling" in line
-    for part in ("samples 60/80", "verified 50", "scored 40", "boundary 7"):
-        assert part in line
-    training = changed(NOTHING, state="training", training_steps_done=2, training_steps=9, failed=1)
-    assert "training step 2/9, 1 jobs failed" in round_lines([training])[0]
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (
+            {"state": "re_sampling", "budget": 80, "drawn": 60, "verified": 50, "scored": 4, "boundary": 7},
+            "iteration 0  re-sampling   "
+            "samples 60/80, verified 50, scored 4, inlier 0 · boundary 7 · outlier 0",
+        ),
+        (
+            {"state": "training", "training_steps_done": 2, "training_steps": 9, "failed": 1, "pairs": 3},
+            "iteration 0  training      samples 0/0, pairs 3, training step 2/9, 1 jobs failed",
+        ),
+        (
+            {"kind": "evaluation", "number": 2, "state": "running", "drawn": 3, "allotted": 9, "excluded": 4},
+            "M_2 held out  running    samples 3/9, verified 0, 4 problems left out",
+        ),
+        (
+            {"kind": "evaluation", "state": "done", "evaluation_key": "sums, greedy", "accuracy": 0.25},
+            "M_0 sums, greedy  done       accuracy 0.250 ± 0.000",
+        ),
+    ],
+)
+def test_counts_are_shown_per_stage(values: dict[str, object], line: str) -> None:
+    assert round_lines([changed(NOTHING, **values)]) == [line]
 
 
 def test_nothing_is_explained_while_everything_moves() -> None:
@@ -47,21 +67,82 @@ def test_every_reason_to_wait_says_what_to_do() -> None:
         "tried again in 4 s after: out of memory": dataclasses.replace(
             QUIET, next_attempt_seconds=4.2, last_error="out of memory"
         ),
-        "hsstar jobs retry": dataclasses.replace(QUIET, failed=2, last_error="bad prompt"),
+        "hsstar jobs retry": FAILED,
     }
     for expected, queue in reasons.items():
         (reason,) = waiting_reasons([queue])
         assert expected in reason
 
 
-def test_the_share_that_is_done_grows_from_nothing_to_all() -> None:
-    stages = [
+SAMPLED = changed(NOTHING, state="re_sampling", budget=80, verified=60)
+MEASURED = changed(NOTHING, kind="evaluation", budget=80, verified=20)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "share"),
+    [
+        ([], 1.0),
+        ([NOTHING], 0.0),
+        ([SAMPLED], 0.8 * 60 / 80),
+        ([changed(SAMPLED, verified=80, training_steps_done=1, training_steps=2)], 0.8 + 0.2 / 2),
+        ([changed(NOTHING, state="done")], 1.0),
+        ([changed(NOTHING, state="done"), SAMPLED], (1 + 0.6) / 2),
+        ([MEASURED], 0.25),
+        ([SAMPLED, MEASURED], 0.6),
+    ],
+)
+def test_a_fifth_of_an_iteration_is_its_training_and_evaluations_count_where_there_is_nothing_else(
+    rounds: list[RoundProgress], share: float
+) -> None:
+    assert finished_share(rounds) == pytest.approx(share)
+
+
+def test_the_time_that_is_left_follows_from_the_pace_since_the_first_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace()
+    assert pace.seconds_left([SAMPLED]) is None
+    now = 130.0
+    assert pace.seconds_left([changed(SAMPLED, verified=60.5)]) is None  # half a percent says nothing
+    assert pace.seconds_left([changed(SAMPLED, verified=70)]) == pytest.approx(30 * 0.3 / 0.1)
+    assert pace.seconds_left([changed(SAMPLED, state="done")]) is None
+    assert pace.elapsed == 30
+
+
+@pytest.mark.parametrize(
+    ("round_state", "queues", "state"),
+    [
+        ("done", [dataclasses.replace(QUIET, queued=0, failed=1)], "done"),
+        ("training", [], "running"),
+        ("training", [QUIET], "running"),
+        ("training", [dataclasses.replace(QUIET, queued=0, running=1), FAILED], "running"),
+        ("training", [QUIET, FAILED], "running"),
+        ("training", [FAILED], "stuck"),
+        ("training", [FAILED, dataclasses.replace(FAILED, failed=0)], "stuck"),
+    ],
+)
+def test_failed_jobs_hold_a_run_up_once_nothing_else_moves(
+    round_state: str, queues: list[QueueState], state: str
+) -> None:
+    rounds = [changed(NOTHING, state="done"), changed(NOTHING, state=round_state)]
+    assert RunProgress(rounds, queues).state == state
+
+
+def test_an_open_round_lacks_what_is_neither_drawn_nor_assigned() -> None:
+    row = changed(
         NOTHING,
-        changed(NOTHING, state="pre_sampling", budget=80, verified=30),
-        changed(NOTHING, state="re_sampling", budget=80, verified=80),
-        changed(NOTHING, state="training", budget=80, verified=80, training_steps_done=1, training_steps=2),
-        changed(NOTHING, state="done"),
+        state="pre_sampling",
+        budget=80,
+        drawn=30,
+        slots_in_flight=20,
+        failed_slots=6,
+        queued=3,
+        running=2,
+    )
+    found = open_rounds([changed(NOTHING, state="done"), row, changed(MEASURED, budget=1, drawn=5)])
+    assert [dataclasses.astuple(entry) for entry in found] == [
+        ("iteration 0", 30, 20, 6, 24, 3, 2),
+        ("evaluation 0", 5, 0, 0, 0, 0, 0),
     ]
-    shares = [finished_share([stage]) for stage in stages]
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0.0, 1.0)

@@ -1,0 +1,195 @@
+"""`hsstar` called in the test's own process, against a real database whose jobs a worker by hand does."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from hsstar.cli.main import main
+from hsstar.demo import RECIPE
+from hsstar.domain.lifecycle import JobKind
+from hsstar.store import rounds
+from hsstar.store.database import Database
+from hsstar.store.queue import jobs
+from hsstar.store.runs import Run
+from tests.checkout import this_checkout
+from tests.store.conftest import database, make_database, server_url, template
+from tests.store.factory import add_problems, add_run, claim, make_recipe
+from tests.store.hand import Hand, Script, three_levels
+
+__all__ = ["database", "make_database", "server_url", "template", "this_checkout"]
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call has come to."""
+
+    code: int
+    out: str
+    err: str
+
+
+class NamedInput(BytesIO):
+    """A standard input."""
+
+    name = "<stdin>"
+
+
+class CommandLine:
+    """Calls `hsstar` as its entry point does."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, caught: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._patch = patch
+        self._caught = caught
+        self._database: Database | None = None
+
+    @property
+    def database(self) -> Database:
+        assert self._database is not None
+        return self._database
+
+    def use(self, database: Database) -> None:
+        """Has `hsstar` find this database, and a broker that nobody asks."""
+        self._database = database
+        url = database.engine.url.render_as_string(hide_password=False)
+        self._patch.setenv("HSSTAR_DATABASE_URL", url)
+        self._patch.setenv("HSSTAR_BROKER_URL", "redis://127.0.0.1:9/0")
+
+    def __call__(self, *arguments: str, given: bytes | None = None, terminal: bool = False) -> Called:
+        """Calls `hsstar`, whatever comes of it; `given` is its standard input."""
+        self._patch.setattr(sys, "argv", ["hsstar", *arguments])
+        self._patch.setattr(sys.stderr, "isatty", lambda: terminal)
+        if given is not None:
+            self._patch.setattr(sys, "stdin", SimpleNamespace(buffer=NamedInput(given)))
+        self._caught.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Called(int(end.value.code or 0), *self._caught.readouterr())
+
+    def said(self) -> str:
+        """What was printed since the last call."""
+        return self._caught.readouterr().out
+
+    def ok(self, *arguments: str) -> str:
+        """Calls `hsstar`, which has to succeed; its standard output."""
+        called = self(*arguments)
+        assert called.code == 0, called
+        return called.out
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON document of a successful call."""
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def refused(self, *arguments: str) -> str:
+        """Calls `hsstar`, which has to refuse in one line; that line."""
+        called = self(*arguments)
+        assert called.code == 1, called
+        line = called.err.splitlines()[-1]
+        assert line.startswith("hsstar: ")
+        return line.removeprefix("hsstar: ")
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, by another way than `hsstar sql`."""
+        with self.database.begin() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+    def file(self, name: str, *rows: Any) -> str:
+        """The path of a JSONL file with these rows."""
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    def recipe(self, *changes: tuple[str, str]) -> str:
+        """The path of the demo's recipe with lines replaced, on datasets that are in the database."""
+        text = RECIPE.read_text()
+        for old, new in (("per_iteration = 250", "per_iteration = 4"), ("problems = 400", "problems = 3")):
+            text = text.replace(old, new)
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        path = self.folder / "recipe.toml"
+        path.write_text(text)
+        return str(path)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line in a folder and with a home of its own, where nothing is up."""
+    for variable in [name for name in os.environ if name.startswith(("HSSTAR_", "FORCE_COLOR"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def cli(alone: CommandLine, database: Database) -> CommandLine:
+    """The command line on a migrated database of the test's own."""
+    alone.use(database)
+    return alone
+
+
+def enqueue(database: Database, name: str = "r", **sections: Any) -> Run:
+    """A run of four samples a problem, two of them pre-samples, with one iteration over six problems."""
+    with database.begin() as connection:
+        add_problems(connection, 12)
+        run = add_run(
+            connection,
+            make_recipe(
+                **{"sampling": {"n": 4, "n_p": 2}, "problems": {"dataset": "train", "per_iteration": 6}}
+                | sections
+            ),
+            name,
+        )
+        rounds.add_iterations(connection, run, [0])
+    return run
+
+
+def fail(database: Database, job_id: int, error: str = "it broke [now]") -> None:
+    """The last attempt of a job fails."""
+    with database.begin() as connection:
+        job = claim(connection, job_id)
+        jobs.record_failure(connection, job, error, "trace", job.attempts, divisible=False)
+
+
+def hold_up(database: Database, kind: JobKind = JobKind.VERIFY) -> list[int]:
+    """Every job of a kind that is queued fails, and everything else is done; the failed jobs."""
+    hand = Hand(database, job_samples=6)
+    hand.work(set(JobKind) - {kind})
+    failed = hand.queued({kind})
+    for job_id in failed:
+        fail(database, job_id)
+    return failed
+
+
+@contextmanager
+def working(database: Database, script: Script = three_levels) -> Iterator[None]:
+    """A worker by hand is at work beside the block."""
+    ends = threading.Event()
+
+    def work() -> None:
+        hand = Hand(database, script)
+        while not ends.wait(0.05):
+            hand.work()
+
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(work)
+        try:
+            yield
+        finally:
+            ends.set()
+            worker.result()

@@ -1,0 +1,239 @@
+"""Problems, models, runs and responses come in as the options say, or a line says what is wrong."""
+
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from hsstar.checkpoints.resolve import fingerprint
+from hsstar.domain.benchmarks import BENCHMARKS
+from hsstar.store import migrate
+from tests.cli.conftest import CommandLine, enqueue
+from tests.store.factory import add_problems
+
+pytestmark = pytest.mark.timeout(90)
+
+DEMO = "builtin:demo-policy"
+GSM8K = {"question": "1+1=?", "answer": "that is\n#### 2"}
+TRAIN, HELDOUT = "demo-train", "demo-heldout"
+
+
+def has_datasets(cli: CommandLine) -> CommandLine:
+    """The datasets of the demo's recipe, eight problems each."""
+    with cli.database.begin() as connection:
+        for dataset in (TRAIN, HELDOUT):
+            add_problems(connection, 8, dataset)
+    return cli
+
+
+def test_problems_are_imported_into_the_dataset_that_is_named(cli: CommandLine) -> None:
+    rows = [GSM8K, GSM8K, {"question": "2+2=?", "answer": "#### ???"}]
+    called = cli("problems", "import", cli.file("p.jsonl", *rows), "--dataset", "mine", "--format", "gsm8k")
+    assert called.code == 0
+    assert called.out == "mine: 2 problems imported, 1 duplicates left out (read 3)\n"
+    assert called.err.splitlines() == [
+        "1 reference answers cannot be read; their problems are left out:", "  problem 3: ???"
+    ]  # fmt: skip
+    assert cli.json("problems", "list") == [{"dataset": "mine", "problems": 2, "unreadable_references": 1}]
+    query = "SELECT statement, reference_answer, reference_readable FROM problems ORDER BY id"
+    assert cli.rows(query) == [("1+1=?", "2", True), ("2+2=?", "???", False)]
+    live = cli("problems", "import", cli.file("p.jsonl", *rows), "--dataset", "mine", terminal=True)
+    assert live.out == "mine: 0 problems imported, 3 duplicates left out (read 3)\n"
+    assert live.err.startswith("\r3 problems read ")
+    plain = cli.file("q.jsonl", {"problem": "3+3=?", "answer": "6", "level": "Level 2", "subject": "sums"})
+    cli.ok("problems", "import", plain, "--dataset", "mine", "--format", "math")
+    assert cli.rows("SELECT statement, level, subject FROM problems WHERE level IS NOT NULL") == [
+        ("3+3=?", "2", "sums")
+    ]
+
+
+def test_a_run_has_the_recipe_with_the_name_and_seed_of_the_options(cli: CommandLine) -> None:
+    has_datasets(cli)
+    assert cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine", "--seed", "7") == (
+        "run mine created; start it: hsstar iterate mine --watch\n"
+    )
+    cli.ok("runs", "create", "--recipe", cli.recipe())
+    stored = cli.rows("SELECT name, recipe->'seed', recipe->'name' FROM runs ORDER BY id")
+    assert stored == [("mine", 7, "mine"), ("demo", 0, "demo")]
+    assert cli.refused("runs", "create", "--recipe", cli.recipe()).startswith("there is already a run 'demo'")
+    assert "8 usable problems" in cli.refused("iterate", "mine", "--iterations", "3")
+    assert cli.ok("iterate", "mine", "--iterations", "2") == (
+        "mine: iteration 0, 1 enqueued\nfollow them: hsstar status mine --watch\n"
+    )
+    assert "still has iterations under way (0, 1)" in cli.refused("iterate", "mine")
+    assert cli.rows("SELECT runs.name, number FROM rounds JOIN runs ON runs.id = run_id ORDER BY number") == [
+        ("mine", 0), ("mine", 1)
+    ]  # fmt: skip
+
+
+def test_overlaps_with_what_is_measured_are_told_and_left_out_on_demand(cli: CommandLine) -> None:
+    statement = "How many apples are left in the basket after the seven children have taken two of them each?"
+    file = cli.file("p.jsonl", *({"problem": f"{statement} {n}", "answer": str(n)} for n in range(4)))
+    for dataset in (TRAIN, HELDOUT):
+        cli.ok("problems", "import", file, "--dataset", dataset)
+    called = cli("runs", "create", "--recipe", cli.recipe())
+    assert called.err.splitlines()[0].startswith(
+        "4 of 4 problems of demo-train overlap demo-heldout: 4 equal"
+    )
+    assert "iterations take them all the same" in called.err
+    excluding = cli.recipe(("[policy]", 'overlaps = "exclude"\n[policy]'))
+    message = cli.refused("runs", "create", "--recipe", excluding, "--name", "other")
+    assert "holds 0 usable problems" in message
+    assert "and that overlap no evaluation, and 1 × 4 are asked for" in message
+
+
+def test_policies_are_added_under_their_names_and_leave_again(cli: CommandLine) -> None:
+    broken = cli.folder / "broken-model"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"architectures": ["Qwen2ForCausalLM"]}')
+    assert "broken-model" in cli.refused("models", "add", "broken", str(broken))
+    assert cli.ok("models", "add", "mine", DEMO) == f"mine: {DEMO}\n"
+    assert cli.json("models", "list") == [{"model": "mine", "trained_from": None, "location": DEMO}]
+    target = cli.folder / "taken"
+    assert cli.ok("models", "export", "mine", str(target)) == f"mine: {target}\n"
+    assert fingerprint(target) == fingerprint(DEMO)
+    assert "not an empty folder" in cli.refused("models", "export", "mine", str(target))
+    (cli.folder / "empty").mkdir()
+    cli.ok("models", "export", "mine", str(cli.folder / "empty"))
+
+
+def test_a_folder_with_new_weights_is_another_policy(cli: CommandLine) -> None:
+    has_datasets(cli)
+    folder = cli.folder / "mine"
+    cli.ok("models", "add", "demo", DEMO)
+    cli.ok("models", "export", "demo", str(folder))
+    recipe = cli.recipe((f'model = "{DEMO}"', f'model = "{folder}"'))
+    cli.ok("runs", "create", "--recipe", recipe)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    for run in ("second", "third"):
+        cli.ok("runs", "create", "--recipe", recipe, "--name", run)
+    names = [row["model"] for row in cli.json("models", "list")]
+    assert names == ["demo", str(folder), f"{folder}@{fingerprint(folder)[:8]}"]
+
+
+def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandLine) -> None:
+    enqueue(cli.database, "other")
+    has_datasets(cli)
+    cli.ok("runs", "create", "--recipe", cli.recipe())
+    rows = [
+        {"problem": "1+1=?", "answer": "2", "responses": [f"\\boxed{{{n}}}" for n in range(5)]},
+        {"problem": "1+2=?", "answer": "3", "responses": ["\\boxed{3}"]},
+    ]
+    last = {"response": "\\boxed{3}", "finish_reason": "length", "cumulative_logprob": -1.5}
+    file = cli.file("given.jsonl", rows[0], rows[1] | {"responses": [last]})
+    assert cli.ok("samples", "import", file, "--run", "demo", "--dataset", "elsewhere") == (
+        "iteration 0 of demo: 2 problems, 4 samples, 2 responses beyond n_p left out\n"
+        "watch it: hsstar status demo\n"
+    )
+    stored = cli.rows("""
+        SELECT runs.name, number, datasets.name, statement, slot, response, samples.worker
+        FROM samples JOIN sample_responses ON sample_id = samples.id JOIN rounds ON rounds.id = round_id
+        JOIN runs ON runs.id = run_id JOIN problems ON problems.id = problem_id
+        JOIN datasets ON datasets.id = dataset_id ORDER BY problem_id, slot
+    """)
+    assert stored == [
+        ("demo", 0, "elsewhere", row["problem"], slot, row["responses"][slot], "import:given.jsonl")
+        for row in rows
+        for slot in range(min(3, len(row["responses"])))
+    ]
+    assert cli.rows("SELECT finish_reason, cumulative_logprob FROM samples ORDER BY id DESC LIMIT 2") == [
+        ("length", -1.5), (None, None)
+    ]  # fmt: skip
+    assert "still has iterations under way" in cli.refused("samples", "import", file, "--run", "demo")
+
+
+def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: CommandLine) -> None:
+    rows: list[Any] = [{"problem": f"{n}+1=?", "answer": str(n + 1)} for n in range(40)]
+    cli.file("amc23.jsonl", *rows)
+    called = cli("benchmarks", "import", "amc23, amc23", "--data", str(cli.folder), terminal=True)
+    assert (called.code, called.err) == (0, "\r40 references read amc23: 40 problems\n")
+    listed = {row.pop("benchmark"): row for row in cli.json("benchmarks", "list")}
+    assert list(listed) == list(BENCHMARKS)
+    assert listed["amc23"] == {
+        "title": "AMC 2023", "problems": 40, "decoding": BENCHMARKS["amc23"].decoding.shown,
+        "imported": True, "unreadable_references": 0,
+    }  # fmt: skip
+    assert "2048 tokens  yes " in cli.ok("benchmarks", "list")
+    assert (listed["gsm8k"]["imported"], listed["gsm8k"]["unreadable_references"]) == (False, None)
+    cli.file("amc23.jsonl", *rows[:8])
+    message = cli.refused("benchmarks", "import", "amc23", "--data", str(cli.folder))
+    assert "amc23.jsonl holds 8 problems, and AMC 2023 has 40" in message
+    cli.file("amc23.jsonl", *rows[1:], {"problem": "9+9=?", "answer": "18"})
+    assert "has other statements" in cli.refused("benchmarks", "import", "amc23", "--data", str(cli.folder))
+
+
+def test_a_prompt_is_shown_as_the_policy_sees_it(cli: CommandLine) -> None:
+    has_datasets(cli)
+    other = cli.file("p.jsonl", {"problem": "what is one?", "answer": "1"})
+    cli.ok("problems", "import", other, "--dataset", "elsewhere")
+    shown = {
+        text: cli("prompts", "show", cli.recipe(), *options)
+        for text, options in {
+            "demo-train problem 0": (),
+            "what is one?": ("--dataset", "elsewhere"),
+            "1+2*3=?": ("--problem", "1+2*3=?"),
+        }.items()
+    }
+    assert all(called.out == f"{text}\n" for text, called in shown.items())
+    assert all(called.err.endswith(" tokens\n") for called in shown.values())
+    step = cli.ok("prompts", "show", cli.recipe(("bare", "qwen25-step-cot")), "--problem", "1+2*3=?")
+    assert "1+2*3=?" in step
+    assert step != "1+2*3=?"
+    assert [row["template"] for row in cli.json("prompts", "list")] == ["qwen25-step-cot", "bare", "chat"]
+
+
+def test_the_schema_goes_up_down_and_tells_where_it_is(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = migrate.head()
+    assert cli.ok("db", "upgrade") == f"schema at {head} already\n"
+    assert cli.ok("db", "current") == f"{head} (this hsstar: {head})\n"
+    assert cli.ok("db", "url").startswith("postgresql://")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert cli("db", "downgrade", "base").code == 130
+    assert cli.ok("db", "downgrade", "base", "--yes") == "schema at none\n"
+    assert "hsstar db upgrade" in cli.refused("status")
+    assert cli.ok("db", "upgrade") == f"schema at {head} (was: none)\n"
+
+
+NOWHERE = "postgresql://somebody:secret@127.0.0.1:9/nothing"
+
+
+@pytest.mark.parametrize(
+    ("replace", "expected"),
+    [
+        (("", NOWHERE), "cannot reach the database"),
+        (("/test_", "/no_such_thing_"), "no_such_thing"),
+        (("//hsstar@", "//stranger:pw@"), "refuses the login"),
+        (("", "mysql://localhost/x"), "HSSTAR_DATABASE_URL"),
+    ],
+)
+def test_a_database_that_is_not_there_is_named_without_its_password(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, replace: tuple[str, str], expected: str
+) -> None:
+    old, new = replace
+    url = cli.ok("db", "url").strip()
+    monkeypatch.setenv("HSSTAR_DATABASE_URL", new if not old else url.replace(old, new, 1))
+    message = cli.refused("runs", "list")
+    assert expected in message
+    assert "secret" not in message
+    assert "pw@" not in message
+
+
+def test_problems_of_the_demo_are_written_to_a_file(alone: CommandLine) -> None:
+    file = alone.folder / "demo.jsonl"
+
+    def written(*options: str) -> list[str]:
+        called = alone("problems", "demo", "--output", str(file), "--count", "60", *options)
+        assert (called.code, called.err) == (0, f"60 problems written to {file}\n")
+        return file.read_text().splitlines()
+
+    training, held_out = written(), written("--held-out")
+    again, other = written("--seed", "0"), written("--seed", "1")
+    assert len(set(training)) == len(set(held_out)) == 60
+    assert not set(training) & set(held_out)
+    assert (again == training, other == training) == (True, False)
+    assert json.loads(training[0]).keys() == {"question", "answer"}

@@ -1,0 +1,200 @@
+"""Commands about this machine: worker processes, the demo's start, and `hsstar doctor`."""
+
+import csv
+import io
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from hsstar.cli import demo
+from hsstar.cli.stack import _thread_counts
+from hsstar.commands.workers import release_workers
+from hsstar.demo import RECIPE
+from hsstar.insights.runs import find_run
+from hsstar.recipe.recipe import load_recipe
+from hsstar.settings import Settings
+from hsstar.store.queue import workers
+from tests.checkout import check_is_this_checkout
+from tests.cli.conftest import CommandLine, enqueue
+from tests.store.factory import claim
+from tests.store.hand import Hand
+
+SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
+
+
+class Became(Exception):  # noqa: N818
+    """The process has become another program."""
+
+    def __init__(self, program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.program, self.arguments, self.environment = program, arguments, environment
+
+
+@pytest.fixture
+def gpus(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """A machine that shows two GPUs, where a process that would become a worker says so instead."""
+    folder = cli.folder / "driver"
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: GPU-a)'\necho 'GPU 1: NVIDIA (UUID: GPU-b)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def become(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+        raise Became(program, arguments, environment)
+
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return cli
+
+
+@pytest.mark.parametrize(
+    ("options", "role", "gpu", "threads"),
+    [
+        (("--role", "score"), "score", None, None),
+        (("--role", "score=1", "--gpus", "1"), "score", "1", "6"),
+        (("--role", "verify=1"), "verify", "", "1"),
+    ],
+)
+def test_one_worker_takes_the_place_of_the_command_and_its_secrets_are_on_no_command_line(
+    gpus: CommandLine, options: tuple[str, ...], role: str, gpu: str | None, threads: str | None
+) -> None:
+    with pytest.raises(Became) as became:
+        gpus("worker", *options, "--name", "mine")
+    arguments, environment = became.value.arguments, became.value.environment
+    assert became.value.program == sys.executable
+    assert arguments[-4:] == ["--role", role, "--name", "mine"]
+    assert "hsstar.workers" in arguments
+    for variable in SECRETS:
+        assert environment[variable] == os.environ[variable]
+        assert environment[variable] not in " ".join(arguments)
+        assert environment[f"{variable}_FILE"] == ""
+    assert environment.get("CUDA_VISIBLE_DEVICES") == gpu
+    assert environment.get("OMP_NUM_THREADS") == threads
+
+
+def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> None:
+    assert gpus.refused("worker", "--role", "sample=6,score=2", "--gpus", "all") == (
+        "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1"
+    )
+    assert "there is no GPU '7' here; there are 2: 0, 1" in gpus.refused(
+        "worker", "--role", "all", "--gpus", "7"
+    )
+    with gpus.database.begin() as connection:
+        host = os.uname().nodename
+        for name in ("sample-gpu0", "mine-sample-gpu1"):
+            workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
+    assert f"'sample-gpu0@{host}' is at work" in gpus.refused("worker", "--role", "sample=2")
+    message = gpus.refused("worker", "--role", "sample=2", "--name", "mine")
+    assert f"'mine-sample-gpu1@{host}' is at work" in message
+    assert not list(Path(gpus.folder).glob("**/*.log"))
+
+
+def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> None:
+    enqueue(cli.database)
+    hand = Hand(cli.database)
+    hand.conductor.sweep()
+    (job,) = hand.queued()
+    with cli.database.begin() as connection:
+        workers.register(connection, "w@x", "x", 1, "sample")
+        claim(connection, job, "w@x")
+    release_workers(cli.database, ["w@x"], 3)
+    assert cli.rows("SELECT state FROM jobs") == [("queued",)]
+    assert cli.rows("SELECT state FROM workers") == [("stopped",)]
+
+
+def test_a_worker_needs_a_broker(gpus: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HSSTAR_BROKER_URL")
+    assert gpus.refused("worker", "--role", "verify").startswith("no broker: HSSTAR_BROKER_URL is not set")
+
+
+def test_workers_alone_start_where_the_environment_names_the_servers(cli: CommandLine) -> None:
+    up = ("up", "--workers", "sample=0,score=0,verify=0,train=0")
+    said = cli.ok(*up).splitlines()
+    home = cli.folder / "home"
+    try:
+        assert said == ["workers   none", f"logs      {home / 'logs'}", "stop with hsstar down"]
+        assert "hsstar is already up" in cli.refused(*up)
+        assert "to change that, run `hsstar down` first" in cli.refused("up", "--workers", "sample=2")
+    finally:
+        assert cli.ok("down") == f"hsstar is down; its data stay in {home}\n"
+    assert "hsstar is not up" in cli.refused("down")
+
+
+def test_threads_are_shared_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    threads = {"sample": 3, "score": 3, "verify": 1, "train": 6, "all": 6}
+    passive = {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert _thread_counts() == {
+        role: {"OMP_NUM_THREADS": str(count)} | passive for role, count in threads.items()
+    }
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert _thread_counts() == dict.fromkeys(threads, passive)
+
+
+def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandLine) -> None:
+    assert demo._unfinished_run(cli.database) is None
+    assert demo._start_run(cli.database, 7, "transformers", 1) == "demo"
+    assert demo._unfinished_run(cli.database) == "demo"
+    assert find_run(cli.database, "demo").recipe == load_recipe(RECIPE, {"seed": 7})
+    sizes = {row["dataset"]: row["problems"] for row in cli.json("problems", "list")}
+    assert sizes == {"demo-train": 3 * 250, "demo-heldout": 400}  # two slices are spare
+    assert demo._start_run(cli.database, 7, "transformers", 2) == "demo-2"
+    assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration' ORDER BY id") == [(0,), (0,), (1,)]
+    home = cli.folder / "home"
+    for kept_up in (True, False):
+        demo._farewell(Settings.from_environment(), "demo", kept_up)
+        said = cli.said().splitlines()
+        assert said[-1] == f"  HSSTAR_HOME={home} hsstar down"
+        assert f"  HSSTAR_HOME={home} hsstar status demo" in said
+        assert (f"  HSSTAR_HOME={home} hsstar up" in said) == (not kept_up)
+
+
+class Ended(Exception):  # noqa: N818
+    """The process has ended."""
+
+
+def test_the_doctor_ends_with_1_where_something_fails(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = []
+
+    def end(code: int) -> NoReturn:
+        codes.append(code)
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr("hsstar.cli.doctor._IMPORT_SECONDS", 0.2)  # engines are looked at elsewhere
+    with pytest.raises(Ended):
+        cli("doctor", "--format", "csv")
+    rows = {name: level for level, name, _ in csv.reader(io.StringIO(capsys.readouterr().out))}
+    assert (rows["database"], rows["schema"], rows["disk"]) == ("ok", "ok", "ok")
+    assert rows["broker"] == "FAIL"  # nobody listens at that port
+    assert codes == [1]
+
+
+def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> None:
+    for package in ("hsstar", "hsstar/cli", "hsstar/workers"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    with pytest.raises(AssertionError, match=f"runs {tmp_path}/hsstar/__init__.py"):
+        check_is_this_checkout({"PYTHONPATH": str(tmp_path)})
+
+
+def test_nothing_is_up_and_the_environment_is_wrong(
+    alone: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alone.refused("status").startswith("no database: HSSTAR_DATABASE_URL is not set")
+    assert "run: hsstar up" in alone.refused("status")
+    assert "hsstar is not up" in alone.refused("down")
+    monkeypatch.setenv("HSSTAR_LEASE_SECONDS", "soon")
+    assert "HSSTAR_LEASE_SECONDS='soon'" in alone.refused("up")
+    monkeypatch.delenv("HSSTAR_LEASE_SECONDS")
+    (alone.folder / "a-file").touch()
+    monkeypatch.setenv("HSSTAR_HOME", "a-file")
+    assert "a-file" in alone.refused("up")
