@@ -1,5 +1,6 @@
 """Engines are built by name, and say what is missing."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,39 +35,36 @@ def test_a_wrong_checkpoint_is_refused_before_an_engine_is_imported(policy: Path
         build_reward_model(policy)
 
 
-def test_a_missing_package_names_the_extra_to_install() -> None:
-    script = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from hsstar.domain.errors import MissingDependencyError\n"
-        "from hsstar.engines.registry import build_trainer\n"
-        "try: build_trainer()\n"
-        "except MissingDependencyError as error: print(error)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-
-    assert "hsstar[train]" in result.stdout
-
-
 def test_the_trainer_is_built_by_name() -> None:
     assert type(build_trainer(device="cpu")).__name__ == "TrlTrainer"
 
 
-def test_a_worker_that_only_verifies_does_not_import_pytorch() -> None:
-    script = (
-        "import sys\n"
+def run(script: str) -> str:
+    """What a new process prints."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_verifying_worker_needs_no_pytorch_and_an_engine_names_the_extra_with_it() -> None:
+    printed = run(
+        "import os, sys\n"
+        "from hsstar.domain.errors import MissingDependencyError\n"
         "from hsstar.domain.lifecycle import JobKind\n"
-        "from hsstar.engines.registry import import_engines\n"
+        "from hsstar.engines.registry import build_trainer, import_engines\n"
         "from hsstar.stages import score, verify\n"
         "import hsstar.workers.context\n"
         "import_engines(JobKind.VERIFY)\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'vllm')))\n"
+        "print(any(name in sys.modules for name in ('torch', 'transformers', 'vllm')))\n"
+        "print(os.environ['HF_HUB_DISABLE_TELEMETRY'])\n"
+        "sys.modules['torch'] = None\n"
+        "try: build_trainer()\n"
+        "except MissingDependencyError as error: print(error)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
 
-
-def run(script: str) -> str:
-    """What a new process prints."""
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[:2] == ["False", "1"]
+    assert "hsstar[train]" in printed.splitlines()[2]
 
 
 def test_a_missing_vllm_is_named_with_the_ways_to_install_it(policy: Path) -> None:

@@ -13,7 +13,7 @@ from hsstar.engines.registry import build_reward_model
 from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.engines.rewards.tree_attention import choose_kernel
 from tests.engines import tiny
-from tests.engines.test_reward_model_contract import requests, skywork_reference
+from tests.engines.reward_references import requests, skywork_reference
 
 MOST = 160
 """Tokens that fit into a memory which is too small for a batch."""
@@ -42,33 +42,21 @@ def widths(model: Any) -> list[int]:
     return rows
 
 
-def test_what_responses_share_is_computed_once_and_changes_no_reward(
-    skywork: Callable[[str], Path],
+@pytest.mark.parametrize("batch_tokens", [1, 40, 90, None])
+def test_what_responses_share_is_computed_once_in_batches_of_distinct_tokens_and_changes_no_reward(
+    skywork: Callable[[str], Path], batch_tokens: int | None
 ) -> None:
-    path, made = skywork("single"), samples_of_one_problem()
-    model: Any = build_reward_model(path, device="cpu")
-    rows = widths(model)
-
-    scored = model.score(made)
-
-    for request, result in zip(made, scored, strict=True):
-        assert result.rewards == pytest.approx(skywork_reference(path, request), abs=1e-5)
-    texts = [model._text(request).tokens for request in made]
-    beginnings = {tuple(text[: end + 1]) for text in texts for end in range(len(text))}
-    assert rows == [len(beginnings)]
-    assert len(beginnings) < 0.6 * sum(map(len, texts))
-
-
-@pytest.mark.parametrize("batch_tokens", [1, 40, 90])
-def test_batches_hold_their_distinct_tokens(skywork: Callable[[str], Path], batch_tokens: int) -> None:
     path, made = skywork("single"), [*samples_of_one_problem(), *requests()]
     model: Any = build_reward_model(path, device="cpu", batch_tokens=batch_tokens)
     rows = widths(model)
 
     scored = model.score(made)
 
-    longest = max(len(model._text(request).tokens) for request in made)
-    assert max(rows) <= max(batch_tokens, longest)
+    texts = [model._text(request).tokens for request in made]
+    beginnings = {tuple(text[: end + 1]) for text in texts for end in range(len(text))}
+    assert batch_tokens or rows == [len(beginnings)]
+    assert len(beginnings) < 0.8 * sum(map(len, texts))
+    assert max(rows) <= max(batch_tokens or len(beginnings), *map(len, texts))
     for request, result in zip(made, scored, strict=True):
         assert result.rewards == pytest.approx(skywork_reference(path, request), abs=1e-5)
 

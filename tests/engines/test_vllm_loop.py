@@ -75,9 +75,6 @@ def finished(loop: EngineLoop, *of_requests: int) -> list[int]:
 
 def test_requests_finish_in_the_order_of_their_ends(loop: EngineLoop) -> None:
     assert finished(loop, 30, 10, 20) == [1, 2, 0]
-
-
-def test_no_requests_finish_at_once(loop: EngineLoop) -> None:
     assert finished(loop) == []
 
 
