@@ -47,7 +47,8 @@ def test_a_gpu_is_lost_when_it_answers_with_errors(monkeypatch: pytest.MonkeyPat
     freed: list[bool] = []
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
-    assert not gpu_is_lost()
+    clear_memory()
+    assert (gpu_is_lost(), freed) == (False, [])
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     assert gpu_is_lost()
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)

@@ -14,11 +14,9 @@ from torch.nn.functional import logsigmoid
 
 from hsstar.checkpoints.resolve import check_policy
 from hsstar.domain.errors import EngineError
-from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.training.contract import TrainingPair, TrainingSettings
-from hsstar.engines.training.data import tokenise
 from hsstar.recipe.training import LossType
-from tests.engines.trainings import Events, Train, logps
+from tests.engines.trainings import Events, Train, logps, tokens_of
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"It is {n + 1}.\n\nYes.", "No idea" + "!" * n) for n in range(6)]
 BETA = 0.3
@@ -83,8 +81,13 @@ def test_a_loss_is_what_the_log_probabilities_give(train: Train, policy: Path, l
     assert second != first
     if loss_type not in BY_HAND:
         return
-    rows = tokenise("dpo", PAIRS, load_tokenizer(policy), 100).rows
-    lengths = [torch.tensor([len(row[part]) for row in rows]) for part in ("chosen_ids", "rejected_ids")]
+    lengths = [
+        torch.tensor([len(tokens_of(policy, *text)[1]) for text in texts])
+        for texts in (
+            [(row.prompt, row.chosen) for row in PAIRS],
+            [(row.prompt, row.rejected) for row in PAIRS],
+        )
+    ]
     reference = logps(policy, PAIRS)
     for step, against in zip(seen.steps, (policy, moved(train, settings)), strict=True):
         ratios = [mine - its for mine, its in zip(logps(against, PAIRS), reference, strict=True)]

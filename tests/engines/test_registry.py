@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import BadInputError, CheckpointError
+from hsstar.engines import registry
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 
 
@@ -23,6 +24,31 @@ def test_the_table_of_a_recipe_builds_the_sampler_of_a_server(policy: Path) -> N
     options: dict[str, Any] = {"base_url": "http://localhost:1/v1", "model": "policy", "reload": "vllm"}
     with closing(build_sampler(policy, engine="openai", dtype="auto", **options)) as sampler:
         assert sampler.name == "openai"
+
+
+class Noted:
+    """An engine that notes what it was built with."""
+
+    def __init__(self, *path: Path, **options: Any) -> None:
+        self.path, self.options = path, options
+
+
+def test_an_engine_is_given_all_that_the_recipe_says(
+    policy: Path, skywork: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"device": "cuda:3", "dtype": "float16"}
+    monkeypatch.setitem(registry.SAMPLERS, "noted", f"{__name__}:Noted")
+    sampler: Any = build_sampler(policy, engine="noted", batch_size=7, seed=1, **given)
+    assert (sampler.path, sampler.options) == ((policy,), given | {"batch_size": 7, "seed": 1})
+
+    monkeypatch.setitem(registry.REWARD_MODELS, "skywork", f"{__name__}:Noted")
+    path = skywork("single")
+    scorer: Any = build_reward_model(path, attention="eager", **given)
+    assert (scorer.path, scorer.options) == ((path,), given | {"attention": "eager"})
+
+    monkeypatch.setitem(registry.TRAINERS, "trl", f"{__name__}:Noted")
+    trainer: Any = build_trainer(device="cuda:3")
+    assert (trainer.path, trainer.options) == ((), {"device": "cuda:3"})
 
 
 def test_an_unknown_engine_is_refused(policy: Path) -> None:
@@ -67,28 +93,22 @@ def test_a_verifying_worker_needs_no_pytorch_and_an_engine_names_the_extra_with_
     assert "hsstar[train]" in printed.splitlines()[2]
 
 
-def test_a_missing_vllm_is_named_with_the_ways_to_install_it(policy: Path) -> None:
+def test_a_sampling_worker_starts_without_vllm_which_is_named_with_the_ways_to_install_it(
+    policy: Path,
+) -> None:
     printed = run(
         "import sys; sys.modules['vllm'] = None\n"
         "from hsstar.domain.errors import MissingDependencyError\n"
-        "from hsstar.engines.registry import build_sampler, check_installed\n"
+        "from hsstar.domain.lifecycle import JobKind\n"
+        "from hsstar.engines.registry import build_sampler, check_installed, import_engines\n"
+        "import_engines(JobKind.SAMPLE); check_installed('transformers')\n"
+        "print('transformers' in sys.modules)\n"
         f"build = lambda: build_sampler({str(policy)!r}, engine='vllm')\n"
         "for look in (build, lambda: check_installed('vllm')):\n"
         "    try: look()\n"
         "    except MissingDependencyError as error: print(error)\n"
     )
+    imported, *advice = printed.splitlines()
 
-    assert len(printed.splitlines()) == 2
-    assert all("hsstar[vllm]" in line and "make vllm-cpu" in line for line in printed.splitlines())
-
-
-def test_a_sampling_worker_starts_without_importing_vllm() -> None:
-    printed = run(
-        "import sys\n"
-        "from hsstar.domain.lifecycle import JobKind\n"
-        "from hsstar.engines.registry import check_installed, import_engines\n"
-        "import_engines(JobKind.SAMPLE); check_installed('transformers')\n"
-        "print('vllm' in sys.modules, 'transformers' in sys.modules)\n"
-    )
-
-    assert printed.split() == ["False", "True"]
+    assert (imported, len(advice)) == ("True", 2)
+    assert all("hsstar[vllm]" in line and "make vllm-cpu" in line for line in advice)

@@ -12,7 +12,7 @@ import pytest
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineError
-from hsstar.engines.training.contract import ResumePoint
+from hsstar.engines.training.contract import ResumePoint, TrainingEvent, TrainingStep
 from hsstar.engines.training.resume import (
     WRITING,
     adopt_checkpoint,
@@ -118,6 +118,23 @@ def test_a_checkpoint_that_cannot_be_read_is_removed_and_the_next_attempt_begins
     anew = attempt("c")
     assert anew.checkpoint is None
     assert train(settings=SAVING, resume_point=anew).steps == 9
+
+
+def test_an_error_after_the_first_step_is_not_that_of_the_checkpoint(
+    train: Train, policy: Path, tmp_path: Path
+) -> None:
+    def attempt(name: str) -> ResumePoint:
+        return adopt_checkpoint(tmp_path / "work", name, identity_of(policy))
+
+    def fail(event: TrainingEvent) -> None:
+        if isinstance(event, TrainingStep):
+            raise RuntimeError("of another kind")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings=SAVING, progress=Events().stop_at(3), resume_point=attempt("a"))
+    with pytest.raises(RuntimeError, match="of another kind"):
+        train(settings=SAVING, progress=fail, resume_point=attempt("b"))
+    assert attempt("c").checkpoint is not None
 
 
 def _checkpoint(resume_point: ResumePoint, step: int) -> None:

@@ -1,11 +1,16 @@
 """Step rewards over a tree of tokens: what texts share changes no reward, whatever the kernel."""
 
+import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import CodeGenConfig, CodeGenForCausalLM
 
 from hsstar.domain.errors import CheckpointError, EngineMemoryError, MissingDependencyError
@@ -52,7 +57,7 @@ def test_what_responses_share_is_computed_once_in_batches_of_distinct_tokens_and
 
     scored = model.score(made)
 
-    texts = [model._text(request).tokens for request in made]
+    texts = [model._text(request).tokens for request in made if request.steps]
     beginnings = {tuple(text[: end + 1]) for text in texts for end in range(len(text))}
     assert batch_tokens or rows == [len(beginnings)]
     assert len(beginnings) < 0.8 * sum(map(len, texts))
@@ -86,8 +91,25 @@ def test_a_row_that_memory_does_not_hold_is_halved(skywork: Callable[[str], Path
         model.score([RewardRequest("p", ("a" * 200,))])
 
 
-@pytest.mark.parametrize("attention", ["auto", "sdpa", "eager"])
-def test_a_sliding_window_is_kept(tmp_path: Path, attention: str) -> None:
+def flash_attn_func(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+    """What the package flash-attn computes; states are (1, tokens, heads, width)."""
+    (before, after), length = options["window_size"], query.shape[1]
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    assert options["causal"] and after in (-1, 0)
+    output = scaled_dot_product_attention(
+        *(states.transpose(1, 2) for states in (query, key, value)),
+        attn_mask=seen.triu(-before) if before >= 0 else seen,
+        scale=options["softmax_scale"],
+        enable_gqa=True,
+    )
+    return output.transpose(1, 2)
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "eager", "flash_attention_2"])
+def test_a_sliding_window_is_kept(tmp_path: Path, attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    package: Any = ModuleType("flash_attn")
+    package.flash_attn_func, package.__spec__ = flash_attn_func, ModuleSpec("flash_attn", None)
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
     sliding: dict[str, Any] = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
     path = tiny.tiny_skywork(tmp_path, **sliding)
     whole = build_reward_model(tiny.tiny_skywork(tmp_path / "whole"), device="cpu")

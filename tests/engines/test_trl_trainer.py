@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
-from hsstar.engines.loading import encode_prompts, load_tokenizer
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.engines.training.arguments import plan_batches, quantised_loading
 from hsstar.engines.training.callbacks import STEP_METRICS
 from hsstar.engines.training.contract import (
+    TrainingEvent,
     TrainingExample,
     TrainingPair,
     TrainingSettings,
@@ -35,6 +35,7 @@ from tests.engines.trainings import (
     Train,
     WatchedTrainer,
     mean_loss,
+    tokens_of,
     train_in,
 )
 
@@ -71,21 +72,23 @@ def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: T
 def test_the_model_reads_the_rendered_prompt_as_in_sampling_and_learns_the_response_only(
     train: Train, policy: Path
 ) -> None:
-    render, tokenizer = prompt_renderer("qwen25-step-cot", policy), load_tokenizer(policy)
+    render = prompt_renderer("qwen25-step-cot", policy)
     pairs = [TrainingPair(render(f"{n} + 1 = ?"), f"It is {n + 1}." + "!" * n, "Who?") for n in range(4)]
     examples = [TrainingExample(pair.prompt, pair.chosen) for pair in pairs]
 
     def row(prompt: str, response: str) -> tuple[list[int], list[int]]:
-        (ids,) = encode_prompts(tokenizer, [prompt])
-        learned = [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
+        ids, learned = tokens_of(policy, prompt, response)
         return ids + learned, [-100] * len(ids) + learned
 
     chosen = [row(pair.prompt, pair.chosen) for pair in pairs]
     rejected = [row(pair.prompt, pair.rejected) for pair in pairs]
-    for rows, expected in ((pairs, chosen + rejected), (examples, chosen)):
+    for rows, expected in ((pairs, [chosen, rejected]), (examples, [chosen])):
         watched = WatchedTrainer()
         train(rows=rows, settings=replace(ONE_STEP, maximum_tokens=250), trainer=watched)
-        assert sorted(watched.rows) == sorted(expected)
+        assert [sorted(watched.rows[:4]), sorted(watched.rows[4:])][: len(expected)] == [
+            *map(sorted, expected)
+        ]
+        assert len(watched.rows) == 4 * len(expected)
     assert "step by step" in pairs[0].prompt
 
 
@@ -253,9 +256,17 @@ def test_a_seed_decides_the_checkpoint_and_a_repetition_replaces_it(train: Train
 
 
 def test_an_interrupted_training_leaves_nothing(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(progress=Events().stop_at(2))
+    beside: set[str] = set()
+    stop = Events().stop_at(2)
 
+    def look(event: TrainingEvent) -> None:
+        beside.update(path.name[:4] for path in tmp_path.iterdir())
+        stop(event)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(progress=look)
+
+    assert beside == {".M1."}  # it is written where it can be renamed
     assert list(tmp_path.iterdir()) == []
 
 

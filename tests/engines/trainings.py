@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.training.contract import (
     Objective,
     ProgressCallback,
@@ -26,7 +25,6 @@ from hsstar.engines.training.contract import (
     TrainingStep,
     TrainingTask,
 )
-from hsstar.engines.training.data import tokenise
 from hsstar.engines.training.resume import training_identity
 from hsstar.engines.training.trl import TrlTrainer
 
@@ -139,30 +137,30 @@ class WatchedTrainer(TrlTrainer):
         self.autocast.add(torch.is_autocast_enabled("cpu"))
 
 
-def logps(policy: Path, pairs: Sequence[TrainingPair]) -> tuple[Tensor, Tensor]:
-    """Log-probability of each chosen and each rejected response, one forward pass per response."""
-    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    rows = tokenise("dpo", pairs, load_tokenizer(policy), 100).rows
+def tokens_of(policy: Path, prompt: str, response: str) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt and of a response with its end, without the product's own code."""
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    return tokenizer(prompt)["input_ids"], [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
 
-    def of(prompt: list[int], response: list[int]) -> float:
+
+def logprobs_of(policy: Path, texts: Sequence[tuple[str, str]]) -> list[Tensor]:
+    """Log-probability of each token of each response, (tokens,), by a forward pass for each."""
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    found = []
+    for prompt, response in (tokens_of(policy, *text) for text in texts):
         with torch.inference_mode():
             logprobs = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
-        return sum(float(logprobs[len(prompt) + place - 1, token]) for place, token in enumerate(response))
-
-    return (
-        torch.tensor([of(row["prompt_ids"], row["chosen_ids"]) for row in rows]),
-        torch.tensor([of(row["prompt_ids"], row["rejected_ids"]) for row in rows]),
-    )
+        found.append(logprobs[len(prompt) - 1 : -1].gather(-1, torch.tensor(response)[:, None])[:, 0])
+    return found
 
 
-def mean_loss(policy: Path, examples: Sequence[TrainingExample] = EXAMPLES) -> float:
-    """Mean negative log-likelihood of all response tokens, row by row without padding."""
-    model = AutoModelForCausalLM.from_pretrained(policy)
-    losses = []
-    for row in tokenise("sft", examples, load_tokenizer(policy), 100).rows:
-        with torch.inference_mode():
-            logprobs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
-        losses += [
-            -float(logprobs[place - 1, label]) for place, label in enumerate(row["labels"]) if label != -100
-        ]
-    return sum(losses) / len(losses)
+def logps(policy: Path, pairs: Sequence[TrainingPair]) -> tuple[Tensor, Tensor]:
+    """Log-probability of each chosen and each rejected response."""
+    chosen = logprobs_of(policy, [(pair.prompt, pair.chosen) for pair in pairs])
+    rejected = logprobs_of(policy, [(pair.prompt, pair.rejected) for pair in pairs])
+    return torch.stack([row.sum() for row in chosen]), torch.stack([row.sum() for row in rejected])
+
+
+def mean_loss(policy: Path) -> float:
+    """Mean negative log-likelihood of all response tokens of `EXAMPLES`."""
+    return -float(torch.cat(logprobs_of(policy, [(row.prompt, row.response) for row in EXAMPLES])).mean())
