@@ -96,11 +96,10 @@ def flash_attn_func(query: Tensor, key: Tensor, value: Tensor, **options: Any) -
     (before, after), length = options["window_size"], query.shape[1]
     seen = torch.ones(length, length, dtype=torch.bool).tril()
     assert options["causal"] and after in (-1, 0)
+    states = [state.transpose(1, 2) for state in (query, key, value)]
+    mask = seen.triu(-before) if before >= 0 else seen
     output = scaled_dot_product_attention(
-        *(states.transpose(1, 2) for states in (query, key, value)),
-        attn_mask=seen.triu(-before) if before >= 0 else seen,
-        scale=options["softmax_scale"],
-        enable_gqa=True,
+        states[0], states[1], states[2], attn_mask=mask, scale=options["softmax_scale"], enable_gqa=True
     )
     return output.transpose(1, 2)
 
