@@ -111,9 +111,7 @@ def test_vllm_computes_the_qwen_family_only(skywork: Callable[[str], Path], qwen
         check_reward_model(skywork("single"), engine="vllm")
 
 
-def test_a_policy_is_no_reward_model_and_the_other_way_round(
-    policy: Path, skywork: Callable[[str], Path]
-) -> None:
+def test_a_policy_is_no_reward_model_and_vice_versa(policy: Path, skywork: Callable[[str], Path]) -> None:
     with pytest.raises(CheckpointError, match="no reward head"):
         check_reward_model(policy)
     with pytest.raises(CheckpointError, match="process reward model"):

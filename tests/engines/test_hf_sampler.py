@@ -33,9 +33,7 @@ sliding_window = partial(tiny.tiny_policy, use_sliding_window=True, sliding_wind
 
 
 @pytest.mark.parametrize("write", [learned_positions, sliding_window])
-def test_padding_changes_neither_positions_nor_attention(
-    write: Callable[[Path], Path], tmp_path: Path
-) -> None:
+def test_padding_changes_no_position_and_no_text(write: Callable[[Path], Path], tmp_path: Path) -> None:
     policy = write(tmp_path)
     sampler, model = TransformersSampler(policy, device="cpu"), plain_model(policy)
 
@@ -75,9 +73,7 @@ def test_prompts_of_equal_length_share_a_batch_and_finished_rows_leave_it(policy
 
 
 @pytest.mark.parametrize("length", [1, 3, 30])
-def test_a_row_that_wrote_a_stop_string_leaves_the_batch_within_eight_tokens(
-    policy: Path, length: int
-) -> None:
+def test_a_row_with_a_stop_string_leaves_the_batch_within_eight_tokens(policy: Path, length: int) -> None:
     sampler = TransformersSampler(policy, device="cpu")
     request = next(
         request

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -103,20 +103,23 @@ def test_a_failure_of_the_processes_says_why(train: Train, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path) -> None:
-    """The command is accelerate's; nothing here has the GPUs to run it."""
-    trainer = LaunchedTrainer(8, device="cuda")
-    assert "--multi_gpu" in trainer.command(SETTINGS)
-    sharded = trainer.command(replace(SETTINGS, sharding="fsdp2"))
-    assert {"--use_fsdp", "--fsdp_version=2", "--fsdp_state_dict_type=FULL_STATE_DICT"} <= set(sharded)
-    assert sharded[sharded.index("--num_processes") + 1] == "8"
+def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands are accelerate's; nothing here has the GPUs to run them."""
+    monkeypatch.setattr("hsstar.engines.training.launch.find_spec", lambda name: name)
     own = tmp_path / "own.yaml"
     own.write_text("distributed_type: FSDP\n")
-    overridden = LaunchedTrainer(8, device="cuda", launch_config=own).command(
-        replace(SETTINGS, sharding="fsdp2")
-    )
-    assert str(own) in overridden
-    assert "--use_fsdp" not in overridden
+
+    def command(sharding: Any, file: Path | None = None, device: str = "cuda") -> set[str]:
+        trainer = LaunchedTrainer(8, device=device, launch_config=file)
+        return set(trainer.command(replace(SETTINGS, sharding=sharding)))
+
+    assert {"--multi_gpu", "--num_processes", "8"} <= command("none")
+    assert "--cpu" in command("none", device="cpu")
+    assert {"--use_fsdp", "--fsdp_version=2", "--fsdp_state_dict_type=FULL_STATE_DICT"} <= command("fsdp2")
+    assert {"--use_deepspeed", "--zero_stage=2"} <= command("zero2")
+    assert {"--zero_stage=3", "--zero3_save_16bit_model=true"} <= command("zero3")
+    assert str(own) in command("fsdp2", own)
+    assert "--use_fsdp" not in command("fsdp2", own)
     layouts = [build_trainer(launch_config=file).layout for file in (own, None)]
     assert layouts[0].startswith("1 processes, ")
     assert layouts[1] == "one process"
@@ -135,10 +138,10 @@ def test_a_rank_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
             rank.kill()
 
 
-def test_sharing_that_is_not_possible_here_is_refused() -> None:
+def test_sharing_that_is_not_possible_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = LaunchedTrainer(2, device="cpu")
     with pytest.raises(EngineError, match="sharding = 'fsdp2' needs GPUs"):
         trainer.command(replace(SETTINGS, sharding="fsdp2"))
-    if find_spec("deepspeed") is None:
-        with pytest.raises(MissingDependencyError, match="needs deepspeed, which is not installed"):
-            trainer.command(replace(SETTINGS, sharding="zero3"))
+    monkeypatch.setattr("hsstar.engines.training.launch.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="needs deepspeed, which is not installed"):
+        trainer.command(replace(SETTINGS, sharding="zero3"))

@@ -28,9 +28,7 @@ def test_tied_weights_stay_tied_whatever_else_is_loading() -> None:
 
 
 @pytest.mark.parametrize("gpu", [True, False])
-def test_a_device_and_a_format_are_chosen_where_nothing_is_said(
-    monkeypatch: pytest.MonkeyPatch, gpu: bool
-) -> None:
+def test_a_device_and_a_format_are_chosen_by_default(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     device = pick_device("auto")
     assert device.type == ("cuda" if gpu else "cpu")

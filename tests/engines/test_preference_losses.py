@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, relu, sigmoid
 from torch.nn.functional import logsigmoid
 
 from hsstar.checkpoints.resolve import check_policy
@@ -33,35 +33,22 @@ TWO_STEPS = TrainingSettings(
 )
 
 
-def sigmoid(chosen: Tensor, rejected: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    return -logsigmoid(BETA * (chosen - rejected))
-
-
-def hinge(chosen: Tensor, rejected: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    return torch.relu(1 - BETA * (chosen - rejected))
-
-
-def ipo(chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor) -> Tensor:
-    return (chosen / chosen_tokens - rejected / rejected_tokens - 1 / (2 * BETA)) ** 2
-
-
-def robust(chosen: Tensor, rejected: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    """With a tenth of the pairs taken to be the wrong way round."""
-    right, flipped = logsigmoid(BETA * (chosen - rejected)), logsigmoid(-BETA * (chosen - rejected))
-    return (-0.9 * right + 0.1 * flipped) / 0.8
-
-
-def apo_zero(chosen: Tensor, rejected: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    return 1 - torch.sigmoid(BETA * chosen) + torch.sigmoid(BETA * rejected)
-
-
-def bco_pair(chosen: Tensor, rejected: Tensor, _: Tensor, __: Tensor) -> Tensor:
-    return -logsigmoid(BETA * chosen) - logsigmoid(-BETA * rejected)
-
-
 BY_HAND: dict[str, Callable[..., Tensor]] = {
-    rule.__name__: rule for rule in (sigmoid, hinge, ipo, robust, apo_zero, bco_pair)
+    "sigmoid": lambda chosen, rejected, *_: -logsigmoid(BETA * (chosen - rejected)),
+    "hinge": lambda chosen, rejected, *_: relu(1 - BETA * (chosen - rejected)),
+    "ipo": lambda chosen, rejected, *tokens: (
+        (chosen / tokens[0] - rejected / tokens[1] - 1 / (2 * BETA)) ** 2
+    ),
+    "robust": lambda chosen, rejected, *_: (
+        (  # a tenth of the pairs are taken to be the wrong way round
+            -0.9 * logsigmoid(BETA * (chosen - rejected)) + 0.1 * logsigmoid(-BETA * (chosen - rejected))
+        )
+        / 0.8
+    ),
+    "apo_zero": lambda chosen, rejected, *_: 1 - sigmoid(BETA * chosen) + sigmoid(BETA * rejected),
+    "bco_pair": lambda chosen, rejected, *_: -logsigmoid(BETA * chosen) - logsigmoid(-BETA * rejected),
 }
+"""By log-ratios of the responses to the reference's, and their numbers of tokens."""
 SMOOTHED = {"robust": 0.1, "exo_pair": 1e-3}
 
 
@@ -105,9 +92,7 @@ def test_precomputed_reference_log_probabilities_change_nothing(train: Train) ->
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 4, "learning_rate": 2e-2}])
-def test_training_makes_the_policy_prefer_the_chosen_responses(
-    train: Train, policy: Path, changes: dict[str, float]
-) -> None:
+def test_the_policy_learns_the_preferences(train: Train, policy: Path, changes: dict[str, float]) -> None:
     """Measured on the checkpoint by hand; adapters are merged into it."""
     seen = Events()
     settings = replace(TWO_STEPS, epochs=6, **changes)  # type: ignore[arg-type]

@@ -119,9 +119,7 @@ def test_a_missing_package_is_named(chat_policy: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("problem", ["1+1", "\\frac{1}{2} of 8\n\nor {x}?"])
 @pytest.mark.parametrize("template", ["bare", "qwen25-step-cot", "chat"])
-def test_show_prints_what_the_policy_sees(
-    tmp_path: Path, chat_policy: Path, template: str, problem: str
-) -> None:
+def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str, problem: str) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         'name = "shown"\n[problems]\ndataset = "numina"\nper_iteration = 4\n'

@@ -93,9 +93,7 @@ def test_a_verifying_worker_needs_no_pytorch_and_an_engine_names_the_extra_with_
     assert "hsstar[train]" in printed.splitlines()[2]
 
 
-def test_a_sampling_worker_starts_without_vllm_which_is_named_with_the_ways_to_install_it(
-    policy: Path,
-) -> None:
+def test_without_vllm_a_sampling_worker_starts_and_is_told_how_to_install_it(policy: Path) -> None:
     printed = run(
         "import sys; sys.modules['vllm'] = None\n"
         "from hsstar.domain.errors import MissingDependencyError\n"

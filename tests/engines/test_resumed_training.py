@@ -120,9 +120,7 @@ def test_a_checkpoint_that_cannot_be_read_is_removed_and_the_next_attempt_begins
     assert train(settings=SAVING, resume_point=anew).steps == 9
 
 
-def test_an_error_after_the_first_step_is_not_that_of_the_checkpoint(
-    train: Train, policy: Path, tmp_path: Path
-) -> None:
+def test_a_later_error_is_not_that_of_the_checkpoint(train: Train, policy: Path, tmp_path: Path) -> None:
     def attempt(name: str) -> ResumePoint:
         return adopt_checkpoint(tmp_path / "work", name, identity_of(policy))
 

@@ -227,11 +227,18 @@ def test_the_text_of_the_beginning_of_text_token_stands_in_front_once(tmp_path: 
     assert scored[0].rewards == pytest.approx([expected], abs=1e-5)
 
 
-def test_missing_backbone_weights_are_an_error(tmp_path: Path) -> None:
-    path = tiny.tiny_skywork(tmp_path, prefix="other.")
-
-    with pytest.raises(CheckpointError, match="not in the checkpoint"):
-        build_reward_model(path, device="cpu")
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (partial(tiny.tiny_skywork, prefix="other."), "not in the checkpoint"),
+        (partial(tiny.tiny_classifier, labels=3), "3 labels; a reward model has 1 or 2"),
+    ],
+)
+def test_what_is_no_reward_model_is_refused(
+    write: Callable[[Path], Path], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        build_reward_model(write(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize("layout", SKYWORK_LAYOUTS)
@@ -239,13 +246,6 @@ def test_no_model_holds_a_vocabulary_head(skywork: Callable[[str], Path], layout
     model: Any = build_reward_model(skywork(layout), device="cpu")
 
     assert not [name for name, _ in model._model.named_parameters() if "lm_head" in name]
-
-
-def test_a_classifier_needs_one_or_two_labels(tmp_path: Path) -> None:
-    path = tiny.tiny_classifier(tmp_path, labels=3)
-
-    with pytest.raises(CheckpointError, match="3 labels"):
-        build_reward_model(path, device="cpu")
 
 
 def test_vllm_goes_on_after_running_out_of_memory(case_on_vllm: Case) -> None:
@@ -257,9 +257,7 @@ def test_vllm_goes_on_after_running_out_of_memory(case_on_vllm: Case) -> None:
     assert model.score(requests()) == expected  # nothing of the failed requests is left
 
 
-def test_an_empty_result_of_vllm_is_refused_and_other_errors_end_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_result_of_vllm_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told of a step token that no text holds, vLLM answers with nothing."""
     pytest.importorskip("vllm")
     from hsstar.engines.rewards import qwen_math_vllm

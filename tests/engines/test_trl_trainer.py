@@ -52,14 +52,6 @@ def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(train: Train, p
     assert report.metrics["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
-def test_fewer_pairs_than_a_batch_still_train(train: Train, policy: Path) -> None:
-    report = train(rows=PAIRS[:3], settings=replace(ONE_STEP, micro_batch_size=8))
-
-    before, after = weights(policy), weights(report.checkpoint)
-    assert report.steps == 1
-    assert all((before[name] != after[name]).any() for name in before)
-
-
 def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: Train, policy: Path) -> None:
     seen = Events()
     settings = replace(ONE_STEP, epochs=9, learning_rate=1e-2)
@@ -69,9 +61,7 @@ def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: T
     assert mean_loss(report.checkpoint) < 0.7 * mean_loss(policy)
 
 
-def test_the_model_reads_the_rendered_prompt_as_in_sampling_and_learns_the_response_only(
-    train: Train, policy: Path
-) -> None:
+def test_the_model_reads_the_rendered_prompt_and_learns_the_response_only(train: Train, policy: Path) -> None:
     render = prompt_renderer("qwen25-step-cot", policy)
     pairs = [TrainingPair(render(f"{n} + 1 = ?"), f"It is {n + 1}." + "!" * n, "Who?") for n in range(4)]
     examples = [TrainingExample(pair.prompt, pair.chosen) for pair in pairs]
@@ -162,6 +152,7 @@ def test_weight_decay_shrinks_matrices_beside_the_step(train: Train, policy: Pat
     )
 
     for name, weight in before.items():
+        assert (plain[name] != weight).any(), name
         shrunk = 0.5 * ONE_STEP.learning_rate * weight if weight.dim() > 1 else torch.zeros_like(weight)
         assert torch.allclose(plain[name] - decayed[name], shrunk, atol=1e-6), name
 
@@ -214,9 +205,7 @@ def test_every_key_of_the_recipe_has_its_setting() -> None:
     assert training_settings(TrainingSection(), 0) == defaults
 
 
-def test_a_package_for_adapters_that_is_not_installed_is_named(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_for_adapters_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hsstar.engines.training.arguments.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"lora_rank needs peft.*pip install 'hsstar\[train\]'"):
         train(settings=replace(ONE_STEP, lora_rank=2))
@@ -277,9 +266,7 @@ def test_a_diverged_training_is_an_error(train: Train, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_reported_and_the_console_stays_quiet(
-    train: Train, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_reported_and_the_console_quiet(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
     seen = Events()
     report = train(progress=seen.append)
     train("M0", EXAMPLES, ONE_STEP)

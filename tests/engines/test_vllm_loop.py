@@ -136,9 +136,7 @@ def test_a_cache_that_cannot_be_cleared_after_that_is_the_end(loop: EngineLoop, 
         finished(loop, 5)
 
 
-def test_any_other_error_of_a_step_kills_the_engine_for_every_caller(
-    loop: EngineLoop, engine: Engine
-) -> None:
+def test_any_other_error_of_a_step_kills_the_engine_for_all(loop: EngineLoop, engine: Engine) -> None:
     first = loop.start(lengths(10**9))
     next(iter(first))
     loop.call(lambda known: known.errors.append(RuntimeError("boom")))

@@ -89,9 +89,7 @@ def test_another_place_and_other_settings_need_another_reward_model(tmp_path: Pa
 
 
 @pytest.mark.parametrize("sampler", [Engine, SleepingEngine])
-def test_where_memory_holds_one_engine_each_makes_room_for_the_next(
-    tmp_path: Path, sampler: type[Engine]
-) -> None:
+def test_where_memory_holds_one_engine_each_makes_room(tmp_path: Path, sampler: type[Engine]) -> None:
     """The verifier needs no memory of a GPU."""
     pool = Pool(tmp_path, one_at_a_time=True, sampler=sampler)
     for kind in ("verifier", "sampler", "scorer", "sampler", "trainer", "scorer", "trainer"):

@@ -104,18 +104,14 @@ def test_other_settings_need_another_engine(house: House, policies: list[Model])
     assert [engine.closed for engine in house.built] == [True, False]
 
 
-def test_another_architecture_needs_another_engine(
-    house: House, policies: list[Model], tmp_path: Path
-) -> None:
+def test_another_architecture_needs_a_new_engine(house: House, policies: list[Model], tmp_path: Path) -> None:
     house.hold(policies[0])
     house.hold(write_model(tmp_path / "wider", hidden_size=64))
     assert [engine.loaded for engine in house.built] == [["M0"], ["wider"]]
     assert house.built[0].closed
 
 
-def test_other_weights_at_the_same_place_are_loaded_once_they_are_registered(
-    house: House, policies: list[Model]
-) -> None:
+def test_registered_new_weights_at_the_same_place_are_loaded(house: House, policies: list[Model]) -> None:
     house.hold(policies[0])
     again = write_model(Path(policies[0].location), b"trained further")
     house.hold(again)
@@ -125,9 +121,7 @@ def test_other_weights_at_the_same_place_are_loaded_once_they_are_registered(
         house.hold(policies[0])
 
 
-def test_the_same_weights_at_another_place_are_loaded_from_there(
-    house: House, policies: list[Model], tmp_path: Path
-) -> None:
+def test_weights_are_loaded_from_their_place(house: House, policies: list[Model], tmp_path: Path) -> None:
     house.hold(policies[0])
     copy = write_model(tmp_path / "copy", bytes([0]))
     assert copy.fingerprint == policies[0].fingerprint
@@ -135,9 +129,7 @@ def test_the_same_weights_at_another_place_are_loaded_from_there(
     assert [engine.loaded for engine in house.built] == [["M0", "copy"]]
 
 
-def test_an_engine_that_refuses_the_weights_is_closed_and_built_anew(
-    house: House, policies: list[Model]
-) -> None:
+def test_one_that_refuses_the_weights_is_closed_and_replaced(house: House, policies: list[Model]) -> None:
     house.ready = [Engine(refuses="reload")]
     house.hold(policies[0])
     assert house.hold(policies[1]) is house.built[1]
@@ -202,9 +194,7 @@ def test_one_that_cannot_sleep_or_wake_is_closed_and_built_anew(
     assert engine.history == history
 
 
-def test_it_does_not_wake_over_other_weights_than_it_was_built_with(
-    house: House, policies: list[Model]
-) -> None:
+def test_it_does_not_wake_over_other_weights_than_its_own(house: House, policies: list[Model]) -> None:
     house.ready = [SleepingEngine()]
     house.hold(policies[0])
     house.shared.release()
