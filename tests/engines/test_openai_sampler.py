@@ -23,7 +23,8 @@ Open = Callable[..., OpenAISampler]
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    monkeypatch.setattr(openai_server, "_FIRST_PAUSE_SECONDS", 0.05)
     with running(Host(text_of, weights="M0")) as server:
         yield server
 
