@@ -119,6 +119,8 @@ class SharedSampler:
 
 
 def _put_to_sleep(loaded: _Loaded) -> bool:
+    if loaded.asleep:
+        return True
     if loaded.dead or not isinstance(loaded.sampler, SupportsSleep):
         return False
     loaded.asleep = _succeeds(loaded.sampler.sleep, "the engine cannot sleep and is closed")

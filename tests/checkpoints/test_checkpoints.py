@@ -30,66 +30,54 @@ def copy(policy: Path, tmp_path: Path) -> Path:
     return shutil.copytree(policy, tmp_path / "copy")
 
 
-def cut_off(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-
-
-def empty_weights(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"")
-
-
-def break_header(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes((5).to_bytes(8, "little") + b"{not ")
-
-
-def name_a_missing_shard(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def empty_index(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text("{}")
-
-
-def break_bin(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04 cut off")
-
-
-def other_architecture(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-    "broken config": (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
-    "list config": (lambda folder: (folder / "config.json").write_text("[]"), "JSON object"),
-    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
-    "broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json cannot"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
-    "cut off": (cut_off, "cut off"),
-    "empty": (empty_weights, "cut off"),
-    "broken header": (break_header, "header is broken"),
-    "missing shard": (name_a_missing_shard, "model-00001-of-00002.safetensors, which is missing"),
-    "empty index": (empty_index, "no weight_map"),
-    "broken bin": (break_bin, "no PyTorch archive"),
-    "other architecture": (other_architecture, "BertForMaskedLM is not a causal language model"),
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = "model-00001-of-00002.safetensors"
+DAMAGES: dict[str, tuple[dict[str, bytes | None], str]] = {
+    "no config": ({"config.json": None}, "no config.json"),
+    "broken config": ({"config.json": b"{"}, "cannot be read as JSON"),
+    "list config": ({"config.json": b"[]"}, "JSON object"),
+    "other architecture": (
+        {"config.json": b'{"architectures": ["BertForMaskedLM"]}'},
+        "BertForMaskedLM is not a causal language model",
+    ),
+    "no architecture": ({"config.json": b"{}"}, r"\(no architecture named\) is not a causal"),
+    "no tokenizer": ({"tokenizer.json": None}, "no tokenizer"),
+    "broken tokenizer": ({"tokenizer.json": b"{"}, "tokenizer.json cannot"),
+    "broken generation config": ({"generation_config.json": b"{"}, "generation_config.json cannot"),
+    "no weights": ({WEIGHTS: None}, "no weights"),
+    "empty": ({WEIGHTS: b""}, "cut off"),
+    "broken header": ({WEIGHTS: (5).to_bytes(8, "little") + b"{not "}, "header is broken"),
+    "missing shard": (
+        {WEIGHTS: None, INDEX: json.dumps({"weight_map": {"model.norm.weight": SHARD}}).encode()},
+        f"{SHARD}, which is missing",
+    ),
+    "empty index": ({WEIGHTS: None, INDEX: b"{}"}, "no weight_map"),
+    "broken bin": ({WEIGHTS: None, "pytorch_model.bin": b"PK\x03\x04 cut off"}, "no PyTorch archive"),
 }
+"""New contents of files, None without the file, and what is said of it."""
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
-    harm, message = DAMAGES[damage]
-    harm(copy)
+    files, message = DAMAGES[damage]
+    for name, content in files.items():
+        (copy / name).unlink(missing_ok=True)
+        if content is not None:
+            (copy / name).write_bytes(content)
 
     with pytest.raises(CheckpointError, match=message) as caught:
         check_policy(copy)
     assert str(copy) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [-100, -1, 1])
+def test_weights_that_are_cut_off_or_too_long_are_refused(copy: Path, change: int) -> None:
+    weights = copy / WEIGHTS
+    weights.write_bytes((weights.read_bytes() + b"0")[: weights.stat().st_size + change])
+
+    with pytest.raises(CheckpointError, match=r"cut off: \d+ bytes where its header announces"):
+        check_policy(copy)
 
 
 def test_a_policy_is_recognised(policy: Path) -> None:
@@ -105,11 +93,8 @@ def test_skywork_is_recognised_in_every_layout(skywork: Callable[[str], Path], l
     assert check_reward_model(skywork(layout)).family == "skywork"
 
 
-def test_qwen_math_is_recognised(qwen_math: Path) -> None:
+def test_other_reward_models_are_recognised(qwen_math: Path, tmp_path: Path) -> None:
     assert check_reward_model(qwen_math).family == "qwen-math"
-
-
-def test_a_classifier_is_an_outcome_reward_model(tmp_path: Path) -> None:
     assert check_reward_model(tiny.tiny_classifier(tmp_path, labels=1)).family == "outcome"
 
 
@@ -126,12 +111,9 @@ def test_vllm_computes_the_qwen_family_only(skywork: Callable[[str], Path], qwen
         check_reward_model(skywork("single"), engine="vllm")
 
 
-def test_a_policy_is_no_reward_model(policy: Path) -> None:
+def test_a_policy_is_no_reward_model_and_vice_versa(policy: Path, skywork: Callable[[str], Path]) -> None:
     with pytest.raises(CheckpointError, match="no reward head"):
         check_reward_model(policy)
-
-
-def test_a_reward_model_is_no_policy(skywork: Callable[[str], Path]) -> None:
     with pytest.raises(CheckpointError, match="process reward model"):
         check_policy(skywork("single"))
 
@@ -154,15 +136,12 @@ def test_a_large_file_is_named_by_blocks_of_it(policy: Path, copy: Path) -> None
     assert fingerprint(copy) != before
 
 
-@pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "builtin:other", "./a/b", "a/b/c", ""])
-def test_an_unknown_name_is_refused(name: str) -> None:
-    with pytest.raises(CheckpointError):
+@pytest.mark.parametrize(
+    "name", ["nowhere", "/no/such/folder", "builtin:other", "./a/b", "a/b/c", "", "nobody/nothing"]
+)
+def test_an_unknown_name_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(CheckpointError, match=name or "''") as caught:
         resolve(name)
-
-
-def test_a_hub_name_that_is_not_here_is_refused_in_one_line() -> None:
-    with pytest.raises(CheckpointError, match="nobody/nothing") as caught:
-        resolve("nobody/nothing")
     assert "\n" not in str(caught.value)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hsstar.checkpoints.disk_space import bytes_text, check_space, disk_space, training_bytes
 from hsstar.domain.errors import EngineError
 from hsstar.engines.training.arguments import pace_of_saves
-from tests.engines.test_trl_trainer import SETTINGS
+from tests.engines.trainings import SETTINGS
 
 PARAMETERS = 7_600_000_000
 

@@ -27,7 +27,9 @@ class Host:
     Attributes:
         complete: what it answers.
         faults: statuses of the next answers to completion requests, CUT among them.
+        checks: statuses of the next answers to the question what it serves.
         headers: of answers with a fault.
+        shape: of the answer with an error's message.
         delay: seconds before each completion.
         is_vllm: it says so, and has vLLM's further endpoints.
         api_key: what it demands.
@@ -41,7 +43,9 @@ class Host:
     model: str = "policy"
     context: int = 256
     faults: list[int] = field(default_factory=list)
+    checks: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    shape: Callable[[str], Json | str] = lambda message: {"error": {"message": message}}
     delay: float = 0.0
     is_vllm: bool = True
     development: bool = True
@@ -144,7 +148,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(sent)
 
         def refuse(self, status: int, message: str, **headers: str) -> None:
-            self.answer(status, {"error": {"message": message, "code": status}}, **headers)
+            self.answer(status, host.shape(message), **headers)
 
         def let_in(self) -> bool:
             key = self.headers.get("Authorization", "")
@@ -154,7 +158,9 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             return True
 
         def do_GET(self) -> None:
-            if self.path == "/v1/models" and self.let_in():
+            if self.path == "/v1/models" and host.checks:
+                self.refuse(host.checks.pop(0), "not yet")
+            elif self.path == "/v1/models" and self.let_in():
                 owner = "vllm" if host.is_vllm else "somebody"
                 self.answer(200, {"data": [{"id": host.model, "owned_by": owner}]})
             elif self.path == "/version":

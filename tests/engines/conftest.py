@@ -1,7 +1,9 @@
 """Checkpoints and engines that the engine tests share; everything is tiny and random."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,26 @@ def llama_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.engines import tiny
 
     return tiny.tiny_llama_policy(tmp_path_factory.mktemp("llama"))
+
+
+VLLM_OPTIONS: dict[str, Any] = {"kv_cache_memory_bytes": 64 << 20}
+
+
+@pytest.fixture(scope="session")
+def vllm_sampler(policy: Path) -> Iterator[Any]:
+    """The one sampler on vLLM of a process of tests; whoever reloads it puts the policy back."""
+    from hsstar.engines.registry import build_sampler
+
+    with closing(build_sampler(policy, engine="vllm", **VLLM_OPTIONS)) as built:
+        yield built
+
+
+@pytest.fixture
+def train(policy: Path, tmp_path: Path) -> Any:
+    """Trains the tiny policy in a folder of the test; see `trainings.train_in`."""
+    from tests.engines import trainings
+
+    return partial(trainings.train_in, tmp_path, policy)
 
 
 SKYWORK_LAYOUTS: dict[str, dict[str, Any]] = {

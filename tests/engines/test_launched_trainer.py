@@ -1,12 +1,12 @@
 """The same training in two processes, as on a machine with two GPUs."""
 
+import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,29 +15,25 @@ from safetensors.torch import load_file
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.engines.registry import build_trainer
-from hsstar.engines.training.contract import TrainingEvent, TrainingStart, TrainingStep, TrainingTask
 from hsstar.engines.training.launch import LaunchedTrainer
 from hsstar.engines.training.resume import adopt_checkpoint, training_identity
-from hsstar.engines.training.trl import TrlTrainer
-from tests.engines.test_trl_trainer import PAIRS, SETTINGS
-
-SAVING = replace(SETTINGS, save_every_steps=2)
+from tests.engines.trainings import EXAMPLES, PAIRS, SAVING, SETTINGS, Events, Train
+from tests.waiting import wait_for
 
 
-def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
-    seen: list[TrainingEvent] = []
+def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: Path) -> None:
+    seen = Events()
     trainer = build_trainer(device="cpu", processes=2)
 
-    report = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"), seen.append)
+    report = train(trainer=trainer, progress=seen.append)
 
     assert (report.checkpoint, report.examples, report.steps) == (tmp_path / "M1", 12, 9)
-    assert isinstance(seen[0], TrainingStart)
-    steps = [(event.step, event.steps) for event in seen if isinstance(event, TrainingStep)]
-    assert steps == [(step, 9) for step in range(1, 10)]
+    assert seen.start.examples == 12
+    assert [(event.step, event.steps) for event in seen.steps] == [(step, 9) for step in range(1, 10)]
     assert check_policy(report.checkpoint).family == "policy"
     assert list(tmp_path.iterdir()) == [report.checkpoint]
 
-    alone = TrlTrainer("cpu").train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "alone"))
+    alone = train("alone")
     assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
     before = load_file(policy / "model.safetensors")
@@ -48,10 +44,10 @@ def test_two_processes_train_as_one_does(policy: Path, tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hsstar.engines.training.contract import TrainingStep, TrainingTask
+from hsstar.engines.training.contract import TrainingStep
 from hsstar.engines.training.resume import adopt_checkpoint, training_identity
 from hsstar.engines.training.launch import LaunchedTrainer
-from tests.engines.test_launched_trainer import PAIRS, SAVING
+from tests.engines.trainings import PAIRS, SAVING, train_in
 policy, work = map(Path, sys.argv[1:])
 def die(event):
     if isinstance(event, TrainingStep) and event.step == 5:
@@ -59,7 +55,7 @@ def die(event):
 trainer = LaunchedTrainer(2, device="cpu")
 identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
 point = adopt_checkpoint(work / "work", "killed", identity)
-trainer.train(TrainingTask("dpo", policy, PAIRS, SAVING, work / "M1", point), die)
+train_in(work, policy, "M1", PAIRS, SAVING, trainer=trainer, progress=die, resume_point=point)
 """
 
 
@@ -77,62 +73,75 @@ def _ranks(folder: Path) -> list[psutil.Process]:
 
 @pytest.mark.heavy
 def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
-    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     root = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(policy), str(tmp_path)], cwd=root)
     assert killed.returncode == -signal.SIGKILL
-    end = time.monotonic() + 60
-    while _ranks(tmp_path):
-        assert time.monotonic() < end, "ranks outlive the process that launched them"
-        time.sleep(0.2)
+    wait_for(lambda: not _ranks(tmp_path), what="ranks end with the process that launched them")
     trainer = LaunchedTrainer(2, device="cpu")
     identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
     resume_point = adopt_checkpoint(tmp_path / "work", "next", identity)
     assert resume_point.checkpoint is not None
 
-    seen: list[TrainingEvent] = []
-    resumed = trainer.train(
-        TrainingTask("dpo", policy, PAIRS, SAVING, tmp_path / "M1", resume_point), seen.append
-    )
-    undisturbed = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "undisturbed"))
+    seen = Events()
+    resumed = train(settings=SAVING, trainer=trainer, progress=seen.append, resume_point=resume_point)
+    undisturbed = train("undisturbed", trainer=trainer)
 
-    assert isinstance(seen[0], TrainingStart)
-    assert seen[0].resumed_at == int(resume_point.checkpoint.name.removeprefix("step-"))
+    assert seen.start.resumed_at == int(resume_point.checkpoint.name.removeprefix("step-"))
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
-def test_a_failure_of_the_processes_says_why(policy: Path, tmp_path: Path) -> None:
-    trainer = LaunchedTrainer(1, device="cpu")
-
+def test_a_failure_of_the_processes_says_why(train: Train, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="every prompt fills the 3 tokens"):
-        trainer.train(
-            TrainingTask("dpo", policy, PAIRS, replace(SETTINGS, maximum_tokens=3), tmp_path / "M1")
+        train(
+            rows=EXAMPLES,
+            settings=replace(SETTINGS, maximum_tokens=3),
+            trainer=LaunchedTrainer(1, device="cpu"),
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path) -> None:
-    """The command is accelerate's; nothing here has the GPUs to run it."""
-    trainer = LaunchedTrainer(8, device="cuda")
-    assert "--multi_gpu" in trainer.command(SETTINGS)
-    sharded = trainer.command(replace(SETTINGS, sharding="fsdp2"))
-    assert {"--use_fsdp", "--fsdp_version=2", "--fsdp_state_dict_type=FULL_STATE_DICT"} <= set(sharded)
-    assert sharded[sharded.index("--num_processes") + 1] == "8"
+def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands are accelerate's; nothing here has the GPUs to run them."""
+    monkeypatch.setattr("hsstar.engines.training.launch.find_spec", lambda name: name)
     own = tmp_path / "own.yaml"
     own.write_text("distributed_type: FSDP\n")
-    overridden = LaunchedTrainer(8, device="cuda", launch_config=own).command(
-        replace(SETTINGS, sharding="fsdp2")
-    )
-    assert str(own) in overridden
-    assert "--use_fsdp" not in overridden
+
+    def command(sharding: Any, file: Path | None = None, device: str = "cuda") -> set[str]:
+        trainer = LaunchedTrainer(8, device=device, launch_config=file)
+        return set(trainer.command(replace(SETTINGS, sharding=sharding)))
+
+    assert {"--multi_gpu", "--num_processes", "8"} <= command("none")
+    assert "--cpu" in command("none", device="cpu")
+    assert {"--use_fsdp", "--fsdp_version=2", "--fsdp_state_dict_type=FULL_STATE_DICT"} <= command("fsdp2")
+    assert {"--use_deepspeed", "--zero_stage=2"} <= command("zero2")
+    assert {"--zero_stage=3", "--zero3_save_16bit_model=true"} <= command("zero3")
+    assert str(own) in command("fsdp2", own)
+    assert "--use_fsdp" not in command("fsdp2", own)
+    layouts = [build_trainer(launch_config=file).layout for file in (own, None)]
+    assert layouts[0].startswith("1 processes, ")
+    assert layouts[1] == "one process"
 
 
-def test_sharing_that_is_not_possible_here_is_refused() -> None:
+def test_a_rank_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
+    """It waits for its job, and whoever launched it dies."""
+    os.mkfifo(tmp_path / "job.json")
+    command = [sys.executable, "-m", "hsstar.engines.training.rank", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2]) as rank:
+        assert rank.stdin is not None
+        rank.stdin.close()
+        try:
+            assert rank.wait(60) == 1
+        finally:
+            rank.kill()
+
+
+def test_sharing_that_is_not_possible_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = LaunchedTrainer(2, device="cpu")
     with pytest.raises(EngineError, match="sharding = 'fsdp2' needs GPUs"):
         trainer.command(replace(SETTINGS, sharding="fsdp2"))
-    if find_spec("deepspeed") is None:
-        with pytest.raises(MissingDependencyError, match="needs deepspeed, which is not installed"):
-            trainer.command(replace(SETTINGS, sharding="zero3"))
+    monkeypatch.setattr("hsstar.engines.training.launch.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="needs deepspeed, which is not installed"):
+        trainer.command(replace(SETTINGS, sharding="zero3"))

@@ -1,12 +1,51 @@
 """Noise is a pure function of (seed, position, token), and it is Gumbel noise."""
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from hsstar.engines.registry import build_sampler
+from hsstar.engines.sampling.contract import SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf_decoding import choose_tokens
 from hsstar.engines.sampling.noise import gumbel_noise
+from tests.engines.tiny import draw_all
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
+"""With other noise no stored run could be drawn again: these values never change."""
+SEEDS = [0, 1, 2**62 + 11, 2**63 - 1]
+
+
+def test_the_noise_of_an_address_is_that_of_every_earlier_version() -> None:
+    for case in GOLDEN["noise"]:
+        noise = gumbel_noise(torch.tensor([case["seed"]]), case["position"], 151_936)[0]
+        drawn = [float(noise[int(token)]) for token in case["noise"]]
+        assert drawn == pytest.approx([*case["noise"].values()], abs=2e-5)
+
+
+def test_the_noise_is_finite_where_the_uniform_number_rounds_to_one() -> None:
+    assert float(gumbel_noise(torch.tensor([32]), 0, 110_447)[0, -1]) == pytest.approx(-2.81154, abs=1e-5)
+
+
+@pytest.mark.parametrize("case", GOLDEN["choices"])
+def test_tokens_are_chosen_as_by_every_earlier_version(case: dict[str, Any]) -> None:
+    logits, settings = torch.linspace(0, 4, 1000).expand(4, -1), (case["temperature"], case["top_p"])
+    for position, tokens in enumerate(case["tokens"]):
+        assert choose_tokens(logits, torch.tensor(SEEDS), position, *settings).tolist() == tokens
+
+
+def test_the_shipped_policy_draws_the_texts_of_every_earlier_version() -> None:
+    requests = [SampleRequest(draw["prompt"], draw["seed"]) for draw in GOLDEN["draws"]]
+    sampler = build_sampler("builtin:demo-policy", device="cpu")
+    results = draw_all(sampler, requests, SamplingParameters(1.5, 0.9, 60))
+    for draw, result in zip(GOLDEN["draws"], results, strict=True):
+        assert not isinstance(result, str)
+        assert (result.text, result.tokens) == (draw["text"], draw["tokens"])
+        assert result.finish_reason == draw["finish_reason"]
+        assert result.cumulative_logprob == pytest.approx(draw["logprob"], abs=1e-3)
 
 
 def chi_square_is_small(counts: torch.Tensor, probabilities: torch.Tensor) -> bool:
@@ -30,7 +69,7 @@ def test_moments_are_those_of_the_gumbel_distribution() -> None:
 
 
 def test_a_row_does_not_depend_on_the_other_rows() -> None:
-    seeds = torch.tensor([7, 2**62 + 11, 0, 2**63 - 1])
+    seeds = torch.tensor(SEEDS)
 
     together = gumbel_noise(seeds, 5, 40)
 
@@ -70,13 +109,16 @@ def test_the_nucleus_is_the_smallest_set_that_holds_the_mass() -> None:
     assert chi_square_is_small(counts, torch.tensor([0.0, 0.4, 0.0, 0.25, 0.2]) / 0.85)
 
 
-def test_a_tiny_nucleus_is_the_most_probable_token() -> None:
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1e-6), (0.0, 0.5), (0.0, 1.0), (1e-6, 1.0)])
+def test_temperature_zero_and_a_tiny_nucleus_are_greedy(temperature: float, top_p: float) -> None:
     logits = torch.randn(300, 40)
 
-    assert torch.equal(choose_tokens(logits, torch.arange(300), 0, 1.0, 1e-6), logits.argmax(-1))
+    assert torch.equal(choose_tokens(logits, torch.arange(300), 0, temperature, top_p), logits.argmax(-1))
 
 
-def test_temperature_zero_is_greedy() -> None:
-    logits = torch.randn(30, 40)
+@pytest.mark.parametrize(("top_p", "kept"), [(0.49, 1), (0.51, 2), (0.74, 2), (0.76, 4), (1.0, 4)])
+def test_a_nucleus_ends_with_the_token_that_completes_its_mass(top_p: float, kept: int) -> None:
+    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()  # the last two are as probable
+    chosen = choose_tokens(logits.expand(2_000, -1), torch.arange(2_000), 0, 1.0, top_p)
 
-    assert torch.equal(choose_tokens(logits, torch.arange(30), 0, 0.0, 0.5), logits.argmax(-1))
+    assert set(chosen.tolist()) == set(range(kept))

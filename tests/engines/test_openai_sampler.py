@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
 from hsstar.engines.sampling import openai_server
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai import OpenAISampler
-from tests.engines.completions_host import CUT, Host, running, text_of
+from tests.engines.completions_host import CUT, Host, Json, running, text_of
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
 
@@ -22,7 +23,8 @@ Open = Callable[..., OpenAISampler]
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    monkeypatch.setattr(openai_server, "_FIRST_PAUSE_SECONDS", 0.05)
     with running(Host(text_of, weights="M0")) as server:
         yield server
 
@@ -32,12 +34,8 @@ def open_sampler(host: Host) -> Iterator[Open]:
     opened: list[OpenAISampler] = []
 
     def build(checkpoint: Path | str = "M0", **options: Any) -> OpenAISampler:
-        arguments: dict[str, Any] = {
-            "base_url": host.url,
-            "model": "policy",
-            "timeout_seconds": 5.0,
-        } | options
-        opened.append(OpenAISampler(checkpoint, **arguments))
+        arguments: dict[str, Any] = {"base_url": host.url, "model": "policy", "timeout_seconds": 5.0}
+        opened.append(OpenAISampler(checkpoint, **(arguments | options)))
         return opened[-1]
 
     yield build
@@ -108,46 +106,55 @@ def test_no_more_requests_are_under_way_than_allowed(host: Host, open_sampler: O
     assert len(host.bodies) == 60
 
 
-@pytest.mark.parametrize("fault", [CUT, 429, 500, 502, 503])
+@pytest.mark.parametrize("fault", [CUT, 429, 500, 502, 503, 504])
 def test_a_failing_answer_is_asked_for_again(fault: int, host: Host, open_sampler: Open) -> None:
     host.faults = [fault] * 3
 
     assert texts(open_sampler(concurrency=3), 12) == expected(12)
 
 
-def test_the_server_says_how_long_to_wait(host: Host, open_sampler: Open) -> None:
-    host.faults, host.headers = [429], {"Retry-After": "2"}
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_is_starting_is_waited_for(host: Host, open_sampler: Open, status: int) -> None:
+    host.checks = [status]
+
+    assert texts(open_sampler(), 2) == expected(2)
+
+
+@pytest.mark.parametrize("wait", [lambda: "0.8", lambda: formatdate(time.time() + 2, usegmt=True)])
+def test_the_server_says_how_long_to_wait(host: Host, open_sampler: Open, wait: Callable[[], str]) -> None:
+    host.faults, host.headers = [429], {"Retry-After": wait()}
     begin = time.monotonic()
 
     assert texts(open_sampler(), 1) == expected(1)
-    assert time.monotonic() - begin > 2
-
-
-def test_a_request_that_fails_again_and_again_fails_the_draw(host: Host, open_sampler: Open) -> None:
-    host.faults = [500] * 5
-
-    with pytest.raises(EngineError, match="failed on a request 5 times: status 500: a bad day"):
-        texts(open_sampler(), 1)
+    assert time.monotonic() - begin > 0.8
 
 
 def test_a_silent_server_is_asked_again(host: Host, open_sampler: Open) -> None:
-    host.delay = 2.0
-    sampler = open_sampler(timeout_seconds=0.5)
-    threading.Timer(1.2, lambda: setattr(host, "delay", 0.0)).start()
+    speaking = threading.Event()
 
-    assert texts(sampler, 2) == expected(2)
+    def complete(weights: str, body: Json) -> Json | str:
+        if len(host.bodies) <= 2:
+            speaking.wait(60)
+        return text_of(weights, body)
+
+    host.complete = complete
+    assert texts(open_sampler(timeout_seconds=0.8), 2) == expected(2)
+    speaking.set()
 
 
 def test_a_server_that_is_away_is_waited_for(
     host: Host, open_sampler: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     notes: list[str] = []
-    host.stop()
-    sampler = open_sampler(note=notes.append)
-    threading.Timer(1.5, host.start).start()
 
+    def note(news: str) -> None:
+        notes.append(news)
+        if host.server is None:
+            host.start()
+
+    host.stop()
     with caplog.at_level(logging.INFO):
-        assert texts(sampler, 20) == expected(20)
+        assert texts(open_sampler(note=note), 20) == expected(20)
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert notes == [record.message for record in caplog.records]
@@ -155,55 +162,101 @@ def test_a_server_that_is_away_is_waited_for(
     assert notes[1].startswith(f"{host.url} answers again after ")
 
 
-def test_a_server_that_goes_away_in_the_middle_costs_time_and_no_samples(
-    host: Host, open_sampler: Open
-) -> None:
+def test_a_server_that_goes_away_in_a_draw_costs_no_samples(host: Host, open_sampler: Open) -> None:
     host.delay = 0.05
     results = {}
-    for index, result in open_sampler(concurrency=4).draw(requests(40), PARAMETERS):
+
+    def restart(news: str) -> None:
+        if host.server is None:
+            host.start()
+
+    for index, result in open_sampler(concurrency=4, note=restart).draw(requests(40), PARAMETERS):
         results[index] = result
         if len(results) == 10:
             host.stop()
-            threading.Timer(0.7, host.start).start()
 
     assert [text(results[index]) for index in range(40)] == expected(40)
 
 
 def test_closing_ends_the_waiting_at_once(host: Host, open_sampler: Open) -> None:
     host.stop()
-    sampler = open_sampler()
-    threading.Timer(0.5, sampler.close).start()
-    begin = time.monotonic()
+    sampler: OpenAISampler = open_sampler(note=lambda news: threading.Thread(target=sampler.close).start())
 
-    with pytest.raises(EngineDeadError, match="closed"):
-        texts(sampler, 5)
-    assert time.monotonic() - begin < 2
-    with pytest.raises(EngineDeadError, match="closed"):
-        texts(sampler, 1)
+    for _ in range(2):
+        with pytest.raises(EngineDeadError, match="closed"):
+            texts(sampler, 5)
 
 
 def test_a_draw_that_is_closed_early_sends_nothing_more(host: Host, open_sampler: Open) -> None:
     host.delay = 0.1
     sampler = open_sampler(concurrency=2)
-    drawing = sampler.draw(requests(50), PARAMETERS)
+    drawing = sampler.draw([SampleRequest("unwanted", seed) for seed in range(50)], PARAMETERS)
     next(drawing)
     drawing.close()  # type: ignore[attr-defined]  # draws are generators
-    time.sleep(0.3)
-    sent = len(host.bodies)
-    time.sleep(0.3)
 
-    assert len(host.bodies) == sent < 8
-    assert texts(sampler, 3) == expected(3)
+    assert texts(sampler, 3) == expected(3)  # it would queue behind what is still wanted
+    assert sum(body["prompt"] == "unwanted" for body in host.bodies) < 8
 
 
-def test_a_server_without_the_policy_is_an_error_that_names_what_it_serves(open_sampler: Open) -> None:
-    with pytest.raises(EngineError, match=r"does not serve 'other' \(it serves policy\)"):
-        texts(open_sampler(model="other"), 2)
+def answers(*, refuses: str = "", **choice: Any) -> Callable[[Host], dict[str, Any]]:
+    """Makes a server refuse requests, or answer with other choices."""
+
+    def prepare(host: Host) -> dict[str, Any]:
+        made = text_of("M0", {"prompt": "", "seed": 0})
+        changed = {key: value for key, value in (made["choices"][0] | choice).items() if value is not None}
+        host.complete = lambda weights, body: refuses or made | {"choices": [changed]}
+        return {}
+
+    return prepare
 
 
-def test_a_wrong_address_is_an_error(host: Host, open_sampler: Open) -> None:
-    with pytest.raises(EngineError, match=r"answers 404: Not Found; is policy.openai.base_url right"):
-        texts(open_sampler(base_url=host.url.replace("/v1", "/v2")), 1)
+def refuses_as(shape: Callable[[str], Json | str]) -> Callable[[Host], dict[str, Any]]:
+    def prepare(host: Host) -> dict[str, Any]:
+        host.shape = shape
+        return answers(refuses="no  such\nthing")(host)
+
+    return prepare
+
+
+def fails_again_and_again(host: Host) -> dict[str, Any]:
+    host.faults = [500] * 5
+    return {}
+
+
+def without_development_mode(host: Host) -> dict[str, Any]:
+    host.development = False
+    return {"reload": "vllm", "checkpoint": "/"}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (fails_again_and_again, "failed on a request 5 times: status 500: a bad day"),
+        (lambda host: {"model": "other"}, r"does not serve 'other' \(it serves policy\)"),
+        (
+            lambda host: {"base_url": host.url.replace("/v1", "/v2")},
+            "answers 404: Not Found; is policy.openai.base_url right",
+        ),
+        (answers(refuses="min_tokens must be positive"), "refuses a request: min_tokens must be positive"),
+        (refuses_as(lambda message: {"message": message}), "refuses a request: .*no such"),
+        (refuses_as(lambda message: {"error": {"detail": message}}), "refuses a request: no such thing"),
+        (refuses_as(lambda message: {"error": message}), "refuses a request: no such thing"),
+        (refuses_as(lambda message: message), "refuses a request: no such thing"),
+        (refuses_as(lambda message: ""), "refuses a request: no reason given"),
+        (answers(logprobs=None), "without text, finish_reason, usage or logprobs"),
+        (answers(finish_reason="content_filter"), "ended a completion for the reason 'content_filter'"),
+        (without_development_mode, "start vLLM with VLLM_SERVER_DEV_MODE=1"),
+        (
+            lambda host: {"reload": "vllm", "checkpoint": "/no/where"},
+            r"cannot load /no/where .*it must see this folder",
+        ),
+    ],
+)
+def test_what_no_waiting_mends_fails_the_draw_and_leaves_out_no_problem(
+    host: Host, open_sampler: Open, prepare: Callable[[Host], dict[str, Any]], message: str
+) -> None:
+    with pytest.raises((EngineError, CheckpointError), match=message):
+        texts(open_sampler(**prepare(host)), 1)
 
 
 def test_the_key_comes_from_the_environment_and_is_never_shown(
@@ -220,15 +273,6 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     assert texts(open_sampler(), 1) == expected(1)
 
 
-def test_a_refusal_that_is_not_about_length_fails_the_draw_and_leaves_out_no_problem(
-    host: Host, open_sampler: Open
-) -> None:
-    host.complete = lambda weights, body: "min_tokens must be positive"
-
-    with pytest.raises(EngineError, match="refuses a request: min_tokens must be positive"):
-        texts(open_sampler(), 2)
-
-
 def test_a_prompt_that_is_too_long_has_its_reason_on_any_server(host: Host, open_sampler: Open) -> None:
     host.is_vllm = False
     host.complete = lambda weights, body: (
@@ -238,11 +282,21 @@ def test_a_prompt_that_is_too_long_has_its_reason_on_any_server(host: Host, open
     assert texts(open_sampler(), 2) == ["refused: This model's maximum context length is 8", expected(2)[1]]
 
 
-def test_an_answer_without_logprobs_is_an_error(host: Host, open_sampler: Open) -> None:
-    host.complete = lambda weights, body: {"choices": [{"text": "1", "finish_reason": "stop"}]}
+@pytest.mark.parametrize(("length", "asked"), [(196, [60]), (197, [60, 59]), (255, [60, 1]), (256, [60])])
+def test_vllm_is_asked_for_as_many_tokens_as_the_context_has_left(
+    host: Host, open_sampler: Open, length: int, asked: list[int]
+) -> None:
+    def complete(weights: str, body: Json) -> Json | str:
+        """A token per character; vLLM refuses what would not fit."""
+        fits = len(body["prompt"]) + body["max_tokens"] <= host.context
+        return text_of(weights, body) if fits else "This model's maximum context length is 256"
 
-    with pytest.raises(EngineError, match="without text, finish_reason, usage or logprobs"):
-        texts(open_sampler(), 1)
+    host.complete = complete
+    [(_, result)] = open_sampler().draw([SampleRequest("x" * length, 1)], PARAMETERS)
+
+    assert [body["max_tokens"] for body in host.bodies] == asked
+    too_long = f"refused: the prompt has {length} tokens, which fills the model's context of 256"
+    assert text(result) == (too_long if length == 256 else f"M0|{'x' * length}|1")
 
 
 def test_another_policy_is_refused_where_the_server_cannot_load_it(open_sampler: Open) -> None:
@@ -257,9 +311,7 @@ def policies(tmp_path: Path) -> list[Path]:
     return [tmp_path / "P0", tmp_path / "P1"]
 
 
-def test_the_server_loads_the_policy_before_it_is_drawn_from(
-    host: Host, open_sampler: Open, policies: list[Path]
-) -> None:
+def test_the_server_loads_a_policy_before_draws(host: Host, open_sampler: Open, policies: list[Path]) -> None:
     sampler = open_sampler(policies[0], reload="vllm")
 
     assert texts(sampler, 20) == expected(20, "P0")
@@ -269,9 +321,7 @@ def test_the_server_loads_the_policy_before_it_is_drawn_from(
     assert host.loads == [str(policies[0]), str(policies[1])]
 
 
-def test_a_server_that_was_started_again_loads_the_policy_again(
-    host: Host, open_sampler: Open, policies: list[Path]
-) -> None:
+def test_a_restarted_server_loads_it_again(host: Host, open_sampler: Open, policies: list[Path]) -> None:
     host.delay = 0.02
     sampler = open_sampler(policies[1], reload="vllm", concurrency=4)
     results = {}
@@ -297,20 +347,6 @@ def test_a_policy_loads_after_an_abandoned_draw(host: Host, open_sampler: Open, 
     sampler.reload(policies[1])
 
     assert texts(sampler, 4) == expected(4, "P1")
-
-
-def test_a_server_without_development_mode_cannot_load_weights(
-    host: Host, open_sampler: Open, policies: list[Path]
-) -> None:
-    host.development = False
-
-    with pytest.raises(EngineError, match="start vLLM with VLLM_SERVER_DEV_MODE=1"):
-        texts(open_sampler(policies[0], reload="vllm"), 1)
-
-
-def test_a_folder_that_the_server_does_not_see_is_named(open_sampler: Open, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot load .*nowhere.*it must see this folder"):
-        texts(open_sampler(tmp_path / "nowhere", reload="vllm"), 1)
 
 
 def test_a_sampler_may_be_closed_twice(open_sampler: Open) -> None:

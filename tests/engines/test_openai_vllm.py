@@ -4,9 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,17 @@ from typing import Any
 import httpx2
 import pytest
 
-from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import Completion, SampleRequest
 from hsstar.engines.sampling.openai import OpenAISampler
 from tests.engines import tiny
+from tests.engines.draws import DRAWN, completion, requests
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.heavy,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 
-DRAWN = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60)
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64}  # vLLM wants heads of 32 or more
 ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",
@@ -33,7 +33,6 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
 }
-READY_SECONDS = 200
 
 
 @pytest.fixture(scope="module")
@@ -62,32 +61,22 @@ def url(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Itera
         )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}/v1"
-        assert _answers(url, server), log.read_text()[-3000:]
+        ready = wait_for(lambda: server.poll() is not None or _answers(url), 200, "vLLM starts")
+        assert ready and server.poll() is None, log.read_text()[-3000:]
         yield url
     finally:
         server.terminate()
         server.wait(30)
 
 
-def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            return httpx2.get(f"{url}/models").is_success
-        except httpx2.TransportError:
-            time.sleep(0.5)
+def _answers(url: str) -> bool:
+    with suppress(httpx2.TransportError):
+        return httpx2.get(f"{url}/models").is_success
     return False
 
 
-def requests(count: int) -> list[SampleRequest]:
-    return [SampleRequest("x" * (1 + 5 * n % 37) + "=", 2**62 + n) for n in range(count)]
-
-
 def drawn(sampler: OpenAISampler, count: int = 24) -> list[Completion]:
-    drawn = dict(sampler.draw(requests(count), DRAWN))
-    results = [drawn[index] for index in range(count)]
-    assert all(isinstance(result, Completion) for result in results), results
-    return results  # type: ignore[return-value]
+    return [completion(result) for result in tiny.draw_all(sampler, requests(count), DRAWN)]
 
 
 def test_a_seed_decides_a_completion_whatever_the_order(url: str, policies: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Batches are filled by padded tokens, longest texts first, and halved where memory does not hold them."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -12,6 +13,14 @@ from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 
 CONTEXT = 100
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> Iterator[None]:
+    """Every halving collects garbage; what was there before is left out, as it may take seconds."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class LengthModel(PackedRewardModel):

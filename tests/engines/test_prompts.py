@@ -1,5 +1,7 @@
 """One way from a problem to the text that a policy continues, by its own chat template too."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,24 @@ def test_a_chat_template_that_takes_more_than_a_question_is_refused(tmp_path: Pa
         prompt_renderer("chat", folder)
 
 
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_an_end_of_text_token_to_train_with_is_found_in_either_file(policy: Path, file: str) -> None:
+    folder = shutil.copytree(policy, policy.parent / f"end-in-{file}")
+    named = json.loads((folder / "tokenizer_config.json").read_text())
+    del named["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    (folder / file).write_text(
+        json.dumps((named if file == "tokenizer_config.json" else {}) | {"eos_token": "x"})
+    )
+    prompts.check_end_of_text(folder)
+
+
+def test_a_policy_without_end_of_text_token_is_refused(tmp_path: Path) -> None:
+    policy = tiny.tiny_policy_without_end(tmp_path)
+    with pytest.raises(CheckpointError, match="has no end-of-text token"):
+        prompts.check_end_of_text(policy)
+
+
 def test_an_unknown_template_is_refused_at_once() -> None:
     with pytest.raises(RecipeError, match="unknown prompt template 'cot'"):
         prompt_renderer("cot", "builtin:demo-policy")
@@ -97,41 +117,25 @@ def test_a_missing_package_is_named(chat_policy: Path, monkeypatch: pytest.Monke
         prompt_renderer("chat", chat_policy)
 
 
-def write_recipe(folder: Path, policy: str, prompt: str) -> Path:
-    recipe = folder / "recipe.toml"
+@pytest.mark.parametrize("problem", ["1+1", "\\frac{1}{2} of 8\n\nor {x}?"])
+@pytest.mark.parametrize("template", ["bare", "qwen25-step-cot", "chat"])
+def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str, problem: str) -> None:
+    recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         'name = "shown"\n[problems]\ndataset = "numina"\nper_iteration = 4\n'
-        f'[policy]\nmodel = "{policy}"\nprompt = "{prompt}"\n'
+        f'[policy]\nmodel = "{chat_policy}"\nprompt = "{template}"\n'
         '[difficulty]\nsignal = "accuracy"\n[pairs]\nrule = "random"\n'
     )
-    return recipe
-
-
-@pytest.mark.parametrize("problem", ["1+1", "\\frac{1}{2} of 8\n\nor {x}?"])
-def test_show_prints_what_the_policy_sees(tmp_path: Path, problem: str) -> None:
-    recipe = write_recipe(tmp_path, "builtin:demo-policy", "bare")
 
     shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", problem])
 
     assert shown.exit_code == 0
-    assert shown.stdout == render_prompt("bare", problem)
-    assert shown.stderr == f"{count_tokens('builtin:demo-policy', shown.stdout)} tokens\n"
-
-
-def test_show_uses_the_chat_template(tmp_path: Path, chat_policy: Path) -> None:
-    recipe = write_recipe(tmp_path, str(chat_policy), "chat")
-
-    shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", "1+1"])
-
-    assert shown.stdout == prompt_renderer("chat", chat_policy)("1+1")
+    assert shown.stdout == prompt_renderer(template, chat_policy)(problem)
+    assert shown.stderr == f"{count_tokens(chat_policy, shown.stdout)} tokens\n"
 
 
 def test_list_names_every_template() -> None:
     listed = CliRunner().invoke(hsstar, ["prompts", "list"]).stdout
 
-    assert [line.split()[0] for line in listed.splitlines()] == [
-        "template",
-        "qwen25-step-cot",
-        "bare",
-        "chat",
-    ]
+    named = [line.split()[0] for line in listed.splitlines()]
+    assert named == ["template", "qwen25-step-cot", "bare", "chat"]

@@ -12,18 +12,26 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
-from hsstar.domain.seeds import slot_seed
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from tests.engines import tiny
 from tests.engines.completions_host import Host, Json, running
+from tests.engines.conftest import VLLM_OPTIONS
+from tests.engines.draws import (
+    DRAWN,
+    GREEDY,
+    VOWELS,
+    all_same,
+    completion,
+    ends_at_vowels,
+    plain_model,
+    raw_logprob,
+    requests,
+    same,
+)
 from tests.engines.tiny import draw_all
-
-DRAWN = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60)
-GREEDY = SamplingParameters(temperature=0.0, top_p=1.0, max_new_tokens=40)
 
 Factory = Callable[[Path], AbstractContextManager[Sampler]]
 """Makes the sampler of a policy; it is closed at the end of the block."""
@@ -35,7 +43,7 @@ def transformers(policy: Path) -> AbstractContextManager[Sampler]:
 
 
 def vllm(policy: Path) -> AbstractContextManager[Sampler]:
-    return closing(build_sampler(policy, engine="vllm", kv_cache_memory_bytes=64 << 20))
+    return closing(build_sampler(policy, engine="vllm", **VLLM_OPTIONS))
 
 
 @contextmanager
@@ -86,8 +94,11 @@ def factory(request: pytest.FixtureRequest) -> Factory:
 
 
 @pytest.fixture(scope="session")
-def sampler(factory: Factory, policy: Path) -> Iterator[Sampler]:
+def sampler(factory: Factory, policy: Path, request: pytest.FixtureRequest) -> Iterator[Sampler]:
     """The sampler of the tiny policy; whoever reloads it puts the policy back."""
+    if factory is vllm:
+        yield request.getfixturevalue("vllm_sampler")
+        return
     with factory(policy) as built:
         yield built
 
@@ -99,99 +110,82 @@ def build(factory: Factory) -> Iterator[Build]:
         yield lambda policy: built.enter_context(factory(policy))
 
 
-@pytest.fixture(scope="session")
-def other_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Other weights of the same architecture."""
-    return tiny.tiny_policy(tmp_path_factory.mktemp("other"), seed=1)
+@pytest.fixture
+def reload(sampler: Sampler, policy: Path) -> Iterator[Callable[[Path], None]]:
+    """Reloads the sampler, which has its own policy again after the test."""
+    yield sampler.reload
+    sampler.reload(policy)
 
 
-def requests(count: int) -> list[SampleRequest]:
-    """Requests over prompts of many lengths, seeded as a run seeds them."""
-    return [SampleRequest("x" * (1 + 5 * n % 37) + "=", slot_seed(1, 0, str(n), n)) for n in range(count)]
+def test_equal_requests_give_equal_completions_in_any_batch_and_order(sampler: Sampler) -> None:
+    together = draw_all(sampler, requests(24), DRAWN)
+    backward = draw_all(sampler, requests(24)[::-1], DRAWN)
+    some = draw_all(sampler, requests(24)[7::9], DRAWN)
+    alone = [draw_all(sampler, [request], DRAWN)[0] for request in requests(24)[:6]]
 
-
-def completion(result: Completion | str) -> Completion:
-    assert isinstance(result, Completion), result
-    return result
-
-
-def same(left: Completion | str, right: Completion | str) -> bool:
-    """Whether two completions are equal up to rounding of their log-probability."""
-    rounded = [replace(completion(one), cumulative_logprob=0.0) for one in (left, right)]
-    difference = completion(left).cumulative_logprob - completion(right).cumulative_logprob
-    return rounded[0] == rounded[1] and abs(difference) < 1e-3
-
-
-def raw_logprobs(policy: Path, prompt: str, tokens: list[int]) -> list[float]:
-    """Log-probabilities of a continuation by one plain forward pass."""
-    model = AutoModelForCausalLM.from_pretrained(policy)
-    prompt_ids = load_tokenizer(policy)(prompt)["input_ids"]
-    with torch.inference_mode():
-        logits = model(torch.tensor([prompt_ids + tokens])).logits[0].float().log_softmax(-1)
-    return [float(logits[len(prompt_ids) - 1 + n, token]) for n, token in enumerate(tokens)]
-
-
-def test_every_request_gets_its_result_in_whatever_order_they_come(sampler: Sampler) -> None:
-    forward = draw_all(sampler, requests(20), DRAWN)
-    backward = draw_all(sampler, requests(20)[::-1], DRAWN)
-
-    assert all(map(same, forward, backward[::-1]))
-
-
-def test_equal_requests_give_equal_completions_in_any_batch(sampler: Sampler) -> None:
-    together = draw_all(sampler, requests(40), DRAWN)
-    some = draw_all(sampler, requests(40)[7::9], DRAWN)
-    alone = [draw_all(sampler, [request], DRAWN)[0] for request in requests(40)[:6]]
-
+    assert all(map(same, backward[::-1], together))
     assert all(map(same, alone, together[:6]))
     assert all(map(same, some, together[7::9]))
 
 
-def test_different_seeds_give_different_completions(sampler: Sampler) -> None:
-    prompts = [SampleRequest("1+1=", seed) for seed in range(30)]
+def test_the_seed_decides_a_completion_unless_it_is_greedy(sampler: Sampler) -> None:
+    prompts = [SampleRequest("1+1=", seed) for seed in range(12)]
+    drawn, greedy = (draw_all(sampler, prompts, parameters) for parameters in (DRAWN, GREEDY))
 
-    assert len({completion(result).text for result in draw_all(sampler, prompts, DRAWN)}) == 30
-
-
-def test_greedy_completions_do_not_depend_on_the_seed(sampler: Sampler) -> None:
-    first, second = draw_all(sampler, [SampleRequest("1+1=", 1), SampleRequest("1+1=", 2)], GREEDY)
-
-    assert same(first, second)
+    assert len({completion(result).text for result in drawn}) == 12
+    assert len({completion(result).text for result in greedy}) == 1
 
 
 def test_the_end_of_text_token_ends_a_completion_and_is_counted(sampler: Sampler) -> None:
-    results = [completion(result) for result in draw_all(sampler, requests(200), DRAWN)]
-    stopped = [result for result in results if result.finish_reason == "stop"]
+    results = [completion(result) for result in draw_all(sampler, requests(40), DRAWN)]
 
-    assert stopped, "the tiny policy ends some of its texts"
-    for result in stopped:
+    assert {result.finish_reason for result in results} == {"stop", "length"}
+    for result in results:
+        ended = result.finish_reason == "stop"
         assert tiny.END not in result.text
-        assert result.tokens == len(result.text) + 1  # one token per character, and the end
-
-
-def test_a_completion_that_reaches_its_limit_says_so(sampler: Sampler) -> None:
-    results = [completion(result) for result in draw_all(sampler, requests(200), DRAWN)]
-    cut = [result for result in results if result.finish_reason == "length"]
-
-    assert cut
-    assert {result.tokens for result in cut} == {DRAWN.max_new_tokens}
-    assert {len(result.text) for result in cut} == {DRAWN.max_new_tokens}
+        assert result.tokens == len(result.text) + ended  # one token per character, and the end
+        assert ended or result.tokens == DRAWN.max_new_tokens
 
 
 def test_the_logprob_is_that_of_the_raw_distribution(sampler: Sampler, policy: Path) -> None:
-    tokenizer = load_tokenizer(policy)
+    model = plain_model(policy)
     for request, result in zip(requests(12), draw_all(sampler, requests(12), DRAWN), strict=True):
-        drawn = completion(result)
-        tokens = tokenizer(drawn.text)["input_ids"]
-        if drawn.finish_reason == "stop":
-            tokens.append(tokenizer.eos_token_id)
-        expected = sum(raw_logprobs(policy, request.prompt, tokens))
-        assert drawn.cumulative_logprob == pytest.approx(expected, abs=1e-3)
+        expected = raw_logprob(model, policy, request.prompt, completion(result))
+        assert completion(result).cumulative_logprob == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"top_p": 1e-6}])
+def test_temperature_zero_and_a_tiny_nucleus_are_greedy(sampler: Sampler, changes: dict[str, float]) -> None:
+    greedy = draw_all(sampler, requests(8), replace(GREEDY, max_new_tokens=DRAWN.max_new_tokens))
+
+    assert all_same(draw_all(sampler, requests(8), replace(DRAWN, **changes)), greedy)  # type: ignore[arg-type]
+
+
+def test_temperature_and_nucleus_decide_what_is_drawn(sampler: Sampler) -> None:
+    settings = DRAWN, replace(DRAWN, temperature=1.5), replace(DRAWN, top_p=0.3)
+    texts = [[completion(one).text for one in draw_all(sampler, requests(8), made)] for made in settings]
+
+    assert not any(len(set(row)) < 3 for row in zip(*texts, strict=True))
+
+
+def test_a_limit_counts_the_end_of_text_token_too(sampler: Sampler) -> None:
+    drawn = zip(requests(40), draw_all(sampler, requests(40), DRAWN), strict=True)
+    request, free = next((one, done) for one, done in drawn if completion(done).finish_reason == "stop")
+    text, count = completion(free).text, completion(free).tokens
+    assert count > 2
+
+    def limited(limit: int) -> Completion:
+        return completion(draw_all(sampler, [request], replace(DRAWN, max_new_tokens=limit))[0])
+
+    assert same(limited(count), free)
+    for limit in (count - 1, count - 2, 1):
+        cut = limited(limit)
+        assert (cut.text, cut.tokens, cut.finish_reason) == (text[:limit], limit, "length")
 
 
 def test_a_stop_string_ends_the_completion_before_it(sampler: Sampler) -> None:
     free = [completion(result) for result in draw_all(sampler, requests(40), DRAWN)]
-    stop = ("ab", free[0].text[20:23], free[3].text[9])
+    stop = ("ab", free[0].text[20:23], free[3].text[9], free[5].text[:3])
     held = SamplingParameters(DRAWN.temperature, DRAWN.top_p, DRAWN.max_new_tokens, stop)
 
     for before, result in zip(free, draw_all(sampler, requests(40), held), strict=True):
@@ -207,41 +201,37 @@ def test_a_stop_string_ends_the_completion_before_it(sampler: Sampler) -> None:
         assert drawn.cumulative_logprob > before.cumulative_logprob
 
 
-def test_a_prompt_beyond_the_context_concerns_its_own_request_only(sampler: Sampler) -> None:
+def test_a_prompt_without_a_completion_concerns_its_own_request_only(sampler: Sampler) -> None:
     good = SampleRequest("1+1=", 5)
+    bad = [SampleRequest(prompt, 1) for prompt in ("y" * 300, "y" * 256, "")]
 
-    results = draw_all(sampler, [SampleRequest("y" * 300, 1), good, SampleRequest("y" * 256, 1)], DRAWN)
+    *refused, drawn = draw_all(sampler, [*bad, good], DRAWN)
 
-    assert isinstance(results[0], str) and "300 tokens" in results[0]
-    assert same(results[1], draw_all(sampler, [good], DRAWN)[0])
-    assert isinstance(results[2], str)
-
-
-def test_new_tokens_are_capped_at_the_context(sampler: Sampler) -> None:
-    request = SampleRequest("y" * 250, 1)
-
-    result = completion(draw_all(sampler, [request], SamplingParameters(0.7, 1.0, 100))[0])
-
-    assert result.tokens <= 6
+    assert isinstance(refused[0], str) and "300 tokens" in refused[0]
+    assert all(isinstance(reason, str) for reason in refused)
+    assert same(drawn, draw_all(sampler, [good], DRAWN)[0])
 
 
-def test_an_empty_prompt_gives_a_reason(sampler: Sampler) -> None:
-    results = draw_all(sampler, [SampleRequest("", 1), SampleRequest("1", 1)], GREEDY)
+@pytest.mark.parametrize("room", [6, 1])
+def test_new_tokens_are_capped_at_the_context(sampler: Sampler, room: int) -> None:
+    asked = [SampleRequest("y" * (256 - room), seed) for seed in range(6)]
 
-    assert isinstance(results[0], str)
-    assert isinstance(results[1], Completion)
+    results = [completion(result) for result in draw_all(sampler, asked, SamplingParameters(0.7, 1.0, 100))]
+
+    assert max(result.tokens for result in results) == room
+    assert all(result.finish_reason == "stop" or result.tokens == room for result in results)
 
 
 def test_no_requests_give_no_results(sampler: Sampler) -> None:
     assert draw_all(sampler, [], DRAWN) == []
 
 
-def test_greedy_decoding_is_that_of_transformers_generate(build: Build, policy: Path) -> None:
-    tokenizer, model = load_tokenizer(policy), AutoModelForCausalLM.from_pretrained(policy)
+def test_greedy_decoding_is_that_of_transformers_generate(sampler: Sampler, policy: Path) -> None:
+    tokenizer, model = load_tokenizer(policy), plain_model(policy)
     prompt = torch.tensor([tokenizer("12*3=\n")["input_ids"]])
     expected = model.generate(prompt, do_sample=False, max_new_tokens=40)[0, prompt.shape[1] :]
 
-    drawn = completion(draw_all(build(policy), [SampleRequest("12*3=\n", 0)], GREEDY)[0])
+    drawn = completion(draw_all(sampler, [SampleRequest("12*3=\n", 0)], GREEDY)[0])
 
     assert drawn.text == tokenizer.decode(expected, skip_special_tokens=True)
 
@@ -253,31 +243,30 @@ def test_a_tokenizer_without_padding_token_and_with_beginning_token(build: Build
     assert same(together[5], draw_all(sampler, requests(12)[5:6], DRAWN)[0])
 
 
-def test_any_of_several_end_of_text_tokens_ends_a_completion(build: Build, tmp_path: Path) -> None:
-    letters = [tiny.qwen_tokenizer()(letter)["input_ids"][0] for letter in "aeiouAEIOU0123456789"]
-    sampler = build(tiny.tiny_policy(tmp_path, eos_token_id=letters))
+def test_any_of_several_end_of_text_tokens_ends_a_completion(
+    sampler: Sampler, reload: Callable[[Path], None], tmp_path: Path
+) -> None:
+    reload(ends_at_vowels(tmp_path))
 
-    results = [completion(result) for result in draw_all(sampler, requests(50), DRAWN)]
+    results = [completion(result) for result in draw_all(sampler, requests(40), DRAWN)]
 
-    assert sum(result.finish_reason == "stop" for result in results) > 40
-    assert not set("aeiouAEIOU0123456789") & set("".join(result.text for result in results))
+    assert sum(result.finish_reason == "stop" for result in results) > 30
+    assert not set(VOWELS) & set("".join(result.text for result in results))
 
 
-def test_without_end_of_text_token_every_completion_reaches_its_limit(build: Build, tmp_path: Path) -> None:
-    sampler = build(tiny.tiny_policy_without_end(tmp_path))
+def test_without_end_of_text_token_every_completion_reaches_its_limit(
+    sampler: Sampler, reload: Callable[[Path], None], tmp_path: Path
+) -> None:
+    reload(tiny.tiny_policy_without_end(tmp_path))
 
     results = [completion(result) for result in draw_all(sampler, requests(20), DRAWN)]
 
     assert {(result.tokens, result.finish_reason) for result in results} == {(60, "length")}
 
 
-def all_same(left: list[Completion | str], right: list[Completion | str]) -> bool:
-    return len(left) == len(right) and all(map(same, left, right))
-
-
 def test_results_arrive_before_the_last_one_is_drawn(sampler: Sampler) -> None:
     begun, arrivals = time.monotonic(), []
-    for _, result in sampler.draw(requests(200), DRAWN):
+    for _, result in sampler.draw(requests(40), DRAWN):
         assert completion(result).milliseconds > 0
         arrivals.append(time.monotonic() - begun)
 
@@ -304,14 +293,15 @@ def test_a_draw_that_is_closed_early_leaves_the_sampler_usable(sampler: Sampler)
 
 
 def test_reloading_changes_the_policy_and_nothing_else(
-    sampler: Sampler, build: Build, policy: Path, other_policy: Path
+    sampler: Sampler, reload: Callable[[Path], None], build: Build, policy: Path, tmp_path: Path
 ) -> None:
+    other = tiny.tiny_policy(tmp_path, seed=1)
     before = draw_all(sampler, requests(20), DRAWN)
-    of_other = draw_all(build(other_policy), requests(20), DRAWN)
+    of_other = draw_all(build(other), requests(20), DRAWN)
 
-    sampler.reload(other_policy)
+    reload(other)
     changed = draw_all(sampler, requests(20), DRAWN)
-    sampler.reload(policy)
+    reload(policy)
 
     assert all_same(changed, of_other)
     assert not any(map(same, changed, before))

@@ -1,11 +1,16 @@
 """Step rewards over a tree of tokens: what texts share changes no reward, whatever the kernel."""
 
+import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import CodeGenConfig, CodeGenForCausalLM
 
 from hsstar.domain.errors import CheckpointError, EngineMemoryError, MissingDependencyError
@@ -13,7 +18,7 @@ from hsstar.engines.registry import build_reward_model
 from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.engines.rewards.tree_attention import choose_kernel
 from tests.engines import tiny
-from tests.engines.test_reward_model_contract import requests, skywork_reference
+from tests.engines.reward_references import requests, skywork_reference
 
 MOST = 160
 """Tokens that fit into a memory which is too small for a batch."""
@@ -42,33 +47,21 @@ def widths(model: Any) -> list[int]:
     return rows
 
 
-def test_what_responses_share_is_computed_once_and_changes_no_reward(
-    skywork: Callable[[str], Path],
+@pytest.mark.parametrize("batch_tokens", [1, 40, 90, None])
+def test_what_responses_share_is_computed_once_in_batches_of_distinct_tokens_and_changes_no_reward(
+    skywork: Callable[[str], Path], batch_tokens: int | None
 ) -> None:
-    path, made = skywork("single"), samples_of_one_problem()
-    model: Any = build_reward_model(path, device="cpu")
-    rows = widths(model)
-
-    scored = model.score(made)
-
-    for request, result in zip(made, scored, strict=True):
-        assert result.rewards == pytest.approx(skywork_reference(path, request), abs=1e-5)
-    texts = [model._text(request).tokens for request in made]
-    beginnings = {tuple(text[: end + 1]) for text in texts for end in range(len(text))}
-    assert rows == [len(beginnings)]
-    assert len(beginnings) < 0.6 * sum(map(len, texts))
-
-
-@pytest.mark.parametrize("batch_tokens", [1, 40, 90])
-def test_batches_hold_their_distinct_tokens(skywork: Callable[[str], Path], batch_tokens: int) -> None:
     path, made = skywork("single"), [*samples_of_one_problem(), *requests()]
     model: Any = build_reward_model(path, device="cpu", batch_tokens=batch_tokens)
     rows = widths(model)
 
     scored = model.score(made)
 
-    longest = max(len(model._text(request).tokens) for request in made)
-    assert max(rows) <= max(batch_tokens, longest)
+    texts = [model._text(request).tokens for request in made if request.steps]
+    beginnings = {tuple(text[: end + 1]) for text in texts for end in range(len(text))}
+    assert batch_tokens or rows == [len(beginnings)]
+    assert len(beginnings) < 0.8 * sum(map(len, texts))
+    assert max(rows) <= max(batch_tokens or len(beginnings), *map(len, texts))
     for request, result in zip(made, scored, strict=True):
         assert result.rewards == pytest.approx(skywork_reference(path, request), abs=1e-5)
 
@@ -98,8 +91,24 @@ def test_a_row_that_memory_does_not_hold_is_halved(skywork: Callable[[str], Path
         model.score([RewardRequest("p", ("a" * 200,))])
 
 
-@pytest.mark.parametrize("attention", ["auto", "sdpa", "eager"])
-def test_a_sliding_window_is_kept(tmp_path: Path, attention: str) -> None:
+def flash_attn_func(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+    """What the package flash-attn computes; states are (1, tokens, heads, width)."""
+    (before, after), length = options["window_size"], query.shape[1]
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    assert options["causal"] and after in (-1, 0)
+    states = [state.transpose(1, 2) for state in (query, key, value)]
+    mask = seen.triu(-before) if before >= 0 else seen
+    output = scaled_dot_product_attention(
+        states[0], states[1], states[2], attn_mask=mask, scale=options["softmax_scale"], enable_gqa=True
+    )
+    return output.transpose(1, 2)
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "eager", "flash_attention_2"])
+def test_a_sliding_window_is_kept(tmp_path: Path, attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    package: Any = ModuleType("flash_attn")
+    package.flash_attn_func, package.__spec__ = flash_attn_func, ModuleSpec("flash_attn", None)
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
     sliding: dict[str, Any] = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
     path = tiny.tiny_skywork(tmp_path, **sliding)
     whole = build_reward_model(tiny.tiny_skywork(tmp_path / "whole"), device="cpu")

@@ -1,197 +1,277 @@
-"""Training by TRL: the objectives are the method's, and a checkpoint is whole or absent."""
+"""Training by TRL: the objectives are the method's, settings take effect, a checkpoint is whole or absent."""
 
 import math
-import os
-import subprocess
-import sys
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
-from hsstar.domain.errors import EngineError
-from hsstar.engines.loading import load_tokenizer
+from hsstar.domain.errors import EngineError, MissingDependencyError
+from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import TransformersSampler
-from hsstar.engines.training.arguments import plan_batches
+from hsstar.engines.training.arguments import plan_batches, quantised_loading
 from hsstar.engines.training.callbacks import STEP_METRICS
 from hsstar.engines.training.contract import (
     TrainingEvent,
     TrainingExample,
     TrainingPair,
     TrainingSettings,
-    TrainingStart,
-    TrainingStep,
-    TrainingTask,
+    training_settings,
 )
-from hsstar.engines.training.data import tokenise
-from hsstar.engines.training.trl import TrlTrainer
+from hsstar.recipe.training import TrainingSection
 from tests.engines import tiny
-
-PAIRS = [TrainingPair(f"{n}+1=?\n", f"So {n}+1 is {n + 1}.\n\nGood.", f"No idea {n}!") for n in range(12)]
-EXAMPLES = [TrainingExample(pair.prompt, pair.chosen) for pair in PAIRS]
-SETTINGS = TrainingSettings(
-    learning_rate=1e-3,
-    batch_size=4,
-    micro_batch_size=2,
-    epochs=3,
-    warmup_ratio=0.03,
-    scheduler="cosine",
-    maximum_tokens=100,
-    seed=11,
+from tests.engines.trainings import (
+    EXAMPLES,
+    ONE_STEP,
+    PAIRS,
+    SETTINGS,
+    Events,
+    Train,
+    WatchedTrainer,
+    mean_loss,
+    tokens_of,
+    train_in,
 )
-ONE_STEP = replace(SETTINGS, epochs=1, batch_size=256, micro_batch_size=256)
 
 
-@pytest.fixture
-def trainer() -> TrlTrainer:
-    return TrlTrainer(device="cpu")
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
 
 
-def mean_loss(policy: Path, rows: list[dict[str, list[int]]]) -> float:
-    """Mean negative log-likelihood of all labelled tokens, row by row without padding."""
-    model = AutoModelForCausalLM.from_pretrained(policy)
-    losses = []
-    for row in rows:
-        with torch.inference_mode():
-            logprobs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
-        losses += [
-            -float(logprobs[place - 1, label]) for place, label in enumerate(row["labels"]) if label != -100
-        ]
-    return sum(losses) / len(losses)
-
-
-def test_dpo_lowers_its_loss_and_learns_the_preference(
-    trainer: TrlTrainer, policy: Path, tmp_path: Path
-) -> None:
-    report = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"))
-
-    assert report.metrics["last/loss"] < 0.5 * math.log(2)
-    assert report.metrics["last/rewards/accuracies"] == 1.0
-    assert report.metrics["last/rewards/margins"] > 0.5
-    assert (report.examples, report.truncated, report.steps) == (12, 0, 9)
-
-
-def test_the_first_dpo_loss_is_ln_2(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    report = trainer.train(TrainingTask("dpo", policy, PAIRS, ONE_STEP, tmp_path / "M1"))
+def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(train: Train, policy: Path) -> None:
+    report = train(settings=replace(ONE_STEP, nll_weight=0.3))
 
     assert report.steps == 1
-    assert report.metrics["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert report.metrics["loss"] == pytest.approx(math.log(2) + 0.3 * mean_loss(policy), abs=1e-3)
     assert report.metrics["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
-def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(
-    trainer: TrlTrainer, policy: Path, tmp_path: Path
+def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: Train, policy: Path) -> None:
+    seen = Events()
+    settings = replace(ONE_STEP, epochs=9, learning_rate=1e-2)
+    report = train(rows=EXAMPLES, settings=settings, progress=seen.append)
+
+    assert seen.values("loss")[0] == pytest.approx(mean_loss(policy), abs=1e-3)
+    assert mean_loss(report.checkpoint) < 0.7 * mean_loss(policy)
+
+
+def test_the_model_reads_the_rendered_prompt_and_learns_the_response_only(train: Train, policy: Path) -> None:
+    render = prompt_renderer("qwen25-step-cot", policy)
+    pairs = [TrainingPair(render(f"{n} + 1 = ?"), f"It is {n + 1}." + "!" * n, "Who?") for n in range(4)]
+    examples = [TrainingExample(pair.prompt, pair.chosen) for pair in pairs]
+
+    def row(prompt: str, response: str) -> tuple[list[int], list[int]]:
+        ids, learned = tokens_of(policy, prompt, response)
+        return ids + learned, [-100] * len(ids) + learned
+
+    chosen = [row(pair.prompt, pair.chosen) for pair in pairs]
+    rejected = [row(pair.prompt, pair.rejected) for pair in pairs]
+    for rows, expected in ((pairs, [chosen, rejected]), (examples, [chosen])):
+        watched = WatchedTrainer()
+        train(rows=rows, settings=replace(ONE_STEP, maximum_tokens=250), trainer=watched)
+        assert [sorted(watched.rows[:4]), sorted(watched.rows[4:])][: len(expected)] == [
+            *map(sorted, expected)
+        ]
+        assert len(watched.rows) == 4 * len(expected)
+    assert "step by step" in pairs[0].prompt
+
+
+@pytest.mark.parametrize("rows", [PAIRS, EXAMPLES])
+@pytest.mark.parametrize(("context", "maximum"), [(14, 100), (100, 14)])
+def test_no_row_is_longer_than_the_context_or_the_settings_allow(
+    tmp_path: Path, rows: Any, context: int, maximum: int
 ) -> None:
-    report = trainer.train(
-        TrainingTask("dpo", policy, PAIRS, replace(ONE_STEP, nll_weight=0.3), tmp_path / "M1")
+    policy = tiny.tiny_policy(tmp_path / "policy", max_position_embeddings=context)
+    long = type(rows[0])("9" * 14, *["1"] * (len(asdict(rows[0])) - 1))
+    watched, seen = WatchedTrainer(), Events()
+    settings = replace(ONE_STEP, maximum_tokens=maximum)
+    report = train_in(tmp_path, policy, "M", [*rows, long], settings, trainer=watched, progress=seen.append)
+
+    assert max(len(tokens) for tokens, _ in watched.rows) == 14
+    assert len(watched.rows) == 12 * (len(asdict(rows[0])) - 1)
+    assert (report.examples, report.truncated, report.metrics["left_out"]) == (12, 12, 1)
+    assert (seen.start.examples, seen.start.truncated, seen.start.left_out) == (12, 12, 1)
+    assert seen.start.lengths["prompt"]["max"] == 14
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_trained_weights_are_float32_and_arithmetic_and_checkpoint_as_the_settings_say(
+    train: Train, dtype: Literal["float32", "bfloat16"]
+) -> None:
+    watched = WatchedTrainer()
+    report = train(settings=replace(ONE_STEP, dtype=dtype), trainer=watched)
+
+    assert watched.formats == {torch.float32}
+    assert watched.autocast == {dtype == "bfloat16"}
+    assert watched.trl.ref_model.dtype == getattr(torch, dtype)
+    assert (watched.trl.args.disable_dropout, watched.trl.args.gradient_checkpointing) == (True, False)
+    assert {tensor.dtype for tensor in weights(report.checkpoint).values()} == {getattr(torch, dtype)}
+
+
+def test_frozen_weights_under_adapters_have_the_format_of_the_arithmetic(train: Train) -> None:
+    watched = WatchedTrainer()
+    train(settings=replace(ONE_STEP, dtype="bfloat16", lora_rank=2), trainer=watched)
+
+    formats = {(weight.requires_grad, weight.dtype) for weight in watched.trl.model.parameters()}
+    assert formats == {(False, torch.bfloat16), (True, torch.float32)}
+
+
+def cosine(step: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * step))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        ("constant", [1] * 9),
+        ("constant_with_warmup", [0, 0.5, *[1] * 7]),
+        ("linear", [0, 0.5, *[1 - n / 7 for n in range(7)]]),
+        ("cosine", [0, 0.5, *[cosine(n / 7) for n in range(7)]]),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule(train: Train, scheduler: str, rates: list[float]) -> None:
+    """Nine steps, of which 0.3 warm up: two, rounded down."""
+    seen = Events()
+    settings = replace(SETTINGS, scheduler=scheduler, warmup_ratio=0.3, learning_rate=2e-4)
+    train(rows=EXAMPLES, settings=settings, progress=seen.append)
+
+    assert seen.values("learning_rate") == pytest.approx([2e-4 * rate for rate in rates], abs=1e-10)
+
+
+def test_weight_decay_shrinks_matrices_beside_the_step(train: Train, policy: Path) -> None:
+    before = weights(policy)
+    plain, decayed = (
+        weights(train(str(decay), EXAMPLES, replace(ONE_STEP, weight_decay=decay)).checkpoint)
+        for decay in (0.0, 0.5)
     )
 
-    rows = tokenise("sft", EXAMPLES, load_tokenizer(policy), 100).rows
-    expected = math.log(2) + 0.3 * mean_loss(policy, rows)
-    assert report.metrics["loss"] == pytest.approx(expected, abs=1e-3)
+    for name, weight in before.items():
+        assert (plain[name] != weight).any(), name
+        shrunk = 0.5 * ONE_STEP.learning_rate * weight if weight.dim() > 1 else torch.zeros_like(weight)
+        assert torch.allclose(plain[name] - decayed[name], shrunk, atol=1e-6), name
 
 
-def test_fewer_pairs_than_a_batch_still_train(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    report = trainer.train(
-        TrainingTask("dpo", policy, PAIRS[:3], replace(ONE_STEP, micro_batch_size=8), tmp_path / "M1")
+def test_the_settings_reach_the_trainer(train: Train) -> None:
+    watched = WatchedTrainer()
+    settings = replace(
+        SETTINGS,
+        epochs=2,
+        beta=0.7,
+        loss_type="robust",
+        label_smoothing=0.2,
+        nll_weight=0.3,
+        precompute_reference_logprobs=True,
+        gradient_checkpointing=True,
+        lora_rank=3,
+        lora_alpha=5.0,
+        lora_dropout=0.25,
+        lora_target_modules=("q_proj", "v_proj"),
     )
+    train(settings=settings, trainer=watched)
 
-    before = AutoModelForCausalLM.from_pretrained(policy).lm_head.weight
-    after = AutoModelForCausalLM.from_pretrained(report.checkpoint).lm_head.weight
-    assert report.steps == 1
-    assert (after - before).abs().max() > 1e-4
-
-
-def test_the_first_sft_loss_is_that_of_the_response_tokens(
-    trainer: TrlTrainer, policy: Path, tmp_path: Path
-) -> None:
-    report = trainer.train(TrainingTask("sft", policy, EXAMPLES, ONE_STEP, tmp_path / "M0"))
-
-    rows = tokenise("sft", EXAMPLES, load_tokenizer(policy), 100).rows
-    assert report.metrics["loss"] == pytest.approx(mean_loss(policy, rows), abs=1e-3)
+    arguments, adapters = watched.trl.args, watched.trl.model.peft_config["default"]
+    assert (arguments.seed, arguments.num_train_epochs, arguments.max_length) == (11, 2, None)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (2, 2)
+    assert (arguments.beta, arguments.label_smoothing) == (0.7, 0.2)
+    assert (arguments.loss_type, arguments.loss_weights) == (["robust", "sft"], [1.0, 0.3])
+    assert (arguments.precompute_ref_log_probs, arguments.gradient_checkpointing) == (True, True)
+    assert (arguments.disable_dropout, watched.trl.ref_model) == (False, None)
+    assert (adapters.r, adapters.lora_alpha, adapters.lora_dropout) == (3, 5.0, 0.25)
+    assert set(adapters.target_modules) == {"q_proj", "v_proj"}
 
 
-def test_sft_lowers_its_loss(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, learning_rate=1e-2)
+def test_every_key_of_the_recipe_has_its_setting() -> None:
+    chosen: dict[str, Any] = {
+        "learning_rate": 0.25, "batch_size": 3, "micro_batch_size": 2, "epochs": 1.5, "scheduler": "linear",
+        "warmup_ratio": 0.5, "weight_decay": 0.75, "maximum_tokens": 17, "dtype": "bfloat16",
+        "gradient_checkpointing": True, "lora_rank": 4, "lora_alpha": 8.0, "lora_dropout": 0.125,
+        "lora_target_modules": ("q_proj",), "quantization": "4bit", "save_every_steps": 6, "beta": 0.375,
+        "loss_type": "robust", "label_smoothing": 0.0625, "nll_weight": 0.875,
+        "precompute_reference_logprobs": True,
+    }  # fmt: skip
+    sharded = training_settings(TrainingSection(sharding="fsdp2"), 5)
 
-    report = trainer.train(TrainingTask("sft", policy, EXAMPLES, settings, tmp_path / "M0"))
+    assert set(chosen) | {"sharding", "seed"} == asdict(sharded).keys()
+    assert (sharded.sharding, sharded.seed) == ("fsdp2", 5)
+    assert asdict(training_settings(TrainingSection(**chosen), 7)) == chosen | {"seed": 7, "sharding": "none"}
+    given: dict[str, Any] = {"learning_rate": 5e-7, "batch_size": 256, "epochs": 1.0, "warmup_ratio": 0.03}
+    defaults = TrainingSettings(**given, scheduler="cosine", maximum_tokens=2048, seed=0)
+    assert training_settings(TrainingSection(), 0) == defaults
 
-    rows = tokenise("sft", EXAMPLES, load_tokenizer(policy), 100).rows
-    assert mean_loss(report.checkpoint, rows) < 0.7 * mean_loss(policy, rows)
+
+def test_a_missing_package_for_adapters_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hsstar.engines.training.arguments.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"lora_rank needs peft.*pip install 'hsstar\[train\]'"):
+        train(settings=replace(ONE_STEP, lora_rank=2))
+    quantised = replace(ONE_STEP, lora_rank=2, quantization="4bit")
+    with pytest.raises(MissingDependencyError, match=r"4bit' needs bitsandbytes.*pip install bitsandbytes"):
+        quantised_loading(quantised, torch.device("cuda"))
 
 
-def test_the_checkpoint_samples_like_its_parent_does(
-    trainer: TrlTrainer, policy: Path, tmp_path: Path
-) -> None:
-    report = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "deep" / "M1"))
+def test_the_checkpoint_samples_like_its_parent_does(tmp_path: Path, policy: Path) -> None:
+    parent = shutil.copytree(policy, tmp_path / "parent")
+    kept = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+    for name in ("chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "merges.txt"):
+        (parent / name).write_text("{}")
+        kept.add(name)
+    (parent / "README.md").write_text("not of the child")
+    report = train_in(tmp_path, parent, "deep/M1", settings=ONE_STEP)
 
     assert report.checkpoint == tmp_path / "deep" / "M1"
     assert check_policy(report.checkpoint).architecture == "Qwen2ForCausalLM"
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        assert (report.checkpoint / name).read_bytes() == (policy / name).read_bytes()
+    assert {file.name for file in report.checkpoint.iterdir()} == kept | {"config.json", "model.safetensors"}
+    for name in kept:
+        assert (report.checkpoint / name).read_bytes() == (parent / name).read_bytes()
+    (report.checkpoint / "chat_template.jinja").unlink()
     sampler = TransformersSampler(report.checkpoint, device="cpu")
     (drawn,) = tiny.draw_all(sampler, [SampleRequest("1+1=?\n", 1)], SamplingParameters(0.7, 0.95, 10))
     assert isinstance(drawn, Completion)
 
 
-def test_a_seed_decides_the_checkpoint(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    one = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "one")).checkpoint
-    again = trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "again")).checkpoint
-    other = trainer.train(
-        TrainingTask("dpo", policy, PAIRS, replace(SETTINGS, seed=12), tmp_path / "other")
-    ).checkpoint
+def test_a_seed_decides_the_checkpoint_and_a_repetition_replaces_it(train: Train, tmp_path: Path) -> None:
+    first = fingerprint(train().checkpoint)
+    (tmp_path / "M1" / "stale").touch()
 
-    assert fingerprint(one) == fingerprint(again)
-    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(train().checkpoint) == first
+    assert not (tmp_path / "M1" / "stale").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "M1"]
+    assert fingerprint(train(settings=replace(SETTINGS, seed=12)).checkpoint) != first
 
 
-def test_an_interrupted_training_leaves_nothing(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    def interrupt(event: TrainingEvent) -> None:
-        if isinstance(event, TrainingStep) and event.step == 2:
-            raise KeyboardInterrupt
+def test_an_interrupted_training_leaves_nothing(train: Train, tmp_path: Path) -> None:
+    beside: set[str] = set()
+    stop = Events().stop_at(2)
+
+    def look(event: TrainingEvent) -> None:
+        beside.update(path.name[:4] for path in tmp_path.iterdir())
+        stop(event)
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"), interrupt)
+        train(progress=look)
+
+    assert beside == {".M1."}  # it is written where it can be renamed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diverged_training_is_an_error(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"diverged in step \d of 9.* lower the learning rate"):
+        train(rows=EXAMPLES, settings=replace(SETTINGS, learning_rate=1e30))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_repetition_replaces_the_checkpoint(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    output = tmp_path / "M1"
-    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, output))
-    first = fingerprint(output)
-    (output / "stale").touch()
+def test_progress_is_reported_and_the_console_quiet(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
+    seen = Events()
+    report = train(progress=seen.append)
+    train("M0", EXAMPLES, ONE_STEP)
 
-    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, output))
-
-    assert fingerprint(output) == first
-    assert not (output / "stale").exists()
-    assert list(tmp_path.iterdir()) == [output]
-
-
-def test_a_diverged_training_is_an_error(trainer: TrlTrainer, policy: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="diverged"):
-        trainer.train(
-            TrainingTask("sft", policy, EXAMPLES, replace(SETTINGS, learning_rate=1e30), tmp_path / "M0")
-        )
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_progress_is_reported_and_the_console_stays_quiet(
-    trainer: TrlTrainer, policy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    seen: list[TrainingEvent] = []
-
-    trainer.train(TrainingTask("dpo", policy, PAIRS, SETTINGS, tmp_path / "M1"), seen.append)
-    trainer.train(TrainingTask("sft", policy, EXAMPLES, ONE_STEP, tmp_path / "M0"))
-
-    start, *steps = seen
-    assert isinstance(start, TrainingStart)
+    start = seen.start
     assert (start.steps, start.resumed_at, start.examples, start.truncated, start.left_out) == (
         9,
         0,
@@ -200,63 +280,33 @@ def test_progress_is_reported_and_the_console_stays_quiet(
         0,
     )
     assert start.lengths["rejected"] == {"min": 11, "median": 11, "p90": 12, "p99": 12, "max": 12}
-    assert [(step.step, step.steps) for step in steps if isinstance(step, TrainingStep)] == [
-        (step, 9) for step in range(1, 10)
-    ]
-    assert all(
-        {*STEP_METRICS, "tokens_per_second"} <= step.metrics.keys()
-        for step in steps
-        if isinstance(step, TrainingStep)
-    )
-    assert len(steps) == 9
+    assert [(step.step, step.steps) for step in seen.steps] == [(step, 9) for step in range(1, 10)]
+    assert len(seen) == 10
+    for name in STEP_METRICS:
+        values = seen.values(name)
+        assert report.metrics[name] == pytest.approx(sum(values) / 9)
+        assert report.metrics[f"last/{name}"] == values[-1]
+    assert all(0 < speed < 1e7 for speed in seen.values("tokens_per_second"))
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_weights_are_saved_in_the_number_format_of_the_settings(
-    trainer: TrlTrainer, policy: Path, tmp_path: Path
-) -> None:
-    report = trainer.train(
-        TrainingTask("sft", policy, EXAMPLES, replace(ONE_STEP, dtype="bfloat16"), tmp_path / "M0")
-    )
-
-    half = AutoModelForCausalLM.from_pretrained(report.checkpoint, dtype="auto")
-    whole = AutoModelForCausalLM.from_pretrained(policy, dtype="auto")
-    assert (half.dtype, whole.dtype) == (torch.bfloat16, torch.float32)
-
-
-def test_training_from_a_folder_contacts_nobody(policy: Path, tmp_path: Path) -> None:
-    script = (
-        "import os, socket\n"
-        "def refuse(*address, **_): os._exit(3)\n"
-        "socket.getaddrinfo = socket.socket.connect = refuse\n"
-        "from pathlib import Path\n"
-        "from hsstar.engines.training.contract import TrainingTask\n"
-        "from tests.engines.test_trl_trainer import PAIRS, ONE_STEP\n"
-        "from hsstar.engines.registry import build_trainer\n"
-        f"policy, output = Path({str(policy)!r}), Path({str(tmp_path / 'M1')!r})\n"
-        "build_trainer(device='cpu').train(TrainingTask('dpo', policy, PAIRS, ONE_STEP, output))\n"
-    )
-    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", script], env=online, cwd=root).returncode == 0
-
-
 @pytest.mark.parametrize(
-    ("batch_size", "micro", "rows", "processes", "plan"),
+    ("batch_size", "micro", "rows", "processes", "epochs", "plan"),
     [
-        (256, 8, 1000, 1, (8, 32, 4)),
-        (256, 8, 1000, 4, (8, 8, 4)),
-        (10, 8, 25, 1, (5, 2, 3)),
-        (256, 8, 3, 1, (8, 32, 1)),
-        (1, 8, 3, 1, (1, 1, 3)),
-        (2, 8, 8, 4, (1, 1, 2)),
+        (256, 8, 1000, 1, 1, (8, 32, 4)),
+        (256, 8, 1000, 4, 1, (8, 8, 4)),
+        (256, 8, 1000, 4, 2.5, (8, 8, 10)),
+        (4, 2, 10, 1, 1.5, (2, 2, 5)),
+        (10, 8, 25, 1, 1, (5, 2, 3)),
+        (256, 8, 3, 1, 1, (8, 32, 1)),
+        (1, 8, 3, 1, 1, (1, 1, 3)),
+        (2, 8, 8, 4, 1, (1, 1, 2)),
     ],
 )
 def test_micro_batches_make_up_the_batch(
-    batch_size: int, micro: int, rows: int, processes: int, plan: tuple[int, int, int]
+    batch_size: int, micro: int, rows: int, processes: int, epochs: float, plan: tuple[int, int, int]
 ) -> None:
-    settings = replace(SETTINGS, batch_size=batch_size, micro_batch_size=micro, epochs=1)
+    settings = replace(SETTINGS, batch_size=batch_size, micro_batch_size=micro, epochs=epochs)
 
     made = plan_batches(settings, rows, processes)
 

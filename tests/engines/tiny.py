@@ -1,7 +1,7 @@
 """Tiny random checkpoints in the layouts that real ones are published in."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,33 +68,33 @@ def qwen_configuration(tokenizer: Any, **changes: Any) -> Qwen2Config:
     return Qwen2Config(**(_SIZES | settings | changes))
 
 
-def tiny_policy(folder: Path, *, seed: int = 0, pad: bool = True, **changes: Any) -> Path:
-    """Writes a random Qwen2 policy with its tokenizer."""
-    tokenizer = qwen_tokenizer(pad=pad)
+def _written(folder: Path, tokenizer: Any, build: Callable[[], Any], seed: int) -> Path:
     torch.manual_seed(seed)
-    Qwen2ForCausalLM(qwen_configuration(tokenizer, **(_POLICY_SIZES | changes))).save_pretrained(folder)
+    build().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_policy(folder: Path, *, seed: int = 0, tokenizer: Any = None, **changes: Any) -> Path:
+    """Writes a random Qwen2 policy with its tokenizer."""
+    tokenizer = tokenizer or qwen_tokenizer()
+    configuration = qwen_configuration(tokenizer, **(_POLICY_SIZES | changes))
+    return _written(folder, tokenizer, lambda: Qwen2ForCausalLM(configuration), seed)
 
 
 def tiny_policy_without_end(folder: Path) -> Path:
     """Writes a random Qwen2 policy that knows of no end-of-text token at all."""
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=qwen_tokenizer().backend_tokenizer)
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(qwen_configuration(tokenizer, **_POLICY_SIZES)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_policy(
+        folder, tokenizer=PreTrainedTokenizerFast(tokenizer_object=qwen_tokenizer().backend_tokenizer)
+    )
 
 
-def tiny_llama_policy(folder: Path, *, seed: int = 0) -> Path:
+def tiny_llama_policy(folder: Path) -> Path:
     """Writes a random Llama policy whose tokenizer puts a beginning-of-text token in front."""
     tokenizer = beginning_tokenizer()
-    torch.manual_seed(seed)
     sizes = _SIZES | _POLICY_SIZES
     configuration = LlamaConfig(vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=1, **sizes)
-    LlamaForCausalLM(configuration).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return _written(folder, tokenizer, lambda: LlamaForCausalLM(configuration), 0)
 
 
 _MESSAGE = "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -166,13 +166,9 @@ def tiny_classifier(folder: Path, *, labels: int, chat: bool = False, pad: bool 
     """Writes a random Qwen2 classifier, with or without a chat template and a padding token."""
     tokenizer = qwen_tokenizer(pad=pad)
     tokenizer.chat_template = CHAT_TEMPLATE if chat else None
-    configuration = qwen_configuration(
-        tokenizer, num_labels=labels, pad_token_id=tokenizer.pad_token_id if pad else None
-    )
-    torch.manual_seed(2)
-    Qwen2ForSequenceClassification(configuration).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    padding = tokenizer.pad_token_id if pad else None
+    configuration = qwen_configuration(tokenizer, num_labels=labels, pad_token_id=padding)
+    return _written(folder, tokenizer, lambda: Qwen2ForSequenceClassification(configuration), 2)
 
 
 def tiny_bert_classifier(folder: Path, *, labels: int) -> Path:
@@ -187,19 +183,16 @@ def tiny_bert_classifier(folder: Path, *, labels: int) -> Path:
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
     sizes = {key: value for key, value in _SIZES.items() if key != "num_key_value_heads"}
-    torch.manual_seed(3)
-    BertForSequenceClassification(
-        BertConfig(vocab_size=len(vocabulary), pad_token_id=0, num_labels=labels, **sizes)
-    ).save_pretrained(folder)
-    PreTrainedTokenizerFast(
+    configuration = BertConfig(vocab_size=len(vocabulary), pad_token_id=0, num_labels=labels, **sizes)
+    reader = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         cls_token="[CLS]",
         sep_token="[SEP]",
         unk_token="[UNK]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    ).save_pretrained(folder)
-    return folder
+    )
+    return _written(folder, reader, lambda: BertForSequenceClassification(configuration), 3)
 
 
 def draw_all(

@@ -1,0 +1,119 @@
+"""The sampler on transformers beyond the contract suite: padding, batches and memory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+
+from hsstar.domain.errors import EngineMemoryError
+from hsstar.engines.sampling.hf import TransformersSampler
+from hsstar.engines.sampling.hf_cache import growing_cache
+from tests.engines import tiny
+from tests.engines.draws import DRAWN, all_same, completion, plain_model, raw_logprob, requests, same
+from tests.engines.tiny import draw_all
+
+
+def learned_positions(folder: Path) -> Path:
+    """A GPT-2: its positions are absolute, so a padded prompt must begin at position 0 too."""
+    tokenizer = tiny.qwen_tokenizer()
+    torch.manual_seed(0)
+    sizes = {"n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+sliding_window = partial(tiny.tiny_policy, use_sliding_window=True, sliding_window=7, max_window_layers=1)
+
+
+@pytest.mark.parametrize("write", [learned_positions, sliding_window])
+def test_padding_changes_no_position_and_no_text(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    policy = write(tmp_path)
+    sampler, model = TransformersSampler(policy, device="cpu"), plain_model(policy)
+
+    together = draw_all(sampler, requests(16), DRAWN)
+
+    for request, result in zip(requests(16), together, strict=True):
+        assert same(draw_all(sampler, [request], DRAWN)[0], result)
+        expected = raw_logprob(model, policy, request.prompt, completion(result))
+        assert completion(result).cumulative_logprob == pytest.approx(expected, abs=1e-3)
+
+
+def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[int, int]]:
+    """Rows and width of every pass through the model from now on; more rows do not fit into memory."""
+    seen: list[tuple[int, int]] = []
+
+    def see(module: Any, arguments: Any, given: dict[str, Any]) -> None:
+        seen.append(tuple(given["input_ids"].shape))
+        if len(given["input_ids"]) > most_rows:
+            raise torch.OutOfMemoryError("no room")
+
+    sampler._model.register_forward_pre_hook(see, with_kwargs=True)
+    return seen
+
+
+def test_prompts_of_equal_length_share_a_batch_and_finished_rows_leave_it(policy: Path) -> None:
+    sampler = TransformersSampler(policy, device="cpu", batch_size=8)
+    seen = shapes(sampler)
+    draw_all(sampler, requests(20), DRAWN)
+
+    first = [(rows, width) for rows, width in seen if width > 1]
+    assert [rows for rows, _ in first] == [8, 8, 4]
+    widths = sorted(len(request.prompt) for request in requests(20))
+    assert [width for _, width in first] == [widths[7], widths[15], widths[19]]
+    for place, (rows, width) in enumerate(seen[1:], start=1):
+        assert width > 1 or rows <= seen[place - 1][0]
+    assert min(rows for rows, _ in seen) < 4
+
+
+@pytest.mark.parametrize("length", [1, 3, 30])
+def test_a_row_with_a_stop_string_leaves_the_batch_within_eight_tokens(policy: Path, length: int) -> None:
+    sampler = TransformersSampler(policy, device="cpu")
+    request = next(
+        request
+        for request, free in zip(requests(40), draw_all(sampler, requests(40), DRAWN), strict=True)
+        if completion(free).tokens == DRAWN.max_new_tokens
+    )
+    free_text = completion(draw_all(sampler, [request], DRAWN)[0]).text
+    stop = free_text[:length] if length == 30 else free_text[20 : 20 + length]
+    seen = shapes(sampler)
+    (held,) = draw_all(sampler, [request], replace(DRAWN, stop=(stop,)))
+
+    assert completion(held).tokens <= len(seen) < completion(held).tokens + 8
+
+
+def test_a_cache_grows_in_place_and_holds_what_the_usual_one_holds() -> None:
+    config = tiny.qwen_configuration(tiny.qwen_tokenizer())
+    grown, usual = growing_cache(config), DynamicCache(config=config)
+    places = set()
+    for width in (3, 1, 1, 200, 1, 1):
+        keys, values = torch.randn(2, 4, 1, width, 16)
+        for layer in range(2):
+            for mine, its in zip(
+                grown.update(keys, values, layer), usual.update(keys, values, layer), strict=True
+            ):
+                assert torch.equal(mine, its)
+            places.add(grown.layers[layer].keys.data_ptr())
+    assert len(places) == 4  # of two layers, each before and after it grew
+    for cache in (grown, usual):
+        cache.batch_select_indices(torch.tensor([2, 0]))
+    assert torch.equal(grown.layers[1].values, usual.layers[1].values)
+    assert grown.get_seq_length() == usual.get_seq_length() == 207
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_for_the_next_attempt(policy: Path) -> None:
+    expected = draw_all(TransformersSampler(policy, device="cpu"), requests(20), DRAWN)
+    sampler = TransformersSampler(policy, device="cpu", batch_size=20)
+    seen = shapes(sampler, most_rows=6)
+
+    for _ in range(2):
+        with pytest.raises(EngineMemoryError, match="no room"):
+            draw_all(sampler, requests(20), DRAWN)
+    assert all_same(draw_all(sampler, requests(20), DRAWN), expected)
+    assert [rows for rows, width in seen if width > 1] == [20, 10, 5, 5, 5, 5]
