@@ -22,18 +22,22 @@ from hsstar.local.broker import Broker
 from hsstar.store import rounds, samples
 from hsstar.store.database import Database
 from tests.brokers.servers import (
+    PgBouncer,
     Server,
     end_name_server,
     make_rabbitmq,
     make_redis,
-    wait_until,
+    pgbouncer,
     write_certificates,
 )
 from tests.store.conftest import database, empty_database, make_database, server_url, template
 from tests.store.factory import add_iteration, add_problems, add_run
+from tests.waiting import wait_for
 
 __all__ = ["database", "empty_database", "make_database", "server_url", "template"]
 
+CONNECTIONS = 4
+"""To Postgres, for all clients of PgBouncer together."""
 StartWorker = Callable[..., AbstractContextManager["WorkerProcess"]]
 
 
@@ -79,6 +83,12 @@ def rabbitmq(certificates: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def bouncer(certificates: Path, server_url: str) -> Iterator[PgBouncer]:
+    with temporary_folder() as folder, pgbouncer(folder, certificates, server_url, CONNECTIONS) as running:
+        yield running
+
+
 @pytest.fixture
 def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
     """The server of a scheme, and its URL: indirect, by scheme."""
@@ -122,13 +132,16 @@ class WorkerProcess:
 
     def wait_for(self, state: str) -> None:
         """Waits for a state of its row."""
-        wait_until(lambda: self.row().get("state") == state, lambda: f"{state}:\n{self.said}")
+        wait_for(lambda: self.row().get("state") == state, 120, lambda: f"{state}:\n{self.said}")
+
+    def wait_for_note(self, text: str) -> str:
+        """Waits until its note says something; the note."""
+        wait_for(lambda: text in str(self.row().get("note")), 120, lambda: f"{text!r}:\n{self.said}")
+        return str(self.row()["note"])
 
     def wait_for_words(self, pattern: str) -> None:
         """Waits until its log says something."""
-        wait_until(
-            lambda: re.search(pattern, self.said) is not None, lambda: f"{pattern!r} in the log:\n{self.said}"
-        )
+        wait_for(lambda: re.search(pattern, self.said), 120, lambda: f"{pattern!r} in the log:\n{self.said}")
 
     def end(self) -> int:
         """Asks it to end; its exit code."""
@@ -241,7 +254,7 @@ def wait_for_job(database: Database) -> Callable[..., None]:
         return row[0], row[1]
 
     def wait(job_id: int, worker: WorkerProcess) -> None:
-        wait_until(lambda: look(job_id)[0] == "done", lambda: f"job {job_id}:\n{worker.said}")
+        wait_for(lambda: look(job_id)[0] == "done", 120, lambda: f"job {job_id}:\n{worker.said}")
         assert look(job_id) == ("done", 6)
 
     return wait

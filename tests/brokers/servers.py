@@ -5,8 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +17,9 @@ from sqlalchemy import make_url
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
 from hsstar.local.accounts import Account, account_for
+from tests.waiting import wait_for
 
 PASSWORD = "s3cret-Pa55"
-
-
-def wait_until(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 120.0) -> None:
-    """Waits for something that other processes bring about; `what` says it and what there is instead."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s: {what()}"
-        time.sleep(0.1)
 
 
 def free_port() -> int:
@@ -85,7 +77,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._answers, lambda: f"the start of {self.argv}")
+        wait_for(self._answers, 120, f"the start of {self.argv}")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -182,7 +174,7 @@ def end_name_server(rabbitmq: Server) -> None:
         subprocess.run(["epmd", "-kill"], env=environment, capture_output=True, check=False)
         return subprocess.run(["epmd", "-names"], env=environment, capture_output=True).returncode != 0
 
-    wait_until(is_gone, lambda: "the end of epmd")
+    wait_for(is_gone, 60, "the end of epmd")
 
 
 @contextmanager
@@ -243,7 +235,7 @@ def pgbouncer(folder: Path, certificates: Path, server_url: str, connections: in
         )
     bouncer = PgBouncer(process, port, certificates / "ca.pem", log)
     try:
-        wait_until(lambda: _answers(bouncer), lambda: "the start of PgBouncer")
+        wait_for(lambda: _answers(bouncer), 60, "the start of PgBouncer")
         yield bouncer
     finally:
         process.kill()

@@ -43,7 +43,7 @@ def start(database: Database, broker: Broker, place: Place, tmp_path: Path) -> I
     program.chmod(0o755)
     begun: list[subprocess.Popen[bytes]] = []
 
-    def begin(command: list[str | Path], job_seconds: float, **environment: str) -> subprocess.Popen[bytes]:
+    def begin(command: list[str | Path], job: str, **environment: str) -> subprocess.Popen[bytes]:
         begun.append(
             subprocess.Popen(
                 [str(part) for part in command],
@@ -54,7 +54,7 @@ def start(database: Database, broker: Broker, place: Place, tmp_path: Path) -> I
                     "HSSTAR_HOME": str(place.home),
                     "HSSTAR_DATABASE_URL": database.url,
                     "HSSTAR_BROKER_URL": broker.url,
-                    "TEST_JOB_SECONDS": str(job_seconds),
+                    "TEST_JOB": job,
                 }
                 | environment,
             )
@@ -107,7 +107,7 @@ def at_work(script: subprocess.Popen[bytes], database: Database, job_id: int) ->
 def test_the_job_in_hand_is_done_and_no_other_is_begun(
     database: Database, start: Start, two_jobs: tuple[int, int]
 ) -> None:
-    script = start([SCRIPT, "--role", "verify", "--name", "calm"], 4.0, HSSTAR_STOP_SECONDS="50")
+    script = start([SCRIPT, "--role", "verify", "--name", "calm"], "until told", HSSTAR_STOP_SECONDS="50")
     with at_work(script, database, two_jobs[0]):
         pass
     assert [state(database, job_id) for job_id in two_jobs] == ["done", "queued"]
@@ -116,7 +116,7 @@ def test_the_job_in_hand_is_done_and_no_other_is_begun(
 def test_a_job_that_takes_too_long_is_put_back_and_counts_no_attempt(
     database: Database, start: Start, two_jobs: tuple[int, int]
 ) -> None:
-    script = start([SCRIPT, "--role", "verify", "--name", "late"], 600.0, HSSTAR_STOP_SECONDS="2")
+    script = start([SCRIPT, "--role", "verify", "--name", "late"], "for ever", HSSTAR_STOP_SECONDS="1")
     with at_work(script, database, two_jobs[0]):
         pass
     with database.begin() as connection:
@@ -143,7 +143,7 @@ def test_the_slurm_script_does_the_same_for_its_task(
     batch.write_bytes((DEPLOY / "slurm" / "workers.sbatch").read_bytes())
     script = start(
         ["bash", batch, "verify"],
-        600.0,
+        "for ever",
         HSSTAR_STOP_SECONDS="1",
         HSSTAR_MODELS_DIR=str(tmp_path),
         **files,

@@ -195,7 +195,7 @@ def test_wake_ups_that_nobody_takes_stay_due(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    Background(make_worker(), make_app(f"redis://127.0.0.1:{port}/0"), lambda: None).send_wakeups()
+    Background(make_worker(), make_app(f"amqp://127.0.0.1:{port}//"), lambda: None).send_wakeups()
     assert "the broker does not accept wake-ups" in caplog.text
     assert due(database) == sampling[1]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from hsstar.checkpoints.resolve import resolve
 from hsstar.domain.lifecycle import JobKind
 from hsstar.settings import Settings
 from hsstar.store.database import Database
@@ -15,8 +16,10 @@ from hsstar.workers.app import make_app
 from hsstar.workers.context import make_context
 from hsstar.workers.runtime import Worker
 from tests.engines.completions_host import Host, running, text_of
-from tests.store.drawing import add_sampling, responses, sampling_jobs, unread_checkpoint, worker_row
+from tests.store.drawing import add_sampling, responses, sampling_jobs, worker_row
 from tests.waiting import wait_for
+
+POLICY = resolve("builtin:demo-policy")
 
 
 @pytest.fixture
@@ -26,11 +29,11 @@ def host() -> Iterator[Host]:
 
 
 @pytest.fixture
-def sampling(database: Database, tmp_path: Path, host: Host) -> tuple[int, list[int]]:
+def sampling(database: Database, host: Host) -> tuple[int, list[int]]:
     """A round of 16 samples in one job."""
     options = {"base_url": host.url, "model": "policy", "reload": "vllm", "concurrency": 4}
     engine = {"engine": "openai", "prompt": "bare", "openai": options}
-    return add_sampling(database, "run", unread_checkpoint(tmp_path / "policy"), 4, 4, engine=engine)
+    return add_sampling(database, "run", POLICY, 4, 4, engine=engine)
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def note(database: Database) -> str:
 
 
 def test_a_job_waits_for_a_server_that_is_away_and_its_worker_says_so(
-    database: Database, sampling: tuple[int, list[int]], worker: Worker, host: Host, tmp_path: Path
+    database: Database, sampling: tuple[int, list[int]], worker: Worker, host: Host
 ) -> None:
     host.stop()
     working = threading.Thread(target=worker.run_job, args=(sampling[1][0],))
@@ -62,8 +65,8 @@ def test_a_job_waits_for_a_server_that_is_away_and_its_worker_says_so(
 
     found = responses(database, sampling[0])
     assert len(found) == 16
-    assert all(response.startswith("policy|") for response in found.values())
-    assert host.loads == [str(tmp_path / "policy")]
+    assert all(response.startswith(f"{POLICY.name}|") for response in found.values())
+    assert host.loads == [str(POLICY)]
     assert sampling_jobs(database) == [("done", 1, 16)]
     assert note(database).startswith(f"{host.url} answers again after ")
     assert host.most == 4

@@ -172,6 +172,28 @@ def test_a_worker_that_died_while_it_was_to_stop_is_replaced_by_the_next_but_one
     worker.stop()
 
 
+def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt(
+    database: Database, job_ids: list[int]
+) -> None:
+    worker = make_worker(database)
+    worker.start()
+    for _ in range(2):
+        worker._claim(None)
+    worker.stop()
+    assert worker.leaving
+    assert sampling_jobs(database) == [("queued", 0, 16)] * 4
+    assert worker_row(database)["state"] == "stopped"
+
+
+def test_a_worker_that_stops_closes_its_engines(database: Database, job_ids: list[int]) -> None:
+    engine = FragileSampler()
+    worker = make_worker(database, lambda folder, recipe: engine)
+    worker.run_job(job_ids[0])
+    assert not engine.closed
+    worker.stop()
+    assert engine.closed
+
+
 # --- leases and heartbeats ----------------------------------------------------------------------------
 
 
@@ -222,7 +244,8 @@ def test_the_next_sweep_comes_when_the_first_lease_ends(database: Database, job_
     background._sweep()
     assert 0.1 <= background._sweep_pause() <= 1.5
     with database.begin() as connection:
-        connection.execute(text("UPDATE jobs SET lease_expires_at = now() + interval '5 milliseconds'"))
+        soon = "UPDATE jobs SET lease_expires_at = now() + interval '20 ms' WHERE state = 'running'"
+        connection.execute(text(soon))
     background._sweep()
     assert background._sweep_pause() == 0.1
     wait_for(lambda: background._sweep() or sampling_jobs(database)[0][0] == "queued", 3)  # type: ignore[func-returns-value]
