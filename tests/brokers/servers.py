@@ -23,7 +23,6 @@ PASSWORD = "s3cret-Pa55"
 
 
 def free_port() -> int:
-    """A port that nobody uses at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
@@ -67,7 +66,6 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it and waits until it lets us in."""
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv,
@@ -90,7 +88,6 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """Ends it with -9, and all that it has started."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -194,7 +191,6 @@ class PgBouncer:
     log: Path
 
     def url(self, database: str, options: str = "") -> str:
-        """Where clients connect."""
         return f"postgresql://hsstar:{PASSWORD}@localhost:{self.port}/{database}?{options}"
 
 

@@ -1,62 +1,32 @@
 """How a broker is reached, what is set of Celery, and when a worker says that it has lost its broker."""
 
-import ssl
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BadInputError, BrokerError
-from hsstar.workers.app import make_app
+from hsstar.domain.lifecycle import JobKind
+from hsstar.workers.app import TASK, make_app, send_wake_up
 from hsstar.workers.broker_watch import BrokerWatch, _step
 from tests.brokers.servers import PASSWORD, black_hole, free_port
 
 HERE = Path(__file__)
 REDIS = {"socket_connect_timeout": 3, "socket_timeout": 10, "socket_keepalive": True}
-AMQP = {"read_timeout": 10, "write_timeout": 10}
 
 
-@pytest.mark.parametrize(
-    ("url", "plain", "tls", "options"),
-    [
-        ("redis://:p@h:1/0", "redis://:p@h:1/0", None, REDIS),
-        ("redis+socket:///tmp/s", "redis+socket:///tmp/s", None, REDIS),
-        ("amqp://u:p@h:1//v?heartbeat=3", "amqp://u:p@h:1//v?heartbeat=3", None, AMQP),
-        ("memory://", "memory://", None, {}),
-        (
-            f"rediss://:p@h:1/0?ssl_ca_certs={HERE}&visibility_timeout=9",
-            "rediss://:p@h:1/0?visibility_timeout=9",
-            {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": str(HERE), "ssl_check_hostname": True},
-            REDIS,
-        ),
-        (
-            "rediss://h/0?ssl_cert_reqs=CERT_NONE",
-            "rediss://h/0",
-            {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False},
-            REDIS,
-        ),
-        (
-            f"amqps://u:p@h:1//?ssl_certfile={HERE}&ssl_keyfile={HERE}",
-            "amqps://u:p@h:1//",
-            {
-                "cert_reqs": ssl.CERT_REQUIRED,
-                "certfile": str(HERE),
-                "keyfile": str(HERE),
-                "server_hostname": "h",
-            },
-            AMQP,
-        ),
-        ("amqps://h//?ssl_cert_reqs=none", "amqps://h//", {"cert_reqs": ssl.CERT_NONE}, AMQP),
-        ("amqps://h//?ssl_cert_reqs=required", "amqps://h//",
-         {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "h"}, AMQP),
-    ],
-)  # fmt: skip
-def test_an_address_is_checked_by_tls_unless_it_says_otherwise(
-    url: str, plain: str, tls: dict[str, Any] | None, options: dict[str, Any]
-) -> None:
-    address = BrokerAddress.parse(url)
-    assert (address.url, address.tls, address.options) == (plain, tls, options)
+ADDRESSES = HERE.with_name("addresses.jsonl").read_text().replace("FILE", str(HERE)).splitlines()
+
+
+@pytest.mark.parametrize("line", ADDRESSES, ids=lambda line: json.loads(line)["url"].partition("?")[0])
+def test_an_address_is_checked_by_tls_unless_it_says_otherwise(line: str) -> None:
+    expected = json.loads(line)
+    address = BrokerAddress.parse(expected["url"])
+    assert (address.url, address.options) == (expected["plain"], expected["options"])
+    assert address.tls == expected["tls"]  # cert_reqs: 0 is none, 2 is required
     assert ":p@" not in address.shown + repr(address)
 
 
@@ -123,6 +93,33 @@ def test_a_worker_acknowledges_early_and_tries_for_ever(tmp_path: Path) -> None:
     }
     assert {key: app.conf[key] for key in expected} == expected
     assert make_app("redis://h/0").conf.broker_use_ssl is None
+
+
+def test_a_message_is_a_job_id_in_json_and_nothing_else() -> None:
+    app = make_app("memory://")
+    with app.connection_for_read() as connection, connection.SimpleQueue("verify") as queue:
+        queue.clear()
+        send_wake_up(app, 7, JobKind.VERIFY)
+        message = queue.get(timeout=5)
+        message.ack()
+    assert message.content_type == "application/json"
+    assert message.headers["task"] == TASK
+    assert message.payload[:2] == [[7], {}]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "start"), [("redis", b"*"), ("amqp", b"A"), ("rediss", b"\x16"), ("amqps", b"\x16")]
+)
+def test_the_check_speaks_the_protocol_of_the_scheme(scheme: str, start: bytes) -> None:
+    """TLS begins with the byte 22."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        address = BrokerAddress.parse(f"{scheme}://127.0.0.1:{server.getsockname()[1]}//")
+        checking = pool.submit(address.check)
+        client, _ = server.accept()
+        with client:
+            assert client.recv(1) == start
+        server.close()
+        assert isinstance(checking.exception(), BrokerError)
 
 
 class Watched:

@@ -13,9 +13,8 @@ from sqlalchemy import text
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
-from hsstar.domain.lifecycle import JobKind
 from hsstar.store.database import Database
-from hsstar.workers.app import TASK, make_app, send_wake_up
+from hsstar.workers.app import make_app
 from tests.brokers.conftest import StartWorker
 from tests.brokers.servers import PASSWORD, Server, black_hole
 from tests.waiting import wait_for
@@ -154,19 +153,3 @@ def test_ports_that_never_answer_hold_up_no_heartbeat_and_no_end(
         for worker in workers:
             assert worker.process.wait(60) == 0, worker.said
             assert PASSWORD not in worker.said
-
-
-def test_a_message_is_a_job_id_in_json_and_nothing_else(
-    redis: Server, add_verification: AddJob, database: Database
-) -> None:
-    url = redis.urls["redis"].removesuffix("0") + "5"  # a database of its own
-    with make_app(url) as app:
-        assert app.conf.accept_content == ["json"]
-        send_wake_up(app, 7, JobKind.VERIFY)
-    with kombu.Connection(url) as connection, connection.SimpleQueue("verify") as queue:
-        message = queue.get(timeout=5)
-        message.ack()
-        assert message.content_type == "application/json"
-        assert message.headers["task"] == TASK
-        assert message.payload[0] == [7]
-        assert message.payload[1] == {}

@@ -39,7 +39,6 @@ def set_schema(database: Database, revision: str) -> None:
 
 
 def job_states(database: Database) -> dict[int, str]:
-    """State and attempts of the verification jobs, by id."""
     with database.begin() as connection:
         rows = connection.execute(text("SELECT id, state || ' ' || attempts FROM jobs WHERE kind = 'verify'"))
         return {row[0]: row[1] for row in rows}
@@ -123,22 +122,6 @@ def test_a_supervisor_starts_no_other_worker_and_ends_with_the_last(
         assert drained(2)
         assert fleet.said.count("started, pid") == 2
         assert "starts again" not in fleet.said
-
-
-def test_a_worker_of_another_schema_takes_no_job_and_ends_with_a_clear_line(
-    embedded_broker: str, start_worker: StartWorker, add_verification: AddJob, database: Database
-) -> None:
-    with start_worker(embedded_broker) as worker:
-        worker.wait_for("idle")
-        set_schema(database, "9999_newer")
-        job_id = add_verification()
-        assert worker.process.wait(60) == WorkerExit.WRONG_SCHEMA
-        row = worker.row()
-        assert row["state"] == "stopped"
-        assert row["note"].startswith("this worker takes no more jobs and ends: the schema is at revision")
-        assert "newer than this hsstar knows" in row["note"]
-        assert row["note"] in worker.said
-    assert job_states(database) == {job_id: "queued 0"}
 
 
 def test_a_job_is_not_claimed_between_the_upgrade_and_the_next_heartbeat(

@@ -71,11 +71,9 @@ class ChaosStack:
 
     @property
     def folder(self) -> Path:
-        """Where everything of this stack lies."""
         return self.home.folder
 
     def up(self) -> None:
-        """Starts servers, proxy and workers."""
         directory = self.stack.postgres.socket_directory
         proxied = self.folder / "proxy"
         proxied.mkdir(exist_ok=True)
@@ -102,18 +100,15 @@ class ChaosStack:
             self.proxy = Proxy(self.folder / "proxy" / name, directory / name)
 
     def down(self) -> None:
-        """Stops everything."""
         self.stack.down()
 
     def close(self) -> None:
-        """Ends the proxy and the connection that watches runs."""
         if self._watching is not None:
             self._watching.close()
         if self.proxy is not None:
             self.proxy.close()
 
     def import_problems(self) -> None:
-        """Imports training and held-out problems."""
         needed = {"train": range(PROBLEMS * ITERATIONS), "heldout": range(1000, 1000 + HELD_OUT)}
         for dataset, numbers in needed.items():
             file = self.folder / f"{dataset}.jsonl"
@@ -135,7 +130,6 @@ class ChaosStack:
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
-        """A connection past the proxy."""
         with psycopg.connect(self.stack.postgres.url, autocommit=True) as connection:
             yield connection
 
@@ -175,14 +169,12 @@ class ChaosStack:
         return found
 
     def server(self, name: str) -> psutil.Process | None:
-        """The process of an embedded server."""
         for status in self.stack.status().servers:
             if status.name == name and status.pid is not None:
                 return psutil.Process(status.pid)
         return None
 
     def supervisor(self) -> psutil.Process:
-        """The supervisor's process."""
         pid = self.stack.status().supervisor_pid
         assert pid is not None
         return psutil.Process(pid)

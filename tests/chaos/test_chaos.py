@@ -43,16 +43,12 @@ def scenario(number: int) -> list[Event]:
 
 @dataclass
 class Undisturbed:
-    """A stack and what an undisturbed run on it gave."""
-
     stack: ChaosStack
     expected: Snapshot
     seconds: float
 
 
 class Stacks:
-    """The stack of the scenarios that are run now."""
-
     def __init__(self) -> None:
         self._group: int | None = None
         self._open: Iterator[Undisturbed] | None = None
@@ -68,7 +64,6 @@ class Stacks:
         return self._current
 
     def close(self) -> None:
-        """Takes the present stack down."""
         if self._open is not None:
             self._current, opened, self._open = None, self._open, None
             next(opened, None)

@@ -22,7 +22,6 @@ told = threading.Event()
 
 
 def stage(context: WorkerContext, job: jobs.Job) -> list[int]:
-    """Waits and completes the job."""
     told.wait()
     with context.database.begin() as connection:
         jobs.complete(connection, job)

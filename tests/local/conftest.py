@@ -22,7 +22,6 @@ WORKER_PROGRAM = Path(__file__).with_name("worker_program.py")
 
 
 def worker(role: str, name: str) -> list[str]:
-    """The argument list of the tests' own worker."""
     return [sys.executable, str(WORKER_PROGRAM), role, name]
 
 
@@ -56,7 +55,6 @@ class Place:
         return Broker(self.home, self.servers)
 
     def processes(self) -> list[psutil.Process]:
-        """All processes that were started for this place."""
         marks = (str(self.root), self.postgres().cluster_name)
         found = []
         for process in psutil.process_iter():

@@ -16,8 +16,6 @@ from tests.waiting import wait_for
 
 
 class Fleet:
-    """A supervisor in the foreground with its workers."""
-
     def __init__(self, home: Path, *roles: str, **environment: str):
         self.home = home
         self.names = [f"{role}-gpu{gpu}" for gpu, role in enumerate(roles)]
@@ -32,12 +30,10 @@ class Fleet:
         wait_for(lambda: all((home / f"{name}.environment").exists() for name in self.names))
 
     def workers(self) -> dict[str, psutil.Process]:
-        """The workers that run, by name."""
         children = psutil.Process(self.process.pid).children()
         return {child.cmdline()[-1]: child for child in children if child.status() != psutil.STATUS_ZOMBIE}
 
     def end(self) -> tuple[int, str]:
-        """Waits for the end; the exit code and what was said."""
         return self.process.wait(60), self.log.read_text()
 
     def wait_for_rounds(self, count: int) -> None:

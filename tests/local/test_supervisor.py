@@ -25,8 +25,9 @@ def supervised(folder: Path, spec: WorkerSpec) -> SupervisedWorker:
 
 def wait_for_end(worker: SupervisedWorker) -> None:
     """Waits until its process has ended, and leaves the rest to it."""
-    pid = worker.identity.pid if worker.identity else 0
-    wait_for(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    process = worker._process
+    assert process is not None
+    wait_for(lambda: os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
 
 
 def lives(worker: SupervisedWorker, begin: float, lifetimes: Sequence[float]) -> list[float]:
@@ -115,8 +116,6 @@ def test_a_supervisor_ends_by_itself_with_the_last_worker_that_was_asked_to_stop
 
 
 class Server:
-    """A server as its supervisor sees it."""
-
     name = "broker"
 
     def __init__(self) -> None:

@@ -172,7 +172,6 @@ def sampling_jobs(database: Database) -> list[tuple[str, int, int]]:
 
 
 def worker_row(database: Database, name: str = "worker") -> dict[str, Any]:
-    """The row of a worker."""
     with database.begin() as connection:
         row = connection.execute(text("SELECT * FROM workers WHERE name = :name"), {"name": name}).one()
     return dict(row._mapping)

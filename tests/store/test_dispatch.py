@@ -64,11 +64,16 @@ def wait_a_minute(database: Database) -> None:
 # --- messages -----------------------------------------------------------------------------------------
 
 
-def test_one_message_is_enough_for_every_queued_job(
-    database: Database, make_worker: MakeWorker, sampling: Sampling, wake_ups: WakeUps
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_one_message_is_enough_for_every_queued_job_and_the_named_one_comes_first(
+    database: Database,
+    make_worker: MakeWorker,
+    sampling: Sampling,
+    wake_ups: WakeUps,
+    one_at_a_time: bool,
 ) -> None:
     round_id, job_ids = sampling
-    make_worker().run_message(job_ids[2])
+    make_worker(one_at_a_time=one_at_a_time).run_message(job_ids[2])
     assert sampling_jobs(database) == [("done", 1, 16)] * 4
     assert len(responses(database, round_id)) == 64
     with database.begin() as connection:
@@ -171,14 +176,15 @@ def test_a_worker_that_has_to_leave_ends_its_job_and_takes_no_other(
     assert states(database, sampling[1]) == ["done", "queued", "queued", "queued"]
 
 
+@pytest.mark.parametrize(("at_once", "busy"), [(1, True), (2, False)])
 def test_a_worker_counts_as_busy_between_two_jobs(
-    database: Database, make_worker: MakeWorker, sampling: Sampling, wake_ups: WakeUps
+    make_worker: MakeWorker, sampling: Sampling, wake_ups: WakeUps, at_once: int, busy: bool
 ) -> None:
-    worker = make_worker(jobs_in_flight=1)
+    worker = make_worker(jobs_in_flight=at_once)
     seen: list[bool] = []
     worker.conductor = SimpleNamespace(after_job=lambda *_: seen.append(worker.busy))  # type: ignore[assignment]
     worker.run_job(sampling[1][0])
-    assert seen == [True] * 4
+    assert seen == [busy] * 4
     assert not worker.busy
 
 
@@ -195,7 +201,9 @@ def test_wake_ups_that_nobody_takes_stay_due(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    Background(make_worker(), make_app(f"amqp://127.0.0.1:{port}//"), lambda: None).send_wakeups()
+    app = make_app(f"amqp://127.0.0.1:{port}//")
+    app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0}
+    Background(make_worker(), app, lambda: None).send_wakeups()
     assert "the broker does not accept wake-ups" in caplog.text
     assert due(database) == sampling[1]
 

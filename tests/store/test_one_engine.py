@@ -22,7 +22,7 @@ from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
-from hsstar.store.queue import wakeups
+from hsstar.store.queue import wakeups, workers
 from hsstar.store.queue.by_engine import waiting_jobs
 from hsstar.verifier import MathVerifier
 from hsstar.workers.app import make_app
@@ -253,6 +253,15 @@ def test_a_job_that_makes_room_stays_queued_and_gets_another_wake_up(database: D
     assert late is not None
     assert late.id == scoring
     assert scheduler.claim(database, scoring, "all", 60) is None
+
+
+def test_a_worker_that_was_asked_to_stop_is_chosen_no_job(database: Database) -> None:
+    with database.begin() as connection:
+        round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
+        job_id = add_job(connection, round_id)
+        workers.register(connection, "all", "host", 1, "sample")
+        workers.request_stop(connection, ["all"], [], everyone=False)
+    assert EngineScheduler(list(JobKind), swap_seconds=60.0).claim(database, job_id, "all", 60) is None
 
 
 def test_jobs_that_have_waited_long_are_taken_before_the_engine_runs_out_of_work(database: Database) -> None:

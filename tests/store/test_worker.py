@@ -180,8 +180,6 @@ class DyingRewardModel:
 
 
 class GenerousRewardModel(DyingRewardModel):
-    """A reward model that likes everything."""
-
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
         return [StepRewards((1.0,) * len(request.steps)) for request in requests]
 

@@ -172,26 +172,20 @@ def test_a_worker_that_died_while_it_was_to_stop_is_replaced_by_the_next_but_one
     worker.stop()
 
 
-def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt(
+def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_closes_its_engines(
     database: Database, job_ids: list[int]
 ) -> None:
-    worker = make_worker(database)
+    engine = FragileSampler()
+    worker = make_worker(database, lambda folder, recipe: engine)
     worker.start()
     for _ in range(2):
         worker._claim(None)
-    worker.stop()
-    assert worker.leaving
-    assert sampling_jobs(database) == [("queued", 0, 16)] * 4
-    assert worker_row(database)["state"] == "stopped"
-
-
-def test_a_worker_that_stops_closes_its_engines(database: Database, job_ids: list[int]) -> None:
-    engine = FragileSampler()
-    worker = make_worker(database, lambda folder, recipe: engine)
-    worker.run_job(job_ids[0])
+    worker.run_job(job_ids[2])
     assert not engine.closed
     worker.stop()
-    assert engine.closed
+    assert sampling_jobs(database) == [("queued", 0, 16)] * 2 + [("done", 1, 16)] * 2
+    assert worker_row(database)["state"] == "stopped"
+    assert (worker.leaving, engine.closed) == (True, True)
 
 
 # --- leases and heartbeats ----------------------------------------------------------------------------
@@ -335,18 +329,10 @@ def test_an_order_to_end_is_obeyed_once(
     assert note in worker_row(database)["note"]
     worker.run_job(job_ids[0])
     assert {state for state, _, _ in sampling_jobs(database)} == {"queued"}
-
-
-def test_a_worker_that_already_leaves_is_not_told_again(database: Database, terminations: list[int]) -> None:
-    worker = make_worker(database)
-    worker.leave()
-    with database.begin() as connection:
-        workers.register(connection, "worker", "host", 1, "sample")
-        workers.request_stop(connection, ["worker"], [], everyone=False)
-    worker.background.report()
-    set_schema(database, "9999_newer")
-    worker.background.report()
-    assert (terminations, worker.exit_code) == ([], WorkerExit.STOPPED)
+    other = make_worker(database)
+    other.leave()
+    other.background.report()  # it leaves already
+    assert (len(terminations), other.exit_code) == (1, WorkerExit.STOPPED)
 
 
 # --- the program --------------------------------------------------------------------------------------
