@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent
 
 import psycopg
 import pytest
@@ -100,19 +101,17 @@ def make_redis(folder: Path, certificates: Path) -> Server:
     port, tls_port = free_port(), free_port()
     configuration = folder / "redis.conf"
     configuration.write_text(
-        "\n".join(
-            [
-                "bind 127.0.0.1",
-                f"port {port}",
-                f"tls-port {tls_port}",
-                f"tls-cert-file {certificates}/server.pem",
-                f"tls-key-file {certificates}/server.key",
-                f"tls-ca-cert-file {certificates}/ca.pem",
-                "tls-auth-clients no",
-                f"requirepass {PASSWORD}",
-                'save ""',
-            ]
-        )
+        dedent(f"""
+            bind 127.0.0.1
+            port {port}
+            tls-port {tls_port}
+            tls-cert-file {certificates}/server.pem
+            tls-key-file {certificates}/server.key
+            tls-ca-cert-file {certificates}/ca.pem
+            tls-auth-clients no
+            requirepass {PASSWORD}
+            save ""
+        """)
     )
     urls = {
         "redis": f"redis://:{PASSWORD}@localhost:{port}/0",
@@ -127,19 +126,17 @@ def make_rabbitmq(folder: Path, certificates: Path) -> Server:
     needs(program)
     port, tls_port, names_port = free_port(), free_port(), free_port()
     (folder / "rabbitmq.conf").write_text(
-        "\n".join(
-            [
-                f"listeners.tcp.1 = 127.0.0.1:{port}",
-                f"listeners.ssl.1 = 127.0.0.1:{tls_port}",
-                f"ssl_options.cacertfile = {certificates}/ca.pem",
-                f"ssl_options.certfile = {certificates}/server.pem",
-                f"ssl_options.keyfile = {certificates}/server.key",
-                "ssl_options.verify = verify_none",
-                "ssl_options.fail_if_no_peer_cert = false",
-                "default_user = hsstar",
-                f"default_pass = {PASSWORD}",
-            ]
-        )
+        dedent(f"""
+            listeners.tcp.1 = 127.0.0.1:{port}
+            listeners.ssl.1 = 127.0.0.1:{tls_port}
+            ssl_options.cacertfile = {certificates}/ca.pem
+            ssl_options.certfile = {certificates}/server.pem
+            ssl_options.keyfile = {certificates}/server.key
+            ssl_options.verify = verify_none
+            ssl_options.fail_if_no_peer_cert = false
+            default_user = hsstar
+            default_pass = {PASSWORD}
+        """)
     )
     (folder / "plugins").write_text("[].")
     environment = {
@@ -203,23 +200,21 @@ def pgbouncer(folder: Path, certificates: Path, server_url: str, connections: in
     port, log = free_port(), folder / "pgbouncer.log"
     (folder / "users").write_text(f'"hsstar" "{PASSWORD}"\n')
     (folder / "pgbouncer.ini").write_text(
-        "\n".join(
-            [
-                "[databases]",
-                f"* = host={host} port=5432",
-                "[pgbouncer]",
-                "listen_addr = 127.0.0.1",
-                f"listen_port = {port}",
-                "unix_socket_dir =",
-                "auth_type = scram-sha-256",
-                f"auth_file = {folder}/users",
-                "pool_mode = transaction",
-                f"default_pool_size = {connections}",
-                "client_tls_sslmode = allow",
-                f"client_tls_cert_file = {certificates}/server.pem",
-                f"client_tls_key_file = {certificates}/server.key",
-            ]
-        )
+        dedent(f"""
+            [databases]
+            * = host={host} port=5432
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = scram-sha-256
+            auth_file = {folder}/users
+            pool_mode = transaction
+            default_pool_size = {connections}
+            client_tls_sslmode = allow
+            client_tls_cert_file = {certificates}/server.pem
+            client_tls_key_file = {certificates}/server.key
+        """)
     )
     for file in (folder, *folder.iterdir()):
         os.chown(file, account.user_id, account.group_id)

@@ -60,7 +60,7 @@ def command(
         except SystemExit as end:
             code = int(end.code or 0)
         except Exception:  # with --debug
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             code = 1
         seen = capfd.readouterr()
         return code, seen.out + seen.err

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import kombu
 import psutil
 import pytest
 from sqlalchemy import text
@@ -28,6 +29,8 @@ Start = Callable[..., AbstractContextManager[Program]]
 @pytest.fixture
 def start(database: Database, embedded_broker: str, tmp_path: Path) -> Start:
     """Starts the script with a worker that has begun a job, tells it to end, and waits for that."""
+    with kombu.Connection(embedded_broker) as connection, connection.SimpleQueue("verify") as queue:
+        queue.clear()  # a message of another test may name the second job
     program = tmp_path / "hsstar"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.deploy.worker_program "$@"\n')
     program.chmod(0o755)

@@ -25,7 +25,7 @@ class Signals(supervisor._Signals):
 
 
 if os.environ.get("TEST_HURRY"):
-    supervisor.time = SimpleNamespace(monotonic=lambda: 1000 * time.monotonic())  # type: ignore[assignment]
+    supervisor.time = SimpleNamespace(monotonic=lambda: 1000 * time.monotonic())  # type: ignore[assignment, attr-defined]
     supervisor._Signals = Signals  # type: ignore[misc]
 home = Path(sys.argv[1])
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")

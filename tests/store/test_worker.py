@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from hsstar.store import models, runs
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs, workers
 from hsstar.workers.runtime import STAGES, Worker
+from tests.deterministic import ReadingRewardModel
 from tests.store.drawing import (
     FragileSampler,
     Results,
@@ -55,7 +57,7 @@ def sampling(database: Database, tmp_path: Path) -> Sampling:
 
 @pytest.fixture
 def make(database: Database) -> MakeWorker:
-    def registered(build: Callable[[], Sampler], **settings: float) -> Worker:
+    def registered(build: Callable[[], Sampler], **settings: Any) -> Worker:
         with database.begin() as connection:
             workers.register(connection, "worker", "host", 1, "sample")
         return make_worker(database, lambda folder, recipe: build(), **settings)
@@ -164,24 +166,20 @@ def test_a_worker_that_has_lost_its_gpu_ends(
     assert "could not use its GPU any more" in worker_row(database)["note"]
 
 
-class DyingRewardModel:
-    """A reward model that is dead before it has scored anything."""
+class MortalRewardModel(ReadingRewardModel):
+    """Is dead before it has scored anything, or not."""
 
-    name = "dying 1.0"
-
-    def __init__(self) -> None:
-        self.closed = False
+    def __init__(self, *, dead: bool) -> None:
+        super().__init__()
+        self.dead, self.closed = dead, False
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        raise EngineDeadError("the engine has died")
+        if self.dead:
+            raise EngineDeadError("the engine has died")
+        return super().score(requests)
 
     def close(self) -> None:
         self.closed = True
-
-
-class GenerousRewardModel(DyingRewardModel):
-    def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        return [StepRewards((1.0,) * len(request.steps)) for request in requests]
 
 
 def test_a_dead_reward_model_is_closed_and_built_anew(database: Database, tmp_path: Path) -> None:
@@ -193,10 +191,12 @@ def test_a_dead_reward_model_is_closed_and_built_anew(database: Database, tmp_pa
         reward_model = models.register_reward_model(connection, "prm", names[0], "skywork", names[1])
         run = runs.create_run(connection, "run", make_recipe(), policy.id, reward_model.id)
         round_id = add_iteration(connection, run, problems).id
-        add_samples(connection, round_id, {problem: {0: Drawn()} for problem in problems})
+        add_samples(
+            connection, round_id, {problem: {0: Drawn(response="quality 0.5")} for problem in problems}
+        )
         job_id = add_job(connection, round_id, JobKind.SCORE, {problem: [0] for problem in problems})
         job = claim(connection, job_id)
-    built = [DyingRewardModel(), GenerousRewardModel()]
+    built = [MortalRewardModel(dead=True), MortalRewardModel(dead=False)]
     left = list(built)
     engines = EnginePool(lambda *_: FragileSampler(), lambda *_: left.pop(0), lambda: None, lambda: None)  # type: ignore[arg-type, return-value]
     context = WorkerContext(database, engines, 256, tmp_path)
