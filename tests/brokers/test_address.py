@@ -171,8 +171,10 @@ def test_celery_tells_the_watch_of_its_connection() -> None:
 
 def test_a_broker_that_answers_has_nothing_to_explain(embedded_broker: str) -> None:
     notes: list[str] = []
-    BrokerWatch(make_app("memory://"), BrokerAddress.parse(embedded_broker), notes.append).explain()
+    address = BrokerAddress.parse(embedded_broker)
+    BrokerWatch(make_app("memory://"), address, notes.append).explain()
     assert notes == []
+    assert address.check() == f"redis answers at {address.shown}"
 
 
 def test_the_check_of_a_port_that_never_answers_ends() -> None:
