@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +22,23 @@ from hsstar.local.broker import Broker
 from hsstar.store import rounds, samples
 from hsstar.store.database import Database
 from tests.brokers.servers import (
+    PgBouncer,
     Server,
     end_name_server,
     make_rabbitmq,
     make_redis,
-    wait_until,
+    pgbouncer,
     write_certificates,
 )
 from tests.store.conftest import database, empty_database, make_database, server_url, template
 from tests.store.factory import add_iteration, add_problems, add_run
+from tests.waiting import wait_for
 
 __all__ = ["database", "empty_database", "make_database", "server_url", "template"]
 
+ROOT = Path(__file__).parents[2]
+CONNECTIONS = 4
+"""To Postgres, for all clients of PgBouncer together."""
 StartWorker = Callable[..., AbstractContextManager["WorkerProcess"]]
 
 
@@ -79,6 +84,12 @@ def rabbitmq(certificates: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def bouncer(certificates: Path, server_url: str) -> Iterator[PgBouncer]:
+    with temporary_folder() as folder, pgbouncer(folder, certificates, server_url, CONNECTIONS) as running:
+        yield running
+
+
 @pytest.fixture
 def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
     """The server of a scheme, and its URL: indirect, by scheme."""
@@ -88,7 +99,6 @@ def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
 
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
-    """The URL of a broker from the wheel."""
     with temporary_folder() as folder:
         server = Broker(folder / "home", folder / "servers")
         server.start()
@@ -99,18 +109,42 @@ def embedded_broker() -> Iterator[str]:
 
 
 @dataclass
-class WorkerProcess:
-    """A worker process and what it says."""
+class Program:
+    """A process and its log."""
 
-    name: str
     process: subprocess.Popen[bytes]
     log: Path
-    database: Database
 
     @property
     def said(self) -> str:
-        """Its log so far."""
         return self.log.read_text(errors="replace")
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(120)
+
+
+@contextmanager
+def started_program(
+    argv: Sequence[str | Path], log: Path, environment: Mapping[str, str]
+) -> Iterator[Program]:
+    """A program of this checkout; nothing of it is left after the block."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(argv, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=output)
+    try:
+        yield Program(process, log)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.wait()
+        for member in family:
+            member.kill()
+
+
+@dataclass
+class WorkerProcess(Program):
+    name: str
+    database: Database
 
     def row(self) -> dict[str, Any]:
         """Its row of `worker_activity`; empty before it has reported for duty."""
@@ -121,19 +155,14 @@ class WorkerProcess:
         return {} if found is None else dict(found._mapping)
 
     def wait_for(self, state: str) -> None:
-        """Waits for a state of its row."""
-        wait_until(lambda: self.row().get("state") == state, lambda: f"{state}:\n{self.said}")
+        wait_for(lambda: self.row().get("state") == state, 120, lambda: f"{state}:\n{self.said}")
+
+    def wait_for_note(self, text: str) -> str:
+        wait_for(lambda: text in str(self.row().get("note")), 120, lambda: f"{text!r}:\n{self.said}")
+        return str(self.row()["note"])
 
     def wait_for_words(self, pattern: str) -> None:
-        """Waits until its log says something."""
-        wait_until(
-            lambda: re.search(pattern, self.said) is not None, lambda: f"{pattern!r} in the log:\n{self.said}"
-        )
-
-    def end(self) -> int:
-        """Asks it to end; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        wait_for(lambda: re.search(pattern, self.said), 120, lambda: f"{pattern!r} in the log:\n{self.said}")
 
 
 @pytest.fixture
@@ -144,65 +173,22 @@ def start_worker(database: Database, tmp_path: Path) -> StartWorker:
     def start(
         broker_url: str, name: str = "worker", role: str = "verify", **environment: str
     ) -> Iterator[WorkerProcess]:
-        log = tmp_path / f"{name}.log"
         servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": broker_url}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "hsstar.workers", "--role", role, "--name", name],
-                env=os.environ | servers | {"HSSTAR_HOME": str(tmp_path / "home")} | environment,
-                stdout=output,
-                stderr=output,
-            )
-        family = psutil.Process(process.pid)
-        try:
-            yield WorkerProcess(name, process, log, database)
-        finally:
-            children = family.children(recursive=True) if process.poll() is None else []
-            process.kill()
-            process.wait()
-            for child in children:
-                child.kill()
+        argv = [sys.executable, "-m", "hsstar.workers", "--role", role, "--name", name]
+        settings = servers | {"HSSTAR_HOME": str(tmp_path / "home")} | environment
+        with started_program(argv, tmp_path / f"{name}.log", settings) as program:
+            yield WorkerProcess(program.process, program.log, name, database)
 
     return start
 
 
-@dataclass
-class Fleet:
-    """`hsstar worker` with two processes under its supervisor, and what it says."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def said(self) -> str:
-        """What it has said so far."""
-        return self.log.read_text(errors="replace")
-
-    def end(self) -> int:
-        """Asks it to end; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(120)
-
-
 @contextmanager
-def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Fleet]:
-    """Starts it in a folder; nothing of it is left after the block."""
-    log = folder / "fleet.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify=2"],
-            env=os.environ | environment | {"HSSTAR_HOME": str(folder / "home")},
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield Fleet(process, log)
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.kill()
-        process.wait()
-        for member in family:
-            member.kill()
+def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Program]:
+    """`hsstar worker` with two processes under its supervisor."""
+    argv = [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify=2"]
+    settings = {**environment, "HSSTAR_HOME": str(folder / "home")}
+    with started_program(argv, folder / "fleet.log", settings) as program:
+        yield program
 
 
 @pytest.fixture
@@ -241,7 +227,7 @@ def wait_for_job(database: Database) -> Callable[..., None]:
         return row[0], row[1]
 
     def wait(job_id: int, worker: WorkerProcess) -> None:
-        wait_until(lambda: look(job_id)[0] == "done", lambda: f"job {job_id}:\n{worker.said}")
+        wait_for(lambda: look(job_id)[0] == "done", 120, lambda: f"job {job_id}:\n{worker.said}")
         assert look(job_id) == ("done", 6)
 
     return wait

@@ -5,11 +5,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent
 
 import psycopg
 import pytest
@@ -18,20 +18,12 @@ from sqlalchemy import make_url
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
 from hsstar.local.accounts import Account, account_for
+from tests.waiting import wait_for
 
 PASSWORD = "s3cret-Pa55"
 
 
-def wait_until(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 120.0) -> None:
-    """Waits for something that other processes bring about; `what` says it and what there is instead."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s: {what()}"
-        time.sleep(0.1)
-
-
 def free_port() -> int:
-    """A port that nobody uses at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
@@ -75,7 +67,6 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it and waits until it lets us in."""
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv,
@@ -85,7 +76,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._answers, lambda: f"the start of {self.argv}")
+        wait_for(self._answers, 120, f"the start of {self.argv}")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -98,7 +89,6 @@ class Server:
         return True
 
     def kill(self) -> None:
-        """Ends it with -9, and all that it has started."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -111,19 +101,17 @@ def make_redis(folder: Path, certificates: Path) -> Server:
     port, tls_port = free_port(), free_port()
     configuration = folder / "redis.conf"
     configuration.write_text(
-        "\n".join(
-            [
-                "bind 127.0.0.1",
-                f"port {port}",
-                f"tls-port {tls_port}",
-                f"tls-cert-file {certificates}/server.pem",
-                f"tls-key-file {certificates}/server.key",
-                f"tls-ca-cert-file {certificates}/ca.pem",
-                "tls-auth-clients no",
-                f"requirepass {PASSWORD}",
-                'save ""',
-            ]
-        )
+        dedent(f"""
+            bind 127.0.0.1
+            port {port}
+            tls-port {tls_port}
+            tls-cert-file {certificates}/server.pem
+            tls-key-file {certificates}/server.key
+            tls-ca-cert-file {certificates}/ca.pem
+            tls-auth-clients no
+            requirepass {PASSWORD}
+            save ""
+        """)
     )
     urls = {
         "redis": f"redis://:{PASSWORD}@localhost:{port}/0",
@@ -138,19 +126,17 @@ def make_rabbitmq(folder: Path, certificates: Path) -> Server:
     needs(program)
     port, tls_port, names_port = free_port(), free_port(), free_port()
     (folder / "rabbitmq.conf").write_text(
-        "\n".join(
-            [
-                f"listeners.tcp.1 = 127.0.0.1:{port}",
-                f"listeners.ssl.1 = 127.0.0.1:{tls_port}",
-                f"ssl_options.cacertfile = {certificates}/ca.pem",
-                f"ssl_options.certfile = {certificates}/server.pem",
-                f"ssl_options.keyfile = {certificates}/server.key",
-                "ssl_options.verify = verify_none",
-                "ssl_options.fail_if_no_peer_cert = false",
-                "default_user = hsstar",
-                f"default_pass = {PASSWORD}",
-            ]
-        )
+        dedent(f"""
+            listeners.tcp.1 = 127.0.0.1:{port}
+            listeners.ssl.1 = 127.0.0.1:{tls_port}
+            ssl_options.cacertfile = {certificates}/ca.pem
+            ssl_options.certfile = {certificates}/server.pem
+            ssl_options.keyfile = {certificates}/server.key
+            ssl_options.verify = verify_none
+            ssl_options.fail_if_no_peer_cert = false
+            default_user = hsstar
+            default_pass = {PASSWORD}
+        """)
     )
     (folder / "plugins").write_text("[].")
     environment = {
@@ -182,7 +168,7 @@ def end_name_server(rabbitmq: Server) -> None:
         subprocess.run(["epmd", "-kill"], env=environment, capture_output=True, check=False)
         return subprocess.run(["epmd", "-names"], env=environment, capture_output=True).returncode != 0
 
-    wait_until(is_gone, lambda: "the end of epmd")
+    wait_for(is_gone, 60, "the end of epmd")
 
 
 @contextmanager
@@ -202,7 +188,6 @@ class PgBouncer:
     log: Path
 
     def url(self, database: str, options: str = "") -> str:
-        """Where clients connect."""
         return f"postgresql://hsstar:{PASSWORD}@localhost:{self.port}/{database}?{options}"
 
 
@@ -215,23 +200,21 @@ def pgbouncer(folder: Path, certificates: Path, server_url: str, connections: in
     port, log = free_port(), folder / "pgbouncer.log"
     (folder / "users").write_text(f'"hsstar" "{PASSWORD}"\n')
     (folder / "pgbouncer.ini").write_text(
-        "\n".join(
-            [
-                "[databases]",
-                f"* = host={host} port=5432",
-                "[pgbouncer]",
-                "listen_addr = 127.0.0.1",
-                f"listen_port = {port}",
-                "unix_socket_dir =",
-                "auth_type = scram-sha-256",
-                f"auth_file = {folder}/users",
-                "pool_mode = transaction",
-                f"default_pool_size = {connections}",
-                "client_tls_sslmode = allow",
-                f"client_tls_cert_file = {certificates}/server.pem",
-                f"client_tls_key_file = {certificates}/server.key",
-            ]
-        )
+        dedent(f"""
+            [databases]
+            * = host={host} port=5432
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = scram-sha-256
+            auth_file = {folder}/users
+            pool_mode = transaction
+            default_pool_size = {connections}
+            client_tls_sslmode = allow
+            client_tls_cert_file = {certificates}/server.pem
+            client_tls_key_file = {certificates}/server.key
+        """)
     )
     for file in (folder, *folder.iterdir()):
         os.chown(file, account.user_id, account.group_id)
@@ -243,7 +226,7 @@ def pgbouncer(folder: Path, certificates: Path, server_url: str, connections: in
         )
     bouncer = PgBouncer(process, port, certificates / "ca.pem", log)
     try:
-        wait_until(lambda: _answers(bouncer), lambda: "the start of PgBouncer")
+        wait_for(lambda: _answers(bouncer), 60, "the start of PgBouncer")
         yield bouncer
     finally:
         process.kill()

@@ -1,7 +1,7 @@
 """Real PgBouncer in transaction mode: a server connection belongs to a client for one transaction only."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -13,17 +13,9 @@ from hsstar.store import migrate
 from hsstar.store.database import Database
 from hsstar.store.read.sql import run_query
 from hsstar.store.reader_role import guard
-from tests.brokers.conftest import StartWorker, temporary_folder
-from tests.brokers.servers import PASSWORD, PgBouncer, pgbouncer
+from tests.brokers.conftest import CONNECTIONS, StartWorker
+from tests.brokers.servers import PASSWORD, PgBouncer
 from tests.store.conftest import MakeDatabase
-
-CONNECTIONS = 3  # to Postgres, for all clients together
-
-
-@pytest.fixture(scope="module")
-def bouncer(certificates: Path, server_url: str) -> Iterator[PgBouncer]:
-    with temporary_folder() as folder, pgbouncer(folder, certificates, server_url, CONNECTIONS) as running:
-        yield running
 
 
 def through(bouncer: PgBouncer, database: Database, options: str = "") -> str:

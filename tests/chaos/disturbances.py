@@ -11,6 +11,7 @@ import kombu
 import psutil
 from kombu.exceptions import OperationalError
 
+from hsstar.local import processes
 from tests.chaos.stack import LEASE_SECONDS, ChaosStack
 
 Disturbance = Callable[[ChaosStack, random.Random], None]
@@ -46,10 +47,9 @@ def kill_supervisor(stack: ChaosStack, generator: random.Random) -> None:
 
 def kill_everything(stack: ChaosStack, generator: random.Random) -> None:
     """The machine goes down: servers, supervisor and workers, all with -9; then `up` again."""
-    doomed = [stack.supervisor(), *stack.workers(), stack.server("postgres"), stack.server("broker")]
-    for process in doomed:
-        _signal(process, signal.SIGKILL)
-    time.sleep(0.5)
+    servers = [server for name in ("postgres", "broker") if (server := stack.server(name))]
+    doomed = [processes.identify(each.pid) for each in (stack.supervisor(), *stack.workers(), *servers)]
+    processes.kill([identity for identity in doomed if identity is not None])
     stack.up()
 
 

@@ -40,12 +40,10 @@ class Proxy:
             self._drop(pair)
 
     def accept(self) -> None:
-        """Takes connections again."""
         before, self._listener = self._listener, self._listen()
         before.close()
 
     def close(self) -> None:
-        """Ends everything."""
         self._ended.set()
         self._thread.join()
         self.refuse()

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from tests.acceptance.conftest import Home, temporary_home
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
 from tests.deterministic import statement
+from tests.waiting import wait_for
 
 LEASE_SECONDS = 2.0
 WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
@@ -64,17 +64,16 @@ class ChaosStack:
         self.home = home
         self.small_disk = small_disk
         self.proxy: Proxy | None = None
+        self._watching: psycopg.Connection | None = None
         self._names = (f"run-{number}" for number in itertools.count())
         settings = Settings.from_environment(os.environ | home.environment)
         self.stack = Stack(settings, grace_seconds=3.0)
 
     @property
     def folder(self) -> Path:
-        """Where everything of this stack lies."""
         return self.home.folder
 
     def up(self) -> None:
-        """Starts servers, proxy and workers."""
         directory = self.stack.postgres.socket_directory
         proxied = self.folder / "proxy"
         proxied.mkdir(exist_ok=True)
@@ -101,16 +100,15 @@ class ChaosStack:
             self.proxy = Proxy(self.folder / "proxy" / name, directory / name)
 
     def down(self) -> None:
-        """Stops everything."""
         self.stack.down()
 
     def close(self) -> None:
-        """Ends the proxy."""
+        if self._watching is not None:
+            self._watching.close()
         if self.proxy is not None:
             self.proxy.close()
 
     def import_problems(self) -> None:
-        """Imports training and held-out problems."""
         needed = {"train": range(PROBLEMS * ITERATIONS), "heldout": range(1000, 1000 + HELD_OUT)}
         for dataset, numbers in needed.items():
             file = self.folder / f"{dataset}.jsonl"
@@ -132,7 +130,6 @@ class ChaosStack:
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
-        """A connection past the proxy."""
         with psycopg.connect(self.stack.postgres.url, autocommit=True) as connection:
             yield connection
 
@@ -148,18 +145,18 @@ class ChaosStack:
         self.wait_for(lambda: self._scalar(statement_, run) == 0, f"the end of {run}")
 
     def _scalar(self, query: str, *parameters: object) -> object:
-        with contextlib.suppress(psycopg.OperationalError), self.connection() as connection:
-            row = connection.execute(query, parameters).fetchone()
-            return None if row is None else row[0]
-        return None
+        """One value, or None while the database is away; its connection stays open as long as it works."""
+        try:
+            self._watching = self._watching or psycopg.connect(self.stack.postgres.url, autocommit=True)
+            row = self._watching.execute(query, parameters).fetchone()
+        except psycopg.OperationalError:
+            self._watching = None
+            return None
+        return None if row is None else row[0]
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until a condition holds; what did not come about is in the error, with the logs."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError(f"{what} did not come about\n{self.home.logs()}")
-            time.sleep(0.1)
+        wait_for(condition, PATIENCE_SECONDS, lambda: f"{what}\n{self.home.logs()}")
 
     def workers(self, role: str | None = None) -> list[psutil.Process]:
         """The living worker processes, of one role where it is given, in a fixed order."""
@@ -172,14 +169,12 @@ class ChaosStack:
         return found
 
     def server(self, name: str) -> psutil.Process | None:
-        """The process of an embedded server."""
         for status in self.stack.status().servers:
             if status.name == name and status.pid is not None:
                 return psutil.Process(status.pid)
         return None
 
     def supervisor(self) -> psutil.Process:
-        """The supervisor's process."""
         pid = self.stack.status().supervisor_pid
         assert pid is not None
         return psutil.Process(pid)

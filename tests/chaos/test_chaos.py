@@ -43,16 +43,12 @@ def scenario(number: int) -> list[Event]:
 
 @dataclass
 class Undisturbed:
-    """A stack and what an undisturbed run on it gave."""
-
     stack: ChaosStack
     expected: Snapshot
     seconds: float
 
 
 class Stacks:
-    """The stack of the scenarios that are run now."""
-
     def __init__(self) -> None:
         self._group: int | None = None
         self._open: Iterator[Undisturbed] | None = None
@@ -68,7 +64,6 @@ class Stacks:
         return self._current
 
     def close(self) -> None:
-        """Takes the present stack down."""
         if self._open is not None:
             self._current, opened, self._open = None, self._open, None
             next(opened, None)
@@ -104,10 +99,9 @@ def test_whatever_happens_the_rows_are_those_of_an_undisturbed_run(stacks: Stack
     undisturbed = stacks.of_group(number // _PER_STACK)
     stack = undisturbed.stack
     events = scenario(number)
-    if not stack.small_disk:
-        events = [event for event in events if event.name != "fill the disk"]
-        if not events:
-            pytest.skip("a small disk needs the right to mount one")
+    if not stack.small_disk:  # who may mount none has another disturbance instead
+        instead = {"fill the disk": "restart postgres"}
+        events = [Event(instead.get(event.name, event.name), event.at) for event in events]
     generator = random.Random(number)
     (stack.stack.home / "delivery").write_text("once")
     run = stack.start_run()

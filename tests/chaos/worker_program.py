@@ -27,7 +27,6 @@ SAMPLE_SECONDS, SCORE_SECONDS, STEP_SECONDS = 0.008, 0.004, 0.1
 
 
 def delivery() -> str:
-    """How messages are delivered now."""
     file = Path(os.environ["HSSTAR_HOME"], "delivery")
     return file.read_text() if file.exists() else "once"
 

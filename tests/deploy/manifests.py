@@ -35,18 +35,15 @@ def passes(*command: str | Path) -> str:
 
 @cache
 def compose() -> Document:
-    """The compose file."""
     document: Document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     return document
 
 
 def documents(path: Path) -> list[Document]:
-    """The documents of a YAML file."""
     return list(yaml.safe_load_all(path.read_text()))
 
 
 def scaled_objects() -> list[Document]:
-    """How KEDA scales the workers."""
     found = documents(DEPLOY / "kubernetes" / "autoscaling.yaml")
     return [document for document in found if document["kind"] == "ScaledObject"]
 

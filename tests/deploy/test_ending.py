@@ -2,83 +2,58 @@
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import kombu
 import psutil
 import pytest
 from sqlalchemy import text
 
 from hsstar.domain.lifecycle import JobKind
-from hsstar.local.broker import Broker
 from hsstar.store.database import Database
+from tests.brokers.conftest import Program, embedded_broker, started_program
 from tests.deploy.manifests import DEPLOY, ROOT
-from tests.local.conftest import Place, place
 from tests.store.conftest import database, make_database, server_url, template
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, state_of
 from tests.waiting import wait_for
 
-__all__ = ["database", "make_database", "place", "server_url", "template"]  # fixtures
+__all__ = ["database", "embedded_broker", "make_database", "server_url", "template"]  # fixtures
 
 SCRIPT = DEPLOY / "hsstar-worker"
-Start = Callable[..., subprocess.Popen[bytes]]
+Start = Callable[..., AbstractContextManager[Program]]
 
 
 @pytest.fixture
-def broker(place: Place) -> Iterator[Broker]:
-    started = place.broker()
-    started.start()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def start(database: Database, broker: Broker, place: Place, tmp_path: Path) -> Iterator[Start]:
-    """Starts the script with a worker; whatever is left at the end is killed, and nothing may be."""
+def start(database: Database, embedded_broker: str, tmp_path: Path) -> Start:
+    """Starts the script with a worker that has begun a job, tells it to end, and waits for that."""
+    with kombu.Connection(embedded_broker) as connection, connection.SimpleQueue("verify") as queue:
+        queue.clear()  # a message of another test may name the second job
     program = tmp_path / "hsstar"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.deploy.worker_program "$@"\n')
     program.chmod(0o755)
-    begun: list[subprocess.Popen[bytes]] = []
+    settings = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HSSTAR_HOME": str(tmp_path / "home"),
+        "HSSTAR_DATABASE_URL": database.url,
+        "HSSTAR_BROKER_URL": embedded_broker,
+    }
 
-    def begin(command: list[str | Path], job_seconds: float, **environment: str) -> subprocess.Popen[bytes]:
-        begun.append(
-            subprocess.Popen(
-                [str(part) for part in command],
-                cwd=ROOT,
-                env=os.environ
-                | {
-                    "PATH": f"{tmp_path}:{os.environ['PATH']}",
-                    "HSSTAR_HOME": str(place.home),
-                    "HSSTAR_DATABASE_URL": database.url,
-                    "HSSTAR_BROKER_URL": broker.url,
-                    "TEST_JOB_SECONDS": str(job_seconds),
-                }
-                | environment,
-            )
-        )
-        return begun[-1]
+    @contextmanager
+    def begin(argv: Sequence[str | Path], job: str, job_id: int, **environment: str) -> Iterator[Program]:
+        log = tmp_path / "script.log"
+        with started_program(argv, log, settings | {"TEST_JOB": job} | environment) as script:
+            ended = script.process.poll
+            wait_for(lambda: state(database, job_id) == "running" or ended() is not None, 90)
+            family = psutil.Process(script.process.pid).children(recursive=True)
+            script.process.send_signal(signal.SIGTERM)
+            yield script
+            assert script.process.wait(timeout=60) == 0, script.said
+            assert psutil.wait_procs(family, 5)[1] == []
 
-    yield begin
-    left = [process for script in begun for process in family(script)]
-    for process in left:
-        process.kill()
-    for script in begun:
-        script.wait()
-    assert left == []
-
-
-def family(script: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """What lives of a script and its children."""
-    try:
-        root = psutil.Process(script.pid)
-        return [
-            each for each in (root, *root.children(recursive=True)) if each.status() != psutil.STATUS_ZOMBIE
-        ]
-    except psutil.NoSuchProcess:
-        return []
+    return begin
 
 
 @pytest.fixture
@@ -95,30 +70,24 @@ def state(database: Database, job_id: int) -> str:
         return state_of(connection, job_id)
 
 
-@contextmanager
-def at_work(script: subprocess.Popen[bytes], database: Database, job_id: int) -> Iterator[None]:
-    """Told to end when it has begun a job, and waited for at the end."""
-    wait_for(lambda: state(database, job_id) == "running" or script.poll() is not None, 90)
-    script.send_signal(signal.SIGTERM)
-    yield
-    assert script.wait(timeout=60) == 0
-
-
 def test_the_job_in_hand_is_done_and_no_other_is_begun(
     database: Database, start: Start, two_jobs: tuple[int, int]
 ) -> None:
-    script = start([SCRIPT, "--role", "verify", "--name", "calm"], 4.0, HSSTAR_STOP_SECONDS="50")
-    with at_work(script, database, two_jobs[0]):
+    script = [SCRIPT, "--role", "verify", "--name", "calm"]
+    with start(script, "until told", two_jobs[0], HSSTAR_STOP_SECONDS="50") as worker:
         pass
+    assert f" INFO calm: job {two_jobs[0]} (verify), attempt 1" in worker.said
     assert [state(database, job_id) for job_id in two_jobs] == ["done", "queued"]
 
 
 def test_a_job_that_takes_too_long_is_put_back_and_counts_no_attempt(
     database: Database, start: Start, two_jobs: tuple[int, int]
 ) -> None:
-    script = start([SCRIPT, "--role", "verify", "--name", "late"], 600.0, HSSTAR_STOP_SECONDS="2")
-    with at_work(script, database, two_jobs[0]):
+    script = [SCRIPT, "--role", "verify", "--name", "late"]
+    quiet = {"HSSTAR_STOP_SECONDS": "1", "HSSTAR_LOG_LEVEL": "error"}
+    with start(script, "for ever", two_jobs[0], **quiet) as ended:
         pass
+    assert " INFO " not in ended.said
     with database.begin() as connection:
         rows = connection.execute(
             text("SELECT state, attempts, worker FROM jobs WHERE id = ANY (:ids) ORDER BY id"),
@@ -130,10 +99,10 @@ def test_a_job_that_takes_too_long_is_put_back_and_counts_no_attempt(
 
 
 def test_the_slurm_script_does_the_same_for_its_task(
-    database: Database, broker: Broker, start: Start, two_jobs: tuple[int, int], tmp_path: Path
+    database: Database, embedded_broker: str, start: Start, two_jobs: tuple[int, int], tmp_path: Path
 ) -> None:
     files: dict[str, str] = {}
-    for name, url in (("DATABASE", database.url), ("BROKER", broker.url)):
+    for name, url in (("DATABASE", database.url), ("BROKER", embedded_broker)):
         file = tmp_path / name
         file.write_text(f"{url}\n")
         file.chmod(0o600)
@@ -141,15 +110,8 @@ def test_the_slurm_script_does_the_same_for_its_task(
     task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(ROOT)}
     batch = tmp_path / "slurm_script"  # as Slurm runs it: a copy
     batch.write_bytes((DEPLOY / "slurm" / "workers.sbatch").read_bytes())
-    script = start(
-        ["bash", batch, "verify"],
-        600.0,
-        HSSTAR_STOP_SECONDS="1",
-        HSSTAR_MODELS_DIR=str(tmp_path),
-        **files,
-        **task,
-    )
-    with at_work(script, database, two_jobs[0]):
+    settings = {"HSSTAR_STOP_SECONDS": "1", "HSSTAR_MODELS_DIR": str(tmp_path), **files, **task}
+    with start(["bash", batch, "verify"], "for ever", two_jobs[0], **settings):
         with database.begin() as connection:
             names = connection.execute(text("SELECT name FROM workers")).scalars().all()
         assert names == ["verify-3@slurm-77"]

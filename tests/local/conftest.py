@@ -3,8 +3,7 @@
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +22,7 @@ WORKER_PROGRAM = Path(__file__).with_name("worker_program.py")
 
 
 def worker(role: str, name: str) -> list[str]:
-    """The argument list of the tests' own worker."""
     return [sys.executable, str(WORKER_PROGRAM), role, name]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Wait for something that other processes bring about."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,6 @@ class Place:
         return Broker(self.home, self.servers)
 
     def processes(self) -> list[psutil.Process]:
-        """All processes that were started for this place."""
         marks = (str(self.root), self.postgres().cluster_name)
         found = []
         for process in psutil.process_iter():

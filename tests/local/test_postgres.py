@@ -14,7 +14,8 @@ import sqlalchemy
 from hsstar.domain.errors import LocalStackError
 from hsstar.local import binaries, postgres, processes
 from hsstar.local import server as servers
-from tests.local.conftest import Place, wait_until
+from tests.local.conftest import Place
+from tests.waiting import wait_for
 
 
 def test_a_fresh_database_works_and_keeps_its_rows_over_a_restart(
@@ -62,25 +63,13 @@ def test_only_the_starting_user_and_the_servers_account_get_in(place: Place) -> 
         psycopg.connect(server.url.replace("hsstar@", "pg_monitor@"))
 
 
-def test_a_killed_server_starts_again_with_all_that_was_committed(place: Place) -> None:
+def test_a_killed_server_starts_again_with_what_was_committed_even_if_its_pid_went_to_another_process(
+    place: Place,
+) -> None:
     server = place.postgres()
     server.start()
     with psycopg.connect(server.url) as connection:
         connection.execute("CREATE TABLE note AS SELECT 1 AS number")
-    identity = server.identity()
-    assert identity is not None
-    processes.send(identity, signal.SIGKILL)
-    processes.wait_for_end([identity], 5.0)
-    assert server.pid_file.exists()
-    assert not server.is_running()
-    server.start()
-    with psycopg.connect(server.url) as connection:
-        assert connection.execute("SELECT number FROM note").fetchone() == (1,)
-
-
-def test_a_pid_that_went_to_another_process_is_not_taken_for_the_server(place: Place) -> None:
-    server = place.postgres()
-    server.start()
     lines = server.pid_file.read_text().splitlines()
     identity = server.identity()
     assert identity is not None
@@ -88,11 +77,13 @@ def test_a_pid_that_went_to_another_process_is_not_taken_for_the_server(place: P
     processes.wait_for_end([identity], 5.0)
     stranger = subprocess.Popen(server.account.command(["sleep", "60"]))
     try:
-        wait_until(lambda: psutil.Process(stranger.pid).cmdline()[:1] == ["sleep"])
+        wait_for(lambda: psutil.Process(stranger.pid).cmdline()[:1] == ["sleep"])
         server.pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
         assert not server.is_running()
         server.start()
         assert server.is_running()
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SELECT number FROM note").fetchone() == (1,)
         assert stranger.poll() is None
     finally:
         stranger.kill()

@@ -13,7 +13,7 @@ from hsstar.domain.errors import ConflictError, LocalStackError
 from hsstar.local import files, processes
 from hsstar.local.processes import ProcessIdentity
 from hsstar.local.supervisor import Backoff
-from tests.local.conftest import wait_until
+from tests.waiting import wait_for
 
 
 def start(tmp_path: Path, code: str) -> ProcessIdentity:
@@ -22,7 +22,7 @@ def start(tmp_path: Path, code: str) -> ProcessIdentity:
         argv, tmp_path / "log", directory=tmp_path, environment=dict(os.environ)
     )
     assert identity is not None
-    wait_until(lambda: "ready" in (tmp_path / "log").read_text())
+    wait_for(lambda: "ready" in (tmp_path / "log").read_text())
     return identity
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,41 +10,61 @@ import pytest
 from hsstar.domain.errors import BadInputError
 from hsstar.settings import Settings, read_secret
 
+HOME = Path.home() / ".hsstar"
+DEFAULTS = Settings(
+    home=HOME,
+    models_dir=HOME / "models",
+    database_url=None,
+    broker_url=None,
+    broker_ca=None,
+    server_dir=None,
+    log_level="info",
+    lease_seconds=60.0,
+    max_attempts=3,
+    job_samples=256,
+    jobs_in_flight=2,
+    resident_engines="auto",
+    swap_seconds=60.0,
+    train_processes=1,
+    accelerate_config=None,
+)
+
 
 def test_defaults_come_without_any_variable() -> None:
-    settings = Settings.from_environment({})
-    assert settings.home == Path.home() / ".hsstar"
-    assert settings.models_dir == settings.home / "models"
-    assert (settings.database_url, settings.broker_url, settings.server_dir) == (None, None, None)
-    assert (settings.lease_seconds, settings.max_attempts, settings.job_samples) == (60.0, 3, 256)
+    assert Settings.from_environment({}) == DEFAULTS
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert (
-        Settings.from_environment({"HSSTAR_DATABASE_URL": " ", "HSSTAR_MAX_ATTEMPTS": ""}).max_attempts == 3
-    )
+    empty = {f"HSSTAR_{field.name.upper()}": " " for field in fields(Settings)}
+    assert Settings.from_environment(empty) == DEFAULTS
 
 
-def test_a_relative_home_becomes_absolute() -> None:
-    settings = Settings.from_environment({"HSSTAR_HOME": "here"})
-    assert settings.home == Path.cwd() / "here"
-    assert settings.models_dir == Path.cwd() / "here" / "models"
-
-
-def test_settings_survive_the_way_to_another_process() -> None:
-    settings = Settings.from_environment(
-        {
-            "HSSTAR_HOME": "here",
-            "HSSTAR_MODELS_DIR": "models",
-            "HSSTAR_DATABASE_URL": "postgresql://me@there/hsstar",
-            "HSSTAR_BROKER_URL": "redis://there:6379/0",
-            "HSSTAR_LEASE_SECONDS": "2.5",
-            "HSSTAR_LOG_LEVEL": "DEBUG",
-            "HSSTAR_JOBS_IN_FLIGHT": "3",
-        }
-    )
-    assert settings.jobs_in_flight == 3
-    assert Settings.from_environment(settings.as_environment()) == settings
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("home", "here", Path.cwd() / "here"),
+        ("models_dir", "~/models", Path.home() / "models"),
+        ("database_url", " postgres://me@there/x ", "postgres://me@there/x"),
+        ("database_url", "postgresql+psycopg://me@there/x", "postgresql+psycopg://me@there/x"),
+        ("broker_url", "redis://there:6379/0", "redis://there:6379/0"),
+        ("broker_ca", __file__, Path(__file__)),
+        ("server_dir", "/srv/hsstar", Path("/srv/hsstar")),
+        ("log_level", "DEBUG", "debug"),
+        ("lease_seconds", "2.5", 2.5),
+        ("max_attempts", "1", 1),
+        ("job_samples", "17", 17),
+        ("jobs_in_flight", "5", 5),
+        ("resident_engines", "One", "one"),
+        ("swap_seconds", "0.5", 0.5),
+        ("train_processes", "8", 8),
+        ("accelerate_config", __file__, Path(__file__)),
+    ],
+)
+def test_each_variable_sets_its_own_setting_and_nothing_else(name: str, text: str, value: object) -> None:
+    settings = Settings.from_environment({f"HSSTAR_{name.upper()}": text})
+    changed = {name: value} | ({"models_dir": Path.cwd() / "here" / "models"} if name == "home" else {})
+    assert settings == replace(DEFAULTS, **changed)  # type: ignore[arg-type]
+    assert Settings.from_environment(settings.as_environment()) == settings  # in a process elsewhere
 
 
 @pytest.mark.parametrize(
@@ -51,11 +72,15 @@ def test_settings_survive_the_way_to_another_process() -> None:
     [
         ("HSSTAR_LEASE_SECONDS", "soon", "a number greater than 0"),
         ("HSSTAR_LEASE_SECONDS", "nan", "a number greater than 0"),
-        ("HSSTAR_LEASE_SECONDS", "-1", "a number greater than 0"),
+        ("HSSTAR_LEASE_SECONDS", "0", "a number greater than 0"),
+        ("HSSTAR_SWAP_SECONDS", "inf", "a number greater than 0"),
         ("HSSTAR_MAX_ATTEMPTS", "0", "a whole number of at least 1"),
         ("HSSTAR_MAX_ATTEMPTS", "2.5", "a whole number of at least 1"),
         ("HSSTAR_JOB_SAMPLES", "many", "a whole number of at least 1"),
         ("HSSTAR_JOBS_IN_FLIGHT", "0", "a whole number of at least 1"),
+        ("HSSTAR_TRAIN_PROCESSES", "-1", "a whole number of at least 1"),
+        ("HSSTAR_RESIDENT_ENGINES", "two", "one of auto, one, all"),
+        ("HSSTAR_BROKER_CA", "/no/such/file", "an existing file"),
         ("HSSTAR_LOG_LEVEL", "loud", "one of debug, info, warning, error, critical"),
         ("HSSTAR_HOME", "/etc/passwd", "a folder"),
         ("HSSTAR_HOME", "~nobody-of-this-name/x", "a folder of an existing user"),

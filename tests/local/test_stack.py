@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from hsstar.local import processes
 from hsstar.local.server import ServerStatus
 from hsstar.local.stack import Stack, StackStatus, worker_command
 from hsstar.local.state import WorkerState
-from tests.local.conftest import Place, wait_until, worker
+from tests.local.conftest import Place, worker
+from tests.waiting import wait_for
 
 EXTERNAL: dict[str, Any] = {
     "database_url": "postgresql://me:secret@there/hsstar",
@@ -97,7 +97,7 @@ def test_workers_find_their_settings_in_the_environment(place: Place) -> None:
         {"sampler": 1}, command=worker, role_environment={"sampler": {"TEST_THREADS": "1"}, "trainer": {}}
     )
     file = place.home / "sampler-1.environment"
-    wait_until(lambda: file.exists() and file.read_text().endswith("}"))
+    wait_for(lambda: file.exists() and file.read_text().endswith("}"))
     seen = ast.literal_eval(file.read_text())
     assert seen["HSSTAR_HOME"] == str(place.home)
     assert (seen["HSSTAR_DATABASE_URL"], seen["HSSTAR_BROKER_URL"]) == tuple(EXTERNAL.values())
@@ -115,37 +115,18 @@ def test_a_dead_worker_is_started_again_and_its_children_are_not_left(place: Pla
     assert before.pid is not None
     identity = processes.identify(before.pid)
     assert identity is not None
-    wait_until(lambda: len(processes.descendants(identity)) == 1)
+    wait_for(lambda: len(processes.descendants(identity)) == 1)
     (child,) = processes.descendants(identity)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].pid is not None)
+    wait_for(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].pid is not None)
     assert stack.status().workers[0].pid != before.pid
-    wait_until(lambda: not processes.alive(child))
-
-
-def test_a_worker_that_always_dies_is_tried_less_and_less_often(place: Place) -> None:
-    stack = workers_only(place)
-    stack.up({"fragile": 1, "sampler": 1}, command=worker)
-    wait_until(lambda: stack.status().workers[0].restarts >= 2)
-    log = (place.home / "logs" / "supervisor.log").read_text()
-    assert "fragile-1 ended with code 3; starts again in 0.2 s" in log
-    assert "fragile-1 ended with code 3; starts again in 0.4 s" in log
-    assert stack.status().workers[1].restarts == 0
-
-
-def test_a_worker_whose_program_is_missing_does_not_stop_the_others(place: Place) -> None:
-    def command(role: str, name: str) -> list[str]:
-        return ["/nowhere/program"] if role == "sampler" else worker(role, name)
-
-    status = workers_only(place).up({"sampler": 1, "verifier": 1}, command=command)
-    assert [worker.pid is not None for worker in status.workers] == [False, True]
-    assert "sampler-1 cannot be started" in (place.home / "logs" / "supervisor.log").read_text()
+    wait_for(lambda: not processes.alive(child))
 
 
 def test_a_worker_that_ignores_the_request_to_end_is_killed(place: Place) -> None:
     stack = workers_only(place)
     (stubborn,) = stack.up({"stubborn": 1}, command=worker).workers
-    wait_until(lambda: (place.home / "stubborn-1.environment").exists())
+    wait_for(lambda: (place.home / "stubborn-1.environment").exists())
     stack.down()
     assert stubborn.pid is not None
     assert not psutil.pid_exists(stubborn.pid)
@@ -154,14 +135,14 @@ def test_a_worker_that_ignores_the_request_to_end_is_killed(place: Place) -> Non
 def test_workers_end_with_a_killed_supervisor_and_up_works_again(place: Place) -> None:
     stack = workers_only(place)
     status = stack.up({"sampler": 1, "stubborn": 1}, command=worker)
-    wait_until(lambda: (place.home / "stubborn-1.environment").exists())
+    wait_for(lambda: (place.home / "stubborn-1.environment").exists())
     sampler, stubborn = (each.pid for each in status.workers)
     assert status.supervisor_pid
     assert sampler
     assert stubborn
     os.kill(status.supervisor_pid, signal.SIGKILL)
     if sys.platform == "linux":
-        wait_until(lambda: processes.identify(sampler) is None)
+        wait_for(lambda: processes.identify(sampler) is None)
     assert not stack.status().supervisor_pid
     assert processes.identify(stubborn) is not None
     status = stack.up({"sampler": 1}, command=worker)
@@ -175,7 +156,7 @@ def test_killed_servers_come_back(place: Place) -> None:
     for server in before.servers:
         assert server.pid
         os.kill(server.pid, signal.SIGKILL)
-    wait_until(lambda: all_run(stack.status()) and stack.broker.is_ready() and stack.postgres.is_ready())
+    wait_for(lambda: all_run(stack.status()) and stack.broker.is_ready() and stack.postgres.is_ready())
     assert {server.pid for server in stack.status().servers}.isdisjoint(
         server.pid for server in before.servers
     )
@@ -187,7 +168,7 @@ def test_everything_killed_at_once_as_by_a_power_cut(place: Place) -> None:
     place.stack().up({"sampler": 1}, command=worker)
     for process in place.processes():
         process.kill()
-    wait_until(lambda: place.processes() == [])
+    wait_for(lambda: place.processes() == [])
     assert not place.stack().status().supervisor_pid
     assert all_run(place.stack().up({"sampler": 1}, command=worker))
 
@@ -224,8 +205,8 @@ def test_a_home_that_cannot_be_made_is_named(place: Place, tmp_path: Path) -> No
 def test_an_idle_supervisor_costs_next_to_nothing(place: Place) -> None:
     status = workers_only(place).up({"sampler": 1}, command=worker)
     supervisor = psutil.Process(status.supervisor_pid)
-    before = supervisor.cpu_times()
-    time.sleep(3.0)
+    before, rounds = supervisor.cpu_times(), supervisor.num_ctx_switches().voluntary
+    wait_for(lambda: supervisor.num_ctx_switches().voluntary >= rounds + 2)
     after = supervisor.cpu_times()
     assert after.user + after.system - before.user - before.system <= 0.05  # the clock ticks in 0.01 s
 

@@ -1,5 +1,6 @@
 """A worker of all roles with room for one engine: real engines, a mixed queue, few changes, nothing lost."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -21,12 +22,13 @@ from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
-from hsstar.store.queue import wakeups
+from hsstar.store.queue import wakeups, workers
 from hsstar.store.queue.by_engine import waiting_jobs
 from hsstar.verifier import MathVerifier
 from hsstar.workers.app import make_app
 from hsstar.workers.engine_schedule import EngineScheduler
 from hsstar.workers.runtime import Worker
+from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel, statement
 from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, make_recipe, state_of
 
 JOB_SAMPLES = 16
@@ -39,16 +41,17 @@ class Census:
         built: engines by kind.
         peak: the most that were there at once.
         can_sleep: whether the samplers sleep instead of being closed.
+        real: whether the engines are those of PyTorch.
     """
 
     def __init__(self) -> None:
         self.built: Counter[str] = Counter()
         self.present: set[Any] = set()
         self.peak = 0
-        self.can_sleep = False
+        self.can_sleep = self.real = False
 
-    def engine(self, kind: str, build: Callable[[], Any]) -> Any:
-        engine = build()
+    def engine(self, kind: str, build: Callable[..., Any], location: str) -> Any:
+        engine = build(location)
         self.built[kind] += 1
         self.enter(engine)
         close = engine.close
@@ -67,8 +70,17 @@ class Census:
         self.present.add(engine)
         self.peak = max(self.peak, len(self.present))
 
+    def sampler(self, location: str, recipe: Recipe) -> Any:
+        build = partial(build_sampler, device="cpu") if self.real else DeterministicSampler
+        return self.engine("sampler", build, location)
+
+    def reward_model(self, location: str, recipe: Recipe) -> Any:
+        if self.real:
+            return self.engine("reward model", partial(build_reward_model, device="cpu"), location)
+        return self.engine("reward model", lambda _: ReadingRewardModel(), location)
+
     def trainer(self) -> Any:
-        trainer = build_trainer(device="cpu")
+        trainer: Any = build_trainer(device="cpu") if self.real else MarkingTrainer()
         self.built["trainer"] += 1
         inner = trainer.train
 
@@ -79,7 +91,7 @@ class Census:
             finally:
                 self.present.discard(trainer)
 
-        trainer.train = train  # type: ignore[method-assign, assignment]
+        trainer.train = train
         return trainer
 
 
@@ -90,14 +102,14 @@ def census() -> Census:
 
 @pytest.fixture
 def make_worker(database: Database, tmp_path: Path, census: Census) -> Callable[..., Worker]:
-    def sampler(location: str, recipe: Recipe) -> Any:
-        return census.engine("sampler", partial(build_sampler, location, device="cpu"))
-
-    def reward_model(location: str, recipe: Recipe) -> Any:
-        return census.engine("reward model", partial(build_reward_model, location, device="cpu"))
-
     def make(*, one_at_a_time: bool) -> Worker:
-        engines = EnginePool(sampler, reward_model, MathVerifier, census.trainer, one_at_a_time=one_at_a_time)
+        engines = EnginePool(
+            census.sampler,
+            census.reward_model,
+            partial(MathVerifier, processes=1),
+            census.trainer,
+            one_at_a_time=one_at_a_time,
+        )
         settings = Settings(tmp_path, tmp_path, job_samples=JOB_SAMPLES)
         context = WorkerContext(database, engines, JOB_SAMPLES, tmp_path / "models")
         return Worker("all", list(JobKind), settings, context, make_app("memory://"))
@@ -105,10 +117,14 @@ def make_worker(database: Database, tmp_path: Path, census: Census) -> Callable[
     return make
 
 
-def start_runs(database: Database, folder: Path, *names: str) -> None:
-    """Two small runs of one iteration each over the same problems and models."""
+def start_runs(database: Database, folder: Path, *names: str, real: bool = False) -> None:
+    """Small runs of one iteration each over the same problems and models."""
     file = folder / "problems.jsonl"
-    family.write_problems(file, family.distinct_problems(40, 0, held_out=False))
+    if real:
+        family.write_problems(file, family.distinct_problems(12, 0, held_out=False))
+    else:
+        lines = [{"question": statement(number), "answer": f"#### {number}"} for number in range(12)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     import_problems(database, file, ProblemFormat.GSM8K, "train")
     for name in names:
         recipe = make_recipe(
@@ -148,24 +164,29 @@ def work(database: Database, worker: Worker, wake_ups: dict[JobKind, list[int]])
     return Counter(row.kind for row in rows)
 
 
-@pytest.mark.parametrize("can_sleep", [False, True])
+@pytest.mark.parametrize(
+    ("real", "can_sleep", "runs"),
+    [(True, False, ["first"]), (False, False, ["a", "b"]), (False, True, ["a", "b"])],
+)
 def test_a_mixed_queue_is_done_with_one_engine_at_a_time_and_few_changes(
     database: Database,
     tmp_path: Path,
     make_worker: Callable[..., Worker],
     census: Census,
     wake_ups: dict[JobKind, list[int]],
+    real: bool,
     can_sleep: bool,
+    runs: list[str],
 ) -> None:
-    census.can_sleep = can_sleep
-    start_runs(database, tmp_path, "first", "second")
+    census.real, census.can_sleep = real, can_sleep
+    start_runs(database, tmp_path, *runs, real=real)
     worker = make_worker(one_at_a_time=True)
     done = work(database, worker, wake_ups)
     worker._context.engines.close()
 
-    assert done["sample"] >= 6
-    assert done["score"] >= 6
-    assert done["train"] == 2
+    assert done["sample"] >= 5 * len(runs)
+    assert done["score"] >= 5 * len(runs)
+    assert done["train"] == len(runs)
     assert census.peak == 1
     assert not census.present
     # pre-sampling, rewards, re-sampling, rewards; in turns with the wake-ups it would be one for each job
@@ -232,6 +253,15 @@ def test_a_job_that_makes_room_stays_queued_and_gets_another_wake_up(database: D
     assert late is not None
     assert late.id == scoring
     assert scheduler.claim(database, scoring, "all", 60) is None
+
+
+def test_a_worker_that_was_asked_to_stop_is_chosen_no_job(database: Database) -> None:
+    with database.begin() as connection:
+        round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
+        job_id = add_job(connection, round_id)
+        workers.register(connection, "all", "host", 1, "sample")
+        workers.request_stop(connection, ["all"], [], everyone=False)
+    assert EngineScheduler(list(JobKind), swap_seconds=60.0).claim(database, job_id, "all", 60) is None
 
 
 def test_jobs_that_have_waited_long_are_taken_before_the_engine_runs_out_of_work(database: Database) -> None:

