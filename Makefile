@@ -4,6 +4,7 @@
 # make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
 # make test-heavy  the tests that take minutes each
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
+# make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
 # make format      mend what ruff can mend, and format
 # make docs        the pages as a site in site/; a broken link fails
@@ -28,7 +29,7 @@ pytest = OMP_NUM_THREADS=1 $(PYTEST) $(call PARALLEL,$(1)) -m '$(2)'
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos fuzz format docs references vllm-cpu clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos golden fuzz format docs references vllm-cpu clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -68,6 +69,9 @@ test-heavy: $(INSTALLED)
 
 test-chaos: $(INSTALLED)
 	$(call pytest,loadgroup,chaos) tests/chaos
+
+golden: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.renew
 
 fuzz: $(LIGHT)
 	@$(PIP) -c constraints.txt -e '.[fuzz]'
