@@ -48,7 +48,7 @@ _PROBLEMS = """
 _SAMPLES = f"{_PROBLEMS} JOIN samples USING (round_id, problem_id)"
 _IN_ORDER = "ORDER BY kind, number, position"
 QUERIES = {
-    "slices": "SELECT kind, number, statement, allotment, level "
+    "slices": "SELECT kind, number, statement, allotment, difficulty_labels.level "
     f"{_PROBLEMS} LEFT JOIN difficulty_labels USING (round_id, problem_id) {_IN_ORDER}",
     "jobs": "SELECT rounds.kind, number, jobs.kind, statement, slots FROM jobs "
     "JOIN rounds ON rounds.id = round_id LEFT JOIN job_items ON job_id = jobs.id "

@@ -204,7 +204,9 @@ class RecordingSampler(DeterministicSampler):
     asked: ClassVar[list[tuple[object, ...]]]
 
     def draw(self, requests: Any, parameters: SamplingParameters) -> Any:
-        self.asked += [(self._weights, parameters, request.prompt, request.seed) for request in requests]
+        RecordingSampler.asked += [
+            (self._weights, parameters, request.prompt, request.seed) for request in requests
+        ]
         return super().draw(requests, parameters)
 
 
@@ -216,7 +218,11 @@ def test_each_sample_is_asked_for_once_with_its_policy_its_decoding_and_its_seed
     driver.work()
     recipe, evaluation = OWN_VALUES, OWN_VALUES.evaluation
     (benchmark,) = evaluation.benchmarks
-    sections = {"": recipe.sampling, "heldout": evaluation, benchmark.evaluation_key: benchmark}
+    sections: dict[str, Any] = {
+        "": recipe.sampling,
+        "heldout": evaluation,
+        benchmark.evaluation_key: benchmark,
+    }
     decodings = {
         key: SamplingParameters(section.temperature, section.top_p, section.max_new_tokens, ("never said",))
         for key, section in sections.items()

@@ -265,7 +265,7 @@ def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(
 def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(vote_on: VoteOn) -> None:
     driver, added, _ = vote_on(BALLOTS[-1:])
     driver.advance()
-    driver.fail(*driver.queued())
+    driver.fail(driver.queued()[0])
     driver.work()
     assert is_pending(driver)
     with driver.database.begin() as connection:
