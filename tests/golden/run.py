@@ -8,7 +8,6 @@ other weights. Instead the last layer norm is scaled by a factor that follows fr
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
 from tests.store.driver import Driver
 
+Rows = dict[str, list[list[Any]]]
 GOLDEN = Path(__file__).with_name("rows.json")
-JOB_SAMPLES = 32
 ITERATIONS = 2
 _RECIPE = {
     "seed": 11,
@@ -38,31 +37,9 @@ _RECIPE = {
         "problems": 5,
         "samples": 2,
         "temperature": 0.6,
-        "max_new_tokens": 112,
+        "max_new_tokens": 99,
     },
 }
-_PROBLEMS = """
-    FROM rounds JOIN round_problems ON round_problems.round_id = rounds.id
-    JOIN problems ON problems.id = round_problems.problem_id
-"""
-_SAMPLES = f"{_PROBLEMS} JOIN samples USING (round_id, problem_id)"
-_IN_ORDER = "ORDER BY kind, number, position"
-QUERIES = {
-    "slices": "SELECT kind, number, statement, allotment, difficulty_labels.level "
-    f"{_PROBLEMS} LEFT JOIN difficulty_labels USING (round_id, problem_id) {_IN_ORDER}",
-    "jobs": "SELECT rounds.kind, number, jobs.kind, statement, slots FROM jobs "
-    "JOIN rounds ON rounds.id = round_id LEFT JOIN job_items ON job_id = jobs.id "
-    "LEFT JOIN problems ON problems.id = problem_id ORDER BY 1, 2, jobs.id, problem_id",
-    "samples": "SELECT kind, number, statement, slot, samples.seed, response, cause "
-    f"{_SAMPLES} JOIN sample_responses ON sample_id = samples.id {_IN_ORDER}, slot",
-    "rewards": "SELECT kind, number, statement, slot, CAST(round(CAST(min_reward AS numeric), 4) AS float) "
-    f"{_SAMPLES} WHERE min_reward IS NOT NULL {_IN_ORDER}, slot",
-    "pairs": f"SELECT kind, number, statement, chosen.slot, rejected.slot {_PROBLEMS} "
-    "JOIN preference_pairs AS pairs USING (round_id, problem_id) "
-    "JOIN samples AS chosen ON chosen.id = chosen_sample_id "
-    f"JOIN samples AS rejected ON rejected.id = rejected_sample_id {_IN_ORDER}, chosen.slot",
-}
-Rows = dict[str, list[list[Any]]]
 
 
 class ScalingTrainer:
@@ -94,14 +71,14 @@ def golden_rows(database: Database, folder: Path) -> Rows:
             lambda: verifier,
             ScalingTrainer,
         )
-        driver = Driver(database, run, engines, folder, JOB_SAMPLES)
+        driver = Driver(database, run, engines, folder, job_samples=32)
         driver.work()
     torch.set_num_threads(threads)
     assert driver.states() == ["done"] * ITERATIONS
-    return {name: [list(row) for row in driver.rows(query)] for name, query in QUERIES.items()}
+    return driver.tables()
 
 
-def as_json(tables: Mapping[str, list[list[Any]]]) -> str:
+def as_json(tables: Rows) -> str:
     """Write a row a line, so that a change can be read."""
     written = [
         f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.golden import renew
-from tests.golden.run import GOLDEN, QUERIES, Rows, golden_rows
+from tests.golden.run import GOLDEN, Rows, golden_rows
 from tests.store.conftest import MakeDatabase
+from tests.store.driver import TABLES
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def rows(make_database: MakeDatabase, template: str, tmp_path_factory: pytest.Te
         return golden_rows(database, tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.parametrize("table", QUERIES)
+@pytest.mark.parametrize("table", TABLES)
 def test_the_rows_of_a_run_are_what_they_were(rows: Rows, table: str) -> None:
     golden: Rows = json.loads(GOLDEN.read_text())
     if table == "rewards":  # the last bits of a reward are the CPU's

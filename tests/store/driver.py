@@ -26,6 +26,30 @@ ATTEMPTS = 3
 SAMPLE_KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
 
 
+_PROBLEMS = """
+    FROM rounds JOIN round_problems ON round_problems.round_id = rounds.id
+    JOIN problems ON problems.id = round_problems.problem_id
+"""
+_SAMPLES = f"{_PROBLEMS} JOIN samples USING (round_id, problem_id)"
+_IN_ORDER = "ORDER BY kind, number, evaluation_key, position"
+TABLES = {
+    "slices": "SELECT kind, number, statement, allotment, difficulty_labels.level "
+    f"{_PROBLEMS} LEFT JOIN difficulty_labels USING (round_id, problem_id) {_IN_ORDER}",
+    "jobs": "SELECT rounds.kind, number, jobs.kind, statement, slots FROM jobs "
+    "JOIN rounds ON rounds.id = round_id LEFT JOIN job_items ON job_id = jobs.id "
+    "LEFT JOIN problems ON problems.id = problem_id ORDER BY 1, 2, jobs.id, problem_id",
+    "samples": "SELECT kind, number, statement, slot, samples.seed, response, cause "
+    f"{_SAMPLES} JOIN sample_responses ON sample_id = samples.id {_IN_ORDER}, slot",
+    "rewards": "SELECT kind, number, statement, slot, CAST(round(CAST(min_reward AS numeric), 4) AS float) "
+    f"{_SAMPLES} WHERE min_reward IS NOT NULL {_IN_ORDER}, slot",
+    "pairs": f"SELECT kind, number, statement, chosen.slot, rejected.slot {_PROBLEMS} "
+    "JOIN preference_pairs AS pairs USING (round_id, problem_id) "
+    "JOIN samples AS chosen ON chosen.id = chosen_sample_id "
+    f"JOIN samples AS rejected ON rejected.id = rejected_sample_id {_IN_ORDER}, chosen.slot",
+}
+"""What a run has made, by what names it in every database."""
+
+
 class Driver:
     """Does what workers do for a run, one job after the other, and reads its rows."""
 
@@ -78,6 +102,9 @@ class Driver:
 
     def count(self, condition: str) -> int:
         return int(self.rows(f"SELECT count(*) FROM {condition}")[0][0])
+
+    def tables(self) -> dict[str, list[list[Any]]]:
+        return {name: [list(row) for row in self.rows(query)] for name, query in TABLES.items()}
 
     def execute(self, statement: str) -> None:
         with self.database.begin() as connection:

@@ -65,13 +65,6 @@ def test_a_running_job_names_its_worker_and_a_failed_one_its_error(begin: Begin)
     assert (by_job[failing].held_by, by_job[failing].error) == ("failed", "poison")
 
 
-def test_a_finished_run_lacks_nothing(begin: Begin) -> None:
-    driver = begin(RECIPE)
-    driver.work()
-    assert driver.states() == ["done"]
-    assert _missing(driver) == []
-
-
 def _resampling(driver: Driver) -> None:
     driver.advance()
     while driver.states() == ["pre_sampling"]:
@@ -80,8 +73,7 @@ def _resampling(driver: Driver) -> None:
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "retried"])
 @pytest.mark.parametrize(
-    ("kind", "lacks"),
-    [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")],
+    ("kind", "lacks"), [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")]
 )
 @pytest.mark.parametrize(
     ("reach", "state", "labels"),
