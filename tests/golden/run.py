@@ -31,7 +31,7 @@ ITERATIONS = 2
 _RECIPE = {
     "seed": 11,
     "problems": {"dataset": "train", "per_iteration": 20},
-    "sampling": {"n": 4, "n_p": 2, "temperature": 0.7, "top_p": 0.95, "max_new_tokens": 112},
+    "sampling": {"n": 4, "n_p": 2, "temperature": 0.7, "top_p": 0.95, "max_new_tokens": 75},
     "evaluation": {
         "dataset": "heldout",
         "problems": 5,
