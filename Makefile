@@ -5,6 +5,7 @@
 # make test-heavy  the tests that take minutes each
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
 # make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
+# make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
 # make format      mend what ruff can mend, and format
 # make docs        the pages as a site in site/; a broken link fails
@@ -31,7 +32,7 @@ MUTANTS ?= 200
 MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos mutants fuzz format docs references vllm-cpu clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz format docs references vllm-cpu clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -74,6 +75,9 @@ test-chaos: $(INSTALLED)
 
 mutants: $(INSTALLED)
 	@$(BIN)/python -m tools.mutants --count $(MUTANTS) --seed $(MUTANTS_SEED) --output build/mutants
+
+golden: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.renew
 
 fuzz: $(LIGHT)
 	@$(PIP) -c constraints.txt -e '.[fuzz]'

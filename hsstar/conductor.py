@@ -83,8 +83,7 @@ class Conductor:
         moved = False
         model_id: int | None = run.model_id
         for iteration in rounds.list_iterations(connection, run.id):
-            if iteration.state is not IterationState.DONE:
-                moved |= self._advance_iteration(connection, run, iteration, model_id)
+            moved |= self._advance_iteration(connection, run, iteration, model_id)
             model_id = iteration.output_model_id
         for evaluation in evaluations.list_unfinished(connection, run.id):
             if self._complete(connection, evaluation, scored=False) and self._voted(connection, evaluation):

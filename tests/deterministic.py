@@ -2,15 +2,15 @@
 
 What they write passes through the real stages, verifier, store and queue. A sample depends on the policy's
 weights, the problem and the seed; its text says how good it is, which the reward model reads. A training
-marks the weights with the pairs that it was given. `pause` (seconds a sample, a score or a step) gives a test
-time to disturb them.
+marks the weights with what it was given. A script decides other outcomes. `pause` (seconds a sample, a score
+or a step) gives a test time to disturb them.
 """
 
 import hashlib
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hsstar.checkpoints.resolve import fingerprint
@@ -19,13 +19,18 @@ from hsstar.engines.sampling.contract import Completion, SampleRequest, Sampling
 from hsstar.engines.training.contract import (
     ProgressCallback,
     TrainingReport,
+    TrainingRow,
+    TrainingSettings,
     TrainingStart,
     TrainingStep,
     TrainingTask,
 )
 
 TRAINING_STEPS = 6
-_STATEMENT = re.compile(r"The number of problem (\d+)")
+_STATEMENT = re.compile(r"^.*problem (\d+)", re.MULTILINE)
+
+Script = Callable[[str, int], tuple[object, float] | None]
+"""Final answer and quality of a sample by statement and seed; None where chance decides."""
 
 
 def statement(number: int) -> str:
@@ -42,9 +47,10 @@ class DeterministicSampler:
 
     name = "deterministic 1"
 
-    def __init__(self, model: str | Path, pause: float = 0.0) -> None:
+    def __init__(self, model: str | Path, pause: float = 0.0, script: Script | None = None) -> None:
         self._weights = fingerprint(model)
         self._pause = pause
+        self._script = script or (lambda statement, seed: None)
 
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
@@ -60,7 +66,8 @@ class DeterministicSampler:
         chance = _digest(self._weights, number, seed)
         right = (True, chance[0] % 2 == 0, False)[number % 3]
         quality = (0.9, chance[1] / 255, 0.02)[number % 3]
-        answer = number if right else number + 1 + chance[2] % 9
+        answer: object = number if right else number + 1 + chance[2] % 9
+        answer, quality = self._script(found[0], seed) or (answer, quality)
         text = f"quality {quality:.3f} by {self._weights[:6]}\n\nso \\boxed{{{answer}}}"
         return Completion(text, 5 + chance[3], "stop", -chance[4] / 16, 1.0)
 
@@ -91,6 +98,11 @@ class ReadingRewardModel:
         pass
 
 
+def mark(policy: Path, settings: TrainingSettings, rows: Sequence[TrainingRow]) -> bytes:
+    """Return the last bytes of the weights that `MarkingTrainer` makes."""
+    return _digest(fingerprint(policy), settings, *rows)
+
+
 class MarkingTrainer:
     """Copies the policy and marks its weights with what it was trained on."""
 
@@ -100,7 +112,6 @@ class MarkingTrainer:
         self._pause = pause
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
-        assert task.objective == "dpo"
         tell = progress or (lambda event: None)
         tell(TrainingStart(TRAINING_STEPS, 0, len(task.rows), 0, 0, {}))
         for step in range(1, TRAINING_STEPS + 1):
@@ -109,5 +120,5 @@ class MarkingTrainer:
         shutil.copytree(task.policy, task.output)
         weights = task.output / "model.safetensors"
         content = weights.read_bytes()
-        weights.write_bytes(content[:-32] + _digest(fingerprint(task.policy), task.settings.seed, *task.rows))
+        weights.write_bytes(content[:-32] + mark(task.policy, task.settings, task.rows))
         return TrainingReport(task.output, len(task.rows), 0, TRAINING_STEPS, {"loss": 0.5})

@@ -16,6 +16,9 @@ from hsstar.local import postgres
 from hsstar.local.postgres import Postgres
 from hsstar.store import migrate
 from hsstar.store.database import Database
+from tests.store.driver import begin, checkpoint, verifier
+
+__all__ = ["begin", "checkpoint", "verifier"]  # fixtures
 
 TEMPLATE = "hsstar_template"
 
@@ -26,8 +29,8 @@ Scratch = Callable[[], AbstractContextManager[Connection]]
 """Opens a transaction in a migrated database that is rolled back in the end."""
 
 
-@pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
+@contextmanager
+def temporary_server() -> Iterator[str]:
     """A server of our own: no durability, no trace of it afterwards."""
     root = Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp"))
     root.chmod(0o755)
@@ -43,6 +46,12 @@ def server_url() -> Iterator[str]:
     finally:
         server.stop()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    with temporary_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

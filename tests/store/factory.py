@@ -3,10 +3,12 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
@@ -59,14 +61,22 @@ def keys_of(connection: Connection, problem_ids: Sequence[int]) -> dict[int, str
     return {row.id: row.key for row in rows}
 
 
-def add_run(connection: Connection, recipe: Recipe | None = None, name: str | None = None) -> Run:
-    """A run of a recipe, with the models that it names."""
+def add_run(
+    connection: Connection,
+    recipe: Recipe | None = None,
+    name: str | None = None,
+    checkpoint: Path | None = None,
+) -> Run:
+    """A run of a recipe, with the models that it names; `checkpoint` is the folder of both, if one exists."""
     recipe = recipe or make_recipe()
-    model = models.register_model(connection, recipe.policy.model, "/models/m0", "weights of M0")
+    policy, reward = ("/models/m0", "weights of M0"), ("/models/prm", "weights of the reward model")
+    if checkpoint is not None:
+        policy = reward = (str(checkpoint), fingerprint(checkpoint))
+    model = models.register_model(connection, recipe.policy.model, *policy)
     reward_model_id = None
     if recipe.reward.used:
         reward_model_id = models.register_reward_model(
-            connection, recipe.reward.model, "/models/prm", "skywork", "weights of the reward model"
+            connection, recipe.reward.model, reward[0], "skywork", reward[1]
         ).id
     return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_id)
 

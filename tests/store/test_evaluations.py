@@ -1,44 +1,27 @@
 """Policies are measured on any number of datasets, each by its own decoding, through the rows of rounds."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
 from hsstar.commands.evaluation_run import EvaluationRun
 from hsstar.commands.problems import import_problems
-from hsstar.conductor import Conductor
-from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
 from hsstar.insights.evaluation import load_results, run_table
-from hsstar.stages import verify
-from hsstar.stages.context import WorkerContext, load_context
-from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import contamination, datasets, evaluations, missing, rounds
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT, EvaluationSpec
-from hsstar.store.queue.jobs import Job
 from hsstar.store.rounds import Round
-from hsstar.store.runs import Run
 from hsstar.verifier import MathVerifier
-from hsstar.verifier.contract import VerificationRequest
-from tests.store.factory import (
-    HELDOUT,
-    Drawn,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_run,
-    add_samples,
-    claim,
-    make_recipe,
-)
-from tests.store.hand import Hand, three_levels
+from tests.store.driver import Begin, Driver
+from tests.store.factory import HELDOUT, Drawn, add_job, add_run, add_samples, make_recipe
 
 RIGHT, WRONG = Drawn(Cause.CORRECT), Drawn(Cause.INCORRECT)
 BENCHMARKS = ["quick", {"name": "amc23", "samples": 3, "max_new_tokens": 64}]
@@ -46,7 +29,7 @@ BENCHMARKS = ["quick", {"name": "amc23", "samples": 3, "max_new_tokens": 64}]
 
 def add_benchmark(connection: Connection, name: str, count: int, unreadable: int = 0) -> int:
     """A benchmark's dataset: the last problems have references that cannot be read."""
-    given = [Problem(f"{name} {number}", "1", subject=f"s{number % 2}") for number in range(count)]
+    given = [Problem(f"{name} problem {number}", "1", subject=f"s{number % 2}") for number in range(count)]
     dataset = datasets.ensure_dataset(connection, name)
     datasets.add_problems(
         connection, dataset, given, [number < count - unreadable for number in range(count)]
@@ -55,33 +38,30 @@ def add_benchmark(connection: Connection, name: str, count: int, unreadable: int
     return dataset
 
 
-def start(database: Database) -> Run:
+RECIPE = make_recipe(
+    problems={"dataset": "train", "per_iteration": 12},
+    sampling={"n": 6, "n_p": 2},
+    evaluation={"dataset": HELDOUT, "benchmarks": BENCHMARKS},
+)
+
+
+@pytest.fixture
+def driver(begin: Begin) -> Driver:
     """One iteration of a run that measures its policies on held-out problems and two benchmarks."""
-    recipe = make_recipe(
-        problems={"dataset": "train", "per_iteration": 12},
-        sampling={"n": 6, "n_p": 2},
-        evaluation={"dataset": HELDOUT, "benchmarks": BENCHMARKS},
-    )
-    with database.begin() as connection:
-        add_problems(connection, 12)
-        add_problems(connection, 5, HELDOUT)
+    driver = begin(RECIPE)
+    with driver.database.begin() as connection:
         add_benchmark(connection, "benchmarks/amc23", 6, unreadable=2)
-        add_problems(connection, 4, "quick")
-        run = add_run(connection, recipe)
-        rounds.add_iterations(connection, run, [0])
-    return run
+    return driver
 
 
 def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(text(query)).mappings()]
 
 
-def test_a_run_measures_every_policy_on_every_dataset_once(database: Database) -> None:
-    start(database)
-    hand = Hand(database, three_levels)
-    hand.work()
-    hand.work()
-    with database.begin() as connection:
+def test_a_run_measures_every_policy_on_every_dataset_once(driver: Driver) -> None:
+    driver.work()
+    driver.work()
+    with driver.database.begin() as connection:
         found = rows(connection, "SELECT * FROM evaluation_results ORDER BY iteration, benchmark")
         (iteration,) = rows(connection, "SELECT * FROM iteration_statistics")
     assert [(row["iteration"], row["benchmark"], row["problems"], row["samples"]) for row in found] == [
@@ -98,39 +78,18 @@ def test_a_run_measures_every_policy_on_every_dataset_once(database: Database) -
     assert amc["accuracy_readable"] == pytest.approx(amc["correct"] / 3 / 4)
 
 
-def test_the_table_of_a_run_has_a_row_per_policy_and_the_mean_of_its_benchmarks(database: Database) -> None:
-    run = start(database)
-    Hand(database, three_levels).work()
-    table = run_table(database, run.name)
+def test_the_table_of_a_run_has_a_row_per_policy_and_the_mean_of_its_benchmarks(driver: Driver) -> None:
+    driver.advance()
+    unfinished = run_table(driver.database, driver.run.name)
+    assert [cells for _, _, cells in unfinished.rows] == [(None, None, None)]
+    assert unfinished.mean(0) is None
+    driver.work()
+    table = run_table(driver.database, driver.run.name)
     assert (table.columns, table.benchmarks) == (("amc23", "quick", HELDOUT), 2)
-    assert [(number, name) for number, name, _ in table.rows] == [(0, "M0"), (1, f"{run.name}-M1")]
+    assert [(number, name) for number, name, _ in table.rows] == [(0, "M0"), (1, f"{driver.run.name}-M1")]
     cells = [[cell and cell[0] for cell in row] for _, _, row in table.rows]
     assert all(value is not None for row in cells for value in row)
     assert table.mean(0) == pytest.approx((cells[0][0] + cells[0][1]) / 2)  # type: ignore[operator]
-
-
-def test_an_unfinished_row_has_no_mean(database: Database) -> None:
-    run = start(database)
-    Hand(database).conductor.advance(run.id)
-    table = run_table(database, run.name)
-    assert [cells for _, _, cells in table.rows] == [(None, None, None)]
-    assert table.mean(0) is None
-
-
-def test_samples_are_drawn_as_the_evaluation_says(connection: Connection) -> None:
-    run = add_run(connection, make_recipe(sampling={"n": 4, "n_p": 2, "stop": ["\n\n\n"]}))
-    dataset = add_benchmark(connection, "benchmarks/amc23", 2)
-    decoding = Decoding(0.6, 0.95, 32, 100)
-    added = evaluations.add_evaluation(
-        connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 32, decoding)
-    )
-    job = claim(connection, add_job(connection, added.id))
-    parameters = load_context(connection, job).parameters
-    assert (parameters.temperature, parameters.top_p, parameters.max_new_tokens) == (0.6, 0.95, 100)
-    assert parameters.stop == ("\n\n\n",)
-    iteration = add_iteration(connection, run, add_problems(connection, 1))
-    other = load_context(connection, claim(connection, add_job(connection, iteration.id))).parameters
-    assert (other.temperature, other.max_new_tokens) == (0.7, 2048)
 
 
 def test_the_same_evaluation_key_is_added_once_and_another_beside_it(connection: Connection) -> None:
@@ -181,6 +140,7 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
 
 Answers = list[tuple[str | None, bool]]
 """Of one problem: the answers of its samples by slot, and whether each is correct."""
+VoteOn = Callable[[list[Answers]], tuple[Driver, Round, list[int]]]
 
 HALVES = (r"\frac{1}{2}", "1/2", "0.5", "0.50")
 BALLOTS: list[Answers] = [
@@ -194,147 +154,92 @@ BALLOTS: list[Answers] = [
 ]
 
 
-def recomputed_majority(answers: Answers, verifier: MathVerifier) -> bool:
-    """The vote as METHOD and docs say it, every pair asked one by one."""
-    classes: list[tuple[str | None, int]] = []
-    for answer, correct in answers:
-        if not correct and answer is None:
-            continue
-        for place, (head, votes) in enumerate(classes):
-            if (correct and head is None) or (
-                not correct
-                and head is not None
-                and (
-                    head == answer
-                    or verifier.verify([VerificationRequest(str(answer), head, is_answer=True)])[0].verdict
-                    == "correct"
-                )
-            ):
-                classes[place] = (head, votes + 1)
-                break
-        else:
-            classes.append((None if correct else answer, 1))
-    most = max((votes for _, votes in classes), default=0)
-    return next((head is None for head, votes in classes if votes == most), False)
+@pytest.fixture
+def vote_on(begin: Begin) -> VoteOn:
+    """Makes an evaluation without decoding, a problem per ballot, all its samples verified."""
+
+    def vote_on(ballots: list[Answers]) -> tuple[Driver, Round, list[int]]:
+        driver = begin(iterations=0)
+        with driver.database.begin() as connection:
+            dataset = add_benchmark(connection, "benchmarks/amc23", len(ballots))
+            spec = EvaluationSpec("m", dataset, 7, None)
+            added = evaluations.add_evaluation(connection, driver.run.id, 0, driver.run.model_id, spec)
+            evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
+            problems = list(datasets.statement_keys(connection, dataset))
+            for problem, ballot in zip(problems, ballots, strict=True):
+                causes = [RIGHT if correct else WRONG for _, correct in ballot]
+                add_samples(connection, added.id, {problem: dict(enumerate(causes))})
+                for slot, (answer, _) in enumerate(ballot):
+                    connection.execute(
+                        text(
+                            "UPDATE samples SET answer = :answer WHERE problem_id = :problem AND slot = :slot"
+                        ),
+                        {"answer": answer, "problem": problem, "slot": slot},
+                    )
+        return driver, added, problems
+
+    return vote_on
 
 
-def add_ballots(connection: Connection, ballots: list[Answers]) -> tuple[Run, Round, list[int]]:
-    """An evaluation without decoding, a problem per ballot, all its samples verified."""
-    run = add_run(connection)
-    dataset = add_benchmark(connection, "benchmarks/amc23", len(ballots))
-    added = evaluations.add_evaluation(
-        connection, run.id, 0, run.model_id, EvaluationSpec("m", dataset, 7, None)
-    )
-    evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
-    problems = list(datasets.statement_keys(connection, dataset))
-    for problem, ballot in zip(problems, ballots, strict=True):
-        causes = [RIGHT if correct else WRONG for _, correct in ballot]
-        add_samples(connection, added.id, {problem: dict(enumerate(causes))})
-        for slot, (answer, _) in enumerate(ballot):
-            connection.execute(
-                text("UPDATE samples SET answer = :answer WHERE problem_id = :problem AND slot = :slot"),
-                {"answer": answer, "problem": problem, "slot": slot},
-            )
-    return run, added, problems
+def is_pending(driver: Driver) -> bool:
+    with driver.database.begin() as connection:
+        return evaluations.pending(connection, driver.run.id, [driver.run.model_id])
 
 
-def verify_jobs(database: Database, round_id: int) -> list[int]:
-    with database.begin() as connection:
-        return list(
-            connection.execute(
-                text("SELECT id FROM jobs WHERE round_id = :id AND state = 'queued' AND kind = 'verify'"),
-                {"id": round_id},
-            ).scalars()
-        )
-
-
-def run_verification(database: Database, job_id: int, verifier: MathVerifier, folder: Path) -> Job:
-    """What a verification worker does with a job, all but the engines of other kinds."""
-
-    def unwanted(*arguments: object) -> NoReturn:
-        raise AssertionError("a verification needs the verifier and no other engine")
-
-    with database.begin() as connection:
-        job = claim(connection, job_id)
-    engines = EnginePool(unwanted, unwanted, lambda: verifier, unwanted)
-    verify.run(WorkerContext(database, engines, 16, folder), job)
-    return job
-
-
-def majority_votes(connection: Connection) -> dict[int, bool]:
-    found = connection.execute(text("SELECT problem_id, correct FROM majority_votes"))
-    return {row.problem_id: row.correct for row in found}
+def majority_votes(driver: Driver) -> dict[int, bool]:
+    return {
+        row.problem_id: row.correct for row in driver.rows("SELECT problem_id, correct FROM majority_votes")
+    }
 
 
 def test_an_evaluation_ends_with_its_votes_and_showing_it_verifies_nothing(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vote_on: VoteOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with database.begin() as connection:
-        run, added, problems = add_ballots(connection, BALLOTS)
-    conductor = Conductor(database, 16, 3)
+    driver, _, problems = vote_on(BALLOTS)
     for _ in range(2):
-        conductor.advance(run.id)  # enqueues the votes once
-        assert len(verify_jobs(database, added.id)) == 4  # of two problems with seven samples each
-        with database.begin() as connection:
-            assert evaluations.pending(connection, run.id, [run.model_id])
-    with MathVerifier(1) as verifier:
-        expected = [recomputed_majority(ballot, verifier) for ballot in BALLOTS]
-        for job_id in verify_jobs(database, added.id):
-            conductor.after_job(run_verification(database, job_id, verifier, tmp_path), problems)
-    assert verify_jobs(database, added.id) == []
-    assert expected == [False, True, True, False, False, False, True]
-    with database.begin() as connection:
-        assert majority_votes(connection) == dict(zip(problems, expected, strict=True))
-        assert not evaluations.pending(connection, run.id, [run.model_id])
+        driver.advance()  # enqueues the votes once
+        assert len(driver.queued([JobKind.VERIFY])) == 4  # of two problems with seven samples each
+        assert is_pending(driver)
+    expected = [False, True, True, False, False, False, True]
+    driver.work()
+    assert majority_votes(driver) == dict(zip(problems, expected, strict=True))
+    assert not is_pending(driver)
 
     monkeypatch.setattr(MathVerifier, "__init__", lambda *_: pytest.fail("a verifier was started"))
-    (result,) = load_results(database, EvaluationRun(run, "M0", (("amc23", "m"),)))
+    (result,) = load_results(driver.database, EvaluationRun(driver.run, "M0", (("amc23", "m"),)))
     assert result.figures.majority == sum(expected) / len(expected)
     assert result.figures.pass_at[7] == 5 / 7
     assert list(result.subjects) == ["s0", "s1"]
 
 
-def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(
-    database: Database, tmp_path: Path
-) -> None:
-    with database.begin() as connection:
-        run, added, (problem,) = add_ballots(connection, BALLOTS[:1])
-        unverified = "UPDATE samples SET verdict = NULL, cause = NULL, answer = NULL WHERE slot IN (0, 1)"
-        connection.execute(text(unverified))
-        jobs = [add_job(connection, added.id, JobKind.VERIFY, {problem: [slot]}) for slot in (0, 1)]
-    with MathVerifier(1) as verifier:
-        run_verification(database, jobs[0], verifier, tmp_path)
-        with database.begin() as connection:
-            assert majority_votes(connection) == {}  # a sample of it has no verdict yet
-        run_verification(database, jobs[1], verifier, tmp_path)
-        conductor = Conductor(database, 16, 3)
-        with database.begin() as connection:
-            assert majority_votes(connection) == {problem: False}
-            connection.execute(text("DELETE FROM majority_votes"))
-        conductor.advance(run.id)
-        (again,) = verify_jobs(database, added.id)
-        run_verification(database, again, verifier, tmp_path)
-        conductor.advance(run.id)
-    with database.begin() as connection:
-        assert majority_votes(connection) == {problem: False}
-        assert not evaluations.pending(connection, run.id, [run.model_id])
+def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(vote_on: VoteOn) -> None:
+    driver, added, (problem,) = vote_on(BALLOTS[:1])
+    driver.execute("UPDATE samples SET verdict = NULL, cause = NULL, answer = NULL WHERE slot IN (0, 1)")
+    with driver.database.begin() as connection:
+        first, last = (add_job(connection, added.id, JobKind.VERIFY, {problem: [slot]}) for slot in (0, 1))
+    driver.compute(first)
+    assert majority_votes(driver) == {}  # a sample of it has no verdict yet
+    driver.compute(last)
+    assert majority_votes(driver) == {problem: False}
+    driver.execute("DELETE FROM majority_votes")
+    driver.advance()
+    (again,) = driver.queued()
+    driver.do(again)
+    assert majority_votes(driver) == {problem: False}
+    assert not is_pending(driver)
 
 
-def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(database: Database) -> None:
-    with database.begin() as connection:
-        run, added, _ = add_ballots(connection, BALLOTS[-1:])
-    conductor = Conductor(database, 16, 3)
-    conductor.advance(run.id)
-    with database.begin() as connection:
-        connection.execute(text("UPDATE jobs SET state = 'failed', error = 'it broke', finished_at = now()"))
-    conductor.advance(run.id)
-    assert verify_jobs(database, added.id) == []
-    with database.begin() as connection:
-        assert evaluations.pending(connection, run.id, [run.model_id])
-        missing.discard_failed(connection, run.id)
-    conductor.advance(run.id)
-    with database.begin() as connection:
-        assert not evaluations.pending(connection, run.id, [run.model_id])
+def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(vote_on: VoteOn) -> None:
+    driver, added, _ = vote_on(BALLOTS[-1:])
+    driver.advance()
+    driver.fail(driver.queued()[0])
+    driver.work()
+    assert is_pending(driver)
+    with driver.database.begin() as connection:
+        missing.discard_failed(connection, driver.run.id)
+    driver.advance()
+    assert not is_pending(driver)
+    with driver.database.begin() as connection:
         (outcome,) = evaluations.outcomes(connection, added.id)
     assert (outcome.accuracy, outcome.majority) == (1, False)
 
@@ -367,6 +272,8 @@ def test_overlaps_are_found_kept_and_counted(connection: Connection) -> None:
         assert (found.exact, found.runs) == (1, 1)
     assert contamination.find_overlaps(connection, [trained], []) == []
     assert len(rows(connection, "SELECT * FROM problem_overlaps")) == 2
+    for without, expected in ((False, 4), (True, 2)):
+        assert rounds.count_unused_problems(connection, None, trained, without_overlaps=without) == expected
 
 
 def test_an_import_tells_of_overlaps_among_its_new_problems(database: Database, tmp_path: Path) -> None:
@@ -382,17 +289,3 @@ def test_an_import_tells_of_overlaps_among_its_new_problems(database: Database, 
     for name in ("benchmarks/mine", "none"):
         with pytest.raises(BadInputError, match="kept for hsstar"):
             import_problems(database, file, ProblemFormat.MATH, name)
-
-
-@pytest.mark.parametrize(("without", "expected"), [(False, 4), (True, 2)])
-def test_iterations_pass_over_overlaps_on_demand(
-    connection: Connection, without: bool, expected: int
-) -> None:
-    trained, measured = add_overlapping(connection)
-    contamination.find_overlaps(connection, [trained], [measured])
-    run = add_run(connection)
-    assert rounds.count_unused_problems(connection, None, trained, without_overlaps=without) == expected
-    rounds.add_iterations(connection, run, [0])
-    (waiting,) = rounds.list_iterations(connection, run.id)
-    taken = rounds.assign_slice(connection, waiting.round.id, trained, 0, None, 2, without_overlaps=without)
-    assert taken == expected

@@ -9,8 +9,9 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.commands.export_model import export_model
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.store import datasets, models, training
+from hsstar.store import datasets, evaluations, models, training
 from hsstar.store.database import Database
+from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.read.lineage import ancestry, lineage
 from hsstar.store.runs import Run
 from tests.engines import tiny
@@ -29,21 +30,10 @@ def train(connection: Connection, run: Run, number: int, parent: models.Model) -
 
 
 def evaluate(connection: Connection, run: Run, number: int, model: models.Model, accuracy: float) -> None:
-    connection.execute(
-        text(
-            "WITH added AS (INSERT INTO rounds (run_id, kind, number, model_id, evaluation_key) "
-            "VALUES (:run, 'evaluation', :number, :model, 'heldout') RETURNING id) "
-            "INSERT INTO evaluations (round_id, dataset_id, samples, accuracy, standard_error, finished_at) "
-            "SELECT id, :dataset, 1, :accuracy, 0.01, now() FROM added"
-        ),
-        {
-            "run": run.id,
-            "number": number,
-            "model": model.id,
-            "accuracy": accuracy,
-            "dataset": datasets.ensure_dataset(connection, HELDOUT),
-        },
-    )
+    spec = EvaluationSpec("heldout", datasets.ensure_dataset(connection, HELDOUT), 1, None)
+    added = evaluations.add_evaluation(connection, run.id, number, model.id, spec)
+    finished = "UPDATE evaluations SET accuracy = :accuracy, standard_error = 0.01, finished_at = now()"
+    connection.execute(text(f"{finished} WHERE round_id = :id"), {"accuracy": accuracy, "id": added.id})
 
 
 @pytest.fixture

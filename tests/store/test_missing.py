@@ -1,175 +1,170 @@
 """What a run lacks, to the slot, and what discarding it means."""
 
+from collections.abc import Callable
+
 import pytest
-from sqlalchemy import text
 
 from hsstar.commands.runs import accept_missing
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.store import rounds, runs
-from hsstar.store.database import Database
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import LeaseLostError
 from hsstar.store.read.missing import MissingEntry, list_missing
-from hsstar.store.runs import Run
 from hsstar.store.training import begin_training
-from tests.store.factory import add_iteration, add_problems, add_run, claim, make_recipe
-from tests.store.hand import Hand
+from tests.store.driver import SAMPLE_KINDS, Begin, Driver
+from tests.store.factory import TRAIN, add_iteration, add_problems, claim, make_recipe
 
 N_P, N = 2, 4
+PROBLEMS = 9
+RECIPE = make_recipe(problems={"dataset": TRAIN, "per_iteration": PROBLEMS}, sampling={"n": N, "n_p": N_P})
 
 
-def _run(database: Database, problems: int = 6) -> tuple[Run, list[int]]:
-    recipe = make_recipe(sampling={"n": N, "n_p": N_P})
-    with database.begin() as connection:
-        ids = add_problems(connection, problems)
-        run = add_run(connection, recipe)
-        add_iteration(connection, run, ids)
-    return run, ids
+def _missing(driver: Driver) -> list[MissingEntry]:
+    with driver.database.begin() as connection:
+        return list_missing(connection, driver.run.id)
 
 
-def _missing(database: Database, run: Run) -> list[MissingEntry]:
-    with database.begin() as connection:
-        return list_missing(connection, run.id)
+def _problems(driver: Driver) -> list[int]:
+    return [row.id for row in driver.rows("SELECT problem_id AS id FROM round_problems ORDER BY 1")]
 
 
-def _fail(database: Database, job_id: int) -> None:
-    """The last attempt of a job fails."""
-    with database.begin() as connection:
-        job = claim(connection, job_id)
-        jobs.record_failure(connection, job, "poison", "trace", job.attempts, divisible=False)
+def test_every_slot_is_listed_before_and_after_it_is_enqueued(begin: Begin) -> None:
+    driver = begin(RECIPE, iterations=0)
+    with driver.database.begin() as connection:
+        add_iteration(connection, driver.run, add_problems(connection, PROBLEMS))
+    expected = [("iteration 0", problem, "sample", tuple(range(N_P))) for problem in _problems(driver)]
+    missing = _missing(driver)
+    assert [(entry.round, entry.problem, entry.lacks, entry.slots) for entry in missing] == expected
+    assert {(entry.job, entry.held_by) for entry in missing} == {(None, "the next sweep")}
+    driver.advance()
+    missing = _missing(driver)
+    assert [(entry.round, entry.problem, entry.lacks, entry.slots) for entry in missing] == expected
+    assert {entry.held_by for entry in missing} == {"queued"}
+    assert {entry.job for entry in missing} == set(driver.queued([JobKind.SAMPLE]))
 
 
-def _advance(database: Database, run: Run) -> None:
-    Hand(database).conductor.advance(run.id)
-
-
-def _queued(database: Database, kind: JobKind) -> list[int]:
-    return Hand(database).queued({kind})
-
-
-def _iteration(database: Database, run: Run) -> rounds.Iteration:
-    with database.begin() as connection:
-        return rounds.list_iterations(connection, run.id)[0]
-
-
-def test_every_slot_is_listed_before_and_after_it_is_enqueued(database: Database) -> None:
-    run, ids = _run(database)
-    expected = [("iteration 0", problem, "sample", tuple(range(N_P))) for problem in ids]
-    found = _missing(database, run)
-    assert [(m.round, m.problem, m.lacks, m.slots) for m in found] == expected
-    assert {(m.job, m.held_by) for m in found} == {(None, "the next sweep")}
-    _advance(database, run)
-    found = _missing(database, run)
-    assert [(m.round, m.problem, m.lacks, m.slots) for m in found] == expected
-    assert {m.held_by for m in found} == {"queued"}
-    assert {m.job for m in found} == set(_queued(database, JobKind.SAMPLE))
-
-
-def test_drawn_samples_lack_verdict_and_reward(database: Database) -> None:
-    run, ids = _run(database)
-    Hand(database).work({JobKind.SAMPLE})
-    kinds = {(m.problem, m.lacks, m.slots, m.held_by) for m in _missing(database, run)}
-    assert kinds == {
-        (problem, kind, tuple(range(N_P)), "queued") for problem in ids for kind in ("verdict", "reward")
+def test_drawn_samples_lack_verdict_and_reward(begin: Begin) -> None:
+    driver = begin(RECIPE)
+    driver.work([JobKind.SAMPLE])
+    assert {(entry.problem, entry.lacks, entry.slots, entry.held_by) for entry in _missing(driver)} == {
+        (problem, kind, tuple(range(N_P)), "queued")
+        for problem in _problems(driver)
+        for kind in ("verdict", "reward")
     }
 
 
-def test_a_running_job_names_its_worker_and_a_failed_one_its_error(database: Database) -> None:
-    run, _ = _run(database)
-    hand = Hand(database, job_samples=1)
-    hand.conductor.advance(run.id)
-    running, failing = _queued(database, JobKind.SAMPLE)[:2]
-    with database.begin() as connection:
+def test_a_running_job_names_its_worker_and_a_failed_one_its_error(begin: Begin) -> None:
+    driver = begin(RECIPE, job_samples=1)
+    driver.advance()
+    running, failing = driver.queued()[:2]
+    with driver.database.begin() as connection:
         claim(connection, running, "sample-1@box")
-    _fail(database, failing)
-    by_job = {m.job: m for m in _missing(database, run)}
+    driver.fail(failing)
+    by_job = {entry.job: entry for entry in _missing(driver)}
     assert by_job[running].held_by == "running at sample-1@box"
     assert (by_job[failing].held_by, by_job[failing].error) == ("failed", "poison")
 
 
-def test_a_finished_run_lacks_nothing(database: Database) -> None:
-    run, _ = _run(database)
-    Hand(database).work()
-    assert _iteration(database, run).state == "done"
-    assert _missing(database, run) == []
+def _resampling(driver: Driver) -> None:
+    driver.advance()
+    while driver.states() == ["pre_sampling"]:
+        driver.do(driver.queued()[0])
 
 
+@pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "retried"])
 @pytest.mark.parametrize(
-    ("kind", "lacks"),
-    [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")],
+    ("kind", "lacks"), [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")]
 )
-def test_the_run_goes_on_without_what_is_discarded(database: Database, kind: JobKind, lacks: str) -> None:
-    run, ids = _run(database)
-    hand = Hand(database, job_samples=1)
-    hand.conductor.advance(run.id)
+@pytest.mark.parametrize(
+    ("reach", "state", "labels"),
+    [(Driver.advance, "pre_sampling", PROBLEMS - 1), (_resampling, "re_sampling", PROBLEMS)],
+    ids=["pre-sampling", "re-sampling"],
+)
+def test_a_failed_job_holds_the_iteration_up_until_it_is_accepted_or_retried(
+    begin: Begin,
+    reach: Callable[[Driver], None],
+    state: str,
+    labels: int,
+    kind: JobKind,
+    lacks: str,
+    accepted: bool,
+) -> None:
+    driver = begin(RECIPE, job_samples=N_P)
+    reach(driver)
     if kind is not JobKind.SAMPLE:
-        hand.work({JobKind.SAMPLE})
-    _fail(database, _queued(database, kind)[0])
-    hand.work()
-    assert _iteration(database, run).state == "pre_sampling"  # incomplete: it waits for a decision
-    assert [(m.lacks, m.held_by, m.error) for m in _missing(database, run)] == [(lacks, "failed", "poison")]
-
-    assert accept_missing(database, run) == 1
-    hand.work()
-    assert _iteration(database, run).state == "done"
-    (missing,) = _missing(database, run)
-    assert (missing.lacks, missing.held_by, missing.error) == (lacks, "discarded", "poison")
-    with database.begin() as connection:
-        rows = connection.execute(
-            text("SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL")
-        ).all()
-        labels = connection.scalar(text("SELECT count(*) FROM difficulty_labels"))
-    assert [tuple(row) for row in rows] == [(missing.problem, "discarded: poison")]
-    assert labels == len(ids) - 1
-
-
-def test_a_discarded_training_leaves_the_policy_as_it_was(database: Database) -> None:
-    run, _ = _run(database, problems=12)
-    hand = Hand(database)
-    hand.work({JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE})
-    (training,) = _queued(database, JobKind.TRAIN)
-    _fail(database, training)
-    (missing,) = _missing(database, run)
-    assert (missing.lacks, missing.problem, missing.slots, missing.job) == (
-        "trained policy",
-        None,
-        (),
-        training,
-    )
-    accept_missing(database, run)
-    hand.work()
-    assert _iteration(database, run).output_model_id == run.model_id
-    assert _iteration(database, run).state == "done"
+        driver.work([JobKind.SAMPLE])
+    driver.fail(driver.queued([kind])[0])
+    driver.work()
+    assert driver.states() == [state]
+    assert driver.count("preference_pairs") == 0
+    assert driver.count("difficulty_labels") == labels
+    assert [(entry.lacks, entry.held_by, entry.error) for entry in _missing(driver)] == [
+        (lacks, "failed", "poison")
+    ]
+    if accepted:
+        assert accept_missing(driver.database, driver.run) == 1
+    else:
+        with driver.database.begin() as connection:
+            jobs.retry(connection, driver.run.id, [])
+    driver.work()
+    assert driver.states() == ["done"]
+    assert driver.count("preference_pairs") > 0
+    excluded = driver.rows("SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL")
+    if not accepted:
+        assert (_missing(driver), excluded) == ([], [])
+        assert driver.statistics().drawn == N * PROBLEMS
+        return
+    (entry,) = _missing(driver)
+    assert (entry.lacks, entry.held_by, entry.error) == (lacks, "discarded", "poison")
+    assert [tuple(row) for row in excluded] == [(entry.problem, "discarded: poison")]
+    assert driver.count("difficulty_labels") == labels
+    assert driver.count(f"preference_pairs WHERE problem_id = {entry.problem}") == 0
 
 
-def test_nothing_is_discarded_where_nothing_has_failed(database: Database) -> None:
-    run, _ = _run(database)
+@pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "retried"])
+def test_a_failed_training_waits_and_a_discarded_one_leaves_the_policy_as_it_was(
+    begin: Begin, accepted: bool
+) -> None:
+    driver = begin(RECIPE)
+    driver.work(SAMPLE_KINDS)
+    (training,) = driver.queued()
+    driver.fail(training)
+    driver.work()
+    assert driver.states() == ["training"]
+    (entry,) = _missing(driver)
+    assert (entry.lacks, entry.problem, entry.slots, entry.job) == ("trained policy", None, (), training)
+    if accepted:
+        accept_missing(driver.database, driver.run)
+    else:
+        with driver.database.begin() as connection:
+            jobs.retry(connection, driver.run.id, [])
+    driver.work()
+    assert driver.states() == ["done"]
+    assert driver.statistics().output_model == ("M0" if accepted else f"{driver.run.name}-M1")
+
+
+def test_nothing_is_discarded_where_nothing_has_failed_nor_retried_what_is_discarded(begin: Begin) -> None:
+    driver = begin(RECIPE)
     with pytest.raises(NotFoundError, match="no job of run"):
-        accept_missing(database, run)
+        accept_missing(driver.database, driver.run)
+    driver.advance()
+    failing = driver.queued()[0]
+    driver.fail(failing)
+    accept_missing(driver.database, driver.run)
+    with driver.database.begin() as connection, pytest.raises(NotFoundError):
+        jobs.retry(connection, driver.run.id, [failing])
 
 
-def test_what_is_discarded_cannot_be_retried(database: Database) -> None:
-    run, _ = _run(database)
-    _advance(database, run)
-    failing = _queued(database, JobKind.SAMPLE)[0]
-    _fail(database, failing)
-    accept_missing(database, run)
-    with database.begin() as connection, pytest.raises(NotFoundError):
-        jobs.retry(connection, run.id, [failing])
-
-
-def test_a_frozen_trainer_cannot_touch_the_record_of_the_next_attempt(database: Database) -> None:
-    run, _ = _run(database, problems=12)
-    Hand(database).work({JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE})
-    (training,) = _queued(database, JobKind.TRAIN)
-    with database.begin() as connection:
+def test_a_frozen_trainer_cannot_touch_the_record_of_the_next_attempt(begin: Begin) -> None:
+    driver = begin(RECIPE)
+    driver.work(SAMPLE_KINDS)
+    (training,) = driver.queued()
+    model = driver.run.model_id
+    with driver.database.begin() as connection:
         frozen = claim(connection, training, "frozen", lease_seconds=-1)
         jobs.reclaim(connection, None, 3)
         second = claim(connection, training, "second")
-        record = begin_training(connection, second, run.model_id, "dpo", {}, [1])
-    with pytest.raises(LeaseLostError), database.begin() as connection:
-        begin_training(connection, frozen, run.model_id, "dpo", {}, [1])
-    with database.begin() as connection:
-        assert connection.scalar(text("SELECT id FROM training_runs")) == record
-        assert runs.get_run(connection, run.id)
+        record = begin_training(connection, second, model, "dpo", {}, [1])
+    with pytest.raises(LeaseLostError), driver.database.begin() as connection:
+        begin_training(connection, frozen, model, "dpo", {}, [1])
+    assert [row.id for row in driver.rows("SELECT id FROM training_runs")] == [record]

@@ -1,17 +1,16 @@
 """How a study makes its runs: so many at once, nothing twice, on with what is there. No worker is up here."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from hsstar.domain.errors import ConflictError
-from hsstar.store import datasets, runs
+from hsstar.domain.lifecycle import IterationState, JobState
+from hsstar.store import datasets, rounds, runs
 from hsstar.store.database import Database
 from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
-from tests.store.conftest import MakeDatabase
+from tests.store.factory import add_job
 
 STUDY = """
 name = "s"
@@ -29,12 +28,6 @@ sampling.strategy = "uniform"
 """
 
 
-@pytest.fixture
-def database(make_database: MakeDatabase, template: str) -> Iterator[Database]:
-    with make_database(template) as made:
-        yield made
-
-
 def study(folder: Path, old: str = "", new: str = "") -> Study:
     (folder / "s.toml").write_text(STUDY.replace(old, new) if old else STUDY)
     return load_study(folder / "s.toml")
@@ -48,31 +41,15 @@ def made(database: Database) -> list[str]:
 def finish(database: Database, run: str, *, all_but: int = 0) -> None:
     """Says that the iterations of a run are done, whatever was drawn."""
     with database.begin() as connection:
-        connection.execute(
-            text("""
-                WITH own AS (
-                    SELECT rounds.id, number, max(number) OVER () AS last
-                    FROM rounds JOIN runs ON runs.id = run_id
-                    WHERE runs.name = :run AND kind = 'iteration'
-                )
-                UPDATE iterations SET state = 'done', finished_at = now()
-                FROM own WHERE own.id = round_id AND number <= last - :but
-            """),
-            {"run": run, "but": all_but},
-        )
+        iterations = rounds.list_iterations(connection, runs.find_run(connection, run).id)
+        for iteration in iterations[: len(iterations) - all_but]:
+            rounds.set_state(connection, iteration.round.id, IterationState.DONE)
 
 
 def fail_a_job(database: Database, run: str) -> None:
     with database.begin() as connection:
-        connection.execute(
-            text("""
-                INSERT INTO jobs (round_id, kind, state, error, finished_at)
-                SELECT rounds.id, 'sample', 'failed', 'it broke', now()
-                FROM rounds JOIN runs ON runs.id = run_id
-                WHERE runs.name = :run AND rounds.kind = 'iteration' AND number = 0
-            """),
-            {"run": run},
-        )
+        first = rounds.list_iterations(connection, runs.find_run(connection, run).id)[0]
+        add_job(connection, first.round.id, state=JobState.FAILED)
 
 
 def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Path) -> None:

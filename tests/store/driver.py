@@ -1,0 +1,167 @@
+"""A worker without broker: it claims jobs one by one and runs the real stages on small engines."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from hsstar.conductor import Conductor
+from hsstar.domain.lifecycle import IterationState, JobKind
+from hsstar.recipe.recipe import Recipe
+from hsstar.stages.context import WorkerContext
+from hsstar.stages.engine_pool import EnginePool
+from hsstar.store import rounds
+from hsstar.store.database import Database
+from hsstar.store.queue import jobs
+from hsstar.store.queue.jobs import Job
+from hsstar.store.runs import Run
+from hsstar.verifier import MathVerifier
+from hsstar.workers.runtime import STAGES
+from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel, Script
+from tests.store.factory import HELDOUT, add_problems, add_run, claim, make_recipe
+
+ATTEMPTS = 3
+SAMPLE_KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
+
+
+_PROBLEMS = """
+    FROM rounds JOIN round_problems ON round_problems.round_id = rounds.id
+    JOIN problems ON problems.id = round_problems.problem_id
+"""
+_SAMPLES = f"{_PROBLEMS} JOIN samples USING (round_id, problem_id)"
+_IN_ORDER = "ORDER BY kind, number, evaluation_key, position"
+TABLES = {
+    "slices": "SELECT kind, number, statement, allotment, difficulty_labels.level "
+    f"{_PROBLEMS} LEFT JOIN difficulty_labels USING (round_id, problem_id) {_IN_ORDER}",
+    "jobs": "SELECT rounds.kind, number, jobs.kind, statement, slots FROM jobs "
+    "JOIN rounds ON rounds.id = round_id LEFT JOIN job_items ON job_id = jobs.id "
+    "LEFT JOIN problems ON problems.id = problem_id ORDER BY 1, 2, jobs.id, problem_id",
+    "samples": "SELECT kind, number, statement, slot, samples.seed, response, cause "
+    f"{_SAMPLES} JOIN sample_responses ON sample_id = samples.id {_IN_ORDER}, slot",
+    "rewards": "SELECT kind, number, statement, slot, CAST(round(CAST(min_reward AS numeric), 4) AS float) "
+    f"{_SAMPLES} WHERE min_reward IS NOT NULL {_IN_ORDER}, slot",
+    "pairs": f"SELECT kind, number, statement, chosen.slot, rejected.slot {_PROBLEMS} "
+    "JOIN preference_pairs AS pairs USING (round_id, problem_id) "
+    "JOIN samples AS chosen ON chosen.id = chosen_sample_id "
+    f"JOIN samples AS rejected ON rejected.id = rejected_sample_id {_IN_ORDER}, chosen.slot",
+}
+"""What a run has made, by what names it in every database."""
+
+
+class Driver:
+    """Does what workers do for a run, one job after the other, and reads its rows."""
+
+    def __init__(
+        self, database: Database, run: Run, engines: EnginePool, folder: Path, job_samples: int
+    ) -> None:
+        self.database = database
+        self.run = run
+        self.conductor = Conductor(database, job_samples, ATTEMPTS)
+        self._context = WorkerContext(database, engines, job_samples, folder)
+
+    def advance(self) -> None:
+        self.conductor.advance(self.run.id)
+
+    def work(self, kinds: Collection[JobKind] = frozenset(JobKind)) -> None:
+        """Do jobs of these kinds until none is left."""
+        self.conductor.sweep()
+        while job_ids := self.queued(kinds):
+            for job_id in job_ids:
+                self.do(job_id)
+
+    def do(self, job_id: int) -> bool:
+        """Do one job; return whether the conductor may have added jobs after it."""
+        return self.conductor.after_job(*self.compute(job_id))
+
+    def compute(self, job_id: int) -> tuple[Job, list[int]]:
+        """Run the stage of a job and no conductor; return the ids of its problems too."""
+        with self.database.begin() as connection:
+            job = claim(connection, job_id, "driver")
+        return job, STAGES[job.kind](self._context, job)
+
+    def fail(self, job_id: int, error: str = "poison") -> None:
+        """Let the last attempt of a job fail."""
+        with self.database.begin() as connection:
+            job = claim(connection, job_id)
+            jobs.record_failure(connection, job, error, "trace", job.attempts, divisible=False)
+
+    def queued(self, kinds: Collection[JobKind] = frozenset(JobKind)) -> list[int]:
+        """The jobs of these kinds that can be taken."""
+        query = "SELECT id FROM jobs WHERE state = 'queued' AND kind = ANY (:kinds) ORDER BY id"
+        return [row.id for row in self.rows(query, kinds=list(kinds))]
+
+    def states(self) -> list[IterationState]:
+        with self.database.begin() as connection:
+            return [iteration.state for iteration in rounds.list_iterations(connection, self.run.id)]
+
+    def rows(self, query: str, **parameters: Any) -> Sequence[Any]:
+        with self.database.begin() as connection:
+            return connection.execute(text(query), parameters).all()
+
+    def count(self, condition: str) -> int:
+        return int(self.rows(f"SELECT count(*) FROM {condition}")[0][0])
+
+    def tables(self) -> dict[str, list[list[Any]]]:
+        return {name: [list(row) for row in self.rows(query)] for name, query in TABLES.items()}
+
+    def execute(self, statement: str) -> None:
+        with self.database.begin() as connection:
+            connection.execute(text(statement))
+
+    def statistics(self, iteration: int = 0) -> Any:
+        """The row of `iteration_statistics`."""
+        query = "SELECT * FROM iteration_statistics WHERE run = :run AND iteration = :iteration"
+        (row,) = self.rows(query, run=self.run.name, iteration=iteration)
+        return row
+
+
+Begin = Callable[..., Driver]
+"""Makes a run with waiting iterations and enough problems; its driver."""
+
+
+@pytest.fixture(scope="session")
+def verifier() -> Iterator[MathVerifier]:
+    """One real verifier for all drivers; its process starts when a pair needs algebra."""
+    with MathVerifier(1, deadline_seconds=1.0) as verifier:
+        yield verifier
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a policy or reward model for small engines, which read its fingerprint alone."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(64))
+    return folder
+
+
+@pytest.fixture
+def begin(database: Database, tmp_path: Path, verifier: MathVerifier, checkpoint: Path) -> Begin:
+    def begin(
+        recipe: Recipe | None = None,
+        script: Script | None = None,
+        *,
+        iterations: int = 1,
+        job_samples: int = 16,
+        sampler: type[DeterministicSampler] = DeterministicSampler,
+        database: Database = database,
+    ) -> Driver:
+        recipe = recipe or make_recipe()
+        engines = EnginePool(
+            lambda folder, recipe: sampler(folder, script=script),
+            lambda folder, recipe: ReadingRewardModel(),
+            lambda: verifier,
+            MarkingTrainer,
+        )
+        with database.begin() as connection:
+            add_problems(connection, max(iterations, 1) * recipe.problems.per_iteration)
+            add_problems(connection, 5, HELDOUT)
+            add_problems(connection, 4, "quick")
+            run = add_run(connection, recipe, checkpoint=checkpoint)
+            rounds.add_iterations(connection, run, range(iterations))
+        folder = tmp_path / f"models-{database.url.rpartition('/')[2]}"
+        return Driver(database, run, engines, folder, job_samples)
+
+    return begin
