@@ -56,7 +56,8 @@ def make_database(server_url: str) -> MakeDatabase:
     @contextmanager
     def make(template: str | None) -> Iterator[Database]:
         name = f"test_{next(numbers)}"
-        administer("CREATE DATABASE {} TEMPLATE {}", name, template or "template0")
+        # copying files takes a tenth of the time of writing every page to the log
+        administer("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template or "template0")
         database = Database(make_url(server_url).set(database=name).render_as_string())
         try:
             yield database
