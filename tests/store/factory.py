@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
+from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, models, rounds, runs, samples
 from hsstar.store.queue import jobs
@@ -28,6 +29,8 @@ class Drawn:
     cause: Cause | None = None
     reward: float | None = None
     response: str = "one step\n\n\\boxed{1}"
+    tokens: int | None = 10
+    finish_reason: FinishReason | None = None
 
 
 def make_recipe(**sections: Any) -> Recipe:
@@ -71,13 +74,19 @@ def add_run(connection: Connection, recipe: Recipe | None = None, name: str | No
     return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_id)
 
 
-def add_iteration(connection: Connection, run: Run, problem_ids: Sequence[int], number: int = 0) -> Round:
-    """An iteration in pre-sampling over these problems."""
+def add_iteration(
+    connection: Connection,
+    run: Run,
+    problem_ids: Sequence[int],
+    number: int = 0,
+    model_id: int | None = None,
+) -> Round:
+    """An iteration in pre-sampling over these problems; without a model it samples from the run's first."""
     rounds.add_iterations(connection, run, [number])
     round_id = rounds.list_iterations(connection, run.id)[-1].round.id
     budget = run.recipe.sampling.budget
     rounds.assign_problems(connection, round_id, problem_ids, budget.pre_samples)
-    rounds.begin_iteration(connection, round_id, run.model_id, budget.per_problem)
+    rounds.begin_iteration(connection, round_id, model_id or run.model_id, budget.per_problem)
     return rounds.get_round(connection, round_id)
 
 
@@ -91,7 +100,10 @@ def add_samples(
         round_id,
         None,
         worker,
-        [samples.DrawnSample(problem, slot, sample.response, tokens=10) for problem, slot, sample in flat],
+        [
+            samples.DrawnSample(problem, slot, sample.response, None, sample.tokens, sample.finish_reason)
+            for problem, slot, sample in flat
+        ],
     )
     connection.execute(
         text("""

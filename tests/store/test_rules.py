@@ -1,6 +1,8 @@
 """The rules of the method as SQL say what the pure ones say, on generated cases in real rows."""
 
 from collections import defaultdict
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +13,11 @@ from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate_difficulty
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.store import method, rounds
+from hsstar.store import evaluations, method, rounds, training
+from hsstar.store.evaluations import EvaluationSpec
 from tests.store.conftest import Scratch
 from tests.store.factory import (
+    HELDOUT,
     Drawn,
     add_iteration,
     add_labels,
@@ -26,8 +30,8 @@ from tests.store.factory import (
 
 CASES = settings(max_examples=60, deadline=None)
 
-GRID = 64
-"""Minimum rewards are multiples of 1/64, so that every sum of them is exact in binary."""
+GRID = 8
+"""Minimum rewards and thresholds are multiples of 1/8: sums are exact, and means often lie at a threshold."""
 
 rewards = st.integers(0, GRID).map(lambda step: step / GRID)
 causes = st.sampled_from(Cause)
@@ -209,12 +213,12 @@ def _allotments(connection: Connection, round_id: int) -> dict[int, int]:
     return {row.problem_id: row.allotment for row in rows}
 
 
-coarse_rewards = st.one_of(st.none(), st.integers(0, 4).map(lambda step: step / 4))
 candidates = st.lists(
     st.builds(
         Drawn,
         st.one_of(st.just(Cause.CORRECT), st.just(Cause.INCORRECT), causes, st.none()),
-        coarse_rewards,
+        st.one_of(st.none(), st.integers(0, 4).map(lambda step: step / 4)),
+        st.sampled_from(["one text", "another", "a third"]),
     ),
     max_size=12,
 )
@@ -222,22 +226,23 @@ candidates = st.lists(
 
 @CASES
 @given(
-    st.lists(st.tuples(levels, candidates), min_size=1, max_size=5),
+    st.lists(st.tuples(st.one_of(levels, st.none()), candidates, st.booleans()), min_size=1, max_size=5),
     st.sampled_from(PairRule),
     st.one_of(st.none(), st.integers(1, 3)),
     st.lists(levels, unique=True, min_size=1, max_size=3),
     run_seeds,
     st.integers(0, 3),
 )
-def test_pairs_are_those_of_the_pure_rule(
+def test_pairs_and_examples_are_those_of_the_pure_rules(
     scratch: Scratch,
-    found: list[tuple[Difficulty, list[Drawn]]],
+    found: list[tuple[Difficulty | None, list[Drawn], bool]],
     rule: PairRule,
     at_most: int | None,
     trained: list[Difficulty],
     seed: int,
     number: int,
 ) -> None:
+    """Of each problem: its level, its samples, and whether it is left out."""
     with scratch() as connection:
         recipe = make_recipe(
             seed=seed,
@@ -246,44 +251,45 @@ def test_pairs_are_those_of_the_pure_rule(
         )
         run = add_run(connection, recipe)
         ids = add_problems(connection, len(found))
-        iteration = add_iteration(connection, run, ids, number)
+        order = ids[::-1]
+        iteration = add_iteration(connection, run, order, number)
         by_id = dict(zip(ids, found, strict=True))
-        add_labels(connection, iteration.id, {key: level for key, (level, _) in by_id.items()})
+        add_labels(connection, iteration.id, {key: level for key, (level, _, _) in by_id.items()})
         add_samples(
-            connection, iteration.id, {key: dict(enumerate(drawn)) for key, (_, drawn) in by_id.items()}
+            connection, iteration.id, {key: dict(enumerate(drawn)) for key, (_, drawn, _) in by_id.items()}
         )
+        left_out = {key: "too long" for key, (_, _, excluded) in by_id.items() if excluded}
+        rounds.exclude(connection, iteration.id, left_out)
         keys = keys_of(connection, ids)
-        expected = {}
-        for problem_id, (level, drawn) in by_id.items():
-            pairs = preference.select_pairs(
-                [
-                    Candidate(slot, VERDICT_OF_CAUSE[sample.cause] if sample.cause else None, sample.reward)
-                    for slot, sample in enumerate(drawn)
-                ],
-                rule,
-                seed=seed,
-                iteration=number,
-                problem_key=keys[problem_id],
-                at_most=at_most,
-            )
-            if level in trained and pairs:
-                expected[problem_id] = pairs
+        pairs, examples = {}, []
+        for problem in order:
+            level, drawn, excluded = by_id[problem]
+            if level not in trained or excluded:
+                continue
+            pool = [
+                (Candidate(slot, s.cause and VERDICT_OF_CAUSE[s.cause], s.reward), s.response)
+                for slot, s in enumerate(drawn)
+            ]
+            how: Any = {
+                "seed": seed, "iteration": number, "problem_key": keys[problem], "at_most": at_most
+            }  # fmt: skip
+            if chosen := preference.select_pairs([candidate for candidate, _ in pool], rule, **how):
+                pairs[problem] = chosen
+            examples += [(problem, slot) for slot in preference.select_examples(pool, rule, **how)]
 
-        assert method.build_pairs(connection, run, iteration) == sum(map(len, expected.values()))
-        assert _pairs(connection, iteration.id) == expected
+        assert method.build_pairs(connection, run, iteration) == sum(map(len, pairs.values()))
+        assert _pairs(connection, iteration.id) == pairs
         assert method.build_pairs(connection, run, iteration) == 0
+        loaded = training.load_examples(connection, run, iteration)
+        assert [(_address(connection, entry[0]), entry[2]) for entry in loaded] == [
+            ((problem, slot), by_id[problem][1][slot].response) for problem, slot in examples
+        ]
 
 
-def test_an_excluded_problem_gives_no_pair(connection: Connection) -> None:
-    run = add_run(connection)
-    ids = add_problems(connection, 2)
-    iteration = add_iteration(connection, run, ids)
-    add_labels(connection, iteration.id, dict.fromkeys(ids, "boundary"))
-    both = {0: Drawn(Cause.CORRECT, 1.0), 1: Drawn(Cause.INCORRECT, 0.5)}
-    add_samples(connection, iteration.id, dict.fromkeys(ids, both))
-    rounds.exclude(connection, iteration.id, {ids[0]: "the reference answer cannot be read"})
-    method.build_pairs(connection, run, iteration)
-    assert _pairs(connection, iteration.id) == {ids[1]: [(0, 1)]}
+def _address(connection: Connection, sample_id: int) -> tuple[int, int]:
+    query = text("SELECT problem_id, slot FROM samples WHERE id = :id")
+    problem, slot = connection.execute(query, {"id": sample_id}).one()
+    return problem, slot
 
 
 def _pairs(connection: Connection, round_id: int) -> dict[int, list[tuple[int, int]]]:
@@ -323,20 +329,97 @@ def test_sql_and_python_shuffle_alike(
     assert bytes(found) == seeds.shuffle_key(seed, purpose, *parts)
 
 
-def test_a_slice_follows_the_seeded_shuffle(connection: Connection) -> None:
-    ids = add_problems(connection, 20)
-    run = add_run(connection, make_recipe(seed=7))
-    keys = keys_of(connection, ids)
-    in_order = sorted(ids, key=lambda key: seeds.shuffle_key(7, "slice", keys[key]))
-    dataset_id = connection.execute(text("SELECT id FROM datasets")).scalar_one()
-    slices = []
-    for number, size in ((0, 5), (1, 10)):
-        iteration = add_iteration(connection, run, [], number=number)
-        assert rounds.count_unused_problems(connection, run.id, dataset_id) == 20 - 5 * number
-        rounds.assign_slice(connection, iteration.id, dataset_id, 7, limit=size, allotment=3)
-        rows = connection.execute(
-            text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY position"),
-            {"id": iteration.id},
+class ProblemState(NamedTuple):
+    readable: bool
+    overlaps: bool
+    used_by: Literal["this run", "another run", "an evaluation", "nobody"]
+
+
+problem_states = st.builds(
+    ProblemState,
+    st.sampled_from([True, True, False]),
+    st.sampled_from([False, False, True]),
+    st.sampled_from(["this run", "another run", "an evaluation", "nobody", "nobody"]),
+)
+
+
+@CASES
+@given(
+    st.lists(problem_states, min_size=1, max_size=12),
+    st.one_of(st.none(), st.integers(0, 12)),
+    st.booleans(),
+    run_seeds,
+)
+def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
+    scratch: Scratch, states: list[ProblemState], limit: int | None, without_overlaps: bool, seed: int
+) -> None:
+    with scratch() as connection:
+        ids = add_problems(connection, len(states))
+        (elsewhere,) = add_problems(connection, 1, HELDOUT)  # another dataset
+        by_id = dict(zip(ids, states, strict=True))
+        connection.execute(
+            text("UPDATE problems SET reference_readable = id <> ALL (:ids)"),
+            {"ids": [key for key, state in by_id.items() if not state.readable]},
         )
-        slices.append(list(rows.scalars()))
-    assert slices == [in_order[:5], in_order[5:15]]
+        connection.execute(
+            text("""
+                INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
+                SELECT id, (SELECT dataset_id FROM problems WHERE id = :other), :other, 'exact'
+                FROM problems WHERE id = ANY (:ids)
+            """),
+            {"ids": [key for key, state in by_id.items() if state.overlaps], "other": elsewhere},
+        )
+        run, another = add_run(connection), add_run(connection)
+        dataset_id = connection.scalar(text("SELECT dataset_id FROM problems WHERE id = :id"), {"id": ids[0]})
+        assert isinstance(dataset_id, int)
+        evaluation = evaluations.add_evaluation(
+            connection, run.id, 0, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
+        )
+        users = {
+            "this run": add_iteration(connection, run, []).id,
+            "another run": add_iteration(connection, another, []).id,
+            "an evaluation": evaluation.id,
+        }
+        for user, round_id in users.items():
+            of_user = [key for key, state in by_id.items() if state.used_by == user]
+            rounds.assign_problems(connection, round_id, of_user, 2)
+        keys = keys_of(connection, ids)
+
+        def usable(used_by: Collection[str], *, overlapping: bool) -> list[int]:
+            return sorted(
+                (
+                    key
+                    for key, state in by_id.items()
+                    if state.readable and (overlapping or not state.overlaps) and state.used_by not in used_by
+                ),
+                key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]),
+            )
+
+        unused = usable(["this run"], overlapping=not without_overlaps)
+        for run_id, used_by in ((run.id, ["this run"]), (another.id, ["another run"]), (None, [])):
+            assert rounds.count_unused_problems(
+                connection, run_id, dataset_id, without_overlaps=without_overlaps
+            ) == len(usable(used_by, overlapping=not without_overlaps))
+
+        added = add_iteration(connection, run, [], number=1)
+        count = rounds.assign_slice(
+            connection, added.id, dataset_id, seed, limit, 3, without_overlaps=without_overlaps
+        )
+        assert _slice(connection, added.id) == [(key, 3) for key in unused[:limit]]
+        assert count == len(unused[:limit])
+
+        # an evaluation takes every readable problem, whatever the run has used
+        evaluation = evaluations.add_evaluation(
+            connection, run.id, 1, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
+        )
+        rounds.assign_slice(connection, evaluation.id, dataset_id, seed, limit, 2)
+        assert _slice(connection, evaluation.id) == [(key, 2) for key in usable([], overlapping=True)[:limit]]
+
+
+def _slice(connection: Connection, round_id: int) -> list[tuple[int, int]]:
+    rows = connection.execute(
+        text("SELECT problem_id, position, allotment FROM round_problems WHERE round_id = :id ORDER BY 2"),
+        {"id": round_id},
+    ).all()
+    assert [row.position for row in rows] == list(range(len(rows)))
+    return [(row.problem_id, row.allotment) for row in rows]
