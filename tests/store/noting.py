@@ -10,7 +10,13 @@ from typing import Any
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest, StepRewards
-from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import (
+    Completion,
+    FinishReason,
+    Sampler,
+    SampleRequest,
+    SamplingParameters,
+)
 from hsstar.engines.training.contract import (
     ProgressCallback,
     Trainer,
@@ -33,7 +39,7 @@ POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
 def completion_of(weights: str, request: SampleRequest) -> Completion:
     """What `NotingSampler` draws."""
     seed = request.seed
-    reason = "length" if seed % 2 else "stop"
+    reason: FinishReason = "length" if seed % 2 else "stop"
     return Completion(f"by {weights}: {seed}", seed % 9973, reason, -(seed % 997) / 8, seed % 991 / 16)
 
 

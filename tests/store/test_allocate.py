@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import rounds
+from hsstar.store import rounds, runs
 from hsstar.store.database import Database, lock_run
+from hsstar.store.rounds import Shortfall
 from tests.store.conftest import Scratch
 from tests.store.factory import (
     Drawn,
@@ -23,6 +24,7 @@ from tests.store.factory import (
     add_samples,
     items_of,
 )
+from tests.store.threads import at_once
 
 CASES = settings(max_examples=60, deadline=None)
 SLOTS = 6
@@ -121,6 +123,51 @@ def test_exactly_the_missing_slots_are_enqueued(
         assert rounds.allocate(connection, round_id, kind, job_samples, chosen) == []
 
 
+@CASES
+@given(round_states())
+def test_what_a_round_lacks_is_counted(
+    scratch: Scratch, state: tuple[list[ProblemState], list[JobRow]]
+) -> None:
+    problems, held_by = state
+    states = [job.state for job in held_by]
+    with scratch() as connection:
+        ids = add_problems(connection, len(problems))
+        round_id = _make_round(connection, ids, problems, held_by)
+        run = runs.get_run(connection, rounds.get_round(connection, round_id).run_id)
+        other = add_iteration(connection, run, ids, number=1)  # lacks what it lacks
+        add_job(connection, other.id, items={ids[0]: [0]})
+        assert rounds.shortfall(connection, round_id) == Shortfall(
+            live=sum(state.live for state in states),
+            failed=states.count(JobState.FAILED),
+            undrawn=len(missing(problems, [], JobKind.SAMPLE)),
+            unverified=len(missing(problems, [], JobKind.VERIFY)),
+            unscored=len(missing(problems, [], JobKind.SCORE)),
+        )
+        assert rounds.has_live_jobs(connection, round_id) == any(state.live for state in states)
+        live = [job for job in held_by if job.state.live]
+        budget = connection.execute(
+            text("""
+                SELECT problem_id, allotment, drawn, in_flight, remaining
+                FROM remaining_budget WHERE iteration = 0
+            """)
+        )
+        assert {row.problem_id: tuple(row[1:]) for row in budget} == {
+            ids[place]: remaining_budget(place, problem, live) for place, problem in enumerate(problems)
+        }
+
+
+def remaining_budget(place: int, problem: ProblemState, live: list[JobRow]) -> tuple[int, int, int, int]:
+    """Of a problem: allotment, samples drawn, in flight and remaining."""
+    in_flight = sum(
+        job.kind is JobKind.SAMPLE and slot not in problem.drawn
+        for job in live
+        for at, slot in job.items
+        if at == place
+    )
+    remaining = max(problem.allotment - len(problem.drawn) - in_flight, 0)
+    return problem.allotment, len(problem.drawn), in_flight, 0 if problem.excluded else remaining
+
+
 def _make_round(
     connection: Connection, ids: list[int], problems: list[ProblemState], held_by: list[JobRow]
 ) -> int:
@@ -182,11 +229,7 @@ def test_two_at_once_enqueue_nothing_twice(database: Database) -> None:
             lock_run(connection, run.id)
             rounds.allocate(connection, iteration.id, JobKind.SAMPLE, 7)
 
-    threads = [threading.Thread(target=allocate) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert at_once(*[allocate] * 4) == []
     with database.begin() as connection:
         held = connection.execute(
             text("SELECT problem_id, unnest(slots) AS slot FROM job_items ORDER BY 1, 2")

@@ -1,7 +1,6 @@
 """The schema: up and down, with the code's values, safe when many start at once, checked by its users."""
 
 import re
-import threading
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -14,6 +13,7 @@ from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
 from hsstar.store import migrate
 from hsstar.store.database import SCHEMA_REVISION, Database
+from tests.store.threads import at_once
 
 VIEWS = {
     "sample_facts",
@@ -72,33 +72,21 @@ def test_the_tables_accept_exactly_the_values_of_the_code(database: Database) ->
 
 def test_ten_processes_may_migrate_at_once(empty_database: Database) -> None:
     """Each over connections of its own: what counts is the lock in the database."""
-    failures: list[Exception] = []
 
     def start() -> None:
         database = Database(empty_database.url)
         try:
             migrate.upgrade(database)
             database.check_schema()
-        except Exception as error:
-            failures.append(error)
         finally:
             database.close()
 
-    threads = [threading.Thread(target=start) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert at_once(*[start] * 10) == []
 
 
 def test_an_unknown_revision_is_one_line(database: Database) -> None:
     with pytest.raises(SchemaError, match="cannot migrate to 'nonsense'"):
         migrate.upgrade(database, "nonsense")
-    database.check_schema()
-
-
-def test_the_right_schema_is_accepted(database: Database) -> None:
     database.check_schema()
 
 

@@ -267,7 +267,7 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
             if level not in trained or excluded:
                 continue
             pool = [
-                (Candidate(slot, s.cause and VERDICT_OF_CAUSE[s.cause], s.reward), s.response)
+                (Candidate(slot, VERDICT_OF_CAUSE[s.cause] if s.cause else None, s.reward), s.response)
                 for slot, s in enumerate(drawn)
             ]
             how: Any = {

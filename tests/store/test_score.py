@@ -80,7 +80,8 @@ def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> N
     problem_ids = score.run(make_context(database, reward_model=build), job)
 
     with database.begin() as connection:
-        statements = dict(connection.execute(text("SELECT id, statement FROM problems")).tuples().all())
+        problems = connection.execute(text("SELECT id, statement FROM problems"))
+        statements = {row.id: row.statement for row in problems}
         rows = connection.execute(
             text("""
                 SELECT problem_id, slot, step_rewards, truncated, min_reward, reward_models.name

@@ -1,6 +1,6 @@
 """A train job on real rows: what the trainer is handed, what is recorded, and how it survives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -86,17 +86,17 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(
     connection: Connection,
+    settings: Mapping[str, object] = {},
     policy: Path | str = noting.POLICY,
     name: str = "run",
     prompt: str = "bare",
     number: int = 0,
-    **settings: Any,
 ) -> int:
     """The training job of an iteration with eight pairs, whose policy is not the first one of its run."""
     recipe = make_recipe(
         seed=41,
         policy={"model": "M0", "prompt": prompt},
-        training=settings,
+        training=dict(settings),
         name=name,
     )
     ids = add_problems(connection, 8)
@@ -149,7 +149,7 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
 ) -> None:
     with database.begin() as connection:
         settings = SETTINGS | {"objective": objective}
-        job_id = prepare(connection, policy, prompt=prompt, number=2, **settings)
+        job_id = prepare(connection, settings, policy, prompt=prompt, number=2)
     trainer = NotingTrainer()
     assert train.run(context(trainer), take(database, job_id)) == []
 
@@ -345,8 +345,13 @@ def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
 
 @pytest.mark.parametrize("lost_after", [3, 6])
 def test_a_lease_lost_in_the_middle_ends_the_training(
-    database: Database, context: MakeContext, tmp_path: Path, lost_after: int
+    database: Database,
+    context: MakeContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_after: int,
 ) -> None:
+    monkeypatch.setattr("hsstar.stages.training_recorder._WRITE_EVERY_SECONDS", 0.0)
     with database.begin() as connection:
         job_id = prepare(connection)
     job = take(database, job_id)
@@ -390,8 +395,8 @@ def test_the_real_training_learns_and_one_that_dies_ends_as_if_it_had_not(
 ) -> None:
     settings = {"learning_rate": 1e-3, "batch_size": 2, "epochs": 2, "maximum_tokens": 40}
     with database.begin() as connection:
-        whole = prepare(connection, policy, "whole", **settings, save_every_steps=0)
-        broken = prepare(connection, policy, "broken", **settings, save_every_steps=3)
+        whole = prepare(connection, settings | {"save_every_steps": 0}, policy, "whole")
+        broken = prepare(connection, settings | {"save_every_steps": 3}, policy, "broken")
     train.run(context(MortalTrainer()), take(database, whole))
 
     curve = rows(database, "SELECT * FROM training_curves WHERE run = 'whole' ORDER BY step")
