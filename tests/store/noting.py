@@ -148,13 +148,15 @@ class NotingTrainer:
         return TrainingReport(task.output, len(task.rows), 5, self.STEPS, {"loss": 0.25, "last/loss": 0.125})
 
 
+METRICS = """
+    loss rewards/chosen rewards/rejected rewards/margins rewards/accuracies mean_token_accuracy grad_norm
+    learning_rate tokens_per_second entropy
+"""
+
+
 def metrics_of(step: int) -> dict[str, float]:
     """What `NotingTrainer` tells of a step, by TRL's names; one of them is not recorded."""
-    names = (
-        "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
-        "mean_token_accuracy", "grad_norm", "learning_rate", "tokens_per_second", "entropy",
-    )  # fmt: skip
-    return {name: step + place / 16 for place, name in enumerate(names)}
+    return {name: step + place / 16 for place, name in enumerate(METRICS.split())}
 
 
 def make_context(

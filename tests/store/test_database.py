@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -14,10 +15,6 @@ from hsstar.store.database import Database, Limits
 from tests.store.factory import add_problems
 from tests.store.threads import at_once
 from tests.waiting import wait_for
-
-BACKENDS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-)
 
 
 @pytest.fixture
@@ -33,6 +30,17 @@ def touch(connection: Connection, problem_id: int) -> None:
     )
 
 
+def others(database: Database) -> object:
+    """The number of other connections to the database."""
+    with database.begin() as connection:
+        return connection.scalar(
+            text("""
+                SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+            """)
+        )
+
+
 def exclamations(database: Database) -> int:
     with database.begin() as connection:
         total = connection.scalar(
@@ -41,35 +49,44 @@ def exclamations(database: Database) -> int:
     return int(total or 0)
 
 
+class Crossing:
+    """Two transactions that touch two rows, each in its own order; the first attempts meet in a deadlock."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self._rows = rows
+        self._met = threading.Barrier(2)
+        self.attempts = 0
+
+    def there(self, connection: Connection) -> None:
+        self._touch(connection, self._rows)
+
+    def back(self, connection: Connection) -> None:
+        self._touch(connection, self._rows[::-1])
+
+    def _touch(self, connection: Connection, rows: list[int]) -> None:
+        self.attempts += 1
+        first_attempts = self.attempts <= 2
+        touch(connection, rows[0])
+        if first_attempts:
+            self._met.wait(30)
+        touch(connection, rows[1])
+
+
 def test_deadlocked_transactions_run_again(database: Database, rows: list[int]) -> None:
-    met = threading.Barrier(2)
-    attempts = []
-
-    def cross(first: int, second: int) -> None:
-        def work(connection: Connection) -> None:
-            attempts.append(first)
-            touch(connection, first)
-            if len(attempts) <= 2:
-                met.wait(30)
-            touch(connection, second)
-
-        database.run(work)
-
-    assert at_once(lambda: cross(rows[0], rows[1]), lambda: cross(rows[1], rows[0])) == []
-    assert len(attempts) == 3
+    crossing = Crossing(rows)
+    assert at_once(lambda: database.run(crossing.there), lambda: database.run(crossing.back)) == []
+    assert crossing.attempts == 3
     assert exclamations(database) == 4
 
 
 def test_without_a_second_run_a_deadlock_is_an_error(database: Database, rows: list[int]) -> None:
-    met = threading.Barrier(2)
+    crossing = Crossing(rows)
 
-    def cross(first: int, second: int) -> None:
+    def once(work: Callable[[Connection], None]) -> None:
         with database.begin() as connection:
-            touch(connection, first)
-            met.wait(30)
-            touch(connection, second)
+            work(connection)
 
-    (failure,) = at_once(lambda: cross(rows[0], rows[1]), lambda: cross(rows[1], rows[0]))
+    (failure,) = at_once(lambda: once(crossing.there), lambda: once(crossing.back))
     assert isinstance(failure, DatabaseError)
     assert "deadlock detected" in str(failure)
 
@@ -165,8 +182,7 @@ def test_a_statement_a_lock_and_a_pause_have_their_limits(database: Database, ro
             touch(connection, rows[0])
     with pytest.raises(DatabaseError, match="idle-in-transaction"), hasty.begin() as connection:
         touch(connection, rows[0])
-        with database.begin() as other:
-            wait_for(lambda: other.scalar(text(BACKENDS)) == 0)
+        wait_for(lambda: others(database) == 0)
         touch(connection, rows[0])
     with database.begin() as connection:
         touch(connection, rows[0])  # nobody holds it any more
@@ -182,8 +198,7 @@ def test_a_process_keeps_one_connection_and_never_has_more_than_five(database: D
 
     assert at_once(*[work] * 5) == []
     other = Database(database.url)
-    with other.begin() as connection:
-        wait_for(lambda: connection.scalar(text(BACKENDS)) == 1)
+    wait_for(lambda: others(other) == 1)
     other.close()
 
 

@@ -36,16 +36,18 @@ def make_round(connection: Connection, problems: int = 1) -> tuple[int, list[int
     return add_iteration(connection, add_run(connection), ids).id, ids
 
 
+@pytest.fixture
+def round_id(connection: Connection) -> int:
+    """A round of one problem."""
+    return make_round(connection)[0]
+
+
 def fail(connection: Connection, job: Job, *, divisible: bool = False) -> JobState | None:
     return jobs.record_failure(connection, job, "it broke", "Traceback: …", ATTEMPTS, divisible=divisible)
 
 
 def column(connection: Connection, job_id: int, name: str) -> object:
     return connection.scalar(text(f"SELECT {name} FROM jobs WHERE id = :id"), {"id": job_id})
-
-
-def make_available(connection: Connection) -> None:
-    connection.execute(text("UPDATE jobs SET available_at = now()"))
 
 
 # --- claims -------------------------------------------------------------------------------------
@@ -73,8 +75,9 @@ def test_every_job_is_claimed_once_however_many_reach_for_it(database: Database,
     assert sorted(taken) == job_ids
 
 
-def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(
+    connection: Connection, round_id: int
+) -> None:
     job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "verifier-1", lease_seconds=40)
     assert (job.kind, job.attempts, job.worker, job.round_id) == (JobKind.VERIFY, 1, "verifier-1", round_id)
     found = connection.execute(
@@ -87,8 +90,9 @@ def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(connectio
     assert tuple(found) == ("running", 1, "verifier-1", job.token, True, 40)
 
 
-def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
+    connection: Connection, round_id: int
+) -> None:
     delayed, *samplings = (add_job(connection, round_id) for _ in range(3))
     scoring = add_job(connection, round_id, JobKind.SCORE)
     connection.execute(
@@ -121,8 +125,7 @@ def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> 
         assert jobs.claim(connection, None, "staying", 60, [JobKind.SAMPLE]) is not None
 
 
-def test_a_worker_of_another_schema_is_given_no_job(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_worker_of_another_schema_is_given_no_job(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
     assert jobs.claim(connection, job_id, "w", 60) is None
@@ -141,8 +144,7 @@ def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
         assert jobs.claim(other, None, "w", 60, [JobKind.SAMPLE]) is None
 
 
-def test_only_queued_jobs_can_be_claimed(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) -> None:
     for state in set(JobState) - {JobState.QUEUED}:
         assert jobs.claim(connection, add_job(connection, round_id, state=state), "w", 60) is None
     assert jobs.claim(connection, 404, "w", 60) is None
@@ -159,8 +161,9 @@ def test_only_queued_jobs_can_be_claimed(connection: Connection) -> None:
         "finished_at = now()",  # while queued
     ],
 )
-def test_the_table_refuses_rows_that_contradict_themselves(connection: Connection, change: str) -> None:
-    round_id, _ = make_round(connection)
+def test_the_table_refuses_rows_that_contradict_themselves(
+    connection: Connection, round_id: int, change: str
+) -> None:
     add_job(connection, round_id)
     with pytest.raises(IntegrityError), connection.begin_nested():
         connection.execute(text(f"UPDATE jobs SET {change}"))
@@ -169,8 +172,7 @@ def test_the_table_refuses_rows_that_contradict_themselves(connection: Connectio
 # --- leases -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     wakeups.claim_due_wakeups(connection)
     claim(connection, job_id, "gone", lease_seconds=-1)
@@ -183,16 +185,14 @@ def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connectio
     assert following.attempts == 2
 
 
-def test_a_lease_that_is_extended_does_not_expire(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_lease_that_is_extended_does_not_expire(connection: Connection, round_id: int) -> None:
     job = claim(connection, add_job(connection, round_id), lease_seconds=-1)
     jobs.extend_lease(connection, job, 60)
     jobs.reclaim(connection, None, ATTEMPTS)
     assert state_of(connection, job.id) == "running"
 
 
-def test_it_is_known_when_the_next_lease_ends(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_it_is_known_when_the_next_lease_ends(connection: Connection, round_id: int) -> None:
     queued, *held = (add_job(connection, round_id) for _ in range(3))
     assert jobs.seconds_to_expiry(connection) == math.inf
     for job_id, lease in zip(held, (50.0, 20.0), strict=True):
@@ -202,8 +202,9 @@ def test_it_is_known_when_the_next_lease_ends(connection: Connection) -> None:
     assert jobs.seconds_to_expiry(connection) == -5.0
 
 
-def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(
+    connection: Connection, round_id: int
+) -> None:
     job_id = add_job(connection, round_id, JobKind.TRAIN)
     for attempt in range(1, ATTEMPTS + 1):
         assert state_of(connection, job_id) == "queued"
@@ -252,8 +253,7 @@ def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database
         jobs.complete(connection, job)
 
 
-def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     fail(connection, claim(connection, job_id))
     job = claim(connection, job_id)
@@ -264,8 +264,9 @@ def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connecti
         jobs.complete(connection, job)
 
 
-def test_a_worker_that_starts_anew_takes_back_what_its_name_held(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_worker_that_starts_anew_takes_back_what_its_name_held(
+    connection: Connection, round_id: int
+) -> None:
     own, other = (add_job(connection, round_id) for _ in range(2))
     claim(connection, own, "same")
     claim(connection, other, "another")
@@ -273,8 +274,7 @@ def test_a_worker_that_starts_anew_takes_back_what_its_name_held(connection: Con
     assert (state_of(connection, own), state_of(connection, other)) == ("queued", "running")
 
 
-def test_a_clean_stop_does_not_count_the_attempt(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     for _ in range(2 * ATTEMPTS):
         assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
@@ -289,8 +289,7 @@ def test_a_clean_stop_does_not_count_the_attempt(connection: Connection) -> None
     assert state_of(connection, job_id) == "queued"
 
 
-def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     fail(connection, claim(connection, job_id))
     lost = claim(connection, job_id)
@@ -305,8 +304,7 @@ def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection
 # --- failures -----------------------------------------------------------------------------------
 
 
-def test_a_failed_attempt_is_tried_again_later(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_failed_attempt_is_tried_again_later(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
     assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 1
@@ -318,8 +316,7 @@ def test_a_failed_attempt_is_tried_again_later(connection: Connection) -> None:
     assert column(connection, job_id, "traceback") == "Traceback: …"
 
 
-def test_errors_may_hold_anything_and_are_kept_short(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_errors_may_hold_anything_and_are_kept_short(connection: Connection, round_id: int) -> None:
     job = claim(connection, add_job(connection, round_id))
     jobs.record_failure(connection, job, "\x00\ud800" + "x" * 10_000, "y" * 10**6, 1, divisible=False)
     assert str(column(connection, job.id, "error")).startswith("��x")
@@ -393,8 +390,7 @@ def test_a_failure_that_lies_in_no_item_fails_the_whole_job(connection: Connecti
     assert items_of(connection, job_id) == [(problem, 0), (problem, 1)]
 
 
-def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection, round_id: int) -> None:
     failed, other = (add_job(connection, round_id, state=JobState.FAILED) for _ in range(2))
     for state in (JobState.DONE, JobState.DISCARDED):
         add_job(connection, round_id, state=state)
@@ -410,8 +406,9 @@ def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection) -> None:
     assert jobs.retry(connection, None, []) == [other]
 
 
-def test_retry_can_be_kept_to_a_run_and_names_what_it_does_not_find(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_retry_can_be_kept_to_a_run_and_names_what_it_does_not_find(
+    connection: Connection, round_id: int
+) -> None:
     failed = add_job(connection, round_id, state=JobState.FAILED)
     another_run = add_run(connection)
     elsewhere = add_job(connection, add_iteration(connection, another_run, []).id, state=JobState.FAILED)
@@ -423,8 +420,7 @@ def test_retry_can_be_kept_to_a_run_and_names_what_it_does_not_find(connection: 
 # --- wake-ups -----------------------------------------------------------------------------------
 
 
-def test_a_queued_job_gets_one_wake_up(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_queued_job_gets_one_wake_up(connection: Connection, round_id: int) -> None:
     first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
     add_job(connection, round_id, state=JobState.RUNNING)
     assert wakeups.claim_due_wakeups(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
@@ -433,13 +429,12 @@ def test_a_queued_job_gets_one_wake_up(connection: Connection) -> None:
     assert wakeups.claim_due_wakeups(connection) == [(second, JobKind.SCORE)]
 
 
-def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     wakeups.claim_due_wakeups(connection)
     fail(connection, claim(connection, job_id))
     assert wakeups.claim_due_wakeups(connection) == []
-    make_available(connection)
+    connection.execute(text("UPDATE jobs SET available_at = now()"))
     assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
 
 
@@ -454,9 +449,8 @@ def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Conne
     ],
 )
 def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
-    connection: Connection, role: str, busy: bool, silent_for: str, again: bool
+    connection: Connection, round_id: int, role: str, busy: bool, silent_for: str, again: bool
 ) -> None:
-    round_id, _ = make_round(connection)
     job_id = add_job(connection, round_id)
     workers.register(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
@@ -468,8 +462,7 @@ def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
     assert wakeups.claim_due_wakeups(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
 
 
-def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection, round_id: int) -> None:
     connection.execute(
         text("INSERT INTO jobs (round_id, kind) SELECT :id, 'sample' FROM generate_series(1, 300)"),
         {"id": round_id},
@@ -493,8 +486,7 @@ def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
         assert wakeups.claim_due_wakeups(second) == []
 
 
-def test_a_job_that_waits_for_its_wake_up_too_long_is_unserved(connection: Connection) -> None:
-    round_id, _ = make_round(connection)
+def test_a_job_that_waits_for_its_wake_up_too_long_is_unserved(connection: Connection, round_id: int) -> None:
     add_job(connection, round_id)
     add_job(connection, round_id, JobKind.SCORE, state=JobState.RUNNING)
     for seconds, unserved in ((7, False), (9, True)):

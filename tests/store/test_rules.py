@@ -261,6 +261,7 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
         left_out = {key: "too long" for key, (_, _, excluded) in by_id.items() if excluded}
         rounds.exclude(connection, iteration.id, left_out)
         keys = keys_of(connection, ids)
+        common = {"seed": seed, "iteration": number, "at_most": at_most}
         pairs, examples = {}, []
         for problem in order:
             level, drawn, excluded = by_id[problem]
@@ -270,9 +271,7 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
                 (Candidate(slot, VERDICT_OF_CAUSE[s.cause] if s.cause else None, s.reward), s.response)
                 for slot, s in enumerate(drawn)
             ]
-            how: Any = {
-                "seed": seed, "iteration": number, "problem_key": keys[problem], "at_most": at_most
-            }  # fmt: skip
+            how: Any = common | {"problem_key": keys[problem]}
             if chosen := preference.select_pairs([candidate for candidate, _ in pool], rule, **how):
                 pairs[problem] = chosen
             examples += [(problem, slot) for slot in preference.select_examples(pool, rule, **how)]

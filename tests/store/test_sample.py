@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,7 +142,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
             ).all()
             rows = connection.execute(
                 text("""
-                    SELECT problem_id, slot, response, seed, tokens, finish_reason, cumulative_logprob,
+                    SELECT problem_id, slot, seed, response, tokens, finish_reason, cumulative_logprob,
                         milliseconds, engine, worker, model_id
                     FROM samples JOIN sample_responses ON sample_id = id WHERE round_id = :id
                 """),
@@ -162,9 +162,10 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
         }
         assert sorted(engine.requests, key=repr) == sorted(wanted.values(), key=repr)
         assert engine.parameters == [of.parameters]
+        drawn = {address: completion_of(fingerprint(policy), request) for address, request in wanted.items()}
         assert {tuple(row[:2]): tuple(row[2:]) for row in rows} == {
-            address: (*circumstances(policy, request), "noting 2", "w", sampled.id)
-            for address, request in wanted.items()
+            address: (wanted[address].seed, *asdict(found).values(), "noting 2", "w", sampled.id)
+            for address, found in drawn.items()
         }
         addresses = sorted(wanted)
         assert items == [
@@ -183,14 +184,6 @@ def chat_policy(folder: Path) -> Path:
     template = {"chat_template": "<user>{{ messages[0].content }}</user>"}
     file.write_text(json.dumps(json.loads(file.read_text()) | template))
     return policy
-
-
-def circumstances(policy: Path, request: SampleRequest) -> tuple[str, int, int, str, float, float]:
-    drawn = completion_of(fingerprint(policy), request)
-    return (
-        drawn.text, request.seed, drawn.tokens, drawn.finish_reason, drawn.cumulative_logprob,
-        drawn.milliseconds,
-    )  # fmt: skip
 
 
 def test_a_job_enqueues_the_work_on_its_own_problems_only(database: Database) -> None:
