@@ -37,7 +37,7 @@ def server_url() -> Iterator[str]:
             patch.setattr(postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync"))
             # an autovacuum worker runs as a superuser, so DROP DATABASE could not end it
             off = dict.fromkeys(("autovacuum", "fsync", "full_page_writes", "synchronous_commit"), "off")
-            patch.setattr(postgres, "TUNING", postgres.TUNING | off)
+            patch.setattr(postgres, "TUNING", postgres.TUNING | off | {"deadlock_timeout": "100ms"})
             server.start()
         yield server.url
     finally:

@@ -56,10 +56,9 @@ def add_problems(connection: Connection, count: int, dataset: str = TRAIN) -> li
 
 def keys_of(connection: Connection, problem_ids: Sequence[int]) -> dict[int, str]:
     """Problem keys by id."""
-    rows = connection.execute(
-        text("SELECT id, key FROM problems WHERE id = ANY (:ids)"), {"ids": list(problem_ids)}
+    return dict(
+        select(connection, "SELECT id, key FROM problems WHERE id = ANY (:ids)", ids=list(problem_ids))
     )
-    return {row.id: row.key for row in rows}
 
 
 def add_run(connection: Connection, recipe: Recipe | None = None, name: str | None = None) -> Run:
@@ -167,16 +166,13 @@ def add_job(
 
 def items_of(connection: Connection, job_id: int) -> list[tuple[int, int]]:
     """The (problem id, slot) addresses that a job holds, in order."""
-    rows = connection.execute(
-        text("SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"),
-        {"id": job_id},
-    )
-    return [(row.problem_id, row.slot) for row in rows]
+    query = "SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"
+    return select(connection, query, id=job_id)
 
 
 def claim(connection: Connection, job_id: int, worker: str = "w", lease_seconds: float = 60) -> jobs.Job:
     """A job that has to be there to be taken, once its delay is over."""
-    connection.execute(text("UPDATE jobs SET available_at = now() WHERE id = :id"), {"id": job_id})
+    change_jobs(connection, "available_at = now()", job_id)
     job = jobs.claim(connection, job_id, worker, lease_seconds)
     assert job is not None
     return job
@@ -185,3 +181,16 @@ def claim(connection: Connection, job_id: int, worker: str = "w", lease_seconds:
 def state_of(connection: Connection, job_id: int) -> str:
     """The state of a job."""
     return str(connection.scalar(text("SELECT state FROM jobs WHERE id = :id"), {"id": job_id}))
+
+
+def select(connection: Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    return [tuple(row) for row in connection.execute(text(query), parameters)]
+
+
+def change_jobs(connection: Connection, change: str, *job_ids: int) -> None:
+    """Change columns of these jobs, or of all."""
+    connection.execute(
+        text(f"UPDATE jobs SET {change} WHERE id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"),
+        {"ids": list(job_ids)},
+    )

@@ -104,7 +104,8 @@ def test_serialisation_failures_run_again(database: Database, rows: list[int]) -
     assert (len(attempts), exclamations(database)) == (2, 1)
 
 
-def test_trouble_that_does_not_pass_is_given_up(database: Database) -> None:
+def test_trouble_that_does_not_pass_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_FIRST_PAUSE", 0.001)
     attempts = []
 
     def work(connection: Connection) -> None:

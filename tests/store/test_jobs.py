@@ -22,8 +22,10 @@ from tests.store.factory import (
     add_job,
     add_problems,
     add_run,
+    change_jobs,
     claim,
     items_of,
+    select,
     state_of,
 )
 from tests.store.threads import at_once
@@ -80,14 +82,12 @@ def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(
 ) -> None:
     job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "verifier-1", lease_seconds=40)
     assert (job.kind, job.attempts, job.worker, job.round_id) == (JobKind.VERIFY, 1, "verifier-1", round_id)
-    found = connection.execute(
-        text("""
-            SELECT state, attempts, worker, lease_token, started_at = now() AS started,
-                extract(epoch FROM lease_expires_at - now()) AS lease
-            FROM jobs
-        """)
-    ).one()
-    assert tuple(found) == ("running", 1, "verifier-1", job.token, True, 40)
+    query = """
+        SELECT state, attempts, worker, lease_token, started_at = now(),
+            extract(epoch FROM lease_expires_at - now())
+        FROM jobs
+    """
+    assert select(connection, query) == [("running", 1, "verifier-1", job.token, True, 40)]
 
 
 def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
@@ -95,9 +95,7 @@ def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
 ) -> None:
     delayed, *samplings = (add_job(connection, round_id) for _ in range(3))
     scoring = add_job(connection, round_id, JobKind.SCORE)
-    connection.execute(
-        text("UPDATE jobs SET available_at = now() + interval '1 hour' WHERE id = :id"), {"id": delayed}
-    )
+    change_jobs(connection, "available_at = now() + interval '1 hour'", delayed)
     kinds = [JobKind.SAMPLE, JobKind.VERIFY]
     taken = [jobs.claim(connection, None, "w", 60, kinds) for _ in range(3)]
     assert [job and (job.id, job.kind, job.attempts, job.worker) for job in taken] == [
@@ -166,7 +164,7 @@ def test_the_table_refuses_rows_that_contradict_themselves(
 ) -> None:
     add_job(connection, round_id)
     with pytest.raises(IntegrityError), connection.begin_nested():
-        connection.execute(text(f"UPDATE jobs SET {change}"))
+        change_jobs(connection, change)
 
 
 # --- leases -------------------------------------------------------------------------------------
@@ -337,12 +335,12 @@ def test_a_divisible_job_is_halved_down_to_its_single_bad_item(connection: Conne
             fail(connection, job, divisible=True)
         else:
             jobs.complete(connection, job)
-    ended = connection.execute(text("SELECT id, state, kind, round_id FROM jobs ORDER BY id")).all()
-    (failed,) = [row.id for row in ended if row.state == "failed"]
+    ended = select(connection, "SELECT id, state, kind, round_id FROM jobs ORDER BY id")
+    (failed,) = [row[0] for row in ended if row[1] == "failed"]
     assert items_of(connection, failed) == [bad]
-    done = [address for row in ended if row.state == "done" for address in items_of(connection, row.id)]
+    done = [address for row in ended if row[1] == "done" for address in items_of(connection, row[0])]
     assert sorted([*done, bad]) == [(key, slot) for key in ids for slot in range(4)]
-    assert {(row.kind, row.round_id) for row in ended} == {("score", round_id)}
+    assert {row[2:] for row in ended} == {("score", round_id)}
     assert attempts.pop(first)[:ATTEMPTS] == [1, 2, 3]
     assert attempts
     assert {number for numbers in attempts.values() for number in numbers} == {ATTEMPTS}
@@ -354,9 +352,9 @@ def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection) -> N
     for _ in range(ATTEMPTS):
         claim(connection, job_id, lease_seconds=-1)
         jobs.reclaim(connection, None, ATTEMPTS)
-    found = connection.execute(text("SELECT id, state, attempts FROM jobs ORDER BY id")).all()
-    assert [(row.state, row.attempts) for row in found] == [("queued", ATTEMPTS - 1)] * 2
-    assert [items_of(connection, row.id) for row in found] == [[(problem, 0)], [(problem, 1)]]
+    found = select(connection, "SELECT id, state, attempts FROM jobs ORDER BY id")
+    assert [row[1:] for row in found] == [("queued", ATTEMPTS - 1)] * 2
+    assert [items_of(connection, row[0]) for row in found] == [[(problem, 0)], [(problem, 1)]]
 
 
 def test_a_job_that_needs_too_much_memory_is_split_at_once_and_counts_no_attempt(
@@ -368,14 +366,11 @@ def test_a_job_that_needs_too_much_memory_is_split_at_once_and_counts_no_attempt
     jobs.reclaim(connection, "w", ATTEMPTS)
     assert not jobs.split(connection, lost, "out of memory", "")
     assert jobs.split(connection, claim(connection, job_id), "out of memory", "Traceback: …")
-    found = connection.execute(text("SELECT id, attempts, error FROM jobs ORDER BY id")).all()
-    assert [tuple(row)[1:] for row in found] == [(1, "out of memory"), (1, None)]
-    assert [items_of(connection, row.id) for row in found] == [
-        [(problem, 0)],
-        [(problem, 1), (problem, 2)],
-    ]
-    for row in found:
-        assert jobs.claim(connection, row.id, "w", 60) is not None  # without a delay
+    (half, *_), (other, *_) = found = select(connection, "SELECT id, attempts, error FROM jobs ORDER BY id")
+    assert [row[1:] for row in found] == [(1, "out of memory"), (1, None)]
+    assert items_of(connection, half) == [(problem, 0)]
+    assert items_of(connection, other) == [(problem, 1), (problem, 2)]
+    assert jobs.claim(connection, half, "w", 60) is not None  # without a delay
     single = claim(connection, add_job(connection, round_id, items={problem: [3]}))
     assert not jobs.split(connection, single, "out of memory", "")
     assert state_of(connection, single.id) == "running"
@@ -394,9 +389,8 @@ def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection, round_id
     failed, other = (add_job(connection, round_id, state=JobState.FAILED) for _ in range(2))
     for state in (JobState.DONE, JobState.DISCARDED):
         add_job(connection, round_id, state=state)
-    connection.execute(
-        text("UPDATE jobs SET attempts = 3, wakeup_sent_at = now(), available_at = now() + interval '1 hour'")
-    )
+    tried = "attempts = 3, wakeup_sent_at = now(), available_at = now() + interval '1 hour'"
+    change_jobs(connection, tried)
     assert jobs.retry(connection, None, [failed]) == [failed]
     assert state_of(connection, other) == "failed"
     assert wakeups.claim_due_wakeups(connection) == [(failed, JobKind.SAMPLE)]
@@ -434,7 +428,7 @@ def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Conne
     wakeups.claim_due_wakeups(connection)
     fail(connection, claim(connection, job_id))
     assert wakeups.claim_due_wakeups(connection) == []
-    connection.execute(text("UPDATE jobs SET available_at = now()"))
+    change_jobs(connection, "available_at = now()")
     assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
 
 
@@ -456,9 +450,9 @@ def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
     wakeups.claim_due_wakeups(connection)
-    connection.execute(text("UPDATE jobs SET wakeup_sent_at = now() - interval '4 seconds'"))
+    change_jobs(connection, "wakeup_sent_at = now() - interval '4 seconds'")
     assert wakeups.claim_due_wakeups(connection) == []
-    connection.execute(text("UPDATE jobs SET wakeup_sent_at = now() - interval '6 seconds'"))
+    change_jobs(connection, "wakeup_sent_at = now() - interval '6 seconds'")
     assert wakeups.claim_due_wakeups(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
 
 
@@ -490,7 +484,7 @@ def test_a_job_that_waits_for_its_wake_up_too_long_is_unserved(connection: Conne
     add_job(connection, round_id)
     add_job(connection, round_id, JobKind.SCORE, state=JobState.RUNNING)
     for seconds, unserved in ((7, False), (9, True)):
-        connection.execute(text(f"UPDATE jobs SET available_at = now() - interval '{seconds} seconds'"))
+        change_jobs(connection, f"available_at = now() - interval '{seconds} seconds'")
         assert wakeups.has_unserved_jobs(connection, [JobKind.SAMPLE, JobKind.SCORE]) == unserved
         assert not wakeups.has_unserved_jobs(connection, [JobKind.SCORE, JobKind.VERIFY])
 
@@ -505,10 +499,7 @@ def test_jobs_are_listed_newest_first_with_what_they_hold(connection: Connection
     sampling = add_job(connection, round_id, items={ids[0]: [0, 1], ids[1]: [0]})
     failed = add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
     claim(connection, add_job(connection, round_id, JobKind.VERIFY), "verifier")
-    connection.execute(
-        text("UPDATE jobs SET started_at = finished_at - interval '5 seconds', attempts = 2 WHERE id = :id"),
-        {"id": failed},
-    )
+    change_jobs(connection, "started_at = finished_at - interval '5 seconds', attempts = 2", failed)
     add_job(connection, add_iteration(connection, add_run(connection), [], number=1).id)
     verification, *listed = list_jobs(connection, run.id)
     assert (verification.kind, verification.worker, verification.samples) == ("verify", "verifier", 0)

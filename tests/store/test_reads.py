@@ -21,6 +21,7 @@ from tests.store.factory import (
     add_problems,
     add_run,
     add_samples,
+    change_jobs,
     claim,
     keys_of,
 )
@@ -156,28 +157,19 @@ def add_workers(connection: Connection) -> None:
 def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> None:
     add_workers(connection)
     round_id = add_iteration(connection, add_run(connection, name="mine"), []).id
-    for _ in range(3):
-        add_job(connection, round_id)
+    waiting = [add_job(connection, round_id) for _ in range(3)]
     add_job(connection, round_id, state=JobState.DONE)
     delayed = [add_job(connection, round_id, JobKind.SCORE) for _ in range(2)]
     for job_id, seconds in zip(delayed, (20, 50), strict=True):
-        connection.execute(
-            text("""
-                UPDATE jobs SET error = 'error ' || :s, available_at = now() + make_interval(secs => :s)
-                WHERE id = :id
-            """),
-            {"s": seconds, "id": job_id},
-        )
+        late = f"error = 'error {seconds}', available_at = now() + interval '{seconds} seconds'"
+        change_jobs(connection, late, job_id)
     claim(connection, add_job(connection, round_id, JobKind.SCORE))
     add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
     add_job(connection, round_id, JobKind.VERIFY, state=JobState.DISCARDED)
     run = runs.find_run(connection, "mine")
 
     def states(late: int) -> dict[str, progress.QueueState]:
-        connection.execute(
-            text("UPDATE jobs SET available_at = now() - make_interval(secs => :s) WHERE kind = 'sample'"),
-            {"s": late},
-        )
+        change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *waiting)
         return {state.kind: state for state in progress.queue_states(connection, run.id)}
 
     assert states(late=9) == {
@@ -186,7 +178,7 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
         "train": progress.QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
     }
     assert states(late=7)["sample"].wakeups_due == 0
-    connection.execute(text("UPDATE jobs SET wakeup_sent_at = now() WHERE id = (SELECT min(id) FROM jobs)"))
+    change_jobs(connection, "wakeup_sent_at = now()", waiting[0])
     assert states(late=9)["sample"].wakeups_due == 0  # the head of the queue has its message
 
 
@@ -203,10 +195,7 @@ def test_the_health_of_a_deployment(
     claim(connection, add_job(connection, round_id, JobKind(kind)), lease_seconds=30 - late)
     for state in (JobState.FAILED, JobState.FAILED, JobState.FAILED, JobState.DONE):
         add_job(connection, round_id, JobKind(kind), state=state)
-    connection.execute(
-        text("UPDATE jobs SET available_at = now() - make_interval(secs => :s) WHERE id = ANY (:ids)"),
-        {"s": late, "ids": queued},
-    )
+    change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *queued)
     assert health.open_jobs(connection) == [OpenJobs(kind, 3, 3, expired, unserved)]
     assert health.recent_workers(connection) == [
         RecentWorker("busy", "verify,sample", None, lost=False),

@@ -13,11 +13,12 @@ from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate_difficulty
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.store import evaluations, method, rounds, training
+from hsstar.store import datasets, evaluations, method, rounds, training
 from hsstar.store.evaluations import EvaluationSpec
 from tests.store.conftest import Scratch
 from tests.store.factory import (
     HELDOUT,
+    TRAIN,
     Drawn,
     add_iteration,
     add_labels,
@@ -26,6 +27,7 @@ from tests.store.factory import (
     add_samples,
     keys_of,
     make_recipe,
+    select,
 )
 
 CASES = settings(max_examples=60, deadline=None)
@@ -41,8 +43,8 @@ run_seeds = st.integers(0, 2**31 - 1)
 
 
 @st.composite
-def estimated_problems(draw: st.DrawFn) -> tuple[int, list[list[Drawn]]]:
-    """`n_p` and the pre-samples of some problems, a few without verdict or reward, extremes often."""
+def estimated_problems(draw: st.DrawFn) -> tuple[int, list[tuple[list[Drawn], bool]]]:
+    """`n_p` and some problems: their pre-samples, extremes often, and whether they are left out."""
     n_p = draw(st.integers(1, 4))
     likely = st.one_of(st.just(Cause.CORRECT), st.just(Cause.INCORRECT), st.none(), causes)
     problems = []
@@ -51,7 +53,8 @@ def estimated_problems(draw: st.DrawFn) -> tuple[int, list[list[Drawn]]]:
         sample = st.builds(
             Drawn, st.one_of(st.just(usual), likely), st.one_of(st.just(reward), rewards, st.none())
         )
-        problems.append(draw(st.lists(sample, min_size=n_p, max_size=n_p)))
+        pre_samples = draw(st.lists(sample, min_size=n_p, max_size=n_p))
+        problems.append((pre_samples, draw(st.sampled_from([False, False, False, True]))))
     return n_p, problems
 
 
@@ -61,14 +64,17 @@ def estimated_problems(draw: st.DrawFn) -> tuple[int, list[list[Drawn]]]:
     st.sampled_from(Signal),
     st.booleans(),
     st.lists(st.integers(0, GRID), min_size=2, max_size=2, unique=True).map(sorted),
+    st.integers(0, 6),
 )
 def test_labels_are_those_of_the_pure_rule(
     scratch: Scratch,
-    generated: tuple[int, list[list[Drawn]]],
+    generated: tuple[int, list[tuple[list[Drawn], bool]]],
     signal: Signal,
     scored: bool,
     thresholds: list[int],
+    first: int,
 ) -> None:
+    """First those of the `first` problems, then all."""
     n_p, problems = generated
     low, high = (step / GRID for step in thresholds)
     scored = scored or signal.needs_reward
@@ -85,15 +91,15 @@ def test_labels_are_those_of_the_pure_rule(
         by_id = dict(zip(ids, problems, strict=True))
         # one sample more than the pre-samples: a re-sample never moves a label
         late = Drawn(Cause.INCORRECT, 0.0)
-        add_samples(
-            connection, iteration.id, {key: dict(enumerate([*drawn, late])) for key, drawn in by_id.items()}
-        )
+        drawn_of = {key: dict(enumerate([*drawn, late])) for key, (drawn, _) in by_id.items()}
+        add_samples(connection, iteration.id, drawn_of)
+        rounds.exclude(connection, iteration.id, {key: "no" for key, (_, out) in by_id.items() if out})
         expected = {}
-        for problem_id, drawn in by_id.items():
+        for problem_id, (drawn, left_out) in by_id.items():
             complete = all(
                 sample.cause is not None and (sample.reward is not None or not scored) for sample in drawn
             )
-            if not complete or any(sample.cause is Cause.BAD_REFERENCE for sample in drawn):
+            if left_out or not complete or any(sample.cause is Cause.BAD_REFERENCE for sample in drawn):
                 continue
             found = estimate_difficulty(
                 [sample.cause is Cause.CORRECT for sample in drawn],
@@ -102,58 +108,23 @@ def test_labels_are_those_of_the_pure_rule(
             level = classify(found, signal, Thresholds(low, high))
             expected[problem_id] = (level, found.accuracy, found.process_quality)
 
-        assert method.label_problems(connection, run, iteration) == len(expected)
-        assert _labels(connection, iteration.id) == expected
+        for only, new in (
+            (ids[:first], expected.keys() & ids[:first]),
+            (None, expected.keys() - ids[:first]),
+        ):
+            assert method.label_problems(connection, run, iteration, only) == len(new)
+        query = "SELECT problem_id, level, accuracy, process_quality FROM difficulty_labels"
+        assert {row[0]: row[1:] for row in select(connection, query)} == expected
         assert method.label_problems(connection, run, iteration) == 0
-
-
-def test_equal_responses_count_each(connection: Connection) -> None:
-    run = add_run(connection, make_recipe(sampling={"n": 8, "n_p": 3}))
-    (problem,) = add_problems(connection, 1)
-    iteration = add_iteration(connection, run, [problem])
-    same = Drawn(Cause.CORRECT, 0.25, "the same words")
-    add_samples(
-        connection, iteration.id, {problem: {0: same, 1: same, 2: Drawn(Cause.INCORRECT, 1.0, "others")}}
-    )
-    method.label_problems(connection, run, iteration)
-    assert _labels(connection, iteration.id) == {problem: ("boundary", 2 / 3, 0.5)}
-
-
-def test_a_problem_with_an_unreadable_reference_has_no_level(connection: Connection) -> None:
-    run = add_run(connection, make_recipe(sampling={"n": 2, "n_p": 2}))
-    (problem,) = add_problems(connection, 1)
-    iteration = add_iteration(connection, run, [problem])
-    add_samples(connection, iteration.id, {problem: dict.fromkeys(range(2), Drawn(Cause.BAD_REFERENCE, 0.0))})
-    assert method.label_problems(connection, run, iteration) == 0
-
-
-def test_labelling_can_be_kept_to_some_problems(connection: Connection) -> None:
-    run = add_run(connection, make_recipe(sampling={"n": 2, "n_p": 1}))
-    first, second, third = add_problems(connection, 3)
-    iteration = add_iteration(connection, run, [first, second, third])
-    add_samples(
-        connection, iteration.id, {key: {0: Drawn(Cause.CORRECT, 1.0)} for key in (first, second, third)}
-    )
-    rounds.exclude(connection, iteration.id, {second: "too long"})
-    assert method.label_problems(connection, run, iteration, [first, second]) == 1
-    assert set(_labels(connection, iteration.id)) == {first}
-    assert method.label_problems(connection, run, iteration) == 1
-    assert set(_labels(connection, iteration.id)) == {first, third}
-
-
-def _labels(connection: Connection, round_id: int) -> dict[int, tuple[str, float, float | None]]:
-    rows = connection.execute(
-        text(
-            "SELECT problem_id, level, accuracy, process_quality FROM difficulty_labels WHERE round_id = :id"
-        ),
-        {"id": round_id},
-    )
-    return {row.problem_id: (row.level, row.accuracy, row.process_quality) for row in rows}
 
 
 @CASES
 @given(
-    st.lists(st.one_of(levels, st.none()), min_size=1, max_size=25),
+    st.lists(
+        st.tuples(st.one_of(levels, st.none()), st.sampled_from([False, False, False, True])),
+        min_size=1,
+        max_size=25,
+    ),
     st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
     some_levels,
     run_seeds,
@@ -161,7 +132,7 @@ def _labels(connection: Connection, round_id: int) -> dict[int, tuple[str, float
 )
 def test_allotments_are_those_of_the_pure_rule(
     scratch: Scratch,
-    found: list[Difficulty | None],
+    found: list[tuple[Difficulty | None, bool]],
     per_problem: tuple[int, int],
     resampled: list[Difficulty],
     seed: int,
@@ -177,40 +148,18 @@ def test_allotments_are_those_of_the_pure_rule(
         run = add_run(connection, recipe)
         ids = add_problems(connection, len(found))
         iteration = add_iteration(connection, run, ids, number)
-        levels_by_id = dict(zip(ids, found, strict=True))
-        add_labels(connection, iteration.id, levels_by_id)
+        by_id = dict(zip(ids, found, strict=True))
+        add_labels(connection, iteration.id, {key: level for key, (level, _) in by_id.items()})
+        rounds.exclude(connection, iteration.id, {key: "no" for key, (_, out) in by_id.items() if out})
         keys = keys_of(connection, ids)
+        # a problem that is left out leaves its share to the others
+        shared = {keys[key]: None if out else level for key, (level, out) in by_id.items()}
+        expected = budget.allot(budget.Budget(n, n_p), shared, resampled, seed=seed, iteration=number)
 
         for _ in range(2):  # the second time changes nothing
             method.allot_budget(connection, run, iteration)
-            assert {keys[key]: drawn for key, drawn in _allotments(connection, iteration.id).items()} == (
-                budget.allot(
-                    budget.Budget(n, n_p),
-                    {keys[key]: level for key, level in levels_by_id.items()},
-                    resampled,
-                    seed=seed,
-                    iteration=number,
-                )
-            )
-
-
-def test_an_excluded_problem_takes_nothing_from_the_boundary(connection: Connection) -> None:
-    run = add_run(connection, make_recipe(sampling={"n": 4, "n_p": 1}))
-    ids = add_problems(connection, 3)
-    iteration = add_iteration(connection, run, ids)
-    add_labels(connection, iteration.id, dict.fromkeys(ids, "boundary"))
-    rounds.exclude(connection, iteration.id, {ids[0]: "too long"})
-    method.allot_budget(connection, run, iteration)
-    allotments = _allotments(connection, iteration.id)
-    assert allotments.pop(ids[0]) == 1
-    assert sorted(allotments.values()) == [5, 6]  # 1 + 9 / 2, one of them with the remainder
-
-
-def _allotments(connection: Connection, round_id: int) -> dict[int, int]:
-    rows = connection.execute(
-        text("SELECT problem_id, allotment FROM round_problems WHERE round_id = :id"), {"id": round_id}
-    )
-    return {row.problem_id: row.allotment for row in rows}
+            query = "SELECT problem_id, allotment FROM round_problems"
+            assert {keys[key]: allotment for key, allotment in select(connection, query)} == expected
 
 
 candidates = st.lists(
@@ -279,53 +228,28 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
         assert method.build_pairs(connection, run, iteration) == sum(map(len, pairs.values()))
         assert _pairs(connection, iteration.id) == pairs
         assert method.build_pairs(connection, run, iteration) == 0
+        addresses = {
+            row[0]: row[1:] for row in select(connection, "SELECT id, problem_id, slot FROM samples")
+        }
         loaded = training.load_examples(connection, run, iteration)
-        assert [(_address(connection, entry[0]), entry[2]) for entry in loaded] == [
+        assert [(addresses[sample], response) for sample, _, response in loaded] == [
             ((problem, slot), by_id[problem][1][slot].response) for problem, slot in examples
         ]
 
 
-def _address(connection: Connection, sample_id: int) -> tuple[int, int]:
-    query = text("SELECT problem_id, slot FROM samples WHERE id = :id")
-    problem, slot = connection.execute(query, {"id": sample_id}).one()
-    return problem, slot
-
-
 def _pairs(connection: Connection, round_id: int) -> dict[int, list[tuple[int, int]]]:
-    rows = connection.execute(
-        text("""
-            SELECT pairs.problem_id, chosen.slot, rejected.slot
-            FROM preference_pairs AS pairs
-            JOIN samples AS chosen ON chosen.id = chosen_sample_id
-            JOIN samples AS rejected ON rejected.id = rejected_sample_id
-            WHERE pairs.round_id = :id
-            ORDER BY pairs.id
-        """),
-        {"id": round_id},
-    )
+    query = """
+        SELECT pairs.problem_id, chosen.slot, rejected.slot
+        FROM preference_pairs AS pairs
+        JOIN samples AS chosen ON chosen.id = chosen_sample_id
+        JOIN samples AS rejected ON rejected.id = rejected_sample_id
+        WHERE pairs.round_id = :id
+        ORDER BY pairs.id
+    """
     found = defaultdict(list)
-    for problem_id, chosen, rejected in rows:
+    for problem_id, chosen, rejected in select(connection, query, id=round_id):
         found[problem_id].append((chosen, rejected))
     return dict(found)
-
-
-@CASES
-@given(
-    run_seeds,
-    st.sampled_from(["slice", "remainder", "keep", "match"]),
-    st.lists(st.one_of(st.integers(0, 9_999), st.text("0123456789abcdef", max_size=32)), max_size=3),
-)
-def test_sql_and_python_shuffle_alike(
-    scratch: Scratch, seed: int, purpose: str, parts: list[str | int]
-) -> None:
-    with scratch() as connection:
-        found = connection.scalar(
-            text(
-                "SELECT sha256(convert_to(concat_ws(':', CAST(:seed AS int8), CAST(:words AS text)), 'UTF8'))"
-            ),
-            {"seed": seed, "words": ":".join([purpose, *map(str, parts)])},
-        )
-    assert bytes(found) == seeds.shuffle_key(seed, purpose, *parts)
 
 
 class ProblemState(NamedTuple):
@@ -369,8 +293,7 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
             {"ids": [key for key, state in by_id.items() if state.overlaps], "other": elsewhere},
         )
         run, another = add_run(connection), add_run(connection)
-        dataset_id = connection.scalar(text("SELECT dataset_id FROM problems WHERE id = :id"), {"id": ids[0]})
-        assert isinstance(dataset_id, int)
+        dataset_id = datasets.find_dataset(connection, TRAIN).id
         evaluation = evaluations.add_evaluation(
             connection, run.id, 0, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
         )
@@ -416,9 +339,9 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
 
 
 def _slice(connection: Connection, round_id: int) -> list[tuple[int, int]]:
-    rows = connection.execute(
-        text("SELECT problem_id, position, allotment FROM round_problems WHERE round_id = :id ORDER BY 2"),
-        {"id": round_id},
-    ).all()
-    assert [row.position for row in rows] == list(range(len(rows)))
-    return [(row.problem_id, row.allotment) for row in rows]
+    query = (
+        "SELECT problem_id, allotment, position FROM round_problems WHERE round_id = :id ORDER BY position"
+    )
+    rows = select(connection, query, id=round_id)
+    assert [position for _, _, position in rows] == list(range(len(rows)))
+    return [row[:2] for row in rows]
