@@ -11,18 +11,22 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import rounds, runs
+from hsstar.store import datasets, evaluations, method, rounds, runs
 from hsstar.store.database import Database, lock_run
+from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.rounds import Shortfall
 from tests.store.conftest import Scratch
 from tests.store.factory import (
+    TRAIN,
     Drawn,
     add_iteration,
     add_job,
+    add_labels,
     add_problems,
     add_run,
     add_samples,
     items_of,
+    select,
 )
 from tests.store.threads import at_once
 
@@ -145,13 +149,11 @@ def test_what_a_round_lacks_is_counted(
         )
         assert rounds.has_live_jobs(connection, round_id) == any(state.live for state in states)
         live = [job for job in held_by if job.state.live]
-        budget = connection.execute(
-            text("""
-                SELECT problem_id, allotment, drawn, in_flight, remaining
-                FROM remaining_budget WHERE iteration = 0
-            """)
-        )
-        assert {row.problem_id: tuple(row[1:]) for row in budget} == {
+        query = """
+            SELECT problem_id, allotment, drawn, in_flight, remaining
+            FROM remaining_budget WHERE iteration = 0
+        """
+        assert {row[0]: row[1:] for row in select(connection, query)} == {
             ids[place]: remaining_budget(place, problem, live) for place, problem in enumerate(problems)
         }
 
@@ -231,9 +233,7 @@ def test_two_at_once_enqueue_nothing_twice(database: Database) -> None:
 
     assert at_once(*[allocate] * 4) == []
     with database.begin() as connection:
-        held = connection.execute(
-            text("SELECT problem_id, unnest(slots) AS slot FROM job_items ORDER BY 1, 2")
-        ).all()
+        held = select(connection, "SELECT problem_id, unnest(slots) FROM job_items")
     assert len(held) == len(set(held)) == 30
 
 
@@ -252,6 +252,27 @@ def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Databas
             lines = "\n".join(plan.scalars())
             assert "using uq_samples_round_id_problem_id_slot on samples" in lines
             assert "Seq Scan on samples" not in lines
+
+
+def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connection: Connection) -> None:
+    query = "SELECT reltuples FROM pg_class WHERE relname = :table"
+    run = add_run(connection)
+    ids = add_problems(connection, 7)
+    dataset_id = datasets.find_dataset(connection, TRAIN).id
+    first = add_iteration(connection, run, ids[:3])
+    assert select(connection, query, table="round_problems") == [(3,)]
+    second = add_iteration(connection, run, [], 1)
+    rounds.assign_slice(connection, second.id, dataset_id, seed=0, limit=2, allotment=1)
+    assert select(connection, query, table="round_problems") == [(5,)]
+    spec = EvaluationSpec("key", dataset_id, 1, None)
+    evaluation = evaluations.add_evaluation(connection, run.id, 0, run.model_id, spec)
+    evaluations.assign_all_problems(connection, evaluation.id, dataset_id, None, 1)
+    assert select(connection, query, table="round_problems") == [(12,)]
+    add_labels(connection, first.id, dict.fromkeys(ids[:3], "boundary"))
+    add_samples(connection, first.id, {ids[0]: dict.fromkeys(range(4), Drawn())})
+    method.allot_budget(connection, run, first)
+    assert select(connection, query, table="difficulty_labels") == [(3,)]
+    assert select(connection, query, table="samples") == [(4,)]
 
 
 LARGE_ROUND = """

@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState
@@ -148,25 +147,6 @@ def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) 
     assert jobs.claim(connection, 404, "w", 60) is None
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "state = 'running'",  # without a lease
-        "state = 'done'",  # without an end
-        "state = 'failed', finished_at = now()",  # without an error
-        "state = 'lost'",
-        "lease_token = gen_random_uuid()",  # without an expiry
-        "finished_at = now()",  # while queued
-    ],
-)
-def test_the_table_refuses_rows_that_contradict_themselves(
-    connection: Connection, round_id: int, change: str
-) -> None:
-    add_job(connection, round_id)
-    with pytest.raises(IntegrityError), connection.begin_nested():
-        change_jobs(connection, change)
-
-
 # --- leases -------------------------------------------------------------------------------------
 
 
@@ -208,9 +188,9 @@ def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(
         assert state_of(connection, job_id) == "queued"
         assert claim(connection, job_id, "gone", lease_seconds=-1).attempts == attempt
         jobs.reclaim(connection, None, ATTEMPTS)
-    assert state_of(connection, job_id) == "failed"
-    assert column(connection, job_id, "error") == "worker gone died or stopped answering during attempt 3"
-    assert column(connection, job_id, "finished_at") is not None
+    reason = "worker gone died or stopped answering during attempt 3"
+    query = "SELECT state, error, finished_at = now() FROM jobs"
+    assert select(connection, query) == [("failed", reason, True)]
 
 
 def test_a_lost_lease_fences_every_write(database: Database) -> None:
@@ -256,8 +236,7 @@ def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connecti
     fail(connection, claim(connection, job_id))
     job = claim(connection, job_id)
     jobs.complete(connection, job)
-    assert state_of(connection, job_id) == "done"
-    assert column(connection, job_id, "error") is None
+    assert select(connection, "SELECT state, error, traceback FROM jobs") == [("done", None, None)]
     with pytest.raises(LeaseLostError):
         jobs.complete(connection, job)
 
@@ -280,10 +259,7 @@ def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, round_i
         assert job is not None
         assert job.attempts == 1
         jobs.release(connection, job)
-        assert (column(connection, job_id, "worker"), column(connection, job_id, "started_at")) == (
-            None,
-            None,
-        )
+        assert select(connection, "SELECT worker, started_at FROM jobs") == [(None, None)]
     assert state_of(connection, job_id) == "queued"
 
 
@@ -310,16 +286,14 @@ def test_a_failed_attempt_is_tried_again_later(connection: Connection, round_id:
     assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
     assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 4
     assert fail(connection, claim(connection, job_id)) is JobState.FAILED
-    assert column(connection, job_id, "error") == "it broke"
-    assert column(connection, job_id, "traceback") == "Traceback: …"
+    assert select(connection, "SELECT error, traceback FROM jobs") == [("it broke", "Traceback: …")]
 
 
 def test_errors_may_hold_anything_and_are_kept_short(connection: Connection, round_id: int) -> None:
     job = claim(connection, add_job(connection, round_id))
     jobs.record_failure(connection, job, "\x00\ud800" + "x" * 10_000, "y" * 10**6, 1, divisible=False)
-    assert str(column(connection, job.id, "error")).startswith("��x")
-    assert len(str(column(connection, job.id, "error"))) == 2_000
-    assert len(str(column(connection, job.id, "traceback"))) == 20_000
+    query = "SELECT left(error, 3), length(error), length(traceback) FROM jobs"
+    assert select(connection, query) == [("��x", 2_000, 20_000)]
 
 
 def test_a_divisible_job_is_halved_down_to_its_single_bad_item(connection: Connection) -> None:
@@ -439,7 +413,7 @@ def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Conne
         ("sample", True, "1 second", False),
         ("verify", False, "1 second", False),
         ("sample", False, "59 seconds", True),
-        ("sample", False, "61 seconds", False),
+        ("sample", False, "60 seconds", False),
     ],
 )
 def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
@@ -450,7 +424,7 @@ def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
     wakeups.claim_due_wakeups(connection)
-    change_jobs(connection, "wakeup_sent_at = now() - interval '4 seconds'")
+    change_jobs(connection, "wakeup_sent_at = now() - interval '5 seconds'")
     assert wakeups.claim_due_wakeups(connection) == []
     change_jobs(connection, "wakeup_sent_at = now() - interval '6 seconds'")
     assert wakeups.claim_due_wakeups(connection) == ([(job_id, JobKind.SAMPLE)] if again else [])
@@ -483,7 +457,7 @@ def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
 def test_a_job_that_waits_for_its_wake_up_too_long_is_unserved(connection: Connection, round_id: int) -> None:
     add_job(connection, round_id)
     add_job(connection, round_id, JobKind.SCORE, state=JobState.RUNNING)
-    for seconds, unserved in ((7, False), (9, True)):
+    for seconds, unserved in ((8, False), (9, True)):
         change_jobs(connection, f"available_at = now() - interval '{seconds} seconds'")
         assert wakeups.has_unserved_jobs(connection, [JobKind.SAMPLE, JobKind.SCORE]) == unserved
         assert not wakeups.has_unserved_jobs(connection, [JobKind.SCORE, JobKind.VERIFY])

@@ -1,29 +1,38 @@
 """The schema: up and down, with the code's values, safe when many start at once, checked by its users."""
 
+import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.contamination import OverlapKind
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
-from hsstar.store import migrate
+from hsstar.store import datasets, evaluations, migrate
 from hsstar.store.database import SCHEMA_REVISION, Database
+from hsstar.store.evaluations import EvaluationSpec
+from tests.store.factory import (
+    TRAIN,
+    Drawn,
+    add_iteration,
+    add_job,
+    add_problems,
+    add_run,
+    add_samples,
+    select,
+)
 from tests.store.threads import at_once
 
-VIEWS = {
-    "sample_facts",
-    "problem_statistics",
-    "iteration_statistics",
-    "remaining_budget",
-    "worker_activity",
-    "evaluation_results",
-    "training_curves",
-}
+FOLDER = Path(__file__).parent
+VIEWS = set(json.loads((FOLDER / "view_columns.json").read_text()))
+REFUSED_ROWS = list(map(json.loads, (FOLDER / "refused_rows.jsonl").read_text().splitlines()))
+"""Changes of rows that contradict themselves, and the constraint that each one violates."""
 
 KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_difficulty_labels_level_known": Difficulty,
@@ -57,17 +66,29 @@ def test_the_code_knows_the_newest_revision() -> None:
     assert not SCHEMA_REVISION.isdecimal()  # else it would look like one of before the first release
 
 
-def test_the_tables_accept_exactly_the_values_of_the_code(database: Database) -> None:
+def test_the_tables_accept_exactly_the_values_of_the_code(connection: Connection) -> None:
     """Every CHECK named `<column>_known`, by its name."""
-    with database.begin() as connection:
-        rows = connection.execute(
-            text("""
-                SELECT conname, pg_get_constraintdef(oid) AS definition FROM pg_constraint
-                WHERE connamespace = 'public'::regnamespace AND conname LIKE '%\\_known'
-            """)
-        ).all()
-    accepted = {row.conname: set(re.findall(r"'([^']*)'", row.definition)) for row in rows}
+    query = """
+        SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND conname LIKE '%\\_known'
+    """
+    accepted = {
+        name: set(re.findall(r"'([^']*)'", definition)) for name, definition in select(connection, query)
+    }
     assert accepted == {name: set(values) for name, values in KNOWN_VALUES.items()}
+
+
+def test_the_tables_refuse_rows_that_contradict_themselves(connection: Connection) -> None:
+    run = add_run(connection)
+    ids = add_problems(connection, 1)
+    round_id = add_iteration(connection, run, ids).id
+    add_samples(connection, round_id, {ids[0]: {0: Drawn()}})
+    add_job(connection, round_id, items={ids[0]: [0]})
+    spec = EvaluationSpec("key", datasets.find_dataset(connection, TRAIN).id, 1, None)
+    evaluations.add_evaluation(connection, run.id, 0, run.model_id, spec)
+    for change, constraint in REFUSED_ROWS:
+        with pytest.raises(IntegrityError, match=f'"{constraint}"'), connection.begin_nested():
+            connection.execute(text(change))
 
 
 def test_ten_processes_may_migrate_at_once(empty_database: Database) -> None:

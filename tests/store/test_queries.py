@@ -19,6 +19,17 @@ REFUSED = list(map(json.loads, Path(__file__).with_name("refused_queries.jsonl")
 """Queries, and what is said of them."""
 
 
+Admin = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+def admin(filled: Database) -> Iterator[Admin]:
+    """A superuser's connection."""
+    url = make_url(filled.url).set(username="postgres", drivername="postgresql")
+    with psycopg.connect(url.render_as_string(), autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture(scope="module")
 def filled(make_database: MakeDatabase, template: str) -> Iterator[Database]:
     """One database for all queries: they cannot change it."""
@@ -91,6 +102,21 @@ def test_queries_run_under_a_role_that_cannot_log_in(filled: Database) -> None:
     assert run_query(filled, query, 5)[1] == [("hsstar_reader", "hsstar", False, False)]
 
 
+@pytest.mark.parametrize(
+    "right", ["pg_read_server_files", "pg_write_server_files", "pg_execute_server_program"]
+)
+def test_a_login_with_rights_over_the_server_is_refused(filled: Database, admin: Admin, right: str) -> None:
+    admin.execute(f"GRANT {right} TO hsstar".encode())
+    try:
+        with pytest.raises(
+            BadInputError, match="does not run as 'hsstar', a superuser or a reader or writer"
+        ):
+            run_query(filled, "SELECT 1", 5)
+    finally:
+        admin.execute(f"REVOKE {right} FROM hsstar".encode())
+    assert run_query(filled, "SELECT 1", 5)[1] == [(1,)]
+
+
 def test_a_superuser_is_refused(filled: Database) -> None:
     """It could become itself again in a query, and a read-only transaction does not guard files."""
     mighty = Database(make_url(filled.url).set(username="postgres").render_as_string())
@@ -102,15 +128,13 @@ def test_a_superuser_is_refused(filled: Database) -> None:
 
 
 @pytest.fixture
-def plain(filled: Database) -> Iterator[Database]:
+def plain(filled: Database, admin: Admin) -> Iterator[Database]:
     """The database as a login that may not become the reader."""
-    mighty = make_url(filled.url).set(username="postgres")
-    with psycopg.connect(mighty.set(drivername="postgresql").render_as_string(), autocommit=True) as admin:
-        admin.execute("REVOKE hsstar_reader FROM hsstar")
-        try:
-            yield filled
-        finally:
-            admin.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
+    admin.execute("REVOKE hsstar_reader FROM hsstar")
+    try:
+        yield filled
+    finally:
+        admin.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
 
 
 def test_without_the_role_the_transaction_guards_and_the_guard_says_so(plain: Database) -> None:

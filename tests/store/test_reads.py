@@ -62,11 +62,13 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     assert list(first) == EXPORTED.split()
     shared = (4, keys[problem], "train problem 0")
     assert tuple(first.values())[:14] == (
-        *(*shared, "good", "0", "0", True, "correct", 0, "boundary", 0.5, [0.75, 0.5], 21, "stop"),
+        *shared,
+        *("good", "0", "0", True, "correct", 0, "boundary", 0.5, [0.75, 0.5], 21, "stop"),
     )
     assert tuple(first.values())[14:] == (-0.5, 11, "M4", "engine 1", 31.5)
     assert tuple(second.values())[:14] == (
-        *(*shared, "bad", "0", "1+*", False, "unparsable", 1, "boundary", 0.25, [0.25], 22, "length"),
+        *shared,
+        *("bad", "0", "1+*", False, "unparsable", 1, "boundary", 0.25, [0.25], 22, "length"),
     )
     assert tuple(second.values())[14:] == (-1.5, 12, "M4", "engine 2", 32.5)
     assert {name: value for name, value in third.items() if value is not None} == {
@@ -130,17 +132,17 @@ def test_the_list_of_runs_says_where_each_one_stands(connection: Connection) -> 
 
 def test_the_policies_of_a_run_are_its_first_one_and_what_its_iterations_made(connection: Connection) -> None:
     run = add_run(connection)
-    for number in (1, 0):
-        made = models.register_model(connection, f"made {number}", f"/{number}", f"weights {number}")
+    made = [models.register_model(connection, name, f"/{name}", name).id for name in ("second", "first")]
+    for number in range(2):
         round_id = add_iteration(connection, run, [], number).id
-        rounds.set_state(connection, round_id, IterationState.DONE, made.id)
+        rounds.set_state(connection, round_id, IterationState.DONE, made[1 - number])
     add_iteration(connection, run, [], 2)
-    assert rounds.list_policies(connection, run.id) == [(0, "M0"), (1, "made 0"), (2, "made 1")]
+    assert rounds.list_policies(connection, run.id) == [(0, "M0"), (1, "first"), (2, "second")]
 
 
 def add_workers(connection: Connection) -> None:
     """Idle, busy, lost, long gone and stopped."""
-    heard = {"idle": 0, "busy": 59, "lost": 61, "gone": 86_401, "stopped": 0}
+    heard = {"idle": 0, "busy": 60, "lost": 61, "gone": 86_400, "stopped": 0}
     for name, seconds in heard.items():
         workers.register(
             connection, name, "host", 1, "verify,sample", version="1.0" if name == "idle" else None
@@ -177,14 +179,14 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
         "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50"),
         "train": progress.QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
     }
-    assert states(late=7)["sample"].wakeups_due == 0
+    assert states(late=8)["sample"].wakeups_due == 0
     change_jobs(connection, "wakeup_sent_at = now()", waiting[0])
     assert states(late=9)["sample"].wakeups_due == 0  # the head of the queue has its message
 
 
 @pytest.mark.parametrize(
     ("kind", "late", "expired", "unserved"),
-    [("score", 59, 0, 0), ("score", 61, 1, 2), ("sample", 61, 1, 0)],
+    [("score", 60, 0, 0), ("score", 61, 1, 2), ("sample", 61, 1, 0)],
 )
 def test_the_health_of_a_deployment(
     connection: Connection, kind: JobKind, late: int, expired: int, unserved: int

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from hsstar.recipe.recipe import Recipe
 from hsstar.stages import sample
 from hsstar.stages.context import ComputeError, WorkerContext
 from hsstar.store import datasets, evaluations, models, rounds, samples
-from hsstar.store.database import Database
+from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs, workers
 from hsstar.store.queue.jobs import Job, LeaseLostError
 from tests.store import drawing, noting
@@ -40,6 +41,7 @@ from tests.store.factory import (
     claim,
     items_of,
     make_recipe,
+    select,
     state_of,
 )
 from tests.store.noting import NotingSampler, completion_of
@@ -200,6 +202,25 @@ def test_a_job_enqueues_the_work_on_its_own_problems_only(database: Database) ->
         rows = connection.execute(text("SELECT id FROM jobs WHERE kind <> 'sample' ORDER BY id"))
         held = [items_of(connection, job_id) for job_id in rows.scalars()]
         assert held == [items_of(connection, first)] * 2
+
+
+def test_follow_ups_are_enqueued_under_the_lock_of_the_run(database: Database, job_of_many: Job) -> None:
+    """Two jobs over the same problems would else enqueue the same work."""
+    query = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    def waits() -> bool:
+        with database.begin() as connection:
+            return bool(select(connection, query))
+
+    with ExitStack() as stage, database.begin() as holder:
+        lock_run(holder, rounds.get_round(holder, job_of_many.round_id).run_id)
+        context = context_of(database, NotingSampler())
+        errors = stage.enter_context(running(sample.run, context, job_of_many))
+        wait_for(waits)
+        assert select(holder, "SELECT FROM jobs WHERE kind = 'verify'") == []
+    assert errors == []
+    with database.begin() as connection:
+        assert select(connection, "SELECT kind FROM jobs ORDER BY id") == [("sample",), ("verify",)]
 
 
 class WatchedDatabase(Database):

@@ -5,14 +5,15 @@ import re
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection
 
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.store import datasets, models, runs, samples
+from hsstar.store.datasets import Dataset
+from hsstar.store.queue import workers
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store.conftest import Scratch
 from tests.store.factory import (
@@ -45,13 +46,18 @@ def make_round(connection: Connection) -> tuple[int, int]:
 
 def test_a_slot_that_is_taken_keeps_what_it_has(connection: Connection) -> None:
     round_id, problem = make_round(connection)
+    workers.register(connection, "w", "host", 1, "sample")
     first = DrawnSample(problem, 0, "first", seed=2**63 - 1, tokens=3, finish_reason="stop")
     assert samples.write_samples(connection, round_id, None, "w", [first]) == 1
     again = [DrawnSample(problem, 0, "second"), DrawnSample(problem, 1, "new")]
     assert samples.write_samples(connection, round_id, None, "w", again) == 1
     assert samples.write_samples(connection, round_id, None, "w", []) == 0
     assert responses(connection) == ["first", "new"]
-    assert connection.scalar(text("SELECT seed FROM samples WHERE slot = 0")) == 2**63 - 1
+    assert select(connection, "SELECT seed, tokens FROM samples ORDER BY slot") == [
+        (2**63 - 1, 3),
+        (None, None),
+    ]
+    assert select(connection, "SELECT tokens_done FROM workers") == [(3,)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -138,29 +144,41 @@ def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connecti
     assert [SampleReward(sample, tuple(steps), *others) for sample, steps, *others in found] == scored
 
 
-@pytest.mark.parametrize(
-    "change", ["min_reward = 1.5", "min_reward = 'NaN'", "verdict = 'correct'", "cause = 'mood'", "slot = -1"]
-)
-def test_the_table_refuses_what_no_sample_can_be(connection: Connection, change: str) -> None:
-    round_id, problem = make_round(connection)
-    add_samples(connection, round_id, {problem: {0: Drawn()}})
-    with pytest.raises(IntegrityError), connection.begin_nested():
-        connection.execute(text(f"UPDATE samples SET {change}"))
-
-
 # --- problems, models, runs -----------------------------------------------------------------------
 
 
-def test_equal_statements_are_one_problem(connection: Connection) -> None:
-    given = [Problem("What is 1 + 1?", "2"), Problem("What is 2 + 2?", "four \x00"), Problem("What", "?")]
+def test_equal_statements_are_one_problem_and_the_first_one_stays(connection: Connection) -> None:
+    assert datasets.newest_problem(connection) == 0
+    unread = Problem("What", "?")
+    given = [
+        unread,
+        Problem("What is 1 + 1?", "2", "It is two.", "sums", "Level 1", "id 7"),
+        Problem("What is 2 + 2?", "four \x00"),
+    ]
     dataset = datasets.ensure_dataset(connection, "sums")
     assert datasets.ensure_dataset(connection, "sums") == dataset
-    assert datasets.add_problems(connection, dataset, given, [True, True, False]) == 3
+    assert datasets.add_problems(connection, dataset, given, [False, True, True]) == 3
     again = [Problem("What is  1 + 1?", "3"), Problem("What is 3 + 3?", "6"), Problem("What is 3 + 3?", "6")]
     assert datasets.add_problems(connection, dataset, again, [True] * 3) == 1
     found = datasets.find_dataset(connection, "sums")
     assert (found.problems, found.unreadable, found.usable) == (4, 1, 3)
-    assert set(datasets.problem_ids(connection, dataset, [given[0].key, "unknown"])) == {given[0].key}
+    assert set(datasets.problem_ids(connection, dataset, [given[1].key, "unknown"])) == {given[1].key}
+    query = """
+        SELECT key, statement, reference_answer, reference_readable, solution, subject, level, source_id
+        FROM problems ORDER BY id
+    """
+    nothing = (None,) * 4
+    assert select(connection, query) == [
+        (unread.key, "What", "?", False, *nothing),
+        (given[1].key, "What is 1 + 1?", "2", True, "It is two.", "sums", "Level 1", "id 7"),
+        (given[2].key, "What is 2 + 2?", "four \ufffd", True, *nothing),
+        (again[1].key, "What is 3 + 3?", "6", True, *nothing),
+    ]
+    assert datasets.first_problem(connection, found) == "What is 1 + 1?"
+    assert select(connection, "SELECT max(id) FROM problems") == [(datasets.newest_problem(connection),)]
+    empty = datasets.ensure_dataset(connection, "empty")
+    with pytest.raises(NotFoundError, match="dataset 'empty' holds no usable problem"):
+        datasets.first_problem(connection, Dataset(empty, "empty", 0, 0))
 
 
 def test_the_same_problem_may_lie_in_two_datasets(connection: Connection) -> None:
@@ -203,5 +221,6 @@ def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> No
     run = add_run(connection, recipe, "mine")
     assert runs.find_run(connection, "mine") == run
     assert run.recipe == recipe
+    assert select(connection, "SELECT seed FROM runs") == [(2**31 - 1,)]
     with pytest.raises(ConflictError, match="there is already a run 'mine'; choose another"):
         add_run(connection, recipe, "mine")

@@ -1,5 +1,7 @@
 """The scoring stage: every sample gets the rewards of its own steps, from the reward model of its run."""
 
+import shutil
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -9,7 +11,7 @@ from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
-from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import score
 from hsstar.stages.context import ComputeError
@@ -141,3 +143,27 @@ def test_a_run_without_reward_model_cannot_score(database: Database) -> None:
         job = claim(connection, add_job(connection, round_id, JobKind.SCORE))
     with pytest.raises(EngineError, match=f"run 'plain' has no reward model, so job {job.id} cannot score"):
         score.run(make_context(database), job)
+
+
+def test_a_reward_model_is_kept_until_its_weights_or_its_section_change(
+    database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "prm"
+    shutil.copytree(resolve(REWARD_MODEL), folder)
+    build = Builder()
+    engines = make_context(database, reward_model=build).engines
+
+    def now(**section: object) -> ProcessRewardModel:
+        registered = models.RewardModel(1, "prm", str(folder), "skywork", fingerprint(folder))
+        return engines.reward_model(registered, make_recipe(reward={"model": "prm"} | section))
+
+    first = now()
+    assert now() is first
+    with (folder / "model.safetensors").open("ab") as weights:
+        weights.write(b"trained")
+    second = now()
+    third = now(batch_tokens=7)
+    assert build.built == [first, second, third]
+    assert [model.closed for model in build.built] == [True, True, False]
+    engines.close()
+    assert build.built[2].closed

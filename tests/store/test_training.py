@@ -1,5 +1,6 @@
 """A train job on real rows: what the trainer is handed, what is recorded, and how it survives."""
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -125,8 +126,12 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     with database.begin() as connection:
         settings = SETTINGS | {"objective": objective}
         job_id = prepare(connection, settings, policy, prompt=prompt, number=2)
+    made = tmp_path / "models" / "run" / "M3"
+    made.mkdir(parents=True)
+    (made / "left").write_text("by an attempt that died after its last step")
     trainer = NotingTrainer()
     assert train.run(context(trainer), take(database, job_id)) == []
+    assert not (made / "left").exists()
 
     (task,) = trainer.tasks
     render = prompt_renderer(prompt, policy)
@@ -158,7 +163,6 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
         == len(set(found["item_ids"]))
         == len(expected)
     )
-    made = tmp_path / "models" / "run" / "M3"
     assert (found["name"], found["location"]) == ("run-M3", str(made))
     assert found["fingerprint"] == fingerprint(made) != fingerprint(policy)
     (parent,) = rows(database, "SELECT id FROM models WHERE name = 'sampled'")
@@ -177,6 +181,7 @@ def test_what_a_trainer_tells_is_recorded(database: Database, context: MakeConte
     assert (found["truncated"], found["left_out"]) == (5, 1)  # the report's count replaces that of the start
     assert found["lengths"] == {"prompt": {"min": 3, "max": 40}}
     assert found["metrics"] == {"loss": 0.25, "last/loss": 0.125}
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ attempt", found["log"])
     assert [line[21:] for line in found["log"].splitlines()] == [
         "attempt 1 on w begins of 6 steps, 8 examples, 4 of them cut, 1 left out",
         "intermediate checkpoint at step 2",
@@ -203,6 +208,7 @@ def test_a_training_that_gets_further_each_time_may_fail_as_often_as_it_does(
     dies_at = [3, 4, 5, 6]  # checkpoints: 2, 2, 4, 4
 
     def after_step(step: int) -> None:
+        assert list(tmp_path.glob("models/run/.M1-training/*/removed/*")) == []  # of earlier attempts
         if dies_at and step == dies_at[0]:
             dies_at.pop(0)
             raise RuntimeError("the power is gone")
@@ -297,6 +303,26 @@ def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
 
     train.run(context(trainer), following)
     assert (tmp_path / "models" / "run" / "M1").is_dir()
+
+
+def test_a_lease_lost_before_the_first_step_leaves_nothing_on_disk(
+    database: Database, context: MakeContext, tmp_path: Path
+) -> None:
+    with database.begin() as connection:
+        job_id = prepare(connection)
+
+    class Losing(NotingTrainer):
+        @property
+        def layout(self) -> str:  # type: ignore[override]
+            with database.begin() as connection:
+                connection.execute(text(LOSE))
+            return "one process"
+
+    losing = Losing()
+    with pytest.raises(jobs.LeaseLostError):
+        train.run(context(losing), take(database, job_id))
+    assert losing.tasks == []
+    assert not (tmp_path / "models" / "run").exists()
 
 
 @pytest.mark.parametrize("lost_after", [3, 6])

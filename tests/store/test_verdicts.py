@@ -3,9 +3,7 @@
 import threading
 from functools import partial
 
-import pytest
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.verdict import LASTING_CAUSES, Cause
 from hsstar.store.database import Database
@@ -17,8 +15,9 @@ def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def test_every_version_has_its_own_verdicts(connection: Connection) -> None:
-    remember_verdicts(connection, "1", {key(1): Cause.CORRECT, key(2): Cause.INCORRECT})
+def test_every_version_has_its_own_verdicts_and_what_is_known_stays(connection: Connection) -> None:
+    remember_verdicts(connection, "1", {key(1): Cause.CORRECT})
+    remember_verdicts(connection, "1", {key(1): Cause.INCORRECT, key(2): Cause.INCORRECT})
     remember_verdicts(connection, "2", {key(1): Cause.UNPARSABLE})
     assert load_known_verdicts(connection, "1", [key(1), key(2), key(3)]) == {
         key(1): Cause.CORRECT,
@@ -28,30 +27,12 @@ def test_every_version_has_its_own_verdicts(connection: Connection) -> None:
     assert load_known_verdicts(connection, "3", [key(1)]) == {}
 
 
-def test_what_is_known_stays(connection: Connection) -> None:
-    remember_verdicts(connection, "1", {key(1): Cause.CORRECT})
-    remember_verdicts(connection, "1", {key(1): Cause.INCORRECT, key(2): Cause.CORRECT})
-    assert load_known_verdicts(connection, "1", [key(1), key(2)]) == {
-        key(1): Cause.CORRECT,
-        key(2): Cause.CORRECT,
-    }
-
-
 def test_only_lasting_causes_are_remembered(connection: Connection) -> None:
     given = {key(number): cause for number, cause in enumerate(Cause)}
     remember_verdicts(connection, "1", given)
     known = load_known_verdicts(connection, "1", list(given))
     assert known == {each: cause for each, cause in given.items() if cause in LASTING_CAUSES}
     assert not {Cause.TIMED_OUT, Cause.CRASHED} & set(known.values())
-
-
-@pytest.mark.parametrize("cause", sorted(set(Cause) - LASTING_CAUSES))
-def test_the_table_refuses_what_does_not_last(connection: Connection, cause: Cause) -> None:
-    with pytest.raises(IntegrityError), connection.begin_nested():
-        connection.execute(
-            text("INSERT INTO known_verdicts (verifier_version, pair_key, cause) VALUES ('1', '1', :cause)"),
-            {"cause": cause},
-        )
 
 
 def test_one_call_takes_no_pair_or_ten_thousand(connection: Connection) -> None:
