@@ -43,6 +43,12 @@ def round_id(connection: Connection) -> int:
     return make_round(connection)[0]
 
 
+@pytest.fixture
+def job_id(connection: Connection, round_id: int) -> int:
+    """A queued sampling job."""
+    return add_job(connection, round_id)
+
+
 def fail(connection: Connection, job: Job, *, divisible: bool = False) -> JobState | None:
     return jobs.record_failure(connection, job, "it broke", "Traceback: …", ATTEMPTS, divisible=divisible)
 
@@ -122,8 +128,7 @@ def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> 
         assert jobs.claim(connection, None, "staying", 60, [JobKind.SAMPLE]) is not None
 
 
-def test_a_worker_of_another_schema_is_given_no_job(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_a_worker_of_another_schema_is_given_no_job(connection: Connection, job_id: int) -> None:
     connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
     assert jobs.claim(connection, job_id, "w", 60) is None
     assert state_of(connection, job_id) == "queued"
@@ -150,8 +155,7 @@ def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) 
 # --- leases -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connection, job_id: int) -> None:
     wakeups.claim_due_wakeups(connection)
     claim(connection, job_id, "gone", lease_seconds=-1)
     jobs.reclaim(connection, None, ATTEMPTS)
@@ -231,8 +235,7 @@ def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database
         jobs.complete(connection, job)
 
 
-def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connection, job_id: int) -> None:
     fail(connection, claim(connection, job_id))
     job = claim(connection, job_id)
     jobs.complete(connection, job)
@@ -251,8 +254,7 @@ def test_a_worker_that_starts_anew_takes_back_what_its_name_held(
     assert (state_of(connection, own), state_of(connection, other)) == ("queued", "running")
 
 
-def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, job_id: int) -> None:
     for _ in range(2 * ATTEMPTS):
         assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
         job = jobs.claim(connection, job_id, "w", 60)
@@ -263,8 +265,7 @@ def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, round_i
     assert state_of(connection, job_id) == "queued"
 
 
-def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection, job_id: int) -> None:
     fail(connection, claim(connection, job_id))
     lost = claim(connection, job_id)
     jobs.reclaim(connection, "w", ATTEMPTS)
@@ -278,8 +279,7 @@ def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection
 # --- failures -----------------------------------------------------------------------------------
 
 
-def test_a_failed_attempt_is_tried_again_later(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_a_failed_attempt_is_tried_again_later(connection: Connection, job_id: int) -> None:
     assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
     assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 1
     assert jobs.claim(connection, job_id, "too early", 60) is None
@@ -397,8 +397,7 @@ def test_a_queued_job_gets_one_wake_up(connection: Connection, round_id: int) ->
     assert wakeups.claim_due_wakeups(connection) == [(second, JobKind.SCORE)]
 
 
-def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection, round_id: int) -> None:
-    job_id = add_job(connection, round_id)
+def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection, job_id: int) -> None:
     wakeups.claim_due_wakeups(connection)
     fail(connection, claim(connection, job_id))
     assert wakeups.claim_due_wakeups(connection) == []
@@ -417,9 +416,8 @@ def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Conne
     ],
 )
 def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
-    connection: Connection, round_id: int, role: str, busy: bool, silent_for: str, again: bool
+    connection: Connection, job_id: int, role: str, busy: bool, silent_for: str, again: bool
 ) -> None:
-    job_id = add_job(connection, round_id)
     workers.register(connection, "w", "host", 1, role)
     workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))

@@ -95,6 +95,13 @@ def prepare(
     return add_job(connection, iteration.id, JobKind.TRAIN)
 
 
+@pytest.fixture
+def job_id(database: Database) -> int:
+    """A training job."""
+    with database.begin() as connection:
+        return prepare(connection)
+
+
 MakeContext = Callable[[Trainer], WorkerContext]
 
 
@@ -170,9 +177,7 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     assert [path.name for path in made.parent.iterdir()] == ["M3"]
 
 
-def test_what_a_trainer_tells_is_recorded(database: Database, context: MakeContext) -> None:
-    with database.begin() as connection:
-        job_id = prepare(connection)
+def test_what_a_trainer_tells_is_recorded(database: Database, job_id: int, context: MakeContext) -> None:
     train.run(context(NotingTrainer()), take(database, job_id))
 
     (found,) = rows(database, "SELECT * FROM training_runs")
@@ -201,10 +206,8 @@ def test_what_a_trainer_tells_is_recorded(database: Database, context: MakeConte
 
 
 def test_a_training_that_gets_further_each_time_may_fail_as_often_as_it_does(
-    database: Database, context: MakeContext, tmp_path: Path
+    database: Database, job_id: int, context: MakeContext, tmp_path: Path
 ) -> None:
-    with database.begin() as connection:
-        job_id = prepare(connection)
     dies_at = [3, 4, 5, 6]  # checkpoints: 2, 2, 4, 4
 
     def after_step(step: int) -> None:
@@ -242,10 +245,8 @@ def test_a_training_that_gets_further_each_time_may_fail_as_often_as_it_does(
 
 
 def test_steps_are_recorded_at_most_once_a_second(
-    database: Database, context: MakeContext, monkeypatch: pytest.MonkeyPatch
+    database: Database, job_id: int, context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with database.begin() as connection:
-        job_id = prepare(connection)
     recorded = []
 
     def look(step: int) -> None:
@@ -258,9 +259,8 @@ def test_steps_are_recorded_at_most_once_a_second(
     assert len(rows(database, "SELECT FROM training_steps")) == 6
 
 
-def test_a_training_continues_while_the_database_is_away(database: Database) -> None:
+def test_a_training_continues_while_the_database_is_away(database: Database, job_id: int) -> None:
     with database.begin() as connection:
-        job_id = prepare(connection)
         job = claim(connection, job_id)
         record = training.begin_training(connection, job, 1, "dpo", {}, [])
 
@@ -287,10 +287,8 @@ LOSE = "UPDATE jobs SET state = 'queued', lease_token = NULL, lease_expires_at =
 
 
 def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
-    database: Database, context: MakeContext, tmp_path: Path
+    database: Database, job_id: int, context: MakeContext, tmp_path: Path
 ) -> None:
-    with database.begin() as connection:
-        job_id = prepare(connection)
     job = take(database, job_id)
     with database.begin() as connection:
         connection.execute(text(LOSE))
@@ -306,10 +304,8 @@ def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
 
 
 def test_a_lease_lost_before_the_first_step_leaves_nothing_on_disk(
-    database: Database, context: MakeContext, tmp_path: Path
+    database: Database, job_id: int, context: MakeContext, tmp_path: Path
 ) -> None:
-    with database.begin() as connection:
-        job_id = prepare(connection)
 
     class Losing(NotingTrainer):
         @property
@@ -328,14 +324,13 @@ def test_a_lease_lost_before_the_first_step_leaves_nothing_on_disk(
 @pytest.mark.parametrize("lost_after", [3, 6])
 def test_a_lease_lost_in_the_middle_ends_the_training(
     database: Database,
+    job_id: int,
     context: MakeContext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     lost_after: int,
 ) -> None:
     monkeypatch.setattr("hsstar.stages.training_recorder._WRITE_EVERY_SECONDS", 0.0)
-    with database.begin() as connection:
-        job_id = prepare(connection)
     job = take(database, job_id)
 
     def lose(step: int) -> None:
