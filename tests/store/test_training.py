@@ -314,7 +314,7 @@ def test_a_lease_lost_before_the_first_step_leaves_nothing_on_disk(
                 connection.execute(text(LOSE))
             return "one process"
 
-    losing = Losing()
+    losing: Any = Losing()
     with pytest.raises(jobs.LeaseLostError):
         train.run(context(losing), take(database, job_id))
     assert losing.tasks == []
