@@ -216,7 +216,7 @@ def test_follow_ups_are_enqueued_under_the_lock_of_the_run(database: Database, j
         lock_run(holder, rounds.get_round(holder, job_of_many.round_id).run_id)
         context = context_of(database, NotingSampler())
         errors = stage.enter_context(running(sample.run, context, job_of_many))
-        wait_for(waits)
+        wait_for(waits, 10)
         assert select(holder, "SELECT FROM jobs WHERE kind = 'verify'") == []
     assert errors == []
     with database.begin() as connection:

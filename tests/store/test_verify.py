@@ -15,10 +15,12 @@ from hsstar.domain.verdict import Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.stages import verify
 from hsstar.stages.context import ComputeError, WorkerContext
+from hsstar.stages.vote import vote
 from hsstar.store import datasets
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job, LeaseLostError
+from hsstar.store.votes import Ballot
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from tests.store import noting
@@ -173,6 +175,18 @@ def test_the_last_number_of_a_cut_response_is_no_answer_and_a_box_is_one(
         job = claim(connection, add_job(connection, job.round_id, JobKind.VERIFY, {problem: [0, *further]}))
     verify.run(context, job)
     assert causes_of(database, job) == ["correct", *(cause for _, _, cause in drawn)]
+
+
+def test_wrong_answers_that_are_equivalent_vote_as_one() -> None:
+    """Answers as such: as a whole response, none of these would say more than its last number."""
+    with MathVerifier(1) as verifier:
+        ballots: dict[int, Ballot] = {
+            1: [("2", True), ("x+1", False), ("1+x", False)],
+            2: [("2", True), ("x+1", False), ("x+3", False)],
+            3: [("x+1", False), (None, False), ("2", True)],
+            4: [(None, False), ("2", True)],
+        }
+        assert vote(ballots, verifier) == {1: False, 2: True, 3: False, 4: True}
 
 
 def test_what_is_known_starts_no_checking_process(database: Database, make_context: MakeContext) -> None:
