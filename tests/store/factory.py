@@ -12,6 +12,7 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
+from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, models, rounds, runs, samples
 from hsstar.store.queue import jobs
@@ -30,6 +31,8 @@ class Drawn:
     cause: Cause | None = None
     reward: float | None = None
     response: str = "one step\n\n\\boxed{1}"
+    tokens: int | None = 10
+    finish_reason: FinishReason | None = None
 
 
 def make_recipe(**sections: Any) -> Recipe:
@@ -55,10 +58,9 @@ def add_problems(connection: Connection, count: int, dataset: str = TRAIN) -> li
 
 def keys_of(connection: Connection, problem_ids: Sequence[int]) -> dict[int, str]:
     """Problem keys by id."""
-    rows = connection.execute(
-        text("SELECT id, key FROM problems WHERE id = ANY (:ids)"), {"ids": list(problem_ids)}
+    return dict(
+        select(connection, "SELECT id, key FROM problems WHERE id = ANY (:ids)", ids=list(problem_ids))
     )
-    return {row.id: row.key for row in rows}
 
 
 def add_run(
@@ -81,13 +83,19 @@ def add_run(
     return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_id)
 
 
-def add_iteration(connection: Connection, run: Run, problem_ids: Sequence[int], number: int = 0) -> Round:
-    """An iteration in pre-sampling over these problems."""
+def add_iteration(
+    connection: Connection,
+    run: Run,
+    problem_ids: Sequence[int],
+    number: int = 0,
+    model_id: int | None = None,
+) -> Round:
+    """An iteration in pre-sampling over these problems; without a model it samples from the run's first."""
     rounds.add_iterations(connection, run, [number])
     round_id = rounds.list_iterations(connection, run.id)[-1].round.id
     budget = run.recipe.sampling.budget
     rounds.assign_problems(connection, round_id, problem_ids, budget.pre_samples)
-    rounds.begin_iteration(connection, round_id, run.model_id, budget.per_problem)
+    rounds.begin_iteration(connection, round_id, model_id or run.model_id, budget.per_problem)
     return rounds.get_round(connection, round_id)
 
 
@@ -101,7 +109,10 @@ def add_samples(
         round_id,
         None,
         worker,
-        [samples.DrawnSample(problem, slot, sample.response, tokens=10) for problem, slot, sample in flat],
+        [
+            samples.DrawnSample(problem, slot, sample.response, None, sample.tokens, sample.finish_reason)
+            for problem, slot, sample in flat
+        ],
     )
     connection.execute(
         text("""
@@ -165,16 +176,13 @@ def add_job(
 
 def items_of(connection: Connection, job_id: int) -> list[tuple[int, int]]:
     """The (problem id, slot) addresses that a job holds, in order."""
-    rows = connection.execute(
-        text("SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"),
-        {"id": job_id},
-    )
-    return [(row.problem_id, row.slot) for row in rows]
+    query = "SELECT problem_id, unnest(slots) AS slot FROM job_items WHERE job_id = :id ORDER BY 1, 2"
+    return select(connection, query, id=job_id)
 
 
 def claim(connection: Connection, job_id: int, worker: str = "w", lease_seconds: float = 60) -> jobs.Job:
     """A job that has to be there to be taken, once its delay is over."""
-    connection.execute(text("UPDATE jobs SET available_at = now() WHERE id = :id"), {"id": job_id})
+    change_jobs(connection, "available_at = now()", job_id)
     job = jobs.claim(connection, job_id, worker, lease_seconds)
     assert job is not None
     return job
@@ -183,3 +191,16 @@ def claim(connection: Connection, job_id: int, worker: str = "w", lease_seconds:
 def state_of(connection: Connection, job_id: int) -> str:
     """The state of a job."""
     return str(connection.scalar(text("SELECT state FROM jobs WHERE id = :id"), {"id": job_id}))
+
+
+def select(connection: Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    return [tuple(row) for row in connection.execute(text(query), parameters)]
+
+
+def change_jobs(connection: Connection, change: str, *job_ids: int) -> None:
+    """Change columns of these jobs, or of all."""
+    connection.execute(
+        text(f"UPDATE jobs SET {change} WHERE id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"),
+        {"ids": list(job_ids)},
+    )

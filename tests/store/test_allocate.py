@@ -11,18 +11,24 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import rounds
+from hsstar.store import datasets, evaluations, method, rounds, runs
 from hsstar.store.database import Database, lock_run
+from hsstar.store.evaluations import EvaluationSpec
+from hsstar.store.rounds import Shortfall
 from tests.store.conftest import Scratch
 from tests.store.factory import (
+    TRAIN,
     Drawn,
     add_iteration,
     add_job,
+    add_labels,
     add_problems,
     add_run,
     add_samples,
     items_of,
+    select,
 )
+from tests.store.threads import at_once
 
 CASES = settings(max_examples=60, deadline=None)
 SLOTS = 6
@@ -121,6 +127,49 @@ def test_exactly_the_missing_slots_are_enqueued(
         assert rounds.allocate(connection, round_id, kind, job_samples, chosen) == []
 
 
+@CASES
+@given(round_states())
+def test_what_a_round_lacks_is_counted(
+    scratch: Scratch, state: tuple[list[ProblemState], list[JobRow]]
+) -> None:
+    problems, held_by = state
+    states = [job.state for job in held_by]
+    with scratch() as connection:
+        ids = add_problems(connection, len(problems))
+        round_id = _make_round(connection, ids, problems, held_by)
+        run = runs.get_run(connection, rounds.get_round(connection, round_id).run_id)
+        other = add_iteration(connection, run, ids, number=1)  # lacks what it lacks
+        add_job(connection, other.id, items={ids[0]: [0]})
+        assert rounds.shortfall(connection, round_id) == Shortfall(
+            live=sum(state.live for state in states),
+            failed=states.count(JobState.FAILED),
+            undrawn=len(missing(problems, [], JobKind.SAMPLE)),
+            unverified=len(missing(problems, [], JobKind.VERIFY)),
+            unscored=len(missing(problems, [], JobKind.SCORE)),
+        )
+        assert rounds.has_live_jobs(connection, round_id) == any(state.live for state in states)
+        live = [job for job in held_by if job.state.live]
+        query = """
+            SELECT problem_id, allotment, drawn, in_flight, remaining
+            FROM remaining_budget WHERE iteration = 0
+        """
+        assert {row[0]: row[1:] for row in select(connection, query)} == {
+            ids[place]: remaining_budget(place, problem, live) for place, problem in enumerate(problems)
+        }
+
+
+def remaining_budget(place: int, problem: ProblemState, live: list[JobRow]) -> tuple[int, int, int, int]:
+    """Of a problem: allotment, samples drawn, in flight and remaining."""
+    in_flight = sum(
+        job.kind is JobKind.SAMPLE and slot not in problem.drawn
+        for job in live
+        for at, slot in job.items
+        if at == place
+    )
+    remaining = max(problem.allotment - len(problem.drawn) - in_flight, 0)
+    return problem.allotment, len(problem.drawn), in_flight, 0 if problem.excluded else remaining
+
+
 def _make_round(
     connection: Connection, ids: list[int], problems: list[ProblemState], held_by: list[JobRow]
 ) -> int:
@@ -182,15 +231,9 @@ def test_two_at_once_enqueue_nothing_twice(database: Database) -> None:
             lock_run(connection, run.id)
             rounds.allocate(connection, iteration.id, JobKind.SAMPLE, 7)
 
-    threads = [threading.Thread(target=allocate) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert at_once(*[allocate] * 4) == []
     with database.begin() as connection:
-        held = connection.execute(
-            text("SELECT problem_id, unnest(slots) AS slot FROM job_items ORDER BY 1, 2")
-        ).all()
+        held = select(connection, "SELECT problem_id, unnest(slots) FROM job_items")
     assert len(held) == len(set(held)) == 30
 
 
@@ -209,6 +252,27 @@ def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Databas
             lines = "\n".join(plan.scalars())
             assert "using uq_samples_round_id_problem_id_slot on samples" in lines
             assert "Seq Scan on samples" not in lines
+
+
+def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connection: Connection) -> None:
+    query = "SELECT reltuples FROM pg_class WHERE relname = :table"
+    run = add_run(connection)
+    ids = add_problems(connection, 7)
+    dataset_id = datasets.find_dataset(connection, TRAIN).id
+    first = add_iteration(connection, run, ids[:3])
+    assert select(connection, query, table="round_problems") == [(3,)]
+    second = add_iteration(connection, run, [], 1)
+    rounds.assign_slice(connection, second.id, dataset_id, seed=0, limit=2, allotment=1)
+    assert select(connection, query, table="round_problems") == [(5,)]
+    spec = EvaluationSpec("key", dataset_id, 1, None)
+    evaluation = evaluations.add_evaluation(connection, run.id, 0, run.model_id, spec)
+    evaluations.assign_all_problems(connection, evaluation.id, dataset_id, None, 1)
+    assert select(connection, query, table="round_problems") == [(12,)]
+    add_labels(connection, first.id, dict.fromkeys(ids[:3], "boundary"))
+    add_samples(connection, first.id, {ids[0]: dict.fromkeys(range(4), Drawn())})
+    method.allot_budget(connection, run, first)
+    assert select(connection, query, table="difficulty_labels") == [(3,)]
+    assert select(connection, query, table="samples") == [(4,)]
 
 
 LARGE_ROUND = """

@@ -1,29 +1,38 @@
 """The schema: up and down, with the code's values, safe when many start at once, checked by its users."""
 
+import json
 import re
-import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from hsstar.domain.contamination import OverlapKind
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
-from hsstar.store import migrate
+from hsstar.store import datasets, evaluations, migrate
 from hsstar.store.database import SCHEMA_REVISION, Database
+from hsstar.store.evaluations import EvaluationSpec
+from tests.store.factory import (
+    TRAIN,
+    Drawn,
+    add_iteration,
+    add_job,
+    add_problems,
+    add_run,
+    add_samples,
+    select,
+)
+from tests.store.threads import at_once
 
-VIEWS = {
-    "sample_facts",
-    "problem_statistics",
-    "iteration_statistics",
-    "remaining_budget",
-    "worker_activity",
-    "evaluation_results",
-    "training_curves",
-}
+FOLDER = Path(__file__).parent
+VIEWS = set(json.loads((FOLDER / "view_columns.json").read_text()))
+REFUSED_ROWS = list(map(json.loads, (FOLDER / "refused_rows.jsonl").read_text().splitlines()))
+"""Changes of rows that contradict themselves, and the constraint that each one violates."""
 
 KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_difficulty_labels_level_known": Difficulty,
@@ -57,48 +66,48 @@ def test_the_code_knows_the_newest_revision() -> None:
     assert not SCHEMA_REVISION.isdecimal()  # else it would look like one of before the first release
 
 
-def test_the_tables_accept_exactly_the_values_of_the_code(database: Database) -> None:
+def test_the_tables_accept_exactly_the_values_of_the_code(connection: Connection) -> None:
     """Every CHECK named `<column>_known`, by its name."""
-    with database.begin() as connection:
-        rows = connection.execute(
-            text("""
-                SELECT conname, pg_get_constraintdef(oid) AS definition FROM pg_constraint
-                WHERE connamespace = 'public'::regnamespace AND conname LIKE '%\\_known'
-            """)
-        ).all()
-    accepted = {row.conname: set(re.findall(r"'([^']*)'", row.definition)) for row in rows}
+    query = """
+        SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND conname LIKE '%\\_known'
+    """
+    accepted = {
+        name: set(re.findall(r"'([^']*)'", definition)) for name, definition in select(connection, query)
+    }
     assert accepted == {name: set(values) for name, values in KNOWN_VALUES.items()}
+
+
+def test_the_tables_refuse_rows_that_contradict_themselves(connection: Connection) -> None:
+    run = add_run(connection)
+    ids = add_problems(connection, 1)
+    round_id = add_iteration(connection, run, ids).id
+    add_samples(connection, round_id, {ids[0]: {0: Drawn()}})
+    add_job(connection, round_id, items={ids[0]: [0]})
+    spec = EvaluationSpec("key", datasets.find_dataset(connection, TRAIN).id, 1, None)
+    evaluations.add_evaluation(connection, run.id, 0, run.model_id, spec)
+    for change, constraint in REFUSED_ROWS:
+        with pytest.raises(IntegrityError, match=f'"{constraint}"'), connection.begin_nested():
+            connection.execute(text(change))
 
 
 def test_ten_processes_may_migrate_at_once(empty_database: Database) -> None:
     """Each over connections of its own: what counts is the lock in the database."""
-    failures: list[Exception] = []
 
     def start() -> None:
         database = Database(empty_database.url)
         try:
             migrate.upgrade(database)
             database.check_schema()
-        except Exception as error:
-            failures.append(error)
         finally:
             database.close()
 
-    threads = [threading.Thread(target=start) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert at_once(*[start] * 10) == []
 
 
 def test_an_unknown_revision_is_one_line(database: Database) -> None:
     with pytest.raises(SchemaError, match="cannot migrate to 'nonsense'"):
         migrate.upgrade(database, "nonsense")
-    database.check_schema()
-
-
-def test_the_right_schema_is_accepted(database: Database) -> None:
     database.check_schema()
 
 

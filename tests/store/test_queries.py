@@ -1,7 +1,8 @@
 """Queries of a user: one statement, nothing written, nothing that runs for ever."""
 
-import time
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +14,20 @@ from hsstar.store.read.sql import run_query
 from hsstar.store.reader_role import Guard, ensure_reader, guard
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems
+
+REFUSED = list(map(json.loads, Path(__file__).with_name("refused_queries.jsonl").read_text().splitlines()))
+"""Queries, and what is said of them."""
+
+
+Admin = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+def admin(filled: Database) -> Iterator[Admin]:
+    """A superuser's connection."""
+    url = make_url(filled.url).set(username="postgres", drivername="postgresql")
+    with psycopg.connect(url.render_as_string(), autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="module")
@@ -28,53 +43,12 @@ def test_a_query_gives_its_columns_and_rows(filled: Database) -> None:
     columns, rows = run_query(filled, "SELECT statement, 100 % 7 AS rest FROM problems ORDER BY 1 LIMIT 1", 5)
     assert columns == ["statement", "rest"]
     assert rows == [("train problem 0", 2)]
-
-
-def test_views_can_be_queried(filled: Database) -> None:
     columns, rows = run_query(filled, "SELECT * FROM sample_facts;", 5)
-    assert "process_quality" not in columns
     assert "min_reward" in columns
     assert rows == []
 
 
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("DELETE FROM problems", "returns no rows; hsstar sql runs queries only, use psql to change data"),
-        ("DELETE FROM problems RETURNING id", "hsstar sql is read-only; use psql to change data"),
-        ("WITH gone AS (DELETE FROM problems RETURNING id) SELECT * FROM gone", "read-only"),
-        ("SELECT nextval(pg_get_serial_sequence('problems', 'id'))", "may only read"),
-        ("CREATE TABLE mine (id int)", "returns no rows"),
-        ("CREATE TEMPORARY TABLE mine (id int)", "returns no rows"),
-        ("EXPLAIN ANALYZE DELETE FROM problems", "read-only"),
-        ("TRUNCATE problems CASCADE", "returns no rows"),
-        ("SELECT * FROM problems FOR UPDATE", "read-only"),
-        ("SELECT pg_read_file('/etc/passwd')", "may only read"),
-        ("SELECT pg_ls_dir('/')", "may only read"),
-        ("SELECT lo_import('/etc/passwd')", "may only read"),
-        ("SELECT lo_from_bytea(0, 'x')", "read-only"),
-        ("SELECT lo_export(1, '/tmp/x')", "may only read"),
-        ("SELECT dblink('dbname=hsstar', 'DELETE FROM problems')", "refused: function dblink"),
-        ("SELECT rolpassword FROM pg_authid", "may only read"),
-        ("SELECT query_to_xml('DELETE FROM problems', true, true, '')", "DELETE is not allowed"),
-        ("COPY problems TO '/tmp/x'", "returns no rows"),
-        ("COPY problems TO STDOUT", "returns no rows"),
-        ("SET ROLE none", "returns no rows"),
-        ("DO $$ BEGIN RESET ROLE; DELETE FROM problems; END $$", "returns no rows"),
-        ("DO $$ BEGIN SET TRANSACTION READ WRITE; END $$", "returns no rows"),
-        ("SELECT pg_advisory_lock(7), pg_sleep(0) FROM nowhere", "the query is refused"),
-        ("SELECT 1; DELETE FROM problems", "the query is refused: .*multiple commands"),
-        ("COMMIT; DELETE FROM problems", "the query is refused: .*multiple commands"),
-        ("ROLLBACK; BEGIN; DELETE FROM problems; COMMIT", "the query is refused: .*multiple commands"),
-        ("COMMIT", "the statement returns no rows"),
-        ("SET TRANSACTION READ WRITE", "returns no rows"),
-        ("SELECT set_config('transaction_read_only', 'off', true)", "inside a read-only transaction"),
-        ("DO $$ BEGIN COMMIT; DELETE FROM problems; END $$", "returns no rows"),
-        ("COPY problems TO PROGRAM 'cat'", "returns no rows"),
-        ("", "returns no rows"),
-        ("SELECT nonsense", "the query is refused: column .nonsense. does not exist"),
-    ],
-)
+@pytest.mark.parametrize(("query", "message"), REFUSED)
 def test_nothing_but_one_query_is_let_through(filled: Database, query: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message) as failure:
         run_query(filled, query, 5)
@@ -122,11 +96,25 @@ def test_a_query_leaves_nothing_in_its_session(filled: Database) -> None:
 
 
 def test_queries_run_under_a_role_that_cannot_log_in(filled: Database) -> None:
-    assert run_query(filled, "SELECT current_user, session_user", 5)[1] == [("hsstar_reader", "hsstar")]
-    columns, rows = run_query(
-        filled, "SELECT rolcanlogin, rolsuper FROM pg_roles WHERE rolname = current_user", 5
-    )
-    assert (columns, rows) == (["rolcanlogin", "rolsuper"], [(False, False)])
+    query = """
+        SELECT current_user, session_user, rolcanlogin, rolsuper FROM pg_roles WHERE rolname = current_user
+    """
+    assert run_query(filled, query, 5)[1] == [("hsstar_reader", "hsstar", False, False)]
+
+
+@pytest.mark.parametrize(
+    "right", ["pg_read_server_files", "pg_write_server_files", "pg_execute_server_program"]
+)
+def test_a_login_with_rights_over_the_server_is_refused(filled: Database, admin: Admin, right: str) -> None:
+    admin.execute(f"GRANT {right} TO hsstar".encode())
+    try:
+        with pytest.raises(
+            BadInputError, match="does not run as 'hsstar', a superuser or a reader or writer"
+        ):
+            run_query(filled, "SELECT 1", 5)
+    finally:
+        admin.execute(f"REVOKE {right} FROM hsstar".encode())
+    assert run_query(filled, "SELECT 1", 5)[1] == [(1,)]
 
 
 def test_a_superuser_is_refused(filled: Database) -> None:
@@ -140,15 +128,13 @@ def test_a_superuser_is_refused(filled: Database) -> None:
 
 
 @pytest.fixture
-def plain(filled: Database) -> Iterator[Database]:
+def plain(filled: Database, admin: Admin) -> Iterator[Database]:
     """The database as a login that may not become the reader."""
-    mighty = make_url(filled.url).set(username="postgres")
-    with psycopg.connect(mighty.set(drivername="postgresql").render_as_string(), autocommit=True) as admin:
-        admin.execute("REVOKE hsstar_reader FROM hsstar")
-        try:
-            yield filled
-        finally:
-            admin.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
+    admin.execute("REVOKE hsstar_reader FROM hsstar")
+    try:
+        yield filled
+    finally:
+        admin.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
 
 
 def test_without_the_role_the_transaction_guards_and_the_guard_says_so(plain: Database) -> None:
@@ -161,15 +147,9 @@ def test_without_the_role_the_transaction_guards_and_the_guard_says_so(plain: Da
         run_query(plain, "DELETE FROM problems RETURNING id", 5)
 
 
-def test_a_query_is_ended_when_its_time_is_over(filled: Database) -> None:
-    started = time.monotonic()
+def test_a_query_is_ended_when_its_time_is_over_and_leaves_no_limit(filled: Database) -> None:
     with pytest.raises(BadInputError, match="longer than 1 s; narrow it or give more time: --timeout"):
-        run_query(filled, "SELECT pg_sleep(30)", 1)
-    assert time.monotonic() - started < 10
-
-
-def test_the_time_limit_does_not_outlive_its_query(filled: Database) -> None:
-    run_query(filled, "SELECT 1", 1)
+        run_query(filled, "SELECT pg_sleep(600)", 1)
     with filled.begin() as connection:
         assert connection.scalar(text("SHOW statement_timeout")) == "10min"
         assert connection.scalar(text("SHOW transaction_read_only")) == "off"

@@ -1,32 +1,41 @@
-"""A train job on real rows with the real trainer: what it learns from, its curve, and how it survives."""
+"""A train job on real rows: what the trainer is handed, what is recorded, and how it survives."""
 
-from collections.abc import Callable
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from hsstar.checkpoints.resolve import fingerprint
-from hsstar.domain import preference
-from hsstar.domain.difficulty import Difficulty
+from hsstar.checkpoints.resolve import fingerprint, resolve
+from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.preference import Candidate, PairRule
-from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.engines.training.contract import TrainingEvent, TrainingReport, TrainingStep, TrainingTask
+from hsstar.domain.seeds import derived_seed
+from hsstar.domain.verdict import Cause
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.training.contract import (
+    ProgressCallback,
+    Trainer,
+    TrainingEvent,
+    TrainingExample,
+    TrainingPair,
+    TrainingReport,
+    TrainingRow,
+    TrainingStep,
+    TrainingTask,
+)
 from hsstar.engines.training.trl import TrlTrainer
-from hsstar.recipe.recipe import Recipe
 from hsstar.stages import train
 from hsstar.stages.context import WorkerContext
-from hsstar.stages.engine_pool import EnginePool
-from hsstar.store import method, models, rounds, runs, training
+from hsstar.stages.training_recorder import TrainingRecorder
+from hsstar.store import method, models, training
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
-from hsstar.store.runs import Run
 from tests.engines import tiny
-from tests.store.conftest import Scratch
+from tests.store import noting
 from tests.store.factory import (
     Drawn,
     add_iteration,
@@ -36,77 +45,72 @@ from tests.store.factory import (
     add_run,
     add_samples,
     claim,
-    keys_of,
     make_recipe,
     state_of,
 )
-from tests.store.test_rules import CASES, candidates, levels, run_seeds
+from tests.store.noting import NotingTrainer, metrics_of
 
-TRAINING = {
-    "learning_rate": 1e-3,
-    "batch_size": 2,
-    "epochs": 2,
-    "maximum_tokens": 40,
-    "save_every_steps": 3,
-}
-RIGHT = Drawn(Cause.CORRECT, 1.0, "it is one\n\n\\boxed{1}")
+SETTINGS = tomllib.loads(Path(__file__).with_name("training_settings.toml").read_text())
+"""No value is its default."""
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.tiny_policy(tmp_path_factory.mktemp("policy"))
+    """A policy with a chat template."""
+    folder = tiny.tiny_policy(tmp_path_factory.mktemp("policy"))
+    tokenizer = tiny.qwen_tokenizer()
+    tokenizer.chat_template = "<user>{{ messages[0].content }}</user>"
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
-def prepare(connection: Connection, policy: Path, name: str = "run", **changes: Any) -> tuple[Run, int, int]:
-    """A run whose iteration has eight pairs; (run, round id, id of the training job)."""
-    recipe: Recipe = make_recipe(
-        policy={"model": "M0", "prompt": "bare"}, training=TRAINING | changes, name=name
-    )
+def prepare(
+    connection: Connection,
+    settings: Mapping[str, object] = {},
+    policy: Path | str = noting.POLICY,
+    name: str = "run",
+    prompt: str = "bare",
+    number: int = 0,
+) -> int:
+    """The training job of an iteration with eight pairs, whose policy is not the first one of its run."""
+    policy_section = {"model": "M0", "prompt": prompt}
+    recipe = make_recipe(seed=41, policy=policy_section, training=dict(settings), name=name)
     ids = add_problems(connection, 8)
-    model = models.register_model(connection, "M0", str(policy), fingerprint(policy))
-    reward = models.register_reward_model(connection, "prm", "/models/prm", "skywork", "of the prm")
-    run = runs.create_run(connection, name, recipe, model.id, reward.id)
-    iteration = add_iteration(connection, run, ids)
+    run = add_run(connection, recipe, name)
+    sampled = models.register_model(connection, "sampled", str(policy), fingerprint(resolve(policy)))
+    iteration = add_iteration(connection, run, ids, number, sampled.id)
+    right = Drawn(Cause.CORRECT, 1.0, "it is one\n\n\\boxed{1}")
     drawn = {
         problem: {
-            0: RIGHT,
-            1: Drawn(Cause.INCORRECT, 0.5, "no idea " + "!" * (5 * number)),
-            2: Drawn(Cause.CORRECT, 0.5, f"so it is {number}"),
-            3: RIGHT,
+            0: right,
+            1: Drawn(Cause.INCORRECT, 0.5, "no idea " + "!" * (5 * place)),
+            2: Drawn(Cause.CORRECT, 0.5, f"so it is {place}"),
+            3: right,
         }
-        for number, problem in enumerate(ids)
+        for place, problem in enumerate(ids)
     }
     add_samples(connection, iteration.id, drawn)
     add_labels(connection, iteration.id, dict.fromkeys(ids, "boundary"))
     method.build_pairs(connection, run, iteration)
-    return run, iteration.id, add_job(connection, iteration.id, JobKind.TRAIN)
-
-
-class MortalTrainer(TrlTrainer):
-    """Dies when a training has come to a step, as often as it is told."""
-
-    def __init__(self, dies_at: list[int]) -> None:
-        super().__init__("cpu")
-        self.dies_at = dies_at
-
-    def train(self, task: TrainingTask, progress: Any = None) -> TrainingReport:
-        def report(event: TrainingEvent) -> None:
-            progress(event)
-            if isinstance(event, TrainingStep) and self.dies_at and event.step == self.dies_at[0]:
-                self.dies_at.pop(0)
-                raise RuntimeError("the power is gone")
-
-        return super().train(task, report)
+    return add_job(connection, iteration.id, JobKind.TRAIN)
 
 
 @pytest.fixture
-def context(database: Database, tmp_path: Path) -> Callable[..., WorkerContext]:
-    def make(*dies_at: int) -> WorkerContext:
-        none: Any = None
-        trainer = MortalTrainer(list(dies_at))
-        return WorkerContext(
-            database, EnginePool(none, none, none, lambda: trainer), 256, tmp_path / "models"
-        )
+def job_id(database: Database) -> int:
+    """A training job."""
+    with database.begin() as connection:
+        return prepare(connection)
+
+
+MakeContext = Callable[[Trainer], WorkerContext]
+
+
+@pytest.fixture
+def context(database: Database, tmp_path: Path) -> MakeContext:
+    """A worker with this trainer; its policies go to the folder `models`."""
+
+    def make(trainer: Trainer) -> WorkerContext:
+        return noting.make_context(database, trainer=trainer, models_folder=tmp_path / "models")
 
     return make
 
@@ -121,251 +125,280 @@ def rows(database: Database, query: str, **parameters: Any) -> list[dict[str, An
         return [dict(row) for row in connection.execute(text(query), parameters).mappings()]
 
 
-def test_a_training_leaves_a_policy_whose_origin_is_known(
-    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
+@pytest.mark.parametrize("prompt", ["qwen25-step-cot", "chat"])
+@pytest.mark.parametrize("objective", ["dpo", "sft"])
+def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
+    database: Database, context: MakeContext, policy: Path, tmp_path: Path, objective: str, prompt: str
 ) -> None:
     with database.begin() as connection:
-        _, round_id, job_id = prepare(connection, policy)
-        pairs = [found[0] for found in training.load_pairs(connection, round_id)]
-    train.run(context(), take(database, job_id))
+        settings = SETTINGS | {"objective": objective}
+        job_id = prepare(connection, settings, policy, prompt=prompt, number=2)
+    made = tmp_path / "models" / "run" / "M3"
+    made.mkdir(parents=True)
+    (made / "left").write_text("by an attempt that died after its last step")
+    trainer = NotingTrainer()
+    assert train.run(context(trainer), take(database, job_id)) == []
+    assert not (made / "left").exists()
+
+    (task,) = trainer.tasks
+    render = prompt_renderer(prompt, policy)
+    chosen = "it is one\n\n\\boxed{1}"
+    expected: list[TrainingRow] = []
+    for place in range(8):
+        rendered = render(f"train problem {place}")
+        if objective == "dpo":
+            expected.append(TrainingPair(rendered, chosen, "no idea " + "!" * (5 * place)))
+        else:
+            expected.append(TrainingExample(rendered, chosen))
+            expected.append(TrainingExample(rendered, f"so it is {place}"))
+    assert list(task.rows) == expected
+    assert (task.objective, task.policy, task.output.name) == (objective, policy, "M3")
+    handed = asdict(task.settings)
+    assert handed.pop("seed") == derived_seed(41, "train", 2) % 2**31
+    assert handed.pop("quantization") == "none"
+    assert handed == SETTINGS | {"lora_target_modules": ("q_proj",)}
+    (found,) = rows(
+        database,
+        "SELECT training_runs.*, models.name, models.location, models.fingerprint, models.parent_id "
+        "FROM training_runs JOIN models ON models.id = output_model_id",
+    )
+    assert found["settings"] == asdict(task.settings) | {"lora_target_modules": ["q_proj"]}
+    assert (found["job_id"], found["objective"], found["pairs"]) == (job_id, objective, len(expected))
+    items = "preference_pairs" if objective == "dpo" else "samples"
+    assert (
+        len(rows(database, f"SELECT FROM {items} WHERE id = ANY (:ids)", ids=found["item_ids"]))
+        == len(set(found["item_ids"]))
+        == len(expected)
+    )
+    assert (found["name"], found["location"]) == ("run-M3", str(made))
+    assert found["fingerprint"] == fingerprint(made) != fingerprint(policy)
+    (parent,) = rows(database, "SELECT id FROM models WHERE name = 'sampled'")
+    assert found["parent_id"] == found["model_id"] == parent["id"]
+    assert [path.name for path in made.parent.iterdir()] == ["M3"]
+
+
+def test_what_a_trainer_tells_is_recorded(database: Database, job_id: int, context: MakeContext) -> None:
+    train.run(context(NotingTrainer()), take(database, job_id))
 
     (found,) = rows(database, "SELECT * FROM training_runs")
-    assert found["item_ids"] == pairs
-    assert (found["pairs"], found["objective"], found["steps"], found["steps_done"]) == (8, "dpo", 8, 8)
-    assert (found["truncated"], found["left_out"], found["resumed_at"]) == (4, 0, 0)
-    assert found["lengths"]["rejected"] == {"min": 9, "median": 24, "p90": 44, "p99": 44, "max": 44}
-    assert found["settings"]["batch_size"] == 2
-    log = [line[21:] for line in found["log"].splitlines()]
-    assert log == [
-        "attempt 1 on w begins of 8 steps, 8 examples, 4 of them cut, 0 left out",
-        "intermediate checkpoint at step 3",
+    assert found["finished_at"] is not None
+    assert (found["steps"], found["steps_done"], found["resumed_at"]) == (6, 6, 0)
+    assert (found["truncated"], found["left_out"]) == (5, 1)  # the report's count replaces that of the start
+    assert found["lengths"] == {"prompt": {"min": 3, "max": 40}}
+    assert found["metrics"] == {"loss": 0.25, "last/loss": 0.125}
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ attempt", found["log"])
+    assert [line[21:] for line in found["log"].splitlines()] == [
+        "attempt 1 on w begins of 6 steps, 8 examples, 4 of them cut, 1 left out",
+        "intermediate checkpoint at step 2",
+        "intermediate checkpoint at step 4",
         "intermediate checkpoint at step 6",
     ]
-    (made,) = rows(database, "SELECT * FROM models WHERE parent_id IS NOT NULL")
-    assert made["name"] == "run-M1"
-    assert made["id"] == found["output_model_id"]
-    assert made["fingerprint"] == fingerprint(tmp_path / "models" / "run" / "M1")
+    curve = rows(
+        database,
+        "SELECT step, loss, reward_chosen, reward_rejected, reward_margin, reward_accuracy, token_accuracy, "
+        "grad_norm, learning_rate, tokens_per_second FROM training_curves ORDER BY step",
+    )
+    assert [list(row.values()) for row in curve] == [
+        [step, *list(metrics_of(step).values())[:9]] for step in range(1, 7)
+    ]
+    (view,) = rows(database, "SELECT DISTINCT run, iteration, model, objective, steps FROM training_curves")
+    assert list(view.values()) == ["run", 0, "sampled", "dpo", 6]
+
+
+def test_a_training_that_gets_further_each_time_may_fail_as_often_as_it_does(
+    database: Database, job_id: int, context: MakeContext, tmp_path: Path
+) -> None:
+    dies_at = [3, 4, 5, 6]  # checkpoints: 2, 2, 4, 4
+
+    def after_step(step: int) -> None:
+        assert list(tmp_path.glob("models/run/.M1-training/*/removed/*")) == []  # of earlier attempts
+        if dies_at and step == dies_at[0]:
+            dies_at.pop(0)
+            raise RuntimeError("the power is gone")
+
+    mortal = NotingTrainer(after_step)
+    for attempts in (1, 2, 1, 2):
+        job = take(database, job_id)
+        with pytest.raises(RuntimeError, match="the power is gone"):
+            train.run(context(mortal), job)
+        with database.begin() as connection:
+            counted = connection.scalar(text("SELECT attempts FROM jobs WHERE id = :id"), {"id": job_id})
+            assert counted == attempts
+            jobs.record_failure(connection, job, "the power is gone", "", 3, divisible=False)
+            assert state_of(connection, job_id) == "queued"
+    assert not (tmp_path / "models" / "run" / "M1").exists()
+    assert rows(database, "SELECT FROM models WHERE name = 'run-M1'") == []
+    train.run(context(mortal), take(database, job_id))
+
+    (found,) = rows(database, "SELECT log, resumed_at, steps_done FROM training_runs")
+    assert (found["resumed_at"], found["steps_done"]) == (4, 6)
+    told = [line.split(" of ")[0][21:] for line in found["log"].splitlines() if "attempt" in line]
+    assert told == [
+        "attempt 1 on w begins",
+        "attempt 2 on w resumes from step 2",
+        "attempt 3 on w resumes from step 2",
+        "attempt 2 on w resumes from step 4",
+        "attempt 3 on w resumes from step 4",
+    ]
+    steps = rows(database, "SELECT step FROM training_steps ORDER BY step")
+    assert [row["step"] for row in steps] == [*range(1, 7)]
+
+
+def test_steps_are_recorded_at_most_once_a_second(
+    database: Database, job_id: int, context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = []
+
+    def look(step: int) -> None:
+        recorded.append(len(rows(database, "SELECT FROM training_steps")))
+
+    monkeypatch.setattr("hsstar.stages.training_recorder._WRITE_EVERY_SECONDS", 3600.0)
+    train.run(context(NotingTrainer(look)), take(database, job_id))
+    # what a checkpoint tells is written at once, with the steps before it; the last step too
+    assert recorded == [0, 0, 2, 2, 4, 4]
+    assert len(rows(database, "SELECT FROM training_steps")) == 6
+
+
+def test_a_training_continues_while_the_database_is_away(database: Database, job_id: int) -> None:
+    with database.begin() as connection:
+        job = claim(connection, job_id)
+        record = training.begin_training(connection, job, 1, "dpo", {}, [])
+
+    class Away(Database):
+        away = True
+
+        def begin(self) -> Any:
+            if self.away:
+                raise DatabaseError("no route to host")
+            return super().begin()
+
+    changing = Away(database.url)
+    recorder = TrainingRecorder(changing, job, record)
+    recorder(TrainingStep(1, 2, {"loss": 0.5}))
+    recorder(TrainingStep(2, 2, {"loss": 0.25}))
+    changing.away = False
+    recorder(TrainingStep(2, 2, {"loss": 0.25}))
+    changing.close()
+    steps = rows(database, "SELECT step, loss FROM training_steps ORDER BY step")
+    assert steps == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+
+
+LOSE = "UPDATE jobs SET state = 'queued', lease_token = NULL, lease_expires_at = NULL"
+
+
+def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
+    database: Database, job_id: int, context: MakeContext, tmp_path: Path
+) -> None:
+    job = take(database, job_id)
+    with database.begin() as connection:
+        connection.execute(text(LOSE))
+        following = claim(connection, job_id, "another worker")
+    trainer = NotingTrainer()
+    with pytest.raises(jobs.LeaseLostError):
+        train.run(context(trainer), job)
+    assert trainer.tasks == []
+    assert not (tmp_path / "models" / "run").exists()
+
+    train.run(context(trainer), following)
+    assert (tmp_path / "models" / "run" / "M1").is_dir()
+
+
+def test_a_lease_lost_before_the_first_step_leaves_nothing_on_disk(
+    database: Database, job_id: int, context: MakeContext, tmp_path: Path
+) -> None:
+
+    class Losing(NotingTrainer):
+        @property
+        def layout(self) -> str:  # type: ignore[override]
+            with database.begin() as connection:
+                connection.execute(text(LOSE))
+            return "one process"
+
+    losing: Any = Losing()
+    with pytest.raises(jobs.LeaseLostError):
+        train.run(context(losing), take(database, job_id))
+    assert losing.tasks == []
+    assert not (tmp_path / "models" / "run").exists()
+
+
+@pytest.mark.parametrize("lost_after", [3, 6])
+def test_a_lease_lost_in_the_middle_ends_the_training(
+    database: Database,
+    job_id: int,
+    context: MakeContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost_after: int,
+) -> None:
+    monkeypatch.setattr("hsstar.stages.training_recorder._WRITE_EVERY_SECONDS", 0.0)
+    job = take(database, job_id)
+
+    def lose(step: int) -> None:
+        if step == lost_after:
+            with database.begin() as connection:
+                connection.execute(text(LOSE))
+
+    with pytest.raises(jobs.LeaseLostError):
+        train.run(context(NotingTrainer(lose)), job)
+    assert rows(database, "SELECT FROM models WHERE parent_id IS NOT NULL") == []
+
+    train.run(context(NotingTrainer()), take(database, job_id))
+    (found,) = rows(database, "SELECT resumed_at, steps_done FROM training_runs")
+    assert found["resumed_at"] == (2 if lost_after == 3 else 4)
+    assert found["steps_done"] == 6
     assert [path.name for path in (tmp_path / "models" / "run").iterdir()] == ["M1"]
 
 
-def test_the_curve_has_a_row_per_step(
-    database: Database, context: Callable[..., WorkerContext], policy: Path
-) -> None:
-    with database.begin() as connection:
-        _, _, job_id = prepare(connection, policy)
-    train.run(context(), take(database, job_id))
+class MortalTrainer(TrlTrainer):
+    """Dies once, after this step."""
 
-    curve = rows(database, "SELECT * FROM training_curves WHERE run = 'run' ORDER BY step")
-    assert [(row["step"], row["steps"], row["iteration"], row["model"]) for row in curve] == [
-        (step, 8, 0, "M0") for step in range(1, 9)
-    ]
+    def __init__(self, dies_at: int | None = None) -> None:
+        super().__init__("cpu")
+        self.dies_at = dies_at
+
+    def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
+        def report(event: TrainingEvent) -> None:
+            assert progress is not None
+            progress(event)
+            if isinstance(event, TrainingStep) and event.step == self.dies_at:
+                self.dies_at = None
+                raise RuntimeError("the power is gone")
+
+        return super().train(task, report)
+
+
+def test_the_real_training_learns_and_one_that_dies_ends_as_if_it_had_not(
+    database: Database, context: MakeContext, policy: Path
+) -> None:
+    settings = {"learning_rate": 1e-3, "batch_size": 2, "epochs": 2, "maximum_tokens": 40}
+    with database.begin() as connection:
+        whole = prepare(connection, settings | {"save_every_steps": 0}, policy, "whole")
+        broken = prepare(connection, settings | {"save_every_steps": 3}, policy, "broken")
+    train.run(context(MortalTrainer()), take(database, whole))
+
+    curve = rows(database, "SELECT * FROM training_curves WHERE run = 'whole' ORDER BY step")
+    assert [(row["step"], row["steps"]) for row in curve] == [(step, 8) for step in range(1, 9)]
     assert curve[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert curve[-1]["loss"] < curve[0]["loss"]
     assert curve[-1]["reward_margin"] > curve[0]["reward_margin"] == pytest.approx(0, abs=1e-5)
+    assert curve[-1]["reward_chosen"] > curve[-1]["reward_rejected"]
     assert curve[-1]["reward_accuracy"] == 1.0
     assert curve[0]["learning_rate"] == 1e-3
     assert all(row["grad_norm"] > 0 and row["tokens_per_second"] > 0 for row in curve)
-    assert all(value is not None for row in curve for value in row.values())
+    (record,) = rows(database, "SELECT truncated, left_out, lengths FROM training_runs")
+    assert (record["truncated"], record["left_out"]) == (4, 0)
+    assert record["lengths"]["rejected"] == {"min": 9, "median": 24, "p90": 44, "p99": 44, "max": 44}
 
-
-def test_a_training_that_dies_goes_on_and_ends_as_if_it_had_not(
-    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
-) -> None:
-    """It dies four times, once more than a job without progress may."""
+    mortal = context(MortalTrainer(dies_at=5))
+    job = take(database, broken)
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        train.run(mortal, job)
     with database.begin() as connection:
-        _, _, whole = prepare(connection, policy, "whole")
-        _, _, broken = prepare(connection, policy, "broken", save_every_steps=1)
-    train.run(context(), take(database, whole))
-
-    mortal = context(2, 4, 6, 7)
-    for _ in range(4):
-        job = take(database, broken)
-        with pytest.raises(RuntimeError, match="the power is gone"):
-            train.run(mortal, job)
-        with database.begin() as connection:
-            jobs.record_failure(connection, job, "the power is gone", "", 3, divisible=False)
-            assert state_of(connection, broken) == "queued"
-    assert not (tmp_path / "models" / "broken" / "M1").exists()
-    assert rows(database, "SELECT FROM models WHERE name = 'broken-M1'") == []
+        jobs.release(connection, job)
     train.run(mortal, take(database, broken))
 
     marks = rows(database, "SELECT name, fingerprint FROM models WHERE parent_id IS NOT NULL ORDER BY id")
     assert [row["name"] for row in marks] == ["whole-M1", "broken-M1"]
     assert marks[0]["fingerprint"] == marks[1]["fingerprint"]
-    curves = rows(
-        database, "SELECT step, array_agg(loss) AS losses FROM training_curves GROUP BY step ORDER BY step"
-    )
-    assert [row["step"] for row in curves] == [*range(1, 9)]
-    assert all(row["losses"][0] == row["losses"][1] for row in curves)
-    (found,) = rows(
-        database, "SELECT log, resumed_at FROM training_runs JOIN models ON models.id = output_model_id "
-        "WHERE models.name = 'broken-M1'"
-    )  # fmt: skip
-    assert found["resumed_at"] == 6
-    assert "attempt 2 on w resumes from step 6 of 8 steps" in found["log"]
-
-
-def test_a_training_without_progress_fails_for_good(
-    database: Database, context: Callable[..., WorkerContext], policy: Path
-) -> None:
-    with database.begin() as connection:
-        _, _, job_id = prepare(connection, policy)
-    mortal = context(2, 2, 2)
-    for state in ("queued", "queued", "failed"):
-        job = take(database, job_id)
-        with pytest.raises(RuntimeError):
-            train.run(mortal, job)
-        with database.begin() as connection:
-            jobs.record_failure(connection, job, "the power is gone", "", 3, divisible=False)
-            assert state_of(connection, job_id) == state
-
-
-def test_an_attempt_that_has_lost_its_lease_ends_and_leaves_nothing_behind(
-    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
-) -> None:
-    with database.begin() as connection:
-        _, _, job_id = prepare(connection, policy, batch_size=1, save_every_steps=1)
-    job = take(database, job_id)
-    with database.begin() as connection:
-        connection.execute(
-            text("UPDATE jobs SET state = 'queued', lease_token = NULL, lease_expires_at = NULL")
-        )
-        following = claim(connection, job_id, "another worker")
-    with pytest.raises(jobs.LeaseLostError):
-        train.run(context(), job)
-    assert not (tmp_path / "models" / "run").exists()
-
-    train.run(context(), following)
-    assert (tmp_path / "models" / "run" / "M1").is_dir()
-
-
-def test_a_lease_lost_in_the_middle_ends_the_training(
-    database: Database, context: Callable[..., WorkerContext], policy: Path, tmp_path: Path
-) -> None:
-    with database.begin() as connection:
-        _, _, job_id = prepare(connection, policy, save_every_steps=2)
-    job = take(database, job_id)
-    shop = context()
-    inner = shop.engines.trainer()
-
-    def lose(task: TrainingTask, progress: Any) -> TrainingReport:
-        def report(event: TrainingEvent) -> None:
-            if isinstance(event, TrainingStep) and event.step == 3:
-                with database.begin() as connection:
-                    connection.execute(
-                        text("UPDATE jobs SET state = 'queued', lease_token = NULL, lease_expires_at = NULL")
-                    )
-            progress(event)
-
-        return TrlTrainer.train(inner, task, report)  # type: ignore[arg-type]
-
-    inner.train = lose  # type: ignore[method-assign, assignment]
-    with pytest.raises(jobs.LeaseLostError):
-        train.run(shop, job)
-    assert rows(database, "SELECT FROM models WHERE parent_id IS NOT NULL") == []
-
-    train.run(context(), take(database, job_id))
-    (found,) = rows(database, "SELECT resumed_at, steps_done FROM training_runs")
-    assert found["resumed_at"] in (2, 4)  # it may have saved once more, in its own folder, before it noticed
-    assert found["steps_done"] == 8
-    assert [path.name for path in (tmp_path / "models" / "run").iterdir()] == ["M1"]
-
-
-def test_fine_tuning_learns_from_the_correct_samples(
-    database: Database, context: Callable[..., WorkerContext], policy: Path
-) -> None:
-    with database.begin() as connection:
-        _, _, job_id = prepare(connection, policy, objective="sft")
-    train.run(context(), take(database, job_id))
-
-    (found,) = rows(database, "SELECT * FROM training_runs")
-    assert (found["objective"], found["pairs"]) == ("sft", 16)
-    learned = rows(
-        database,
-        "SELECT verdict, count(*) AS samples, count(DISTINCT (problem_id, response)) AS different "
-        "FROM samples JOIN sample_responses ON sample_id = id WHERE id = ANY (:ids) GROUP BY verdict",
-        ids=found["item_ids"],
-    )
-    assert learned == [{"verdict": "correct", "samples": 16, "different": 16}]
-    curve = rows(database, "SELECT loss, reward_margin FROM training_curves ORDER BY step")
-    assert len(curve) == 16
-    assert curve[-1]["loss"] < curve[0]["loss"]
-    assert curve[0]["reward_margin"] is None
-
-
-@CASES
-@given(
-    st.lists(st.tuples(levels, candidates, st.integers(1, 3)), min_size=1, max_size=4),
-    st.sampled_from(PairRule),
-    st.one_of(st.none(), st.integers(1, 3)),
-    st.lists(levels, unique=True, min_size=1, max_size=3),
-    run_seeds,
-    st.integers(0, 3),
-)
-def test_examples_are_those_of_the_pure_rule(
-    scratch: Scratch,
-    found: list[tuple[Difficulty, list[Drawn], int]],
-    rule: PairRule,
-    at_most: int | None,
-    trained: list[Difficulty],
-    seed: int,
-    number: int,
-) -> None:
-    """`texts` different responses go round among the samples of a problem."""
-    with scratch() as connection:
-        recipe = make_recipe(
-            seed=seed,
-            pairs={"rule": rule, "at_most_per_problem": at_most},
-            difficulty={"train": trained},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(found))
-        iteration = add_iteration(connection, run, ids, number)
-        add_labels(connection, iteration.id, dict(zip(ids, (level for level, _, _ in found), strict=True)))
-        drawn = {
-            problem: {
-                slot: Drawn(sample.cause, sample.reward, f"text {slot % texts}")
-                for slot, sample in enumerate(samples)
-            }
-            for problem, (_, samples, texts) in zip(ids, found, strict=True)
-        }
-        add_samples(connection, iteration.id, drawn)
-        keys = keys_of(connection, ids)
-        expected = [
-            (problem, slot)
-            for problem, (level, _, _) in zip(ids, found, strict=True)
-            if level in trained
-            for slot in preference.select_examples(
-                [
-                    (Candidate(slot, VERDICT_OF_CAUSE[s.cause] if s.cause else None, s.reward), s.response)
-                    for slot, s in drawn[problem].items()
-                ],
-                rule,
-                seed=seed,
-                iteration=number,
-                problem_key=keys[problem],
-                at_most=at_most,
-            )
-        ]
-
-        chosen = method.choose_examples(connection, run, iteration)
-        addresses = connection.execute(
-            text("""
-                SELECT problem_id, slot
-                FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS given (id, place)
-                JOIN samples USING (id) ORDER BY place
-            """),
-            {"ids": chosen},
-        )
-        assert [tuple(row) for row in addresses] == expected
-        loaded = training.load_examples(connection, run, iteration)
-        assert [entry[0] for entry in loaded] == chosen
-
-
-def test_an_excluded_problem_gives_no_example(connection: Connection, policy: Path) -> None:
-    run, round_id, _ = prepare(connection, policy, objective="sft")
-    iteration = rounds.get_round(connection, round_id)
-    before = len(method.choose_examples(connection, run, iteration))
-    problem = connection.execute(text("SELECT min(problem_id) FROM round_problems")).scalar_one()
-    rounds.exclude(connection, round_id, {problem: "the reference answer cannot be read"})
-    assert len(method.choose_examples(connection, run, iteration)) == before - 2
+    losses = rows(database, "SELECT run, loss FROM training_curves ORDER BY run, step")
+    assert [row["loss"] for row in losses[:8]] == [row["loss"] for row in losses[8:]]

@@ -1,9 +1,8 @@
 """The verification stage with the real verifier: what is written when, and computed how often."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import NoReturn
 
 import psutil
 import pytest
@@ -12,20 +11,22 @@ from sqlalchemy import text
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
+from hsstar.domain.verdict import Cause
+from hsstar.engines.sampling.contract import FinishReason
 from hsstar.stages import verify
 from hsstar.stages.context import ComputeError, WorkerContext
-from hsstar.stages.engine_pool import EnginePool
-from hsstar.store import datasets, samples
+from hsstar.stages.vote import vote
+from hsstar.store import datasets
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job, LeaseLostError
+from hsstar.store.votes import Ballot
 from hsstar.verifier import MathVerifier
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
+from tests.store import noting
 from tests.store.factory import TRAIN, Drawn, add_iteration, add_job, add_run, add_samples, claim, state_of
 from tests.store.threads import running
 from tests.waiting import wait_for
-
-ENDLESS = r"\sum_{n=1}^{10^9} n^n"
-"""An answer that no deadline is long enough for."""
 
 Pairs = list[tuple[str, str]]
 """Answers and reference answers: a problem with one sample each."""
@@ -33,21 +34,39 @@ Pairs = list[tuple[str, str]]
 MakeContext = Callable[..., AbstractContextManager[WorkerContext]]
 
 
-def unwanted(*arguments: object) -> NoReturn:
-    raise AssertionError("a verification needs the verifier and no other engine")
+class StallingVerifier(MathVerifier):
+    """The real one; after so many decisions it waits to be released, and fails then if it is told to."""
+
+    def __init__(self, after: int | None = None) -> None:
+        super().__init__(1)
+        self.after = after
+        self.released = threading.Event()
+        self.fails_with: Exception | None = None
+        self.prepared = self.asked = 0
+
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+        self.prepared += len(requests)
+        return super().prepare(requests)
+
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+        self.asked += len(pairs)
+        for number, decision in enumerate(super().decide(pairs)):
+            if number == self.after:
+                self.released.wait()
+                if self.fails_with is not None:
+                    raise self.fails_with
+            yield decision
 
 
 @pytest.fixture
-def make_context(database: Database, tmp_path: Path) -> MakeContext:
+def make_context(database: Database) -> MakeContext:
     @contextmanager
-    def make(processes: int = 1, deadline_seconds: float = 30.0) -> Iterator[WorkerContext]:
-        engines = EnginePool(
-            unwanted, unwanted, lambda: MathVerifier(processes, deadline_seconds=deadline_seconds), unwanted
-        )
+    def make(verifier: MathVerifier | None = None) -> Iterator[WorkerContext]:
+        context = noting.make_context(database, verifier=lambda: verifier or MathVerifier(1))
         try:
-            yield WorkerContext(database, engines, 256, tmp_path)
+            yield context
         finally:
-            engines.close()
+            context.engines.close()
 
     return make
 
@@ -134,6 +153,42 @@ def test_every_sample_gets_its_cause(database: Database, context: WorkerContext)
     assert known_pairs(database) == 5
 
 
+def test_the_last_number_of_a_cut_response_is_no_answer_and_a_box_is_one(
+    database: Database, context: WorkerContext
+) -> None:
+    drawn: list[tuple[str, FinishReason | None, str]] = [
+        ("So it is 7", "stop", "correct"),
+        ("So it is 7", "length", "no_answer"),
+        ("So it is 7", None, "correct"),
+        (r"So it is $\boxed{7}$, since 8", "length", "correct"),
+        (r"So it is $\boxed{8}$, since 7", "stop", "incorrect"),
+    ]
+    job = add_verification(database, [("7", "7")])
+    with database.begin() as connection:
+        (problem,) = jobs.problem_ids(connection, job)
+        further = {
+            slot: Drawn(response=response, finish_reason=reason)
+            for slot, (response, reason, _) in enumerate(drawn, 1)
+        }
+        add_samples(connection, job.round_id, {problem: further})
+        jobs.complete(connection, job)
+        job = claim(connection, add_job(connection, job.round_id, JobKind.VERIFY, {problem: [0, *further]}))
+    verify.run(context, job)
+    assert causes_of(database, job) == ["correct", *(cause for _, _, cause in drawn)]
+
+
+def test_wrong_answers_that_are_equivalent_vote_as_one() -> None:
+    """Answers as such: as a whole response, none of these would say more than its last number."""
+    with MathVerifier(1) as verifier:
+        ballots: dict[int, Ballot] = {
+            1: [("2", True), ("x+1", False), ("1+x", False)],
+            2: [("2", True), ("x+1", False), ("x+3", False)],
+            3: [("x+1", False), (None, False), ("2", True)],
+            4: [(None, False), ("2", True)],
+        }
+        assert vote(ballots, verifier) == {1: False, 2: True, 3: False, 4: True}
+
+
 def test_what_is_known_starts_no_checking_process(database: Database, make_context: MakeContext) -> None:
     pairs = [(r"\sqrt{4}", "2"), ("x+1", "x+2"), ("1+*2", "7"), ("7", "1+*2"), ("7", "7"), ("?", "7")]
     first, second = add_verification(database, pairs), add_verification(database, pairs)
@@ -157,41 +212,27 @@ def test_what_is_known_of_another_version_is_computed(database: Database, contex
     assert known_pairs(database) == 2
 
 
-def test_verdicts_are_written_while_a_slow_pair_is_being_checked(
-    database: Database, make_context: MakeContext
+def test_verdicts_are_written_while_others_are_being_checked_and_not_computed_again(
+    database: Database, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = [(ENDLESS, "7"), ("7", "7"), *algebraic(range(100))]
-    job = add_verification(database, pairs)
-    with (
-        make_context(processes=2, deadline_seconds=40.0) as context,
-        running(verify.run, context, job) as errors,
-    ):
-        wait_for(lambda: causes_of(database, job).count("correct") > 60)
-        assert causes_of(database, job)[0] is None
-    assert errors == []
-    assert causes_of(database, job) == ["timed_out", *["correct"] * 101]
-    assert known_pairs(database) == 100
-
-
-def test_the_next_attempt_goes_on_where_the_last_one_ended(
-    database: Database, make_context: MakeContext
-) -> None:
-    job = add_verification(database, [(ENDLESS, "7"), ("7", "7"), *algebraic(range(100))])
-    with (
-        make_context(processes=2, deadline_seconds=90.0) as context,
-        running(verify.run, context, job) as errors,
-    ):
-        wait_for(lambda: causes_of(database, job).count("correct") > 60)
-        context.engines.close()
+    monkeypatch.setattr(verify, "_BATCH_PAIRS", 4)
+    monkeypatch.setattr(verify, "_BATCH_SECONDS", 0.05)
+    job = add_verification(database, [*algebraic(range(12)), ("7", "7")])
+    stalling = StallingVerifier(after=10)
+    with make_context(stalling) as context, running(verify.run, context, job) as errors:
+        wait_for(lambda: known_pairs(database) == 10)
+        assert sorted(causes_of(database, job), key=str) == [None, None, *["correct"] * 11]
+        stalling.fails_with = RuntimeError("closed")
+        stalling.released.set()
     assert [type(error) for error in errors] == [ComputeError]
     with database.begin() as connection:
         jobs.record_failure(connection, job, "closed", "", 3, divisible=True)
         job = claim(connection, job.id)
-        left = len(samples.load_unverified(connection, job))
-    assert left < 42
-    with make_context(processes=2, deadline_seconds=1.0) as context:
-        assert len(verify.run(context, job)) == 102
-    assert causes_of(database, job) == ["timed_out", *["correct"] * 101]
+    following = StallingVerifier()
+    with make_context(following) as context:
+        assert len(verify.run(context, job)) == 13
+    assert (following.prepared, following.asked) == (2, 2)
+    assert causes_of(database, job) == ["correct"] * 13
 
 
 def test_without_the_lease_nothing_is_written(database: Database, context: WorkerContext) -> None:
@@ -204,12 +245,14 @@ def test_without_the_lease_nothing_is_written(database: Database, context: Worke
 
 
 def test_a_lease_lost_on_the_way_ends_the_writing(database: Database, make_context: MakeContext) -> None:
-    job = add_verification(database, [(ENDLESS, "7"), ("7", "7")])
-    with make_context(deadline_seconds=2.0) as context, running(verify.run, context, job) as errors:
+    job = add_verification(database, [("x+1", "1+x"), ("7", "7")])
+    stalling = StallingVerifier(after=0)
+    with make_context(stalling) as context, running(verify.run, context, job) as errors:
         wait_for(lambda: causes_of(database, job)[1] is not None)
         with database.begin() as connection:
             jobs.release(connection, job)
             claim(connection, job.id, "next")
+        stalling.released.set()
     assert [type(error) for error in errors] == [LeaseLostError]
     assert causes_of(database, job) == [None, "correct"]
     with database.begin() as connection:

@@ -1,4 +1,4 @@
-"""Stages run beside a test that watches their rows."""
+"""What runs beside a test: a stage whose rows it watches, or rivals."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,3 +27,21 @@ def running(
         yield errors
     finally:
         thread.join()
+
+
+def at_once(*actions: Callable[[], object]) -> list[Exception]:
+    """Run actions in threads of their own; return their errors."""
+    errors: list[Exception] = []
+
+    def run(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors

@@ -190,7 +190,7 @@ def reclaim(connection: Connection, worker: str | None, max_attempts: int) -> No
     """Reclaim the running jobs of a dead or restarted worker, or (None) all whose lease has expired."""
     rows = connection.execute(
         text("""
-            SELECT id, attempts, worker, kind FROM jobs
+            SELECT id, attempts, worker FROM jobs
             WHERE state = 'running'
               AND CASE WHEN CAST(:worker AS text) IS NULL THEN lease_expires_at < now()
                   ELSE worker = :worker END
@@ -200,8 +200,7 @@ def reclaim(connection: Connection, worker: str | None, max_attempts: int) -> No
     ).all()
     for row in rows:
         error = f"worker {row.worker} died or stopped answering during attempt {row.attempts}"
-        divisible = row.kind != JobKind.TRAIN
-        _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible, delay=0)
+        _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible=True, delay=0)
 
 
 def _end_attempt(
