@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
@@ -58,6 +58,12 @@ def estimated_problems(draw: st.DrawFn) -> tuple[int, list[tuple[list[Drawn], bo
     return n_p, problems
 
 
+AT_THE_THRESHOLDS = [
+    ([Drawn(Cause.INCORRECT, 2 / GRID)], False),
+    ([Drawn(Cause.CORRECT, 6 / GRID)], False),
+]
+
+
 @CASES
 @given(
     estimated_problems(),
@@ -66,6 +72,8 @@ def estimated_problems(draw: st.DrawFn) -> tuple[int, list[tuple[list[Drawn], bo
     st.lists(st.integers(0, GRID), min_size=2, max_size=2, unique=True).map(sorted),
     st.integers(0, 6),
 )
+@example((1, AT_THE_THRESHOLDS), Signal.ACCURACY_AND_REWARD, True, [2, 6], 0)
+@example((1, AT_THE_THRESHOLDS), Signal.REWARD, True, [2, 6], 0)
 def test_labels_are_those_of_the_pure_rule(
     scratch: Scratch,
     generated: tuple[int, list[tuple[list[Drawn], bool]]],
