@@ -33,17 +33,24 @@ _HOW_NOT_WHAT = frozenset(
     {
         "check",
         "daemon",
+        "description",
         "encoding",
         "errors",
         "exist_ok",
         "help",
+        "ignore_errors",
+        "interval_start",
+        "local_files_only",
+        "max_workers",
         "metavar",
         "name",
         "parents",
         "short_help",
+        "single",
         "stacklevel",
         "strict",
         "thread_name_prefix",
+        "timeout",
     }
 )
 _FOR_PEOPLE = frozenset(
@@ -51,10 +58,12 @@ _FOR_PEOPLE = frozenset(
         "AssertionError",
         "NewType",
         "RuntimeError",
+        "ThreadPoolExecutor",
         "TypeError",
         "TypeVar",
         "ValueError",
         "cast",
+        "close",
         "critical",
         "dataclass",
         "debug",
@@ -65,7 +74,9 @@ _FOR_PEOPLE = frozenset(
         "getLogger",
         "info",
         "log",
+        "print",
         "secho",
+        "sleep",
         "warn",
         "warning",
     }
@@ -233,7 +244,8 @@ class _Finder(ast.NodeVisitor):
             return
         if name in _OPPOSITES and isinstance(node.func, ast.Name):
             self._add("opposite", *self.span(node.func), _OPPOSITES[name])
-        self._swap_arguments(node)
+        if name not in ("min", "max"):
+            self._swap_arguments(node)
         self._drop_keywords(node)
         self.visit(node.func)
         for argument in node.args:
