@@ -21,7 +21,7 @@ from tools import references
 ALL = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 SAID = "\n".join(page.text for page in PAGES)
 
-WORDS_IN_ALL = 14_000
+WORDS_IN_ALL = 14_500
 WORDS = {
     "README.md": 1_080,
     "docs/architecture.md": 2_390,
@@ -35,6 +35,7 @@ WORDS = {
     "docs/reference-recipe.md": 1_340,
     "docs/sql.md": 1_010,
     "docs/study.md": 525,
+    "docs/testing.md": 500,
     "docs/verifier.md": 745,
 }
 """The most words that each page may have."""
@@ -100,7 +101,7 @@ def test_every_column_that_is_named_with_its_view_exists(page: Page) -> None:
 
 @ALL
 def test_every_variable_that_is_named_exists(page: Page) -> None:
-    known = variables_of(*CODE_FOLDERS, "deploy")
+    known = variables_of(*CODE_FOLDERS, "deploy") | {"HSSTAR_TESTS_COMPLETE"}
     assert {name for name in variables(page.text) if name.removesuffix("_FILE") not in known} <= known
 
 
