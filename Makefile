@@ -25,8 +25,9 @@ LIGHT_EXTRAS := local,parquet,openai,docs,dev
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?= tests
-PARALLEL ?= -n 2 --dist $(1)
-pytest = OMP_NUM_THREADS=1 $(PYTEST) $(call PARALLEL,$(1)) -m '$(2)'
+# Processes that test at a time: more than the two cores, because many tests wait for other processes.
+TESTERS ?= 3
+pytest = OMP_NUM_THREADS=1 $(PYTEST) -n $(1) --dist $(2) -m '$(3)'
 FUZZ_SECONDS ?= 600
 MUTANTS ?= 200
 MUTANTS_SEED ?= 0
@@ -65,13 +66,13 @@ test-unit: $(LIGHT)
 	OMP_NUM_THREADS=1 $(PYTEST) tests/unit
 
 test: $(INSTALLED)
-	$(call pytest,loadfile,not heavy and not chaos) $(TESTS)
+	$(call pytest,$(TESTERS),worksteal,not heavy and not chaos) $(TESTS)
 
 test-heavy: $(INSTALLED)
-	$(call pytest,load,heavy) $(TESTS)
+	$(call pytest,2,load,heavy) $(TESTS)
 
 test-chaos: $(INSTALLED)
-	$(call pytest,loadgroup,chaos) tests/chaos
+	$(call pytest,2,loadgroup,chaos) tests/chaos
 
 mutants: $(INSTALLED)
 	@$(BIN)/python -m tools.mutants --count $(MUTANTS) --seed $(MUTANTS_SEED) --output build/mutants

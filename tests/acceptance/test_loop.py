@@ -47,6 +47,7 @@ def test_a_full_disk_at_export(finished: Home) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.heavy
 def test_the_same_recipe_draws_the_same_samples(finished: Home) -> None:
     finished.iterate("again", finished.write_recipe("again"))
     finished.wait_until_done("again")

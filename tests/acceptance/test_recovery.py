@@ -4,6 +4,8 @@ import json
 import os
 import signal
 
+import pytest
+
 from tests.acceptance.conftest import SECONDS, Home
 from tests.acceptance.invariants import check_finished_run
 
@@ -17,6 +19,7 @@ def _kill_in_the_middle_of_a_job(home: Home, kind: str) -> None:
     os.kill(running["process"], signal.SIGKILL)
 
 
+@pytest.mark.heavy
 def test_killed_workers_cost_nothing(stack: Home) -> None:
     stack.iterate("killed", stack.write_recipe("killed", 12, 8))
     _kill_in_the_middle_of_a_job(stack, "sample")
@@ -40,6 +43,7 @@ def test_ctrl_c_leaves_the_run_going(stack: Home) -> None:
     stack.wait_until_done("unwatched")
 
 
+@pytest.mark.heavy
 def test_down_in_the_middle_and_up_again(stack: Home) -> None:
     stack.iterate("interrupted", stack.write_recipe("interrupted", 12, 8))
     stack.wait_for(

@@ -130,6 +130,7 @@ def test_one_role_on_one_gpu_is_one_process(machine: Home) -> None:
         assert pids(machine, 1) == {"one-gpu": process.pid}
 
 
+@pytest.mark.heavy
 def test_a_gpu_of_all_roles_finishes_two_runs_with_one_engine_at_a_time(home: Home) -> None:
     assert "workers   verify-1, all-1" in with_gpus(home).ok("up", "--workers", "verify=1,all=1")
     home.import_demo_problems(60)

@@ -116,6 +116,7 @@ def test_a_worker_begins_without_its_broker_and_goes_on_when_it_is_there(
             redis.start()
 
 
+@pytest.mark.heavy
 def test_a_worker_goes_on_when_its_broker_comes_back(
     rabbitmq: Server, start_worker: StartWorker, add_verification: AddJob, wait_for_job: WaitForJob
 ) -> None:

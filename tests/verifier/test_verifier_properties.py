@@ -50,7 +50,7 @@ def test_preparation_is_quick_and_raises_nothing(
     check_preparation(verifier, request_)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(requests(), min_size=1, max_size=8))
 def test_every_request_gets_a_judgement_and_readable_references_equal_themselves(
     verifier: MathVerifier, requests_: list[VerificationRequest]
