@@ -32,6 +32,8 @@ from tests.store.factory import add_problems, add_run, make_recipe
 __all__ = ["checkpoint", "database", "make_database", "server_url", "template", "this_checkout", "verifier"]
 
 BROKEN = "it broke [now]"
+ENDLESS = r"\sum_{n=1}^{10^9} n^n"
+"""An answer that no deadline is long enough for."""
 
 
 @dataclass(frozen=True)

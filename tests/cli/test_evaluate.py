@@ -15,14 +15,14 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.seeds import evaluation_seed
 from hsstar.store import datasets
 from hsstar.store.database import Database
-from tests.cli.conftest import CommandLine, working
+from tests.cli.conftest import ENDLESS, CommandLine, working
 from tests.deterministic import Script
 from tests.store.factory import HELDOUT, add_problems, add_run, make_recipe
 
 pytestmark = pytest.mark.timeout(60)
 
-ANSWERS = {"+": "1", "-": "2", "?": r"\sum_{n=1}^{10^9} n^n", ".": ""}
-"""Of these one is right, one wrong, no deadline is long enough for one, and one is no answer."""
+ANSWERS = {"+": "1", "-": "2", "?": ENDLESS, ".": ""}
+"""What a policy answers where 1 is right, by the letter of the outcome."""
 
 Outcomes = list[str]
 """A word per problem: a letter per sample, as in `ANSWERS`; empty where the reference cannot be read."""
