@@ -1,4 +1,4 @@
-"""`hsstar` called in the test's own process, against a real database whose jobs a worker by hand does."""
+"""`hsstar` called in the test's own process, against a real database and a worker without broker."""
 
 import json
 import os
@@ -21,14 +21,19 @@ from hsstar.demo import RECIPE
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store import rounds
 from hsstar.store.database import Database
-from hsstar.store.queue import jobs
 from hsstar.store.runs import Run
+from hsstar.verifier import MathVerifier
 from tests.checkout import this_checkout
-from tests.store.conftest import database, make_database, server_url, template
-from tests.store.factory import add_problems, add_run, claim, make_recipe
-from tests.store.hand import Hand, Script, three_levels
+from tests.deterministic import DeterministicSampler, Script
+from tests.store.conftest import checkpoint, database, make_database, server_url, template, verifier
+from tests.store.driver import Worker, small_engines
+from tests.store.factory import add_problems, add_run, make_recipe
 
-__all__ = ["database", "make_database", "server_url", "template", "this_checkout"]
+__all__ = ["checkpoint", "database", "make_database", "server_url", "template", "this_checkout", "verifier"]
+
+BROKEN = "it broke [now]"
+ENDLESS = r"\sum_{n=1}^{10^9} n^n"
+"""An answer that no deadline is long enough for."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,23 @@ class NamedInput(BytesIO):
 
 
 class CommandLine:
-    """Calls `hsstar` as its entry point does."""
+    """Calls `hsstar` as its entry point does; `checkpoint` is the folder of a model for small engines."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, caught: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        caught: pytest.CaptureFixture[str],
+        verifier: MathVerifier,
+        checkpoint: Path,
+    ) -> None:
         self.folder = folder
         self._patch = patch
         self._caught = caught
         self._database: Database | None = None
+        self._verifier = verifier
+        self.checkpoint = checkpoint
+        self.sampler = DeterministicSampler
 
     @property
     def database(self) -> Database:
@@ -66,6 +81,11 @@ class CommandLine:
         url = database.engine.url.render_as_string(hide_password=False)
         self._patch.setenv("HSSTAR_DATABASE_URL", url)
         self._patch.setenv("HSSTAR_BROKER_URL", "redis://127.0.0.1:9/0")
+
+    def worker(self, script: Script | None = None, job_samples: int = 16) -> Worker:
+        """A worker on this database, which runs the real stages."""
+        engines = small_engines(self._verifier, script, self.sampler)
+        return Worker(self.database, engines, self.folder / "models", job_samples)
 
     def __call__(self, *arguments: str, given: bytes | None = None, terminal: bool = False) -> Called:
         """Calls `hsstar`, whatever comes of it; `given` is its standard input."""
@@ -125,7 +145,13 @@ class CommandLine:
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verifier: MathVerifier,
+    checkpoint: Path,
+) -> CommandLine:
     """The command line in a folder and with a home of its own, where nothing is up."""
     for variable in [name for name in os.environ if name.startswith(("HSSTAR_", "FORCE_COLOR"))]:
         monkeypatch.delenv(variable)
@@ -133,7 +159,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    return CommandLine(tmp_path, monkeypatch, capsys)
+    return CommandLine(tmp_path, monkeypatch, capsys, verifier, checkpoint)
 
 
 @pytest.fixture
@@ -143,53 +169,41 @@ def cli(alone: CommandLine, database: Database) -> CommandLine:
     return alone
 
 
-def enqueue(database: Database, name: str = "r", **sections: Any) -> Run:
+def enqueue(cli: CommandLine, name: str = "r", **sections: Any) -> Run:
     """A run of four samples a problem, two of them pre-samples, with one iteration over six problems."""
-    with database.begin() as connection:
+    sampling, problems = {"n": 4, "n_p": 2}, {"dataset": "train", "per_iteration": 6}
+    recipe = make_recipe(**{"sampling": sampling, "problems": problems} | sections)
+    with cli.database.begin() as connection:
         add_problems(connection, 12)
-        run = add_run(
-            connection,
-            make_recipe(
-                **{"sampling": {"n": 4, "n_p": 2}, "problems": {"dataset": "train", "per_iteration": 6}}
-                | sections
-            ),
-            name,
-        )
+        run = add_run(connection, recipe, name, cli.checkpoint)
         rounds.add_iterations(connection, run, [0])
     return run
 
 
-def fail(database: Database, job_id: int, error: str = "it broke [now]") -> None:
-    """The last attempt of a job fails."""
-    with database.begin() as connection:
-        job = claim(connection, job_id)
-        jobs.record_failure(connection, job, error, "trace", job.attempts, divisible=False)
-
-
-def hold_up(database: Database, kind: JobKind = JobKind.VERIFY) -> list[int]:
+def hold_up(cli: CommandLine, kind: JobKind = JobKind.VERIFY) -> list[int]:
     """Every job of a kind that is queued fails, and everything else is done; the failed jobs."""
-    hand = Hand(database, job_samples=6)
-    hand.work(set(JobKind) - {kind})
-    failed = hand.queued({kind})
+    worker = cli.worker(job_samples=6)
+    worker.work(set(JobKind) - {kind})
+    failed = worker.queued({kind})
     for job_id in failed:
-        fail(database, job_id)
+        worker.fail(job_id, BROKEN)
     return failed
 
 
 @contextmanager
-def working(database: Database, script: Script = three_levels) -> Iterator[None]:
-    """A worker by hand is at work beside the block."""
+def working(cli: CommandLine, script: Script | None = None) -> Iterator[None]:
+    """A worker is at work beside the block."""
     ends = threading.Event()
 
     def work() -> None:
-        hand = Hand(database, script)
+        worker = cli.worker(script)
         while not ends.wait(0.05):
-            hand.work()
+            worker.work()
 
     with ThreadPoolExecutor(1) as pool:
-        worker = pool.submit(work)
+        at_work = pool.submit(work)
         try:
             yield
         finally:
             ends.set()
-            worker.result()
+            at_work.result()

@@ -12,18 +12,20 @@ import pytest
 from sqlalchemy import text
 
 from hsstar.domain.problems import Problem
-from hsstar.domain.verdict import Cause
+from hsstar.domain.seeds import evaluation_seed
 from hsstar.store import datasets
 from hsstar.store.database import Database
-from tests.cli.conftest import CommandLine, working
+from tests.cli.conftest import ENDLESS, CommandLine, working
+from tests.deterministic import Script
 from tests.store.factory import HELDOUT, add_problems, add_run, make_recipe
-from tests.store.hand import Script
 
 pytestmark = pytest.mark.timeout(60)
 
-CAUSES = {"+": Cause.CORRECT, "-": Cause.INCORRECT, "?": Cause.TIMED_OUT, ".": Cause.NO_ANSWER}
+ANSWERS = {"+": "1", "-": "2", "?": ENDLESS, ".": ""}
+"""What a policy answers where 1 is right, by the letter of the outcome."""
+
 Outcomes = list[str]
-"""A word per problem: a letter per sample, as in `CAUSES`; empty where the reference cannot be read."""
+"""A word per problem: a letter per sample, as in `ANSWERS`; empty where the reference cannot be read."""
 
 SAMPLED: Outcomes = ["++++", "+--.", "--+-", "....", "", "?+++"]
 GREEDY_A: Outcomes = ["+", "+", "-", ".", "", "+"]
@@ -47,18 +49,20 @@ def add_dataset(database: Database, outcomes: Outcomes, dataset: str = "sums") -
 
 
 def script_of(**by_dataset: Outcomes) -> Script:
-    """What a worker by hand makes of the samples."""
-    words = {
-        Problem(statement(dataset, number), "1").key: word
-        for dataset, outcomes in by_dataset.items()
-        for number, word in enumerate(outcomes)
-    }
-    return lambda key, slot: (CAUSES[words[key][slot]], 0.5)
+    """The answers of these words in the order of their slots, again from the first after the last."""
+    answers = {}
+    for dataset, outcomes in by_dataset.items():
+        for number, word in enumerate(outcomes):
+            problem = Problem(statement(dataset, number), "1")
+            for slot in range(32 if word else 0):
+                seed = evaluation_seed(0, 0, problem.key, slot)
+                answers[problem.statement, seed] = (ANSWERS[word[slot % len(word)]], 0.5)
+    return lambda statement, seed: answers[statement, seed]
 
 
 def measure(cli: CommandLine, model: str, *options: str, **by_dataset: Outcomes) -> Any:
     """Evaluates a policy whose samples come out like this; the JSON document."""
-    with working(cli.database, script_of(**by_dataset)):
+    with working(cli, script_of(**by_dataset)):
         return cli.json("evaluate", model, "--benchmarks", ",".join(by_dataset), *options)
 
 
@@ -242,7 +246,9 @@ def test_every_option_of_the_drawing_reaches_the_rows(cli: CommandLine) -> None:
         "--problems", "2", "--samples", "3", "--temperature", "0.25", "--top-p", "0.5",
         "--max-new-tokens", "77", "--seed", "9", "--recipe", recipe,
     )  # fmt: skip
-    measure(cli, DEMO, *options, sums=SAMPLED)
+    measured = ("evaluate", DEMO, "--benchmarks", "sums", *options)
+    with working(cli):
+        cli.ok(*measured)
     found = stored(cli)
     assert (found["samples"], found["temperature"], found["top_p"]) == (3, 0.25, 0.5)
     assert found["max_new_tokens"] == 77
@@ -251,9 +257,11 @@ def test_every_option_of_the_drawing_reaches_the_rows(cli: CommandLine) -> None:
     policy = found["recipe"]["policy"]
     assert (policy["model"], policy["prompt"], policy["dtype"]) == (DEMO, "bare", "float32")
     runs = cli.rows("SELECT name FROM runs")
-    measure(cli, DEMO, *options, "--prompt", "qwen25-step-cot", sums=SAMPLED)
+    with working(cli):
+        cli.ok(*measured, "--prompt", "qwen25-step-cot")
     assert stored(cli)["recipe"]["policy"]["prompt"] == "qwen25-step-cot"
-    measure(cli, DEMO, *options, "--seed", "10", "--problems", "6", sums=SAMPLED)
+    with working(cli):
+        cli.ok(*measured, "--seed", "10", "--problems", "6")
     assert (stored(cli)["recipe"]["seed"], len(stored(cli)["problems"])) == (10, 6)
     assert len(cli.rows("SELECT name FROM runs")) == len(runs) + 2
     assert re.fullmatch("evaluate-builtin-demo-policy-[0-9a-f]{8}", runs[0][0])
@@ -268,15 +276,14 @@ def test_an_imported_benchmark_is_measured_by_its_protocol(cli: CommandLine) -> 
     with cli.database.begin() as connection:
         dataset = datasets.find_dataset(connection, "benchmarks/amc23")
         datasets.mark_benchmark(connection, dataset.id, "amc23", "content")
-    script = script_of(**{"benchmarks/amc23": SAMPLED})
-    with working(cli.database, lambda key, slot: script(key, slot % 4)):
+    with working(cli, script_of(**{"benchmarks/amc23": SAMPLED})):
         called = cli("evaluate", DEMO, "--benchmarks", "amc23", "--prompt", "bare", "--json")
     assert called.err.splitlines()[0] == "amc23: 6 problems, 1 references cannot be read"
     (found,) = json.loads(called.out)["policies"][0]["benchmarks"]
     assert (found["benchmark"], found["drawn"]) == ("amc23", 5 * 32)
-    cli.file("amc23.jsonl", *({"problem": f"{n}+1=?", "answer": str(n + 1)} for n in range(8)))
+    cli.file("amc23.jsonl", *({"problem": f"problem {n}", "answer": str(n + 1)} for n in range(8)))
     of_a_file = ("--data", str(cli.folder), "--problems", "2", "--samples", "2", "--prompt", "bare")
-    with working(cli.database):
+    with working(cli):
         called = cli("evaluate", DEMO, "--benchmarks", "amc23", *of_a_file, terminal=True)
     assert called.err.startswith("\r8 references read benchmarks/amc23-part-")
     assert (len(stored(cli)["problems"]), stored(cli)["samples"]) == (2, 2)
@@ -287,7 +294,7 @@ def test_an_imported_benchmark_is_measured_by_its_protocol(cli: CommandLine) -> 
 def test_an_evaluation_that_failed_jobs_hold_up_shows_no_result(cli: CommandLine) -> None:
     add_dataset(cli.database, GREEDY_A)
     measured = ("evaluate", DEMO, "--benchmarks", "sums", "--prompt", "bare", "--json")
-    with working(cli.database, script_of(sums=GREEDY_A)):
+    with working(cli, script_of(sums=GREEDY_A)):
         cli.ok(*measured)
     with cli.database.begin() as connection:
         connection.execute(text("UPDATE samples SET verdict = NULL, cause = NULL"))
@@ -304,19 +311,19 @@ def test_an_evaluation_that_failed_jobs_hold_up_shows_no_result(cli: CommandLine
 def test_given_responses_are_measured_as_they_are(cli: CommandLine) -> None:
     """Of six problems one is unreadable and one has no response; a response belongs to no problem."""
     add_dataset(cli.database, GREEDY_A)
-    given = [(0, 2), (1, 1), (2, 1), (5, 1), (9, 1)]  # problems, each with a number of responses
+    given = [(0, "+-"), (1, "+"), (2, "-"), (5, "+"), (9, "+")]
     rows = [
         {
             "problem": statement("sums", number),
             "answer": "1",
-            "responses": [f"{Problem(statement('sums', number), '1').key} {slot}" for slot in range(count)],
+            "responses": [f"so \\boxed{{{ANSWERS[letter]}}}" for letter in word],
         }
-        for number, count in given
+        for number, word in given
     ]
     cut = {"response": rows[3]["responses"][0], "finish_reason": "length"}
     file = cli.file("given.jsonl", *rows[:3], rows[3] | {"responses": [cut]}, rows[4])
     measured = ("evaluate", "given", "--benchmarks", "sums")
-    with working(cli.database, script_of(sums=["+-", "+", "-", "", "", "+"])):
+    with working(cli):
         called = cli(*measured, "--responses", file, "--json")
     assert called.code == 0, called
     assert "sums: 2 problems have no response and count as not solved" in called.err
@@ -359,9 +366,9 @@ def test_the_table_of_a_run_is_what_its_evaluations_say(cli: CommandLine) -> Non
         add_problems(connection, 5, HELDOUT)
         problems = {"dataset": "train", "per_iteration": 12}
         recipe = make_recipe(sampling={"n": 4, "n_p": 2}, evaluation=evaluation, problems=problems)
-        add_run(connection, recipe, "r")
+        add_run(connection, recipe, "r", cli.checkpoint)
     assert "run 'r' has no evaluation" in cli.refused("report", "r")
-    with working(cli.database):
+    with working(cli):
         cli.ok("iterate", "r", "--watch")
     rows = list(csv.DictReader(io.StringIO(cli.ok("report", "r", "--format", "csv"))))
     assert [(row["iteration"], row["model"]) for row in rows] == [("0", "M0"), ("1", "r-M1")]

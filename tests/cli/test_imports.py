@@ -115,7 +115,7 @@ def test_a_folder_with_new_weights_is_another_policy(cli: CommandLine) -> None:
 
 
 def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandLine) -> None:
-    enqueue(cli.database, "other")
+    enqueue(cli, "other")
     has_datasets(cli)
     cli.ok("runs", "create", "--recipe", cli.recipe())
     rows = [

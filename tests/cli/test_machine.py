@@ -20,7 +20,6 @@ from hsstar.store.queue import workers
 from tests.checkout import check_is_this_checkout
 from tests.cli.conftest import CommandLine, enqueue
 from tests.store.factory import claim
-from tests.store.hand import Hand
 
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
 
@@ -95,10 +94,10 @@ def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> 
 
 
 def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> None:
-    enqueue(cli.database)
-    hand = Hand(cli.database)
-    hand.conductor.sweep()
-    (job,) = hand.queued()
+    enqueue(cli)
+    worker = cli.worker()
+    worker.conductor.sweep()
+    (job,) = worker.queued()
     with cli.database.begin() as connection:
         workers.register(connection, "w@x", "x", 1, "sample")
         claim(connection, job, "w@x")

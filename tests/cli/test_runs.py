@@ -13,9 +13,9 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.cli.report import print_report
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import workers
-from tests.cli.conftest import CommandLine, enqueue, fail, working
+from tests.cli.conftest import BROKEN, CommandLine, enqueue, working
+from tests.deterministic import TRAINING_STEPS
 from tests.store.factory import HELDOUT, add_problems, add_run, claim
-from tests.store.hand import Hand
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture
 def half_done(cli: CommandLine) -> CommandLine:
     """The run `r` in pre-sampling: 12 slots in three jobs, one of them done, one running, one failed."""
-    enqueue(cli.database)
-    hand = Hand(cli.database, job_samples=4)
-    hand.conductor.sweep()
-    done, running, failed = hand.queued()
-    hand.do(done)
+    enqueue(cli)
+    worker = cli.worker(job_samples=4)
+    worker.conductor.sweep()
+    done, running, failed = worker.queued()
+    worker.do(done)
     with cli.database.begin() as connection:
         workers.register(connection, "sample-1@box", "box", 7, "sample", "3")
         claim(connection, running, "sample-1@box")
-    fail(cli.database, failed)
+    worker.fail(failed, BROKEN)
     with cli.database.begin() as connection:
         took = "started_at = finished_at - interval '90 s'"
         connection.execute(text(f"UPDATE jobs SET {took} WHERE id = :id"), {"id": done})
@@ -65,7 +65,7 @@ def test_the_state_of_a_run_is_counted_from_its_rows(half_done: CommandLine) -> 
 
 
 def test_all_runs_are_one_line_each_beside_the_workers(half_done: CommandLine) -> None:
-    enqueue(half_done.database, "later")
+    enqueue(half_done, "later")
     r, later = half_done.json("status")
     assert r == {
         "run": "r", "iterations": 1, "iterations_done": 0, "state": "pre-sampling", "jobs_queued": 2,
@@ -92,8 +92,8 @@ def test_what_is_missing_is_listed_slot_by_slot(half_done: CommandLine) -> None:
 
 
 def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None:
-    enqueue(half_done.database, "later")
-    Hand(half_done.database).conductor.sweep()
+    enqueue(half_done, "later")
+    half_done.worker().conductor.sweep()
     jobs = half_done.json("jobs", "list")
     ids = [job for (job,) in half_done.rows("SELECT id FROM jobs ORDER BY id DESC")]
     assert [job["job"] for job in jobs] == ids
@@ -113,12 +113,12 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
 
 
 def test_a_run_that_lacks_nothing_says_so(cli: CommandLine) -> None:
-    enqueue(cli.database)
-    Hand(cli.database).work()
+    enqueue(cli)
+    cli.worker().work()
     assert cli.ok("status", "r", "--missing") == "r lacks nothing that is allotted\n"
     assert cli.json("status", "r", "--missing") == []
     with cli.database.begin() as connection:
-        add_run(connection, name="new")
+        add_run(connection, name="new", checkpoint=cli.checkpoint)
     assert cli.ok("status", "new") == "new has no iteration yet; start it: hsstar iterate new --watch\n"
 
 
@@ -127,8 +127,8 @@ def finished(cli: CommandLine) -> CommandLine:
     """The run `r`, one iteration of which is done, with held-out problems."""
     with cli.database.begin() as connection:
         add_problems(connection, 5, HELDOUT)
-    enqueue(cli.database, evaluation={"dataset": HELDOUT}, policy={"model": "M0", "prompt": "bare"})
-    with working(cli.database):
+    enqueue(cli, evaluation={"dataset": HELDOUT}, policy={"model": "M0", "prompt": "bare"})
+    with working(cli):
         cli.ok("status", "r", "--watch")
     return cli
 
@@ -209,32 +209,29 @@ def test_a_run_is_shown_whole_and_listed_with_what_it_is_made_of(finished: Comma
     (items,) = finished.rows("SELECT count(*) FROM preference_pairs")[0]
     assert entries[1] | {"held_out_accuracy": None} == {
         "model": "r-M1", "depth": 1, "trained_from": "M0", "run": "r", "iteration": 0, "trained_by": "dpo",
-        "items": items, "steps": 1, "held_out_accuracy": None,
+        "items": items, "steps": TRAINING_STEPS, "held_out_accuracy": None,
     }  # fmt: skip
     assert entries[1]["held_out_accuracy"][0]["accuracy"] == accuracy
     assert f"dpo         {items} pairs " in finished.ok("models", "lineage").splitlines()[2]
     assert finished.json("models", "list")[1] == {
-        "model": "r-M1", "trained_from": "M0", "location": "/models/r-M1"
+        "model": "r-M1", "trained_from": "M0", "location": str(finished.folder / "models" / "r" / "M1")
     }  # fmt: skip
 
 
 def test_an_exported_policy_carries_its_history(finished: CommandLine) -> None:
     with finished.database.begin() as connection:
-        connection.execute(
-            text("UPDATE models SET location = :place, fingerprint = :content WHERE name = 'r-M1'"),
-            {"place": "builtin:demo-policy", "content": fingerprint("builtin:demo-policy")},
-        )
         connection.execute(text("""UPDATE training_runs SET settings = '{"beta": 0.25}'"""))
     target = finished.folder / "deep" / "taken"
     finished.ok("models", "export", "r-M1", str(target))
-    assert fingerprint(target) == fingerprint("builtin:demo-policy")
+    assert finished.rows("SELECT fingerprint FROM models WHERE name = 'r-M1'") == [(fingerprint(target),)]
     (items,) = finished.rows("SELECT count(*) FROM preference_pairs")[0]
     query = "SELECT accuracy, standard_error FROM evaluations JOIN rounds ON id = round_id ORDER BY number"
     scores = [f"heldout {mean:.3f} ± {error:.3f}" for mean, error in finished.rows(query)]
     readme = (target / "README.md").read_text()
-    assert 'base_model: "/models/m0"\ntags: [hsstar, dpo]\n' in readme
-    made = f"by DPO on {items} preference pairs of iteration 0 of the run r, in 1 optimiser steps"
-    assert f"| M0 | – | elsewhere, and registered from /models/m0 | {scores[0]} |" in readme
+    assert f'base_model: "{finished.checkpoint}"\ntags: [hsstar, dpo]\n' in readme
+    given = f"{items} preference pairs of iteration 0 of the run r"
+    made = f"by DPO on {given}, in {TRAINING_STEPS} optimiser steps"
+    assert f"| M0 | – | elsewhere, and registered from {finished.checkpoint} | {scores[0]} |" in readme
     assert f"| r-M1 | M0 | {made} | {scores[1]} |" in readme
     assert '```json\n{\n  "beta": 0.25\n}\n```' in readme
     assert '\n    "n_p": 2' in readme  # the recipe
@@ -246,14 +243,16 @@ def test_the_report_of_the_demo_is_what_the_view_says(
     (found,) = finished.json("sql", "select * from iteration_statistics")
     print_report(finished.database, "r")
     lines = {line[:34].strip(): line[34:].strip() for line in capsys.readouterr().out.splitlines()}
+    ((tokens,),) = finished.rows("SELECT sum(tokens) FROM samples JOIN rounds ON rounds.id = round_id "
+                                 "WHERE kind = 'iteration'")  # fmt: skip
     levels = {level: found[level] for level in ("inlier", "boundary", "outlier")}
     assert sum(levels.values()) == found["problems"] == int(lines["problems"])
     for level, count in levels.items():
         assert lines[level] == f"{count} ({count / 6:.0%})"
     assert lines["samples, of a budget of"] == f"{found['drawn']} / {found['budget']}"
     assert (lines["pre-sampling"], lines["re-sampling"]) == (str(found["drawn_pre"]), str(found["drawn_re"]))
-    assert (lines["preference pairs"], lines["tokens"]) == (str(found["pairs"]), str(10 * found["drawn"]))
-    speed = 10 * found["drawn"] / float(found["seconds_sampling"])
+    assert (lines["preference pairs"], lines["tokens"]) == (str(found["pairs"]), f"{tokens:,}")
+    speed = tokens / float(found["seconds_sampling"])
     assert lines["tokens per sampling second"] == f"{speed:,.0f}"
     for moment in ("before", "after"):
         mean, error = found[f"heldout_accuracy_{moment}"], found[f"heldout_error_{moment}"]

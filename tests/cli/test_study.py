@@ -1,7 +1,8 @@
-"""`hsstar study` from its file to its report, with a worker by hand in place of the real ones."""
+"""`hsstar study` from its file to its report, with one worker without broker in place of the real ones."""
 
 import csv
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -13,10 +14,12 @@ import pytest
 from sqlalchemy import text
 
 from hsstar.cli import study as command
+from hsstar.demo.family import ArithmeticExpression, value_of
+from hsstar.engines.sampling.contract import Completion
 from hsstar.store.read.studies import RunState
 from hsstar.study.document import load_study
 from tests.cli.conftest import CommandLine, hold_up, working
-from tests.store.hand import Hand
+from tests.deterministic import DeterministicSampler
 
 STUDY = """
 name = "tiny"
@@ -39,11 +42,21 @@ RUNS = list(product((100, 101, 102), ("HS-STaR", "uniform")))
 pytestmark = pytest.mark.timeout(120)
 
 
+class DemoSampler(DeterministicSampler):
+    """Reads the number of a problem from the demo's arithmetic."""
+
+    def _complete(self, prompt: str, seed: int) -> Completion:
+        operands = tuple(int(number) for number in re.findall(r"\d+", prompt))
+        expression = ArithmeticExpression(operands, tuple(re.findall(r"[-+*]", prompt)))
+        return super()._complete(f"problem {value_of(expression)}", seed)
+
+
 @pytest.fixture
 def study(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """A study file in the test's folder, and a look at the rows ten times a second."""
     (cli.folder / "tiny.toml").write_text(STUDY)
     monkeypatch.setattr(command, "_POLL_SECONDS", 0.1)
+    cli.sampler = DemoSampler
     return cli
 
 
@@ -58,12 +71,12 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_study_ends_with_a_report_that_says_what_its_rows_say(study: CommandLine) -> None:
-    with working(study.database):
+    with working(study):
         said = study.ok(*arguments(study, "--at-once", "3"))
     assert "12 of 12" in said
     assert said.count("iteration 1 done") == 6
     assert "Report over 3 of 3 seeds: " in said.splitlines()[-1]
-    with study.database.begin() as connection:  # by hand every policy is equally good
+    with study.database.begin() as connection:
         connection.execute(text("UPDATE evaluations SET accuracy = round_id * 37 % 100 / 100.0"))
     again = study.ok(*arguments(study))  # nobody works now: only the report is written again
     assert "12 of 12 iterations are done" in again
@@ -134,7 +147,7 @@ def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (study.folder / "tiny.toml").write_text(STUDY.replace("[100, 101, 102]", "[100, 101]"))
-    let_time_pass(monkeypatch, lambda: hold_up(study.database))
+    let_time_pass(monkeypatch, lambda: hold_up(study))
     runs = [f"tiny-{strategy}-{seed}" for seed in (100, 101) for strategy in ("HS-STaR", "uniform")]
     called = study(*arguments(study, "--at-once", "1"))
     assert called.code == 1
@@ -169,7 +182,7 @@ def test_an_interrupted_study_continues_and_repeats_nothing(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    looks = iter((Hand(study.database).work, interrupt))
+    looks = iter((study.worker().work, interrupt))
     let_time_pass(monkeypatch, lambda: next(looks)())
     called = study(*arguments(study, "--at-once", "1"))
     assert (called.code, called.err) == (
@@ -181,7 +194,7 @@ def test_an_interrupted_study_continues_and_repeats_nothing(
     assert before
 
     monkeypatch.setattr(command, "time", time)
-    with working(study.database):
+    with working(study):
         study.ok(*arguments(study))
     assert study.rows(drawn)[: len(before)] == before
     # under one seed the strategies share slices, held-out problems and the pre-samples of iteration 0

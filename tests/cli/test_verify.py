@@ -12,12 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cli.conftest import Called, CommandLine
+from tests.cli.conftest import ENDLESS, Called, CommandLine
 from tests.waiting import wait_for
 
 COMMAND = [sys.executable, "-m", "hsstar.cli", "verify"]
-ENDLESS = r"\sum_{n=1}^{10^9} n^n"
-"""An answer that no deadline is long enough for."""
 SECONDS = 60.0
 
 Row = dict[str, Any]

@@ -3,9 +3,8 @@
 import pytest
 
 from hsstar.domain.lifecycle import JobKind
-from tests.cli.conftest import CommandLine, enqueue, fail, hold_up, working
+from tests.cli.conftest import BROKEN, CommandLine, enqueue, hold_up, working
 from tests.store.factory import add_problems, add_run, make_recipe
-from tests.store.hand import Hand
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -15,19 +14,19 @@ def states(cli: CommandLine) -> set[str]:
 
 
 def test_a_finished_run_is_watched_to_its_end(cli: CommandLine) -> None:
-    enqueue(cli.database)
-    Hand(cli.database).work()
+    enqueue(cli)
+    cli.worker().work()
     called = cli("status", "r", "--watch")
     assert (called.code, called.err) == (0, "")
     assert called.out.startswith("iteration 0  done")
 
 
 def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: CommandLine) -> None:
-    enqueue(cli.database)
-    Hand(cli.database).work()
+    enqueue(cli)
+    cli.worker().work()
     with cli.database.begin() as connection:
         add_problems(connection, 18)
-    with working(cli.database):
+    with working(cli):
         called = cli("iterate", "r", "--iterations", "2", "--watch")
     assert called.code == 0, called
     assert called.out.startswith("r: iteration 1, 2 enqueued\n")
@@ -40,8 +39,8 @@ def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: Com
 def test_failed_jobs_that_hold_a_run_up_end_the_watch_with_1(
     cli: CommandLine, kind: JobKind, terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueue(cli.database)
-    failed = hold_up(cli.database, kind)
+    enqueue(cli)
+    failed = hold_up(cli, kind)
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
     called = cli("status", "r", "--watch")
@@ -53,20 +52,20 @@ def test_failed_jobs_that_hold_a_run_up_end_the_watch_with_1(
 
 
 def test_a_failed_job_holds_nothing_up_while_others_move(cli: CommandLine) -> None:
-    enqueue(cli.database)
-    hand = Hand(cli.database, job_samples=1)
-    hand.conductor.sweep()
-    fail(cli.database, hand.queued()[0])
-    with working(cli.database):
+    enqueue(cli)
+    worker = cli.worker(job_samples=1)
+    worker.conductor.sweep()
+    worker.fail(worker.queued()[0], BROKEN)
+    with working(cli):
         called = cli("status", "r", "--watch")
     assert called.code == 1
     assert cli.rows("SELECT count(*) FROM jobs WHERE state <> 'done'") == [(1,)]
 
 
 def test_jobs_are_retried_of_one_run_or_one_by_one(cli: CommandLine) -> None:
-    enqueue(cli.database)
-    enqueue(cli.database, "other")
-    failed = hold_up(cli.database)
+    enqueue(cli)
+    enqueue(cli, "other")
+    failed = hold_up(cli)
     assert len(failed) == 4
     wrong = cli.refused("jobs", "retry", "--job", str(failed[0]), "--job", "77777")
     assert wrong == "no failed job has the id 77777; see: hsstar jobs list --state failed"
@@ -78,20 +77,20 @@ def test_jobs_are_retried_of_one_run_or_one_by_one(cli: CommandLine) -> None:
     of_r = [job["job"] for job in cli.json("jobs", "list", "r", "--state", "failed")]
     assert cli.ok("jobs", "retry", "r") == f"{len(of_r)} jobs are queued again\n"
     assert {job["run"] for job in cli.json("jobs", "list", "--state", "failed")} == {"other"}
-    Hand(cli.database).work()
+    cli.worker().work()
     assert cli("status", "r", "--watch").code == 0
     assert cli("status", "other", "--watch").code == 1
     assert cli.ok("jobs", "retry").endswith(" jobs are queued again\n")
-    Hand(cli.database).work()
+    cli.worker().work()
     assert cli("status", "other", "--watch").code == 0
     assert cli.ok("jobs", "retry") == "0 jobs are queued again\n"
 
 
 def test_a_run_continues_without_what_is_missing_once_that_is_accepted(cli: CommandLine) -> None:
-    enqueue(cli.database)
+    enqueue(cli)
     assert cli.refused("iterate", "r", "--accept-missing").startswith("no job of run 'r' has failed")
-    failed = hold_up(cli.database)
-    with working(cli.database):
+    failed = hold_up(cli)
+    with working(cli):
         called = cli("iterate", "r", "--accept-missing", "--watch")
     assert called.code == 0, called
     said = f"r: {len(failed)} failed jobs discarded; what is missing: hsstar status r --missing\n"
@@ -112,7 +111,7 @@ def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLin
 
 
 def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    enqueue(cli.database)
+    enqueue(cli)
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt

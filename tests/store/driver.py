@@ -50,19 +50,13 @@ TABLES = {
 """What a run has made, by what names it in every database."""
 
 
-class Driver:
-    """Does what workers do for a run, one job after the other, and reads its rows."""
+class Worker:
+    """Does what workers do, one job after the other, and reads the rows."""
 
-    def __init__(
-        self, database: Database, run: Run, engines: EnginePool, folder: Path, job_samples: int
-    ) -> None:
+    def __init__(self, database: Database, engines: EnginePool, folder: Path, job_samples: int) -> None:
         self.database = database
-        self.run = run
         self.conductor = Conductor(database, job_samples, ATTEMPTS)
         self._context = WorkerContext(database, engines, job_samples, folder)
-
-    def advance(self) -> None:
-        self.conductor.advance(self.run.id)
 
     def work(self, kinds: Collection[JobKind] = frozenset(JobKind)) -> None:
         """Do jobs of these kinds until none is left."""
@@ -92,10 +86,6 @@ class Driver:
         query = "SELECT id FROM jobs WHERE state = 'queued' AND kind = ANY (:kinds) ORDER BY id"
         return [row.id for row in self.rows(query, kinds=list(kinds))]
 
-    def states(self) -> list[IterationState]:
-        with self.database.begin() as connection:
-            return [iteration.state for iteration in rounds.list_iterations(connection, self.run.id)]
-
     def rows(self, query: str, **parameters: Any) -> Sequence[Any]:
         with self.database.begin() as connection:
             return connection.execute(text(query), parameters).all()
@@ -103,18 +93,49 @@ class Driver:
     def count(self, condition: str) -> int:
         return int(self.rows(f"SELECT count(*) FROM {condition}")[0][0])
 
-    def tables(self) -> dict[str, list[list[Any]]]:
-        return {name: [list(row) for row in self.rows(query)] for name, query in TABLES.items()}
-
     def execute(self, statement: str) -> None:
         with self.database.begin() as connection:
             connection.execute(text(statement))
+
+
+class Driver(Worker):
+    """The worker of one run."""
+
+    def __init__(
+        self, database: Database, run: Run, engines: EnginePool, folder: Path, job_samples: int
+    ) -> None:
+        super().__init__(database, engines, folder, job_samples)
+        self.run = run
+
+    def advance(self) -> None:
+        self.conductor.advance(self.run.id)
+
+    def states(self) -> list[IterationState]:
+        with self.database.begin() as connection:
+            return [iteration.state for iteration in rounds.list_iterations(connection, self.run.id)]
+
+    def tables(self) -> dict[str, list[list[Any]]]:
+        return {name: [list(row) for row in self.rows(query)] for name, query in TABLES.items()}
 
     def statistics(self, iteration: int = 0) -> Any:
         """The row of `iteration_statistics`."""
         query = "SELECT * FROM iteration_statistics WHERE run = :run AND iteration = :iteration"
         (row,) = self.rows(query, run=self.run.name, iteration=iteration)
         return row
+
+
+def small_engines(
+    verifier: MathVerifier,
+    script: Script | None = None,
+    sampler: type[DeterministicSampler] = DeterministicSampler,
+) -> EnginePool:
+    """The engines of tests, with a real verifier."""
+    return EnginePool(
+        lambda folder, recipe: sampler(folder, script=script),
+        lambda folder, recipe: ReadingRewardModel(),
+        lambda: verifier,
+        MarkingTrainer,
+    )
 
 
 Begin = Callable[..., Driver]
@@ -149,12 +170,7 @@ def begin(database: Database, tmp_path: Path, verifier: MathVerifier, checkpoint
         database: Database = database,
     ) -> Driver:
         recipe = recipe or make_recipe()
-        engines = EnginePool(
-            lambda folder, recipe: sampler(folder, script=script),
-            lambda folder, recipe: ReadingRewardModel(),
-            lambda: verifier,
-            MarkingTrainer,
-        )
+        engines = small_engines(verifier, script, sampler)
         with database.begin() as connection:
             add_problems(connection, max(iterations, 1) * recipe.problems.per_iteration)
             add_problems(connection, 5, HELDOUT)
