@@ -5,16 +5,17 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
+from hsstar.conductor import Conductor
 from hsstar.domain.lifecycle import JobKind
 from hsstar.stages.context import WorkerContext
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs, wakeups
+from hsstar.store.queue.jobs import Job
 from hsstar.workers import runtime
 from hsstar.workers.app import make_app
 from hsstar.workers.background import Background
@@ -182,7 +183,13 @@ def test_a_worker_counts_as_busy_between_two_jobs(
 ) -> None:
     worker = make_worker(jobs_in_flight=at_once)
     seen: list[bool] = []
-    worker.conductor = SimpleNamespace(after_job=lambda *_: seen.append(worker.busy))  # type: ignore[assignment]
+
+    class Watched(Conductor):
+        def after_job(self, job: Job, problem_ids: list[int], following: Job | None = None) -> bool:
+            seen.append(worker.busy)
+            return super().after_job(job, problem_ids, following)
+
+    worker.conductor = Watched(worker.database, drawing.JOB_SAMPLES, 3)
     worker.run_job(sampling[1][0])
     assert seen == [busy] * 4
     assert not worker.busy

@@ -242,7 +242,12 @@ def test_the_next_sweep_comes_when_the_first_lease_ends(database: Database, job_
         connection.execute(text(soon))
     background._sweep()
     assert background._sweep_pause() == 0.1
-    wait_for(lambda: background._sweep() or sampling_jobs(database)[0][0] == "queued", 3)  # type: ignore[func-returns-value]
+
+    def taken_back() -> bool:
+        background._sweep()
+        return bool(sampling_jobs(database)[0][0] == "queued")
+
+    wait_for(taken_back, 3)
     assert background._sweep_pause() == 2.0
 
 
