@@ -26,6 +26,7 @@ class Settings:
     broker_url: str | None = None  # None: the embedded broker
     broker_ca: Path | None = None  # a file of CA certificates; None: the system's
     server_dir: Path | None = None  # parent of the embedded servers' data; None: by the user
+    runtime_dir: Path | None = None  # parent of the embedded servers' sockets
     log_level: str = "info"
     lease_seconds: float = 60.0
     max_attempts: int = 3
@@ -49,6 +50,7 @@ class Settings:
             broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
             broker_ca=_file(environ, "HSSTAR_BROKER_CA"),
             server_dir=_folder(environ, "HSSTAR_SERVER_DIR"),
+            runtime_dir=_folder(environ, "HSSTAR_RUNTIME_DIR"),
             log_level=_one_of(environ, "HSSTAR_LOG_LEVEL", LOG_LEVELS, cls.log_level),
             lease_seconds=_positive(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
             max_attempts=_positive(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),

@@ -138,10 +138,18 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 def start_detached(
-    argv: Sequence[str], log: Path, *, directory: Path, environment: Mapping[str, str]
+    argv: Sequence[str],
+    log: Path,
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    inherited: Sequence[int] = (),
 ) -> ProcessIdentity | None:
-    """Start a process that outlives this one; None if it has ended already, OSError if it cannot start."""
-    child = start(argv, log, directory=directory, environment=environment)
+    """Start a process that outlives this one; None if it has ended already, OSError if it cannot start.
+
+    It has the `inherited` file descriptors too.
+    """
+    child = start(argv, log, directory=directory, environment=environment, inherited=inherited)
     _children[child.pid] = child
     return identify(child.pid)
 
@@ -153,6 +161,7 @@ def start(
     directory: Path,
     environment: Mapping[str, str],
     before: Callable[[], None] | None = None,
+    inherited: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process without input in a session of its own, so that its whole group can be killed.
 
@@ -168,6 +177,7 @@ def start(
             env=environment,
             start_new_session=True,
             preexec_fn=before,
+            pass_fds=inherited,
         )
 
 

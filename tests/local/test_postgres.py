@@ -114,7 +114,7 @@ def test_a_failed_initdb_says_why_and_leaves_nothing(place: Place, monkeypatch: 
     with pytest.raises(LocalStackError, match=r"initdb failed: .*NONSENSE") as failure:
         server.start()
     assert "\n" not in str(failure.value)
-    assert sorted(file.name for file in server.directory.iterdir()) == ["lock"]
+    assert sorted(file.name for file in server.directory.iterdir()) == ["lock", "running.lock"]
 
 
 def test_a_failed_start_says_why(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

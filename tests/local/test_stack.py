@@ -231,4 +231,4 @@ def test_the_supervisor_refuses_a_home_that_another_one_keeps(place: Place) -> N
         check=False,
     )
     assert again.returncode == 1
-    assert "supervisor.lock" in again.stdout
+    assert f"another supervisor of {place.home} is up on" in again.stdout
