@@ -55,7 +55,11 @@ def up(workers: dict[str, int], new_database: bool) -> None:
 
 def start_stack(stack: "Stack", workers: dict[str, int], *, new_database: bool = False) -> None:
     """Migrate the database, and start servers and workers."""
-    stack.up(workers, new_database=new_database, prepare=_migrate, role_environment=_thread_counts())
+
+    def prepare(database_url: str) -> None:
+        _prepare(database_url, stack)
+
+    stack.up(workers, new_database=new_database, prepare=prepare, role_environment=_thread_counts())
 
 
 @contextmanager
@@ -76,13 +80,16 @@ def own_stack(
             stack.down()
 
 
-def _migrate(database_url: str) -> None:
+def _prepare(database_url: str, stack: "Stack") -> None:
+    from hsstar.commands.models import move_models
     from hsstar.store import migrate
     from hsstar.store.database import Database
 
     database = Database(database_url)
     try:
         migrate.upgrade(database)
+        if stack.moved_from is not None and stack.postgres in stack.embedded:
+            move_models(database, stack.moved_from, stack.home)
     finally:
         database.close()
 

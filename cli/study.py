@@ -56,7 +56,7 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
     settings = own_settings(Settings.from_environment(), "study", loaded.document.name)
     console.print(f"Starting what is needed in {settings.home} …")
     with own_stack(settings, workers) as database:
-        run.check_recipes(database, loaded)
+        run.check_runs(database, loaded, settings.models_dir)
         run.prepare_problems(database, loaded)
         try:
             follow(database, loaded, at_once or len(loaded.document.strategies), folder)

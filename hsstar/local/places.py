@@ -7,7 +7,7 @@ and they record whose they are: a home that was moved finds its data, a copy of 
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsstar.domain.errors import ConflictError, LocalStackError
@@ -25,8 +25,9 @@ _LOGINS = Path("/run/user")
 
 @dataclass(frozen=True)
 class Record:
-    """What a home says of its servers: their data's folder, if that is outside, and that of their sockets."""
+    """What a home says of itself and its servers' folders; that of the data is None if they are inside."""
 
+    home: str
     folder: str | None
     sockets: str
 
@@ -47,6 +48,7 @@ class Places:
         root: holds copies of the servers' programs.
         folder: the data, a folder for each server.
         sockets: where the sockets are; None before the first start.
+        moved_from: where the home was at its last start, if that was elsewhere.
     """
 
     home: Path
@@ -54,6 +56,7 @@ class Places:
     root: Path
     folder: Path
     sockets: Path | None
+    moved_from: Path | None = None
 
     @classmethod
     def find(cls, home: Path, server_dir: Path | None, *, anew: bool = False) -> "Places":
@@ -63,15 +66,17 @@ class Places:
         inside = home / "servers"
         record = None if anew else _read_record(home)
         sockets = None if record is None else Path(record.sockets)
+        before = None if record is None else Path(record.home)
+        before = None if before is None or before.resolve() == home.resolve() else before
         root = server_dir or (ROOT_DIRECTORY if os.getuid() == 0 else inside)
         if record is not None and record.folder is not None:
             folder = Path(record.folder)
             moved = root / folder.name
             folder = moved if moved.is_dir() and not folder.is_dir() else folder
-            return cls(home, folder.name, folder.parent, folder, sockets)
+            return cls(home, folder.name, folder.parent, folder, sockets, before)
         if root == inside or (inside / "postgres" / "data").is_dir():
-            return cls(home, label, inside, inside, sockets)
-        return cls(home, label, root, root / label, sockets)
+            return cls(home, label, inside, inside, sockets, before)
+        return cls(home, label, root, root / label, sockets, before)
 
     @property
     def is_inside(self) -> bool:
@@ -105,16 +110,20 @@ class Places:
                     f"remove {self.home / RECORD_FILE} and run: hsstar up --new-database"
                 )
 
-    def record(self, sockets: Path) -> "Places":
-        """Write down where data and sockets are."""
-        folder = None if self.is_inside else str(self.folder)
-        write_json(self.home / RECORD_FILE, asdict(Record(folder, str(sockets))))
-        return replace(self, sockets=sockets)
+    def record(self, sockets: Path) -> None:
+        """Write down where data and sockets are, before the servers start."""
+        self._write(self.moved_from or self.home, sockets)
 
-    def sign(self) -> None:
-        """Write into the data's folder whose it is."""
+    def settle(self) -> None:
+        """Write down that the data are this home's, and that all in them knows where it is."""
+        if self.moved_from is not None and self.sockets is not None:
+            self._write(self.home, self.sockets)
         if not self.is_inside and self._owner() != self.home.resolve():
             (self.folder / OWNER_FILE).write_text(f"{self.home.resolve()}\n", encoding="utf-8")
+
+    def _write(self, home: Path, sockets: Path) -> None:
+        folder = None if self.is_inside else str(self.folder)
+        write_json(self.home / RECORD_FILE, asdict(Record(str(home), folder, str(sockets))))
 
     def _owner(self) -> Path | None:
         try:

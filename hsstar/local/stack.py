@@ -85,6 +85,11 @@ class Stack:
         wanted = [(self.settings.database_url, self.postgres), (self.settings.broker_url, self.broker)]
         return tuple(server for url, server in wanted if url is None)
 
+    @property
+    def moved_from(self) -> Path | None:
+        """Where the home was at the last start of its servers, if that was elsewhere."""
+        return self.postgres.places.moved_from
+
     def elsewhere(self) -> Holder | None:
         """Return where the stack is up, if that is another host or container."""
         supervisor = holders.holder(self.home / SUPERVISOR_LOCK_FILE)
@@ -125,6 +130,8 @@ class Stack:
                 self._place_servers(new_database)
                 self._start_servers(started)
                 prepare(self.database_url)
+                if self.embedded:
+                    self.postgres.places.settle()
                 self._start_supervisor(spec)
             except BaseException as error:
                 for server in reversed(started):
@@ -232,8 +239,6 @@ class Stack:
             if not server.is_running():
                 started.append(server)
             server.start()
-        if self.embedded:
-            self.postgres.places.sign()
 
     def _start_supervisor(self, spec: StackSpec) -> None:
         write_json(self._spec_file, asdict(spec))

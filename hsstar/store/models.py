@@ -39,6 +39,11 @@ _MODELS = """
 """
 
 
+def database_id(connection: Connection) -> str:
+    """Return the id of this database, which its checkpoints carry."""
+    return str(connection.execute(text("SELECT id FROM installation")).scalar_one())
+
+
 def register_model(
     connection: Connection, name: str, location: str, fingerprint: str, parent_id: int | None = None
 ) -> Model:
@@ -57,6 +62,20 @@ def register_model(
             f"({model.location}); choose another name: hsstar models add NAME PATH"
         )
     return model
+
+
+def move_locations(connection: Connection, before: str, after: str) -> int:
+    """Give the policies and reward models below a folder their place below another; return their number."""
+    return sum(
+        connection.execute(
+            text(
+                f"UPDATE {table} SET location = :after || substr(location, length(:before) + 1) "  # noqa: S608
+                "WHERE starts_with(location, :before || '/')"
+            ),
+            {"before": before, "after": after},
+        ).rowcount
+        for table in ("models", "reward_models")
+    )
 
 
 def find_model(connection: Connection, name: str) -> Model:

@@ -138,12 +138,12 @@ def test_threads_are_shared_unless_the_environment_says_how_many(monkeypatch: py
 
 def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandLine) -> None:
     assert demo._unfinished_run(cli.database) is None
-    assert demo._start_run(cli.database, 7, "transformers", 1) == "demo"
+    assert demo._start_run(cli.database, cli.folder, 7, "transformers", 1) == "demo"
     assert demo._unfinished_run(cli.database) == "demo"
     assert find_run(cli.database, "demo").recipe == load_recipe(RECIPE, {"seed": 7})
     sizes = {row["dataset"]: row["problems"] for row in cli.json("problems", "list")}
     assert sizes == {"demo-train": 3 * 250, "demo-heldout": 400}  # two slices are spare
-    assert demo._start_run(cli.database, 7, "transformers", 2) == "demo-2"
+    assert demo._start_run(cli.database, cli.folder, 7, "transformers", 2) == "demo-2"
     assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration' ORDER BY id") == [(0,), (0,), (1,)]
     home = cli.folder / "home"
     for kept_up in (True, False):

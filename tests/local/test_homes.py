@@ -230,18 +230,19 @@ def test_a_copied_home_does_not_take_the_data_of_the_first(place: Place) -> None
     stack.down()
 
 
-def test_sockets_lie_where_the_environment_says(tmp_path: Path) -> None:
-    account = replace(account_for(tmp_path), user_id=os.getuid())
+def test_sockets_lie_where_the_environment_says(place: Place) -> None:
+    folder = place.root  # short
+    account = replace(account_for(folder), user_id=os.getuid())
     name = f"hsstar-{os.getuid()}-12345678"
-    session = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    session = {"XDG_RUNTIME_DIR": str(folder)}
     find = places.socket_directory
     assert find("123456789", account, Path("/run/own"), session) == Path("/run/own") / name
-    assert find("123456789", account, None, session) == tmp_path / name
+    assert find("123456789", account, None, session) == folder / name
     assert find("123456789", account, None, {}) == places.SOCKET_PARENT / name
     stranger = replace(account, user_id=os.getuid() + 1)
     assert find("123456789", stranger, None, session).parent == places.SOCKET_PARENT
     assert find("123456789", account, None, {"XDG_RUNTIME_DIR": "relative"}).parent == places.SOCKET_PARENT
-    long = tmp_path / ("long" * 20)
+    long = folder / ("long" * 20)
     long.mkdir()
     assert find("123456789", account, None, {"XDG_RUNTIME_DIR": str(long)}).parent == places.SOCKET_PARENT
     with pytest.raises(LocalStackError, match=r"HSSTAR_RUNTIME_DIR=.* is too long"):

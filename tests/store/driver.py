@@ -168,6 +168,8 @@ def begin(database: Database, tmp_path: Path, verifier: MathVerifier, checkpoint
         job_samples: int = 16,
         sampler: type[DeterministicSampler] = DeterministicSampler,
         database: Database = database,
+        name: str | None = None,
+        folder: Path | None = None,
     ) -> Driver:
         recipe = recipe or make_recipe()
         engines = small_engines(verifier, script, sampler)
@@ -175,9 +177,9 @@ def begin(database: Database, tmp_path: Path, verifier: MathVerifier, checkpoint
             add_problems(connection, max(iterations, 1) * recipe.problems.per_iteration)
             add_problems(connection, 5, HELDOUT)
             add_problems(connection, 4, "quick")
-            run = add_run(connection, recipe, checkpoint=checkpoint)
+            run = add_run(connection, recipe, name, checkpoint=checkpoint)
             rounds.add_iterations(connection, run, range(iterations))
-        folder = tmp_path / f"models-{database.url.rpartition('/')[2]}"
-        return Driver(database, run, engines, folder, job_samples)
+        own = tmp_path / f"models-{database.url.rpartition('/')[2]}"
+        return Driver(database, run, engines, folder or own, job_samples)
 
     return begin

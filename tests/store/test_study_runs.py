@@ -111,12 +111,12 @@ def test_more_seeds_and_iterations_may_come_later_but_no_other_recipe(
     running.prepare_problems(database, found)
     running.advance(database, found, at_once=1)
     more = study(tmp_path, "seeds = [0, 1]", "seeds = [0, 1, 2]")
-    running.check_recipes(database, more)
+    running.check_runs(database, more, tmp_path)
     other = study(tmp_path, 'sampling.strategy = "uniform"', 'pairs.rule = "random"')
-    running.check_recipes(database, other)  # the run that differs is not made yet
+    running.check_runs(database, other, tmp_path)  # the run that differs is not made yet
     finish(database, "s-HS-STaR-0")
     fewer = study(tmp_path, "iterations = 2", "iterations = 1")
     assert running.run_finished(fewer, fewer.runs[0], running.advance(database, fewer, at_once=1))
     changed = study(tmp_path, "[strategies.HS-STaR]", "[strategies.HS-STaR]\npairs.rule = 'random'")
     with pytest.raises(ConflictError, match="'s-HS-STaR-0' is there with another recipe"):
-        running.check_recipes(database, changed)
+        running.check_runs(database, changed, tmp_path)

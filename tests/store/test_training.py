@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from hsstar.checkpoints.marker import Marker, write_marker
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
@@ -33,6 +34,7 @@ from hsstar.stages.context import WorkerContext
 from hsstar.stages.training_recorder import TrainingRecorder
 from hsstar.store import method, models, training
 from hsstar.store.database import Database
+from hsstar.store.models import database_id
 from hsstar.store.queue import jobs
 from tests.engines import tiny
 from tests.store import noting
@@ -136,6 +138,8 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     made = tmp_path / "models" / "run" / "M3"
     made.mkdir(parents=True)
     (made / "left").write_text("by an attempt that died after its last step")
+    with database.begin() as connection:
+        write_marker(made, Marker(database_id(connection), "run", 2, "of that attempt"))
     trainer = NotingTrainer()
     assert train.run(context(trainer), take(database, job_id)) == []
     assert not (made / "left").exists()
