@@ -92,8 +92,8 @@ def _farewell(settings: "Settings", run_name: str, kept_up: bool) -> None:
     prefix = f"HSSTAR_HOME={settings.home} hsstar"
     console.print("\nLook around:")
     if not kept_up:
-        console.print(f"  {prefix} up", markup=False)
-    console.print(f"  {prefix} status {run_name}", markup=False)
-    console.print(f"  {prefix} sql 'table iteration_statistics'", markup=False)
-    console.print(f"  {prefix} iterate {run_name} --watch", markup=False)
-    console.print(f"  {prefix} down", markup=False)
+        console.print(f"  {prefix} up")
+    console.print(f"  {prefix} status {run_name}")
+    console.print(f"  {prefix} sql 'table iteration_statistics'")
+    console.print(f"  {prefix} iterate {run_name} --watch")
+    console.print(f"  {prefix} down")

@@ -7,6 +7,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 
 @click.group(epilog="Example:  hsstar runs create --recipe configs/demo.toml")
@@ -34,8 +35,8 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
         run = create_run(database, recipe, recipe.name, Settings.from_environment().models_dir)
         overlaps = run_overlaps(database, recipe)
     for line in overlap_lines(overlaps, excluded=recipe.problems.overlaps == "exclude"):
-        click.echo(line, err=True)
-    click.echo(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
+        say(line, err=True)
+    say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
 
 @runs.command("list", epilog="Example:  hsstar runs list")

@@ -4,6 +4,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 
 @click.command(
@@ -23,5 +24,5 @@ def sql(query: str, timeout: int, shown_as: Format) -> None:
         columns, rows = run_query(database, query, timeout)
         note = unguarded_note(database)
     if note is not None:
-        click.echo(f"hsstar: note: {note}", err=True)
+        say(f"hsstar: note: {note}", err=True)
     show(columns, rows, shown_as=shown_as)

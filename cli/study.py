@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.stack import parse_workers
+from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
@@ -61,7 +62,7 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
         try:
             follow(database, loaded, at_once or len(loaded.document.strategies), folder)
         except KeyboardInterrupt:
-            click.echo("\nThe study is interrupted; it goes on when you call it again.", err=True)
+            say("\nThe study is interrupted; it goes on when you call it again.", err=True)
             sys.exit(130)
 
 
@@ -79,7 +80,7 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
     while True:
         states = run.advance(database, study, at_once)
         for line in view.news(database, states):
-            console.print(line, markup=False)
+            console.print(line)
         sys.stdout.flush()
         complete = run.complete_seeds(study, states)
         if complete and complete != reported:
@@ -103,7 +104,6 @@ def _report(database: "Database", study: "Study", seeds: list[int], folder: Path
     paths = write_report(study, load_metrics(database, study, seeds), folder)
     console.print(
         f"Report over {len(seeds)} of {len(study.document.seeds)} seeds: {', '.join(map(str, paths))}",
-        markup=False,
     )
 
 

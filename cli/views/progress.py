@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from hsstar.cli.views.output import console, duration, error_console
+from hsstar.cli.text import visible
+from hsstar.cli.views.output import PlainConsole, console, duration, error_console
 from hsstar.domain.lifecycle import IterationState
 from hsstar.insights.progress import Pace, RunProgress, evaluation_name, run_progress, waiting_reasons
 from hsstar.insights.runs import find_run
@@ -75,13 +76,12 @@ class Watch:
 
     def follow(self) -> bool:
         """Show the progress until the end; return False if failed jobs hold the run up."""
-        state = self._follow_live() if self._console.is_terminal else self._follow_by_lines()
+        live = self._console.is_terminal and not self._console.is_dumb_terminal
+        state = self._follow_live() if live else self._follow_by_lines()
         return state == "done"
 
     def _follow_live(self) -> str:
-        with Live(
-            console=Console(highlight=False, stderr=self._console.stderr), refresh_per_second=4
-        ) as live:
+        with Live(console=PlainConsole(stderr=self._console.stderr), refresh_per_second=4) as live:
             while True:
                 progress = run_progress(self._database, self._run)
                 live.update(self._view(progress))
@@ -99,7 +99,7 @@ class Watch:
                 lines = round_lines(progress.rounds) + waiting_reasons(progress.queues)
                 for line in lines:
                     if line not in shown:
-                        self._console.print(f"{line}{self._left(progress)}", markup=False)
+                        self._console.print(f"{line}{self._left(progress)}")
                 shown, last = lines, time.monotonic()
                 sys.stdout.flush()
             if ended:
@@ -107,8 +107,8 @@ class Watch:
             time.sleep(_REFRESH_SECONDS)
 
     def _view(self, progress: RunProgress) -> Group:
-        lines = [Text(line) for line in round_lines(progress.rounds)]
-        reasons = [Text(reason, style="yellow") for reason in waiting_reasons(progress.queues)]
+        lines = [Text(visible(line)) for line in round_lines(progress.rounds)]
+        reasons = [Text(visible(reason), style="yellow") for reason in waiting_reasons(progress.queues)]
         elapsed = duration(self._pace.elapsed)
         footer = f"run {self._run.name}, {elapsed}{self._left(progress)}; Ctrl-C ends this view only"
         return Group(*lines, *reasons, Text(footer))

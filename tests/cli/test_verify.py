@@ -107,7 +107,7 @@ def test_a_person_sees_how_many_lines_are_verified(alone: CommandLine) -> None:
     said = alone(*arguments, terminal=True).err
     assert said == f"\r1000 lines verified \r2000 lines verified \r\x1b[K{summary}"
     assert alone(*arguments[:2], terminal=True).err == said  # the verdicts go elsewhere too
-    assert alone(*arguments).err == summary
+    assert alone(*arguments, "--overwrite").err == summary
 
 
 def test_answers_responses_and_numbers(alone: CommandLine) -> None:
@@ -194,10 +194,10 @@ def test_a_file_is_written_whole_or_not_at_all(alone: CommandLine) -> None:
     target = alone.folder / "verdicts.jsonl"
     target.write_text("old")
     good, bad = json_lines([{"answer": 1, "reference": 1}] * 3), b"broken\n"
-    assert "answers.jsonl:4: " in refusal(run(alone, good + bad, "--output", "verdicts.jsonl"))
+    assert "answers.jsonl:4: " in refusal(run(alone, good + bad, "--output", "verdicts.jsonl", "--overwrite"))
     assert target.read_text() == "old"
     assert sorted(path.name for path in alone.folder.iterdir()) == ["answers.jsonl", "verdicts.jsonl"]
-    done = run(alone, good, "--output", "verdicts.jsonl")
+    done = run(alone, good, "--output", "verdicts.jsonl", "--overwrite")
     assert (done.code, done.out) == (0, "")
     assert len(target.read_text().splitlines()) == 3
     assert "No such file" in refusal(run(alone, good, "--output", "none/verdicts.jsonl"))
