@@ -21,6 +21,7 @@ from hsstar.domain.errors import (
     EngineDeadError,
     EngineMemoryError,
     HsstarError,
+    RefusedRowError,
 )
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.engines.device import gpu_is_lost
@@ -211,9 +212,9 @@ class Worker:
             problem_ids = STAGES[job.kind](self._context, job)
         except jobs.LeaseLostError as error:
             log.warning("%s", error)
-        except DatabaseError:
-            raise
         except Exception as error:
+            if isinstance(error, DatabaseError) and not isinstance(error, RefusedRowError):
+                raise
             self._record_failure(job, error)
             guarded(self.background.send_wakeups)
             if gpu_is_lost():
@@ -239,7 +240,7 @@ class Worker:
         """Queue the job again, whole or split, or fail it; locks the job's row before the worker's."""
         too_much = isinstance(error, EngineMemoryError)
         if not (too_much and jobs.split(connection, job, line, trace)):
-            divisible = isinstance(error, ComputeError | EngineDeadError)
+            divisible = isinstance(error, ComputeError | EngineDeadError | RefusedRowError)
             jobs.record_failure(connection, job, line, trace, self.settings.max_attempts, divisible=divisible)
         if isinstance(error, EngineMemoryError | EngineDeadError):
             workers.set_note(connection, self.name, f"job {job.id}: {line}")

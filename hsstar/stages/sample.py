@@ -7,9 +7,11 @@ last seconds, and the next attempt draws what is missing.
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
+from math import isfinite
 
 from sqlalchemy import Connection
 
+from hsstar.domain.errors import EngineError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import evaluation_seed, slot_seed
 from hsstar.engines.prompts import prompt_renderer
@@ -81,7 +83,13 @@ def _drawn(
     sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
 ) -> Generator[tuple[int, Completion | str]]:
     with computing():
-        yield from sampler.draw(requests, parameters)
+        for index, result in sampler.draw(requests, parameters):
+            if isinstance(result, Completion) and not isfinite(result.cumulative_logprob):
+                raise EngineError(
+                    f"the policy gave a sample the log-probability {result.cumulative_logprob}; "
+                    "are its weights whole?"
+                )
+            yield index, result
 
 
 def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> samples.DrawnSample:

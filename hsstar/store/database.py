@@ -15,7 +15,7 @@ from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engi
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
+from hsstar.domain.errors import BadInputError, DatabaseError, RefusedRowError, SchemaError
 
 SCHEMA_REVISION = "0001_initial"
 """The migration that this code needs: Alembic's head. Revisions sort by their names."""
@@ -196,6 +196,8 @@ class Database:
                 return DatabaseError(
                     f"the database's disk is full ({reason}); free space, then repeat: nothing is lost"
                 )
+            case psycopg.DataError() | psycopg.IntegrityError() | psycopg.errors.ProgramLimitExceeded():
+                return RefusedRowError(f"the database refuses a row: {reason}")
             case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn():
                 return SchemaError(f"the schema does not fit this hsstar ({reason}); run: hsstar db upgrade")
             case psycopg.OperationalError() if "password" in reason or "authentication" in reason:
