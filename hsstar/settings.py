@@ -80,6 +80,11 @@ def secret_environment(variable: str, value: str | None) -> dict[str, str]:
     return {} if value is None else {variable: value, f"{variable}_FILE": ""}
 
 
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that needs no settings of hsstar, and so none of its secrets."""
+    return {name: value for name, value in environ.items() if not name.startswith("HSSTAR_")}
+
+
 def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
     """Read a secret from its variable, or from the file that `<variable>_FILE` names.
 

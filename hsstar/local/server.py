@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hsstar.domain.errors import ConflictError, LocalStackError
+from hsstar.domain.urls import without_secrets
 from hsstar.local import holders, places, processes
 from hsstar.local.accounts import Account, account_for
 from hsstar.local.files import check_room, locked
@@ -38,8 +39,8 @@ class ServerStatus:
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password."""
-        return re.sub(r"(?<=://):[^@/]+@", ":***@", self.url)
+        """The URL without its secrets."""
+        return without_secrets(self.url)
 
 
 class EmbeddedServer(ABC):

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, RefusedRowError, SchemaError
+from hsstar.domain.urls import without_secrets
 
 SCHEMA_REVISION = "0001_initial"
 """The migration that this code needs: Alembic's head. Revisions sort by their names."""
@@ -78,8 +79,8 @@ class Database:
 
     @property
     def shown_url(self) -> str:
-        """Return the URL without its password."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        """Return the URL without its secrets."""
+        return without_secrets(self.url)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
