@@ -16,9 +16,9 @@ from hsstar.local import postgres
 from hsstar.local.postgres import Postgres
 from hsstar.store import migrate
 from hsstar.store.database import Database
-from tests.store.driver import begin, checkpoint, verifier
+from tests.store.driver import begin, begin_in, checkpoint, verifier
 
-__all__ = ["begin", "checkpoint", "verifier"]  # fixtures
+__all__ = ["begin", "begin_in", "checkpoint", "verifier"]  # fixtures
 
 TEMPLATE = "hsstar_template"
 
