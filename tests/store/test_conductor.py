@@ -7,6 +7,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.engines.training.contract import TrainingPair, training_settings
 from hsstar.recipe.recipe import Recipe, load_recipe
 from hsstar.store import contamination, datasets, rounds
-from hsstar.store.database import Database, lock_run
+from hsstar.store.database import lock_run
 from hsstar.store.queue import jobs
 from tests.deterministic import DeterministicSampler, Script, mark, statement
 from tests.store.conftest import MakeDatabase
@@ -61,9 +62,6 @@ RECIPES = {
 }
 
 
-# --- an iteration from its start to its end -------------------------------------------------------
-
-
 @pytest.mark.parametrize("order", [1, -1], ids=["the new policy first", "the old policy first"])
 def test_an_iteration_goes_through_its_states_in_order(begin: Begin, order: int) -> None:
     driver = begin(MEASURED)
@@ -78,9 +76,9 @@ def test_an_iteration_goes_through_its_states_in_order(begin: Begin, order: int)
     assert list(dict.fromkeys(seen + driver.states())) == list(IterationState)
 
 
-def of_iteration(driver: Driver, job_id: int) -> bool:
-    query = "SELECT rounds.kind FROM jobs JOIN rounds ON rounds.id = round_id WHERE jobs.id = :id"
-    return bool(driver.rows(query, id=job_id)[0].kind == "iteration")
+def of_iteration(driver: Driver, job_id: int) -> int:
+    iterations = "jobs JOIN rounds ON rounds.id = round_id WHERE rounds.kind = 'iteration'"
+    return driver.count(f"{iterations} AND jobs.id = {job_id}")
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -259,10 +257,7 @@ def everything(driver: Driver) -> dict[str, list[Any]]:
 
 def test_a_sweep_looks_at_a_run_only_where_it_may_lack_work(begin: Begin) -> None:
     driver = begin(PLAIN, iterations=2)
-
-    def without_work() -> list[int]:
-        return call(driver.database, rounds.runs_without_work)
-
+    without_work = partial(driver.database.run, rounds.runs_without_work)
     assert without_work() == [driver.run.id]  # no iteration has begun
     driver.conductor.sweep()
     assert without_work() == []  # the second iteration waits, and that is no reason to look
@@ -328,12 +323,8 @@ def test_the_jobs_that_end_a_round_together_move_it_on_once(
     assert driver.count("remaining_budget WHERE remaining > 0") == 0
     assert driver.count("job_items JOIN jobs ON jobs.id = job_id WHERE state = 'queued'") > 0
     driver.work()
-    assert driver.states() == [IterationState.DONE]
-    assert driver.statistics().drawn == BUDGET
+    assert (driver.states(), driver.statistics().drawn) == ([IterationState.DONE], BUDGET)
     assert driver.count("jobs WHERE attempts > 1") == 0
-
-
-# --- what is trained ------------------------------------------------------------------------------
 
 
 def all_right(statement: str, seed: int) -> tuple[object, float]:
@@ -367,9 +358,6 @@ def test_a_policy_is_trained_where_there_is_something_to_train_on(
     assert driver.count("evaluations") == 1 + len(trained)  # one of each policy
 
 
-# --- what goes wrong ------------------------------------------------------------------------------
-
-
 def test_a_reference_that_proves_unreadable_leaves_its_problem_out(begin: Begin) -> None:
     driver = begin(PLAIN)
     driver.execute("UPDATE problems SET reference_answer = '1+*2' WHERE statement = 'train problem 1'")
@@ -391,8 +379,7 @@ def test_lost_rows_are_drawn_verified_and_scored_again(begin: Begin) -> None:
     driver.conductor.sweep()
     assert [len(driver.queued([kind])) for kind in SAMPLE_KINDS] == [1, 2, 2]
     driver.work()
-    assert driver.states() == [IterationState.DONE]
-    assert driver.statistics().drawn == BUDGET
+    assert (driver.states(), driver.statistics().drawn) == ([IterationState.DONE], BUDGET)
 
 
 def test_sweeps_move_a_run_whose_workers_die_before_they_look(begin: Begin) -> None:
@@ -428,8 +415,7 @@ def test_a_dead_worker_costs_an_attempt_and_nothing_else(begin: Begin) -> None:
     assert 40 < driver.conductor.sweep() <= 50
     call(driver.database, jobs.release, job)
     driver.work()
-    assert driver.states() == [IterationState.DONE]
-    assert driver.statistics().drawn == BUDGET
+    assert (driver.states(), driver.statistics().drawn) == ([IterationState.DONE], BUDGET)
     assert driver.count("jobs WHERE attempts = 2") == 3
 
 
@@ -441,18 +427,3 @@ def test_attempts_are_bounded_in_the_sweep_too(begin: Begin) -> None:
         call(driver.database, claim, job_id, "dead", -1)
         driver.conductor.sweep()
     assert driver.count("jobs WHERE state = 'failed'") == 1
-
-
-def test_the_same_recipe_in_another_database_gives_the_same_data(
-    begin_in: Begin, database: Database, make_database: MakeDatabase, template: str
-) -> None:
-    """Whatever the ids, the order of import and the size of jobs."""
-    with make_database(template) as other:
-        call(other, add_problems, 9, "another dataset first")
-        outcomes = []
-        for place, job_samples in ((database, 64), (other, 5)):
-            driver = begin_in(place, recipe_of(seed=5), iterations=2, job_samples=job_samples)
-            driver.work()
-            outcomes.append({name: rows for name, rows in driver.tables().items() if name != "jobs"})
-    assert outcomes[0] == outcomes[1]
-    assert all(outcomes[0].values())

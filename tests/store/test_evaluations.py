@@ -1,9 +1,7 @@
 """Policies are measured on any number of datasets, each by its own decoding, through the rows of rounds."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -20,7 +18,7 @@ from hsstar.store.evaluations import HELD_OUT, EvaluationSpec
 from hsstar.store.rounds import Round
 from hsstar.verifier import MathVerifier
 from tests.store.driver import Begin, Driver, call
-from tests.store.factory import HELDOUT, Drawn, add_job, add_run, add_samples, make_recipe
+from tests.store.factory import HELDOUT, TRAIN, Drawn, add_job, add_run, add_samples, make_recipe, select
 
 RIGHT, WRONG = Drawn(Cause.CORRECT), Drawn(Cause.INCORRECT)
 BENCHMARKS = ["quick", {"name": "amc23", "samples": 3, "max_new_tokens": 64}]
@@ -40,48 +38,35 @@ def add_amc(connection: Connection, count: int, unreadable: int = 0) -> int:
     return add_benchmark(connection, "amc23", problems, unreadable)
 
 
-RECIPE = make_recipe(
-    problems={"dataset": "train", "per_iteration": 12},
-    sampling={"n": 6, "n_p": 2},
-    evaluation={"dataset": HELDOUT, "benchmarks": BENCHMARKS},
-)
-
-
-@pytest.fixture
-def driver(begin: Begin) -> Driver:
-    """One iteration of a run that measures its policies on held-out problems and two benchmarks."""
-    driver = begin(RECIPE)
+def test_a_run_measures_every_policy_on_every_dataset_once(begin: Begin) -> None:
+    evaluation = {"dataset": HELDOUT, "benchmarks": BENCHMARKS}
+    problems = {"dataset": TRAIN, "per_iteration": 12}
+    driver = begin(make_recipe(problems=problems, sampling={"n": 6, "n_p": 2}, evaluation=evaluation))
     call(driver.database, add_amc, 6, unreadable=2)
-    return driver
-
-
-def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(text(query)).mappings()]
-
-
-def test_a_run_measures_every_policy_on_every_dataset_once(driver: Driver) -> None:
     driver.advance()
     table = run_table(driver.database, driver.run.name)
     assert (table.columns, table.benchmarks) == (("amc23", "quick", HELDOUT), 2)
     assert ([cells for _, _, cells in table.rows], table.mean(0)) == ([(None, None, None)], None)
     driver.work()
     driver.work()
-    found = call(driver.database, rows, "SELECT * FROM evaluation_results ORDER BY iteration, benchmark")
-    columns = ("iteration", "model", "benchmark", "problems", "samples", "drawn", "state")
-    assert [tuple(row[column] for column in columns) for row in found] == [
+    found = driver.rows("SELECT * FROM evaluation_results ORDER BY iteration, benchmark")
+    assert [
+        (row.iteration, row.model, row.benchmark, row.problems, row.samples, row.drawn, row.state)
+        for row in found
+    ] == [
         (number, model, *rest, "done")
         for number, model in enumerate(("M0", f"{driver.run.name}-M1"))
         # nothing is drawn for unreadable references
         for rest in (("amc23", 6, 3, 12), (HELDOUT, 5, 1, 5), ("quick", 4, 1, 4))
     ]
-    held_out = [row["accuracy"] for row in found if row["measure"] == HELD_OUT]
+    held_out = [row.accuracy for row in found if row.measure == HELD_OUT]
     iteration = driver.statistics()
     assert [iteration.heldout_accuracy_before, iteration.heldout_accuracy_after] == held_out
     assert iteration.seconds_evaluation > 0
     amc = found[0]
-    assert (amc["temperature"], amc["top_p"], amc["max_new_tokens"], amc["unreadable"]) == (0.6, 0.95, 64, 2)
-    assert amc["accuracy"] == pytest.approx(amc["correct"] / 3 / 6)
-    assert amc["accuracy_readable"] == pytest.approx(amc["correct"] / 3 / 4)
+    assert (amc.temperature, amc.top_p, amc.max_new_tokens, amc.unreadable) == (0.6, 0.95, 64, 2)
+    assert amc.accuracy == pytest.approx(amc.correct / 3 / 6)
+    assert amc.accuracy_readable == pytest.approx(amc.correct / 3 / 4)
 
 
 def test_the_same_evaluation_key_is_added_once_and_another_beside_it(connection: Connection) -> None:
@@ -121,17 +106,18 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
         (0, 0, 0, 0, False, "the reference answer cannot be read"),
     ]
     evaluations.finish(connection, added)
-    (row,) = rows(connection, "SELECT * FROM evaluation_results")
-    assert (row["accuracy"], row["standard_error"]) == (0.125, 0.125)  # √((0.375² + 3·0.125²) / 3 / 4)
-    assert row["accuracy_readable"] == pytest.approx(0.5 / 3)
-    assert (row["unreadable"], row["left_out"], row["solved"], row["without_verdict"]) == (1, 1, 1, 1)
-    assert (row["mean_tokens"], row["truncated_share"]) == (10, None)
-    assert (row["temperature"], row["max_new_tokens"]) == (None, None)
+    query = (
+        "SELECT accuracy, standard_error, unreadable, left_out, solved, without_verdict, mean_tokens, "
+        "truncated_share, temperature, max_new_tokens, accuracy_readable FROM evaluation_results"
+    )
+    (row,) = select(connection, query)
+    # the error is √((0.375² + 3·0.125²) / 3 / 4)
+    assert row[:-1] == (0.125, 0.125, 1, 1, 1, 1, 10, None, None, None)
+    assert row[-1] == pytest.approx(0.5 / 3)
 
 
 Answers = list[tuple[str | None, bool]]
 """Of one problem: the answers of its samples by slot, and whether each is correct."""
-VoteOn = Callable[[list[Answers]], tuple[Driver, Round, list[int]]]
 
 SUMS = ("x+1", "1+x", "x + 1", "1 + x")  # as whole responses they would say their last number
 BALLOTS: list[Answers] = [
@@ -145,27 +131,22 @@ BALLOTS: list[Answers] = [
 ]
 
 
-@pytest.fixture
-def vote_on(begin: Begin) -> VoteOn:
-    """Makes an evaluation without decoding, a problem per ballot, all its samples verified."""
-
-    def vote_on(ballots: list[Answers]) -> tuple[Driver, Round, list[int]]:
-        driver = begin(iterations=0)
-        answered = text("UPDATE samples SET answer = :answer WHERE problem_id = :problem AND slot = :slot")
-        with driver.database.begin() as connection:
-            dataset = add_amc(connection, len(ballots))
-            spec = EvaluationSpec("m", dataset, 7, None)
-            added = evaluations.add_evaluation(connection, driver.run.id, 0, driver.run.model_id, spec)
-            evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
-            problems = list(datasets.statement_keys(connection, dataset))
-            for problem, ballot in zip(problems, ballots, strict=True):
-                samples = {slot: RIGHT if correct else WRONG for slot, (_, correct) in enumerate(ballot)}
-                add_samples(connection, added.id, {problem: samples})
-                for slot, (answer, _) in enumerate(ballot):
-                    connection.execute(answered, {"answer": answer, "problem": problem, "slot": slot})
-        return driver, added, problems
-
-    return vote_on
+def vote_on(begin: Begin, ballots: list[Answers]) -> tuple[Driver, Round, list[int]]:
+    """An evaluation without decoding, its problems, one per ballot, and all its samples verified."""
+    driver = begin(iterations=0)
+    answered = text("UPDATE samples SET answer = :answer WHERE problem_id = :problem AND slot = :slot")
+    with driver.database.begin() as connection:
+        dataset = add_amc(connection, len(ballots))
+        spec = EvaluationSpec("m", dataset, 7, None)
+        added = evaluations.add_evaluation(connection, driver.run.id, 0, driver.run.model_id, spec)
+        evaluations.assign_all_problems(connection, added.id, dataset, None, 7)
+        problems = list(datasets.statement_keys(connection, dataset))
+        for problem, ballot in zip(problems, ballots, strict=True):
+            samples = {slot: RIGHT if correct else WRONG for slot, (_, correct) in enumerate(ballot)}
+            add_samples(connection, added.id, {problem: samples})
+            for slot, (answer, _) in enumerate(ballot):
+                connection.execute(answered, {"answer": answer, "problem": problem, "slot": slot})
+    return driver, added, problems
 
 
 def is_pending(driver: Driver) -> bool:
@@ -177,9 +158,9 @@ def majority_votes(driver: Driver) -> dict[int, bool]:
 
 
 def test_an_evaluation_ends_with_its_votes_and_showing_it_verifies_nothing(
-    vote_on: VoteOn, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, _, problems = vote_on(BALLOTS)
+    driver, _, problems = vote_on(begin, BALLOTS)
     for _ in range(2):
         driver.advance()  # enqueues the votes once
         assert len(driver.queued([JobKind.VERIFY])) == 4  # of two problems with seven samples each
@@ -195,8 +176,8 @@ def test_an_evaluation_ends_with_its_votes_and_showing_it_verifies_nothing(
     assert list(result.subjects) == ["s0", "s1"]
 
 
-def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(vote_on: VoteOn) -> None:
-    driver, added, (problem,) = vote_on(BALLOTS[:1])
+def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(begin: Begin) -> None:
+    driver, added, (problem,) = vote_on(begin, BALLOTS[:1])
     driver.execute("UPDATE samples SET verdict = NULL, cause = NULL, answer = NULL WHERE slot IN (0, 1)")
     with driver.database.begin() as connection:
         first, last = (add_job(connection, added.id, JobKind.VERIFY, {problem: [slot]}) for slot in (0, 1))
@@ -212,8 +193,8 @@ def test_the_last_verification_of_a_problem_votes_and_a_lost_vote_is_cast_again(
     assert not is_pending(driver)
 
 
-def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(vote_on: VoteOn) -> None:
-    driver, added, _ = vote_on(BALLOTS[-1:])
+def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(begin: Begin) -> None:
+    driver, added, _ = vote_on(begin, BALLOTS[-1:])
     driver.advance()
     driver.fail(driver.queued()[0])
     driver.work()
@@ -223,9 +204,6 @@ def test_failed_votes_hold_an_evaluation_up_until_they_are_discarded(vote_on: Vo
     assert not is_pending(driver)
     (outcome,) = call(driver.database, evaluations.outcomes, added.id)
     assert (outcome.accuracy, outcome.majority) == (1, False)
-
-
-# --- overlaps -------------------------------------------------------------------------------------
 
 
 WORDS = " ".join(f"word{number}" for number in range(13))
@@ -250,7 +228,7 @@ def test_overlaps_are_found_kept_and_counted(connection: Connection) -> None:
         assert (found.dataset, found.problems, found.against) == ("train", 4, "benchmarks/gsm8k")
         assert (found.exact, found.runs) == (1, 1)
     assert contamination.find_overlaps(connection, [trained], []) == []
-    assert len(rows(connection, "SELECT * FROM problem_overlaps")) == 2
+    assert len(select(connection, "SELECT FROM problem_overlaps")) == 2
 
 
 def test_an_import_tells_of_overlaps_among_its_new_problems(database: Database, tmp_path: Path) -> None:

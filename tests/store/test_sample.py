@@ -25,21 +25,9 @@ from hsstar.store import models, rounds, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs, workers
 from hsstar.store.queue.jobs import Job, LeaseLostError
-from tests.store import drawing, noting
+from tests.store import drawing, factory, noting
 from tests.store.drawing import add_sampling, responses
 from tests.store.driver import Result, call, rows
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_problems,
-    add_run,
-    add_samples,
-    claim,
-    items_of,
-    make_recipe,
-    select,
-    state_of,
-)
 from tests.store.noting import NotingSampler, completion_of
 from tests.store.threads import running
 from tests.waiting import wait_for
@@ -52,7 +40,7 @@ def job_of_many(database: Database, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.setattr(sample, "BATCH_SAMPLES", 64)
     monkeypatch.setattr(sample, "_BATCH_SECONDS", 0.1)
     _, (job_id,) = add_sampling(database, "many", Path(noting.POLICY), 12, 8)
-    return call(database, claim, job_id)
+    return call(database, factory.claim, job_id)
 
 
 def context_of(database: Database, sampler: Sampler) -> WorkerContext:
@@ -67,16 +55,17 @@ def add_round(connection: Connection, policy: Path, prompt: str) -> tuple[int, i
     """An iteration of a policy that is not the run's first one: the ids of policy, round and six problems."""
     decoding = {"temperature": 0.3, "top_p": 0.7, "max_new_tokens": 41, "stop": ["§", "#"]}
     section = {"model": "M0", "prompt": prompt}
-    run = add_run(connection, make_recipe(seed=77, policy=section, sampling={"n": 2, "n_p": 2} | decoding))
+    recipe = factory.make_recipe(seed=77, policy=section, sampling={"n": 2, "n_p": 2} | decoding)
+    run = factory.add_run(connection, recipe)
     sampled = models.register_model(connection, "M3", str(policy), fingerprint(policy))
-    problems = add_problems(connection, 6)
-    return sampled.id, add_iteration(connection, run, problems, 3, sampled.id).id, problems
+    problems = factory.add_problems(connection, 6)
+    return sampled.id, factory.add_iteration(connection, run, problems, 3, sampled.id).id, problems
 
 
 def follow_ups(connection: Connection) -> list[tuple[str, list[tuple[int, int]]]]:
     """Kinds and items of the jobs after sampling."""
-    found = select(connection, "SELECT kind, id FROM jobs WHERE kind <> 'sample' ORDER BY id")
-    return [(kind, items_of(connection, job_id)) for kind, job_id in found]
+    found = factory.select(connection, "SELECT kind, id FROM jobs WHERE kind <> 'sample' ORDER BY id")
+    return [(kind, factory.items_of(connection, job_id)) for kind, job_id in found]
 
 
 @pytest.mark.parametrize("prompt", ["qwen25-step-cot", "chat"])
@@ -89,7 +78,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
     (job_id,) = call(database, rounds.allocate, round_id, JobKind.SAMPLE, 12)
     engine = NotingSampler(policy)
     context = replace(context_of(database, engine), job_samples=5)
-    assert sample.run(context, call(database, claim, job_id)) == problem_ids
+    assert sample.run(context, call(database, factory.claim, job_id)) == problem_ids
     render = prompt_renderer(prompt, policy)
     wanted = {
         (problem.id, slot): SampleRequest(render(problem.statement), slot_seed(77, 3, problem.key, slot))
@@ -109,7 +98,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
         (*address, request.seed, *asdict(completion).values(), "noting 2", "w", sampled)
         for (address, request), completion in zip(wanted.items(), drawn, strict=True)
     ]
-    assert call(database, state_of, job_id) == "done"
+    assert call(database, factory.state_of, job_id) == "done"
     assert call(database, follow_ups) == [
         (kind, list(wanted)[start : start + 5]) for kind in ("verify", "score") for start in (0, 5, 10)
     ]
@@ -131,9 +120,9 @@ def test_a_job_enqueues_the_work_on_its_own_problems_only(database: Database) ->
     with database.begin() as connection:
         _, round_id, problems = add_round(connection, resolve(noting.POLICY), "bare")
         first, *_ = rounds.allocate(connection, round_id, JobKind.SAMPLE, 4)
-        add_samples(connection, round_id, {problem: {0: Drawn()} for problem in problems[2:]})
-    sample.run(context_of(database, NotingSampler()), call(database, claim, first))
-    items = call(database, items_of, first)
+        factory.add_samples(connection, round_id, {problem: {0: factory.Drawn()} for problem in problems[2:]})
+    sample.run(context_of(database, NotingSampler()), call(database, factory.claim, first))
+    items = call(database, factory.items_of, first)
     assert call(database, follow_ups) == [("verify", items), ("score", items)]
 
 
@@ -184,7 +173,7 @@ def test_a_worker_without_its_lease_writes_nothing_more_and_only_the_rest_is_dra
     written = responses(database, job_of_many.round_id)
     assert len(written) == 80
     following = NotingSampler()
-    sample.run(context_of(database, following), call(database, claim, job_of_many.id, "next"))
+    sample.run(context_of(database, following), call(database, factory.claim, job_of_many.id, "next"))
     assert len(following.requests) == 16
     found = responses(database, job_of_many.round_id)
     assert len(found) == 96

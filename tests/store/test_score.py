@@ -15,23 +15,13 @@ from hsstar.stages.context import ComputeError
 from hsstar.store import models, runs
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
+from tests.store import factory
 from tests.store.driver import call, rows
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_run,
-    add_samples,
-    claim,
-    make_recipe,
-    state_of,
-)
 from tests.store.noting import POLICY, REWARD_MODEL, NotingRewardModel, make_context, rewards_of
 
 # one to five steps, and none
 STEPS = [("first", "second"), ("only",), ("a", "b", "c", "d"), ("x", "y", "z"), (), ("1", "2", "3", "4", "5")]
-KNOWN = Drawn(Cause.CORRECT, 0.125, "scored before")
+KNOWN = factory.Drawn(Cause.CORRECT, 0.125, "scored before")
 
 
 class Builder:
@@ -50,14 +40,14 @@ class Builder:
 def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[str, ...]]]:
     """A claimed job over three problems in no order, and the steps by address; slot 6 has its reward."""
     with database.begin() as connection:
-        recipe = make_recipe(reward={"model": "mine", "batch_tokens": 333})
+        recipe = factory.make_recipe(reward={"model": "mine", "batch_tokens": 333})
         policy = models.register_model(connection, "M0", POLICY, fingerprint(POLICY))
         for name in ("another", "mine"):
             mark = fingerprint(REWARD_MODEL)
             reward_model = models.register_reward_model(connection, name, REWARD_MODEL, "skywork", mark)
         run = runs.create_run(connection, "scored", recipe, policy.id, reward_model.id)
-        ids = add_problems(connection, 3)
-        round_id = add_iteration(connection, run, ids).id
+        ids = factory.add_problems(connection, 3)
+        round_id = factory.add_iteration(connection, run, ids).id
         steps = {
             (problem, slot): tuple(f"{step} of {place}-{slot}" for step in STEPS[(place + slot) % len(STEPS)])
             for place, problem in enumerate(ids)
@@ -66,12 +56,12 @@ def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[st
         shuffled = Random(0).sample(sorted(steps), len(steps))
         for problem, slot in shuffled:  # samples arrive as they are drawn
             response = " \n\n\n".join(steps[problem, slot])
-            add_samples(connection, round_id, {problem: {slot: Drawn(response=response)}})
-        add_samples(connection, round_id, {problem: {6: KNOWN} for problem in ids})
+            factory.add_samples(connection, round_id, {problem: {slot: factory.Drawn(response=response)}})
+        factory.add_samples(connection, round_id, {problem: {6: KNOWN} for problem in ids})
         # the last slot of the last problem belongs to another job
         items = {problem: range(7) for problem in reversed(ids[:2])} | {ids[2]: range(5)}
         del steps[ids[2], 5]
-        return claim(connection, add_job(connection, round_id, JobKind.SCORE, items)), steps
+        return factory.claim(connection, factory.add_job(connection, round_id, JobKind.SCORE, items)), steps
 
 
 def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> None:
@@ -80,9 +70,7 @@ def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> N
     problem_ids = score.run(make_context(database, reward_model=build), job)
     statements = {row.id: row.statement for row in rows(database, "SELECT id, statement FROM problems")}
     assert problem_ids == sorted(statements)
-    requests = {
-        (problem, slot): RewardRequest(statements[problem], of) for (problem, slot), of in steps.items()
-    }
+    requests = {address: RewardRequest(statements[address[0]], own) for address, own in steps.items()}
     (built,) = build.built
     assert len(built.requests) == len(requests)
     assert set(built.requests) == set(requests.values())
@@ -100,7 +88,7 @@ def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> N
     assert rows(database, "SELECT min(min_reward) FROM samples WHERE slot = 6") == [(KNOWN.reward,)]
     recipe = call(database, runs.find_run, "scored").recipe
     assert (built.folder, built.recipe) == (str(resolve(REWARD_MODEL)), recipe)
-    assert call(database, state_of, job.id) == "done"
+    assert call(database, factory.state_of, job.id) == "done"
 
 
 @pytest.mark.parametrize(
@@ -117,20 +105,17 @@ def test_a_reward_model_that_is_dead_is_closed_and_one_that_fails_is_kept(
         score.run(context, job)
     assert build.built[0].closed == closed
     assert rows(database, "SELECT FROM rewards") == []
-    assert call(database, state_of, job.id) == "running"
+    assert call(database, factory.state_of, job.id) == "running"
     build.built[0].fails_with = build.fails_with = None
     score.run(context, job)
     assert len(build.built) == 1 + closed
 
 
 def test_a_run_without_reward_model_cannot_score(database: Database) -> None:
-    sections = {
-        "reward": {"model": "none"},
-        "difficulty": {"signal": "accuracy"},
-        "pairs": {"rule": "random"},
-    }
+    plain = {"reward": {"model": "none"}, "difficulty": {"signal": "accuracy"}, "pairs": {"rule": "random"}}
     with database.begin() as connection:
-        round_id = add_iteration(connection, add_run(connection, make_recipe(**sections), "plain"), []).id
-        job = claim(connection, add_job(connection, round_id, JobKind.SCORE))
+        run = factory.add_run(connection, factory.make_recipe(**plain), "plain")
+        round_id = factory.add_iteration(connection, run, []).id
+        job = factory.claim(connection, factory.add_job(connection, round_id, JobKind.SCORE))
     with pytest.raises(EngineError, match=f"run 'plain' has no reward model, so job {job.id} cannot score"):
         score.run(make_context(database), job)

@@ -25,20 +25,8 @@ from hsstar.store import method, models, training
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
 from tests.engines import tiny
-from tests.store import noting
+from tests.store import factory, noting
 from tests.store.driver import call, rows
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_job,
-    add_labels,
-    add_problems,
-    add_run,
-    add_samples,
-    claim,
-    make_recipe,
-    state_of,
-)
 from tests.store.noting import NotingTrainer, metrics_of
 
 SETTINGS = tomllib.loads(Path(__file__).with_name("training_settings.toml").read_text())
@@ -66,19 +54,19 @@ def prepare(
     number: int = 0,
 ) -> int:
     """The training job of an iteration with eight pairs, whose policy is not the first one of its run."""
-    recipe = make_recipe(seed=41, policy={"model": "M0", "prompt": prompt}, training=dict(settings))
-    ids = add_problems(connection, 8)
-    run = add_run(connection, recipe, "run")
+    recipe = factory.make_recipe(seed=41, policy={"model": "M0", "prompt": prompt}, training=dict(settings))
+    ids = factory.add_problems(connection, 8)
+    run = factory.add_run(connection, recipe, "run")
     sampled = models.register_model(connection, "sampled", str(policy), fingerprint(resolve(policy)))
-    iteration = add_iteration(connection, run, ids, number, sampled.id)
-    right = Drawn(Cause.CORRECT, 1.0, CHOSEN)
+    iteration = factory.add_iteration(connection, run, ids, number, sampled.id)
+    right = factory.Drawn(Cause.CORRECT, 1.0, CHOSEN)
     for place, problem in enumerate(ids):
-        worse = Drawn(Cause.INCORRECT, 0.5, "no idea " + "!" * (5 * place))
-        drawn = (right, worse, Drawn(Cause.CORRECT, 0.5, f"so it is {place}"), right)
-        add_samples(connection, iteration.id, {problem: dict(enumerate(drawn))})
-    add_labels(connection, iteration.id, dict.fromkeys(ids, "boundary"))
+        worse = factory.Drawn(Cause.INCORRECT, 0.5, "no idea " + "!" * (5 * place))
+        drawn = (right, worse, factory.Drawn(Cause.CORRECT, 0.5, f"so it is {place}"), right)
+        factory.add_samples(connection, iteration.id, {problem: dict(enumerate(drawn))})
+    factory.add_labels(connection, iteration.id, dict.fromkeys(ids, "boundary"))
     method.build_pairs(connection, run, iteration)
-    return add_job(connection, iteration.id, JobKind.TRAIN)
+    return factory.add_job(connection, iteration.id, JobKind.TRAIN)
 
 
 @pytest.fixture
@@ -101,11 +89,10 @@ def context(database: Database, tmp_path: Path) -> MakeContext:
 
 
 def take(database: Database, job_id: int) -> jobs.Job:
-    return call(database, claim, job_id)
+    return call(database, factory.claim, job_id)
 
 
-@pytest.mark.parametrize("prompt", ["qwen25-step-cot", "chat"])
-@pytest.mark.parametrize("objective", ["dpo", "sft"])
+@pytest.mark.parametrize(("objective", "prompt"), [("dpo", "chat"), ("sft", "qwen25-step-cot")])
 def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     database: Database, context: MakeContext, policy: Path, tmp_path: Path, objective: str, prompt: str
 ) -> None:
@@ -190,7 +177,7 @@ def test_a_training_that_gets_further_each_time_may_fail_as_often_as_it_does(
             train.run(mortal, job)
         assert rows(database, "SELECT attempts FROM jobs") == [(attempts,)]
         call(database, jobs.record_failure, job, "the power is gone", "", 3, divisible=False)
-        assert call(database, state_of, job_id) == "queued"
+        assert call(database, factory.state_of, job_id) == "queued"
     assert not (tmp_path / "models" / "run" / "M1").exists()
     assert rows(database, "SELECT FROM models WHERE name = 'run-M1'") == []
     train.run(mortal, take(database, job_id))

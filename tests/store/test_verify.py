@@ -1,8 +1,7 @@
 """The verification stage with the real verifier: what is written when, and computed how often."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import psutil
@@ -31,8 +30,6 @@ from tests.waiting import wait_for
 Judged = tuple[Drawn | str, str]
 """A sample, or its answer alone, and the reference answer of its problem."""
 
-MakeContext = Callable[..., AbstractContextManager[WorkerContext]]
-
 
 class StallingVerifier(MathVerifier):
     """The real one; after so many decisions it waits to be released, and fails then if it is told to."""
@@ -58,28 +55,8 @@ class StallingVerifier(MathVerifier):
             yield decision
 
 
-@pytest.fixture
-def make_context(database: Database) -> MakeContext:
-    @contextmanager
-    def make(verifier: MathVerifier | None = None) -> Iterator[WorkerContext]:
-        context = noting.make_context(database, verifier=lambda: verifier or MathVerifier(1))
-        try:
-            yield context
-        finally:
-            context.engines.close()
-
-    return make
-
-
-@pytest.fixture
-def context(make_context: MakeContext) -> Iterator[WorkerContext]:
-    with make_context() as context:
-        yield context
-
-
-def algebraic(numbers: range) -> list[Judged]:
-    """Correct answers that the text alone does not prove."""
-    return [(f"x+{number}", f"{number}+x") for number in numbers]
+def context_of(database: Database, verifier: MathVerifier) -> WorkerContext:
+    return noting.make_context(database, verifier=lambda: verifier)
 
 
 def add_verification(database: Database, judged: Sequence[Judged]) -> Job:
@@ -108,12 +85,8 @@ def known_pairs(database: Database) -> int:
 
 
 def checking_processes() -> set[psutil.Process]:
-    return {
-        process
-        for process in psutil.Process().children()
-        if process.status() != psutil.STATUS_ZOMBIE
-        and "hsstar.verifier.process" in " ".join(process.cmdline())
-    }
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return {child for child in children if "hsstar.verifier.process" in " ".join(child.cmdline())}
 
 
 JUDGED: list[tuple[Drawn | str, str, str]] = [
@@ -134,62 +107,61 @@ JUDGED: list[tuple[Drawn | str, str, str]] = [
 ]
 
 
-def test_every_sample_gets_its_cause(database: Database, context: WorkerContext) -> None:
+def test_every_sample_gets_its_cause(database: Database, verifier: MathVerifier) -> None:
     job = add_verification(database, [(drawn, reference) for drawn, reference, _ in JUDGED])
-    assert verify.run(context, job) == call(database, jobs.problem_ids, job)
+    assert verify.run(context_of(database, verifier), job) == call(database, jobs.problem_ids, job)
     assert causes_of(database, job) == [cause for *_, cause in JUDGED]
     assert call(database, state_of, job.id) == "done"
     assert rows(database, "SELECT answer FROM samples ORDER BY id LIMIT 2") == [("8",), ("7",)]
     assert known_pairs(database) == 5
 
 
-def test_what_is_known_starts_no_checking_process(database: Database, make_context: MakeContext) -> None:
+def test_what_is_known_starts_no_checking_process(database: Database, verifier: MathVerifier) -> None:
     judged = [(drawn, reference) for drawn, reference, _ in JUDGED]
     first, second = add_verification(database, judged), add_verification(database, judged)
-    with make_context() as context:
-        verify.run(context, first)
+    verify.run(context_of(database, verifier), first)
     before = checking_processes()
-    with make_context() as context:
-        verify.run(context, second)
+    with MathVerifier(1) as another:
+        verify.run(context_of(database, another), second)
         assert checking_processes() == before
     assert causes_of(database, second) == causes_of(database, first)
 
 
-def test_what_is_known_of_another_version_is_computed(database: Database, context: WorkerContext) -> None:
+def test_what_is_known_of_another_version_is_computed(database: Database, verifier: MathVerifier) -> None:
     first, second = (add_verification(database, [("x+1", "1+x")]) for _ in range(2))
-    verify.run(context, first)
+    verify.run(context_of(database, verifier), first)
     with database.begin() as connection:
         connection.execute(text("UPDATE known_verdicts SET verifier_version = 'old', cause = 'incorrect'"))
-    verify.run(context, second)
+    verify.run(context_of(database, verifier), second)
     assert causes_of(database, second) == ["correct"]
     assert known_pairs(database) == 2
 
 
 def test_verdicts_are_written_while_others_are_being_checked_and_not_computed_again(
-    database: Database, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify, "_BATCH_PAIRS", 4)
     monkeypatch.setattr(verify, "_BATCH_SECONDS", 0.05)
-    job = add_verification(database, [*algebraic(range(12)), ("7", "7")])
+    algebraic = [(f"x+{number}", f"{number}+x") for number in range(12)]  # no text alone proves them
+    job = add_verification(database, [*algebraic, ("7", "7")])
     stalling = StallingVerifier(after=10)
-    with make_context(stalling) as context, running(verify.run, context, job) as errors:
+    with stalling, running(verify.run, context_of(database, stalling), job) as errors:
         wait_for(lambda: known_pairs(database) == 10)
         assert sorted(causes_of(database, job), key=str) == [None, None, *["correct"] * 11]
         stalling.fails_with = RuntimeError("closed")
         stalling.released.set()
     assert [type(error) for error in errors] == [ComputeError]
     call(database, jobs.record_failure, job, "closed", "", 3, divisible=True)
-    following = StallingVerifier()
-    with make_context(following) as context:
-        assert len(verify.run(context, call(database, claim, job.id))) == 13
+    with StallingVerifier() as following:
+        assert len(verify.run(context_of(database, following), call(database, claim, job.id))) == 13
     assert (following.prepared, following.asked) == (2, 2)
     assert causes_of(database, job) == ["correct"] * 13
 
 
-def test_a_lease_lost_on_the_way_ends_the_writing(database: Database, make_context: MakeContext) -> None:
+def test_a_lease_lost_on_the_way_ends_the_writing(database: Database) -> None:
     job = add_verification(database, [("x+1", "1+x"), ("7", "7")])
     stalling = StallingVerifier(after=0)
-    with make_context(stalling) as context, running(verify.run, context, job) as errors:
+    with stalling, running(verify.run, context_of(database, stalling), job) as errors:
         wait_for(lambda: causes_of(database, job)[1] is not None)
         call(database, jobs.release, job)
         call(database, claim, job.id, "next")
@@ -200,13 +172,13 @@ def test_a_lease_lost_on_the_way_ends_the_writing(database: Database, make_conte
 
 
 def test_failures_of_the_database_are_not_blamed_on_the_samples(
-    database: Database, context: WorkerContext
+    database: Database, verifier: MathVerifier
 ) -> None:
     job = add_verification(database, [("7", "7"), ("x+1", "1+x")])
     with database.begin() as connection:
         connection.execute(text("ALTER TABLE known_verdicts ADD CHECK (false)"))
     with pytest.raises(DatabaseError):
-        verify.run(context, job)
+        verify.run(context_of(database, verifier), job)
     assert causes_of(database, job) == ["correct", None]
 
 
