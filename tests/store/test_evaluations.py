@@ -124,7 +124,7 @@ BALLOTS: list[Answers] = [
     [*[("1", True)] * 3, *((answer, False) for answer in SUMS)],  # four equal wrong answers win
     [*[("1", True)] * 3, *((answer, False) for answer in ("7", "8", "9", "10"))],  # different ones do not
     [("1", True), ("0.5", False), ("1/2", False), ("1", True), (None, False), (None, False), (None, False)],
-    [("0.5", False), ("1", True), ("1", True), ("1/2", False), (None, False), ("7", False), ("8", False)],
+    [("0.5", False), ("1", True), ("1", True), ("1/2", False), (None, False), (None, False), (None, False)],
     [("7", False)] * 7,
     [(None, False)] * 7,
     [("1", True)] * 7,
