@@ -11,12 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hsstar.checkpoints.resolve import (
-    check_policy,
-    check_reward_model,
-    fingerprint,
-    resolve,
-)
+from hsstar.checkpoints.resolve import check_policy, check_reward_model, fingerprint, resolve
 from hsstar.checkpoints.tensors import tensor_names
 from hsstar.data.builtins import builtin_checkpoints
 from hsstar.domain.errors import CheckpointError
@@ -64,7 +59,6 @@ def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
         (copy / name).unlink(missing_ok=True)
         if content is not None:
             (copy / name).write_bytes(content)
-
     with pytest.raises(CheckpointError, match=message) as caught:
         check_policy(copy)
     assert str(copy) in str(caught.value)
@@ -75,14 +69,12 @@ def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
 def test_weights_that_are_cut_off_or_too_long_are_refused(copy: Path, change: int) -> None:
     weights = copy / WEIGHTS
     weights.write_bytes((weights.read_bytes() + b"0")[: weights.stat().st_size + change])
-
     with pytest.raises(CheckpointError, match=r"cut off: \d+ bytes where its header announces"):
         check_policy(copy)
 
 
 def test_a_policy_is_recognised(policy: Path) -> None:
     info = check_policy(policy)
-
     assert (info.path, info.family, info.architecture) == (policy, "policy", "Qwen2ForCausalLM")
     assert info.context == 256
     assert info.weight_bytes == (policy / "model.safetensors").stat().st_size
@@ -120,7 +112,6 @@ def test_a_policy_is_no_reward_model_and_vice_versa(policy: Path, skywork: Calla
 
 def test_a_fingerprint_names_the_content(policy: Path, copy: Path, tmp_path: Path) -> None:
     other = tiny.tiny_policy(tmp_path / "other", seed=1)
-
     assert fingerprint(policy) == fingerprint(copy)
     assert fingerprint(policy) != fingerprint(other)  # same names, sizes and headers
 
@@ -132,7 +123,6 @@ def test_a_large_file_is_named_by_blocks_of_it(policy: Path, copy: Path) -> None
     with large.open("r+b") as content:
         content.seek((80 << 20) - 10)
         content.write(b"changed")
-
     assert fingerprint(copy) != before
 
 
@@ -152,7 +142,6 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     script = "from hsstar.checkpoints.resolve import resolve; print(resolve('some/policy'))"
-
     completed = subprocess.run(
         [sys.executable, "-c", script],
         env={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""},
@@ -160,7 +149,6 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
         text=True,
         check=True,
     )
-
     assert Path(completed.stdout.strip()) == repository / "snapshots" / commit
 
 

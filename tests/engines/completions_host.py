@@ -54,8 +54,6 @@ class Host:
     most: int = 0
     weights: str = ""
     loads: list[str] = field(default_factory=list)
-    stale: bool = False
-    port: int = 0
 
     def __post_init__(self) -> None:
         self.first_weights = self.weights
@@ -71,20 +69,20 @@ class Host:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        """A process of the server begins, with its first weights."""
-        self.weights, self.stale, self.started = self.first_weights, False, time.time()
-        self.server = _Server(("127.0.0.1", self.port), _handler(self))
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        """A process of the server begins, with its first weights, unless it runs."""
+        if self.server is None:
+            self.weights, self.stale, self.started = self.first_weights, False, time.time()
+            self.server = _Server(("127.0.0.1", self.port), _handler(self))
+            threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         """The process is gone: its connections are cut, and new ones refused."""
-        if self.server is None:
-            return
-        self.server.shutdown()
-        self.server.server_close()
-        self.server = None
-        for connection in list(self.connections):
-            cut(connection)
+        if self.server is not None:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+            for connection in list(self.connections):
+                cut(connection)
 
 
 class _Server(ThreadingHTTPServer):
@@ -111,15 +109,10 @@ def cut(connection: socket.socket) -> None:
 
 
 def text_of(weights: str, body: Json) -> Json:
-    """A completion that weights, prompt and seed decide."""
+    """A completion that weights, prompt and seed decide, of three tokens."""
     text = f"{Path(weights).name}|{body['prompt']}|{body['seed']}"
-    tokens = text.split("|")
-    return {
-        "choices": [
-            {"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5] * len(tokens)}}
-        ],
-        "usage": {"completion_tokens": len(tokens)},
-    }
+    choice = {"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5] * 3}}
+    return {"choices": [choice], "usage": {"completion_tokens": 3}}
 
 
 def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
@@ -141,39 +134,40 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
         def answer(self, status: int, content: Json | str, **headers: str) -> None:
             sent = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(status)
-            for name, value in headers.items():
+            for name, value in (headers | {"Content-Length": str(len(sent))}).items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent)
 
         def refuse(self, status: int, message: str, **headers: str) -> None:
             self.answer(status, host.shape(message), **headers)
 
-        def let_in(self) -> bool:
+        def refused_key(self) -> bool:
             key = self.headers.get("Authorization", "")
-            if host.api_key and key != f"Bearer {host.api_key}":
+            wrong = bool(host.api_key) and key != f"Bearer {host.api_key}"
+            if wrong:
                 self.refuse(401, f"wrong key {key}")
-                return False
-            return True
+            return wrong
 
         def do_GET(self) -> None:
-            if self.path == "/v1/models" and host.checks:
-                self.refuse(host.checks.pop(0), "not yet")
-            elif self.path == "/v1/models" and self.let_in():
-                owner = "vllm" if host.is_vllm else "somebody"
-                self.answer(200, {"data": [{"id": host.model, "owned_by": owner}]})
-            elif self.path == "/version":
-                self.answer(200, {"version": "0.32.0"})
-            elif self.path == "/metrics":
-                self.answer(200, f"# HELP\nprocess_start_time_seconds {host.started!r}\n")
-            elif self.path != "/v1/models":
+            owner = "vllm" if host.is_vllm else "somebody"
+            known: dict[str, Json | str] = {
+                "/v1/models": {"data": [{"id": host.model, "owned_by": owner}]},
+                "/version": {"version": "0.32.0"},
+                "/metrics": f"# HELP\nprocess_start_time_seconds {host.started!r}\n",
+            }
+            if self.path not in known:
                 self.refuse(404, "Not Found")
+            elif self.path == "/v1/models" and host.checks:
+                self.refuse(host.checks.pop(0), "not yet")
+            elif self.path != "/v1/models" or not self.refused_key():
+                self.answer(200, known[self.path])
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
-            if self.path == "/v1/completions" and self.let_in():
-                self.completion(body)
+            if self.path == "/v1/completions":
+                if not self.refused_key():
+                    self.completion(body)
             elif self.path == "/tokenize" and host.is_vllm:
                 self.answer(200, {"count": len(body["prompt"]), "max_model_len": host.context})
             elif self.path == "/collective_rpc" and host.development:
@@ -187,7 +181,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             elif self.path == "/reset_prefix_cache" and host.development:
                 host.stale = bool(host.under_way)
                 self.answer(200, {"success": not host.stale})
-            elif self.path != "/v1/completions":
+            else:
                 self.refuse(404, "Not Found")
 
         def completion(self, body: Json) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,16 @@ from hsstar.domain.errors import EngineMemoryError
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.engines.sampling.hf_cache import growing_cache
 from tests.engines import tiny
-from tests.engines.draws import DRAWN, all_same, completion, plain_model, raw_logprob, requests, same
-from tests.engines.tiny import draw_all
+from tests.engines.draws import DRAWN, all_same, complete, draw_all, plain_model, raw_logprob, requests, same
 
 
 def learned_positions(folder: Path) -> Path:
     """A GPT-2: its positions are absolute, so a padded prompt must begin at position 0 too."""
     tokenizer = tiny.qwen_tokenizer()
-    torch.manual_seed(0)
     sizes = {"n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3}
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    configuration = GPT2Config(vocab_size=len(tokenizer), **sizes, **ends)
+    return tiny.written(folder, tokenizer, lambda: GPT2LMHeadModel(configuration), 0)
 
 
 sliding_window = partial(tiny.tiny_policy, use_sliding_window=True, sliding_window=7, max_window_layers=1)
@@ -36,13 +34,10 @@ sliding_window = partial(tiny.tiny_policy, use_sliding_window=True, sliding_wind
 def test_padding_changes_no_position_and_no_text(write: Callable[[Path], Path], tmp_path: Path) -> None:
     policy = write(tmp_path)
     sampler, model = TransformersSampler(policy, device="cpu"), plain_model(policy)
-
-    together = draw_all(sampler, requests(16), DRAWN)
-
-    for request, result in zip(requests(16), together, strict=True):
-        assert same(draw_all(sampler, [request], DRAWN)[0], result)
-        expected = raw_logprob(model, policy, request.prompt, completion(result))
-        assert completion(result).cumulative_logprob == pytest.approx(expected, abs=1e-3)
+    for request, result in zip(requests(16), complete(sampler, 16), strict=True):
+        assert same(draw_all(sampler, [request])[0], result)
+        expected = raw_logprob(model, policy, request.prompt, result)
+        assert result.cumulative_logprob == pytest.approx(expected, abs=1e-3)
 
 
 def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[int, int]]:
@@ -61,31 +56,25 @@ def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[i
 def test_prompts_of_equal_length_share_a_batch_and_finished_rows_leave_it(policy: Path) -> None:
     sampler = TransformersSampler(policy, device="cpu", batch_size=8)
     seen = shapes(sampler)
-    draw_all(sampler, requests(20), DRAWN)
-
-    first = [(rows, width) for rows, width in seen if width > 1]
-    assert [rows for rows, _ in first] == [8, 8, 4]
+    complete(sampler, 20)
     widths = sorted(len(request.prompt) for request in requests(20))
-    assert [width for _, width in first] == [widths[7], widths[15], widths[19]]
-    for place, (rows, width) in enumerate(seen[1:], start=1):
-        assert width > 1 or rows <= seen[place - 1][0]
+    first = [(8, widths[7]), (8, widths[15]), (4, widths[19])]
+    assert [(rows, width) for rows, width in seen if width > 1] == first
+    for (before, _), (rows, width) in pairwise(seen):
+        assert width > 1 or rows <= before
     assert min(rows for rows, _ in seen) < 4
 
 
 @pytest.mark.parametrize("length", [1, 3, 30])
 def test_a_row_with_a_stop_string_leaves_the_batch_within_eight_tokens(policy: Path, length: int) -> None:
     sampler = TransformersSampler(policy, device="cpu")
-    request = next(
-        request
-        for request, free in zip(requests(40), draw_all(sampler, requests(40), DRAWN), strict=True)
-        if completion(free).tokens == DRAWN.max_new_tokens
-    )
-    free_text = completion(draw_all(sampler, [request], DRAWN)[0]).text
-    stop = free_text[:length] if length == 30 else free_text[20 : 20 + length]
+    drawn = zip(requests(40), complete(sampler, 40), strict=True)
+    request, text = next((one, done.text) for one, done in drawn if done.tokens == DRAWN.max_new_tokens)
+    stop = text[:length] if length == 30 else text[20 : 20 + length]
     seen = shapes(sampler)
     (held,) = draw_all(sampler, [request], replace(DRAWN, stop=(stop,)))
-
-    assert completion(held).tokens <= len(seen) < completion(held).tokens + 8
+    assert not isinstance(held, str)
+    assert held.tokens <= len(seen) < held.tokens + 8
 
 
 def test_a_cache_grows_in_place_and_holds_what_the_usual_one_holds() -> None:
@@ -93,12 +82,9 @@ def test_a_cache_grows_in_place_and_holds_what_the_usual_one_holds() -> None:
     grown, usual = growing_cache(config), DynamicCache(config=config)
     places = set()
     for width in (3, 1, 1, 200, 1, 1):
-        keys, values = torch.randn(2, 4, 1, width, 16)
+        states = torch.randn(2, 4, 1, width, 16)
         for layer in range(2):
-            for mine, its in zip(
-                grown.update(keys, values, layer), usual.update(keys, values, layer), strict=True
-            ):
-                assert torch.equal(mine, its)
+            assert all(map(torch.equal, grown.update(*states, layer), usual.update(*states, layer)))
             places.add(grown.layers[layer].keys.data_ptr())
     assert len(places) == 4  # of two layers, each before and after it grew
     for cache in (grown, usual):
@@ -108,12 +94,11 @@ def test_a_cache_grows_in_place_and_holds_what_the_usual_one_holds() -> None:
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved_for_the_next_attempt(policy: Path) -> None:
-    expected = draw_all(TransformersSampler(policy, device="cpu"), requests(20), DRAWN)
+    expected = complete(TransformersSampler(policy, device="cpu"), 20)
     sampler = TransformersSampler(policy, device="cpu", batch_size=20)
     seen = shapes(sampler, most_rows=6)
-
     for _ in range(2):
         with pytest.raises(EngineMemoryError, match="no room"):
-            draw_all(sampler, requests(20), DRAWN)
-    assert all_same(draw_all(sampler, requests(20), DRAWN), expected)
+            draw_all(sampler, requests(20))
+    assert all_same(draw_all(sampler, requests(20)), expected)
     assert [rows for rows, width in seen if width > 1] == [20, 10, 5, 5, 5, 5]

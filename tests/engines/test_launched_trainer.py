@@ -24,15 +24,12 @@ from tests.waiting import wait_for
 def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: Path) -> None:
     seen = Events()
     trainer = build_trainer(device="cpu", processes=2)
-
     report = train(trainer=trainer, progress=seen.append)
-
     assert (report.checkpoint, report.examples, report.steps) == (tmp_path / "M1", 12, 9)
     assert seen.start.examples == 12
     assert [(event.step, event.steps) for event in seen.steps] == [(step, 9) for step in range(1, 10)]
     assert check_policy(report.checkpoint).family == "policy"
     assert list(tmp_path.iterdir()) == [report.checkpoint]
-
     alone = train("alone")
     assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
@@ -84,11 +81,9 @@ def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
     identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
     resume_point = adopt_checkpoint(tmp_path / "work", "next", identity)
     assert resume_point.checkpoint is not None
-
     seen = Events()
     resumed = train(settings=SAVING, trainer=trainer, progress=seen.append, resume_point=resume_point)
     undisturbed = train("undisturbed", trainer=trainer)
-
     assert seen.start.resumed_at == int(resume_point.checkpoint.name.removeprefix("step-"))
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 

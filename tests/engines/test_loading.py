@@ -21,7 +21,6 @@ def test_tied_weights_stay_tied_whatever_else_is_loading() -> None:
 
     with ThreadPoolExecutor(4) as threads:
         models = [*threads.map(load, range(12)), load(12)]
-
     for model in models:
         assert model.lm_head.weight is model.model.embed_tokens.weight
         assert not model.training

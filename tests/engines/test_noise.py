@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hsstar.engines.registry import build_sampler
-from hsstar.engines.sampling.contract import SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf_decoding import choose_tokens
 from hsstar.engines.sampling.noise import gumbel_noise
-from tests.engines.tiny import draw_all
+from tests.engines.draws import draw_all, same
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
 """With other noise no stored run could be drawn again: these values never change."""
@@ -42,39 +42,26 @@ def test_the_shipped_policy_draws_the_texts_of_every_earlier_version() -> None:
     sampler = build_sampler("builtin:demo-policy", device="cpu")
     results = draw_all(sampler, requests, SamplingParameters(1.5, 0.9, 60))
     for draw, result in zip(GOLDEN["draws"], results, strict=True):
-        assert not isinstance(result, str)
-        assert (result.text, result.tokens) == (draw["text"], draw["tokens"])
-        assert result.finish_reason == draw["finish_reason"]
-        assert result.cumulative_logprob == pytest.approx(draw["logprob"], abs=1e-3)
+        ended = draw["tokens"], draw["finish_reason"], draw["logprob"]
+        assert same(result, Completion(draw["text"], *ended, milliseconds=0.0))
 
 
-def chi_square_is_small(counts: torch.Tensor, probabilities: torch.Tensor) -> bool:
-    """Whether counts are within five standard deviations of what the probabilities predict."""
-    total = counts.sum()
-    expected = probabilities * total
+def is_drawn_from(chosen: torch.Tensor, probabilities: torch.Tensor) -> bool:
+    """Whether counts are within five standard deviations of chi-square from what probabilities predict."""
+    counts, expected = chosen.bincount(minlength=len(probabilities)), probabilities * len(chosen)
     common = expected >= 5
     observed = torch.cat([counts[common], counts[~common].sum()[None]]).double()
     expected = torch.cat([expected[common], expected[~common].sum()[None]]).double()
-    statistic = ((observed - expected) ** 2 / expected.clamp(min=1e-9)).sum()
     freedom = len(observed) - 1
+    statistic = ((observed - expected) ** 2 / expected.clamp(min=1e-9)).sum()
     return bool(statistic < freedom + 5 * math.sqrt(2 * freedom))
 
 
 def test_moments_are_those_of_the_gumbel_distribution() -> None:
     noise = gumbel_noise(torch.arange(2000), 3, 500).double()
-
     assert noise.mean().item() == pytest.approx(0.5772157, abs=0.01)
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.02)
     assert noise.isfinite().all()
-
-
-def test_a_row_does_not_depend_on_the_other_rows() -> None:
-    seeds = torch.tensor(SEEDS)
-
-    together = gumbel_noise(seeds, 5, 40)
-
-    for row, seed in enumerate(seeds):
-        assert torch.equal(gumbel_noise(seed[None], 5, 40)[0], together[row])
 
 
 def test_seeds_positions_and_tokens_are_uncorrelated() -> None:
@@ -95,24 +82,19 @@ def test_choices_are_distributed_as_the_softmax(temperature: float) -> None:
     torch.manual_seed(0)
     logits = torch.randn(50) * 2
     chosen = choose_tokens(logits.expand(20_000, -1), torch.arange(20_000), 9, temperature, 1.0)
-
-    assert chi_square_is_small(chosen.bincount(minlength=50), (logits / temperature).softmax(-1))
+    assert is_drawn_from(chosen, (logits / temperature).softmax(-1))
 
 
 def test_the_nucleus_is_the_smallest_set_that_holds_the_mass() -> None:
     probabilities = torch.tensor([0.1, 0.4, 0.05, 0.25, 0.2])
     chosen = choose_tokens(probabilities.log().expand(20_000, -1), torch.arange(20_000), 0, 1.0, 0.8)
-
-    counts = chosen.bincount(minlength=5)
-
-    assert counts[[0, 2]].sum() == 0
-    assert chi_square_is_small(counts, torch.tensor([0.0, 0.4, 0.0, 0.25, 0.2]) / 0.85)
+    assert set(chosen.tolist()) == {1, 3, 4}
+    assert is_drawn_from(chosen, torch.tensor([0.0, 0.4, 0.0, 0.25, 0.2]) / 0.85)
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1e-6), (0.0, 0.5), (0.0, 1.0), (1e-6, 1.0)])
 def test_temperature_zero_and_a_tiny_nucleus_are_greedy(temperature: float, top_p: float) -> None:
     logits = torch.randn(300, 40)
-
     assert torch.equal(choose_tokens(logits, torch.arange(300), 0, temperature, top_p), logits.argmax(-1))
 
 
@@ -120,5 +102,4 @@ def test_temperature_zero_and_a_tiny_nucleus_are_greedy(temperature: float, top_
 def test_a_nucleus_ends_with_the_token_that_completes_its_mass(top_p: float, kept: int) -> None:
     logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()  # the last two are as probable
     chosen = choose_tokens(logits.expand(2_000, -1), torch.arange(2_000), 0, 1.0, top_p)
-
     assert set(chosen.tolist()) == set(range(kept))

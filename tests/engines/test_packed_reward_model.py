@@ -13,6 +13,7 @@ from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 
 CONTEXT = 100
+LENGTHS = st.lists(st.integers(0, CONTEXT + 5), max_size=40)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,26 +46,17 @@ class LengthModel(PackedRewardModel):
         return [(len(text.tokens),) for text in texts]
 
 
-def texts_of(lengths: Sequence[int]) -> list[RewardRequest]:
-    return [RewardRequest("a" * length, ()) for length in lengths]
-
-
-def expected(lengths: Sequence[int]) -> list[StepRewards]:
-    return [
+def check_scores(model: LengthModel, lengths: Sequence[int]) -> None:
+    assert model.score([RewardRequest("a" * length, ()) for length in lengths]) == [
         StepRewards((length,) if 0 < length <= CONTEXT else (), truncated=length > CONTEXT)
         for length in lengths
     ]
 
 
-LENGTHS = st.lists(st.integers(0, CONTEXT + 5), max_size=40)
-
-
 @given(lengths=LENGTHS, batch_tokens=st.integers(1, 500))
 def test_batches_hold_their_padded_tokens_and_widths_fall(lengths: list[int], batch_tokens: int) -> None:
     model = LengthModel(batch_tokens)
-
-    assert model.score(texts_of(lengths)) == expected(lengths)
-
+    check_scores(model, lengths)
     widths = [width for _, width in model.shapes]
     assert widths == sorted(widths, reverse=True)
     assert all(rows == 1 or rows * width <= batch_tokens for rows, width in model.shapes)
@@ -73,31 +65,23 @@ def test_batches_hold_their_padded_tokens_and_widths_fall(lengths: list[int], ba
 @given(lengths=LENGTHS, memory=st.integers(CONTEXT, 500))
 def test_a_batch_that_memory_does_not_hold_is_halved(lengths: list[int], memory: int) -> None:
     model = LengthModel(4_000, memory)
-
-    assert model.score(texts_of(lengths)) == expected(lengths)
-
+    check_scores(model, lengths)
     failed = [shape for shape in model.shapes if shape[0] * shape[1] > memory]
     model.shapes.clear()
-    assert model.score(texts_of(lengths)) == expected(lengths)
+    check_scores(model, lengths)
     assert failed == [] or model.shapes[0][0] < failed[0][0]  # the smaller size is kept
     assert all(rows * width <= memory for rows, width in model.shapes)
 
 
 def test_a_text_that_memory_does_not_hold_alone_is_an_error_and_the_model_goes_on() -> None:
     model = LengthModel(4_000, memory=50)
-
     with pytest.raises(EngineMemoryError, match="a text of 51 tokens alone does not fit"):
-        model.score(texts_of([3, 51]))
-
-    assert model.score(texts_of([3, 50])) == expected([3, 50])
+        check_scores(model, [3, 51])
+    check_scores(model, [3, 50])
 
 
 def test_other_errors_pass_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = LengthModel(4_000)
-
-    def fail(texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
-        raise RuntimeError("shape mismatch")
-
-    monkeypatch.setattr(model, "_score_batch", fail)
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        model.score(texts_of([3]))
+    monkeypatch.setattr(model, "shapes", None)
+    with pytest.raises(AttributeError, match="'NoneType' object"):
+        check_scores(model, [3])

@@ -98,7 +98,6 @@ def test_the_policy_learns_the_preferences(train: Train, policy: Path, changes: 
     settings = replace(TWO_STEPS, epochs=6, **changes)  # type: ignore[arg-type]
     report = train(rows=PAIRS, settings=settings, progress=seen.append)
     trained = report.checkpoint
-
     assert report.metrics["last/rewards/accuracies"] == 1.0
     losses = seen.values("loss")
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)

@@ -43,7 +43,6 @@ def test_a_template_of_the_domain_does_not_look_at_the_policy() -> None:
 
 def test_a_chat_template_puts_the_problem_into_a_conversation(chat_policy: Path) -> None:
     expected = f"<|im_start|>user\n{chat_message('1+1')}<|im_end|>\n<|im_start|>assistant\n"
-
     assert prompt_renderer("chat", chat_policy)("1+1") == expected
 
 
@@ -51,7 +50,6 @@ def test_the_marks_of_a_conversation_are_tokens(chat_policy: Path) -> None:
     prompt = prompt_renderer("chat", chat_policy)("1+1")
     tokenizer = load_tokenizer(chat_policy)
     [ids] = encode_prompts(tokenizer, [prompt])
-
     assert ids == tokenizer.apply_chat_template(
         [{"role": "user", "content": chat_message("1+1")}], add_generation_prompt=True, return_dict=False
     )
@@ -63,7 +61,6 @@ def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
     prompt = prompt_renderer("chat", folder)("1+1")
     tokenizer = load_tokenizer(folder)
     [ids] = encode_prompts(tokenizer, [prompt])
-
     assert prompt.startswith("[INST]")
     assert ids.count(tokenizer.bos_token_id) == 1
     assert ids[0] == tokenizer.bos_token_id
@@ -71,14 +68,12 @@ def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
 
 def test_a_policy_without_chat_template_is_refused_in_a_line(tmp_path: Path) -> None:
     folder = tokenizer_folder(tmp_path / "plain", tiny.qwen_tokenizer(), None)
-
     with pytest.raises(CheckpointError, match=r"has no chat template.*use one of bare, qwen25-step-cot"):
         prompt_renderer("chat", folder)
 
 
 def test_a_chat_template_that_takes_more_than_a_question_is_refused(tmp_path: Path) -> None:
     folder = tokenizer_folder(tmp_path / "strict", tiny.qwen_tokenizer(), WANTS_SYSTEM)
-
     with pytest.raises(
         CheckpointError, match="its chat template cannot render a question: no system message"
     ):
@@ -112,7 +107,6 @@ def test_a_missing_package_is_named(chat_policy: Path, monkeypatch: pytest.Monke
     monkeypatch.delattr("hsstar.engines.loading")
     monkeypatch.setitem(__import__("sys").modules, "hsstar.engines.loading", None)
     prompts._chat_renderer.cache_clear()
-
     with pytest.raises(MissingDependencyError, match=r"hsstar\[train\]"):
         prompt_renderer("chat", chat_policy)
 
@@ -126,9 +120,7 @@ def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str
         f'[policy]\nmodel = "{chat_policy}"\nprompt = "{template}"\n'
         '[difficulty]\nsignal = "accuracy"\n[pairs]\nrule = "random"\n'
     )
-
     shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", problem])
-
     assert shown.exit_code == 0
     assert shown.stdout == prompt_renderer(template, chat_policy)(problem)
     assert shown.stderr == f"{count_tokens(chat_policy, shown.stdout)} tokens\n"
@@ -136,6 +128,5 @@ def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str
 
 def test_list_names_every_template() -> None:
     listed = CliRunner().invoke(hsstar, ["prompts", "list"]).stdout
-
     named = [line.split()[0] for line in listed.splitlines()]
     assert named == ["template", "qwen25-step-cot", "bare", "chat"]

