@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.engines.registry import build_trainer
 from hsstar.engines.training.launch import LaunchedTrainer
-from hsstar.engines.training.resume import adopt_checkpoint, training_identity
-from tests.engines.trainings import EXAMPLES, PAIRS, SAVING, SETTINGS, Events, Train
+from hsstar.engines.training.resume import adopt_checkpoint
+from tests.engines.trainings import EXAMPLES, SAVING, SETTINGS, Events, Train, identity_of
 from tests.waiting import wait_for
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: Path) -> None:
@@ -39,32 +42,20 @@ def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: P
 
 
 _KILLED = """
-import os, signal, sys
-from pathlib import Path
-from hsstar.engines.training.contract import TrainingStep
-from hsstar.engines.training.resume import adopt_checkpoint, training_identity
+import sys
 from hsstar.engines.training.launch import LaunchedTrainer
-from tests.engines.trainings import PAIRS, SAVING, train_in
-policy, work = map(Path, sys.argv[1:])
-def die(event):
-    if isinstance(event, TrainingStep) and event.step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-trainer = LaunchedTrainer(2, device="cpu")
-identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
-point = adopt_checkpoint(work / "work", "killed", identity)
-train_in(work, policy, "M1", PAIRS, SAVING, trainer=trainer, progress=die, resume_point=point)
+from tests.engines.trainings import die_in_training
+die_in_training(*sys.argv[1:], LaunchedTrainer(2, device="cpu"))
 """
 
 
-def _ranks(folder: Path) -> list[psutil.Process]:
+def ranks_in(folder: Path) -> list[psutil.Process]:
     """The processes of launched trainings whose temporary files lie in a folder."""
     ranks = []
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             if any(part.startswith(f"{folder}/hsstar-training-") for part in process.cmdline()):
                 ranks.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
     return ranks
 
 
@@ -73,28 +64,23 @@ def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
     train: Train, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    root = Path(__file__).parents[2]
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(policy), str(tmp_path)], cwd=root)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), str(policy)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    wait_for(lambda: not _ranks(tmp_path), what="ranks end with the process that launched them")
+    wait_for(lambda: not ranks_in(tmp_path), what="ranks end with the process that launched them")
     trainer = LaunchedTrainer(2, device="cpu")
-    identity = training_identity(policy, PAIRS, SAVING, trainer.layout)
-    resume_point = adopt_checkpoint(tmp_path / "work", "next", identity)
-    assert resume_point.checkpoint is not None
+    point = adopt_checkpoint(tmp_path / "work", "next", identity_of(policy, layout=trainer.layout))
+    assert point.checkpoint is not None
     seen = Events()
-    resumed = train(settings=SAVING, trainer=trainer, progress=seen.append, resume_point=resume_point)
+    resumed = train(settings=SAVING, trainer=trainer, progress=seen.append, resume_point=point)
     undisturbed = train("undisturbed", trainer=trainer)
-    assert seen.start.resumed_at == int(resume_point.checkpoint.name.removeprefix("step-"))
+    assert seen.start.resumed_at == int(point.checkpoint.name.removeprefix("step-"))
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
 def test_a_failure_of_the_processes_says_why(train: Train, tmp_path: Path) -> None:
+    trainer = LaunchedTrainer(1, device="cpu")
     with pytest.raises(EngineError, match="every prompt fills the 3 tokens"):
-        train(
-            rows=EXAMPLES,
-            settings=replace(SETTINGS, maximum_tokens=3),
-            trainer=LaunchedTrainer(1, device="cpu"),
-        )
+        train(rows=EXAMPLES, settings=replace(SETTINGS, maximum_tokens=3), trainer=trainer)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +110,7 @@ def test_a_rank_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
     """It waits for its job, and whoever launched it dies."""
     os.mkfifo(tmp_path / "job.json")
     command = [sys.executable, "-m", "hsstar.engines.training.rank", str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2]) as rank:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as rank:
         assert rank.stdin is not None
         rank.stdin.close()
         try:

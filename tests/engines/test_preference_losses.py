@@ -16,35 +16,30 @@ from hsstar.checkpoints.resolve import check_policy
 from hsstar.domain.errors import EngineError
 from hsstar.engines.training.contract import TrainingPair, TrainingSettings
 from hsstar.recipe.training import LossType
-from tests.engines.trainings import Events, Train, logps, tokens_of
+from tests.engines.trainings import Events, Train, logprobs_of
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"It is {n + 1}.\n\nYes.", "No idea" + "!" * n) for n in range(6)]
 BETA = 0.3
 TWO_STEPS = TrainingSettings(
-    learning_rate=5e-3,
-    batch_size=6,
-    micro_batch_size=6,
-    epochs=2,
-    warmup_ratio=0.0,
-    scheduler="constant",
-    maximum_tokens=100,
-    seed=3,
-    beta=BETA,
+    5e-3, 6, 2, 0.0, "constant", maximum_tokens=100, seed=3, micro_batch_size=6, beta=BETA
 )
+
+
+def robust(chosen: Tensor, rejected: Tensor, *_: Tensor) -> Tensor:
+    """A tenth of the pairs are taken to be the wrong way round."""
+    margins = BETA * (chosen - rejected)
+    return (-0.9 * logsigmoid(margins) + 0.1 * logsigmoid(-margins)) / 0.8
+
+
+def ipo(chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor) -> Tensor:
+    return (chosen / chosen_tokens - rejected / rejected_tokens - 1 / (2 * BETA)) ** 2
 
 
 BY_HAND: dict[str, Callable[..., Tensor]] = {
     "sigmoid": lambda chosen, rejected, *_: -logsigmoid(BETA * (chosen - rejected)),
     "hinge": lambda chosen, rejected, *_: relu(1 - BETA * (chosen - rejected)),
-    "ipo": lambda chosen, rejected, *tokens: (
-        (chosen / tokens[0] - rejected / tokens[1] - 1 / (2 * BETA)) ** 2
-    ),
-    "robust": lambda chosen, rejected, *_: (
-        (  # a tenth of the pairs are taken to be the wrong way round
-            -0.9 * logsigmoid(BETA * (chosen - rejected)) + 0.1 * logsigmoid(-BETA * (chosen - rejected))
-        )
-        / 0.8
-    ),
+    "ipo": ipo,
+    "robust": robust,
     "apo_zero": lambda chosen, rejected, *_: 1 - sigmoid(BETA * chosen) + sigmoid(BETA * rejected),
     "bco_pair": lambda chosen, rejected, *_: -logsigmoid(BETA * chosen) - logsigmoid(-BETA * rejected),
 }
@@ -52,9 +47,19 @@ BY_HAND: dict[str, Callable[..., Tensor]] = {
 SMOOTHED = {"robust": 0.1, "exo_pair": 1e-3}
 
 
-def moved(train: Train, settings: TrainingSettings) -> Path:
-    """The policy after the first step of two."""
-    return train("moved", PAIRS, replace(settings, epochs=1)).checkpoint
+def response_logprobs(policy: Path) -> list[list[Tensor]]:
+    """Log-probabilities of the tokens of each chosen and each rejected response."""
+    chosen = logprobs_of(policy, [(pair.prompt, pair.chosen) for pair in PAIRS])
+    return [chosen, logprobs_of(policy, [(pair.prompt, pair.rejected) for pair in PAIRS])]
+
+
+def log_ratios(policy: Path, reference: Path) -> list[Tensor]:
+    """Log-ratios of each chosen and each rejected response."""
+    logps = [
+        [torch.stack([row.sum() for row in rows]) for rows in response_logprobs(one)]
+        for one in (policy, reference)
+    ]
+    return [mine - its for mine, its in zip(*logps, strict=True)]
 
 
 @pytest.mark.parametrize("loss_type", get_args(LossType))
@@ -64,22 +69,15 @@ def test_a_loss_is_what_the_log_probabilities_give(train: Train, policy: Path, l
     seen = Events()
     train("M2", PAIRS, settings, progress=seen.append)
     first, second = seen.values("loss")
-    assert math.isfinite(second)
-    assert second != first
+    assert math.isfinite(second) and second != first
     if loss_type not in BY_HAND:
         return
-    lengths = [
-        torch.tensor([len(tokens_of(policy, *text)[1]) for text in texts])
-        for texts in (
-            [(row.prompt, row.chosen) for row in PAIRS],
-            [(row.prompt, row.rejected) for row in PAIRS],
-        )
-    ]
-    reference = logps(policy, PAIRS)
-    for step, against in zip(seen.steps, (policy, moved(train, settings)), strict=True):
-        ratios = [mine - its for mine, its in zip(logps(against, PAIRS), reference, strict=True)]
-        expected = BY_HAND[loss_type](*ratios, *lengths).mean()
-        assert step.metrics["loss"] == pytest.approx(float(expected), abs=2e-4)
+    lengths = [torch.tensor([len(row) for row in rows]) for rows in response_logprobs(policy)]
+    moved = train("moved", PAIRS, replace(settings, epochs=1)).checkpoint
+    for step, stepped_from in zip(seen.steps, (policy, moved), strict=True):
+        ratios = log_ratios(stepped_from, policy)
+        loss = float(BY_HAND[loss_type](*ratios, *lengths).mean())
+        assert step.metrics["loss"] == pytest.approx(loss, abs=2e-4)
         rewards = [float(BETA * ratio.mean()) for ratio in ratios]
         curves = [step.metrics[f"rewards/{name}"] for name in ("chosen", "rejected", "margins")]
         assert curves == pytest.approx([*rewards, rewards[0] - rewards[1]], abs=2e-3)
@@ -97,15 +95,14 @@ def test_the_policy_learns_the_preferences(train: Train, policy: Path, changes: 
     seen = Events()
     settings = replace(TWO_STEPS, epochs=6, **changes)  # type: ignore[arg-type]
     report = train(rows=PAIRS, settings=settings, progress=seen.append)
-    trained = report.checkpoint
     assert report.metrics["last/rewards/accuracies"] == 1.0
     losses = seen.values("loss")
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert losses[-1] < 0.5 * losses[0]
-    assert check_policy(trained).architecture == "Qwen2ForCausalLM"
-    assert not list(trained.glob("adapter*"))
-    before, after = logps(policy, PAIRS), logps(trained, PAIRS)
-    assert ((after[0] - before[0]) - (after[1] - before[1]) > 1).all()
+    assert check_policy(report.checkpoint).architecture == "Qwen2ForCausalLM"
+    assert not list(report.checkpoint.glob("adapter*"))
+    chosen, rejected = log_ratios(report.checkpoint, policy)
+    assert (chosen - rejected > 1).all()
 
 
 def test_only_the_named_layers_get_adapters(train: Train, policy: Path) -> None:

@@ -12,18 +12,18 @@ from safetensors.torch import load_file
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
-from hsstar.engines.prompts import prompt_renderer
-from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import Completion, SampleRequest
 from hsstar.engines.sampling.hf import TransformersSampler
-from hsstar.engines.training.arguments import plan_batches, quantised_loading
+from hsstar.engines.training.arguments import BatchPlan, plan_batches, quantised_loading
 from hsstar.engines.training.callbacks import STEP_METRICS
 from hsstar.engines.training.contract import (
     TrainingEvent,
-    TrainingExample,
-    TrainingPair,
+    TrainingRow,
     TrainingSettings,
+    TrainingStart,
     training_settings,
 )
+from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.training import TrainingSection
 from tests.engines import tiny
 from tests.engines.draws import draw_all
@@ -34,15 +34,55 @@ from tests.engines.trainings import (
     SETTINGS,
     Events,
     Train,
-    WatchedTrainer,
-    mean_loss,
+    logprobs_of,
     tokens_of,
     train_in,
 )
 
 
+class WatchedTrainer(TrlTrainer):
+    """Keeps the trainer of TRL, and what the trained model was given.
+
+    Attributes:
+        rows: tokens and labels of each row of each forward pass, without padding.
+        formats: number formats of the weights.
+        autocast: whether each forward pass computed in bfloat16.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.trl: Any = None
+        self.rows: list[tuple[list[int], list[int]]] = []
+        self.formats: set[torch.dtype] = set()
+        self.autocast: set[bool] = set()
+
+    def _trainable(self, policy: Path, settings: TrainingSettings) -> Any:
+        model = super()._trainable(policy, settings)
+        model.register_forward_pre_hook(self._see, with_kwargs=True)
+        model.base_model.register_forward_pre_hook(
+            lambda *_: self.autocast.add(torch.is_autocast_enabled("cpu"))
+        )
+        return model
+
+    def _trl_trainer(self, *arguments: Any, **parts: Any) -> Any:
+        self.trl = super()._trl_trainer(*arguments, **parts)
+        return self.trl
+
+    def _see(self, model: Any, _: Any, given: dict[str, Any]) -> None:
+        masks = given["attention_mask"].bool()
+        for tokens, mask, labels in zip(given["input_ids"], masks, given["labels"], strict=True):
+            assert (labels[~mask] == -100).all(), "padding reaches the loss"
+            self.rows.append((tokens[mask].tolist(), labels[mask].tolist()))
+        self.formats |= {weight.dtype for weight in model.parameters()}
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
+
+
+def mean_loss(policy: Path) -> float:
+    """Mean negative log-likelihood of all response tokens of `EXAMPLES`."""
+    return -float(torch.cat(logprobs_of(policy, [(row.prompt, row.response) for row in EXAMPLES])).mean())
 
 
 def test_the_nll_term_adds_the_mean_loss_of_the_chosen_responses(train: Train, policy: Path) -> None:
@@ -60,25 +100,16 @@ def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: T
     assert mean_loss(report.checkpoint) < 0.7 * mean_loss(policy)
 
 
-def test_the_model_reads_the_rendered_prompt_and_learns_the_response_only(train: Train, policy: Path) -> None:
-    render = prompt_renderer("qwen25-step-cot", policy)
-    pairs = [TrainingPair(render(f"{n} + 1 = ?"), f"It is {n + 1}." + "!" * n, "Who?") for n in range(4)]
-    examples = [TrainingExample(pair.prompt, pair.chosen) for pair in pairs]
-
-    def row(prompt: str, response: str) -> tuple[list[int], list[int]]:
-        ids, learned = tokens_of(policy, prompt, response)
-        return ids + learned, [-100] * len(ids) + learned
-
-    chosen = [row(pair.prompt, pair.chosen) for pair in pairs]
-    rejected = [row(pair.prompt, pair.rejected) for pair in pairs]
-    for rows, expected in ((pairs, [chosen, rejected]), (examples, [chosen])):
-        watched = WatchedTrainer()
-        train(rows=rows, settings=replace(ONE_STEP, maximum_tokens=250), trainer=watched)
-        assert [sorted(watched.rows[:4]), sorted(watched.rows[4:])][: len(expected)] == [
-            *map(sorted, expected)
-        ]
-        assert len(watched.rows) == 4 * len(expected)
-    assert "step by step" in pairs[0].prompt
+@pytest.mark.parametrize("rows", [PAIRS, EXAMPLES])
+def test_the_model_reads_prompt_and_response_and_learns_the_response_only(
+    train: Train, policy: Path, rows: list[TrainingRow]
+) -> None:
+    watched = WatchedTrainer()
+    train(rows=rows, settings=ONE_STEP, trainer=watched)
+    texts = [list(asdict(row).values()) for row in rows]
+    read = [(tokens_of(policy, prompt, response)) for prompt, *said in texts for response in said]
+    expected = [(prompt + response, [-100] * len(prompt) + response) for prompt, response in read]
+    assert sorted(watched.rows) == sorted(expected)
 
 
 @pytest.mark.parametrize("rows", [PAIRS, EXAMPLES])
@@ -87,14 +118,15 @@ def test_no_row_is_longer_than_the_context_or_the_settings_allow(
     tmp_path: Path, rows: Any, context: int, maximum: int
 ) -> None:
     policy = tiny.tiny_policy(tmp_path / "policy", max_position_embeddings=context)
-    long = type(rows[0])("9" * 14, *["1"] * (len(asdict(rows[0])) - 1))
+    responses = len(asdict(rows[0])) - 1
+    rows = [*rows, type(rows[0])("9" * 14, *["1"] * responses)]
     watched, seen = WatchedTrainer(), Events()
     settings = replace(ONE_STEP, maximum_tokens=maximum)
-    report = train_in(tmp_path, policy, "M", [*rows, long], settings, trainer=watched, progress=seen.append)
+    report = train_in(tmp_path, policy, "M", rows, settings, trainer=watched, progress=seen.append)
     assert max(len(tokens) for tokens, _ in watched.rows) == 14
-    assert len(watched.rows) == 12 * (len(asdict(rows[0])) - 1)
+    assert len(watched.rows) == 12 * responses
     assert (report.examples, report.truncated, report.metrics["left_out"]) == (12, 12, 1)
-    assert (seen.start.examples, seen.start.truncated, seen.start.left_out) == (12, 12, 1)
+    assert seen.start == TrainingStart(1, 0, 12, 12, 1, seen.start.lengths)
     assert seen.start.lengths["prompt"]["max"] == 14
 
 
@@ -118,17 +150,13 @@ def test_frozen_weights_under_adapters_have_the_format_of_the_arithmetic(train: 
     assert formats == {(False, torch.bfloat16), (True, torch.float32)}
 
 
-def cosine(step: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * step))
-
-
 @pytest.mark.parametrize(
     ("scheduler", "rates"),
     [
         ("constant", [1] * 9),
         ("constant_with_warmup", [0, 0.5, *[1] * 7]),
         ("linear", [0, 0.5, *[1 - n / 7 for n in range(7)]]),
-        ("cosine", [0, 0.5, *[cosine(n / 7) for n in range(7)]]),
+        ("cosine", [0, 0.5, *[0.5 + 0.5 * math.cos(math.pi * n / 7) for n in range(7)]]),
     ],
 )
 def test_the_learning_rate_follows_the_schedule(train: Train, scheduler: str, rates: list[float]) -> None:
@@ -140,12 +168,11 @@ def test_the_learning_rate_follows_the_schedule(train: Train, scheduler: str, ra
 
 
 def test_weight_decay_shrinks_matrices_beside_the_step(train: Train, policy: Path) -> None:
-    before = weights(policy)
     plain, decayed = (
-        weights(train(str(decay), EXAMPLES, replace(ONE_STEP, weight_decay=decay)).checkpoint)
+        weights(train(rows=EXAMPLES, settings=replace(ONE_STEP, weight_decay=decay)).checkpoint)
         for decay in (0.0, 0.5)
     )
-    for name, weight in before.items():
+    for name, weight in weights(policy).items():
         assert (plain[name] != weight).any(), name
         shrunk = 0.5 * ONE_STEP.learning_rate * weight if weight.dim() > 1 else torch.zeros_like(weight)
         assert torch.allclose(plain[name] - decayed[name], shrunk, atol=1e-6), name
@@ -154,56 +181,38 @@ def test_weight_decay_shrinks_matrices_beside_the_step(train: Train, policy: Pat
 def test_the_settings_reach_the_trainer(train: Train) -> None:
     watched = WatchedTrainer()
     settings = replace(
-        SETTINGS,
-        epochs=2,
-        beta=0.7,
-        loss_type="robust",
-        label_smoothing=0.2,
-        nll_weight=0.3,
-        precompute_reference_logprobs=True,
-        gradient_checkpointing=True,
-        lora_rank=3,
-        lora_alpha=5.0,
-        lora_dropout=0.25,
-        lora_target_modules=("q_proj", "v_proj"),
-    )
+        SETTINGS, epochs=2, beta=0.7, loss_type="robust", label_smoothing=0.2, nll_weight=0.3,
+        precompute_reference_logprobs=True, gradient_checkpointing=True, lora_rank=3, lora_alpha=5.0,
+        lora_dropout=0.25, lora_target_modules=("q_proj", "v_proj"),
+    )  # fmt: skip
     train(settings=settings, trainer=watched)
-    arguments, adapters = watched.trl.args, watched.trl.model.peft_config["default"]
-    assert (arguments.seed, arguments.num_train_epochs, arguments.max_length) == (11, 2, None)
-    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (2, 2)
-    assert (arguments.beta, arguments.label_smoothing) == (0.7, 0.2)
-    assert (arguments.loss_type, arguments.loss_weights) == (["robust", "sft"], [1.0, 0.3])
-    assert (arguments.precompute_ref_log_probs, arguments.gradient_checkpointing) == (True, True)
-    assert (arguments.disable_dropout, watched.trl.ref_model) == (False, None)
+    expected: dict[str, Any] = {
+        "seed": 11, "num_train_epochs": 2, "max_length": None, "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2, "beta": 0.7, "label_smoothing": 0.2,
+        "loss_type": ["robust", "sft"], "loss_weights": [1.0, 0.3], "precompute_ref_log_probs": True,
+        "gradient_checkpointing": True, "disable_dropout": False,
+    }  # fmt: skip
+    assert {name: getattr(watched.trl.args, name) for name in expected} == expected
+    assert watched.trl.ref_model is None
+    adapters = watched.trl.model.peft_config["default"]
     assert (adapters.r, adapters.lora_alpha, adapters.lora_dropout) == (3, 5.0, 0.25)
     assert set(adapters.target_modules) == {"q_proj", "v_proj"}
 
 
-def test_every_key_of_the_recipe_has_its_setting() -> None:
-    chosen: dict[str, Any] = {
-        "learning_rate": 0.25, "batch_size": 3, "micro_batch_size": 2, "epochs": 1.5, "scheduler": "linear",
-        "warmup_ratio": 0.5, "weight_decay": 0.75, "maximum_tokens": 17, "dtype": "bfloat16",
-        "gradient_checkpointing": True, "lora_rank": 4, "lora_alpha": 8.0, "lora_dropout": 0.125,
-        "lora_target_modules": ("q_proj",), "quantization": "4bit", "save_every_steps": 6, "beta": 0.375,
-        "loss_type": "robust", "label_smoothing": 0.0625, "nll_weight": 0.875,
-        "precompute_reference_logprobs": True,
-    }  # fmt: skip
-    sharded = training_settings(TrainingSection(sharding="fsdp2"), 5)
-    assert set(chosen) | {"sharding", "seed"} == asdict(sharded).keys()
-    assert (sharded.sharding, sharded.seed) == ("fsdp2", 5)
-    assert asdict(training_settings(TrainingSection(**chosen), 7)) == chosen | {"seed": 7, "sharding": "none"}
-    given: dict[str, Any] = {"learning_rate": 5e-7, "batch_size": 256, "epochs": 1.0, "warmup_ratio": 0.03}
-    defaults = TrainingSettings(**given, scheduler="cosine", maximum_tokens=2048, seed=0)
-    assert training_settings(TrainingSection(), 0) == defaults
+def test_a_recipe_without_settings_trains_with_those_of_the_method() -> None:
+    defaults = TrainingSettings(5e-7, 256, 1.0, 0.03, "cosine", maximum_tokens=2048, seed=7)
+    assert training_settings(TrainingSection(), 7) == defaults
+    quantised = replace(defaults, lora_rank=4, quantization="4bit")
+    assert training_settings(TrainingSection(lora_rank=4, quantization="4bit"), 7) == quantised
 
 
 def test_a_missing_package_for_adapters_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hsstar.engines.training.arguments.find_spec", lambda name: None)
+    adapters = replace(ONE_STEP, lora_rank=2)
     with pytest.raises(MissingDependencyError, match=r"lora_rank needs peft.*pip install 'hsstar\[train\]'"):
-        train(settings=replace(ONE_STEP, lora_rank=2))
-    quantised = replace(ONE_STEP, lora_rank=2, quantization="4bit")
+        train(settings=adapters)
     with pytest.raises(MissingDependencyError, match=r"4bit' needs bitsandbytes.*pip install bitsandbytes"):
-        quantised_loading(quantised, torch.device("cuda"))
+        quantised_loading(replace(adapters, quantization="4bit"), torch.device("cuda"))
 
 
 def test_the_checkpoint_samples_like_its_parent_does(tmp_path: Path, policy: Path) -> None:
@@ -213,15 +222,13 @@ def test_the_checkpoint_samples_like_its_parent_does(tmp_path: Path, policy: Pat
         (parent / name).write_text("{}")
         kept.add(name)
     (parent / "README.md").write_text("not of the child")
-    report = train_in(tmp_path, parent, "deep/M1", settings=ONE_STEP)
-    assert report.checkpoint == tmp_path / "deep" / "M1"
-    assert check_policy(report.checkpoint).architecture == "Qwen2ForCausalLM"
-    assert {file.name for file in report.checkpoint.iterdir()} == kept | {"config.json", "model.safetensors"}
-    for name in kept:
-        assert (report.checkpoint / name).read_bytes() == (parent / name).read_bytes()
-    (report.checkpoint / "chat_template.jinja").unlink()
-    sampler = TransformersSampler(report.checkpoint, device="cpu")
-    (drawn,) = draw_all(sampler, [SampleRequest("1+1=?\n", 1)], SamplingParameters(0.7, 0.95, 10))
+    child = train_in(tmp_path, parent, "deep/M1", settings=ONE_STEP).checkpoint
+    assert child == tmp_path / "deep" / "M1"
+    assert check_policy(child).architecture == "Qwen2ForCausalLM"
+    assert {file.name for file in child.iterdir()} == kept | {"config.json", "model.safetensors"}
+    assert all((child / name).read_bytes() == (parent / name).read_bytes() for name in kept)
+    (child / "chat_template.jinja").unlink()
+    [drawn] = draw_all(TransformersSampler(child, device="cpu"), [SampleRequest("1+1=?\n", 1)])
     assert isinstance(drawn, Completion)
 
 
@@ -258,15 +265,8 @@ def test_progress_is_reported_and_the_console_quiet(train: Train, capfd: pytest.
     seen = Events()
     report = train(progress=seen.append)
     train("M0", EXAMPLES, ONE_STEP)
-    start = seen.start
-    assert (start.steps, start.resumed_at, start.examples, start.truncated, start.left_out) == (
-        9,
-        0,
-        12,
-        0,
-        0,
-    )
-    assert start.lengths["rejected"] == {"min": 11, "median": 11, "p90": 12, "p99": 12, "max": 12}
+    assert seen.start == TrainingStart(9, 0, 12, 0, 0, seen.start.lengths)
+    assert seen.start.lengths["rejected"] == {"min": 11, "median": 11, "p90": 12, "p99": 12, "max": 12}
     assert [(step.step, step.steps) for step in seen.steps] == [(step, 9) for step in range(1, 10)]
     assert len(seen) == 10
     for name in STEP_METRICS:
@@ -294,5 +294,4 @@ def test_micro_batches_make_up_the_batch(
     batch_size: int, micro: int, rows: int, processes: int, epochs: float, plan: tuple[int, int, int]
 ) -> None:
     settings = replace(SETTINGS, batch_size=batch_size, micro_batch_size=micro, epochs=epochs)
-    made = plan_batches(settings, rows, processes)
-    assert (made.micro_batch_size, made.accumulation, made.steps) == plan
+    assert plan_batches(settings, rows, processes) == BatchPlan(*plan)
