@@ -5,13 +5,20 @@ import shutil
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from hsstar.checkpoints.resolve import check_policy, check_reward_model, fingerprint, resolve
+from hsstar.checkpoints.resolve import (
+    CheckpointInfo,
+    check_policy,
+    check_reward_model,
+    fingerprint,
+    resolve,
+)
 from hsstar.checkpoints.tensors import tensor_names
 from hsstar.data.builtins import builtin_checkpoints
 from hsstar.domain.errors import CheckpointError
@@ -27,34 +34,30 @@ def copy(policy: Path, tmp_path: Path) -> Path:
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = "model-00001-of-00002.safetensors"
-DAMAGES: dict[str, tuple[dict[str, bytes | None], str]] = {
-    "no config": ({"config.json": None}, "no config.json"),
-    "broken config": ({"config.json": b"{"}, "cannot be read as JSON"),
-    "list config": ({"config.json": b"[]"}, "JSON object"),
-    "other architecture": (
-        {"config.json": b'{"architectures": ["BertForMaskedLM"]}'},
-        "BertForMaskedLM is not a causal language model",
-    ),
-    "no architecture": ({"config.json": b"{}"}, r"\(no architecture named\) is not a causal"),
-    "no tokenizer": ({"tokenizer.json": None}, "no tokenizer"),
-    "broken tokenizer": ({"tokenizer.json": b"{"}, "tokenizer.json cannot"),
-    "broken generation config": ({"generation_config.json": b"{"}, "generation_config.json cannot"),
-    "no weights": ({WEIGHTS: None}, "no weights"),
-    "empty": ({WEIGHTS: b""}, "cut off"),
-    "broken header": ({WEIGHTS: (5).to_bytes(8, "little") + b"{not "}, "header is broken"),
-    "missing shard": (
-        {WEIGHTS: None, INDEX: json.dumps({"weight_map": {"model.norm.weight": SHARD}}).encode()},
-        f"{SHARD}, which is missing",
-    ),
-    "empty index": ({WEIGHTS: None, INDEX: b"{}"}, "no weight_map"),
-    "broken bin": ({WEIGHTS: None, "pytorch_model.bin": b"PK\x03\x04 cut off"}, "no PyTorch archive"),
-}
-"""New contents of files, None without the file, and what is said of it."""
+SHARDS = json.dumps({"weight_map": {"model.norm.weight": SHARD}}).encode()
+BERT = b'{"architectures": ["BertForMaskedLM"]}'
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
-    files, message = DAMAGES[damage]
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config.json": None}, "no config.json"),
+        ({"config.json": b"{"}, "cannot be read as JSON"),
+        ({"config.json": b"[]"}, "JSON object"),
+        ({"config.json": BERT}, "BertForMaskedLM is not a causal language model"),
+        ({"config.json": b"{}"}, r"\(no architecture named\) is not a causal"),
+        ({"tokenizer.json": None}, "no tokenizer"),
+        ({"tokenizer.json": b"{"}, "tokenizer.json cannot"),
+        ({"generation_config.json": b"{"}, "generation_config.json cannot"),
+        ({WEIGHTS: None}, "no weights"),
+        ({WEIGHTS: b""}, "cut off"),
+        ({WEIGHTS: (5).to_bytes(8, "little") + b"{not "}, "header is broken"),
+        ({WEIGHTS: None, INDEX: SHARDS}, f"{SHARD}, which is missing"),
+        ({WEIGHTS: None, INDEX: b"{}"}, "no weight_map"),
+        ({WEIGHTS: None, "pytorch_model.bin": b"PK\x03\x04 cut off"}, "no PyTorch archive"),
+    ],
+)
+def test_a_damaged_policy_is_refused(copy: Path, files: dict[str, bytes | None], message: str) -> None:
     for name, content in files.items():
         (copy / name).unlink(missing_ok=True)
         if content is not None:
@@ -74,40 +77,30 @@ def test_weights_that_are_cut_off_or_too_long_are_refused(copy: Path, change: in
 
 
 def test_a_policy_is_recognised(policy: Path) -> None:
-    info = check_policy(policy)
-    assert (info.path, info.family, info.architecture) == (policy, "policy", "Qwen2ForCausalLM")
-    assert info.context == 256
-    assert info.weight_bytes == (policy / "model.safetensors").stat().st_size
+    size = (policy / WEIGHTS).stat().st_size
+    assert check_policy(policy) == CheckpointInfo(policy, "policy", "Qwen2ForCausalLM", 256, size)
+    with pytest.raises(CheckpointError, match="no reward head"):
+        check_reward_model(policy)
+    assert check_reward_model(policy, "outcome").family == "outcome"  # missing weights show when it is loaded
 
 
-@pytest.mark.parametrize("layout", SKYWORK_LAYOUTS)
-def test_skywork_is_recognised_in_every_layout(skywork: Callable[[str], Path], layout: str) -> None:
-    assert check_reward_model(skywork(layout)).family == "skywork"
+@pytest.mark.parametrize("layout", SKYWORK_LAYOUTS.values(), ids=SKYWORK_LAYOUTS)
+def test_skywork_is_recognised_in_every_layout(tmp_path: Path, layout: dict[str, Any]) -> None:
+    path = tiny.tiny_skywork(tmp_path, **layout)
+    assert check_reward_model(path).family == check_reward_model(path, "skywork").family == "skywork"
+    for check, message in (
+        (partial(check_reward_model, kind="qwen-math"), "of the kind skywork, not qwen-math"),
+        (partial(check_reward_model, engine="vllm"), r"vllm does not .* kind skywork; transformers does"),
+        (check_policy, "process reward model"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            check(path)
 
 
 def test_other_reward_models_are_recognised(qwen_math: Path, tmp_path: Path) -> None:
     assert check_reward_model(qwen_math).family == "qwen-math"
-    assert check_reward_model(tiny.tiny_classifier(tmp_path, labels=1)).family == "outcome"
-
-
-def test_the_kind_of_a_reward_model_can_be_said(skywork: Callable[[str], Path], policy: Path) -> None:
-    assert check_reward_model(skywork("single"), "skywork").family == "skywork"
-    assert check_reward_model(policy, "outcome").family == "outcome"  # missing weights show when it is loaded
-    with pytest.raises(CheckpointError, match="of the kind skywork, not qwen-math"):
-        check_reward_model(skywork("single"), "qwen-math")
-
-
-def test_vllm_computes_the_qwen_family_only(skywork: Callable[[str], Path], qwen_math: Path) -> None:
     assert check_reward_model(qwen_math, engine="vllm").family == "qwen-math"
-    with pytest.raises(CheckpointError, match=r"vllm does not compute .* kind skywork; transformers does"):
-        check_reward_model(skywork("single"), engine="vllm")
-
-
-def test_a_policy_is_no_reward_model_and_vice_versa(policy: Path, skywork: Callable[[str], Path]) -> None:
-    with pytest.raises(CheckpointError, match="no reward head"):
-        check_reward_model(policy)
-    with pytest.raises(CheckpointError, match="process reward model"):
-        check_policy(skywork("single"))
+    assert check_reward_model(tiny.tiny_classifier(tmp_path, labels=1)).family == "outcome"
 
 
 def test_a_fingerprint_names_the_content(policy: Path, copy: Path, tmp_path: Path) -> None:
@@ -116,11 +109,10 @@ def test_a_fingerprint_names_the_content(policy: Path, copy: Path, tmp_path: Pat
     assert fingerprint(policy) != fingerprint(other)  # same names, sizes and headers
 
 
-def test_a_large_file_is_named_by_blocks_of_it(policy: Path, copy: Path) -> None:
-    large = copy / "model.safetensors"
-    large.write_bytes(bytes(80 << 20))
+def test_a_large_file_is_named_by_blocks_of_it(copy: Path) -> None:
+    (copy / WEIGHTS).write_bytes(bytes(80 << 20))
     before = fingerprint(copy)
-    with large.open("r+b") as content:
+    with (copy / WEIGHTS).open("r+b") as content:
         content.seek((80 << 20) - 10)
         content.write(b"changed")
     assert fingerprint(copy) != before
@@ -136,20 +128,14 @@ def test_an_unknown_name_is_refused_in_one_line(name: str) -> None:
 
 
 def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) -> None:
-    commit = "0" * 40
     repository = tmp_path / "models--some--policy"
-    shutil.copytree(policy, repository / "snapshots" / commit)
+    snapshot = shutil.copytree(policy, repository / "snapshots" / ("0" * 40))
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+    (repository / "refs" / "main").write_text(snapshot.name)
     script = "from hsstar.checkpoints.resolve import resolve; print(resolve('some/policy'))"
-    completed = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert Path(completed.stdout.strip()) == repository / "snapshots" / commit
+    environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
+    found = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert found == f"{snapshot}\n"
 
 
 def test_the_packaged_checkpoints_have_names() -> None:
