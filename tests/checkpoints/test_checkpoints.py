@@ -1,10 +1,11 @@
-"""A broken checkpoint is refused before anything runs, in one line that says what is wrong."""
+"""A broken checkpoint is refused before anything runs, and a training whose files will not fit."""
 
 import json
 import shutil
 import subprocess
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from hsstar.checkpoints.resolve import (
-    CheckpointInfo,
-    check_policy,
-    check_reward_model,
-    fingerprint,
-    resolve,
-)
+from hsstar.checkpoints.disk_space import bytes_text, check_space, disk_space, training_bytes
+from hsstar.checkpoints.resolve import CheckpointInfo, check_policy, check_reward_model, fingerprint, resolve
 from hsstar.checkpoints.tensors import tensor_names
-from hsstar.data.builtins import builtin_checkpoints
-from hsstar.domain.errors import CheckpointError
+from hsstar.domain.errors import CheckpointError, EngineError
+from hsstar.engines.training.arguments import pace_of_saves
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS
+from tests.engines.trainings import SETTINGS
 
 
 @pytest.fixture
@@ -32,36 +29,17 @@ def copy(policy: Path, tmp_path: Path) -> Path:
     return shutil.copytree(policy, tmp_path / "copy")
 
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD = "model-00001-of-00002.safetensors"
-SHARDS = json.dumps({"weight_map": {"model.norm.weight": SHARD}}).encode()
-BERT = b'{"architectures": ["BertForMaskedLM"]}'
+WEIGHTS = "model.safetensors"
+DAMAGES = [json.loads(line) for line in Path(__file__).with_name("damages.jsonl").read_text().splitlines()]
+"""New contents of files, null without the file, and what is said of it."""
 
 
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"config.json": None}, "no config.json"),
-        ({"config.json": b"{"}, "cannot be read as JSON"),
-        ({"config.json": b"[]"}, "JSON object"),
-        ({"config.json": BERT}, "BertForMaskedLM is not a causal language model"),
-        ({"config.json": b"{}"}, r"\(no architecture named\) is not a causal"),
-        ({"tokenizer.json": None}, "no tokenizer"),
-        ({"tokenizer.json": b"{"}, "tokenizer.json cannot"),
-        ({"generation_config.json": b"{"}, "generation_config.json cannot"),
-        ({WEIGHTS: None}, "no weights"),
-        ({WEIGHTS: b""}, "cut off"),
-        ({WEIGHTS: (5).to_bytes(8, "little") + b"{not "}, "header is broken"),
-        ({WEIGHTS: None, INDEX: SHARDS}, f"{SHARD}, which is missing"),
-        ({WEIGHTS: None, INDEX: b"{}"}, "no weight_map"),
-        ({WEIGHTS: None, "pytorch_model.bin": b"PK\x03\x04 cut off"}, "no PyTorch archive"),
-    ],
-)
-def test_a_damaged_policy_is_refused(copy: Path, files: dict[str, bytes | None], message: str) -> None:
+@pytest.mark.parametrize(("files", "message"), DAMAGES, ids=[message for _, message in DAMAGES])
+def test_a_damaged_policy_is_refused(copy: Path, files: dict[str, str | None], message: str) -> None:
     for name, content in files.items():
         (copy / name).unlink(missing_ok=True)
         if content is not None:
-            (copy / name).write_bytes(content)
+            (copy / name).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
         check_policy(copy)
     assert str(copy) in str(caught.value)
@@ -105,8 +83,7 @@ def test_other_reward_models_are_recognised(qwen_math: Path, tmp_path: Path) -> 
 
 def test_a_fingerprint_names_the_content(policy: Path, copy: Path, tmp_path: Path) -> None:
     other = tiny.tiny_policy(tmp_path / "other", seed=1)
-    assert fingerprint(policy) == fingerprint(copy)
-    assert fingerprint(policy) != fingerprint(other)  # same names, sizes and headers
+    assert fingerprint(policy) == fingerprint(copy) != fingerprint(other)  # same names, sizes and headers
 
 
 def test_a_large_file_is_named_by_blocks_of_it(copy: Path) -> None:
@@ -118,9 +95,7 @@ def test_a_large_file_is_named_by_blocks_of_it(copy: Path) -> None:
     assert fingerprint(copy) != before
 
 
-@pytest.mark.parametrize(
-    "name", ["nowhere", "/no/such/folder", "builtin:other", "./a/b", "a/b/c", "", "nobody/nothing"]
-)
+@pytest.mark.parametrize("name", ["nowhere", "/none", "builtin:other", "./a/b", "a/b/c", "", "nobody/none"])
 def test_an_unknown_name_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(CheckpointError, match=name or "''") as caught:
         resolve(name)
@@ -138,12 +113,6 @@ def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) ->
     assert found == f"{snapshot}\n"
 
 
-def test_the_packaged_checkpoints_have_names() -> None:
-    for name, folder in builtin_checkpoints().items():
-        assert resolve(name) == folder
-        assert folder.parent.name == "demo"
-
-
 def test_the_names_in_a_single_bin_file_are_read_without_unpickling(tmp_path: Path) -> None:
     tied = torch.nn.Parameter(torch.zeros(2, 3))
     state = {"embed.weight": tied, "norm.bias": torch.ones(4), "head.weight": tied, "0": torch.ones(1).half()}
@@ -154,12 +123,38 @@ def test_the_names_in_a_single_bin_file_are_read_without_unpickling(tmp_path: Pa
         assert tensor_names(file) == set(torch.load(file, weights_only=True)) == set(saved)
 
 
-def test_looking_at_a_checkpoint_does_not_import_pytorch(policy: Path) -> None:
-    script = (
-        "import sys\n"
-        "from hsstar.engines import registry\n"
-        "from hsstar.checkpoints.resolve import check_policy, fingerprint\n"
-        f"check_policy({str(policy)!r}), fingerprint({str(policy)!r})\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'huggingface_hub')))\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
+def test_whole_weights_need_their_optimiser_state_twice_and_adapters_little_besides_the_result() -> None:
+    result, between = training_bytes(7_600_000_000, 7_600_000_000, 2, saves=True)
+    assert result == pytest.approx(15.2e9, rel=0.01)
+    assert between == 2 * 12 * 7_600_000_000
+    assert training_bytes(7_600_000_000, 7_600_000_000, 2, saves=False) == (result, 0)
+    result, between = training_bytes(7_600_000_000, 40_000_000, 2, saves=True)
+    assert result == pytest.approx(15.4e9, rel=0.01)
+    assert between < 1e9
+
+
+def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path) -> None:
+    check_space(tmp_path, 1, 1)
+    with pytest.raises(EngineError, match=r"no room to train: .* takes 0\.001 kB, its inter") as refused:
+        check_space(tmp_path, 1, 10**18)
+    assert "save_every_steps = 0" in str(refused.value)
+    with pytest.raises(EngineError, match=r"takes 1,000,000 TB") as refused:
+        check_space(tmp_path, 10**18, 1)
+    assert "save_every_steps" not in str(refused.value)
+
+
+def test_a_folder_that_does_not_exist_yet_has_the_space_of_its_parent(tmp_path: Path) -> None:
+    space = disk_space(tmp_path / "not" / "made" / "yet")
+    assert space.folder == tmp_path
+    assert 0 < space.free <= space.total
+
+
+def test_bytes_are_shown_in_a_fitting_unit() -> None:
+    texts = [bytes_text(count) for count in (3.2e12, 999.8e9, 126e9, 16.4e6, 900)]
+    assert texts == ["3.2 TB", "1,000 GB", "126 GB", "16.4 MB", "0.9 kB"]
+
+
+def test_a_training_is_saved_ten_times_unless_the_settings_say_otherwise() -> None:
+    assert [pace_of_saves(SETTINGS, steps) for steps in (95, 3)] == [(10, 30.0), (1, 30.0)]
+    paces = [pace_of_saves(replace(SETTINGS, save_every_steps=every), 95) for every in (7, 0)]
+    assert paces == [(7, 0.0), (0, 0.0)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,12 @@ def completion(result: Completion | str) -> Completion:
     return result
 
 
-def complete(sampler: Sampler, count: int, parameters: SamplingParameters = DRAWN) -> list[Completion]:
-    """The completions of the first requests, of which none is refused."""
-    return list(map(completion, draw_all(sampler, requests(count), parameters)))
+def complete(
+    sampler: Sampler, asked: int | Sequence[SampleRequest], parameters: SamplingParameters = DRAWN
+) -> list[Completion]:
+    """The completions of requests, or of so many of the usual ones, of which none is refused."""
+    asked = requests(asked) if isinstance(asked, int) else asked
+    return list(map(completion, draw_all(sampler, asked, parameters)))
 
 
 def same(left: Completion | str, right: Completion | str) -> bool:
@@ -52,7 +56,12 @@ def all_same(left: Sequence[Completion | str], right: Sequence[Completion | str]
     return len(left) == len(right) and all(map(same, left, right))
 
 
-def raw_logprob(model: Any, policy: Path, prompt: str, drawn: Completion) -> float:
+@cache
+def plain_model(policy: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(policy)
+
+
+def raw_logprob(policy: Path, prompt: str, drawn: Completion) -> float:
     """The log-probability of a completion by one plain forward pass."""
     tokenizer = load_tokenizer(policy)
     prompt_ids = tokenizer(prompt)["input_ids"]
@@ -60,9 +69,5 @@ def raw_logprob(model: Any, policy: Path, prompt: str, drawn: Completion) -> flo
     if drawn.finish_reason == "stop":
         tokens.append(tokenizer.eos_token_id)
     with torch.inference_mode():
-        logits = model(torch.tensor([prompt_ids + tokens])).logits[0].float().log_softmax(-1)
+        logits = plain_model(policy)(torch.tensor([prompt_ids + tokens])).logits[0].float().log_softmax(-1)
     return sum(float(logits[len(prompt_ids) - 1 + n, token]) for n, token in enumerate(tokens))
-
-
-def plain_model(policy: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(policy)

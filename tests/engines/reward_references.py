@@ -13,16 +13,17 @@ from hsstar.engines.rewards.contract import RewardRequest
 
 
 @cache
-def language_model(path: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(path, key_mapping={r"^pretrained_model\.": ""})
+def load(path: Path, model: Any = AutoModelForCausalLM) -> Any:
+    return model.from_pretrained(path, key_mapping={r"^pretrained_model\.": ""})
 
 
 def last_hidden_states(path: Path, tokens: list[int]) -> torch.Tensor:
     """Shape (tokens, width), by the whole language model and without a batch."""
-    model = language_model(path)
     with torch.inference_mode():
-        states: torch.Tensor = model(torch.tensor([tokens]), output_hidden_states=True).hidden_states[-1][0]
-    return states
+        states: tuple[torch.Tensor, ...] = load(path)(
+            torch.tensor([tokens]), output_hidden_states=True
+        ).hidden_states
+    return states[-1][0]
 
 
 def skywork_reference(path: Path, request: RewardRequest) -> list[float]:
@@ -69,13 +70,8 @@ def outcome_reference(path: Path, request: RewardRequest) -> list[float]:
     else:
         inputs = tokenizer(request.problem + "\n" + response, return_tensors="pt")
     with torch.inference_mode():
-        logits = classifier(path)(**inputs).logits[0]
+        logits = load(path, AutoModelForSequenceClassification)(**inputs).logits[0]
     return [float(logits.sigmoid()) if len(logits) == 1 else float(logits.softmax(-1)[1])]
-
-
-@cache
-def classifier(path: Path) -> Any:
-    return AutoModelForSequenceClassification.from_pretrained(path)
 
 
 REFERENCES: dict[str, Callable[[Path, RewardRequest], list[float]]] = {

@@ -1,5 +1,9 @@
-"""The sampler on transformers beyond the contract suite: padding, batches and memory."""
+"""The sampler on transformers beyond the contract suite: padding, batches, memory, and the noise.
 
+Noise is a pure function of (seed, position, token), and it is Gumbel noise.
+"""
+
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,10 +16,18 @@ import torch
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from hsstar.domain.errors import EngineMemoryError
+from hsstar.engines.registry import build_sampler
+from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.engines.sampling.hf_cache import growing_cache
+from hsstar.engines.sampling.hf_decoding import choose_tokens
+from hsstar.engines.sampling.noise import gumbel_noise
 from tests.engines import tiny
-from tests.engines.draws import DRAWN, all_same, complete, draw_all, plain_model, raw_logprob, requests, same
+from tests.engines.draws import DRAWN, all_same, complete, draw_all, raw_logprob, requests, same
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
+"""With other noise no stored run could be drawn again: these values never change."""
+SEEDS = [0, 1, 2**62 + 11, 2**63 - 1]
 
 
 def learned_positions(folder: Path) -> Path:
@@ -33,10 +45,10 @@ sliding_window = partial(tiny.tiny_policy, use_sliding_window=True, sliding_wind
 @pytest.mark.parametrize("write", [learned_positions, sliding_window])
 def test_padding_changes_no_position_and_no_text(write: Callable[[Path], Path], tmp_path: Path) -> None:
     policy = write(tmp_path)
-    sampler, model = TransformersSampler(policy, device="cpu"), plain_model(policy)
+    sampler = TransformersSampler(policy, device="cpu")
     for request, result in zip(requests(16), complete(sampler, 16), strict=True):
         assert same(draw_all(sampler, [request])[0], result)
-        expected = raw_logprob(model, policy, request.prompt, result)
+        expected = raw_logprob(policy, request.prompt, result)
         assert result.cumulative_logprob == pytest.approx(expected, abs=1e-3)
 
 
@@ -102,3 +114,47 @@ def test_a_batch_that_memory_does_not_hold_is_halved_for_the_next_attempt(policy
             draw_all(sampler, requests(20))
     assert all_same(draw_all(sampler, requests(20)), expected)
     assert [rows for rows, width in seen if width > 1] == [20, 10, 5, 5, 5, 5]
+
+
+def test_the_noise_of_an_address_is_that_of_every_earlier_version() -> None:
+    """Also where the uniform number rounds to one, for the seed 32."""
+    for case in GOLDEN["noise"]:
+        noise = gumbel_noise(torch.tensor([case["seed"]]), case["position"], 151_936)[0]
+        drawn = [float(noise[int(token)]) for token in case["noise"]]
+        assert drawn == pytest.approx([*case["noise"].values()], abs=2e-5)
+
+
+@pytest.mark.parametrize("case", GOLDEN["choices"])
+def test_tokens_are_chosen_as_by_every_earlier_version(case: dict[str, Any]) -> None:
+    logits, settings = torch.linspace(0, 4, 1000).expand(4, -1), (case["temperature"], case["top_p"])
+    for position, tokens in enumerate(case["tokens"]):
+        assert choose_tokens(logits, torch.tensor(SEEDS), position, *settings).tolist() == tokens
+
+
+def test_the_shipped_policy_draws_the_texts_of_every_earlier_version() -> None:
+    requests = [SampleRequest(draw["prompt"], draw["seed"]) for draw in GOLDEN["draws"]]
+    sampler = build_sampler("builtin:demo-policy", device="cpu")
+    results = draw_all(sampler, requests, SamplingParameters(1.5, 0.9, 60))
+    for draw, result in zip(GOLDEN["draws"], results, strict=True):
+        ended = draw["tokens"], draw["finish_reason"], draw["logprob"]
+        assert same(result, Completion(draw["text"], *ended, milliseconds=0.0))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_choices_are_distributed_as_the_softmax(temperature: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(50) * 2
+    chosen = choose_tokens(logits.expand(20_000, -1), torch.arange(20_000), 9, temperature, 1.0)
+    expected = (logits / temperature).softmax(-1)
+    difference = chosen.bincount(minlength=50) / 20_000 - expected
+    assert (difference.abs() < 5 * (expected / 20_000).sqrt() + 1e-4).all()
+
+
+NUCLEI = [(0.49, {1}), (0.51, {1, 3}), (0.74, {1, 3}), (0.76, {0, 1, 2, 3}), (1e-6, {1})]
+
+
+@pytest.mark.parametrize(("top_p", "kept"), NUCLEI)
+def test_a_nucleus_ends_with_the_token_that_completes_its_mass(top_p: float, kept: set[int]) -> None:
+    logits = torch.tensor([0.125, 0.5, 0.125, 0.25]).log()  # two are as probable
+    chosen = choose_tokens(logits.expand(2_000, -1), torch.arange(2_000), 0, 1.0, top_p)
+    assert set(chosen.tolist()) == kept

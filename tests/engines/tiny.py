@@ -9,25 +9,17 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen2ForSequenceClassification,
-)
-from transformers.models.qwen2 import Qwen2Tokenizer
+from transformers import BertConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers.models.bert import BertForSequenceClassification
+from transformers.models.llama import LlamaForCausalLM
+from transformers.models.qwen2 import Qwen2ForCausalLM, Qwen2ForSequenceClassification, Qwen2Tokenizer
 
 END = "<|endoftext|>"
 BEGIN = "<begin>"
 _LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-_SIZES: dict[str, Any] = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "max_position_embeddings": 256, "initializer_range": 0.3,
-}  # fmt: skip
+_WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 256}
+_LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+_SIZES: dict[str, Any] = _WIDTHS | _LAYERS | {"initializer_range": 0.3}
 _POLICY_SIZES = {"num_attention_heads": 1}
 """One head of size 32, the smallest that vLLM runs."""
 

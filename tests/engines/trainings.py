@@ -5,27 +5,15 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hsstar.engines.training.contract import (
-    Objective,
-    ProgressCallback,
-    ResumePoint,
-    Trainer,
-    TrainingEvent,
-    TrainingExample,
-    TrainingPair,
-    TrainingReport,
-    TrainingRow,
-    TrainingSaved,
-    TrainingSettings,
-    TrainingStart,
-    TrainingStep,
-    TrainingTask,
-)
+from hsstar.engines.registry import build_trainer
+from hsstar.engines.training import contract
+from hsstar.engines.training.contract import TrainingExample, TrainingPair, TrainingSettings, TrainingStep
 from hsstar.engines.training.resume import adopt_checkpoint, training_identity
 from hsstar.engines.training.trl import TrlTrainer
 
@@ -36,54 +24,52 @@ SETTINGS = TrainingSettings(1e-3, 4, 3, 0.03, "cosine", maximum_tokens=100, seed
 ONE_STEP = replace(SETTINGS, epochs=1, batch_size=256, micro_batch_size=256, scheduler="constant")
 SAVING = replace(SETTINGS, save_every_steps=2)
 
-Train = Callable[..., TrainingReport]
+Train = Callable[..., contract.TrainingReport]
 """`train_in` with folder and policy bound."""
 
 
 def train_in(
+    name: str = "M1",
+    rows: Sequence[contract.TrainingRow] = PAIRS,
+    settings: TrainingSettings = SETTINGS,
+    resume_point: contract.ResumePoint | None = None,
+    *,
     folder: Path,
     policy: Path,
-    name: str = "M1",
-    rows: Sequence[TrainingRow] = PAIRS,
-    settings: TrainingSettings = SETTINGS,
-    *,
-    trainer: Trainer | None = None,
-    progress: ProgressCallback | None = None,
-    resume_point: ResumePoint | None = None,
-) -> TrainingReport:
+    trainer: contract.Trainer | None = None,
+    progress: contract.ProgressCallback | None = None,
+) -> contract.TrainingReport:
     """Train on pairs by `dpo`, on examples by `sft`."""
-    objective: Objective = "sft" if isinstance(rows[0], TrainingExample) else "dpo"
-    task = TrainingTask(objective, policy, rows, settings, folder / name, resume_point)
+    objective: contract.Objective = "sft" if isinstance(rows[0], TrainingExample) else "dpo"
+    task = contract.TrainingTask(objective, policy, rows, settings, folder / name, resume_point)
     return (trainer or TrlTrainer("cpu")).train(task, progress)
 
 
 def identity_of(
-    policy: Path,
-    rows: Sequence[TrainingRow] = PAIRS,
-    settings: TrainingSettings = SAVING,
-    layout: str = TrlTrainer.layout,
+    policy: Path, rows: Any = PAIRS, settings: Any = SAVING, layout: str = TrlTrainer.layout
 ) -> str:
     return training_identity(policy, rows, settings, layout)
 
 
-def die_in_training(folder: str, policy: str, trainer: Trainer) -> None:
+def die_in_training(folder: str, policy: str, processes: str) -> None:
     """Train with intermediate checkpoints; kill this process in step 5."""
 
-    def die(event: TrainingEvent) -> None:
+    def die(event: contract.TrainingEvent) -> None:
         if isinstance(event, TrainingStep) and event.step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    trainer = build_trainer(device="cpu", processes=int(processes))
     identity = identity_of(Path(policy), layout=trainer.layout)
     point = adopt_checkpoint(Path(folder) / "work", "killed", identity)
-    task = TrainingTask("dpo", Path(policy), PAIRS, SAVING, Path(folder) / "M1", point)
+    task = contract.TrainingTask("dpo", Path(policy), PAIRS, SAVING, Path(folder) / "M1", point)
     trainer.train(task, die)
 
 
-class Events(list[TrainingEvent]):
+class Events(list[contract.TrainingEvent]):
     """The events of a training, whose `progress` is `append`; a training may be stopped at a step."""
 
-    def stop_at(self, step: int) -> ProgressCallback:
-        def note(event: TrainingEvent) -> None:
+    def stop_at(self, step: int) -> contract.ProgressCallback:
+        def note(event: contract.TrainingEvent) -> None:
             self.append(event)
             if isinstance(event, TrainingStep) and event.step == step:
                 raise KeyboardInterrupt
@@ -91,8 +77,8 @@ class Events(list[TrainingEvent]):
         return note
 
     @property
-    def start(self) -> TrainingStart:
-        assert isinstance(self[0], TrainingStart)
+    def start(self) -> contract.TrainingStart:
+        assert isinstance(self[0], contract.TrainingStart)
         return self[0]
 
     @property
@@ -101,7 +87,7 @@ class Events(list[TrainingEvent]):
 
     @property
     def saved(self) -> list[int]:
-        return [event.step for event in self if isinstance(event, TrainingSaved)]
+        return [event.step for event in self if isinstance(event, contract.TrainingSaved)]
 
     def values(self, metric: str) -> list[float]:
         return [step.metrics[metric] for step in self.steps]

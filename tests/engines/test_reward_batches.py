@@ -1,7 +1,8 @@
-"""Step rewards over a tree of tokens: what texts share changes no reward, whatever the kernel."""
+"""Batches of texts that are scored: what texts share, how a batch is filled, and how memory limits it."""
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +18,12 @@ from transformers import CodeGenConfig, CodeGenForCausalLM
 
 from hsstar.domain.errors import CheckpointError, EngineMemoryError, MissingDependencyError
 from hsstar.engines.registry import build_reward_model
-from hsstar.engines.rewards.contract import RewardRequest
-from hsstar.engines.rewards.token_tree import grow_tree, shared_length, tree_sizes
-from hsstar.engines.rewards.tree_attention import choose_kernel
+from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
+from hsstar.engines.rewards.contract import RewardRequest, StepRewards
+from hsstar.engines.rewards.token_tree import grow_tree, tree_sizes
 from tests.engines import tiny
 from tests.engines.reward_references import requests, skywork_reference
 
-MOST = 160
-"""Tokens that fit into a memory which is too small for a batch."""
 TEXTS = st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=10).map(sorted)
 """Few different tokens, so that much is shared."""
 
@@ -41,42 +40,29 @@ def test_every_text_is_a_path_and_every_beginning_is_there_once(texts: list[list
     assert list(tree_sizes(texts)) == grown
 
 
-@given(left=st.lists(st.integers(0, 2)), right=st.lists(st.integers(0, 2)))
-def test_what_two_texts_share_ends_where_they_differ(left: list[int], right: list[int]) -> None:
-    length = shared_length(left, right)
-    assert left[:length] == right[:length]
-    assert left[length : length + 1] != right[length : length + 1] or length == len(left) == len(right)
-
-
 def samples_of_one_problem() -> list[RewardRequest]:
     """Responses that begin alike, one that goes on where another ends, one twice; and another problem."""
     first, second, third = "Add the tens.", "Then the ones.", "So it is 46."
-    steps = [
-        (first, second, third), (first, second), (first, "Then the ones. Or not."), ("Guess.",),
-        (first, second), (first + " All of them.", third),
-    ]  # fmt: skip
+    begun_alike = [(first, second, third), (first, second), (first, "Then the ones. Or not.")]
+    steps = [*begun_alike, ("Guess.",), (first, second), (first + " All of them.", third)]
     return [RewardRequest("What is 12+34?", each) for each in steps] + [RewardRequest("5*6?", (first, third))]
 
 
-def widths(model: Any, most: int = 1_000_000) -> list[int]:
-    """The lengths of the rows that pass through a model from now on; longer ones do not fit into memory."""
+def widths(model: Any) -> list[int]:
+    """The lengths of the rows that pass through a model from now on."""
     rows: list[int] = []
-
-    def see(module: Any, arguments: Any, given: dict[str, Any]) -> None:
-        rows.append(given["input_ids"].shape[1])
-        if rows[-1] > most:
-            raise torch.OutOfMemoryError("no room")
-
-    model._model.register_forward_pre_hook(see, with_kwargs=True)
+    model._model.register_forward_pre_hook(
+        lambda module, arguments, given: rows.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
     return rows
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 90, None])
-def test_what_responses_share_is_computed_once_in_batches_of_distinct_tokens_and_changes_no_reward(
-    skywork: Callable[[str], Path], batch_tokens: int | None
+def test_what_responses_share_is_computed_once_and_changes_no_reward(
+    skywork: Path, batch_tokens: Any
 ) -> None:
-    path, made = skywork("single"), [*samples_of_one_problem(), *requests()]
-    model: Any = build_reward_model(path, device="cpu", batch_tokens=batch_tokens)
+    made = [*samples_of_one_problem(), *requests()]
+    model: Any = build_reward_model(skywork, device="cpu", batch_tokens=batch_tokens)
     rows = widths(model)
     scored = model.score(made)
     texts = [model._text(request).tokens for request in made if request.steps]
@@ -85,21 +71,7 @@ def test_what_responses_share_is_computed_once_in_batches_of_distinct_tokens_and
     assert len(beginnings) < 0.8 * sum(map(len, texts))
     assert max(rows) <= max(batch_tokens or len(beginnings), *map(len, texts))
     for request, result in zip(made, scored, strict=True):
-        assert result.rewards == pytest.approx(skywork_reference(path, request), abs=1e-5)
-
-
-def test_a_row_that_memory_does_not_hold_is_halved(skywork: Callable[[str], Path]) -> None:
-    path, made = skywork("single"), requests()
-    model: Any = build_reward_model(path, device="cpu")
-    expected, rows = model.score(made), widths(model, MOST)
-    scored, tried = model.score(made), rows.copy()
-    rows.clear()
-    for left, right, again in zip(scored, expected, model.score(made), strict=True):
-        assert left.rewards == pytest.approx(right.rewards, abs=1e-5)
-        assert again.rewards == pytest.approx(right.rewards, abs=1e-5)
-    assert max(tried) > MOST >= max(rows)  # the smaller size is kept
-    with pytest.raises(EngineMemoryError, match="a text of 203 tokens alone does not fit"):
-        model.score([RewardRequest("p", ("a" * 200,))])
+        assert result.rewards == pytest.approx(skywork_reference(skywork, request), abs=1e-5)
 
 
 def flash_attn_func(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
@@ -137,11 +109,85 @@ def test_an_architecture_that_attends_in_its_own_way_is_refused(tmp_path: Path) 
         build_reward_model(path, device="cpu").score([RewardRequest("1+1?", ("two",))])
 
 
-def test_an_attention_package_that_is_not_installed_is_named(
-    skywork: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_an_attention_package_that_is_missing_is_named(
+    skywork: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hsstar.engines.rewards.tree_attention.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="flash-attn"):
-        choose_kernel("flash_attention_2")
-    with pytest.raises(MissingDependencyError, match="flash-attn"):
-        build_reward_model(skywork("single"), device="cpu", attention="flash_attention_2")
+        build_reward_model(skywork, device="cpu", attention="flash_attention_2")
+
+
+CONTEXT = 100
+LENGTHS = st.lists(st.integers(0, CONTEXT + 5), max_size=40)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> Iterator[None]:
+    """Every halving collects garbage; what was there before is left out, as it may take seconds."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+class LengthModel(PackedRewardModel):
+    """A text has a token per letter, ends at its last one, and its length is its reward."""
+
+    name = "length"
+    error: type[Exception] = torch.OutOfMemoryError
+
+    def __init__(self, batch_tokens: int, memory: int = 1_000_000) -> None:
+        super().__init__(torch.device("cpu"), batch_tokens)
+        self.memory = memory
+        self.shapes: list[tuple[int, int]] = []
+
+    def _text(self, request: RewardRequest) -> ScoredText:
+        length = len(request.problem)
+        return ScoredText([7] * length, (length - 1,) if length else ()).within(CONTEXT)
+
+    def _score_batch(self, texts: Sequence[ScoredText]) -> list[tuple[float, ...]]:
+        width = max(len(text.tokens) for text in texts)
+        self.shapes.append((len(texts), width))
+        if len(texts) * width > self.memory:
+            raise self.error(f"no room for {len(texts)} × {width}")
+        return [(len(text.tokens),) for text in texts]
+
+
+def check_scores(model: LengthModel, lengths: Sequence[int]) -> None:
+    assert model.score([RewardRequest("a" * length, ()) for length in lengths]) == [
+        StepRewards((length,) if 0 < length <= CONTEXT else (), truncated=length > CONTEXT)
+        for length in lengths
+    ]
+
+
+@given(lengths=LENGTHS, batch_tokens=st.integers(1, 500))
+def test_batches_hold_their_padded_tokens_and_widths_fall(lengths: list[int], batch_tokens: int) -> None:
+    model = LengthModel(batch_tokens)
+    check_scores(model, lengths)
+    widths = [width for _, width in model.shapes]
+    assert widths == sorted(widths, reverse=True)
+    assert all(rows == 1 or rows * width <= batch_tokens for rows, width in model.shapes)
+
+
+@given(lengths=LENGTHS, memory=st.integers(CONTEXT, 500))
+def test_a_batch_that_memory_does_not_hold_is_halved(lengths: list[int], memory: int) -> None:
+    model = LengthModel(4_000, memory)
+    check_scores(model, lengths)
+    failed = [shape for shape in model.shapes if shape[0] * shape[1] > memory]
+    model.shapes.clear()
+    check_scores(model, lengths)
+    assert failed == [] or model.shapes[0][0] < failed[0][0]  # the smaller size is kept
+    assert all(rows * width <= memory for rows, width in model.shapes)
+
+
+def test_a_text_that_memory_does_not_hold_alone_is_an_error_and_the_model_goes_on() -> None:
+    model = LengthModel(4_000, memory=50)
+    with pytest.raises(EngineMemoryError, match="a text of 51 tokens alone does not fit"):
+        check_scores(model, [3, 51])
+    check_scores(model, [3, 50])
+
+
+def test_other_errors_pass_unchanged() -> None:
+    model = LengthModel(4_000, memory=50)
+    model.error = RuntimeError
+    with pytest.raises(RuntimeError, match="no room for 1 × 51"):
+        check_scores(model, [51])
