@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hsstar.engines.registry import build_sampler
-from tests.engines import tiny, trainings
+from tests.engines import tiny
 
 VLLM_OPTIONS: dict[str, Any] = {"kv_cache_memory_bytes": 64 << 20}
 SKYWORK_LAYOUTS: dict[str, dict[str, Any]] = {
@@ -57,4 +57,6 @@ def vllm_sampler(policy: Path) -> Iterator[Any]:
 @pytest.fixture
 def train(policy: Path, tmp_path: Path) -> Any:
     """Trains the tiny policy in a folder of the test; see `trainings.train_in`."""
-    return partial(trainings.train_in, folder=tmp_path, policy=policy)
+    from tests.engines.trainings import train_in  # imports TRL, which takes seconds
+
+    return partial(train_in, folder=tmp_path, policy=policy)
