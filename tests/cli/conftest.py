@@ -1,5 +1,7 @@
 """`hsstar` called in the test's own process, against a real database and a worker without broker."""
 
+import csv
+import io
 import json
 import os
 import sys
@@ -8,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,7 @@ class Called:
     err: str
 
 
-class NamedInput(BytesIO):
+class NamedInput(io.BytesIO):
     """A standard input."""
 
     name = "<stdin>"
@@ -112,6 +113,10 @@ class CommandLine:
         """The JSON document of a successful call."""
         return json.loads(self.ok(*arguments, "--json"))
 
+    def csv(self, *arguments: str) -> list[dict[str, str]]:
+        """The rows of a successful call's CSV."""
+        return list(csv.DictReader(io.StringIO(self.ok(*arguments, "--format", "csv"))))
+
     def refused(self, *arguments: str) -> str:
         """Calls `hsstar`, which has to refuse in one line; that line."""
         called = self(*arguments)
@@ -158,6 +163,7 @@ def alone(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("hsstar.cli.views.progress._REFRESH_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
     return CommandLine(tmp_path, monkeypatch, capsys, verifier, checkpoint)
 
