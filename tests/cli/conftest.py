@@ -83,7 +83,7 @@ class CommandLine:
         self._patch.setenv("HSSTAR_DATABASE_URL", url)
         self._patch.setenv("HSSTAR_BROKER_URL", "redis://127.0.0.1:9/0")
 
-    def worker(self, script: Script | None = None, job_samples: int = 16) -> Worker:
+    def worker(self, script: Script | None = None, job_samples: int = 96) -> Worker:
         """A worker on this database, which runs the real stages."""
         engines = small_engines(self._verifier, script, self.sampler)
         return Worker(self.database, engines, self.folder / "models", job_samples)

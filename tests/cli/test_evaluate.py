@@ -318,7 +318,8 @@ def test_the_table_of_a_run_is_what_its_evaluations_say(cli: CommandLine) -> Non
     rows = cli.csv("report", "r")
     shown = ["**Run r**", "", f"|  | policy | more | sums | {HELDOUT} | mean |", "|" + " --- |" * 6]
     for number, (row, model) in enumerate(zip(rows, ("M0", "r-M1"), strict=True)):
-        figures, cells = {}, [f"M_{number}", model]
+        figures = dict[str, float]()
+        cells = [f"M_{number}", model]
         for dataset in ("more", "sums", HELDOUT):
             outcomes = [float(correct) for (correct,) in cli.rows(f"""
                 SELECT avg(CASE WHEN verdict = 'correct' THEN 1 ELSE 0 END)

@@ -33,7 +33,7 @@ def causes(text: str) -> list[str]:
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[tuple[Pipes, Any, Any, Any]]:
     """The command and its three pipes, its input open; none of its processes may outlive it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "hsstar.cli", "verify", "-", *arguments]
 
     def hear_ctrl_c() -> None:  # a shell's background jobs ignore it, and their children inherit that
