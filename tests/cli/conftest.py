@@ -9,10 +9,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import text
@@ -37,8 +36,7 @@ ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that no deadline is long enough for."""
 
 
-@dataclass(frozen=True)
-class Called:
+class Called(NamedTuple):
     """What a call has come to."""
 
     code: int

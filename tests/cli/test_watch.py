@@ -9,28 +9,18 @@ from tests.store.factory import add_problems, add_run, make_recipe
 pytestmark = pytest.mark.timeout(60)
 
 
-def states(cli: CommandLine) -> set[str]:
-    return {state for (state,) in cli.rows("SELECT state FROM jobs")}
-
-
-def test_a_finished_run_is_watched_to_its_end(cli: CommandLine) -> None:
+def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: CommandLine) -> None:
     enqueue(cli)
     cli.worker().work()
     called = cli("status", "r", "--watch")
     assert (called.code, called.err) == (0, "")
     assert called.out.startswith("iteration 0  done")
-
-
-def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: CommandLine) -> None:
-    enqueue(cli)
-    cli.worker().work()
     with cli.database.begin() as connection:
         add_problems(connection, 18)
     with working(cli):
-        called = cli("iterate", "r", "--iterations", "2", "--watch")
-    assert called.code == 0, called
-    assert called.out.startswith("r: iteration 1, 2 enqueued\n")
-    assert "iteration 2  done" in called.out
+        said = cli.ok("iterate", "r", "--iterations", "2", "--watch")
+    assert said.startswith("r: iteration 1, 2 enqueued\n")
+    assert "iteration 2  done" in said
     assert cli.rows("SELECT state FROM iterations") == [("done",)] * 3
 
 
@@ -69,12 +59,10 @@ def test_jobs_are_retried_of_one_run_or_one_by_one(cli: CommandLine) -> None:
     assert len(failed) == 4
     wrong = cli.refused("jobs", "retry", "--job", str(failed[0]), "--job", "77777")
     assert wrong == "no failed job has the id 77777; see: hsstar jobs list --state failed"
-    chosen = failed[1:3]
-    assert cli.ok("jobs", "retry", *(f"--job={job}" for job in chosen)) == "2 jobs are queued again\n"
-    assert cli.rows("SELECT id, attempts FROM jobs WHERE state = 'queued' ORDER BY id") == [
-        (job, 0) for job in chosen
-    ]
-    of_r = [job["job"] for job in cli.json("jobs", "list", "r", "--state", "failed")]
+    assert cli.ok("jobs", "retry", *(f"--job={job}" for job in failed[1:3])) == "2 jobs are queued again\n"
+    queued = "SELECT id, attempts FROM jobs WHERE state = 'queued' ORDER BY id"
+    assert cli.rows(queued) == [(job, 0) for job in failed[1:3]]
+    of_r = cli.json("jobs", "list", "r", "--state", "failed")
     assert cli.ok("jobs", "retry", "r") == f"{len(of_r)} jobs are queued again\n"
     assert {job["run"] for job in cli.json("jobs", "list", "--state", "failed")} == {"other"}
     cli.worker().work()
@@ -96,7 +84,7 @@ def test_a_run_continues_without_what_is_missing_once_that_is_accepted(cli: Comm
     said = f"r: {len(failed)} failed jobs discarded; what is missing: hsstar status r --missing\n"
     assert called.out.startswith(said)
     assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration'") == [(0,)]  # enqueues nothing
-    assert states(cli) == {"done", "discarded"}
+    assert set(cli.rows("SELECT state FROM jobs")) == {("done",), ("discarded",)}
     assert "6 problems left out: discarded: it broke [now]" in cli.ok("status", "r")
 
 
