@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -50,24 +51,17 @@ class NamedInput(io.BytesIO):
     name = "<stdin>"
 
 
+@dataclass
 class CommandLine:
     """Calls `hsstar` as its entry point does; `checkpoint` is the folder of a model for small engines."""
 
-    def __init__(
-        self,
-        folder: Path,
-        patch: pytest.MonkeyPatch,
-        caught: pytest.CaptureFixture[str],
-        verifier: MathVerifier,
-        checkpoint: Path,
-    ) -> None:
-        self.folder = folder
-        self._patch = patch
-        self._caught = caught
-        self._database: Database | None = None
-        self._verifier = verifier
-        self.checkpoint = checkpoint
-        self.sampler = DeterministicSampler
+    folder: Path
+    checkpoint: Path
+    _patch: pytest.MonkeyPatch
+    _caught: pytest.CaptureFixture[str]
+    _verifier: MathVerifier
+    sampler: type[DeterministicSampler] = DeterministicSampler
+    _database: Database | None = None
 
     @property
     def database(self) -> Database:
@@ -163,7 +157,7 @@ def alone(
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("hsstar.cli.views.progress._REFRESH_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
-    return CommandLine(tmp_path, monkeypatch, capsys, verifier, checkpoint)
+    return CommandLine(tmp_path, checkpoint, monkeypatch, capsys, verifier)
 
 
 @pytest.fixture

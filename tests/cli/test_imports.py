@@ -13,8 +13,6 @@ from hsstar.store import migrate
 from tests.cli.conftest import Called, CommandLine, enqueue
 from tests.store.factory import add_problems
 
-pytestmark = pytest.mark.timeout(90)
-
 DEMO = "builtin:demo-policy"
 GSM8K = {"question": "1+1=?", "answer": "that is\n#### 2"}
 TRAIN, HELDOUT = "demo-train", "demo-heldout"

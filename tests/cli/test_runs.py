@@ -19,7 +19,6 @@ from tests.deterministic import TRAINING_STEPS
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems, add_run, change_jobs, claim
 
-pytestmark = pytest.mark.timeout(60)
 HERE = Path(__file__).parent
 
 

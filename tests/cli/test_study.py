@@ -33,8 +33,6 @@ ITERATIONS = """
     FROM iteration_statistics ORDER BY right(run, 3), run, iteration
 """
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class DemoSampler(DeterministicSampler):
     """Reads the number of a problem from the demo's arithmetic."""

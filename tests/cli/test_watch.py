@@ -6,8 +6,6 @@ from hsstar.domain.lifecycle import JobKind
 from tests.cli.conftest import BROKEN, CommandLine, enqueue, hold_up, working
 from tests.store.factory import add_problems, add_run, make_recipe
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: CommandLine) -> None:
     enqueue(cli)
