@@ -133,7 +133,7 @@ def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: Comman
     assert list(listed) == list(BENCHMARKS)
     assert listed["amc23"] == {
         "title": "AMC 2023", "problems": 40, "decoding": BENCHMARKS["amc23"].decoding.shown,
-        "imported": True, "unreadable_references": 0,
+        "imported": True, "unreadable_references": 0
     }  # fmt: skip
     assert "2048 tokens  yes " in cli.ok("benchmarks", "list")
     assert (listed["gsm8k"]["imported"], listed["gsm8k"]["unreadable_references"]) == (False, None)

@@ -24,7 +24,7 @@ from tests.store.factory import (
 HERE = Path(__file__).parent
 FIGURES = (
     "--tokens-per-sample=600", "--pairs-per-sample=0.1", "--sampling-tokens-per-second=1000",
-    "--scoring-tokens-per-second=2000", "--training-tokens-per-second=500",
+    "--scoring-tokens-per-second=2000", "--training-tokens-per-second=500"
 )  # fmt: skip
 GPU = "--gpu-memory=80"
 

@@ -62,7 +62,7 @@ def test_what_is_missing_is_listed_slot_by_slot(half_done: CommandLine) -> None:
     assert sorted(slots) == sorted(set(everything) - set(drawn))
     assert {(row["lacks"], row["held_by"], row["error"]) for row in rows} == {
         ("sample", "running at sample-1@box", None), ("sample", "failed", BROKEN),
-        ("verdict", "queued", None), ("reward", "queued", None),
+        ("verdict", "queued", None), ("reward", "queued", None)
     }  # fmt: skip
     heading, *_ = half_done.ok("status", "r", "--missing").splitlines()
     assert heading.split() == ["round", "problem", "lacks", "slots", "job", "held", "by", "error"]
@@ -78,7 +78,7 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
     (failed,) = half_done.json("jobs", "list", "r", "--state", "failed")
     assert failed == failed | {
         "run": "r", "round": "iteration 0", "kind": "sample", "state": "failed", "samples": 4, "attempts": 1,
-        "worker": "w", "error": BROKEN,
+        "worker": "w", "error": BROKEN
     }  # fmt: skip
     (done,) = half_done.json("jobs", "list", "--state", "done")
     assert done["seconds"] == 90
@@ -177,7 +177,7 @@ def test_a_policy_is_listed_and_exported_with_its_history(finished: CommandLine)
     assert [accuracy["accuracy"] for accuracy in entry.pop("held_out_accuracy")] == [measured[1][0]]
     assert entry == {
         "model": "r-M1", "depth": 1, "trained_from": "M0", "run": "r", "iteration": 0, "trained_by": "dpo",
-        "items": items, "steps": TRAINING_STEPS,
+        "items": items, "steps": TRAINING_STEPS
     }  # fmt: skip
     assert f"dpo         {items} pairs " in finished.ok("models", "lineage").splitlines()[2]
     assert finished.json("models", "list")[1] == {"model": "r-M1", "trained_from": "M0", "location": location}

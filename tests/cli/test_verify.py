@@ -137,9 +137,6 @@ def test_a_verdict_is_explained(alone: CommandLine) -> None:
     given = json.loads(alone.ok("verify", "--json", "--explain", "-5", "-\\theta"))
     assert [
         (said["extraction"], said["answer"], said["cause"], said["verdict"]) for said in (boxed, given)
-    ] == [
-        ("boxed", r"\frac{2}{4}", "correct", "correct"),
-        ("as given", "-5", "incorrect", "incorrect"),
-    ]
+    ] == [("boxed", r"\frac{2}{4}", "correct", "correct"), ("as given", "-5", "incorrect", "incorrect")]
     assert all(boxed[name] for name in ("answer_form", "reference_form", "rule"))
     assert "answer          [/b] π" in alone.ok("verify", "--explain", "[/b] π", "π").splitlines()

@@ -37,7 +37,7 @@ SKIPS = {
     "skips itself": "import pytest\n\ndef test_it(): pytest.skip('no server')\n",
     "module": "import pytest\n\npytest.skip('no server', allow_module_level=True)\n",
     "fixture": "import pytest\n\n@pytest.fixture\ndef server(): pytest.skip('no server')\n\n"
-               "def test_it(server): pass\n",
+               "def test_it(server): pass\n"
 }  # fmt: skip
 EXPECTED_FAILURE = "import pytest\n\n@pytest.mark.xfail\ndef test_it(): assert False\n"
 KNOWN = "tests/test_late.py::test_late 2026-11-28 it waits for a clock\n"
