@@ -82,11 +82,6 @@ def test_every_variable_is_named() -> None:
     assert variables_of(*CODE_FOLDERS) - variables(SAID) == set()
 
 
-@ALL
-def test_every_link_leads_somewhere(page: Page) -> None:
-    assert [link for link in page.links if not leads_somewhere(page, link)] == []
-
-
 # Pages stay short
 
 
@@ -173,15 +168,6 @@ def variables_of(*folders: str) -> set[str]:
     """The environment variables that files in these folders name."""
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
     return {name for file in files for name in variables(file.read_text(errors="ignore"))}
-
-
-def leads_somewhere(page: Page, link: str) -> bool:
-    """Whether a link's file and anchor exist; addresses elsewhere are not looked up."""
-    if re.match(r"[a-z]+:", link):
-        return True
-    path, _, anchor = link.partition("#")
-    target = (page.path.parent / path).resolve() if path else page.path
-    return target.exists() and (not anchor or target.suffix != ".md" or anchor in Page(target).anchors)
 
 
 def may_be_long(page: Page, line: str) -> bool:
