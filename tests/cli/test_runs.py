@@ -1,4 +1,4 @@
-"""What the commands on a run say is what its rows say: states, counts, what is missing, jobs, exports."""
+"""What the commands on a run say is what its rows say, and `--watch` ends as the run does."""
 
 import json
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from hsstar.cli.report import print_report
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
-from tests.cli.conftest import BROKEN, CommandLine, enqueue
+from tests.cli.conftest import BROKEN, CommandLine, enqueue, hold_up, working
 from tests.deterministic import TRAINING_STEPS
 from tests.store.conftest import MakeDatabase
-from tests.store.factory import HELDOUT, add_problems, add_run, change_jobs, claim
+from tests.store.factory import HELDOUT, add_problems, add_run, change_jobs, claim, make_recipe
 
 HERE = Path(__file__).parent
 
@@ -252,3 +252,105 @@ def test_workers_are_listed_and_asked_to_stop_by_name_role_or_all_at_once(cli: C
     states = ["stopping", "idle", "stopping", "stopping", "stopping"]
     assert [row["state"] for row in cli.json("workers")] == states
     assert len(cli.ok("workers", "stop", "--all").splitlines()) == 5
+
+
+def test_the_iterations_asked_for_are_enqueued_and_watched_to_their_end(cli: CommandLine) -> None:
+    enqueue(cli)
+    cli.worker().work()
+    called = cli("status", "r", "--watch")
+    assert (called.code, called.err) == (0, "")
+    assert called.out.startswith("iteration 0  done")
+    with cli.database.begin() as connection:
+        add_problems(connection, 18)
+    with working(cli):
+        said = cli.ok("iterate", "r", "--iterations", "2", "--watch")
+    assert said.startswith("r: iteration 1, 2 enqueued\n")
+    assert "iteration 2  done" in said
+    assert cli.rows("SELECT state FROM iterations") == [("done",)] * 3
+
+
+@pytest.mark.parametrize("kind", [JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE, JobKind.TRAIN])
+@pytest.mark.parametrize("terminal", [False, True], ids=["lines", "live"])
+def test_failed_jobs_that_hold_a_run_up_end_the_watch_with_1(
+    cli: CommandLine, kind: JobKind, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(cli)
+    failed = hold_up(cli, kind)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    called = cli("status", "r", "--watch")
+    assert called.code == 1
+    assert called.err.startswith("hsstar: run 'r' is incomplete and cannot continue: see hsstar status r")
+    assert "hsstar jobs retry r, or hsstar iterate r --accept-missing" in called.err
+    assert f"{len(failed)} {kind} jobs failed: it broke [now]" in called.out
+    assert ("Ctrl-C ends this view only" in called.out) == terminal
+
+
+def test_a_failed_job_holds_nothing_up_while_others_move(cli: CommandLine) -> None:
+    enqueue(cli)
+    worker = cli.worker(job_samples=1)
+    worker.conductor.sweep()
+    worker.fail(worker.queued()[0], BROKEN)
+    with working(cli):
+        called = cli("status", "r", "--watch")
+    assert called.code == 1
+    assert cli.rows("SELECT count(*) FROM jobs WHERE state <> 'done'") == [(1,)]
+
+
+def test_jobs_are_retried_of_one_run_or_one_by_one(cli: CommandLine) -> None:
+    enqueue(cli)
+    enqueue(cli, "other")
+    failed = hold_up(cli)
+    assert len(failed) == 4
+    wrong = cli.refused("jobs", "retry", "--job", str(failed[0]), "--job", "77777")
+    assert wrong == "no failed job has the id 77777; see: hsstar jobs list --state failed"
+    assert cli.ok("jobs", "retry", *(f"--job={job}" for job in failed[1:3])) == "2 jobs are queued again\n"
+    queued = "SELECT id, attempts FROM jobs WHERE state = 'queued' ORDER BY id"
+    assert cli.rows(queued) == [(job, 0) for job in failed[1:3]]
+    of_r = cli.json("jobs", "list", "r", "--state", "failed")
+    assert cli.ok("jobs", "retry", "r") == f"{len(of_r)} jobs are queued again\n"
+    assert {job["run"] for job in cli.json("jobs", "list", "--state", "failed")} == {"other"}
+    cli.worker().work()
+    assert cli("status", "r", "--watch").code == 0
+    assert cli("status", "other", "--watch").code == 1
+    assert cli.ok("jobs", "retry").endswith(" jobs are queued again\n")
+    cli.worker().work()
+    assert cli("status", "other", "--watch").code == 0
+    assert cli.ok("jobs", "retry") == "0 jobs are queued again\n"
+
+
+def test_a_run_continues_without_what_is_missing_once_that_is_accepted(cli: CommandLine) -> None:
+    enqueue(cli)
+    assert cli.refused("iterate", "r", "--accept-missing").startswith("no job of run 'r' has failed")
+    failed = hold_up(cli)
+    with working(cli):
+        called = cli("iterate", "r", "--accept-missing", "--watch")
+    assert called.code == 0, called
+    said = f"r: {len(failed)} failed jobs discarded; what is missing: hsstar status r --missing\n"
+    assert called.out.startswith(said)
+    assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration'") == [(0,)]  # enqueues nothing
+    assert set(cli.rows("SELECT state FROM jobs")) == {("done",), ("discarded",)}
+    assert "6 problems left out: discarded: it broke [now]" in cli.ok("status", "r")
+
+
+def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLine) -> None:
+    openai = {"base_url": "http://localhost/v1", "model": "m"}
+    with cli.database.begin() as connection:
+        add_problems(connection, 12)
+        add_run(connection, make_recipe(policy={"model": "M0", "engine": "openai", "openai": openai}), "r")
+    message = cli.refused("iterate", "r", "--iterations", "2")
+    assert message.startswith("iteration 1 of run 'r' samples from a policy that is trained before")
+    cli.ok("iterate", "r")
+
+
+def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue(cli)
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hsstar.cli.views.progress.time.sleep", interrupt)
+    called = cli("status", "r", "--watch")
+    assert called.code == 130
+    assert called.err == "\nr continues; look again: hsstar status r --watch\n"
+    assert called.out.startswith("iteration 0  waiting")
