@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def alone(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("hsstar.cli.views.progress._REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(f"{WATCH}._REFRESH_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
     return CommandLine(tmp_path, checkpoint, monkeypatch, capsys, verifier)
 
@@ -205,3 +206,17 @@ def working(cli: CommandLine, script: Script | None = None) -> Iterator[None]:
         finally:
             ends.set()
             at_work.result()
+
+
+WATCH = "hsstar.cli.views.progress"
+
+
+def let_time_pass(patch: pytest.MonkeyPatch, module: str, *actions: Callable[[], object]) -> None:
+    """Has something happen in place of each pause that a module makes."""
+    left = iter(actions)
+    clock = SimpleNamespace(sleep=lambda seconds: next(left)(), monotonic=time.monotonic)
+    patch.setattr(f"{module}.time", clock)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

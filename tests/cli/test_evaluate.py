@@ -15,7 +15,7 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.seeds import evaluation_seed
 from hsstar.store import datasets
 from hsstar.store.database import Database
-from tests.cli.conftest import ENDLESS, CommandLine, enqueue, working
+from tests.cli.conftest import BROKEN, ENDLESS, WATCH, CommandLine, enqueue, hold_up, let_time_pass, working
 from tests.deterministic import Script
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems
@@ -231,22 +231,15 @@ def test_an_imported_benchmark_is_measured_by_its_protocol(cli: CommandLine) -> 
     assert (len(newest(cli)["problems"]), newest(cli)["samples"]) == (2, 2)
 
 
-def test_an_evaluation_that_failed_jobs_hold_up_shows_no_result(cli: CommandLine) -> None:
+def test_an_evaluation_that_failed_jobs_hold_up_shows_no_result(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_dataset(cli.database, GREEDY_A)
-    evaluate = ("evaluate", DEMO, "--benchmarks", "sums", *GREEDY, "--json")
-    with working(cli, script_of(sums=GREEDY_A)):
-        cli.ok(*evaluate)
-    with cli.database.begin() as connection:
-        for change in (
-            "samples SET verdict = NULL, cause = NULL",
-            "evaluations SET finished_at = NULL, accuracy = NULL, standard_error = NULL",
-            "jobs SET state = 'failed', error = 'it broke' WHERE kind = 'verify'",
-        ):
-            connection.execute(text(f"UPDATE {change}"))
-    called = cli(*evaluate)
+    let_time_pass(monkeypatch, WATCH, lambda: hold_up(cli))
+    called = cli("evaluate", DEMO, "--benchmarks", "sums", *GREEDY, "--json")
     assert (called.code, called.out) == (1, "")  # a program that reads the output gets no half of a document
     assert "is incomplete and cannot continue" in called.err
-    assert "verify jobs failed: it broke" in called.err
+    assert f"verify jobs failed: {BROKEN}" in called.err
 
 
 def test_given_responses_are_measured_as_they_are(cli: CommandLine) -> None:

@@ -14,7 +14,7 @@ from hsstar.cli.report import print_report
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
-from tests.cli.conftest import BROKEN, CommandLine, enqueue, hold_up, working
+from tests.cli.conftest import BROKEN, WATCH, CommandLine, enqueue, hold_up, interrupt, let_time_pass, working
 from tests.deterministic import TRAINING_STEPS
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems, add_run, change_jobs, claim, make_recipe
@@ -345,12 +345,7 @@ def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLin
 
 def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     enqueue(cli)
-
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("hsstar.cli.views.progress.time.sleep", interrupt)
+    let_time_pass(monkeypatch, WATCH, interrupt)
     called = cli("status", "r", "--watch")
-    assert called.code == 130
-    assert called.err == "\nr continues; look again: hsstar status r --watch\n"
+    assert (called.code, called.err) == (130, "\nr continues; look again: hsstar status r --watch\n")
     assert called.out.startswith("iteration 0  waiting")

@@ -4,8 +4,6 @@ import csv
 import math
 import re
 import statistics
-import time
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +16,7 @@ from hsstar.demo.family import ArithmeticExpression, value_of
 from hsstar.engines.sampling.contract import Completion
 from hsstar.store.read.studies import RunState
 from hsstar.study.document import load_study
-from tests.cli.conftest import CommandLine, hold_up
+from tests.cli.conftest import CommandLine, hold_up, interrupt, let_time_pass
 from tests.deterministic import DeterministicSampler
 
 HERE = Path(__file__).parent
@@ -56,13 +54,6 @@ def at_once(number: int) -> tuple[str, ...]:
     return "study", "tiny.toml", "--output", "report", "--workers", workers, f"--at-once={number}"
 
 
-def let_time_pass(patch: pytest.MonkeyPatch, *actions: Callable[[], object]) -> None:
-    """Has something happen in place of each pause between two looks at the rows."""
-    left = iter(actions)
-    clock = SimpleNamespace(sleep=lambda seconds: next(left)(), monotonic=time.monotonic)
-    patch.setattr(command, "time", clock)
-
-
 def read(file: Path) -> list[dict[str, str]]:
     with file.open() as lines:
         return list(csv.DictReader(lines))
@@ -71,7 +62,7 @@ def read(file: Path) -> list[dict[str, str]]:
 def test_a_study_ends_with_a_report_that_says_what_its_rows_say(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_time_pass(monkeypatch, study.worker().work)
+    let_time_pass(monkeypatch, command.__name__, study.worker().work)
     said = study.ok(*at_once(6))
     assert "12 of 12" in said
     assert said.count("iteration 1 done") == 6
@@ -130,7 +121,7 @@ def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (study.folder / "tiny.toml").write_text(TWO_SEEDS)
-    let_time_pass(monkeypatch, *[lambda: hold_up(study)] * 4)
+    let_time_pass(monkeypatch, command.__name__, *[lambda: hold_up(study)] * 4)
     called = study(*at_once(1))
     assert called.code == 1
     runs = ", ".join(f"tiny-{strategy}-{seed}" for seed, strategy in RUNS[:4])
@@ -165,11 +156,7 @@ def test_an_interrupted_study_continues_and_repeats_nothing(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (study.folder / "tiny.toml").write_text(TWO_SEEDS.replace("iterations = 2", "iterations = 1"))
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    let_time_pass(monkeypatch, study.worker().work, interrupt)
+    let_time_pass(monkeypatch, command.__name__, study.worker().work, interrupt)
     called = study(*at_once(1))
     message = "\nThe study is interrupted; it goes on when you call it again.\n"
     assert (called.code, called.err) == (130, message)
@@ -177,7 +164,7 @@ def test_an_interrupted_study_continues_and_repeats_nothing(
     drawn = "SELECT id, round_id, problem_id, slot FROM samples ORDER BY id"
     before = study.rows(drawn)
     assert before
-    let_time_pass(monkeypatch, study.worker().work)
+    let_time_pass(monkeypatch, command.__name__, study.worker().work)
     study.ok(*at_once(4))
     assert study.rows(drawn)[: len(before)] == before
     # under one seed the strategies share slices, held-out problems and the pre-samples of iteration 0
