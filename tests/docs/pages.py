@@ -1,4 +1,4 @@
-"""The pages of the docs, taken apart: code blocks, code in sentences, headings, links, paragraphs."""
+"""The pages of the docs, taken apart: code blocks, code in sentences, paragraphs."""
 
 import re
 from dataclasses import dataclass
@@ -35,7 +35,6 @@ class Page:
     """One Markdown page."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.name = str(path.relative_to(ROOT))
         self.text = path.read_text()
         self.blocks = [Block(info, text) for info, text in _BLOCK.findall(self.text)]

@@ -1,4 +1,4 @@
-"""What README.md and docs/ say is so: names exist, links lead somewhere, pages stay short."""
+"""What README.md and docs/ say is so: names exist, pages stay short. `make docs` checks the links."""
 
 import json
 import re
