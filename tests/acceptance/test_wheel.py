@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import ROOT
+
 pytestmark = pytest.mark.heavy
 
-ROOT = Path(__file__).parents[2]
 ABOARD = """
 import hsstar.store.migrate as m, hsstar.demo as d, hsstar.recipe.recipe as r
 from hsstar.store.database import SCHEMA_REVISION
