@@ -9,6 +9,7 @@ import pytest
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.benchmarks import BENCHMARKS
+from hsstar.domain.lifecycle import JobKind
 from hsstar.store import migrate
 from tests.cli.conftest import Called, CommandLine, enqueue
 from tests.store.factory import add_problems
@@ -122,6 +123,10 @@ def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandL
         ("1+2=?", 0, "\\boxed{3}", "length", -1.5),
     ]
     assert "still has iterations under way" in cli.refused("samples", "import", file, "--run", "demo")
+    cli.worker().work({JobKind.VERIFY})
+    assert cli.rows("SELECT verdict FROM samples ORDER BY problem_id, slot") == [
+        ("incorrect",), ("incorrect",), ("correct",), ("correct",)
+    ]  # fmt: skip
 
 
 def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: CommandLine) -> None:

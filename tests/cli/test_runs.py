@@ -349,3 +349,6 @@ def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.Monkey
     called = cli("status", "r", "--watch")
     assert (called.code, called.err) == (130, "\nr continues; look again: hsstar status r --watch\n")
     assert called.out.startswith("iteration 0  waiting")
+    called = cli("evaluate", "builtin:demo-policy", "--benchmarks", "train", "--prompt", "bare")
+    assert called.code == 130
+    assert "\nthe workers go on; the same command shows the rest, or: hsstar status evaluate-" in called.err
