@@ -78,10 +78,10 @@ def make_database(server_url: str) -> MakeDatabase:
 
 
 @pytest.fixture(scope="session")
-def template(make_database: MakeDatabase, server_url: str) -> str:
+def template(server_url: str) -> str:
     """A migrated database to copy from."""
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        connection.execute(f"CREATE DATABASE {TEMPLATE}".encode())
     database = Database(make_url(server_url).set(database=TEMPLATE).render_as_string())
     migrate.upgrade(database)
     database.close()
