@@ -1,31 +1,31 @@
 """The rules of the method as SQL say what the pure ones say, on generated cases in real rows."""
 
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate_difficulty
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.store import datasets, evaluations, method, rounds, training
-from hsstar.store.evaluations import EvaluationSpec
+from hsstar.recipe.recipe import Recipe
+from hsstar.store import datasets, method, rounds, training
+from hsstar.store.rounds import Round
+from hsstar.store.runs import Run
+from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import (
     HELDOUT,
     TRAIN,
     Drawn,
     add_iteration,
-    add_labels,
     add_problems,
     add_run,
-    add_samples,
-    keys_of,
     make_recipe,
     select,
 )
@@ -39,28 +39,52 @@ rewards = st.integers(0, GRID).map(lambda step: step / GRID)
 causes = st.sampled_from(Cause)
 levels = st.sampled_from(Difficulty)
 some_levels = st.lists(levels, unique=True, max_size=3)
+now_and_then = st.sampled_from([False, False, False, True])
 run_seeds = st.integers(0, 2**31 - 1)
 
 
+class State(NamedTuple):
+    """A problem of an iteration."""
+
+    left_out: bool
+    level: Difficulty | None
+    drawn: list[Drawn]
+
+
+@contextmanager
+def iteration_of(
+    scratch: Scratch, recipe: Recipe, states: Sequence[State], number: int = 0
+) -> Iterator[tuple[Connection, Run, Round, dict[int, State]]]:
+    """An iteration over these problems, the last one first, and their states by id."""
+    with scratch() as connection:
+        run, ids = add_run(connection, recipe), add_problems(connection, len(states))
+        iteration = add_iteration(connection, run, ids[::-1], number)
+        by_id = dict(zip(ids, states, strict=True))
+        samples = {key: dict(enumerate(state.drawn)) for key, state in by_id.items()}
+        factory.add_samples(connection, iteration.id, samples)
+        factory.add_labels(connection, iteration.id, {key: state.level for key, state in by_id.items()})
+        left_out = {key: "too long" for key, state in by_id.items() if state.left_out}
+        rounds.exclude(connection, iteration.id, left_out)
+        yield connection, run, iteration, by_id
+
+
 @st.composite
-def estimated_problems(draw: st.DrawFn) -> tuple[int, list[tuple[list[Drawn], bool]]]:
-    """`n_p` and some problems: their pre-samples, extremes often, and whether they are left out."""
+def estimated_problems(draw: st.DrawFn) -> tuple[int, list[State]]:
+    """`n_p` and some problems with their pre-samples, extremes often."""
     n_p = draw(st.integers(1, 4))
     likely = st.one_of(st.just(Cause.CORRECT), st.just(Cause.INCORRECT), st.none(), causes)
     problems = []
     for _ in range(draw(st.integers(1, 6))):
-        usual, reward = draw(likely), draw(rewards)
-        sample = st.builds(
-            Drawn, st.one_of(st.just(usual), likely), st.one_of(st.just(reward), rewards, st.none())
-        )
-        pre_samples = draw(st.lists(sample, min_size=n_p, max_size=n_p))
-        problems.append((pre_samples, draw(st.sampled_from([False, False, False, True]))))
+        cause = st.one_of(st.just(draw(likely)), likely)
+        reward = st.one_of(st.just(draw(rewards)), rewards, st.none())
+        pre_samples = draw(st.lists(st.builds(Drawn, cause, reward), min_size=n_p, max_size=n_p))
+        problems.append(State(draw(now_and_then), None, pre_samples))
     return n_p, problems
 
 
 AT_THE_THRESHOLDS = [
-    ([Drawn(Cause.INCORRECT, 2 / GRID)], False),
-    ([Drawn(Cause.CORRECT, 6 / GRID)], False),
+    State(False, None, [Drawn(cause, step / GRID)])
+    for cause, step in ((Cause.INCORRECT, 2), (Cause.CORRECT, 6))
 ]
 
 
@@ -76,7 +100,7 @@ AT_THE_THRESHOLDS = [
 @example((1, AT_THE_THRESHOLDS), Signal.REWARD, True, [2, 6], 0)
 def test_labels_are_those_of_the_pure_rule(
     scratch: Scratch,
-    generated: tuple[int, list[tuple[list[Drawn], bool]]],
+    generated: tuple[int, list[State]],
     signal: Signal,
     scored: bool,
     thresholds: list[int],
@@ -86,40 +110,27 @@ def test_labels_are_those_of_the_pure_rule(
     n_p, problems = generated
     low, high = (step / GRID for step in thresholds)
     scored = scored or signal.needs_reward
-    with scratch() as connection:
-        recipe = make_recipe(
-            sampling={"n": 8, "n_p": n_p},
-            reward={"model": "prm" if scored else "none"},
-            pairs={"rule": "random"},
-            difficulty={"signal": signal, "tau_low": low, "tau_high": high},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(problems))
-        iteration = add_iteration(connection, run, ids)
-        by_id = dict(zip(ids, problems, strict=True))
-        # one sample more than the pre-samples: a re-sample never moves a label
-        late = Drawn(Cause.INCORRECT, 0.0)
-        drawn_of = {key: dict(enumerate([*drawn, late])) for key, (drawn, _) in by_id.items()}
-        add_samples(connection, iteration.id, drawn_of)
-        rounds.exclude(connection, iteration.id, {key: "no" for key, (_, out) in by_id.items() if out})
+    recipe = make_recipe(
+        sampling={"n": 8, "n_p": n_p},
+        reward={"model": "prm" if scored else "none"},
+        pairs={"rule": "random"},
+        difficulty={"signal": signal, "tau_low": low, "tau_high": high},
+    )
+    # one sample more than the pre-samples: a re-sample never moves a label
+    late = Drawn(Cause.INCORRECT, 0.0)
+    sampled = [problem._replace(drawn=[*problem.drawn, late]) for problem in problems]
+    with iteration_of(scratch, recipe, sampled) as (connection, run, iteration, by_id):
         expected = {}
-        for problem_id, (drawn, left_out) in by_id.items():
-            complete = all(
-                sample.cause is not None and (sample.reward is not None or not scored) for sample in drawn
-            )
-            if left_out or not complete or any(sample.cause is Cause.BAD_REFERENCE for sample in drawn):
+        for problem_id, (left_out, _, (*drawn, _)) in by_id.items():
+            unjudged = any(of.cause is None or (scored and of.reward is None) for of in drawn)
+            if left_out or unjudged or any(of.cause is Cause.BAD_REFERENCE for of in drawn):
                 continue
-            found = estimate_difficulty(
-                [sample.cause is Cause.CORRECT for sample in drawn],
-                [sample.reward or 0.0 for sample in drawn] if scored else None,
-            )
+            right = [of.cause is Cause.CORRECT for of in drawn]
+            found = estimate_difficulty(right, [of.reward or 0.0 for of in drawn] if scored else None)
             level = classify(found, signal, Thresholds(low, high))
             expected[problem_id] = (level, found.accuracy, found.process_quality)
-
-        for only, new in (
-            (ids[:first], expected.keys() & ids[:first]),
-            (None, expected.keys() - ids[:first]),
-        ):
+        early = list(by_id)[:first]
+        for only, new in ((early, expected.keys() & early), (None, expected.keys() - early)):
             assert method.label_problems(connection, run, iteration, only) == len(new)
         query = "SELECT problem_id, level, accuracy, process_quality FROM difficulty_labels"
         assert {row[0]: row[1:] for row in select(connection, query)} == expected
@@ -129,9 +140,7 @@ def test_labels_are_those_of_the_pure_rule(
 @CASES
 @given(
     st.lists(
-        st.tuples(st.one_of(levels, st.none()), st.sampled_from([False, False, False, True])),
-        min_size=1,
-        max_size=25,
+        st.builds(State, now_and_then, st.one_of(levels, st.none()), st.just([])), min_size=1, max_size=25
     ),
     st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
     some_levels,
@@ -140,30 +149,20 @@ def test_labels_are_those_of_the_pure_rule(
 )
 def test_allotments_are_those_of_the_pure_rule(
     scratch: Scratch,
-    found: list[tuple[Difficulty | None, bool]],
+    states: list[State],
     per_problem: tuple[int, int],
     resampled: list[Difficulty],
     seed: int,
     number: int,
 ) -> None:
     n, n_p = per_problem
-    with scratch() as connection:
-        recipe = make_recipe(
-            seed=seed,
-            sampling={"n": n, "n_p": n_p},
-            difficulty={"resample": resampled, "train": [*Difficulty]},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(found))
-        iteration = add_iteration(connection, run, ids, number)
-        by_id = dict(zip(ids, found, strict=True))
-        add_labels(connection, iteration.id, {key: level for key, (level, _) in by_id.items()})
-        rounds.exclude(connection, iteration.id, {key: "no" for key, (_, out) in by_id.items() if out})
-        keys = keys_of(connection, ids)
+    difficulty = {"resample": resampled, "train": [*Difficulty]}
+    recipe = make_recipe(seed=seed, sampling={"n": n, "n_p": n_p}, difficulty=difficulty)
+    with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
+        keys = factory.keys_of(connection, [*by_id])
         # a problem that is left out leaves its share to the others
-        shared = {keys[key]: None if out else level for key, (level, out) in by_id.items()}
+        shared = {keys[key]: None if state.left_out else state.level for key, state in by_id.items()}
         expected = budget.allot(budget.Budget(n, n_p), shared, resampled, seed=seed, iteration=number)
-
         for _ in range(2):  # the second time changes nothing
             method.allot_budget(connection, run, iteration)
             query = "SELECT problem_id, allotment FROM round_problems"
@@ -183,7 +182,9 @@ candidates = st.lists(
 
 @CASES
 @given(
-    st.lists(st.tuples(st.one_of(levels, st.none()), candidates, st.booleans()), min_size=1, max_size=5),
+    st.lists(
+        st.builds(State, st.booleans(), st.one_of(levels, st.none()), candidates), min_size=1, max_size=5
+    ),
     st.sampled_from(PairRule),
     st.one_of(st.none(), st.integers(1, 3)),
     st.lists(levels, unique=True, min_size=1, max_size=3),
@@ -192,72 +193,47 @@ candidates = st.lists(
 )
 def test_pairs_and_examples_are_those_of_the_pure_rules(
     scratch: Scratch,
-    found: list[tuple[Difficulty | None, list[Drawn], bool]],
+    states: list[State],
     rule: PairRule,
     at_most: int | None,
     trained: list[Difficulty],
     seed: int,
     number: int,
 ) -> None:
-    """Of each problem: its level, its samples, and whether it is left out."""
-    with scratch() as connection:
-        recipe = make_recipe(
-            seed=seed,
-            pairs={"rule": rule, "at_most_per_problem": at_most},
-            difficulty={"train": trained},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(found))
-        order = ids[::-1]
-        iteration = add_iteration(connection, run, order, number)
-        by_id = dict(zip(ids, found, strict=True))
-        add_labels(connection, iteration.id, {key: level for key, (level, _, _) in by_id.items()})
-        add_samples(
-            connection, iteration.id, {key: dict(enumerate(drawn)) for key, (_, drawn, _) in by_id.items()}
-        )
-        left_out = {key: "too long" for key, (_, _, excluded) in by_id.items() if excluded}
-        rounds.exclude(connection, iteration.id, left_out)
-        keys = keys_of(connection, ids)
-        common = {"seed": seed, "iteration": number, "at_most": at_most}
-        pairs, examples = {}, []
-        for problem in order:
-            level, drawn, excluded = by_id[problem]
-            if level not in trained or excluded:
+    of_pairs = {"rule": rule, "at_most_per_problem": at_most}
+    recipe = make_recipe(seed=seed, pairs=of_pairs, difficulty={"train": trained})
+    with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
+        keys = factory.keys_of(connection, [*by_id])
+        pairs, examples = [], []
+        for problem, (left_out, level, drawn) in reversed(by_id.items()):
+            if level not in trained or left_out:
                 continue
             pool = [
-                (Candidate(slot, VERDICT_OF_CAUSE[s.cause] if s.cause else None, s.reward), s.response)
-                for slot, s in enumerate(drawn)
+                (Candidate(slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward), of.response)
+                for slot, of in enumerate(drawn)
             ]
-            how: Any = common | {"problem_key": keys[problem]}
-            if chosen := preference.select_pairs([candidate for candidate, _ in pool], rule, **how):
-                pairs[problem] = chosen
-            examples += [(problem, slot) for slot in preference.select_examples(pool, rule, **how)]
-
-        assert method.build_pairs(connection, run, iteration) == sum(map(len, pairs.values()))
-        assert _pairs(connection, iteration.id) == pairs
+            how: Any = {"seed": seed, "iteration": number, "at_most": at_most, "problem_key": keys[problem]}
+            chosen = preference.select_pairs([candidate for candidate, _ in pool], rule, **how)
+            pairs += [(problem, *pair) for pair in chosen]
+            for slot in preference.select_examples(pool, rule, **how):
+                examples.append((problem, slot, drawn[slot].response))
+        assert method.build_pairs(connection, run, iteration) == len(pairs)
+        assert select(connection, PAIRS, id=iteration.id) == sorted(pairs, key=lambda pair: pair[0])
         assert method.build_pairs(connection, run, iteration) == 0
-        addresses = {
-            row[0]: row[1:] for row in select(connection, "SELECT id, problem_id, slot FROM samples")
-        }
+        query = "SELECT id, problem_id, slot FROM samples"
+        addresses = {sample: address for sample, *address in select(connection, query)}
         loaded = training.load_examples(connection, run, iteration)
-        assert [(addresses[sample], response) for sample, _, response in loaded] == [
-            ((problem, slot), by_id[problem][1][slot].response) for problem, slot in examples
-        ]
+        assert [(*addresses[sample], response) for sample, _, response in loaded] == examples
 
 
-def _pairs(connection: Connection, round_id: int) -> dict[int, list[tuple[int, int]]]:
-    query = """
-        SELECT pairs.problem_id, chosen.slot, rejected.slot
-        FROM preference_pairs AS pairs
-        JOIN samples AS chosen ON chosen.id = chosen_sample_id
-        JOIN samples AS rejected ON rejected.id = rejected_sample_id
-        WHERE pairs.round_id = :id
-        ORDER BY pairs.id
-    """
-    found = defaultdict(list)
-    for problem_id, chosen, rejected in select(connection, query, id=round_id):
-        found[problem_id].append((chosen, rejected))
-    return dict(found)
+PAIRS = """
+    SELECT pairs.problem_id, chosen.slot, rejected.slot
+    FROM preference_pairs AS pairs
+    JOIN samples AS chosen ON chosen.id = chosen_sample_id
+    JOIN samples AS rejected ON rejected.id = rejected_sample_id
+    WHERE pairs.round_id = :id
+    ORDER BY pairs.problem_id, pairs.id
+"""
 
 
 class ProblemState(NamedTuple):
@@ -288,68 +264,54 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
         ids = add_problems(connection, len(states))
         (elsewhere,) = add_problems(connection, 1, HELDOUT)  # another dataset
         by_id = dict(zip(ids, states, strict=True))
-        connection.execute(
-            text("UPDATE problems SET reference_readable = id <> ALL (:ids)"),
-            {"ids": [key for key, state in by_id.items() if not state.readable]},
-        )
-        connection.execute(
-            text("""
-                INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
-                SELECT id, (SELECT dataset_id FROM problems WHERE id = :other), :other, 'exact'
-                FROM problems WHERE id = ANY (:ids)
-            """),
-            {"ids": [key for key, state in by_id.items() if state.overlaps], "other": elsewhere},
-        )
+        unreadable = [key for key, state in by_id.items() if not state.readable]
+        change = "UPDATE problems SET reference_readable = id <> ALL (:ids)"
+        factory.execute(connection, change, ids=unreadable)
+        overlapping = [key for key, state in by_id.items() if state.overlaps]
+        insert = """
+            INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
+            SELECT id, (SELECT dataset_id FROM problems WHERE id = :other), :other, 'exact'
+            FROM problems WHERE id = ANY (:ids)
+        """
+        factory.execute(connection, insert, ids=overlapping, other=elsewhere)
         run, another = add_run(connection), add_run(connection)
         dataset_id = datasets.find_dataset(connection, TRAIN).id
-        evaluation = evaluations.add_evaluation(
-            connection, run.id, 0, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
-        )
         users = {
             "this run": add_iteration(connection, run, []).id,
             "another run": add_iteration(connection, another, []).id,
-            "an evaluation": evaluation.id,
+            "an evaluation": factory.add_evaluation(connection, run),
         }
         for user, round_id in users.items():
             of_user = [key for key, state in by_id.items() if state.used_by == user]
             rounds.assign_problems(connection, round_id, of_user, 2)
-        keys = keys_of(connection, ids)
+        keys = factory.keys_of(connection, ids)
 
         def usable(used_by: Collection[str], *, overlapping: bool) -> list[int]:
-            return sorted(
-                (
-                    key
-                    for key, state in by_id.items()
-                    if state.readable and (overlapping or not state.overlaps) and state.used_by not in used_by
-                ),
-                key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]),
-            )
+            found = [
+                key
+                for key, state in by_id.items()
+                if state.readable and (overlapping or not state.overlaps) and state.used_by not in used_by
+            ]
+            return sorted(found, key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]))
 
         unused = usable(["this run"], overlapping=not without_overlaps)
         for run_id, used_by in ((run.id, ["this run"]), (another.id, ["another run"]), (None, [])):
             assert rounds.count_unused_problems(
                 connection, run_id, dataset_id, without_overlaps=without_overlaps
             ) == len(usable(used_by, overlapping=not without_overlaps))
-
         added = add_iteration(connection, run, [], number=1)
         count = rounds.assign_slice(
             connection, added.id, dataset_id, seed, limit, 3, without_overlaps=without_overlaps
         )
-        assert _slice(connection, added.id) == [(key, 3) for key in unused[:limit]]
         assert count == len(unused[:limit])
-
+        assert _slice(connection, added.id) == [(place, key, 3) for place, key in enumerate(unused[:limit])]
         # an evaluation takes every readable problem, whatever the run has used
-        evaluation = evaluations.add_evaluation(
-            connection, run.id, 1, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
-        )
-        rounds.assign_slice(connection, evaluation.id, dataset_id, seed, limit, 2)
-        assert _slice(connection, evaluation.id) == [(key, 2) for key in usable([], overlapping=True)[:limit]]
+        evaluation = factory.add_evaluation(connection, run, number=1)
+        rounds.assign_slice(connection, evaluation, dataset_id, seed, limit, 2)
+        readable = usable([], overlapping=True)[:limit]
+        assert _slice(connection, evaluation) == [(place, key, 2) for place, key in enumerate(readable)]
 
 
-def _slice(connection: Connection, round_id: int) -> list[tuple[int, int]]:
-    query = (
-        "SELECT problem_id, allotment, position FROM round_problems WHERE round_id = :id ORDER BY position"
-    )
-    rows = select(connection, query, id=round_id)
-    assert [position for _, _, position in rows] == list(range(len(rows)))
-    return [row[:2] for row in rows]
+def _slice(connection: Connection, round_id: int) -> list[tuple[int, ...]]:
+    query = "SELECT position, problem_id, allotment FROM round_problems WHERE round_id = :id ORDER BY 1"
+    return select(connection, query, id=round_id)

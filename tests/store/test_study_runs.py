@@ -12,25 +12,20 @@ from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
 from tests.store.factory import add_job
 
-STUDY = """
-name = "s"
-seeds = [0, 1]
-iterations = 2
-reference = "uniform"
-problems = "demo"
-[recipe]
-extends = "builtin:demo"
-problems = { dataset = "s-train", per_iteration = 4 }
-evaluation = { dataset = "s-heldout", problems = 8 }
-[strategies.HS-STaR]
-[strategies.uniform]
-sampling.strategy = "uniform"
-"""
+STUDY = (Path(__file__).parent / "study.toml").read_text()
 
 
 def study(folder: Path, old: str = "", new: str = "") -> Study:
     (folder / "s.toml").write_text(STUDY.replace(old, new) if old else STUDY)
     return load_study(folder / "s.toml")
+
+
+@pytest.fixture
+def found(database: Database, tmp_path: Path) -> Study:
+    """The study, with its problems."""
+    found = study(tmp_path)
+    running.prepare_problems(database, found)
+    return found
 
 
 def made(database: Database) -> list[str]:
@@ -46,12 +41,6 @@ def finish(database: Database, run: str, *, all_but: int = 0) -> None:
             rounds.set_state(connection, iteration.round.id, IterationState.DONE)
 
 
-def fail_a_job(database: Database, run: str) -> None:
-    with database.begin() as connection:
-        first = rounds.list_iterations(connection, runs.find_run(connection, run).id)[0]
-        add_job(connection, first.round.id, state=JobState.FAILED)
-
-
 def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Path) -> None:
     for _ in range(2):
         running.prepare_problems(database, study(tmp_path))
@@ -62,9 +51,7 @@ def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Pat
         running.prepare_problems(database, study(tmp_path, "problems = 8", "problems = 9"))
 
 
-def test_runs_follow_each_other_seed_by_seed(database: Database, tmp_path: Path) -> None:
-    found = study(tmp_path)
-    running.prepare_problems(database, found)
+def test_runs_follow_each_other_seed_by_seed(database: Database, found: Study) -> None:
     for _ in range(2):
         states = running.advance(database, found, at_once=1)
         assert made(database) == ["s-HS-STaR-0"]
@@ -77,9 +64,7 @@ def test_runs_follow_each_other_seed_by_seed(database: Database, tmp_path: Path)
     assert made(database) == ["s-HS-STaR-0", "s-uniform-0", "s-HS-STaR-1"]
 
 
-def test_seeds_count_when_all_their_strategies_are_done(database: Database, tmp_path: Path) -> None:
-    found = study(tmp_path)
-    running.prepare_problems(database, found)
+def test_seeds_count_when_all_their_strategies_are_done(database: Database, found: Study) -> None:
     running.advance(database, found, at_once=4)
     for run in ("s-HS-STaR-1", "s-uniform-1", "s-HS-STaR-0"):
         finish(database, run)
@@ -90,11 +75,11 @@ def test_seeds_count_when_all_their_strategies_are_done(database: Database, tmp_
     assert running.finished(found, running.advance(database, found, at_once=4))
 
 
-def test_a_run_that_is_stuck_makes_room_and_is_named_in_the_end(database: Database, tmp_path: Path) -> None:
-    found = study(tmp_path)
-    running.prepare_problems(database, found)
+def test_a_run_that_is_stuck_makes_room_and_is_named_in_the_end(database: Database, found: Study) -> None:
     running.advance(database, found, at_once=1)
-    fail_a_job(database, "s-HS-STaR-0")
+    with database.begin() as connection:
+        first, _ = rounds.list_iterations(connection, runs.find_run(connection, "s-HS-STaR-0").id)
+        add_job(connection, first.round.id, state=JobState.FAILED)
     states = running.advance(database, found, at_once=1)
     assert made(database) == ["s-HS-STaR-0", "s-uniform-0"]
     assert running.stuck_runs(found, states) == []
@@ -105,10 +90,8 @@ def test_a_run_that_is_stuck_makes_room_and_is_named_in_the_end(database: Databa
 
 
 def test_more_seeds_and_iterations_may_come_later_but_no_other_recipe(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, found: Study
 ) -> None:
-    found = study(tmp_path)
-    running.prepare_problems(database, found)
     running.advance(database, found, at_once=1)
     more = study(tmp_path, "seeds = [0, 1]", "seeds = [0, 1, 2]")
     running.check_recipes(database, more)
