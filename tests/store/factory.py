@@ -1,6 +1,7 @@
 """Rows for tests: problems, runs, rounds, samples and jobs in any state, written in a few statements."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,23 +131,23 @@ def add_samples(
         for problem, slot, sample in flat
     ]
     samples.write_samples(connection, round_id, None, worker, written)
-    execute(
-        connection,
-        """
-        UPDATE samples SET verdict = given.verdict, cause = given.cause, min_reward = given.reward
-        FROM unnest(
-            CAST(:problems AS bigint[]), CAST(:slots AS int[]), CAST(:verdicts AS text[]),
-            CAST(:causes AS text[]), CAST(:rewards AS double precision[])
-        ) AS given (problem_id, slot, verdict, cause, reward)
-        WHERE round_id = :round_id AND samples.problem_id = given.problem_id AND samples.slot = given.slot
-        """,
-        round_id=round_id,
-        problems=[problem for problem, _, _ in flat],
-        slots=[slot for _, slot, _ in flat],
-        verdicts=[sample.cause and VERDICT_OF_CAUSE[sample.cause] for _, _, sample in flat],
-        causes=[sample.cause for _, _, sample in flat],
-        rewards=[sample.reward for _, _, sample in flat],
-    )
+    judged = [
+        {
+            "problem": problem,
+            "slot": slot,
+            "verdict": sample.cause and VERDICT_OF_CAUSE[sample.cause],
+            "cause": sample.cause,
+            "reward": sample.reward,
+        }
+        for problem, slot, sample in flat
+    ]
+    change = """
+        UPDATE samples SET verdict = judged.verdict, cause = judged.cause, min_reward = reward
+        FROM jsonb_to_recordset(CAST(:judged AS jsonb))
+            AS judged (problem bigint, slot int, verdict text, cause text, reward double precision)
+        WHERE round_id = :round_id AND problem_id = problem AND samples.slot = judged.slot
+    """
+    execute(connection, change, round_id=round_id, judged=json.dumps(judged))
 
 
 def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str | None]) -> None:

@@ -166,15 +166,6 @@ def remaining_budget(place: int, problem: ProblemState, live: list[JobRow]) -> t
     return problem.allotment, drawn, in_flight, remaining
 
 
-def test_a_lone_boundary_problem_may_take_the_whole_budget(connection: Connection) -> None:
-    """7,500 problems with one at the boundary: it alone gets 5 · 7,500 samples and its pre-samples."""
-    round_id, (problem,) = factory.add_round(connection, 1)
-    factory.execute(connection, "UPDATE round_problems SET allotment = 37503")
-    new = rounds.allocate(connection, round_id, JobKind.SAMPLE, 1_000)
-    assert len(new) == 38
-    assert factory.items_of(connection, max(new)) == [(problem, slot) for slot in range(37_000, 37_503)]
-
-
 def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Database) -> None:
     """64 changed problems of a round of 60,000 samples are found by the key of samples."""
     query = resources.files("hsstar.store").joinpath("sql", "allocate.sql").read_text(encoding="utf-8")
