@@ -125,29 +125,23 @@ def add_samples(
     connection: Connection, round_id: int, drawn: Mapping[int, Mapping[int, Drawn]], worker: str = "w"
 ) -> None:
     """Samples by problem id and slot, with their verdicts and minimum rewards."""
-    flat = [(problem, slot, sample) for problem, slots in drawn.items() for slot, sample in slots.items()]
+    flat = [(problem, slot, of) for problem, slots in drawn.items() for slot, of in slots.items()]
     written = [
-        samples.DrawnSample(problem, slot, sample.response, None, sample.tokens, sample.finish_reason)
-        for problem, slot, sample in flat
+        samples.DrawnSample(problem, slot, of.response, None, of.tokens, of.finish_reason)
+        for problem, slot, of in flat
     ]
     samples.write_samples(connection, round_id, None, worker, written)
     judged = [
-        {
-            "problem": problem,
-            "slot": slot,
-            "verdict": sample.cause and VERDICT_OF_CAUSE[sample.cause],
-            "cause": sample.cause,
-            "reward": sample.reward,
-        }
-        for problem, slot, sample in flat
+        (problem, slot, of.cause and VERDICT_OF_CAUSE[of.cause], of.cause, of.reward)
+        for problem, slot, of in flat
     ]
     change = """
-        UPDATE samples SET verdict = judged.verdict, cause = judged.cause, min_reward = reward
-        FROM jsonb_to_recordset(CAST(:judged AS jsonb))
-            AS judged (problem bigint, slot int, verdict text, cause text, reward double precision)
-        WHERE round_id = :round_id AND problem_id = problem AND samples.slot = judged.slot
+        UPDATE samples
+        SET verdict = judged->>2, cause = judged->>3, min_reward = CAST(judged->>4 AS double precision)
+        FROM jsonb_array_elements(CAST(:judged AS jsonb)) AS judged
+        WHERE round_id = :id AND (problem_id, slot) = (CAST(judged->>0 AS bigint), CAST(judged->>1 AS int))
     """
-    execute(connection, change, round_id=round_id, judged=json.dumps(judged))
+    execute(connection, change, id=round_id, judged=json.dumps(judged))
 
 
 def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str | None]) -> None:

@@ -19,19 +19,7 @@ from hsstar.store.read.progress import QueueState
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store import factory
-from tests.store.factory import (
-    HELDOUT,
-    add_evaluation,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_run,
-    change_jobs,
-    claim,
-    execute,
-    make_recipe,
-    select,
-)
+from tests.store.factory import HELDOUT, add_evaluation, add_iteration, add_job, add_run, change_jobs, claim
 
 EXPORTED = json.loads(Path(__file__).with_name("exports.json").read_text())
 
@@ -39,7 +27,7 @@ EXPORTED = json.loads(Path(__file__).with_name("exports.json").read_text())
 def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: Connection) -> None:
     run = add_run(connection)
     sampled = models.register_model(connection, "M4", "/models/m4", "weights of M4")
-    problem, later = add_problems(connection, 2)
+    problem, later = factory.add_problems(connection, 2)
     iteration = add_iteration(connection, run, [problem, later], 4, sampled.id)
     drawn = [
         DrawnSample(problem, 0, "good", 11, 21, "stop", -0.5, "engine 1", 31.5),
@@ -48,7 +36,7 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     ]
     samples.write_samples(connection, iteration.id, sampled.id, "w", drawn[2:])
     samples.write_samples(connection, iteration.id, sampled.id, "w", drawn[:2])
-    ids = [key for (key,) in select(connection, "SELECT id FROM samples ORDER BY problem_id, slot")]
+    ids = [key for (key,) in factory.select(connection, "SELECT id FROM samples ORDER BY problem_id, slot")]
     judgements = [Judgement(Cause.CORRECT, "0"), Judgement(Cause.UNPARSABLE, "1+*")]
     samples.write_verdicts(connection, ids[:2], judgements)
     assert run.reward_model_id is not None
@@ -111,7 +99,7 @@ def add_workers(connection: Connection) -> None:
         if name == "stopped":
             workers.deregister(connection, name)
         heard = f"last_heartbeat = now() - interval '{seconds} seconds'"
-        execute(connection, f"UPDATE workers SET {heard} WHERE name = :name", name=name)
+        factory.execute(connection, f"UPDATE workers SET {heard} WHERE name = :name", name=name)
 
 
 def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> None:
@@ -189,7 +177,7 @@ def train(connection: Connection, run: Run, number: int, parent: models.Model) -
 @pytest.fixture
 def tree(connection: Connection) -> Connection:
     """M0 → a-M1 → a-M2, M0 → b-M1, and a policy that nothing comes from."""
-    first = add_run(connection, make_recipe(evaluation={"dataset": HELDOUT}), "a")
+    first = add_run(connection, factory.make_recipe(evaluation={"dataset": HELDOUT}), "a")
     start = models.find_model(connection, "M0")
     middle = train(connection, first, 0, start)
     train(connection, first, 1, middle)

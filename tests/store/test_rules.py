@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
-from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate_difficulty
+from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe
@@ -38,7 +38,7 @@ GRID = 8
 rewards = st.integers(0, GRID).map(lambda step: step / GRID)
 causes = st.sampled_from(Cause)
 levels = st.sampled_from(Difficulty)
-some_levels = st.lists(levels, unique=True, max_size=3)
+maybe_level = st.one_of(levels, st.none())
 now_and_then = st.sampled_from([False, False, False, True])
 run_seeds = st.integers(0, 2**31 - 1)
 
@@ -68,10 +68,20 @@ def iteration_of(
         yield connection, run, iteration, by_id
 
 
+def labelling(signal: Signal, n_p: int, low: float, high: float, *, scored: bool) -> Recipe:
+    return make_recipe(
+        sampling={"n": 8, "n_p": n_p},
+        reward={"model": "prm" if scored else "none"},
+        pairs={"rule": "random"},
+        difficulty={"signal": signal, "tau_low": low, "tau_high": high},
+    )
+
+
 @st.composite
-def estimated_problems(draw: st.DrawFn) -> tuple[int, list[State]]:
-    """`n_p` and some problems with their pre-samples, extremes often."""
-    n_p = draw(st.integers(1, 4))
+def estimated_problems(draw: st.DrawFn) -> tuple[Recipe, list[State]]:
+    """A recipe, and some problems with their pre-samples, extremes often."""
+    signal, n_p = draw(st.sampled_from(Signal)), draw(st.integers(1, 4))
+    low, high = sorted(draw(st.lists(rewards, min_size=2, max_size=2, unique=True)))
     likely = st.one_of(st.just(Cause.CORRECT), st.just(Cause.INCORRECT), st.none(), causes)
     problems = []
     for _ in range(draw(st.integers(1, 6))):
@@ -79,43 +89,26 @@ def estimated_problems(draw: st.DrawFn) -> tuple[int, list[State]]:
         reward = st.one_of(st.just(draw(rewards)), rewards, st.none())
         pre_samples = draw(st.lists(st.builds(Drawn, cause, reward), min_size=n_p, max_size=n_p))
         problems.append(State(draw(now_and_then), None, pre_samples))
-    return n_p, problems
+    return labelling(signal, n_p, low, high, scored=signal.needs_reward or draw(st.booleans())), problems
 
 
+LOW, HIGH = 2 / GRID, 6 / GRID
 AT_THE_THRESHOLDS = [
-    State(False, None, [Drawn(cause, step / GRID)])
-    for cause, step in ((Cause.INCORRECT, 2), (Cause.CORRECT, 6))
+    State(False, None, [Drawn(Cause.INCORRECT, LOW)]),
+    State(False, None, [Drawn(Cause.CORRECT, HIGH)]),
 ]
 
 
 @CASES
-@given(
-    estimated_problems(),
-    st.sampled_from(Signal),
-    st.booleans(),
-    st.lists(st.integers(0, GRID), min_size=2, max_size=2, unique=True).map(sorted),
-    st.integers(0, 6),
-)
-@example((1, AT_THE_THRESHOLDS), Signal.ACCURACY_AND_REWARD, True, [2, 6], 0)
-@example((1, AT_THE_THRESHOLDS), Signal.REWARD, True, [2, 6], 0)
+@given(estimated_problems(), st.integers(0, 6))
+@example((labelling(Signal.ACCURACY_AND_REWARD, 1, LOW, HIGH, scored=True), AT_THE_THRESHOLDS), 0)
+@example((labelling(Signal.REWARD, 1, LOW, HIGH, scored=True), AT_THE_THRESHOLDS), 0)
 def test_labels_are_those_of_the_pure_rule(
-    scratch: Scratch,
-    generated: tuple[int, list[State]],
-    signal: Signal,
-    scored: bool,
-    thresholds: list[int],
-    first: int,
+    scratch: Scratch, generated: tuple[Recipe, list[State]], first: int
 ) -> None:
     """First those of the `first` problems, then all."""
-    n_p, problems = generated
-    low, high = (step / GRID for step in thresholds)
-    scored = scored or signal.needs_reward
-    recipe = make_recipe(
-        sampling={"n": 8, "n_p": n_p},
-        reward={"model": "prm" if scored else "none"},
-        pairs={"rule": "random"},
-        difficulty={"signal": signal, "tau_low": low, "tau_high": high},
-    )
+    recipe, problems = generated
+    scored = recipe.reward.used
     # one sample more than the pre-samples: a re-sample never moves a label
     late = Drawn(Cause.INCORRECT, 0.0)
     sampled = [problem._replace(drawn=[*problem.drawn, late]) for problem in problems]
@@ -127,7 +120,7 @@ def test_labels_are_those_of_the_pure_rule(
                 continue
             right = [of.cause is Cause.CORRECT for of in drawn]
             found = estimate_difficulty(right, [of.reward or 0.0 for of in drawn] if scored else None)
-            level = classify(found, signal, Thresholds(low, high))
+            level = classify(found, recipe.difficulty.signal, recipe.difficulty.thresholds)
             expected[problem_id] = (level, found.accuracy, found.process_quality)
         early = list(by_id)[:first]
         for only, new in ((early, expected.keys() & early), (None, expected.keys() - early)):
@@ -139,30 +132,28 @@ def test_labels_are_those_of_the_pure_rule(
 
 @CASES
 @given(
-    st.lists(
-        st.builds(State, now_and_then, st.one_of(levels, st.none()), st.just([])), min_size=1, max_size=25
+    st.builds(
+        make_recipe,
+        seed=run_seeds,
+        sampling=st.tuples(st.integers(1, 8), st.integers(1, 8)).map(
+            lambda of: {"n": max(of), "n_p": min(of)}
+        ),
+        difficulty=st.lists(levels, unique=True, max_size=3).map(
+            lambda of: {"resample": of, "train": [*Difficulty]}
+        ),
     ),
-    st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
-    some_levels,
-    run_seeds,
+    st.lists(st.builds(State, now_and_then, maybe_level, st.just([])), min_size=1, max_size=25),
     st.integers(0, 3),
 )
 def test_allotments_are_those_of_the_pure_rule(
-    scratch: Scratch,
-    states: list[State],
-    per_problem: tuple[int, int],
-    resampled: list[Difficulty],
-    seed: int,
-    number: int,
+    scratch: Scratch, recipe: Recipe, states: list[State], number: int
 ) -> None:
-    n, n_p = per_problem
-    difficulty = {"resample": resampled, "train": [*Difficulty]}
-    recipe = make_recipe(seed=seed, sampling={"n": n, "n_p": n_p}, difficulty=difficulty)
     with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
         keys = factory.keys_of(connection, [*by_id])
         # a problem that is left out leaves its share to the others
         shared = {keys[key]: None if state.left_out else state.level for key, state in by_id.items()}
-        expected = budget.allot(budget.Budget(n, n_p), shared, resampled, seed=seed, iteration=number)
+        address = {"seed": recipe.seed, "iteration": number}
+        expected = budget.allot(recipe.sampling.budget, shared, recipe.difficulty.resample, **address)
         for _ in range(2):  # the second time changes nothing
             method.allot_budget(connection, run, iteration)
             query = "SELECT problem_id, allotment FROM round_problems"
@@ -182,37 +173,33 @@ candidates = st.lists(
 
 @CASES
 @given(
-    st.lists(
-        st.builds(State, st.booleans(), st.one_of(levels, st.none()), candidates), min_size=1, max_size=5
+    st.builds(
+        make_recipe,
+        seed=run_seeds,
+        pairs=st.tuples(st.sampled_from(PairRule), st.one_of(st.none(), st.integers(1, 3))).map(
+            lambda of: {"rule": of[0], "at_most_per_problem": of[1]}
+        ),
+        difficulty=st.fixed_dictionaries({"train": st.lists(levels, unique=True, min_size=1, max_size=3)}),
     ),
-    st.sampled_from(PairRule),
-    st.one_of(st.none(), st.integers(1, 3)),
-    st.lists(levels, unique=True, min_size=1, max_size=3),
-    run_seeds,
+    st.lists(st.builds(State, st.booleans(), maybe_level, candidates), min_size=1, max_size=5),
     st.integers(0, 3),
 )
 def test_pairs_and_examples_are_those_of_the_pure_rules(
-    scratch: Scratch,
-    states: list[State],
-    rule: PairRule,
-    at_most: int | None,
-    trained: list[Difficulty],
-    seed: int,
-    number: int,
+    scratch: Scratch, recipe: Recipe, states: list[State], number: int
 ) -> None:
-    of_pairs = {"rule": rule, "at_most_per_problem": at_most}
-    recipe = make_recipe(seed=seed, pairs=of_pairs, difficulty={"train": trained})
+    rule, at_most = recipe.pairs.rule, recipe.pairs.at_most_per_problem
+    common: dict[str, Any] = {"seed": recipe.seed, "iteration": number, "at_most": at_most}
     with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
         keys = factory.keys_of(connection, [*by_id])
         pairs, examples = [], []
         for problem, (left_out, level, drawn) in reversed(by_id.items()):
-            if level not in trained or left_out:
+            if level not in recipe.difficulty.train or left_out:
                 continue
             pool = [
                 (Candidate(slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward), of.response)
                 for slot, of in enumerate(drawn)
             ]
-            how: Any = {"seed": seed, "iteration": number, "at_most": at_most, "problem_key": keys[problem]}
+            how = common | {"problem_key": keys[problem]}
             chosen = preference.select_pairs([candidate for candidate, _ in pool], rule, **how)
             pairs += [(problem, *pair) for pair in chosen]
             for slot in preference.select_examples(pool, rule, **how):
@@ -294,17 +281,19 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
             ]
             return sorted(found, key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]))
 
-        unused = usable(["this run"], overlapping=not without_overlaps)
+        overlapping_too = not without_overlaps
         for run_id, used_by in ((run.id, ["this run"]), (another.id, ["another run"]), (None, [])):
-            assert rounds.count_unused_problems(
+            count = rounds.count_unused_problems(
                 connection, run_id, dataset_id, without_overlaps=without_overlaps
-            ) == len(usable(used_by, overlapping=not without_overlaps))
+            )
+            assert count == len(usable(used_by, overlapping=overlapping_too))
         added = add_iteration(connection, run, [], number=1)
         count = rounds.assign_slice(
             connection, added.id, dataset_id, seed, limit, 3, without_overlaps=without_overlaps
         )
-        assert count == len(unused[:limit])
-        assert _slice(connection, added.id) == [(place, key, 3) for place, key in enumerate(unused[:limit])]
+        unused = usable(["this run"], overlapping=overlapping_too)[:limit]
+        assert _slice(connection, added.id) == [(place, key, 3) for place, key in enumerate(unused)]
+        assert count == len(unused)
         # an evaluation takes every readable problem, whatever the run has used
         evaluation = factory.add_evaluation(connection, run, number=1)
         rounds.assign_slice(connection, evaluation, dataset_id, seed, limit, 2)

@@ -15,19 +15,9 @@ from hsstar.store import datasets, models, runs, samples
 from hsstar.store.datasets import Dataset
 from hsstar.store.queue import workers
 from hsstar.store.samples import DrawnSample, SampleReward
+from tests.store import factory
 from tests.store.conftest import Scratch
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_round,
-    add_run,
-    add_samples,
-    claim,
-    make_recipe,
-    select,
-)
+from tests.store.factory import Drawn, add_job, add_problems, add_round, add_samples, select
 
 RESPONSES = "SELECT response FROM sample_responses ORDER BY 1"
 
@@ -71,7 +61,7 @@ def test_a_job_loads_what_is_left_of_it(connection: Connection) -> None:
     add_samples(connection, round_id, {first: {0: Drawn(Cause.CORRECT), 1: Drawn(None, 0.5)}})
     items = {first: [0, 1, 2], second: [0]}
     sampling, verification, scoring = (
-        claim(connection, add_job(connection, round_id, kind, items))
+        factory.claim(connection, add_job(connection, round_id, kind, items))
         for kind in (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
     )
     left = samples.load_missing_slots(connection, sampling)
@@ -100,9 +90,9 @@ def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> Non
 
 
 def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connection) -> None:
-    run = add_run(connection)
+    run = factory.add_run(connection)
     (problem,) = add_problems(connection, 1)
-    iteration = add_iteration(connection, run, [problem])
+    iteration = factory.add_iteration(connection, run, [problem])
     add_samples(connection, iteration.id, {problem: dict.fromkeys(range(3), Drawn())})
     none, one, many = sample_ids(connection)
     scored = [
@@ -182,10 +172,10 @@ def test_a_name_stands_for_one_checkpoint(connection: Connection) -> None:
 
 
 def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> None:
-    recipe = make_recipe(seed=2**31 - 1, training={"learning_rate": 1e-7})
-    run = add_run(connection, recipe, "mine")
+    recipe = factory.make_recipe(seed=2**31 - 1, training={"learning_rate": 1e-7})
+    run = factory.add_run(connection, recipe, "mine")
     assert runs.find_run(connection, "mine") == run
     assert run.recipe == recipe
     assert select(connection, "SELECT seed FROM runs") == [(2**31 - 1,)]
     with pytest.raises(ConflictError, match="there is already a run 'mine'; choose another"):
-        add_run(connection, recipe, "mine")
+        factory.add_run(connection, recipe, "mine")
