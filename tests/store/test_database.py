@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import psycopg
@@ -74,39 +73,43 @@ def test_without_a_second_run_a_deadlock_is_an_error(database: Database, rows: l
     assert "deadlock detected" in str(failure)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "times", "attempts", "outcome"),
-    [
-        ("RAISE SQLSTATE '40001'", 1, 2, nullcontext()),
-        ("RAISE SQLSTATE '40P01'", 9, 5, pytest.raises(DatabaseError)),
-        ("PERFORM 1 / 0", 9, 1, pytest.raises(DatabaseError, match="division by zero")),
-        (None, 9, 1, pytest.raises(BadInputError)),
-    ],
-    ids=["it passes", "it stays", "the statement is wrong", "the database has no part in it"],
-)
-def test_only_trouble_that_may_pass_is_tried_again_and_not_for_ever(
-    database: Database,
-    rows: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    trouble: str | None,
-    times: int,
-    attempts: int,
-    outcome: AbstractContextManager[object],
-) -> None:
-    monkeypatch.setattr(database_module, "_FIRST_PAUSE", 0.001)
-    tried = []
+def meeting(trouble: str, times: int = 9) -> tuple[list[int], Callable[[Connection], None]]:
+    """A transaction whose first attempts end in trouble, and its attempts."""
+    attempts: list[int] = []
 
     def work(connection: Connection) -> None:
-        tried.append(1)
-        touch(connection, rows[0])
-        if trouble is None:
-            raise BadInputError("no")
-        if len(tried) <= times:
+        attempts.append(1)
+        if len(attempts) <= times:
             execute(connection, f"DO $$ BEGIN {trouble}; END $$")
 
-    with outcome:
+    return attempts, work
+
+
+def test_trouble_that_may_pass_is_tried_again_and_not_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_FIRST_PAUSE", 0.001)
+    attempts, work = meeting("RAISE SQLSTATE '40001'", times=1)
+    database.run(work)
+    assert len(attempts) == 2
+    attempts, work = meeting("RAISE SQLSTATE '40P01'")
+    with pytest.raises(DatabaseError):
         database.run(work)
-    assert (len(tried), exclamations(database)) == (attempts, int(times < attempts))
+    assert len(attempts) == 5
+
+
+def test_what_is_no_passing_trouble_runs_once(database: Database) -> None:
+    attempts, work = meeting("PERFORM 1 / 0")
+    with pytest.raises(DatabaseError, match="division by zero"):
+        database.run(work)
+
+    def refuse(connection: Connection) -> None:
+        attempts.append(1)
+        raise BadInputError("no")
+
+    with pytest.raises(BadInputError):
+        database.run(refuse)
+    assert len(attempts) == 2
 
 
 def _end_others(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -18,16 +18,6 @@ from tests.store.factory import add_problems, execute, select
 
 REFUSED = list(map(json.loads, Path(__file__).with_name("refused_queries.jsonl").read_text().splitlines()))
 """Queries, and what is said of them."""
-
-Admin = psycopg.Connection[tuple[object, ...]]
-
-
-@pytest.fixture
-def admin(filled: Database) -> Iterator[Admin]:
-    """A superuser's connection."""
-    url = make_url(filled.url).set(username="postgres", drivername="postgresql")
-    with psycopg.connect(url.render_as_string(), autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +69,28 @@ def test_queries_run_under_a_role_that_cannot_log_in(filled: Database) -> None:
     assert run_query(filled, query, 5)[1] == [("hsstar_reader", "hsstar", False, False)]
 
 
+@contextmanager
+def rights(database: Database, change: str, undo: str) -> Iterator[None]:
+    """Rights that a superuser has changed."""
+    url = make_url(database.url).set(username="postgres", drivername="postgresql")
+    with psycopg.connect(url.render_as_string(), autocommit=True) as admin:
+        admin.execute(change.encode())
+        try:
+            yield
+        finally:
+            admin.execute(undo.encode())
+
+
 @pytest.mark.parametrize(
     "right", ["pg_read_server_files", "pg_write_server_files", "pg_execute_server_program"]
 )
-def test_a_login_with_rights_over_the_server_is_refused(filled: Database, admin: Admin, right: str) -> None:
+def test_a_login_with_rights_over_the_server_is_refused(filled: Database, right: str) -> None:
     message = "does not run as 'hsstar', a superuser or a reader or writer"
-    admin.execute(f"GRANT {right} TO hsstar".encode())
-    try:
-        with pytest.raises(BadInputError, match=message):
-            run_query(filled, "SELECT 1", 5)
-    finally:
-        admin.execute(f"REVOKE {right} FROM hsstar".encode())
+    with (
+        rights(filled, f"GRANT {right} TO hsstar", f"REVOKE {right} FROM hsstar"),
+        pytest.raises(BadInputError, match=message),
+    ):
+        run_query(filled, "SELECT 1", 5)
     assert run_query(filled, "SELECT 1", 5)[1] == [(1,)]
 
 
@@ -102,21 +103,13 @@ def test_a_superuser_is_refused(filled: Database) -> None:
         run_query(mighty, "SELECT 1", 5)
 
 
-@pytest.fixture
-def plain(filled: Database, admin: Admin) -> Iterator[Database]:
-    """The database as a login that may not become the reader."""
-    admin.execute("REVOKE hsstar_reader FROM hsstar")
-    try:
-        yield filled
-    finally:
-        admin.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
-
-
-def test_without_the_role_the_transaction_guards_and_the_guard_says_so(plain: Database) -> None:
-    with plain.begin() as connection:
-        assert guard(connection) == Guard("hsstar", reader=False, powerful=False)
-        ensure_reader(connection)  # may not
-        assert not guard(connection).reader
-    assert run_query(plain, "SELECT current_user", 5)[1] == [("hsstar",)]
-    with pytest.raises(BadInputError, match="hsstar sql is read-only; use psql to change data"):
-        run_query(plain, "DELETE FROM problems RETURNING id", 5)
+def test_without_the_role_the_transaction_guards_and_the_guard_says_so(filled: Database) -> None:
+    become = "GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE"
+    with rights(filled, "REVOKE hsstar_reader FROM hsstar", become):
+        with filled.begin() as connection:
+            assert guard(connection) == Guard("hsstar", reader=False, powerful=False)
+            ensure_reader(connection)  # may not
+            assert not guard(connection).reader
+        assert run_query(filled, "SELECT current_user", 5)[1] == [("hsstar",)]
+        with pytest.raises(BadInputError, match="hsstar sql is read-only; use psql to change data"):
+            run_query(filled, "DELETE FROM problems RETURNING id", 5)

@@ -138,14 +138,6 @@ def test_equal_statements_are_one_problem_and_the_first_one_stays(connection: Co
         datasets.first_problem(connection, Dataset(empty, "empty", 0, 0))
 
 
-def test_the_same_problem_may_lie_in_two_datasets(connection: Connection) -> None:
-    for name in ("train", "heldout"):
-        dataset = datasets.ensure_dataset(connection, name)
-        assert datasets.add_problems(connection, dataset, [Problem("What is 1 + 1?", "2")], [True]) == 1
-    listed = datasets.list_datasets(connection)
-    assert [(found.name, found.problems) for found in listed] == [("heldout", 1), ("train", 1)]
-
-
 def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None:
     with pytest.raises(NotFoundError, match=r"no dataset 'sums' \(datasets: none yet\); import one"):
         datasets.find_dataset(connection, "sums")

@@ -12,7 +12,7 @@ from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
 from hsstar.store import evaluations, method, models, rounds, samples
 from hsstar.store.evaluations import HELD_OUT
-from hsstar.store.queue import jobs, workers
+from hsstar.store.queue import workers
 from hsstar.store.read import progress, studies
 from hsstar.store.read.studies import IterationMetrics
 from hsstar.store.runs import Run
@@ -89,16 +89,6 @@ def test_problem_statistics(connection: Connection, example: Example) -> None:
         (hard, 3, 0, 0.0, 0.125, "outlier", 2, 0, 0),
         (left_out, 0, 0, None, None, None, 2, 0, 0),
     ]
-
-
-def test_remaining_budget_is_the_allocators_answer(connection: Connection, example: Example) -> None:
-    run, round_id, (_, boundary, _, _) = example
-    query = "SELECT * FROM remaining_budget WHERE remaining > 0"
-    assert select(connection, query) == [("example", 0, boundary, 10, 3, 2, 5)]
-    jobs.retry(connection, run.id, [])  # what a failed job holds is enqueued by its retry
-    (job_id,) = rounds.allocate(connection, round_id, JobKind.SAMPLE, 64)
-    assert factory.items_of(connection, job_id) == [(boundary, slot) for slot in (5, 7, 8, 9)]
-    assert select(connection, query) == []
 
 
 def test_sample_facts(connection: Connection, example: Example) -> None:
