@@ -106,12 +106,11 @@ def add_evaluation(
     run: Run,
     key: str = "key",
     number: int = 0,
-    dataset: str = TRAIN,
     model_id: int | None = None,
     accuracy: float | None = None,
 ) -> int:
     """The id of an evaluation, by default of a run's first policy; with an accuracy it has ended."""
-    spec = EvaluationSpec(key, datasets.ensure_dataset(connection, dataset), 1, None)
+    spec = EvaluationSpec(key, datasets.ensure_dataset(connection, TRAIN), 1, None)
     added = evaluations.add_evaluation(connection, run.id, number, model_id or run.model_id, spec)
     if accuracy is not None:
         change = "UPDATE evaluations SET accuracy = :accuracy, standard_error = :error, finished_at = now()"

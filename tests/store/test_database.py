@@ -1,10 +1,13 @@
-"""Transactions: limits that hold, trouble that passes, servers that are away, and few connections."""
+"""Transactions, which have limits and survive what passes; and queries of users, which may only read."""
 
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,11 +16,19 @@ from sqlalchemy import Connection, make_url
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import database as database_module
 from hsstar.store.database import Database, Limits
+from hsstar.store.read.sql import run_query
+from hsstar.store.reader_role import Guard, ensure_reader, guard
+from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems, execute, select
 from tests.store.threads import at_once
 from tests.waiting import wait_for
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+END_OTHERS = f"SELECT pg_terminate_backend(pid) {OTHERS}"
+"""What a restart of the server does."""
+
+REFUSED = list(map(json.loads, Path(__file__).with_name("refused_queries.jsonl").read_text().splitlines()))
+"""Queries of users, and what is said of them."""
 
 
 @pytest.fixture
@@ -112,11 +123,10 @@ def test_what_is_no_passing_trouble_runs_once(database: Database) -> None:
     assert len(attempts) == 2
 
 
-def _end_others(database: Database) -> None:
-    """Ends every other connection to the database, as a restart of the server does."""
+def as_superuser(database: Database, statement: str) -> None:
     url = make_url(database.url).set(username="postgres", drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as admin:
-        admin.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}".encode())
+    with psycopg.connect(url.render_as_string(), autocommit=True) as admin:
+        admin.execute(statement.encode())
 
 
 def test_a_connection_that_is_lost_in_the_middle_is_replaced(database: Database, rows: list[int]) -> None:
@@ -126,18 +136,16 @@ def test_a_connection_that_is_lost_in_the_middle_is_replaced(database: Database,
         attempts.append(1)
         touch(connection, rows[0])
         if len(attempts) == 1:
-            _end_others(database)
+            as_superuser(database, END_OTHERS)
         touch(connection, rows[1])
 
     database.run(work)
     assert (len(attempts), exclamations(database)) == (2, 2)
 
 
-def test_a_connection_that_has_died_in_the_pool_is_noticed_before_anything_is_done(
-    database: Database,
-) -> None:
+def test_a_connection_that_has_died_in_the_pool_is_replaced_at_once(database: Database) -> None:
     assert number(database, "SELECT 1") == 1
-    _end_others(database)
+    as_superuser(database, END_OTHERS)
     assert number(database, "SELECT 2") == 2
 
 
@@ -167,9 +175,8 @@ def test_a_process_keeps_one_connection_and_never_has_more_than_five(database: D
             begun.wait(30)
 
     assert at_once(*[work] * 5) == []
-    other = Database(database.url)
-    wait_for(lambda: number(other, f"SELECT count(*) {OTHERS}") == 1)
-    other.close()
+    with closing(Database(database.url)) as other:
+        wait_for(lambda: number(other, f"SELECT count(*) {OTHERS}") == 1)
 
 
 def test_a_server_that_is_away_is_waited_for_as_long_as_the_limits_say() -> None:
@@ -191,3 +198,97 @@ def test_a_server_that_never_answers_is_given_up_within_seconds(monkeypatch: pyt
         with pytest.raises(DatabaseError, match="cannot reach the database"), database.begin():
             pass
     assert time.monotonic() - begun < 30
+
+
+# --- queries of users: one statement, nothing written, nothing that runs for ever --------------------
+
+
+@pytest.fixture(scope="module")
+def filled(make_database: MakeDatabase, template: str) -> Iterator[Database]:
+    """One database for all queries: they cannot change it."""
+    with make_database(template) as database:
+        with database.begin() as connection:
+            add_problems(connection, 3)
+        yield database
+
+
+def test_a_query_gives_its_columns_and_rows(filled: Database) -> None:
+    query = "SELECT statement, 100 % 7 AS rest FROM problems ORDER BY 1 LIMIT 1"
+    assert run_query(filled, query, 5) == (["statement", "rest"], [("train problem 0", 2)])
+    columns, rows = run_query(filled, "SELECT * FROM sample_facts;", 5)
+    assert ("min_reward" in columns, rows) == (True, [])
+
+
+@pytest.mark.parametrize(("query", "message"), REFUSED)
+def test_nothing_but_one_query_is_let_through(filled: Database, query: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message) as failure:
+        run_query(filled, query, 5)
+    assert "\n" not in str(failure.value)
+    with filled.begin() as connection:
+        assert select(connection, "SELECT count(*) FROM problems") == [(3,)]
+        execute(connection, "CREATE TEMPORARY TABLE still_writable (id int) ON COMMIT DROP")
+
+
+def test_a_query_leaves_nothing_in_its_session(filled: Database) -> None:
+    for query in (
+        "SELECT set_config('role', 'none', false)",
+        "SELECT set_config('search_path', 'nowhere', false)",
+        "SELECT pg_advisory_lock(1, 2), pg_advisory_lock(3)",
+    ):
+        run_query(filled, query, 5)
+    with pytest.raises(BadInputError):
+        run_query(filled, "SELECT pg_advisory_lock(4), 1 / (SELECT 0 FROM pg_sleep(0.01))", 5)
+    left = """
+        SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), current_user,
+            (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM problems)
+    """
+    with filled.begin() as connection:
+        assert select(connection, left) == [(0, "hsstar", 0, 3)]
+
+
+def test_queries_run_under_a_role_that_cannot_log_in(filled: Database) -> None:
+    columns = "current_user, session_user, rolcanlogin, rolsuper"
+    query = f"SELECT {columns} FROM pg_roles WHERE rolname = current_user"
+    assert run_query(filled, query, 5)[1] == [("hsstar_reader", "hsstar", False, False)]
+
+
+@contextmanager
+def rights(database: Database, change: str, undo: str) -> Iterator[None]:
+    """Rights that a superuser has changed."""
+    as_superuser(database, change)
+    try:
+        yield
+    finally:
+        as_superuser(database, undo)
+
+
+@pytest.mark.parametrize("right", ["read_server_files", "write_server_files", "execute_server_program"])
+def test_a_login_with_rights_over_the_server_is_refused(filled: Database, right: str) -> None:
+    message = "does not run as 'hsstar', a superuser or a reader or writer"
+    with (
+        rights(filled, f"GRANT pg_{right} TO hsstar", f"REVOKE pg_{right} FROM hsstar"),
+        pytest.raises(BadInputError, match=message),
+    ):
+        run_query(filled, "SELECT 1", 5)
+    assert run_query(filled, "SELECT 1", 5)[1] == [(1,)]
+
+
+def test_a_superuser_is_refused(filled: Database) -> None:
+    """It could become itself again in a query, and a read-only transaction does not guard files."""
+    with (
+        closing(Database(make_url(filled.url).set(username="postgres").render_as_string())) as mighty,
+        pytest.raises(BadInputError, match="does not run as 'postgres', a superuser"),
+    ):
+        run_query(mighty, "SELECT 1", 5)
+
+
+def test_without_the_role_the_transaction_guards_and_the_guard_says_so(filled: Database) -> None:
+    become = "GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE"
+    with rights(filled, "REVOKE hsstar_reader FROM hsstar", become):
+        with filled.begin() as connection:
+            assert guard(connection) == Guard("hsstar", reader=False, powerful=False)
+            ensure_reader(connection)  # may not
+            assert not guard(connection).reader
+        assert run_query(filled, "SELECT current_user", 5)[1] == [("hsstar",)]
+        with pytest.raises(BadInputError, match="hsstar sql is read-only; use psql to change data"):
+            run_query(filled, "DELETE FROM problems RETURNING id", 5)

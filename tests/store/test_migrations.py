@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,9 @@ def test_ten_processes_may_migrate_at_once(empty_database: Database) -> None:
     """Each over connections of its own: what counts is the lock in the database."""
 
     def start() -> None:
-        database = Database(empty_database.url)
-        try:
+        with closing(Database(empty_database.url)) as database:
             migrate.upgrade(database)
             database.check_schema()
-        finally:
-            database.close()
 
     assert at_once(*[start] * 10) == []
 
@@ -125,9 +123,7 @@ def test_an_older_or_newer_schema_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize("revision", ["0001", "0008"])
-def test_a_schema_of_before_the_first_release_is_refused_and_left_alone(
-    database: Database, revision: str
-) -> None:
+def test_a_schema_of_before_the_first_release_is_left_alone(database: Database, revision: str) -> None:
     _set_revision(database, revision)
     actions: list[Callable[[Database], object]] = [
         Database.check_schema,
@@ -142,13 +138,8 @@ def test_a_schema_of_before_the_first_release_is_refused_and_left_alone(
     assert "samples" in inspect(database.engine).get_table_names()
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("not a url", "is not a database URL"),
-        ("sqlite:///file", "hsstar needs Postgres, and the database URL names 'sqlite'"),
-    ],
-)
-def test_another_kind_of_url_is_refused(url: str, message: str) -> None:
-    with pytest.raises(BadInputError, match=message):
-        Database(url)
+def test_another_kind_of_url_is_refused() -> None:
+    with pytest.raises(BadInputError, match="is not a database URL"):
+        Database("not a url")
+    with pytest.raises(BadInputError, match="hsstar needs Postgres, and the database URL names 'sqlite'"):
+        Database("sqlite:///file")

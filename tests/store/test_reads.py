@@ -12,14 +12,11 @@ from hsstar.domain.verdict import Cause, Judgement
 from hsstar.store import evaluations, method, models, rounds, runs, samples, training
 from hsstar.store.queue import workers
 from hsstar.store.read import exports, health, overview, progress
-from hsstar.store.read.health import OpenJobs, RecentWorker
 from hsstar.store.read.lineage import ancestry, lineage
-from hsstar.store.read.overview import RunSummary
-from hsstar.store.read.progress import QueueState
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store import factory
-from tests.store.factory import HELDOUT, add_evaluation, add_iteration, add_job, add_run, change_jobs, claim
+from tests.store.factory import add_evaluation, add_iteration, add_job, add_run, change_jobs, claim
 
 EXPORTED = json.loads(Path(__file__).with_name("exports.json").read_text())
 
@@ -72,10 +69,10 @@ def test_the_list_of_runs_says_where_each_one_stands(connection: Connection) -> 
         for _ in range(count):
             add_job(connection, round_id, state=of_jobs)
     assert overview.summarise_runs(connection) == [
-        RunSummary("new", 0, 0, "not started", 0, 0, 0),
-        RunSummary("going", 3, 1, "re-sampling", 3, 2, 1),
-        RunSummary("done", 0, 0, "done", 0, 0, 0),
-        RunSummary("measured", 1, 1, "evaluating", 0, 0, 0),
+        overview.RunSummary("new", 0, 0, "not started", 0, 0, 0),
+        overview.RunSummary("going", 3, 1, "re-sampling", 3, 2, 1),
+        overview.RunSummary("done", 0, 0, "done", 0, 0, 0),
+        overview.RunSummary("measured", 1, 1, "evaluating", 0, 0, 0),
     ]
     assert runs.active_run_ids(connection) == [under_way.id, evaluating.id]
 
@@ -116,14 +113,14 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
     add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
     add_job(connection, round_id, JobKind.VERIFY, state=JobState.DISCARDED)
 
-    def states(late: int) -> dict[str, QueueState]:
+    def states(late: int) -> dict[str, progress.QueueState]:
         change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *waiting)
         return {state.kind: state for state in progress.queue_states(connection, run.id)}
 
     assert states(late=9) == {
-        "sample": QueueState("sample", 3, 0, 0, 2, 3, None, None),
-        "score": QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50"),
-        "train": QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
+        "sample": progress.QueueState("sample", 3, 0, 0, 2, 3, None, None),
+        "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50"),
+        "train": progress.QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
     }
     assert states(late=8)["sample"].wakeups_due == 0
     change_jobs(connection, "wakeup_sent_at = now()", waiting[0])
@@ -144,11 +141,11 @@ def test_the_health_of_a_deployment(
     for state in (JobState.FAILED, JobState.FAILED, JobState.FAILED, JobState.DONE):
         add_job(connection, round_id, kind, state=state)
     change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *queued)
-    assert health.open_jobs(connection) == [OpenJobs(kind, 3, 3, expired, unserved)]
+    assert health.open_jobs(connection) == [health.OpenJobs(kind, 3, 3, expired, unserved)]
     assert health.recent_workers(connection) == [
-        RecentWorker("busy", "verify,sample", None, lost=False),
-        RecentWorker("idle", "verify,sample", "1.0", lost=False),
-        RecentWorker("lost", "verify,sample", None, lost=True),
+        health.RecentWorker("busy", "verify,sample", None, lost=False),
+        health.RecentWorker("idle", "verify,sample", "1.0", lost=False),
+        health.RecentWorker("lost", "verify,sample", None, lost=True),
     ]
 
 
@@ -173,14 +170,14 @@ def train(connection: Connection, run: Run, number: int, parent: models.Model) -
 @pytest.fixture
 def tree(connection: Connection) -> Connection:
     """M0 → a-M1 → a-M2, M0 → b-M1, and a policy that nothing comes from."""
-    first = add_run(connection, factory.make_recipe(evaluation={"dataset": HELDOUT}), "a")
+    first = add_run(connection, factory.make_recipe(evaluation={"dataset": factory.HELDOUT}), "a")
     start = models.find_model(connection, "M0")
     middle = train(connection, first, 0, start)
     train(connection, first, 1, middle)
     train(connection, add_run(connection, name="b"), 0, start)
     models.register_model(connection, "other", "/models/other", "other weights")
     for number, (model, accuracy) in enumerate(((start, 0.5), (middle, 0.625))):
-        add_evaluation(connection, first, HELDOUT, number, HELDOUT, model.id, accuracy)
+        add_evaluation(connection, first, "heldout", number, model.id, accuracy)
     return connection
 
 
@@ -194,9 +191,9 @@ def test_every_policy_stands_behind_its_parent(tree: Connection) -> None:
         (0, "other", None),
     ]
     start, made = found[:2]
-    assert (start.run, start.items, [*map(str, start.scores)]) == (None, None, ["heldout 0.500 ± 0.062"])
+    assert (start.run, start.items, [*map(str, start.scores)]) == (None, None, ["train 0.500 ± 0.062"])
     assert (made.run, made.iteration, made.objective, made.items, made.steps) == ("a", 0, "dpo", 2, 5)
-    assert (made.settings, [*map(str, made.scores)]) == ({"beta": 0.1}, ["heldout 0.625 ± 0.078"])
+    assert (made.settings, [*map(str, made.scores)]) == ({"beta": 0.1}, ["train 0.625 ± 0.078"])
     assert made.recipe is not None
 
 

@@ -1,34 +1,27 @@
-"""The rules of the method as SQL say what the pure ones say, on generated cases in real rows."""
+"""What SQL does is what the pure rules and plain loops say, on generated cases in real rows."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
+from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe
-from hsstar.store import datasets, method, rounds, training
-from hsstar.store.rounds import Round
-from hsstar.store.runs import Run
+from hsstar.store import datasets, evaluations, method, rounds, runs, training
+from hsstar.store.database import Database
 from tests.store import factory
 from tests.store.conftest import Scratch
-from tests.store.factory import (
-    HELDOUT,
-    TRAIN,
-    Drawn,
-    add_iteration,
-    add_problems,
-    add_run,
-    make_recipe,
-    select,
-)
+from tests.store.factory import HELDOUT, TRAIN, Drawn, add_iteration, add_job, add_problems, add_run, select
 
 CASES = settings(max_examples=60, deadline=None)
 
@@ -54,7 +47,7 @@ class State(NamedTuple):
 @contextmanager
 def iteration_of(
     scratch: Scratch, recipe: Recipe, states: Sequence[State], number: int = 0
-) -> Iterator[tuple[Connection, Run, Round, dict[int, State]]]:
+) -> Iterator[tuple[Connection, runs.Run, rounds.Round, dict[int, State]]]:
     """An iteration over these problems, the last one first, and their states by id."""
     with scratch() as connection:
         run, ids = add_run(connection, recipe), add_problems(connection, len(states))
@@ -69,7 +62,7 @@ def iteration_of(
 
 
 def labelling(signal: Signal, n_p: int, low: float, high: float, *, scored: bool) -> Recipe:
-    return make_recipe(
+    return factory.make_recipe(
         sampling={"n": 8, "n_p": n_p},
         reward={"model": "prm" if scored else "none"},
         pairs={"rule": "random"},
@@ -133,7 +126,7 @@ def test_labels_are_those_of_the_pure_rule(
 @CASES
 @given(
     st.builds(
-        make_recipe,
+        factory.make_recipe,
         seed=run_seeds,
         sampling=st.tuples(st.integers(1, 8), st.integers(1, 8)).map(
             lambda of: {"n": max(of), "n_p": min(of)}
@@ -174,7 +167,7 @@ candidates = st.lists(
 @CASES
 @given(
     st.builds(
-        make_recipe,
+        factory.make_recipe,
         seed=run_seeds,
         pairs=st.tuples(st.sampled_from(PairRule), st.one_of(st.none(), st.integers(1, 3))).map(
             lambda of: {"rule": of[0], "at_most_per_problem": of[1]}
@@ -292,15 +285,174 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
             connection, added.id, dataset_id, seed, limit, 3, without_overlaps=without_overlaps
         )
         unused = usable(["this run"], overlapping=overlapping_too)[:limit]
-        assert _slice(connection, added.id) == [(place, key, 3) for place, key in enumerate(unused)]
+        assert select(connection, SLICE, id=added.id) == [(at, key, 3) for at, key in enumerate(unused)]
         assert count == len(unused)
         # an evaluation takes every readable problem, whatever the run has used
         evaluation = factory.add_evaluation(connection, run, number=1)
         rounds.assign_slice(connection, evaluation, dataset_id, seed, limit, 2)
         readable = usable([], overlapping=True)[:limit]
-        assert _slice(connection, evaluation) == [(place, key, 2) for place, key in enumerate(readable)]
+        assert select(connection, SLICE, id=evaluation) == [(at, key, 2) for at, key in enumerate(readable)]
 
 
-def _slice(connection: Connection, round_id: int) -> list[tuple[int, ...]]:
-    query = "SELECT position, problem_id, allotment FROM round_problems WHERE round_id = :id ORDER BY 1"
-    return select(connection, query, id=round_id)
+SLICE = "SELECT position, problem_id, allotment FROM round_problems WHERE round_id = :id ORDER BY 1"
+
+
+# --- allocation: exactly what is missing is enqueued ------------------------------------------------
+
+SLOTS = 6
+KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
+LARGE_ROUND = Path(__file__).with_name("large_round.sql").read_text()
+
+Address = tuple[int, int]  # place of the problem in the round, slot
+
+
+class Allotted(NamedTuple):
+    allotment: int
+    excluded: bool
+    drawn: Mapping[int, Drawn]
+
+
+class JobRow(NamedTuple):
+    kind: JobKind
+    state: JobState
+    items: list[Address]
+
+
+RoundState = tuple[list[Allotted], list[JobRow]]
+
+causes_or_none = st.sampled_from([None, Cause.CORRECT, Cause.TIMED_OUT])
+slots_drawn = st.dictionaries(
+    st.integers(0, SLOTS - 1), st.builds(Drawn, causes_or_none, st.sampled_from([None, 0.5]))
+)
+allotted_problems = st.builds(Allotted, st.integers(0, SLOTS), now_and_then, slots_drawn)
+
+
+@st.composite
+def round_states(draw: st.DrawFn) -> RoundState:
+    problems = draw(st.lists(allotted_problems, min_size=1, max_size=5))
+    address = st.tuples(st.integers(0, len(problems) - 1), st.integers(0, SLOTS - 1))
+    items = st.lists(address, min_size=1, max_size=6, unique=True)
+    job = st.builds(JobRow, st.sampled_from(KINDS), st.sampled_from(JobState), items)
+    return problems, draw(st.lists(job, max_size=4))
+
+
+@contextmanager
+def made(scratch: Scratch, state: RoundState) -> Iterator[tuple[Connection, int, list[int]]]:
+    """A round in this state, and the ids of its problems; another round has samples, jobs and lacks too."""
+    problems, held_by = state
+    with scratch() as connection:
+        round_id, ids = factory.add_round(connection, len(problems))
+        allotments = [problem.allotment for problem in problems]
+        change = "UPDATE round_problems SET allotment = (CAST(:allotments AS int[]))[position + 1]"
+        factory.execute(connection, change, allotments=allotments)
+        excluded = [key for key, problem in zip(ids, problems, strict=True) if problem.excluded]
+        rounds.exclude(connection, round_id, dict.fromkeys(excluded, "too long"))
+        run = runs.get_run(connection, rounds.get_round(connection, round_id).run_id)
+        other = add_iteration(connection, run, ids, 1).id
+        factory.add_samples(connection, round_id, dict(zip(ids, (of.drawn for of in problems), strict=True)))
+        factory.add_samples(connection, other, {ids[0]: {0: Drawn()}})
+        add_job(connection, other, items={ids[-1]: [1]})
+        for job in held_by:
+            items = {ids[of]: [slot for place, slot in job.items if place == of] for of, _ in job.items}
+            add_job(connection, round_id, job.kind, items, job.state)
+        yield connection, round_id, ids
+
+
+def missing(problems: list[Allotted], held_by: list[JobRow], kind: JobKind) -> list[Address]:
+    """What a round lacks, the slow and obvious way."""
+    holding = [job for job in held_by if job.kind is kind and job.state is not JobState.DONE]
+    held = {address for job in holding for address in job.items}
+
+    def lacks(problem: Allotted, slot: int) -> bool:
+        sample = problem.drawn.get(slot)
+        if kind is JobKind.SAMPLE:
+            return sample is None and slot < problem.allotment
+        return sample is not None and (sample.cause if kind is JobKind.VERIFY else sample.reward) is None
+
+    return [
+        (place, slot)
+        for place, problem in enumerate(problems)
+        for slot in range(SLOTS)
+        if not problem.excluded and lacks(problem, slot) and (place, slot) not in held
+    ]
+
+
+@CASES
+@given(round_states(), st.sampled_from(KINDS), st.integers(1, 5), st.none() | st.sets(st.integers(0, 4)))
+def test_exactly_the_missing_slots_are_enqueued(
+    scratch: Scratch, state: RoundState, kind: JobKind, job_samples: int, only: set[int] | None
+) -> None:
+    wanted = [address for address in missing(*state, kind) if only is None or address[0] in only]
+    chunks = [wanted[start : start + job_samples] for start in range(0, len(wanted), job_samples)]
+    with made(scratch, state) as (connection, round_id, ids):
+        chosen = None if only is None else [ids[place] for place in only if place < len(ids)]
+        new = rounds.allocate(connection, round_id, kind, job_samples, chosen)
+        held = [factory.items_of(connection, job) for job in new]
+        enqueued = [[(ids.index(key), slot) for key, slot in items] for items in held]
+        assert sorted(enqueued) == chunks
+        assert rounds.allocate(connection, round_id, kind, job_samples, chosen) == []
+
+
+@CASES
+@given(round_states())
+def test_what_a_round_lacks_is_counted(scratch: Scratch, state: RoundState) -> None:
+    problems, held_by = state
+    states = [job.state for job in held_by]
+    live = [job for job in held_by if job.state.live]
+    with made(scratch, state) as (connection, round_id, ids):
+        assert rounds.shortfall(connection, round_id) == rounds.Shortfall(
+            live=len(live),
+            failed=states.count(JobState.FAILED),
+            undrawn=len(missing(problems, [], JobKind.SAMPLE)),
+            unverified=len(missing(problems, [], JobKind.VERIFY)),
+            unscored=len(missing(problems, [], JobKind.SCORE)),
+        )
+        assert rounds.has_live_jobs(connection, round_id) == bool(live)
+        columns = "problem_id, allotment, drawn, in_flight, remaining"
+        query = f"SELECT {columns} FROM remaining_budget WHERE iteration = 0 ORDER BY problem_id"
+        assert select(connection, query) == [
+            (ids[place], *remaining_of(place, problem, live)) for place, problem in enumerate(problems)
+        ]
+
+
+def remaining_of(place: int, problem: Allotted, live: list[JobRow]) -> tuple[int, int, int, int]:
+    """Of a problem: allotment, samples drawn, in flight and remaining."""
+    slots = [slot for job in live if job.kind is JobKind.SAMPLE for at, slot in job.items if at == place]
+    in_flight, drawn = sum(slot not in problem.drawn for slot in slots), len(problem.drawn)
+    remaining = 0 if problem.excluded else max(problem.allotment - drawn - in_flight, 0)
+    return problem.allotment, drawn, in_flight, remaining
+
+
+def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Database) -> None:
+    """64 changed problems of a round of 60,000 samples are found by the key of samples."""
+    query = resources.files("hsstar.store").joinpath("sql", "allocate.sql").read_text(encoding="utf-8")
+    with database.begin() as connection:
+        round_id, _ = factory.add_round(connection, 1)
+        factory.execute(connection, LARGE_ROUND)
+        changed = [key for (key,) in select(connection, "SELECT id FROM problems ORDER BY key LIMIT 64")]
+        for kind in KINDS:
+            values = {"round_id": round_id, "kind": kind, "problem_ids": changed, "job_samples": 64}
+            plan = connection.execute(text(f"EXPLAIN {query}"), values)
+            lines = "\n".join(plan.scalars())
+            assert "using uq_samples_round_id_problem_id_slot on samples" in lines
+            assert "Seq Scan on samples" not in lines
+
+
+def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connection: Connection) -> None:
+    query = "SELECT reltuples FROM pg_class WHERE relname = :table"
+    run = add_run(connection)
+    ids = add_problems(connection, 7)
+    dataset_id = datasets.find_dataset(connection, TRAIN).id
+    first = add_iteration(connection, run, ids[:3])
+    assert select(connection, query, table="round_problems") == [(3,)]
+    second = add_iteration(connection, run, [], 1)
+    rounds.assign_slice(connection, second.id, dataset_id, seed=0, limit=2, allotment=1)
+    assert select(connection, query, table="round_problems") == [(5,)]
+    evaluation = factory.add_evaluation(connection, run)
+    evaluations.assign_all_problems(connection, evaluation, dataset_id, None, 1)
+    assert select(connection, query, table="round_problems") == [(12,)]
+    factory.add_labels(connection, first.id, dict.fromkeys(ids[:3], "boundary"))
+    factory.add_samples(connection, first.id, {ids[0]: dict.fromkeys(range(4), Drawn())})
+    method.allot_budget(connection, run, first)
+    assert select(connection, query, table="difficulty_labels") == [(3,)]
+    assert select(connection, query, table="samples") == [(4,)]

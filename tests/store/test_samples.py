@@ -12,7 +12,6 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.store import datasets, models, runs, samples
-from hsstar.store.datasets import Dataset
 from hsstar.store.queue import workers
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store import factory
@@ -108,9 +107,6 @@ def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connecti
     assert [SampleReward(sample, tuple(steps), *others) for sample, steps, *others in found] == scored
 
 
-# --- problems, models, runs -----------------------------------------------------------------------
-
-
 def test_equal_statements_are_one_problem_and_the_first_one_stays(connection: Connection) -> None:
     assert datasets.newest_problem(connection) == 0
     unread, four = Problem("What", "?"), Problem("What is 2 + 2?", "four \x00")
@@ -135,7 +131,7 @@ def test_equal_statements_are_one_problem_and_the_first_one_stays(connection: Co
     assert select(connection, "SELECT max(id) FROM problems") == [(datasets.newest_problem(connection),)]
     empty = datasets.ensure_dataset(connection, "empty")
     with pytest.raises(NotFoundError, match="dataset 'empty' holds no usable problem"):
-        datasets.first_problem(connection, Dataset(empty, "empty", 0, 0))
+        datasets.first_problem(connection, datasets.Dataset(empty, "empty", 0, 0))
 
 
 def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None:
@@ -144,8 +140,6 @@ def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None
     add_problems(connection, 1)
     with pytest.raises(NotFoundError, match=r"\(datasets: train\)"):
         datasets.find_dataset(connection, "sums")
-    with pytest.raises(NotFoundError, match="no model 'M9'; see: hsstar models list"):
-        models.find_model(connection, "M9")
     with pytest.raises(NotFoundError, match=r"no run 'mine' \(runs: none yet\)"):
         runs.find_run(connection, "mine")
 
@@ -166,8 +160,7 @@ def test_a_name_stands_for_one_checkpoint(connection: Connection) -> None:
 def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> None:
     recipe = factory.make_recipe(seed=2**31 - 1, training={"learning_rate": 1e-7})
     run = factory.add_run(connection, recipe, "mine")
-    assert runs.find_run(connection, "mine") == run
-    assert run.recipe == recipe
+    assert (runs.find_run(connection, "mine"), run.recipe) == (run, recipe)
     assert select(connection, "SELECT seed FROM runs") == [(2**31 - 1,)]
     with pytest.raises(ConflictError, match="there is already a run 'mine'; choose another"):
         factory.add_run(connection, recipe, "mine")

@@ -11,10 +11,8 @@ from sqlalchemy import Connection
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
 from hsstar.store import evaluations, method, models, rounds, samples
-from hsstar.store.evaluations import HELD_OUT
 from hsstar.store.queue import workers
 from hsstar.store.read import progress, studies
-from hsstar.store.read.studies import IterationMetrics
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample
 from tests.store import factory
@@ -121,20 +119,16 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     assert {empty[name] for name in (*counts.split(), *seconds)} == {0}
     made = models.register_model(connection, "M1", "/models/m1", "weights of M1", run.model_id)
     evaluated = [
-        add_evaluation(connection, run, key, number, "measured", model_id, accuracy)
+        add_evaluation(connection, run, key, number, model_id, accuracy)
         for number, (model_id, of_held_out) in enumerate(((run.model_id, 0.25), (made.id, 0.75)))
-        for key, accuracy in ((HELD_OUT, of_held_out), ("gsm8k, greedy", of_held_out / 2))
+        for key, accuracy in ((evaluations.HELD_OUT, of_held_out), ("gsm8k, greedy", of_held_out / 2))
     ]
-    for of_round, kind, taken in (
-        (round_id, JobKind.SAMPLE, 2),
-        (round_id, JobKind.SAMPLE, 3),
-        (round_id, JobKind.SCORE, 4),
-        (round_id, JobKind.TRAIN, 60),
-        (round_id, JobKind.VERIFY, 7),
-        *((id, JobKind.SAMPLE, 100 + place) for place, id in enumerate(evaluated)),
-    ):
+    taken = {JobKind.SAMPLE: (2, 3), JobKind.SCORE: (4,), JobKind.TRAIN: (60,), JobKind.VERIFY: (7,)}
+    done = [(round_id, kind, lasted) for kind, each in taken.items() for lasted in each]
+    done += [(id, JobKind.SAMPLE, 100 + place) for place, id in enumerate(evaluated)]
+    for of_round, kind, lasted in done:
         job_id = add_job(connection, of_round, kind, {easy: [0]}, JobState.DONE)
-        change_jobs(connection, f"started_at = finished_at - interval '{taken} seconds'", job_id)
+        change_jobs(connection, f"started_at = finished_at - interval '{lasted} seconds'", job_id)
     failed = add_job(connection, round_id, JobKind.SCORE, {easy: [0]}, JobState.FAILED)
     change_jobs(connection, "started_at = finished_at - interval '1 hour'", failed)
     execute(connection, "UPDATE iterations SET started_at = now() - interval '90 seconds'")
@@ -144,9 +138,9 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     assert [found[f"heldout_{of}"] for of in ("accuracy_before", "error_before")] == [0.25, 0.25 / 8]
     assert [found[f"heldout_{of}"] for of in ("accuracy_after", "error_after")] == [0.75, 0.75 / 8]
     assert (found["output_model"], found["seconds"]) == ("M1", 90)
-    assert studies.iteration_metrics(connection, ["example"]) == [
-        IterationMetrics("example", 0, 4, 1, 1, 1, 16, 7, 1, 70, 0.25, 0.25 / 8, 0.75, 0.75 / 8, seconds=76.0)
-    ]
+    (metrics,) = studies.iteration_metrics(connection, ["example"])
+    counted = ("example", 0, 4, 1, 1, 1, 16, 7, 1, 70, 0.25, 0.25 / 8, 0.75, 0.75 / 8)
+    assert metrics == studies.IterationMetrics(*counted, seconds=76.0)
 
 
 def test_worker_activity(connection: Connection) -> None:
