@@ -16,9 +16,10 @@ from hsstar.local import postgres
 from hsstar.local.postgres import Postgres
 from hsstar.store import migrate
 from hsstar.store.database import Database
+from tests.store.drawing import sampling, terminations, wake_ups
 from tests.store.driver import begin, checkpoint, verifier
 
-__all__ = ["begin", "checkpoint", "verifier"]  # fixtures
+__all__ = ["begin", "checkpoint", "sampling", "terminations", "verifier", "wake_ups"]  # fixtures
 
 TEMPLATE = "hsstar_template"
 
