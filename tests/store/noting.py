@@ -34,8 +34,8 @@ NOWHERE = Path("/nonexistent")
 def completion_of(weights: str, request: SampleRequest) -> Completion:
     """What `NotingSampler` draws."""
     seed = request.seed
-    text, ended = f"by {weights}: {seed}", "length" if seed % 2 else "stop"
-    return Completion(text, seed % 9973, ended, -(seed % 997) / 8, seed % 991 / 16)
+    text = f"by {weights}: {seed}"
+    return Completion(text, seed % 9973, "length" if seed % 2 else "stop", -(seed % 997) / 8, seed % 991 / 16)
 
 
 class NotingSampler:

@@ -18,19 +18,13 @@ from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
 from hsstar.workers.runtime import Worker
 from tests.engines import tiny
+from tests.store import drawing
 from tests.store.conftest import MakeDatabase
-from tests.store.drawing import (
-    JOB_SAMPLES,
-    Address,
-    Sampling,
-    add_sampling,
-    execute,
-    make_worker,
-    misattributed,
-    register,
-)
+from tests.store.drawing import Address, Sampling, add_sampling, misattributed, register
 
 Drawn = dict[Address, str]
+Add = Callable[..., Sampling]
+Expected = Callable[..., Drawn]
 
 
 class House:
@@ -65,7 +59,7 @@ class House:
     @contextmanager
     def worker(self, database: Database) -> Iterator[Worker]:
         """A worker whose engines this house builds."""
-        worker = make_worker(database, self.build, jobs_in_flight=4)
+        worker = drawing.make_worker(database, self.build, jobs_in_flight=4)
         yield worker
         worker._context.engines.close()
 
@@ -88,7 +82,7 @@ def worker(database: Database, house: House) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def add(database: Database, policies: list[Path]) -> Callable[..., Sampling]:
+def add(database: Database, policies: list[Path]) -> Add:
     """Adds a round of 8 samples for each of so many problems; `policy` is its number."""
 
     def add(problems: int, policy: int = 0) -> Sampling:
@@ -98,7 +92,7 @@ def add(database: Database, policies: list[Path]) -> Callable[..., Sampling]:
 
 
 @pytest.fixture(scope="module")
-def expected(make_database: MakeDatabase, template: str, policies: list[Path]) -> Callable[..., Drawn]:
+def expected(make_database: MakeDatabase, template: str, policies: list[Path]) -> Expected:
     """What jobs of a policy draw one after the other, with an engine of their own, for so many problems.
 
     Every new database numbers its problems alike.
@@ -118,9 +112,6 @@ def expected(make_database: MakeDatabase, template: str, policies: list[Path]) -
     return of
 
 
-Add, Expected = Callable[..., Sampling], Callable[..., Drawn]
-
-
 def test_jobs_in_flight_are_decoded_together_and_get_what_each_gets_alone(
     worker: Worker, house: House, add: Add, expected: Expected
 ) -> None:
@@ -128,7 +119,7 @@ def test_jobs_in_flight_are_decoded_together_and_get_what_each_gets_alone(
     sampling.work(worker, threads=len(sampling.job_ids))
     assert sampling.responses() == expected(8)
     assert len(house.built) == 1
-    assert max(house.steps) > JOB_SAMPLES  # more rows in one forward pass than a job has
+    assert max(house.steps) > drawing.JOB_SAMPLES  # more rows in one forward pass than a job has
 
 
 def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_the_other(
@@ -178,18 +169,3 @@ def test_an_engine_that_dies_is_built_anew_and_its_jobs_go_on(
     assert sampling.responses() == expected(4)
     assert len(house.built) == 2
     assert {state for state, _, _ in sampling.jobs()} == {"done"}
-
-
-def test_prompts_at_the_border_of_the_context_concern_their_own_problem(
-    database: Database, worker: Worker, policies: list[Path]
-) -> None:
-    sampling = Sampling(database, *add_sampling(database, "long", policies[0], 4, 4))
-    lengthen = "UPDATE problems SET statement = repeat('x', 300) WHERE id = (SELECT max(id) FROM problems)"
-    ((longest,),) = execute(database, f"{lengthen} RETURNING id")
-    worker.run_job(sampling.job_ids[0])
-    assert sampling.jobs() == [("done", 1, 16)]
-    assert len(sampling.responses()) == 12
-    excluded = "SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL"
-    ((problem, reason),) = execute(database, excluded)
-    assert problem == longest
-    assert "fills the model's context of 256" in reason
