@@ -63,7 +63,7 @@ def add_jobs(database: Database, count: int) -> list[int]:
 def taken(connection: Connection, job_id: int | None = None, worker: str = "w") -> tuple[int, int] | None:
     """What a worker gets: the job, and its attempt."""
     job = jobs.claim(connection, job_id, worker, 60, [JobKind.SAMPLE])
-    return job and (job.id, job.attempts)
+    return (job.id, job.attempts) if job else None
 
 
 # --- claims -------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def add_jobs(database: Database, *kinds: JobKind) -> list[int]:
 
 def claimed(scheduler: EngineScheduler, database: Database, named: int) -> int | None:
     job = scheduler.claim(database, named, "all", 60)
-    return job and job.id
+    return job.id if job else None
 
 
 def test_queued_jobs_are_grouped_by_the_engine_that_they_need(connection: Connection) -> None:

@@ -49,7 +49,7 @@ def test_a_job_waits_for_a_server_that_is_away_and_its_worker_says_so(
     host.stop()
     with beside(lambda: worker.run_job(sampling.job_ids[0])):
         note = wait_for(sampling.note)
-        assert note.startswith(f"waiting for {host.url} for 0 s: ")
+        assert str(note).startswith(f"waiting for {host.url} for 0 s: ")
         assert sampling.jobs() == [("running", 1, 16)]
         host.start()
     drawn = list(sampling.responses().values())
