@@ -16,9 +16,10 @@ from hsstar.local import postgres
 from hsstar.local.postgres import Postgres
 from hsstar.store import migrate
 from hsstar.store.database import Database
+from tests.store.drawing import sampling, terminations, wake_ups
 from tests.store.driver import begin, begin_in, checkpoint, verifier
 
-__all__ = ["begin", "begin_in", "checkpoint", "verifier"]  # fixtures
+__all__ = ["begin", "begin_in", "checkpoint", "sampling", "terminations", "verifier", "wake_ups"]  # fixtures
 
 MakeDatabase = Callable[[str | None], AbstractContextManager[Database]]
 """Makes a database from a template (None: an empty one); it is gone at the end of the block."""
