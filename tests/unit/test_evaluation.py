@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -10,56 +11,54 @@ from hsstar.domain.errors import BadInputError
 from hsstar.domain.evaluation import ProblemOutcome, by_group, compare, differences, summarise
 
 
-def outcome(problem_id: int, drawn: int, correct: int, **values: object) -> ProblemOutcome:
-    given: dict[str, object] = {
-        "subject": None, "level": None, "readable": True, "exclusion": None, "without_verdict": 0,
-        "tokens": 10 * drawn, "counted": drawn, "truncated": 0, "ended": drawn, "majority": correct > 0,
-    }  # fmt: skip
-    return ProblemOutcome(problem_id=problem_id, drawn=drawn, correct=correct, **(given | values))  # type: ignore[arg-type]
+def outcome(problem_id: int, drawn: int, correct: int) -> ProblemOutcome:
+    return ProblemOutcome(
+        problem_id, subject=None, level=None, readable=True, exclusion=None, without_verdict=0,
+        tokens=10 * drawn, counted=drawn, truncated=0, ended=drawn, majority=correct > 0, drawn=drawn,
+        correct=correct,
+    )  # fmt: skip
 
 
-UNREADABLE = outcome(8, 0, 0, readable=False, exclusion="the reference answer cannot be read")
-TOO_LONG = outcome(9, 0, 0, exclusion="too long")
+RIGHT, WRONG = outcome(1, 1, 1), outcome(3, 1, 0)
+UNREADABLE = replace(outcome(8, 0, 0), readable=False, exclusion="the reference answer cannot be read")
+TOO_LONG = replace(outcome(9, 0, 0), exclusion="too long")
 
 
 def test_every_problem_counts_in_the_accuracy() -> None:
-    greedy = [outcome(1, 1, 1), outcome(2, 1, 1, truncated=1, tokens=30), outcome(3, 1, 0, without_verdict=1)]
-    found = summarise([*greedy, UNREADABLE, TOO_LONG])
+    cut, unverified = replace(outcome(2, 1, 1), truncated=1, tokens=30), replace(WRONG, without_verdict=1)
+    found = summarise([RIGHT, cut, unverified, UNREADABLE, TOO_LONG])
     assert (found.problems, found.unreadable, found.left_out, found.drawn) == (5, 1, 1, 3)
     assert found.accuracy.mean == pytest.approx(2 / 5)
     assert found.accuracy_readable == pytest.approx(2 / 4)
-    assert (found.pass_at, found.majority) == ({}, None)
+    assert (found.pass_at, found.majority, found.without_verdict) == ({}, None, 1)
     assert found.mean_tokens == pytest.approx(50 / 3)
     assert found.truncated_share == pytest.approx(1 / 3)
-    assert found.without_verdict == 1
 
 
 def test_several_samples_give_average_pass_and_majority() -> None:
     """Of four samples each: all right, one right, none; and one problem without any sample."""
-    found = summarise([outcome(1, 4, 4), outcome(2, 4, 1, majority=False), outcome(3, 4, 0), TOO_LONG])
+    given = [outcome(1, 4, 4), replace(outcome(2, 4, 1), majority=False), outcome(3, 4, 0), TOO_LONG]
+    found = summarise(given)
     assert found.accuracy.mean == pytest.approx((1 + 0.25) / 4)
     assert found.pass_at == pytest.approx({1: 1.25 / 4, 2: 1.5 / 4, 4: 2 / 4})
     assert found.majority == pytest.approx(1 / 4)
 
 
+def test_pass_at_k_goes_as_far_as_the_fewest_samples_of_a_problem() -> None:
+    assert summarise([outcome(1, 4, 2), outcome(2, 3, 0)]).pass_at == pytest.approx(
+        {1: 0.5 / 2, 2: 5 / 6 / 2, 3: 1 / 2}
+    )
+
+
 def test_what_is_unknown_is_none() -> None:
-    given = [outcome(1, 1, 1, tokens=0, counted=0, ended=0), UNREADABLE]
-    assert (summarise(given).mean_tokens, summarise(given).truncated_share) == (None, None)
+    found = summarise([replace(RIGHT, tokens=0, counted=0, ended=0), UNREADABLE])
+    assert (found.mean_tokens, found.truncated_share) == (None, None)
     assert summarise([UNREADABLE]).accuracy_readable is None
 
 
 def test_groups_are_ordered_and_leave_out_what_has_none() -> None:
-    given = [
-        outcome(1, 1, 1, level="2"),
-        outcome(2, 1, 1, level="1"),
-        outcome(3, 1, 1),
-        outcome(4, 1, 0, level="2"),
-    ]
-    found = by_group(given, lambda each: each.level)
-    assert [(name, [each.problem_id for each in group]) for name, group in found.items()] == [
-        ("1", [2]),
-        ("2", [1, 4]),
-    ]
+    given = [replace(RIGHT, level="2"), replace(RIGHT, level="1"), RIGHT, replace(WRONG, level="2")]
+    assert [*by_group(given, lambda each: each.level).items()] == [("1", [given[1]]), ("2", given[::3])]
 
 
 def resample(values: Sequence[float]) -> Sequence[float]:
@@ -79,7 +78,7 @@ def test_sampled_policies_are_compared_by_bootstrap_alone() -> None:
     found = compare([outcome(1, 4, 1), outcome(2, 4, 2)], [outcome(1, 4, 3), outcome(2, 4, 2)], resample)
     assert (found.difference, found.p_value, found.only_first) == (0.25, None, None)
     with pytest.raises(BadInputError, match="both models"):
-        compare([outcome(1, 1, 1)], [outcome(2, 1, 1)], resample)
+        compare([RIGHT], [WRONG], resample)
     assert differences([outcome(1, 4, 1)], [outcome(1, 4, 3)]) == [0.5]
 
 

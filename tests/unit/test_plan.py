@@ -6,14 +6,7 @@ from hypothesis import strategies as st
 
 from hsstar.domain.errors import BadInputError
 from hsstar.local.gpus import visible_gpus
-from hsstar.local.placement import (
-    GPU_ROLES,
-    ROLES,
-    PlannedWorker,
-    choose_gpus,
-    parse_roles,
-    plan_workers,
-)
+from hsstar.local.placement import GPU_ROLES, ROLES, PlannedWorker, choose_gpus, parse_roles, plan_workers
 
 EIGHT = tuple(map(str, range(8)))
 UUIDS = ("GPU-aa11", "GPU-ab22", "GPU-b333")

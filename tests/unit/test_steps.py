@@ -7,14 +7,7 @@ from hypothesis import strategies as st
 from hsstar.data.formats import read_problem
 from hsstar.domain.answers import ExtractionRule, extract_answer
 from hsstar.domain.problems import Problem, ProblemFormat
-from hsstar.domain.steps import (
-    STEP_SEPARATOR,
-    Obstacle,
-    StepForm,
-    minimum_reward,
-    split_steps,
-    step_form,
-)
+from hsstar.domain.steps import STEP_SEPARATOR, Obstacle, StepForm, minimum_reward, split_steps, step_form
 
 
 @pytest.mark.parametrize(
