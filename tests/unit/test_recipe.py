@@ -13,6 +13,7 @@ from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.difficulty import Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
+from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 from hsstar.study.document import load_study
 
@@ -52,6 +53,13 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in document.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
+
+
+def write(folder: Path, **files: str) -> Path:
+    """The first of some files, which are written as NAME.toml."""
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_bytes(text.encode(errors="surrogateescape"))
+    return folder / f"{next(iter(files))}.toml"
 
 
 def test_what_is_left_out_is_as_in_the_paper() -> None:
@@ -172,29 +180,71 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
 
 
 def test_a_file_is_read_and_its_top_keys_can_be_replaced(tmp_path: Path) -> None:
-    file = tmp_path / "small.toml"
-    file.write_text("\n".join(f"{key}={json.dumps(value)}" for key, value in flat(SMALLEST).items()))
+    lines = (f"{key} = {json.dumps(value)}" for key, value in flat(SMALLEST).items())
+    file = write(tmp_path, small="\n".join(lines))
     assert load_recipe(file) == with_sections()
     assert load_recipe(file, {"name": "other", "seed": 3}) == with_sections(name="other", seed=3)
 
 
+def test_tables_are_merged_and_other_values_replaced(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        child='extends = "base.toml"\nlist = [3]\n[a]\nx = 5\n[a.deep]\nk = 1\n[b]\nnew = true',
+        base='kept = "yes"\nlist = [1, 2]\n[a]\nx = 1\ny = 2\n[a.deep]\nk = 0\nl = 0',
+    )
+    assert load_document(path) == {
+        "kept": "yes", "list": [3], "a": {"x": 5, "y": 2, "deep": {"k": 1, "l": 0}}, "b": {"new": True},
+    }  # fmt: skip
+
+
+def test_a_base_may_extend_a_further_one_in_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    write(tmp_path / "below", middle='extends = "root.toml"\ny = 2', root="x = 1\ny = 1\nz = 1")
+    top = write(tmp_path, top='extends = "below/middle.toml"\nz = 3')
+    assert load_document(top) == {"x": 1, "y": 2, "z": 3}
+
+
+def test_merging_changes_neither_side() -> None:
+    base, changes = {"a": {"x": 1}}, {"a": {"y": 2}}
+    assert merged(base, changes) == {"a": {"x": 1, "y": 2}}
+    assert (base, changes) == ({"a": {"x": 1}}, {"a": {"y": 2}})
+
+
+def test_the_demo_can_be_extended_and_the_stored_recipe_is_whole(tmp_path: Path) -> None:
+    path = write(tmp_path, mine='extends = "builtin:demo"\nname = "mine"\n[sampling]\nn_p = 2')
+    recipe = load_recipe(path, {"seed": 7})
+    assert (recipe.name, recipe.seed, recipe.sampling.n, recipe.sampling.n_p) == ("mine", 7, 8, 2)
+    assert recipe.policy.model == "builtin:demo-policy"
+    assert "extends" not in recipe.document()
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("files", "message"),
     [
-        (None, "no such file"),
-        (b"name = ", "not TOML: "),
-        (b"name = '\xff'", "cannot be read"),
-        (b"name = 'small'", "key 'problems' is missing"),
+        ({"a": "name = "}, r"a\.toml: not TOML: "),
+        ({"a": "name = '\udcff'"}, r"a\.toml: cannot be read"),
+        ({"a": "name = 'small'"}, r"a\.toml: key 'problems' is missing"),
+        ({"a": 'extends = "none.toml"'}, r"a\.toml: extends: no file .*none\.toml"),
+        ({"a": "extends = 3"}, r"a\.toml: extends: expected the path of a recipe, got 3"),
+        ({"a": 'extends = "builtin:none"'}, r"no recipe 'builtin:none'; known: builtin:demo"),
+        ({"a": 'extends = "a.toml"'}, r"in a circle: a\.toml → a\.toml"),
+        (
+            {"a": 'extends = "b.toml"', "b": 'extends = "c.toml"', "c": 'extends = "a.toml"'},
+            r"in a circle: a\.toml → b\.toml → c\.toml → a\.toml",
+        ),
+        ({"a": 'extends = "b.toml"', "b": "x ="}, r"b\.toml: not TOML"),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
-    file = tmp_path / "small.toml"
-    if content is not None:
-        file.write_bytes(content)
+def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as failure:
-        load_recipe(file)
-    assert str(failure.value).startswith(f"{file}: ")
+        load_recipe(write(tmp_path, **files))
+    assert str(failure.value).startswith(str(tmp_path))
     assert "\n" not in str(failure.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"/none\.toml: no such file"):
+        load_recipe(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
