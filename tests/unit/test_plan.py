@@ -7,68 +7,23 @@ from hypothesis import strategies as st
 from hsstar.domain.errors import BadInputError
 from hsstar.local.gpus import visible_gpus
 from hsstar.local.placement import GPU_ROLES, ROLES, PlannedWorker, choose_gpus, parse_roles, plan_workers
+from tests.unit.tables import tables
 
 EIGHT = tuple(map(str, range(8)))
-UUIDS = ("GPU-aa11", "GPU-ab22", "GPU-b333")
+TABLES = tables("plan")
 role_counts = st.dictionaries(st.sampled_from(ROLES), st.none() | st.integers(1, 9), min_size=1)
 
 
-def planned(roles: str, gpus: tuple[str, ...] = EIGHT, **each: int) -> dict[str, tuple[str, ...]]:
-    return {worker.name: worker.gpus for worker in plan_workers(parse_roles(roles), gpus, each)}
+@pytest.mark.parametrize(("roles", "gpus", "each", "workers"), TABLES["planned"])
+def test_roles_share_the_gpus_and_one_without_a_number_takes_what_the_others_leave(
+    roles: str, gpus: list[str], each: dict[str, int], workers: dict[str, list[str]]
+) -> None:
+    """Several without a number get one process each; verification, and a machine without GPUs, need none."""
+    found = {worker.name: [*worker.gpus] for worker in plan_workers(parse_roles(roles), (*gpus,), each)}
+    assert [*found.items()] == [*workers.items()]
 
 
-def test_eight_gpus_of_two_roles() -> None:
-    assert planned("sample=6,score=2") == {f"sample-gpu{gpu}": (str(gpu),) for gpu in range(6)} | {
-        "score-gpu6": ("6",),
-        "score-gpu7": ("7",),
-    }
-
-
-def test_a_single_role_without_a_number_takes_what_the_others_leave() -> None:
-    assert [*planned("sample", ("0", "3"))] == ["sample-gpu0", "sample-gpu3"]
-    assert [*planned("sample,score=1,verify=2", ("0", "1", "2"))] == [
-        "sample-gpu0", "sample-gpu1", "score-gpu2", "verify-cpu1", "verify-cpu2",
-    ]  # fmt: skip
-
-
-def test_several_roles_without_a_number_get_one_process_each() -> None:
-    assert [*planned("sample,score,verify")] == ["sample-gpu0", "score-gpu1", "verify-cpu1"]
-
-
-def test_verification_takes_no_gpu() -> None:
-    assert planned("verify=2") == {"verify-cpu1": (), "verify-cpu2": ()}
-
-
-def test_without_gpus_everything_works_on_the_cpu() -> None:
-    assert planned("sample=2,all", ()) == {"sample-cpu1": (), "sample-cpu2": (), "all-cpu1": ()}
-
-
-def test_a_process_may_need_several_gpus() -> None:
-    assert planned("sample,train=1", ("0", "1", "2"), train=2) == {
-        "sample-gpu0": ("0",),
-        "train-gpu1-gpu2": ("1", "2"),
-    }
-    assert [*planned("all", train=4, all=4)] == ["all-gpu0-gpu1-gpu2-gpu3", "all-gpu4-gpu5-gpu6-gpu7"]
-
-
-@pytest.mark.parametrize(
-    ("roles", "gpus", "message"),
-    [
-        ("sample=6,score=2", "0,1", "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1"),
-        ("sample,score=2", "0,1", "sample=1,score=2 would take 3 GPUs, and there are 2: 0, 1"),
-        ("sample,score", "5", "sample=1,score=1 would take 2 GPUs, and there is 1: 5"),
-        ("sample", "8", "there is no GPU '8' here; there are 8: 0, 1, 2, 3, 4, 5, 6, 7"),
-        ("sample", "0,", "there is no GPU '' here"),
-        ("sample", "1,1", "GPU 1 is named twice in '1,1'"),
-        ("sample:6", "all", "'sample:6' is not ROLE or ROLE=NUMBER with a role of sample, score"),
-        ("sample=", "all", "'sample=' is not"),
-        ("sample=x", "all", "'sample=x' is not"),
-        ("sample=0,verify=0", "all", "these roles ask for no worker"),
-        ("draw", "all", "'draw' is not"),
-        ("", "all", "'' is not"),
-        ("sample=1,sample=2", "all", "the role sample is named twice"),
-    ],
-)
+@pytest.mark.parametrize(("roles", "gpus", "message"), TABLES["refused"])
 def test_what_cannot_be_is_refused_in_one_line(roles: str, gpus: str, message: str) -> None:
     with pytest.raises(BadInputError) as caught:
         plan_workers(parse_roles(roles), choose_gpus(gpus, EIGHT), {})
@@ -87,12 +42,11 @@ def test_every_gpu_has_one_owner_and_names_are_unique(
     roles: dict[str, int | None], machine: int, each: int
 ) -> None:
     gpus = tuple(map(str, range(machine)))
+    needs = {role: each if role in ("train", "all") else int(role in GPU_ROLES) for role in ROLES}
     try:
         workers = plan_workers(roles, gpus, {"train": each, "all": each})
     except BadInputError:
-        needed = sum((count or 1) * (each if role in ("train", "all") else 1)
-                     for role, count in roles.items() if role in GPU_ROLES)  # fmt: skip
-        assert needed > machine > 0
+        assert sum((count or 1) * needs[role] for role, count in roles.items()) > machine > 0
         return
     used = [gpu for worker in workers for gpu in worker.gpus]
     assert len(used) == len(set(used))
@@ -101,8 +55,7 @@ def test_every_gpu_has_one_owner_and_names_are_unique(
     for role, count in roles.items():
         found = [worker for worker in workers if worker.role == role]
         assert len(found) == count if count else found
-        needs = each if role in ("train", "all") else int(role in GPU_ROLES)
-        assert {len(worker.gpus) for worker in found} == {needs if machine else 0}
+        assert {len(worker.gpus) for worker in found} == {needs[role] if machine else 0}
 
 
 @given(st.text("samplecorvfyin:=,0123456789 ", max_size=24))
@@ -117,41 +70,14 @@ def test_any_text_is_roles_or_refused(text: str) -> None:
 
 def test_the_environment_of_a_worker_keeps_what_the_user_has_set() -> None:
     worker = PlannedWorker("sample-gpu3", "sample", ("3",))
-    assert worker.environment({}, 4) == {
-        "CUDA_VISIBLE_DEVICES": "3",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "OMP_NUM_THREADS": "4",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    assert worker.environment({"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "3,4"}, 4) == {
-        "CUDA_VISIBLE_DEVICES": "3",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
+    always = {"CUDA_VISIBLE_DEVICES": "3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert worker.environment({}, 4) == always | {"OMP_NUM_THREADS": "4"}
+    assert worker.environment({"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "3,4"}, 4) == always
     assert PlannedWorker("verify-cpu1", "verify").environment({}, 1)["CUDA_VISIBLE_DEVICES"] == ""
 
 
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [
-        (None, ("0", "1", "2")),
-        ("", ()),
-        ("2,0", ("2", "0")),
-        (" 1 , 2 ", ("1", "2")),
-        ("0,-1,2", ("0",)),
-        ("0,9,2", ("0",)),
-        ("1,1", ("1",)),
-        ("GPU-b333,GPU-aa", ("2", "0")),
-        ("GPU-a,0", ()),  # of two GPUs, and so of none
-        ("MIG-77", ("MIG-77",)),
-        ("NoDevFiles", ()),
-    ],
-)
-def test_cuda_visible_devices_is_read_as_cuda_reads_it(
-    visible: str | None, expected: tuple[str, ...]
-) -> None:
-    assert visible_gpus(UUIDS, visible) == expected
-
-
-def test_a_machine_without_gpus_has_none_whatever_is_visible() -> None:
-    assert visible_gpus((), None) == visible_gpus((), "0,1") == visible_gpus((), "MIG-77") == ()
+@pytest.mark.parametrize(("visible", "expected"), TABLES["visible"])
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: list[str]) -> None:
+    """A beginning of two UUIDs is none, and the list ends there."""
+    assert [*visible_gpus(("GPU-aa11", "GPU-ab22", "GPU-b333"), visible)] == expected
+    assert visible_gpus((), visible) == ()
