@@ -3,7 +3,6 @@
 from collections import Counter
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,13 +11,11 @@ from hsstar.domain.verdict import Verdict
 
 RIGHT, WRONG = Verdict
 
-candidates = st.lists(
-    st.tuples(
-        st.one_of(st.none(), st.sampled_from(Verdict)),
-        st.one_of(st.none(), st.integers(0, 4).map(lambda step: step / 4)),
-    ),
-    max_size=12,
-).map(lambda drawn: [Candidate(slot, *values) for slot, values in enumerate(drawn)])
+most = st.none() | st.integers(1, 4)
+verdicts, rewards = st.none() | st.sampled_from(Verdict), st.sampled_from([None, 0.0, 0.25, 0.5, 0.75, 1.0])
+candidates = st.lists(st.tuples(verdicts, rewards), max_size=12).map(
+    lambda drawn: [Candidate(slot, *values) for slot, values in enumerate(drawn)]
+)
 
 
 def pairs_of(
@@ -30,34 +27,7 @@ def pairs_of(
     return select_pairs(found, rule, seed=seed, iteration=0, problem_key="x", at_most=at_most)
 
 
-def test_good_solutions_meet_hard_negatives() -> None:
-    drawn = [
-        Candidate(0, RIGHT, 0.9),
-        Candidate(1, RIGHT, 0.2),
-        Candidate(2, RIGHT, 0.8),
-        Candidate(3, WRONG, 0.7),  # wrong, and yet it looks good
-        Candidate(4, WRONG, 0.1),
-        Candidate(5, WRONG, 0.6),
-    ]
-    kept = pairs_of(drawn, at_most=2)
-    assert sorted(good for good, _ in kept) == [0, 2]
-    assert sorted(bad for _, bad in kept) == [3, 5]
-
-
-@pytest.mark.parametrize(
-    "drawn",
-    [
-        [],
-        [Candidate(0, RIGHT, 1.0), Candidate(1, RIGHT, 1.0)],
-        [Candidate(0, WRONG, 0.0)],
-        [Candidate(0, RIGHT, 1.0), Candidate(1, None, 0.0)],  # the checking failed: it is not wrong
-    ],
-)
-def test_without_two_sides_there_is_no_pair(drawn: list[Candidate]) -> None:
-    assert pairs_of(drawn) == []
-
-
-@given(candidates, st.sampled_from(PairRule), st.one_of(st.none(), st.integers(1, 4)), st.integers(0, 99))
+@given(candidates, st.sampled_from(PairRule), most, st.integers(0, 99))
 def test_pairs_are_right_against_wrong_and_use_a_sample_once(
     drawn: list[Candidate], rule: PairRule, at_most: int | None, seed: int
 ) -> None:
@@ -71,9 +41,10 @@ def test_pairs_are_right_against_wrong_and_use_a_sample_once(
     assert len(used) == len(set(used))
 
 
-@given(candidates, st.integers(0, 99))
-def test_what_is_left_out_has_no_higher_reward(drawn: list[Candidate], seed: int) -> None:
-    used = {slot for pair in pairs_of(drawn, seed=seed) for slot in pair}
+@given(candidates, most, st.integers(0, 99))
+def test_good_solutions_meet_hard_negatives(drawn: list[Candidate], at_most: int | None, seed: int) -> None:
+    """On neither side has one that is left out a higher reward than one that is used."""
+    used = {slot for pair in pairs_of(drawn, seed=seed, at_most=at_most) for slot in pair}
     for verdict in Verdict:
         own = [candidate for candidate in drawn if candidate.verdict is verdict]
         kept = [candidate.minimum_reward or 0.0 for candidate in own if candidate.slot in used]
@@ -115,19 +86,17 @@ def test_the_random_rule_does_not_look_at_rewards() -> None:
     assert {good for good, _ in kept} == {0, 1, 2, 3}
 
 
-def examples_of(found: list[tuple[Candidate, str]], **options: Any) -> list[int]:
-    rule = PairRule(options.pop("rule", PairRule.HIGHEST_REWARD))
-    return select_examples(found, rule, seed=0, iteration=0, problem_key="x", **options)
-
-
 def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:
     drawn = [
-        (Candidate(0, RIGHT, 0.2), "a"),
-        (Candidate(1, WRONG, 0.9), "b"),
-        (Candidate(2, RIGHT, 0.8), "a"),
-        (Candidate(3, None, 1.0), "c"),
-        (Candidate(4, RIGHT, 0.5), "d"),
+        (Candidate(slot, verdict, reward), response)
+        for slot, (verdict, reward, response) in enumerate(
+            [(RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d")]
+        )
     ]
-    assert examples_of(drawn) == [2, 4]
-    assert examples_of(drawn, at_most=1) == [2]
-    assert set(examples_of(drawn, rule=PairRule.RANDOM)) in ({0, 4}, {2, 4})
+
+    def kept(rule: PairRule, at_most: int | None = None) -> list[int]:
+        return select_examples(drawn, rule, seed=0, iteration=0, problem_key="x", at_most=at_most)
+
+    assert kept(PairRule.HIGHEST_REWARD) == [2, 4]
+    assert kept(PairRule.HIGHEST_REWARD, at_most=1) == [2]
+    assert set(kept(PairRule.RANDOM)) in ({0, 4}, {2, 4})

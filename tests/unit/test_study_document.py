@@ -6,6 +6,7 @@ import pytest
 
 from hsstar.domain.errors import RecipeError
 from hsstar.study.document import load_study
+from tests.unit.tables import tables
 
 STUDY = """
 name = "s"
@@ -47,29 +48,7 @@ def test_strategies_differ_from_the_recipe_in_their_changes_only(tmp_path: Path)
     assert plain == uniform
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("[3, 1]", "[3]", r"study\.toml: seeds: .*at least 2"),
-        ("[3, 1]", "[3, 3]", r"seeds: a seed is listed twice"),
-        ("[3, 1]", "[3, -1]", r"seeds\.1: "),
-        ('"uniform"\nproblems', '"even"\nproblems', r"reference = 'even' is none of HS-STaR, uniform"),
-        ("iterations = 2", "iteration = 2", r"unknown key 'iteration'; legal keys there: .*iterations"),
-        ("[strategies.HS-STaR]", "[strategies.'a b']", r"strategies\.a b"),
-        (
-            "difficulty.train",
-            "difficulty.trains",
-            r"strategies\.uniform: unknown key 'difficulty\.trains'; legal keys there: resample",
-        ),
-        (
-            "sampling.strategy",
-            "evaluation.problems = 3\nsampling.strategy",
-            r"strategies\.uniform: 'evaluation' is the same for every strategy",
-        ),
-        ("sampling.strategy", "seed = 3\nsampling.strategy", r"'seed' is the same for every strategy"),
-        ("builtin:demo", "missing.toml", r"study\.toml: extends: no file"),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "message"), tables("study_document")["refused"])
 def test_a_wrong_study_is_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as error:
         load_study(write(tmp_path, old, new))
@@ -77,12 +56,11 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path: Path, old: str, new: str
 
 
 def test_a_study_measures_on_held_out_problems(tmp_path: Path) -> None:
-    path = write(
-        tmp_path, 'extends = "builtin:demo"\nevaluation = { problems = 30 }', 'extends = "bare.toml"'
-    )
+    extended = 'extends = "builtin:demo"\nevaluation = { problems = 30 }'
+    path = write(tmp_path, extended, 'extends = "bare.toml"')
     (tmp_path / "bare.toml").write_text(
-        '[problems]\ndataset = "d"\nper_iteration = 3\n[policy]\nmodel = "m"\n'
-        '[reward]\nmodel = "none"\n[difficulty]\nsignal = "accuracy"\n[pairs]\nrule = "random"\n'
+        'problems = { dataset = "d", per_iteration = 3 }\npolicy.model = "m"\nreward.model = "none"\n'
+        'difficulty.signal = "accuracy"\npairs.rule = "random"\n'
     )
     with pytest.raises(RecipeError, match=r"recipe\.evaluation\.dataset is missing"):
         load_study(path)
