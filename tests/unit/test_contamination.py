@@ -11,9 +11,7 @@ from hsstar.domain.contamination import RUN_OF_WORDS, Overlap, OverlapIndex, Ove
 SENTENCE = "In how many ways can seven people sit at a round table if two of them insist on adjoining seats?"
 
 
-def find(statement: str, *benchmark: str) -> OverlapKind | None:
-    found = OverlapIndex(benchmark).find(marks_of(statement))
-    return None if found is None else found.kind
+WORDS = [f"w{number}" for number in range(RUN_OF_WORDS)]
 
 
 @pytest.mark.parametrize(
@@ -26,20 +24,16 @@ def find(statement: str, *benchmark: str) -> OverlapKind | None:
         (SENTENCE.replace(" ", "  ").upper(), SENTENCE, OverlapKind.EXACT),
         (SENTENCE.replace("seven", "eight"), SENTENCE, OverlapKind.RUN),  # the rest is long enough
         (SENTENCE.replace("table", "desk"), SENTENCE, None),  # ten and nine words are too few
+        (" ".join(["x", *WORDS, "y"]), " ".join(["before", *WORDS, "after"]), OverlapKind.RUN),
+        (" ".join(["x", *WORDS[1:], "y"]), " ".join(["before", *WORDS, "after"]), None),
         (r"Let $\frac{a}{b}$ be", r"Let $\frac ab$ be", None),
         ("ﬁnd ｘ", "find x", OverlapKind.EXACT),
         ("", "x", None),
     ],
 )
 def test_overlaps_by_hand(statement: str, benchmark: str, expected: OverlapKind | None) -> None:
-    assert find(statement, "something else", benchmark) == expected
-
-
-def test_twelve_words_are_no_overlap_and_thirteen_are() -> None:
-    words = [f"w{number}" for number in range(RUN_OF_WORDS)]
-    benchmark = " ".join(["before", *words, "after"])
-    assert find(" ".join(["x", *words, "y"]), benchmark) is OverlapKind.RUN
-    assert find(" ".join(["x", *words[1:], "y"]), benchmark) is None
+    found = OverlapIndex(["something else", benchmark]).find(marks_of(statement))
+    assert found == (None if expected is None else Overlap(1, expected))
 
 
 def slow_find(statement: str, benchmark: list[str]) -> Overlap | None:
@@ -51,13 +45,12 @@ def slow_find(statement: str, benchmark: list[str]) -> Overlap | None:
     for place, other in enumerate(benchmark):
         if plain(statement) == plain(other):
             return Overlap(place, OverlapKind.EXACT)
-    mine = re.findall("[a-z]+", statement.lower())
+    mine, *theirs = (re.findall("[a-z]+", text.lower()) for text in (statement, *benchmark))
     for start in range(len(mine) - RUN_OF_WORDS + 1):
-        for place, other in enumerate(benchmark):
-            theirs = re.findall("[a-z]+", other.lower())
-            for at in range(len(theirs) - RUN_OF_WORDS + 1):
-                if mine[start : start + RUN_OF_WORDS] == theirs[at : at + RUN_OF_WORDS]:
-                    return Overlap(place, OverlapKind.RUN)
+        for place, words in enumerate(theirs):
+            runs = (words[at : at + RUN_OF_WORDS] for at in range(len(words) - RUN_OF_WORDS + 1))
+            if mine[start : start + RUN_OF_WORDS] in runs:
+                return Overlap(place, OverlapKind.RUN)
     return None
 
 

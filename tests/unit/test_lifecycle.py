@@ -1,4 +1,4 @@
-"""Which state may follow which, and how long a failed job waits."""
+"""Which state may follow which, how long a failed job waits, and what a verdict follows from."""
 
 import pytest
 
@@ -12,6 +12,7 @@ from hsstar.domain.lifecycle import (
     retry_delay_seconds,
     states_before,
 )
+from hsstar.domain.verdict import LASTING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 
 
 def test_the_way_of_a_job() -> None:
@@ -23,10 +24,7 @@ def test_the_way_of_a_job() -> None:
         "discarded": ["failed"],
     }
     assert set(JOB_TRANSITIONS) == set(JobState)
-
-
-def test_queued_and_running_jobs_are_in_flight() -> None:
-    assert [state for state in JobState if state.live] == [JobState.QUEUED, JobState.RUNNING]
+    assert [state.value for state in JobState if state.live] == ["queued", "running"]
 
 
 def test_an_iteration_goes_one_way() -> None:
@@ -46,3 +44,14 @@ def test_a_job_waits_longer_after_each_attempt_but_never_long() -> None:
 def test_supervisors_know_how_a_worker_exits() -> None:
     exits = (WorkerExit.STOPPED, WorkerExit.FAILED, WorkerExit.DRAINED, WorkerExit.WRONG_SCHEMA)
     assert exits == (0, 1, 80, 81)
+
+
+def test_an_answer_that_cannot_be_read_is_wrong_and_a_failed_check_is_no_verdict() -> None:
+    wrong = dict.fromkeys((Cause.INCORRECT, Cause.NO_ANSWER, Cause.UNPARSABLE), Verdict.INCORRECT)
+    unknown = dict.fromkeys((Cause.TIMED_OUT, Cause.CRASHED, Cause.BAD_REFERENCE), None)
+    assert {Cause.CORRECT: Verdict.CORRECT, **wrong, **unknown} == VERDICT_OF_CAUSE
+    assert {cause: Judgement(cause, "42").verdict for cause in Cause} == VERDICT_OF_CAUSE
+
+
+def test_what_depends_on_the_machine_does_not_last_and_no_answer_needs_no_memory() -> None:
+    assert set(Cause) - LASTING_CAUSES == {Cause.TIMED_OUT, Cause.CRASHED, Cause.NO_ANSWER}

@@ -1,17 +1,18 @@
 """One renderer of prompts, for sampling, training and evaluation."""
 
+import re
+
 import pytest
 
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.prompts import TEMPLATES, chat_message, render_prompt
 
+INSTRUCTION = r".*step by step.*blank line.*\\boxed\{\}\."
+
 
 def test_the_papers_prompt() -> None:
-    prompt = render_prompt("qwen25-step-cot", "What is 1 + 1?")
-    instruction, rest = prompt.split("\n", 1)
-    assert "step by step" in instruction
-    assert "blank line" in instruction
-    assert instruction.endswith("\\boxed{}.")
+    instruction, rest = render_prompt("qwen25-step-cot", "What is 1 + 1?").split("\n", 1)
+    assert re.fullmatch(INSTRUCTION, instruction)
     assert rest == "User:\nWhat is 1 + 1?\n\nAssistant:\n"
 
 
@@ -30,5 +31,4 @@ def test_an_unknown_template_is_named_with_the_known_ones() -> None:
 def test_a_chat_message_is_the_problem_and_what_the_answer_has_to_look_like() -> None:
     problem, instruction = chat_message("What is {x} in \\frac{1}{2}?").split("\n\n")
     assert problem == "What is {x} in \\frac{1}{2}?"
-    assert "step by step" in instruction and "blank line" in instruction
-    assert instruction.endswith("\\boxed{}.")
+    assert re.fullmatch(INSTRUCTION, instruction)
