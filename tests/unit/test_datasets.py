@@ -171,7 +171,7 @@ def test_a_hub_name_means_its_only_data_file(fake_hub: FakeHub) -> None:
     assert hub.local_file("hub:o/n") == fake_hub.folder / "o/n/data/a.parquet"
     assert hub.local_file("hub:o/n/deep/b.txt") == fake_hub.folder / "o/n/deep/b.txt"
     fake_hub.files.append("c.csv")
-    with pytest.raises(BadInputError, match="2 data files; name one as hub:o/n/FILE: data/a.parquet, c"):
+    with pytest.raises(BadInputError, match=r"2 data files; name one as hub:o/n/FILE: data/a.parquet, c"):
         hub.local_file("hub:o/n")
     fake_hub.files = ["README.md"]
     with pytest.raises(BadInputError, match="holds no data file"):

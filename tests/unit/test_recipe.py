@@ -16,13 +16,14 @@ from hsstar.domain.preference import PairRule
 from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 from hsstar.study.document import load_study
+from tests.unit.tables import tables
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 CONFIGS = ROOT / "configs"
 BOUNDS: dict[str, dict[str, Any]] = json.loads((FOLDER / "recipe_bounds.json").read_text())
 """Values just inside and just outside of what is legal, by key; `beside`: further keys of its section."""
-WRONG = [json.loads(line) for line in (FOLDER / "wrong_recipes.jsonl").read_text().splitlines()]
+TABLES = tables("recipe")
 PUBLISHED: dict[str, dict[str, Any]] = json.loads((FOLDER / "shipped_recipes.json").read_text())
 """What `configs/hsstar.toml` changes of the defaults, and each other published recipe of `hsstar.toml`."""
 SHIPPED = sorted({*CONFIGS.glob("*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {CONFIGS / "study.toml"})
@@ -132,7 +133,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
     assert with_sections(reward={"engine": "vllm"}).reward.engine_options == {}
 
 
-@pytest.mark.parametrize(("changes", "message"), [(row["changes"], row["message"]) for row in WRONG])
+@pytest.mark.parametrize(("changes", "message"), TABLES["wrong"])
 def test_a_wrong_recipe_names_the_key_and_what_is_legal(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as failure:
         with_sections(**changes)
@@ -218,23 +219,7 @@ def test_the_demo_can_be_extended_and_the_stored_recipe_is_whole(tmp_path: Path)
     assert "extends" not in recipe.document()
 
 
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"a": "name = "}, r"a\.toml: not TOML: "),
-        ({"a": "name = '\udcff'"}, r"a\.toml: cannot be read"),
-        ({"a": "name = 'small'"}, r"a\.toml: key 'problems' is missing"),
-        ({"a": 'extends = "none.toml"'}, r"a\.toml: extends: no file .*none\.toml"),
-        ({"a": "extends = 3"}, r"a\.toml: extends: expected the path of a recipe, got 3"),
-        ({"a": 'extends = "builtin:none"'}, r"no recipe 'builtin:none'; known: builtin:demo"),
-        ({"a": 'extends = "a.toml"'}, r"in a circle: a\.toml → a\.toml"),
-        (
-            {"a": 'extends = "b.toml"', "b": 'extends = "c.toml"', "c": 'extends = "a.toml"'},
-            r"in a circle: a\.toml → b\.toml → c\.toml → a\.toml",
-        ),
-        ({"a": 'extends = "b.toml"', "b": "x ="}, r"b\.toml: not TOML"),
-    ],
-)
+@pytest.mark.parametrize(("files", "message"), TABLES["wrong files"])
 def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as failure:
         load_recipe(write(tmp_path, **files))

@@ -1,4 +1,4 @@
-"""Seeds and keys: derived from an address or a text, the same everywhere and in every release; stored text."""
+"""Seeds and keys, derived from an address or a text: the same in every release; and stored text."""
 
 from hashlib import sha256
 from itertools import product
