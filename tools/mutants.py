@@ -122,7 +122,7 @@ AREAS = (
     Area(
         "engines",
         ("hsstar/engines/*.py",),
-        (*_unit("s*", "prompts", "engine*"), "tests/engines/*"),
+        (*_unit("s*", "answers", "engine*"), "tests/engines/*"),
     ),
     Area(
         "commands",

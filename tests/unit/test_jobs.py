@@ -1,10 +1,53 @@
-"""One engine at a time: it stays while it has work, nobody waits for ever, and the engines do not thrash."""
+"""Which state may follow which, how long a failed job waits, and which job has its turn on one engine."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.engine_schedule import VERIFIER, EngineKey, WaitingJobs, next_job
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.errors import IllegalTransitionError
+from hsstar.domain.lifecycle import (
+    JOB_TRANSITIONS,
+    IterationState,
+    JobKind,
+    JobState,
+    WorkerExit,
+    next_state,
+    retry_delay_seconds,
+    states_before,
+)
+
+
+def test_the_way_of_a_job() -> None:
+    assert {state.value: states_before(state) for state in JobState} == {
+        "queued": ["running", "failed"],
+        "running": ["queued"],
+        "done": ["running"],
+        "failed": ["running"],
+        "discarded": ["failed"],
+    }
+    assert set(JOB_TRANSITIONS) == set(JobState)
+    assert [state.value for state in JobState if state.live] == ["queued", "running"]
+
+
+def test_an_iteration_goes_one_way() -> None:
+    way = [IterationState.WAITING]
+    while way[-1] is not IterationState.DONE:
+        way.append(next_state(way[-1]))
+    assert way == list(IterationState)
+    with pytest.raises(IllegalTransitionError, match="nothing follows the iteration state 'done'"):
+        next_state(IterationState.DONE)
+
+
+def test_a_job_waits_longer_after_each_attempt_but_never_long() -> None:
+    assert [retry_delay_seconds(attempts) for attempts in range(6)] == [1, 1, 4, 16, 60, 60]
+    assert retry_delay_seconds(1_000) == 60
+
+
+def test_supervisors_know_how_a_worker_exits() -> None:
+    exits = (WorkerExit.STOPPED, WorkerExit.FAILED, WorkerExit.DRAINED, WorkerExit.WRONG_SCHEMA)
+    assert exits == (0, 1, 80, 81)
+
 
 SAMPLER, OTHER_SAMPLER = EngineKey(JobKind.SAMPLE, 1), EngineKey(JobKind.SAMPLE, 2)
 SCORER, TRAINER = EngineKey(JobKind.SCORE, 1), EngineKey(JobKind.TRAIN)
