@@ -87,7 +87,7 @@ AREAS = (
     Area(
         "recipe and data",
         ("hsstar/recipe/*", "hsstar/data/*"),
-        _unit("recipe", "files", "problems", "datasets", "steps"),
+        _unit("recipe", "files", "datasets", "steps"),
     ),
     Area("verifier", ("hsstar/verifier/*",), ("tests/verifier/test_[!h]*", *_unit("answers"))),
     Area("store", ("hsstar/store/*.py",), _ROWS),

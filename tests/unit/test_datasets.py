@@ -1,6 +1,7 @@
-"""Data sets: solutions and pairs from files, benchmarks as published, and files and models on the hub."""
+"""Data sets: solutions, pairs, benchmarks and their overlap with other problems; files of the hub."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,17 @@ from types import SimpleNamespace
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hsstar import __version__
 from hsstar.checkpoints.card import CardEntry, Score, card
 from hsstar.data import hub
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
 from hsstar.data.files import read_problems
 from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
 from hsstar.domain.benchmarks import BENCHMARKS
+from hsstar.domain.contamination import RUN_OF_WORDS, Overlap, OverlapIndex, OverlapKind, marks_of
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
 from hsstar.domain.steps import Obstacle
@@ -186,9 +191,7 @@ def test_a_checkpoint_of_the_hub_comes_as_safetensors_if_there_are_any(fake_hub:
     assert fake_hub.patterns[-1] == ["cached only"]
 
 
-def test_a_name_with_an_owner_means_a_checkpoint_of_the_hub_unless_it_is_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_owner_and_name_mean_a_model_unless_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "m0").mkdir(parents=True)
     names = ["o/n", "models/m0", "m0", "./o/n", "o/n/x"]
@@ -201,12 +204,65 @@ def test_a_card_states_how_a_policy_came_to_be() -> None:
         "run-M1", "by DPO on 3 preference pairs", "M0", "dpo", '{"name": "run"}', {"beta": 0.1},
         [Score("test", 0.625, 0.019)],
     )  # fmt: skip
-    text = card([first, last], "/models/m0")
-    assert text.startswith(
-        '---\nlibrary_name: transformers\nbase_model: "/models/m0"\ntags: [hsstar, dpo]\n---\n'
-    )
-    assert "run-M1 was made by DPO on 3 preference pairs." in text
-    assert "| M0 | – | elsewhere, and registered from /models/m0 | test 0.500 ± 0.020 |" in text
-    assert "| run-M1 | M0 | by DPO on 3 preference pairs | test 0.625 ± 0.019 |" in text
-    assert '```json\n{"name": "run"}\n```' in text
-    assert '"beta": 0.1' in text
+    expected = Path(__file__).with_name("card.txt").read_text("utf-8").replace("VERSION", __version__)
+    assert card([first, last], "/models/m0") == expected
+
+
+SENTENCE = "In how many ways can seven people sit at a round table if two of them insist on adjoining seats?"
+
+
+WORDS = [f"w{number}" for number in range(RUN_OF_WORDS)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "benchmark", "expected"),
+    [
+        ("2+3=?", "2+3=?", OverlapKind.EXACT),
+        ("Find $x$.", "find x .", OverlapKind.EXACT),
+        ("2+3=?", "2-3=?", None),  # signs count in short statements
+        (f"Note: {SENTENCE} Explain.", SENTENCE, OverlapKind.RUN),
+        (SENTENCE.replace(" ", "  ").upper(), SENTENCE, OverlapKind.EXACT),
+        (SENTENCE.replace("seven", "eight"), SENTENCE, OverlapKind.RUN),  # the rest is long enough
+        (SENTENCE.replace("table", "desk"), SENTENCE, None),  # ten and nine words are too few
+        (" ".join(["x", *WORDS, "y"]), " ".join(["before", *WORDS, "after"]), OverlapKind.RUN),
+        (" ".join(["x", *WORDS[1:], "y"]), " ".join(["before", *WORDS, "after"]), None),
+        (r"Let $\frac{a}{b}$ be", r"Let $\frac ab$ be", None),
+        ("ﬁnd ｘ", "find x", OverlapKind.EXACT),
+        ("", "x", None),
+    ],
+)
+def test_overlaps_by_hand(statement: str, benchmark: str, expected: OverlapKind | None) -> None:
+    found = OverlapIndex(["something else", benchmark]).find(marks_of(statement))
+    assert found == (None if expected is None else Overlap(1, expected))
+
+
+def slow_find(statement: str, benchmark: list[str]) -> Overlap | None:
+    """The same by comparing words with words."""
+
+    def plain(text: str) -> str:
+        return "".join(text.lower().replace("$", "").split())
+
+    for place, other in enumerate(benchmark):
+        if plain(statement) == plain(other):
+            return Overlap(place, OverlapKind.EXACT)
+    mine, *theirs = (re.findall("[a-z]+", text.lower()) for text in (statement, *benchmark))
+    for start in range(len(mine) - RUN_OF_WORDS + 1):
+        for place, words in enumerate(theirs):
+            runs = (words[at : at + RUN_OF_WORDS] for at in range(len(words) - RUN_OF_WORDS + 1))
+            if mine[start : start + RUN_OF_WORDS] in runs:
+                return Overlap(place, OverlapKind.RUN)
+    return None
+
+
+STATEMENTS = st.lists(st.sampled_from(["a", "b", "A ", " $", ", "]), max_size=60).map(" ".join)
+
+
+@settings(deadline=None)
+@given(STATEMENTS, st.lists(STATEMENTS, max_size=3), st.integers(0, 10), st.integers(0, 40))
+def test_the_index_finds_what_a_plain_comparison_finds(
+    statement: str, benchmark: list[str], start: int, length: int
+) -> None:
+    copied = "before " + statement[start : start + length * 3] + " after"
+    for candidate in (statement, copied):
+        for others in (benchmark, [*benchmark, statement]):
+            assert OverlapIndex(others).find(marks_of(candidate)) == slow_find(candidate, others)

@@ -224,9 +224,7 @@ def test_it_sleeps_and_wakes_for_the_same_policy_or_to_take_the_weights_of_anoth
         (Engine(refuses="close"), ["close"]),
     ],
 )
-def test_one_that_cannot_sleep_or_wake_is_closed_and_built_anew(
-    house: House, engine: Engine, history: list[str]
-) -> None:
+def test_one_that_cannot_sleep_or_wake_is_replaced(house: House, engine: Engine, history: list[str]) -> None:
     house.ready = [engine, SleepingEngine()]
     house.hold(0)
     house.shared.release()

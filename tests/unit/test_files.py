@@ -1,4 +1,4 @@
-"""Data files in and out: what is read, what is refused and how, and that an export is whole or absent."""
+"""Data files in and out, whole or absent, and what a row has to hold; what is refused, and how."""
 
 import json
 import os
@@ -19,8 +19,9 @@ from hsstar.data.files import (
     read_rows,
     write_rows,
 )
+from hsstar.data.formats import Row, detect_format, group_samples, read_problem, read_samples
 from hsstar.domain.errors import BadInputError, MissingDependencyError
-from hsstar.domain.problems import ProblemFormat
+from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
 from tests.unit.tables import tables
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]
@@ -90,9 +91,11 @@ TOO_DEEP, TOO_LONG = "[" * 100_000, '{"a": ' + "1" * 5_000 + "}"
     ],
 )
 def test_a_broken_file_is_refused_in_one_line_with_its_place(
-    tmp_path: Path, name: str, content: str, message: str
+    tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
-    path = file_with(tmp_path, name, content.encode("latin-1"))
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
     with pytest.raises(BadInputError) as refusal:
         list(read_rows(path))
     assert message in str(refusal.value)
@@ -100,13 +103,7 @@ def test_a_broken_file_is_refused_in_one_line_with_its_place(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_missing_file_a_folder_and_a_locked_file_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(BadInputError, match="does not exist"):
-        list(read_rows(tmp_path / "none.jsonl"))
-    with pytest.raises(BadInputError, match="is a folder"):
-        list(read_rows(tmp_path))
+def test_a_locked_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = file_with(tmp_path, "locked.jsonl", b"{}")
 
     def refuse(*_: object, **__: object) -> None:
@@ -129,9 +126,9 @@ def test_a_row_that_is_no_problem_is_named_by_file_and_line(tmp_path: Path) -> N
 def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
     by_problem: list[dict[str, Any]] = [{"problem": "q", "answer": "5", "responses": ["a", "b"]}]
     by_sample: list[dict[str, Any]] = [{"query": "q", "ref_ans": "5", "resp": text} for text in "ab"]
-    found = [list(read_imported_samples(file_with(tmp_path, "a.jsonl", json_lines(rows))))
-             for rows in (by_problem, by_sample)]  # fmt: skip
-    assert found[0] == found[1]
+    files = (file_with(tmp_path, "a.jsonl", json_lines(rows)) for rows in (by_problem, by_sample))
+    first, second = (list(read_imported_samples(file)) for file in files)
+    assert first == second
     broken = file_with(tmp_path, "c.jsonl", json_lines([{"problem": "q", "answer": "5"}]))
     with pytest.raises(BadInputError, match=r"c\.jsonl:1: expected a list under responses"):
         list(read_imported_samples(broken))
@@ -173,9 +170,7 @@ def test_a_parquet_column_takes_the_type_that_fits_all_its_rows(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, file_format: ExportFormat
-) -> None:
+def test_an_export_that_breaks_off_leaves_the_old_file(tmp_path: Path, file_format: ExportFormat) -> None:
     path = file_with(tmp_path, "out", b"old")
 
     def breaking_off() -> Iterator[dict[str, Any]]:
@@ -212,9 +207,7 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(
-    tmp_path: Path, full_disk: None, file_format: ExportFormat
-) -> None:
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, full_disk: None, file_format: ExportFormat) -> None:
     rows = ({"text": os.urandom(200).hex()} for _ in range(10_000))
     with pytest.raises(BadInputError, match=r"cannot write .*out: File too large"):
         write_rows(tmp_path / "out", rows, file_format)
@@ -245,3 +238,64 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
         write_rows(tmp_path / "out.parquet", ROWS, "parquet")
     with pytest.raises(MissingDependencyError, match=r"hsstar\[parquet\]"):
         list(read_rows(file_with(tmp_path, "in.parquet", b"PAR1")))
+
+
+PROBLEMS = tables("problems")
+
+
+@pytest.mark.parametrize(("problem_format", "row", "problem"), PROBLEMS["read"])
+def test_a_problem_is_what_its_row_says(problem_format: str, row: Row, problem: dict[str, Any]) -> None:
+    expected = Problem(**problem)
+    assert read_problem(row, ProblemFormat(problem_format)) == expected
+    assert read_problem(row, ProblemFormat.AUTO) == expected
+
+
+def test_a_format_that_is_told_need_not_show() -> None:
+    row = {"question": "q", "ref_ans": "5", "data_topic": "t"}
+    assert read_problem(row, ProblemFormat.MATH) == Problem("q", "5", subject="t")
+
+
+def test_problems_with_equal_statements_are_duplicates() -> None:
+    assert Problem("What  is\n1+1?", "2").key == Problem("What is 1+1?", "3").key
+    assert Problem("What is 1+1?", "2").key != Problem("What is 1+2?", "2").key
+
+
+def test_the_format_shows_in_the_first_rows() -> None:
+    assert [[row, detect_format([row, row])] for row, _ in PROBLEMS["detected"]] == PROBLEMS["detected"]
+
+
+def test_one_row_of_another_format_decides() -> None:
+    rows = [{"question": "q", "answer": "#### 18"}, {"question": "q", "answer": "18"}]
+    assert detect_format(rows) is detect_format(rows[::-1]) is ProblemFormat.MATH
+
+
+@pytest.mark.parametrize(("problem_format", "row", "message"), PROBLEMS["unfit"])
+def test_an_unfit_row_is_refused_in_one_line_saying_why(problem_format: str, row: Row, message: str) -> None:
+    with pytest.raises(BadInputError) as refusal:
+        read_problem(row, ProblemFormat(problem_format))
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("row", PROBLEMS["samples"])
+def test_imported_samples_come_with_their_problem(row: Row) -> None:
+    responses = (ImportedResponse("a"), ImportedResponse("b"))
+    assert read_samples(row) == ImportedSamples(Problem("q", "5"), responses)
+
+
+def test_published_samples_of_one_query_are_put_together_in_order() -> None:
+    rows: list[Row] = [
+        {"query": "q", "ref_ans": "5", "resp": "a", "finish_reason": "length", "cumulative_logprob": -3.5},
+        {"query": "other", "ref_ans": "6", "resp": "c"},
+        {"query": "q", "ref_ans": "5", "resp": "b", "finish_reason": 1, "cumulative_logprob": "low"},
+    ]
+    assert list(group_samples(map(read_samples, rows))) == [
+        ImportedSamples(Problem("q", "5"), (ImportedResponse("a", "length", -3.5), ImportedResponse("b"))),
+        ImportedSamples(Problem("other", "6"), (ImportedResponse("c"),)),
+    ]
+
+
+@pytest.mark.parametrize(("row", "message"), PROBLEMS["unfit samples"])
+def test_unfit_samples_are_refused(row: Row, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        read_samples(row)

@@ -1,6 +1,8 @@
-"""The rules of the method: difficulty (METHOD step 3), budget (step 4) and preference pairs (step 6)."""
+"""The rules of the method: seeds, difficulty (METHOD step 3), budget (step 4), preference pairs (step 6)."""
 
 from collections import Counter
+from hashlib import sha256
+from itertools import product
 from typing import Any
 
 import pytest
@@ -18,7 +20,59 @@ from hsstar.domain.difficulty import (
 )
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.preference import Candidate, PairRule, select_examples, select_pairs
+from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot_seed
+from hsstar.domain.text import content_key, storable
 from hsstar.domain.verdict import Verdict
+
+PROBLEM = "0123456789abcdef0123456789abcdef"
+any_text = st.text(st.characters(exclude_categories=()))
+parts = st.lists(st.integers() | st.text(), max_size=3)
+
+
+def test_seeds_and_keys_are_the_same_on_every_machine_and_in_every_release() -> None:
+    """A change here changes every run that was ever stored."""
+    assert slot_seed(0, 0, PROBLEM, 0) == 1_309_411_703_537_824_601
+    assert slot_seed(7, 2, PROBLEM, 5) == 4_337_977_124_985_788_392
+    assert evaluation_seed(0, 0, PROBLEM, 0) == 7_232_893_516_461_671_599
+    assert evaluation_seed(7, 2, PROBLEM, 5) == 4_482_457_490_229_492_076
+    assert derived_seed(7, "study", 1, "x") == 6_567_036_019_023_970_958
+    assert shuffle_key(7, "slice", PROBLEM) == sha256(f"7:slice:{PROBLEM}".encode()).digest()
+    assert content_key("What is\n $1 + 1$?") == "ec9717030f96054c6821e7f9a2db44e3"
+
+
+def test_every_slot_has_a_seed_of_its_own() -> None:
+    problems = (f"{problem:032x}" for problem in range(40))
+    addresses = list(product(range(3), range(3), problems, range(40)))
+    seeds = {slot_seed(*address) for address in addresses}
+    held_out = {evaluation_seed(*address) for address in addresses}
+    assert len(seeds | held_out) == 2 * len(addresses)
+
+
+@given(st.integers(0, 2**31 - 1), st.text(max_size=10), parts)
+def test_a_seed_fits_a_signed_64_bit_integer(seed: int, purpose: str, parts: list[int | str]) -> None:
+    assert 0 <= derived_seed(seed, purpose, *parts) < 2**63
+
+
+@given(any_text)
+def test_stored_text_is_valid_and_nothing_else_is_changed(text: str) -> None:
+    stored = storable(text)
+    stored.encode("utf-8")
+    replaced = ("\ufffd" if char == "\x00" or "\ud800" <= char <= "\udfff" else char for char in text)
+    assert stored == "".join(replaced)
+    assert storable(stored) == stored
+
+
+@given(any_text)
+def test_every_text_has_a_key(text: str) -> None:
+    key = content_key(text)
+    assert len(key) == 32
+    assert set(key) <= set("0123456789abcdef")
+
+
+def test_white_space_does_not_make_another_problem() -> None:
+    assert content_key(" What is\n 1 + 1? ") == content_key("What is 1 + 1?")
+    assert content_key("What is 1 + 1?") != content_key("What is 1+1?")
+
 
 PUBLISHED, QUALITIES = Thresholds(0.15, 0.65), (0.14, 0.15, 0.65, 0.66)
 
@@ -31,9 +85,7 @@ PUBLISHED, QUALITIES = Thresholds(0.15, 0.65), (0.14, 0.15, 0.65, 0.66)
         (Signal.REWARD, ["OBBI", "OBBI", "OBBI", "OBBI"]),
     ],
 )
-def test_one_signal_decides_alone_and_both_have_to_agree_on_easy_and_too_hard(
-    signal: Signal, levels: list[str]
-) -> None:
+def test_one_signal_decides_alone_and_two_have_to_agree(signal: Signal, levels: list[str]) -> None:
     """Rows: all right to none right. Columns: rewards below τ_l, at τ_l, at τ_h, above τ_h."""
     found = [
         [classify(DifficultyEstimate(right / 3, quality), signal, PUBLISHED) for quality in QUALITIES]
@@ -94,6 +146,7 @@ keys, some_level = (
     st.none() | st.sampled_from(Difficulty),
 )
 found_levels = st.dictionaries(keys, some_level, min_size=1, max_size=40)
+Levels = dict[str, Difficulty | None]
 chosen_levels = st.sets(st.sampled_from(Difficulty))
 
 
@@ -117,11 +170,7 @@ def test_the_same_problems_get_the_remainder_in_every_release() -> None:
 
 @given(budgets, found_levels, chosen_levels, st.integers(0, 2**31 - 1), st.integers(0, 5))
 def test_the_budget_is_met_exactly_or_nothing_is_resampled(
-    budget: Budget,
-    levels: dict[str, Difficulty | None],
-    resampled: set[Difficulty],
-    seed: int,
-    iteration: int,
+    budget: Budget, levels: Levels, resampled: set[Difficulty], seed: int, iteration: int
 ) -> None:
     allotments = allot(budget, levels, resampled, seed=seed, iteration=iteration)
     chosen = [allotments[key] for key, level in levels.items() if level in resampled]
@@ -135,9 +184,7 @@ def test_the_budget_is_met_exactly_or_nothing_is_resampled(
 
 
 @given(budgets, found_levels, st.integers(0, 2**31 - 1))
-def test_the_order_of_problems_does_not_matter(
-    budget: Budget, levels: dict[str, Difficulty | None], seed: int
-) -> None:
+def test_the_order_of_problems_does_not_matter(budget: Budget, levels: Levels, seed: int) -> None:
     backwards = allot(budget, dict(reversed(levels.items())), [BOUNDARY], seed=seed, iteration=0)
     assert allot(budget, levels, [BOUNDARY], seed=seed, iteration=0) == backwards
 

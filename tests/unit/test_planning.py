@@ -1,17 +1,21 @@
-"""What a run takes, against values worked out by hand, and whether models, memory and disk fit."""
+"""What a run takes, whether it fits, and which process has which GPU: each GPU has one owner."""
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.domain.allocation.budget import Budget
-from hsstar.domain.errors import CheckpointError
+from hsstar.domain.errors import BadInputError
 from hsstar.domain.findings import Level
-from hsstar.local.gpus import smallest_memory
+from hsstar.local.gpus import smallest_memory, visible_gpus
+from hsstar.local.placement import GPU_ROLES, ROLES, PlannedWorker, choose_gpus, parse_roles, plan_workers
 from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
@@ -19,6 +23,7 @@ from hsstar.plan.preflight import Device, check_memory, check_models
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.read.throughput import Throughput
 from tests.store.factory import make_recipe
+from tests.unit.tables import tables
 
 PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)
 BILLION, SEVEN_BILLION = ModelSize(None, 10**9, True), ModelSize(None, 7 * 10**9, True)
@@ -138,44 +143,28 @@ def test_uniform_sampling_re_samples_nothing() -> None:
     assert (found.pre_samples, found.re_samples) == (800, 0)
 
 
-def write_shard(path: Path, **shapes: list[int]) -> None:
-    """A safetensors file with these tensors in float16, all zero."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + 2 * shape[0] * shape[1]
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
-
-
 def test_parameters_are_counted_over_all_shards(tmp_path: Path) -> None:
-    write_shard(tmp_path / "model-1.safetensors", a=[3, 4], b=[2, 5])
-    write_shard(tmp_path / "model-2.safetensors", c=[10, 10])
+    shards: list[dict[str, tuple[int, int]]] = [{"a": (3, 4), "b": (2, 5)}, {"c": (10, 10)}]
+    for number, shapes in enumerate(shards, 1):
+        tensors = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+        save_file(tensors, tmp_path / f"model-{number}.safetensors", {"format": "pt"})
     places = {name: f"model-{number}.safetensors" for name, number in (("a", 1), ("b", 1), ("c", 2))}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     assert model_size(str(tmp_path)) == ModelSize(tmp_path.resolve(), 122, False)
 
 
-def test_a_model_that_is_not_downloaded_is_judged_by_its_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_model_that_is_not_here_is_judged_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     names = ("HS-STaR-Qwen2.5-7B-M0", "Skywork-o1-Open-PRM-Qwen-2.5-1.5B", "tiny")
     expected = [ModelSize(None, parameters, True) for parameters in (7_000_000_000, 1_500_000_000, None)]
     assert [model_size(f"Nobody-Here/{name}") for name in names] == expected
 
 
-def test_a_folder_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(CheckpointError, match="there is no such folder"):
-        model_size("./none-such")
-
-
 def test_the_demos_models_are_there() -> None:
     checks, policy, reward = check_models(recipe(), None)
     assert [check.level for check in checks] == [Level.OK, Level.OK]
-    assert policy is not None
-    assert reward is not None
+    assert policy
+    assert reward
     assert 800_000 < (policy.parameters or 0) < 900_000
 
 
@@ -235,3 +224,75 @@ def test_the_smallest_visible_gpu_counts() -> None:
     assert smallest_memory(listed, ("0",)) == 81559 << 20
     assert smallest_memory(listed, ("2",)) is None
     assert smallest_memory("", ()) is None
+
+
+EIGHT = tuple(map(str, range(8)))
+TABLES = tables("plan")
+role_counts = st.dictionaries(st.sampled_from(ROLES), st.none() | st.integers(1, 9), min_size=1)
+
+
+@pytest.mark.parametrize(("roles", "gpus", "each", "workers"), TABLES["planned"])
+def test_roles_share_the_gpus_and_one_without_a_number_takes_what_the_others_leave(
+    roles: str, gpus: list[str], each: dict[str, int], workers: dict[str, list[str]]
+) -> None:
+    """Several without a number get one process each; verification, and a machine without GPUs, need none."""
+    found = {worker.name: [*worker.gpus] for worker in plan_workers(parse_roles(roles), (*gpus,), each)}
+    assert [*found.items()] == [*workers.items()]
+
+
+@pytest.mark.parametrize(("roles", "gpus", "message"), TABLES["refused"])
+def test_what_cannot_be_is_refused_in_one_line(roles: str, gpus: str, message: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        plan_workers(parse_roles(roles), choose_gpus(gpus, EIGHT), {})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_on_a_machine_without_any() -> None:
+    assert choose_gpus("all", ()) == choose_gpus("none", EIGHT) == ()
+    with pytest.raises(BadInputError, match="there is no GPU '0' here; there is none"):
+        choose_gpus("0", ())
+
+
+@given(role_counts, st.integers(0, 16), st.integers(1, 3))
+def test_a_gpu_has_one_owner_and_names_differ(roles: dict[str, int | None], machine: int, each: int) -> None:
+    gpus = tuple(map(str, range(machine)))
+    needs = {role: each if role in ("train", "all") else int(role in GPU_ROLES) for role in ROLES}
+    try:
+        workers = plan_workers(roles, gpus, {"train": each, "all": each})
+    except BadInputError:
+        assert sum((count or 1) * needs[role] for role, count in roles.items()) > machine > 0
+        return
+    used = [gpu for worker in workers for gpu in worker.gpus]
+    assert len(used) == len(set(used))
+    assert set(used) <= set(gpus)
+    assert len({worker.name for worker in workers}) == len(workers)
+    for role, count in roles.items():
+        found = [worker for worker in workers if worker.role == role]
+        assert len(found) == count if count else found
+        assert {len(worker.gpus) for worker in found} == {needs[role] if machine else 0}
+
+
+@given(st.text("samplecorvfyin:=,0123456789 ", max_size=24))
+def test_any_text_is_roles_or_refused(text: str) -> None:
+    try:
+        counts = parse_roles(text)
+    except BadInputError:
+        return
+    assert counts
+    assert set(counts) <= set(ROLES)
+
+
+def test_the_environment_of_a_worker_keeps_what_the_user_has_set() -> None:
+    worker = PlannedWorker("sample-gpu3", "sample", ("3",))
+    always = {"CUDA_VISIBLE_DEVICES": "3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert worker.environment({}, 4) == always | {"OMP_NUM_THREADS": "4"}
+    assert worker.environment({"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "3,4"}, 4) == always
+    assert PlannedWorker("verify-cpu1", "verify").environment({}, 1)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(("visible", "expected"), TABLES["visible"])
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: list[str]) -> None:
+    """A beginning of two UUIDs is none, and the list ends there."""
+    assert [*visible_gpus(("GPU-aa11", "GPU-ab22", "GPU-b333"), visible)] == expected
+    assert visible_gpus((), visible) == ()

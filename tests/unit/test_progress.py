@@ -69,15 +69,11 @@ def test_every_reason_to_wait_says_what_to_do(queue: QueueState, expected: str) 
         ([SAMPLED, MEASURED], 0.6),
     ],
 )
-def test_a_fifth_of_an_iteration_is_its_training_and_evaluations_count_where_there_is_nothing_else(
-    rounds: list[RoundProgress], share: float
-) -> None:
+def test_a_fifth_of_an_iteration_is_its_training(rounds: list[RoundProgress], share: float) -> None:
     assert finished_share(rounds) == pytest.approx(share)
 
 
-def test_the_time_that_is_left_follows_from_the_pace_since_the_first_look(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_time_left_follows_from_the_pace_since_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     pace = Pace()
@@ -90,7 +86,7 @@ def test_the_time_that_is_left_follows_from_the_pace_since_the_first_look(
 
 
 @pytest.mark.parametrize(
-    ("round_state", "queues", "state"),
+    ("last", "queues", "state"),
     [
         ("done", [replace(QUIET, queued=0, failed=1)], "done"),
         ("training", [], "running"),
@@ -101,10 +97,8 @@ def test_the_time_that_is_left_follows_from_the_pace_since_the_first_look(
         ("training", [FAILED, replace(FAILED, failed=0)], "stuck"),
     ],
 )
-def test_failed_jobs_hold_a_run_up_once_nothing_else_moves(
-    round_state: str, queues: list[QueueState], state: str
-) -> None:
-    assert RunProgress([DONE, replace(NOTHING, state=round_state)], queues).state == state
+def test_failed_jobs_hold_a_run_up_once_all_rests(last: str, queues: list[QueueState], state: str) -> None:
+    assert RunProgress([DONE, replace(NOTHING, state=last)], queues).state == state
 
 
 def test_an_open_round_lacks_what_is_neither_drawn_nor_assigned() -> None:

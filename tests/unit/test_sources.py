@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.tables import tables
+
 ROOT = Path(__file__).resolve().parents[2]
 HSSTAR, STORE = ROOT / "hsstar", ROOT / "hsstar" / "store"
 FILES = sorted(file for room in ("hsstar", "workers", "cli") for file in (ROOT / room).rglob("*.py"))
@@ -102,20 +104,7 @@ def built_statements(tree: ast.Module) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        'connection.execute(text(f"SELECT {name}"))',
-        'connection.execute(text("SELECT " + name))',
-        'connection.execute(text("SELECT {}".format(name)))',
-        'connection.execute(text("SELECT %s" % name))',
-        "def f(query):\n    connection.execute(text(query))",
-        'raw.execute(f"SELECT {name}")',
-        'connection.exec_driver_sql("SELECT " + name)',
-        'statement = f"SELECT {name}"\nconnection.execute(text(statement))',
-        'sql.SQL("SELECT {}".join(names))',
-    ],
-)
+@pytest.mark.parametrize("source", tables("sources")["built"])
 def test_the_search_finds_built_statements(source: str) -> None:
     assert built_statements(ast.parse(source))
 

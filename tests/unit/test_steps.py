@@ -48,16 +48,12 @@ def test_a_gsm8k_solution_has_a_step_a_line() -> None:
 
 
 @pytest.mark.parametrize(("solution", "steps", "rule"), TABLES["forms"], ids=lambda value: str(value)[:40])
-def test_a_solution_becomes_the_steps_that_its_author_made_and_ends_with_a_box(
-    solution: str, steps: list[str], rule: str
-) -> None:
+def test_a_solution_becomes_the_steps_of_its_author(solution: str, steps: list[str], rule: str) -> None:
     assert step_form(Problem("what?", "7", solution)) == StepForm("\n\n".join(steps)), rule
 
 
 @pytest.mark.parametrize(("solution", "reference", "obstacle"), TABLES["obstacles"])
-def test_what_cannot_be_brought_into_steps_says_why(
-    solution: str | None, reference: str, obstacle: str
-) -> None:
+def test_what_has_no_step_form_says_why(solution: str | None, reference: str, obstacle: str) -> None:
     assert step_form(Problem("what?", reference, solution)) == StepForm(None, Obstacle(obstacle))
 
 
