@@ -1,12 +1,53 @@
-"""One engine at a time: it stays while it has work, nobody waits for ever, and the engines do not thrash."""
+"""Which state may follow which, how long a failed job waits, and which job has its turn on one engine."""
 
-from dataclasses import dataclass
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.engine_schedule import VERIFIER, EngineKey, WaitingJobs, next_job
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.errors import IllegalTransitionError
+from hsstar.domain.lifecycle import (
+    JOB_TRANSITIONS,
+    IterationState,
+    JobKind,
+    JobState,
+    WorkerExit,
+    next_state,
+    retry_delay_seconds,
+    states_before,
+)
+
+
+def test_the_way_of_a_job() -> None:
+    assert {state.value: states_before(state) for state in JobState} == {
+        "queued": ["running", "failed"],
+        "running": ["queued"],
+        "done": ["running"],
+        "failed": ["running"],
+        "discarded": ["failed"],
+    }
+    assert set(JOB_TRANSITIONS) == set(JobState)
+    assert [state.value for state in JobState if state.live] == ["queued", "running"]
+
+
+def test_an_iteration_goes_one_way() -> None:
+    way = [IterationState.WAITING]
+    while way[-1] is not IterationState.DONE:
+        way.append(next_state(way[-1]))
+    assert way == list(IterationState)
+    with pytest.raises(IllegalTransitionError, match="nothing follows the iteration state 'done'"):
+        next_state(IterationState.DONE)
+
+
+def test_a_job_waits_longer_after_each_attempt_but_never_long() -> None:
+    assert [retry_delay_seconds(attempts) for attempts in range(6)] == [1, 1, 4, 16, 60, 60]
+    assert retry_delay_seconds(1_000) == 60
+
+
+def test_supervisors_know_how_a_worker_exits() -> None:
+    exits = (WorkerExit.STOPPED, WorkerExit.FAILED, WorkerExit.DRAINED, WorkerExit.WRONG_SCHEMA)
+    assert exits == (0, 1, 80, 81)
+
 
 SAMPLER, OTHER_SAMPLER = EngineKey(JobKind.SAMPLE, 1), EngineKey(JobKind.SAMPLE, 2)
 SCORER, TRAINER = EngineKey(JobKind.SCORE, 1), EngineKey(JobKind.TRAIN)
@@ -14,19 +55,17 @@ ENGINES = (SAMPLER, OTHER_SAMPLER, SCORER, TRAINER)
 PATIENCE = 60.0
 
 
+NAMED = {
+    "sampler": SAMPLER, "other": OTHER_SAMPLER, "scorer": SCORER, "trainer": TRAINER, "verifier": VERIFIER,
+}  # fmt: skip
+
+
 def chosen(present: EngineKey | None, since: float, **seconds: float) -> EngineKey | None:
-    named = {
-        "sampler": SAMPLER,
-        "other": OTHER_SAMPLER,
-        "scorer": SCORER,
-        "trainer": TRAINER,
-        "verifier": VERIFIER,
-    }
     waiting = [
-        WaitingJobs(named[name], number, waited) for number, (name, waited) in enumerate(seconds.items())
+        WaitingJobs(NAMED[name], number, waited) for number, (name, waited) in enumerate(seconds.items())
     ]
     found = next_job(waiting, present, since, PATIENCE)
-    return None if found is None else found.engine
+    return found.engine if found else None
 
 
 def test_the_engine_in_place_goes_on_while_it_has_work() -> None:
@@ -52,32 +91,24 @@ def test_nothing_waits() -> None:
     assert chosen(SAMPLER, 10) is None
 
 
-@dataclass
-class Arrival:
-    at: float
-    engine: EngineKey
+arrival = st.tuples(st.floats(0, 3600), st.sampled_from([*NAMED.values()]))
 
 
-jobs_of_an_hour = st.lists(
-    st.builds(Arrival, st.floats(0, 3600), st.sampled_from((*ENGINES, VERIFIER))), min_size=1, max_size=60
-)
-
-
-@given(jobs_of_an_hour, st.floats(0.1, 40))
+@given(st.lists(arrival, min_size=1, max_size=60), st.floats(0.1, 40))
 def test_every_job_runs_in_bounded_time_and_engines_rarely_change(
-    arrivals: list[Arrival], job_seconds: float
+    arrivals: list[tuple[float, EngineKey]], job_seconds: float
 ) -> None:
     now, since = 0.0, 0.0
     present: EngineKey | None = None
-    left = dict(enumerate(sorted(arrivals, key=lambda arrival: arrival.at)))
+    left = dict(enumerate(sorted(arrivals, key=lambda arrival: arrival[0])))
     while left:
-        here = {number: job for number, job in left.items() if job.at <= now}
-        if not here:
-            now = min(job.at for job in left.values())
-            continue
         oldest: dict[EngineKey, WaitingJobs] = {}
-        for number, arrival in here.items():
-            oldest.setdefault(arrival.engine, WaitingJobs(arrival.engine, number, now - arrival.at))
+        for number, (at, engine) in left.items():
+            if at <= now:
+                oldest.setdefault(engine, WaitingJobs(engine, number, now - at))
+        if not oldest:
+            now = min(at for at, _ in left.values())
+            continue
         job = next_job([*oldest.values()], present, now - since, PATIENCE)
         assert job is not None
         assert job == oldest[job.engine]
