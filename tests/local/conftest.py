@@ -41,9 +41,8 @@ class Place:
 
     @property
     def settings(self) -> Settings:
-        return Settings.from_environment(
-            {"HSSTAR_HOME": str(self.home), "HSSTAR_SERVER_DIR": str(self.servers)}
-        )
+        folders = {"HSSTAR_HOME": str(self.home), "HSSTAR_SERVER_DIR": str(self.servers)}
+        return Settings.from_environment(folders)
 
     def stack(self) -> Stack:
         return Stack(self.settings, grace_seconds=3.0)
@@ -56,23 +55,17 @@ class Place:
 
     def processes(self) -> list[psutil.Process]:
         marks = (str(self.root), self.postgres().cluster_name)
-        found = []
-        for process in psutil.process_iter():
-            try:
-                title = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            if any(mark in title for mark in marks):
-                found.append(process)
-        return found
+        everything = [
+            (each, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"])
+        ]
+        return [process for process, title in everything if any(mark in title for mark in marks)]
 
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Folders for one test; afterwards no process and no socket of it may be left."""
-    monkeypatch.setattr(
-        postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync")
-    )  # seconds on a busy disk
+    options = (*postgres.INITDB_OPTIONS, "--no-sync")  # a sync takes seconds on a busy disk
+    monkeypatch.setattr(postgres, "INITDB_OPTIONS", options)
     place = Place(Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp")))
     place.root.chmod(0o755)
     sockets = [place.postgres().socket_directory, place.broker().socket_directory]
