@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -56,8 +55,8 @@ CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 def instructions(stage: str) -> list[str]:
     """What a stage of the container file does."""
     text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", CONTAINERFILE, flags=re.M))
-    (found,) = re.findall(rf"^FROM \S+ AS {stage}\n((?:(?!FROM).*\n?)*)", text, flags=re.M)
-    return found.splitlines()
+    found: list[str] = re.findall(rf"^FROM \S+ AS {stage}\n((?:(?!FROM).*\n?)*)", text, flags=re.M)
+    return found[0].splitlines()
 
 
 def test_the_container_file_is_clean() -> None:
@@ -147,11 +146,12 @@ def manifests() -> Manifests:
 
 
 def test_the_manifests_satisfy_the_schemas_of_kubernetes(manifests: Manifests) -> None:
+    validate = pytest.importorskip("kubernetes_validate").validate
     documents = [document for of_kind in manifests.values() for document in of_kind.values()]
     own = [document for document in documents if not document["apiVersion"].startswith("keda.sh/")]
     assert len(own) == 10
     for document in own:
-        kubernetes_validate.validate(document, "1.37", strict=True)
+        validate(document, "1.37", strict=True)
 
 
 def test_every_role_is_a_deployment_that_ends_in_time_without_rights(manifests: Manifests) -> None:
@@ -223,7 +223,7 @@ VARIABLES = ("HSSTAR_DATABASE_URL_FILE", "HSSTAR_BROKER_URL_FILE", "HSSTAR_MODEL
 @pytest.mark.parametrize("missing", ["role", *VARIABLES])
 def test_the_slurm_script_says_what_it_lacks(missing: str, tmp_path: Path) -> None:
     given = {name: str(tmp_path) for name in VARIABLES if name != missing} | {"PATH": os.environ["PATH"]}
-    command = ["bash", SLURM, *([] if missing == "role" else ["sample"])]
+    command = ["bash", str(SLURM), *([] if missing == "role" else ["sample"])]
     done = subprocess.run(command, env=given, capture_output=True, text=True)
     assert done.returncode != 0
     assert ("say a role" if missing == "role" else missing) in done.stderr.splitlines()[-1]

@@ -27,7 +27,7 @@ def test_the_role_owns_its_database_and_is_no_superuser(place: Place, tmp_path: 
         connection.execute("DROP DATABASE hsstar")
         connection.execute("DROP ROLE hsstar")
     settings = {"PGHOST": host, "POSTGRES_USER": SUPERUSER, "HSSTAR_PASSWORD_FILE": str(password)}
-    script = ["sh", DEPLOY / "postgres" / "role.sh"]
+    script = ["sh", str(DEPLOY / "postgres" / "role.sh")]
     subprocess.run(script, env=os.environ | settings, check=True, capture_output=True)
     database = Database(server.url)
     migrate.upgrade(database)

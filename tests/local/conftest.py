@@ -1,6 +1,7 @@
 """Homes for real servers: short paths that every account can enter, and proof that nothing is left behind."""
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import psutil
 import pytest
 
 from hsstar.domain.errors import ConflictError
-from hsstar.local import postgres
+from hsstar.local import postgres, processes
 from hsstar.local.broker import Broker
 from hsstar.local.postgres import Postgres
+from hsstar.local.processes import ProcessIdentity
+from hsstar.local.server import EmbeddedServer
 from hsstar.local.stack import Stack
 from hsstar.settings import Settings
 
@@ -59,6 +62,20 @@ class Place:
             (each, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"])
         ]
         return [process for process, title in everything if any(mark in title for mark in marks)]
+
+
+def identity_of(server: EmbeddedServer) -> ProcessIdentity:
+    """The process of a server that runs."""
+    identity = server.identity()
+    assert identity is not None
+    return identity
+
+
+def kill(server: EmbeddedServer) -> None:
+    identity = identity_of(server)
+    processes.send(identity, signal.SIGKILL)
+    processes.wait_for_end([identity], 5.0)
+    assert not server.is_running()
 
 
 @pytest.fixture
