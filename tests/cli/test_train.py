@@ -129,7 +129,7 @@ def test_an_interrupted_training_is_continued_and_not_mixed_with_another(
     cli: CommandLine, trainer: type[CopyingTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
-        assert "another process is training" in cli.refused(*command)
+        assert "another process is training" in train(cli, "dpo", data, "M1", "--model", DEMO).err
         point = trainer.tasks[-1].resume_point
         assert point
         (point.folder / WRITING).mkdir()
