@@ -15,8 +15,8 @@ from sqlalchemy import Connection, make_url
 
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import database as database_module
-from hsstar.store.database import Database, Limits
-from hsstar.store.read.sql import run_query
+from hsstar.store.database import Database, Limits, execute_file
+from hsstar.store.read.sql import run_query, unguarded_note
 from hsstar.store.reader_role import Guard, ensure_reader, guard
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems, execute, select
@@ -182,6 +182,8 @@ def test_a_process_keeps_one_connection_and_never_has_more_than_five(database: D
 def test_a_server_that_is_away_is_waited_for_as_long_as_the_limits_say() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"postgresql://me@127.0.0.1:{taken.getsockname()[1]}/x"
+    assert Limits.of_worker(8) == Limits(lock=30, idle=30, patience=4)
+    assert Limits.of_worker(300) == Limits(lock=30, idle=300, patience=30)
     for limits, low, high in ((Limits(), 0.0, 3.0), (Limits(patience=0.5), 0.5, 60.0)):
         begun = time.monotonic()
         with pytest.raises(DatabaseError, match="cannot reach the database"), Database(url, limits).begin():
@@ -198,6 +200,13 @@ def test_a_server_that_never_answers_is_given_up_within_seconds(monkeypatch: pyt
         with pytest.raises(DatabaseError, match="cannot reach the database"), database.begin():
             pass
     assert time.monotonic() - begun < 30
+
+
+def test_rows_are_streamed_in_batches_where_so_asked(connection: Connection) -> None:
+    for batch, cursors in ((None, 0), (2, 1)):
+        result = execute_file(connection, "export_pairs", {"run_id": 1}, batch=batch)
+        assert select(connection, "SELECT count(*) FROM pg_cursors") == [(cursors,)]
+        result.close()
 
 
 # --- queries of users: one statement, nothing written, nothing that runs for ever --------------------
@@ -217,6 +226,7 @@ def test_a_query_gives_its_columns_and_rows(filled: Database) -> None:
     assert run_query(filled, query, 5) == (["statement", "rest"], [("train problem 0", 2)])
     columns, rows = run_query(filled, "SELECT * FROM sample_facts;", 5)
     assert ("min_reward" in columns, rows) == (True, [])
+    assert unguarded_note(filled) is None
 
 
 @pytest.mark.parametrize(("query", "message"), REFUSED)
@@ -289,6 +299,7 @@ def test_without_the_role_the_transaction_guards_and_the_guard_says_so(filled: D
             assert guard(connection) == Guard("hsstar", reader=False, powerful=False)
             ensure_reader(connection)  # may not
             assert not guard(connection).reader
+        assert "since the role hsstar_reader is missing" in (unguarded_note(filled) or "")
         assert run_query(filled, "SELECT current_user", 5)[1] == [("hsstar",)]
         with pytest.raises(BadInputError, match="hsstar sql is read-only; use psql to change data"):
             run_query(filled, "DELETE FROM problems RETURNING id", 5)

@@ -97,13 +97,21 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
     add_samples(connection, added.id, {first: {0: RIGHT, 1: WRONG}, second: unjudged})
     rounds.exclude(connection, added.id, {third: "too long"})
     assert [
-        (each.drawn, each.correct, each.without_verdict, each.tokens, each.readable, each.exclusion)
+        (
+            each.drawn,
+            each.correct,
+            each.majority,
+            each.without_verdict,
+            each.tokens,
+            each.readable,
+            each.exclusion,
+        )
         for each in evaluations.outcomes(connection, added.id)
     ] == [
-        (2, 1, 0, 20, True, None),
-        (2, 0, 1, 20, True, None),
-        (0, 0, 0, 0, True, "too long"),
-        (0, 0, 0, 0, False, "the reference answer cannot be read"),
+        (2, 1, False, 0, 20, True, None),  # of several, the vote counts, and none is cast
+        (2, 0, False, 1, 20, True, None),
+        (0, 0, False, 0, 0, True, "too long"),
+        (0, 0, False, 0, 0, False, "the reference answer cannot be read"),
     ]
     evaluations.finish(connection, added)
     query = (

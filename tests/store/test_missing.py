@@ -10,7 +10,7 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import jobs
 from hsstar.store.read.missing import MissingEntry, list_missing
 from tests.store.driver import SAMPLE_KINDS, Begin, Driver, call
-from tests.store.factory import TRAIN, add_iteration, add_problems, claim, make_recipe
+from tests.store.factory import HELDOUT, TRAIN, add_iteration, add_problems, claim, make_recipe
 
 N_P, N = 2, 4
 PROBLEMS = 9
@@ -39,6 +39,12 @@ def test_every_slot_is_listed_before_and_after_it_is_enqueued(begin: Begin) -> N
     assert {(entry.problem, entry.lacks, entry.slots, entry.held_by) for entry in _missing(driver)} == {
         (problem, kind, (0, 1), "queued") for problem in problems for kind in ("verdict", "reward")
     }
+
+
+def test_iterations_are_listed_before_evaluations(begin: Begin) -> None:
+    driver = begin(make_recipe(evaluation={"dataset": HELDOUT}))
+    driver.advance()
+    assert list(dict.fromkeys(entry.round for entry in _missing(driver))) == ["iteration 0", "evaluation 0"]
 
 
 def test_a_running_job_names_its_worker_and_a_failed_one_its_error(begin: Begin) -> None:
