@@ -345,7 +345,7 @@ def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLin
 
 def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     enqueue(cli)
-    let_time_pass(monkeypatch, WATCH, interrupt)
+    let_time_pass(monkeypatch, WATCH, interrupt, interrupt)
     called = cli("status", "r", "--watch")
     assert (called.code, called.err) == (130, "\nr continues; look again: hsstar status r --watch\n")
     assert called.out.startswith("iteration 0  waiting")
