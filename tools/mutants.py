@@ -87,7 +87,7 @@ AREAS = (
     Area(
         "recipe and data",
         ("hsstar/recipe/*", "hsstar/data/*"),
-        _unit("recipe", "documents", "files", "problems", "solutions", "benchmark_files", "steps"),
+        _unit("recipe", "files", "datasets", "steps"),
     ),
     Area("verifier", ("hsstar/verifier/*",), ("tests/verifier/test_[!h]*", *_unit("answers"))),
     Area("store", ("hsstar/store/*.py",), _ROWS),
@@ -122,7 +122,7 @@ AREAS = (
     Area(
         "engines",
         ("hsstar/engines/*.py",),
-        (*_unit("s*", "prompts", "engine*"), "tests/engines/*"),
+        (*_unit("s*", "answers", "engine*"), "tests/engines/*"),
     ),
     Area(
         "commands",

@@ -1,20 +1,29 @@
 """The main job through the real CLI: problems in, a trained policy out, twice over."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import Home
+from hsstar.checkpoints.resolve import fingerprint
+from tests.acceptance.conftest import Home, temporary_home
 from tests.acceptance.invariants import check_finished_run
 
 
+@pytest.fixture(scope="module")
+def finished() -> Iterator[Home]:
+    """The run `loop`: two iterations of 24 problems, watched to their end."""
+    with temporary_home() as home:
+        home.ok("up")
+        home.import_demo_problems(60)
+        home.ok("runs", "create", "--recipe", str(home.write_recipe("loop")))
+        watched = home.ok("iterate", "loop", "--iterations", "2", "--watch")
+        assert "iteration 1  done" in watched, watched
+        yield home
+
+
 def test_the_rows_keep_every_promise(finished: Home) -> None:
-    recipe = json.loads(finished.ok("runs", "show", "loop"))
-    check_finished_run(finished, "loop", recipe)
+    check_finished_run(finished, "loop", json.loads(finished.ok("runs", "show", "loop")))
 
 
 def test_each_iteration_trains_the_next_policy_on_fresh_problems(finished: Home) -> None:
@@ -28,36 +37,12 @@ def test_each_iteration_trains_the_next_policy_on_fresh_problems(finished: Home)
     assert len(taken) == len({row["problem_id"] for row in taken}) == 2 * 24
 
 
-def test_the_stack_and_its_workers_are_shown(finished: Home) -> None:
-    workers = json.loads(finished.ok("workers", "--json"))
-    names = {worker["worker"].partition("@")[0] for worker in workers}
-    assert names >= {"sample-1", "score-1", "verify-1", "train-1"}
-    assert "sample-1" in finished.ok("status")
-    assert "already up" in finished.refused("up")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_at_export(finished: Home) -> None:
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "hsstar.cli", "export", "samples", "loop"],
-            env=os.environ | finished.environment, stdout=full, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.heavy
-def test_the_same_recipe_draws_the_same_samples(finished: Home) -> None:
-    finished.iterate("again", finished.write_recipe("again"))
-    finished.wait_until_done("again")
-    first, second = (
-        {
-            (sample["problem"], sample["slot"]): (sample["resp"], sample["seed"])
-            for sample in map(json.loads, finished.ok("export", "samples", run).splitlines())
-            if sample["iteration"] == 0
-        }
-        for run in ("loop", "again")
-    )
-    assert len(first) == 24 * 8
-    assert first == second
+def test_published_pairs_leave_and_come_back(finished: Home) -> None:
+    pairs, output = finished.folder / "pairs.jsonl", finished.folder / "from-pairs"
+    finished.ok("export", "pairs", "loop", "--output", str(pairs))
+    said = finished.ok(
+        "train", "dpo", "--data", str(pairs), "--model", "builtin:demo-policy", "--output", str(output),
+        "--recipe", str(finished.folder / "loop.toml"), "--set", "batch_size=8",
+    )  # fmt: skip
+    assert f"{len(pairs.read_text().splitlines())} rows" in said
+    assert fingerprint(output) != fingerprint("builtin:demo-policy")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import psutil
 import pytest
 
-from tests.acceptance.conftest import SECONDS, Home
+from tests.acceptance.conftest import NO_WORKERS, SECONDS, Home, temporary_home
 
 pytestmark = [
     pytest.mark.heavy,
@@ -20,49 +20,31 @@ SAMPLES = 40 * 8
 
 def start_run(home: Home, name: str) -> None:
     """A run whose iteration draws all samples at once, by vLLM, and needs no reward model."""
-    recipe = home.write_recipe(
-        name, problems=40, signal='"accuracy"', model='"builtin:demo-policy"\nengine = "vllm"'
-    )
+    engine = '"builtin:demo-policy"\nengine = "vllm"'
+    recipe = home.write_recipe(name, problems=40, signal='"accuracy"', model=engine)
     text = recipe.read_text().partition("[evaluation]")[0]
     text = text.replace('model = "builtin:demo-prm"', 'model = "none"')
     text = text.replace("n_p = 3", 'n_p = 3\nstrategy = "uniform"')
-    recipe.write_text(
-        f'{text}\n[policy.vllm]\nkv_cache_memory_bytes = {64 << 20}\n\n[pairs]\nrule = "random"\n'
-    )
+    memory = f"[policy.vllm]\nkv_cache_memory_bytes = {64 << 20}"
+    recipe.write_text(f'{text}\n{memory}\n\n[pairs]\nrule = "random"\n')
     home.ok("runs", "create", "--recipe", str(recipe))
     home.ok("iterate", name)
 
 
-def samples_of(home: Home, run: str) -> dict[tuple[int, int], tuple[int, str]]:
-    """Seed and response of each sample by its address."""
-    rows = home.query(f"""
-        select samples.problem_id, samples.slot, samples.seed, response
-        from samples
-        join sample_responses on sample_id = samples.id
-        join rounds on rounds.id = samples.round_id
-        join runs on runs.id = rounds.run_id
-        where runs.name = '{run}'
-    """)
-    return {(row["problem_id"], row["slot"]): (row["seed"], row["response"]) for row in rows}
-
-
-def sample(home: Home, run: str, roles: str, job_samples: int, *, kill: bool) -> None:
-    """Starts workers for a run, kills one of them if told so, and ends them with the last sample."""
+def sample(home: Home, run: str, roles: str, job_samples: int, *, kill: bool) -> list[dict[str, object]]:
+    """Starts workers, kills one of them if told so, and ends them with the last sample; the samples."""
     home.environment["HSSTAR_JOB_SAMPLES"] = str(job_samples)
     start_run(home, run)
     process = home.start("worker", "--role", roles, "--gpus", "none")
     try:
         if kill:
-            rows = home.wait_for(
+            (worker, *_) = home.wait_for(
                 "select process from workers join jobs on jobs.worker = workers.name "
-                "where jobs.state = 'running' and jobs.kind = 'sample' limit 1",
-                bool,
+                "where jobs.state = 'running' and jobs.kind = 'sample'"
             )
-            os.kill(rows[0]["process"], signal.SIGKILL)
-        home.wait_for(
-            f"select count(*) as samples from sample_facts where run = '{run}'",
-            lambda rows: rows[0]["samples"] == SAMPLES,
-        )
+            os.kill(worker["process"], signal.SIGKILL)
+        drawn = f"select count(*) as samples from sample_facts where run = '{run}'"
+        home.wait_for(drawn, lambda rows: rows[0]["samples"] == SAMPLES)
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=SECONDS)
@@ -71,17 +53,22 @@ def sample(home: Home, run: str, roles: str, job_samples: int, *, kill: bool) ->
         assert not left
     finally:
         process.kill()
+    return home.query(f"""
+        select samples.problem_id, samples.slot, samples.seed, response
+        from samples join sample_responses on sample_id = samples.id
+        join rounds on rounds.id = samples.round_id join runs on runs.id = rounds.run_id
+        where runs.name = '{run}' order by problem_id, slot
+    """)
 
 
-def test_two_processes_draw_what_one_draws_though_one_of_them_is_killed(home: Home) -> None:
-    home.ok("up", "--workers", "sample=0,score=0,verify=0,train=0")
-    home.import_demo_problems(80)
-    sample(home, "one", "sample", 256, kill=False)
-    sample(home, "two", "sample=2", 24, kill=True)
-
-    assert samples_of(home, "two") == samples_of(home, "one")
-    assert len(samples_of(home, "one")) == SAMPLES
-    names = home.query("select distinct worker from sample_facts where run = 'two'")
-    assert len(names) == 2
-    engines = home.query("select distinct engine from samples")
-    assert [row["engine"].split()[0] for row in engines] == ["vllm"]
+def test_two_processes_draw_what_one_draws_though_one_of_them_is_killed() -> None:
+    with temporary_home() as home:
+        home.ok("up", *NO_WORKERS)
+        home.import_demo_problems(80)
+        one = sample(home, "one", "sample", 256, kill=False)
+        assert len(one) == SAMPLES
+        assert sample(home, "two", "sample=2", 24, kill=True) == one
+        names = home.query("select distinct worker from sample_facts where run = 'two'")
+        assert len(names) == 2
+        engines = home.query("select distinct engine from samples")
+        assert [row["engine"].split()[0] for row in engines] == ["vllm"]

@@ -1,7 +1,6 @@
 """Real brokers, a real database, and worker processes that run real verification jobs."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,24 +21,29 @@ from hsstar.local.broker import Broker
 from hsstar.store import rounds, samples
 from hsstar.store.database import Database
 from tests.brokers.servers import (
-    PgBouncer,
     Server,
     end_name_server,
+    make_pgbouncer,
     make_rabbitmq,
     make_redis,
-    pgbouncer,
     write_certificates,
 )
 from tests.store.conftest import database, empty_database, make_database, server_url, template
-from tests.store.factory import add_iteration, add_problems, add_run
+from tests.store.factory import add_iteration, add_problems, add_run, select
 from tests.waiting import wait_for
 
 __all__ = ["database", "empty_database", "make_database", "server_url", "template"]
 
 ROOT = Path(__file__).parents[2]
-CONNECTIONS = 4
-"""To Postgres, for all clients of PgBouncer together."""
 StartWorker = Callable[..., AbstractContextManager["WorkerProcess"]]
+HASTY_WORKER = """
+from hsstar import broker
+broker.CONNECT_SECONDS = broker._SOCKET_SECONDS = 1
+from hsstar.workers import __main__, background, broker_watch
+broker_watch._QUIET_SECONDS = background._SWEEP_SECONDS = 0.5
+__main__.main()
+"""
+"""`python -m hsstar.workers`, which notices sooner that its broker is away."""
 
 
 @contextmanager
@@ -60,9 +64,9 @@ def certificates() -> Iterator[Path]:
 
 
 @contextmanager
-def started(make: Callable[[Path, Path], Server], certificates: Path) -> Iterator[Server]:
+def started(make: Callable[..., Server], *arguments: object) -> Iterator[Server]:
     with temporary_folder() as folder:
-        server = make(folder, certificates)
+        server = make(folder, *arguments)
         try:
             server.start()
             yield server
@@ -85,16 +89,9 @@ def rabbitmq(certificates: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def bouncer(certificates: Path, server_url: str) -> Iterator[PgBouncer]:
-    with temporary_folder() as folder, pgbouncer(folder, certificates, server_url, CONNECTIONS) as running:
-        yield running
-
-
-@pytest.fixture
-def broker(request: pytest.FixtureRequest) -> tuple[Server, str]:
-    """The server of a scheme, and its URL: indirect, by scheme."""
-    server: Server = request.getfixturevalue("redis" if request.param.startswith("redis") else "rabbitmq")
-    return server, server.urls[request.param]
+def bouncer(certificates: Path, server_url: str) -> Iterator[Server]:
+    with started(make_pgbouncer, certificates, server_url) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -148,33 +145,37 @@ class WorkerProcess(Program):
 
     def row(self) -> dict[str, Any]:
         """Its row of `worker_activity`; empty before it has reported for duty."""
+        query = text("SELECT * FROM worker_activity WHERE worker = :name")
         with self.database.begin() as connection:
-            found = connection.execute(
-                text("SELECT * FROM worker_activity WHERE worker = :name"), {"name": self.name}
-            ).first()
-        return {} if found is None else dict(found._mapping)
+            return dict(connection.execute(query, {"name": self.name}).mappings().first() or {})
 
-    def wait_for(self, state: str) -> None:
-        wait_for(lambda: self.row().get("state") == state, 120, lambda: f"{state}:\n{self.said}")
+    def wait_for(self, column: str, value: str) -> None:
+        """Waits until its row says this there, a note perhaps among other words."""
+        wait_for(lambda: value in str(self.row().get(column)), 120, lambda: f"{value!r}:\n{self.said}")
 
-    def wait_for_note(self, text: str) -> str:
-        wait_for(lambda: text in str(self.row().get("note")), 120, lambda: f"{text!r}:\n{self.said}")
-        return str(self.row()["note"])
+    def wait_for_job(self, job_id: int) -> None:
+        """Waits until a job is done and its samples have their verdicts."""
+        query = """
+            SELECT state, (SELECT count(*) FROM samples
+                           WHERE round_id = jobs.round_id AND verdict = 'correct')
+            FROM jobs WHERE id = :id
+        """
 
-    def wait_for_words(self, pattern: str) -> None:
-        wait_for(lambda: re.search(pattern, self.said), 120, lambda: f"{pattern!r} in the log:\n{self.said}")
+        def outcome() -> list[tuple[Any, ...]]:
+            with self.database.begin() as connection:
+                return select(connection, query, id=job_id)
+
+        wait_for(lambda: outcome() == [("done", 6)], 120, lambda: f"{job_id}: {outcome()}\n{self.said}")
 
 
 @pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> StartWorker:
-    """Starts `python -m hsstar.workers` on the test's database and a broker; it has ended with the block."""
+    """Starts a worker on the test's database and a broker; it has ended with the block."""
 
     @contextmanager
-    def start(
-        broker_url: str, name: str = "worker", role: str = "verify", **environment: str
-    ) -> Iterator[WorkerProcess]:
+    def start(broker_url: str, name: str = "worker", **environment: str) -> Iterator[WorkerProcess]:
+        argv = [sys.executable, "-c", HASTY_WORKER, "--role", "verify", "--name", name]
         servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": broker_url}
-        argv = [sys.executable, "-m", "hsstar.workers", "--role", role, "--name", name]
         settings = servers | {"HSSTAR_HOME": str(tmp_path / "home")} | environment
         with started_program(argv, tmp_path / f"{name}.log", settings) as program:
             yield WorkerProcess(program.process, program.log, name, database)
@@ -182,52 +183,15 @@ def start_worker(database: Database, tmp_path: Path) -> StartWorker:
     return start
 
 
-@contextmanager
-def fleet_of_two(folder: Path, environment: Mapping[str, str]) -> Iterator[Program]:
-    """`hsstar worker` with two processes under its supervisor."""
-    argv = [sys.executable, "-m", "hsstar.cli", "worker", "--role", "verify=2"]
-    settings = {**environment, "HSSTAR_HOME": str(folder / "home")}
-    with started_program(argv, folder / "fleet.log", settings) as program:
-        yield program
-
-
-@pytest.fixture
-def add_verification(database: Database) -> Callable[[], int]:
+def add_verification(database: Database) -> int:
     """Adds a run with unverified samples and the job that verifies them; the id of the job."""
-
-    def add() -> int:
-        with database.begin() as connection:
-            problem_ids = add_problems(connection, 2)
-            round_id = add_iteration(connection, add_run(connection), problem_ids).id
-            drawn = [
-                samples.DrawnSample(problem, slot, f"so \\boxed{{{place}}}", tokens=5)
-                for place, problem in enumerate(problem_ids)
-                for slot in range(3)
-            ]
-            samples.write_samples(connection, round_id, None, "test", drawn)
-            (job_id,) = rounds.allocate(connection, round_id, JobKind.VERIFY, 64)
-        return job_id
-
-    return add
-
-
-@pytest.fixture
-def wait_for_job(database: Database) -> Callable[..., None]:
-    """Waits until a job is done, and looks whether its samples have their verdicts."""
-
-    def look(job_id: int) -> tuple[str, int]:
-        with database.begin() as connection:
-            row = connection.execute(
-                text("""
-                    SELECT jobs.state, count(*) FILTER (WHERE samples.verdict = 'correct')
-                    FROM jobs JOIN samples USING (round_id) WHERE jobs.id = :id GROUP BY jobs.id
-                """),
-                {"id": job_id},
-            ).one()
-        return row[0], row[1]
-
-    def wait(job_id: int, worker: WorkerProcess) -> None:
-        wait_for(lambda: look(job_id)[0] == "done", 120, lambda: f"job {job_id}:\n{worker.said}")
-        assert look(job_id) == ("done", 6)
-
-    return wait
+    with database.begin() as connection:
+        problem_ids = add_problems(connection, 2)
+        round_id = add_iteration(connection, add_run(connection), problem_ids).id
+        drawn = [
+            samples.DrawnSample(problem, slot, f"so \\boxed{{{place}}}", tokens=5)
+            for place, problem in enumerate(problem_ids)
+            for slot in range(3)
+        ]
+        samples.write_samples(connection, round_id, None, "test", drawn)
+        return rounds.allocate(connection, round_id, JobKind.VERIFY, 64)[0]

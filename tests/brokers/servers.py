@@ -1,7 +1,6 @@
 """Real servers: Redis and RabbitMQ with and without TLS, PgBouncer, and a port that says nothing."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -9,18 +8,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import dedent
 
 import psycopg
-import pytest
 from sqlalchemy import make_url
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
-from hsstar.local.accounts import Account, account_for
+from hsstar.local.accounts import account_for
+from hsstar.store.database import Database
+from tests.deploy.manifests import tool
 from tests.waiting import wait_for
 
 PASSWORD = "s3cret-Pa55"
+CONNECTIONS = 4
+"""To Postgres, for all clients of PgBouncer together."""
 
 
 def free_port() -> int:
@@ -29,28 +30,20 @@ def free_port() -> int:
         return port
 
 
-def needs(*programs: str) -> None:
-    """Skips where a program of Debian's is not installed."""
-    for program in programs:
-        if shutil.which(program) is None and not Path(program).exists():
-            pytest.skip(f"{program} is not installed; .ci/servers installs it")
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield server.getsockname()[1]
 
 
 def write_certificates(folder: Path) -> Path:
     """An authority of our own (`ca.pem`) and what it signed for this machine (`server.pem`, `server.key`)."""
-    needs("openssl")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ("-newkey", "rsa:2048", "-nodes")
-    openssl(
-        "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test"
-    )
-    openssl("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signed)
+    signed = "-CA ca.pem -CAkey ca.key -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    for name, subject, options in (("ca", "test", ""), ("server", "localhost", signed)):
+        new = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={subject} {options}"
+        command = [tool("openssl"), *new.split(), "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
     for file in folder.iterdir():
         file.chmod(0o644)  # the servers run under accounts of their own
     return folder
@@ -58,7 +51,7 @@ def write_certificates(folder: Path) -> Path:
 
 @dataclass
 class Server:
-    """A server in the foreground, in a folder of its own."""
+    """A server in the foreground, in a folder of its own, and its URL by scheme."""
 
     folder: Path
     argv: list[str]
@@ -82,9 +75,12 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "server.log").read_text(errors="replace")
         try:
-            for url in self.urls.values():
-                BrokerAddress.parse(url).check()
-        except BrokerError:
+            for scheme, url in self.urls.items():
+                if scheme == "postgresql":
+                    psycopg.connect(url, connect_timeout=5).close()
+                else:
+                    BrokerAddress.parse(url).check()
+        except (BrokerError, psycopg.OperationalError):
             return False
         return True
 
@@ -95,61 +91,40 @@ class Server:
             self.process = None
 
 
+def configure(folder: Path, name: str, **values: object) -> str:
+    """Fill the form of this name beside this file in; the path of what came of it."""
+    form = Path(__file__).with_name(name).read_text()
+    (folder / name).write_text(form.format(folder=folder, password=PASSWORD, **values))
+    return str(folder / name)
+
+
 def make_redis(folder: Path, certificates: Path) -> Server:
     """Redis with a password, on one port without and one with TLS."""
-    needs("redis-server")
     port, tls_port = free_port(), free_port()
-    configuration = folder / "redis.conf"
-    configuration.write_text(
-        dedent(f"""
-            bind 127.0.0.1
-            port {port}
-            tls-port {tls_port}
-            tls-cert-file {certificates}/server.pem
-            tls-key-file {certificates}/server.key
-            tls-ca-cert-file {certificates}/ca.pem
-            tls-auth-clients no
-            requirepass {PASSWORD}
-            save ""
-        """)
-    )
+    file = configure(folder, "redis.conf", port=port, tls_port=tls_port, certificates=certificates)
     urls = {
         "redis": f"redis://:{PASSWORD}@localhost:{port}/0",
         "rediss": f"rediss://:{PASSWORD}@localhost:{tls_port}/0?ssl_ca_certs={certificates}/ca.pem",
     }
-    return Server(folder, ["redis-server", str(configuration)], urls)
+    return Server(folder, [tool("redis-server"), file], urls)
 
 
 def make_rabbitmq(folder: Path, certificates: Path) -> Server:
     """RabbitMQ with a user and a password, on one port without and one with TLS."""
-    program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-    needs(program)
-    port, tls_port, names_port = free_port(), free_port(), free_port()
-    (folder / "rabbitmq.conf").write_text(
-        dedent(f"""
-            listeners.tcp.1 = 127.0.0.1:{port}
-            listeners.ssl.1 = 127.0.0.1:{tls_port}
-            ssl_options.cacertfile = {certificates}/ca.pem
-            ssl_options.certfile = {certificates}/server.pem
-            ssl_options.keyfile = {certificates}/server.key
-            ssl_options.verify = verify_none
-            ssl_options.fail_if_no_peer_cert = false
-            default_user = hsstar
-            default_pass = {PASSWORD}
-        """)
-    )
+    port, tls_port = free_port(), free_port()
+    file = configure(folder, "rabbitmq.conf", port=port, tls_port=tls_port, certificates=certificates)
     (folder / "plugins").write_text("[].")
     environment = {
         "HOME": str(folder),
         "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_NODENAME": f"hsstar-{port}@localhost",
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_CONFIG_FILE": file,
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-        "ERL_EPMD_PORT": str(names_port),
+        "ERL_EPMD_PORT": str(free_port()),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
     }
     login = f"hsstar:{PASSWORD}@localhost"
@@ -157,86 +132,34 @@ def make_rabbitmq(folder: Path, certificates: Path) -> Server:
         "amqp": f"amqp://{login}:{port}//",
         "amqps": f"amqps://{login}:{tls_port}//?ssl_ca_certs={certificates}/ca.pem",
     }
-    return Server(folder, [program], urls, environment)
+    return Server(folder, [tool("/usr/lib/rabbitmq/bin/rabbitmq-server")], urls, environment)
 
 
 def end_name_server(rabbitmq: Server) -> None:
     """Ends Erlang's name server, a session of its own; it refuses until it knows that the node is gone."""
+    environment = os.environ | rabbitmq.environment
 
     def is_gone() -> bool:
-        environment = os.environ | rabbitmq.environment
         subprocess.run(["epmd", "-kill"], env=environment, capture_output=True, check=False)
         return subprocess.run(["epmd", "-names"], env=environment, capture_output=True).returncode != 0
 
     wait_for(is_gone, 60, "the end of epmd")
 
 
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        yield server.getsockname()[1]
-
-
-@dataclass
-class PgBouncer:
-    """PgBouncer in transaction mode before a Postgres on a Unix socket."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    authority: Path
-    log: Path
-
-    def url(self, database: str, options: str = "") -> str:
-        return f"postgresql://hsstar:{PASSWORD}@localhost:{self.port}/{database}?{options}"
-
-
-@contextmanager
-def pgbouncer(folder: Path, certificates: Path, server_url: str, connections: int) -> Iterator[PgBouncer]:
-    """Real PgBouncer with a login and TLS for those who want it; at most `connections` to Postgres."""
-    needs("pgbouncer")
-    account: Account = account_for(Path("/var/lib/hsstar"))
-    host = make_url(server_url).query["host"]
-    port, log = free_port(), folder / "pgbouncer.log"
+def make_pgbouncer(folder: Path, certificates: Path, server_url: str) -> Server:
+    """PgBouncer in transaction mode before a Postgres on a Unix socket, with a login, and TLS on request."""
+    account = account_for(Path("/var/lib/hsstar"))
+    host, port = make_url(server_url).query["host"], free_port()
+    values = {"host": host, "port": port, "certificates": certificates, "connections": CONNECTIONS}
+    file = configure(folder, "pgbouncer.ini", **values)
     (folder / "users").write_text(f'"hsstar" "{PASSWORD}"\n')
-    (folder / "pgbouncer.ini").write_text(
-        dedent(f"""
-            [databases]
-            * = host={host} port=5432
-            [pgbouncer]
-            listen_addr = 127.0.0.1
-            listen_port = {port}
-            unix_socket_dir =
-            auth_type = scram-sha-256
-            auth_file = {folder}/users
-            pool_mode = transaction
-            default_pool_size = {connections}
-            client_tls_sslmode = allow
-            client_tls_cert_file = {certificates}/server.pem
-            client_tls_key_file = {certificates}/server.key
-        """)
-    )
-    for file in (folder, *folder.iterdir()):
-        os.chown(file, account.user_id, account.group_id)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            account.command([str(shutil.which("pgbouncer")), str(folder / "pgbouncer.ini")]),
-            stdout=output,
-            stderr=output,
-        )
-    bouncer = PgBouncer(process, port, certificates / "ca.pem", log)
-    try:
-        wait_for(lambda: _answers(bouncer), 60, "the start of PgBouncer")
-        yield bouncer
-    finally:
-        process.kill()
-        process.wait()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, account.user_id, account.group_id)
+    urls = {"postgresql": f"postgresql://hsstar:{PASSWORD}@localhost:{port}/postgres"}
+    return Server(folder, account.command([tool("pgbouncer"), file]), urls)
 
 
-def _answers(bouncer: PgBouncer) -> bool:
-    assert bouncer.process.poll() is None, bouncer.log.read_text()
-    try:
-        psycopg.connect(bouncer.url("postgres"), connect_timeout=5).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+def through(bouncer: Server, database: Database, options: str = "") -> str:
+    """The URL of a database through PgBouncer."""
+    name = make_url(database.url).database
+    return f"{bouncer.urls['postgresql'].removesuffix('postgres')}{name}?{options}"

@@ -1,8 +1,10 @@
 """Workers over Redis and RabbitMQ, with passwords and TLS; brokers that are away; forged messages."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,20 @@ from sqlalchemy import text
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
+from hsstar.domain.lifecycle import WorkerExit
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
-from tests.brokers.conftest import StartWorker
+from tests.brokers.conftest import StartWorker, add_verification
 from tests.brokers.servers import PASSWORD, Server, black_hole
+from tests.store.factory import select
 from tests.waiting import wait_for
 
-SCHEMES = ["redis", "rediss", "amqp", "amqps"]
 
-AddJob = Callable[[], int]
-WaitForJob = Callable[..., None]
+@pytest.fixture
+def urls(redis: Server, rabbitmq: Server) -> dict[str, str]:
+    """By scheme."""
+    return redis.urls | rabbitmq.urls
 
 
 def foreign_messages() -> Iterator[tuple[str | bytes, dict[str, Any]]]:
@@ -34,59 +40,50 @@ def foreign_messages() -> Iterator[tuple[str | bytes, dict[str, Any]]]:
         yield (body.encode("latin-1") if binary else body), properties
 
 
-@pytest.mark.parametrize("broker", SCHEMES, indirect=True)
+@pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 def test_jobs_run_among_messages_of_other_people_and_the_password_is_nowhere(
-    broker: tuple[Server, str],
-    start_worker: StartWorker,
-    add_verification: AddJob,
-    wait_for_job: WaitForJob,
-    database: Database,
+    scheme: str, urls: dict[str, str], start_worker: StartWorker, database: Database
 ) -> None:
-    address = BrokerAddress.parse(broker[1])
-    with start_worker(broker[1], HSSTAR_LOG_LEVEL="debug") as worker:
-        wait_for_job(add_verification(), worker)
+    address = BrokerAddress.parse(urls[scheme])
+    with start_worker(urls[scheme], HSSTAR_LOG_LEVEL="debug") as worker:
+        worker.wait_for_job(add_verification(database))
         ssl = dict(address.tls) if address.tls else False
         with kombu.Connection(address.url, ssl=ssl) as connection:
             producer = connection.Producer()
             for body, properties in foreign_messages():
                 producer.publish(body, routing_key="verify", **properties)
         for _ in range(2):
-            wait_for_job(add_verification(), worker)
+            worker.wait_for_job(add_verification(database))
         wait_for(lambda: worker.row()["jobs_done"] == 3, 60, lambda: worker.said)
         assert worker.row()["note"] is None
-        assert worker.process.poll() is None
         assert PASSWORD not in " ".join(psutil.Process(worker.process.pid).cmdline())
+        begun = time.monotonic()
         assert worker.end() == 0, worker.said
+        assert time.monotonic() - begun < 6
         assert " DEBUG " in worker.said
         assert PASSWORD not in worker.said
         assert worker.row()["state"] == "stopped"
     with database.begin() as connection:
-        states = connection.execute(text("SELECT state, attempts FROM jobs WHERE kind = 'verify'")).all()
-    assert [tuple(row) for row in states] == [("done", 1)] * 3
+        jobs = select(connection, "SELECT state, attempts FROM jobs WHERE kind = 'verify'")
+    assert jobs == [("done", 1)] * 3
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
-def test_a_certificate_of_an_unknown_authority_is_refused(
-    scheme: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(scheme: str, urls: dict[str, str]) -> None:
     """By the check whose result is a worker's note, and by Celery, which takes the messages."""
-    server: Server = request.getfixturevalue("redis" if scheme == "rediss" else "rabbitmq")
-    url = server.urls[scheme].partition("?")[0]
+    url = urls[scheme].partition("?")[0]
     with pytest.raises(BrokerError, match="certificate verify failed"):
         BrokerAddress.parse(url).check()
-    with (
-        make_app(url) as app,
-        app.connection_for_read() as connection,
-        pytest.raises(Exception, match="certificate verify failed"),
-    ):
+    refused = pytest.raises(Exception, match="certificate verify failed")
+    with make_app(url) as app, app.connection_for_read() as connection, refused:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
         connection.default_channel.close()
 
 
 def test_a_wrong_password_is_said_without_the_password(
-    redis: Server, rabbitmq: Server, start_worker: StartWorker
+    urls: dict[str, str], start_worker: StartWorker
 ) -> None:
-    wrong = {scheme: (redis.urls | rabbitmq.urls)[scheme].replace(PASSWORD, "n0t-it") for scheme in SCHEMES}
+    wrong = {scheme: url.replace(PASSWORD, "n0t-it") for scheme, url in urls.items()}
     for url in wrong.values():
         with pytest.raises(BrokerError, match="does not let us in") as refusal:
             BrokerAddress.parse(url).check()
@@ -97,60 +94,83 @@ def test_a_wrong_password_is_said_without_the_password(
         assert "n0t-it" not in worker.said + str(worker.row()["note"])
 
 
-def test_a_worker_begins_without_its_broker_and_goes_on_when_it_is_there(
-    redis: Server, start_worker: StartWorker, add_verification: AddJob, wait_for_job: WaitForJob
-) -> None:
-    redis.kill()
+@contextmanager
+def away(broker: Server) -> Iterator[None]:
+    broker.kill()
     try:
-        job_id = add_verification()
-        with start_worker(redis.urls["redis"]) as worker:
-            worker.wait_for_note("does not let us in")
-            worker.wait_for_words(r"Trying again in [24]\.00 seconds")
-            assert worker.row()["state"] in ("idle", "busy")  # busy where it has taken the job by itself
-            redis.start()
-            wait_for_job(job_id, worker)
-            worker.wait_for_note("answers again")
-            assert worker.end() == 0
+        yield
     finally:
-        if redis.process is None:
-            redis.start()
+        broker.start()
+
+
+def test_a_worker_begins_without_its_broker_and_goes_on_when_it_is_there(
+    redis: Server, start_worker: StartWorker, database: Database
+) -> None:
+    with ExitStack() as stack:
+        with away(redis):
+            job_id = add_verification(database)
+            worker = stack.enter_context(start_worker(redis.urls["redis"]))
+            worker.wait_for("note", "does not let us in")
+            wait_for(lambda: re.search(r"Trying again in [24]\.00 seconds", worker.said))
+            assert worker.row()["state"] in ("idle", "busy")  # busy where it has taken the job by itself
+        worker.wait_for_job(job_id)
+        worker.wait_for("note", "answers again")
+        assert worker.end() == 0
 
 
 @pytest.mark.heavy
 def test_a_worker_goes_on_when_its_broker_comes_back(
-    rabbitmq: Server, start_worker: StartWorker, add_verification: AddJob, wait_for_job: WaitForJob
+    rabbitmq: Server, start_worker: StartWorker, database: Database
 ) -> None:
     with start_worker(rabbitmq.urls["amqp"]) as worker:
-        wait_for_job(add_verification(), worker)
-        rabbitmq.kill()
-        try:
-            second = add_verification()
-            worker.wait_for_note("does not let us in")
-        finally:
-            rabbitmq.start()
-        wait_for_job(second, worker)
-        worker.wait_for_note("answers again")
+        worker.wait_for_job(add_verification(database))
+        with away(rabbitmq):
+            second = add_verification(database)
+            worker.wait_for("note", "does not let us in")
+        worker.wait_for_job(second)
+        worker.wait_for("note", "answers again")
         assert worker.end() == 0
 
 
 def test_ports_that_never_answer_hold_up_no_heartbeat_and_no_end(
-    start_worker: StartWorker, add_verification: AddJob, database: Database
+    start_worker: StartWorker, database: Database
 ) -> None:
-    add_verification()
+    add_verification(database)
     with black_hole() as port, ExitStack() as stack:
-        workers = [
+        fleet = [
             stack.enter_context(start_worker(f"{scheme}://me:{PASSWORD}@localhost:{port}//", scheme))
-            for scheme in SCHEMES
+            for scheme in ("redis", "rediss", "amqp", "amqps")
         ]
-        for worker in workers:
-            worker.wait_for_note("does not let us in")
+        for worker in fleet:
+            worker.wait_for("note", "does not let us in")
         with database.begin() as connection:
-            age = connection.scalar(
-                text("SELECT max(extract(epoch FROM now() - last_heartbeat)) FROM workers")
-            )
-        assert float(age) < 6
-        for worker in workers:
+            age = "SELECT max(extract(epoch FROM now() - last_heartbeat)) FROM workers"
+            assert float(connection.execute(text(age)).scalar_one()) < 6
+        for worker in fleet:
             worker.process.terminate()
-        for worker in workers:
+        for worker in fleet:
             assert worker.process.wait(60) == 0, worker.said
             assert PASSWORD not in worker.said
+
+
+def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
+    embedded_broker: str, start_worker: StartWorker, database: Database
+) -> None:
+    """Its verdicts cannot be written before this test allows it."""
+    first = add_verification(database)
+    with database.begin() as connection:
+        body = "'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'"
+        connection.execute(text(f"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS {body}"))
+        connection.execute(text("CREATE TRIGGER wait BEFORE UPDATE ON samples EXECUTE FUNCTION wait()"))
+    with start_worker(embedded_broker) as worker:
+        with database.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
+            worker.wait_for("state", "busy")
+            second = add_verification(database)
+            with database.begin() as other:
+                workers.request_stop(other, ["worker"], [], everyone=False)
+            wait_for(lambda: "was asked to stop: it takes no more jobs and ends" in worker.said)
+        assert worker.process.wait(60) == WorkerExit.DRAINED
+    with database.begin() as connection:
+        jobs = select(connection, "SELECT id, state, attempts FROM jobs WHERE kind = 'verify' ORDER BY id")
+    assert jobs == [(first, "done", 1), (second, "queued", 0)]

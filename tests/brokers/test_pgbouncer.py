@@ -1,48 +1,44 @@
 """Real PgBouncer in transaction mode: a server connection belongs to a client for one transaction only."""
 
-import threading
-from collections.abc import Callable
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import migrate
 from hsstar.store.database import Database
 from hsstar.store.read.sql import run_query
 from hsstar.store.reader_role import guard
-from tests.brokers.conftest import CONNECTIONS, StartWorker
-from tests.brokers.servers import PASSWORD, PgBouncer
-from tests.store.conftest import MakeDatabase
+from tests.acceptance.conftest import temporary_home
+from tests.acceptance.invariants import check_finished_run
+from tests.brokers.conftest import StartWorker, add_verification
+from tests.brokers.servers import CONNECTIONS, PASSWORD, Server, through
+from tests.store.factory import select
 
 
-def through(bouncer: PgBouncer, database: Database, options: str = "") -> str:
-    return bouncer.url(str(make_url(database.url).database), options)
+def test_the_schema_migrates_and_queries_are_guarded(bouncer: Server, empty_database: Database) -> None:
+    pooled = Database(through(bouncer, empty_database))
+    migrate.upgrade(pooled)
+    pooled.check_schema()
+    with pooled.begin() as connection:
+        assert guard(connection).reader
+    for _ in range(2 * CONNECTIONS):  # a statement that stays prepared would be met again
+        _, rows = run_query(pooled, "SELECT current_user, count(*) FROM problems", 5)
+        assert rows == [("hsstar_reader", 0)]
+        with pytest.raises(BadInputError, match="read-only"):
+            run_query(pooled, "DELETE FROM problems RETURNING id", 5)
+        with pytest.raises(BadInputError, match="division by zero"):
+            run_query(pooled, "SELECT pg_advisory_lock(1), 1 / (SELECT 0)", 5)
+    with empty_database.begin() as connection:
+        assert select(connection, "SELECT * FROM pg_locks WHERE locktype = 'advisory'") == []
+    pooled.close()
 
 
-def test_the_schema_migrates_and_queries_are_guarded(bouncer: PgBouncer, make_database: MakeDatabase) -> None:
-    with make_database(None) as direct:
-        pooled = Database(through(bouncer, direct))
-        migrate.upgrade(pooled)
-        pooled.check_schema()
-        with pooled.begin() as connection:
-            assert guard(connection).reader
-        for _ in range(2 * CONNECTIONS):  # a statement that stays prepared would be met again
-            assert run_query(pooled, "SELECT current_user, count(*) FROM problems", 5)[1] == [
-                ("hsstar_reader", 0)
-            ]
-            with pytest.raises(BadInputError, match="read-only"):
-                run_query(pooled, "DELETE FROM problems RETURNING id", 5)
-            with pytest.raises(BadInputError, match="division by zero"):
-                run_query(pooled, "SELECT pg_advisory_lock(1), 1 / (SELECT 0)", 5)
-        with direct.begin() as connection:
-            assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
-        pooled.close()
-
-
-def test_limits_hold_for_their_transaction_and_nobody_else(bouncer: PgBouncer, database: Database) -> None:
+def test_limits_hold_for_their_transaction_and_nobody_else(bouncer: Server, database: Database) -> None:
     url = through(bouncer, database)
     pooled = Database(url)
     with pooled.begin() as connection:
@@ -56,77 +52,76 @@ def test_limits_hold_for_their_transaction_and_nobody_else(bouncer: PgBouncer, d
         assert stranger.execute("SELECT current_user").fetchone() == ("hsstar",)
 
 
-def test_more_clients_than_connections_take_turns(bouncer: PgBouncer, database: Database) -> None:
-    url = through(bouncer, database)
-    failures: list[Exception] = []
-
+def test_more_clients_than_connections_take_turns(bouncer: Server, database: Database) -> None:
     def work(number: int) -> None:
-        pooled = Database(url)
-        try:
-            for _ in range(20):
-                with pooled.begin() as connection:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
-                    connection.execute(
-                        text("INSERT INTO datasets (name) VALUES (:name) ON CONFLICT DO NOTHING"),
-                        {"name": f"of {number}"},
-                    )
-        except Exception as error:
-            failures.append(error)
-        finally:
-            pooled.close()
+        pooled = Database(through(bouncer, database))
+        add = text("INSERT INTO datasets (name) VALUES (:name) ON CONFLICT DO NOTHING")
+        for _ in range(20):
+            with pooled.begin() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
+                connection.execute(add, {"name": f"of {number}"})
+        pooled.close()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4 * CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with ThreadPoolExecutor(4 * CONNECTIONS) as pool:
+        list(pool.map(work, range(4 * CONNECTIONS)))
     with database.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM datasets")) == 4 * CONNECTIONS
-        backends = connection.scalar(
-            text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
-        )
-    assert backends <= CONNECTIONS + 1  # and our own
+        backends = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        assert connection.execute(text(backends)).scalar_one() <= CONNECTIONS + 1  # and our own
 
 
-def test_workers_run_their_jobs_through_it(
-    bouncer: PgBouncer,
-    database: Database,
-    embedded_broker: str,
-    start_worker: StartWorker,
-    add_verification: Callable[[], int],
-    wait_for_job: Callable[..., None],
+def test_a_worker_runs_its_jobs_through_it(
+    bouncer: Server, database: Database, embedded_broker: str, start_worker: StartWorker
 ) -> None:
     url = through(bouncer, database)
-    with (
-        start_worker(embedded_broker, "one", HSSTAR_DATABASE_URL=url) as one,
-        start_worker(embedded_broker, "two", HSSTAR_DATABASE_URL=url) as two,
-    ):
+    with start_worker(embedded_broker, HSSTAR_DATABASE_URL=url) as worker:
         for _ in range(4):
-            wait_for_job(add_verification(), one)
-        assert [one.end(), two.end()] == [0, 0]
-        for worker in (one, two):
-            assert "WARNING" not in worker.said
-            assert PASSWORD not in worker.said
+            worker.wait_for_job(add_verification(database))
+        assert worker.end() == 0
+        assert "WARNING" not in worker.said
+        assert PASSWORD not in worker.said
 
 
-def test_tls_of_the_url_is_used_and_checked(bouncer: PgBouncer, database: Database, tmp_path: Path) -> None:
-    checked = Database(through(bouncer, database, f"sslmode=verify-full&sslrootcert={bouncer.authority}"))
+def test_tls_of_the_url_is_used_and_checked(bouncer: Server, database: Database, certificates: Path) -> None:
+    def trusting(authority: str) -> Database:
+        options = f"sslmode=verify-full&sslrootcert={certificates}/{authority}"
+        return Database(through(bouncer, database, options))
+
+    checked = trusting("ca.pem")
     with checked.begin() as connection:
         raw = connection.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)
         assert raw.pgconn.ssl_in_use
     checked.close()
-    (tmp_path / "empty.pem").write_bytes((bouncer.authority.parent / "server.pem").read_bytes())
-    unknown = Database(through(bouncer, database, f"sslmode=verify-full&sslrootcert={tmp_path}/empty.pem"))
-    with pytest.raises(DatabaseError, match="certificate verify failed") as refusal, unknown.begin():
+    refused = pytest.raises(DatabaseError, match="certificate verify failed")
+    with refused as refusal, trusting("server.pem").begin():
         pass
     assert PASSWORD not in str(refusal.value)
 
 
-def test_a_wrong_password_is_one_line_without_it(bouncer: PgBouncer, database: Database) -> None:
+def test_a_wrong_password_is_one_line_without_it(bouncer: Server, database: Database) -> None:
     wrong = Database(through(bouncer, database).replace(PASSWORD, "n0t-it"))
     with pytest.raises(DatabaseError, match="refuses the login") as refusal, wrong.begin():
         pass
     assert "n0t-it" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.heavy
+def test_an_iteration_over_servers_of_other_people_ends_as_over_the_embedded_ones(
+    rabbitmq: Server, bouncer: Server, empty_database: Database
+) -> None:
+    with temporary_home() as home:
+        home.environment["HSSTAR_DATABASE_URL"] = through(bouncer, empty_database)
+        home.environment["HSSTAR_BROKER_URL"] = rabbitmq.urls["amqps"]
+        home.ok("db", "upgrade")
+        home.import_demo_problems(200)
+        home.ok("up")
+        home.ok("runs", "create", "--recipe", str(home.write_recipe("abroad")))
+        home.ok("iterate", "abroad")
+        home.wait_until_done("abroad")
+        check_finished_run(home, "abroad", json.loads(home.ok("runs", "show", "abroad")))
+        (row,) = home.query("select sum(tokens_done) as tokens from worker_activity")
+        assert [row] == home.query("select sum(tokens) as tokens from samples")
+        assert row["tokens"] > 0
+        assert not home.query("select * from worker_activity where note is not null")

@@ -18,29 +18,28 @@ Disturbance = Callable[[ChaosStack, random.Random], None]
 _PAST_THE_LEASE = 2 * LEASE_SECONDS
 
 
-def _signal(process: psutil.Process | None, number: signal.Signals) -> None:
-    if process is not None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
+def _send(number: signal.Signals, *processes: psutil.Process | None) -> None:
+    for process in processes:
+        if process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 def _kill_worker(role: str) -> Disturbance:
     def kill(stack: ChaosStack, generator: random.Random) -> None:
-        for process in stack.workers(role)[: generator.randint(1, 2)]:
-            _signal(process, signal.SIGKILL)
+        _send(signal.SIGKILL, *stack.workers(role)[: generator.randint(1, 2)])
 
     return kill
 
 
 def kill_conductors(stack: ChaosStack, generator: random.Random) -> None:
     """Every worker conducts, so all of them die at the same moment."""
-    for process in stack.workers():
-        _signal(process, signal.SIGKILL)
+    _send(signal.SIGKILL, *stack.workers())
 
 
 def kill_supervisor(stack: ChaosStack, generator: random.Random) -> None:
     """Its workers end with it; whoever runs the machine calls `up` again."""
-    _signal(stack.supervisor(), signal.SIGKILL)
+    _send(signal.SIGKILL, stack.supervisor())
     time.sleep(generator.uniform(0, 1))
     stack.up()
 
@@ -55,7 +54,7 @@ def kill_everything(stack: ChaosStack, generator: random.Random) -> None:
 
 def kill_broker(stack: ChaosStack, generator: random.Random) -> None:
     """The broker dies; the supervisor starts it again."""
-    _signal(stack.server("broker"), signal.SIGKILL)
+    _send(signal.SIGKILL, stack.server("broker"))
 
 
 def flush_broker(stack: ChaosStack, generator: random.Random) -> None:
@@ -66,17 +65,15 @@ def flush_broker(stack: ChaosStack, generator: random.Random) -> None:
 
 def restart_postgres(stack: ChaosStack, generator: random.Random) -> None:
     """Immediate shutdown: no checkpoint, every connection cut; the next start recovers from the log."""
-    _signal(stack.server("postgres"), signal.SIGQUIT)
+    _send(signal.SIGQUIT, stack.server("postgres"))
 
 
 def _freeze_worker(role: str) -> Disturbance:
     def freeze(stack: ChaosStack, generator: random.Random) -> None:
         frozen = stack.workers(role)[:1]
-        for process in frozen:
-            _signal(process, signal.SIGSTOP)
+        _send(signal.SIGSTOP, *frozen)
         time.sleep(_PAST_THE_LEASE)
-        for process in frozen:
-            _signal(process, signal.SIGCONT)
+        _send(signal.SIGCONT, *frozen)
 
     return freeze
 
@@ -84,14 +81,12 @@ def _freeze_worker(role: str) -> Disturbance:
 def cut_network(stack: ChaosStack, generator: random.Random) -> None:
     """Two workers lose the database for longer than their lease: in silence, or with closed connections."""
     assert stack.proxy is not None
+    cut, mend = stack.proxy.refuse, stack.proxy.accept
     if generator.random() < 0.5:
-        stack.proxy.silent.set()
-        time.sleep(_PAST_THE_LEASE)
-        stack.proxy.silent.clear()
-    else:
-        stack.proxy.refuse()
-        time.sleep(_PAST_THE_LEASE)
-        stack.proxy.accept()
+        cut, mend = stack.proxy.silent.set, stack.proxy.silent.clear
+    cut()
+    time.sleep(_PAST_THE_LEASE)
+    mend()
 
 
 def fill_disk(stack: ChaosStack, generator: random.Random) -> None:
@@ -112,7 +107,7 @@ def fill_disk(stack: ChaosStack, generator: random.Random) -> None:
 def restart_workers(stack: ChaosStack, generator: random.Random) -> None:
     """A rolling restart: each worker is asked to end, and the supervisor starts it again."""
     for process in stack.workers():
-        _signal(process, signal.SIGTERM)
+        _send(signal.SIGTERM, process)
         time.sleep(0.3)
 
 
@@ -124,10 +119,7 @@ def _deliver(how: str) -> Disturbance:
 
 
 DISTURBANCES: dict[str, Disturbance] = {
-    "kill a sample worker": _kill_worker("sample"),
-    "kill a verify worker": _kill_worker("verify"),
-    "kill a score worker": _kill_worker("score"),
-    "kill a train worker": _kill_worker("train"),
+    **{f"kill a {role} worker": _kill_worker(role) for role in ("sample", "verify", "score", "train")},
     "kill every conductor": kill_conductors,
     "kill the supervisor": kill_supervisor,
     "kill everything": kill_everything,
@@ -136,9 +128,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "restart postgres": restart_postgres,
     "deliver twice": _deliver("twice"),
     "deliver in reverse": _deliver("reverse"),
-    "freeze a sample worker": _freeze_worker("sample"),
-    "freeze a train worker": _freeze_worker("train"),
-    "freeze a score worker": _freeze_worker("score"),
+    **{f"freeze a {role} worker": _freeze_worker(role) for role in ("sample", "train", "score")},
     "cut the network": cut_network,
     "fill the disk": fill_disk,
     "restart the workers": restart_workers,

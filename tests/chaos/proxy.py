@@ -65,25 +65,19 @@ class Proxy:
                         self._pass_on(end, ends[end])
 
     def _connect(self) -> None:
-        incoming, _ = self._listener.accept()
-        outgoing = socket.socket(socket.AF_UNIX)
+        pair = self._listener.accept()[0], socket.socket(socket.AF_UNIX)
+        self._pairs.append(pair)
         try:
-            outgoing.connect(str(self.target))
+            pair[1].connect(str(self.target))
         except OSError:  # the database itself is away
-            incoming.close()
-            outgoing.close()
-            return
-        self._pairs.append((incoming, outgoing))
+            self._drop(pair)
 
     def _pass_on(self, end: socket.socket, pair: tuple[socket.socket, socket.socket]) -> None:
         other = pair[1] if end is pair[0] else pair[0]
-        try:
-            data = end.recv(_BLOCK)
-            if data:
+        with contextlib.suppress(OSError):
+            if data := end.recv(_BLOCK):
                 other.sendall(data)
                 return
-        except OSError:
-            pass
         self._drop(pair)
 
     def _drop(self, pair: tuple[socket.socket, socket.socket]) -> None:

@@ -2,15 +2,13 @@
 
 import contextlib
 import itertools
-import json
 import os
 import socket
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -19,14 +17,14 @@ from hsstar.commands.runs import create_run, start_iterations
 from hsstar.local.stack import Stack
 from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
-from hsstar.recipe.recipe import parse_recipe
 from hsstar.settings import Settings
 from hsstar.store import migrate
 from hsstar.store.database import Database
 from tests.acceptance.conftest import Home, temporary_home
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
-from tests.deterministic import statement
+from tests.checkout import ROOT
+from tests.store.factory import HELDOUT, add_problems, make_recipe
 from tests.waiting import wait_for
 
 LEASE_SECONDS = 2.0
@@ -34,26 +32,20 @@ WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
 PROBLEMS, HELD_OUT, ITERATIONS = 15, 8, 2
 PATIENCE_SECONDS = 120.0
 _DISK_MEGABYTES = 330
-_ROOT = Path(__file__).parents[2]
-_RECIPE = """
-name = "{name}"
-seed = 11
-[problems]
-dataset = "train"
-per_iteration = {problems}
-[policy]
-model = "builtin:demo-policy"
-prompt = "bare"
-[sampling]
-n = 6
-n_p = 3
-[reward]
-model = "builtin:demo-prm"
-[difficulty]
-tau_low = 0.2
-tau_high = 0.65
-[evaluation]
-dataset = "heldout"
+_RECIPE = make_recipe(
+    seed=11,
+    problems={"dataset": "train", "per_iteration": PROBLEMS},
+    policy={"model": "builtin:demo-policy", "prompt": "bare"},
+    sampling={"n": 6, "n_p": 3},
+    reward={"model": "builtin:demo-prm"},
+    difficulty={"tau_low": 0.2, "tau_high": 0.65},
+    evaluation={"dataset": HELDOUT},
+)
+_UNFINISHED = """
+    SELECT count(*) FROM rounds JOIN runs ON runs.id = run_id
+    LEFT JOIN iterations ON iterations.round_id = rounds.id
+    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+    WHERE runs.name = %s AND iterations.state IS DISTINCT FROM 'done' AND evaluations.finished_at IS NULL
 """
 
 
@@ -62,6 +54,7 @@ class ChaosStack:
 
     def __init__(self, home: Home, *, small_disk: bool) -> None:
         self.home = home
+        self.folder = home.folder
         self.small_disk = small_disk
         self.proxy: Proxy | None = None
         self._watching: psycopg.Connection | None = None
@@ -69,38 +62,28 @@ class ChaosStack:
         settings = Settings.from_environment(os.environ | home.environment)
         self.stack = Stack(settings, grace_seconds=3.0)
 
-    @property
-    def folder(self) -> Path:
-        return self.home.folder
-
     def up(self) -> None:
-        directory = self.stack.postgres.socket_directory
+        url, directory = self.stack.postgres.url, str(self.stack.postgres.socket_directory)
         proxied = self.folder / "proxy"
         proxied.mkdir(exist_ok=True)
-        url = self.stack.postgres.url.replace(str(directory), str(proxied)).replace(
-            str(directory).replace("/", "%2F"), str(proxied).replace("/", "%2F")
-        )
-        environment = {"PYTHONPATH": str(_ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
+        for written in (str, lambda path: quote(path, safe="")):
+            url = url.replace(written(directory), written(str(proxied)))
+        environment = {"PYTHONPATH": str(ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
+        program = [sys.executable, "-m", "tests.chaos.worker_program"]
         self.stack.up(
             WORKERS,
             prepare=self._prepare,
-            command=lambda role, name: [
-                sys.executable, "-m", "tests.chaos.worker_program", role, f"{name}@{socket.gethostname()}"
-            ],
+            command=lambda role, name: [*program, role, f"{name}@{socket.gethostname()}"],
             role_environment=dict.fromkeys(WORKERS, environment),
-        )  # fmt: skip
+        )
 
     def _prepare(self, url: str) -> None:
-        database = Database(url)
-        migrate.upgrade(database)
-        database.close()
+        with contextlib.closing(Database(url)) as database:
+            migrate.upgrade(database)
         if self.proxy is None:
             directory = self.stack.postgres.socket_directory
             name = next(directory.glob(".s.PGSQL.*[0-9]")).name
             self.proxy = Proxy(self.folder / "proxy" / name, directory / name)
-
-    def down(self) -> None:
-        self.stack.down()
 
     def close(self) -> None:
         if self._watching is not None:
@@ -108,51 +91,39 @@ class ChaosStack:
         if self.proxy is not None:
             self.proxy.close()
 
+    @contextmanager
+    def _database(self) -> Iterator[Database]:
+        with contextlib.closing(Database(self.stack.database_url)) as database:
+            yield database
+
     def import_problems(self) -> None:
-        needed = {"train": range(PROBLEMS * ITERATIONS), "heldout": range(1000, 1000 + HELD_OUT)}
-        for dataset, numbers in needed.items():
-            file = self.folder / f"{dataset}.jsonl"
-            lines = [{"question": statement(number), "answer": f"#### {number}"} for number in numbers]
-            file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-            self.home.ok("problems", "import", str(file), "--dataset", dataset)
+        with self._database() as database, database.begin() as connection:
+            add_problems(connection, PROBLEMS * ITERATIONS)
+            add_problems(connection, HELD_OUT, HELDOUT)
 
     def start_run(self) -> str:
         """Enqueues all iterations of a new run; its name."""
         name = next(self._names)
-        recipe = parse_recipe(tomllib.loads(_RECIPE.format(name=name, problems=PROBLEMS)))
-        database = Database(self.stack.database_url)
-        try:
-            run = create_run(database, recipe, name)
-            start_iterations(database, run, ITERATIONS)
-        finally:
-            database.close()
+        with self._database() as database:
+            start_iterations(database, create_run(database, _RECIPE, name), ITERATIONS)
         return name
 
-    @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection]:
-        with psycopg.connect(self.stack.postgres.url, autocommit=True) as connection:
-            yield connection
+    def connection(self) -> psycopg.Connection:
+        return psycopg.connect(self.stack.postgres.url, autocommit=True)
 
     def wait_until_done(self, run: str) -> None:
         """Waits until a run is done, whatever the database does meanwhile."""
-        statement_ = (
-            "SELECT count(*) FILTER (WHERE iterations.state IS DISTINCT FROM 'done'"
-            " AND evaluations.finished_at IS NULL)"
-            " FROM rounds JOIN runs ON runs.id = run_id"
-            " LEFT JOIN iterations ON iterations.round_id = rounds.id"
-            " LEFT JOIN evaluations ON evaluations.round_id = rounds.id WHERE runs.name = %s"
-        )
-        self.wait_for(lambda: self._scalar(statement_, run) == 0, f"the end of {run}")
+        self.wait_for(lambda: self._unfinished(run) == 0, f"the end of {run}")
 
-    def _scalar(self, query: str, *parameters: object) -> object:
-        """One value, or None while the database is away; its connection stays open as long as it works."""
+    def _unfinished(self, run: str) -> int | None:
+        """The rounds that are not done, or None while the database is away; the connection stays open."""
         try:
-            self._watching = self._watching or psycopg.connect(self.stack.postgres.url, autocommit=True)
-            row = self._watching.execute(query, parameters).fetchone()
+            self._watching = self._watching or self.connection()
+            ((count,),) = self._watching.execute(_UNFINISHED, (run,))
         except psycopg.OperationalError:
             self._watching = None
             return None
-        return None if row is None else row[0]
+        return int(count)
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until a condition holds; what did not come about is in the error, with the logs."""
@@ -191,13 +162,8 @@ def chaos_stack() -> Iterator[ChaosStack]:
             "HSSTAR_JOB_SAMPLES": "9",
             "HSSTAR_MAX_ATTEMPTS": "10",
         }
-        options = f"size={_DISK_MEGABYTES}m,mode=755"
-        mounted = (
-            subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(servers)], capture_output=True
-            ).returncode
-            == 0
-        )
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m,mode=755", "tmpfs", str(servers)]
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
         made = ChaosStack(home, small_disk=mounted)
         try:
             made.up()

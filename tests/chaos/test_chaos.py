@@ -8,13 +8,13 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
 from tests.chaos.disturbances import DISTURBANCES, FROM_THE_START
 from tests.chaos.snapshot import Snapshot, snapshot
-from tests.chaos.stack import ChaosStack, chaos_stack
+from tests.chaos.stack import WORKERS, ChaosStack, chaos_stack
 
 SCENARIOS = int(os.environ.get("CHAOS_SCENARIOS", "54"))
 _PER_STACK = 9
@@ -24,8 +24,7 @@ _MOST = 3
 pytestmark = pytest.mark.chaos
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """A disturbance and its time, as a share of an undisturbed run."""
 
     name: str
@@ -41,37 +40,17 @@ def scenario(number: int) -> list[Event]:
     return sorted(events, key=lambda event: event.at)
 
 
-@dataclass
-class Undisturbed:
+class Undisturbed(NamedTuple):
     stack: ChaosStack
     expected: Snapshot
     seconds: float
 
 
-class Stacks:
-    def __init__(self) -> None:
-        self._group: int | None = None
-        self._open: Iterator[Undisturbed] | None = None
-        self._current: Undisturbed | None = None
-
-    def of_group(self, group: int) -> Undisturbed:
-        """The stack of a group of scenarios; that of another one is taken down."""
-        if group != self._group or self._current is None:
-            self.close()
-            self._open = _undisturbed()
-            self._current = next(self._open)
-            self._group = group
-        return self._current
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._current, opened, self._open = None, self._open, None
-            next(opened, None)
-
-
-def _undisturbed() -> Iterator[Undisturbed]:
+@pytest.fixture(scope="module")
+def undisturbed(request: pytest.FixtureRequest) -> Iterator[Undisturbed]:
+    """The stack of a group of scenarios, and what a run comes to that nothing disturbs."""
     with chaos_stack() as stack:
-        stack.wait_for(lambda: len(stack.workers()) == 6, "the workers")
+        stack.wait_for(lambda: len(stack.workers()) == sum(WORKERS.values()), "the workers")
         started = time.monotonic()
         run = stack.start_run()
         stack.wait_until_done(run)
@@ -81,36 +60,35 @@ def _undisturbed() -> Iterator[Undisturbed]:
         yield Undisturbed(stack, expected, seconds)
 
 
-@pytest.fixture(scope="session")
-def stacks() -> Iterator[Stacks]:
-    made = Stacks()
-    yield made
-    made.close()
+def _group(number: int) -> int:
+    return number // _PER_STACK
 
 
 @pytest.mark.parametrize(
-    "number",
+    ("undisturbed", "number"),
     [
-        pytest.param(number, marks=pytest.mark.xdist_group(f"chaos-{number // _PER_STACK}"))
-        for number in range(SCENARIOS)
+        pytest.param(_group(n), n, id=str(n), marks=pytest.mark.xdist_group(f"chaos-{_group(n)}"))
+        for n in range(SCENARIOS)
     ],
+    indirect=["undisturbed"],
 )
-def test_whatever_happens_the_rows_are_those_of_an_undisturbed_run(stacks: Stacks, number: int) -> None:
-    undisturbed = stacks.of_group(number // _PER_STACK)
-    stack = undisturbed.stack
+def test_whatever_happens_the_rows_are_those_of_an_undisturbed_run(
+    undisturbed: Undisturbed, number: int
+) -> None:
+    stack, expected, seconds = undisturbed
     events = scenario(number)
     if not stack.small_disk:  # who may mount none has another disturbance instead
         instead = {"fill the disk": "restart postgres"}
-        events = [Event(instead.get(event.name, event.name), event.at) for event in events]
+        events = [Event(instead.get(name, name), at) for name, at in events]
     generator = random.Random(number)
     (stack.stack.home / "delivery").write_text("once")
     run = stack.start_run()
     started = time.monotonic()
-    for event in events:
-        time.sleep(max(0.0, event.at * undisturbed.seconds - (time.monotonic() - started)))
-        DISTURBANCES[event.name](stack, generator)
+    for name, at in events:
+        time.sleep(max(0.0, at * seconds - (time.monotonic() - started)))
+        DISTURBANCES[name](stack, generator)
     stack.wait_until_done(run)
     with stack.connection() as connection:
         found = snapshot(connection, run)
-    for name, rows in undisturbed.expected.items():
-        assert found[name] == rows, f"{name} differ after {events}"
+    for table, rows in expected.items():
+        assert found[table] == rows, f"{table} differ after {events}"

@@ -1,27 +1,26 @@
-"""A broken checkpoint is refused before anything runs, in one line that says what is wrong."""
+"""A broken checkpoint is refused before anything runs, and a training whose files will not fit."""
 
 import json
 import shutil
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from hsstar.checkpoints.resolve import (
-    check_policy,
-    check_reward_model,
-    fingerprint,
-    resolve,
-)
+from hsstar.checkpoints.disk_space import bytes_text, check_space, disk_space, training_bytes
+from hsstar.checkpoints.resolve import CheckpointInfo, check_policy, check_reward_model, fingerprint, resolve
 from hsstar.checkpoints.tensors import tensor_names
-from hsstar.data.builtins import builtin_checkpoints
-from hsstar.domain.errors import CheckpointError
+from hsstar.domain.errors import CheckpointError, EngineError
+from hsstar.engines.training.arguments import pace_of_saves
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS
+from tests.engines.trainings import SETTINGS
 
 
 @pytest.fixture
@@ -30,41 +29,17 @@ def copy(policy: Path, tmp_path: Path) -> Path:
     return shutil.copytree(policy, tmp_path / "copy")
 
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD = "model-00001-of-00002.safetensors"
-DAMAGES: dict[str, tuple[dict[str, bytes | None], str]] = {
-    "no config": ({"config.json": None}, "no config.json"),
-    "broken config": ({"config.json": b"{"}, "cannot be read as JSON"),
-    "list config": ({"config.json": b"[]"}, "JSON object"),
-    "other architecture": (
-        {"config.json": b'{"architectures": ["BertForMaskedLM"]}'},
-        "BertForMaskedLM is not a causal language model",
-    ),
-    "no architecture": ({"config.json": b"{}"}, r"\(no architecture named\) is not a causal"),
-    "no tokenizer": ({"tokenizer.json": None}, "no tokenizer"),
-    "broken tokenizer": ({"tokenizer.json": b"{"}, "tokenizer.json cannot"),
-    "broken generation config": ({"generation_config.json": b"{"}, "generation_config.json cannot"),
-    "no weights": ({WEIGHTS: None}, "no weights"),
-    "empty": ({WEIGHTS: b""}, "cut off"),
-    "broken header": ({WEIGHTS: (5).to_bytes(8, "little") + b"{not "}, "header is broken"),
-    "missing shard": (
-        {WEIGHTS: None, INDEX: json.dumps({"weight_map": {"model.norm.weight": SHARD}}).encode()},
-        f"{SHARD}, which is missing",
-    ),
-    "empty index": ({WEIGHTS: None, INDEX: b"{}"}, "no weight_map"),
-    "broken bin": ({WEIGHTS: None, "pytorch_model.bin": b"PK\x03\x04 cut off"}, "no PyTorch archive"),
-}
-"""New contents of files, None without the file, and what is said of it."""
+WEIGHTS = "model.safetensors"
+DAMAGES = [json.loads(line) for line in Path(__file__).with_name("damages.jsonl").read_text().splitlines()]
+"""New contents of files, null without the file, and what is said of it."""
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
-    files, message = DAMAGES[damage]
+@pytest.mark.parametrize(("files", "message"), DAMAGES, ids=[message for _, message in DAMAGES])
+def test_a_damaged_policy_is_refused(copy: Path, files: dict[str, str | None], message: str) -> None:
     for name, content in files.items():
         (copy / name).unlink(missing_ok=True)
         if content is not None:
-            (copy / name).write_bytes(content)
-
+            (copy / name).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
         check_policy(copy)
     assert str(copy) in str(caught.value)
@@ -75,70 +50,52 @@ def test_a_damaged_policy_is_refused(copy: Path, damage: str) -> None:
 def test_weights_that_are_cut_off_or_too_long_are_refused(copy: Path, change: int) -> None:
     weights = copy / WEIGHTS
     weights.write_bytes((weights.read_bytes() + b"0")[: weights.stat().st_size + change])
-
     with pytest.raises(CheckpointError, match=r"cut off: \d+ bytes where its header announces"):
         check_policy(copy)
 
 
 def test_a_policy_is_recognised(policy: Path) -> None:
-    info = check_policy(policy)
+    size = (policy / WEIGHTS).stat().st_size
+    assert check_policy(policy) == CheckpointInfo(policy, "policy", "Qwen2ForCausalLM", 256, size)
+    with pytest.raises(CheckpointError, match="no reward head"):
+        check_reward_model(policy)
+    assert check_reward_model(policy, "outcome").family == "outcome"  # missing weights show when it is loaded
 
-    assert (info.path, info.family, info.architecture) == (policy, "policy", "Qwen2ForCausalLM")
-    assert info.context == 256
-    assert info.weight_bytes == (policy / "model.safetensors").stat().st_size
 
-
-@pytest.mark.parametrize("layout", SKYWORK_LAYOUTS)
-def test_skywork_is_recognised_in_every_layout(skywork: Callable[[str], Path], layout: str) -> None:
-    assert check_reward_model(skywork(layout)).family == "skywork"
+@pytest.mark.parametrize("layout", SKYWORK_LAYOUTS.values(), ids=SKYWORK_LAYOUTS)
+def test_skywork_is_recognised_in_every_layout(tmp_path: Path, layout: dict[str, Any]) -> None:
+    path = tiny.tiny_skywork(tmp_path, **layout)
+    assert check_reward_model(path).family == check_reward_model(path, "skywork").family == "skywork"
+    for check, message in (
+        (partial(check_reward_model, kind="qwen-math"), "of the kind skywork, not qwen-math"),
+        (partial(check_reward_model, engine="vllm"), r"vllm does not .* kind skywork; transformers does"),
+        (check_policy, "process reward model"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            check(path)
 
 
 def test_other_reward_models_are_recognised(qwen_math: Path, tmp_path: Path) -> None:
     assert check_reward_model(qwen_math).family == "qwen-math"
-    assert check_reward_model(tiny.tiny_classifier(tmp_path, labels=1)).family == "outcome"
-
-
-def test_the_kind_of_a_reward_model_can_be_said(skywork: Callable[[str], Path], policy: Path) -> None:
-    assert check_reward_model(skywork("single"), "skywork").family == "skywork"
-    assert check_reward_model(policy, "outcome").family == "outcome"  # missing weights show when it is loaded
-    with pytest.raises(CheckpointError, match="of the kind skywork, not qwen-math"):
-        check_reward_model(skywork("single"), "qwen-math")
-
-
-def test_vllm_computes_the_qwen_family_only(skywork: Callable[[str], Path], qwen_math: Path) -> None:
     assert check_reward_model(qwen_math, engine="vllm").family == "qwen-math"
-    with pytest.raises(CheckpointError, match=r"vllm does not compute .* kind skywork; transformers does"):
-        check_reward_model(skywork("single"), engine="vllm")
-
-
-def test_a_policy_is_no_reward_model_and_vice_versa(policy: Path, skywork: Callable[[str], Path]) -> None:
-    with pytest.raises(CheckpointError, match="no reward head"):
-        check_reward_model(policy)
-    with pytest.raises(CheckpointError, match="process reward model"):
-        check_policy(skywork("single"))
+    assert check_reward_model(tiny.tiny_classifier(tmp_path, labels=1)).family == "outcome"
 
 
 def test_a_fingerprint_names_the_content(policy: Path, copy: Path, tmp_path: Path) -> None:
     other = tiny.tiny_policy(tmp_path / "other", seed=1)
-
-    assert fingerprint(policy) == fingerprint(copy)
-    assert fingerprint(policy) != fingerprint(other)  # same names, sizes and headers
+    assert fingerprint(policy) == fingerprint(copy) != fingerprint(other)  # same names, sizes and headers
 
 
-def test_a_large_file_is_named_by_blocks_of_it(policy: Path, copy: Path) -> None:
-    large = copy / "model.safetensors"
-    large.write_bytes(bytes(80 << 20))
+def test_a_large_file_is_named_by_blocks_of_it(copy: Path) -> None:
+    (copy / WEIGHTS).write_bytes(bytes(80 << 20))
     before = fingerprint(copy)
-    with large.open("r+b") as content:
+    with (copy / WEIGHTS).open("r+b") as content:
         content.seek((80 << 20) - 10)
         content.write(b"changed")
-
     assert fingerprint(copy) != before
 
 
-@pytest.mark.parametrize(
-    "name", ["nowhere", "/no/such/folder", "builtin:other", "./a/b", "a/b/c", "", "nobody/nothing"]
-)
+@pytest.mark.parametrize("name", ["nowhere", "/none", "builtin:other", "./a/b", "a/b/c", "", "nobody/none"])
 def test_an_unknown_name_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(CheckpointError, match=name or "''") as caught:
         resolve(name)
@@ -146,28 +103,14 @@ def test_an_unknown_name_is_refused_in_one_line(name: str) -> None:
 
 
 def test_a_hub_name_is_found_in_the_local_cache(policy: Path, tmp_path: Path) -> None:
-    commit = "0" * 40
     repository = tmp_path / "models--some--policy"
-    shutil.copytree(policy, repository / "snapshots" / commit)
+    snapshot = shutil.copytree(policy, repository / "snapshots" / ("0" * 40))
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+    (repository / "refs" / "main").write_text(snapshot.name)
     script = "from hsstar.checkpoints.resolve import resolve; print(resolve('some/policy'))"
-
-    completed = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert Path(completed.stdout.strip()) == repository / "snapshots" / commit
-
-
-def test_the_packaged_checkpoints_have_names() -> None:
-    for name, folder in builtin_checkpoints().items():
-        assert resolve(name) == folder
-        assert folder.parent.name == "demo"
+    environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
+    found = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert found == f"{snapshot}\n"
 
 
 def test_the_names_in_a_single_bin_file_are_read_without_unpickling(tmp_path: Path) -> None:
@@ -180,12 +123,38 @@ def test_the_names_in_a_single_bin_file_are_read_without_unpickling(tmp_path: Pa
         assert tensor_names(file) == set(torch.load(file, weights_only=True)) == set(saved)
 
 
-def test_looking_at_a_checkpoint_does_not_import_pytorch(policy: Path) -> None:
-    script = (
-        "import sys\n"
-        "from hsstar.engines import registry\n"
-        "from hsstar.checkpoints.resolve import check_policy, fingerprint\n"
-        f"check_policy({str(policy)!r}), fingerprint({str(policy)!r})\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'huggingface_hub')))\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
+def test_whole_weights_need_their_optimiser_state_twice_and_adapters_little_besides_the_result() -> None:
+    result, between = training_bytes(7_600_000_000, 7_600_000_000, 2, saves=True)
+    assert result == pytest.approx(15.2e9, rel=0.01)
+    assert between == 2 * 12 * 7_600_000_000
+    assert training_bytes(7_600_000_000, 7_600_000_000, 2, saves=False) == (result, 0)
+    result, between = training_bytes(7_600_000_000, 40_000_000, 2, saves=True)
+    assert result == pytest.approx(15.4e9, rel=0.01)
+    assert between < 1e9
+
+
+def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path) -> None:
+    check_space(tmp_path, 1, 1)
+    with pytest.raises(EngineError, match=r"no room to train: .* takes 0\.001 kB, its inter") as refused:
+        check_space(tmp_path, 1, 10**18)
+    assert "save_every_steps = 0" in str(refused.value)
+    with pytest.raises(EngineError, match=r"takes 1,000,000 TB") as refused:
+        check_space(tmp_path, 10**18, 1)
+    assert "save_every_steps" not in str(refused.value)
+
+
+def test_a_folder_that_does_not_exist_yet_has_the_space_of_its_parent(tmp_path: Path) -> None:
+    space = disk_space(tmp_path / "not" / "made" / "yet")
+    assert space.folder == tmp_path
+    assert 0 < space.free <= space.total
+
+
+def test_bytes_are_shown_in_a_fitting_unit() -> None:
+    texts = [bytes_text(count) for count in (3.2e12, 999.8e9, 126e9, 16.4e6, 900)]
+    assert texts == ["3.2 TB", "1,000 GB", "126 GB", "16.4 MB", "0.9 kB"]
+
+
+def test_a_training_is_saved_ten_times_unless_the_settings_say_otherwise() -> None:
+    assert [pace_of_saves(SETTINGS, steps) for steps in (95, 3)] == [(10, 30.0), (1, 30.0)]
+    paces = [pace_of_saves(replace(SETTINGS, save_every_steps=every), 95) for every in (7, 0)]
+    assert paces == [(7, 0.0), (0, 0.0)]

@@ -1,17 +1,19 @@
 """`hsstar` called in the test's own process, against a real database and a worker without broker."""
 
+import csv
+import io
 import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import text
@@ -36,8 +38,7 @@ ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that no deadline is long enough for."""
 
 
-@dataclass(frozen=True)
-class Called:
+class Called(NamedTuple):
     """What a call has come to."""
 
     code: int
@@ -45,30 +46,23 @@ class Called:
     err: str
 
 
-class NamedInput(BytesIO):
+class NamedInput(io.BytesIO):
     """A standard input."""
 
     name = "<stdin>"
 
 
+@dataclass
 class CommandLine:
     """Calls `hsstar` as its entry point does; `checkpoint` is the folder of a model for small engines."""
 
-    def __init__(
-        self,
-        folder: Path,
-        patch: pytest.MonkeyPatch,
-        caught: pytest.CaptureFixture[str],
-        verifier: MathVerifier,
-        checkpoint: Path,
-    ) -> None:
-        self.folder = folder
-        self._patch = patch
-        self._caught = caught
-        self._database: Database | None = None
-        self._verifier = verifier
-        self.checkpoint = checkpoint
-        self.sampler = DeterministicSampler
+    folder: Path
+    checkpoint: Path
+    _patch: pytest.MonkeyPatch
+    _caught: pytest.CaptureFixture[str]
+    _verifier: MathVerifier
+    sampler: type[DeterministicSampler] = DeterministicSampler
+    _database: Database | None = None
 
     @property
     def database(self) -> Database:
@@ -82,7 +76,7 @@ class CommandLine:
         self._patch.setenv("HSSTAR_DATABASE_URL", url)
         self._patch.setenv("HSSTAR_BROKER_URL", "redis://127.0.0.1:9/0")
 
-    def worker(self, script: Script | None = None, job_samples: int = 16) -> Worker:
+    def worker(self, script: Script | None = None, job_samples: int = 96) -> Worker:
         """A worker on this database, which runs the real stages."""
         engines = small_engines(self._verifier, script, self.sampler)
         return Worker(self.database, engines, self.folder / "models", job_samples)
@@ -111,6 +105,10 @@ class CommandLine:
     def json(self, *arguments: str) -> Any:
         """The JSON document of a successful call."""
         return json.loads(self.ok(*arguments, "--json"))
+
+    def csv(self, *arguments: str) -> list[dict[str, str]]:
+        """The rows of a successful call's CSV."""
+        return list(csv.DictReader(io.StringIO(self.ok(*arguments, "--format", "csv"))))
 
     def refused(self, *arguments: str) -> str:
         """Calls `hsstar`, which has to refuse in one line; that line."""
@@ -158,8 +156,9 @@ def alone(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(f"{WATCH}._REFRESH_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
-    return CommandLine(tmp_path, monkeypatch, capsys, verifier, checkpoint)
+    return CommandLine(tmp_path, checkpoint, monkeypatch, capsys, verifier)
 
 
 @pytest.fixture
@@ -207,3 +206,17 @@ def working(cli: CommandLine, script: Script | None = None) -> Iterator[None]:
         finally:
             ends.set()
             at_work.result()
+
+
+WATCH = "hsstar.cli.views.progress"
+
+
+def let_time_pass(patch: pytest.MonkeyPatch, module: str, *actions: Callable[[], object]) -> None:
+    """Has something happen in place of each pause that a module makes."""
+    left = iter(actions)
+    clock = SimpleNamespace(sleep=lambda seconds: next(left)(), monotonic=time.monotonic)
+    patch.setattr(f"{module}.time", clock)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

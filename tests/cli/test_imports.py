@@ -9,63 +9,56 @@ import pytest
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.benchmarks import BENCHMARKS
+from hsstar.domain.lifecycle import JobKind
 from hsstar.store import migrate
-from tests.cli.conftest import CommandLine, enqueue
+from tests.cli.conftest import Called, CommandLine, enqueue
 from tests.store.factory import add_problems
-
-pytestmark = pytest.mark.timeout(90)
 
 DEMO = "builtin:demo-policy"
 GSM8K = {"question": "1+1=?", "answer": "that is\n#### 2"}
 TRAIN, HELDOUT = "demo-train", "demo-heldout"
 
 
-def has_datasets(cli: CommandLine) -> CommandLine:
+def has_datasets(cli: CommandLine) -> None:
     """The datasets of the demo's recipe, eight problems each."""
     with cli.database.begin() as connection:
         for dataset in (TRAIN, HELDOUT):
             add_problems(connection, 8, dataset)
-    return cli
 
 
 def test_problems_are_imported_into_the_dataset_that_is_named(cli: CommandLine) -> None:
-    rows = [GSM8K, GSM8K, {"question": "2+2=?", "answer": "#### ???"}]
-    called = cli("problems", "import", cli.file("p.jsonl", *rows), "--dataset", "mine", "--format", "gsm8k")
-    assert called.code == 0
-    assert called.out == "mine: 2 problems imported, 1 duplicates left out (read 3)\n"
-    assert called.err.splitlines() == [
-        "1 reference answers cannot be read; their problems are left out:", "  problem 3: ???"
-    ]  # fmt: skip
+    file = cli.file("p.jsonl", GSM8K, GSM8K, {"question": "2+2=?", "answer": "#### ???"})
+    called = cli("problems", "import", file, "--dataset", "mine", "--format", "gsm8k")
+    said = "1 reference answers cannot be read; their problems are left out:\n  problem 3: ???\n"
+    assert called == Called(0, "mine: 2 problems imported, 1 duplicates left out (read 3)\n", said)
     assert cli.json("problems", "list") == [{"dataset": "mine", "problems": 2, "unreadable_references": 1}]
-    query = "SELECT statement, reference_answer, reference_readable FROM problems ORDER BY id"
-    assert cli.rows(query) == [("1+1=?", "2", True), ("2+2=?", "???", False)]
-    live = cli("problems", "import", cli.file("p.jsonl", *rows), "--dataset", "mine", terminal=True)
+    live = cli("problems", "import", file, "--dataset", "mine", terminal=True)
     assert live.out == "mine: 0 problems imported, 3 duplicates left out (read 3)\n"
     assert live.err.startswith("\r3 problems read ")
     plain = cli.file("q.jsonl", {"problem": "3+3=?", "answer": "6", "level": "Level 2", "subject": "sums"})
     cli.ok("problems", "import", plain, "--dataset", "mine", "--format", "math")
-    assert cli.rows("SELECT statement, level, subject FROM problems WHERE level IS NOT NULL") == [
-        ("3+3=?", "2", "sums")
+    columns = "statement, reference_answer, reference_readable, level, subject"
+    assert cli.rows(f"SELECT {columns} FROM problems ORDER BY id") == [
+        ("1+1=?", "2", True, None, None),
+        ("2+2=?", "???", False, None, None),
+        ("3+3=?", "6", True, "2", "sums"),
     ]
 
 
 def test_a_run_has_the_recipe_with_the_name_and_seed_of_the_options(cli: CommandLine) -> None:
     has_datasets(cli)
-    assert cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine", "--seed", "7") == (
-        "run mine created; start it: hsstar iterate mine --watch\n"
-    )
+    created = cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine", "--seed", "7")
+    assert created == "run mine created; start it: hsstar iterate mine --watch\n"
     cli.ok("runs", "create", "--recipe", cli.recipe())
     stored = cli.rows("SELECT name, recipe->'seed', recipe->'name' FROM runs ORDER BY id")
     assert stored == [("mine", 7, "mine"), ("demo", 0, "demo")]
     assert cli.refused("runs", "create", "--recipe", cli.recipe()).startswith("there is already a run 'demo'")
     assert "8 usable problems" in cli.refused("iterate", "mine", "--iterations", "3")
-    assert cli.ok("iterate", "mine", "--iterations", "2") == (
-        "mine: iteration 0, 1 enqueued\nfollow them: hsstar status mine --watch\n"
-    )
+    said = "mine: iteration 0, 1 enqueued\nfollow them: hsstar status mine --watch\n"
+    assert cli.ok("iterate", "mine", "--iterations", "2") == said
     assert "still has iterations under way (0, 1)" in cli.refused("iterate", "mine")
-    assert cli.rows("SELECT runs.name, number FROM rounds JOIN runs ON runs.id = run_id ORDER BY number") == [
-        ("mine", 0), ("mine", 1)
-    ]  # fmt: skip
+    iterations = "SELECT runs.name, number FROM rounds JOIN runs ON runs.id = run_id ORDER BY number"
+    assert cli.rows(iterations) == [("mine", 0), ("mine", 1)]
 
 
 def test_overlaps_with_what_is_measured_are_told_and_left_out_on_demand(cli: CommandLine) -> None:
@@ -73,18 +66,16 @@ def test_overlaps_with_what_is_measured_are_told_and_left_out_on_demand(cli: Com
     file = cli.file("p.jsonl", *({"problem": f"{statement} {n}", "answer": str(n)} for n in range(4)))
     for dataset in (TRAIN, HELDOUT):
         cli.ok("problems", "import", file, "--dataset", dataset)
-    called = cli("runs", "create", "--recipe", cli.recipe())
-    assert called.err.splitlines()[0].startswith(
-        "4 of 4 problems of demo-train overlap demo-heldout: 4 equal"
-    )
-    assert "iterations take them all the same" in called.err
+    told = cli("runs", "create", "--recipe", cli.recipe()).err
+    assert told.startswith("4 of 4 problems of demo-train overlap demo-heldout: 4 equal")
+    assert "iterations take them all the same" in told
     excluding = cli.recipe(("[policy]", 'overlaps = "exclude"\n[policy]'))
     message = cli.refused("runs", "create", "--recipe", excluding, "--name", "other")
     assert "holds 0 usable problems" in message
     assert "and that overlap no evaluation, and 1 × 4 are asked for" in message
 
 
-def test_policies_are_added_under_their_names_and_leave_again(cli: CommandLine) -> None:
+def test_policies_are_added_leave_again_and_are_told_apart_by_their_weights(cli: CommandLine) -> None:
     broken = cli.folder / "broken-model"
     broken.mkdir()
     (broken / "config.json").write_text('{"architectures": ["Qwen2ForCausalLM"]}')
@@ -96,53 +87,46 @@ def test_policies_are_added_under_their_names_and_leave_again(cli: CommandLine) 
     assert fingerprint(target) == fingerprint(DEMO)
     assert "not an empty folder" in cli.refused("models", "export", "mine", str(target))
     (cli.folder / "empty").mkdir()
-    cli.ok("models", "export", "mine", str(cli.folder / "empty"))
-
-
-def test_a_folder_with_new_weights_is_another_policy(cli: CommandLine) -> None:
+    cli.ok("models", "export", "mine", "empty")
     has_datasets(cli)
-    folder = cli.folder / "mine"
-    cli.ok("models", "add", "demo", DEMO)
-    cli.ok("models", "export", "demo", str(folder))
-    recipe = cli.recipe((f'model = "{DEMO}"', f'model = "{folder}"'))
+    recipe = cli.recipe((f'model = "{DEMO}"', f'model = "{target}"'))
     cli.ok("runs", "create", "--recipe", recipe)
-    weights = folder / "model.safetensors"
+    weights = target / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     for run in ("second", "third"):
         cli.ok("runs", "create", "--recipe", recipe, "--name", run)
     names = [row["model"] for row in cli.json("models", "list")]
-    assert names == ["demo", str(folder), f"{folder}@{fingerprint(folder)[:8]}"]
+    assert names == ["mine", str(target), f"{target}@{fingerprint(target)[:8]}"]
 
 
 def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandLine) -> None:
     enqueue(cli, "other")
     has_datasets(cli)
     cli.ok("runs", "create", "--recipe", cli.recipe())
-    rows = [
-        {"problem": "1+1=?", "answer": "2", "responses": [f"\\boxed{{{n}}}" for n in range(5)]},
-        {"problem": "1+2=?", "answer": "3", "responses": ["\\boxed{3}"]},
-    ]
+    several = {"problem": "1+1=?", "answer": "2", "responses": [f"\\boxed{{{n}}}" for n in range(5)]}
     last = {"response": "\\boxed{3}", "finish_reason": "length", "cumulative_logprob": -1.5}
-    file = cli.file("given.jsonl", rows[0], rows[1] | {"responses": [last]})
+    file = cli.file("given.jsonl", several, {"problem": "1+2=?", "answer": "3", "responses": [last]})
     assert cli.ok("samples", "import", file, "--run", "demo", "--dataset", "elsewhere") == (
         "iteration 0 of demo: 2 problems, 4 samples, 2 responses beyond n_p left out\n"
         "watch it: hsstar status demo\n"
     )
     stored = cli.rows("""
-        SELECT runs.name, number, datasets.name, statement, slot, response, samples.worker
+        SELECT runs.name, number, datasets.name, samples.worker,
+            statement, slot, response, finish_reason, cumulative_logprob
         FROM samples JOIN sample_responses ON sample_id = samples.id JOIN rounds ON rounds.id = round_id
         JOIN runs ON runs.id = run_id JOIN problems ON problems.id = problem_id
         JOIN datasets ON datasets.id = dataset_id ORDER BY problem_id, slot
     """)
-    assert stored == [
-        ("demo", 0, "elsewhere", row["problem"], slot, row["responses"][slot], "import:given.jsonl")
-        for row in rows
-        for slot in range(min(3, len(row["responses"])))
+    assert {row[:4] for row in stored} == {("demo", 0, "elsewhere", "import:given.jsonl")}
+    assert [row[4:] for row in stored] == [
+        *(("1+1=?", slot, f"\\boxed{{{slot}}}", None, None) for slot in range(3)),
+        ("1+2=?", 0, "\\boxed{3}", "length", -1.5),
     ]
-    assert cli.rows("SELECT finish_reason, cumulative_logprob FROM samples ORDER BY id DESC LIMIT 2") == [
-        ("length", -1.5), (None, None)
-    ]  # fmt: skip
     assert "still has iterations under way" in cli.refused("samples", "import", file, "--run", "demo")
+    cli.worker().work({JobKind.VERIFY})
+    assert cli.rows("SELECT verdict FROM samples ORDER BY problem_id, slot") == [
+        ("incorrect",), ("incorrect",), ("correct",), ("correct",)
+    ]  # fmt: skip
 
 
 def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: CommandLine) -> None:
@@ -154,7 +138,7 @@ def test_benchmarks_are_imported_whole_from_the_folder_that_is_named(cli: Comman
     assert list(listed) == list(BENCHMARKS)
     assert listed["amc23"] == {
         "title": "AMC 2023", "problems": 40, "decoding": BENCHMARKS["amc23"].decoding.shown,
-        "imported": True, "unreadable_references": 0,
+        "imported": True, "unreadable_references": 0
     }  # fmt: skip
     assert "2048 tokens  yes " in cli.ok("benchmarks", "list")
     assert (listed["gsm8k"]["imported"], listed["gsm8k"]["unreadable_references"]) == (False, None)
@@ -169,19 +153,12 @@ def test_a_prompt_is_shown_as_the_policy_sees_it(cli: CommandLine) -> None:
     has_datasets(cli)
     other = cli.file("p.jsonl", {"problem": "what is one?", "answer": "1"})
     cli.ok("problems", "import", other, "--dataset", "elsewhere")
-    shown = {
-        text: cli("prompts", "show", cli.recipe(), *options)
-        for text, options in {
-            "demo-train problem 0": (),
-            "what is one?": ("--dataset", "elsewhere"),
-            "1+2*3=?": ("--problem", "1+2*3=?"),
-        }.items()
-    }
-    assert all(called.out == f"{text}\n" for text, called in shown.items())
-    assert all(called.err.endswith(" tokens\n") for called in shown.values())
+    options = ((), ("--dataset", "elsewhere"), ("--problem", "1+2*3=?"))
+    shown = [cli("prompts", "show", cli.recipe(), *given) for given in options]
+    assert [said.out for said in shown] == ["demo-train problem 0\n", "what is one?\n", "1+2*3=?\n"]
+    assert all(said.err.endswith(" tokens\n") for said in shown)
     step = cli.ok("prompts", "show", cli.recipe(("bare", "qwen25-step-cot")), "--problem", "1+2*3=?")
-    assert "1+2*3=?" in step
-    assert step != "1+2*3=?"
+    assert "1+2*3=?" in step != "1+2*3=?\n"
     assert [row["template"] for row in cli.json("prompts", "list")] == ["qwen25-step-cot", "bare", "chat"]
 
 
@@ -219,8 +196,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
     monkeypatch.setenv("HSSTAR_DATABASE_URL", new if not old else url.replace(old, new, 1))
     message = cli.refused("runs", "list")
     assert expected in message
-    assert "secret" not in message
-    assert "pw@" not in message
+    assert "secret" not in message and "pw@" not in message
 
 
 def test_problems_of_the_demo_are_written_to_a_file(alone: CommandLine) -> None:

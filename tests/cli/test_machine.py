@@ -24,16 +24,17 @@ from tests.store.factory import claim
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
 
 
-class Became(Exception):  # noqa: N818
-    """The process has become another program."""
+class Ended(Exception):  # noqa: N818
+    """The process has ended with a code, or has become another program."""
 
-    def __init__(self, program: str, arguments: list[str], environment: dict[str, str]) -> None:
-        self.program, self.arguments, self.environment = program, arguments, environment
+
+def end(*how: object) -> NoReturn:
+    raise Ended(*how)
 
 
 @pytest.fixture
 def gpus(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """A machine that shows two GPUs, where a process that would become a worker says so instead."""
+    """A machine that shows two GPUs and has six cores, where a process that would become a worker ends."""
     folder = cli.folder / "driver"
     folder.mkdir()
     program = folder / "nvidia-smi"
@@ -41,11 +42,7 @@ def gpus(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-    def become(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
-        raise Became(program, arguments, environment)
-
-    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "execve", end)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return cli
@@ -62,10 +59,10 @@ def gpus(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
 def test_one_worker_takes_the_place_of_the_command_and_its_secrets_are_on_no_command_line(
     gpus: CommandLine, options: tuple[str, ...], role: str, gpu: str | None, threads: str | None
 ) -> None:
-    with pytest.raises(Became) as became:
+    with pytest.raises(Ended) as ended:
         gpus("worker", *options, "--name", "mine")
-    arguments, environment = became.value.arguments, became.value.environment
-    assert became.value.program == sys.executable
+    program, arguments, environment = ended.value.args
+    assert program == sys.executable
     assert arguments[-4:] == ["--role", role, "--name", "mine"]
     assert "hsstar.workers" in arguments
     for variable in SECRETS:
@@ -77,20 +74,20 @@ def test_one_worker_takes_the_place_of_the_command_and_its_secrets_are_on_no_com
 
 
 def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> None:
-    assert gpus.refused("worker", "--role", "sample=6,score=2", "--gpus", "all") == (
-        "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1"
-    )
-    assert "there is no GPU '7' here; there are 2: 0, 1" in gpus.refused(
-        "worker", "--role", "all", "--gpus", "7"
-    )
+    host = os.uname().nodename
     with gpus.database.begin() as connection:
-        host = os.uname().nodename
         for name in ("sample-gpu0", "mine-sample-gpu1"):
             workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
-    assert f"'sample-gpu0@{host}' is at work" in gpus.refused("worker", "--role", "sample=2")
-    message = gpus.refused("worker", "--role", "sample=2", "--name", "mine")
-    assert f"'mine-sample-gpu1@{host}' is at work" in message
-    assert not list(Path(gpus.folder).glob("**/*.log"))
+    said = [gpus.refused("worker", "--role", *options.split()) for options in (
+        "sample=6,score=2 --gpus all", "all --gpus 7", "sample=2", "sample=2 --name mine"
+    )]  # fmt: skip
+    assert said[:2] == [
+        "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
+        "there is no GPU '7' here; there are 2: 0, 1",
+    ]
+    assert f"'sample-gpu0@{host}' is at work" in said[2]
+    assert f"'mine-sample-gpu1@{host}' is at work" in said[3]
+    assert not list(gpus.folder.glob("**/*.log"))
 
 
 def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> None:
@@ -102,13 +99,7 @@ def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> Non
         workers.register(connection, "w@x", "x", 1, "sample")
         claim(connection, job, "w@x")
     release_workers(cli.database, ["w@x"], 3)
-    assert cli.rows("SELECT state FROM jobs") == [("queued",)]
-    assert cli.rows("SELECT state FROM workers") == [("stopped",)]
-
-
-def test_a_worker_needs_a_broker(gpus: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HSSTAR_BROKER_URL")
-    assert gpus.refused("worker", "--role", "verify").startswith("no broker: HSSTAR_BROKER_URL is not set")
+    assert cli.rows("SELECT jobs.state, workers.state FROM jobs, workers") == [("queued", "stopped")]
 
 
 def test_workers_alone_start_where_the_environment_names_the_servers(cli: CommandLine) -> None:
@@ -127,11 +118,9 @@ def test_workers_alone_start_where_the_environment_names_the_servers(cli: Comman
 def test_threads_are_shared_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    threads = {"sample": 3, "score": 3, "verify": 1, "train": 6, "all": 6}
     passive = {"OMP_WAIT_POLICY": "PASSIVE"}
-    assert _thread_counts() == {
-        role: {"OMP_NUM_THREADS": str(count)} | passive for role, count in threads.items()
-    }
+    threads = {"sample": "3", "score": "3", "verify": "1", "train": "6", "all": "6"}
+    assert _thread_counts() == {role: passive | {"OMP_NUM_THREADS": n} for role, n in threads.items()}
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert _thread_counts() == dict.fromkeys(threads, passive)
 
@@ -154,27 +143,17 @@ def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandL
         assert (f"  HSSTAR_HOME={home} hsstar up" in said) == (not kept_up)
 
 
-class Ended(Exception):  # noqa: N818
-    """The process has ended."""
-
-
 def test_the_doctor_ends_with_1_where_something_fails(
-    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = []
-
-    def end(code: int) -> NoReturn:
-        codes.append(code)
-        raise Ended
-
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr("hsstar.cli.doctor._IMPORT_SECONDS", 0.2)  # engines are looked at elsewhere
-    with pytest.raises(Ended):
+    with pytest.raises(Ended) as ended:
         cli("doctor", "--format", "csv")
-    rows = {name: level for level, name, _ in csv.reader(io.StringIO(capsys.readouterr().out))}
-    assert (rows["database"], rows["schema"], rows["disk"]) == ("ok", "ok", "ok")
-    assert rows["broker"] == "FAIL"  # nobody listens at that port
-    assert codes == [1]
+    levels = {name: level for level, name, _ in csv.reader(io.StringIO(cli.said()))}
+    # nobody listens at the broker's port
+    assert levels == levels | {"database": "ok", "schema": "ok", "disk": "ok", "broker": "FAIL"}
+    assert ended.value.args == (1,)
 
 
 def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> None:
@@ -185,15 +164,6 @@ def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> 
         check_is_this_checkout({"PYTHONPATH": str(tmp_path)})
 
 
-def test_nothing_is_up_and_the_environment_is_wrong(
-    alone: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert alone.refused("status").startswith("no database: HSSTAR_DATABASE_URL is not set")
-    assert "run: hsstar up" in alone.refused("status")
-    assert "hsstar is not up" in alone.refused("down")
-    monkeypatch.setenv("HSSTAR_LEASE_SECONDS", "soon")
-    assert "HSSTAR_LEASE_SECONDS='soon'" in alone.refused("up")
-    monkeypatch.delenv("HSSTAR_LEASE_SECONDS")
-    (alone.folder / "a-file").touch()
-    monkeypatch.setenv("HSSTAR_HOME", "a-file")
-    assert "a-file" in alone.refused("up")
+def test_nothing_is_up(alone: CommandLine) -> None:
+    refused = alone.refused("status")
+    assert refused.startswith("no database: HSSTAR_DATABASE_URL is not set") and "run: hsstar up" in refused

@@ -13,8 +13,8 @@ from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "refusals.json").read_text())
-"""`command`, the `message` that it ends with, its exit `code` (1), the content of `file.jsonl`, and a
-replacement in the demo's recipe, `recipe.toml`."""
+"""`command`, the `message` that it ends with, its exit `code` (1), the `environment`, the content of
+`file.jsonl`, and a replacement in the demo's recipe, `recipe.toml`."""
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,11 @@ def filled(make_database: MakeDatabase, template: str) -> Iterator[Database]:
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=" ".join(case["command"])) for case in CASES])
 def test_what_is_wrong_is_refused_in_one_line_and_writes_nothing(
-    alone: CommandLine, filled: Database, case: dict[str, Any]
+    alone: CommandLine, filled: Database, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone.use(filled)
+    for variable, value in case.get("environment", {}).items():
+        monkeypatch.setenv(variable, value)
     if "file" in case:
         (alone.folder / "file.jsonl").write_text(case["file"])
     if "recipe" in case:

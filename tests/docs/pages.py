@@ -1,4 +1,4 @@
-"""The pages of the docs, taken apart: code blocks, code in sentences, headings, links, paragraphs."""
+"""The pages of the docs, taken apart: code blocks, code in sentences, paragraphs."""
 
 import re
 from dataclasses import dataclass
@@ -8,8 +8,6 @@ ROOT = Path(__file__).parents[2]
 
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-_HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
-_LINK = re.compile(r"\]\(([^()\s]+)\)")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _OTHER_STEP = re.compile(r"^(\||#|>|- |\d+\. |\s*$)")
 
@@ -37,7 +35,6 @@ class Page:
     """One Markdown page."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.name = str(path.relative_to(ROOT))
         self.text = path.read_text()
         self.blocks = [Block(info, text) for info, text in _BLOCK.findall(self.text)]
@@ -47,23 +44,6 @@ class Page:
     def spans(self) -> list[str]:
         """Code within sentences and tables."""
         return _SPAN.findall(self.prose)
-
-    @property
-    def links(self) -> list[str]:
-        return _LINK.findall(_SPAN.sub("", self.prose))
-
-    @property
-    def anchors(self) -> set[str]:
-        """The anchors of the headings, as the repository's host makes them."""
-        anchors: set[str] = set()
-        for _, title in _HEADING.findall(self.prose):
-            slug = anchor = re.sub(r"[^\w\- ]", "", _LINK.sub("", title).lower()).replace(" ", "-")
-            number = 0
-            while anchor in anchors:
-                number += 1
-                anchor = f"{slug}-{number}"
-            anchors.add(anchor)
-        return anchors
 
     @property
     def paragraphs(self) -> list[str]:

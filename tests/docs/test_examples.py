@@ -62,12 +62,11 @@ def test_examples_give_what_the_page_says(page: Page, request: pytest.FixtureReq
 
 
 def test_every_view_and_its_columns_are_as_documented(stack: Home) -> None:
-    rows = stack.query(
+    existing: dict[str, list[str]] = {}
+    for row in stack.query(
         "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.views"
         " USING (table_schema, table_name) WHERE table_schema = 'public' ORDER BY ordinal_position"
-    )
-    existing: dict[str, list[str]] = {}
-    for row in rows:
+    ):
         existing.setdefault(row["table_name"], []).append(row["column_name"])
     assert documented_views() == existing
 

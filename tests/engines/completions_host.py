@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,40 +21,23 @@ CUT = 0
 
 @dataclass
 class Host:
-    """The server, and what a test tells it and asks of it.
-
-    Attributes:
-        complete: what it answers.
-        faults: statuses of the next answers to completion requests, CUT among them.
-        checks: statuses of the next answers to the question what it serves.
-        headers: of answers with a fault.
-        shape: of the answer with an error's message.
-        delay: seconds before each completion.
-        is_vllm: it says so, and has vLLM's further endpoints.
-        api_key: what it demands.
-        bodies: the completion requests that came.
-        most: the most of them that were under way at once.
-        weights: what it serves; its first weights after each start.
-        loads: the weights that were loaded into it.
-    """
+    """The server, and what a test tells it and asks of it."""
 
     complete: Complete
     model: str = "policy"
     context: int = 256
-    faults: list[int] = field(default_factory=list)
-    checks: list[int] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
+    faults: list[int] = field(default_factory=list)  # of the next answers to completion requests
+    checks: list[int] = field(default_factory=list)  # of the next answers to the question what it serves
+    headers: dict[str, str] = field(default_factory=dict)  # of answers with a fault
     shape: Callable[[str], Json | str] = lambda message: {"error": {"message": message}}
-    delay: float = 0.0
-    is_vllm: bool = True
+    delay: float = 0.0  # seconds before each completion
+    is_vllm: bool = True  # it says so, and has vLLM's further endpoints
     development: bool = True
-    api_key: str = ""
-    bodies: list[Json] = field(default_factory=list)
-    most: int = 0
-    weights: str = ""
-    loads: list[str] = field(default_factory=list)
-    stale: bool = False
-    port: int = 0
+    api_key: str = ""  # what it demands
+    bodies: list[Json] = field(default_factory=list)  # the completion requests that came
+    most: int = 0  # of them that were under way at once
+    weights: str = ""  # what it serves; its first weights after each start
+    loads: list[str] = field(default_factory=list)  # the weights that were loaded into it
 
     def __post_init__(self) -> None:
         self.first_weights = self.weights
@@ -71,28 +53,24 @@ class Host:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        """A process of the server begins, with its first weights."""
-        self.weights, self.stale, self.started = self.first_weights, False, time.time()
-        self.server = _Server(("127.0.0.1", self.port), _handler(self))
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        """A process of the server begins, with its first weights, unless it runs."""
+        if self.server is None:
+            self.weights, self.stale, self.started = self.first_weights, False, time.time()
+            self.server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
+            threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         """The process is gone: its connections are cut, and new ones refused."""
-        if self.server is None:
-            return
-        self.server.shutdown()
-        self.server.server_close()
-        self.server = None
-        for connection in list(self.connections):
-            cut(connection)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that went away is no news
-            super().handle_error(request, client_address)
+        if self.server is not None:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+            for connection in list(self.connections):
+                cut(connection)
 
 
 @contextmanager
@@ -111,15 +89,10 @@ def cut(connection: socket.socket) -> None:
 
 
 def text_of(weights: str, body: Json) -> Json:
-    """A completion that weights, prompt and seed decide."""
+    """A completion that weights, prompt and seed decide, of three tokens."""
     text = f"{Path(weights).name}|{body['prompt']}|{body['seed']}"
-    tokens = text.split("|")
-    return {
-        "choices": [
-            {"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5] * len(tokens)}}
-        ],
-        "usage": {"completion_tokens": len(tokens)},
-    }
+    choice = {"text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [-0.5] * 3}}
+    return {"choices": [choice], "usage": {"completion_tokens": 3}}
 
 
 def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
@@ -130,49 +103,42 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             super().setup()
             host.connections.add(self.connection)
 
-        def finish(self) -> None:
-            host.connections.discard(self.connection)
-            with suppress(OSError):
-                super().finish()
-
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
 
         def answer(self, status: int, content: Json | str, **headers: str) -> None:
             sent = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(status)
-            for name, value in headers.items():
+            for name, value in {**headers, "Content-Length": str(len(sent))}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent)
 
         def refuse(self, status: int, message: str, **headers: str) -> None:
-            self.answer(status, host.shape(message), **headers)
-
-        def let_in(self) -> bool:
-            key = self.headers.get("Authorization", "")
-            if host.api_key and key != f"Bearer {host.api_key}":
-                self.refuse(401, f"wrong key {key}")
-                return False
-            return True
+            if status == CUT:
+                cut(self.connection)
+            else:
+                self.answer(status, host.shape(message), **headers)
 
         def do_GET(self) -> None:
-            if self.path == "/v1/models" and host.checks:
-                self.refuse(host.checks.pop(0), "not yet")
-            elif self.path == "/v1/models" and self.let_in():
-                owner = "vllm" if host.is_vllm else "somebody"
-                self.answer(200, {"data": [{"id": host.model, "owned_by": owner}]})
-            elif self.path == "/version":
-                self.answer(200, {"version": "0.32.0"})
-            elif self.path == "/metrics":
-                self.answer(200, f"# HELP\nprocess_start_time_seconds {host.started!r}\n")
-            elif self.path != "/v1/models":
+            owner, key = "vllm" if host.is_vllm else "somebody", self.headers.get("Authorization", "")
+            known: dict[str, Json | str] = {
+                "/v1/models": {"data": [{"id": host.model, "owned_by": owner}]},
+                "/version": {"version": "0.32.0"},
+                "/metrics": f"# HELP\nprocess_start_time_seconds {host.started!r}\n",
+            }
+            if self.path not in known:
                 self.refuse(404, "Not Found")
+            elif self.path == "/v1/models" and host.checks:
+                self.refuse(host.checks.pop(0), "not yet")
+            elif self.path == "/v1/models" and host.api_key and key != f"Bearer {host.api_key}":
+                self.refuse(401, f"wrong key {key}")
+            else:
+                self.answer(200, known[self.path])
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
-            if self.path == "/v1/completions" and self.let_in():
+            if self.path == "/v1/completions":
                 self.completion(body)
             elif self.path == "/tokenize" and host.is_vllm:
                 self.answer(200, {"count": len(body["prompt"]), "max_model_len": host.context})
@@ -187,7 +153,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             elif self.path == "/reset_prefix_cache" and host.development:
                 host.stale = bool(host.under_way)
                 self.answer(200, {"success": not host.stale})
-            elif self.path != "/v1/completions":
+            else:
                 self.refuse(404, "Not Found")
 
         def completion(self, body: Json) -> None:
@@ -199,16 +165,12 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             try:
                 time.sleep(host.delay)
                 assert not host.stale, "drawn with what was cached of other weights"
-                if fault == CUT:
-                    cut(self.connection)
-                elif fault is not None:
+                if fault is not None:
                     self.refuse(fault, "a bad day", **host.headers)
                 elif isinstance(content := host.complete(host.weights, body), str):
                     self.refuse(400, content)
                 else:
                     self.answer(200, content)
-            except OSError:
-                self.close_connection = True
             finally:
                 with host.lock:
                     host.under_way -= 1

@@ -1,7 +1,7 @@
 """Checkpoints and engines that the engine tests share; everything is tiny and random."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,42 +13,10 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-
-@pytest.fixture(scope="session")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.engines import tiny
-
-    return tiny.tiny_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="session")
-def llama_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its tokenizer puts a beginning-of-text token in front of every prompt and has no padding token."""
-    from tests.engines import tiny
-
-    return tiny.tiny_llama_policy(tmp_path_factory.mktemp("llama"))
-
+from hsstar.engines.registry import build_sampler
+from tests.engines import tiny
 
 VLLM_OPTIONS: dict[str, Any] = {"kv_cache_memory_bytes": 64 << 20}
-
-
-@pytest.fixture(scope="session")
-def vllm_sampler(policy: Path) -> Iterator[Any]:
-    """The one sampler on vLLM of a process of tests; whoever reloads it puts the policy back."""
-    from hsstar.engines.registry import build_sampler
-
-    with closing(build_sampler(policy, engine="vllm", **VLLM_OPTIONS)) as built:
-        yield built
-
-
-@pytest.fixture
-def train(policy: Path, tmp_path: Path) -> Any:
-    """Trains the tiny policy in a folder of the test; see `trainings.train_in`."""
-    from tests.engines import trainings
-
-    return partial(trainings.train_in, tmp_path, policy)
-
-
 SKYWORK_LAYOUTS: dict[str, dict[str, Any]] = {
     "single": {"layout": "single"},
     "sharded": {"layout": "sharded"},
@@ -59,18 +27,36 @@ SKYWORK_LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="session")
-def skywork(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The same random Skywork reward model in each of `SKYWORK_LAYOUTS`."""
-    from tests.engines import tiny
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tiny_policy(tmp_path_factory.mktemp("policy"))
 
-    def write(layout: str) -> Path:
-        return tiny.tiny_skywork(tmp_path_factory.mktemp("skywork"), **SKYWORK_LAYOUTS[layout])
 
-    return write
+@pytest.fixture(scope="session")
+def llama_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its tokenizer puts a beginning-of-text token in front of every prompt and has no padding token."""
+    return tiny.tiny_llama_policy(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def skywork(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tiny_skywork(tmp_path_factory.mktemp("skywork"))
 
 
 @pytest.fixture(scope="session")
 def qwen_math(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.engines import tiny
-
     return tiny.tiny_qwen_math(tmp_path_factory.mktemp("qwen-math"), layout="sharded")
+
+
+@pytest.fixture(scope="session")
+def vllm_sampler(policy: Path) -> Iterator[Any]:
+    """The one sampler on vLLM of a process of tests; whoever reloads it puts the policy back."""
+    with closing(build_sampler(policy, engine="vllm", **VLLM_OPTIONS)) as built:
+        yield built
+
+
+@pytest.fixture
+def train(policy: Path, tmp_path: Path) -> Any:
+    """Trains the tiny policy in a folder of the test; see `trainings.train_in`."""
+    from tests.engines.trainings import train_in  # imports TRL, which takes seconds
+
+    return partial(train_in, folder=tmp_path, policy=policy)

@@ -11,20 +11,19 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from hsstar.engines.loading import load_tokenizer, read_tensors
 from hsstar.engines.rewards.contract import RewardRequest
 
-Reference = Callable[[Path, RewardRequest], list[float]]
-
 
 @cache
-def language_model(path: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(path, key_mapping={r"^pretrained_model\.": ""})
+def load(path: Path, model: Any = AutoModelForCausalLM) -> Any:
+    return model.from_pretrained(path, key_mapping={r"^pretrained_model\.": ""})
 
 
 def last_hidden_states(path: Path, tokens: list[int]) -> torch.Tensor:
     """Shape (tokens, width), by the whole language model and without a batch."""
-    model = language_model(path)
     with torch.inference_mode():
-        states: torch.Tensor = model(torch.tensor([tokens]), output_hidden_states=True).hidden_states[-1][0]
-    return states
+        states: tuple[torch.Tensor, ...] = load(path)(
+            torch.tensor([tokens]), output_hidden_states=True
+        ).hidden_states
+    return states[-1][0]
 
 
 def skywork_reference(path: Path, request: RewardRequest) -> list[float]:
@@ -45,19 +44,16 @@ def skywork_reference(path: Path, request: RewardRequest) -> list[float]:
 def qwen_math_reference(path: Path, request: RewardRequest) -> list[float]:
     """The model card's `make_step_rewards`."""
     tokenizer = load_tokenizer(path)
+    system = "Please reason step by step, and put your final answer within \\boxed{}."
     chat = [
-        {
-            "role": "system",
-            "content": "Please reason step by step, and put your final answer within \\boxed{}.",
-        },
+        {"role": "system", "content": system},
         {"role": "user", "content": request.problem},
         {"role": "assistant", "content": "<extra_0>".join(request.steps) + "<extra_0>"},
     ]
     tokens = tokenizer.encode(tokenizer.apply_chat_template(chat, tokenize=False))
     end = tokenizer.encode("<extra_0>")[0]
-    first, first_bias, last, last_bias = read_tensors(
-        path, ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
-    )
+    head = [f"score.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")]
+    first, first_bias, last, last_bias = read_tensors(path, head)
     logits = (last_hidden_states(path, tokens) @ first.T + first_bias).relu() @ last.T + last_bias
     return [float(row.softmax(-1)[1]) for row, token in zip(logits, tokens, strict=True) if token == end]
 
@@ -66,21 +62,24 @@ def outcome_reference(path: Path, request: RewardRequest) -> list[float]:
     """The classifier called on the text as its own tokenizer gives it."""
     tokenizer = load_tokenizer(path)
     response = "\n\n".join(request.steps)
+    chat = [{"role": "user", "content": request.problem}, {"role": "assistant", "content": response}]
     if tokenizer.chat_template:
-        chat = [{"role": "user", "content": request.problem}, {"role": "assistant", "content": response}]
         inputs = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False), return_tensors="pt")
     elif tokenizer.sep_token:
         inputs = tokenizer(request.problem, response, return_tensors="pt")
     else:
         inputs = tokenizer(request.problem + "\n" + response, return_tensors="pt")
     with torch.inference_mode():
-        logits = classifier(path)(**inputs).logits[0]
+        logits = load(path, AutoModelForSequenceClassification)(**inputs).logits[0]
     return [float(logits.sigmoid()) if len(logits) == 1 else float(logits.softmax(-1)[1])]
 
 
-@cache
-def classifier(path: Path) -> Any:
-    return AutoModelForSequenceClassification.from_pretrained(path)
+REFERENCES: dict[str, Callable[[Path, RewardRequest], list[float]]] = {
+    "skywork": skywork_reference,
+    "qwen-math": qwen_math_reference,
+    "outcome": outcome_reference,
+}
+"""By family of reward model."""
 
 
 def requests() -> list[RewardRequest]:

@@ -1,11 +1,17 @@
-"""Drawing from a completions server, whatever happens to it. The server is a local one; HTTP is real."""
+"""Drawing from a completions server, whatever happens to it: from a local one, at last from vLLM's own."""
 
 import logging
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +21,13 @@ from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
 from hsstar.engines.sampling import openai_server
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai import OpenAISampler
+from tests.engines import tiny
 from tests.engines.completions_host import CUT, Host, Json, running, text_of
+from tests.engines.draws import complete, draw_all
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
+REQUESTS = [SampleRequest(f"prompt {number}", 2**62 + number) for number in range(50)]
+TOO_LONG = "This model's maximum context length is 256"
 
 Open = Callable[..., OpenAISampler]
 
@@ -30,106 +40,67 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 
 @pytest.fixture
-def open_sampler(host: Host) -> Iterator[Open]:
-    opened: list[OpenAISampler] = []
+def connect(host: Host) -> Iterator[Open]:
+    with ExitStack() as opened:
 
-    def build(checkpoint: Path | str = "M0", **options: Any) -> OpenAISampler:
-        arguments: dict[str, Any] = {"base_url": host.url, "model": "policy", "timeout_seconds": 5.0}
-        opened.append(OpenAISampler(checkpoint, **(arguments | options)))
-        return opened[-1]
+        def build(checkpoint: Path | str = "M0", path: str = "/v1", **options: Any) -> OpenAISampler:
+            url = host.url.replace("/v1", path)
+            defaults: dict[str, Any] = {"base_url": url, "model": "policy", "timeout_seconds": 5.0}
+            return opened.enter_context(closing(OpenAISampler(checkpoint, **(defaults | options))))
 
-    yield build
-    for sampler in opened:
-        sampler.close()
-
-
-def requests(count: int) -> list[SampleRequest]:
-    return [SampleRequest(f"prompt {number}", 2**62 + number) for number in range(count)]
-
-
-def texts(sampler: OpenAISampler, count: int) -> list[str]:
-    results = dict(sampler.draw(requests(count), PARAMETERS))
-    return [text(results[index]) for index in range(count)]
+        yield build
 
 
 def text(result: Completion | str) -> str:
     return result.text if isinstance(result, Completion) else f"refused: {result}"
 
 
+def texts(sampler: OpenAISampler, count: int) -> list[str]:
+    return [text(result) for result in draw_all(sampler, REQUESTS[:count], PARAMETERS)]
+
+
 def expected(count: int, weights: str = "M0") -> list[str]:
-    return [f"{weights}|{request.prompt}|{request.seed}" for request in requests(count)]
+    return [f"{weights}|{request.prompt}|{request.seed}" for request in REQUESTS[:count]]
 
 
-def test_every_request_gets_its_own_answer(open_sampler: Open) -> None:
-    sampler = open_sampler()
-
-    [(_, completion)] = sampler.draw(requests(1), PARAMETERS)
-
-    assert isinstance(completion, Completion)
-    assert (completion.tokens, completion.finish_reason, completion.cumulative_logprob) == (3, "stop", -1.5)
-    assert completion.milliseconds > 0
-    assert texts(sampler, 50) == expected(50)
-    assert sampler.name == "openai:vllm 0.32.0"
-
-
-def test_a_request_says_all_that_decides_the_sample(host: Host, open_sampler: Open) -> None:
-    texts(open_sampler(options={"truncate_prompt_tokens": 100, "min_p": 0.1}), 1)
-
-    assert host.bodies == [
-        {
-            "model": "policy", "prompt": "prompt 0", "n": 1, "seed": 2**62, "temperature": 0.7, "top_p": 0.95,
-            "max_tokens": 60, "logprobs": 0, "stop": ["Q:"], "top_k": -1, "min_p": 0.1,
-            "repetition_penalty": 1.0, "truncate_prompt_tokens": 100,
-        }
-    ]  # fmt: skip
+@pytest.mark.parametrize("is_vllm", [True, False])
+def test_a_request_says_all_that_decides_the_sample(host: Host, connect: Open, is_vllm: bool) -> None:
+    host.is_vllm = is_vllm
+    sampler = connect(options={"truncate_prompt_tokens": 100, "min_p": 0.1})
+    [(_, completion)] = sampler.draw(REQUESTS[:1], PARAMETERS)
+    assert completion == Completion(expected(1)[0], 3, "stop", -1.5, 0.0)
+    assert isinstance(completion, Completion) and completion.milliseconds > 0
+    body = {"model": "policy", "prompt": "prompt 0", "n": 1, "seed": 2**62, "max_tokens": 60, "logprobs": 0}
+    chances = {"temperature": 0.7, "top_p": 0.95, "stop": ["Q:"], "min_p": 0.1, "truncate_prompt_tokens": 100}
+    of_vllm = {"top_k": -1, "repetition_penalty": 1.0} if is_vllm else {}
+    assert host.bodies == [body | chances | of_vllm]
+    assert sampler.name == ("openai:vllm 0.32.0" if is_vllm else "openai")
 
 
-def test_a_server_other_than_vllm_is_not_told_of_its_options(host: Host, open_sampler: Open) -> None:
-    host.is_vllm = False
-    sampler = open_sampler()
-
-    assert texts(sampler, 3) == expected(3)
-    assert "top_k" not in host.bodies[0]
-    assert sampler.name == "openai"
-
-
-def test_no_more_requests_are_under_way_than_allowed(host: Host, open_sampler: Open) -> None:
+def test_no_more_requests_are_under_way_than_allowed(host: Host, connect: Open) -> None:
     host.delay = 0.02
-    sampler = open_sampler(concurrency=4)
-    threads = [threading.Thread(target=texts, args=(sampler, 20)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert host.most == 4
-    assert len(host.bodies) == 60
+    sampler = connect(concurrency=4)
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(lambda count: texts(sampler, count), [20] * 3)) == [expected(20)] * 3
+    assert (host.most, len(host.bodies)) == (4, 60)
 
 
 @pytest.mark.parametrize("fault", [CUT, 429, 500, 502, 503, 504])
-def test_a_failing_answer_is_asked_for_again(fault: int, host: Host, open_sampler: Open) -> None:
-    host.faults = [fault] * 3
-
-    assert texts(open_sampler(concurrency=3), 12) == expected(12)
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_server_that_is_starting_is_waited_for(host: Host, open_sampler: Open, status: int) -> None:
-    host.checks = [status]
-
-    assert texts(open_sampler(), 2) == expected(2)
+@pytest.mark.parametrize("asked", ["faults", "checks"])
+def test_a_failing_answer_is_asked_for_again(asked: str, fault: int, host: Host, connect: Open) -> None:
+    setattr(host, asked, [fault] * 3)
+    assert texts(connect(concurrency=3), 12) == expected(12)
 
 
 @pytest.mark.parametrize("wait", [lambda: "0.8", lambda: formatdate(time.time() + 2, usegmt=True)])
-def test_the_server_says_how_long_to_wait(host: Host, open_sampler: Open, wait: Callable[[], str]) -> None:
+def test_the_server_says_how_long_to_wait(host: Host, connect: Open, wait: Callable[[], str]) -> None:
     host.faults, host.headers = [429], {"Retry-After": wait()}
     begin = time.monotonic()
-
-    assert texts(open_sampler(), 1) == expected(1)
+    assert texts(connect(), 1) == expected(1)
     assert time.monotonic() - begin > 0.8
 
 
-def test_a_silent_server_is_asked_again(host: Host, open_sampler: Open) -> None:
+def test_a_silent_server_is_asked_again(host: Host, connect: Open) -> None:
     speaking = threading.Event()
 
     def complete(weights: str, body: Json) -> Json | str:
@@ -138,218 +109,203 @@ def test_a_silent_server_is_asked_again(host: Host, open_sampler: Open) -> None:
         return text_of(weights, body)
 
     host.complete = complete
-    assert texts(open_sampler(timeout_seconds=0.8), 2) == expected(2)
+    assert texts(connect(timeout_seconds=0.8), 2) == expected(2)
     speaking.set()
 
 
-def test_a_server_that_is_away_is_waited_for(
-    host: Host, open_sampler: Open, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_absent_server_is_awaited(host: Host, connect: Open, caplog: pytest.LogCaptureFixture) -> None:
     notes: list[str] = []
 
     def note(news: str) -> None:
         notes.append(news)
-        if host.server is None:
-            host.start()
+        host.start()
 
     host.stop()
     with caplog.at_level(logging.INFO):
-        assert texts(open_sampler(note=note), 20) == expected(20)
-
+        assert texts(connect(note=note), 20) == expected(20)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert notes == [record.message for record in caplog.records]
     assert notes[0].startswith(f"waiting for {host.url} for 0 s: ")
     assert notes[1].startswith(f"{host.url} answers again after ")
 
 
-def test_a_server_that_goes_away_in_a_draw_costs_no_samples(host: Host, open_sampler: Open) -> None:
-    host.delay = 0.05
-    results = {}
-
-    def restart(news: str) -> None:
-        if host.server is None:
-            host.start()
-
-    for index, result in open_sampler(concurrency=4, note=restart).draw(requests(40), PARAMETERS):
-        results[index] = result
-        if len(results) == 10:
-            host.stop()
-
-    assert [text(results[index]) for index in range(40)] == expected(40)
-
-
-def test_closing_ends_the_waiting_at_once(host: Host, open_sampler: Open) -> None:
+def test_closing_ends_the_waiting_at_once(host: Host, connect: Open) -> None:
     host.stop()
-    sampler: OpenAISampler = open_sampler(note=lambda news: threading.Thread(target=sampler.close).start())
-
+    sampler: OpenAISampler = connect(note=lambda news: threading.Thread(target=sampler.close).start())
     for _ in range(2):
         with pytest.raises(EngineDeadError, match="closed"):
             texts(sampler, 5)
 
 
-def test_a_draw_that_is_closed_early_sends_nothing_more(host: Host, open_sampler: Open) -> None:
+def test_a_draw_that_is_closed_early_sends_nothing_more(host: Host, connect: Open) -> None:
     host.delay = 0.1
-    sampler = open_sampler(concurrency=2)
+    sampler = connect(concurrency=2)
     drawing = sampler.draw([SampleRequest("unwanted", seed) for seed in range(50)], PARAMETERS)
     next(drawing)
     drawing.close()  # type: ignore[attr-defined]  # draws are generators
-
     assert texts(sampler, 3) == expected(3)  # it would queue behind what is still wanted
     assert sum(body["prompt"] == "unwanted" for body in host.bodies) < 8
 
 
-def answers(*, refuses: str = "", **choice: Any) -> Callable[[Host], dict[str, Any]]:
-    """Makes a server refuse requests, or answer with other choices."""
-
-    def prepare(host: Host) -> dict[str, Any]:
-        made = text_of("M0", {"prompt": "", "seed": 0})
-        changed = {key: value for key, value in (made["choices"][0] | choice).items() if value is not None}
-        host.complete = lambda weights, body: refuses or made | {"choices": [changed]}
-        return {}
-
-    return prepare
+def answering(**choice: Any) -> Json:
+    """A host whose answers have another choice, or lack a part of it that is None."""
+    made = text_of("M0", {"prompt": "", "seed": 0})
+    changed = {key: value for key, value in (made["choices"][0] | choice).items() if value is not None}
+    return {"complete": lambda weights, body: made | {"choices": [changed]}}
 
 
-def refuses_as(shape: Callable[[str], Json | str]) -> Callable[[Host], dict[str, Any]]:
-    def prepare(host: Host) -> dict[str, Any]:
-        host.shape = shape
-        return answers(refuses="no  such\nthing")(host)
-
-    return prepare
-
-
-def fails_again_and_again(host: Host) -> dict[str, Any]:
-    host.faults = [500] * 5
-    return {}
-
-
-def without_development_mode(host: Host) -> dict[str, Any]:
-    host.development = False
-    return {"reload": "vllm", "checkpoint": "/"}
+REFUSING = {"complete": lambda weights, body: "no  such\nthing"}
 
 
 @pytest.mark.parametrize(
-    ("prepare", "message"),
+    ("server", "options", "message"),
     [
-        (fails_again_and_again, "failed on a request 5 times: status 500: a bad day"),
-        (lambda host: {"model": "other"}, r"does not serve 'other' \(it serves policy\)"),
-        (
-            lambda host: {"base_url": host.url.replace("/v1", "/v2")},
-            "answers 404: Not Found; is policy.openai.base_url right",
-        ),
-        (answers(refuses="min_tokens must be positive"), "refuses a request: min_tokens must be positive"),
-        (refuses_as(lambda message: {"message": message}), "refuses a request: .*no such"),
-        (refuses_as(lambda message: {"error": {"detail": message}}), "refuses a request: no such thing"),
-        (refuses_as(lambda message: {"error": message}), "refuses a request: no such thing"),
-        (refuses_as(lambda message: message), "refuses a request: no such thing"),
-        (refuses_as(lambda message: ""), "refuses a request: no reason given"),
-        (answers(logprobs=None), "without text, finish_reason, usage or logprobs"),
-        (answers(finish_reason="content_filter"), "ended a completion for the reason 'content_filter'"),
-        (without_development_mode, "start vLLM with VLLM_SERVER_DEV_MODE=1"),
-        (
-            lambda host: {"reload": "vllm", "checkpoint": "/no/where"},
-            r"cannot load /no/where .*it must see this folder",
-        ),
+        ({"faults": [500] * 5}, {}, "failed on a request 5 times: status 500: a bad day"),
+        ({}, {"model": "other"}, r"does not serve 'other' \(it serves policy\)"),
+        ({}, {"path": "/v2"}, "answers 404: Not Found; is policy.openai.base_url right"),
+        (REFUSING, {}, "refuses a request: no such thing"),
+        (REFUSING | {"shape": lambda text: {"message": text}}, {}, "refuses a request: .*no such"),
+        (REFUSING | {"shape": lambda text: {"error": {"detail": text}}}, {}, "a request: no such thing"),
+        (REFUSING | {"shape": lambda text: {"error": text}}, {}, "refuses a request: no such thing"),
+        (REFUSING | {"shape": lambda text: text}, {}, "refuses a request: no such thing"),
+        (REFUSING | {"shape": lambda text: ""}, {}, "refuses a request: no reason given"),
+        (answering(logprobs=None), {}, "without text, finish_reason, usage or logprobs"),
+        (answering(finish_reason="content_filter"), {}, "for the reason 'content_filter'"),
+        ({"development": False}, {"reload": "vllm", "checkpoint": "/"}, "with VLLM_SERVER_DEV_MODE=1"),
+        ({}, {"reload": "vllm", "checkpoint": "/no"}, r"cannot load /no .*it must see this folder"),
     ],
 )
-def test_what_no_waiting_mends_fails_the_draw_and_leaves_out_no_problem(
-    host: Host, open_sampler: Open, prepare: Callable[[Host], dict[str, Any]], message: str
-) -> None:
+def test_lasting_faults_fail(host: Host, connect: Open, server: Json, options: Json, message: str) -> None:
+    for name, value in server.items():
+        setattr(host, name, value)
     with pytest.raises((EngineError, CheckpointError), match=message):
-        texts(open_sampler(**prepare(host)), 1)
+        texts(connect(**options), 1)
 
 
-def test_the_key_comes_from_the_environment_and_is_never_shown(
-    host: Host, open_sampler: Open, monkeypatch: pytest.MonkeyPatch
+def test_the_environments_key_is_never_shown(
+    host: Host, connect: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.api_key = "right"
     with pytest.raises(EngineError, match=r"answers 401: .*HSSTAR_OPENAI_API_KEY is not set"):
-        texts(open_sampler(), 1)
+        texts(connect(), 1)
     monkeypatch.setenv(openai_server.API_KEY_VARIABLE, "wrong-secret")
     with pytest.raises(EngineError, match="HSSTAR_OPENAI_API_KEY is not accepted") as failure:
-        texts(open_sampler(), 1)
+        texts(connect(), 1)
     assert "wrong-secret" not in str(failure.value)
     monkeypatch.setenv(openai_server.API_KEY_VARIABLE, "right")
-    assert texts(open_sampler(), 1) == expected(1)
+    assert texts(connect(), 1) == expected(1)
 
 
-def test_a_prompt_that_is_too_long_has_its_reason_on_any_server(host: Host, open_sampler: Open) -> None:
+def test_a_prompt_that_is_too_long_has_its_reason_on_any_server(host: Host, connect: Open) -> None:
     host.is_vllm = False
-    host.complete = lambda weights, body: (
-        "This model's maximum context length is 8" if body["seed"] == 2**62 else text_of(weights, body)
-    )
-
-    assert texts(open_sampler(), 2) == ["refused: This model's maximum context length is 8", expected(2)[1]]
+    host.complete = lambda weights, body: TOO_LONG if body["seed"] == 2**62 else text_of(weights, body)
+    assert texts(connect(), 2) == [f"refused: {TOO_LONG}", expected(2)[1]]
 
 
 @pytest.mark.parametrize(("length", "asked"), [(196, [60]), (197, [60, 59]), (255, [60, 1]), (256, [60])])
-def test_vllm_is_asked_for_as_many_tokens_as_the_context_has_left(
-    host: Host, open_sampler: Open, length: int, asked: list[int]
-) -> None:
-    def complete(weights: str, body: Json) -> Json | str:
-        """A token per character; vLLM refuses what would not fit."""
-        fits = len(body["prompt"]) + body["max_tokens"] <= host.context
-        return text_of(weights, body) if fits else "This model's maximum context length is 256"
+def test_vllm_is_asked_to_fill_the_context(host: Host, connect: Open, length: int, asked: list[int]) -> None:
+    def fits(body: Json) -> bool:  # a token per character; vLLM refuses what would not fit
+        return len(body["prompt"]) + int(body["max_tokens"]) <= host.context
 
-    host.complete = complete
-    [(_, result)] = open_sampler().draw([SampleRequest("x" * length, 1)], PARAMETERS)
-
+    host.complete = lambda weights, body: text_of(weights, body) if fits(body) else TOO_LONG
+    [(_, result)] = connect().draw([SampleRequest("x" * length, 1)], PARAMETERS)
     assert [body["max_tokens"] for body in host.bodies] == asked
     too_long = f"refused: the prompt has {length} tokens, which fills the model's context of 256"
     assert text(result) == (too_long if length == 256 else f"M0|{'x' * length}|1")
 
 
-def test_another_policy_is_refused_where_the_server_cannot_load_it(open_sampler: Open) -> None:
+def test_another_policy_is_refused_where_the_server_cannot_load_it(connect: Open) -> None:
     with pytest.raises(EngineError, match=r"samples from another, M1; set policy.openai.reload = 'vllm'"):
-        open_sampler().reload(Path("M1"))
+        connect().reload(Path("M1"))
 
 
-@pytest.fixture
-def policies(tmp_path: Path) -> list[Path]:
-    for name in ("P0", "P1"):
-        (tmp_path / name).mkdir()
-    return [tmp_path / "P0", tmp_path / "P1"]
-
-
-def test_the_server_loads_a_policy_before_draws(host: Host, open_sampler: Open, policies: list[Path]) -> None:
-    sampler = open_sampler(policies[0], reload="vllm")
-
-    assert texts(sampler, 20) == expected(20, "P0")
-    assert texts(sampler, 20) == expected(20, "P0")
-    sampler.reload(policies[1])
-    assert texts(sampler, 20) == expected(20, "P1")
-    assert host.loads == [str(policies[0]), str(policies[1])]
-
-
-def test_a_restarted_server_loads_it_again(host: Host, open_sampler: Open, policies: list[Path]) -> None:
+def test_a_restarted_server_loads_the_policy_again(host: Host, connect: Open, tmp_path: Path) -> None:
     host.delay = 0.02
-    sampler = open_sampler(policies[1], reload="vllm", concurrency=4)
-    results = {}
-    for index, result in sampler.draw(requests(40), PARAMETERS):
-        results[index] = result
+    sampler, results = connect(tmp_path, reload="vllm", concurrency=4), {}
+    for index, result in sampler.draw(REQUESTS[:40], PARAMETERS):
+        results[index] = text(result)
         if len(results) == 10:
-            host.stop()
-            host.start()
-    assert [text(results[index]) for index in range(40)] == expected(40, "P1")
-
-    host.stop()
-    host.start()  # between two draws nobody sees it
-    assert texts(sampler, 10) == expected(10, "P1")
+            host.restart()
+    assert [results[index] for index in range(40)] == expected(40, tmp_path.name)
+    host.restart()  # between two draws nobody sees it
+    assert texts(sampler, 10) == expected(10, tmp_path.name)
     assert len(host.loads) == 3
 
 
-def test_a_policy_loads_after_an_abandoned_draw(host: Host, open_sampler: Open, policies: list[Path]) -> None:
+def test_a_policy_loads_after_an_abandoned_draw(host: Host, connect: Open, tmp_path: Path) -> None:
     host.delay = 0.3
-    sampler = open_sampler(policies[0], reload="vllm")
-    drawing = sampler.draw(requests(8), PARAMETERS)
+    sampler = connect(tmp_path.parent, reload="vllm")
+    drawing = sampler.draw(REQUESTS[:8], PARAMETERS)
     next(drawing)
     drawing.close()  # type: ignore[attr-defined]  # draws are generators
-    sampler.reload(policies[1])
+    sampler.reload(tmp_path)
+    assert [texts(sampler, 4) for _ in range(2)] == [expected(4, tmp_path.name)] * 2
+    assert host.loads == [str(tmp_path.parent), str(tmp_path)]
 
-    assert texts(sampler, 4) == expected(4, "P1")
+
+SWITCHES = ("VLLM_SERVER_DEV_MODE", "VLLM_NO_USAGE_STATS", "TORCHDYNAMO_DISABLE", "HF_HUB_OFFLINE")
+ENVIRONMENT = dict.fromkeys(SWITCHES, "1") | {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
-def test_a_sampler_may_be_closed_twice(open_sampler: Open) -> None:
-    with closing(open_sampler()) as sampler:
-        assert texts(sampler, 1) == expected(1)
-    sampler.close()
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return [tiny.tiny_policy(tmp_path_factory.mktemp("M"), seed=seed) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def serve(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Makes samplers of the first policy on one server of vLLM."""
+    pytest.importorskip("vllm")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url, log = f"http://127.0.0.1:{port}/v1", tmp_path_factory.mktemp("vllm") / "log"
+    served = {"model": policies[0], "served-model-name": "policy", "host": "127.0.0.1", "port": port}
+    options = served | {"dtype": "float32", "kv-cache-memory-bytes": 64 << 20, "max-num-seqs": 32}
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *arguments]
+
+    def check(news: str) -> None:
+        """While the sampler waits for the server."""
+        assert server.poll() is None, log.read_text()[-3000:]
+
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=output, stderr=output)
+    try:
+        yield partial(OpenAISampler, policies[0], base_url=url, model="policy", note=check)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.heavy
+def test_on_vllm_a_seed_decides_a_completion_whatever_the_order(serve: Any) -> None:
+    with closing(serve()) as sampler, closing(serve(concurrency=1)) as alone:
+        together = complete(sampler, 24)
+        assert [one.text for one in complete(alone, 24)] == [one.text for one in together]
+        assert sampler.name.startswith("openai:vllm 0.")
+    assert len({one.text for one in together}) == len(together)
+    for one in together:
+        assert tiny.END not in one.text
+        assert one.tokens == len(one.text) + (one.finish_reason == "stop")  # one per character, and the end
+        assert one.cumulative_logprob < 0
+
+
+@pytest.mark.heavy
+def test_on_vllm_prompts_at_the_border_of_the_context(serve: Any) -> None:
+    with closing(serve()) as sampler:
+        prompts = [SampleRequest("y" * length, 1) for length in (300, 250, 256, 0)]
+        too_long, fitting, full, empty = draw_all(sampler, prompts)
+    assert too_long == "the prompt has 300 tokens, which fills the model's context of 256"
+    assert isinstance(fitting, Completion) and fitting.tokens <= 6
+    assert isinstance(full, str) and isinstance(empty, str)
+
+
+@pytest.mark.heavy
+def test_vllm_takes_the_weights_of_another_policy(serve: Any, policies: list[Path]) -> None:
+    with closing(serve(reload="vllm")) as sampler:
+        first = complete(sampler, 24)
+        sampler.reload(policies[1])
+        second = complete(sampler, 24)
+        sampler.reload(policies[0])
+        assert [one.text for one in complete(sampler, 24)] == [one.text for one in first]
+    assert not {one.text for one in first} & {one.text for one in second}

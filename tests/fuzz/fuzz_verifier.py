@@ -12,14 +12,12 @@ import atheris
 with atheris.instrument_imports(include=["hsstar.domain.answers", "hsstar.verifier"]):
     from hsstar.verifier import MathVerifier
     from hsstar.verifier.contract import VerificationRequest
-    from tests.fuzz.answer_grammar import damaged, written_answer
+    from tests.fuzz.answer_grammar import drawn_request
     from tests.fuzz.verifier_checks import check_preparation, check_verdicts
 
 BATCH = 2_000
 SAMPLED = 20
 """The number of requests in each batch that the checking processes get."""
-LONGEST_TEXT = 2_000
-FRAMES = ["{}", r"\boxed{{{}}}", r"so \boxed{{{}}}.", "answer is {}.", "Answer: ${}$", "#### {}", r"\({}\)"]
 
 
 class Fuzzer:
@@ -31,7 +29,11 @@ class Fuzzer:
         self._checked = 0
 
     def __call__(self, data: bytes) -> None:
-        request = _request(atheris.FuzzedDataProvider(data))
+        source = atheris.FuzzedDataProvider(data)
+        request = drawn_request(
+            lambda number: int(source.ConsumeIntInRange(0, number - 1)),
+            lambda length: str(source.ConsumeUnicode(length)),
+        )
         check_preparation(self._verifier, request)
         self._batch.append(request)
         if len(self._batch) == BATCH:
@@ -39,29 +41,6 @@ class Fuzzer:
             check_verdicts(self._verifier, requests)
             self._checked += len(requests)
             print(f"{self._checked} requests checked with algebra", file=sys.stderr)
-
-
-def _request(source: atheris.FuzzedDataProvider) -> VerificationRequest:
-    answer = _text(source)
-    reference = answer if source.ConsumeIntInRange(0, 3) == 0 else _text(source)
-    is_answer = source.ConsumeBool()
-    frame = "{}" if is_answer else FRAMES[source.ConsumeIntInRange(0, len(FRAMES) - 1)]
-    return VerificationRequest(frame.format(answer), reference, source.ConsumeBool(), is_answer)
-
-
-def _text(source: atheris.FuzzedDataProvider) -> str:
-    """Return an answer by the grammar, a damaged one, or any text."""
-
-    def choose(number: int) -> int:
-        return int(source.ConsumeIntInRange(0, number - 1))
-
-    kind = choose(8)
-    if kind == 0:
-        return str(source.ConsumeUnicode(LONGEST_TEXT))
-    text = written_answer(choose)
-    for _ in range(choose(4) if kind < 4 else 0):
-        text = damaged(text, choose, source.ConsumeUnicode(8))
-    return text[:LONGEST_TEXT]
 
 
 def main() -> None:

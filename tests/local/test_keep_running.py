@@ -1,57 +1,58 @@
-"""Workers under a supervisor in the foreground: restarts, Ctrl-C once and twice, and nothing left behind."""
+"""Workers under a supervisor in the foreground: Ctrl-C once and twice, and nothing left behind; GPUs."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from hsstar.local import supervisor
 from hsstar.local.gpus import find_gpus
+from hsstar.local.state import WorkerSpec
+from hsstar.local.supervisor import keep_running
+from tests.local.conftest import worker
 from tests.waiting import wait_for
 
 
-class Fleet:
-    def __init__(self, home: Path, *roles: str, **environment: str):
-        self.home = home
-        self.names = [f"{role}-gpu{gpu}" for gpu, role in enumerate(roles)]
-        self.log = home / "fleet.log"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.local.fleet_program", str(home), *roles],
-            stdout=self.log.open("wb"),
-            env=os.environ | environment,
-            # a shell's background jobs ignore Ctrl-C, and their children inherit that
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        wait_for(lambda: all((home / f"{name}.environment").exists() for name in self.names))
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
-    def workers(self) -> dict[str, psutil.Process]:
-        children = psutil.Process(self.process.pid).children()
-        return {child.cmdline()[-1]: child for child in children if child.status() != psutil.STATUS_ZOMBIE}
 
-    def end(self) -> tuple[int, str]:
-        return self.process.wait(60), self.log.read_text()
+def living_workers() -> dict[str, psutil.Process]:
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return {line[-1]: child for child in children if (line := child.cmdline())}
 
-    def wait_for_rounds(self, count: int) -> None:
-        """Waits for further rounds of a supervisor in a hurry."""
-        before = self.log.read_text().count("a round")
-        wait_for(lambda: self.log.read_text().count("a round") >= before + count)
+
+def keep(home: Path, roles: list[str], watch: Callable[[], None]) -> bool:
+    """Keep workers of these roles running while a thread watches; it has to press Ctrl-C."""
+    environment = {"HSSTAR_HOME": str(home)}
+    specs = [WorkerSpec(role, role, worker(role, role), environment) for role in roles]
+
+    def watch_from_the_start() -> None:
+        try:
+            wait_for(lambda: all((home / f"{role}.environment").exists() for role in roles))
+            watch()
+        except BaseException:
+            os.kill(os.getpid(), signal.SIGTERM)  # the two together end it at once
+            press_ctrl_c()
+            raise
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch_from_the_start)
+        clean = keep_running(specs, home / "logs", home)
+        watching.result()
+    return clean
 
 
 def left_of(folder: Path) -> list[psutil.Process]:
     """The processes whose environment names this folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("HSSTAR_HOME") == str(folder):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    everything = psutil.process_iter(["environ"])
+    return [each for each in everything if (each.info["environ"] or {}).get("HSSTAR_HOME") == str(folder)]
 
 
 @pytest.fixture
@@ -64,40 +65,39 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert not left
 
 
-def test_each_worker_has_its_gpu_and_its_log(home: Path) -> None:
-    fleet = Fleet(home, "sample", "score")
-    seen = {name: process.environ()["CUDA_VISIBLE_DEVICES"] for name, process in fleet.workers().items()}
-    assert seen == {"sample-gpu0": "0", "score-gpu1": "1"}
-    assert {log.name: log.read_text() for log in (home / "logs").iterdir()} == {
-        "sample-gpu0.log": "sample-gpu0 has started\n",
-        "score-gpu1.log": "score-gpu1 has started\n",
-    }
-    fleet.process.terminate()
-    assert fleet.end()[0] == 0
+def test_ctrl_c_waits_for_the_jobs_in_hand(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [0.0]
+
+    def a_minute_later() -> float:
+        times.append(times[-1] + 60.0)
+        return times[-1]
+
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=a_minute_later))
+    monkeypatch.setattr(supervisor, "ROUND_SECONDS", 0.01)
+
+    def watch() -> None:
+        press_ctrl_c()
+        wait_for(lambda: "sample" not in living_workers())
+        begun = len(times)
+        wait_for(lambda: len(times) > begun + 50)
+        living_workers()["stubborn"].kill()  # as if its job had come to an end
+
+    assert keep(home, ["stubborn", "sample"], watch)
 
 
-def test_ctrl_c_waits_for_the_jobs_in_hand(home: Path) -> None:
-    fleet = Fleet(home, "stubborn", "sample", TEST_HURRY="1")
-    workers = fleet.workers()
-    fleet.process.send_signal(signal.SIGINT)
-    wait_for(lambda: not workers["sample-gpu1"].is_running())
-    fleet.wait_for_rounds(20)  # minutes on its clock
-    assert workers["stubborn-gpu0"].is_running()
-    assert fleet.process.poll() is None
-    workers["stubborn-gpu0"].kill()  # as if its job had come to an end
-    assert fleet.end()[0] == 0
+def test_a_second_ctrl_c_ends_all_at_once(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    begun = []
 
+    def watch() -> None:
+        press_ctrl_c()
+        wait_for(lambda: "parent" not in living_workers())
+        begun.append(time.monotonic())
+        press_ctrl_c()
 
-def test_a_second_ctrl_c_ends_all_at_once(home: Path) -> None:
-    fleet = Fleet(home, "stubborn", "parent", "stubborn")
-    fleet.process.send_signal(signal.SIGINT)
-    wait_for(lambda: "parent-gpu1" not in fleet.workers())
-    begun = time.monotonic()
-    fleet.process.send_signal(signal.SIGINT)
-    code, said = fleet.end()
-    assert time.monotonic() - begun < 3.0
-    assert code == 130
-    assert "2 workers had to be killed" in said
+    caplog.set_level("INFO")
+    assert not keep(home, ["stubborn", "parent", "stubborn too"], watch)
+    assert time.monotonic() - begun[0] < 3.0
+    assert "2 workers had to be killed" in caplog.text
 
 
 def test_gpus_are_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,17 @@
 
 import os
 import pwd
-import signal
 import subprocess
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-import sqlalchemy
 
 from hsstar.domain.errors import LocalStackError
-from hsstar.local import binaries, postgres, processes
+from hsstar.local import binaries, postgres
 from hsstar.local import server as servers
-from tests.local.conftest import Place
+from tests.local.conftest import Place, kill
 from tests.waiting import wait_for
 
 
@@ -27,16 +25,11 @@ def test_a_fresh_database_works_and_keeps_its_rows_over_a_restart(
     server.start()
     assert server.status().pid
     with psycopg.connect(server.url) as connection:
-        assert connection.execute("SELECT current_user, current_database()").fetchone() == (
-            "hsstar",
-            "hsstar",
-        )
-        shown = connection.execute(
-            "SELECT current_setting('listen_addresses'), current_setting('fsync'), "
-            "current_setting('synchronous_commit'), current_setting('data_checksums'), "
-            "current_setting('server_encoding'), current_setting('max_connections')"
-        ).fetchone()
-        assert shown == ("", "on", "on", "on", "UTF8", "200")
+        names = "current_user, current_database()"
+        settings = "listen_addresses server_encoding max_connections fsync synchronous_commit data_checksums"
+        columns = ", ".join([names, *(f"current_setting('{name}')" for name in settings.split())])
+        shown = connection.execute(f"SELECT {columns}".encode()).fetchone()
+        assert shown == ("hsstar", "hsstar", "", "UTF8", "200", "on", "on", "on")
         connection.execute("CREATE TABLE note AS SELECT 'kept φ' AS text")
     pid = server.status().pid
     server.start()  # again: nothing happens
@@ -44,13 +37,11 @@ def test_a_fresh_database_works_and_keeps_its_rows_over_a_restart(
     assert server.stop()
     assert not server.stop()
     server.start()
-    engine = sqlalchemy.create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.connect() as connection:
-        assert connection.execute(sqlalchemy.text("SELECT text FROM note")).scalar() == "kept φ"
-    engine.dispose()
-    assert server.data.stat().st_mode & 0o777 == 0o700
-    assert server.socket_directory.stat().st_mode & 0o777 == 0o700
-    assert (server.data.stat().st_uid == 0) is False
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT text FROM note").fetchone() == ("kept φ",)
+    for folder in (server.data, server.socket_directory):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert server.data.stat().st_uid != 0
 
 
 def test_only_the_starting_user_and_the_servers_account_get_in(place: Place) -> None:
@@ -71,10 +62,7 @@ def test_a_killed_server_starts_again_with_what_was_committed_even_if_its_pid_we
     with psycopg.connect(server.url) as connection:
         connection.execute("CREATE TABLE note AS SELECT 1 AS number")
     lines = server.pid_file.read_text().splitlines()
-    identity = server.identity()
-    assert identity is not None
-    processes.send(identity, signal.SIGKILL)
-    processes.wait_for_end([identity], 5.0)
+    kill(server)
     stranger = subprocess.Popen(server.account.command(["sleep", "60"]))
     try:
         wait_for(lambda: psutil.Process(stranger.pid).cmdline()[:1] == ["sleep"])
@@ -120,20 +108,16 @@ def test_a_failed_initdb_says_why_and_leaves_nothing(place: Place, monkeypatch: 
 def test_a_failed_start_says_why(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(postgres.TUNING, "shared_buffers", "nonsense")
     server = place.postgres()
-    with pytest.raises(
-        LocalStackError, match=r"postgres did not start: .*shared_buffers.*postgres\.log"
-    ) as failure:
+    told = r"postgres did not start: .*shared_buffers.*postgres\.log"
+    with pytest.raises(LocalStackError, match=told) as failure:
         server.start()
     assert "\n" not in str(failure.value)
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     output = "FATAL:  could not write to file: No space left on device\nLOG:  database system is shut down"
-    failure = servers.failure("postgres did not start", output, "postgres.log", tmp_path)
-    assert (
-        str(failure)
-        == f"postgres did not start: the disk of {tmp_path} is full; make room there and try again"
-    )
+    said = str(servers.failure("postgres did not start", output, "postgres.log", tmp_path))
+    assert said == f"postgres did not start: the disk of {tmp_path} is full; make room there and try again"
 
 
 def test_a_missing_wheel_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,17 +131,18 @@ def test_a_missing_wheel_is_named(place: Place, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_socket_folder_of_somebody_else_is_refused(place: Place, tmp_path: Path) -> None:
     server = place.postgres()
-    server.socket_directory.symlink_to(tmp_path)
+    folder = server.socket_directory
+    folder.symlink_to(tmp_path)
     try:
         with pytest.raises(LocalStackError, match="is not a private folder"):
             server.start()
     finally:
-        server.socket_directory.unlink()
-    server.socket_directory.mkdir()
-    server.socket_directory.chmod(0o777)
+        folder.unlink()
+    folder.mkdir()
+    folder.chmod(0o777)
     with pytest.raises(LocalStackError, match="is not a private folder"):
         server.start()
-    server.socket_directory.rmdir()
+    folder.rmdir()
 
 
 def test_the_socket_path_is_short_however_long_the_home_is(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from tests.waiting import wait_for
 
 def start(tmp_path: Path, code: str) -> ProcessIdentity:
     argv = [sys.executable, "-c", f"{code}; print('ready', flush=True); import time; time.sleep(600)"]
-    identity = processes.start_detached(
-        argv, tmp_path / "log", directory=tmp_path, environment=dict(os.environ)
-    )
+    identity = processes.start_detached(argv, tmp_path / "log", directory=tmp_path, environment=os.environ)
     assert identity is not None
     wait_for(lambda: "ready" in (tmp_path / "log").read_text())
     return identity
@@ -29,15 +26,10 @@ def start(tmp_path: Path, code: str) -> ProcessIdentity:
 def test_a_process_has_the_same_identity_as_long_as_it_lives(tmp_path: Path) -> None:
     identity = start(tmp_path, "pass")
     assert processes.identify(identity.pid) == identity
+    assert processes.alive(identity)
+    assert not processes.alive(ProcessIdentity(identity.pid, "another boot:1"))
     processes.stop([identity], 5.0)
     assert not processes.alive(identity)
-
-
-def test_the_same_pid_born_at_another_time_is_another_process() -> None:
-    myself = processes.identify(os.getpid())
-    assert myself is not None
-    assert processes.alive(myself)
-    assert not processes.alive(ProcessIdentity(myself.pid, "another boot:1"))
 
 
 def test_a_zombie_is_not_alive() -> None:
@@ -56,13 +48,11 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
 
 
 def test_a_family_ends_together(tmp_path: Path) -> None:
-    identity = start(
-        tmp_path, "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
-    )
-    children = processes.descendants(identity)
-    assert len(children) == 1
+    family = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    identity = start(tmp_path, family)
+    (child,) = processes.descendants(identity)
     processes.stop([identity], 5.0, families=True)
-    assert not processes.alive(children[0])
+    assert not processes.alive(child)
 
 
 def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,23 +66,10 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_lock_keeps_others_out_and_names_itself(tmp_path: Path) -> None:
-    entered = threading.Event()
-    leave = threading.Event()
-
-    def hold() -> None:
-        with files.locked(tmp_path / "lock", 1.0):
-            entered.set()
-            leave.wait(10)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    entered.wait(10)
-    with pytest.raises(ConflictError, match="lock"), files.locked(tmp_path / "lock", 0.1):
-        pass
-    leave.set()
-    holder.join()
-    with files.locked(tmp_path / "lock", 0.1):
-        pass
+    lock = tmp_path / "lock"
+    for _ in range(2):
+        with files.locked(lock, 0.1), pytest.raises(ConflictError, match="lock"), files.locked(lock, 0.1):
+            pass
 
 
 def test_a_half_written_json_file_counts_as_none(tmp_path: Path) -> None:

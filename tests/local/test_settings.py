@@ -1,97 +1,51 @@
 """The environment's settings, and what is refused."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hsstar.domain.errors import BadInputError
 from hsstar.settings import Settings, read_secret
 
-HOME = Path.home() / ".hsstar"
-DEFAULTS = Settings(
-    home=HOME,
-    models_dir=HOME / "models",
-    database_url=None,
-    broker_url=None,
-    broker_ca=None,
-    server_dir=None,
-    log_level="info",
-    lease_seconds=60.0,
-    max_attempts=3,
-    job_samples=256,
-    jobs_in_flight=2,
-    resident_engines="auto",
-    swap_seconds=60.0,
-    train_processes=1,
-    accelerate_config=None,
-)
+HERE = Path(__file__)
+TABLES = json.loads(HERE.with_name("settings.json").read_text())
 
 
-def test_defaults_come_without_any_variable() -> None:
-    assert Settings.from_environment({}) == DEFAULTS
+def typed(name: str, value: Any) -> Any:
+    """A value of the tables as the setting of this name holds it."""
+    is_path = name in ("home", "models_dir", "broker_ca", "server_dir", "accelerate_config")
+    if not is_path or value is None:
+        return value
+    return Path(value.replace("CWD", str(Path.cwd())).replace("FILE", str(HERE))).expanduser()
+
+
+DEFAULTS = Settings(**{name: typed(name, value) for name, value in TABLES["defaults"].items()})
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
     empty = {f"HSSTAR_{field.name.upper()}": " " for field in fields(Settings)}
-    assert Settings.from_environment(empty) == DEFAULTS
+    assert Settings.from_environment(empty) == Settings.from_environment({}) == DEFAULTS
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("home", "here", Path.cwd() / "here"),
-        ("models_dir", "~/models", Path.home() / "models"),
-        ("database_url", " postgres://me@there/x ", "postgres://me@there/x"),
-        ("database_url", "postgresql+psycopg://me@there/x", "postgresql+psycopg://me@there/x"),
-        ("broker_url", "redis://there:6379/0", "redis://there:6379/0"),
-        ("broker_ca", __file__, Path(__file__)),
-        ("server_dir", "/srv/hsstar", Path("/srv/hsstar")),
-        ("log_level", "DEBUG", "debug"),
-        ("lease_seconds", "2.5", 2.5),
-        ("max_attempts", "1", 1),
-        ("job_samples", "17", 17),
-        ("jobs_in_flight", "5", 5),
-        ("resident_engines", "One", "one"),
-        ("swap_seconds", "0.5", 0.5),
-        ("train_processes", "8", 8),
-        ("accelerate_config", __file__, Path(__file__)),
-    ],
-)
+@pytest.mark.parametrize(("name", "text", "value"), TABLES["legal"])
 def test_each_variable_sets_its_own_setting_and_nothing_else(name: str, text: str, value: object) -> None:
-    settings = Settings.from_environment({f"HSSTAR_{name.upper()}": text})
-    changed = {name: value} | ({"models_dir": Path.cwd() / "here" / "models"} if name == "home" else {})
-    assert settings == replace(DEFAULTS, **changed)  # type: ignore[arg-type]
+    settings = Settings.from_environment({f"HSSTAR_{name.upper()}": text.replace("FILE", str(HERE))})
+    changed = {"models_dir": Path.cwd() / "here" / "models"} if name == "home" else {}
+    assert settings == replace(DEFAULTS, **changed | {name: typed(name, value)})
     assert Settings.from_environment(settings.as_environment()) == settings  # in a process elsewhere
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "legal"),
-    [
-        ("HSSTAR_LEASE_SECONDS", "soon", "a number greater than 0"),
-        ("HSSTAR_LEASE_SECONDS", "nan", "a number greater than 0"),
-        ("HSSTAR_LEASE_SECONDS", "0", "a number greater than 0"),
-        ("HSSTAR_SWAP_SECONDS", "inf", "a number greater than 0"),
-        ("HSSTAR_MAX_ATTEMPTS", "0", "a whole number of at least 1"),
-        ("HSSTAR_MAX_ATTEMPTS", "2.5", "a whole number of at least 1"),
-        ("HSSTAR_JOB_SAMPLES", "many", "a whole number of at least 1"),
-        ("HSSTAR_JOBS_IN_FLIGHT", "0", "a whole number of at least 1"),
-        ("HSSTAR_TRAIN_PROCESSES", "-1", "a whole number of at least 1"),
-        ("HSSTAR_RESIDENT_ENGINES", "two", "one of auto, one, all"),
-        ("HSSTAR_BROKER_CA", "/no/such/file", "an existing file"),
-        ("HSSTAR_LOG_LEVEL", "loud", "one of debug, info, warning, error, critical"),
-        ("HSSTAR_HOME", "/etc/passwd", "a folder"),
-        ("HSSTAR_HOME", "~nobody-of-this-name/x", "a folder of an existing user"),
-    ],
-)
+@pytest.mark.parametrize(("variable", "value", "legal"), TABLES["refused"])
 def test_a_wrong_value_is_refused_by_name(variable: str, value: str, legal: str) -> None:
     with pytest.raises(BadInputError) as refusal:
         Settings.from_environment({variable: value})
-    assert variable in str(refusal.value)
-    assert repr(value) in str(refusal.value)
-    assert legal in str(refusal.value)
+    for part in (variable, repr(value), legal):
+        assert part in str(refusal.value)
 
 
 def test_a_wrong_url_is_refused_without_showing_its_password() -> None:

@@ -15,12 +15,17 @@ from hsstar.local.supervisor import SupervisedServer, SupervisedWorker, keep_run
 from tests.waiting import wait_for
 
 
-def shell(program: str) -> WorkerSpec:
-    return WorkerSpec("w", "verify", ("sh", "-c", program), {"TEST_OWN": "its own"})
+@pytest.fixture(autouse=True)
+def all_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
 
 
-def supervised(folder: Path, spec: WorkerSpec) -> SupervisedWorker:
-    return SupervisedWorker(spec, folder / "logs" / "w.log", folder)
+def spec(program: str, name: str = "w") -> WorkerSpec:
+    return WorkerSpec(name, "verify", ("sh", "-c", program), {"TEST_OWN": "its own"})
+
+
+def supervised(folder: Path, program: str) -> SupervisedWorker:
+    return SupervisedWorker(spec(program), folder / "logs" / "w.log", folder)
 
 
 def wait_for_end(worker: SupervisedWorker) -> None:
@@ -50,8 +55,7 @@ def lives(worker: SupervisedWorker, begin: float, lifetimes: Sequence[float]) ->
 def test_a_worker_that_dies_is_started_again_after_pauses_that_grow(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
-    worker = supervised(tmp_path, shell("echo $TEST_OWN; exit 3"))
+    worker = supervised(tmp_path, "echo $TEST_OWN; exit 3")
     assert lives(worker, 100.0, [1, 1, 59, 60, 1]) == [0.2, 0.4, 0.8, 0.2, 0.4]
     assert worker.log.read_text() == "its own\n" * 5
     assert "w ended with code 3; starts again in 0.8 s" in caplog.text
@@ -61,7 +65,7 @@ def test_a_worker_that_dies_is_started_again_after_pauses_that_grow(
 def test_a_worker_whose_schema_does_not_fit_is_tried_twice_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = supervised(tmp_path, shell(f"exit {WorkerExit.WRONG_SCHEMA}"))
+    worker = supervised(tmp_path, f"exit {WorkerExit.WRONG_SCHEMA}")
     assert lives(worker, 0.0, [1, 1, 99]) == [30.0, 30.0, 30.0]
     assert "does not fit the schema of the database (see its log); starts again in 30.0 s" in caplog.text
 
@@ -69,8 +73,7 @@ def test_a_worker_whose_schema_does_not_fit_is_tried_twice_a_minute(
 def test_a_worker_that_was_asked_to_stop_is_not_started_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
-    worker = supervised(tmp_path, shell(f"exit {WorkerExit.DRAINED}"))
+    worker = supervised(tmp_path, f"exit {WorkerExit.DRAINED}")
     worker.keep(0.0)
     wait_for_end(worker)
     assert worker.keep(1.0)
@@ -81,7 +84,7 @@ def test_a_worker_that_was_asked_to_stop_is_not_started_again(
 
 
 def test_the_signal_that_ended_a_worker_is_named(tmp_path: Path) -> None:
-    worker = supervised(tmp_path, shell("sleep 600"))
+    worker = supervised(tmp_path, "sleep 600")
     worker.keep(0.0)
     assert worker.identity is not None
     assert worker.reap() is None
@@ -94,7 +97,7 @@ def test_the_signal_that_ended_a_worker_is_named(tmp_path: Path) -> None:
 def test_a_worker_whose_program_is_missing_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = supervised(tmp_path, WorkerSpec("w", "verify", ("/nowhere/program",)))
+    worker = SupervisedWorker(WorkerSpec("w", "verify", ("/nowhere",)), tmp_path / "w.log", tmp_path)
     assert worker.keep(5.0)
     assert worker.identity is None
     assert "w cannot be started" in caplog.text
@@ -105,12 +108,8 @@ def test_a_worker_whose_program_is_missing_is_tried_again(
 
 def test_a_supervisor_ends_by_itself_with_the_last_worker_that_was_asked_to_stop(tmp_path: Path) -> None:
     program = "test -e again && exit 80; touch again; exit 3"
-    specs = [
-        WorkerSpec("a", "verify", ("sh", "-c", "exit 80")),
-        WorkerSpec("b", "verify", ("sh", "-c", program)),
-    ]
     before = signal.getsignal(signal.SIGTERM)
-    assert keep_running(specs, tmp_path / "logs", tmp_path)
+    assert keep_running([spec("exit 80", "a"), spec(program, "b")], tmp_path / "logs", tmp_path)
     assert (tmp_path / "again").exists()
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -135,7 +134,6 @@ class Server:
 def test_a_server_that_has_ended_is_started_again_after_pauses_that_grow(
     error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     server: Any = Server()
     kept = SupervisedServer(server)
     now = kept.started + 1.0

@@ -16,11 +16,10 @@ from hsstar.local import postgres
 from hsstar.local.postgres import Postgres
 from hsstar.store import migrate
 from hsstar.store.database import Database
-from tests.store.driver import begin, checkpoint, verifier
+from tests.store.drawing import sampling, terminations, wake_ups
+from tests.store.driver import begin, begin_in, checkpoint, verifier
 
-__all__ = ["begin", "checkpoint", "verifier"]  # fixtures
-
-TEMPLATE = "hsstar_template"
+__all__ = ["begin", "begin_in", "checkpoint", "sampling", "terminations", "verifier", "wake_ups"]  # fixtures
 
 MakeDatabase = Callable[[str | None], AbstractContextManager[Database]]
 """Makes a database from a template (None: an empty one); it is gone at the end of the block."""
@@ -78,14 +77,12 @@ def make_database(server_url: str) -> MakeDatabase:
 
 
 @pytest.fixture(scope="session")
-def template(make_database: MakeDatabase, server_url: str) -> str:
+def template(make_database: MakeDatabase) -> Iterator[str]:
     """A migrated database to copy from."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    database = Database(make_url(server_url).set(database=TEMPLATE).render_as_string())
-    migrate.upgrade(database)
-    database.close()
-    return TEMPLATE
+    with make_database(None) as database:
+        migrate.upgrade(database)
+        database.close()
+        yield str(make_url(database.url).database)
 
 
 @pytest.fixture

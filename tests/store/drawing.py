@@ -1,32 +1,37 @@
 """Sampling jobs, workers for them, and engines that fail as a test wants it; needs no PyTorch."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.errors import EngineDeadError, EngineMemoryError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
-from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
-from hsstar.stages.context import WorkerContext
-from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import models, runs
 from hsstar.store.database import Database
+from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
-from tests.store.factory import add_iteration, add_job, add_problems, make_recipe
+from tests.store.factory import add_iteration, add_job, add_problems, make_recipe, state_of
+from tests.store.noting import NOWHERE, make_context
+from tests.store.threads import beside
+from tests.waiting import wait_for
 
 JOB_SAMPLES = 16
-EMPTY_WEIGHTS = b"\x02\x00\x00\x00\x00\x00\x00\x00{}"
 Address = tuple[int, int]
 """Problem id and slot."""
 Results = Iterator[tuple[int, Completion | str]]
+WakeUps = list[tuple[int, JobKind]]
 
 
 class FragileSampler:
@@ -46,64 +51,49 @@ class FragileSampler:
         self.most, self.lives_for, self.stalls_after = most, lives_for, stalls_after
         self.released = threading.Event()
         self.asked: list[int] = []
-        self.loaded: list[str] = []
-        self.abandoned = self.closed = False
+        self.closed = False
 
     def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Results:
         self.asked.append(len(requests))
         if len(requests) > self.most:
             raise EngineMemoryError(f"out of memory: {len(requests)} at once")
-        try:
-            for index, request in enumerate(requests):
-                if index == self.lives_for:
-                    raise EngineDeadError("the engine has died")
-                if index == self.stalls_after:
-                    self.released.wait()
-                yield index, Completion(str(request.seed), 3, "stop", -1.0, 1.0)
-        except GeneratorExit:
-            self.abandoned = True
-            raise
+        for index, request in enumerate(requests):
+            if index == self.lives_for:
+                raise EngineDeadError("the engine has died")
+            if index == self.stalls_after:
+                self.released.wait()
+            yield index, Completion(str(request.seed), 3, "stop", -1.0, 1.0)
 
     def reload(self, model: Path) -> None:
-        self.loaded.append(str(model))
+        raise AssertionError("all rounds have one policy")
 
     def close(self) -> None:
         self.closed = True
 
 
-def make_context(
-    database: Database, build: Callable[[str, Recipe], Sampler], *, one_at_a_time: bool = False
-) -> WorkerContext:
-    """A context that samples and does nothing else."""
-
-    def unwanted(*arguments: object) -> None:
-        raise AssertionError("sampling needs no other engine")
-
-    engines = EnginePool(build, unwanted, unwanted, unwanted, one_at_a_time=one_at_a_time)  # type: ignore[arg-type]
-    return WorkerContext(database, engines, JOB_SAMPLES, Path("/nonexistent"))
-
-
 def make_worker(
     database: Database,
-    build: Callable[[str, Recipe], Sampler] = lambda folder, recipe: FragileSampler(),
+    build: Callable[..., Sampler] = lambda *_: FragileSampler(),
     *,
     name: str = "worker",
     roles: Sequence[JobKind] = (JobKind.SAMPLE,),
     one_at_a_time: bool = False,
     **settings: Any,
 ) -> Worker:
-    """A worker that has not started; its broker lives in this process."""
-    folder = Path("/nonexistent")
-    context = make_context(database, build, one_at_a_time=one_at_a_time)
-    return Worker(name, [*roles], Settings(folder, folder, **settings), context, make_app("memory://"))
+    """A worker that has not started, for jobs that sample; its broker lives in this process."""
+    context = make_context(database, sampler=build, job_samples=JOB_SAMPLES, one_at_a_time=one_at_a_time)
+    return Worker(name, [*roles], Settings(NOWHERE, NOWHERE, **settings), context, make_app("memory://"))
 
 
-def unread_checkpoint(folder: Path) -> Path:
-    """A folder with a fingerprint, which nothing is loaded from."""
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(EMPTY_WEIGHTS)
-    return folder
+@contextmanager
+def stalled(worker: Worker, engine: FragileSampler, job_id: int | None) -> Iterator[None]:
+    """The worker has begun a job, which ends after the block."""
+    with beside(lambda: worker.run_job(job_id)):
+        try:
+            wait_for(lambda: engine.asked)
+            yield
+        finally:
+            engine.released.set()
 
 
 def add_sampling(
@@ -112,7 +102,6 @@ def add_sampling(
     policy: Path,
     problems: int,
     slots: int,
-    max_new_tokens: int = 30,
     engine: Mapping[str, Any] | None = None,
 ) -> tuple[int, list[int]]:
     """A run of this policy with an iteration over problems that all runs share; `engine` are its options.
@@ -124,84 +113,130 @@ def add_sampling(
         reward={"model": "none"},
         difficulty={"signal": "accuracy"},
         pairs={"rule": "random"},
-        sampling={"n": slots, "n_p": slots, "max_new_tokens": max_new_tokens},
+        sampling={"n": slots, "n_p": slots, "max_new_tokens": 30},
     )
     with database.begin() as connection:
         ids = add_problems(connection, problems)
         model = models.register_model(connection, name, str(policy), fingerprint(policy))
-        round_id = add_iteration(
-            connection, runs.create_run(connection, name, recipe, model.id, None), ids
-        ).id
+        run = runs.create_run(connection, name, recipe, model.id, None)
+        round_id = add_iteration(connection, run, ids).id
         addresses = [(problem, slot) for problem in ids for slot in range(slots)]
         parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]
-        jobs = [add_job(connection, round_id, JobKind.SAMPLE, _by_problem(part)) for part in parts]
-    return round_id, jobs
+        items = [{owner: [slot for of, slot in part if of == owner] for owner, _ in part} for part in parts]
+        return round_id, [add_job(connection, round_id, JobKind.SAMPLE, held) for held in items]
 
 
-def _by_problem(addresses: Sequence[Address]) -> Mapping[int, list[int]]:
-    items: dict[int, list[int]] = {}
-    for problem, slot in addresses:
-        items.setdefault(problem, []).append(slot)
-    return items
+def execute(database: Database, statement: str, **parameters: Any) -> list[Any]:
+    """The rows of a statement in a transaction of its own."""
+    with database.begin() as connection:
+        result = connection.execute(text(statement), parameters)
+        return list(result.all()) if result.returns_rows else []
+
+
+def scalars(database: Database, query: str, **parameters: Any) -> list[Any]:
+    return [value for (value,) in execute(database, query, **parameters)]
+
+
+def register(database: Database, *names: str) -> None:
+    """Write rows of workers, as if they had started."""
+    with database.begin() as connection:
+        for name in names:
+            workers.register(connection, name, "host", 1, "sample")
+
+
+def request_stop(database: Database, name: str) -> None:
+    with database.begin() as connection:
+        workers.request_stop(connection, [name], [], everyone=False)
+
+
+def worker_row(database: Database, name: str = "worker") -> dict[str, Any]:
+    (row,) = execute(database, "SELECT * FROM workers WHERE name = :name", name=name)
+    return dict(row._mapping)
 
 
 def responses(database: Database, round_id: int) -> dict[Address, str]:
     """The responses of a round by their address."""
-    with database.begin() as connection:
-        rows = connection.execute(
-            text("""
-                SELECT problem_id, slot, response
-                FROM samples JOIN sample_responses ON sample_id = id WHERE round_id = :id
-            """),
-            {"id": round_id},
-        )
-        return {(row.problem_id, row.slot): row.response for row in rows}
-
-
-def sampling_jobs(database: Database) -> list[tuple[str, int, int]]:
-    """State, attempts and size of the sampling jobs."""
-    with database.begin() as connection:
-        rows = connection.execute(
-            text("""
-                SELECT state, attempts, sum(cardinality(slots)) AS size
-                FROM jobs JOIN job_items ON job_id = jobs.id WHERE kind = 'sample'
-                GROUP BY jobs.id ORDER BY jobs.id
-            """)
-        )
-        return [(row.state, row.attempts, row.size) for row in rows]
-
-
-def worker_row(database: Database, name: str = "worker") -> dict[str, Any]:
-    with database.begin() as connection:
-        row = connection.execute(text("SELECT * FROM workers WHERE name = :name"), {"name": name}).one()
-    return dict(row._mapping)
-
-
-def work(database: Database, worker: Worker, threads: int = 1) -> None:
-    """Runs sampling jobs, so many at once, until none is queued, without their delays."""
-    while queued := hurry(database):
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(worker.run_job, queued))
-
-
-def hurry(database: Database) -> list[int]:
-    """The queued sampling jobs, whose delays are over now."""
-    with database.begin() as connection:
-        rows = connection.execute(
-            text("""
-                UPDATE jobs SET available_at = now() WHERE state = 'queued' AND kind = 'sample' RETURNING id
-            """)
-        )
-        return list(rows.scalars())
+    query = """
+        SELECT problem_id, slot, response
+        FROM samples JOIN sample_responses ON sample_id = id WHERE round_id = :id
+    """
+    return {(row.problem_id, row.slot): row.response for row in execute(database, query, id=round_id)}
 
 
 def misattributed(database: Database) -> int:
     """How many samples are written under another policy than that of their round."""
-    with database.begin() as connection:
-        found: int = connection.execute(
-            text("""
-                SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
-                WHERE samples.model_id IS DISTINCT FROM rounds.model_id
-            """)
-        ).scalar_one()
-    return found
+    query = """
+        SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
+        WHERE samples.model_id IS DISTINCT FROM rounds.model_id
+    """
+    return int(scalars(database, query)[0])
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A round of sampling jobs, and what its tests do and see."""
+
+    database: Database
+    round_id: int
+    job_ids: list[int]
+
+    def worker(self, build: Callable[..., Sampler] = lambda *_: FragileSampler(), **settings: Any) -> Worker:
+        return make_worker(self.database, build, **settings)
+
+    def jobs(self) -> list[tuple[str, int, int]]:
+        """State, attempts and size of the sampling jobs."""
+        query = """
+            SELECT state, attempts, sum(cardinality(slots)) FROM jobs JOIN job_items ON job_id = jobs.id
+            WHERE kind = 'sample' GROUP BY jobs.id ORDER BY jobs.id
+        """
+        return [(state, attempts, size) for state, attempts, size in execute(self.database, query)]
+
+    def states(self, *job_ids: int) -> list[str]:
+        """The states of these jobs, or of its own."""
+        with self.database.begin() as connection:
+            return [state_of(connection, job_id) for job_id in job_ids or self.job_ids]
+
+    def responses(self) -> dict[Address, str]:
+        return responses(self.database, self.round_id)
+
+    def errors(self) -> set[str | None]:
+        return set(scalars(self.database, "SELECT error FROM jobs WHERE kind = 'sample'"))
+
+    def note(self) -> str | None:
+        note: str | None = worker_row(self.database)["note"]
+        return note
+
+    def hurry(self) -> list[int]:
+        """The queued sampling jobs, whose delays are over now."""
+        queued = "state = 'queued' AND kind = 'sample'"
+        return scalars(self.database, f"UPDATE jobs SET available_at = now() WHERE {queued} RETURNING id")
+
+    def work(self, worker: Worker, threads: int = 1) -> None:
+        """Run jobs, so many at once, until none is queued, without their delays."""
+        while queued := self.hurry():
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(worker.run_job, queued))
+
+
+@pytest.fixture
+def sampling(database: Database, checkpoint: Path) -> Sampling:
+    """64 samples in four jobs."""
+    return Sampling(database, *add_sampling(database, "run", checkpoint, 16, 4))
+
+
+@pytest.fixture
+def wake_ups(monkeypatch: pytest.MonkeyPatch) -> WakeUps:
+    """The messages that were sent; nobody receives them."""
+    sent: WakeUps = []
+    sender = "hsstar.workers.background.send_wake_up"
+    monkeypatch.setattr(sender, lambda app, job_id, kind: sent.append((job_id, kind)))
+    return sent
+
+
+@pytest.fixture
+def terminations() -> Iterator[list[int]]:
+    """The requests to end that this process sends itself."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    yield received
+    signal.signal(signal.SIGTERM, before)

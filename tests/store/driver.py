@@ -1,11 +1,12 @@
 """A worker without broker: it claims jobs one by one and runs the real stages on small engines."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from hsstar.conductor import Conductor
 from hsstar.domain.lifecycle import IterationState, JobKind
@@ -24,7 +25,8 @@ from tests.store.factory import HELDOUT, add_problems, add_run, claim, make_reci
 
 ATTEMPTS = 3
 SAMPLE_KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
-
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 _PROBLEMS = """
     FROM rounds JOIN round_problems ON round_problems.round_id = rounds.id
@@ -50,6 +52,23 @@ TABLES = {
 """What a run has made, by what names it in every database."""
 
 
+def call(
+    database: Database,
+    function: Callable[Concatenate[Connection, Arguments], Result],
+    *given: Arguments.args,
+    **options: Arguments.kwargs,
+) -> Result:
+    """Call a function of the store in a transaction of its own."""
+    with database.begin() as connection:
+        return function(connection, *given, **options)
+
+
+def rows(database: Database, query: str, **parameters: Any) -> Sequence[Any]:
+    """The rows of a query, in a transaction of its own."""
+    with database.begin() as connection:
+        return connection.execute(text(query), parameters).all()
+
+
 class Worker:
     """Does what workers do, one job after the other, and reads the rows."""
 
@@ -71,15 +90,13 @@ class Worker:
 
     def compute(self, job_id: int) -> tuple[Job, list[int]]:
         """Run the stage of a job and no conductor; return the ids of its problems too."""
-        with self.database.begin() as connection:
-            job = claim(connection, job_id, "driver")
+        job = call(self.database, claim, job_id, "driver")
         return job, STAGES[job.kind](self._context, job)
 
     def fail(self, job_id: int, error: str = "poison") -> None:
         """Let the last attempt of a job fail."""
-        with self.database.begin() as connection:
-            job = claim(connection, job_id)
-            jobs.record_failure(connection, job, error, "trace", job.attempts, divisible=False)
+        job = call(self.database, claim, job_id)
+        call(self.database, jobs.record_failure, job, error, "trace", job.attempts, divisible=False)
 
     def queued(self, kinds: Collection[JobKind] = frozenset(JobKind)) -> list[int]:
         """The jobs of these kinds that can be taken."""
@@ -87,8 +104,7 @@ class Worker:
         return [row.id for row in self.rows(query, kinds=list(kinds))]
 
     def rows(self, query: str, **parameters: Any) -> Sequence[Any]:
-        with self.database.begin() as connection:
-            return connection.execute(text(query), parameters).all()
+        return rows(self.database, query, **parameters)
 
     def count(self, condition: str) -> int:
         return int(self.rows(f"SELECT count(*) FROM {condition}")[0][0])
@@ -101,18 +117,15 @@ class Worker:
 class Driver(Worker):
     """The worker of one run."""
 
-    def __init__(
-        self, database: Database, run: Run, engines: EnginePool, folder: Path, job_samples: int
-    ) -> None:
-        super().__init__(database, engines, folder, job_samples)
+    def __init__(self, database: Database, run: Run, engines: EnginePool, folder: Path, samples: int) -> None:
+        super().__init__(database, engines, folder, samples)
         self.run = run
 
     def advance(self) -> None:
         self.conductor.advance(self.run.id)
 
     def states(self) -> list[IterationState]:
-        with self.database.begin() as connection:
-            return [iteration.state for iteration in rounds.list_iterations(connection, self.run.id)]
+        return [iteration.state for iteration in call(self.database, rounds.list_iterations, self.run.id)]
 
     def tables(self) -> dict[str, list[list[Any]]]:
         return {name: [list(row) for row in self.rows(query)] for name, query in TABLES.items()}
@@ -120,8 +133,7 @@ class Driver(Worker):
     def statistics(self, iteration: int = 0) -> Any:
         """The row of `iteration_statistics`."""
         query = "SELECT * FROM iteration_statistics WHERE run = :run AND iteration = :iteration"
-        (row,) = self.rows(query, run=self.run.name, iteration=iteration)
-        return row
+        return self.rows(query, run=self.run.name, iteration=iteration)[0]
 
 
 def small_engines(
@@ -136,10 +148,6 @@ def small_engines(
         lambda: verifier,
         MarkingTrainer,
     )
-
-
-Begin = Callable[..., Driver]
-"""Makes a run with waiting iterations and enough problems; its driver."""
 
 
 @pytest.fixture(scope="session")
@@ -158,28 +166,38 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def begin(database: Database, tmp_path: Path, verifier: MathVerifier, checkpoint: Path) -> Begin:
+Begin = Callable[..., Driver]
+"""Makes a run with waiting iterations and enough problems; its driver."""
+
+
+@pytest.fixture(scope="session")
+def begin_in(tmp_path_factory: pytest.TempPathFactory, verifier: MathVerifier, checkpoint: Path) -> Begin:
+    """Takes the database first."""
+
     def begin(
+        database: Database,
         recipe: Recipe | None = None,
         script: Script | None = None,
         *,
         iterations: int = 1,
         job_samples: int = 16,
         sampler: type[DeterministicSampler] = DeterministicSampler,
-        database: Database = database,
         name: str | None = None,
         folder: Path | None = None,
     ) -> Driver:
         recipe = recipe or make_recipe()
-        engines = small_engines(verifier, script, sampler)
         with database.begin() as connection:
             add_problems(connection, max(iterations, 1) * recipe.problems.per_iteration)
             add_problems(connection, 5, HELDOUT)
             add_problems(connection, 4, "quick")
             run = add_run(connection, recipe, name, checkpoint=checkpoint)
             rounds.add_iterations(connection, run, range(iterations))
-        own = tmp_path / f"models-{database.url.rpartition('/')[2]}"
-        return Driver(database, run, engines, folder or own, job_samples)
+        engines = small_engines(verifier, script, sampler)
+        return Driver(database, run, engines, folder or tmp_path_factory.mktemp("models"), job_samples)
 
     return begin
+
+
+@pytest.fixture
+def begin(begin_in: Begin, database: Database) -> Begin:
+    return partial(begin_in, database)

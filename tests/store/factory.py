@@ -1,6 +1,7 @@
 """Rows for tests: problems, runs, rounds, samples and jobs in any state, written in a few statements."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import datasets, models, rounds, runs, samples
+from hsstar.store import datasets, evaluations, models, rounds, runs, samples
+from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.queue import jobs
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -58,9 +60,8 @@ def add_problems(connection: Connection, count: int, dataset: str = TRAIN) -> li
 
 def keys_of(connection: Connection, problem_ids: Sequence[int]) -> dict[int, str]:
     """Problem keys by id."""
-    return dict(
-        select(connection, "SELECT id, key FROM problems WHERE id = ANY (:ids)", ids=list(problem_ids))
-    )
+    query = "SELECT id, key FROM problems WHERE id = ANY (:ids)"
+    return dict(select(connection, query, ids=list(problem_ids)))
 
 
 def add_run(
@@ -77,18 +78,13 @@ def add_run(
     model = models.register_model(connection, recipe.policy.model, *policy)
     reward_model_id = None
     if recipe.reward.used:
-        reward_model_id = models.register_reward_model(
-            connection, recipe.reward.model, reward[0], "skywork", reward[1]
-        ).id
+        described = (recipe.reward.model, reward[0], "skywork", reward[1])
+        reward_model_id = models.register_reward_model(connection, *described).id
     return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_id)
 
 
 def add_iteration(
-    connection: Connection,
-    run: Run,
-    problem_ids: Sequence[int],
-    number: int = 0,
-    model_id: int | None = None,
+    connection: Connection, run: Run, problem_ids: Sequence[int], number: int = 0, model_id: int | None = None
 ) -> Round:
     """An iteration in pre-sampling over these problems; without a model it samples from the run's first."""
     rounds.add_iterations(connection, run, [number])
@@ -99,51 +95,62 @@ def add_iteration(
     return rounds.get_round(connection, round_id)
 
 
+def add_round(connection: Connection, count: int = 0) -> tuple[int, list[int]]:
+    """An iteration of a run of its own over the first problems of `TRAIN`: its id and theirs."""
+    ids = add_problems(connection, count)
+    return add_iteration(connection, add_run(connection), ids).id, ids
+
+
+def add_evaluation(
+    connection: Connection,
+    run: Run,
+    key: str = "key",
+    number: int = 0,
+    model_id: int | None = None,
+    accuracy: float | None = None,
+) -> int:
+    """The id of an evaluation, by default of a run's first policy; with an accuracy it has ended."""
+    spec = EvaluationSpec(key, datasets.ensure_dataset(connection, TRAIN), 1, None)
+    added = evaluations.add_evaluation(connection, run.id, number, model_id or run.model_id, spec)
+    if accuracy is not None:
+        change = "UPDATE evaluations SET accuracy = :accuracy, standard_error = :error, finished_at = now()"
+        execute(
+            connection, f"{change} WHERE round_id = :id", id=added.id, accuracy=accuracy, error=accuracy / 8
+        )
+    return added.id
+
+
 def add_samples(
     connection: Connection, round_id: int, drawn: Mapping[int, Mapping[int, Drawn]], worker: str = "w"
 ) -> None:
     """Samples by problem id and slot, with their verdicts and minimum rewards."""
-    flat = [(problem, slot, sample) for problem, slots in drawn.items() for slot, sample in slots.items()]
-    samples.write_samples(
-        connection,
-        round_id,
-        None,
-        worker,
-        [
-            samples.DrawnSample(problem, slot, sample.response, None, sample.tokens, sample.finish_reason)
-            for problem, slot, sample in flat
-        ],
-    )
-    connection.execute(
-        text("""
-            UPDATE samples SET verdict = given.verdict, cause = given.cause, min_reward = given.reward
-            FROM unnest(
-                CAST(:problems AS bigint[]), CAST(:slots AS int[]), CAST(:verdicts AS text[]),
-                CAST(:causes AS text[]), CAST(:rewards AS double precision[])
-            ) AS given (problem_id, slot, verdict, cause, reward)
-            WHERE round_id = :round_id AND samples.problem_id = given.problem_id AND samples.slot = given.slot
-        """),
-        {
-            "round_id": round_id,
-            "problems": [problem for problem, _, _ in flat],
-            "slots": [slot for _, slot, _ in flat],
-            "verdicts": [sample.cause and VERDICT_OF_CAUSE[sample.cause] for _, _, sample in flat],
-            "causes": [sample.cause for _, _, sample in flat],
-            "rewards": [sample.reward for _, _, sample in flat],
-        },
-    )
+    flat = [(problem, slot, of) for problem, slots in drawn.items() for slot, of in slots.items()]
+    written = [
+        samples.DrawnSample(problem, slot, of.response, None, of.tokens, of.finish_reason)
+        for problem, slot, of in flat
+    ]
+    samples.write_samples(connection, round_id, None, worker, written)
+    judged = [
+        (problem, slot, of.cause and VERDICT_OF_CAUSE[of.cause], of.cause, of.reward)
+        for problem, slot, of in flat
+    ]
+    change = """
+        UPDATE samples
+        SET verdict = judged->>2, cause = judged->>3, min_reward = CAST(judged->>4 AS double precision)
+        FROM jsonb_array_elements(CAST(:judged AS jsonb)) AS judged
+        WHERE round_id = :id AND (problem_id, slot) = (CAST(judged->>0 AS bigint), CAST(judged->>1 AS int))
+    """
+    execute(connection, change, id=round_id, judged=json.dumps(judged))
 
 
 def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str | None]) -> None:
     """Difficulty labels by problem id; None for a problem without one."""
     labelled = {problem: level for problem, level in levels.items() if level is not None}
-    connection.execute(
-        text("""
-            INSERT INTO difficulty_labels (round_id, problem_id, level, accuracy)
-            SELECT :round_id, *, 0 FROM unnest(CAST(:problems AS bigint[]), CAST(:levels AS text[]))
-        """),
-        {"round_id": round_id, "problems": list(labelled), "levels": list(labelled.values())},
-    )
+    insert = """
+        INSERT INTO difficulty_labels (round_id, problem_id, level, accuracy)
+        SELECT :id, *, 0 FROM unnest(CAST(:problems AS bigint[]), CAST(:levels AS text[]))
+    """
+    execute(connection, insert, id=round_id, problems=list(labelled), levels=list(labelled.values()))
 
 
 def add_job(
@@ -154,24 +161,20 @@ def add_job(
     state: JobState = JobState.QUEUED,
 ) -> int:
     """A job over slots by problem id, in any state."""
-    job_id: int = connection.execute(
-        text("""
-            INSERT INTO jobs (round_id, kind, state, lease_token, lease_expires_at, finished_at, error)
-            SELECT :round_id, :kind, CAST(:state AS text),
-                CASE WHEN :state = 'running' THEN gen_random_uuid() END,
-                CASE WHEN :state = 'running' THEN now() + interval '1 hour' END,
-                CASE WHEN :state IN ('done', 'failed', 'discarded') THEN now() END,
-                CASE WHEN :state IN ('failed', 'discarded') THEN 'it broke' END
-            RETURNING id
-        """),
-        {"round_id": round_id, "kind": kind, "state": state},
-    ).scalar_one()
+    insert = """
+        INSERT INTO jobs (round_id, kind, state, lease_token, lease_expires_at, finished_at, error)
+        SELECT :round_id, :kind, CAST(:state AS text),
+            CASE WHEN :state = 'running' THEN gen_random_uuid() END,
+            CASE WHEN :state = 'running' THEN now() + interval '1 hour' END,
+            CASE WHEN :state IN ('done', 'failed', 'discarded') THEN now() END,
+            CASE WHEN :state IN ('failed', 'discarded') THEN 'it broke' END
+        RETURNING id
+    """
+    ((job_id,),) = select(connection, insert, round_id=round_id, kind=kind, state=state)
     for problem_id, slots in (items or {}).items():
-        connection.execute(
-            text("INSERT INTO job_items (job_id, problem_id, slots) VALUES (:job, :problem, :slots)"),
-            {"job": job_id, "problem": problem_id, "slots": list(slots)},
-        )
-    return job_id
+        insert = "INSERT INTO job_items (job_id, problem_id, slots) VALUES (:job, :problem, :slots)"
+        execute(connection, insert, job=job_id, problem=problem_id, slots=list(slots))
+    return int(job_id)
 
 
 def items_of(connection: Connection, job_id: int) -> list[tuple[int, int]]:
@@ -198,9 +201,12 @@ def select(connection: Connection, query: str, **parameters: Any) -> list[tuple[
     return [tuple(row) for row in connection.execute(text(query), parameters)]
 
 
+def execute(connection: Connection, statement: str, **parameters: Any) -> None:
+    """Run a statement, whatever it returns."""
+    connection.execute(text(statement), parameters)
+
+
 def change_jobs(connection: Connection, change: str, *job_ids: int) -> None:
     """Change columns of these jobs, or of all."""
-    connection.execute(
-        text(f"UPDATE jobs SET {change} WHERE id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"),
-        {"ids": list(job_ids)},
-    )
+    those = "id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"
+    execute(connection, f"UPDATE jobs SET {change} WHERE {those}", ids=list(job_ids))

@@ -10,13 +10,7 @@ from typing import Any
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest, StepRewards
-from hsstar.engines.sampling.contract import (
-    Completion,
-    FinishReason,
-    Sampler,
-    SampleRequest,
-    SamplingParameters,
-)
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.training.contract import (
     ProgressCallback,
     Trainer,
@@ -34,13 +28,14 @@ from hsstar.store.database import Database
 from hsstar.verifier.contract import Verifier
 
 POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
+NOWHERE = Path("/nonexistent")
 
 
 def completion_of(weights: str, request: SampleRequest) -> Completion:
     """What `NotingSampler` draws."""
     seed = request.seed
-    reason: FinishReason = "length" if seed % 2 else "stop"
-    return Completion(f"by {weights}: {seed}", seed % 9973, reason, -(seed % 997) / 8, seed % 991 / 16)
+    text = f"by {weights}: {seed}"
+    return Completion(text, seed % 9973, "length" if seed % 2 else "stop", -(seed % 997) / 8, seed % 991 / 16)
 
 
 class NotingSampler:
@@ -54,12 +49,11 @@ class NotingSampler:
     def __init__(
         self,
         folder: str | Path = POLICY,
-        pause: float = 0.0,
+        pause: float = 0,
         gates: Mapping[int, threading.Event] | None = None,
     ) -> None:
         self._weights = fingerprint(resolve(folder))
-        self._pause = pause
-        self._gates = gates or {}
+        self._pause, self._gates = pause, gates or {}
         self.requests: list[SampleRequest] = []
         self.parameters: list[SamplingParameters] = []
         self.abandoned = False
@@ -88,10 +82,8 @@ class NotingSampler:
 
 def rewards_of(request: RewardRequest) -> StepRewards:
     """What `NotingRewardModel` thinks of a response; three steps fill its context."""
-    rewards = [
-        derived_seed(0, request.problem, place, step) % 65_537 / 65_537
-        for place, step in enumerate(request.steps)
-    ]
+    seeds = [derived_seed(0, request.problem, place, step) for place, step in enumerate(request.steps)]
+    rewards = [seed % 65_537 / 65_537 for seed in seeds]
     return StepRewards(tuple(rewards[:3]), truncated=len(rewards) > 3)
 
 
@@ -167,17 +159,15 @@ def make_context(
     verifier: Callable[[], Verifier] | None = None,
     trainer: Trainer | None = None,
     job_samples: int = 256,
-    models_folder: Path = Path("/nonexistent"),
+    models_folder: Path = NOWHERE,
+    one_at_a_time: bool = False,
 ) -> WorkerContext:
     """A worker with these engines; a stage that asks for another one fails."""
 
     def unwanted(*arguments: object) -> Any:
         raise AssertionError("the stage needs no such engine")
 
-    engines = EnginePool(
-        sampler or unwanted,
-        reward_model or unwanted,
-        verifier or unwanted,
-        (lambda: trainer) if trainer is not None else unwanted,
-    )
+    builders = (sampler or unwanted, reward_model or unwanted, verifier or unwanted)
+    train = (lambda: trainer) if trainer is not None else unwanted
+    engines = EnginePool(*builders, train, one_at_a_time=one_at_a_time)
     return WorkerContext(database, engines, job_samples, models_folder)

@@ -24,7 +24,12 @@ def trained(driver: Driver) -> Path:
 
 
 def test_two_databases_with_one_folder_and_one_name_lose_nothing(
-    begin: Begin, database: Database, make_database: MakeDatabase, template: str, tmp_path: Path
+    begin: Begin,
+    begin_in: Begin,
+    database: Database,
+    make_database: MakeDatabase,
+    template: str,
+    tmp_path: Path,
 ) -> None:
     first = begin()
     first.work()
@@ -36,7 +41,7 @@ def test_two_databases_with_one_folder_and_one_name_lose_nothing(
     with make_database(template) as other:
         with other.begin() as connection:
             connection.exec_driver_sql("UPDATE installation SET id = gen_random_uuid()")
-        second = begin(make_recipe(seed=5), database=other, name=first.run.name, folder=final.parents[1])
+        second = begin_in(other, make_recipe(seed=5), name=first.run.name, folder=final.parents[1])
         second.work(SAMPLE_KINDS)
         (job_id,) = second.queued({JobKind.TRAIN})
         with pytest.raises(

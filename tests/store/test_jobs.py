@@ -53,8 +53,17 @@ def fail(connection: Connection, job: Job, *, divisible: bool = False) -> JobSta
     return jobs.record_failure(connection, job, "it broke", "Traceback: …", ATTEMPTS, divisible=divisible)
 
 
-def column(connection: Connection, job_id: int, name: str) -> object:
-    return connection.scalar(text(f"SELECT {name} FROM jobs WHERE id = :id"), {"id": job_id})
+def add_jobs(database: Database, count: int) -> list[int]:
+    """Queued sampling jobs that other transactions see."""
+    with database.begin() as connection:
+        round_id, _ = make_round(connection)
+        return [add_job(connection, round_id) for _ in range(count)]
+
+
+def taken(connection: Connection, job_id: int | None = None, worker: str = "w") -> tuple[int, int] | None:
+    """What a worker gets: the job, and its attempt."""
+    job = jobs.claim(connection, job_id, worker, 60, [JobKind.SAMPLE])
+    return (job.id, job.attempts) if job else None
 
 
 # --- claims -------------------------------------------------------------------------------------
@@ -63,23 +72,20 @@ def column(connection: Connection, job_id: int, name: str) -> object:
 @pytest.mark.parametrize("named", [True, False])
 def test_every_job_is_claimed_once_however_many_reach_for_it(database: Database, named: bool) -> None:
     """By its id, or as the next one."""
-    with database.begin() as connection:
-        round_id, _ = make_round(connection)
-        job_ids = [add_job(connection, round_id) for _ in range(20)]
+    job_ids = add_jobs(database, 20)
     barrier = threading.Barrier(4)
-    taken: list[int] = []
+    got: list[int] = []
 
     def reach(worker: str) -> None:
         barrier.wait(60)
         for job_id in job_ids:
             with database.begin() as connection:
-                wanted = job_id if named else None
-                job = jobs.claim(connection, wanted, worker, 60, [JobKind.SAMPLE])
+                job = taken(connection, job_id if named else None, worker)
             if job is not None:
-                taken.append(job.id)
+                got.append(job[0])
 
     assert at_once(*(partial(reach, f"w{number}") for number in range(4))) == []
-    assert sorted(taken) == job_ids
+    assert sorted(got) == job_ids
 
 
 def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(
@@ -102,99 +108,74 @@ def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
     scoring = add_job(connection, round_id, JobKind.SCORE)
     change_jobs(connection, "available_at = now() + interval '1 hour'", delayed)
     kinds = [JobKind.SAMPLE, JobKind.VERIFY]
-    taken = [jobs.claim(connection, None, "w", 60, kinds) for _ in range(3)]
-    assert [job and (job.id, job.kind, job.attempts, job.worker) for job in taken] == [
-        (samplings[0], JobKind.SAMPLE, 1, "w"),
-        (samplings[1], JobKind.SAMPLE, 1, "w"),
-        None,
-    ]
+    got = [jobs.claim(connection, None, "w", 60, kinds) for _ in range(3)]
+    expected = [(job_id, JobKind.SAMPLE, 1, "w") for job_id in samplings]
+    assert [job and (job.id, job.kind, job.attempts, job.worker) for job in got] == [*expected, None]
     assert state_of(connection, scoring) == "queued"
 
 
 def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> None:
+    (job_id,) = add_jobs(database, 1)
     with database.begin() as connection:
-        round_id, _ = make_round(connection)
-        job_id = add_job(connection, round_id)
         for name in ("leaving", "staying"):
             workers.register(connection, name, "host", 1, "sample")
         workers.request_stop(connection, ["leaving"], [], everyone=False)
+        assert taken(connection, job_id, "leaving") is taken(connection, None, "leaving") is None
     scheduler = EngineScheduler([JobKind.SAMPLE, JobKind.SCORE], swap_seconds=60.0)
-    with database.begin() as connection:
-        assert jobs.claim(connection, job_id, "leaving", 60) is None
-        assert jobs.claim(connection, None, "leaving", 60, [JobKind.SAMPLE]) is None
     assert scheduler.claim(database, job_id, "leaving", 60) is None
     with database.begin() as connection:
         assert state_of(connection, job_id) == "queued"
-        assert jobs.claim(connection, None, "staying", 60, [JobKind.SAMPLE]) is not None
+        assert taken(connection, None, "staying") == (job_id, 1)
 
 
 def test_a_worker_of_another_schema_is_given_no_job(connection: Connection, job_id: int) -> None:
     connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
-    assert jobs.claim(connection, job_id, "w", 60) is None
+    assert taken(connection, job_id) is None
     assert state_of(connection, job_id) == "queued"
 
 
 def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
-    with database.begin() as connection:
-        round_id, _ = make_round(connection)
-        first, second = (add_job(connection, round_id) for _ in range(2))
+    first, second = add_jobs(database, 2)
     with database.begin() as one, database.begin() as other:
-        assert claim(one, first).id == first
-        job = jobs.claim(other, None, "w", 60, [JobKind.SAMPLE])
-        assert job is not None
-        assert job.id == second
-        assert jobs.claim(other, None, "w", 60, [JobKind.SAMPLE]) is None
+        assert taken(one, first) == (first, 1)
+        assert [taken(other), taken(other)] == [(second, 1), None]
 
 
 def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) -> None:
     for state in set(JobState) - {JobState.QUEUED}:
-        assert jobs.claim(connection, add_job(connection, round_id, state=state), "w", 60) is None
-    assert jobs.claim(connection, 404, "w", 60) is None
+        assert taken(connection, add_job(connection, round_id, state=state)) is None
+    assert taken(connection, 404) is None
 
 
 # --- leases -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_puts_the_job_back_into_the_queue(connection: Connection, job_id: int) -> None:
-    wakeups.claim_due_wakeups(connection)
-    claim(connection, job_id, "gone", lease_seconds=-1)
-    jobs.reclaim(connection, None, ATTEMPTS)
-    assert state_of(connection, job_id) == "queued"
-    assert column(connection, job_id, "error") == "worker gone died or stopped answering during attempt 1"
-    assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
-    following = jobs.claim(connection, job_id, "next", 60)  # at once
-    assert following is not None
-    assert following.attempts == 2
+def test_an_expired_lease_puts_the_job_back_into_the_queue_until_its_last_attempt(
+    connection: Connection, job_id: int
+) -> None:
+    for attempt, state, ended in ((1, "queued", None), (2, "queued", None), (3, "failed", True)):
+        assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
+        job = jobs.claim(connection, job_id, "gone", -1)  # at once
+        assert job is not None
+        assert job.attempts == attempt
+        jobs.reclaim(connection, None, ATTEMPTS)
+        reason = f"worker gone died or stopped answering during attempt {attempt}"
+        found = select(connection, "SELECT state, error, finished_at = now() FROM jobs")
+        assert found == [(state, reason, ended)]
 
 
-def test_a_lease_that_is_extended_does_not_expire(connection: Connection, round_id: int) -> None:
-    job = claim(connection, add_job(connection, round_id), lease_seconds=-1)
-    jobs.extend_lease(connection, job, 60)
+def test_a_lease_that_is_extended_does_not_expire(connection: Connection, job_id: int) -> None:
+    jobs.extend_lease(connection, claim(connection, job_id, lease_seconds=-1), 60)
     jobs.reclaim(connection, None, ATTEMPTS)
-    assert state_of(connection, job.id) == "running"
+    assert state_of(connection, job_id) == "running"
 
 
 def test_it_is_known_when_the_next_lease_ends(connection: Connection, round_id: int) -> None:
-    queued, *held = (add_job(connection, round_id) for _ in range(3))
+    first, second, third = (add_job(connection, round_id) for _ in range(3))
     assert jobs.seconds_to_expiry(connection) == math.inf
-    for job_id, lease in zip(held, (50.0, 20.0), strict=True):
+    for job_id, lease, next_end in ((first, 50.0, 50.0), (second, 20.0, 20.0), (third, -5.0, -5.0)):
         claim(connection, job_id, lease_seconds=lease)
-    assert jobs.seconds_to_expiry(connection) == 20.0
-    claim(connection, queued, lease_seconds=-5)
-    assert jobs.seconds_to_expiry(connection) == -5.0
-
-
-def test_after_its_last_attempt_a_job_fails_and_keeps_the_reason(
-    connection: Connection, round_id: int
-) -> None:
-    job_id = add_job(connection, round_id, JobKind.TRAIN)
-    for attempt in range(1, ATTEMPTS + 1):
-        assert state_of(connection, job_id) == "queued"
-        assert claim(connection, job_id, "gone", lease_seconds=-1).attempts == attempt
-        jobs.reclaim(connection, None, ATTEMPTS)
-    reason = "worker gone died or stopped answering during attempt 3"
-    query = "SELECT state, error, finished_at = now() FROM jobs"
-    assert select(connection, query) == [("failed", reason, True)]
+        assert jobs.seconds_to_expiry(connection) == next_end
 
 
 def test_a_lost_lease_fences_every_write(database: Database) -> None:
@@ -204,34 +185,31 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
         late = claim(connection, job_id, "late", lease_seconds=-1)
         jobs.reclaim(connection, None, ATTEMPTS)
         claim(connection, job_id, "next")
-    with (
-        pytest.raises(LeaseLostError, match=r"late does not hold job \d+ any more; its results are dropped"),
-        database.begin() as connection,
-    ):
+    told = r"late does not hold job \d+ any more; its results are dropped"
+    with pytest.raises(LeaseLostError, match=told), database.begin() as connection:
         samples.write_samples(connection, round_id, None, "late", [DrawnSample(problem, 0, "text")])
         jobs.complete(connection, late)
     with pytest.raises(LeaseLostError), database.begin() as connection:
         jobs.fence(connection, late)
     with database.begin() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM samples")) == 0
         jobs.extend_lease(connection, late, 1_000_000)
-        assert connection.scalar(text("SELECT lease_expires_at < now() + interval '1 hour' FROM jobs"))
         assert fail(connection, late) is None
         jobs.release(connection, late)
-        assert column(connection, job_id, "worker") == "next"
-        assert state_of(connection, job_id) == "running"
+        query = "SELECT state, worker, lease_expires_at < now() + interval '1 hour' FROM jobs"
+        assert select(connection, query) == [("running", "next", True)]
+        assert select(connection, "SELECT * FROM samples") == []
 
 
 def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database: Database) -> None:
+    (job_id,) = add_jobs(database, 1)
     with database.begin() as connection:
-        round_id, _ = make_round(connection)
-        job = claim(connection, add_job(connection, round_id), lease_seconds=-1)
+        job = claim(connection, job_id, lease_seconds=-1)
     with database.begin() as writing:
         jobs.fence(writing, job)
         with database.begin() as connection:
             jobs.reclaim(connection, None, ATTEMPTS)
     with database.begin() as connection:
-        assert state_of(connection, job.id) == "running"
+        assert state_of(connection, job_id) == "running"
         jobs.complete(connection, job)
 
 
@@ -257,12 +235,12 @@ def test_a_worker_that_starts_anew_takes_back_what_its_name_held(
 def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, job_id: int) -> None:
     for _ in range(2 * ATTEMPTS):
         assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
-        job = jobs.claim(connection, job_id, "w", 60)
+        job = jobs.claim(connection, job_id, "w", 60)  # at once
         assert job is not None
         assert job.attempts == 1
         jobs.release(connection, job)
-        assert select(connection, "SELECT worker, started_at FROM jobs") == [(None, None)]
-    assert state_of(connection, job_id) == "queued"
+        found = select(connection, "SELECT state, worker, started_at FROM jobs")
+        assert found == [("queued", None, None)]
 
 
 def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection, job_id: int) -> None:
@@ -270,27 +248,32 @@ def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection
     lost = claim(connection, job_id)
     jobs.reclaim(connection, "w", ATTEMPTS)
     job = claim(connection, job_id)
-    jobs.reset_attempts(connection, lost)
-    assert column(connection, job_id, "attempts") == 3
-    jobs.reset_attempts(connection, job)
-    assert column(connection, job_id, "attempts") == 1
+    for writer, attempts in ((lost, 3), (job, 1)):
+        jobs.reset_attempts(connection, writer)
+        assert select(connection, "SELECT attempts FROM jobs") == [(attempts,)]
 
 
 # --- failures -----------------------------------------------------------------------------------
 
 
-def test_a_failed_attempt_is_tried_again_later(connection: Connection, job_id: int) -> None:
-    assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
-    assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 1
-    assert jobs.claim(connection, job_id, "too early", 60) is None
-    assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
-    assert connection.scalar(text("SELECT available_at - now() FROM jobs")).total_seconds() == 4
+def test_a_failed_attempt_is_tried_again_later_and_the_last_one_fails_the_whole_job(
+    connection: Connection,
+) -> None:
+    round_id, (problem,) = make_round(connection)
+    job_id = add_job(connection, round_id, items={problem: [0, 1]})
+    for delay in (1, 4):
+        assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
+        assert taken(connection, job_id) is None  # too early
+        query = "SELECT extract(epoch FROM available_at - now()), error, traceback FROM jobs"
+        assert select(connection, query) == [(delay, "it broke", "Traceback: …")]
     assert fail(connection, claim(connection, job_id)) is JobState.FAILED
-    assert select(connection, "SELECT error, traceback FROM jobs") == [("it broke", "Traceback: …")]
+    found = select(connection, "SELECT state, error, traceback FROM jobs")
+    assert found == [("failed", "it broke", "Traceback: …")]
+    assert items_of(connection, job_id) == [(problem, 0), (problem, 1)]
 
 
-def test_errors_may_hold_anything_and_are_kept_short(connection: Connection, round_id: int) -> None:
-    job = claim(connection, add_job(connection, round_id))
+def test_errors_may_hold_anything_and_are_kept_short(connection: Connection, job_id: int) -> None:
+    job = claim(connection, job_id)
     jobs.record_failure(connection, job, "\x00\ud800" + "x" * 10_000, "y" * 10**6, 1, divisible=False)
     query = "SELECT left(error, 3), length(error), length(traceback) FROM jobs"
     assert select(connection, query) == [("��x", 2_000, 20_000)]
@@ -344,19 +327,10 @@ def test_a_job_that_needs_too_much_memory_is_split_at_once_and_counts_no_attempt
     assert [row[1:] for row in found] == [(1, "out of memory"), (1, None)]
     assert items_of(connection, half) == [(problem, 0)]
     assert items_of(connection, other) == [(problem, 1), (problem, 2)]
-    assert jobs.claim(connection, half, "w", 60) is not None  # without a delay
+    assert taken(connection, half) == (half, 2)  # without a delay
     single = claim(connection, add_job(connection, round_id, items={problem: [3]}))
     assert not jobs.split(connection, single, "out of memory", "")
     assert state_of(connection, single.id) == "running"
-
-
-def test_a_failure_that_lies_in_no_item_fails_the_whole_job(connection: Connection) -> None:
-    round_id, (problem,) = make_round(connection)
-    job_id = add_job(connection, round_id, items={problem: [0, 1]})
-    for _ in range(ATTEMPTS):
-        fail(connection, claim(connection, job_id), divisible=False)
-    assert state_of(connection, job_id) == "failed"
-    assert items_of(connection, job_id) == [(problem, 0), (problem, 1)]
 
 
 def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection, round_id: int) -> None:
@@ -368,9 +342,7 @@ def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection, round_id
     assert jobs.retry(connection, None, [failed]) == [failed]
     assert state_of(connection, other) == "failed"
     assert wakeups.claim_due_wakeups(connection) == [(failed, JobKind.SAMPLE)]
-    job = jobs.claim(connection, failed, "w", 60)  # at once
-    assert job is not None
-    assert job.attempts == 1
+    assert taken(connection, failed) == (failed, 1)  # at once
     assert jobs.retry(connection, None, []) == [other]
 
 
@@ -429,27 +401,21 @@ def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
 
 
 def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection, round_id: int) -> None:
-    connection.execute(
-        text("INSERT INTO jobs (round_id, kind) SELECT :id, 'sample' FROM generate_series(1, 300)"),
-        {"id": round_id},
-    )
+    many = "INSERT INTO jobs (round_id, kind) SELECT :id, 'sample' FROM generate_series(1, 300)"
+    connection.execute(text(many), {"id": round_id})
     scoring = add_job(connection, round_id, JobKind.SCORE)
     first = wakeups.claim_due_wakeups(connection)
     assert [kind for _, kind in first] == [JobKind.SAMPLE] * 128 + [JobKind.SCORE]
     assert first[-1][0] == scoring
     assert wakeups.claim_due_wakeups(connection) == []
-    taken = [jobs.claim(connection, None, "w", 60, [JobKind.SAMPLE]) for _ in range(3)]
-    assert [job and job.id for job in taken] == [job_id for job_id, _ in first[:3]]
+    assert [taken(connection) for _ in range(3)] == [(job_id, 1) for job_id, _ in first[:3]]
     assert len(wakeups.claim_due_wakeups(connection)) == 3
 
 
 def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
-    with database.begin() as connection:
-        round_id, _ = make_round(connection)
-        add_job(connection, round_id)
+    add_jobs(database, 1)
     with database.begin() as first, database.begin() as second:
-        assert len(wakeups.claim_due_wakeups(first)) == 1
-        assert wakeups.claim_due_wakeups(second) == []
+        assert [len(wakeups.claim_due_wakeups(sender)) for sender in (first, second)] == [1, 0]
 
 
 def test_a_job_that_waits_for_its_wake_up_too_long_is_unserved(connection: Connection, round_id: int) -> None:

@@ -8,11 +8,9 @@ from hsstar.commands.runs import accept_missing
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import jobs
-from hsstar.store.queue.jobs import LeaseLostError
 from hsstar.store.read.missing import MissingEntry, list_missing
-from hsstar.store.training import begin_training
-from tests.store.driver import SAMPLE_KINDS, Begin, Driver
-from tests.store.factory import TRAIN, add_iteration, add_problems, claim, make_recipe
+from tests.store.driver import SAMPLE_KINDS, Begin, Driver, call
+from tests.store.factory import HELDOUT, TRAIN, add_iteration, add_problems, claim, make_recipe
 
 N_P, N = 2, 4
 PROBLEMS = 9
@@ -20,49 +18,43 @@ RECIPE = make_recipe(problems={"dataset": TRAIN, "per_iteration": PROBLEMS}, sam
 
 
 def _missing(driver: Driver) -> list[MissingEntry]:
-    with driver.database.begin() as connection:
-        return list_missing(connection, driver.run.id)
-
-
-def _problems(driver: Driver) -> list[int]:
-    return [row.id for row in driver.rows("SELECT problem_id AS id FROM round_problems ORDER BY 1")]
+    return call(driver.database, list_missing, driver.run.id)
 
 
 def test_every_slot_is_listed_before_and_after_it_is_enqueued(begin: Begin) -> None:
     driver = begin(RECIPE, iterations=0)
     with driver.database.begin() as connection:
-        add_iteration(connection, driver.run, add_problems(connection, PROBLEMS))
-    expected = [("iteration 0", problem, "sample", tuple(range(N_P))) for problem in _problems(driver)]
+        problems = add_problems(connection, PROBLEMS)
+        add_iteration(connection, driver.run, problems)
+    expected = [("iteration 0", problem, "sample", (0, 1)) for problem in problems]
     missing = _missing(driver)
     assert [(entry.round, entry.problem, entry.lacks, entry.slots) for entry in missing] == expected
     assert {(entry.job, entry.held_by) for entry in missing} == {(None, "the next sweep")}
     driver.advance()
     missing = _missing(driver)
     assert [(entry.round, entry.problem, entry.lacks, entry.slots) for entry in missing] == expected
-    assert {entry.held_by for entry in missing} == {"queued"}
-    assert {entry.job for entry in missing} == set(driver.queued([JobKind.SAMPLE]))
-
-
-def test_drawn_samples_lack_verdict_and_reward(begin: Begin) -> None:
-    driver = begin(RECIPE)
+    held = {(job, "queued") for job in driver.queued([JobKind.SAMPLE])}
+    assert {(entry.job, entry.held_by) for entry in missing} == held
     driver.work([JobKind.SAMPLE])
     assert {(entry.problem, entry.lacks, entry.slots, entry.held_by) for entry in _missing(driver)} == {
-        (problem, kind, tuple(range(N_P)), "queued")
-        for problem in _problems(driver)
-        for kind in ("verdict", "reward")
+        (problem, kind, (0, 1), "queued") for problem in problems for kind in ("verdict", "reward")
     }
+
+
+def test_iterations_are_listed_before_evaluations(begin: Begin) -> None:
+    driver = begin(make_recipe(evaluation={"dataset": HELDOUT}))
+    driver.advance()
+    assert list(dict.fromkeys(entry.round for entry in _missing(driver))) == ["iteration 0", "evaluation 0"]
 
 
 def test_a_running_job_names_its_worker_and_a_failed_one_its_error(begin: Begin) -> None:
     driver = begin(RECIPE, job_samples=1)
     driver.advance()
     running, failing = driver.queued()[:2]
-    with driver.database.begin() as connection:
-        claim(connection, running, "sample-1@box")
+    call(driver.database, claim, running, "sample-1@box")
     driver.fail(failing)
-    by_job = {entry.job: entry for entry in _missing(driver)}
-    assert by_job[running].held_by == "running at sample-1@box"
-    assert (by_job[failing].held_by, by_job[failing].error) == ("failed", "poison")
+    held = {entry.job: (entry.held_by, entry.error) for entry in _missing(driver)}
+    assert (held[running][0], held[failing]) == ("running at sample-1@box", ("failed", "poison"))
 
 
 def _resampling(driver: Driver) -> None:
@@ -71,7 +63,6 @@ def _resampling(driver: Driver) -> None:
         driver.do(driver.queued()[0])
 
 
-@pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "retried"])
 @pytest.mark.parametrize(
     ("kind", "lacks"), [(JobKind.SAMPLE, "sample"), (JobKind.VERIFY, "verdict"), (JobKind.SCORE, "reward")]
 )
@@ -80,44 +71,35 @@ def _resampling(driver: Driver) -> None:
     [(Driver.advance, "pre_sampling", PROBLEMS - 1), (_resampling, "re_sampling", PROBLEMS)],
     ids=["pre-sampling", "re-sampling"],
 )
-def test_a_failed_job_holds_the_iteration_up_until_it_is_accepted_or_retried(
-    begin: Begin,
-    reach: Callable[[Driver], None],
-    state: str,
-    labels: int,
-    kind: JobKind,
-    lacks: str,
-    accepted: bool,
+def test_failed_jobs_hold_the_iteration_up_until_they_are_retried_or_accepted(
+    begin: Begin, reach: Callable[[Driver], None], state: str, labels: int, kind: JobKind, lacks: str
 ) -> None:
     driver = begin(RECIPE, job_samples=N_P)
     reach(driver)
     if kind is not JobKind.SAMPLE:
         driver.work([JobKind.SAMPLE])
-    driver.fail(driver.queued([kind])[0])
-    driver.work()
-    assert driver.states() == [state]
-    assert driver.count("preference_pairs") == 0
+    retried, accepted = driver.queued([kind])[:2]
+    for job_id in (retried, accepted):
+        driver.fail(job_id)
+    for failed in ({retried, accepted}, {accepted}):
+        driver.work()
+        assert driver.states() == [state]
+        assert driver.count("preference_pairs") == 0
+        assert {(entry.job, entry.lacks, entry.held_by, entry.error) for entry in _missing(driver)} == {
+            (job_id, lacks, "failed", "poison") for job_id in failed
+        }
+        if retried in failed:
+            call(driver.database, jobs.retry, driver.run.id, [retried])
     assert driver.count("difficulty_labels") == labels
-    assert [(entry.lacks, entry.held_by, entry.error) for entry in _missing(driver)] == [
-        (lacks, "failed", "poison")
-    ]
-    if accepted:
-        assert accept_missing(driver.database, driver.run) == 1
-    else:
-        with driver.database.begin() as connection:
-            jobs.retry(connection, driver.run.id, [])
+    assert accept_missing(driver.database, driver.run) == 1
     driver.work()
     assert driver.states() == ["done"]
-    assert driver.count("preference_pairs") > 0
-    excluded = driver.rows("SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL")
-    if not accepted:
-        assert (_missing(driver), excluded) == ([], [])
-        assert driver.statistics().drawn == N * PROBLEMS
-        return
     (entry,) = _missing(driver)
-    assert (entry.lacks, entry.held_by, entry.error) == (lacks, "discarded", "poison")
-    assert [tuple(row) for row in excluded] == [(entry.problem, "discarded: poison")]
+    assert (entry.job, entry.lacks, entry.held_by, entry.error) == (accepted, lacks, "discarded", "poison")
+    excluded = driver.rows("SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL")
+    assert excluded == [(entry.problem, "discarded: poison")]
     assert driver.count("difficulty_labels") == labels
+    assert driver.count("preference_pairs") > 0
     assert driver.count(f"preference_pairs WHERE problem_id = {entry.problem}") == 0
 
 
@@ -136,11 +118,12 @@ def test_a_failed_training_waits_and_a_discarded_one_leaves_the_policy_as_it_was
     if accepted:
         accept_missing(driver.database, driver.run)
     else:
-        with driver.database.begin() as connection:
-            jobs.retry(connection, driver.run.id, [])
+        call(driver.database, jobs.retry, driver.run.id, [])
     driver.work()
     assert driver.states() == ["done"]
-    assert driver.statistics().output_model == ("M0" if accepted else f"{driver.run.name}-M1")
+    statistics = driver.statistics()
+    assert statistics.output_model == ("M0" if accepted else f"{driver.run.name}-M1")
+    assert statistics.drawn == N * PROBLEMS
 
 
 def test_nothing_is_discarded_where_nothing_has_failed_nor_retried_what_is_discarded(begin: Begin) -> None:
@@ -151,20 +134,5 @@ def test_nothing_is_discarded_where_nothing_has_failed_nor_retried_what_is_disca
     failing = driver.queued()[0]
     driver.fail(failing)
     accept_missing(driver.database, driver.run)
-    with driver.database.begin() as connection, pytest.raises(NotFoundError):
-        jobs.retry(connection, driver.run.id, [failing])
-
-
-def test_a_frozen_trainer_cannot_touch_the_record_of_the_next_attempt(begin: Begin) -> None:
-    driver = begin(RECIPE)
-    driver.work(SAMPLE_KINDS)
-    (training,) = driver.queued()
-    model = driver.run.model_id
-    with driver.database.begin() as connection:
-        frozen = claim(connection, training, "frozen", lease_seconds=-1)
-        jobs.reclaim(connection, None, 3)
-        second = claim(connection, training, "second")
-        record = begin_training(connection, second, model, "dpo", {}, [1])
-    with pytest.raises(LeaseLostError), driver.database.begin() as connection:
-        begin_training(connection, frozen, model, "dpo", {}, [1])
-    assert [row.id for row in driver.rows("SELECT id FROM training_runs")] == [record]
+    with pytest.raises(NotFoundError):
+        call(driver.database, jobs.retry, driver.run.id, [failing])

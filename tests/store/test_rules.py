@@ -1,7 +1,9 @@
-"""The rules of the method as SQL say what the pure ones say, on generated cases in real rows."""
+"""What SQL does is what the pure rules and plain loops say, on generated cases in real rows."""
 
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hypothesis import example, given, settings
@@ -10,25 +12,16 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
-from hsstar.domain.difficulty import Difficulty, Signal, Thresholds, classify, estimate_difficulty
+from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
+from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
-from hsstar.store import datasets, evaluations, method, rounds, training
-from hsstar.store.evaluations import EvaluationSpec
+from hsstar.recipe.recipe import Recipe
+from hsstar.store import datasets, evaluations, method, rounds, runs, training
+from hsstar.store.database import Database
+from tests.store import factory
 from tests.store.conftest import Scratch
-from tests.store.factory import (
-    HELDOUT,
-    TRAIN,
-    Drawn,
-    add_iteration,
-    add_labels,
-    add_problems,
-    add_run,
-    add_samples,
-    keys_of,
-    make_recipe,
-    select,
-)
+from tests.store.factory import HELDOUT, TRAIN, Drawn, add_iteration, add_job, add_problems, add_run, select
 
 CASES = settings(max_examples=60, deadline=None)
 
@@ -38,88 +31,92 @@ GRID = 8
 rewards = st.integers(0, GRID).map(lambda step: step / GRID)
 causes = st.sampled_from(Cause)
 levels = st.sampled_from(Difficulty)
-some_levels = st.lists(levels, unique=True, max_size=3)
+maybe_level = st.one_of(levels, st.none())
+now_and_then = st.sampled_from([False, False, False, True])
 run_seeds = st.integers(0, 2**31 - 1)
 
 
+class State(NamedTuple):
+    """A problem of an iteration."""
+
+    left_out: bool
+    level: Difficulty | None
+    drawn: list[Drawn]
+
+
+@contextmanager
+def iteration_of(
+    scratch: Scratch, recipe: Recipe, states: Sequence[State], number: int = 0
+) -> Iterator[tuple[Connection, runs.Run, rounds.Round, dict[int, State]]]:
+    """An iteration over these problems, the last one first, and their states by id."""
+    with scratch() as connection:
+        run, ids = add_run(connection, recipe), add_problems(connection, len(states))
+        iteration = add_iteration(connection, run, ids[::-1], number)
+        by_id = dict(zip(ids, states, strict=True))
+        samples = {key: dict(enumerate(state.drawn)) for key, state in by_id.items()}
+        factory.add_samples(connection, iteration.id, samples)
+        factory.add_labels(connection, iteration.id, {key: state.level for key, state in by_id.items()})
+        left_out = {key: "too long" for key, state in by_id.items() if state.left_out}
+        rounds.exclude(connection, iteration.id, left_out)
+        yield connection, run, iteration, by_id
+
+
+def labelling(signal: Signal, n_p: int, low: float, high: float, *, scored: bool) -> Recipe:
+    return factory.make_recipe(
+        sampling={"n": 8, "n_p": n_p},
+        reward={"model": "prm" if scored else "none"},
+        pairs={"rule": "random"},
+        difficulty={"signal": signal, "tau_low": low, "tau_high": high},
+    )
+
+
 @st.composite
-def estimated_problems(draw: st.DrawFn) -> tuple[int, list[tuple[list[Drawn], bool]]]:
-    """`n_p` and some problems: their pre-samples, extremes often, and whether they are left out."""
-    n_p = draw(st.integers(1, 4))
+def estimated_problems(draw: st.DrawFn) -> tuple[Recipe, list[State]]:
+    """A recipe, and some problems with their pre-samples, extremes often."""
+    signal, n_p = draw(st.sampled_from(Signal)), draw(st.integers(1, 4))
+    low, high = sorted(draw(st.lists(rewards, min_size=2, max_size=2, unique=True)))
     likely = st.one_of(st.just(Cause.CORRECT), st.just(Cause.INCORRECT), st.none(), causes)
     problems = []
     for _ in range(draw(st.integers(1, 6))):
-        usual, reward = draw(likely), draw(rewards)
-        sample = st.builds(
-            Drawn, st.one_of(st.just(usual), likely), st.one_of(st.just(reward), rewards, st.none())
-        )
-        pre_samples = draw(st.lists(sample, min_size=n_p, max_size=n_p))
-        problems.append((pre_samples, draw(st.sampled_from([False, False, False, True]))))
-    return n_p, problems
+        cause = st.one_of(st.just(draw(likely)), likely)
+        reward = st.one_of(st.just(draw(rewards)), rewards, st.none())
+        pre_samples = draw(st.lists(st.builds(Drawn, cause, reward), min_size=n_p, max_size=n_p))
+        problems.append(State(draw(now_and_then), None, pre_samples))
+    return labelling(signal, n_p, low, high, scored=signal.needs_reward or draw(st.booleans())), problems
 
 
+LOW, HIGH = 2 / GRID, 6 / GRID
 AT_THE_THRESHOLDS = [
-    ([Drawn(Cause.INCORRECT, 2 / GRID)], False),
-    ([Drawn(Cause.CORRECT, 6 / GRID)], False),
+    State(False, None, [Drawn(Cause.INCORRECT, LOW)]),
+    State(False, None, [Drawn(Cause.CORRECT, HIGH)]),
 ]
 
 
 @CASES
-@given(
-    estimated_problems(),
-    st.sampled_from(Signal),
-    st.booleans(),
-    st.lists(st.integers(0, GRID), min_size=2, max_size=2, unique=True).map(sorted),
-    st.integers(0, 6),
-)
-@example((1, AT_THE_THRESHOLDS), Signal.ACCURACY_AND_REWARD, True, [2, 6], 0)
-@example((1, AT_THE_THRESHOLDS), Signal.REWARD, True, [2, 6], 0)
+@given(estimated_problems(), st.integers(0, 6))
+@example((labelling(Signal.ACCURACY_AND_REWARD, 1, LOW, HIGH, scored=True), AT_THE_THRESHOLDS), 0)
+@example((labelling(Signal.REWARD, 1, LOW, HIGH, scored=True), AT_THE_THRESHOLDS), 0)
 def test_labels_are_those_of_the_pure_rule(
-    scratch: Scratch,
-    generated: tuple[int, list[tuple[list[Drawn], bool]]],
-    signal: Signal,
-    scored: bool,
-    thresholds: list[int],
-    first: int,
+    scratch: Scratch, generated: tuple[Recipe, list[State]], first: int
 ) -> None:
     """First those of the `first` problems, then all."""
-    n_p, problems = generated
-    low, high = (step / GRID for step in thresholds)
-    scored = scored or signal.needs_reward
-    with scratch() as connection:
-        recipe = make_recipe(
-            sampling={"n": 8, "n_p": n_p},
-            reward={"model": "prm" if scored else "none"},
-            pairs={"rule": "random"},
-            difficulty={"signal": signal, "tau_low": low, "tau_high": high},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(problems))
-        iteration = add_iteration(connection, run, ids)
-        by_id = dict(zip(ids, problems, strict=True))
-        # one sample more than the pre-samples: a re-sample never moves a label
-        late = Drawn(Cause.INCORRECT, 0.0)
-        drawn_of = {key: dict(enumerate([*drawn, late])) for key, (drawn, _) in by_id.items()}
-        add_samples(connection, iteration.id, drawn_of)
-        rounds.exclude(connection, iteration.id, {key: "no" for key, (_, out) in by_id.items() if out})
+    recipe, problems = generated
+    scored = recipe.reward.used
+    # one sample more than the pre-samples: a re-sample never moves a label
+    late = Drawn(Cause.INCORRECT, 0.0)
+    sampled = [problem._replace(drawn=[*problem.drawn, late]) for problem in problems]
+    with iteration_of(scratch, recipe, sampled) as (connection, run, iteration, by_id):
         expected = {}
-        for problem_id, (drawn, left_out) in by_id.items():
-            complete = all(
-                sample.cause is not None and (sample.reward is not None or not scored) for sample in drawn
-            )
-            if left_out or not complete or any(sample.cause is Cause.BAD_REFERENCE for sample in drawn):
+        for problem_id, (left_out, _, (*drawn, _)) in by_id.items():
+            unjudged = any(of.cause is None or (scored and of.reward is None) for of in drawn)
+            if left_out or unjudged or any(of.cause is Cause.BAD_REFERENCE for of in drawn):
                 continue
-            found = estimate_difficulty(
-                [sample.cause is Cause.CORRECT for sample in drawn],
-                [sample.reward or 0.0 for sample in drawn] if scored else None,
-            )
-            level = classify(found, signal, Thresholds(low, high))
+            right = [of.cause is Cause.CORRECT for of in drawn]
+            found = estimate_difficulty(right, [of.reward or 0.0 for of in drawn] if scored else None)
+            level = classify(found, recipe.difficulty.signal, recipe.difficulty.thresholds)
             expected[problem_id] = (level, found.accuracy, found.process_quality)
-
-        for only, new in (
-            (ids[:first], expected.keys() & ids[:first]),
-            (None, expected.keys() - ids[:first]),
-        ):
+        early = list(by_id)[:first]
+        for only, new in ((early, expected.keys() & early), (None, expected.keys() - early)):
             assert method.label_problems(connection, run, iteration, only) == len(new)
         query = "SELECT problem_id, level, accuracy, process_quality FROM difficulty_labels"
         assert {row[0]: row[1:] for row in select(connection, query)} == expected
@@ -128,42 +125,28 @@ def test_labels_are_those_of_the_pure_rule(
 
 @CASES
 @given(
-    st.lists(
-        st.tuples(st.one_of(levels, st.none()), st.sampled_from([False, False, False, True])),
-        min_size=1,
-        max_size=25,
+    st.builds(
+        factory.make_recipe,
+        seed=run_seeds,
+        sampling=st.tuples(st.integers(1, 8), st.integers(1, 8)).map(
+            lambda of: {"n": max(of), "n_p": min(of)}
+        ),
+        difficulty=st.lists(levels, unique=True, max_size=3).map(
+            lambda of: {"resample": of, "train": [*Difficulty]}
+        ),
     ),
-    st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
-    some_levels,
-    run_seeds,
+    st.lists(st.builds(State, now_and_then, maybe_level, st.just([])), min_size=1, max_size=25),
     st.integers(0, 3),
 )
 def test_allotments_are_those_of_the_pure_rule(
-    scratch: Scratch,
-    found: list[tuple[Difficulty | None, bool]],
-    per_problem: tuple[int, int],
-    resampled: list[Difficulty],
-    seed: int,
-    number: int,
+    scratch: Scratch, recipe: Recipe, states: list[State], number: int
 ) -> None:
-    n, n_p = per_problem
-    with scratch() as connection:
-        recipe = make_recipe(
-            seed=seed,
-            sampling={"n": n, "n_p": n_p},
-            difficulty={"resample": resampled, "train": [*Difficulty]},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(found))
-        iteration = add_iteration(connection, run, ids, number)
-        by_id = dict(zip(ids, found, strict=True))
-        add_labels(connection, iteration.id, {key: level for key, (level, _) in by_id.items()})
-        rounds.exclude(connection, iteration.id, {key: "no" for key, (_, out) in by_id.items() if out})
-        keys = keys_of(connection, ids)
+    with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
+        keys = factory.keys_of(connection, [*by_id])
         # a problem that is left out leaves its share to the others
-        shared = {keys[key]: None if out else level for key, (level, out) in by_id.items()}
-        expected = budget.allot(budget.Budget(n, n_p), shared, resampled, seed=seed, iteration=number)
-
+        shared = {keys[key]: None if state.left_out else state.level for key, state in by_id.items()}
+        address = {"seed": recipe.seed, "iteration": number}
+        expected = budget.allot(recipe.sampling.budget, shared, recipe.difficulty.resample, **address)
         for _ in range(2):  # the second time changes nothing
             method.allot_budget(connection, run, iteration)
             query = "SELECT problem_id, allotment FROM round_problems"
@@ -183,81 +166,54 @@ candidates = st.lists(
 
 @CASES
 @given(
-    st.lists(st.tuples(st.one_of(levels, st.none()), candidates, st.booleans()), min_size=1, max_size=5),
-    st.sampled_from(PairRule),
-    st.one_of(st.none(), st.integers(1, 3)),
-    st.lists(levels, unique=True, min_size=1, max_size=3),
-    run_seeds,
+    st.builds(
+        factory.make_recipe,
+        seed=run_seeds,
+        pairs=st.tuples(st.sampled_from(PairRule), st.one_of(st.none(), st.integers(1, 3))).map(
+            lambda of: {"rule": of[0], "at_most_per_problem": of[1]}
+        ),
+        difficulty=st.fixed_dictionaries({"train": st.lists(levels, unique=True, min_size=1, max_size=3)}),
+    ),
+    st.lists(st.builds(State, st.booleans(), maybe_level, candidates), min_size=1, max_size=5),
     st.integers(0, 3),
 )
 def test_pairs_and_examples_are_those_of_the_pure_rules(
-    scratch: Scratch,
-    found: list[tuple[Difficulty | None, list[Drawn], bool]],
-    rule: PairRule,
-    at_most: int | None,
-    trained: list[Difficulty],
-    seed: int,
-    number: int,
+    scratch: Scratch, recipe: Recipe, states: list[State], number: int
 ) -> None:
-    """Of each problem: its level, its samples, and whether it is left out."""
-    with scratch() as connection:
-        recipe = make_recipe(
-            seed=seed,
-            pairs={"rule": rule, "at_most_per_problem": at_most},
-            difficulty={"train": trained},
-        )
-        run = add_run(connection, recipe)
-        ids = add_problems(connection, len(found))
-        order = ids[::-1]
-        iteration = add_iteration(connection, run, order, number)
-        by_id = dict(zip(ids, found, strict=True))
-        add_labels(connection, iteration.id, {key: level for key, (level, _, _) in by_id.items()})
-        add_samples(
-            connection, iteration.id, {key: dict(enumerate(drawn)) for key, (_, drawn, _) in by_id.items()}
-        )
-        left_out = {key: "too long" for key, (_, _, excluded) in by_id.items() if excluded}
-        rounds.exclude(connection, iteration.id, left_out)
-        keys = keys_of(connection, ids)
-        common = {"seed": seed, "iteration": number, "at_most": at_most}
-        pairs, examples = {}, []
-        for problem in order:
-            level, drawn, excluded = by_id[problem]
-            if level not in trained or excluded:
+    rule, at_most = recipe.pairs.rule, recipe.pairs.at_most_per_problem
+    common: dict[str, Any] = {"seed": recipe.seed, "iteration": number, "at_most": at_most}
+    with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
+        keys = factory.keys_of(connection, [*by_id])
+        pairs, examples = [], []
+        for problem, (left_out, level, drawn) in reversed(by_id.items()):
+            if level not in recipe.difficulty.train or left_out:
                 continue
             pool = [
-                (Candidate(slot, VERDICT_OF_CAUSE[s.cause] if s.cause else None, s.reward), s.response)
-                for slot, s in enumerate(drawn)
+                (Candidate(slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward), of.response)
+                for slot, of in enumerate(drawn)
             ]
-            how: Any = common | {"problem_key": keys[problem]}
-            if chosen := preference.select_pairs([candidate for candidate, _ in pool], rule, **how):
-                pairs[problem] = chosen
-            examples += [(problem, slot) for slot in preference.select_examples(pool, rule, **how)]
-
-        assert method.build_pairs(connection, run, iteration) == sum(map(len, pairs.values()))
-        assert _pairs(connection, iteration.id) == pairs
+            how = common | {"problem_key": keys[problem]}
+            chosen = preference.select_pairs([candidate for candidate, _ in pool], rule, **how)
+            pairs += [(problem, *pair) for pair in chosen]
+            for slot in preference.select_examples(pool, rule, **how):
+                examples.append((problem, slot, drawn[slot].response))
+        assert method.build_pairs(connection, run, iteration) == len(pairs)
+        assert select(connection, PAIRS, id=iteration.id) == sorted(pairs, key=lambda pair: pair[0])
         assert method.build_pairs(connection, run, iteration) == 0
-        addresses = {
-            row[0]: row[1:] for row in select(connection, "SELECT id, problem_id, slot FROM samples")
-        }
+        query = "SELECT id, problem_id, slot FROM samples"
+        addresses = {sample: address for sample, *address in select(connection, query)}
         loaded = training.load_examples(connection, run, iteration)
-        assert [(addresses[sample], response) for sample, _, response in loaded] == [
-            ((problem, slot), by_id[problem][1][slot].response) for problem, slot in examples
-        ]
+        assert [(*addresses[sample], response) for sample, _, response in loaded] == examples
 
 
-def _pairs(connection: Connection, round_id: int) -> dict[int, list[tuple[int, int]]]:
-    query = """
-        SELECT pairs.problem_id, chosen.slot, rejected.slot
-        FROM preference_pairs AS pairs
-        JOIN samples AS chosen ON chosen.id = chosen_sample_id
-        JOIN samples AS rejected ON rejected.id = rejected_sample_id
-        WHERE pairs.round_id = :id
-        ORDER BY pairs.id
-    """
-    found = defaultdict(list)
-    for problem_id, chosen, rejected in select(connection, query, id=round_id):
-        found[problem_id].append((chosen, rejected))
-    return dict(found)
+PAIRS = """
+    SELECT pairs.problem_id, chosen.slot, rejected.slot
+    FROM preference_pairs AS pairs
+    JOIN samples AS chosen ON chosen.id = chosen_sample_id
+    JOIN samples AS rejected ON rejected.id = rejected_sample_id
+    WHERE pairs.round_id = :id
+    ORDER BY pairs.problem_id, pairs.id
+"""
 
 
 class ProblemState(NamedTuple):
@@ -288,68 +244,215 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
         ids = add_problems(connection, len(states))
         (elsewhere,) = add_problems(connection, 1, HELDOUT)  # another dataset
         by_id = dict(zip(ids, states, strict=True))
-        connection.execute(
-            text("UPDATE problems SET reference_readable = id <> ALL (:ids)"),
-            {"ids": [key for key, state in by_id.items() if not state.readable]},
-        )
-        connection.execute(
-            text("""
-                INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
-                SELECT id, (SELECT dataset_id FROM problems WHERE id = :other), :other, 'exact'
-                FROM problems WHERE id = ANY (:ids)
-            """),
-            {"ids": [key for key, state in by_id.items() if state.overlaps], "other": elsewhere},
-        )
+        unreadable = [key for key, state in by_id.items() if not state.readable]
+        change = "UPDATE problems SET reference_readable = id <> ALL (:ids)"
+        factory.execute(connection, change, ids=unreadable)
+        overlapping = [key for key, state in by_id.items() if state.overlaps]
+        insert = """
+            INSERT INTO problem_overlaps (problem_id, dataset_id, other_id, kind)
+            SELECT id, (SELECT dataset_id FROM problems WHERE id = :other), :other, 'exact'
+            FROM problems WHERE id = ANY (:ids)
+        """
+        factory.execute(connection, insert, ids=overlapping, other=elsewhere)
         run, another = add_run(connection), add_run(connection)
         dataset_id = datasets.find_dataset(connection, TRAIN).id
-        evaluation = evaluations.add_evaluation(
-            connection, run.id, 0, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
-        )
         users = {
             "this run": add_iteration(connection, run, []).id,
             "another run": add_iteration(connection, another, []).id,
-            "an evaluation": evaluation.id,
+            "an evaluation": factory.add_evaluation(connection, run),
         }
         for user, round_id in users.items():
             of_user = [key for key, state in by_id.items() if state.used_by == user]
             rounds.assign_problems(connection, round_id, of_user, 2)
-        keys = keys_of(connection, ids)
+        keys = factory.keys_of(connection, ids)
 
         def usable(used_by: Collection[str], *, overlapping: bool) -> list[int]:
-            return sorted(
-                (
-                    key
-                    for key, state in by_id.items()
-                    if state.readable and (overlapping or not state.overlaps) and state.used_by not in used_by
-                ),
-                key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]),
-            )
+            found = [
+                key
+                for key, state in by_id.items()
+                if state.readable and (overlapping or not state.overlaps) and state.used_by not in used_by
+            ]
+            return sorted(found, key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]))
 
-        unused = usable(["this run"], overlapping=not without_overlaps)
+        overlapping_too = not without_overlaps
         for run_id, used_by in ((run.id, ["this run"]), (another.id, ["another run"]), (None, [])):
-            assert rounds.count_unused_problems(
+            count = rounds.count_unused_problems(
                 connection, run_id, dataset_id, without_overlaps=without_overlaps
-            ) == len(usable(used_by, overlapping=not without_overlaps))
-
+            )
+            assert count == len(usable(used_by, overlapping=overlapping_too))
         added = add_iteration(connection, run, [], number=1)
         count = rounds.assign_slice(
             connection, added.id, dataset_id, seed, limit, 3, without_overlaps=without_overlaps
         )
-        assert _slice(connection, added.id) == [(key, 3) for key in unused[:limit]]
-        assert count == len(unused[:limit])
-
+        unused = usable(["this run"], overlapping=overlapping_too)[:limit]
+        assert select(connection, SLICE, id=added.id) == [(at, key, 3) for at, key in enumerate(unused)]
+        assert count == len(unused)
         # an evaluation takes every readable problem, whatever the run has used
-        evaluation = evaluations.add_evaluation(
-            connection, run.id, 1, run.model_id, EvaluationSpec("key", dataset_id, 1, None)
+        evaluation = factory.add_evaluation(connection, run, number=1)
+        rounds.assign_slice(connection, evaluation, dataset_id, seed, limit, 2)
+        readable = usable([], overlapping=True)[:limit]
+        assert select(connection, SLICE, id=evaluation) == [(at, key, 2) for at, key in enumerate(readable)]
+
+
+SLICE = "SELECT position, problem_id, allotment FROM round_problems WHERE round_id = :id ORDER BY 1"
+
+
+# --- allocation: exactly what is missing is enqueued ------------------------------------------------
+
+SLOTS = 6
+KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
+LARGE_ROUND = Path(__file__).with_name("large_round.sql").read_text()
+
+Address = tuple[int, int]  # place of the problem in the round, slot
+
+
+class Allotted(NamedTuple):
+    allotment: int
+    excluded: bool
+    drawn: Mapping[int, Drawn]
+
+
+class JobRow(NamedTuple):
+    kind: JobKind
+    state: JobState
+    items: list[Address]
+
+
+RoundState = tuple[list[Allotted], list[JobRow]]
+
+causes_or_none = st.sampled_from([None, Cause.CORRECT, Cause.TIMED_OUT])
+slots_drawn = st.dictionaries(
+    st.integers(0, SLOTS - 1), st.builds(Drawn, causes_or_none, st.sampled_from([None, 0.5]))
+)
+allotted_problems = st.builds(Allotted, st.integers(0, SLOTS), now_and_then, slots_drawn)
+
+
+@st.composite
+def round_states(draw: st.DrawFn) -> RoundState:
+    problems = draw(st.lists(allotted_problems, min_size=1, max_size=5))
+    address = st.tuples(st.integers(0, len(problems) - 1), st.integers(0, SLOTS - 1))
+    items = st.lists(address, min_size=1, max_size=6, unique=True)
+    job = st.builds(JobRow, st.sampled_from(KINDS), st.sampled_from(JobState), items)
+    return problems, draw(st.lists(job, max_size=4))
+
+
+@contextmanager
+def made(scratch: Scratch, state: RoundState) -> Iterator[tuple[Connection, int, list[int]]]:
+    """A round in this state, and the ids of its problems; another round has samples, jobs and lacks too."""
+    problems, held_by = state
+    with scratch() as connection:
+        round_id, ids = factory.add_round(connection, len(problems))
+        allotments = [problem.allotment for problem in problems]
+        change = "UPDATE round_problems SET allotment = (CAST(:allotments AS int[]))[position + 1]"
+        factory.execute(connection, change, allotments=allotments)
+        excluded = [key for key, problem in zip(ids, problems, strict=True) if problem.excluded]
+        rounds.exclude(connection, round_id, dict.fromkeys(excluded, "too long"))
+        run = runs.get_run(connection, rounds.get_round(connection, round_id).run_id)
+        other = add_iteration(connection, run, ids, 1).id
+        factory.add_samples(connection, round_id, dict(zip(ids, (of.drawn for of in problems), strict=True)))
+        factory.add_samples(connection, other, {ids[0]: {0: Drawn()}})
+        add_job(connection, other, items={ids[-1]: [1]})
+        for job in held_by:
+            items = {ids[of]: [slot for place, slot in job.items if place == of] for of, _ in job.items}
+            add_job(connection, round_id, job.kind, items, job.state)
+        yield connection, round_id, ids
+
+
+def missing(problems: list[Allotted], held_by: list[JobRow], kind: JobKind) -> list[Address]:
+    """What a round lacks, the slow and obvious way."""
+    holding = [job for job in held_by if job.kind is kind and job.state is not JobState.DONE]
+    held = {address for job in holding for address in job.items}
+
+    def lacks(problem: Allotted, slot: int) -> bool:
+        sample = problem.drawn.get(slot)
+        if kind is JobKind.SAMPLE:
+            return sample is None and slot < problem.allotment
+        return sample is not None and (sample.cause if kind is JobKind.VERIFY else sample.reward) is None
+
+    return [
+        (place, slot)
+        for place, problem in enumerate(problems)
+        for slot in range(SLOTS)
+        if not problem.excluded and lacks(problem, slot) and (place, slot) not in held
+    ]
+
+
+@CASES
+@given(round_states(), st.sampled_from(KINDS), st.integers(1, 5), st.none() | st.sets(st.integers(0, 4)))
+def test_exactly_the_missing_slots_are_enqueued(
+    scratch: Scratch, state: RoundState, kind: JobKind, job_samples: int, only: set[int] | None
+) -> None:
+    wanted = [address for address in missing(*state, kind) if only is None or address[0] in only]
+    chunks = [wanted[start : start + job_samples] for start in range(0, len(wanted), job_samples)]
+    with made(scratch, state) as (connection, round_id, ids):
+        chosen = None if only is None else [ids[place] for place in only if place < len(ids)]
+        new = rounds.allocate(connection, round_id, kind, job_samples, chosen)
+        held = [factory.items_of(connection, job) for job in new]
+        enqueued = [[(ids.index(key), slot) for key, slot in items] for items in held]
+        assert sorted(enqueued) == chunks
+        assert rounds.allocate(connection, round_id, kind, job_samples, chosen) == []
+
+
+@CASES
+@given(round_states())
+def test_what_a_round_lacks_is_counted(scratch: Scratch, state: RoundState) -> None:
+    problems, held_by = state
+    states = [job.state for job in held_by]
+    live = [job for job in held_by if job.state.live]
+    with made(scratch, state) as (connection, round_id, ids):
+        assert rounds.shortfall(connection, round_id) == rounds.Shortfall(
+            live=len(live),
+            failed=states.count(JobState.FAILED),
+            undrawn=len(missing(problems, [], JobKind.SAMPLE)),
+            unverified=len(missing(problems, [], JobKind.VERIFY)),
+            unscored=len(missing(problems, [], JobKind.SCORE)),
         )
-        rounds.assign_slice(connection, evaluation.id, dataset_id, seed, limit, 2)
-        assert _slice(connection, evaluation.id) == [(key, 2) for key in usable([], overlapping=True)[:limit]]
+        assert rounds.has_live_jobs(connection, round_id) == bool(live)
+        columns = "problem_id, allotment, drawn, in_flight, remaining"
+        query = f"SELECT {columns} FROM remaining_budget WHERE iteration = 0 ORDER BY problem_id"
+        assert select(connection, query) == [
+            (ids[place], *remaining_of(place, problem, live)) for place, problem in enumerate(problems)
+        ]
 
 
-def _slice(connection: Connection, round_id: int) -> list[tuple[int, int]]:
-    query = (
-        "SELECT problem_id, allotment, position FROM round_problems WHERE round_id = :id ORDER BY position"
-    )
-    rows = select(connection, query, id=round_id)
-    assert [position for _, _, position in rows] == list(range(len(rows)))
-    return [row[:2] for row in rows]
+def remaining_of(place: int, problem: Allotted, live: list[JobRow]) -> tuple[int, int, int, int]:
+    """Of a problem: allotment, samples drawn, in flight and remaining."""
+    slots = [slot for job in live if job.kind is JobKind.SAMPLE for at, slot in job.items if at == place]
+    in_flight, drawn = sum(slot not in problem.drawn for slot in slots), len(problem.drawn)
+    remaining = 0 if problem.excluded else max(problem.allotment - drawn - in_flight, 0)
+    return problem.allotment, drawn, in_flight, remaining
+
+
+def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Database) -> None:
+    """64 changed problems of a round of 60,000 samples are found by the key of samples."""
+    query = resources.files("hsstar.store").joinpath("sql", "allocate.sql").read_text(encoding="utf-8")
+    with database.begin() as connection:
+        round_id, _ = factory.add_round(connection, 1)
+        factory.execute(connection, LARGE_ROUND)
+        changed = [key for (key,) in select(connection, "SELECT id FROM problems ORDER BY key LIMIT 64")]
+        for kind in KINDS:
+            values = {"round_id": round_id, "kind": kind, "problem_ids": changed, "job_samples": 64}
+            plan = connection.execute(text(f"EXPLAIN {query}"), values)
+            lines = "\n".join(plan.scalars())
+            assert "using uq_samples_round_id_problem_id_slot on samples" in lines
+            assert "Seq Scan on samples" not in lines
+
+
+def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connection: Connection) -> None:
+    query = "SELECT reltuples FROM pg_class WHERE relname = :table"
+    run = add_run(connection)
+    ids = add_problems(connection, 7)
+    dataset_id = datasets.find_dataset(connection, TRAIN).id
+    first = add_iteration(connection, run, ids[:3])
+    assert select(connection, query, table="round_problems") == [(3,)]
+    second = add_iteration(connection, run, [], 1)
+    rounds.assign_slice(connection, second.id, dataset_id, seed=0, limit=2, allotment=1)
+    assert select(connection, query, table="round_problems") == [(5,)]
+    evaluation = factory.add_evaluation(connection, run)
+    evaluations.assign_all_problems(connection, evaluation, dataset_id, None, 1)
+    assert select(connection, query, table="round_problems") == [(12,)]
+    factory.add_labels(connection, first.id, dict.fromkeys(ids[:3], "boundary"))
+    factory.add_samples(connection, first.id, {ids[0]: dict.fromkeys(range(4), Drawn())})
+    method.allot_budget(connection, run, first)
+    assert select(connection, query, table="difficulty_labels") == [(3,)]
+    assert select(connection, query, table="samples") == [(4,)]

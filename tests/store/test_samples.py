@@ -12,51 +12,30 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.store import datasets, models, runs, samples
-from hsstar.store.datasets import Dataset
 from hsstar.store.queue import workers
 from hsstar.store.samples import DrawnSample, SampleReward
+from tests.store import factory
 from tests.store.conftest import Scratch
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_run,
-    add_samples,
-    claim,
-    make_recipe,
-    select,
-)
+from tests.store.factory import Drawn, add_job, add_problems, add_round, add_samples, select
 
-
-def responses(connection: Connection) -> list[str]:
-    rows = select(connection, "SELECT response FROM sample_responses ORDER BY 1")
-    return [response for (response,) in rows]
+RESPONSES = "SELECT response FROM sample_responses ORDER BY 1"
 
 
 def sample_ids(connection: Connection) -> list[int]:
     return [sample for (sample,) in select(connection, "SELECT id FROM samples ORDER BY problem_id, slot")]
 
 
-def make_round(connection: Connection) -> tuple[int, int]:
-    """A round of one problem, and the problem."""
-    (problem,) = add_problems(connection, 1)
-    return add_iteration(connection, add_run(connection), [problem]).id, problem
-
-
 def test_a_slot_that_is_taken_keeps_what_it_has(connection: Connection) -> None:
-    round_id, problem = make_round(connection)
+    round_id, (problem,) = add_round(connection, 1)
     workers.register(connection, "w", "host", 1, "sample")
     first = DrawnSample(problem, 0, "first", seed=2**63 - 1, tokens=3, finish_reason="stop")
     assert samples.write_samples(connection, round_id, None, "w", [first]) == 1
     again = [DrawnSample(problem, 0, "second"), DrawnSample(problem, 1, "new")]
     assert samples.write_samples(connection, round_id, None, "w", again) == 1
     assert samples.write_samples(connection, round_id, None, "w", []) == 0
-    assert responses(connection) == ["first", "new"]
-    assert select(connection, "SELECT seed, tokens FROM samples ORDER BY slot") == [
-        (2**63 - 1, 3),
-        (None, None),
-    ]
+    assert select(connection, RESPONSES) == [("first",), ("new",)]
+    stored = select(connection, "SELECT seed, tokens FROM samples ORDER BY slot")
+    assert stored == [(2**63 - 1, 3), (None, None)]
     assert select(connection, "SELECT tokens_done FROM workers") == [(3,)]
 
 
@@ -67,46 +46,33 @@ def test_any_text_can_be_stored_even_megabytes(scratch: Scratch, response: str, 
     """NUL and lone surrogates too; each becomes a replacement character."""
     response *= times
     with scratch() as connection:
-        round_id, problem = make_round(connection)
+        round_id, (problem,) = add_round(connection, 1)
         samples.write_samples(connection, round_id, None, "w", [DrawnSample(problem, 0, response)])
         (sample,) = sample_ids(connection)
         samples.write_verdicts(connection, [sample], [Judgement(Cause.INCORRECT, response)])
         expected = re.sub("[\\x00\\ud800-\\udfff]", "\ufffd", response)
-        assert responses(connection) == [expected]
+        assert select(connection, RESPONSES) == [(expected,)]
         assert select(connection, "SELECT answer FROM samples") == [(expected,)]
 
 
 def test_a_job_loads_what_is_left_of_it(connection: Connection) -> None:
-    first, second = add_problems(connection, 2)
-    round_id = add_iteration(connection, add_run(connection), [first, second]).id
+    round_id, (first, second) = add_round(connection, 2)
     add_samples(connection, round_id, {first: {0: Drawn(Cause.CORRECT), 1: Drawn(None, 0.5)}})
     items = {first: [0, 1, 2], second: [0]}
     sampling, verification, scoring = (
-        claim(connection, add_job(connection, round_id, kind, items))
+        factory.claim(connection, add_job(connection, round_id, kind, items))
         for kind in (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
     )
     left = samples.load_missing_slots(connection, sampling)
-    assert [(slot.problem_id, slot.slot) for slot in left] == [(first, 2), (second, 0)]
-    assert left[0].statement == "train problem 0"
+    slots = [(slot.problem_id, slot.slot, slot.statement) for slot in left]
+    assert slots == [(first, 2, "train problem 0"), (second, 0, "train problem 1")]
     zero, one = sample_ids(connection)
     assert [sample.id for sample in samples.load_unverified(connection, verification)] == [one]
     assert [sample.id for sample in samples.load_unscored(connection, scoring)] == [zero]
 
 
-def test_a_response_that_ran_out_of_tokens_is_known_as_truncated(connection: Connection) -> None:
-    round_id, problem = make_round(connection)
-    drawn = [
-        DrawnSample(problem, slot, "text", finish_reason=reason)
-        for slot, reason in enumerate(("stop", "length", None))
-    ]
-    samples.write_samples(connection, round_id, None, "w", drawn)
-    job = claim(connection, add_job(connection, round_id, JobKind.VERIFY, {problem: [0, 1, 2]}))
-    found = samples.load_unverified(connection, job)
-    assert [sample.truncated for sample in found] == [False, True, False]
-
-
 def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> None:
-    round_id, problem = make_round(connection)
+    round_id, (problem,) = add_round(connection, 1)
     add_samples(connection, round_id, {problem: dict.fromkeys(range(len(Cause)), Drawn())})
     ids = sample_ids(connection)
     samples.write_verdicts(connection, ids, [Judgement(cause, "42") for cause in Cause])
@@ -123,10 +89,10 @@ def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> Non
 
 
 def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connection) -> None:
-    run = add_run(connection)
+    run = factory.add_run(connection)
     (problem,) = add_problems(connection, 1)
-    round_id = add_iteration(connection, run, [problem]).id
-    add_samples(connection, round_id, {problem: dict.fromkeys(range(3), Drawn())})
+    iteration = factory.add_iteration(connection, run, [problem])
+    add_samples(connection, iteration.id, {problem: dict.fromkeys(range(3), Drawn())})
     none, one, many = sample_ids(connection)
     scored = [
         SampleReward(none, (), 0.0, False),
@@ -136,59 +102,36 @@ def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connecti
     assert run.reward_model_id is not None
     samples.write_rewards(connection, run.reward_model_id, scored)
     samples.write_rewards(connection, run.reward_model_id, [SampleReward(one, (1.0, 1.0), 1.0, False)])
-    query = """
-        SELECT id, step_rewards, min_reward, truncated
-        FROM samples JOIN rewards ON sample_id = id ORDER BY slot
-    """
-    found = select(connection, query)
+    columns = "id, step_rewards, min_reward, truncated"
+    found = select(connection, f"SELECT {columns} FROM samples JOIN rewards ON sample_id = id ORDER BY slot")
     assert [SampleReward(sample, tuple(steps), *others) for sample, steps, *others in found] == scored
-
-
-# --- problems, models, runs -----------------------------------------------------------------------
 
 
 def test_equal_statements_are_one_problem_and_the_first_one_stays(connection: Connection) -> None:
     assert datasets.newest_problem(connection) == 0
-    unread = Problem("What", "?")
-    given = [
-        unread,
-        Problem("What is 1 + 1?", "2", "It is two.", "sums", "Level 1", "id 7"),
-        Problem("What is 2 + 2?", "four \x00"),
-    ]
+    unread, four = Problem("What", "?"), Problem("What is 2 + 2?", "four \x00")
+    two = Problem("What is 1 + 1?", "2", "It is two.", "sums", "Level 1", "id 7")
     dataset = datasets.ensure_dataset(connection, "sums")
     assert datasets.ensure_dataset(connection, "sums") == dataset
-    assert datasets.add_problems(connection, dataset, given, [False, True, True]) == 3
-    again = [Problem("What is  1 + 1?", "3"), Problem("What is 3 + 3?", "6"), Problem("What is 3 + 3?", "6")]
-    assert datasets.add_problems(connection, dataset, again, [True] * 3) == 1
+    assert datasets.add_problems(connection, dataset, [unread, two, four], [False, True, True]) == 3
+    two_again, six = Problem("What is  1 + 1?", "3"), Problem("What is 3 + 3?", "6")
+    assert datasets.add_problems(connection, dataset, [two_again, six, six], [True] * 3) == 1
     found = datasets.find_dataset(connection, "sums")
     assert (found.problems, found.unreadable, found.usable) == (4, 1, 3)
-    assert set(datasets.problem_ids(connection, dataset, [given[1].key, "unknown"])) == {given[1].key}
-    query = """
-        SELECT key, statement, reference_answer, reference_readable, solution, subject, level, source_id
-        FROM problems ORDER BY id
-    """
+    assert set(datasets.problem_ids(connection, dataset, [two.key, "unknown"])) == {two.key}
+    columns = "key, statement, reference_answer, reference_readable, solution, subject, level, source_id"
     nothing = (None,) * 4
-    assert select(connection, query) == [
+    assert select(connection, f"SELECT {columns} FROM problems ORDER BY id") == [
         (unread.key, "What", "?", False, *nothing),
-        (given[1].key, "What is 1 + 1?", "2", True, "It is two.", "sums", "Level 1", "id 7"),
-        (given[2].key, "What is 2 + 2?", "four \ufffd", True, *nothing),
-        (again[1].key, "What is 3 + 3?", "6", True, *nothing),
+        (two.key, "What is 1 + 1?", "2", True, "It is two.", "sums", "Level 1", "id 7"),
+        (four.key, "What is 2 + 2?", "four \ufffd", True, *nothing),
+        (six.key, "What is 3 + 3?", "6", True, *nothing),
     ]
     assert datasets.first_problem(connection, found) == "What is 1 + 1?"
     assert select(connection, "SELECT max(id) FROM problems") == [(datasets.newest_problem(connection),)]
     empty = datasets.ensure_dataset(connection, "empty")
     with pytest.raises(NotFoundError, match="dataset 'empty' holds no usable problem"):
-        datasets.first_problem(connection, Dataset(empty, "empty", 0, 0))
-
-
-def test_the_same_problem_may_lie_in_two_datasets(connection: Connection) -> None:
-    for name in ("train", "heldout"):
-        dataset = datasets.ensure_dataset(connection, name)
-        assert datasets.add_problems(connection, dataset, [Problem("What is 1 + 1?", "2")], [True]) == 1
-    assert [(found.name, found.problems) for found in datasets.list_datasets(connection)] == [
-        ("heldout", 1),
-        ("train", 1),
-    ]
+        datasets.first_problem(connection, datasets.Dataset(empty, "empty", 0, 0))
 
 
 def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None:
@@ -197,8 +140,6 @@ def test_what_is_not_there_is_named_with_what_is(connection: Connection) -> None
     add_problems(connection, 1)
     with pytest.raises(NotFoundError, match=r"\(datasets: train\)"):
         datasets.find_dataset(connection, "sums")
-    with pytest.raises(NotFoundError, match="no model 'M9'; see: hsstar models list"):
-        models.find_model(connection, "M9")
     with pytest.raises(NotFoundError, match=r"no run 'mine' \(runs: none yet\)"):
         runs.find_run(connection, "mine")
 
@@ -217,10 +158,9 @@ def test_a_name_stands_for_one_checkpoint(connection: Connection) -> None:
 
 
 def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> None:
-    recipe = make_recipe(seed=2**31 - 1, training={"learning_rate": 1e-7})
-    run = add_run(connection, recipe, "mine")
-    assert runs.find_run(connection, "mine") == run
-    assert run.recipe == recipe
+    recipe = factory.make_recipe(seed=2**31 - 1, training={"learning_rate": 1e-7})
+    run = factory.add_run(connection, recipe, "mine")
+    assert (runs.find_run(connection, "mine"), run.recipe) == (run, recipe)
     assert select(connection, "SELECT seed FROM runs") == [(2**31 - 1,)]
     with pytest.raises(ConflictError, match="there is already a run 'mine'; choose another"):
-        add_run(connection, recipe, "mine")
+        factory.add_run(connection, recipe, "mine")

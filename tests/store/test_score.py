@@ -1,39 +1,27 @@
 """The scoring stage: every sample gets the rewards of its own steps, from the reward model of its run."""
 
-import shutil
-from pathlib import Path
 from random import Random
 
 import pytest
-from sqlalchemy import text
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
-from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest
+from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import score
 from hsstar.stages.context import ComputeError
 from hsstar.store import models, runs
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_run,
-    add_samples,
-    claim,
-    make_recipe,
-    state_of,
-)
+from tests.store import factory
+from tests.store.driver import call, rows
 from tests.store.noting import POLICY, REWARD_MODEL, NotingRewardModel, make_context, rewards_of
 
 # one to five steps, and none
 STEPS = [("first", "second"), ("only",), ("a", "b", "c", "d"), ("x", "y", "z"), (), ("1", "2", "3", "4", "5")]
-KNOWN = Drawn(Cause.CORRECT, 0.125, "scored before")
+KNOWN = factory.Drawn(Cause.CORRECT, 0.125, "scored before")
 
 
 class Builder:
@@ -52,14 +40,14 @@ class Builder:
 def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[str, ...]]]:
     """A claimed job over three problems in no order, and the steps by address; slot 6 has its reward."""
     with database.begin() as connection:
-        recipe = make_recipe(reward={"model": "mine", "batch_tokens": 333})
+        recipe = factory.make_recipe(reward={"model": "mine", "batch_tokens": 333})
         policy = models.register_model(connection, "M0", POLICY, fingerprint(POLICY))
         for name in ("another", "mine"):
             mark = fingerprint(REWARD_MODEL)
             reward_model = models.register_reward_model(connection, name, REWARD_MODEL, "skywork", mark)
         run = runs.create_run(connection, "scored", recipe, policy.id, reward_model.id)
-        ids = add_problems(connection, 3)
-        round_id = add_iteration(connection, run, ids).id
+        ids = factory.add_problems(connection, 3)
+        round_id = factory.add_iteration(connection, run, ids).id
         steps = {
             (problem, slot): tuple(f"{step} of {place}-{slot}" for step in STEPS[(place + slot) % len(STEPS)])
             for place, problem in enumerate(ids)
@@ -68,49 +56,39 @@ def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[st
         shuffled = Random(0).sample(sorted(steps), len(steps))
         for problem, slot in shuffled:  # samples arrive as they are drawn
             response = " \n\n\n".join(steps[problem, slot])
-            add_samples(connection, round_id, {problem: {slot: Drawn(response=response)}})
-        add_samples(connection, round_id, {problem: {6: KNOWN} for problem in ids})
+            factory.add_samples(connection, round_id, {problem: {slot: factory.Drawn(response=response)}})
+        factory.add_samples(connection, round_id, {problem: {6: KNOWN} for problem in ids})
         # the last slot of the last problem belongs to another job
         items = {problem: range(7) for problem in reversed(ids[:2])} | {ids[2]: range(5)}
         del steps[ids[2], 5]
-        return claim(connection, add_job(connection, round_id, JobKind.SCORE, items)), steps
+        return factory.claim(connection, factory.add_job(connection, round_id, JobKind.SCORE, items)), steps
 
 
 def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> None:
     job, steps = add_scoring(database)
     build = Builder()
     problem_ids = score.run(make_context(database, reward_model=build), job)
-
-    with database.begin() as connection:
-        problems = connection.execute(text("SELECT id, statement FROM problems"))
-        statements = {row.id: row.statement for row in problems}
-        rows = connection.execute(
-            text("""
-                SELECT problem_id, slot, step_rewards, truncated, min_reward, reward_models.name
-                FROM samples JOIN rewards ON sample_id = samples.id
-                JOIN reward_models ON reward_models.id = reward_model_id
-            """)
-        ).all()
-        run = runs.find_run(connection, "scored")
-        untouched = connection.scalar(text("SELECT min(min_reward) FROM samples WHERE slot = 6"))
-        assert state_of(connection, job.id) == "done"
-    requests = {
-        address: RewardRequest(statements[address[0]], of_response) for address, of_response in steps.items()
-    }
+    statements = {row.id: row.statement for row in rows(database, "SELECT id, statement FROM problems")}
+    assert problem_ids == sorted(statements)
+    requests = {address: RewardRequest(statements[address[0]], own) for address, own in steps.items()}
     (built,) = build.built
     assert len(built.requests) == len(requests)
     assert set(built.requests) == set(requests.values())
     scores = {address: rewards_of(request) for address, request in requests.items()}
-    assert {
-        (row.problem_id, row.slot): (tuple(row.step_rewards), row.truncated, row.min_reward, row.name)
-        for row in rows
-    } == {
-        address: (found.rewards, found.truncated, min(found.rewards, default=0.0), "mine")
-        for address, found in scores.items()
-    }
-    assert problem_ids == sorted(statements)
-    assert untouched == KNOWN.reward
-    assert (built.folder, built.recipe) == (str(resolve(REWARD_MODEL)), run.recipe)
+    scored = rows(
+        database,
+        "SELECT problem_id, slot, step_rewards, truncated, min_reward, reward_models.name FROM samples "
+        "JOIN rewards ON sample_id = samples.id JOIN reward_models ON reward_models.id = reward_model_id "
+        "ORDER BY 1, 2",
+    )
+    assert scored == [
+        (*address, [*found.rewards], found.truncated, min(found.rewards, default=0.0), "mine")
+        for address, found in sorted(scores.items())
+    ]
+    assert rows(database, "SELECT min(min_reward) FROM samples WHERE slot = 6") == [(KNOWN.reward,)]
+    recipe = call(database, runs.find_run, "scored").recipe
+    assert (built.folder, built.recipe) == (str(resolve(REWARD_MODEL)), recipe)
+    assert call(database, factory.state_of, job.id) == "done"
 
 
 @pytest.mark.parametrize(
@@ -126,44 +104,18 @@ def test_a_reward_model_that_is_dead_is_closed_and_one_that_fails_is_kept(
     with pytest.raises(raised, match=str(failure)):
         score.run(context, job)
     assert build.built[0].closed == closed
-    with database.begin() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM rewards")) == 0
-        assert state_of(connection, job.id) == "running"
+    assert rows(database, "SELECT FROM rewards") == []
+    assert call(database, factory.state_of, job.id) == "running"
     build.built[0].fails_with = build.fails_with = None
     score.run(context, job)
     assert len(build.built) == 1 + closed
 
 
 def test_a_run_without_reward_model_cannot_score(database: Database) -> None:
+    plain = {"reward": {"model": "none"}, "difficulty": {"signal": "accuracy"}, "pairs": {"rule": "random"}}
     with database.begin() as connection:
-        recipe = make_recipe(
-            reward={"model": "none"}, difficulty={"signal": "accuracy"}, pairs={"rule": "random"}
-        )
-        round_id = add_iteration(connection, add_run(connection, recipe, "plain"), []).id
-        job = claim(connection, add_job(connection, round_id, JobKind.SCORE))
+        run = factory.add_run(connection, factory.make_recipe(**plain), "plain")
+        round_id = factory.add_iteration(connection, run, []).id
+        job = factory.claim(connection, factory.add_job(connection, round_id, JobKind.SCORE))
     with pytest.raises(EngineError, match=f"run 'plain' has no reward model, so job {job.id} cannot score"):
         score.run(make_context(database), job)
-
-
-def test_a_reward_model_is_kept_until_its_weights_or_its_section_change(
-    database: Database, tmp_path: Path
-) -> None:
-    folder = tmp_path / "prm"
-    shutil.copytree(resolve(REWARD_MODEL), folder)
-    build = Builder()
-    engines = make_context(database, reward_model=build).engines
-
-    def now(**section: object) -> ProcessRewardModel:
-        registered = models.RewardModel(1, "prm", str(folder), "skywork", fingerprint(folder))
-        return engines.reward_model(registered, make_recipe(reward={"model": "prm"} | section))
-
-    first = now()
-    assert now() is first
-    with (folder / "model.safetensors").open("ab") as weights:
-        weights.write(b"trained")
-    second = now()
-    third = now(batch_tokens=7)
-    assert build.built == [first, second, third]
-    assert [model.closed for model in build.built] == [True, True, False]
-    engines.close()
-    assert build.built[2].closed

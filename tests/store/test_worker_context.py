@@ -16,17 +16,12 @@ from hsstar.store.database import Database
 from hsstar.store.models import Model, RewardModel
 from hsstar.workers.context import make_context
 from tests.store.factory import make_recipe
-
-POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
+from tests.store.noting import POLICY, REWARD_MODEL
 
 
 def context_of(tmp_path: Path, **settings: Any) -> WorkerContext:
     known = replace(Settings(tmp_path, tmp_path / "models"), **settings)
     return make_context(known, Database("postgresql://nobody@127.0.0.1:1/nowhere"), "worker")
-
-
-def policy() -> Model:
-    return Model(1, "M0", POLICY, fingerprint(POLICY), None)
 
 
 def reward_model() -> RewardModel:
@@ -40,27 +35,18 @@ def test_engines_get_the_options_of_the_recipe(tmp_path: Path, dtype: str, numbe
         policy={"model": POLICY, "dtype": dtype},
         reward={"model": REWARD_MODEL, "dtype": dtype, "batch_tokens": 321},
     )
-    with context.engines.sampler(policy(), recipe) as sampler:
+    with context.engines.sampler(Model(1, "M0", POLICY, fingerprint(POLICY), None), recipe) as sampler:
         assert sampler.name.startswith("transformers")
         assert vars(sampler)["_dtype"] == number
     scorer = vars(context.engines.reward_model(reward_model(), recipe))
-    assert scorer["_batch_tokens"] == 321
-    assert scorer["_model"].dtype == number
+    assert (scorer["_batch_tokens"], scorer["_model"].dtype) == (321, number)
     context.engines.close()
 
 
-@pytest.mark.parametrize(
-    ("reward", "refusal"),
-    [
-        ({"kind": "qwen-math"}, "qwen-math"),
-        ({"engine": "vllm"}, "vllm"),
-    ],
-)
-def test_a_reward_model_of_another_kind_or_engine_is_refused(
-    tmp_path: Path, reward: dict[str, str], refusal: str
-) -> None:
-    recipe = make_recipe(reward={"model": REWARD_MODEL, **reward})
-    with pytest.raises((CheckpointError, BadInputError), match=refusal):
+@pytest.mark.parametrize(("option", "other"), [("kind", "qwen-math"), ("engine", "vllm")])
+def test_a_reward_model_of_another_kind_or_engine_is_refused(tmp_path: Path, option: str, other: str) -> None:
+    recipe = make_recipe(reward={"model": REWARD_MODEL, option: other})
+    with pytest.raises((CheckpointError, BadInputError), match=other):
         context_of(tmp_path).engines.reward_model(reward_model(), recipe)
 
 
@@ -75,13 +61,7 @@ def test_settings_that_concern_engines_reach_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resident", "gpus", "one"),
-    [
-        ("auto", 1, True),
-        ("auto", 0, False),
-        ("one", 0, True),
-        ("all", 1, False),
-    ],
+    ("resident", "gpus", "one"), [("auto", 1, True), ("auto", 0, False), ("one", 0, True), ("all", 1, False)]
 )
 def test_one_engine_at_a_time_stays_as_the_settings_say_and_by_default_on_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: str, gpus: int, one: bool

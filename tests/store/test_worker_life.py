@@ -4,18 +4,16 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
 
 from hsstar import __version__
 from hsstar.cli.main import hsstar
-from hsstar.domain.errors import ConflictError, DrainedError
+from hsstar.domain.errors import ConflictError
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.store.database import SCHEMA_REVISION, Database
 from hsstar.store.queue import workers
@@ -23,94 +21,63 @@ from hsstar.workers import __main__ as program
 from hsstar.workers.app import make_app
 from hsstar.workers.background import guarded
 from hsstar.workers.context import note_taker
-from hsstar.workers.runtime import Worker
 from tests.store.drawing import (
     FragileSampler,
-    add_sampling,
+    Sampling,
+    WakeUps,
+    execute,
     make_worker,
-    sampling_jobs,
-    unread_checkpoint,
+    register,
+    request_stop,
+    scalars,
+    stalled,
     worker_row,
 )
-from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim, state_of
+from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim
 from tests.waiting import wait_for
 
 ALL_KINDS = tuple(JobKind)
-
-
-@pytest.fixture
-def job_ids(database: Database, tmp_path: Path) -> list[int]:
-    """Four sampling jobs of 16 samples."""
-    return add_sampling(database, "run", unread_checkpoint(tmp_path / "policy"), 16, 4)[1]
-
-
-@pytest.fixture
-def terminations() -> Iterator[list[int]]:
-    """The requests to end that this process sends itself."""
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    yield received
-    signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def stalled(worker: Worker, engine: FragileSampler, job_id: int | None) -> Iterator[None]:
-    """The worker has begun a job, which ends after the block."""
-    working = threading.Thread(target=worker.run_job, args=(job_id,))
-    working.start()
-    try:
-        wait_for(lambda: engine.asked)
-        yield
-    finally:
-        engine.released.set()
-        working.join()
+HOST, PROCESS, DEAD = socket.gethostname(), os.getpid(), 1 << 30
 
 
 def lease_seconds(database: Database, since: str) -> float:
     query = f"SELECT extract(epoch FROM lease_expires_at - {since}) FROM jobs WHERE state = 'running'"
-    with database.begin() as connection:
-        return float(connection.execute(text(query)).scalar_one())
+    (seconds,) = scalars(database, query)
+    return float(seconds)
 
 
 def set_schema(database: Database, revision: str) -> None:
-    with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    execute(database, "UPDATE alembic_version SET version_num = :revision", revision=revision)
 
 
 # --- the start ----------------------------------------------------------------------------------------
 
 
-def test_a_restarted_worker_takes_back_what_its_name_held(database: Database, job_ids: list[int]) -> None:
-    with database.begin() as connection:
-        for job_id, holder in zip(job_ids, ("worker", "another"), strict=False):
-            claim(connection, job_id, holder, lease_seconds=3600)
-    worker = make_worker(database, max_attempts=2)
-    worker.start()
-    worker.stop()
-    states = [(state, attempts) for state, attempts, _ in sampling_jobs(database)]
-    assert states == [("queued", 1), ("running", 1), ("queued", 0), ("queued", 0)]
-
-
-def test_the_attempts_of_the_settings_count_for_what_a_dead_worker_held(database: Database) -> None:
+def test_what_dead_workers_held_is_taken_back_with_the_attempts_of_the_settings(database: Database) -> None:
     with database.begin() as connection:
         problem_ids = add_problems(connection, 1)
         round_id = add_iteration(connection, add_run(connection), problem_ids).id
-        of_name, expired = (add_job(connection, round_id, items={problem_ids[0]: [slot]}) for slot in (0, 1))
+        of_name, expired, held = (
+            add_job(connection, round_id, items={problem_ids[0]: [slot]}) for slot in range(3)
+        )
         claim(connection, of_name, "worker", lease_seconds=3600)
         claim(connection, expired, "dead", lease_seconds=-1)
+        claim(connection, held, "another", lease_seconds=3600)
     worker = make_worker(database, max_attempts=1)
     worker.start()
+    found = "SELECT state FROM jobs ORDER BY id"
+    assert scalars(database, found)[0] == "failed"
     worker.conductor.sweep()
     worker.stop()
-    with database.begin() as connection:
-        assert [state_of(connection, job_id) for job_id in (of_name, expired)] == ["failed", "failed"]
+    assert scalars(database, found) == ["failed", "failed", "running"]
 
 
 def test_the_jobs_of_a_round_have_the_size_of_the_settings(database: Database) -> None:
     with database.begin() as connection:
         add_iteration(connection, add_run(connection), add_problems(connection, 4))  # 4 problems, 3 samples
     make_worker(database, job_samples=6).conductor.sweep()
-    assert [size for _, _, size in sampling_jobs(database)] == [6, 6]
+    query = "SELECT sum(cardinality(slots)) FROM job_items GROUP BY job_id"
+    assert scalars(database, query) == [6, 6]
 
 
 @pytest.mark.parametrize(
@@ -129,27 +96,27 @@ def test_what_a_worker_is_stands_in_its_row(
     role: str,
     gpu: str | None,
 ) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text('#!/bin/sh\nfor n in 0 1; do echo "GPU $n: NVIDIA H200 (UUID: GPU-$n)"; done\n')
-    program.chmod(0o755)
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text('#!/bin/sh\nfor n in 0 1; do echo "GPU $n: NVIDIA H200 (UUID: GPU-$n)"; done\n')
+    driver.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     worker = make_worker(database, roles=roles)
     worker.start()
     row = worker_row(database)
     worker.stop()
-    assert (row["host"], row["process"]) == (socket.gethostname(), os.getpid())
-    assert (row["role"], row["gpu"], row["version"]) == (role, gpu, __version__)
-    assert (row["state"], row["jobs_done"], row["tokens_done"]) == ("idle", 0, 0)
+    expected = {"host": HOST, "process": PROCESS, "role": role, "gpu": gpu, "version": __version__}
+    expected |= {"state": "idle", "jobs_done": 0, "tokens_done": 0}
+    assert {name: row[name] for name in expected} == expected
     assert worker_row(database)["state"] == "stopped"
 
 
 def test_a_name_belongs_to_one_living_process(database: Database) -> None:
     """In a container that is started again the next worker has host, name and pid of the last."""
     with database.begin() as connection:
-        for name, process in (("worker", os.getpid()), ("other", os.getppid()), ("dead", 1 << 30)):
-            workers.register(connection, name, socket.gethostname(), process, "sample")
-        workers.register(connection, "elsewhere", "another host", os.getpid(), "sample")
+        for name, process in (("worker", PROCESS), ("other", os.getppid()), ("dead", DEAD)):
+            workers.register(connection, name, HOST, process, "sample")
+        workers.register(connection, "elsewhere", "another host", PROCESS, "sample")
     for name in ("worker", "dead"):
         worker = make_worker(database, name=name)
         worker.start()
@@ -159,32 +126,19 @@ def test_a_name_belongs_to_one_living_process(database: Database) -> None:
             make_worker(database, name=name).start()
 
 
-def test_a_worker_that_died_while_it_was_to_stop_is_replaced_by_the_next_but_one(database: Database) -> None:
-    with database.begin() as connection:
-        workers.register(connection, "worker", socket.gethostname(), 1 << 30, "sample")
-        workers.request_stop(connection, ["worker"], [], everyone=False)
-    with pytest.raises(DrainedError, match="was asked to stop; it can be started again from now on"):
-        make_worker(database).start()
-    assert worker_row(database)["state"] == "stopped"
-    worker = make_worker(database)
-    worker.start()
-    assert worker_row(database)["stop_requested_at"] is None
-    worker.stop()
-
-
 def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_closes_its_engines(
-    database: Database, job_ids: list[int]
+    sampling: Sampling,
 ) -> None:
     engine = FragileSampler()
-    worker = make_worker(database, lambda folder, recipe: engine)
+    worker = sampling.worker(lambda *_: engine)
     worker.start()
     for _ in range(2):
         worker._claim(None)
-    worker.run_job(job_ids[2])
+    worker.run_job(sampling.job_ids[2])
     assert not engine.closed
     worker.stop()
-    assert sampling_jobs(database) == [("queued", 0, 16)] * 2 + [("done", 1, 16)] * 2
-    assert worker_row(database)["state"] == "stopped"
+    assert sampling.jobs() == [("queued", 0, 16)] * 2 + [("done", 1, 16)] * 2
+    assert worker_row(sampling.database)["state"] == "stopped"
     assert (worker.leaving, engine.closed) == (True, True)
 
 
@@ -194,35 +148,27 @@ def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_cl
 @pytest.mark.parametrize("one_at_a_time", [False, True])
 @pytest.mark.parametrize("named", [False, True])
 def test_a_job_is_leased_for_the_seconds_of_the_settings_and_again_with_each_beat(
-    database: Database, job_ids: list[int], one_at_a_time: bool, named: bool
+    sampling: Sampling, one_at_a_time: bool, named: bool
 ) -> None:
-    engine = FragileSampler(stalls_after=0)
-    worker = make_worker(
-        database,
-        lambda folder, recipe: engine,
-        roles=ALL_KINDS if one_at_a_time else [JobKind.SAMPLE],
-        one_at_a_time=one_at_a_time,
-        lease_seconds=17.0,
-        jobs_in_flight=1,
-    )
-    with database.begin() as connection:
-        workers.register(connection, "worker", "host", 1, "sample")
-    with stalled(worker, engine, job_ids[0] if named else None):
-        assert lease_seconds(database, "started_at") == 17
-        with database.begin() as connection:
-            connection.execute(text("UPDATE jobs SET lease_expires_at = now() WHERE state = 'running'"))
-            connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '1 hour'"))
+    def busy_and_done() -> tuple[str, int]:
         worker.background.report()
-        assert 12 < lease_seconds(database, "now()") <= 17
         row = worker_row(database)
-        assert (row["state"], row["jobs_done"]) == ("busy", 0)
+        return row["state"], row["jobs_done"]
+
+    engine, database = FragileSampler(stalls_after=0), sampling.database
+    roles = ALL_KINDS if one_at_a_time else [JobKind.SAMPLE]
+    settings: dict[str, Any] = {"roles": roles, "one_at_a_time": one_at_a_time, "jobs_in_flight": 1}
+    worker = sampling.worker(lambda *_: engine, **settings, lease_seconds=17.0)
+    register(database, "worker")
+    with stalled(worker, engine, sampling.job_ids[0] if named else None):
+        assert lease_seconds(database, "started_at") == 17
+        execute(database, "UPDATE jobs SET lease_expires_at = now() WHERE state = 'running'")
+        execute(database, "UPDATE workers SET last_heartbeat = now() - interval '1 hour'")
+        assert busy_and_done() == ("busy", 0)
+        assert 12 < lease_seconds(database, "now()") <= 17
         worker.leave()
-    worker.background.report()
-    row = worker_row(database)
-    assert (row["state"], row["jobs_done"]) == ("idle", 1)
-    with database.begin() as connection:
-        age = connection.execute(text("SELECT extract(epoch FROM now() - last_heartbeat) FROM workers"))
-        assert age.scalar_one() < 10
+    assert busy_and_done() == ("idle", 1)
+    assert scalars(database, "SELECT now() - last_heartbeat < interval '10 s' FROM workers") == [True]
 
 
 @pytest.mark.parametrize(("lease", "pause"), [(60.0, 2.0), (8.0, 2.0), (2.0, 0.5)])
@@ -230,44 +176,33 @@ def test_a_lease_lasts_for_four_beats_at_least(database: Database, lease: float,
     assert make_worker(database, lease_seconds=lease).background._beat_pause() == pause
 
 
-def test_the_next_sweep_comes_when_the_first_lease_ends(database: Database, job_ids: list[int]) -> None:
-    background = make_worker(database).background
-    assert background._sweep_pause() == 2.0
-    with database.begin() as connection:
-        claim(connection, job_ids[0], "dead", lease_seconds=1.5)
-    background._sweep()
-    assert 0.1 <= background._sweep_pause() <= 1.5
-    with database.begin() as connection:
-        soon = "UPDATE jobs SET lease_expires_at = now() + interval '20 ms' WHERE state = 'running'"
-        connection.execute(text(soon))
-    background._sweep()
-    assert background._sweep_pause() == 0.1
+def test_the_next_sweep_comes_when_the_first_lease_ends(sampling: Sampling) -> None:
+    background = sampling.worker().background
 
-    def taken_back() -> bool:
+    def pause_after_sweep() -> float:
         background._sweep()
-        return bool(sampling_jobs(database)[0][0] == "queued")
+        return background._sweep_pause()
 
-    wait_for(taken_back, 3)
     assert background._sweep_pause() == 2.0
+    with sampling.database.begin() as connection:
+        claim(connection, sampling.job_ids[0], "dead", lease_seconds=1.5)
+    assert 0.1 <= pause_after_sweep() <= 1.5
+    soon = "UPDATE jobs SET lease_expires_at = now() + interval '20 ms' WHERE state = 'running'"
+    execute(sampling.database, soon)
+    assert pause_after_sweep() == 0.1
+    wait_for(lambda: pause_after_sweep() == 2.0 and sampling.states()[0] == "queued", 3)
 
 
-def test_the_pulse_reports_and_the_sweeper_reclaims_and_wakes(
-    database: Database, job_ids: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[int] = []
-    monkeypatch.setattr(
-        "hsstar.workers.background.send_wake_up", lambda app, job_id, kind: sent.append(job_id)
-    )
-    worker = make_worker(database, lease_seconds=0.4)
+def test_the_pulse_reports_and_the_sweeper_reclaims_and_wakes(sampling: Sampling, wake_ups: WakeUps) -> None:
+    database, job_id = sampling.database, sampling.job_ids[0]
+    worker = sampling.worker(lease_seconds=0.4)
     with database.begin() as connection:
-        claim(connection, job_ids[0], "dead", lease_seconds=0.2)
+        claim(connection, job_id, "dead", lease_seconds=0.2)
     worker.start()
-    with database.begin() as connection:
-        connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '1 hour'"))
-    wait_for(lambda: sampling_jobs(database)[0][0] == "queued" and job_ids[0] in sent)
-    begun = "SELECT last_heartbeat > now() - interval '1 minute' FROM workers"
-    with database.begin() as connection:
-        wait_for(lambda: connection.scalar(text(begun)))
+    execute(database, "UPDATE workers SET last_heartbeat = now() - interval '1 hour'")
+    wait_for(lambda: sampling.states()[0] == "queued" and (job_id, JobKind.SAMPLE) in wake_ups)
+    reports = "SELECT last_heartbeat > now() - interval '1 minute' FROM workers"
+    wait_for(lambda: scalars(database, reports) == [True])
     worker.stop()
 
 
@@ -280,20 +215,15 @@ def test_a_periodic_action_that_fails_is_said_and_stops_nothing(caplog: pytest.L
 
     for action in (expected, unexpected):
         guarded(action)
-    assert [(record.levelname, record.exc_info is not None) for record in caplog.records] == [
-        ("WARNING", False),
-        ("ERROR", True),
-    ]
-    assert "another one has it" in caplog.text
+    told = [(record.levelname, record.message, record.exc_info is not None) for record in caplog.records]
+    assert told == [("WARNING", "another one has it", False), ("ERROR", "a periodic action failed", True)]
 
 
 def test_a_note_that_cannot_be_stored_is_said(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    with database.begin() as connection:
-        workers.register(connection, "worker", "host", 1, "sample")
-        workers.register(connection, "other", "host", 1, "sample")
+    register(database, "worker", "other")
     note_taker(database, "worker")("waits for its server")
-    assert worker_row(database)["note"] == "waits for its server"
-    assert worker_row(database, "other")["note"] is None
+    notes = [worker_row(database, name)["note"] for name in ("worker", "other")]
+    assert notes == ["waits for its server", None]
     note_taker(Database("postgresql://nobody@127.0.0.1:1/nowhere"), "worker")("is lost")
     assert "a note was not stored: cannot reach the database" in caplog.text
 
@@ -304,37 +234,29 @@ def test_a_note_that_cannot_be_stored_is_said(database: Database, caplog: pytest
 @pytest.mark.parametrize(
     ("revision", "code", "note"),
     [
-        (
-            SCHEMA_REVISION,
-            WorkerExit.DRAINED,
-            "this worker was asked to stop: it takes no more jobs and ends",
-        ),
+        (SCHEMA_REVISION, WorkerExit.DRAINED, "was asked to stop: it takes no more jobs and ends"),
         ("9999_newer", WorkerExit.WRONG_SCHEMA, "ends: the schema is at revision 9999_newer"),
         ("0000_older", WorkerExit.WRONG_SCHEMA, "ends: the schema is at revision 0000_older"),
     ],
 )
 def test_an_order_to_end_is_obeyed_once(
-    database: Database, job_ids: list[int], terminations: list[int], revision: str, code: int, note: str
+    sampling: Sampling, terminations: list[int], revision: str, code: int, note: str
 ) -> None:
-    worker = make_worker(database)
-    with database.begin() as connection:
-        workers.register(connection, "worker", "host", 1, "sample")
-        workers.register(connection, "other", "host", 1, "sample")
-        workers.request_stop(connection, ["other"], [], everyone=False)
+    database, worker = sampling.database, sampling.worker()
+    register(database, "worker", "other")
+    request_stop(database, "other")
     worker.background.report()
     assert (terminations, worker.leaving, worker.exit_code) == ([], False, WorkerExit.STOPPED)
     if code == WorkerExit.DRAINED:
-        with database.begin() as connection:
-            workers.request_stop(connection, ["worker"], [], everyone=False)
+        request_stop(database, "worker")
     set_schema(database, revision)
     for _ in range(2):
         worker.background.report()
-    assert terminations == [signal.SIGTERM]
-    assert (worker.leaving, worker.exit_code) == (True, code)
+    assert (terminations, worker.leaving, worker.exit_code) == ([signal.SIGTERM], True, code)
     assert note in worker_row(database)["note"]
-    worker.run_job(job_ids[0])
-    assert {state for state, _, _ in sampling_jobs(database)} == {"queued"}
-    other = make_worker(database)
+    worker.run_job(sampling.job_ids[0])
+    assert sampling.states() == ["queued"] * 4
+    other = sampling.worker()
     other.leave()
     other.background.report()  # it leaves already
     assert (len(terminations), other.exit_code) == (1, WorkerExit.STOPPED)
@@ -365,11 +287,10 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
     app.Worker = Celery
     worker = make_worker(database, name="w@host", roles=roles, jobs_in_flight=5)
     assert program._take_messages(app, worker, list(roles), "error") == 7
-    assert told["started"]
-    assert (told["hostname"], told["loglevel"]) == ("w@host", "error")
-    assert (told["concurrency"], told["pool"]) == (at_once, "threads")
-    assert told["queues"] == [kind.value for kind in roles]
-    assert all(told[f"without_{part}"] for part in ("gossip", "mingle", "heartbeat"))
+    without = {f"without_{part}": True for part in ("gossip", "mingle", "heartbeat")}
+    expected = {"hostname": "w@host", "loglevel": "error", "concurrency": at_once, "pool": "threads"}
+    expected |= {"queues": [kind.value for kind in roles], "started": True, "quiet": True, **without}
+    assert told == expected
     for _ in range(at_once):
         assert not worker.busy
         assert worker._free_slots.acquire(blocking=False)
@@ -383,64 +304,54 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
     assert program._take_messages(app, worker, list(roles), "error") == 0  # to Celery Ctrl-C is a failure
 
 
-def exit_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    monkeypatch.setattr(sys, "argv", ["workers", *arguments])
-    with pytest.raises(SystemExit) as end:
-        program.main()
-    return end.value.code
-
-
 @pytest.mark.usefixtures("terminations")
 def test_a_program_that_may_not_begin_says_why_by_its_exit_code(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def exit_of(role: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["workers", "--role", role])
+        with pytest.raises(SystemExit) as end:
+            program.main()
+        return end.value.code, capsys.readouterr().err
+
     for variable, value in (("DATABASE_URL", database.url), ("BROKER_URL", "memory://")):
         monkeypatch.setenv(f"HSSTAR_{variable}", value)
-    name = f"verify-{os.getpid()}@{socket.gethostname()}"  # where it is given none
+    name = f"verify-{PROCESS}@{HOST}"  # where it is given none
     with database.begin() as connection:
-        workers.register(connection, name, socket.gethostname(), 1 << 30, "verify")
-        workers.request_stop(connection, [name], [], everyone=False)
-    assert exit_of(monkeypatch, "--role", "verify") == 80
-    assert capsys.readouterr().err.startswith(f"hsstar worker: {name} was asked to stop")
-
+        workers.register(connection, name, HOST, DEAD, "verify")
+    request_stop(database, name)
+    code, error = exit_of("verify")
+    assert (code, error.startswith(f"hsstar worker: {name} was asked to stop")) == (80, True)
+    assert worker_row(database, name)["state"] == "stopped"  # the next one may begin
     set_schema(database, "9999_newer")
-    assert exit_of(monkeypatch, "--role", "verify") == 81
-    assert capsys.readouterr().err.startswith("hsstar worker: the schema is at revision 9999_newer")
-
+    code, error = exit_of("verify")
+    assert (code, error.startswith("hsstar worker: the schema is at revision 9999_newer")) == (81, True)
     monkeypatch.delenv("HSSTAR_BROKER_URL")
-    assert exit_of(monkeypatch, "--role", "verify") == 1
-    assert "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL" in capsys.readouterr().err
-    assert exit_of(monkeypatch, "--role", "cook") == 2
+    code, error = exit_of("verify")
+    assert code == 1
+    assert "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL" in error
+    assert exit_of("cook")[0] == 2
 
 
 def test_one_worker_gets_its_servers_by_its_environment_and_not_by_its_command_line(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    became: list[tuple[str, list[str], dict[str, str]]] = []
-
-    def become(path: str, argv: list[str], environment: dict[str, str]) -> None:
-        became.append((path, argv, environment))
-
-    monkeypatch.setattr(os, "execve", become)
+    became: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(os, "execve", lambda *program: became.append(program))
     secret = tmp_path / "database_url"
     secret.write_text(database.url)
     secret.chmod(0o600)
-    broker = "redis://:s3cret@broker:6379/0"
     monkeypatch.delenv("HSSTAR_DATABASE_URL", raising=False)
-    monkeypatch.setenv("HSSTAR_DATABASE_URL_FILE", str(secret))
-    monkeypatch.setenv("HSSTAR_BROKER_URL", broker)
-    monkeypatch.setenv("TEST_OWN", "kept")
-    for arguments in (["--role", "verify"], ["--role", "verify=1", "--name", "night", "--gpus", "none"]):
-        done = CliRunner().invoke(hsstar, ["worker", *arguments], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-    plain, planned = became
-    for path, argv, environment in became:
-        assert path == argv[0] == sys.executable
-        assert argv[1:6] == ["-P", "-m", "hsstar.workers", "--role", "verify"]
-        assert environment["HSSTAR_DATABASE_URL"] == database.url
-        assert environment["HSSTAR_BROKER_URL"] == broker
-        assert environment["HSSTAR_DATABASE_URL_FILE"] == environment["HSSTAR_BROKER_URL_FILE"] == ""
-        assert environment["TEST_OWN"] == "kept"
-    assert (plain[1][6:], planned[1][6:]) == ([], ["--name", "night"])
-    assert planned[2]["CUDA_VISIBLE_DEVICES"] == ""
-    assert planned[2]["OMP_WAIT_POLICY"] == "PASSIVE"
+    given = {"HSSTAR_BROKER_URL": "redis://:s3cret@broker:6379/0", "TEST_OWN": "kept"}
+    for variable, value in (given | {"HSSTAR_DATABASE_URL_FILE": str(secret)}).items():
+        monkeypatch.setenv(variable, value)
+    CliRunner().invoke(hsstar, ["worker", "--role", "verify"], catch_exceptions=False)
+    ((path, argv, environment),) = became
+    assert path == argv[0] == sys.executable
+    assert argv[1:] == ["-P", "-m", "hsstar.workers", "--role", "verify"]
+    given |= {
+        "HSSTAR_DATABASE_URL": database.url,
+        "HSSTAR_DATABASE_URL_FILE": "",
+        "HSSTAR_BROKER_URL_FILE": "",
+    }
+    assert {variable: environment[variable] for variable in given} == given

@@ -2,22 +2,20 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from hsstar.stages.context import WorkerContext
 from hsstar.store.queue.jobs import Job
 
 
 @contextmanager
-def running(
-    stage: Callable[[WorkerContext, Job], object], context: WorkerContext, job: Job
-) -> Iterator[list[Exception]]:
-    """The stage in a thread of its own; when the block has ended, the list holds its error."""
+def beside(action: Callable[[], object]) -> Iterator[list[Exception]]:
+    """The action in a thread of its own; when the block has ended, the list holds its error."""
     errors: list[Exception] = []
 
     def run() -> None:
         try:
-            stage(context, job)
+            action()
         except Exception as error:
             errors.append(error)
 
@@ -29,19 +27,14 @@ def running(
         thread.join()
 
 
+def running(
+    stage: Callable[[WorkerContext, Job], object], context: WorkerContext, job: Job
+) -> AbstractContextManager[list[Exception]]:
+    return beside(lambda: stage(context, job))
+
+
 def at_once(*actions: Callable[[], object]) -> list[Exception]:
     """Run actions in threads of their own; return their errors."""
-    errors: list[Exception] = []
-
-    def run(action: Callable[[], object]) -> None:
-        try:
-            action()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
+    with ExitStack() as threads:
+        errors = [threads.enter_context(beside(action)) for action in actions]
+    return [error for of_action in errors for error in of_action]

@@ -1,6 +1,7 @@
-"""Where the final answer of a response is, and where there is none."""
+"""What a policy is asked, where the final answer of its response is, and which verdict a cause means."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.answers import ExtractedAnswer, ExtractionRule, balanced_braces, extract_answer
+from hsstar.domain.errors import RecipeError
+from hsstar.domain.prompts import TEMPLATES, chat_message, render_prompt
+from hsstar.domain.verdict import LASTING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 
-CASES = [
-    json.loads(line) for line in Path(__file__).with_name("extracted_answers.jsonl").read_text().splitlines()
-]
+INSTRUCTION = r".*step by step.*blank line.*\\boxed\{\}\."
+
+
+def test_the_papers_prompt() -> None:
+    instruction, rest = render_prompt("qwen25-step-cot", "What is 1 + 1?").split("\n", 1)
+    assert re.fullmatch(INSTRUCTION, instruction)
+    assert rest == "User:\nWhat is 1 + 1?\n\nAssistant:\n"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("problem", ["{x}", "{problem}", "\\frac{1}{2}", "{0} {} %s"])
+def test_a_problem_is_put_in_as_it_is(template: str, problem: str) -> None:
+    before, after = TEMPLATES[template].split("{problem}")
+    assert render_prompt(template, problem) == before + problem + after
+
+
+def test_an_unknown_template_is_named_with_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match="template 'cot'; known templates: bare, chat, qwen25-step-cot"):
+        render_prompt("cot", "What?")
+
+
+def test_a_chat_message_is_the_problem_and_what_the_answer_has_to_look_like() -> None:
+    problem, instruction = chat_message("What is {x} in \\frac{1}{2}?").split("\n\n")
+    assert problem == "What is {x} in \\frac{1}{2}?"
+    assert re.fullmatch(INSTRUCTION, instruction)
+
+
+FILE = Path(__file__).with_name("extracted_answers.jsonl")
+CASES = [json.loads(line) for line in FILE.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["response"])
-def test_the_surest_rule_finds_the_answer_and_a_cut_response_must_hold_its_whole_answer(
-    case: dict[str, Any],
-) -> None:
+def test_the_surest_rule_finds_an_answer_if_it_is_there_whole(case: dict[str, Any]) -> None:
     found = extract_answer(case["response"], case.get("truncated", False))
     answer = case["answer"]
     assert found == (None if answer is None else ExtractedAnswer(answer, ExtractionRule(case["rule"])))
@@ -46,3 +74,14 @@ def test_a_box_gives_back_what_was_put_into_it(before: str, content: str, after:
     found = extract_answer(f"{before} \\boxed{{{content}}} {after}")
     assert found is not None
     assert found == ExtractedAnswer(content, ExtractionRule.BOXED)
+
+
+def test_an_answer_that_cannot_be_read_is_wrong_and_a_failed_check_is_no_verdict() -> None:
+    wrong = dict.fromkeys((Cause.INCORRECT, Cause.NO_ANSWER, Cause.UNPARSABLE), Verdict.INCORRECT)
+    unknown = dict.fromkeys((Cause.TIMED_OUT, Cause.CRASHED, Cause.BAD_REFERENCE), None)
+    assert {Cause.CORRECT: Verdict.CORRECT, **wrong, **unknown} == VERDICT_OF_CAUSE
+    assert {cause: Judgement(cause, "42").verdict for cause in Cause} == VERDICT_OF_CAUSE
+
+
+def test_what_depends_on_the_machine_does_not_last_and_no_answer_needs_no_memory() -> None:
+    assert set(Cause) - LASTING_CAUSES == {Cause.TIMED_OUT, Cause.CRASHED, Cause.NO_ANSWER}

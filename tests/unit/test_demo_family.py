@@ -40,15 +40,15 @@ def solve(problem: DemoProblem, strategy: Strategy, slip_rate: float = 0.0) -> l
 def test_a_seed_gives_the_same_distinct_problems_spread_evenly_over_the_slope() -> None:
     assert family.distinct_problems(400, 5, held_out=False) == PROBLEMS
     assert family.distinct_problems(400, 6, held_out=False) != PROBLEMS
-    assert len({p.question for p in PROBLEMS}) == 400
     assert Counter(p.level for p in PROBLEMS) == dict.fromkeys(SLOPE, 400 // len(SLOPE))
+    stream = islice(family.problem_stream(9, held_out=True), 2 * len(SLOPE))
+    assert [p.level for p in stream] == [*SLOPE, *SLOPE]
 
 
 def test_training_and_held_out_problems_never_meet() -> None:
-    held_out = family.distinct_problems(400, 5, held_out=True)
-    assert not {p.question for p in PROBLEMS} & {p.question for p in held_out}
-    assert not any(p.held_out for p in PROBLEMS)
-    assert all(p.held_out for p in held_out)
+    every = [*PROBLEMS, *family.distinct_problems(400, 5, held_out=True)]
+    assert [p.held_out for p in every] == [False] * 400 + [True] * 400
+    assert len({p.question for p in every}) == 800
 
 
 def test_more_problems_than_the_family_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,10 +58,9 @@ def test_more_problems_than_the_family_holds_are_refused(monkeypatch: pytest.Mon
 
 
 def test_answers_are_those_of_an_independent_calculator() -> None:
-    assert all(p.answer == python_value(p.expression) for p in PROBLEMS)
-    assert all(
-        family.value_of(p.expression, Strategy.CARELESS) == left_to_right(p.expression) for p in PROBLEMS
-    )
+    for problem in PROBLEMS:
+        assert problem.answer == python_value(problem.expression)
+        assert family.value_of(problem.expression, Strategy.CARELESS) == left_to_right(problem.expression)
 
 
 def test_problems_keep_the_parameters_of_their_level() -> None:
@@ -76,12 +75,12 @@ def test_problems_keep_the_parameters_of_their_level() -> None:
             assert 0 <= min(values) <= max(values) <= family.LARGEST_VALUE
 
 
-def test_careful_solutions_reach_the_answer_and_every_step_is_right() -> None:
+def test_careful_solutions_reach_the_answer_by_right_steps_that_can_be_split_again() -> None:
     for problem in PROBLEMS:
         steps = solve(problem, Strategy.CAREFUL)
-        assert len(steps) == problem.level.operators
-        assert all(step.right for step in steps)
+        assert [step.right for step in steps] == [True] * problem.level.operators
         assert steps[-1].text.endswith(f"\\boxed{{{python_value(problem.expression)}}}")
+        assert split_steps(family.solution_text(steps)) == tuple(step.text for step in steps)
 
 
 def test_the_careless_strategy_agrees_exactly_where_precedence_does_not_matter() -> None:
@@ -95,18 +94,13 @@ def test_the_careless_strategy_agrees_exactly_where_precedence_does_not_matter()
 
 def test_a_careless_solution_goes_wrong_at_its_first_step_and_a_slip_at_its_own() -> None:
     problem = DemoProblem(ArithmeticExpression((7, 3, 4), ("+", "*")), DemoLevel(2, 9))
-    careless = solve(problem, Strategy.CARELESS)
-    assert [step.text for step in careless] == ["7+3=10, so 10*4", "10*4=40, so \\boxed{40}"]
-    assert [step.right for step in careless] == [False, False]
-    steps = solve(problem, Strategy.CAREFUL, slip_rate=1.0)
-    assert not steps[0].right
-    assert not steps[0].text.startswith("3*4=12,")
-
-
-def test_solutions_are_split_into_their_steps_again() -> None:
-    for problem in PROBLEMS[:40]:
-        steps = solve(problem, Strategy.CAREFUL)
-        assert split_steps(family.solution_text(steps)) == tuple(step.text for step in steps)
+    assert [(step.text, step.right) for step in solve(problem, Strategy.CARELESS)] == [
+        ("7+3=10, so 10*4", False),
+        ("10*4=40, so \\boxed{40}", False),
+    ]
+    slip, *_ = solve(problem, Strategy.CAREFUL, slip_rate=1.0)
+    assert not slip.right
+    assert not slip.text.startswith("3*4=12,")
 
 
 def test_longer_expressions_are_solved_carefully_less_often_and_need_precedence_more_often() -> None:
@@ -130,16 +124,10 @@ def test_the_mixture_has_the_share_of_careful_solutions_that_it_promises() -> No
         assert drawn[Strategy.CAREFUL] / 2000 == pytest.approx(family.careful_share(level), abs=0.05)
 
 
-def test_the_stream_takes_the_levels_in_turn() -> None:
-    problems = islice(family.problem_stream(9, held_out=True), 2 * len(SLOPE))
-    assert [p.level for p in problems] == [*SLOPE, *SLOPE]
-
-
 def test_problems_are_written_in_the_layout_of_gsm8k(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     family.write_problems(path, PROBLEMS[:3])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["question"] for line in lines] == [p.question for p in PROBLEMS[:3]]
-    assert [line["answer"].rpartition("\n#### ")[2] for line in lines] == [
-        str(p.answer) for p in PROBLEMS[:3]
+    assert [(line["question"], line["answer"].rpartition("\n#### ")[2]) for line in lines] == [
+        (problem.question, str(problem.answer)) for problem in PROBLEMS[:3]
     ]

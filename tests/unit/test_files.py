@@ -1,9 +1,9 @@
-"""Data files in and out: what is read, what is refused and how, and that an export is whole or absent."""
+"""Data files in and out, whole or absent, and what a row has to hold; what is refused, and how."""
 
-import builtins
 import json
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from hsstar.data.files import (
     read_rows,
     write_rows,
 )
+from hsstar.data.formats import Row, detect_format, group_samples, read_problem, read_samples
 from hsstar.domain.errors import BadInputError, MissingDependencyError
-from hsstar.domain.problems import ProblemFormat
+from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
+from tests.unit.tables import tables
 
 ROWS = [{"problem": "1+1?", "answer": "2"}, {"problem": "é ∑", "answer": "0.5"}]
 FORMATS: list[ExportFormat] = ["jsonl", "parquet"]
@@ -73,36 +75,27 @@ def test_json_lines_are_read_under_any_suffix_and_from_a_stream(tmp_path: Path) 
     path = file_with(tmp_path, "rows.csv", json_lines(ROWS))
     with path.open("rb") as stream:
         assert list(read_json_lines(path)) == list(read_json_lines(stream)) == list(enumerate(ROWS, start=1))
-    with path.open("rb") as stream, pytest.raises(BadInputError, match=r"rows\.csv holds no rows"):
-        stream.seek(0, os.SEEK_END)
-        list(read_json_lines(stream))
+        with pytest.raises(BadInputError, match=r"rows\.csv holds no rows"):
+            list(read_json_lines(stream))
+
+
+TOO_DEEP, TOO_LONG = "[" * 100_000, '{"a": ' + "1" * 5_000 + "}"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.jsonl", b"", "holds no rows"),
-        ("x.json", b"[]", "holds no rows"),
-        ("x.csv", b"a,b\n", "holds no rows"),
-        ("x.jsonl", b'{"a": 1}\n{"a":\n', ":2: expected one JSON object, found broken JSON"),
-        ("x.json", b'[{"a": 1},\n {"a" 2}]', ":2: expected one JSON object, found broken JSON"),
-        ("x.jsonl", b'{"a": 1}\n[1]\n', ":2: expected a JSON object, found a list"),
-        ("x.json", b'[{"a": 1}, null]', ":2: expected a JSON object, found null"),
-        ("x.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', ":2: not UTF-8 (byte 0xff)"),
-        ("x.json", b'[{"a": 1},\n"\xff"]', ":2: not UTF-8 (byte 0xff)"),
-        ("x.csv", b"a,b\n\xff,2\n", "not UTF-8"),
-        ("x.csv", b"a,b\n1,2\n3\n", ":3: expected 2 fields as in the header"),
-        ("x.csv", b'a,b\n"1,2\n', "broken CSV"),
-        ("x.parquet", b"junk", "not a readable Parquet file"),
-        ("x.parquet", b"", "not a readable Parquet file"),
-        ("x.jsonl", b"[" * 100_000, ":1: cannot read the JSON"),
-        ("x.jsonl", b'{"a": ' + b"1" * 5_000 + b"}", ":1: cannot read the JSON"),
+        *tables("files")["refused"],
+        pytest.param("x.jsonl", TOO_DEEP, ":1: cannot read the JSON", id="too deep"),
+        pytest.param("x.jsonl", TOO_LONG, ":1: cannot read the JSON", id="too long a number"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line_with_its_place(
-    tmp_path: Path, name: str, content: bytes, message: str
+    tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
-    path = file_with(tmp_path, name, content)
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
     with pytest.raises(BadInputError) as refusal:
         list(read_rows(path))
     assert message in str(refusal.value)
@@ -110,13 +103,7 @@ def test_a_broken_file_is_refused_in_one_line_with_its_place(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_missing_file_a_folder_and_a_locked_file_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(BadInputError, match="does not exist"):
-        list(read_rows(tmp_path / "none.jsonl"))
-    with pytest.raises(BadInputError, match="is a folder"):
-        list(read_rows(tmp_path))
+def test_a_locked_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = file_with(tmp_path, "locked.jsonl", b"{}")
 
     def refuse(*_: object, **__: object) -> None:
@@ -128,25 +115,20 @@ def test_a_missing_file_a_folder_and_a_locked_file_are_refused(
 
 
 def test_a_row_that_is_no_problem_is_named_by_file_and_line(tmp_path: Path) -> None:
-    path = file_with(
-        tmp_path, "rows.jsonl", json_lines([*ROWS, {"problem": "q", "answer": None}, {"text": "t"}])
-    )
+    rows: list[dict[str, Any]] = [*ROWS, {"problem": "q", "answer": None}, {"text": "t"}]
+    path = file_with(tmp_path, "rows.jsonl", json_lines(rows))
     with pytest.raises(BadInputError, match=r"rows\.jsonl:4: expected answer, final_answer or solution"):
         list(read_problems(path, ProblemFormat.MATH))
-    with pytest.raises(
-        BadInputError, match=r"rows\.jsonl:1: expected rows with .* found keys answer, problem"
-    ):
+    with pytest.raises(BadInputError, match=r"rows\.jsonl:1: expected .* found keys answer, problem"):
         list(read_problems(path))
 
 
 def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
-    by_problem = file_with(
-        tmp_path, "a.jsonl", json_lines([{"problem": "q", "answer": "5", "responses": ["a", "b"]}])
-    )
-    by_sample = file_with(
-        tmp_path, "b.jsonl", json_lines([{"query": "q", "ref_ans": "5", "resp": text} for text in "ab"])
-    )
-    assert list(read_imported_samples(by_problem)) == list(read_imported_samples(by_sample))
+    by_problem: list[dict[str, Any]] = [{"problem": "q", "answer": "5", "responses": ["a", "b"]}]
+    by_sample: list[dict[str, Any]] = [{"query": "q", "ref_ans": "5", "resp": text} for text in "ab"]
+    files = (file_with(tmp_path, "a.jsonl", json_lines(rows)) for rows in (by_problem, by_sample))
+    first, second = (list(read_imported_samples(file)) for file in files)
+    assert first == second
     broken = file_with(tmp_path, "c.jsonl", json_lines([{"problem": "q", "answer": "5"}]))
     with pytest.raises(BadInputError, match=r"c\.jsonl:1: expected a list under responses"):
         list(read_imported_samples(broken))
@@ -188,9 +170,7 @@ def test_a_parquet_column_takes_the_type_that_fits_all_its_rows(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_an_export_that_breaks_off_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, file_format: ExportFormat
-) -> None:
+def test_an_export_that_breaks_off_leaves_the_old_file(tmp_path: Path, file_format: ExportFormat) -> None:
     path = file_with(tmp_path, "out", b"old")
 
     def breaking_off() -> Iterator[dict[str, Any]]:
@@ -227,9 +207,7 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(
-    tmp_path: Path, full_disk: None, file_format: ExportFormat
-) -> None:
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, full_disk: None, file_format: ExportFormat) -> None:
     rows = ({"text": os.urandom(200).hex()} for _ in range(10_000))
     with pytest.raises(BadInputError, match=r"cannot write .*out: File too large"):
         write_rows(tmp_path / "out", rows, file_format)
@@ -243,10 +221,8 @@ def test_a_target_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_rows(tmp_path, ROWS)
     with pytest.raises(BadInputError, match="cannot write /dev/full: No space left on device"):
         write_rows(Path("/dev/full"), ROWS)
-    with (
-        Path("/dev/full").open("wb", buffering=0) as full,
-        pytest.raises(BadInputError, match="cannot write the output: No space left"),
-    ):
+    message = "cannot write the output: No space left"
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(BadInputError, match=message):
         write_rows(full, ROWS)
 
 
@@ -256,15 +232,70 @@ def test_a_device_is_written_to_and_not_replaced() -> None:
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole_import = builtins.__import__
-
-    def without_pyarrow(name: str, *rest: Any) -> Any:
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return whole_import(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
+    for module in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match=r"hsstar\[parquet\]"):
         write_rows(tmp_path / "out.parquet", ROWS, "parquet")
     with pytest.raises(MissingDependencyError, match=r"hsstar\[parquet\]"):
         list(read_rows(file_with(tmp_path, "in.parquet", b"PAR1")))
+
+
+PROBLEMS = tables("problems")
+
+
+@pytest.mark.parametrize(("problem_format", "row", "problem"), PROBLEMS["read"])
+def test_a_problem_is_what_its_row_says(problem_format: str, row: Row, problem: dict[str, Any]) -> None:
+    expected = Problem(**problem)
+    assert read_problem(row, ProblemFormat(problem_format)) == expected
+    assert read_problem(row, ProblemFormat.AUTO) == expected
+
+
+def test_a_format_that_is_told_need_not_show() -> None:
+    row = {"question": "q", "ref_ans": "5", "data_topic": "t"}
+    assert read_problem(row, ProblemFormat.MATH) == Problem("q", "5", subject="t")
+
+
+def test_problems_with_equal_statements_are_duplicates() -> None:
+    assert Problem("What  is\n1+1?", "2").key == Problem("What is 1+1?", "3").key
+    assert Problem("What is 1+1?", "2").key != Problem("What is 1+2?", "2").key
+
+
+def test_the_format_shows_in_the_first_rows() -> None:
+    assert [[row, detect_format([row, row])] for row, _ in PROBLEMS["detected"]] == PROBLEMS["detected"]
+
+
+def test_one_row_of_another_format_decides() -> None:
+    rows = [{"question": "q", "answer": "#### 18"}, {"question": "q", "answer": "18"}]
+    assert detect_format(rows) is detect_format(rows[::-1]) is ProblemFormat.MATH
+
+
+@pytest.mark.parametrize(("problem_format", "row", "message"), PROBLEMS["unfit"])
+def test_an_unfit_row_is_refused_in_one_line_saying_why(problem_format: str, row: Row, message: str) -> None:
+    with pytest.raises(BadInputError) as refusal:
+        read_problem(row, ProblemFormat(problem_format))
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("row", PROBLEMS["samples"])
+def test_imported_samples_come_with_their_problem(row: Row) -> None:
+    responses = (ImportedResponse("a"), ImportedResponse("b"))
+    assert read_samples(row) == ImportedSamples(Problem("q", "5"), responses)
+
+
+def test_published_samples_of_one_query_are_put_together_in_order() -> None:
+    rows: list[Row] = [
+        {"query": "q", "ref_ans": "5", "resp": "a", "finish_reason": "length", "cumulative_logprob": -3.5},
+        {"query": "other", "ref_ans": "6", "resp": "c"},
+        {"query": "q", "ref_ans": "5", "resp": "b", "finish_reason": 1, "cumulative_logprob": "low"},
+    ]
+    assert list(group_samples(map(read_samples, rows))) == [
+        ImportedSamples(Problem("q", "5"), (ImportedResponse("a", "length", -3.5), ImportedResponse("b"))),
+        ImportedSamples(Problem("other", "6"), (ImportedResponse("c"),)),
+    ]
+
+
+@pytest.mark.parametrize(("row", "message"), PROBLEMS["unfit samples"])
+def test_unfit_samples_are_refused(row: Row, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        read_samples(row)

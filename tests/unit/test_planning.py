@@ -1,52 +1,78 @@
-"""What a run takes, against values worked out by hand for the paper's run."""
+"""What a run takes, whether it fits, and which process has which GPU: each GPU has one owner."""
 
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from hsstar.checkpoints.size import ModelSize
+from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.domain.allocation.budget import Budget
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.findings import Level
+from hsstar.local.gpus import smallest_memory, visible_gpus
+from hsstar.local.placement import GPU_ROLES, ROLES, PlannedWorker, choose_gpus, parse_roles, plan_workers
 from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
-from hsstar.plan.forecast import UserFigures, make_forecast
-from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
+from hsstar.plan.preflight import Device, check_memory, check_models
+from hsstar.recipe.recipe import Recipe
 from hsstar.store.read.throughput import Throughput
+from tests.store.factory import make_recipe
+from tests.unit.tables import tables
 
 PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)
+BILLION, SEVEN_BILLION = ModelSize(None, 10**9, True), ModelSize(None, 7 * 10**9, True)
+ONE_GPU, FOUR_GPUS = Device(80e9, gpu=True), Device(80e9, gpu=True, processes=4)
 
 
-def recipe(**sections: object) -> Recipe:
-    document = {
-        "name": "r",
+def recipe(**sections: Any) -> Recipe:
+    usual = {
         "problems": {"dataset": "d", "per_iteration": 100},
-        "policy": {"model": "m"},
-        "reward": {"model": "p"},
+        "policy": {"model": "builtin:demo-policy"},
+        "reward": {"model": "builtin:demo-prm"},
     }
-    return parse_recipe(document | sections)
+    return make_recipe(**usual | sections)
+
+
+def forecast(
+    iterations: int,
+    given: UserFigures | None = None,
+    measured: Throughput | None = None,
+    counts: dict[str, int] | None = None,
+    **sections: Any,
+) -> Forecast:
+    return make_forecast(
+        recipe(**sections), iterations, given or UserFigures(), measured, BILLION, counts or {}, gpu=True
+    )
 
 
 def test_the_papers_run_draws_60_000_samples_an_iteration() -> None:
     assert (PAPER.pre_samples, PAPER.re_samples) == (22_500, 37_500)
-    assert PAPER.training == 180_000
-    assert PAPER.evaluation == 4 * 500
+    assert (PAPER.training, PAPER.evaluation) == (180_000, 4 * 500)
 
 
 def test_held_out_problems_that_cannot_be_counted_stay_unknown() -> None:
-    unknown = plan_samples(Budget(8, 3), 10, iterations=1, policies=2, evaluation_samples=None)
-    assert unknown.evaluation is None
-    none = plan_samples(Budget(8, 3), 10, iterations=1, policies=0, evaluation_samples=None)
-    assert none.evaluation == 0
+    assert SamplePlan(1, 2, 30, 50, None).evaluation is None
+    assert SamplePlan(1, 0, 30, 50, None).evaluation == 0
 
 
 def test_tokens_are_those_of_responses() -> None:
     tokens = plan_tokens(PAPER, 600, scored=True, pairs_per_sample=0.1, epochs=1)
-    assert tokens.sampled == tokens.scored == 108e6
-    assert tokens.evaluated == 1.2e6
+    assert (tokens.sampled, tokens.scored, tokens.evaluated) == (108e6, 108e6, 1.2e6)
     assert tokens.trained == pytest.approx(180_000 * 0.1 * 2 * 600)
     assert plan_tokens(PAPER, 600, scored=False, pairs_per_sample=0, epochs=1).scored == 0
     assert plan_tokens(PAPER, 600, scored=True, pairs_per_sample=0.1, epochs=2).trained == 43.2e6
 
 
-def test_hours_are_tokens_by_speed() -> None:
+def test_hours_are_tokens_by_speed_and_rows_take_their_fixed_part_and_their_text() -> None:
     assert arithmetic.hours(108e6, 3000) == 10
+    one = SamplePlan(1, 0, 1, 0, None)
+    assert arithmetic.database_bytes(one, 100) == arithmetic.SAMPLE_ROW_BYTES + 450
 
 
 def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
@@ -59,87 +85,214 @@ def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     assert arithmetic.weight_bytes(7_600_000_000, 2, 2) == pytest.approx(7.6e9)
 
 
-def test_rows_take_their_fixed_part_and_their_text() -> None:
-    one = SamplePlan(1, 0, 1, 0, None)
-    assert arithmetic.database_bytes(one, 100) == arithmetic.SAMPLE_ROW_BYTES + 450
-
-
 def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:
-    measured = Throughput(50.0, 0.2, 1000.0, None, None)
-    found = make_forecast(
-        recipe(), 2, UserFigures(tokens_per_sample=40), measured, None, {}, gpu=True
+    figures = forecast(
+        2, UserFigures(tokens_per_sample=40), Throughput(50.0, 0.2, 1000.0, None, None)
     ).figures
-    assert (found["tokens per sample"].value, found["tokens per sample"].source) == (40, "given")
-    assert found["pairs per sample"].value == 0.2
-    assert found["sampling speed"].source == "measured in earlier runs of m"
-    assert found["scoring speed"].value is None
-    assert "--scoring-tokens-per-second" in found["scoring speed"].source
-    bare = make_forecast(recipe(), 2, UserFigures(), None, None, {}, gpu=True).figures
-    assert bare["tokens per sample"].value == 512
-    assert bare["tokens per sample"].source.startswith("assumed: 25% of max_new_tokens")
+    assert (figures["tokens per sample"].value, figures["tokens per sample"].source) == (40, "given")
+    assert figures["pairs per sample"].value == 0.2
+    assert figures["sampling speed"].source == "measured in earlier runs of builtin:demo-policy"
+    assert figures["scoring speed"].value is None
+    assert "--scoring-tokens-per-second" in figures["scoring speed"].source
+    bare = forecast(2).figures["tokens per sample"]
+    assert bare.value == 512
+    assert bare.source.startswith("assumed: 25% of max_new_tokens")
 
 
 def test_hours_and_disk_follow_from_the_figures() -> None:
     given = UserFigures(100, 0.1, 1000, 2000, 500)
-    evaluated = recipe(evaluation={"dataset": "e", "problems": 50})
-    found = make_forecast(evaluated, 2, given, None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True)
+    found = forecast(2, given, counts={"e": 80}, evaluation={"dataset": "e", "problems": 50})
     # 2 × 800 samples × 100 tokens; 3 policies × 50 problems; 160 pairs × 2 responses
-    assert found.hours == pytest.approx(
-        {
-            "sampling": 160_000 / 1000 / 3600,
-            "evaluation": 15_000 / 1000 / 3600,
-            "scoring": 160_000 / 2000 / 3600,
-            "training": 32_000 / 500 / 3600,
-        }
-    )
-    assert found.known_hours == pytest.approx(sum(filter(None, found.hours.values())))
-    assert found.checkpoint_bytes == 2 * 2 * 10**9
-    assert found.intermediate_bytes == 2 * 12 * 10**9
+    seconds = {"sampling": 160, "evaluation": 15, "scoring": 80, "training": 64}
+    assert found.hours == pytest.approx({kind: each / 3600 for kind, each in seconds.items()})
+    assert found.known_hours == pytest.approx(sum(seconds.values()) / 3600)
+    assert (found.checkpoint_bytes, found.intermediate_bytes) == (2 * 2 * 10**9, 2 * 12 * 10**9)
 
 
 def test_benchmarks_are_measured_by_their_protocol() -> None:
     seven = ["gsm8k", "math500", "minerva_math", "olympiadbench", "college_math", "aime24", "amc23"]
-    found = make_forecast(
-        recipe(evaluation={"benchmarks": seven}), 3, UserFigures(), None, None, {}, gpu=True
-    )
-    assert found.samples.evaluation_samples == 1319 + 500 + 272 + 675 + 2818 + 32 * (30 + 40)
-    assert found.samples.policies == 4
-    of_mine = recipe(evaluation={"dataset": "e", "benchmarks": ["gsm8k", "mine"]})
-    assert (
-        make_forecast(of_mine, 1, UserFigures(), None, None, {"e": 10}, gpu=True).samples.evaluation_samples
-        is None
-    )
-    known = make_forecast(of_mine, 1, UserFigures(), None, None, {"e": 10, "mine": 5}, gpu=True).samples
+    found = forecast(3, evaluation={"benchmarks": seven}).samples
+    assert found.evaluation_samples == 1319 + 500 + 272 + 675 + 2818 + 32 * (30 + 40)
+    assert found.policies == 4
+    of_mine = {"dataset": "e", "benchmarks": ["gsm8k", "mine"]}
+    assert forecast(1, counts={"e": 10}, evaluation=of_mine).samples.evaluation_samples is None
+    known = forecast(1, counts={"e": 10, "mine": 5}, evaluation=of_mine).samples
     assert known.evaluation_samples == 1319 + 15
 
 
 def test_a_run_without_training_makes_no_policy() -> None:
-    silent = recipe(training={"objective": "none"}, evaluation={"dataset": "e"})
-    found = make_forecast(
-        silent, 3, UserFigures(100), None, ModelSize(None, 10**9, True), {"e": 80}, gpu=True
+    found = forecast(
+        3, UserFigures(100), counts={"e": 80}, training={"objective": "none"}, evaluation={"dataset": "e"}
     )
-    assert found.samples.policies == 1
-    assert found.tokens.trained == 0
-    assert found.hours["training"] == 0
+    assert (found.samples.policies, found.tokens.trained, found.hours["training"]) == (1, 0, 0)
     assert found.checkpoint_bytes == found.intermediate_bytes == 0
 
 
 def test_what_is_trained_on_correct_samples_alone_is_not_foreseen() -> None:
-    given = UserFigures(100, training_speed=100)
-    found = make_forecast(recipe(training={"objective": "sft"}), 1, given, None, None, {}, gpu=True)
-    assert found.tokens.trained is None
-    assert found.hours["training"] is None
+    found = forecast(1, UserFigures(100, training_speed=100), training={"objective": "sft"})
+    assert (found.tokens.trained, found.hours["training"]) == (None, None)
 
 
 def test_adapters_and_trainings_without_intermediate_checkpoints_need_no_room_for_them() -> None:
-    size = ModelSize(None, 10**9, True)
     for training in ({"lora_rank": 8}, {"save_every_steps": 0}):
-        found = make_forecast(recipe(training=training), 1, UserFigures(), None, size, {}, gpu=True)
-        assert found.intermediate_bytes == 0
+        assert forecast(1, training=training).intermediate_bytes == 0
 
 
 def test_uniform_sampling_re_samples_nothing() -> None:
-    found = make_forecast(
-        recipe(sampling={"strategy": "uniform"}), 1, UserFigures(), None, None, {}, gpu=True
-    )
-    assert (found.samples.pre_samples, found.samples.re_samples) == (800, 0)
+    found = forecast(1, sampling={"strategy": "uniform"}).samples
+    assert (found.pre_samples, found.re_samples) == (800, 0)
+
+
+def test_parameters_are_counted_over_all_shards(tmp_path: Path) -> None:
+    shards: list[dict[str, tuple[int, int]]] = [{"a": (3, 4), "b": (2, 5)}, {"c": (10, 10)}]
+    for number, shapes in enumerate(shards, 1):
+        tensors = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+        save_file(tensors, tmp_path / f"model-{number}.safetensors", {"format": "pt"})
+    places = {name: f"model-{number}.safetensors" for name, number in (("a", 1), ("b", 1), ("c", 2))}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert model_size(str(tmp_path)) == ModelSize(tmp_path.resolve(), 122, False)
+
+
+def test_a_model_that_is_not_here_is_judged_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    names = ("HS-STaR-Qwen2.5-7B-M0", "Skywork-o1-Open-PRM-Qwen-2.5-1.5B", "tiny")
+    expected = [ModelSize(None, parameters, True) for parameters in (7_000_000_000, 1_500_000_000, None)]
+    assert [model_size(f"Nobody-Here/{name}") for name in names] == expected
+
+
+def test_the_demos_models_are_there() -> None:
+    checks, policy, reward = check_models(recipe(), None)
+    assert [check.level for check in checks] == [Level.OK, Level.OK]
+    assert policy
+    assert reward
+    assert 800_000 < (policy.parameters or 0) < 900_000
+
+
+def test_a_missing_or_wrong_model_fails_and_says_why() -> None:
+    checks, policy, _ = check_models(recipe(policy={"model": "./none-such"}), None)
+    assert (checks[0].level, policy) == (Level.FAIL, None)
+    assert "no such folder" in checks[0].text
+    swapped, _, _ = check_models(recipe(policy={"model": "builtin:demo-prm"}), None)
+    assert "not a policy" in swapped[0].text
+
+
+@pytest.mark.parametrize(
+    ("registered", "level"),
+    [(None, Level.UNCHECKED), ({}, Level.FAIL), ({"mine": "builtin:demo-policy"}, Level.OK)],
+)
+def test_a_registered_policy_is_found_by_its_name(registered: dict[str, str] | None, level: Level) -> None:
+    assert check_models(recipe(policy={"model": "mine"}), registered)[0][0].level is level
+
+
+@pytest.mark.parametrize(
+    ("training", "device", "level", "need"),
+    [
+        ({}, ONE_GPU, Level.FAIL, "126 GB"),  # 18 bytes × 7 billion
+        ({}, FOUR_GPUS, Level.FAIL, "126 GB"),  # they share nothing
+        ({}, Device(80e9, gpu=True, processes=4, shared=True), Level.OK, "31.5 GB"),
+        ({"lora_rank": 64}, ONE_GPU, Level.OK, "14 GB"),
+        ({"lora_rank": 64, "quantization": "4bit"}, ONE_GPU, Level.OK, "3.5 GB"),
+        ({"precompute_reference_logprobs": True}, FOUR_GPUS, Level.FAIL, "112 GB"),  # 16 bytes × 7 billion
+        ({"sharding": "fsdp2"}, FOUR_GPUS, Level.OK, "31.5 GB"),
+        ({"sharding": "zero2"}, FOUR_GPUS, Level.OK, "63 GB"),  # 4 + 2 whole, 12 / 4
+    ],
+)
+def test_a_training_of_7b_needs_what_its_kind_keeps_on_each_device(
+    training: dict[str, Any], device: Device, level: Level, need: str
+) -> None:
+    *before, found = check_memory(recipe(training=training), SEVEN_BILLION, SEVEN_BILLION, device)
+    assert [check.level for check in (*before, found)] == [Level.OK, Level.OK, level]
+    assert found.text.startswith(need)
+
+
+def test_weights_shared_by_gpus_count_in_parts() -> None:
+    shared = {"model": "m", "engine": "vllm", "vllm": {"tensor_parallel_size": 2}}
+    recipes = (recipe(), recipe(policy=shared))
+    small = Device(10e9, gpu=True)
+    levels = [check_memory(each, SEVEN_BILLION, None, small)[0].level for each in recipes]
+    assert levels == [Level.FAIL, Level.OK]
+
+
+def test_what_is_not_known_is_not_judged() -> None:
+    unknown = ModelSize(None, None, True)
+    assert {check.level for check in check_memory(recipe(), unknown, None, ONE_GPU)} == {Level.UNCHECKED}
+
+
+def test_the_smallest_visible_gpu_counts() -> None:
+    listed = "0, 81559\n1, 24564\n2, [N/A]\n"
+    assert smallest_memory(listed, ("0", "1", "2")) == 24564 << 20
+    assert smallest_memory(listed, ("0",)) == 81559 << 20
+    assert smallest_memory(listed, ("2",)) is None
+    assert smallest_memory("", ()) is None
+
+
+EIGHT = tuple(map(str, range(8)))
+TABLES = tables("plan")
+role_counts = st.dictionaries(st.sampled_from(ROLES), st.none() | st.integers(1, 9), min_size=1)
+
+
+@pytest.mark.parametrize(("roles", "gpus", "each", "workers"), TABLES["planned"])
+def test_roles_share_the_gpus_and_one_without_a_number_takes_what_the_others_leave(
+    roles: str, gpus: list[str], each: dict[str, int], workers: dict[str, list[str]]
+) -> None:
+    """Several without a number get one process each; verification, and a machine without GPUs, need none."""
+    found = {worker.name: [*worker.gpus] for worker in plan_workers(parse_roles(roles), (*gpus,), each)}
+    assert [*found.items()] == [*workers.items()]
+
+
+@pytest.mark.parametrize(("roles", "gpus", "message"), TABLES["refused"])
+def test_what_cannot_be_is_refused_in_one_line(roles: str, gpus: str, message: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        plan_workers(parse_roles(roles), choose_gpus(gpus, EIGHT), {})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_on_a_machine_without_any() -> None:
+    assert choose_gpus("all", ()) == choose_gpus("none", EIGHT) == ()
+    with pytest.raises(BadInputError, match="there is no GPU '0' here; there is none"):
+        choose_gpus("0", ())
+
+
+@given(role_counts, st.integers(0, 16), st.integers(1, 3))
+def test_a_gpu_has_one_owner_and_names_differ(roles: dict[str, int | None], machine: int, each: int) -> None:
+    gpus = tuple(map(str, range(machine)))
+    needs = {role: each if role in ("train", "all") else int(role in GPU_ROLES) for role in ROLES}
+    try:
+        workers = plan_workers(roles, gpus, {"train": each, "all": each})
+    except BadInputError:
+        assert sum((count or 1) * needs[role] for role, count in roles.items()) > machine > 0
+        return
+    used = [gpu for worker in workers for gpu in worker.gpus]
+    assert len(used) == len(set(used))
+    assert set(used) <= set(gpus)
+    assert len({worker.name for worker in workers}) == len(workers)
+    for role, count in roles.items():
+        found = [worker for worker in workers if worker.role == role]
+        assert len(found) == count if count else found
+        assert {len(worker.gpus) for worker in found} == {needs[role] if machine else 0}
+
+
+@given(st.text("samplecorvfyin:=,0123456789 ", max_size=24))
+def test_any_text_is_roles_or_refused(text: str) -> None:
+    try:
+        counts = parse_roles(text)
+    except BadInputError:
+        return
+    assert counts
+    assert set(counts) <= set(ROLES)
+
+
+def test_the_environment_of_a_worker_keeps_what_the_user_has_set() -> None:
+    worker = PlannedWorker("sample-gpu3", "sample", ("3",))
+    always = {"CUDA_VISIBLE_DEVICES": "3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert worker.environment({}, 4) == always | {"OMP_NUM_THREADS": "4"}
+    assert worker.environment({"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "3,4"}, 4) == always
+    assert PlannedWorker("verify-cpu1", "verify").environment({}, 1)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(("visible", "expected"), TABLES["visible"])
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: list[str]) -> None:
+    """A beginning of two UUIDs is none, and the list ends there."""
+    assert [*visible_gpus(("GPU-aa11", "GPU-ab22", "GPU-b333"), visible)] == expected
+    assert visible_gpus((), visible) == ()

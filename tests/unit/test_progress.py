@@ -1,13 +1,15 @@
 """What the progress view says: where a run stands, and why something waits."""
 
-import dataclasses
 import time
+from dataclasses import astuple, replace
+from typing import Any
 
 import pytest
 
 from hsstar.cli.views.progress import round_lines
 from hsstar.insights.progress import Pace, RunProgress, finished_share, open_rounds, waiting_reasons
 from hsstar.store.read.progress import QueueState, RoundProgress
+from tests.unit.tables import tables
 
 NOTHING = RoundProgress(
     kind="iteration", number=0, state="waiting", model=None, problems=0, excluded=0, budget=0, allotted=0,
@@ -16,66 +18,42 @@ NOTHING = RoundProgress(
     seconds=None, accuracy=None, standard_error=None,
 )  # fmt: skip
 QUIET = QueueState("sample", 1, 0, 0, workers=1, wakeups_due=0, next_attempt_seconds=None, last_error=None)
-FAILED = dataclasses.replace(QUIET, queued=0, failed=2, last_error="bad prompt")
+FAILED = replace(QUIET, queued=0, failed=2, last_error="bad prompt")
 
 
-def changed(found: RoundProgress, **values: object) -> RoundProgress:
-    return dataclasses.replace(found, **values)  # type: ignore[arg-type]
+SAMPLED = replace(NOTHING, state="re_sampling", budget=800, verified=600)
+MEASURED = replace(NOTHING, kind="evaluation", budget=80, verified=20)
+DONE = replace(NOTHING, state="done")
 
 
 def test_an_iteration_waits_for_the_one_before_until_that_has_its_policy() -> None:
-    second = changed(NOTHING, number=1)
+    second = replace(NOTHING, number=1)
     for state, expected in (("training", "waits for iteration 0"), ("evaluating", "about to start")):
-        assert expected in round_lines([changed(NOTHING, state=state), second])[1]
+        assert expected in round_lines([replace(NOTHING, state=state), second])[1]
     assert "about to start" in round_lines([NOTHING])[0]
 
 
-@pytest.mark.parametrize(
-    ("values", "line"),
-    [
-        (
-            {"state": "re_sampling", "budget": 80, "drawn": 60, "verified": 50, "scored": 4, "boundary": 7},
-            "iteration 0  re-sampling   "
-            "samples 60/80, verified 50, scored 4, inlier 0 · boundary 7 · outlier 0",
-        ),
-        (
-            {"state": "training", "training_steps_done": 2, "training_steps": 9, "failed": 1, "pairs": 3},
-            "iteration 0  training      samples 0/0, pairs 3, training step 2/9, 1 jobs failed",
-        ),
-        (
-            {"kind": "evaluation", "number": 2, "state": "running", "drawn": 3, "allotted": 9, "excluded": 4},
-            "M_2 held out  running    samples 3/9, verified 0, 4 problems left out",
-        ),
-        (
-            {"kind": "evaluation", "state": "done", "evaluation_key": "sums, greedy", "accuracy": 0.25},
-            "M_0 sums, greedy  done       accuracy 0.250 ± 0.000",
-        ),
-    ],
-)
-def test_counts_are_shown_per_stage(values: dict[str, object], line: str) -> None:
-    assert round_lines([changed(NOTHING, **values)]) == [line]
+@pytest.mark.parametrize(("values", "line"), tables("progress")["lines"])
+def test_counts_are_shown_per_stage(values: dict[str, Any], line: str) -> None:
+    assert round_lines([replace(NOTHING, **values)]) == [line]
 
 
 def test_nothing_is_explained_while_everything_moves() -> None:
     assert waiting_reasons([QUIET]) == []
 
 
-def test_every_reason_to_wait_says_what_to_do() -> None:
-    reasons = {
-        "hsstar worker --role sample": dataclasses.replace(QUIET, workers=0),
-        "the broker does not take": dataclasses.replace(QUIET, wakeups_due=1),
-        "tried again in 4 s after: out of memory": dataclasses.replace(
-            QUIET, next_attempt_seconds=4.2, last_error="out of memory"
-        ),
-        "hsstar jobs retry": FAILED,
-    }
-    for expected, queue in reasons.items():
-        (reason,) = waiting_reasons([queue])
-        assert expected in reason
-
-
-SAMPLED = changed(NOTHING, state="re_sampling", budget=80, verified=60)
-MEASURED = changed(NOTHING, kind="evaluation", budget=80, verified=20)
+@pytest.mark.parametrize(
+    ("queue", "expected"),
+    [
+        (replace(QUIET, workers=0), "hsstar worker --role sample"),
+        (replace(QUIET, wakeups_due=1), "the broker does not take"),
+        (replace(QUIET, next_attempt_seconds=4.2, last_error="no room"), "tried again in 4 s after: no room"),
+        (FAILED, "hsstar jobs retry"),
+    ],
+)
+def test_every_reason_to_wait_says_what_to_do(queue: QueueState, expected: str) -> None:
+    (reason,) = waiting_reasons([queue])
+    assert expected in reason
 
 
 @pytest.mark.parametrize(
@@ -83,66 +61,53 @@ MEASURED = changed(NOTHING, kind="evaluation", budget=80, verified=20)
     [
         ([], 1.0),
         ([NOTHING], 0.0),
-        ([SAMPLED], 0.8 * 60 / 80),
-        ([changed(SAMPLED, verified=80, training_steps_done=1, training_steps=2)], 0.8 + 0.2 / 2),
-        ([changed(NOTHING, state="done")], 1.0),
-        ([changed(NOTHING, state="done"), SAMPLED], (1 + 0.6) / 2),
+        ([SAMPLED], 0.8 * 600 / 800),
+        ([replace(SAMPLED, verified=800, training_steps_done=1, training_steps=2)], 0.8 + 0.2 / 2),
+        ([DONE], 1.0),
+        ([DONE, SAMPLED], (1 + 0.6) / 2),
         ([MEASURED], 0.25),
         ([SAMPLED, MEASURED], 0.6),
     ],
 )
-def test_a_fifth_of_an_iteration_is_its_training_and_evaluations_count_where_there_is_nothing_else(
-    rounds: list[RoundProgress], share: float
-) -> None:
+def test_a_fifth_of_an_iteration_is_its_training(rounds: list[RoundProgress], share: float) -> None:
     assert finished_share(rounds) == pytest.approx(share)
 
 
-def test_the_time_that_is_left_follows_from_the_pace_since_the_first_look(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_time_left_follows_from_the_pace_since_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     pace = Pace()
     assert pace.seconds_left([SAMPLED]) is None
     now = 130.0
-    assert pace.seconds_left([changed(SAMPLED, verified=60.5)]) is None  # half a percent says nothing
-    assert pace.seconds_left([changed(SAMPLED, verified=70)]) == pytest.approx(30 * 0.3 / 0.1)
-    assert pace.seconds_left([changed(SAMPLED, state="done")]) is None
+    assert pace.seconds_left([replace(SAMPLED, verified=605)]) is None  # half a percent says nothing
+    assert pace.seconds_left([replace(SAMPLED, verified=700)]) == pytest.approx(30 * 0.3 / 0.1)
+    assert pace.seconds_left([replace(SAMPLED, state="done")]) is None
     assert pace.elapsed == 30
 
 
 @pytest.mark.parametrize(
-    ("round_state", "queues", "state"),
+    ("last", "queues", "state"),
     [
-        ("done", [dataclasses.replace(QUIET, queued=0, failed=1)], "done"),
+        ("done", [replace(QUIET, queued=0, failed=1)], "done"),
         ("training", [], "running"),
         ("training", [QUIET], "running"),
-        ("training", [dataclasses.replace(QUIET, queued=0, running=1), FAILED], "running"),
+        ("training", [replace(QUIET, queued=0, running=1), FAILED], "running"),
         ("training", [QUIET, FAILED], "running"),
         ("training", [FAILED], "stuck"),
-        ("training", [FAILED, dataclasses.replace(FAILED, failed=0)], "stuck"),
+        ("training", [FAILED, replace(FAILED, failed=0)], "stuck"),
     ],
 )
-def test_failed_jobs_hold_a_run_up_once_nothing_else_moves(
-    round_state: str, queues: list[QueueState], state: str
-) -> None:
-    rounds = [changed(NOTHING, state="done"), changed(NOTHING, state=round_state)]
-    assert RunProgress(rounds, queues).state == state
+def test_failed_jobs_hold_a_run_up_once_all_rests(last: str, queues: list[QueueState], state: str) -> None:
+    assert RunProgress([DONE, replace(NOTHING, state=last)], queues).state == state
 
 
 def test_an_open_round_lacks_what_is_neither_drawn_nor_assigned() -> None:
-    row = changed(
-        NOTHING,
-        state="pre_sampling",
-        budget=80,
-        drawn=30,
-        slots_in_flight=20,
-        failed_slots=6,
-        queued=3,
+    row = replace(
+        NOTHING, state="pre_sampling", budget=80, drawn=30, slots_in_flight=20, failed_slots=6, queued=3,
         running=2,
-    )
-    found = open_rounds([changed(NOTHING, state="done"), row, changed(MEASURED, budget=1, drawn=5)])
-    assert [dataclasses.astuple(entry) for entry in found] == [
+    )  # fmt: skip
+    found = open_rounds([DONE, row, replace(MEASURED, budget=1, drawn=5)])
+    assert [astuple(entry) for entry in found] == [
         ("iteration 0", 30, 20, 6, 24, 3, 2),
         ("evaluation 0", 5, 0, 0, 0, 0, 0),
     ]

@@ -1,7 +1,6 @@
-"""A recipe says everything that decides a run; a wrong one is refused in a line that names the key."""
+"""A recipe or a study says all that decides it; a wrong one is refused in a line that names the key."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,17 @@ from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.difficulty import Signal, Thresholds
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.preference import PairRule
+from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 from hsstar.study.document import load_study
+from tests.unit.tables import tables
 
 FOLDER = Path(__file__).parent
-BOUNDS: dict[str, dict[str, Any]] = json.loads((FOLDER / "recipe_bounds.json").read_text())
-"""Values just inside and just outside of what is legal, by key; `beside`: further keys of its section."""
-WRONG = [json.loads(line) for line in (FOLDER / "wrong_recipes.jsonl").read_text().splitlines()]
 ROOT = FOLDER.parents[1]
 CONFIGS = ROOT / "configs"
+BOUNDS: dict[str, dict[str, Any]] = json.loads((FOLDER / "recipe_bounds.json").read_text())
+"""Values just inside and just outside of what is legal, by key; `beside`: further keys of its section."""
+TABLES = tables("recipe")
 PUBLISHED: dict[str, dict[str, Any]] = json.loads((FOLDER / "shipped_recipes.json").read_text())
 """What `configs/hsstar.toml` changes of the defaults, and each other published recipe of `hsstar.toml`."""
 SHIPPED = sorted({*CONFIGS.glob("*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {CONFIGS / "study.toml"})
@@ -35,24 +36,16 @@ SMALLEST: dict[str, Any] = {
     "policy": {"model": "Qwen2.5-7B"},
     "reward": {"model": "prm"},
 }
-
-
 SERVER = {"base_url": "http://localhost:8000/v1", "model": "policy"}
 
 
 def with_sections(**sections: Any) -> Recipe:
-    return parse_recipe(merged(SMALLEST, sections))
-
-
-def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with some keys of its sections replaced; None removes a key."""
-    result = dict(document)
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            result[key] = {**result.get(key, {}), **value}
-        else:
-            result[key] = value
-    return {key: value for key, value in result.items() if value is not None}
+    """The smallest recipe with some keys of its sections replaced; None removes a key."""
+    document = SMALLEST | {
+        key: {**SMALLEST.get(key, {}), **value} if isinstance(value, dict) else value
+        for key, value in sections.items()
+    }
+    return parse_recipe({key: value for key, value in document.items() if value is not None})
 
 
 def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -61,6 +54,13 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in document.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
+
+
+def write(folder: Path, **files: str) -> Path:
+    """The first of some files, which are written as NAME.toml."""
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_bytes(text.encode(errors="surrogateescape"))
+    return folder / f"{next(iter(files))}.toml"
 
 
 def test_what_is_left_out_is_as_in_the_paper() -> None:
@@ -76,23 +76,24 @@ def test_what_is_left_out_is_as_in_the_paper() -> None:
 @pytest.mark.parametrize("key", BOUNDS)
 def test_a_key_is_legal_up_to_its_bounds(key: str) -> None:
     section, _, name = key.rpartition(".")
-    bounds = BOUNDS[key]
-    for value in bounds["legal"]:
-        table = {**bounds.get("beside", {}), name: value}
-        recipe = with_sections(**({section: table} if section else table))
+    beside = BOUNDS[key].get("beside", {})
+
+    def recipe_with(table: dict[str, Any]) -> Recipe:
+        return with_sections(**({section: beside | table} if section else beside | table))
+
+    usual = recipe_with({})
+    for value in BOUNDS[key]["legal"]:
+        recipe = recipe_with({name: value})
         assert flat(recipe.document())[key] == value
         assert parse_recipe(recipe.document()) == recipe
-        default = {**bounds.get("beside", {})}
-        usual = with_sections(**({section: default} if section else default))
         assert (recipe == usual) == (flat(usual.document())[key] == value)
-    for value in bounds["illegal"]:
-        table = {**bounds.get("beside", {}), name: value}
+    for value in BOUNDS[key]["illegal"]:
         with pytest.raises(RecipeError, match=f"recipe: .*{section}"):
-            with_sections(**({section: table} if section else table))
+            recipe_with({name: value})
 
 
 def test_every_number_of_a_recipe_has_its_bounds() -> None:
-    numbers = {key for key, value in flat(with_sections().document()).items() if type(value) in (int, float)}
+    numbers = {key for key, value in flat(DEFAULTS).items() if type(value) in (int, float)}
     assert numbers <= BOUNDS.keys()
 
 
@@ -101,35 +102,27 @@ def test_uniform_sampling_makes_every_sample_a_pre_sample() -> None:
 
 
 def test_without_a_reward_model_the_other_signals_do() -> None:
-    recipe = with_sections(
-        reward={"model": "none"}, difficulty={"signal": "accuracy"}, pairs={"rule": "random"}
-    )
-    assert not recipe.reward.used
+    other = {"difficulty": {"signal": "accuracy"}, "pairs": {"rule": "random"}}
+    assert not with_sections(reward={"model": "none"}, **other).reward.used
 
 
-@pytest.mark.parametrize("signal", Signal)
-@pytest.mark.parametrize("rule", PairRule)
-@pytest.mark.parametrize("strategy", ["hierarchical", "uniform"])
-def test_a_stored_recipe_is_read_back_as_it_was(signal: Signal, rule: PairRule, strategy: str) -> None:
+@given(
+    st.sampled_from(Signal), st.sampled_from(PairRule), st.sampled_from(["hierarchical", "uniform"]),
+    st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted), st.floats(1e-12, 1),
+)  # fmt: skip
+def test_a_stored_recipe_is_read_back_as_it_was_to_the_last_digit(
+    signal: Signal, rule: PairRule, strategy: str, thresholds: list[float], rate: float
+) -> None:
+    low, high = thresholds
+    levels = ["boundary", "outlier"]
     recipe = with_sections(
-        seed=7,
-        difficulty={"signal": signal, "resample": ["boundary", "outlier"]},
+        difficulty={"signal": signal, "resample": levels, "tau_low": low, "tau_high": high},
         pairs={"rule": rule},
         sampling={"strategy": strategy, "stop": ["\n\n\n"]},
+        training={"learning_rate": rate},
     )
-    document = recipe.document()
-    assert parse_recipe(document) == recipe
-    assert parse_recipe(document).document() == document
-
-
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(1e-12, 1))
-def test_numbers_are_kept_exactly(first: float, second: float, rate: float) -> None:
-    low, high = sorted((first, second))
-    if low < high:
-        recipe = with_sections(
-            difficulty={"tau_low": low, "tau_high": high}, training={"learning_rate": rate}
-        )
-        assert parse_recipe(recipe.document()) == recipe
+    assert parse_recipe(recipe.document()) == recipe
+    assert parse_recipe(recipe.document()).document() == recipe.document()
 
 
 def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
@@ -140,7 +133,7 @@ def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
     assert with_sections(reward={"engine": "vllm"}).reward.engine_options == {}
 
 
-@pytest.mark.parametrize(("changes", "message"), [(row["changes"], row["message"]) for row in WRONG])
+@pytest.mark.parametrize(("changes", "message"), TABLES["wrong"])
 def test_a_wrong_recipe_names_the_key_and_what_is_legal(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as failure:
         with_sections(**changes)
@@ -165,6 +158,8 @@ def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:
     recipe = with_sections(policy={"engine": "vllm", "vllm": table})
     assert recipe.policy.engine_options == table
     assert parse_recipe(recipe.document()) == recipe
+    for engine in ("transformers", "vllm"):
+        assert with_sections(policy={"engine": engine}).policy.engine_options == {}
 
 
 def test_a_server_is_told_of_new_policies_or_serves_one() -> None:
@@ -180,51 +175,61 @@ def test_a_server_is_told_of_new_policies_or_serves_one() -> None:
     assert with_sections(**kept, evaluation={"dataset": "heldout"}).policy.one_policy_only
 
 
-@pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_an_engine_without_a_table_has_no_options(engine: str) -> None:
-    assert with_sections(policy={"engine": engine}).policy.engine_options == {}
-
-
-def test_a_section_that_is_no_table_is_named() -> None:
-    with pytest.raises(RecipeError, match="recipe: sampling: input should be a valid dictionary"):
-        with_sections(sampling=3)
-
-
 def test_a_recipe_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         with_sections().sampling.n = 9
 
 
-# --- files ----------------------------------------------------------------------------------------
-
-
 def test_a_file_is_read_and_its_top_keys_can_be_replaced(tmp_path: Path) -> None:
-    file = tmp_path / "small.toml"
-    file.write_text(
-        'name = "small"\n[problems]\ndataset = "numina"\nper_iteration = 7500\n'
-        '[policy]\nmodel = "Qwen2.5-7B"\n[reward]\nmodel = "prm"\n'
-    )
+    lines = (f"{key} = {json.dumps(value)}" for key, value in flat(SMALLEST).items())
+    file = write(tmp_path, small="\n".join(lines))
     assert load_recipe(file) == with_sections()
     assert load_recipe(file, {"name": "other", "seed": 3}) == with_sections(name="other", seed=3)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        (b"name = ", "not TOML: "),
-        (b"name = '\xff'", "cannot be read"),
-        (b"name = 'small'", "key 'problems' is missing"),
-    ],
-)
-def test_a_wrong_file_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
-    file = tmp_path / "small.toml"
-    if content is not None:
-        file.write_bytes(content)
+def test_tables_are_merged_and_other_values_replaced(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        child='extends = "base.toml"\nlist = [3]\n[a]\nx = 5\n[a.deep]\nk = 1\n[b]\nnew = true',
+        base='kept = "yes"\nlist = [1, 2]\n[a]\nx = 1\ny = 2\n[a.deep]\nk = 0\nl = 0',
+    )
+    assert load_document(path) == {
+        "kept": "yes", "list": [3], "a": {"x": 5, "y": 2, "deep": {"k": 1, "l": 0}}, "b": {"new": True},
+    }  # fmt: skip
+
+
+def test_a_base_may_extend_a_further_one_in_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    write(tmp_path / "below", middle='extends = "root.toml"\ny = 2', root="x = 1\ny = 1\nz = 1")
+    top = write(tmp_path, top='extends = "below/middle.toml"\nz = 3')
+    assert load_document(top) == {"x": 1, "y": 2, "z": 3}
+
+
+def test_merging_changes_neither_side() -> None:
+    base, changes = {"a": {"x": 1}}, {"a": {"y": 2}}
+    assert merged(base, changes) == {"a": {"x": 1, "y": 2}}
+    assert (base, changes) == ({"a": {"x": 1}}, {"a": {"y": 2}})
+
+
+def test_the_demo_can_be_extended_and_the_stored_recipe_is_whole(tmp_path: Path) -> None:
+    path = write(tmp_path, mine='extends = "builtin:demo"\nname = "mine"\n[sampling]\nn_p = 2')
+    recipe = load_recipe(path, {"seed": 7})
+    assert (recipe.name, recipe.seed, recipe.sampling.n, recipe.sampling.n_p) == ("mine", 7, 8, 2)
+    assert recipe.policy.model == "builtin:demo-policy"
+    assert "extends" not in recipe.document()
+
+
+@pytest.mark.parametrize(("files", "message"), TABLES["wrong files"])
+def test_a_wrong_file_is_named_in_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as failure:
-        load_recipe(file)
-    assert str(failure.value).startswith(f"{file}: ")
+        load_recipe(write(tmp_path, **files))
+    assert str(failure.value).startswith(str(tmp_path))
     assert "\n" not in str(failure.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"/none\.toml: no such file"):
+        load_recipe(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -268,3 +273,61 @@ def test_benchmarks_are_decoded_by_their_protocol_where_nothing_else_is_said() -
     ]
     assert found.datasets == ["benchmarks/gsm8k", "benchmarks/aime24", "benchmarks/amc23", "my own problems"]
     assert found.used
+
+
+STUDY = """
+name = "s"
+seeds = [3, 1]
+iterations = 2
+reference = "uniform"
+problems = "demo"
+[recipe]
+extends = "builtin:demo"
+evaluation = { problems = 30 }
+[strategies.HS-STaR]
+[strategies.uniform]
+sampling.strategy = "uniform"
+difficulty.train = ["inlier", "boundary", "outlier"]
+"""
+
+
+def study_file(folder: Path, old: str = "", new: str = "") -> Path:
+    assert old in STUDY
+    path = folder / "study.toml"
+    path.write_text(STUDY.replace(old, new) if old else STUDY)
+    return path
+
+
+def test_every_strategy_runs_under_every_seed(tmp_path: Path) -> None:
+    study = load_study(study_file(tmp_path))
+    assert [(run.name, run.seed, run.recipe.seed) for run in study.runs] == [
+        ("s-HS-STaR-3", 3, 3), ("s-uniform-3", 3, 3), ("s-HS-STaR-1", 1, 1), ("s-uniform-1", 1, 1),
+    ]  # fmt: skip
+    assert [run.strategy for run in study.of_seed(1)] == ["HS-STaR", "uniform"]
+
+
+def test_strategies_differ_from_the_recipe_in_their_changes_only(tmp_path: Path) -> None:
+    plain, uniform = (run.recipe.document() for run in load_study(study_file(tmp_path)).of_seed(3))
+    assert plain["evaluation"]["problems"] == 30
+    assert uniform["sampling"].pop("strategy") == "uniform"
+    assert uniform["difficulty"].pop("train") == ["inlier", "boundary", "outlier"]
+    del plain["sampling"]["strategy"], plain["difficulty"]["train"], plain["name"], uniform["name"]
+    assert plain == uniform
+
+
+@pytest.mark.parametrize(("old", "new", "message"), tables("study")["refused"])
+def test_a_wrong_study_is_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        load_study(study_file(tmp_path, old, new))
+    assert "\n" not in str(error.value)
+
+
+def test_a_study_measures_on_held_out_problems(tmp_path: Path) -> None:
+    extended = 'extends = "builtin:demo"\nevaluation = { problems = 30 }'
+    path = study_file(tmp_path, extended, 'extends = "bare.toml"')
+    (tmp_path / "bare.toml").write_text(
+        'problems = { dataset = "d", per_iteration = 3 }\npolicy.model = "m"\nreward.model = "none"\n'
+        'difficulty.signal = "accuracy"\npairs.rule = "random"\n'
+    )
+    with pytest.raises(RecipeError, match=r"recipe\.evaluation\.dataset is missing"):
+        load_study(path)

@@ -8,8 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,7 +25,7 @@ from hsstar.verifier import RULES_VERSION, Explanation, MathVerifier
 from hsstar.verifier.contract import VerificationRequest
 from tests.waiting import wait_for
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+RESPONSES = Path(__file__).parents[2].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
 ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that takes longer than every deadline."""
 SLOW = r"\sum_{n=1}^{999999999} n^{n}"
@@ -53,10 +56,24 @@ def checking_processes(parent: int | None = None) -> list[psutil.Process]:
     ]
 
 
+@contextmanager
+def one_process(**options: Any) -> Iterator[tuple[MathVerifier, psutil.Process]]:
+    """A verifier with one process, which has started."""
+    before = set(checking_processes())
+    with MathVerifier(processes=1, **options) as verifier:
+        verifier.verify([algebraic(0)])
+        [process] = set(checking_processes()) - before
+        yield verifier, process
+
+
 def wait_until_it_works(process: psutil.Process) -> None:
     """Wait until a checking process that was idle has computed for a while."""
     before = sum(process.cpu_times()[:2])
     wait_for(lambda: sum(process.cpu_times()[:2]) > before + 0.3, what="the process works")
+
+
+def causes(verifier: MathVerifier, *requests: VerificationRequest) -> list[Cause]:
+    return [judgement.cause for judgement in verifier.verify(requests)]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,7 @@ def wait_until_it_works(process: psutil.Process) -> None:
 def test_every_other_judgement_has_its_cause(
     verifier: MathVerifier, request_: VerificationRequest, cause: Cause
 ) -> None:
-    assert verifier.verify([request_])[0].cause is cause
+    assert causes(verifier, request_) == [cause]
 
 
 def test_judgements_come_in_the_order_of_their_requests(verifier: MathVerifier) -> None:
@@ -132,17 +149,10 @@ _PIECES = st.lists(st.sampled_from([*"1+x, .=", "\x1c", "\u200b", "_", "½", r"\
 def test_pairs_with_one_key_have_one_cause(verifier: MathVerifier, text: str, cuts: list[int]) -> None:
     requests = [VerificationRequest(text[:cut], text[cut:], is_answer=True) for cut in cuts]
     long = [VerificationRequest(text[:cut] + " " * 1_000, text[cut:], is_answer=True) for cut in cuts]
-    causes: dict[bytes, set[Cause | None]] = {}
+    by_key: dict[bytes, set[Cause | None]] = {}
     for pair in verifier.prepare([*requests, *long]):
-        causes.setdefault(pair.key, set()).add(pair.cause)
-    assert all(len(found - {None}) <= 1 for found in causes.values())
-
-
-def test_pairs_with_equal_letters_do_not_share_a_verdict(verifier: MathVerifier) -> None:
-    judgements = verifier.verify(
-        [VerificationRequest(*pair, is_answer=True) for pair in (("a+b", "b+a"), ("a+bb", "+a"))]
-    )
-    assert [judgement.cause for judgement in judgements] == [Cause.CORRECT, Cause.INCORRECT]
+        by_key.setdefault(pair.key, set()).add(pair.cause)
+    assert all(len(found - {None}) <= 1 for found in by_key.values())
 
 
 @pytest.mark.parametrize(
@@ -165,60 +175,46 @@ def test_an_explanation_names_the_rules(
     assert verifier.explain(answer, reference) == Explanation(*explanation)
 
 
+@pytest.mark.skipif(not RESPONSES.exists(), reason="the real responses are not at hand")
 def test_verdicts_on_real_responses_agree_with_their_labels(verifier: MathVerifier) -> None:
-    path = SHARED / "responses" / "math_sampled_8.jsonl"
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in RESPONSES.read_text().splitlines()]
     labelled = [(row["answer"], item) for row in rows for item in row["responses"]]
-    judgements = verifier.verify([VerificationRequest(item["response"], answer) for answer, item in labelled])
-    agreeing = [
-        (judgement.cause is Cause.CORRECT) == item["correct"]
-        for judgement, (_, item) in zip(judgements, labelled, strict=True)
-    ]
-    assert len(agreeing) == 400
-    assert sum(agreeing) >= 399
+    found = causes(verifier, *(VerificationRequest(item["response"], answer) for answer, item in labelled))
+    labels = [item["correct"] for _, item in labelled]
+    assert len(labels) == 400
+    assert sum((cause is Cause.CORRECT) == label for cause, label in zip(found, labels, strict=True)) >= 399
 
 
 def test_a_slow_pair_times_out_alone_once_and_does_not_hold_the_others_back() -> None:
     with MathVerifier(processes=2, deadline_seconds=2.0) as verifier:
         verifier.verify([algebraic(0)])
         start = time.monotonic()
-        requests = [boxed(ENDLESS), *map(algebraic, range(50)), *[boxed(ENDLESS)] * 10]
-        pairs = verifier.prepare(requests)
+        pairs = verifier.prepare([boxed(ENDLESS), *map(algebraic, range(50)), *[boxed(ENDLESS)] * 10])
         decided = list(verifier.decide(pairs))
         seconds = time.monotonic() - start
-    slow, quick = pairs[0].key, {pair.key for pair in pairs[1:51]}
-    assert dict(decided) == {slow: Cause.TIMED_OUT, **dict.fromkeys(quick, Cause.CORRECT)}
+    quick = dict.fromkeys((pair.key for pair in pairs[1:51]), Cause.CORRECT)
+    assert dict(decided) == {pairs[0].key: Cause.TIMED_OUT} | quick
     assert len(decided) == 51
     assert decided[-1][1] is Cause.TIMED_OUT
     assert 2.0 <= seconds < 12.0
 
 
 def test_a_process_killed_in_mid_work_costs_only_the_response_it_was_at() -> None:
-    others = set(checking_processes())
-    with MathVerifier(processes=1, deadline_seconds=30.0) as verifier:
-        verifier.verify([algebraic(0)])
-        [first] = set(checking_processes()) - others
-
-        def kill_when_it_works() -> None:
-            wait_until_it_works(first)
-            first.kill()
-
-        killer = threading.Thread(target=kill_when_it_works)
-        killer.start()
-        judgements = verifier.verify([algebraic(1), boxed(ENDLESS), algebraic(2), algebraic(3)])
-        killer.join()
-        causes = [judgement.cause for judgement in judgements]
-        assert causes == [Cause.CORRECT, Cause.CRASHED, Cause.CORRECT, Cause.CORRECT]
-        assert len(set(checking_processes()) - others) == 1
+    before = len(checking_processes())
+    with one_process(deadline_seconds=30.0) as (verifier, process), ThreadPoolExecutor() as pool:
+        requests = (algebraic(1), boxed(ENDLESS), algebraic(2), algebraic(3))
+        found = pool.submit(causes, verifier, *requests)
+        wait_until_it_works(process)
+        process.kill()
+        assert found.result() == [Cause.CORRECT, Cause.CRASHED, Cause.CORRECT, Cause.CORRECT]
+        assert len(checking_processes()) == before + 1
 
 
 def test_a_process_that_dies_between_calls_costs_nothing() -> None:
     before = set(checking_processes())
     with MathVerifier(processes=1) as verifier:
         for number, dead in enumerate((False, True, False)):
-            assert verifier.verify([algebraic(number)])[0].cause is Cause.CORRECT
+            assert causes(verifier, algebraic(number)) == [Cause.CORRECT]
             [process] = set(checking_processes()) - before
             process.kill()
             if dead:
@@ -226,28 +222,22 @@ def test_a_process_that_dies_between_calls_costs_nothing() -> None:
 
 
 def test_memory_is_limited() -> None:
-    others = set(checking_processes())
-    with MathVerifier(processes=1, deadline_seconds=2.0, memory_limit_mb=256) as verifier:
-        judgements = verifier.verify([boxed("10^{10^{9}}", "8x"), algebraic(1)])
-        assert judgements[0].cause is not Cause.CORRECT
-        assert judgements[1].cause is Cause.CORRECT
-        [process] = set(checking_processes()) - others
+    with one_process(deadline_seconds=2.0, memory_limit_mb=256) as (verifier, process):
         assert process.rlimit(psutil.RLIMIT_AS) == (256 << 20, 256 << 20)
         assert process.environ()["OMP_NUM_THREADS"] == "1"
-        assert process.environ()["PYTHONPATH"].split(os.pathsep) == [
-            path or str(Path.cwd()) for path in sys.path
-        ]
+        path = [place or str(Path.cwd()) for place in sys.path]
+        assert process.environ()["PYTHONPATH"].split(os.pathsep) == path
+        large, harmless = causes(verifier, boxed("10^{10^{9}}", "8x"), algebraic(1))
+        assert large is not Cause.CORRECT
+        assert harmless is Cause.CORRECT
 
 
 def test_the_signals_of_the_terminal_are_for_the_parent() -> None:
-    others = set(checking_processes())
-    with MathVerifier(processes=1) as verifier:
-        verifier.verify([algebraic(0)])
-        [process] = set(checking_processes()) - others
+    with one_process() as (verifier, process):
         for signal_ in (signal.SIGINT, signal.SIGTERM):
             process.send_signal(signal_)
-        assert verifier.verify([algebraic(1)])[0].cause is Cause.CORRECT
-        assert set(checking_processes()) - others == {process}
+        assert causes(verifier, algebraic(1)) == [Cause.CORRECT]
+        assert process in checking_processes()
 
 
 def test_what_a_library_prints_does_not_look_like_a_result() -> None:
@@ -262,18 +252,10 @@ def test_what_a_library_prints_does_not_look_like_a_result() -> None:
 
 
 def test_threads_may_share_a_verifier(verifier: MathVerifier) -> None:
-    causes: dict[int, list[Cause]] = {}
-
-    def verify(start: int) -> None:
-        judgements = verifier.verify([algebraic(number) for number in range(start, start + 20)])
-        causes[start] = [judgement.cause for judgement in judgements]
-
-    threads = [threading.Thread(target=verify, args=(start,)) for start in (100, 200, 300)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert causes == {start: [Cause.CORRECT] * 20 for start in (100, 200, 300)}
+    shares = [map(algebraic, range(start, start + 20)) for start in (100, 200, 300)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda requests: causes(verifier, *requests), shares))
+    assert found == [[Cause.CORRECT] * 20] * 3
 
 
 def test_text_alone_starts_no_process() -> None:
@@ -298,14 +280,10 @@ def test_a_reference_that_misses_its_deadline_is_looked_at_once_more() -> None:
 
 
 def test_the_clock_of_a_task_does_not_run_while_its_process_is_kept_from_reading_it() -> None:
-    before = checking_processes()
-    with MathVerifier(processes=1, deadline_seconds=1.0) as verifier:
-        verifier.verify([algebraic(1)])
-        [process] = set(checking_processes()) - set(before)
+    with one_process(deadline_seconds=1.0) as (verifier, process):
         process.suspend()
         threading.Timer(1.5, process.resume).start()
-        [judgement] = verifier.verify([algebraic(2)])
-        assert judgement.cause is Cause.CORRECT
+        assert causes(verifier, algebraic(2)) == [Cause.CORRECT]
         assert process in checking_processes()
 
 
@@ -322,23 +300,12 @@ def test_closing_leaves_no_process_and_refuses_more_work() -> None:
 
 
 def test_closing_ends_a_verification_under_way() -> None:
-    before = set(checking_processes())
-    verifier = MathVerifier(processes=1, deadline_seconds=60.0)
-    verifier.verify([algebraic(0)])
-    [process] = set(checking_processes()) - before
-    failures: list[EngineError] = []
-
-    def verify() -> None:
-        with pytest.raises(EngineError, match="closed during a verification") as failure:
-            verifier.verify([boxed(ENDLESS)])
-        failures.append(failure.value)
-
-    thread = threading.Thread(target=verify)
-    thread.start()
-    wait_until_it_works(process)
-    verifier.close()
-    thread.join(timeout=10.0)
-    assert len(failures) == 1
+    with one_process(deadline_seconds=60.0) as (verifier, process), ThreadPoolExecutor() as pool:
+        under_way = pool.submit(verifier.verify, [boxed(ENDLESS)])
+        wait_until_it_works(process)
+        verifier.close()
+        with pytest.raises(EngineError, match="closed during a verification"):
+            under_way.result(timeout=10.0)
 
 
 def test_the_processes_die_with_their_parent() -> None:
@@ -349,15 +316,14 @@ def test_the_processes_die_with_their_parent() -> None:
         "print('ready', flush=True)\n"
         f"verifier.verify([VerificationRequest(r'{ENDLESS}', '7', is_answer=True)])\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    try:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"ready\n"
-        [child] = checking_processes(parent.pid)
-        wait_until_it_works(child)
-    finally:
-        parent.kill()
-        parent.communicate()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"ready\n"
+            [child] = checking_processes(parent.pid)
+            wait_until_it_works(child)
+        finally:
+            parent.kill()
     wait_for(lambda: not child.is_running(), what="the process ends with its parent")
 
 

@@ -1,0 +1,288 @@
+"""The rules of the method: seeds, difficulty (METHOD step 3), budget (step 4), preference pairs (step 6)."""
+
+from collections import Counter
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsstar.domain.allocation.budget import Budget, allot
+from hsstar.domain.difficulty import (
+    Difficulty,
+    DifficultyEstimate,
+    Signal,
+    Thresholds,
+    classify,
+    estimate_difficulty,
+)
+from hsstar.domain.errors import BadInputError
+from hsstar.domain.preference import Candidate, PairRule, select_examples, select_pairs
+from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot_seed
+from hsstar.domain.text import content_key, storable
+from hsstar.domain.verdict import Verdict
+
+PROBLEM = "0123456789abcdef0123456789abcdef"
+any_text = st.text(st.characters(exclude_categories=()))
+parts = st.lists(st.integers() | st.text(), max_size=3)
+
+
+def test_seeds_and_keys_are_the_same_on_every_machine_and_in_every_release() -> None:
+    """A change here changes every run that was ever stored."""
+    assert slot_seed(0, 0, PROBLEM, 0) == 1_309_411_703_537_824_601
+    assert slot_seed(7, 2, PROBLEM, 5) == 4_337_977_124_985_788_392
+    assert evaluation_seed(0, 0, PROBLEM, 0) == 7_232_893_516_461_671_599
+    assert evaluation_seed(7, 2, PROBLEM, 5) == 4_482_457_490_229_492_076
+    assert derived_seed(7, "study", 1, "x") == 6_567_036_019_023_970_958
+    assert shuffle_key(7, "slice", PROBLEM) == sha256(f"7:slice:{PROBLEM}".encode()).digest()
+    assert content_key("What is\n $1 + 1$?") == "ec9717030f96054c6821e7f9a2db44e3"
+
+
+def test_every_slot_has_a_seed_of_its_own() -> None:
+    problems = (f"{problem:032x}" for problem in range(40))
+    addresses = list(product(range(3), range(3), problems, range(40)))
+    seeds = {slot_seed(*address) for address in addresses}
+    held_out = {evaluation_seed(*address) for address in addresses}
+    assert len(seeds | held_out) == 2 * len(addresses)
+
+
+@given(st.integers(0, 2**31 - 1), st.text(max_size=10), parts)
+def test_a_seed_fits_a_signed_64_bit_integer(seed: int, purpose: str, parts: list[int | str]) -> None:
+    assert 0 <= derived_seed(seed, purpose, *parts) < 2**63
+
+
+@given(any_text)
+def test_stored_text_is_valid_and_nothing_else_is_changed(text: str) -> None:
+    stored = storable(text)
+    stored.encode("utf-8")
+    replaced = ("\ufffd" if char == "\x00" or "\ud800" <= char <= "\udfff" else char for char in text)
+    assert stored == "".join(replaced)
+    assert storable(stored) == stored
+
+
+@given(any_text)
+def test_every_text_has_a_key(text: str) -> None:
+    key = content_key(text)
+    assert len(key) == 32
+    assert set(key) <= set("0123456789abcdef")
+
+
+def test_white_space_does_not_make_another_problem() -> None:
+    assert content_key(" What is\n 1 + 1? ") == content_key("What is 1 + 1?")
+    assert content_key("What is 1 + 1?") != content_key("What is 1+1?")
+
+
+PUBLISHED, QUALITIES = Thresholds(0.15, 0.65), (0.14, 0.15, 0.65, 0.66)
+
+
+@pytest.mark.parametrize(
+    ("signal", "levels"),
+    [
+        (Signal.ACCURACY_AND_REWARD, ["BBBI", "BBBB", "BBBB", "OBBB"]),
+        (Signal.ACCURACY, ["IIII", "BBBB", "BBBB", "OOOO"]),
+        (Signal.REWARD, ["OBBI", "OBBI", "OBBI", "OBBI"]),
+    ],
+)
+def test_one_signal_decides_alone_and_two_have_to_agree(signal: Signal, levels: list[str]) -> None:
+    """Rows: all right to none right. Columns: rewards below τ_l, at τ_l, at τ_h, above τ_h."""
+    found = [
+        [classify(DifficultyEstimate(right / 3, quality), signal, PUBLISHED) for quality in QUALITIES]
+        for right in (3, 2, 1, 0)
+    ]
+    assert ["".join(level.name[0] for level in row) for row in found] == levels
+
+
+def test_accuracy_alone_needs_no_reward() -> None:
+    found = [classify(DifficultyEstimate(right / 2, None), Signal.ACCURACY, PUBLISHED) for right in (2, 1, 0)]
+    assert found == list(Difficulty)
+
+
+@pytest.mark.parametrize("signal", [Signal.ACCURACY_AND_REWARD, Signal.REWARD])
+def test_a_signal_that_needs_rewards_says_so_when_there_are_none(signal: Signal) -> None:
+    assert signal.needs_reward
+    with pytest.raises(BadInputError, match=f"{signal.value!r} needs rewards, and the samples have none"):
+        classify(DifficultyEstimate(1.0, None), signal, PUBLISHED)
+
+
+def test_every_sample_counts_by_its_own_row() -> None:
+    assert estimate_difficulty([True, True, False], [0.25, 0.25, 1.0]) == DifficultyEstimate(2 / 3, 0.5)
+    assert estimate_difficulty([True], None) == DifficultyEstimate(1.0, None)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=8))
+def test_estimates_lie_between_their_samples(drawn: list[tuple[bool, float]]) -> None:
+    correct, rewards = [right for right, _ in drawn], [reward for _, reward in drawn]
+    found = estimate_difficulty(correct, rewards)
+    assert (found.accuracy == 1) == all(correct)
+    assert (found.accuracy == 0) == (not any(correct))
+    assert found.process_quality is not None
+    assert min(rewards) - 1e-9 <= found.process_quality <= max(rewards) + 1e-9
+
+
+def test_without_pre_samples_there_is_no_estimate() -> None:
+    with pytest.raises(BadInputError, match="without pre-samples"):
+        estimate_difficulty([], [])
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.65, 0.15), (0.5, 0.5), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)]
+)
+def test_thresholds_are_ordered_and_within_the_range_of_rewards(low: float, high: float) -> None:
+    with pytest.raises(BadInputError, match="0 ≤ tau_low < tau_high ≤ 1, got tau_low = "):
+        Thresholds(low, high)
+
+
+def test_thresholds_may_be_the_ends_of_that_range() -> None:
+    assert Thresholds(0, 1) == Thresholds(0.0, 1.0)
+
+
+INLIER, BOUNDARY, _ = Difficulty
+
+budgets = st.integers(1, 12).flatmap(lambda n: st.builds(Budget, st.just(n), st.integers(1, n)))
+keys, some_level = (
+    st.text("0123456789abcdef", min_size=1, max_size=6),
+    st.none() | st.sampled_from(Difficulty),
+)
+found_levels = st.dictionaries(keys, some_level, min_size=1, max_size=40)
+Levels = dict[str, Difficulty | None]
+chosen_levels = st.sets(st.sampled_from(Difficulty))
+
+
+def test_the_remainder_goes_one_each_to_problems_picked_by_the_seed() -> None:
+    levels = {str(number): BOUNDARY if number < 4 else INLIER for number in range(10)}
+    picked = Counter[str]()
+    for seed in range(200):
+        allotments = allot(Budget(4, 3), levels, [BOUNDARY], seed=seed, iteration=0)
+        assert sorted(allotments[str(number)] for number in range(4)) == [5, 5, 6, 6]  # 10 = 4 · 2 + 2
+        picked.update(key for key, samples in allotments.items() if samples == 6)
+    assert all(60 < picked[str(number)] < 140 for number in range(4))
+
+
+def test_the_same_problems_get_the_remainder_in_every_release() -> None:
+    levels = {str(number): BOUNDARY if number < 7 else INLIER for number in range(10)}
+    expected = {(7, 2): "5444554333", (7, 3): "4544545333", (8, 2): "5554444333"}
+    for (seed, iteration), spread in expected.items():
+        allotments = allot(Budget(4, 3), levels, [BOUNDARY], seed=seed, iteration=iteration)
+        assert "".join(map(str, allotments.values())) == spread
+
+
+@given(budgets, found_levels, chosen_levels, st.integers(0, 2**31 - 1), st.integers(0, 5))
+def test_the_budget_is_met_exactly_or_nothing_is_resampled(
+    budget: Budget, levels: Levels, resampled: set[Difficulty], seed: int, iteration: int
+) -> None:
+    allotments = allot(budget, levels, resampled, seed=seed, iteration=iteration)
+    chosen = [allotments[key] for key, level in levels.items() if level in resampled]
+    others = [allotments[key] for key, level in levels.items() if level not in resampled]
+    assert set(others) <= {budget.pre_samples}
+    if chosen:
+        assert sum(allotments.values()) == budget.total(len(levels))
+        assert max(chosen) - min(chosen) <= 1
+    else:
+        assert sum(allotments.values()) == budget.pre_samples * len(levels)
+
+
+@given(budgets, found_levels, st.integers(0, 2**31 - 1))
+def test_the_order_of_problems_does_not_matter(budget: Budget, levels: Levels, seed: int) -> None:
+    backwards = allot(budget, dict(reversed(levels.items())), [BOUNDARY], seed=seed, iteration=0)
+    assert allot(budget, levels, [BOUNDARY], seed=seed, iteration=0) == backwards
+
+
+@pytest.mark.parametrize(("n", "n_p"), [(3, 4), (3, 0), (0, 0)])
+def test_pre_samples_are_part_of_the_budget(n: int, n_p: int) -> None:
+    with pytest.raises(BadInputError, match=f"1 ≤ n_p ≤ n, got n_p = {n_p}, n = {n}"):
+        Budget(n, n_p)
+
+
+RIGHT, WRONG = Verdict
+
+most = st.none() | st.integers(1, 4)
+verdicts, rewards = st.none() | st.sampled_from(Verdict), st.sampled_from([None, 0.0, 0.25, 0.5, 0.75, 1.0])
+candidates = st.lists(st.tuples(verdicts, rewards), max_size=12).map(
+    lambda drawn: [Candidate(slot, *values) for slot, values in enumerate(drawn)]
+)
+
+
+def pairs_of(
+    found: list[Candidate],
+    rule: PairRule = PairRule.HIGHEST_REWARD,
+    seed: int = 0,
+    at_most: int | None = None,
+) -> list[tuple[int, int]]:
+    return select_pairs(found, rule, seed=seed, iteration=0, problem_key="x", at_most=at_most)
+
+
+@given(candidates, st.sampled_from(PairRule), most, st.integers(0, 99))
+def test_pairs_are_right_against_wrong_and_use_a_sample_once(
+    drawn: list[Candidate], rule: PairRule, at_most: int | None, seed: int
+) -> None:
+    pairs = pairs_of(drawn, rule, seed, at_most)
+    sides = Counter(candidate.verdict for candidate in drawn)
+    by_slot = {candidate.slot: candidate.verdict for candidate in drawn}
+    expected = min(sides[RIGHT], sides[WRONG])
+    assert len(pairs) == (expected if at_most is None else min(expected, at_most))
+    assert all((by_slot[good], by_slot[bad]) == (RIGHT, WRONG) for good, bad in pairs)
+    used = [slot for pair in pairs for slot in pair]
+    assert len(used) == len(set(used))
+
+
+@given(candidates, most, st.integers(0, 99))
+def test_good_solutions_meet_hard_negatives(drawn: list[Candidate], at_most: int | None, seed: int) -> None:
+    """On neither side has one that is left out a higher reward than one that is used."""
+    used = {slot for pair in pairs_of(drawn, seed=seed, at_most=at_most) for slot in pair}
+    for verdict in Verdict:
+        own = [candidate for candidate in drawn if candidate.verdict is verdict]
+        kept = [candidate.minimum_reward or 0.0 for candidate in own if candidate.slot in used]
+        left = [candidate.minimum_reward or 0.0 for candidate in own if candidate.slot not in used]
+        if kept and left:
+            assert min(kept) >= max(left)
+
+
+@given(candidates, st.sampled_from(PairRule), st.integers(0, 99))
+def test_the_order_of_arrival_does_not_matter(drawn: list[Candidate], rule: PairRule, seed: int) -> None:
+    assert pairs_of(drawn, rule, seed) == pairs_of(drawn[::-1], rule, seed)
+
+
+def test_who_meets_whom_is_decided_by_the_address_and_the_same_in_every_release() -> None:
+    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, 0.5) for slot in range(9)]
+
+    def slots(rule: PairRule, **address: Any) -> str:
+        usual: dict[str, Any] = {"seed": 7, "iteration": 2, "problem_key": "x"}
+        return " ".join(f"{good}{bad}" for good, bad in select_pairs(drawn, rule, **usual | address))
+
+    ranked, chance = PairRule.HIGHEST_REWARD, PairRule.RANDOM
+    assert slots(ranked) == "27 36 04 15"  # of equal rewards the first slots
+    assert slots(ranked, at_most=2) == "04 15"
+    assert slots(chance) == "27 36 08 14"
+    assert slots(chance, at_most=2) == "07 14"
+    for rule, others in ((ranked, ("07 16 24 35", "37 14 05 26")), (chance, ("07 16 24 35", "34 15 08 26"))):
+        assert (slots(rule, iteration=3), slots(rule, problem_key="y")) == others
+        assert slots(rule, seed=8) != slots(rule)
+
+
+def test_the_random_rule_does_not_look_at_rewards() -> None:
+    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, slot / 8) for slot in range(8)]
+    blind = [Candidate(candidate.slot, candidate.verdict, None) for candidate in drawn]
+    kept = set()
+    for seed in range(30):
+        pairs = pairs_of(drawn, PairRule.RANDOM, seed, at_most=1)
+        assert pairs == pairs_of(blind, PairRule.RANDOM, seed, at_most=1)
+        kept.update(pairs)
+    assert {good for good, _ in kept} == {0, 1, 2, 3}
+
+
+def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:
+    drawn = [
+        (Candidate(slot, verdict, reward), response)
+        for slot, (verdict, reward, response) in enumerate(
+            [(RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d")]
+        )
+    ]
+
+    def kept(rule: PairRule, at_most: int | None = None) -> list[int]:
+        return select_examples(drawn, rule, seed=0, iteration=0, problem_key="x", at_most=at_most)
+
+    assert kept(PairRule.HIGHEST_REWARD) == [2, 4]
+    assert kept(PairRule.HIGHEST_REWARD, at_most=1) == [2]
+    assert set(kept(PairRule.RANDOM)) in ({0, 4}, {2, 4})
