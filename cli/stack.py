@@ -54,7 +54,12 @@ def up(workers: dict[str, int], new_database: bool) -> None:
 
 
 def start_stack(stack: "Stack", workers: dict[str, int], *, new_database: bool = False) -> None:
-    """Migrate the database, and start servers and workers."""
+    """Migrate the database, and start servers and workers; first check what the workers need."""
+    from hsstar.engines.registry import check_role
+
+    for role, count in workers.items():
+        if count:
+            check_role(role)
 
     def prepare(database_url: str) -> None:
         _prepare(database_url, stack)

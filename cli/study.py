@@ -72,13 +72,14 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
     Raise ConflictError if failed jobs hold up every unfinished run.
     """
     from hsstar.cli.views.output import console
+    from hsstar.cli.views.progress import patiently
     from hsstar.domain.errors import ConflictError
     from hsstar.study import run
 
     view = _Progress(study)
     reported: list[int] = []
     while True:
-        states = run.advance(database, study, at_once)
+        states = patiently(lambda: run.advance(database, study, at_once), console.print)
         for line in view.news(database, states):
             console.print(line)
         sys.stdout.flush()

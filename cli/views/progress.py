@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rich.console import Group
 from rich.live import Live
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from hsstar.cli.text import visible
 from hsstar.cli.views.output import PlainConsole, console, duration, error_console
+from hsstar.domain.errors import DatabaseError, SchemaError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.insights.progress import Pace, RunProgress, evaluation_name, run_progress, waiting_reasons
 from hsstar.insights.runs import find_run
@@ -17,7 +19,9 @@ from hsstar.store.database import Database
 from hsstar.store.read.progress import RoundProgress
 
 _REFRESH_SECONDS = 0.5
+_AWAY_SECONDS = 2.0
 _LINE_SECONDS = 5.0
+Result = TypeVar("Result")
 
 
 def round_lines(progress: Sequence[RoundProgress]) -> list[str]:
@@ -65,6 +69,25 @@ def _trouble(row: RoundProgress) -> list[str]:
     return parts
 
 
+def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result:
+    """Return what a look at the database gives; while that is away, tell so once and wait for it."""
+    told = False
+    while True:
+        try:
+            found = look()
+        except SchemaError:
+            raise
+        except DatabaseError as error:
+            if not told:
+                tell(f"{error}; waiting for it")
+            told = True
+            time.sleep(_AWAY_SECONDS)
+        else:
+            if told:
+                tell("the database is back")
+            return found
+
+
 class Watch:
     """Shows the progress of a run until everything enqueued is done, or failed jobs hold it up."""
 
@@ -83,7 +106,7 @@ class Watch:
     def _follow_live(self) -> str:
         with Live(console=PlainConsole(stderr=self._console.stderr), refresh_per_second=4) as live:
             while True:
-                progress = run_progress(self._database, self._run)
+                progress = self._progress(live.console.print)
                 live.update(self._view(progress))
                 if progress.state != "running":
                     return progress.state
@@ -93,7 +116,7 @@ class Watch:
         shown: list[str] = []
         last = 0.0
         while True:
-            progress = run_progress(self._database, self._run)
+            progress = self._progress(self._console.print)
             ended = progress.state != "running"
             if ended or time.monotonic() - last >= _LINE_SECONDS:
                 lines = round_lines(progress.rounds) + waiting_reasons(progress.queues)
@@ -105,6 +128,9 @@ class Watch:
             if ended:
                 return progress.state
             time.sleep(_REFRESH_SECONDS)
+
+    def _progress(self, tell: Callable[[str], None]) -> RunProgress:
+        return patiently(lambda: run_progress(self._database, self._run), tell)
 
     def _view(self, progress: RunProgress) -> Group:
         lines = [Text(visible(line)) for line in round_lines(progress.rounds)]

@@ -5,20 +5,24 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from hsstar.cli import demo
 from hsstar.cli.stack import _thread_counts
+from hsstar.cli.views import progress
 from hsstar.commands.workers import release_workers
 from hsstar.demo import RECIPE
+from hsstar.domain.errors import DatabaseError
+from hsstar.domain.lifecycle import JobKind
+from hsstar.engines import registry
 from hsstar.insights.runs import find_run
 from hsstar.recipe.recipe import load_recipe
 from hsstar.settings import Settings
 from hsstar.store.queue import workers
 from tests.checkout import check_is_this_checkout
-from tests.cli.conftest import CommandLine, enqueue
+from tests.cli.conftest import WATCH, CommandLine, enqueue, interrupt, let_time_pass
 from tests.store.factory import claim
 
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
@@ -167,3 +171,44 @@ def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> 
 def test_nothing_is_up(alone: CommandLine) -> None:
     refused = alone.refused("status")
     assert refused.startswith("no database: HSSTAR_DATABASE_URL is not set") and "run: hsstar up" in refused
+
+
+@pytest.mark.parametrize(
+    ("command", "role"),
+    [
+        (("up",), "sample"),
+        (("up", "--workers", "all=1"), "all"),
+        (("worker", "--role", "train"), "train"),
+        (("demo",), "sample"),
+    ],
+)
+def test_what_a_role_needs_is_checked_before_anything_starts(
+    alone: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], role: str
+) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda package: None if package == "torch" else package)
+    message = alone.refused(*command)
+    assert message == f"a worker of the role {role} needs torch: pip install 'hsstar[train]'"
+    assert not (alone.folder / "home" / "servers").exists()
+    monkeypatch.setattr(registry, "find_spec", lambda package: package)
+    for each in (*JobKind, "all"):
+        registry.check_role(each)
+
+
+def test_a_watch_waits_for_a_database_that_is_away(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue(cli)
+    looks = iter([DatabaseError("cannot reach it"), DatabaseError("cannot reach it"), None])
+    whole = progress.run_progress
+
+    def look(*arguments: Any) -> Any:
+        error = next(looks, None)
+        if error is not None:
+            raise error
+        return whole(*arguments)
+
+    monkeypatch.setattr(progress, "run_progress", look)
+    let_time_pass(monkeypatch, WATCH, lambda: None, lambda: None, interrupt)
+    called = cli("status", "r", "--watch")
+    assert called.code == 130
+    assert called.out.startswith(
+        "cannot reach it; waiting for it\nthe database is back\niteration 0  waiting"
+    )
