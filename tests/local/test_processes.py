@@ -11,7 +11,6 @@ import pytest
 from hsstar.domain.errors import ConflictError, LocalStackError
 from hsstar.local import files, processes
 from hsstar.local.processes import ProcessIdentity
-from hsstar.local.supervisor import Backoff
 from tests.waiting import wait_for
 
 
@@ -87,10 +86,3 @@ def test_a_full_disk_is_refused_before_anything_starts(
     monkeypatch.setattr(files, "LEAST_FREE_BYTES", 1 << 62)
     with pytest.raises(LocalStackError, match=r"free .* make room there"):
         files.check_room(tmp_path / "not" / "there" / "yet")
-
-
-def test_the_backoff_doubles_up_to_a_limit_and_forgets_after_a_long_life() -> None:
-    backoff = Backoff()
-    delays = [backoff.after(1.0) for _ in range(10)]
-    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
-    assert backoff.after(60.0) == 0.2
