@@ -111,7 +111,8 @@ def test_workers_find_their_settings_in_the_environment(place: Place) -> None:
 def test_a_dead_worker_is_started_again_and_its_children_are_not_left(place: Place) -> None:
     stack = workers_only(place)
     (before,) = stack.up({"parent": 1}, command=worker).workers
-    assert (parent := before.process)
+    parent = before.process
+    assert parent is not None
     (child,) = wait_for(lambda: processes.descendants(parent))
     kill(before.pid)
     wait_for(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].pid is not None)
