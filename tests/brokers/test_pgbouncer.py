@@ -99,14 +99,6 @@ def test_tls_of_the_url_is_used_and_checked(bouncer: Server, database: Database,
     assert PASSWORD not in str(refusal.value)
 
 
-def test_a_wrong_password_is_one_line_without_it(bouncer: Server, database: Database) -> None:
-    wrong = Database(through(bouncer, database).replace(PASSWORD, "n0t-it"))
-    with pytest.raises(DatabaseError, match="refuses the login") as refusal, wrong.begin():
-        pass
-    assert "n0t-it" not in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
 @pytest.mark.heavy
 def test_an_iteration_over_servers_of_other_people_ends_as_over_the_embedded_ones(
     rabbitmq: Server, bouncer: Server, empty_database: Database
