@@ -28,12 +28,11 @@ def test_an_address_is_checked_by_tls_unless_it_says_otherwise(expected: dict[st
 
 
 def test_the_authority_of_the_settings_counts_unless_the_url_names_another(tmp_path: Path) -> None:
-    settings = BrokerAddress.parse("rediss://h/0", HERE).tls or {}
-    assert settings["ssl_ca_certs"] == str(HERE)
     other = tmp_path / "ca.pem"
     other.touch()
-    settings = BrokerAddress.parse(f"amqps://h//?ssl_ca_certs={other}", HERE).tls or {}
-    assert settings["ca_certs"] == str(other)
+    redis = BrokerAddress.parse("rediss://h/0", HERE).tls or {}
+    amqp = BrokerAddress.parse(f"amqps://h//?ssl_ca_certs={other}", HERE).tls or {}
+    assert (redis["ssl_ca_certs"], amqp["ca_certs"]) == (str(HERE), str(other))
     with pytest.raises(BadInputError, match="not amqp://"):
         BrokerAddress.parse("amqp://h//", HERE)
 
@@ -48,9 +47,8 @@ def test_tls_settings_that_cannot_be_are_refused(url: str, told: str) -> None:
 def test_a_broker_that_is_away_is_named_without_its_password(scheme: str) -> None:
     port = free_port()
     address = BrokerAddress.parse(f"{scheme}://me:{PASSWORD}@127.0.0.1:{port}//")
-    with pytest.raises(BrokerError, match=r"does not let us in: .*[Rr]efused") as away:
+    with pytest.raises(BrokerError, match=rf"127.0.0.1:{port}.* does not let us in: .*[Rr]efused") as away:
         address.check()
-    assert f"127.0.0.1:{port}" in str(away.value)
     assert PASSWORD not in str(away.value)
 
 
@@ -91,8 +89,7 @@ class Watched:
     """A watch over a broker that is away, whose clock and notes a test has in its hands."""
 
     def __init__(self) -> None:
-        self.now = 100.0
-        self.notes: list[str] = []
+        self.now, self.notes = 100.0, list[str]()
         url = f"redis://me:{PASSWORD}@127.0.0.1:{free_port()}/0"
         self.shown = url.replace(PASSWORD, "**")
         app, address = make_app(url), BrokerAddress.parse(url)
@@ -133,8 +130,6 @@ def test_celery_tells_the_watch_of_its_connection() -> None:
 
 
 def test_a_broker_that_answers_has_nothing_to_explain(embedded_broker: str) -> None:
-    notes: list[str] = []
-    address = BrokerAddress.parse(embedded_broker)
+    address, notes = BrokerAddress.parse(embedded_broker), list[str]()
     BrokerWatch(make_app("memory://"), address, notes.append).explain()
-    assert notes == []
-    assert address.check() == f"redis answers at {address.shown}"
+    assert (notes, address.check()) == ([], f"redis answers at {address.shown}")

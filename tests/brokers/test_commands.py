@@ -187,8 +187,8 @@ def files(
     urls = {"HSSTAR_DATABASE_URL": through(bouncer, database), "HSSTAR_BROKER_URL": redis.urls["redis"]}
     files = {variable: tmp_path / variable for variable in urls}
     for variable, file in files.items():
+        file.touch(0o600)
         file.write_text(f"{urls[variable]}\n")
-        file.chmod(0o600)
         monkeypatch.setenv(f"{variable}_FILE", str(file))
     monkeypatch.setenv("HSSTAR_LOG_LEVEL", "debug")
     monkeypatch.setenv("SPT_NOENV", "1")

@@ -6,11 +6,11 @@ import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -109,12 +109,11 @@ def test_a_missing_setpriv_and_a_folder_that_the_account_cannot_enter_are_named(
 @pytest.fixture
 def strangers_home() -> Iterator[Path]:
     """The home of an ordinary user, who is `nobody` when the tests run as root."""
-    home = Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp"))
-    if os.getuid() == 0:
-        entry = pwd.getpwnam("nobody")
-        os.chown(home, entry.pw_uid, entry.pw_gid)
-    yield home
-    shutil.rmtree(home)
+    with TemporaryDirectory(prefix="hst-", dir="/tmp") as folder:
+        if os.getuid() == 0:
+            entry = pwd.getpwnam("nobody")
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+        yield Path(folder)
 
 
 def test_an_ordinary_user_needs_nothing_but_their_home(strangers_home: Path) -> None:

@@ -108,8 +108,7 @@ def test_a_failed_initdb_says_why_and_leaves_nothing(place: Place, monkeypatch: 
 
 def test_a_failed_start_says_why(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(postgres.TUNING, "shared_buffers", "nonsense")
-    told = r"\Apostgres did not start: .*shared_buffers.*postgres\.log.*\Z"
-    with pytest.raises(LocalStackError, match=told):
+    with pytest.raises(LocalStackError, match=r"\Apostgres did not start.*shared_buffers.*postgres\.log.*\Z"):
         place.postgres().start()
 
 

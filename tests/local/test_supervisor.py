@@ -31,10 +31,6 @@ def spec(program: str, name: str = "w") -> WorkerSpec:
     return WorkerSpec(name, "verify", ("sh", "-c", program), {"TEST_OWN": "its own"})
 
 
-def supervised(folder: Path, program: str) -> SupervisedWorker:
-    return SupervisedWorker(spec(program), folder / "logs" / "w.log", folder)
-
-
 def wait_for_end(kept: SupervisedWorker) -> None:
     """Waits until its process has ended, and leaves the rest to it."""
     process = kept._process
@@ -60,7 +56,7 @@ def pauses_after(kept: SupervisedWorker, lifetimes: Sequence[float]) -> list[flo
 def test_a_worker_that_dies_is_started_again_after_pauses_that_grow(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = supervised(tmp_path, "echo $TEST_OWN; exit 3")
+    kept = SupervisedWorker(spec("echo $TEST_OWN; exit 3"), tmp_path / "w.log", tmp_path)
     growing = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
     assert pauses_after(kept, [1, 1, 59, *[1] * 7, 60, 1]) == [*growing, 0.2, 0.4]
     assert kept.log.read_text() == "its own\n" * 12
@@ -71,7 +67,7 @@ def test_a_worker_that_dies_is_started_again_after_pauses_that_grow(
 def test_a_worker_whose_schema_does_not_fit_is_tried_twice_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = supervised(tmp_path, f"exit {WorkerExit.WRONG_SCHEMA}")
+    kept = SupervisedWorker(spec(f"exit {WorkerExit.WRONG_SCHEMA}"), tmp_path / "w.log", tmp_path)
     assert pauses_after(kept, [1, 1, 99]) == [30.0, 30.0, 30.0]
     assert "does not fit the schema of the database (see its log); starts again in 30.0 s" in caplog.text
 
@@ -79,7 +75,7 @@ def test_a_worker_whose_schema_does_not_fit_is_tried_twice_a_minute(
 def test_a_worker_that_was_asked_to_stop_is_not_started_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = supervised(tmp_path, f"exit {WorkerExit.DRAINED}")
+    kept = SupervisedWorker(spec(f"exit {WorkerExit.DRAINED}"), tmp_path / "w.log", tmp_path)
     kept.keep(0.0)
     wait_for_end(kept)
     assert kept.keep(1.0)
@@ -89,7 +85,7 @@ def test_a_worker_that_was_asked_to_stop_is_not_started_again(
 
 
 def test_the_signal_that_ended_a_worker_is_named(tmp_path: Path) -> None:
-    kept = supervised(tmp_path, "sleep 600")
+    kept = SupervisedWorker(spec("sleep 600"), tmp_path / "w.log", tmp_path)
     kept.keep(0.0)
     assert kept.identity is not None
     assert kept.reap() is None
@@ -116,11 +112,8 @@ def test_a_supervisor_ends_by_itself_with_the_last_worker_that_was_asked_to_stop
 
 
 class Server:
-    name = "broker"
-
-    def __init__(self) -> None:
-        self.running, self.launches = True, 0
-        self.error: Exception | None = None
+    name, running, launches = "broker", True, 0
+    error: Exception | None = None
 
     def is_running(self) -> bool:
         return self.running
