@@ -4,7 +4,6 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from hsstar.store import datasets
 from hsstar.store.database import Database
 from tests.cli.conftest import BROKEN, ENDLESS, WATCH, CommandLine, enqueue, hold_up, let_time_pass, working
 from tests.deterministic import Script
-from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems
 
 HERE = Path(__file__).parent
@@ -79,30 +77,22 @@ SAMPLING = ("--samples", "4", "--temperature", "0.6", *GREEDY)
 BOTH = ("--benchmarks", "one,two", *GREEDY, "--compare")
 
 
-@pytest.fixture(scope="module")
-def measured(make_database: MakeDatabase, template: str) -> Iterator[Database]:
-    """A database for all tests that only read; the first of them fills it."""
-    with make_database(template) as database:
-        yield database
-
-
 @pytest.fixture
-def policies(alone: CommandLine, measured: Database) -> CommandLine:
+def policies(alone: CommandLine, shared: Database) -> CommandLine:
     """The demo's policy is measured on `sums`, sampled; it and its `twin` on `one` and `two`, greedy."""
-    alone.use(measured)
+    alone.use(shared)
     if alone.rows("SELECT 1 FROM runs"):
         return alone
     for dataset, outcomes in (("sums", SAMPLED), ("one", GREEDY_A), ("two", GREEDY_A)):
-        add_dataset(measured, outcomes, dataset)
+        add_dataset(shared, outcomes, dataset)
     alone.ok("models", "add", "twin", DEMO)
     measure(alone, DEMO, *SAMPLING, sums=SAMPLED)
-    with measured.begin() as connection:
-        connection.execute(
-            text("""
-                UPDATE samples SET tokens = CASE WHEN slot < 3 THEN 10 * slot + 7 END,
-                    finish_reason = CASE slot WHEN 0 THEN 'length' WHEN 1 THEN 'stop' WHEN 2 THEN 'stop' END
-            """)
-        )
+    change = """
+        UPDATE samples SET tokens = CASE WHEN slot < 3 THEN 10 * slot + 7 END,
+            finish_reason = CASE slot WHEN 0 THEN 'length' WHEN 1 THEN 'stop' WHEN 2 THEN 'stop' END
+    """
+    with shared.begin() as connection:
+        connection.execute(text(change))
         # all three orders of votes: right, wrong, and none at all
         votes = "UPDATE majority_votes SET correct = statement = 'sums problem 0' FROM problems"
         connection.execute(text(f"{votes} WHERE problems.id = problem_id"))

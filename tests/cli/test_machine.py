@@ -162,8 +162,3 @@ def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> 
         (tmp_path / package / "__init__.py").touch()
     with pytest.raises(AssertionError, match=f"runs {tmp_path}/hsstar/__init__.py"):
         check_is_this_checkout({"PYTHONPATH": str(tmp_path)})
-
-
-def test_nothing_is_up(alone: CommandLine) -> None:
-    refused = alone.refused("status")
-    assert refused.startswith("no database: HSSTAR_DATABASE_URL is not set") and "run: hsstar up" in refused

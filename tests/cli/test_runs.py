@@ -1,7 +1,6 @@
 """What the commands on a run say is what its rows say, and `--watch` ends as the run does."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from tests.cli.conftest import BROKEN, WATCH, CommandLine, enqueue, hold_up, interrupt, let_time_pass, working
 from tests.deterministic import TRAINING_STEPS
-from tests.store.conftest import MakeDatabase
 from tests.store.factory import HELDOUT, add_problems, add_run, change_jobs, claim, make_recipe
 
 HERE = Path(__file__).parent
@@ -88,23 +86,16 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
     assert " 1 min 30 s " in half_done.ok("jobs", "list", "--state", "done")
 
 
-@pytest.fixture(scope="module")
-def with_run(make_database: MakeDatabase, template: str) -> Iterator[Database]:
-    """A database for all tests that only read; the first of them fills it."""
-    with make_database(template) as database:
-        yield database
-
-
 @pytest.fixture
-def finished(alone: CommandLine, with_run: Database) -> CommandLine:
+def finished(alone: CommandLine, shared: Database) -> CommandLine:
     """The run `r`, one iteration of which is done, with held-out problems."""
-    alone.use(with_run)
+    alone.use(shared)
     if not alone.rows("SELECT 1 FROM runs"):
-        with with_run.begin() as connection:
+        with shared.begin() as connection:
             add_problems(connection, 5, HELDOUT)
         enqueue(alone, evaluation={"dataset": HELDOUT}, policy={"model": "M0", "prompt": "bare"})
         alone.worker().work()
-        with with_run.begin() as connection:
+        with shared.begin() as connection:
             connection.execute(text("""UPDATE training_runs SET settings = '{"beta": 0.25}'"""))
     return alone
 
@@ -345,7 +336,7 @@ def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLin
 
 def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     enqueue(cli)
-    let_time_pass(monkeypatch, WATCH, interrupt)
+    let_time_pass(monkeypatch, WATCH, interrupt, interrupt)
     called = cli("status", "r", "--watch")
     assert (called.code, called.err) == (130, "\nr continues; look again: hsstar status r --watch\n")
     assert called.out.startswith("iteration 0  waiting")
