@@ -78,15 +78,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> 
     with gpus.database.begin() as connection:
         for name in ("sample-gpu0", "mine-sample-gpu1"):
             workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
-    said = [gpus.refused("worker", "--role", *options.split()) for options in (
-        "sample=6,score=2 --gpus all", "all --gpus 7", "sample=2", "sample=2 --name mine"
-    )]  # fmt: skip
-    assert said[:2] == [
-        "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
-        "there is no GPU '7' here; there are 2: 0, 1",
-    ]
-    assert f"'sample-gpu0@{host}' is at work" in said[2]
-    assert f"'mine-sample-gpu1@{host}' is at work" in said[3]
+    for options, message in {
+        "sample=6,score=2 --gpus all": "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
+        "all --gpus 7": "there is no GPU '7' here; there are 2: 0, 1",
+        "sample=2": f"'sample-gpu0@{host}' is at work",
+        "sample=2 --name mine": f"'mine-sample-gpu1@{host}' is at work",
+    }.items():
+        assert message in gpus.refused("worker", "--role", *options.split())
     assert not list(gpus.folder.glob("**/*.log"))
 
 
