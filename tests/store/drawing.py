@@ -1,5 +1,6 @@
 """Sampling jobs, workers for them, and engines that fail as a test wants it; needs no PyTorch."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,6 +125,16 @@ def add_sampling(
         parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]
         items = [{owner: [slot for of, slot in part if of == owner] for owner, _ in part} for part in parts]
         return round_id, [add_job(connection, round_id, JobKind.SAMPLE, held) for held in items]
+
+
+def set_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let this process find so many GPUs."""
+    driver = folder / "nvidia-smi"
+    gpus = [f"echo 'GPU {number}: NVIDIA H200 (UUID: GPU-{number})'" for number in range(count)]
+    driver.write_text("\n".join(["#!/bin/sh", *gpus]))
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def execute(database: Database, statement: str, **parameters: Any) -> list[Any]:
