@@ -150,22 +150,3 @@ def test_a_job_that_memory_does_not_hold_is_split_and_nothing_is_lost(
     assert len(house.built) == 1
     assert sampling.jobs() == [("done", 1, 4)] * 8
     assert "CUDA out of memory with 8 rows" in str(sampling.note())
-
-
-def test_an_engine_that_dies_is_built_anew_and_its_jobs_go_on(
-    worker: Worker, house: House, add: Add, expected: Expected
-) -> None:
-    def mortal(requests: int) -> None:
-        if len(house.steps) == 10:
-            raise RuntimeError("the device is gone")
-
-    sampling = add(4)
-    house.before = mortal
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(worker.run_job, sampling.job_ids))
-    assert "the device is gone" in str(sampling.note())
-    assert ("queued", 1, 16) in sampling.jobs()
-    sampling.work(worker)
-    assert sampling.responses() == expected(4)
-    assert len(house.built) == 2
-    assert {state for state, _, _ in sampling.jobs()} == {"done"}
