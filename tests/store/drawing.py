@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,18 +36,12 @@ WakeUps = list[tuple[int, JobKind]]
 
 
 class FragileSampler:
-    """Draws the seed as text and fails as it is told.
-
-    Attributes:
-        most: more requests at once do not fit into its memory.
-        lives_for: results of a draw until the engine is dead.
-        stalls_after: results of a draw until it waits for `released`.
-    """
+    """Draws the seed as text; more than `most` at once do not fit, and after so many it dies or stalls."""
 
     name = "fragile 1.0"
 
     def __init__(
-        self, *, most: int = 1_000_000, lives_for: int | None = None, stalls_after: int | None = None
+        self, most: int = 1000, lives_for: int | None = None, stalls_after: int | None = None
     ) -> None:
         self.most, self.lives_for, self.stalls_after = most, lives_for, stalls_after
         self.released = threading.Event()
@@ -98,19 +92,14 @@ def stalled(worker: Worker, engine: FragileSampler, job_id: int | None) -> Itera
 
 
 def add_sampling(
-    database: Database,
-    name: str,
-    policy: Path,
-    problems: int,
-    slots: int,
-    engine: Mapping[str, Any] | None = None,
+    database: Database, name: str, policy: Path, problems: int, slots: int, **engine: Any
 ) -> tuple[int, list[int]]:
     """A run of this policy with an iteration over problems that all runs share; `engine` are its options.
 
     Returns the round and its queued jobs, `JOB_SAMPLES` slots each.
     """
     recipe = make_recipe(
-        policy={"model": "tiny"} | dict(engine or {}),
+        policy={"model": "tiny", **engine},
         reward={"model": "none"},
         difficulty={"signal": "accuracy"},
         pairs={"rule": "random"},
@@ -124,7 +113,7 @@ def add_sampling(
         addresses = [(problem, slot) for problem in ids for slot in range(slots)]
         parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]
         items = [{owner: [slot for of, slot in part if of == owner] for owner, _ in part} for part in parts]
-        return round_id, [add_job(connection, round_id, JobKind.SAMPLE, held) for held in items]
+        return round_id, [add_job(connection, round_id, items=held) for held in items]
 
 
 def set_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -167,20 +156,9 @@ def worker_row(database: Database, name: str = "worker") -> dict[str, Any]:
 
 def responses(database: Database, round_id: int) -> dict[Address, str]:
     """The responses of a round by their address."""
-    query = """
-        SELECT problem_id, slot, response
-        FROM samples JOIN sample_responses ON sample_id = id WHERE round_id = :id
-    """
+    responses = "samples JOIN sample_responses ON sample_id = id"
+    query = f"SELECT problem_id, slot, response FROM {responses} WHERE round_id = :id"
     return {(row.problem_id, row.slot): row.response for row in execute(database, query, id=round_id)}
-
-
-def misattributed(database: Database) -> int:
-    """How many samples are written under another policy than that of their round."""
-    query = """
-        SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
-        WHERE samples.model_id IS DISTINCT FROM rounds.model_id
-    """
-    return int(scalars(database, query)[0])
 
 
 @dataclass(frozen=True)
@@ -200,7 +178,7 @@ class Sampling:
             SELECT state, attempts, sum(cardinality(slots)) FROM jobs JOIN job_items ON job_id = jobs.id
             WHERE kind = 'sample' GROUP BY jobs.id ORDER BY jobs.id
         """
-        return [(state, attempts, size) for state, attempts, size in execute(self.database, query)]
+        return [tuple(row) for row in execute(self.database, query)]
 
     def states(self, *job_ids: int) -> list[str]:
         """The states of these jobs, or of its own."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def host() -> Iterator[Host]:
 def sampling(database: Database, host: Host) -> Sampling:
     """A round of 16 samples in one job."""
     options = {"base_url": host.url, "model": "policy", "reload": "vllm", "concurrency": 4}
-    engine = {"engine": "openai", "prompt": "bare", "openai": options}
-    return Sampling(database, *add_sampling(database, "run", POLICY, 4, 4, engine=engine))
+    engine: dict[str, Any] = {"engine": "openai", "prompt": "bare", "openai": options}
+    return Sampling(database, *add_sampling(database, "run", POLICY, 4, 4, **engine))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.engines import tiny
 from tests.engines.conftest import VLLM_OPTIONS
 from tests.store import drawing
 from tests.store.conftest import MakeDatabase
-from tests.store.drawing import Address, Sampling, add_sampling, misattributed, register
+from tests.store.drawing import Address, Sampling, add_sampling, register
 
 Drawn = dict[Address, str]
 
@@ -123,7 +123,10 @@ def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_th
         list(threads.map(worker.run_job, chain.from_iterable(pairs)))
     assert [of_policy.responses() for of_policy in together] == expected
     assert len(house.built) == 1  # the weights were put into its place, again and again
-    assert misattributed(sampling.database) == 0
+    query = (
+        "SELECT FROM samples JOIN rounds ON rounds.id = round_id WHERE samples.model_id != rounds.model_id"
+    )
+    assert drawing.execute(sampling.database, query) == []
 
 
 def test_a_job_that_memory_does_not_hold_is_split_and_nothing_is_lost(

@@ -1,4 +1,4 @@
-"""What a worker takes over, reports and obeys, from its start to its end."""
+"""What a worker takes over, reports and obeys, from its start to its end, and what its row keeps."""
 
 import os
 import signal
@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection, text
 
 from hsstar import __version__
 from hsstar.cli.main import hsstar
-from hsstar.domain.errors import ConflictError
+from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.store.database import SCHEMA_REVISION, Database
 from hsstar.store.queue import workers
@@ -34,7 +35,7 @@ from tests.store.drawing import (
     stalled,
     worker_row,
 )
-from tests.store.factory import add_job, add_round, claim
+from tests.store.factory import add_job, add_round, claim, select
 from tests.waiting import wait_for
 
 ALL_KINDS = list(JobKind)
@@ -328,3 +329,108 @@ def test_one_worker_gets_its_servers_by_its_environment_and_not_by_its_command_l
     expected |= dict.fromkeys(("HSSTAR_DATABASE_URL_FILE", "HSSTAR_BROKER_URL_FILE"), "")
     expected |= {"HSSTAR_DATABASE_URL": database.url}
     assert {variable: environment[variable] for variable in expected} == expected
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def add_worker(connection: Connection, name: str, role: str = "sample", silent_for: int = 0) -> None:
+    workers.register(connection, name, "host", 7, role)
+    hear_nothing(connection, name, silent_for)
+
+
+def hear_nothing(connection: Connection, name: str, seconds: int) -> None:
+    statement = "UPDATE workers SET last_heartbeat = now() - make_interval(secs => :s) WHERE name = :name"
+    connection.execute(text(statement), {"s": seconds, "name": name})
+
+
+@pytest.mark.parametrize(
+    ("host", "lives", "silent_for", "stopped", "free"),
+    [
+        ("elsewhere", False, 29, False, False),  # its process cannot be seen from here
+        ("host", True, 29, False, False),
+        ("host", False, 29, False, True),
+        ("elsewhere", False, 30, False, True),
+        ("elsewhere", True, 0, True, True),
+    ],
+)
+def test_a_name_is_free_unless_its_worker_may_live(
+    connection: Connection, host: str, lives: bool, silent_for: int, stopped: bool, free: bool
+) -> None:
+    add_worker(connection, "other")
+    add_worker(connection, "mine")
+    if stopped:
+        workers.deregister(connection, "mine")
+    hear_nothing(connection, "mine", silent_for)
+    asked = []
+
+    def living(process: int) -> bool:
+        asked.append(process)
+        return lives
+
+    if free:
+        workers.check_name_is_free(connection, "mine", host, living)
+    else:
+        with pytest.raises(ConflictError, match=r"'mine' is at work on host \(process 7\); .* --name"):
+            workers.check_name_is_free(connection, "mine", host, living)
+    assert asked == ([7] if host == "host" else [])
+    workers.check_name_is_free(connection, "new", host, living)
+
+
+def test_a_new_start_leaves_nothing_of_the_old_row(connection: Connection) -> None:
+    workers.register(connection, "mine", "old host", 6, "score", "old gpu", "0.9")
+    workers.set_note(connection, "mine", "x" * 2_000)
+    assert select(connection, "SELECT length(note), noted_at = now() FROM workers") == [(1_000, True)]
+    assert workers.request_stop(connection, ["mine"], [], everyone=False) == ["mine"]
+    workers.deregister(connection, "mine")
+    earlier = "now() - interval '1 hour'"
+    times = f"started_at = {earlier}, last_heartbeat = {earlier}"
+    connection.execute(text(f"UPDATE workers SET jobs_done = 5, tokens_done = 6, {times}"))
+    workers.register(connection, "mine", "new host", 7, "sample", "new gpu", "1.0")
+    query = """
+        SELECT name, host, process, role, state, gpu, version, jobs_done, tokens_done, started_at = now(),
+            last_heartbeat = now(), note, noted_at, stop_requested_at FROM workers
+    """
+    words = ("mine", "new host", 7, "sample", "idle", "new gpu", "1.0")
+    assert select(connection, query) == [(*words, 0, 0, True, True, None, None, None)]
+
+
+def test_live_workers_are_asked_to_stop_by_name_and_by_all_their_roles(connection: Connection) -> None:
+    add_worker(connection, "a@one", silent_for=59)
+    add_worker(connection, "a@two", "score")
+    add_worker(connection, "b", "sample,score")
+    add_worker(connection, "gone", silent_for=60)
+    add_worker(connection, "stopped")
+    workers.deregister(connection, "stopped")
+    for names, roles, asked in (
+        (["a"], [], ["a@one", "a@two"]),
+        (["b", "a@two"], [], ["a@two", "b"]),
+        ([], ["sample,score"], ["b"]),
+        ([], ["sample"], ["a@one"]),
+    ):
+        assert workers.request_stop(connection, names, roles, everyone=False) == asked
+    assert workers.request_stop(connection, [], [], everyone=True) == ["a@one", "a@two", "b"]
+    query = "SELECT name FROM workers WHERE stop_requested_at IS NOT NULL ORDER BY name"
+    assert select(connection, query) == [("a@one",), ("a@two",), ("b",)]
+    with pytest.raises(NotFoundError, match="no live worker is named c, gone; see: hsstar workers"):
+        workers.request_stop(connection, ["c", "b", "gone"], [], everyone=False)
+    with pytest.raises(NotFoundError, match="no live worker has that role"):
+        workers.request_stop(connection, [], ["sample", "train"], everyone=False)
+
+
+def test_a_worker_that_died_after_it_was_asked_to_stop_is_still_to_stop(connection: Connection) -> None:
+    add_worker(connection, "mine")
+    assert workers.read_control(connection, "mine") == workers.Control(SCHEMA_REVISION, stop=False)
+    assert not workers.is_draining(connection, "mine")
+    workers.request_stop(connection, ["mine"], [], everyone=False)
+    assert workers.read_control(connection, "mine") == workers.Control(SCHEMA_REVISION, stop=True)
+    for silent_for, draining in ((0, True), (59, True), (60, False)):
+        hear_nothing(connection, "mine", silent_for)
+        assert workers.is_draining(connection, "mine") == draining
+    assert not workers.is_draining(connection, "unknown")
+    assert workers.read_control(connection, "unknown") == workers.Control(SCHEMA_REVISION, stop=False)
+    connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
+    assert workers.read_control(connection, "mine") == workers.Control("9999_newer", stop=True)
+    hear_nothing(connection, "mine", 0)
+    workers.deregister(connection, "mine")
+    assert not workers.is_draining(connection, "mine")
