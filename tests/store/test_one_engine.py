@@ -105,19 +105,13 @@ def test_one_engine_at_a_time_stays_as_the_settings_say_and_by_default_on_a_gpu(
 
 
 class Census:
-    """Builds engines and counts those that are in memory.
-
-    Attributes:
-        built: engines by kind.
-        peak: the most that were there at once.
-        can_sleep: whether the samplers sleep instead of being closed.
-    """
+    """Builds engines, whose samplers may sleep instead of being closed, and counts those in memory."""
 
     def __init__(self, *, can_sleep: bool = False) -> None:
         self.can_sleep = can_sleep
         self.built: Counter[str] = Counter()
         self.present: set[Any] = set()
-        self.peak = 0
+        self.peak = 0  # the most that were present at once
 
     def enter(self, engine: Any) -> None:
         self.present.add(engine)

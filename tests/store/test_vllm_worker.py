@@ -110,11 +110,7 @@ def test_jobs_in_flight_are_decoded_together_and_get_what_each_gets_alone(
 
 
 def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_the_other(
-    worker: Worker,
-    house: House,
-    sampling: Sampling,
-    policies: list[Path],
-    expected: list[Drawn],
+    worker: Worker, sampling: Sampling, policies: list[Path], expected: list[Drawn], house: House
 ) -> None:
     assert all(expected[0][address] != expected[1][address] for address in expected[0])
     together = [sampling, add(sampling.database, policies[1])]
@@ -123,9 +119,8 @@ def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_th
         list(threads.map(worker.run_job, chain.from_iterable(pairs)))
     assert [of_policy.responses() for of_policy in together] == expected
     assert len(house.built) == 1  # the weights were put into its place, again and again
-    query = (
-        "SELECT FROM samples JOIN rounds ON rounds.id = round_id WHERE samples.model_id != rounds.model_id"
-    )
+    mistaken = "samples.model_id IS DISTINCT FROM rounds.model_id"
+    query = f"SELECT FROM samples JOIN rounds ON rounds.id = round_id WHERE {mistaken}"
     assert drawing.execute(sampling.database, query) == []
 
 
