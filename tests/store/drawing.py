@@ -23,7 +23,7 @@ from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
-from tests.store.factory import add_iteration, add_job, add_problems, make_recipe, state_of
+from tests.store.factory import add_iteration, add_job, add_problems, add_round, make_recipe, state_of
 from tests.store.noting import NOWHERE, make_context
 from tests.store.threads import beside
 from tests.waiting import wait_for
@@ -114,6 +114,13 @@ def add_sampling(
         parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]
         items = [{owner: [slot for of, slot in part if of == owner] for owner, _ in part} for part in parts]
         return round_id, [add_job(connection, round_id, items=held) for held in items]
+
+
+def add_jobs(database: Database, *kinds: JobKind) -> list[int]:
+    """Queued jobs of one round of a problem."""
+    with database.begin() as connection:
+        round_id, _ = add_round(connection, 1)
+        return [add_job(connection, round_id, kind) for kind in kinds]
 
 
 def set_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -226,6 +233,8 @@ def wake_ups(monkeypatch: pytest.MonkeyPatch) -> WakeUps:
 def terminations() -> Iterator[list[int]]:
     """The requests to end that this process sends itself."""
     received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     yield received
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)

@@ -16,6 +16,7 @@ from hsstar.store.queue.jobs import Job, LeaseLostError
 from hsstar.store.read.jobs import JobEntry, list_jobs
 from hsstar.store.samples import DrawnSample
 from hsstar.workers.engine_schedule import EngineScheduler
+from tests.store.drawing import add_jobs
 from tests.store.factory import (
     add_iteration,
     add_job,
@@ -49,13 +50,6 @@ def fail(connection: Connection, job: Job, *, divisible: bool = False) -> JobSta
     return jobs.record_failure(connection, job, "it broke", "Traceback: …", ATTEMPTS, divisible=divisible)
 
 
-def add_jobs(database: Database, count: int) -> list[int]:
-    """Queued sampling jobs that other transactions see."""
-    with database.begin() as connection:
-        round_id, _ = add_round(connection, 1)
-        return [add_job(connection, round_id) for _ in range(count)]
-
-
 def taken(
     connection: Connection, job_id: int | None = None, worker: str = "w", lease_seconds: float = 60
 ) -> tuple[int, int] | None:
@@ -70,7 +64,7 @@ def taken(
 @pytest.mark.parametrize("named", [True, False])
 def test_every_job_is_claimed_once_however_many_reach_for_it(database: Database, named: bool) -> None:
     """By its id, or as the next one."""
-    job_ids = add_jobs(database, 20)
+    job_ids = add_jobs(database, *[JobKind.SAMPLE] * 20)
     barrier = threading.Barrier(4)
     got: list[int] = []
 
@@ -110,7 +104,7 @@ def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
 
 
 def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> None:
-    (job_id,) = add_jobs(database, 1)
+    (job_id,) = add_jobs(database, JobKind.SAMPLE)
     with database.begin() as connection:
         for name in ("leaving", "staying"):
             workers.register(connection, name, "host", 1, "sample")
@@ -130,7 +124,7 @@ def test_a_worker_of_another_schema_is_given_no_job(connection: Connection, job_
 
 
 def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
-    first, second = add_jobs(database, 2)
+    first, second = add_jobs(database, *[JobKind.SAMPLE] * 2)
     with database.begin() as one, database.begin() as other:
         assert taken(one, first) == (first, 1)
         assert [taken(other), taken(other)] == [(second, 1), None]
@@ -195,7 +189,7 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
 
 
 def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database: Database) -> None:
-    (job_id,) = add_jobs(database, 1)
+    (job_id,) = add_jobs(database, JobKind.SAMPLE)
     with database.begin() as connection:
         job = claim(connection, job_id, lease_seconds=-1)
     with database.begin() as writing:
@@ -381,7 +375,7 @@ def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection, rou
 
 
 def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
-    add_jobs(database, 1)
+    add_jobs(database, JobKind.SAMPLE)
     with database.begin() as first, database.begin() as second:
         assert [len(wakeups.claim_due_wakeups(sender)) for sender in (first, second)] == [1, 0]
 

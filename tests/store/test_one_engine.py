@@ -29,13 +29,12 @@ from hsstar.workers.context import make_context
 from hsstar.workers.engine_schedule import EngineScheduler
 from hsstar.workers.runtime import Worker
 from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel
-from tests.store.drawing import WakeUps, execute, scalars, set_gpus
+from tests.store.drawing import WakeUps, add_jobs, execute, scalars, set_gpus
 from tests.store.driver import Begin
 from tests.store.factory import (
     add_iteration,
     add_job,
     add_problems,
-    add_round,
     add_run,
     change_jobs,
     claim,
@@ -194,13 +193,6 @@ def test_where_there_is_room_all_engines_stay_until_the_end(work: Work) -> None:
 
 
 # --- claims -------------------------------------------------------------------------------------
-
-
-def add_jobs(database: Database, *kinds: JobKind) -> list[int]:
-    """Queued jobs of one round."""
-    with database.begin() as connection:
-        round_id, _ = add_round(connection, 1)
-        return [add_job(connection, round_id, kind) for kind in kinds]
 
 
 def claimed(scheduler: EngineScheduler, database: Database, named: int) -> int | None:

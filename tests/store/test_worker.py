@@ -26,13 +26,14 @@ from tests.store.drawing import (
     Results,
     Sampling,
     WakeUps,
+    add_jobs,
     add_sampling,
     execute,
     register,
     scalars,
     stalled,
 )
-from tests.store.factory import add_job, add_round, change_jobs, claim
+from tests.store.factory import add_job, change_jobs, claim
 from tests.store.threads import beside
 from tests.waiting import wait_for
 
@@ -105,10 +106,7 @@ def test_a_job_that_adds_nothing_asks_nobody(
             jobs.complete(connection, job)
         return []
 
-    with database.begin() as connection:
-        round_id, _ = add_round(connection, 1)
-        job_ids = [add_job(connection, round_id, JobKind.VERIFY) for _ in range(3)]
-        add_job(connection, round_id, JobKind.SCORE)  # keeps the round where it is
+    job_ids = add_jobs(database, *[JobKind.VERIFY] * 3, JobKind.SCORE)  # which keeps the round where it is
     monkeypatch.setitem(STAGES, JobKind.VERIFY, nothing)
     drawing.make_worker(database, roles=[JobKind.VERIFY]).run_job(job_ids[0])
     assert scalars(database, "SELECT state FROM jobs ORDER BY id") == ["done", "done", "done", "queued"]

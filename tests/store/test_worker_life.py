@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -257,17 +258,13 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
     """What Celery is told, and what `run_job` lets in."""
     told: dict[str, object] = {}
 
-    class Celery:
-        exitcode: int | None = 7
+    def celery(**options: object) -> SimpleNamespace:
+        told.update(options)
+        return ended
 
-        def __init__(self, **options: object) -> None:
-            told.update(options)
-
-        def start(self) -> None:
-            told["started"] = True
-
+    ended = SimpleNamespace(exitcode=7, start=lambda: told.update(started=True))
     app = make_app("memory://")
-    app.Worker = Celery
+    app.Worker = celery
     worker = make_worker(database, name="w@host", roles=roles, jobs_in_flight=5)
     take_messages = partial(program._take_messages, app, worker, roles, "error")
     assert take_messages() == 7
@@ -278,9 +275,9 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
         assert (worker.busy, worker._free_slots.acquire(blocking=False)) == (False, True)
         worker._active_slots += 1
     assert (worker.busy, worker._free_slots.acquire(blocking=False)) == (True, False)
-    Celery.exitcode = None
+    ended.exitcode = None
     assert take_messages() == 0
-    Celery.exitcode = 7
+    ended.exitcode = 7
     worker.leave()
     assert take_messages() == 0  # to Celery Ctrl-C is a failure
 
@@ -298,6 +295,9 @@ def test_a_program_that_may_not_begin_says_why_by_its_exit_code(
 
     for variable, value in (("DATABASE_URL", database.url), ("BROKER_URL", "memory://")):
         monkeypatch.setenv(f"HSSTAR_{variable}", value)
+    refused = SimpleNamespace(exitcode=7, start=lambda: None)
+    monkeypatch.setattr("celery.Celery.Worker", lambda *_, **__: refused)
+    ends(7, "")  # Celery has said why
     name = f"verify-{PROCESS}@{HOST}"  # where it is given none
     with database.begin() as connection:
         workers.register(connection, name, HOST, DEAD, "verify")
@@ -351,7 +351,7 @@ def hear_nothing(connection: Connection, name: str, seconds: int) -> None:
         ("elsewhere", False, 29, False, False),  # its process cannot be seen from here
         ("host", True, 29, False, False),
         ("host", False, 29, False, True),
-        ("elsewhere", False, 30, False, True),
+        ("elsewhere", True, 30, False, True),
         ("elsewhere", True, 0, True, True),
     ],
 )
