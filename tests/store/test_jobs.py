@@ -80,9 +80,7 @@ def test_every_job_is_claimed_once_however_many_reach_for_it(database: Database,
     assert sorted(got) == job_ids
 
 
-def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(
-    connection: Connection, round_id: int
-) -> None:
+def test_a_claim_lends_the_job_to_a_worker_for_an_attempt(connection: Connection, round_id: int) -> None:
     job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "verifier-1", lease_seconds=40)
     assert (job.kind, job.attempts, job.worker, job.round_id) == (JobKind.VERIFY, 1, "verifier-1", round_id)
     lease = "lease_token, started_at = now(), extract(epoch FROM lease_expires_at - now())"
@@ -90,9 +88,7 @@ def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(
     assert found == [("running", 1, "verifier-1", job.token, True, 40)]
 
 
-def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
-    connection: Connection, round_id: int
-) -> None:
+def test_the_oldest_job_of_its_kinds_that_may_start_is_next(connection: Connection, round_id: int) -> None:
     delayed, *samplings = (add_job(connection, round_id) for _ in range(3))
     scoring = add_job(connection, round_id, JobKind.SCORE)
     change_jobs(connection, "available_at = now() + interval '1 hour'", delayed)
@@ -139,9 +135,7 @@ def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) 
 # --- leases -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_puts_the_job_back_into_the_queue_until_its_last_attempt(
-    connection: Connection, round_id: int
-) -> None:
+def test_an_expired_lease_queues_its_job_until_the_last_try(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     for attempt, state, ended in ((1, "queued", None), (2, "queued", None), (3, "failed", True)):
         assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
@@ -288,20 +282,17 @@ def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection, job_
     assert [items_of(connection, row[0]) for row in found] == [[item] for item in items]
 
 
-def test_a_job_that_needs_too_much_memory_is_split_at_once_and_counts_no_attempt(
-    connection: Connection,
-) -> None:
+def test_a_job_that_needs_too_much_memory_is_split_at_once_without_an_attempt(connection: Connection) -> None:
     round_id, (problem,) = add_round(connection, 1)
     job_id = add_job(connection, round_id, items={problem: [0, 1, 2]})
     lost = claim(connection, job_id)
     jobs.reclaim(connection, "w", ATTEMPTS)
     assert not jobs.split(connection, lost, "out of memory", "")
     assert jobs.split(connection, claim(connection, job_id), "out of memory", "Traceback: …")
-    (half, *_), (other, *_) = found = select(connection, "SELECT id, attempts, error FROM jobs ORDER BY id")
-    assert [row[1:] for row in found] == [(1, "out of memory"), (1, None)]
-    assert items_of(connection, half) == [(problem, 0)]
-    assert items_of(connection, other) == [(problem, 1), (problem, 2)]
-    assert taken(connection, half) == (half, 2)  # without a delay
+    found = select(connection, "SELECT attempts, error, id FROM jobs ORDER BY id")
+    assert [row[:2] for row in found] == [(1, "out of memory"), (1, None)]
+    assert [items_of(connection, row[2]) for row in found] == [[(problem, 0)], [(problem, 1), (problem, 2)]]
+    assert taken(connection, found[0][2]) == (found[0][2], 2)  # without a delay
     single = claim(connection, add_job(connection, round_id, items={problem: [3]}))
     assert not jobs.split(connection, single, "out of memory", "")
     assert state_of(connection, single.id) == "running"

@@ -77,9 +77,7 @@ def test_a_message_that_names_no_job_is_ignored(sampling: Sampling) -> None:
         assert (job_id, sampling.states()) == (job_id, ["queued"] * 4)
 
 
-def test_a_message_whose_job_was_taken_serves_every_job_of_the_workers_kinds_that_may_start(
-    sampling: Sampling,
-) -> None:
+def test_a_message_whose_job_was_taken_serves_all_of_its_kind_that_may_start(sampling: Sampling) -> None:
     with sampling.database.begin() as connection:
         held = claim(connection, sampling.job_ids[0], "another")
         kinds = set(JobKind) - {JobKind.SAMPLE}
@@ -343,9 +341,7 @@ def test_a_failure_that_no_item_caused_ends_the_job_as_a_whole(one_job: Sampling
     assert (one_job.note(), worker.jobs_done, worker.held) == (None, 0, {})
 
 
-def test_what_a_worker_without_its_lease_has_drawn_is_dropped_and_counts_as_no_failure(
-    one_job: Sampling,
-) -> None:
+def test_what_a_worker_draws_without_its_lease_is_dropped_and_no_failure(one_job: Sampling) -> None:
     class Robbed(FragileSampler):
         def draw(self, requests: Sequence[SampleRequest], parameters: SamplingParameters) -> Results:
             execute(one_job.database, "UPDATE jobs SET lease_token = gen_random_uuid(), worker = 'thief'")

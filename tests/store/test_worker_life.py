@@ -115,9 +115,7 @@ def test_a_name_belongs_to_one_living_process(database: Database) -> None:
             make_worker(database, name=name).start()
 
 
-def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_closes_its_engines(
-    sampling: Sampling,
-) -> None:
+def test_a_stop_releases_the_jobs_without_an_attempt_and_closes_the_engines(sampling: Sampling) -> None:
     engine = FragileSampler()
     worker = sampling.worker(lambda *_: engine)
     worker.start()
@@ -283,7 +281,7 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
 
 
 @pytest.mark.usefixtures("terminations")
-def test_a_program_that_may_not_begin_says_why_by_its_exit_code(
+def test_a_program_that_cannot_work_says_why_by_its_exit_code(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ends(code: int, message: str, role: str = "verify") -> None:
