@@ -115,7 +115,7 @@ AREAS = (
         ("workers/*.py", "hsstar/broker.py"),
         (
             "tests/brokers/test_address.py",
-            *_store("worker*", "dispatch", "one_engine", "openai_worker"),
+            *_store("worker*", "one_engine", "openai_worker"),
             "tests/deploy/test_ending.py",
         ),
     ),
