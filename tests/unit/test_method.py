@@ -250,7 +250,7 @@ def test_the_random_rule_does_not_look_at_rewards() -> None:
 
 def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:
     samples = ((RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d"))
-    drawn = [(Candidate(slot, *values), response) for slot, (*values, response) in enumerate(samples)]
+    drawn = [(Candidate(slot, right, reward), text) for slot, (right, reward, text) in enumerate(samples)]
 
     def kept(rule: PairRule, at_most: int | None = None) -> list[int]:
         return select_examples(drawn, rule, seed=0, iteration=0, problem_key="x", at_most=at_most)
