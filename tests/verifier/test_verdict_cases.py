@@ -73,6 +73,16 @@ def test_a_text_is_read_in_the_form_that_a_person_sees(row: dict[str, str]) -> N
     assert str(read(row["text"])) == row["form"]
 
 
+def test_a_unit_is_the_same_however_it_is_written() -> None:
+    same = {
+        "5 feet squared": "5 sq ft", "5 cm cubed": "5 cubic centimeters", "5 miles per hour": "5 mph",
+        r"5\text{ m}\text{s}^{-2}": "5 m/s^2", "5 square m/s": r"5\text{ m}^2/\text{s}", "5 cu ft": "5 ft^3",
+        "5 km/hr": "5 kph", "5 percentage points": r"5\%",
+    }  # fmt: skip
+    assert [pair for pair in same.items() if read(pair[0]) != read(pair[1])] == []
+    assert len(set(map(read, same))) == len(same)
+
+
 def rows_of(number: int) -> str:
     return r"\begin{aligned}" + r"\\".join(map(str, range(number))) + r"\end{aligned}"
 
