@@ -87,7 +87,7 @@ AREAS = (
     Area(
         "recipe and data",
         ("hsstar/recipe/*", "hsstar/data/*"),
-        _unit("recipe", "files", "datasets", "steps"),
+        _unit("recipe", "files", "datasets", "answers"),
     ),
     Area("verifier", ("hsstar/verifier/*",), ("tests/verifier/test_[!h]*", *_unit("answers"))),
     Area("store", ("hsstar/store/*.py",), _ROWS),
@@ -106,7 +106,7 @@ AREAS = (
         "stages",
         ("hsstar/stages/*",),
         (
-            *_unit("s*", "batches", "engine_pool"),
+            *_unit("answers", "batches", "engine_pool"),
             *_store("score", "sample", "verify", "training", "one_engine", "evaluations", "conductor"),
         ),
     ),
@@ -122,7 +122,7 @@ AREAS = (
     Area(
         "engines",
         ("hsstar/engines/*.py",),
-        (*_unit("s*", "answers", "engine*"), "tests/engines/*"),
+        (*_unit("answers", "engine*"), "tests/engines/*"),
     ),
     Area(
         "commands",
