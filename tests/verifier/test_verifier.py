@@ -101,6 +101,7 @@ def causes(verifier: MathVerifier, *requests: VerificationRequest) -> list[Cause
         (boxed(r"\{\frac{1}{3}\}", "0.33"), Cause.CORRECT),
         (boxed("0.33", r"\{\frac{1}{3}\}"), Cause.INCORRECT),
         (boxed("x=(1,2)", "y=(1,2)"), Cause.INCORRECT),
+        (boxed("2x+1=y+3", "3"), Cause.INCORRECT),
     ],
 )
 def test_every_other_judgement_has_its_cause(
