@@ -4,7 +4,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+settings.register_profile("hsstar", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hsstar")
 COMPLETE = os.environ.get("HSSTAR_TESTS_COMPLETE") == "1"
 
 Report = pytest.TestReport | pytest.CollectReport

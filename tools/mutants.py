@@ -87,7 +87,7 @@ AREAS = (
     Area(
         "recipe and data",
         ("hsstar/recipe/*", "hsstar/data/*"),
-        _unit("recipe", "files", "datasets", "steps"),
+        _unit("recipe", "files", "datasets", "answers"),
     ),
     Area("verifier", ("hsstar/verifier/*",), ("tests/verifier/test_[!h]*", *_unit("answers"))),
     Area("store", ("hsstar/store/*.py",), _ROWS),
@@ -106,7 +106,7 @@ AREAS = (
         "stages",
         ("hsstar/stages/*",),
         (
-            *_unit("s*", "batches", "engine_pool"),
+            *_unit("answers", "batches", "engine_pool"),
             *_store("score", "sample", "verify", "training", "one_engine", "evaluations", "conductor"),
         ),
     ),
@@ -115,14 +115,14 @@ AREAS = (
         ("workers/*.py", "hsstar/broker.py"),
         (
             "tests/brokers/test_address.py",
-            *_store("worker*", "dispatch", "one_engine", "openai_worker"),
+            *_store("worker*", "one_engine", "openai_worker"),
             "tests/deploy/test_ending.py",
         ),
     ),
     Area(
         "engines",
         ("hsstar/engines/*.py",),
-        (*_unit("s*", "answers", "engine*"), "tests/engines/*"),
+        (*_unit("answers", "engine*"), "tests/engines/*"),
     ),
     Area(
         "commands",
@@ -241,15 +241,21 @@ class Checkout:
             text=True,
             start_new_session=True,
         )
+        _running.add(process)
         try:
             output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _end(process)
             return False, f"not done after {seconds:.0f} s"
+        finally:
+            _running.discard(process)
         if process.returncode == 0:
             return True, ""
         lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
         return False, lines[0].split(" - ")[0] if lines else output.strip()[-200:]
+
+
+_running: set["subprocess.Popen[str]"] = set()
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
@@ -257,7 +263,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
     for number in (signal.SIGINT, signal.SIGKILL):
         os.killpg(process.pid, number)
         try:
-            process.communicate(timeout=30)
+            process.wait(timeout=30)
             return
         except subprocess.TimeoutExpired:
             continue
@@ -351,6 +357,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     trials = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+
+        def end(number: int, _: object) -> None:
+            for process in list(_running):
+                _end(process)
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(128 + number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
         for trial in try_all(mutants, wish.slots, Path(folder), files):
             mutant, verdict = trial.mutant, f"by {trial.by}" if trial.noticed else "NOT NOTICED"
             _say(f"{mutant.path}:{mutant.line}: {mutant.mutation.kind}: {mutant.after}: {verdict}"

@@ -79,12 +79,8 @@ def paired_bootstrap(
         math.fsum(math.fsum(resample(values)) / len(values) for values in differences) / len(differences)
         for _ in range(resamples)
     )
-    outside = (1 - CONFIDENCE) / 2
-    return ConfidenceInterval(_quantile(means, outside), _quantile(means, 1 - outside))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    outside = round((1 - CONFIDENCE) / 2 * resamples)  # as many below the interval as above it
+    return ConfidenceInterval(means[outside], means[-1 - outside])
 
 
 @dataclass(frozen=True, slots=True)

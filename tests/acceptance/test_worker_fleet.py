@@ -58,6 +58,7 @@ def test_every_process_has_its_gpu_its_log_and_a_successor(machine: Home) -> Non
     assert [row["state"] for row in machine.query(WORKERS)] == ["stopped"] * 3
 
 
+@pytest.mark.heavy
 def test_a_second_ctrl_c_hands_the_jobs_back_at_once(machine: Home) -> None:
     machine.import_demo_problems(100)
     machine.ok("runs", "create", "--recipe", str(machine.write_recipe("cut", problems=100, n="64")))

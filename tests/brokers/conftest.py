@@ -1,15 +1,13 @@
 """Real brokers, a real database, and worker processes that run real verification jobs."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -20,14 +18,8 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.local.broker import Broker
 from hsstar.store import rounds, samples
 from hsstar.store.database import Database
-from tests.brokers.servers import (
-    Server,
-    end_name_server,
-    make_pgbouncer,
-    make_rabbitmq,
-    make_redis,
-    write_certificates,
-)
+from tests.brokers import servers
+from tests.brokers.servers import Server
 from tests.store.conftest import database, empty_database, make_database, server_url, template
 from tests.store.factory import add_iteration, add_problems, add_run, select
 from tests.waiting import wait_for
@@ -49,18 +41,15 @@ __main__.main()
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder that the accounts of servers can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="hsb-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(prefix="hsb-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Path]:
     with temporary_folder() as folder:
-        yield write_certificates(folder)
+        yield servers.write_certificates(folder)
 
 
 @contextmanager
@@ -72,25 +61,25 @@ def started(make: Callable[..., Server], *arguments: object) -> Iterator[Server]
             yield server
         finally:
             server.kill()
-            if make is make_rabbitmq:
-                end_name_server(server)
+            if make is servers.make_rabbitmq:
+                servers.end_name_server(server)
 
 
 @pytest.fixture(scope="session")
 def redis(certificates: Path) -> Iterator[Server]:
-    with started(make_redis, certificates) as server:
+    with started(servers.make_redis, certificates) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq(certificates: Path) -> Iterator[Server]:
-    with started(make_rabbitmq, certificates) as server:
+    with started(servers.make_rabbitmq, certificates) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def bouncer(certificates: Path, server_url: str) -> Iterator[Server]:
-    with started(make_pgbouncer, certificates, server_url) as server:
+    with started(servers.make_pgbouncer, certificates, server_url) as server:
         yield server
 
 
@@ -117,7 +106,7 @@ class Program:
         return self.log.read_text(errors="replace")
 
     def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         return self.process.wait(120)
 
 
@@ -155,11 +144,8 @@ class WorkerProcess(Program):
 
     def wait_for_job(self, job_id: int) -> None:
         """Waits until a job is done and its samples have their verdicts."""
-        query = """
-            SELECT state, (SELECT count(*) FROM samples
-                           WHERE round_id = jobs.round_id AND verdict = 'correct')
-            FROM jobs WHERE id = :id
-        """
+        correct = "SELECT count(*) FROM samples WHERE round_id = jobs.round_id AND verdict = 'correct'"
+        query = f"SELECT state, ({correct}) FROM jobs WHERE id = :id"
 
         def outcome() -> list[tuple[Any, ...]]:
             with self.database.begin() as connection:
@@ -175,8 +161,8 @@ def start_worker(database: Database, tmp_path: Path) -> StartWorker:
     @contextmanager
     def start(broker_url: str, name: str = "worker", **environment: str) -> Iterator[WorkerProcess]:
         argv = [sys.executable, "-c", HASTY_WORKER, "--role", "verify", "--name", name]
-        servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": broker_url}
-        settings = servers | {"HSSTAR_HOME": str(tmp_path / "home")} | environment
+        settings = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": broker_url}
+        settings |= {"HSSTAR_HOME": str(tmp_path / "home")} | environment
         with started_program(argv, tmp_path / f"{name}.log", settings) as program:
             yield WorkerProcess(program.process, program.log, name, database)
 

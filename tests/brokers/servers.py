@@ -61,13 +61,9 @@ class Server:
 
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as log:
+            environment = os.environ | self.environment
             self.process = subprocess.Popen(
-                self.argv,
-                env=os.environ | self.environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                self.argv, env=environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
             )
         wait_for(self._answers, 120, f"the start of {self.argv}")
 
@@ -91,28 +87,25 @@ class Server:
             self.process = None
 
 
-def configure(folder: Path, name: str, **values: object) -> str:
-    """Fill the form of this name beside this file in; the path of what came of it."""
-    form = Path(__file__).with_name(name).read_text()
-    (folder / name).write_text(form.format(folder=folder, password=PASSWORD, **values))
-    return str(folder / name)
+def configure(folder: Path, name: str, certificates: Path, **values: object) -> tuple[str, int, int]:
+    """Fill the form of this name beside this file in; the path of what came of it, and its two ports."""
+    form, ports = Path(__file__).with_name(name).read_text(), (free_port(), free_port())
+    values |= {"folder": folder, "password": PASSWORD, "certificates": certificates}
+    (folder / name).write_text(form.format(port=ports[0], tls_port=ports[1], **values))
+    return str(folder / name), *ports
 
 
 def make_redis(folder: Path, certificates: Path) -> Server:
     """Redis with a password, on one port without and one with TLS."""
-    port, tls_port = free_port(), free_port()
-    file = configure(folder, "redis.conf", port=port, tls_port=tls_port, certificates=certificates)
-    urls = {
-        "redis": f"redis://:{PASSWORD}@localhost:{port}/0",
-        "rediss": f"rediss://:{PASSWORD}@localhost:{tls_port}/0?ssl_ca_certs={certificates}/ca.pem",
-    }
+    file, port, tls_port = configure(folder, "redis.conf", certificates)
+    secure = f"rediss://:{PASSWORD}@localhost:{tls_port}/0?ssl_ca_certs={certificates}/ca.pem"
+    urls = {"redis": f"redis://:{PASSWORD}@localhost:{port}/0", "rediss": secure}
     return Server(folder, [tool("redis-server"), file], urls)
 
 
 def make_rabbitmq(folder: Path, certificates: Path) -> Server:
     """RabbitMQ with a user and a password, on one port without and one with TLS."""
-    port, tls_port = free_port(), free_port()
-    file = configure(folder, "rabbitmq.conf", port=port, tls_port=tls_port, certificates=certificates)
+    file, port, tls_port = configure(folder, "rabbitmq.conf", certificates)
     (folder / "plugins").write_text("[].")
     environment = {
         "HOME": str(folder),
@@ -128,10 +121,8 @@ def make_rabbitmq(folder: Path, certificates: Path) -> Server:
         "ERL_EPMD_ADDRESS": "127.0.0.1",
     }
     login = f"hsstar:{PASSWORD}@localhost"
-    urls = {
-        "amqp": f"amqp://{login}:{port}//",
-        "amqps": f"amqps://{login}:{tls_port}//?ssl_ca_certs={certificates}/ca.pem",
-    }
+    secure = f"amqps://{login}:{tls_port}//?ssl_ca_certs={certificates}/ca.pem"
+    urls = {"amqp": f"amqp://{login}:{port}//", "amqps": secure}
     return Server(folder, [tool("/usr/lib/rabbitmq/bin/rabbitmq-server")], urls, environment)
 
 
@@ -149,9 +140,8 @@ def end_name_server(rabbitmq: Server) -> None:
 def make_pgbouncer(folder: Path, certificates: Path, server_url: str) -> Server:
     """PgBouncer in transaction mode before a Postgres on a Unix socket, with a login, and TLS on request."""
     account = account_for(Path("/var/lib/hsstar"))
-    host, port = make_url(server_url).query["host"], free_port()
-    values = {"host": host, "port": port, "certificates": certificates, "connections": CONNECTIONS}
-    file = configure(folder, "pgbouncer.ini", **values)
+    host = make_url(server_url).query["host"]
+    file, port, _ = configure(folder, "pgbouncer.ini", certificates, host=host, connections=CONNECTIONS)
     (folder / "users").write_text(f'"hsstar" "{PASSWORD}"\n')
     for path in (folder, *folder.iterdir()):
         os.chown(path, account.user_id, account.group_id)

@@ -4,6 +4,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,16 +13,14 @@ from hsstar.domain.errors import BadInputError, BrokerError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.workers.app import TASK, make_app, send_wake_up
 from hsstar.workers.broker_watch import BrokerWatch
-from tests.brokers.servers import PASSWORD, black_hole, free_port
+from tests.brokers.servers import PASSWORD, free_port
 
 HERE = Path(__file__)
-REDIS = {"socket_connect_timeout": 3, "socket_timeout": 10, "socket_keepalive": True}
-ADDRESSES = HERE.with_name("addresses.jsonl").read_text().replace("FILE", str(HERE)).splitlines()
+TABLES = json.loads(HERE.with_name("addresses.json").read_text().replace("FILE", str(HERE)))
 
 
-@pytest.mark.parametrize("line", ADDRESSES, ids=lambda line: json.loads(line)["url"].partition("?")[0])
-def test_an_address_is_checked_by_tls_unless_it_says_otherwise(line: str) -> None:
-    expected = json.loads(line)
+@pytest.mark.parametrize("expected", TABLES["legal"], ids=lambda expected: expected["url"].partition("?")[0])
+def test_an_address_is_checked_by_tls_unless_it_says_otherwise(expected: dict[str, Any]) -> None:
     address = BrokerAddress.parse(expected["url"])
     assert (address.url, address.options) == (expected["plain"], expected["options"])
     assert address.tls == expected["tls"]  # cert_reqs: 0 is none, 2 is required
@@ -29,25 +28,16 @@ def test_an_address_is_checked_by_tls_unless_it_says_otherwise(line: str) -> Non
 
 
 def test_the_authority_of_the_settings_counts_unless_the_url_names_another(tmp_path: Path) -> None:
-    settings = BrokerAddress.parse("rediss://h/0", HERE).tls or {}
-    assert settings["ssl_ca_certs"] == str(HERE)
     other = tmp_path / "ca.pem"
     other.touch()
-    settings = BrokerAddress.parse(f"amqps://h//?ssl_ca_certs={other}", HERE).tls or {}
-    assert settings["ca_certs"] == str(other)
+    redis = BrokerAddress.parse("rediss://h/0", HERE).tls or {}
+    amqp = BrokerAddress.parse(f"amqps://h//?ssl_ca_certs={other}", HERE).tls or {}
+    assert (redis["ssl_ca_certs"], amqp["ca_certs"]) == (str(HERE), str(other))
     with pytest.raises(BadInputError, match="not amqp://"):
         BrokerAddress.parse("amqp://h//", HERE)
 
 
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("rediss://h/0?ssl_ca_certs=/no/such/file", "existing files"),
-        ("rediss://h/0?ssl_nonsense=1", "existing files"),
-        ("amqps://h//?ssl_cert_reqs=maybe", "required or none"),
-        ("redis://h/0?ssl_cert_reqs=none", "not redis://"),
-    ],
-)
+@pytest.mark.parametrize(("url", "told"), TABLES["refused"])
 def test_tls_settings_that_cannot_be_are_refused(url: str, told: str) -> None:
     with pytest.raises(BadInputError, match=told):
         BrokerAddress.parse(url)
@@ -57,32 +47,15 @@ def test_tls_settings_that_cannot_be_are_refused(url: str, told: str) -> None:
 def test_a_broker_that_is_away_is_named_without_its_password(scheme: str) -> None:
     port = free_port()
     address = BrokerAddress.parse(f"{scheme}://me:{PASSWORD}@127.0.0.1:{port}//")
-    with pytest.raises(BrokerError, match=r"does not let us in: .*[Rr]efused") as away:
+    with pytest.raises(BrokerError, match=rf"127.0.0.1:{port}.* does not let us in: .*[Rr]efused") as away:
         address.check()
-    assert f"127.0.0.1:{port}" in str(away.value)
     assert PASSWORD not in str(away.value)
 
 
 def test_a_worker_acknowledges_early_and_tries_for_ever() -> None:
     """Leases recover lost work, so no broker may deliver a message twice or end a worker."""
     app = make_app("rediss://h/0", HERE)
-    expected = {
-        "task_acks_late": False,
-        "task_ignore_result": True,
-        "task_serializer": "json",
-        "accept_content": ["json"],
-        "worker_prefetch_multiplier": 1,
-        "worker_hijack_root_logger": False,
-        "worker_send_task_events": False,
-        "worker_enable_remote_control": False,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "broker_connection_timeout": 3,
-        "broker_transport_options": REDIS,
-        "broker_use_ssl": BrokerAddress.parse("rediss://h/0", HERE).tls,
-    }
-    assert {key: app.conf[key] for key in expected} == expected
+    assert {key: app.conf[key] for key in TABLES["celery"]} == TABLES["celery"]
     assert make_app("redis://h/0").conf.broker_use_ssl is None
 
 
@@ -93,8 +66,7 @@ def test_a_message_is_a_job_id_in_json_and_nothing_else() -> None:
         send_wake_up(app, 7, JobKind.VERIFY)
         message = queue.get(timeout=5)
         message.ack()
-    assert message.content_type == "application/json"
-    assert message.headers["task"] == TASK
+    assert (message.content_type, message.headers["task"]) == ("application/json", TASK)
     assert message.payload[:2] == [[7], {}]
 
 
@@ -117,8 +89,7 @@ class Watched:
     """A watch over a broker that is away, whose clock and notes a test has in its hands."""
 
     def __init__(self) -> None:
-        self.now = 100.0
-        self.notes: list[str] = []
+        self.now, self.notes = 100.0, list[str]()
         url = f"redis://me:{PASSWORD}@127.0.0.1:{free_port()}/0"
         self.shown = url.replace(PASSWORD, "**")
         app, address = make_app(url), BrokerAddress.parse(url)
@@ -159,14 +130,6 @@ def test_celery_tells_the_watch_of_its_connection() -> None:
 
 
 def test_a_broker_that_answers_has_nothing_to_explain(embedded_broker: str) -> None:
-    notes: list[str] = []
-    address = BrokerAddress.parse(embedded_broker)
+    address, notes = BrokerAddress.parse(embedded_broker), list[str]()
     BrokerWatch(make_app("memory://"), address, notes.append).explain()
-    assert notes == []
-    assert address.check() == f"redis answers at {address.shown}"
-
-
-def test_the_check_of_a_port_that_never_answers_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsstar.broker.CONNECT_SECONDS", 1)
-    with black_hole() as port, pytest.raises(BrokerError, match="does not let us in"):
-        BrokerAddress.parse(f"redis://127.0.0.1:{port}/0").check()
+    assert (notes, address.check()) == ([], f"redis answers at {address.shown}")

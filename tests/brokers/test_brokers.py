@@ -15,9 +15,7 @@ from sqlalchemy import text
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
-from hsstar.domain.lifecycle import WorkerExit
 from hsstar.store.database import Database
-from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from tests.brokers.conftest import StartWorker, add_verification
 from tests.brokers.servers import PASSWORD, Server, black_hole
@@ -47,8 +45,7 @@ def test_jobs_run_among_messages_of_other_people_and_the_password_is_nowhere(
     address = BrokerAddress.parse(urls[scheme])
     with start_worker(urls[scheme], HSSTAR_LOG_LEVEL="debug") as worker:
         worker.wait_for_job(add_verification(database))
-        ssl = dict(address.tls) if address.tls else False
-        with kombu.Connection(address.url, ssl=ssl) as connection:
+        with kombu.Connection(address.url, ssl=dict(address.tls or {})) as connection:
             producer = connection.Producer()
             for body, properties in foreign_messages():
                 producer.publish(body, routing_key="verify", **properties)
@@ -151,26 +148,3 @@ def test_ports_that_never_answer_hold_up_no_heartbeat_and_no_end(
         for worker in fleet:
             assert worker.process.wait(60) == 0, worker.said
             assert PASSWORD not in worker.said
-
-
-def test_the_jobs_in_hand_are_finished_and_no_other_is_taken(
-    embedded_broker: str, start_worker: StartWorker, database: Database
-) -> None:
-    """Its verdicts cannot be written before this test allows it."""
-    first = add_verification(database)
-    with database.begin() as connection:
-        body = "'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'"
-        connection.execute(text(f"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS {body}"))
-        connection.execute(text("CREATE TRIGGER wait BEFORE UPDATE ON samples EXECUTE FUNCTION wait()"))
-    with start_worker(embedded_broker) as worker:
-        with database.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
-            worker.wait_for("state", "busy")
-            second = add_verification(database)
-            with database.begin() as other:
-                workers.request_stop(other, ["worker"], [], everyone=False)
-            wait_for(lambda: "was asked to stop: it takes no more jobs and ends" in worker.said)
-        assert worker.process.wait(60) == WorkerExit.DRAINED
-    with database.begin() as connection:
-        jobs = select(connection, "SELECT id, state, attempts FROM jobs WHERE kind = 'verify' ORDER BY id")
-    assert jobs == [(first, "done", 1), (second, "queued", 0)]

@@ -65,16 +65,15 @@ def test_more_clients_than_connections_take_turns(bouncer: Server, database: Dat
     with ThreadPoolExecutor(4 * CONNECTIONS) as pool:
         list(pool.map(work, range(4 * CONNECTIONS)))
     with database.begin() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM datasets")) == 4 * CONNECTIONS
         backends = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        assert connection.execute(text(backends)).scalar_one() <= CONNECTIONS + 1  # and our own
+        ((added, connected),) = select(connection, f"SELECT count(*), ({backends}) FROM datasets")
+    assert (added, connected <= CONNECTIONS + 1) == (4 * CONNECTIONS, True)  # and our own
 
 
 def test_a_worker_runs_its_jobs_through_it(
     bouncer: Server, database: Database, embedded_broker: str, start_worker: StartWorker
 ) -> None:
-    url = through(bouncer, database)
-    with start_worker(embedded_broker, HSSTAR_DATABASE_URL=url) as worker:
+    with start_worker(embedded_broker, HSSTAR_DATABASE_URL=through(bouncer, database)) as worker:
         for _ in range(4):
             worker.wait_for_job(add_verification(database))
         assert worker.end() == 0
@@ -97,14 +96,6 @@ def test_tls_of_the_url_is_used_and_checked(bouncer: Server, database: Database,
     with refused as refusal, trusting("server.pem").begin():
         pass
     assert PASSWORD not in str(refusal.value)
-
-
-def test_a_wrong_password_is_one_line_without_it(bouncer: Server, database: Database) -> None:
-    wrong = Database(through(bouncer, database).replace(PASSWORD, "n0t-it"))
-    with pytest.raises(DatabaseError, match="refuses the login") as refusal, wrong.begin():
-        pass
-    assert "n0t-it" not in str(refusal.value)
-    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.heavy

@@ -91,10 +91,8 @@ class ChaosStack:
         if self.proxy is not None:
             self.proxy.close()
 
-    @contextmanager
-    def _database(self) -> Iterator[Database]:
-        with contextlib.closing(Database(self.stack.database_url)) as database:
-            yield database
+    def _database(self) -> contextlib.closing[Database]:
+        return contextlib.closing(Database(self.stack.database_url))
 
     def import_problems(self) -> None:
         with self._database() as database, database.begin() as connection:
@@ -157,11 +155,8 @@ def chaos_stack() -> Iterator[ChaosStack]:
     with temporary_home() as home:
         servers = home.folder / "servers"
         servers.mkdir()
-        home.environment |= {
-            "HSSTAR_LEASE_SECONDS": str(LEASE_SECONDS),
-            "HSSTAR_JOB_SAMPLES": "9",
-            "HSSTAR_MAX_ATTEMPTS": "10",
-        }
+        limits = {"LEASE_SECONDS": str(LEASE_SECONDS), "JOB_SAMPLES": "9", "MAX_ATTEMPTS": "10"}
+        home.environment |= {f"HSSTAR_{name}": value for name, value in limits.items()}
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m,mode=755", "tmpfs", str(servers)]
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
         made = ChaosStack(home, small_disk=mounted)

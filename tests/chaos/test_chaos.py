@@ -7,20 +7,24 @@ run takes. `CHAOS_SCENARIOS=500 make test-chaos` runs more of them.
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 
 from tests.chaos.disturbances import DISTURBANCES, FROM_THE_START
-from tests.chaos.snapshot import Snapshot, snapshot
-from tests.chaos.stack import WORKERS, ChaosStack, chaos_stack
+from tests.chaos.stack import HELD_OUT, ITERATIONS, PROBLEMS, WORKERS, ChaosStack, chaos_stack
 
 SCENARIOS = int(os.environ.get("CHAOS_SCENARIOS", "54"))
 _PER_STACK = 9
 """Scenarios on one stack: a supervisor restarts what dies often ever more slowly."""
-_MOST = 3
+_QUERIES = {file.stem: file.read_text() for file in (Path(__file__).parent / "rows").glob("*.sql")}
+"""What a run has made, by what names it in every database."""
 
+Snapshot = dict[str, list[tuple[Any, ...]]]
 pytestmark = pytest.mark.chaos
 
 
@@ -35,9 +39,45 @@ def scenario(number: int) -> list[Event]:
     """The disturbances of a scenario, in order. Every kind comes first in one of so many scenarios."""
     generator = random.Random(number)
     names = [list(DISTURBANCES)[number % len(DISTURBANCES)]]
-    names += generator.sample(list(DISTURBANCES), generator.randint(0, _MOST - 1))
+    names += generator.sample(list(DISTURBANCES), generator.randint(0, 2))
     events = [Event(name, 0.0 if name in FROM_THE_START else generator.random()) for name in names]
     return sorted(events, key=lambda event: event.at)
+
+
+def snapshot(stack: ChaosStack, run: str) -> Snapshot:
+    """Everything of a run that must not depend on what happened on the way."""
+
+    def rows(connection: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
+        of_run = f"{query} WHERE run_id = (SELECT id FROM runs WHERE name = %s)"
+        return sorted(connection.execute(of_run.encode(), (run,)), key=repr)
+
+    with stack.connection() as connection:
+        found = {name: rows(connection, query) for name, query in _QUERIES.items()}
+    check_jobs(found.pop("jobs"))
+    check_budget(found)
+    return found
+
+
+def check_budget(found: Snapshot) -> None:
+    """Exactly the budget, each slot below its allotment once, each with verdict and reward."""
+    slots = Counter(sample[:3] for sample in found["samples"])
+    assert slots == Counter({problem[:3]: problem[4] for problem in found["problems"]})
+    assert Counter(sample[:2] for sample in found["samples"]) == Counter(
+        {("iteration", number): 6 * PROBLEMS for number in range(ITERATIONS)}
+        | {("evaluation", number): HELD_OUT for number in range(ITERATIONS + 1)}
+    )
+    assert all(cause is not None for *_, cause, _, _, _, _ in found["samples"])
+    assert len([sample for sample in found["samples"] if sample[-2]]) == 6 * PROBLEMS * ITERATIONS
+    assert len([problem for problem in found["problems"] if problem[6]]) == PROBLEMS * ITERATIONS
+    assert found["pairs"]
+    assert found["trainings"] == [(number, True) for number in range(ITERATIONS)]
+
+
+def check_jobs(rows: list[tuple[Any, ...]]) -> None:
+    """Every job has ended well, and no address stands in two jobs of a kind."""
+    assert {state for state, *_ in rows} == {"done"}
+    addresses = Counter(row[1:] for row in rows)
+    assert max(addresses.values()) == 1, addresses.most_common(3)
 
 
 class Undisturbed(NamedTuple):
@@ -55,20 +95,15 @@ def undisturbed(request: pytest.FixtureRequest) -> Iterator[Undisturbed]:
         run = stack.start_run()
         stack.wait_until_done(run)
         seconds = time.monotonic() - started
-        with stack.connection() as connection:
-            expected = snapshot(connection, run)
-        yield Undisturbed(stack, expected, seconds)
-
-
-def _group(number: int) -> int:
-    return number // _PER_STACK
+        yield Undisturbed(stack, snapshot(stack, run), seconds)
 
 
 @pytest.mark.parametrize(
     ("undisturbed", "number"),
     [
-        pytest.param(_group(n), n, id=str(n), marks=pytest.mark.xdist_group(f"chaos-{_group(n)}"))
+        pytest.param(group, n, id=str(n), marks=pytest.mark.xdist_group(f"chaos-{group}"))
         for n in range(SCENARIOS)
+        for group in [n // _PER_STACK]
     ],
     indirect=["undisturbed"],
 )
@@ -88,7 +123,6 @@ def test_whatever_happens_the_rows_are_those_of_an_undisturbed_run(
         time.sleep(max(0.0, at * seconds - (time.monotonic() - started)))
         DISTURBANCES[name](stack, generator)
     stack.wait_until_done(run)
-    with stack.connection() as connection:
-        found = snapshot(connection, run)
+    found = snapshot(stack, run)
     for table, rows in expected.items():
         assert found[table] == rows, f"{table} differ after {events}"

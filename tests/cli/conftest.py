@@ -27,28 +27,26 @@ from hsstar.store.runs import Run
 from hsstar.verifier import MathVerifier
 from tests.checkout import this_checkout
 from tests.deterministic import DeterministicSampler, Script
-from tests.store.conftest import checkpoint, database, make_database, server_url, template, verifier
-from tests.store.driver import Worker, small_engines
+from tests.store.conftest import MakeDatabase, database, make_database, server_url, template
+from tests.store.driver import Worker, checkpoint, small_engines, verifier
 from tests.store.factory import add_problems, add_run, make_recipe
 
 __all__ = ["checkpoint", "database", "make_database", "server_url", "template", "this_checkout", "verifier"]
 
+Capture = pytest.CaptureFixture[str]
 BROKEN = "it broke [now]"
+WATCH = "hsstar.cli.views.progress"
 ENDLESS = r"\sum_{n=1}^{10^9} n^n"
 """An answer that no deadline is long enough for."""
 
 
 class Called(NamedTuple):
-    """What a call has come to."""
-
     code: int
     out: str
     err: str
 
 
 class NamedInput(io.BytesIO):
-    """A standard input."""
-
     name = "<stdin>"
 
 
@@ -59,7 +57,7 @@ class CommandLine:
     folder: Path
     checkpoint: Path
     _patch: pytest.MonkeyPatch
-    _caught: pytest.CaptureFixture[str]
+    _caught: Capture
     _verifier: MathVerifier
     sampler: type[DeterministicSampler] = DeterministicSampler
     _database: Database | None = None
@@ -72,8 +70,7 @@ class CommandLine:
     def use(self, database: Database) -> None:
         """Has `hsstar` find this database, and a broker that nobody asks."""
         self._database = database
-        url = database.engine.url.render_as_string(hide_password=False)
-        self._patch.setenv("HSSTAR_DATABASE_URL", url)
+        self._patch.setenv("HSSTAR_DATABASE_URL", database.engine.url.render_as_string(hide_password=False))
         self._patch.setenv("HSSTAR_BROKER_URL", "redis://127.0.0.1:9/0")
 
     def worker(self, script: Script | None = None, job_samples: int = 96) -> Worker:
@@ -114,9 +111,9 @@ class CommandLine:
         """Calls `hsstar`, which has to refuse in one line; that line."""
         called = self(*arguments)
         assert called.code == 1, called
-        line = called.err.splitlines()[-1]
-        assert line.startswith("hsstar: ")
-        return line.removeprefix("hsstar: ")
+        start, line = called.err.splitlines()[-1].split(": ", 1)
+        assert start == "hsstar"
+        return line
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query, by another way than `hsstar sql`."""
@@ -137,18 +134,13 @@ class CommandLine:
         for old, new in changes:
             assert old in text
             text = text.replace(old, new, 1)
-        path = self.folder / "recipe.toml"
-        path.write_text(text)
-        return str(path)
+        (self.folder / "recipe.toml").write_text(text)
+        return str(self.folder / "recipe.toml")
 
 
 @pytest.fixture
 def alone(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    verifier: MathVerifier,
-    checkpoint: Path,
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, verifier: MathVerifier
 ) -> CommandLine:
     """The command line in a folder and with a home of its own, where nothing is up."""
     for variable in [name for name in os.environ if name.startswith(("HSSTAR_", "FORCE_COLOR"))]:
@@ -166,6 +158,13 @@ def cli(alone: CommandLine, database: Database) -> CommandLine:
     """The command line on a migrated database of the test's own."""
     alone.use(database)
     return alone
+
+
+@pytest.fixture(scope="module")
+def shared(make_database: MakeDatabase, template: str) -> Iterator[Database]:
+    """One database for the tests of a module that only read; the first of them fills it."""
+    with make_database(template) as database:
+        yield database
 
 
 def enqueue(cli: CommandLine, name: str = "r", **sections: Any) -> Run:
@@ -206,9 +205,6 @@ def working(cli: CommandLine, script: Script | None = None) -> Iterator[None]:
         finally:
             ends.set()
             at_work.result()
-
-
-WATCH = "hsstar.cli.views.progress"
 
 
 def let_time_pass(patch: pytest.MonkeyPatch, module: str, *actions: Callable[[], object]) -> None:

@@ -17,6 +17,7 @@ from hsstar.demo import RECIPE
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines import registry
+from hsstar.insights.progress import run_progress
 from hsstar.insights.runs import find_run
 from hsstar.recipe.recipe import load_recipe
 from hsstar.settings import Settings
@@ -82,15 +83,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> 
     with gpus.database.begin() as connection:
         for name in ("sample-gpu0", "mine-sample-gpu1"):
             workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
-    said = [gpus.refused("worker", "--role", *options.split()) for options in (
-        "sample=6,score=2 --gpus all", "all --gpus 7", "sample=2", "sample=2 --name mine"
-    )]  # fmt: skip
-    assert said[:2] == [
-        "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
-        "there is no GPU '7' here; there are 2: 0, 1",
-    ]
-    assert f"'sample-gpu0@{host}' is at work" in said[2]
-    assert f"'mine-sample-gpu1@{host}' is at work" in said[3]
+    for options, message in {
+        "sample=6,score=2 --gpus all": "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
+        "all --gpus 7": "there is no GPU '7' here; there are 2: 0, 1",
+        "sample=2": f"'sample-gpu0@{host}' is at work",
+        "sample=2 --name mine": f"'mine-sample-gpu1@{host}' is at work",
+    }.items():
+        assert message in gpus.refused("worker", "--role", *options.split())
     assert not list(gpus.folder.glob("**/*.log"))
 
 
@@ -154,9 +153,9 @@ def test_the_doctor_ends_with_1_where_something_fails(
     monkeypatch.setattr("hsstar.cli.doctor._IMPORT_SECONDS", 0.2)  # engines are looked at elsewhere
     with pytest.raises(Ended) as ended:
         cli("doctor", "--format", "csv")
-    levels = {name: level for level, name, _ in csv.reader(io.StringIO(cli.said()))}
-    # nobody listens at the broker's port
-    assert levels == levels | {"database": "ok", "schema": "ok", "disk": "ok", "broker": "FAIL"}
+    found = {name: (level, text) for level, name, text in csv.reader(io.StringIO(cli.said()))}
+    assert [found[name][0] for name in ("database", "schema", "disk")] == ["ok"] * 3
+    assert found["broker"][0] == "FAIL" and "127.0.0.1:9" in found["broker"][1]  # nobody listens there
     assert ended.value.args == (1,)
 
 
@@ -166,11 +165,6 @@ def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> 
         (tmp_path / package / "__init__.py").touch()
     with pytest.raises(AssertionError, match=f"runs {tmp_path}/hsstar/__init__.py"):
         check_is_this_checkout({"PYTHONPATH": str(tmp_path)})
-
-
-def test_nothing_is_up(alone: CommandLine) -> None:
-    refused = alone.refused("status")
-    assert refused.startswith("no database: HSSTAR_DATABASE_URL is not set") and "run: hsstar up" in refused
 
 
 @pytest.mark.parametrize(
@@ -197,7 +191,7 @@ def test_what_a_role_needs_is_checked_before_anything_starts(
 def test_a_watch_waits_for_a_database_that_is_away(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     enqueue(cli)
     looks = iter([DatabaseError("cannot reach it"), DatabaseError("cannot reach it"), None])
-    whole = progress.run_progress
+    whole = run_progress
 
     def look(*arguments: Any) -> Any:
         error = next(looks, None)

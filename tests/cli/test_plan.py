@@ -10,16 +10,7 @@ from sqlalchemy import text
 
 from hsstar.domain.lifecycle import JobKind, JobState
 from tests.cli.conftest import CommandLine
-from tests.store.factory import (
-    Drawn,
-    add_iteration,
-    add_job,
-    add_problems,
-    add_run,
-    add_samples,
-    change_jobs,
-    make_recipe,
-)
+from tests.store import factory
 
 HERE = Path(__file__).parent
 FIGURES = (
@@ -76,16 +67,17 @@ def test_the_papers_run_is_too_large_for_one_gpu_and_fits_on_four(
 
 def test_earlier_runs_and_data_are_asked_where_a_database_is_up(cli: CommandLine) -> None:
     with cli.database.begin() as connection:
-        add_problems(connection, 20, "demo-train")
-        add_problems(connection, 2, "demo-heldout")
+        factory.add_problems(connection, 20, "demo-train")
+        factory.add_problems(connection, 2, "demo-heldout")
         models = {"policy": {"model": "builtin:demo-policy"}, "reward": {"model": "builtin:demo-prm"}}
-        run = add_run(connection, make_recipe(**models))
-        problem = add_problems(connection, 1)[0]
-        iteration = add_iteration(connection, run, [problem])
-        add_samples(connection, iteration.id, {problem: {slot: Drawn() for slot in range(6)}})
+        run = factory.add_run(connection, factory.make_recipe(**models))
+        problem = factory.add_problems(connection, 1)[0]
+        iteration = factory.add_iteration(connection, run, [problem])
+        factory.add_samples(connection, iteration.id, {problem: {slot: factory.Drawn() for slot in range(6)}})
         for kind, seconds in ((JobKind.SAMPLE, 4), (JobKind.SCORE, 3)):
-            job = add_job(connection, iteration.id, kind, state=JobState.DONE)
-            change_jobs(connection, f"started_at = finished_at - interval '{seconds} s', worker = 'w'", job)
+            job = factory.add_job(connection, iteration.id, kind, state=JobState.DONE)
+            duration = f"started_at = finished_at - interval '{seconds} s', worker = 'w'"
+            factory.change_jobs(connection, duration, job)
         connection.execute(text("UPDATE iterations SET state = 'done', finished_at = now()"))
     code, found = plan(cli, cli.recipe(), "--iterations", "5", GPU)
     assert code == 1

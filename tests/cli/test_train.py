@@ -12,15 +12,7 @@ import pytest
 from hsstar.checkpoints.resolve import resolve
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines import registry
-from hsstar.engines.training.contract import (
-    ProgressCallback,
-    TrainingExample,
-    TrainingPair,
-    TrainingReport,
-    TrainingStart,
-    TrainingStep,
-    TrainingTask,
-)
+from hsstar.engines.training import contract
 from hsstar.engines.training.resume import WRITING, publish
 from tests.cli.conftest import Called, CommandLine
 
@@ -35,39 +27,46 @@ METRICS = {"loss": 0.25, "learning_rate": 1e-3, "tokens_per_second": 1234.0}
 
 
 class CopyingTrainer:
-    """Copies the policy, in three steps, and remembers its tasks."""
+    """Copies the policy, in three steps, and remembers its tasks and how it was launched."""
 
     layout = "one process"
-    tasks: ClassVar[list[TrainingTask]] = []
+    launches: ClassVar[list[tuple[object, ...]]] = []
+    tasks: ClassVar[list[contract.TrainingTask]] = []
     resumed_at: ClassVar[int] = 0
     before_end: ClassVar[Callable[[], None]] = lambda: None
 
-    def __init__(self, device: str) -> None:
-        assert device == "auto"
+    def __init__(self, *processes: int, device: str, **launch_config: Path) -> None:
+        self.launches.append((*processes, device, launch_config))
 
-    def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
+    def train(
+        self, task: contract.TrainingTask, progress: contract.ProgressCallback | None = None
+    ) -> contract.TrainingReport:
         self.tasks.append(task)
         assert progress
-        progress(TrainingStart(3, self.resumed_at, len(task.rows), 1, 2, {}))
+        progress(contract.TrainingStart(3, self.resumed_at, len(task.rows), 1, 2, {}))
         for step in (1, 2, 3):
-            progress(TrainingStep(step, 3, METRICS))
+            progress(contract.TrainingStep(step, 3, METRICS))
         type(self).before_end()
         shutil.copytree(task.policy, task.output)
-        return TrainingReport(
-            task.output, len(task.rows), 1, 3, METRICS | {"left_out": 2.0, "last/loss": 0.125}
-        )
+        metrics = METRICS | {"left_out": 2.0, "last/loss": 0.125}
+        return contract.TrainingReport(task.output, len(task.rows), 1, 3, metrics)
 
 
 @pytest.fixture(autouse=True)
 def trainer(monkeypatch: pytest.MonkeyPatch) -> type[CopyingTrainer]:
-    monkeypatch.setitem(registry.TRAINERS, "trl", f"{__name__}:CopyingTrainer")
-    monkeypatch.setattr(CopyingTrainer, "tasks", [])
+    for name in ("trl", "trl-launched"):
+        monkeypatch.setitem(registry.TRAINERS, name, f"{__name__}:CopyingTrainer")
+    for memory in ("launches", "tasks"):
+        monkeypatch.setattr(CopyingTrainer, memory, [])
     return CopyingTrainer
 
 
-def train(cli: CommandLine, kind: str, data: str, output: str, *options: str) -> Called:
+def train(
+    cli: CommandLine, kind: str, data: str, output: str, *options: str, terminal: bool = False
+) -> Called:
     """Trains a policy into a folder of the test's."""
-    return cli("train", kind, "--data", data, "--output", str(cli.folder / output), *options)
+    command = ("train", kind, "--data", data, "--output", str(cli.folder / output), *options)
+    return cli(*command, terminal=terminal)
 
 
 def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[CopyingTrainer]) -> None:
@@ -80,7 +79,7 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     assert called == Called(0, end, f"{beginning}\nstep 1/3  {step}\nstep 3/3  {step}\n")
     (task,) = trainer.tasks
     assert (task.objective, task.policy) == ("dpo", resolve(DEMO))
-    assert task.rows == [TrainingPair(**row) for row in PAIRS]
+    assert task.rows == [contract.TrainingPair(**row) for row in PAIRS]
     settings = task.settings
     assert (settings.batch_size, settings.scheduler, settings.loss_type) == (8, "linear", "ipo")
     assert (settings.learning_rate, settings.beta, settings.maximum_tokens) == (1e-4, 0.5, 256)  # recipe's
@@ -91,11 +90,9 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     assert Path(cli.recipe()).read_text().strip() in readme
     assert sorted(path.name for path in cli.folder.iterdir()) == ["M1", "pairs.jsonl", "recipe.toml"]
     assert "is not empty; give another folder" in train(cli, "dpo", data, "M1", "--model", DEMO).err
-    live = cli(
-        "train", "dpo", "--data", data, "--output", "M2", "--model", DEMO, "--seed", "6", terminal=True
-    )
-    assert live.err.count("\r\x1b[Kstep ") == 3
-    assert live.err.endswith(" tokens/s\n")
+    live = train(cli, "dpo", data, "M2", "--model", DEMO, "--seed", "6", terminal=True).err
+    assert live.count("\r\x1b[Kstep ") == 3 and live.endswith(" tokens/s\n")
+    assert trainer.launches == [("auto", {})] * 2
     settings = trainer.tasks[-1].settings
     assert (settings.seed, settings.learning_rate) == (derived_seed(6, "train") % 2**31, 5e-7)
 
@@ -108,7 +105,9 @@ def test_solutions_and_options_reach_the_trainer(cli: CommandLine, trainer: type
     assert "1 solutions have one step only; see: hsstar data steps" in called.err
     (task,) = trainer.tasks
     assert (task.objective, task.policy) == ("sft", resolve(DEMO))
-    assert task.rows == [TrainingExample(f"{row['problem']}\n", row["solution"]) for row in SOLUTIONS[:2]]
+    assert task.rows == [
+        contract.TrainingExample(f"{row['problem']}\n", row["solution"]) for row in SOLUTIONS[:2]
+    ]
     settings = task.settings
     assert settings.seed == derived_seed(0, "initialise") % 2**31
     assert (settings.learning_rate, settings.maximum_tokens) == (1e-6, 4096)
@@ -122,7 +121,7 @@ def test_solutions_and_options_reach_the_trainer(cli: CommandLine, trainer: type
     assert trainer.tasks[-1].rows == trainer.tasks[0].rows  # by the recipe's prompt
     assert train(cli, "init", data, "third", "--model", DEMO).code == 0
     row = trainer.tasks[-1].rows[0]
-    assert isinstance(row, TrainingExample) and row.prompt.startswith("Please reason step by step")
+    assert isinstance(row, contract.TrainingExample) and row.prompt.startswith("Please reason step by step")
 
 
 def test_an_interrupted_training_is_continued_and_not_mixed_with_another(
@@ -153,26 +152,15 @@ def test_an_interrupted_training_is_continued_and_not_mixed_with_another(
     assert sorted(path.name for path in cli.folder.iterdir()) == ["M1", "pairs.jsonl"]
 
 
-class LaunchedTrainer(CopyingTrainer):
-    """Remembers how it was to be launched."""
-
-    launched: ClassVar[list[tuple[int, Path | None]]] = []
-
-    def __init__(self, processes: int, launch_config: Path | None, device: str) -> None:
-        super().__init__(device)
-        self.launched.append((processes, launch_config))
-
-
 def test_several_processes_train_as_the_environment_says(
-    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+    cli: CommandLine, trainer: type[CopyingTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.TRAINERS, "trl-launched", f"{__name__}:LaunchedTrainer")
     config = cli.folder / "accelerate.yaml"
     config.touch()
     monkeypatch.setenv("HSSTAR_TRAIN_PROCESSES", "3")
     monkeypatch.setenv("HSSTAR_ACCELERATE_CONFIG", str(config))
     assert train(cli, "dpo", cli.file("pairs.jsonl", *PAIRS), "M1", "--model", DEMO).code == 0
-    assert LaunchedTrainer.launched == [(3, config)]
+    assert trainer.launches == [(3, "auto", {"launch_config": config})]
 
 
 def test_solutions_are_brought_into_steps_or_named_with_the_reason(cli: CommandLine) -> None:

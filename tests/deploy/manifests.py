@@ -66,9 +66,8 @@ def command_lines() -> Iterator[list[str]]:
             yield [*programs[entry], *service["command"]]
     for probe in probe_commands():
         yield shlex.split(probe)[1:]
-    yield documents(DEPLOY / "kubernetes" / "migrate.yaml")[0]["spec"]["template"]["spec"]["containers"][0][
-        "args"
-    ]
+    (migration,) = documents(DEPLOY / "kubernetes" / "migrate.yaml")
+    yield migration["spec"]["template"]["spec"]["containers"][0]["args"]
     for role in ROLES:
         patched = (DEPLOY / "kubernetes" / "roles" / role / "kustomization.yaml").read_text()
         (line,) = [line for line in patched.splitlines() if '"--role"' in line]

@@ -1,7 +1,6 @@
 """`hsstar-worker` ends a real worker in time: its job is done, or back in the queue."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -41,8 +40,8 @@ def start(database: Database, embedded_broker: str, two_jobs: tuple[int, int], t
     program = tmp_path / "hsstar"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.deploy.worker_program "$@"\n')
     program.chmod(0o755)
-    servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
-    home = {"HSSTAR_HOME": str(tmp_path / "home"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    own = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
+    own |= {"HSSTAR_HOME": str(tmp_path / "home"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
     def begun() -> bool:
         with database.begin() as connection:
@@ -50,11 +49,10 @@ def start(database: Database, embedded_broker: str, two_jobs: tuple[int, int], t
 
     @contextmanager
     def begin(argv: Sequence[str | Path], job: str, **environment: str) -> Iterator[Program]:
-        settings = servers | home | {"TEST_JOB": job} | environment
-        with started_program(argv, tmp_path / "script.log", settings) as script:
+        with started_program(argv, tmp_path / "script.log", own | {"TEST_JOB": job} | environment) as script:
             wait_for(lambda: begun() or script.process.poll() is not None, 90)
             family = psutil.Process(script.process.pid).children(recursive=True)
-            script.process.send_signal(signal.SIGTERM)
+            script.process.terminate()
             yield script
             assert script.process.wait(timeout=60) == 0, script.said
             assert psutil.wait_procs(family, 5)[1] == []
@@ -84,8 +82,8 @@ def test_a_job_that_takes_too_long_for_slurm_is_put_back_and_counts_no_attempt(
     settings = {"HSSTAR_STOP_SECONDS": "1", "HSSTAR_LOG_LEVEL": "error", "HSSTAR_MODELS_DIR": str(tmp_path)}
     for name, url in (("DATABASE", database.url), ("BROKER", embedded_broker)):
         file = tmp_path / name
+        file.touch(0o600)
         file.write_text(f"{url}\n")
-        file.chmod(0o600)
         settings |= {f"HSSTAR_{name}_URL_FILE": str(file), f"HSSTAR_{name}_URL": ""}
     task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(ROOT)}
     batch = tmp_path / "slurm_script"  # as Slurm runs it: a copy

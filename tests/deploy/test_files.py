@@ -8,24 +8,37 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 import pytest
 import yaml
 
 from hsstar.cli.main import hsstar
 from hsstar.domain.lifecycle import JobKind
+from hsstar.local.postgres import SUPERUSER
 from hsstar.settings import Settings
-from tests.deploy.manifests import (
-    DEPLOY,
-    ROLES,
-    ROOT,
-    command_lines,
-    compose,
-    passes,
-    scaled_objects,
-    tool,
-)
+from hsstar.store import migrate
+from hsstar.store.database import Database
+from hsstar.store.read.sql import run_query
+from tests.deploy.manifests import DEPLOY, ROLES, ROOT, command_lines, compose, passes, scaled_objects, tool
+from tests.local.conftest import Place, place
 
-# --- commands -------------------------------------------------------------------------------------
+__all__ = ["place"]  # a fixture
+
+CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
+SLURM = DEPLOY / "slurm" / "workers.sbatch"
+VARIABLES = ("HSSTAR_DATABASE_URL_FILE", "HSSTAR_BROKER_URL_FILE", "HSSTAR_MODELS_DIR")
+
+
+LINTERS = """hadolint Containerfile
+check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+shellcheck hsstar-worker
+shellcheck slurm/workers.sbatch"""
+
+
+@pytest.mark.parametrize("line", LINTERS.splitlines())
+def test_files_are_clean(line: str) -> None:
+    program, *options, file = line.split()
+    passes(tool(program), *options, DEPLOY / file)
 
 
 def parse(command: click.Command, arguments: list[str]) -> click.Context:
@@ -46,12 +59,6 @@ def test_every_command_line_is_one_that_hsstar_knows() -> None:
     assert roles == set(ROLES) == set(JobKind)
 
 
-# --- container file -------------------------------------------------------------------------------
-
-
-CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
-
-
 def instructions(stage: str) -> list[str]:
     """What a stage of the container file does."""
     text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", CONTAINERFILE, flags=re.M))
@@ -59,14 +66,9 @@ def instructions(stage: str) -> list[str]:
     return found[0].splitlines()
 
 
-def test_the_container_file_is_clean() -> None:
-    passes(tool("hadolint"), DEPLOY / "Containerfile")
-
-
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 def test_both_images_run_as_a_user_without_rights_on_the_tested_versions(target: str) -> None:
     lines = instructions(target)
-    assert "USER 10001:10001" in lines
     (install,) = [line for line in lines if "pip install" in line]
     assert lines.index(install) < lines.index("USER 10001:10001")
     assert "--constraint /tmp/constraints.txt" in install
@@ -94,20 +96,12 @@ def test_no_image_names_a_registry() -> None:
     assert [image for image in images if re.match(r"[^/]*[.:][^/]*/", image)] == []
 
 
-# --- compose --------------------------------------------------------------------------------------
-
-
-def test_the_compose_file_satisfies_its_specification() -> None:
-    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
-
-
 def test_compose_starts_what_hsstar_needs_in_order() -> None:
     services = compose()["services"]
     assert services["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
     for role in ROLES:
-        wanted = services[role]["depends_on"]
-        assert wanted["migrate"]["condition"] == "service_completed_successfully"
-        assert wanted["redis"]["condition"] == "service_healthy"
+        conditions = {name: needed["condition"] for name, needed in services[role]["depends_on"].items()}
+        assert conditions == {"migrate": "service_completed_successfully", "redis": "service_healthy"}
         assert services[role]["command"] == ["--role", role]
         gpus = services[role].get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices")
         assert (gpus is None) == (role == "verify")
@@ -125,13 +119,11 @@ def test_the_environment_of_every_service_is_one_that_hsstar_reads(tmp_path: Pat
     here = {"HSSTAR_DATABASE_URL_FILE": "", "HSSTAR_BROKER_URL_FILE": secret, "HSSTAR_LOG_LEVEL": "info"}
     for name in ("migrate", *ROLES):
         given = compose()["services"][name]["environment"]
-        assert given["HSSTAR_DATABASE_URL_FILE"] == "/run/secrets/database_url"
-        assert given["HSSTAR_BROKER_URL_FILE"] == "/run/secrets/broker_url"
+        for url in ("database_url", "broker_url"):
+            assert given[f"HSSTAR_{url.upper()}_FILE"] == f"/run/secrets/{url}"
         settings = Settings.from_environment({key: str(value) for key, value in (given | here).items()})
         assert (settings.broker_url, settings.models_dir) == (secret.read_text().strip(), Path("/models"))
 
-
-# --- Kubernetes -----------------------------------------------------------------------------------
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -147,8 +139,8 @@ def manifests() -> Manifests:
 
 def test_the_manifests_satisfy_the_schemas_of_kubernetes(manifests: Manifests) -> None:
     validate = pytest.importorskip("kubernetes_validate").validate
-    documents = [document for of_kind in manifests.values() for document in of_kind.values()]
-    own = [document for document in documents if not document["apiVersion"].startswith("keda.sh/")]
+    everything = [document for of_kind in manifests.values() for document in of_kind.values()]
+    own = [document for document in everything if not document["apiVersion"].startswith("keda.sh/")]
     assert len(own) == 10
     for document in own:
         validate(document, "1.37", strict=True)
@@ -166,8 +158,7 @@ def test_every_role_is_a_deployment_that_ends_in_time_without_rights(manifests: 
             key = environment[variable]["valueFrom"]["secretKeyRef"]["key"]
             assert key in manifests["Secret"]["hsstar"]["stringData"]
         assert pod["terminationGracePeriodSeconds"] >= int(environment["HSSTAR_STOP_SECONDS"]["value"]) + 60
-        assert pod["securityContext"]["runAsUser"] == 10001  # the image's
-        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"].items() >= {"runAsUser": 10001, "runAsNonRoot": True}.items()
         assert worker["securityContext"]["capabilities"]["drop"] == ["ALL"]
         assert ("nvidia.com/gpu" in worker["resources"]["limits"]) == (role != "verify")
         assert {"startupProbe", "readinessProbe"} <= set(worker)
@@ -197,27 +188,13 @@ def test_keda_scales_every_role_and_leaves_one_worker(manifests: Manifests) -> N
     assert wanted == str(Settings.jobs_in_flight)
 
 
-# --- scripts --------------------------------------------------------------------------------------
-
-SLURM = DEPLOY / "slurm" / "workers.sbatch"
-
-
-@pytest.mark.parametrize("script", [DEPLOY / "hsstar-worker", SLURM], ids=lambda script: script.name)
-def test_scripts_are_clean(script: Path) -> None:
-    passes("bash", "-n", script)
-    assert script.stat().st_mode & 0o111
-    passes(tool("shellcheck"), script)
-
-
 def test_slurm_tells_the_script_before_it_ends_it() -> None:
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", SLURM.read_text(), flags=re.M))
     (stop,) = re.findall(r"HSSTAR_STOP_SECONDS:-(\d+)", SLURM.read_text())
     assert options["signal"] == "B:TERM@600"  # to the script, which is the worker's parent
     assert int(stop) + 60 <= 600
+    assert SLURM.stat().st_mode & 0o111
     assert options["ntasks"] == options["nodes"] == options["gpus-per-task"] == "1"
-
-
-VARIABLES = ("HSSTAR_DATABASE_URL_FILE", "HSSTAR_BROKER_URL_FILE", "HSSTAR_MODELS_DIR")
 
 
 @pytest.mark.parametrize("missing", ["role", *VARIABLES])
@@ -227,3 +204,22 @@ def test_the_slurm_script_says_what_it_lacks(missing: str, tmp_path: Path) -> No
     done = subprocess.run(command, env=given, capture_output=True, text=True)
     assert done.returncode != 0
     assert ("say a role" if missing == "role" else missing) in done.stderr.splitlines()[-1]
+
+
+def test_the_scripts_role_owns_its_database_and_is_no_superuser(place: Place, tmp_path: Path) -> None:
+    tool("psql")  # as the script's image has it
+    password = tmp_path / "hsstar_password"
+    password.write_text('it\'s "quoted" $(here)\n')
+    server = place.postgres()
+    server.start()
+    host = str(server.socket_directory)
+    with psycopg.connect(host=host, user=SUPERUSER, dbname="postgres", autocommit=True) as connection:
+        connection.execute("DROP DATABASE hsstar")
+        connection.execute("DROP ROLE hsstar")
+    settings = {"PGHOST": host, "POSTGRES_USER": SUPERUSER, "HSSTAR_PASSWORD_FILE": str(password)}
+    subprocess.run(["sh", DEPLOY / "postgres" / "role.sh"], env=os.environ | settings, check=True)
+    database = Database(server.url)
+    migrate.upgrade(database)
+    _, rows = run_query(database, "SELECT rolsuper FROM pg_roles WHERE rolname = 'hsstar'", 10)
+    assert rows == [(False,)]
+    database.close()

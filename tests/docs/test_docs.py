@@ -29,9 +29,6 @@ OTHERS_OPTIONS = {"--served-model-name", "--build-arg", "--signal"}
 """Options of other programs that the pages name."""
 
 
-# What is named exists, and what exists is named
-
-
 @pytest.mark.parametrize("path", references.pages(), ids=str)
 def test_the_references_name_all_commands_options_and_keys_as_the_code_does(path: Path) -> None:
     assert (ROOT / path).read_text() == references.pages()[path], "run: make references"
@@ -44,11 +41,9 @@ def test_every_command_and_option_that_is_named_exists(page: Page) -> None:
 
 @ALL
 def test_every_option_that_is_named_alone_exists(page: Page) -> None:
-    known = {
-        option for _, command in references.commands(hsstar) for option in options_of(command)
-    } | OTHERS_OPTIONS
+    known = {option for _, command in references.commands(hsstar) for option in options_of(command)}
     alone = {span.split()[0].partition("=")[0] for span in page.spans if span.startswith("--")}
-    assert alone - known - {"--help", "--version", "--debug"} == set()
+    assert alone - known - OTHERS_OPTIONS - {"--help", "--version", "--debug"} == set()
 
 
 @ALL
@@ -82,22 +77,16 @@ def test_every_variable_is_named() -> None:
     assert variables_of(*CODE_FOLDERS) - variables(SAID) == set()
 
 
-# Pages stay short
-
-
 @ALL
 def test_lines_and_paragraphs_are_short(page: Page) -> None:
-    long = [line for line in page.prose.splitlines() if len(line) > 110 and not may_be_long(page, line)]
-    assert long == []
+    lines = page.prose.splitlines()
+    assert [line for line in lines if len(line) > 110 and not may_be_long(page, line)] == []
     assert [paragraph for paragraph in page.paragraphs if words(paragraph) >= 60] == []
 
 
 @ALL
 def test_a_page_keeps_to_its_share_of_words(page: Page) -> None:
     assert words(page.text) <= WORDS[page.name]
-
-
-# What the checks are made of
 
 
 def options_of(command: click.Command) -> list[str]:

@@ -72,32 +72,20 @@ def test_every_view_and_its_columns_are_as_documented(stack: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "block",
-    [
-        pytest.param(block, id=f"{page.name}-{number}")
-        for page in PAGES
-        for number, block in enumerate(page.blocks)
-        if block.language == "sql"
-    ],
+    "query", [block.text for page in PAGES for block in page.blocks if block.language == "sql"]
 )
-def test_every_query_runs(block: Block, stack: Home) -> None:
-    stack.query(block.text)
+def test_every_query_runs(query: str, stack: Home) -> None:
+    stack.query(query)
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
     """What a shell shows of a command, both streams together."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=os.environ | environment | {"PATH": path, "COLUMNS": "110"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-    )
-    return done.stdout
+    environment = os.environ | environment | {"PATH": path, "COLUMNS": "110"}
+    shell = ["bash", "-c", f"exec </dev/null 2>&1\n{command}"]
+    return subprocess.run(
+        shell, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, timeout=240
+    ).stdout
 
 
 def steps(block: Block) -> Iterator[tuple[str, str]]:

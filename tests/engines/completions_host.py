@@ -112,7 +112,8 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             for name, value in {**headers, "Content-Length": str(len(sent))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(sent)
+            with suppress(ConnectionError):  # a client that leaves is no matter of the server
+                self.wfile.write(sent)
 
         def refuse(self, status: int, message: str, **headers: str) -> None:
             if status == CUT:

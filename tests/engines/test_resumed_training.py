@@ -72,6 +72,7 @@ socket.getaddrinfo = socket.socket.connect = refuse
 """
 
 
+@pytest.mark.heavy
 def test_a_killed_process_contacted_nobody_and_another_one_goes_on(
     train: Train, attempt: Attempt, policy: Path, tmp_path: Path
 ) -> None:
@@ -211,6 +212,7 @@ def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
+@pytest.mark.heavy
 def test_a_failure_of_the_processes_says_why(train: Train, tmp_path: Path) -> None:
     trainer = LaunchedTrainer(1, device="cpu")
     with pytest.raises(EngineError, match="every prompt fills the 3 tokens"):

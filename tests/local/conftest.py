@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,24 +27,14 @@ def worker(role: str, name: str) -> list[str]:
     return [sys.executable, str(WORKER_PROGRAM), role, name]
 
 
-@dataclass(frozen=True)
 class Place:
     """One machine's worth of folders."""
 
-    root: Path
-
-    @property
-    def home(self) -> Path:
-        return self.root / "my home"  # the blank is meant
-
-    @property
-    def servers(self) -> Path:
-        return self.root / "servers"
-
-    @property
-    def settings(self) -> Settings:
+    def __init__(self, root: Path) -> None:
+        self.root, self.servers = root, root / "servers"
+        self.home = root / "my home"  # the blank is meant
         folders = {"HSSTAR_HOME": str(self.home), "HSSTAR_SERVER_DIR": str(self.servers)}
-        return Settings.from_environment(folders)
+        self.settings = Settings.from_environment(folders)
 
     def stack(self) -> Stack:
         return Stack(self.settings, grace_seconds=3.0)
@@ -58,10 +47,8 @@ class Place:
 
     def processes(self) -> list[psutil.Process]:
         marks = (str(self.root), self.postgres().cluster_name)
-        everything = [
-            (each, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"])
-        ]
-        return [process for process, title in everything if any(mark in title for mark in marks)]
+        titles = {each: " ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])}
+        return [process for process, title in titles.items() if any(mark in title for mark in marks)]
 
 
 def identity_of(server: EmbeddedServer) -> ProcessIdentity:

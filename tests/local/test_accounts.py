@@ -6,10 +6,11 @@ import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from tests.local.conftest import WORKER_PROGRAM, Place
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 MINOR = f"python{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = (sys.executable, f"/usr/bin/{MINOR}", f"/usr/local/bin/{MINOR}")
 ORDINARY = """
 import json, os, sys
 from hsstar.local.stack import Stack
@@ -38,13 +40,12 @@ stack.down()
 print(json.dumps([owner, running, folders, owners]))
 """
 
-COPYING = """
-import dataclasses, pathlib, sys
-from hsstar.local import accounts, binaries
-bundle = dataclasses.replace(binaries._valkey_bundle(), origin=pathlib.Path(sys.argv[1]))
-account = accounts.account_for(pathlib.Path('/nowhere'))
-print(bundle.program_for(account, pathlib.Path(sys.argv[2])))
-"""
+
+def where_only_root_enters(bundle: binaries.Bundle, root: Path) -> binaries.Bundle:
+    for folder in bundle.folders:
+        shutil.copytree(bundle.origin / folder, root / "private" / folder)
+    (root / "private").chmod(0o700)
+    return replace(bundle, origin=root / "private")
 
 
 @as_root
@@ -66,88 +67,75 @@ def test_programs_that_the_account_cannot_reach_are_copied_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = binaries.postgres_bundle("postgres")
-    private = copy_where_only_root_enters(bundle, place.root)
+    private = where_only_root_enters(bundle, place.root).origin
     find = binaries.postgres_bundle
     monkeypatch.setattr(postgres, "postgres_bundle", lambda name: replace(find(name), origin=private))
     server = place.postgres()
     server.start()
-    assert psutil.Process(server.status().pid).exe().startswith(str(place.servers / bundle.label))
-    made = (place.servers / bundle.label).stat().st_mtime_ns
+    copy = place.servers / bundle.label
+    assert psutil.Process(server.status().pid).exe().startswith(str(copy))
+    made = copy.stat().st_mtime_ns
     server.stop()
     server.start()
-    assert (place.servers / bundle.label).stat().st_mtime_ns == made
+    assert copy.stat().st_mtime_ns == made
     assert private.stat().st_mode & 0o777 == 0o700
-    assert sorted(file.name for file in place.servers.iterdir()) == sorted([bundle.label, server.label])
-
-
-def copy_where_only_root_enters(bundle: binaries.Bundle, root: Path) -> Path:
-    private = root / "private"
-    private.mkdir(mode=0o700)
-    for folder in bundle.folders:
-        shutil.copytree(bundle.origin / folder, private / folder)
-    return private
+    assert {file.name for file in place.servers.iterdir()} == {bundle.label, server.label}
 
 
 @as_root
 def test_two_copies_at_the_same_moment_make_one(place: Place) -> None:
-    bundle = binaries._valkey_bundle()
-    assert bundle is not None
-    private = copy_where_only_root_enters(bundle, place.root)
+    valkey = binaries._valkey_bundle()
+    assert valkey is not None
+    bundle = where_only_root_enters(valkey, place.root)
     place.servers.mkdir()
-    command = [sys.executable, "-c", COPYING, str(private), str(place.servers)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = {process.communicate()[0].strip() for process in both}
-    assert answers == {str(place.servers / bundle.label / bundle.program)}
+    with ProcessPoolExecutor(2) as pool:
+        both = [pool.submit(bundle.program_for, place.broker().account, place.servers) for _ in range(2)]
+    assert [copy.result() for copy in both] == [place.servers / bundle.label / bundle.program] * 2
     assert [file.name for file in place.servers.iterdir()] == [bundle.label]
 
 
 @as_root
-def test_a_folder_that_the_account_cannot_enter_is_named(place: Place) -> None:
-    place.servers.mkdir(mode=0o700)
-    with pytest.raises(LocalStackError, match=rf"cannot enter {place.servers}; set HSSTAR_SERVER_DIR"):
+def test_a_missing_setpriv_and_a_folder_that_the_account_cannot_enter_are_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without, pytest.raises(LocalStackError, match="install util-linux"):
+        without.setenv("PATH", "/nowhere")
         place.postgres().start()
-
-
-@as_root
-def test_a_missing_setpriv_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(LocalStackError, match="install util-linux"):
+    place.servers.chmod(0o700)
+    with pytest.raises(LocalStackError, match=rf"cannot enter {place.servers}; set HSSTAR_SERVER_DIR"):
         place.postgres().start()
 
 
 @pytest.fixture
 def strangers_home() -> Iterator[Path]:
     """The home of an ordinary user, who is `nobody` when the tests run as root."""
-    home = Path(tempfile.mkdtemp(prefix="hst-", dir="/tmp"))
-    if os.getuid() == 0:
-        entry = pwd.getpwnam("nobody")
-        os.chown(home, entry.pw_uid, entry.pw_gid)
-    yield home
-    shutil.rmtree(home)
+    with TemporaryDirectory(prefix="hst-", dir="/tmp") as folder:
+        if os.getuid() == 0:
+            entry = pwd.getpwnam("nobody")
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+        yield Path(folder)
 
 
 def test_an_ordinary_user_needs_nothing_but_their_home(strangers_home: Path) -> None:
     user = strangers_home.stat().st_uid
     setpriv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env"]
     switch = setpriv if os.getuid() == 0 else []
-    paths = [
-        str(Path(hsstar.__file__).parents[1]),
-        *(path for path in sys.path if path.endswith("-packages")),
-    ]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(strangers_home)}
-    environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*switch, _python_for(switch, environment), "-c", ORDINARY, str(WORKER_PROGRAM)]
-    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    packages = [path for path in sys.path if path.endswith("-packages")]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(strangers_home),
+        "PYTHONPATH": os.pathsep.join([str(Path(hsstar.__file__).parents[1]), *packages]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+    def run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*switch, python, *arguments]
+        return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
+
+    probe = ("-c", "import psycopg, psutil, hsstar.local.stack")
+    python = next((python for python in PYTHONS if run(python, *probe).returncode == 0), None)
+    done = run(python or pytest.skip("no interpreter for them"), "-c", ORDINARY, str(WORKER_PROGRAM))
     assert done.returncode == 0, done.stderr
     folders = [str(strangers_home / ".hsstar" / "servers" / name) for name in ("postgres", "broker")]
     assert json.loads(done.stdout) == ["hsstar", [True, True, True], folders, [user, user]]
     assert list(Path("/tmp").glob(f"hsstar-{user}-*/*")) == []
-
-
-def _python_for(switch: list[str], environment: dict[str, str]) -> str:
-    """An interpreter that the ordinary user can run and that finds the packages."""
-    for python in (sys.executable, f"/usr/bin/{MINOR}", f"/usr/local/bin/{MINOR}"):
-        probe = [*switch, python, "-c", "import psycopg, psutil, hsstar.local.stack"]
-        if subprocess.run(probe, cwd="/", env=environment, capture_output=True, check=False).returncode == 0:
-            return python
-    pytest.skip("no interpreter that the ordinary user can run")

@@ -11,7 +11,6 @@ import pytest
 from hsstar.domain.errors import ConflictError, LocalStackError
 from hsstar.local import files, processes
 from hsstar.local.processes import ProcessIdentity
-from hsstar.local.supervisor import Backoff
 from tests.waiting import wait_for
 
 
@@ -25,9 +24,9 @@ def start(tmp_path: Path, code: str) -> ProcessIdentity:
 
 def test_a_process_has_the_same_identity_as_long_as_it_lives(tmp_path: Path) -> None:
     identity = start(tmp_path, "pass")
+    another = ProcessIdentity(identity.pid, "another boot:1")
     assert processes.identify(identity.pid) == identity
-    assert processes.alive(identity)
-    assert not processes.alive(ProcessIdentity(identity.pid, "another boot:1"))
+    assert (processes.alive(identity), processes.alive(another)) == (True, False)
     processes.stop([identity], 5.0)
     assert not processes.alive(identity)
 
@@ -48,8 +47,8 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
 
 
 def test_a_family_ends_together(tmp_path: Path) -> None:
-    family = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
-    identity = start(tmp_path, family)
+    code = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    identity = start(tmp_path, code)
     (child,) = processes.descendants(identity)
     processes.stop([identity], 5.0, families=True)
     assert not processes.alive(child)
@@ -61,8 +60,8 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for line in (b"first line\n", b"second line\n"):
         with processes.open_log(log) as output:
             output.write(line)
-    assert log.read_bytes() == b"second line\n"
-    assert log.with_name("worker.log.1").read_bytes() == b"first line\n"
+    texts = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert texts == {"worker.log": b"second line\n", "worker.log.1": b"first line\n"}
 
 
 def test_a_lock_keeps_others_out_and_names_itself(tmp_path: Path) -> None:
@@ -73,11 +72,11 @@ def test_a_lock_keeps_others_out_and_names_itself(tmp_path: Path) -> None:
 
 
 def test_a_half_written_json_file_counts_as_none(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "state.json", {"a": 1})
-    assert files.read_json(tmp_path / "state.json") == {"a": 1}
-    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
-    (tmp_path / "state.json").write_text('{"a": ')
-    assert files.read_json(tmp_path / "state.json") is None
+    file = tmp_path / "state.json"
+    files.write_json(file, {"a": 1})
+    assert (files.read_json(file), file.stat().st_mode & 0o777) == ({"a": 1}, 0o600)
+    file.write_text('{"a": ')
+    assert files.read_json(file) is None
 
 
 def test_a_full_disk_is_refused_before_anything_starts(
@@ -87,10 +86,3 @@ def test_a_full_disk_is_refused_before_anything_starts(
     monkeypatch.setattr(files, "LEAST_FREE_BYTES", 1 << 62)
     with pytest.raises(LocalStackError, match=r"free .* make room there"):
         files.check_room(tmp_path / "not" / "there" / "yet")
-
-
-def test_the_backoff_doubles_up_to_a_limit_and_forgets_after_a_long_life() -> None:
-    backoff = Backoff()
-    delays = [backoff.after(1.0) for _ in range(10)]
-    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
-    assert backoff.after(60.0) == 0.2

@@ -44,8 +44,7 @@ def test_each_variable_sets_its_own_setting_and_nothing_else(name: str, text: st
 def test_a_wrong_value_is_refused_by_name(variable: str, value: str, legal: str) -> None:
     with pytest.raises(BadInputError) as refusal:
         Settings.from_environment({variable: value})
-    for part in (variable, repr(value), legal):
-        assert part in str(refusal.value)
+    assert [part for part in (variable, repr(value), legal) if part not in str(refusal.value)] == []
 
 
 def test_a_wrong_url_is_refused_without_showing_its_password() -> None:
@@ -58,8 +57,8 @@ def test_a_wrong_url_is_refused_without_showing_its_password() -> None:
 def secret(tmp_path: Path) -> Path:
     """A file with a database URL that only its owner may read."""
     file = tmp_path / "secret"
+    file.touch(0o600)
     file.write_text("postgresql://me:pa55@there/hsstar\n")
-    file.chmod(0o600)
     return file
 
 
@@ -80,19 +79,18 @@ def test_a_secret_that_others_may_read_is_refused(secret: Path, mode: int) -> No
 
 
 def test_a_secret_has_one_place_and_one_line(secret: Path, tmp_path: Path) -> None:
-    twice = {"HSSTAR_DATABASE_URL_FILE": str(secret), "HSSTAR_DATABASE_URL": "postgresql://h/x"}
+    here = {"HSSTAR_DATABASE_URL_FILE": str(secret)}
     with pytest.raises(BadInputError, match="are both set; unset one of them"):
-        Settings.from_environment(twice)
+        Settings.from_environment(here | {"HSSTAR_DATABASE_URL": "postgresql://h/x"})
     with pytest.raises(BadInputError, match="an existing file"):
         Settings.from_environment({"HSSTAR_BROKER_URL_FILE": str(tmp_path / "nothing")})
     for content in ("", "postgresql://a/b\npostgresql://c/d\n"):
         secret.write_text(content)
         with pytest.raises(BadInputError, match="must hold one line, the secret"):
-            Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
+            Settings.from_environment(here)
     secret.write_text("mysql://me:pa55@there/hsstar")
-    with pytest.raises(BadInputError) as refusal:
-        Settings.from_environment({"HSSTAR_DATABASE_URL_FILE": str(secret)})
-    assert "pa55" not in str(refusal.value)
+    with pytest.raises(BadInputError, match=r"\A((?!pa55).)*\Z"):
+        Settings.from_environment(here)
 
 
 def test_settings_import_nothing_heavy() -> None:

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg
@@ -22,15 +22,14 @@ from hsstar.local.state import WorkerState
 from tests.local.conftest import Place, worker
 from tests.waiting import wait_for
 
-EXTERNAL: dict[str, Any] = {
-    "database_url": "postgresql://me:secret@there/hsstar",
-    "broker_url": "redis://there:6379/0",
-}
+URLS = ("postgresql://me:secret@there/hsstar", "redis://there:6379/0")
+run = partial(subprocess.run, capture_output=True, text=True, check=False)
 
 
 def workers_only(place: Place) -> Stack:
     """A stack whose servers are somebody else's: quick to start."""
-    return Stack(replace(place.settings, **EXTERNAL), grace_seconds=1.0)
+    settings = replace(place.settings, database_url=URLS[0], broker_url=URLS[1])
+    return Stack(settings, grace_seconds=1.0)
 
 
 def parts_of(status: StackStatus) -> list[ServerStatus | WorkerState]:
@@ -41,18 +40,27 @@ def all_run(status: StackStatus) -> bool:
     return bool(status.supervisor_pid) and all(part.pid for part in parts_of(status))
 
 
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_until_stubborn(place: Place) -> None:
+    """Waits until the stubborn worker ignores the request to end."""
+    wait_for(lambda: (place.home / "stubborn-1.environment").exists())
+
+
 def test_up_down_up(place: Place) -> None:
     seen: list[str] = []
     status = place.stack().up({"sampler": 2, "verifier": 1}, prepare=seen.append, command=worker)
     assert all_run(status)
-    assert [server.name for server in status.servers] == ["postgres", "broker"]
-    assert [each.name for each in status.workers] == ["sampler-1", "sampler-2", "verifier-1"]
+    names = ["postgres", "broker", "sampler-1", "sampler-2", "verifier-1"]
+    assert [part.name for part in parts_of(status)] == names
     assert seen == [status.database_url]
     with psycopg.connect(status.database_url) as connection:
         connection.execute("CREATE TABLE note AS SELECT 1 AS number")
-    pids = [part.pid for part in parts_of(status)]
     place.stack().down()
-    assert not any(psutil.pid_exists(pid) for pid in pids if pid)
+    assert [part.name for part in parts_of(status) if psutil.pid_exists(part.pid or 0)] == []
     assert not place.stack().status().supervisor_pid
     with pytest.raises(ConflictError, match="not up"):
         place.stack().down()
@@ -62,62 +70,51 @@ def test_up_down_up(place: Place) -> None:
         assert connection.execute("SELECT number FROM note").fetchone() == (1,)
 
 
-def test_a_second_up_disturbs_nothing(place: Place) -> None:
+def test_a_second_up_and_a_second_supervisor_disturb_nothing(place: Place) -> None:
     stack = workers_only(place)
     before = stack.up({"sampler": 1}, command=worker)
     with pytest.raises(ConflictError, match=r"already up .*see `hsstar status`"):
         stack.up({"sampler": 1}, command=worker)
-    with pytest.raises(
-        ConflictError, match="sampler: 1 and not sampler: 2; to change that, run `hsstar down`"
-    ):
+    with pytest.raises(ConflictError, match=r"sampler: 1 and not sampler: 2; to change .* `hsstar down`"):
         stack.up({"sampler": 2}, command=worker)
+    again = run([sys.executable, "-m", "hsstar.local.supervisor", str(place.home)])
+    assert (again.returncode, "another supervisor" in again.stdout) == (1, True)
     assert stack.status() == before
 
 
 def test_of_two_ups_at_the_same_moment_one_wins(place: Place) -> None:
-    outcomes: list[object] = []
-
-    def go_up() -> None:
+    def go_up(_: int) -> bool:
         try:
-            outcomes.append(workers_only(place).up({"sampler": 1}, command=worker).supervisor_pid is not None)
-        except ConflictError as error:
-            outcomes.append(error)
+            return workers_only(place).up({"sampler": 1}, command=worker).supervisor_pid is not None
+        except ConflictError:
+            return False
 
-    threads = [threading.Thread(target=go_up) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert outcomes.count(True) == 1
+    with ThreadPoolExecutor() as pool:
+        assert sorted(pool.map(go_up, range(2))) == [False, True]
     assert len(workers_only(place).status().workers) == 1
 
 
 def test_workers_find_their_settings_in_the_environment(place: Place) -> None:
-    workers_only(place).up(
-        {"sampler": 1}, command=worker, role_environment={"sampler": {"TEST_THREADS": "1"}, "trainer": {}}
-    )
+    own = {"sampler": {"TEST_THREADS": "1"}, "trainer": {}}
+    workers_only(place).up({"sampler": 1}, command=worker, role_environment=own)
     file = place.home / "sampler-1.environment"
     wait_for(lambda: file.exists() and file.read_text().endswith("}"))
     seen = ast.literal_eval(file.read_text())
-    assert seen["HSSTAR_HOME"] == str(place.home)
-    assert (seen["HSSTAR_DATABASE_URL"], seen["HSSTAR_BROKER_URL"]) == tuple(EXTERNAL.values())
-    assert seen["TEST_THREADS"] == "1"
+    names = ("HSSTAR_HOME", "HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL", "TEST_THREADS")
+    assert [seen[name] for name in names] == [str(place.home), *URLS, "1"]
     assert (place.home / "logs" / "sampler-1.log").read_text() == "sampler-1 has started\n"
     assert not place.servers.exists()  # nothing embedded was made
     written = [file.read_text() for file in place.home.glob("*.json")]
-    assert len(written) == 2
-    assert "secret" not in "".join(written)
+    assert (len(written), "secret" in "".join(written)) == (2, False)
 
 
 def test_a_dead_worker_is_started_again_and_its_children_are_not_left(place: Place) -> None:
     stack = workers_only(place)
     (before,) = stack.up({"parent": 1}, command=worker).workers
-    assert before.pid is not None
-    identity = processes.identify(before.pid)
-    assert identity is not None
-    wait_for(lambda: len(processes.descendants(identity)) == 1)
-    (child,) = processes.descendants(identity)
-    os.kill(before.pid, signal.SIGKILL)
+    parent = before.process
+    assert parent is not None
+    (child,) = wait_for(lambda: processes.descendants(parent))
+    kill(before.pid)
     wait_for(lambda: stack.status().workers[0].restarts == 1 and stack.status().workers[0].pid is not None)
     assert stack.status().workers[0].pid != before.pid
     wait_for(lambda: not processes.alive(child))
@@ -126,40 +123,34 @@ def test_a_dead_worker_is_started_again_and_its_children_are_not_left(place: Pla
 def test_a_worker_that_ignores_the_request_to_end_is_killed(place: Place) -> None:
     stack = workers_only(place)
     (stubborn,) = stack.up({"stubborn": 1}, command=worker).workers
-    wait_for(lambda: (place.home / "stubborn-1.environment").exists())
+    wait_until_stubborn(place)
+    assert processes.alive(stubborn.process)
     stack.down()
-    assert stubborn.pid is not None
-    assert not psutil.pid_exists(stubborn.pid)
+    assert not processes.alive(stubborn.process)
+    assert "1 workers had to be killed" in (stack.logs / "supervisor.log").read_text()
 
 
 def test_workers_end_with_a_killed_supervisor_and_up_works_again(place: Place) -> None:
     stack = workers_only(place)
     status = stack.up({"sampler": 1, "stubborn": 1}, command=worker)
-    wait_for(lambda: (place.home / "stubborn-1.environment").exists())
-    sampler, stubborn = (each.pid for each in status.workers)
-    assert status.supervisor_pid
-    assert sampler
-    assert stubborn
-    os.kill(status.supervisor_pid, signal.SIGKILL)
+    wait_until_stubborn(place)
+    sampler, stubborn = (each.process for each in status.workers)
+    kill(status.supervisor_pid)
     if sys.platform == "linux":
-        wait_for(lambda: processes.identify(sampler) is None)
+        wait_for(lambda: not processes.alive(sampler))
     assert not stack.status().supervisor_pid
-    assert processes.identify(stubborn) is not None
-    status = stack.up({"sampler": 1}, command=worker)
-    assert all_run(status)
-    assert processes.identify(stubborn) is None
+    assert processes.alive(stubborn)
+    assert all_run(stack.up({"sampler": 1}, command=worker))
+    assert not processes.alive(stubborn)
 
 
 def test_killed_servers_come_back(place: Place) -> None:
     stack = place.stack()
     before = stack.up({"sampler": 1}, command=worker)
     for server in before.servers:
-        assert server.pid
-        os.kill(server.pid, signal.SIGKILL)
+        kill(server.pid)
     wait_for(lambda: all_run(stack.status()) and stack.broker.is_ready() and stack.postgres.is_ready())
-    assert {server.pid for server in stack.status().servers}.isdisjoint(
-        server.pid for server in before.servers
-    )
+    assert not {each.pid for each in stack.status().servers} & {each.pid for each in before.servers}
     with psycopg.connect(before.database_url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
@@ -174,9 +165,7 @@ def test_everything_killed_at_once_as_by_a_power_cut(place: Place) -> None:
 
 
 def test_down_after_the_supervisor_was_killed_stops_the_servers(place: Place) -> None:
-    status = place.stack().up({}, command=worker)
-    assert status.supervisor_pid
-    os.kill(status.supervisor_pid, signal.SIGKILL)
+    kill(place.stack().up({}, command=worker).supervisor_pid)
     place.stack().down()
     assert place.processes() == []
 
@@ -190,21 +179,17 @@ def test_a_failed_preparation_leaves_nothing_running(place: Place) -> None:
     assert place.processes() == []
 
 
-def test_a_negative_number_of_workers_is_refused(place: Place) -> None:
+def test_a_negative_number_of_workers_and_a_home_that_cannot_be_made_are_refused(place: Place) -> None:
     with pytest.raises(BadInputError, match="negative"):
         place.stack().up({"sampler": -1}, command=worker)
-
-
-def test_a_home_that_cannot_be_made_is_named(place: Place, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    stack = Stack(replace(place.settings, **EXTERNAL, home=tmp_path / "file" / "home"))
+    (place.root / "file").touch()
+    stack = Stack(replace(workers_only(place).settings, home=place.root / "file" / "home"))
     with pytest.raises(LocalStackError, match="HSSTAR_HOME"):
         stack.up({"sampler": 1}, command=worker)
 
 
 def test_an_idle_supervisor_costs_next_to_nothing(place: Place) -> None:
-    status = workers_only(place).up({"sampler": 1}, command=worker)
-    supervisor = psutil.Process(status.supervisor_pid)
+    supervisor = psutil.Process(workers_only(place).up({"sampler": 1}, command=worker).supervisor_pid)
     before, rounds = supervisor.cpu_times(), supervisor.num_ctx_switches().voluntary
     wait_for(lambda: supervisor.num_ctx_switches().voluntary >= rounds + 2)
     after = supervisor.cpu_times()
@@ -215,20 +200,6 @@ def test_files_of_the_working_directory_hide_no_package_from_a_worker(tmp_path: 
     for package in ("celery", "click", "hsstar", "kombu", "torch"):
         (tmp_path / f"{package}.py").write_text(f"raise SystemExit('this is not {package}')")
     command = [*worker_command("verify", "w"), "--help"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "--role" in done.stdout
-    unsafe = [part for part in command if part != "-P"]
-    assert subprocess.run(unsafe, cwd=tmp_path, capture_output=True, check=False).returncode == 1
-
-
-def test_the_supervisor_refuses_a_home_that_another_one_keeps(place: Place) -> None:
-    workers_only(place).up({"sampler": 1}, command=worker)
-    again = subprocess.run(
-        [sys.executable, "-m", "hsstar.local.supervisor", str(place.home)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 1
-    assert f"another supervisor of {place.home} is up on" in again.stdout
+    done = run(command, cwd=tmp_path)
+    assert (done.returncode, done.stderr, "--role" in done.stdout) == (0, "", True)
+    assert run([part for part in command if part != "-P"], cwd=tmp_path).returncode == 1

@@ -9,14 +9,10 @@ from pathlib import Path
 
 role, name = sys.argv[1:]
 print(f"{name} has started", flush=True)
-if role == "fragile":
-    sys.exit(3)
 if role.startswith("stubborn"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if role == "parent":
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", os.environ["HSSTAR_HOME"]])
-shown = {
-    variable: value for variable, value in os.environ.items() if variable.startswith(("HSSTAR_", "TEST_"))
-}
+shown = {name: value for name, value in os.environ.items() if name.startswith(("HSSTAR_", "TEST_"))}
 Path(os.environ["HSSTAR_HOME"], f"{name}.environment").write_text(repr(shown))
 time.sleep(600)

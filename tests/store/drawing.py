@@ -1,8 +1,9 @@
 """Sampling jobs, workers for them, and engines that fail as a test wants it; needs no PyTorch."""
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
-from tests.store.factory import add_iteration, add_job, add_problems, make_recipe, state_of
+from tests.store.factory import add_iteration, add_job, add_problems, add_round, make_recipe, state_of
 from tests.store.noting import NOWHERE, make_context
 from tests.store.threads import beside
 from tests.waiting import wait_for
@@ -35,18 +36,12 @@ WakeUps = list[tuple[int, JobKind]]
 
 
 class FragileSampler:
-    """Draws the seed as text and fails as it is told.
-
-    Attributes:
-        most: more requests at once do not fit into its memory.
-        lives_for: results of a draw until the engine is dead.
-        stalls_after: results of a draw until it waits for `released`.
-    """
+    """Draws the seed as text; more than `most` at once do not fit, and after so many it dies or stalls."""
 
     name = "fragile 1.0"
 
     def __init__(
-        self, *, most: int = 1_000_000, lives_for: int | None = None, stalls_after: int | None = None
+        self, most: int = 1000, lives_for: int | None = None, stalls_after: int | None = None
     ) -> None:
         self.most, self.lives_for, self.stalls_after = most, lives_for, stalls_after
         self.released = threading.Event()
@@ -97,19 +92,14 @@ def stalled(worker: Worker, engine: FragileSampler, job_id: int | None) -> Itera
 
 
 def add_sampling(
-    database: Database,
-    name: str,
-    policy: Path,
-    problems: int,
-    slots: int,
-    engine: Mapping[str, Any] | None = None,
+    database: Database, name: str, policy: Path, problems: int, slots: int, **engine: Any
 ) -> tuple[int, list[int]]:
     """A run of this policy with an iteration over problems that all runs share; `engine` are its options.
 
     Returns the round and its queued jobs, `JOB_SAMPLES` slots each.
     """
     recipe = make_recipe(
-        policy={"model": "tiny"} | dict(engine or {}),
+        policy={"model": "tiny", **engine},
         reward={"model": "none"},
         difficulty={"signal": "accuracy"},
         pairs={"rule": "random"},
@@ -123,7 +113,24 @@ def add_sampling(
         addresses = [(problem, slot) for problem in ids for slot in range(slots)]
         parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]
         items = [{owner: [slot for of, slot in part if of == owner] for owner, _ in part} for part in parts]
-        return round_id, [add_job(connection, round_id, JobKind.SAMPLE, held) for held in items]
+        return round_id, [add_job(connection, round_id, items=held) for held in items]
+
+
+def add_jobs(database: Database, *kinds: JobKind) -> list[int]:
+    """Queued jobs of one round of a problem."""
+    with database.begin() as connection:
+        round_id, _ = add_round(connection, 1)
+        return [add_job(connection, round_id, kind) for kind in kinds]
+
+
+def set_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let this process find so many GPUs."""
+    driver = folder / "nvidia-smi"
+    gpus = [f"echo 'GPU {number}: NVIDIA H200 (UUID: GPU-{number})'" for number in range(count)]
+    driver.write_text("\n".join(["#!/bin/sh", *gpus]))
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def execute(database: Database, statement: str, **parameters: Any) -> list[Any]:
@@ -156,20 +163,9 @@ def worker_row(database: Database, name: str = "worker") -> dict[str, Any]:
 
 def responses(database: Database, round_id: int) -> dict[Address, str]:
     """The responses of a round by their address."""
-    query = """
-        SELECT problem_id, slot, response
-        FROM samples JOIN sample_responses ON sample_id = id WHERE round_id = :id
-    """
+    responses = "samples JOIN sample_responses ON sample_id = id"
+    query = f"SELECT problem_id, slot, response FROM {responses} WHERE round_id = :id"
     return {(row.problem_id, row.slot): row.response for row in execute(database, query, id=round_id)}
-
-
-def misattributed(database: Database) -> int:
-    """How many samples are written under another policy than that of their round."""
-    query = """
-        SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id
-        WHERE samples.model_id IS DISTINCT FROM rounds.model_id
-    """
-    return int(scalars(database, query)[0])
 
 
 @dataclass(frozen=True)
@@ -189,7 +185,7 @@ class Sampling:
             SELECT state, attempts, sum(cardinality(slots)) FROM jobs JOIN job_items ON job_id = jobs.id
             WHERE kind = 'sample' GROUP BY jobs.id ORDER BY jobs.id
         """
-        return [(state, attempts, size) for state, attempts, size in execute(self.database, query)]
+        return [tuple(row) for row in execute(self.database, query)]
 
     def states(self, *job_ids: int) -> list[str]:
         """The states of these jobs, or of its own."""
@@ -237,6 +233,8 @@ def wake_ups(monkeypatch: pytest.MonkeyPatch) -> WakeUps:
 def terminations() -> Iterator[list[int]]:
     """The requests to end that this process sends itself."""
     received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     yield received
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)

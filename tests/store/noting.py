@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,21 +38,15 @@ def completion_of(weights: str, request: SampleRequest) -> Completion:
 
 
 class NotingSampler:
-    """Draws the last request first, from the weights that it has at that moment.
-
-    `gates` are what it waits for, by the number of samples that it has drawn before.
-    """
+    """Draws the last request first, from the weights that it has then; a gate is met after so many."""
 
     name = "noting 2"
 
     def __init__(
-        self,
-        folder: str | Path = POLICY,
-        pause: float = 0,
-        gates: Mapping[int, threading.Event] | None = None,
+        self, folder: str | Path = POLICY, gates: Mapping[int, threading.Event] | None = None
     ) -> None:
         self._weights = fingerprint(resolve(folder))
-        self._pause, self._gates = pause, gates or {}
+        self._gates = gates or {}
         self.requests: list[SampleRequest] = []
         self.parameters: list[SamplingParameters] = []
         self.abandoned = False
@@ -67,7 +60,6 @@ class NotingSampler:
             for number, index in enumerate(reversed(range(len(requests)))):
                 if number in self._gates:
                     self._gates[number].wait()
-                time.sleep(self._pause)
                 yield index, completion_of(self._weights, requests[index])
         except GeneratorExit:
             self.abandoned = True
@@ -121,8 +113,7 @@ class NotingTrainer:
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         self.tasks.append(task)
         point = task.resume_point
-        assert point is not None
-        assert progress is not None
+        assert point is not None and progress is not None
         begin = step_of(point.checkpoint) if point.checkpoint else 0
         lengths = {"prompt": {"min": 3, "max": 40}}
         progress(TrainingStart(self.STEPS, begin, len(task.rows), truncated=4, left_out=1, lengths=lengths))

@@ -12,21 +12,20 @@ from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from tests.deploy.manifests import ROOT, probe_commands, scaled_objects
 from tests.store.drawing import execute
-from tests.store.factory import add_iteration, add_job, add_problems, add_run, change_jobs, select
+from tests.store.factory import add_job, add_round, change_jobs, select
 
 
 def queue_lengths(connection: Connection) -> dict[str, int]:
     """What the scaler would learn, by role."""
-    found = {}
-    for document in scaled_objects():
-        ((length,),) = select(connection, document["spec"]["triggers"][0]["metadata"]["query"])
-        found[document["metadata"]["name"]] = length
-    return found
+    queries = {
+        of["metadata"]["name"]: of["spec"]["triggers"][0]["metadata"]["query"] for of in scaled_objects()
+    }
+    return {role: select(connection, query)[0][0] for role, query in queries.items()}
 
 
 def test_the_length_of_a_queue_is_what_waits_and_what_runs(connection: Connection) -> None:
     assert queue_lengths(connection) == {"sample": 0, "score": 0, "verify": 0, "train": 0}
-    round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
+    round_id, _ = add_round(connection, 1)
     for state in JobState:
         add_job(connection, round_id, state=state)
     change_jobs(connection, "available_at = now() + interval '1 minute'", add_job(connection, round_id))
@@ -38,10 +37,8 @@ def test_the_length_of_a_queue_is_what_waits_and_what_runs(connection: Connectio
 
 def test_a_probe_succeeds_while_the_worker_of_its_pod_reports(database: Database, tmp_path: Path) -> None:
     host = "sample-6d9f-x7k2p"
-    for name, script in (
-        ("hsstar", f'exec {sys.executable} -m hsstar.cli "$@"'),
-        ("hostname", f"echo {host}"),
-    ):
+    scripts = {"hsstar": f'exec {sys.executable} -m hsstar.cli "$@"', "hostname": f"echo {host}"}
+    for name, script in scripts.items():
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)

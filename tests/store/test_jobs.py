@@ -16,10 +16,12 @@ from hsstar.store.queue.jobs import Job, LeaseLostError
 from hsstar.store.read.jobs import JobEntry, list_jobs
 from hsstar.store.samples import DrawnSample
 from hsstar.workers.engine_schedule import EngineScheduler
+from tests.store.drawing import add_jobs
 from tests.store.factory import (
     add_iteration,
     add_job,
     add_problems,
+    add_round,
     add_run,
     change_jobs,
     claim,
@@ -32,37 +34,27 @@ from tests.store.threads import at_once
 ATTEMPTS = 3
 
 
-def make_round(connection: Connection, problems: int = 1) -> tuple[int, list[int]]:
-    ids = add_problems(connection, problems)
-    return add_iteration(connection, add_run(connection), ids).id, ids
-
-
 @pytest.fixture
 def round_id(connection: Connection) -> int:
     """A round of one problem."""
-    return make_round(connection)[0]
+    return add_round(connection, 1)[0]
 
 
 @pytest.fixture
 def job_id(connection: Connection, round_id: int) -> int:
-    """A queued sampling job."""
-    return add_job(connection, round_id)
+    """A queued sampling job of two samples."""
+    return add_job(connection, round_id, items={add_problems(connection, 1)[0]: [0, 1]})
 
 
 def fail(connection: Connection, job: Job, *, divisible: bool = False) -> JobState | None:
     return jobs.record_failure(connection, job, "it broke", "Traceback: …", ATTEMPTS, divisible=divisible)
 
 
-def add_jobs(database: Database, count: int) -> list[int]:
-    """Queued sampling jobs that other transactions see."""
-    with database.begin() as connection:
-        round_id, _ = make_round(connection)
-        return [add_job(connection, round_id) for _ in range(count)]
-
-
-def taken(connection: Connection, job_id: int | None = None, worker: str = "w") -> tuple[int, int] | None:
+def taken(
+    connection: Connection, job_id: int | None = None, worker: str = "w", lease_seconds: float = 60
+) -> tuple[int, int] | None:
     """What a worker gets: the job, and its attempt."""
-    job = jobs.claim(connection, job_id, worker, 60, [JobKind.SAMPLE])
+    job = jobs.claim(connection, job_id, worker, lease_seconds, [JobKind.SAMPLE])
     return (job.id, job.attempts) if job else None
 
 
@@ -72,7 +64,7 @@ def taken(connection: Connection, job_id: int | None = None, worker: str = "w") 
 @pytest.mark.parametrize("named", [True, False])
 def test_every_job_is_claimed_once_however_many_reach_for_it(database: Database, named: bool) -> None:
     """By its id, or as the next one."""
-    job_ids = add_jobs(database, 20)
+    job_ids = add_jobs(database, *[JobKind.SAMPLE] * 20)
     barrier = threading.Barrier(4)
     got: list[int] = []
 
@@ -88,22 +80,15 @@ def test_every_job_is_claimed_once_however_many_reach_for_it(database: Database,
     assert sorted(got) == job_ids
 
 
-def test_a_claim_counts_the_attempt_names_the_worker_and_lends_the_job(
-    connection: Connection, round_id: int
-) -> None:
+def test_a_claim_lends_the_job_to_a_worker_for_an_attempt(connection: Connection, round_id: int) -> None:
     job = claim(connection, add_job(connection, round_id, JobKind.VERIFY), "verifier-1", lease_seconds=40)
     assert (job.kind, job.attempts, job.worker, job.round_id) == (JobKind.VERIFY, 1, "verifier-1", round_id)
-    query = """
-        SELECT state, attempts, worker, lease_token, started_at = now(),
-            extract(epoch FROM lease_expires_at - now())
-        FROM jobs
-    """
-    assert select(connection, query) == [("running", 1, "verifier-1", job.token, True, 40)]
+    lease = "lease_token, started_at = now(), extract(epoch FROM lease_expires_at - now())"
+    found = select(connection, f"SELECT state, attempts, worker, {lease} FROM jobs")
+    assert found == [("running", 1, "verifier-1", job.token, True, 40)]
 
 
-def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
-    connection: Connection, round_id: int
-) -> None:
+def test_the_oldest_job_of_its_kinds_that_may_start_is_next(connection: Connection, round_id: int) -> None:
     delayed, *samplings = (add_job(connection, round_id) for _ in range(3))
     scoring = add_job(connection, round_id, JobKind.SCORE)
     change_jobs(connection, "available_at = now() + interval '1 hour'", delayed)
@@ -115,7 +100,7 @@ def test_the_next_job_is_the_oldest_of_its_kinds_that_may_start(
 
 
 def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> None:
-    (job_id,) = add_jobs(database, 1)
+    (job_id,) = add_jobs(database, JobKind.SAMPLE)
     with database.begin() as connection:
         for name in ("leaving", "staying"):
             workers.register(connection, name, "host", 1, "sample")
@@ -135,7 +120,7 @@ def test_a_worker_of_another_schema_is_given_no_job(connection: Connection, job_
 
 
 def test_a_job_that_is_being_taken_is_passed_over(database: Database) -> None:
-    first, second = add_jobs(database, 2)
+    first, second = add_jobs(database, *[JobKind.SAMPLE] * 2)
     with database.begin() as one, database.begin() as other:
         assert taken(one, first) == (first, 1)
         assert [taken(other), taken(other)] == [(second, 1), None]
@@ -150,14 +135,11 @@ def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) 
 # --- leases -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_puts_the_job_back_into_the_queue_until_its_last_attempt(
-    connection: Connection, job_id: int
-) -> None:
+def test_an_expired_lease_queues_its_job_until_the_last_try(connection: Connection, round_id: int) -> None:
+    job_id = add_job(connection, round_id)
     for attempt, state, ended in ((1, "queued", None), (2, "queued", None), (3, "failed", True)):
         assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
-        job = jobs.claim(connection, job_id, "gone", -1)  # at once
-        assert job is not None
-        assert job.attempts == attempt
+        assert taken(connection, job_id, "gone", lease_seconds=-1) == (job_id, attempt)  # at once
         jobs.reclaim(connection, None, ATTEMPTS)
         reason = f"worker gone died or stopped answering during attempt {attempt}"
         found = select(connection, "SELECT state, error, finished_at = now() FROM jobs")
@@ -180,7 +162,7 @@ def test_it_is_known_when_the_next_lease_ends(connection: Connection, round_id: 
 
 def test_a_lost_lease_fences_every_write(database: Database) -> None:
     with database.begin() as connection:
-        round_id, (problem,) = make_round(connection)
+        round_id, (problem,) = add_round(connection, 1)
         job_id = add_job(connection, round_id, items={problem: [0]})
         late = claim(connection, job_id, "late", lease_seconds=-1)
         jobs.reclaim(connection, None, ATTEMPTS)
@@ -201,7 +183,7 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
 
 
 def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database: Database) -> None:
-    (job_id,) = add_jobs(database, 1)
+    (job_id,) = add_jobs(database, JobKind.SAMPLE)
     with database.begin() as connection:
         job = claim(connection, job_id, lease_seconds=-1)
     with database.begin() as writing:
@@ -220,16 +202,6 @@ def test_completion_ends_the_job_and_forgets_earlier_errors(connection: Connecti
     assert select(connection, "SELECT state, error, traceback FROM jobs") == [("done", None, None)]
     with pytest.raises(LeaseLostError):
         jobs.complete(connection, job)
-
-
-def test_a_worker_that_starts_anew_takes_back_what_its_name_held(
-    connection: Connection, round_id: int
-) -> None:
-    own, other = (add_job(connection, round_id) for _ in range(2))
-    claim(connection, own, "same")
-    claim(connection, other, "another")
-    jobs.reclaim(connection, "same", ATTEMPTS)
-    assert (state_of(connection, own), state_of(connection, other)) == ("queued", "running")
 
 
 def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, job_id: int) -> None:
@@ -257,10 +229,9 @@ def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection
 
 
 def test_a_failed_attempt_is_tried_again_later_and_the_last_one_fails_the_whole_job(
-    connection: Connection,
+    connection: Connection, job_id: int
 ) -> None:
-    round_id, (problem,) = make_round(connection)
-    job_id = add_job(connection, round_id, items={problem: [0, 1]})
+    items = items_of(connection, job_id)
     for delay in (1, 4):
         assert fail(connection, claim(connection, job_id)) is JobState.QUEUED
         assert taken(connection, job_id) is None  # too early
@@ -268,8 +239,7 @@ def test_a_failed_attempt_is_tried_again_later_and_the_last_one_fails_the_whole_
         assert select(connection, query) == [(delay, "it broke", "Traceback: …")]
     assert fail(connection, claim(connection, job_id)) is JobState.FAILED
     found = select(connection, "SELECT state, error, traceback FROM jobs")
-    assert found == [("failed", "it broke", "Traceback: …")]
-    assert items_of(connection, job_id) == [(problem, 0), (problem, 1)]
+    assert (found, items_of(connection, job_id)) == ([("failed", "it broke", "Traceback: …")], items)
 
 
 def test_errors_may_hold_anything_and_are_kept_short(connection: Connection, job_id: int) -> None:
@@ -281,13 +251,13 @@ def test_errors_may_hold_anything_and_are_kept_short(connection: Connection, job
 
 def test_a_divisible_job_is_halved_down_to_its_single_bad_item(connection: Connection) -> None:
     """After its attempts; each half has one attempt, not all of them again."""
-    round_id, ids = make_round(connection, 3)
+    round_id, ids = add_round(connection, 3)
     bad = (ids[1], 2)
     first = add_job(connection, round_id, JobKind.SCORE, {key: [0, 1, 2, 3] for key in ids})
-    attempts: dict[int, list[int]] = {}
+    attempts = []
     while (queued := connection.scalar(text("SELECT min(id) FROM jobs WHERE state = 'queued'"))) is not None:
         job = claim(connection, queued)
-        attempts.setdefault(job.id, []).append(job.attempts)
+        attempts.append((job.id == first, job.attempts))
         if bad in items_of(connection, job.id):
             fail(connection, job, divisible=True)
         else:
@@ -298,36 +268,31 @@ def test_a_divisible_job_is_halved_down_to_its_single_bad_item(connection: Conne
     done = [address for row in ended if row[1] == "done" for address in items_of(connection, row[0])]
     assert sorted([*done, bad]) == [(key, slot) for key in ids for slot in range(4)]
     assert {row[2:] for row in ended} == {("score", round_id)}
-    assert attempts.pop(first)[:ATTEMPTS] == [1, 2, 3]
-    assert attempts
-    assert {number for numbers in attempts.values() for number in numbers} == {ATTEMPTS}
+    assert [number for is_first, number in attempts if is_first][:ATTEMPTS] == [1, 2, 3]
+    assert {number for is_first, number in attempts if not is_first} == {ATTEMPTS}
 
 
-def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection) -> None:
-    round_id, (problem,) = make_round(connection)
-    job_id = add_job(connection, round_id, items={problem: [0, 1]})
+def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection, job_id: int) -> None:
+    items = items_of(connection, job_id)
     for _ in range(ATTEMPTS):
         claim(connection, job_id, lease_seconds=-1)
         jobs.reclaim(connection, None, ATTEMPTS)
     found = select(connection, "SELECT id, state, attempts FROM jobs ORDER BY id")
     assert [row[1:] for row in found] == [("queued", ATTEMPTS - 1)] * 2
-    assert [items_of(connection, row[0]) for row in found] == [[(problem, 0)], [(problem, 1)]]
+    assert [items_of(connection, row[0]) for row in found] == [[item] for item in items]
 
 
-def test_a_job_that_needs_too_much_memory_is_split_at_once_and_counts_no_attempt(
-    connection: Connection,
-) -> None:
-    round_id, (problem,) = make_round(connection)
+def test_a_job_that_needs_too_much_memory_is_split_at_once_without_an_attempt(connection: Connection) -> None:
+    round_id, (problem,) = add_round(connection, 1)
     job_id = add_job(connection, round_id, items={problem: [0, 1, 2]})
     lost = claim(connection, job_id)
     jobs.reclaim(connection, "w", ATTEMPTS)
     assert not jobs.split(connection, lost, "out of memory", "")
     assert jobs.split(connection, claim(connection, job_id), "out of memory", "Traceback: …")
-    (half, *_), (other, *_) = found = select(connection, "SELECT id, attempts, error FROM jobs ORDER BY id")
-    assert [row[1:] for row in found] == [(1, "out of memory"), (1, None)]
-    assert items_of(connection, half) == [(problem, 0)]
-    assert items_of(connection, other) == [(problem, 1), (problem, 2)]
-    assert taken(connection, half) == (half, 2)  # without a delay
+    found = select(connection, "SELECT attempts, error, id FROM jobs ORDER BY id")
+    assert [row[:2] for row in found] == [(1, "out of memory"), (1, None)]
+    assert [items_of(connection, row[2]) for row in found] == [[(problem, 0)], [(problem, 1), (problem, 2)]]
+    assert taken(connection, found[0][2]) == (found[0][2], 2)  # without a delay
     single = claim(connection, add_job(connection, round_id, items={problem: [3]}))
     assert not jobs.split(connection, single, "out of memory", "")
     assert state_of(connection, single.id) == "running"
@@ -337,44 +302,32 @@ def test_retry_gives_failed_jobs_fresh_attempts(connection: Connection, round_id
     failed, other = (add_job(connection, round_id, state=JobState.FAILED) for _ in range(2))
     for state in (JobState.DONE, JobState.DISCARDED):
         add_job(connection, round_id, state=state)
+    another_run = add_run(connection)
+    elsewhere = add_job(connection, add_iteration(connection, another_run, []).id, state=JobState.FAILED)
     tried = "attempts = 3, wakeup_sent_at = now(), available_at = now() + interval '1 hour'"
     change_jobs(connection, tried)
     assert jobs.retry(connection, None, [failed]) == [failed]
-    assert state_of(connection, other) == "failed"
     assert wakeups.claim_due_wakeups(connection) == [(failed, JobKind.SAMPLE)]
     assert taken(connection, failed) == (failed, 1)  # at once
-    assert jobs.retry(connection, None, []) == [other]
-
-
-def test_retry_can_be_kept_to_a_run_and_names_what_it_does_not_find(
-    connection: Connection, round_id: int
-) -> None:
-    failed = add_job(connection, round_id, state=JobState.FAILED)
-    another_run = add_run(connection)
-    elsewhere = add_job(connection, add_iteration(connection, another_run, []).id, state=JobState.FAILED)
+    with pytest.raises(NotFoundError, match=f"no failed job has the id {other}"):
+        jobs.retry(connection, another_run.id, [other])
     assert jobs.retry(connection, another_run.id, []) == [elsewhere]
-    with pytest.raises(NotFoundError, match=f"no failed job has the id {failed}"):
-        jobs.retry(connection, another_run.id, [failed])
+    assert jobs.retry(connection, None, []) == [other]
 
 
 # --- wake-ups -----------------------------------------------------------------------------------
 
 
-def test_a_queued_job_gets_one_wake_up(connection: Connection, round_id: int) -> None:
+def test_a_job_gets_one_wake_up_when_it_may_start(connection: Connection, round_id: int) -> None:
     first, second = add_job(connection, round_id), add_job(connection, round_id, JobKind.SCORE)
     add_job(connection, round_id, state=JobState.RUNNING)
     assert wakeups.claim_due_wakeups(connection) == [(first, JobKind.SAMPLE), (second, JobKind.SCORE)]
+    fail(connection, claim(connection, first))
     assert wakeups.claim_due_wakeups(connection) == []
     wakeups.reset_wakeups(connection, [second])
     assert wakeups.claim_due_wakeups(connection) == [(second, JobKind.SCORE)]
-
-
-def test_a_delayed_job_gets_its_wake_up_when_its_time_has_come(connection: Connection, job_id: int) -> None:
-    wakeups.claim_due_wakeups(connection)
-    fail(connection, claim(connection, job_id))
-    assert wakeups.claim_due_wakeups(connection) == []
-    change_jobs(connection, "available_at = now()")
-    assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
+    change_jobs(connection, "available_at = now()", first)
+    assert wakeups.claim_due_wakeups(connection) == [(first, JobKind.SAMPLE)]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +366,7 @@ def test_only_the_head_of_a_long_queue_gets_wake_ups(connection: Connection, rou
 
 
 def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
-    add_jobs(database, 1)
+    add_jobs(database, JobKind.SAMPLE)
     with database.begin() as first, database.begin() as second:
         assert [len(wakeups.claim_due_wakeups(sender)) for sender in (first, second)] == [1, 0]
 

@@ -1,8 +1,8 @@
-"""A worker of all roles with room for one engine: real engines, a mixed queue, few changes, nothing lost."""
+"""The engines of a worker: those of recipe and settings; with room for one, few changes and nothing lost."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,27 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from hsstar.commands.problems import import_problems
-from hsstar.commands.runs import create_run, start_iterations
-from hsstar.demo import family
+from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.engine_schedule import EngineKey
+from hsstar.domain.errors import BadInputError, CheckpointError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.problems import ProblemFormat
-from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
+from hsstar.engines.training.launch import LaunchedTrainer
 from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
+from hsstar.store.models import Model, RewardModel
 from hsstar.store.queue import wakeups
 from hsstar.store.queue.by_engine import waiting_jobs
 from hsstar.verifier import MathVerifier
 from hsstar.workers.app import make_app
+from hsstar.workers.context import make_context
 from hsstar.workers.engine_schedule import EngineScheduler
 from hsstar.workers.runtime import Worker
-from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel, statement
-from tests.store.drawing import WakeUps, execute, scalars
+from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel
+from tests.store.drawing import WakeUps, add_jobs, execute, scalars, set_gpus
+from tests.store.driver import Begin
 from tests.store.factory import (
     add_iteration,
     add_job,
@@ -42,100 +43,121 @@ from tests.store.factory import (
 )
 from tests.store.noting import POLICY, REWARD_MODEL
 
+ALL_KINDS = list(JobKind)
 JOB_SAMPLES = 16
+PROBLEMS = {"dataset": "train", "per_iteration": 12}
+RECIPE = make_recipe(problems=PROBLEMS, sampling={"n": 8, "n_p": 4})
+
+# --- which ones ---------------------------------------------------------------------------------
+
+
+def context_of(folder: Path, **settings: Any) -> WorkerContext:
+    known = replace(Settings(folder, folder / "models"), **settings)
+    return make_context(known, Database("postgresql://nobody@127.0.0.1:1/nowhere"), "worker")
+
+
+def reward_model() -> RewardModel:
+    return RewardModel(1, "prm", REWARD_MODEL, "skywork", fingerprint(REWARD_MODEL))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_engines_get_the_options_of_the_recipe(tmp_path: Path, dtype: str) -> None:
+    engines = context_of(tmp_path).engines
+    reward = {"model": REWARD_MODEL, "dtype": dtype, "batch_tokens": 321}
+    recipe = make_recipe(policy={"model": POLICY, "dtype": dtype}, reward=reward)
+    with engines.sampler(Model(1, "M0", POLICY, fingerprint(POLICY), None), recipe) as sampler:
+        assert sampler.name.startswith("transformers")
+        assert str(vars(sampler)["_dtype"]) == f"torch.{dtype}"
+    scorer = vars(engines.reward_model(reward_model(), recipe))
+    assert (scorer["_batch_tokens"], str(scorer["_model"].dtype)) == (321, f"torch.{dtype}")
+    engines.close()
+
+
+@pytest.mark.parametrize(("option", "other"), [("kind", "qwen-math"), ("engine", "vllm")])
+def test_a_reward_model_of_another_kind_or_engine_is_refused(tmp_path: Path, option: str, other: str) -> None:
+    recipe = make_recipe(reward={"model": REWARD_MODEL, option: other})
+    with pytest.raises((CheckpointError, BadInputError), match=other):
+        context_of(tmp_path).engines.reward_model(reward_model(), recipe)
+
+
+def test_settings_that_concern_engines_reach_them(tmp_path: Path) -> None:
+    plain = context_of(tmp_path, job_samples=7)
+    assert (plain.job_samples, plain.models_folder) == (7, tmp_path / "models")
+    assert not isinstance(plain.engines.trainer(), LaunchedTrainer)
+    config = tmp_path / "accelerate.yaml"
+    config.write_text("{}")
+    launched = vars(context_of(tmp_path, train_processes=3, accelerate_config=config).engines.trainer())
+    assert (launched["_processes"], launched["_launch_config"]) == (3, config)
+
+
+@pytest.mark.parametrize(
+    ("resident", "gpus", "one"), [("auto", 1, True), ("auto", 0, False), ("one", 0, True), ("all", 1, False)]
+)
+def test_one_engine_at_a_time_stays_as_the_settings_say_and_by_default_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: str, gpus: int, one: bool
+) -> None:
+    set_gpus(tmp_path, monkeypatch, gpus)
+    assert context_of(tmp_path, resident_engines=resident).engines.one_at_a_time is one
+
+
+# --- room for one -------------------------------------------------------------------------------
 
 
 class Census:
-    """Builds engines and counts those that are in memory.
+    """Builds engines, whose samplers may sleep instead of being closed, and counts those in memory."""
 
-    Attributes:
-        built: engines by kind.
-        peak: the most that were there at once.
-        can_sleep: whether the samplers sleep instead of being closed.
-        real: whether the engines are those of PyTorch.
-    """
-
-    def __init__(self, *, real: bool = False, can_sleep: bool = False) -> None:
-        self.real, self.can_sleep = real, can_sleep
+    def __init__(self, *, can_sleep: bool = False) -> None:
+        self.can_sleep = can_sleep
         self.built: Counter[str] = Counter()
         self.present: set[Any] = set()
-        self.peak = 0
+        self.peak = 0  # the most that were present at once
 
     def enter(self, engine: Any) -> None:
         self.present.add(engine)
         self.peak = max(self.peak, len(self.present))
 
-    def leave(self, engine: Any, end: Callable[[], None] = lambda: None) -> None:
-        self.present.discard(engine)
-        end()
-
     def engine(self, kind: str, engine: Any) -> Any:
         self.built[kind] += 1
         self.enter(engine)
-        engine.close = partial(self.leave, engine, engine.close)
-        if self.can_sleep:
-            engine.sleep, engine.wake = partial(self.leave, engine), partial(self.enter, engine)
+        engine.close = partial(self.present.discard, engine)
+        if self.can_sleep and kind == "sampler":
+            engine.sleep, engine.wake = partial(self.present.discard, engine), partial(self.enter, engine)
         return engine
 
-    def sampler(self, location: str, recipe: Recipe) -> Any:
-        build = partial(build_sampler, device="cpu") if self.real else DeterministicSampler
-        return self.engine("sampler", build(location))
+    def sampler(self, folder: str, recipe: Recipe) -> Any:
+        return self.engine("sampler", DeterministicSampler(folder))
 
-    def reward_model(self, location: str, recipe: Recipe) -> Any:
-        real = build_reward_model(location, device="cpu") if self.real else None
-        return self.engine("reward model", real or ReadingRewardModel())
+    def reward_model(self, folder: str, recipe: Recipe) -> Any:
+        return self.engine("reward model", ReadingRewardModel())
 
     def trainer(self) -> Any:
-        trainer: Any = build_trainer(device="cpu") if self.real else MarkingTrainer()
-        self.built["trainer"] += 1
-        inner = trainer.train
-
         def train(*arguments: Any) -> Any:
             self.enter(trainer)
-            try:
-                return inner(*arguments)
-            finally:
-                self.leave(trainer)
+            report = MarkingTrainer.train(trainer, *arguments)
+            self.present.discard(trainer)
+            return report
 
+        self.built["trainer"] += 1
+        trainer: Any = MarkingTrainer()
         trainer.train = train
         return trainer
-
-
-def start_runs(database: Database, folder: Path, *names: str, real: bool = False) -> None:
-    """Small runs of one iteration each over the same problems and models."""
-    file = folder / "problems.jsonl"
-    if real:
-        family.write_problems(file, family.distinct_problems(12, 0, held_out=False))
-    else:
-        lines = [{"question": statement(number), "answer": f"#### {number}"} for number in range(12)]
-        file.write_text("\n".join(map(json.dumps, lines)))
-    import_problems(database, file, ProblemFormat.GSM8K, "train")
-    recipe = make_recipe(
-        problems={"dataset": "train", "per_iteration": 12},
-        policy={"model": POLICY, "prompt": "bare"},
-        reward={"model": REWARD_MODEL},
-        sampling={"n": 8, "n_p": 4, "max_new_tokens": 112},
-        difficulty={"tau_low": 0.2, "tau_high": 0.65},
-        training={"learning_rate": 1e-4, "batch_size": 16, "maximum_tokens": 256},
-    )
-    for name in names:
-        start_iterations(database, create_run(database, recipe, name), 1)
 
 
 Work = Callable[..., Counter[str]]
 
 
 @pytest.fixture
-def work(database: Database, tmp_path: Path, wake_ups: WakeUps) -> Iterator[Work]:
-    """Lets a worker do everything: it gets every wake-up, from each queue in turn. Returns jobs by kind."""
-    engines: list[EnginePool] = []
+def work(begin: Begin, database: Database, verifier: MathVerifier, tmp_path: Path, wake_ups: WakeUps) -> Work:
+    """Lets a worker do all of so many runs: it gets every wake-up, from each queue in turn. Jobs by kind."""
 
-    def work(census: Census, *, one_at_a_time: bool) -> Counter[str]:
-        builders = census.sampler, census.reward_model, partial(MathVerifier, processes=1), census.trainer
-        engines.append(EnginePool(*builders, one_at_a_time=one_at_a_time))
+    def work(census: Census, runs: int, *, one_at_a_time: bool) -> Counter[str]:
+        for _ in range(runs):
+            begin(RECIPE)
+        builders = census.sampler, census.reward_model, lambda: verifier, census.trainer
+        engines = EnginePool(*builders, one_at_a_time=one_at_a_time)
+        context = WorkerContext(database, engines, JOB_SAMPLES, tmp_path / "models")
         settings = Settings(tmp_path, tmp_path, job_samples=JOB_SAMPLES)
-        context = WorkerContext(database, engines[0], JOB_SAMPLES, tmp_path / "models")
-        worker = Worker("all", list(JobKind), settings, context, make_app("memory://"))
+        worker = Worker("all", ALL_KINDS, settings, context, make_app("memory://"))
         worker.conductor.sweep()
         worker.background.send_wakeups()
         while wake_ups:
@@ -148,47 +170,29 @@ def work(database: Database, tmp_path: Path, wake_ups: WakeUps) -> Iterator[Work
         assert scalars(database, "SELECT DISTINCT state FROM iterations") == ["done"]
         return Counter(row.kind for row in rows)
 
-    yield work
-    engines[0].close()
+    return work
 
 
-@pytest.mark.parametrize(
-    ("real", "can_sleep", "runs"),
-    [(True, False, ["first"]), (False, False, ["a", "b"]), (False, True, ["a", "b"])],
-)
-def test_a_mixed_queue_is_done_with_one_engine_at_a_time_and_few_changes(
-    database: Database, tmp_path: Path, work: Work, real: bool, can_sleep: bool, runs: list[str]
-) -> None:
-    census = Census(real=real, can_sleep=can_sleep)
-    start_runs(database, tmp_path, *runs, real=real)
-    done = work(census, one_at_a_time=True)
-    assert done["sample"] >= 5 * len(runs)
-    assert done["score"] >= 5 * len(runs)
-    assert done["train"] == len(runs)
+@pytest.mark.parametrize("can_sleep", [False, True])
+def test_a_mixed_queue_is_done_with_one_engine_at_a_time_and_few_changes(work: Work, can_sleep: bool) -> None:
+    census = Census(can_sleep=can_sleep)
+    done = work(census, runs=2, one_at_a_time=True)
+    assert done["train"] == 2
+    assert min(done["sample"], done["score"]) >= 10
     assert census.peak == 1
     # pre-sampling, rewards, re-sampling, rewards; in turns with the wake-ups it would be one for each job
     assert census.built["sampler"] <= (1 if can_sleep else 4)
     assert census.built["reward model"] <= 4
 
 
-def test_where_there_is_room_all_engines_stay_until_the_end(
-    database: Database, tmp_path: Path, work: Work
-) -> None:
+def test_where_there_is_room_all_engines_stay_until_the_end(work: Work) -> None:
     census = Census()
-    start_runs(database, tmp_path, "first")
-    work(census, one_at_a_time=False)
+    work(census, runs=1, one_at_a_time=False)
     assert census.built == {"sampler": 1, "reward model": 1, "trainer": 1}
     assert len(census.present) == 2
 
 
 # --- claims -------------------------------------------------------------------------------------
-
-
-def add_jobs(database: Database, *kinds: JobKind) -> list[int]:
-    """Queued jobs of one round."""
-    with database.begin() as connection:
-        round_id = add_iteration(connection, add_run(connection), add_problems(connection, 1)).id
-        return [add_job(connection, round_id, kind) for kind in kinds]
 
 
 def claimed(scheduler: EngineScheduler, database: Database, named: int) -> int | None:
@@ -207,7 +211,7 @@ def test_queued_jobs_are_grouped_by_the_engine_that_they_need(connection: Connec
     claim(connection, samplings[0])
     change_jobs(connection, "available_at = now() + interval '1 minute'", training)
     change_jobs(connection, "available_at = now() - interval '9 seconds'", scoring)
-    found = {jobs.engine: (jobs.job_id, jobs.seconds) for jobs in waiting_jobs(connection, list(JobKind))}
+    found = {jobs.engine: (jobs.job_id, jobs.seconds) for jobs in waiting_jobs(connection, ALL_KINDS)}
     assert found == {
         EngineKey(JobKind.SAMPLE, run.model_id): (samplings[2], 0.0),
         EngineKey(JobKind.SAMPLE, other.model_id): (samplings[1], 0.0),
@@ -221,24 +225,20 @@ def test_a_job_that_makes_room_stays_queued_and_gets_another_wake_up(database: D
     first, second, scoring = add_jobs(database, JobKind.SAMPLE, JobKind.SAMPLE, JobKind.SCORE)
     with database.begin() as connection:
         assert len(wakeups.claim_due_wakeups(connection)) == 3
-    scheduler = EngineScheduler(list(JobKind), swap_seconds=60.0)
+    scheduler = EngineScheduler(ALL_KINDS, swap_seconds=60.0)
     assert [claimed(scheduler, database, named) for named in (first, scoring)] == [first, second]
     with database.begin() as connection:
         assert state_of(connection, scoring) == "queued"
         assert wakeups.claim_due_wakeups(connection) == [(scoring, JobKind.SCORE)]
-    assert (
-        claimed(scheduler, database, second) == scoring
-    )  # a wake-up whose job has been taken means any work
-    assert claimed(scheduler, database, scoring) is None
+    # a wake-up whose job has been taken means any work
+    assert [claimed(scheduler, database, named) for named in (second, scoring)] == [scoring, None]
 
 
 def test_jobs_that_have_waited_long_are_taken_before_the_engine_runs_out_of_work(database: Database) -> None:
     job_ids = add_jobs(database, *[JobKind.SAMPLE] * 4, *[JobKind.SCORE] * 2)
     execute(database, "UPDATE jobs SET available_at = now() - interval '10 seconds'")
-    now = 0.0
-    scheduler = EngineScheduler(list(JobKind), swap_seconds=5.0, clock=lambda: now)
-    order = []
+    order: list[int | None] = []
+    scheduler = EngineScheduler(ALL_KINDS, swap_seconds=5.0, clock=lambda: 3.0 * len(order))
     for _ in job_ids:
         order.append(claimed(scheduler, database, job_ids[0]))
-        now += 3.0
     assert order == [*job_ids[:2], *job_ids[4:], *job_ids[2:4]]

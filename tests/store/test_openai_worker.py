@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def host() -> Iterator[Host]:
 def sampling(database: Database, host: Host) -> Sampling:
     """A round of 16 samples in one job."""
     options = {"base_url": host.url, "model": "policy", "reload": "vllm", "concurrency": 4}
-    engine = {"engine": "openai", "prompt": "bare", "openai": options}
-    return Sampling(database, *add_sampling(database, "run", POLICY, 4, 4, engine=engine))
+    engine: dict[str, Any] = {"engine": "openai", "prompt": "bare", "openai": options}
+    return Sampling(database, *add_sampling(database, "run", POLICY, 4, 4, **engine))
 
 
 @pytest.fixture
@@ -43,39 +44,26 @@ def worker(database: Database, tmp_path: Path) -> Iterator[Worker]:
     context.engines.close()
 
 
-def test_a_job_waits_for_a_server_that_is_away_and_its_worker_says_so(
-    sampling: Sampling, worker: Worker, host: Host
-) -> None:
-    host.stop()
-    with beside(lambda: worker.run_job(sampling.job_ids[0])):
-        note = wait_for(sampling.note)
-        assert str(note).startswith(f"waiting for {host.url} for 0 s: ")
-        assert sampling.jobs() == [("running", 1, 16)]
-        host.start()
-    drawn = list(sampling.responses().values())
-    assert [response.split("|")[0] for response in drawn] == [POLICY.name] * 16
-    assert host.loads == [str(POLICY)]
-    assert sampling.jobs() == [("done", 1, 16)]
-    assert str(sampling.note()).startswith(f"{host.url} answers again after ")
-
-
-def test_a_server_that_comes_and_goes_costs_no_attempt(
+def test_a_job_waits_for_its_server_whenever_that_is_away_and_its_worker_says_so(
     sampling: Sampling, worker: Worker, host: Host
 ) -> None:
     host.delay = 0.1
+    host.stop()
     with beside(lambda: worker.run_job(sampling.job_ids[0])):
+        assert str(wait_for(sampling.note)).startswith(f"waiting for {host.url} for 0 s: ")
+        assert sampling.jobs() == [("running", 1, 16)]
+        host.start()
         wait_for(lambda: len(host.bodies) >= 6)
-        assert host.most == 4
+        assert str(sampling.note()).startswith(f"{host.url} answers again after ")
         host.stop()
         wait_for(lambda: str(sampling.note()).startswith("waiting for"))
         host.start()
-    assert len(sampling.responses()) == 16
+    assert [drawn.split("|")[0] for drawn in sampling.responses().values()] == [POLICY.name] * 16
     assert sampling.jobs() == [("done", 1, 16)]
+    assert (host.most, host.loads) == (4, [str(POLICY)] * 2)
 
 
-def test_a_key_that_is_not_accepted_fails_the_job_in_a_line(
-    sampling: Sampling, worker: Worker, host: Host
-) -> None:
+def test_a_refused_key_fails_the_job_in_a_line(sampling: Sampling, worker: Worker, host: Host) -> None:
     host.api_key = "right"
     worker.run_job(sampling.job_ids[0])
     (error,) = sampling.errors()

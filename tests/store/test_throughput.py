@@ -30,10 +30,9 @@ def measured(connection: Connection, policy: str = "M0", engine: str = "transfor
 def finished_iteration(connection: Connection) -> tuple[Run, Round]:
     """One done iteration: 2 problems with 2 samples of 10 tokens each; one pair."""
     run = add_run(connection)
-    problems = add_problems(connection, 2)
+    first, second = problems = add_problems(connection, 2)
     iteration = add_iteration(connection, run, problems)
-    drawn = {problems[0]: {0: RIGHT, 1: WRONG}, problems[1]: {0: RIGHT, 1: RIGHT}}
-    add_samples(connection, iteration.id, drawn)
+    add_samples(connection, iteration.id, {first: {0: RIGHT, 1: WRONG}, second: {0: RIGHT, 1: RIGHT}})
     add_labels(connection, iteration.id, dict.fromkeys(problems, "boundary"))
     method.build_pairs(connection, run, iteration)
     sampling, scoring, training = JobKind.SAMPLE, JobKind.SCORE, JobKind.TRAIN
@@ -50,19 +49,12 @@ def test_nothing_is_measured_without_rows(connection: Connection) -> None:
     assert measured(connection) == Throughput(None, None, None, None, None)
 
 
-def test_jobs_that_a_worker_has_in_hand_at_once_count_once(connection: Connection) -> None:
+def test_jobs_at_once_count_once_and_those_of_other_policies_and_engines_not_at_all(
+    connection: Connection,
+) -> None:
     finished_iteration(connection)
-    assert measured(connection) == Throughput(
-        tokens_per_sample=10,
-        pairs_per_sample=1 / 4,
-        sampling_speed=40 / 8,  # seconds 0 to 8, not 4 + 6
-        scoring_speed=40 / 2,
-        training_speed=20 / 5,
-    )
-
-
-def test_other_policies_and_engines_say_nothing(connection: Connection) -> None:
-    finished_iteration(connection)
+    sampling = 40 / 8  # seconds 0 to 8, not 4 + 6
+    assert measured(connection) == Throughput(10, 1 / 4, sampling, 40 / 2, 20 / 5)
     assert measured(connection, policy="other").tokens_per_sample is None
     vllm = measured(connection, engine="vllm")
     assert (vllm.tokens_per_sample, vllm.sampling_speed) == (10, None)
@@ -73,10 +65,8 @@ def test_the_states_of_runs_tell_what_holds_them_up(connection: Connection) -> N
     stuck = add_run(connection)
     iteration = add_iteration(connection, stuck, add_problems(connection, 2))
     add_job(connection, iteration.id, state=JobState.FAILED)
-    found = studies.run_states(connection, [done.name, stuck.name, "nowhere"])
-    assert found.keys() == {done.name, stuck.name}
-    assert (found[done.name].under_way, found[done.name].stuck) == (False, False)
-    assert (found[stuck.name].iterations, found[stuck.name].done) == (1, 0)
-    assert found[stuck.name].stuck
+    states = studies.run_states(connection, [done.name, stuck.name, "nowhere"])
+    found = {name: (run.iterations, run.done, run.under_way, run.stuck) for name, run in states.items()}
+    assert found == {done.name: (1, 1, False, False), stuck.name: (1, 0, True, True)}
     add_job(connection, iteration.id)
     assert not studies.run_states(connection, [stuck.name])[stuck.name].stuck

@@ -1,9 +1,10 @@
-"""A worker with the real vLLM: jobs together, policies that change, memory that ends, an engine that dies."""
+"""A worker with the real vLLM: jobs together, policies that change, memory that ends."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,24 @@ from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
 from hsstar.workers.runtime import Worker
 from tests.engines import tiny
+from tests.engines.conftest import VLLM_OPTIONS
 from tests.store import drawing
 from tests.store.conftest import MakeDatabase
-from tests.store.drawing import Address, Sampling, add_sampling, misattributed, register
+from tests.store.drawing import Address, Sampling, add_sampling, register
 
 Drawn = dict[Address, str]
-Add = Callable[..., Sampling]
-Expected = Callable[..., Drawn]
 
 
 class House:
-    """Builds vLLM engines and keeps those that it has built.
-
-    Attributes:
-        steps: how many requests each forward pass has had.
-        before: what is done before a forward pass of so many requests; it may fail.
-    """
+    """Builds vLLM engines."""
 
     def __init__(self) -> None:
         self.built: list[Any] = []
-        self.steps: list[int] = []
-        self.before: Callable[[int], None] = lambda requests: None
+        self.steps: list[int] = []  # how many requests each forward pass has had
+        self.before: Callable[[int], None] = lambda requests: None  # may make a pass fail
 
     def build(self, folder: str, recipe: Recipe) -> Any:
-        sampler: Any = build_sampler(folder, engine="vllm", kv_cache_memory_bytes=64 << 20)
+        sampler: Any = build_sampler(folder, engine="vllm", **VLLM_OPTIONS)
         executor = sampler._loop.call(lambda engine: engine.model_executor)
         forward = executor.execute_model
 
@@ -58,10 +53,14 @@ class House:
 
     @contextmanager
     def worker(self, database: Database) -> Iterator[Worker]:
-        """A worker whose engines this house builds."""
         worker = drawing.make_worker(database, self.build, jobs_in_flight=4)
         yield worker
         worker._context.engines.close()
+
+
+def add(database: Database, policy: Path) -> Sampling:
+    """A round of 48 samples by this policy."""
+    return Sampling(database, *add_sampling(database, policy.name, policy, 6, 8))
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def house() -> House:
     return House()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [tiny.tiny_policy(tmp_path_factory.mktemp("policy"), seed=seed) for seed in range(2)]
 
@@ -82,90 +81,59 @@ def worker(database: Database, house: House) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def add(database: Database, policies: list[Path]) -> Add:
-    """Adds a round of 8 samples for each of so many problems; `policy` is its number."""
-
-    def add(problems: int, policy: int = 0) -> Sampling:
-        return Sampling(database, *add_sampling(database, f"run-{policy}", policies[policy], problems, 8))
-
-    return add
+def sampling(database: Database, policies: list[Path]) -> Sampling:
+    return add(database, policies[0])
 
 
 @pytest.fixture(scope="module")
-def expected(make_database: MakeDatabase, template: str, policies: list[Path]) -> Expected:
-    """What jobs of a policy draw one after the other, with an engine of their own, for so many problems.
+def expected(make_database: MakeDatabase, template: str, policies: list[Path]) -> list[Drawn]:
+    """What jobs of each policy draw one after the other, with an engine of their own.
 
     Every new database numbers its problems alike.
     """
     alone = []
     for policy in policies:
-        house = House()
-        with make_database(template) as database, house.worker(database) as undisturbed:
-            sampling = Sampling(database, *add_sampling(database, "alone", policy, 8, 8))
+        with make_database(template) as database, House().worker(database) as undisturbed:
+            sampling = add(database, policy)
             sampling.work(undisturbed)
             alone.append(sampling.responses())
-
-    def of(problems: int, policy: int = 0) -> Drawn:
-        first = sorted({problem for problem, _ in alone[policy]})[:problems]
-        return {address: drawn for address, drawn in alone[policy].items() if address[0] in first}
-
-    return of
+    return alone
 
 
 def test_jobs_in_flight_are_decoded_together_and_get_what_each_gets_alone(
-    worker: Worker, house: House, add: Add, expected: Expected
+    worker: Worker, house: House, sampling: Sampling, expected: list[Drawn]
 ) -> None:
-    sampling = add(8)
     sampling.work(worker, threads=len(sampling.job_ids))
-    assert sampling.responses() == expected(8)
+    assert sampling.responses() == expected[0]
     assert len(house.built) == 1
     assert max(house.steps) > drawing.JOB_SAMPLES  # more rows in one forward pass than a job has
 
 
 def test_a_policy_that_changes_while_jobs_are_in_flight_is_never_mistaken_for_the_other(
-    worker: Worker, house: House, add: Add, expected: Expected
+    worker: Worker, sampling: Sampling, policies: list[Path], expected: list[Drawn], house: House
 ) -> None:
-    first, second = expected(6), expected(6, policy=1)
-    assert all(first[address] != second[address] for address in first)
-    together = [add(6, policy) for policy in range(2)]
-    pairs = zip(*(sampling.job_ids for sampling in together), strict=True)
+    assert all(expected[0][address] != expected[1][address] for address in expected[0])
+    together = [sampling, add(sampling.database, policies[1])]
+    pairs = zip(*(of_policy.job_ids for of_policy in together), strict=True)
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(worker.run_job, [job_id for pair in pairs for job_id in pair]))
-    assert [sampling.responses() for sampling in together] == [first, second]
+        list(threads.map(worker.run_job, chain.from_iterable(pairs)))
+    assert [of_policy.responses() for of_policy in together] == expected
     assert len(house.built) == 1  # the weights were put into its place, again and again
-    assert misattributed(together[0].database) == 0
+    mistaken = "samples.model_id IS DISTINCT FROM rounds.model_id"
+    query = f"SELECT FROM samples JOIN rounds ON rounds.id = round_id WHERE {mistaken}"
+    assert drawing.execute(sampling.database, query) == []
 
 
 def test_a_job_that_memory_does_not_hold_is_split_and_nothing_is_lost(
-    worker: Worker, house: House, add: Add, expected: Expected
+    worker: Worker, house: House, sampling: Sampling, expected: list[Drawn]
 ) -> None:
     def crowded(requests: int) -> None:
         if requests > 5:
             raise torch.OutOfMemoryError(f"CUDA out of memory with {requests} rows")
 
-    sampling = add(4)
     house.before = crowded
     sampling.work(worker)
-    assert sampling.responses() == expected(4)
+    assert sampling.responses() == expected[0]
     assert len(house.built) == 1
-    assert sampling.jobs() == [("done", 1, 4)] * 8
+    assert sampling.jobs() == [("done", 1, 4)] * 12
     assert "CUDA out of memory with 8 rows" in str(sampling.note())
-
-
-def test_an_engine_that_dies_is_built_anew_and_its_jobs_go_on(
-    worker: Worker, house: House, add: Add, expected: Expected
-) -> None:
-    def mortal(requests: int) -> None:
-        if len(house.steps) == 10:
-            raise RuntimeError("the device is gone")
-
-    sampling = add(4)
-    house.before = mortal
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(worker.run_job, sampling.job_ids))
-    assert "the device is gone" in str(sampling.note())
-    assert ("queued", 1, 16) in sampling.jobs()
-    sampling.work(worker)
-    assert sampling.responses() == expected(4)
-    assert len(house.built) == 2
-    assert {state for state, _, _ in sampling.jobs()} == {"done"}

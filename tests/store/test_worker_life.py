@@ -1,19 +1,22 @@
-"""What a worker takes over, reports and obeys, from its start to its end."""
+"""What a worker takes over, reports and obeys, from its start to its end, and what its row keeps."""
 
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection, text
 
 from hsstar import __version__
 from hsstar.cli.main import hsstar
-from hsstar.domain.errors import ConflictError
+from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.store.database import SCHEMA_REVISION, Database
 from hsstar.store.queue import workers
@@ -30,13 +33,14 @@ from tests.store.drawing import (
     register,
     request_stop,
     scalars,
+    set_gpus,
     stalled,
     worker_row,
 )
-from tests.store.factory import add_iteration, add_job, add_problems, add_run, claim
+from tests.store.factory import add_job, add_round, claim, select
 from tests.waiting import wait_for
 
-ALL_KINDS = tuple(JobKind)
+ALL_KINDS = list(JobKind)
 HOST, PROCESS, DEAD = socket.gethostname(), os.getpid(), 1 << 30
 
 
@@ -55,57 +59,42 @@ def set_schema(database: Database, revision: str) -> None:
 
 def test_what_dead_workers_held_is_taken_back_with_the_attempts_of_the_settings(database: Database) -> None:
     with database.begin() as connection:
-        problem_ids = add_problems(connection, 1)
-        round_id = add_iteration(connection, add_run(connection), problem_ids).id
-        of_name, expired, held = (
-            add_job(connection, round_id, items={problem_ids[0]: [slot]}) for slot in range(3)
-        )
-        claim(connection, of_name, "worker", lease_seconds=3600)
-        claim(connection, expired, "dead", lease_seconds=-1)
-        claim(connection, held, "another", lease_seconds=3600)
-    worker = make_worker(database, max_attempts=1)
-    worker.start()
+        round_id, (problem,) = add_round(connection, 1)
+        for slot, (worker, seconds) in enumerate((("worker", 3600), ("dead", -1), ("another", 3600))):
+            claim(connection, add_job(connection, round_id, items={problem: [slot]}), worker, seconds)
+    restarted = make_worker(database, max_attempts=1)
+    restarted.start()
     found = "SELECT state FROM jobs ORDER BY id"
     assert scalars(database, found)[0] == "failed"
-    worker.conductor.sweep()
-    worker.stop()
+    restarted.conductor.sweep()
+    restarted.stop()
     assert scalars(database, found) == ["failed", "failed", "running"]
 
 
 def test_the_jobs_of_a_round_have_the_size_of_the_settings(database: Database) -> None:
     with database.begin() as connection:
-        add_iteration(connection, add_run(connection), add_problems(connection, 4))  # 4 problems, 3 samples
+        add_round(connection, 4)  # of 3 samples each
     make_worker(database, job_samples=6).conductor.sweep()
     query = "SELECT sum(cardinality(slots)) FROM job_items GROUP BY job_id"
     assert scalars(database, query) == [6, 6]
 
 
 @pytest.mark.parametrize(
-    ("roles", "role", "gpu"),
-    [
-        ([JobKind.VERIFY], "verify", None),  # needs no GPU
-        ([JobKind.SAMPLE], "sample", "0,1"),
-        (ALL_KINDS, "sample,verify,score,train", "0,1"),
-    ],
+    ("roles", "gpu"), [([JobKind.VERIFY], None), ([JobKind.SAMPLE], "0,1"), (ALL_KINDS, "0,1")]
 )
 def test_what_a_worker_is_stands_in_its_row(
     database: Database,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    roles: Sequence[JobKind],
-    role: str,
+    roles: list[JobKind],
     gpu: str | None,
 ) -> None:
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text('#!/bin/sh\nfor n in 0 1; do echo "GPU $n: NVIDIA H200 (UUID: GPU-$n)"; done\n')
-    driver.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    set_gpus(tmp_path, monkeypatch, 2)
     worker = make_worker(database, roles=roles)
     worker.start()
     row = worker_row(database)
     worker.stop()
-    expected = {"host": HOST, "process": PROCESS, "role": role, "gpu": gpu, "version": __version__}
+    expected = {"host": HOST, "process": PROCESS, "role": ",".join(roles), "gpu": gpu, "version": __version__}
     expected |= {"state": "idle", "jobs_done": 0, "tokens_done": 0}
     assert {name: row[name] for name in expected} == expected
     assert worker_row(database)["state"] == "stopped"
@@ -126,9 +115,7 @@ def test_a_name_belongs_to_one_living_process(database: Database) -> None:
             make_worker(database, name=name).start()
 
 
-def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_closes_its_engines(
-    sampling: Sampling,
-) -> None:
+def test_a_stop_releases_the_jobs_without_an_attempt_and_closes_the_engines(sampling: Sampling) -> None:
     engine = FragileSampler()
     worker = sampling.worker(lambda *_: engine)
     worker.start()
@@ -138,8 +125,7 @@ def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_cl
     assert not engine.closed
     worker.stop()
     assert sampling.jobs() == [("queued", 0, 16)] * 2 + [("done", 1, 16)] * 2
-    assert worker_row(sampling.database)["state"] == "stopped"
-    assert (worker.leaving, engine.closed) == (True, True)
+    assert (worker_row(sampling.database)["state"], worker.leaving, engine.closed) == ("stopped", True, True)
 
 
 # --- leases and heartbeats ----------------------------------------------------------------------------
@@ -150,30 +136,29 @@ def test_a_worker_that_stops_releases_its_jobs_which_counts_as_no_attempt_and_cl
 def test_a_job_is_leased_for_the_seconds_of_the_settings_and_again_with_each_beat(
     sampling: Sampling, one_at_a_time: bool, named: bool
 ) -> None:
-    def busy_and_done() -> tuple[str, int]:
+    def report() -> tuple[str, int]:
         worker.background.report()
         row = worker_row(database)
         return row["state"], row["jobs_done"]
 
     engine, database = FragileSampler(stalls_after=0), sampling.database
-    roles = ALL_KINDS if one_at_a_time else [JobKind.SAMPLE]
-    settings: dict[str, Any] = {"roles": roles, "one_at_a_time": one_at_a_time, "jobs_in_flight": 1}
-    worker = sampling.worker(lambda *_: engine, **settings, lease_seconds=17.0)
+    settings = {"roles": ALL_KINDS if one_at_a_time else [JobKind.SAMPLE], "jobs_in_flight": 1}
+    worker = sampling.worker(lambda *_: engine, **settings, one_at_a_time=one_at_a_time, lease_seconds=17.0)
     register(database, "worker")
     with stalled(worker, engine, sampling.job_ids[0] if named else None):
         assert lease_seconds(database, "started_at") == 17
         execute(database, "UPDATE jobs SET lease_expires_at = now() WHERE state = 'running'")
         execute(database, "UPDATE workers SET last_heartbeat = now() - interval '1 hour'")
-        assert busy_and_done() == ("busy", 0)
+        assert report() == ("busy", 0)
         assert 12 < lease_seconds(database, "now()") <= 17
         worker.leave()
-    assert busy_and_done() == ("idle", 1)
+    assert report() == ("idle", 1)
     assert scalars(database, "SELECT now() - last_heartbeat < interval '10 s' FROM workers") == [True]
 
 
-@pytest.mark.parametrize(("lease", "pause"), [(60.0, 2.0), (8.0, 2.0), (2.0, 0.5)])
-def test_a_lease_lasts_for_four_beats_at_least(database: Database, lease: float, pause: float) -> None:
-    assert make_worker(database, lease_seconds=lease).background._beat_pause() == pause
+def test_a_lease_lasts_for_four_beats_at_least(database: Database) -> None:
+    tested = [make_worker(database, lease_seconds=lease) for lease in (60.0, 8.0, 2.0)]
+    assert [worker.background._beat_pause() for worker in tested] == [2.0, 2.0, 0.5]
 
 
 def test_the_next_sweep_comes_when_the_first_lease_ends(sampling: Sampling) -> None:
@@ -207,14 +192,11 @@ def test_the_pulse_reports_and_the_sweeper_reclaims_and_wakes(sampling: Sampling
 
 
 def test_a_periodic_action_that_fails_is_said_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def expected() -> None:
-        raise ConflictError("another one has it")
+    def fail(error: Exception) -> None:
+        raise error
 
-    def unexpected() -> None:
-        raise ZeroDivisionError("by accident")
-
-    for action in (expected, unexpected):
-        guarded(action)
+    for error in (ConflictError("another one has it"), ZeroDivisionError("by accident")):
+        guarded(partial(fail, error))
     told = [(record.levelname, record.message, record.exc_info is not None) for record in caplog.records]
     assert told == [("WARNING", "another one has it", False), ("ERROR", "a periodic action failed", True)]
 
@@ -274,63 +256,57 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
     """What Celery is told, and what `run_job` lets in."""
     told: dict[str, object] = {}
 
-    class Celery:
-        exitcode: int | None = 7
+    def celery(**options: object) -> SimpleNamespace:
+        told.update(options)
+        return ended
 
-        def __init__(self, **options: object) -> None:
-            told.update(options)
-
-        def start(self) -> None:
-            told["started"] = True
-
+    ended = SimpleNamespace(exitcode=7, start=lambda: told.update(started=True))
     app = make_app("memory://")
-    app.Worker = Celery
+    app.Worker = celery
     worker = make_worker(database, name="w@host", roles=roles, jobs_in_flight=5)
-    assert program._take_messages(app, worker, list(roles), "error") == 7
-    without = {f"without_{part}": True for part in ("gossip", "mingle", "heartbeat")}
+    take_messages = partial(program._take_messages, app, worker, roles, "error")
+    assert take_messages() == 7
     expected = {"hostname": "w@host", "loglevel": "error", "concurrency": at_once, "pool": "threads"}
-    expected |= {"queues": [kind.value for kind in roles], "started": True, "quiet": True, **without}
-    assert told == expected
+    yes = ("started", "quiet", "without_gossip", "without_mingle", "without_heartbeat")
+    assert told == expected | dict.fromkeys(yes, True) | {"queues": [*roles]}
     for _ in range(at_once):
-        assert not worker.busy
-        assert worker._free_slots.acquire(blocking=False)
+        assert (worker.busy, worker._free_slots.acquire(blocking=False)) == (False, True)
         worker._active_slots += 1
-    assert worker.busy
-    assert not worker._free_slots.acquire(blocking=False)
-    Celery.exitcode = None
-    assert program._take_messages(app, worker, list(roles), "error") == 0
-    Celery.exitcode = 7
+    assert (worker.busy, worker._free_slots.acquire(blocking=False)) == (True, False)
+    ended.exitcode = None
+    assert take_messages() == 0
+    ended.exitcode = 7
     worker.leave()
-    assert program._take_messages(app, worker, list(roles), "error") == 0  # to Celery Ctrl-C is a failure
+    assert take_messages() == 0  # to Celery Ctrl-C is a failure
 
 
 @pytest.mark.usefixtures("terminations")
-def test_a_program_that_may_not_begin_says_why_by_its_exit_code(
+def test_a_program_that_cannot_work_says_why_by_its_exit_code(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def exit_of(role: str) -> tuple[object, str]:
+    def ends(code: int, message: str, role: str = "verify") -> None:
         monkeypatch.setattr(sys, "argv", ["workers", "--role", role])
         with pytest.raises(SystemExit) as end:
             program.main()
-        return end.value.code, capsys.readouterr().err
+        assert end.value.code == code
+        assert message in capsys.readouterr().err
 
     for variable, value in (("DATABASE_URL", database.url), ("BROKER_URL", "memory://")):
         monkeypatch.setenv(f"HSSTAR_{variable}", value)
+    refused = SimpleNamespace(exitcode=7, start=lambda: None)
+    monkeypatch.setattr("celery.Celery.Worker", lambda *_, **__: refused)
+    ends(7, "")  # Celery has said why
     name = f"verify-{PROCESS}@{HOST}"  # where it is given none
     with database.begin() as connection:
         workers.register(connection, name, HOST, DEAD, "verify")
     request_stop(database, name)
-    code, error = exit_of("verify")
-    assert (code, error.startswith(f"hsstar worker: {name} was asked to stop")) == (80, True)
+    ends(80, f"hsstar worker: {name} was asked to stop")
     assert worker_row(database, name)["state"] == "stopped"  # the next one may begin
     set_schema(database, "9999_newer")
-    code, error = exit_of("verify")
-    assert (code, error.startswith("hsstar worker: the schema is at revision 9999_newer")) == (81, True)
+    ends(81, "hsstar worker: the schema is at revision 9999_newer")
     monkeypatch.delenv("HSSTAR_BROKER_URL")
-    code, error = exit_of("verify")
-    assert code == 1
-    assert "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL" in error
-    assert exit_of("cook")[0] == 2
+    ends(1, "a worker needs HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL")
+    ends(2, "invalid choice: 'cook'", role="cook")
 
 
 def test_one_worker_gets_its_servers_by_its_environment_and_not_by_its_command_line(
@@ -342,16 +318,109 @@ def test_one_worker_gets_its_servers_by_its_environment_and_not_by_its_command_l
     secret.write_text(database.url)
     secret.chmod(0o600)
     monkeypatch.delenv("HSSTAR_DATABASE_URL", raising=False)
-    given = {"HSSTAR_BROKER_URL": "redis://:s3cret@broker:6379/0", "TEST_OWN": "kept"}
-    for variable, value in (given | {"HSSTAR_DATABASE_URL_FILE": str(secret)}).items():
+    monkeypatch.setenv("HSSTAR_DATABASE_URL_FILE", str(secret))
+    expected = {"HSSTAR_BROKER_URL": "redis://:s3cret@broker:6379/0", "TEST_OWN": "kept"}
+    for variable, value in expected.items():
         monkeypatch.setenv(variable, value)
     CliRunner().invoke(hsstar, ["worker", "--role", "verify"], catch_exceptions=False)
     ((path, argv, environment),) = became
-    assert path == argv[0] == sys.executable
-    assert argv[1:] == ["-P", "-m", "hsstar.workers", "--role", "verify"]
-    given |= {
-        "HSSTAR_DATABASE_URL": database.url,
-        "HSSTAR_DATABASE_URL_FILE": "",
-        "HSSTAR_BROKER_URL_FILE": "",
-    }
-    assert {variable: environment[variable] for variable in given} == given
+    assert [path, *argv] == [*[sys.executable] * 2, "-P", "-m", "hsstar.workers", "--role", "verify"]
+    expected |= dict.fromkeys(("HSSTAR_DATABASE_URL_FILE", "HSSTAR_BROKER_URL_FILE"), "")
+    expected |= {"HSSTAR_DATABASE_URL": database.url}
+    assert {variable: environment[variable] for variable in expected} == expected
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def add_worker(connection: Connection, name: str, role: str = "sample", silent_for: int = 0) -> None:
+    workers.register(connection, name, "host", 7, role)
+    hear_nothing(connection, name, silent_for)
+
+
+def hear_nothing(connection: Connection, name: str, seconds: int) -> None:
+    statement = "UPDATE workers SET last_heartbeat = now() - make_interval(secs => :s) WHERE name = :name"
+    connection.execute(text(statement), {"s": seconds, "name": name})
+
+
+@pytest.mark.parametrize(
+    ("host", "lives", "silent_for", "stopped", "free"),
+    [
+        ("elsewhere", False, 29, False, False),  # its process cannot be seen from here
+        ("host", True, 29, False, False),
+        ("host", False, 29, False, True),
+        ("elsewhere", True, 30, False, True),
+        ("elsewhere", True, 0, True, True),
+    ],
+)
+def test_a_name_is_free_unless_its_worker_may_live(
+    connection: Connection, host: str, lives: bool, silent_for: int, stopped: bool, free: bool
+) -> None:
+    add_worker(connection, "other")
+    add_worker(connection, "mine")
+    if stopped:
+        workers.deregister(connection, "mine")
+    hear_nothing(connection, "mine", silent_for)
+    refusal = pytest.raises(ConflictError, match=r"'mine' is at work on host \(process 7\); .* --name")
+    with nullcontext() if free else refusal:
+        workers.check_name_is_free(connection, "mine", host, lambda process: lives and process == 7)
+    workers.check_name_is_free(connection, "new", host, lambda process: True)
+
+
+def test_a_new_start_leaves_nothing_of_the_old_row(connection: Connection) -> None:
+    workers.register(connection, "mine", "old host", 6, "score", "old gpu", "0.9")
+    workers.set_note(connection, "mine", "x" * 2_000)
+    assert select(connection, "SELECT length(note), noted_at = now() FROM workers") == [(1_000, True)]
+    assert workers.request_stop(connection, ["mine"], [], everyone=False) == ["mine"]
+    workers.deregister(connection, "mine")
+    earlier = "now() - interval '1 hour'"
+    times = f"started_at = {earlier}, last_heartbeat = {earlier}"
+    connection.execute(text(f"UPDATE workers SET jobs_done = 5, tokens_done = 6, {times}"))
+    workers.register(connection, "mine", "new host", 7, "sample", "new gpu", "1.0")
+    query = """
+        SELECT name, host, process, role, state, gpu, version, jobs_done, tokens_done, started_at = now(),
+            last_heartbeat = now(), note, noted_at, stop_requested_at FROM workers
+    """
+    words = ("mine", "new host", 7, "sample", "idle", "new gpu", "1.0")
+    assert select(connection, query) == [(*words, 0, 0, True, True, None, None, None)]
+
+
+def test_live_workers_are_asked_to_stop_by_name_and_by_all_their_roles(connection: Connection) -> None:
+    add_worker(connection, "a@one", silent_for=59)
+    add_worker(connection, "a@two", "score")
+    add_worker(connection, "b", "sample,score")
+    add_worker(connection, "gone", silent_for=60)
+    add_worker(connection, "stopped")
+    workers.deregister(connection, "stopped")
+    for names, roles, asked in (
+        (["a"], [], ["a@one", "a@two"]),
+        (["b", "a@two"], [], ["a@two", "b"]),
+        ([], ["sample,score"], ["b"]),
+        ([], ["sample"], ["a@one"]),
+    ):
+        assert workers.request_stop(connection, names, roles, everyone=False) == asked
+    assert workers.request_stop(connection, [], [], everyone=True) == ["a@one", "a@two", "b"]
+    query = "SELECT name FROM workers WHERE stop_requested_at IS NOT NULL ORDER BY name"
+    assert select(connection, query) == [("a@one",), ("a@two",), ("b",)]
+    with pytest.raises(NotFoundError, match="no live worker is named c, gone; see: hsstar workers"):
+        workers.request_stop(connection, ["c", "b", "gone"], [], everyone=False)
+    with pytest.raises(NotFoundError, match="no live worker has that role"):
+        workers.request_stop(connection, [], ["sample", "train"], everyone=False)
+
+
+def test_a_worker_that_died_after_it_was_asked_to_stop_is_still_to_stop(connection: Connection) -> None:
+    def seen(name: str) -> tuple[str, bool, bool]:
+        control = workers.read_control(connection, name)
+        return control.schema, control.stop, workers.is_draining(connection, name)
+
+    add_worker(connection, "mine")
+    assert seen("mine") == (SCHEMA_REVISION, False, False)
+    workers.request_stop(connection, ["mine"], [], everyone=False)
+    for silent_for, draining in ((0, True), (59, True), (60, False)):
+        hear_nothing(connection, "mine", silent_for)
+        assert seen("mine") == (SCHEMA_REVISION, True, draining)
+    assert seen("unknown") == (SCHEMA_REVISION, False, False)
+    connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
+    hear_nothing(connection, "mine", 0)
+    workers.deregister(connection, "mine")
+    assert seen("mine") == ("9999_newer", True, False)

@@ -1,7 +1,7 @@
 """What runs beside a test: a stage whose rows it watches, or rivals."""
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from hsstar.stages.context import WorkerContext
@@ -12,19 +12,11 @@ from hsstar.store.queue.jobs import Job
 def beside(action: Callable[[], object]) -> Iterator[list[Exception]]:
     """The action in a thread of its own; when the block has ended, the list holds its error."""
     errors: list[Exception] = []
-
-    def run() -> None:
-        try:
-            action()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(action)
         yield errors
-    finally:
-        thread.join()
+    if isinstance(error := done.exception(), Exception):
+        errors.append(error)
 
 
 def running(

@@ -1,1 +1,0 @@
-"""Tests of what builds and checks this repository."""

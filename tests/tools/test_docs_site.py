@@ -1,6 +1,6 @@
 """The site of the docs: it has what its pages link to, and a broken link fails."""
 
-import shutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,12 +19,11 @@ def site(folder: Path, page: str) -> Path:
     (folder / "README.md").write_text("[a page](docs/page.md#a-title)")
     (folder / "docs" / "page.md").write_text(f"# A title\n\n{page}\n")
     (folder / "picture.svg").write_text("<svg/>")
-    shutil.copy(ROOT / "zensical.toml", folder)
-    text = (folder / "zensical.toml").read_text()
-    start, end = text.index("nav = ["), text.index("[project.theme]")
-    (folder / "zensical.toml").write_text(
-        f'{text[:start]}nav = ["README.md", "docs/page.md"]\n\n{text[end:]}'
+    text = (ROOT / "zensical.toml").read_text()
+    text = re.sub(
+        r"^nav = .*?^]$", 'nav = ["README.md", "docs/page.md"]', text, flags=re.DOTALL | re.MULTILINE
     )
+    (folder / "zensical.toml").write_text(text)
     return folder
 
 
@@ -34,11 +33,9 @@ def test_the_links_of_this_repository_have_targets() -> None:
 
 
 def test_a_linked_file_is_part_of_the_site(tmp_path: Path) -> None:
-    files, errors = collect(
-        site(tmp_path, "![](../picture.svg) `[code](no)` [](https://example.org) [](#a-title)")
-    )
-    assert sorted(map(str, files)) == ["README.md", "docs/page.md", "picture.svg"]
-    assert errors == []
+    page = "![](../picture.svg) `[code](no)` [](https://example.org) [](#a-title)"
+    files, errors = collect(site(tmp_path, page))
+    assert (sorted(map(str, files)), errors) == (["README.md", "docs/page.md", "picture.svg"], [])
 
 
 @pytest.mark.parametrize("link", ["none.md", "../none.svg", "../../outside.md", "../docs"])
@@ -63,12 +60,8 @@ def test_the_navigation_names_the_pages(tmp_path: Path) -> None:
 )
 def test_a_broken_anchor_fails_the_build(tmp_path: Path, page: str, code: int) -> None:
     pytest.importorskip("zensical")
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from tools.docs_site import main; sys.exit(main())"],
-        cwd=site(tmp_path, page),
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
+    build = [sys.executable, "-c", "import sys; from tools.docs_site import main; sys.exit(main())"]
+    folder, path = site(tmp_path, page), {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(build, cwd=folder, env=path, capture_output=True)
+    assert done.returncode == code, done
     assert (tmp_path / "site" / "index.html").exists()

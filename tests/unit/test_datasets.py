@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar import __version__
@@ -257,7 +257,6 @@ def slow_find(statement: str, benchmark: list[str]) -> Overlap | None:
 STATEMENTS = st.lists(st.sampled_from(["a", "b", "A ", " $", ", "]), max_size=60).map(" ".join)
 
 
-@settings(deadline=None)
 @given(STATEMENTS, st.lists(STATEMENTS, max_size=3), st.integers(0, 10), st.integers(0, 40))
 def test_the_index_finds_what_a_plain_comparison_finds(
     statement: str, benchmark: list[str], start: int, length: int

@@ -108,13 +108,11 @@ def test_longer_expressions_are_solved_carefully_less_often_and_need_precedence_
         levels = [level for level in SLOPE if level.largest_operand == largest]
         shares = [family.careful_share(level) for level in levels]
         assert shares == sorted(shares, reverse=True)
-        conflicts = [
-            sum(precedence_matters(p.expression) for p in PROBLEMS if p.level == level) for level in levels
-        ]
-        assert conflicts[0] < conflicts[-1]
-    assert all(
-        family.careful_share(DemoLevel(n, 15)) < family.careful_share(DemoLevel(n, 9)) for n in (2, 3, 4, 5)
-    )
+        conflicts = Counter(p.level for p in PROBLEMS if precedence_matters(p.expression))
+        assert conflicts[levels[0]] < conflicts[levels[-1]]
+    for operators in (2, 3, 4, 5):
+        easy, hard = (family.careful_share(DemoLevel(operators, largest)) for largest in (9, 15))
+        assert hard < easy
 
 
 def test_the_mixture_has_the_share_of_careful_solutions_that_it_promises() -> None:

@@ -51,19 +51,13 @@ def test_supervisors_know_how_a_worker_exits() -> None:
 
 SAMPLER, OTHER_SAMPLER = EngineKey(JobKind.SAMPLE, 1), EngineKey(JobKind.SAMPLE, 2)
 SCORER, TRAINER = EngineKey(JobKind.SCORE, 1), EngineKey(JobKind.TRAIN)
-ENGINES = (SAMPLER, OTHER_SAMPLER, SCORER, TRAINER)
+ENGINES = {"sampler": SAMPLER, "other": OTHER_SAMPLER, "scorer": SCORER, "trainer": TRAINER}
+NAMED = ENGINES | {"verifier": VERIFIER}
 PATIENCE = 60.0
 
 
-NAMED = {
-    "sampler": SAMPLER, "other": OTHER_SAMPLER, "scorer": SCORER, "trainer": TRAINER, "verifier": VERIFIER,
-}  # fmt: skip
-
-
 def chosen(present: EngineKey | None, since: float, **seconds: float) -> EngineKey | None:
-    waiting = [
-        WaitingJobs(NAMED[name], number, waited) for number, (name, waited) in enumerate(seconds.items())
-    ]
+    waiting = [WaitingJobs(NAMED[name], at, waited) for at, (name, waited) in enumerate(seconds.items())]
     found = next_job(waiting, present, since, PATIENCE)
     return found.engine if found else None
 
@@ -78,6 +72,7 @@ def test_it_makes_room_when_it_has_none_or_others_have_waited_long() -> None:
     assert chosen(SAMPLER, 10, scorer=1, other=2) == OTHER_SAMPLER
     assert chosen(SAMPLER, 61, sampler=300, scorer=61, other=70) == OTHER_SAMPLER
     assert chosen(None, 0, scorer=1, sampler=2) == SAMPLER
+    assert chosen(SAMPLER, 10) is None
 
 
 def test_verification_takes_its_turn_beside_any_engine() -> None:
@@ -85,10 +80,6 @@ def test_verification_takes_its_turn_beside_any_engine() -> None:
     assert chosen(SAMPLER, 10, sampler=3, verifier=2) == SAMPLER
     assert chosen(SAMPLER, 10, verifier=2, scorer=1) == VERIFIER
     assert chosen(SAMPLER, 61, sampler=3, verifier=900) == VERIFIER
-
-
-def test_nothing_waits() -> None:
-    assert chosen(SAMPLER, 10) is None
 
 
 arrival = st.tuples(st.floats(0, 3600), st.sampled_from([*NAMED.values()]))
@@ -126,9 +117,9 @@ def test_engines_that_always_have_work_share_the_time() -> None:
     now = since = 0.0
     present: EngineKey | None = None
     runs: list[EngineKey] = []
-    queued = dict.fromkeys(ENGINES, 0.0)  # each job is followed by another at once
+    queued = dict.fromkeys(ENGINES.values(), 0.0)  # each job is followed by another at once
     while now < 3600:
-        waiting = [WaitingJobs(engine, number, now - queued[engine]) for number, engine in enumerate(ENGINES)]
+        waiting = [WaitingJobs(engine, at, now - queued[engine]) for at, engine in enumerate(queued)]
         job = next_job(waiting, present, now - since, PATIENCE)
         assert job is not None
         if job.engine != present:
@@ -137,4 +128,4 @@ def test_engines_that_always_have_work_share_the_time() -> None:
         now += 5
         queued[job.engine] = now
     assert len(runs) <= 1 + 3600 / PATIENCE
-    assert {*runs[-4:]} == {*ENGINES}
+    assert {*runs[-4:]} == {*ENGINES.values()}

@@ -1,5 +1,6 @@
 """The rules of the method: seeds, difficulty (METHOD step 3), budget (step 4), preference pairs (step 6)."""
 
+import re
 from collections import Counter
 from hashlib import sha256
 from itertools import product
@@ -64,14 +65,7 @@ def test_stored_text_is_valid_and_nothing_else_is_changed(text: str) -> None:
 
 @given(any_text)
 def test_every_text_has_a_key(text: str) -> None:
-    key = content_key(text)
-    assert len(key) == 32
-    assert set(key) <= set("0123456789abcdef")
-
-
-def test_white_space_does_not_make_another_problem() -> None:
-    assert content_key(" What is\n 1 + 1? ") == content_key("What is 1 + 1?")
-    assert content_key("What is 1 + 1?") != content_key("What is 1+1?")
+    assert re.fullmatch("[0-9a-f]{32}", content_key(text))
 
 
 PUBLISHED, QUALITIES = Thresholds(0.15, 0.65), (0.14, 0.15, 0.65, 0.66)
@@ -108,17 +102,8 @@ def test_a_signal_that_needs_rewards_says_so_when_there_are_none(signal: Signal)
 
 def test_every_sample_counts_by_its_own_row() -> None:
     assert estimate_difficulty([True, True, False], [0.25, 0.25, 1.0]) == DifficultyEstimate(2 / 3, 0.5)
-    assert estimate_difficulty([True], None) == DifficultyEstimate(1.0, None)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=8))
-def test_estimates_lie_between_their_samples(drawn: list[tuple[bool, float]]) -> None:
-    correct, rewards = [right for right, _ in drawn], [reward for _, reward in drawn]
-    found = estimate_difficulty(correct, rewards)
-    assert (found.accuracy == 1) == all(correct)
-    assert (found.accuracy == 0) == (not any(correct))
-    assert found.process_quality is not None
-    assert min(rewards) - 1e-9 <= found.process_quality <= max(rewards) + 1e-9
+    assert estimate_difficulty([True] * 7, None) == DifficultyEstimate(1.0, None)
+    assert estimate_difficulty([False] * 3, [0.0] * 3) == DifficultyEstimate(0.0, 0.0)
 
 
 def test_without_pre_samples_there_is_no_estimate() -> None:
@@ -141,10 +126,7 @@ def test_thresholds_may_be_the_ends_of_that_range() -> None:
 INLIER, BOUNDARY, _ = Difficulty
 
 budgets = st.integers(1, 12).flatmap(lambda n: st.builds(Budget, st.just(n), st.integers(1, n)))
-keys, some_level = (
-    st.text("0123456789abcdef", min_size=1, max_size=6),
-    st.none() | st.sampled_from(Difficulty),
-)
+keys, some_level = st.text("0123456789abcdef", min_size=1, max_size=6), st.sampled_from([None, *Difficulty])
 found_levels = st.dictionaries(keys, some_level, min_size=1, max_size=40)
 Levels = dict[str, Difficulty | None]
 chosen_levels = st.sets(st.sampled_from(Difficulty))
@@ -196,7 +178,7 @@ def test_pre_samples_are_part_of_the_budget(n: int, n_p: int) -> None:
 
 
 RIGHT, WRONG = Verdict
-
+RANKED, CHANCE = PairRule
 most = st.none() | st.integers(1, 4)
 verdicts, rewards = st.none() | st.sampled_from(Verdict), st.sampled_from([None, 0.0, 0.25, 0.5, 0.75, 1.0])
 candidates = st.lists(st.tuples(verdicts, rewards), max_size=12).map(
@@ -205,10 +187,7 @@ candidates = st.lists(st.tuples(verdicts, rewards), max_size=12).map(
 
 
 def pairs_of(
-    found: list[Candidate],
-    rule: PairRule = PairRule.HIGHEST_REWARD,
-    seed: int = 0,
-    at_most: int | None = None,
+    found: list[Candidate], rule: PairRule = RANKED, seed: int = 0, at_most: int | None = None
 ) -> list[tuple[int, int]]:
     return select_pairs(found, rule, seed=seed, iteration=0, problem_key="x", at_most=at_most)
 
@@ -218,10 +197,9 @@ def test_pairs_are_right_against_wrong_and_use_a_sample_once(
     drawn: list[Candidate], rule: PairRule, at_most: int | None, seed: int
 ) -> None:
     pairs = pairs_of(drawn, rule, seed, at_most)
-    sides = Counter(candidate.verdict for candidate in drawn)
     by_slot = {candidate.slot: candidate.verdict for candidate in drawn}
-    expected = min(sides[RIGHT], sides[WRONG])
-    assert len(pairs) == (expected if at_most is None else min(expected, at_most))
+    sides = Counter(by_slot.values())
+    assert len(pairs) == min(sides[RIGHT], sides[WRONG], at_most or len(drawn))
     assert all((by_slot[good], by_slot[bad]) == (RIGHT, WRONG) for good, bad in pairs)
     used = [slot for pair in pairs for slot in pair]
     assert len(used) == len(set(used))
@@ -251,12 +229,10 @@ def test_who_meets_whom_is_decided_by_the_address_and_the_same_in_every_release(
         usual: dict[str, Any] = {"seed": 7, "iteration": 2, "problem_key": "x"}
         return " ".join(f"{good}{bad}" for good, bad in select_pairs(drawn, rule, **usual | address))
 
-    ranked, chance = PairRule.HIGHEST_REWARD, PairRule.RANDOM
-    assert slots(ranked) == "27 36 04 15"  # of equal rewards the first slots
-    assert slots(ranked, at_most=2) == "04 15"
-    assert slots(chance) == "27 36 08 14"
-    assert slots(chance, at_most=2) == "07 14"
-    for rule, others in ((ranked, ("07 16 24 35", "37 14 05 26")), (chance, ("07 16 24 35", "34 15 08 26"))):
+    both = (RANKED, CHANCE)  # of equal rewards the first slots
+    assert [slots(rule) for rule in both] == ["27 36 04 15", "27 36 08 14"]
+    assert [slots(rule, at_most=2) for rule in both] == ["04 15", "07 14"]
+    for rule, others in ((RANKED, ("07 16 24 35", "37 14 05 26")), (CHANCE, ("07 16 24 35", "34 15 08 26"))):
         assert (slots(rule, iteration=3), slots(rule, problem_key="y")) == others
         assert slots(rule, seed=8) != slots(rule)
 
@@ -266,23 +242,18 @@ def test_the_random_rule_does_not_look_at_rewards() -> None:
     blind = [Candidate(candidate.slot, candidate.verdict, None) for candidate in drawn]
     kept = set()
     for seed in range(30):
-        pairs = pairs_of(drawn, PairRule.RANDOM, seed, at_most=1)
-        assert pairs == pairs_of(blind, PairRule.RANDOM, seed, at_most=1)
+        pairs = pairs_of(drawn, CHANCE, seed, at_most=1)
+        assert pairs == pairs_of(blind, CHANCE, seed, at_most=1)
         kept.update(pairs)
     assert {good for good, _ in kept} == {0, 1, 2, 3}
 
 
 def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:
-    drawn = [
-        (Candidate(slot, verdict, reward), response)
-        for slot, (verdict, reward, response) in enumerate(
-            [(RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d")]
-        )
-    ]
+    samples = ((RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d"))
+    drawn = [(Candidate(slot, right, reward), text) for slot, (right, reward, text) in enumerate(samples)]
 
     def kept(rule: PairRule, at_most: int | None = None) -> list[int]:
         return select_examples(drawn, rule, seed=0, iteration=0, problem_key="x", at_most=at_most)
 
-    assert kept(PairRule.HIGHEST_REWARD) == [2, 4]
-    assert kept(PairRule.HIGHEST_REWARD, at_most=1) == [2]
-    assert set(kept(PairRule.RANDOM)) in ({0, 4}, {2, 4})
+    assert (kept(RANKED), kept(RANKED, at_most=1)) == ([2, 4], [2])
+    assert set(kept(CHANCE)) in ({0, 4}, {2, 4})

@@ -27,6 +27,7 @@ from tests.unit.tables import tables
 
 PAPER = plan_samples(Budget(8, 3), 7500, iterations=3, policies=4, evaluation_samples=500)
 BILLION, SEVEN_BILLION = ModelSize(None, 10**9, True), ModelSize(None, 7 * 10**9, True)
+UNKNOWN = UserFigures()
 ONE_GPU, FOUR_GPUS = Device(80e9, gpu=True), Device(80e9, gpu=True, processes=4)
 
 
@@ -40,15 +41,9 @@ def recipe(**sections: Any) -> Recipe:
 
 
 def forecast(
-    iterations: int,
-    given: UserFigures | None = None,
-    measured: Throughput | None = None,
-    counts: dict[str, int] | None = None,
-    **sections: Any,
+    iterations: int, given: UserFigures = UNKNOWN, counts: dict[str, int] | None = None, **sections: Any
 ) -> Forecast:
-    return make_forecast(
-        recipe(**sections), iterations, given or UserFigures(), measured, BILLION, counts or {}, gpu=True
-    )
+    return make_forecast(recipe(**sections), iterations, given, None, BILLION, counts or {}, gpu=True)
 
 
 def test_the_papers_run_draws_60_000_samples_an_iteration() -> None:
@@ -86,9 +81,8 @@ def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
 
 
 def test_given_figures_go_before_measured_ones_and_these_before_assumptions() -> None:
-    figures = forecast(
-        2, UserFigures(tokens_per_sample=40), Throughput(50.0, 0.2, 1000.0, None, None)
-    ).figures
+    given, measured = UserFigures(tokens_per_sample=40), Throughput(50.0, 0.2, 1000.0, None, None)
+    figures = make_forecast(recipe(), 2, given, measured, BILLION, {}, gpu=True).figures
     assert (figures["tokens per sample"].value, figures["tokens per sample"].source) == (40, "given")
     assert figures["pairs per sample"].value == 0.2
     assert figures["sampling speed"].source == "measured in earlier runs of builtin:demo-policy"
@@ -114,16 +108,13 @@ def test_benchmarks_are_measured_by_their_protocol() -> None:
     found = forecast(3, evaluation={"benchmarks": seven}).samples
     assert found.evaluation_samples == 1319 + 500 + 272 + 675 + 2818 + 32 * (30 + 40)
     assert found.policies == 4
-    of_mine = {"dataset": "e", "benchmarks": ["gsm8k", "mine"]}
-    assert forecast(1, counts={"e": 10}, evaluation=of_mine).samples.evaluation_samples is None
-    known = forecast(1, counts={"e": 10, "mine": 5}, evaluation=of_mine).samples
-    assert known.evaluation_samples == 1319 + 15
+    mine = {"dataset": "e", "benchmarks": ["gsm8k", "mine"]}
+    for counts, samples in (({"e": 10}, None), ({"e": 10, "mine": 5}, 1319 + 15)):
+        assert forecast(1, counts=counts, evaluation=mine).samples.evaluation_samples == samples
 
 
 def test_a_run_without_training_makes_no_policy() -> None:
-    found = forecast(
-        3, UserFigures(100), counts={"e": 80}, training={"objective": "none"}, evaluation={"dataset": "e"}
-    )
+    found = forecast(3, UserFigures(100), training={"objective": "none"}, evaluation={"dataset": "e"})
     assert (found.samples.policies, found.tokens.trained, found.hours["training"]) == (1, 0, 0)
     assert found.checkpoint_bytes == found.intermediate_bytes == 0
 
@@ -144,11 +135,10 @@ def test_uniform_sampling_re_samples_nothing() -> None:
 
 
 def test_parameters_are_counted_over_all_shards(tmp_path: Path) -> None:
-    shards: list[dict[str, tuple[int, int]]] = [{"a": (3, 4), "b": (2, 5)}, {"c": (10, 10)}]
-    for number, shapes in enumerate(shards, 1):
-        tensors = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
-        save_file(tensors, tmp_path / f"model-{number}.safetensors", {"format": "pt"})
-    places = {name: f"model-{number}.safetensors" for name, number in (("a", 1), ("b", 1), ("c", 2))}
+    shards = {"1.safetensors": {"a": (3, 4), "b": (2, 5)}, "2.safetensors": {"c": (10, 10)}}
+    for file, shapes in shards.items():
+        save_file({name: np.zeros(shape, np.float16) for name, shape in shapes.items()}, tmp_path / file)
+    places = {name: file for file, shapes in shards.items() for name in shapes}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     assert model_size(str(tmp_path)) == ModelSize(tmp_path.resolve(), 122, False)
 
@@ -207,10 +197,8 @@ def test_a_training_of_7b_needs_what_its_kind_keeps_on_each_device(
 
 def test_weights_shared_by_gpus_count_in_parts() -> None:
     shared = {"model": "m", "engine": "vllm", "vllm": {"tensor_parallel_size": 2}}
-    recipes = (recipe(), recipe(policy=shared))
-    small = Device(10e9, gpu=True)
-    levels = [check_memory(each, SEVEN_BILLION, None, small)[0].level for each in recipes]
-    assert levels == [Level.FAIL, Level.OK]
+    for run, level in ((recipe(), Level.FAIL), (recipe(policy=shared), Level.OK)):
+        assert check_memory(run, SEVEN_BILLION, None, Device(10e9, gpu=True))[0].level is level
 
 
 def test_what_is_not_known_is_not_judged() -> None:
@@ -220,9 +208,8 @@ def test_what_is_not_known_is_not_judged() -> None:
 
 def test_the_smallest_visible_gpu_counts() -> None:
     listed = "0, 81559\n1, 24564\n2, [N/A]\n"
-    assert smallest_memory(listed, ("0", "1", "2")) == 24564 << 20
-    assert smallest_memory(listed, ("0",)) == 81559 << 20
-    assert smallest_memory(listed, ("2",)) is None
+    memories = {("0", "1", "2"): 24564 << 20, ("0",): 81559 << 20, ("2",): None}
+    assert {gpus: smallest_memory(listed, gpus) for gpus in memories} == memories
     assert smallest_memory("", ()) is None
 
 

@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.benchmarks import Decoding
-from hsstar.domain.difficulty import Signal, Thresholds
+from hsstar.domain.difficulty import Thresholds
 from hsstar.domain.errors import RecipeError
-from hsstar.domain.preference import PairRule
 from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 from hsstar.study.document import load_study
@@ -84,9 +81,8 @@ def test_a_key_is_legal_up_to_its_bounds(key: str) -> None:
     usual = recipe_with({})
     for value in BOUNDS[key]["legal"]:
         recipe = recipe_with({name: value})
-        assert flat(recipe.document())[key] == value
+        assert flat(recipe.document()) == flat(usual.document()) | {key: value}
         assert parse_recipe(recipe.document()) == recipe
-        assert (recipe == usual) == (flat(usual.document())[key] == value)
     for value in BOUNDS[key]["illegal"]:
         with pytest.raises(RecipeError, match=f"recipe: .*{section}"):
             recipe_with({name: value})
@@ -104,25 +100,6 @@ def test_uniform_sampling_makes_every_sample_a_pre_sample() -> None:
 def test_without_a_reward_model_the_other_signals_do() -> None:
     other = {"difficulty": {"signal": "accuracy"}, "pairs": {"rule": "random"}}
     assert not with_sections(reward={"model": "none"}, **other).reward.used
-
-
-@given(
-    st.sampled_from(Signal), st.sampled_from(PairRule), st.sampled_from(["hierarchical", "uniform"]),
-    st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted), st.floats(1e-12, 1),
-)  # fmt: skip
-def test_a_stored_recipe_is_read_back_as_it_was_to_the_last_digit(
-    signal: Signal, rule: PairRule, strategy: str, thresholds: list[float], rate: float
-) -> None:
-    low, high = thresholds
-    levels = ["boundary", "outlier"]
-    recipe = with_sections(
-        difficulty={"signal": signal, "resample": levels, "tau_low": low, "tau_high": high},
-        pairs={"rule": rule},
-        sampling={"strategy": strategy, "stop": ["\n\n\n"]},
-        training={"learning_rate": rate},
-    )
-    assert parse_recipe(recipe.document()) == recipe
-    assert parse_recipe(recipe.document()).document() == recipe.document()
 
 
 def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
@@ -143,14 +120,12 @@ def test_a_wrong_recipe_names_the_key_and_what_is_legal(changes: dict[str, Any],
 
 def test_an_evaluation_draws_as_its_section_says() -> None:
     table = {"temperature": 0.5, "top_p": 0.75, "samples": 4, "max_new_tokens": 7}
-    section = with_sections(
-        evaluation={"dataset": "d", **table, "benchmarks": [{"name": "b", "problems": 3, **table}]}
-    ).evaluation
+    benchmark = {"name": "b", "problems": 3, **table}
+    section = with_sections(evaluation={"dataset": "d", **table, "benchmarks": [benchmark]}).evaluation
     assert section.decoding == section.benchmarks[0].decoding == Decoding(0.5, 0.75, 4, 7)
     assert section.datasets == ["d", "b"]
-    assert section.benchmarks[0].evaluation_key == (
-        "b, first 3, temperature 0.5, top-p 0.75, 4 samples, 7 tokens"
-    )
+    expected = "b, first 3, temperature 0.5, top-p 0.75, 4 samples, 7 tokens"
+    assert section.benchmarks[0].evaluation_key == expected
 
 
 def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:
@@ -164,9 +139,8 @@ def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:
 
 def test_a_server_is_told_of_new_policies_or_serves_one() -> None:
     recipe = with_sections(policy={"engine": "openai", "openai": SERVER | {"options": {"top_k": 5}}})
-    assert recipe.policy.engine_options == SERVER | {
-        "concurrency": 64, "timeout_seconds": 600, "reload": "none", "options": {"top_k": 5},
-    }  # fmt: skip
+    usual = {"concurrency": 64, "timeout_seconds": 600, "reload": "none"}
+    assert recipe.policy.engine_options == SERVER | usual | {"options": {"top_k": 5}}
     assert recipe.policy.one_policy_only
     assert parse_recipe(recipe.document()) == recipe
     told = {"engine": "openai", "openai": SERVER | {"reload": "vllm"}}
@@ -201,8 +175,11 @@ def test_tables_are_merged_and_other_values_replaced(tmp_path: Path) -> None:
 def test_a_base_may_extend_a_further_one_in_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     write(tmp_path / "below", middle='extends = "root.toml"\ny = 2', root="x = 1\ny = 1\nz = 1")
-    top = write(tmp_path, top='extends = "below/middle.toml"\nz = 3')
-    assert load_document(top) == {"x": 1, "y": 2, "z": 3}
+    assert load_document(write(tmp_path, top='extends = "below/middle.toml"\nz = 3')) == {
+        "x": 1,
+        "y": 2,
+        "z": 3,
+    }
 
 
 def test_merging_changes_neither_side() -> None:
@@ -293,9 +270,7 @@ difficulty.train = ["inlier", "boundary", "outlier"]
 
 def study_file(folder: Path, old: str = "", new: str = "") -> Path:
     assert old in STUDY
-    path = folder / "study.toml"
-    path.write_text(STUDY.replace(old, new) if old else STUDY)
-    return path
+    return write(folder, study=STUDY.replace(old, new, 1))
 
 
 def test_every_strategy_runs_under_every_seed(tmp_path: Path) -> None:
@@ -320,14 +295,3 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path: Path, old: str, new: str
     with pytest.raises(RecipeError, match=message) as error:
         load_study(study_file(tmp_path, old, new))
     assert "\n" not in str(error.value)
-
-
-def test_a_study_measures_on_held_out_problems(tmp_path: Path) -> None:
-    extended = 'extends = "builtin:demo"\nevaluation = { problems = 30 }'
-    path = study_file(tmp_path, extended, 'extends = "bare.toml"')
-    (tmp_path / "bare.toml").write_text(
-        'problems = { dataset = "d", per_iteration = 3 }\npolicy.model = "m"\nreward.model = "none"\n'
-        'difficulty.signal = "accuracy"\npairs.rule = "random"\n'
-    )
-    with pytest.raises(RecipeError, match=r"recipe\.evaluation\.dataset is missing"):
-        load_study(path)

@@ -1,7 +1,9 @@
 """The case table: answers, references and verdicts as a person judges the mathematics."""
 
+import inspect
 import json
 import re
+import sys
 from collections.abc import Iterator
 from itertools import compress
 from pathlib import Path
@@ -14,7 +16,7 @@ from hsstar.domain.benchmarks import BENCHMARKS as PUBLISHED
 from hsstar.domain.verdict import Cause
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import VerificationRequest
-from hsstar.verifier.forms import Formula, Sequence, Unreadable, Words
+from hsstar.verifier.forms import Form, Formula, Sequence, Unreadable, Words
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.reading import read
 
@@ -71,6 +73,20 @@ def test_a_text_is_read_in_the_form_that_a_person_sees(row: dict[str, str]) -> N
     assert str(read(row["text"])) == row["form"]
 
 
+def test_a_unit_is_the_same_however_it_is_written() -> None:
+    same = {
+        "5 feet squared": "5 sq ft", "5 cm cubed": "5 cubic centimeters", "5 miles per hour": "5 mph",
+        r"5\text{ m}\text{s}^{-2}": "5 m/s^2", "5 square m/s": r"5\text{ m}^2/\text{s}", "5 cu ft": "5 ft^3",
+        "5 km/hr": "5 kph", "5 percentage points": r"5\%",
+    }  # fmt: skip
+    assert [pair for pair in same.items() if read(pair[0]) != read(pair[1])] == []
+    assert len(set(map(read, same))) == len(same)
+
+
+def rows_of(number: int) -> str:
+    return r"\begin{aligned}" + r"\\".join(map(str, range(number))) + r"\end{aligned}"
+
+
 @pytest.mark.parametrize(
     ("longest", "longer", "kinds"),
     [
@@ -82,10 +98,18 @@ def test_a_text_is_read_in_the_form_that_a_person_sees(row: dict[str, str]) -> N
         ("2^{1000}", "2^{1001}", (Number, Formula)),
         (r"1\pm2\pm3\pm4", r"1\pm2\pm3\pm4\pm5", (Sequence, Unreadable)),
         (r"(\pm1,\pm2,\pm3,\pm4)", r"(\pm1,\pm2,\pm3,\pm4,\pm5)", (Sequence, Unreadable)),
+        (f"({rows_of(16)},1)", f"({rows_of(17)},1)", (Sequence, Unreadable)),
     ],
 )
 def test_what_is_too_large_is_not_computed(longest: str, longer: str, kinds: tuple[type, type]) -> None:
     assert (type(read(longest)), type(read(longer))) == kinds
+
+
+def test_what_is_nested_deeper_than_python_can_follow_is_unreadable() -> None:
+    def read_below(frames: int) -> Form:
+        return read_below(frames - 1) if frames else read("(" * 29 + "9" + ")" * 29)
+
+    assert read_below(sys.getrecursionlimit() - len(inspect.stack()) - 60) == Unreadable()
 
 
 @published

@@ -92,6 +92,16 @@ def causes(verifier: MathVerifier, *requests: VerificationRequest) -> list[Cause
         (boxed("8" * 10_001, "8" * 10_001), Cause.BAD_REFERENCE),
         (boxed("8" * 10_000, "8" * 10_000), Cause.CORRECT),
         (boxed("8" * 9_999 + "7", "8" * 10_000), Cause.INCORRECT),
+        (boxed("?" * 1_001), Cause.UNPARSABLE),
+        (boxed("7", "?" * 1_001), Cause.BAD_REFERENCE),
+        (boxed(r"\frac{1}{12}", "0.08"), Cause.CORRECT),  # no decimal can express it
+        (boxed(r"\frac{3}{40}", "0.08"), Cause.INCORRECT),
+        (boxed(r"\frac{1}{3}, 2", "0.33, 2"), Cause.CORRECT),
+        (boxed("0.33, 2", r"\frac{1}{3}, 2"), Cause.INCORRECT),
+        (boxed(r"\{\frac{1}{3}\}", "0.33"), Cause.CORRECT),
+        (boxed("0.33", r"\{\frac{1}{3}\}"), Cause.INCORRECT),
+        (boxed("x=(1,2)", "y=(1,2)"), Cause.INCORRECT),
+        (boxed("2x+1=y+3", "3"), Cause.INCORRECT),
     ],
 )
 def test_every_other_judgement_has_its_cause(
@@ -189,12 +199,12 @@ def test_a_slow_pair_times_out_alone_once_and_does_not_hold_the_others_back() ->
     with MathVerifier(processes=2, deadline_seconds=2.0) as verifier:
         verifier.verify([algebraic(0)])
         start = time.monotonic()
-        pairs = verifier.prepare([boxed(ENDLESS), *map(algebraic, range(50)), *[boxed(ENDLESS)] * 10])
+        pairs = verifier.prepare([boxed(ENDLESS), *map(algebraic, range(20)), *[boxed(ENDLESS)] * 10])
         decided = list(verifier.decide(pairs))
         seconds = time.monotonic() - start
-    quick = dict.fromkeys((pair.key for pair in pairs[1:51]), Cause.CORRECT)
+    quick = dict.fromkeys((pair.key for pair in pairs[1:21]), Cause.CORRECT)
     assert dict(decided) == {pairs[0].key: Cause.TIMED_OUT} | quick
-    assert len(decided) == 51
+    assert len(decided) == 21
     assert decided[-1][1] is Cause.TIMED_OUT
     assert 2.0 <= seconds < 12.0
 
@@ -288,13 +298,14 @@ def test_the_clock_of_a_task_does_not_run_while_its_process_is_kept_from_reading
 
 
 def test_closing_leaves_no_process_and_refuses_more_work() -> None:
-    before = checking_processes()
+    before = set(checking_processes())
     verifier = MathVerifier(processes=2)
     verifier.verify([algebraic(1), algebraic(2)])
-    assert len(checking_processes()) == len(before) + 2
+    started = set(checking_processes()) - before
+    assert len(started) == 2
     verifier.close()
     verifier.close()
-    assert checking_processes() == before
+    assert [process for process in started if psutil.pid_exists(process.pid)] == []  # nor a zombie
     with pytest.raises(EngineError, match="the verifier is closed"):
         verifier.verify([algebraic(3)])
 

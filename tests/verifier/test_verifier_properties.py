@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsstar.verifier import MathVerifier
@@ -26,7 +26,7 @@ def requests(draw: st.DrawFn) -> VerificationRequest:
     )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(requests())
 def test_preparation_is_quick_and_raises_nothing(
     verifier: MathVerifier, request_: VerificationRequest
@@ -34,7 +34,7 @@ def test_preparation_is_quick_and_raises_nothing(
     check_preparation(verifier, request_)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.lists(requests(), min_size=1, max_size=6))
 def test_every_request_gets_a_judgement_and_readable_references_equal_themselves(
     verifier: MathVerifier, requests_: list[VerificationRequest]
