@@ -6,6 +6,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+# generated tests share the processors with others: how long an example takes says nothing
 settings.register_profile("hsstar", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hsstar")
 COMPLETE = os.environ.get("HSSTAR_TESTS_COMPLETE") == "1"

@@ -21,6 +21,7 @@ import time
 import venv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -232,36 +233,41 @@ class Checkout:
         """Whether all the tests pass; if not, the one that failed."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        process = subprocess.Popen(
-            [str(self._python), *_PYTEST, *_SELECTION, *tests],
-            cwd=self.root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        _running.add(process)
-        try:
-            output, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            return False, f"not done after {seconds:.0f} s"
-        finally:
-            _running.discard(process)
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                [str(self._python), *_PYTEST, *_SELECTION, *tests],
+                cwd=self.root,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            _running.add(process)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                return False, f"not done after {seconds:.0f} s"
+            finally:
+                _running.discard(process)
+            output.seek(0)
+            said = output.read()
         if process.returncode == 0:
             return True, ""
-        lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return False, lines[0].split(" - ")[0] if lines else output.strip()[-200:]
+        lines = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return False, lines[0].split(" - ")[0] if lines else said.strip()[-200:]
 
 
 _running: set["subprocess.Popen[str]"] = set()
+"""The sessions of tests that run, which end with this process."""
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
     """End a session of tests: first as Ctrl-C does, so that it stops its servers."""
     for number in (signal.SIGINT, signal.SIGKILL):
-        os.killpg(process.pid, number)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
         try:
             process.wait(timeout=30)
             return

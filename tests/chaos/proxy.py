@@ -31,6 +31,7 @@ class Proxy:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.path))
         listener.listen(64)
+        listener.setblocking(False)  # who was waiting when `accept` replaced it may be gone
         return listener
 
     def refuse(self) -> None:
@@ -60,12 +61,12 @@ class Proxy:
                 readable, _, _ = select.select([listener, *ends], [], [], 0.05)
                 for end in readable:
                     if end is listener:
-                        self._connect()
+                        self._connect(listener)
                     elif end in ends:
                         self._pass_on(end, ends[end])
 
-    def _connect(self) -> None:
-        pair = self._listener.accept()[0], socket.socket(socket.AF_UNIX)
+    def _connect(self, listener: socket.socket) -> None:
+        pair = listener.accept()[0], socket.socket(socket.AF_UNIX)
         self._pairs.append(pair)
         try:
             pair[1].connect(str(self.target))

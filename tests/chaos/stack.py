@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -25,7 +26,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
 from tests.checkout import ROOT
 from tests.store.factory import HELDOUT, add_problems, make_recipe
-from tests.waiting import wait_for
+from tests.waiting import Found, wait_for
 
 LEASE_SECONDS = 2.0
 WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
@@ -106,26 +107,29 @@ class ChaosStack:
             start_iterations(database, create_run(database, _RECIPE, name), ITERATIONS)
         return name
 
-    def connection(self) -> psycopg.Connection:
-        return psycopg.connect(self.stack.postgres.url, autocommit=True)
-
     def wait_until_done(self, run: str) -> None:
         """Waits until a run is done, whatever the database does meanwhile."""
-        self.wait_for(lambda: self._unfinished(run) == 0, f"the end of {run}")
+        self.wait_for(lambda: self._ask(_UNFINISHED, run) == [(0,)], f"the end of {run}")
 
-    def _unfinished(self, run: str) -> int | None:
-        """The rounds that are not done, or None while the database is away; the connection stays open."""
+    def rows(self, query: str, run: str) -> list[tuple[Any, ...]]:
+        """What a query finds of a run, which is not nothing, as soon as the database answers."""
+        return self.wait_for(lambda: self._ask(query, run), f"rows of {query}")
+
+    def _ask(self, query: str, run: str) -> list[tuple[Any, ...]] | None:
+        """The rows, or None while the database is away; the connection stays open."""
         try:
-            self._watching = self._watching or self.connection()
-            ((count,),) = self._watching.execute(_UNFINISHED, (run,))
+            if self._watching is None:
+                self._watching = psycopg.connect(self.stack.postgres.url, autocommit=True)
+            return self._watching.execute(query.encode(), (run,)).fetchall()
         except psycopg.OperationalError:
             self._watching = None
             return None
-        return int(count)
 
-    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_for(self, condition: Callable[[], Found | None], what: str) -> Found:
         """Waits until a condition holds; what did not come about is in the error, with the logs."""
-        wait_for(condition, PATIENCE_SECONDS, lambda: f"{what}\n{self.home.logs()}")
+        found = wait_for(condition, PATIENCE_SECONDS, lambda: f"{what}\n{self.home.logs()}")
+        assert found is not None
+        return found
 
     def workers(self, role: str | None = None) -> list[psutil.Process]:
         """The living worker processes, of one role where it is given, in a fixed order."""

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psycopg
 import pytest
 
 from tests.chaos.disturbances import DISTURBANCES, FROM_THE_START
@@ -46,13 +45,8 @@ def scenario(number: int) -> list[Event]:
 
 def snapshot(stack: ChaosStack, run: str) -> Snapshot:
     """Everything of a run that must not depend on what happened on the way."""
-
-    def rows(connection: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
-        of_run = f"{query} WHERE run_id = (SELECT id FROM runs WHERE name = %s)"
-        return sorted(connection.execute(of_run.encode(), (run,)), key=repr)
-
-    with stack.connection() as connection:
-        found = {name: rows(connection, query) for name, query in _QUERIES.items()}
+    of_run = "WHERE run_id = (SELECT id FROM runs WHERE name = %s)"
+    found = {name: sorted(stack.rows(f"{query} {of_run}", run), key=repr) for name, query in _QUERIES.items()}
     check_jobs(found.pop("jobs"))
     check_budget(found)
     return found

@@ -168,6 +168,7 @@ def test_settings_data_policy_and_layout_make_a_training_another(policy: Path, l
     assert identity_of(policy, settings=replace(SAVING, save_every_steps=7)) == identity_of(policy)
 
 
+@pytest.mark.heavy
 def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: Path) -> None:
     seen = Events()
     report = train(trainer=build_trainer(device="cpu", processes=2), progress=seen.append)

@@ -134,7 +134,9 @@ def test_an_ordinary_user_needs_nothing_but_their_home(strangers_home: Path) -> 
 
     probe = ("-c", "import psycopg, psutil, hsstar.local.stack")
     python = next((python for python in PYTHONS if run(python, *probe).returncode == 0), None)
-    done = run(python or pytest.skip("no interpreter for them"), "-c", ORDINARY, str(WORKER_PROGRAM))
+    if python is None:
+        pytest.skip("no interpreter that the ordinary user can run")
+    done = run(python, "-c", ORDINARY, str(WORKER_PROGRAM))
     assert done.returncode == 0, done.stderr
     folders = [str(strangers_home / ".hsstar" / "servers" / name) for name in ("postgres", "broker")]
     assert json.loads(done.stdout) == ["hsstar", [True, True, True], folders, [user, user]]
