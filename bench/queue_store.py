@@ -177,7 +177,7 @@ def _worker(database: Database, broker_url: str) -> Worker:
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )
     context = WorkerContext(database, engines, settings.job_samples, folder)
-    return Worker("cost", list(JobKind), settings, context, make_app(broker_url))
+    return Worker("cost", list(JobKind), settings, context, make_app("bench", broker_url))
 
 
 def _work(database: Database, worker: Worker) -> None:

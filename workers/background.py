@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from hsstar.domain.errors import HsstarError, SchemaError
 from hsstar.domain.lifecycle import WorkerExit
 from hsstar.store.database import SCHEMA_REVISION
 from hsstar.store.queue import jobs, wakeups, workers
-from hsstar.workers.app import send_wake_up
+from hsstar.workers.messages import send_wake_up
 
 if TYPE_CHECKING:
     from hsstar.workers.runtime import Worker
@@ -78,7 +77,7 @@ class Background:
         for position, (job_id, kind) in enumerate(due):
             try:
                 send_wake_up(self._app, job_id, kind)
-            except (OperationalError, OSError) as error:
+            except Exception as error:  # each transport has its own exceptions
                 log.warning("the broker does not accept wake-ups (%s); they are sent again later", error)
                 unsent = [job_id for job_id, _ in due[position:]]
                 self._database.run(lambda connection: wakeups.reset_wakeups(connection, unsent))  # noqa: B023

@@ -142,13 +142,6 @@ class Worker:
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def run_message(self, job_id: object = None, *_: object, **__: object) -> None:
-        """Run the job that a message names; messages are not trusted, so everything else is ignored."""
-        if type(job_id) is not int or not 0 < job_id < 1 << 63:
-            log.warning("a message that names no job was ignored")
-            return
-        self.run_job(job_id)
-
     def run_job(self, job_id: int | None) -> None:
         """Run a job if it is queued (None: any), then the next ones without waiting for their messages.
 

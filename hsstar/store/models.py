@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
-from hsstar.store.database import row_of, rows_of
+from hsstar.store.database import execute_file, row_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +66,8 @@ def register_model(
 
 def move_locations(connection: Connection, before: str, after: str) -> int:
     """Give the policies and reward models below a folder their place below another; return their number."""
-    return sum(
-        connection.execute(
-            text(
-                f"UPDATE {table} SET location = :after || substr(location, length(:before) + 1) "  # noqa: S608
-                "WHERE starts_with(location, :before || '/')"
-            ),
-            {"before": before, "after": after},
-        ).rowcount
-        for table in ("models", "reward_models")
-    )
+    moved: int = execute_file(connection, "move_models", {"before": before, "after": after}).scalar_one()
+    return moved
 
 
 def find_model(connection: Connection, name: str) -> Model:

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kombu.transport import redis
-
 import hsstar.workers.background
 from hsstar.domain.lifecycle import JobKind
 from hsstar.settings import Settings
@@ -19,6 +17,7 @@ from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier
 from hsstar.workers.__main__ import work
+from hsstar.workers.messages import RedisChannel, RedisTransport
 from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel
 
 PROXIED = "CHAOS_PROXY_URL"
@@ -31,8 +30,8 @@ def delivery() -> str:
     return file.read_text() if file.exists() else "once"
 
 
-class DisturbedChannel(redis.Channel):  # type: ignore[misc]  # kombu has no types
-    """Kombu's own channel over Redis lists, from which messages may be taken newest first."""
+class DisturbedChannel(RedisChannel):
+    """The product's channel over Redis lists, from which messages may be taken newest first."""
 
     def _put(self, queue: str, message: Any, **arguments: Any) -> None:
         super()._put(queue, message, **arguments)
@@ -63,7 +62,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
 
 
 if __name__ == "__main__":
-    redis.Transport.Channel = DisturbedChannel
+    RedisTransport.Channel = DisturbedChannel
     hsstar.workers.background.send_wake_up = _send  # type: ignore[attr-defined]
     role, name = sys.argv[1:]
     if name.split("@")[0].endswith("-2"):

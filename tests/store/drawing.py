@@ -77,7 +77,9 @@ def make_worker(
 ) -> Worker:
     """A worker that has not started, for jobs that sample; its broker lives in this process."""
     context = make_context(database, sampler=build, job_samples=JOB_SAMPLES, one_at_a_time=one_at_a_time)
-    return Worker(name, [*roles], Settings(NOWHERE, NOWHERE, **settings), context, make_app("memory://"))
+    return Worker(
+        name, [*roles], Settings(NOWHERE, NOWHERE, **settings), context, make_app("test", "memory://")
+    )
 
 
 @contextmanager

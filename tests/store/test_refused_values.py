@@ -47,7 +47,9 @@ def work(database: Database, kind: JobKind, **engines: Any) -> list[tuple[int, s
     """A worker does all jobs of a kind, with two attempts each; size and error of those that failed."""
     folder = Path("/nonexistent")
     context = make_context(database, **engines)
-    worker = Worker("w", [kind], Settings(folder, folder, max_attempts=2), context, make_app("memory://"))
+    worker = Worker(
+        "w", [kind], Settings(folder, folder, max_attempts=2), context, make_app("test", "memory://")
+    )
     while True:
         with database.begin() as connection:
             due = connection.execute(text(DUE), {"kind": kind}).scalars().all()

@@ -261,14 +261,14 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
         return ended
 
     ended = SimpleNamespace(exitcode=7, start=lambda: told.update(started=True))
-    app = make_app("memory://")
+    app = make_app("test", "memory://")
     app.Worker = celery
     worker = make_worker(database, name="w@host", roles=roles, jobs_in_flight=5)
     take_messages = partial(program._take_messages, app, worker, roles, "error")
     assert take_messages() == 7
     expected = {"hostname": "w@host", "loglevel": "error", "concurrency": at_once, "pool": "threads"}
     yes = ("started", "quiet", "without_gossip", "without_mingle", "without_heartbeat")
-    assert told == expected | dict.fromkeys(yes, True) | {"queues": [*roles]}
+    assert told == expected | dict.fromkeys(yes, True) | {"queues": [f"hsstar-test.{role}" for role in roles]}
     for _ in range(at_once):
         assert (worker.busy, worker._free_slots.acquire(blocking=False)) == (False, True)
         worker._active_slots += 1
