@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.lifecycle import JobKind
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 RESIDENT_ENGINES = ("auto", "one", "all")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "postgres")
+_STALL_SECONDS = {
+    JobKind.SAMPLE: 3_600.0,
+    JobKind.VERIFY: 900.0,
+    JobKind.SCORE: 3_600.0,
+    JobKind.TRAIN: 7_200.0,
+}
+"""Longer than an engine takes to load, and a batch or step of the largest models."""
 Number = TypeVar("Number", int, float)
 
 
@@ -36,6 +44,7 @@ class Settings:
     swap_seconds: float = 60.0  # how long jobs of another engine wait while the present one has work
     train_processes: int = 1  # processes of one training, one per GPU
     accelerate_config: Path | None = None  # of `accelerate config`: how they share the model
+    stall_seconds: float | None = None  # without progress, until a job counts as hung; None: by its kind
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -62,7 +71,12 @@ class Settings:
             swap_seconds=_positive(environ, "HSSTAR_SWAP_SECONDS", cls.swap_seconds),
             train_processes=_positive(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
             accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
+            stall_seconds=_positive(environ, "HSSTAR_STALL_SECONDS", 0.0) or None,
         )
+
+    def stall_limit(self, kind: JobKind) -> float:
+        """Return for how many seconds a job of this kind may get no further."""
+        return self.stall_seconds or _STALL_SECONDS[kind]
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that give a process in any folder the same settings."""

@@ -7,7 +7,10 @@ import socket
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 
 import psutil
 from celery import Celery
@@ -16,6 +19,7 @@ from sqlalchemy import Connection
 from hsstar import __version__
 from hsstar.conductor import Conductor
 from hsstar.domain.errors import (
+    ConflictError,
     DatabaseError,
     DrainedError,
     EngineDeadError,
@@ -26,16 +30,20 @@ from hsstar.domain.errors import (
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.engines.device import gpu_is_lost
 from hsstar.local.gpus import find_gpus
+from hsstar.local.holders import Holder
 from hsstar.settings import Settings
 from hsstar.stages import sample, score, train, verify
 from hsstar.stages.context import ComputeError, WorkerContext
-from hsstar.store.queue import jobs, workers
+from hsstar.store.queue import jobs, sweeper, workers
 from hsstar.store.queue.jobs import Job
+from hsstar.store.queue.workers import Identity
 from hsstar.workers.background import Background, guarded
 from hsstar.workers.engine_schedule import EngineScheduler
 
 log = logging.getLogger("hsstar.worker")
 
+_SILENT_SECONDS, _LOOK_SECONDS = 6.5, 0.2
+"""How long a worker that may live is silent until its name is free, and the pause between two looks."""
 _SECONDS_PER_MESSAGE = 60.0
 """How long one message makes a worker take jobs; RabbitMQ drops a message that waits for half an hour."""
 
@@ -66,8 +74,11 @@ class Worker:
         self.roles = roles
         self.settings = settings
         self.database = context.database
-        self.conductor = Conductor(self.database, settings.job_samples, settings.max_attempts)
+        self.conductor = Conductor(self.database, settings)
         self.exit_code = WorkerExit.STOPPED
+        self.identity = Identity(
+            name, uuid.uuid4(), socket.gethostname(), os.getpid(), Holder.now().process_space
+        )
         self.held: dict[int, Job] = {}
         self.jobs_done = 0
         self.leaving = False
@@ -85,22 +96,40 @@ class Worker:
         Raise ConflictError if another worker of this name is at work, DrainedError if an earlier one was
         asked to stop and ended before it could.
         """
-        host = socket.gethostname()
+        self._wait_for_name()
         roles = ",".join(role.value for role in self.roles)
         gpus = () if self.roles == [JobKind.VERIFY] else find_gpus(os.environ)
         with self.database.begin() as connection:
-            workers.check_name_is_free(connection, self.name, host, _is_another_process)
-            jobs.reclaim(connection, self.name, self.settings.max_attempts)
+            jobs.reclaim_of(connection, self.name, self.settings.max_attempts)
             drained = workers.is_draining(connection, self.name)
+            workers.register(connection, self.identity, roles, ",".join(gpus) or None, __version__)
             if drained:
-                workers.deregister(connection, self.name)
-            else:
-                workers.register(
-                    connection, self.name, host, os.getpid(), roles, ",".join(gpus) or None, __version__
-                )
+                workers.deregister(connection, self.identity)
         if drained:
             raise DrainedError(f"{self.name} was asked to stop; it can be started again from now on")
         self.background.start()
+
+    def _wait_for_name(self) -> None:
+        """Return when no other worker of this name lives; raise ConflictError if one does.
+
+        Where its process cannot be seen, as on another host, its heartbeats tell: it has three times for one.
+        """
+        deadline = time.monotonic() + _SILENT_SECONDS
+        first: datetime | None = None
+        while found := self.database.run(lambda connection: workers.find_rival(connection, self.name)):
+            rival, heard = found
+            seen = rival.process_space == self.identity.process_space
+            if seen and _is_dead(rival.process):
+                return
+            first = first or heard
+            if heard != first or seen:
+                raise ConflictError(
+                    f"a worker named {self.name!r} is at work on {rival.host} (process {rival.process}); "
+                    "give this one another name: --name"
+                )
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Release the held jobs, deregister and close the engines."""
@@ -116,7 +145,41 @@ class Worker:
     def _deregister(self, connection: Connection) -> None:
         for job in list(self.held.values()):
             jobs.release(connection, job)
-        workers.deregister(connection, self.name)
+        workers.deregister(connection, self.identity)
+        sweeper.leave(connection, self.identity.instance)
+
+    @property
+    def tokens_done(self) -> int:
+        """How many tokens its samples have so far."""
+        return self._context.progress.tokens
+
+    def still_seconds(self, job: Job) -> float:
+        """Return for how long a job has got no further."""
+        return self._context.progress.still_seconds(job.id)
+
+    def end_if_stalled(self) -> None:
+        """End this process at once if one of its jobs hangs: nothing else ends the thread that runs it."""
+        stalled = {
+            job.id: seconds
+            for job in list(self.held.values())
+            if (seconds := self.still_seconds(job)) > self.settings.stall_limit(job.kind)
+        }
+        if stalled:
+            try:
+                self.database.run(partial(self._give_up, stalled))
+            finally:
+                os._exit(WorkerExit.FAILED)
+
+    def _give_up(self, stalled: dict[int, float], connection: Connection) -> None:
+        for job in list(self.held.values()):
+            if job.id in stalled:
+                line = f"no progress for {stalled[job.id]:.0f} s; see HSSTAR_STALL_SECONDS"
+                log.error("job %d: %s; this process ends", job.id, line)
+                attempts = self.settings.max_attempts
+                jobs.record_failure(connection, job, line, "", attempts, divisible=True)
+                workers.set_note(connection, self.name, f"job {job.id}: {line}")
+            else:
+                jobs.release(connection, job)
 
     @property
     def jobs_at_once(self) -> int:
@@ -187,6 +250,7 @@ class Worker:
                     lambda connection: jobs.claim(connection, None, self.name, lease, self.roles), single=True
                 )
         if job is not None:
+            self._context.progress.moved(job.id)
             self.held[job.id] = job
         return job
 
@@ -199,6 +263,7 @@ class Worker:
             return None
         finally:
             self.held.pop(job.id, None)
+            self._context.progress.ended(job.id)
 
     def _attempt(self, job: Job) -> list[int] | None:
         try:
@@ -239,6 +304,6 @@ class Worker:
             workers.set_note(connection, self.name, f"job {job.id}: {line}")
 
 
-def _is_another_process(process: int) -> bool:
-    """Tell whether this pid is another living process; in a container the next worker may have the same."""
-    return process != os.getpid() and psutil.pid_exists(process)
+def _is_dead(process: int) -> bool:
+    """Tell whether this pid is no other living process; in a container the next worker may have the same."""
+    return process == os.getpid() or not psutil.pid_exists(process)

@@ -42,7 +42,12 @@ class Holder:
     def is_here(self) -> bool:
         """Whether its pids are those that this process sees."""
         here = Holder.now()
-        return (self.boot or self.host, self.namespace) == (here.boot or here.host, here.namespace)
+        return self.process_space == here.process_space
+
+    @property
+    def process_space(self) -> str:
+        """Name where its pids count: the boot of a machine, and the PID namespace."""
+        return f"{self.boot or self.host} {self.namespace}"
 
     def __str__(self) -> str:
         return f"on {self.host} since {self.since}"

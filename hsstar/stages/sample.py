@@ -19,7 +19,7 @@ from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest,
 from hsstar.stages.batching import in_batches
 from hsstar.stages.context import JobContext, WorkerContext, computing, load_context
 from hsstar.store import rounds, samples
-from hsstar.store.database import lock_run
+from hsstar.store.database import try_lock_run
 from hsstar.store.queue import jobs
 
 BATCH_SAMPLES = 256
@@ -40,9 +40,9 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     def finish(connection: Connection) -> None:
         rounds.exclude(connection, job.round_id, refused)
         jobs.complete(connection, job)
-        lock_run(connection, context.run.id)
-        for kind in follow_ups:
-            rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids)
+        if try_lock_run(connection, context.run.id, shared=True):  # else whoever advances the run does this
+            for kind in follow_ups:
+                rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids, job.id)
 
     worker.database.run(finish)
     return problem_ids
@@ -69,6 +69,7 @@ def _draw(
                 else:
                     drawn.append(_sample(slots[index], requests[index].seed, result, sampler.name))
             worker.database.run(partial(_write, job, context.policy.id, drawn))
+            worker.progress.moved(job.id, sum(sample.tokens or 0 for sample in drawn))
     return refused
 
 

@@ -60,7 +60,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         jobs.fence(connection, job)  # no other attempt can begin meanwhile
         resume_point = adopt_checkpoint(folder / assignment.scratch, str(job.token), identity)
     clear_removed(resume_point)
-    recorder = TrainingRecorder(worker.database, job, assignment.record)
+    recorder = TrainingRecorder(worker.database, job, assignment.record, worker.progress)
     output = resume_point.folder / assignment.label
     task = TrainingTask(assignment.objective, policy, rows, settings, output, resume_point)
     report = trainer.train(task, recorder)

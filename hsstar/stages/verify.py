@@ -65,6 +65,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
             database.run(
                 partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
             )
+            worker.progress.moved(job.id)
     with database.begin() as connection:
         ballots = votes.load_ballots(connection, job)
     with computing():

@@ -307,3 +307,14 @@ def lock_run(connection: Connection, run_id: int) -> None:
     connection.execute(
         text("SELECT pg_advisory_xact_lock(:space, :run)"), {"space": _RUN_LOCK, "run": run_id}
     )
+
+
+def try_lock_run(connection: Connection, run_id: int, *, shared: bool = False) -> bool:
+    """Lock a run as `lock_run` does, or return False if another transaction holds it.
+
+    Transactions that hold it `shared` keep out only those that do not.
+    """
+    values = {"space": _RUN_LOCK, "run": run_id}
+    if shared:
+        return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock_shared(:space, :run)"), values))
+    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:space, :run)"), values))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from hsstar.store.database import execute_file, refresh_statistics
+from hsstar.store.database import execute_file, exists, refresh_statistics
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -30,19 +30,19 @@ def label_problems(
     return result.rowcount
 
 
-def exclude_bad_references(connection: Connection, iteration: Round) -> int:
-    """Exclude the problems whose reference answer proved unreadable; return how many."""
+def exclude_bad_references(connection: Connection, iteration: Round, problem_ids: Sequence[int]) -> int:
+    """Exclude those of these problems whose reference answer proved unreadable; return how many."""
     result = connection.execute(
         text("""
             UPDATE round_problems SET exclusion = 'the reference answer cannot be read'
-            WHERE round_id = :id AND exclusion IS NULL AND EXISTS (
+            WHERE round_id = :id AND problem_id = ANY (:ids) AND exclusion IS NULL AND EXISTS (
                 SELECT FROM samples
                 WHERE samples.round_id = round_problems.round_id
                   AND samples.problem_id = round_problems.problem_id
                   AND samples.cause = 'bad_reference'
             )
         """),
-        {"id": iteration.id},
+        {"id": iteration.id, "ids": list(problem_ids)},
     )
     return result.rowcount
 
@@ -65,9 +65,30 @@ def allot_budget(connection: Connection, run: Run, iteration: Round) -> None:
     )
 
 
-def build_pairs(connection: Connection, run: Run, iteration: Round) -> int:
-    """Build the preference pairs of an iteration; return how many are new."""
-    return execute_file(connection, "pair", _choice(run, iteration)).rowcount
+def build_pairs(
+    connection: Connection, run: Run, iteration: Round, problem_ids: Sequence[int] | None = None
+) -> int:
+    """Build the preference pairs of an iteration's problems (None: all); return how many are new."""
+    chosen = {"problem_ids": None if problem_ids is None else list(problem_ids)}
+    return execute_file(connection, "pair", _choice(run, iteration) | chosen).rowcount
+
+
+def has_pairs(connection: Connection, iteration: Round) -> bool:
+    """Tell whether an iteration has a preference pair."""
+    query = text("SELECT FROM preference_pairs WHERE round_id = :id LIMIT 1")
+    return exists(connection, query, {"id": iteration.id})
+
+
+def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
+    """Tell whether an iteration has a sample for supervised fine-tuning."""
+    query = text("""
+        SELECT FROM samples
+        JOIN difficulty_labels AS labels USING (round_id, problem_id)
+        JOIN round_problems USING (round_id, problem_id)
+        WHERE round_id = :id AND verdict = 'correct' AND level = ANY (:levels) AND exclusion IS NULL LIMIT 1
+    """)
+    levels = [level.value for level in run.recipe.difficulty.train]
+    return exists(connection, query, {"id": iteration.id, "levels": levels})
 
 
 def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:

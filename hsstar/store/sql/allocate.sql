@@ -1,8 +1,9 @@
 -- Enqueues what a round still lacks: missing = target − drawn − assigned.
 --
 -- One query serves the three kinds of work on samples. Parameters: round_id, kind (sample | verify |
--- score), problem_ids (only these problems; null for all), job_samples (samples per job).
--- Returns the ids of the new jobs. The caller holds the run's lock. A second run adds nothing.
+-- score), problem_ids (only these problems; null for all), job_id (only the samples of this sampling job; null for
+-- all), job_samples (samples per job). Returns the ids of the new jobs. A second run adds nothing. The caller holds
+-- the run's lock, for one job's samples shared with others.
 -- Sets are subtracted, not joined: the planner has no statistics of a round that is being filled, and a bad
 -- join takes minutes where a subtraction always takes milliseconds.
 WITH
@@ -23,6 +24,10 @@ target AS (
           SELECT problem_id FROM round_problems WHERE round_id = :round_id AND exclusion IS NOT NULL
       )
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
+      AND (CAST(:job_id AS bigint) IS NULL OR EXISTS (
+          SELECT FROM job_items
+          WHERE job_id = :job_id AND job_items.problem_id = samples.problem_id AND samples.slot = ANY (slots)
+      ))
 ),
 drawn AS (
     SELECT problem_id, slot

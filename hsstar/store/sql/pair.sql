@@ -1,7 +1,8 @@
 -- Builds the preference pairs of a round from the problems of the trained levels (METHOD step 6).
 --
--- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, levels, rule (highest-reward | random),
--- at_most (pairs per problem; null for no limit), seed, iteration. A second run adds nothing.
+-- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
+-- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), seed, iteration. A second
+-- run adds nothing.
 WITH
 candidates AS (
     SELECT
@@ -19,6 +20,7 @@ candidates AS (
       AND samples.verdict IS NOT NULL
       AND labels.level = ANY (CAST(:levels AS text[]))
       AND round_problems.exclusion IS NULL
+      AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
 ranked AS (
     SELECT

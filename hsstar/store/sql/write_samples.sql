@@ -1,4 +1,4 @@
--- Inserts samples with their responses, and counts their tokens on the worker's row.
+-- Inserts samples with their responses.
 --
 -- Parameters: round_id, model_id, worker, and one array per column of `input`. An occupied slot keeps its sample;
 -- the row count of the statement is the number of new samples.
@@ -23,11 +23,6 @@ written AS (
     FROM input
     ON CONFLICT (round_id, problem_id, slot) DO NOTHING
     RETURNING id, problem_id, slot, tokens
-),
-counted AS (
-    UPDATE workers
-    SET tokens_done = tokens_done + (SELECT coalesce(sum(tokens), 0) FROM written)
-    WHERE name = :worker
 )
 INSERT INTO sample_responses (sample_id, response)
 SELECT written.id, input.response

@@ -83,11 +83,13 @@ CREATE TABLE rounds (
     number integer NOT NULL,
     model_id bigint CONSTRAINT fk_rounds_model_id REFERENCES models,
     evaluation_key text NOT NULL DEFAULT '',
+    looked_at timestamptz,
     CONSTRAINT uq_rounds_run_id_kind_number_evaluation_key UNIQUE (run_id, kind, number, evaluation_key),
     CONSTRAINT ck_rounds_kind_known CHECK (kind IN ('iteration', 'evaluation')),
     CONSTRAINT ck_rounds_evaluation_has_key CHECK ((kind = 'evaluation') = (evaluation_key <> ''))
 );
 COMMENT ON COLUMN rounds.number IS 'of the iteration, or t of the evaluated M_t';
+COMMENT ON COLUMN rounds.looked_at IS 'when it was last found to wait for a person or another round';
 COMMENT ON COLUMN rounds.evaluation_key IS 'names dataset and decoding of an evaluation';
 
 CREATE TABLE round_problems (
@@ -158,6 +160,8 @@ CREATE TABLE jobs (
     wakeup_sent_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
+    lapses integer NOT NULL DEFAULT 0,
+    moved_at timestamptz,
     CONSTRAINT ck_jobs_kind_known CHECK (kind IN ('sample', 'verify', 'score', 'train')),
     CONSTRAINT ck_jobs_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'discarded')),
     CONSTRAINT ck_jobs_running_has_lease CHECK ((state = 'running') = (lease_token IS NOT NULL)),
@@ -169,7 +173,10 @@ CREATE TABLE jobs (
 );
 CREATE INDEX ix_jobs_held ON jobs (round_id, kind) WHERE state <> 'done';
 CREATE INDEX ix_jobs_live ON jobs (state, kind) WHERE state IN ('queued', 'running');
-CREATE INDEX ix_jobs_queued ON jobs (id) WHERE state = 'queued';
+CREATE INDEX ix_jobs_queued ON jobs (kind, id) WHERE state = 'queued';
+CREATE INDEX ix_jobs_ended ON jobs (round_id, finished_at) WHERE finished_at IS NOT NULL;
+COMMENT ON COLUMN jobs.moved_at IS 'when a running job last got further, as its worker says';
+COMMENT ON COLUMN jobs.lapses IS 'leases that ended without a sign that the worker was dead; they are no attempts';
 
 CREATE TABLE job_items (
     job_id bigint CONSTRAINT fk_job_items_job_id REFERENCES jobs ON DELETE CASCADE,
@@ -334,11 +341,28 @@ CREATE TABLE workers (
     tokens_done bigint NOT NULL DEFAULT '0',
     version text,
     stop_requested_at timestamptz,
+    instance uuid NOT NULL,
+    process_space text NOT NULL,
     CONSTRAINT ck_workers_state_known CHECK (state IN ('idle', 'busy', 'stopped'))
 );
 COMMENT ON COLUMN workers.process IS 'operating system process id';
+COMMENT ON COLUMN workers.process_space IS 'boot and PID namespace, in which that id counts';
+COMMENT ON COLUMN workers.instance IS 'of the process: a name belongs to one at a time';
 COMMENT ON COLUMN workers.role IS 'the queues it serves, comma-separated';
 COMMENT ON COLUMN workers.note IS 'the last error of its engine';
 COMMENT ON COLUMN workers.gpu IS 'the GPUs that it may use';
 COMMENT ON COLUMN workers.tokens_done IS 'tokens of the samples that it drew';
 COMMENT ON COLUMN workers.version IS 'hsstar version that it runs';
+
+CREATE TABLE sweeper (
+    only_row boolean DEFAULT true CONSTRAINT pk_sweeper PRIMARY KEY,
+    instance uuid,
+    until timestamptz NOT NULL DEFAULT '-infinity',
+    swept_at timestamptz,
+    patient_until timestamptz NOT NULL DEFAULT '-infinity',
+    CONSTRAINT ck_sweeper_one_row CHECK (only_row)
+);
+COMMENT ON TABLE sweeper IS 'which worker looks after all jobs: one at a time';
+COMMENT ON COLUMN sweeper.until IS 'when another worker may take its place';
+COMMENT ON COLUMN sweeper.patient_until IS 'until then no lease counts as expired, because time has jumped';
+INSERT INTO sweeper DEFAULT VALUES;
