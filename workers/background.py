@@ -71,7 +71,8 @@ class Background:
         self._stopping.set()
         self._database.limits = replace(self._database.limits, patience=0.0)
         for thread in self._threads:
-            thread.join(timeout=5)
+            if thread.is_alive():
+                thread.join(timeout=5)
 
     def report(self) -> None:
         """Write the heartbeat and follow the orders that it brings."""

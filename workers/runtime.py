@@ -9,7 +9,6 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 
 import psutil
@@ -19,7 +18,6 @@ from sqlalchemy import Connection
 from hsstar import __version__
 from hsstar.conductor import Conductor
 from hsstar.domain.errors import (
-    ConflictError,
     DatabaseError,
     DrainedError,
     EngineDeadError,
@@ -42,8 +40,6 @@ from hsstar.workers.engine_schedule import EngineScheduler
 
 log = logging.getLogger("hsstar.worker")
 
-_SILENT_SECONDS, _LOOK_SECONDS = 6.5, 0.2
-"""How long a worker that may live is silent until its name is free, and the pause between two looks."""
 _SECONDS_PER_MESSAGE = 60.0
 """How long one message makes a worker take jobs; RabbitMQ drops a message that waits for half an hour."""
 
@@ -96,7 +92,7 @@ class Worker:
         Raise ConflictError if another worker of this name is at work, DrainedError if an earlier one was
         asked to stop and ended before it could.
         """
-        self._wait_for_name()
+        workers.wait_for_name(self.database, self.name, self.identity.process_space, _is_another_process)
         roles = ",".join(role.value for role in self.roles)
         gpus = () if self.roles == [JobKind.VERIFY] else find_gpus(os.environ)
         with self.database.begin() as connection:
@@ -104,32 +100,10 @@ class Worker:
             drained = workers.is_draining(connection, self.name)
             workers.register(connection, self.identity, roles, ",".join(gpus) or None, __version__)
             if drained:
-                workers.deregister(connection, self.identity)
+                workers.deregister(connection, self.name)
         if drained:
             raise DrainedError(f"{self.name} was asked to stop; it can be started again from now on")
         self.background.start()
-
-    def _wait_for_name(self) -> None:
-        """Return when no other worker of this name lives; raise ConflictError if one does.
-
-        Where its process cannot be seen, as on another host, its heartbeats tell: it has three times for one.
-        """
-        deadline = time.monotonic() + _SILENT_SECONDS
-        first: datetime | None = None
-        while found := self.database.run(lambda connection: workers.find_rival(connection, self.name)):
-            rival, heard = found
-            seen = rival.process_space == self.identity.process_space
-            if seen and _is_dead(rival.process):
-                return
-            first = first or heard
-            if heard != first or seen:
-                raise ConflictError(
-                    f"a worker named {self.name!r} is at work on {rival.host} (process {rival.process}); "
-                    "give this one another name: --name"
-                )
-            if time.monotonic() > deadline:
-                return
-            time.sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Release the held jobs, deregister and close the engines."""
@@ -145,7 +119,7 @@ class Worker:
     def _deregister(self, connection: Connection) -> None:
         for job in list(self.held.values()):
             jobs.release(connection, job)
-        workers.deregister(connection, self.identity)
+        workers.deregister(connection, self.name, self.identity.instance)
         sweeper.leave(connection, self.identity.instance)
 
     @property
@@ -304,6 +278,6 @@ class Worker:
             workers.set_note(connection, self.name, f"job {job.id}: {line}")
 
 
-def _is_dead(process: int) -> bool:
-    """Tell whether this pid is no other living process; in a container the next worker may have the same."""
-    return process == os.getpid() or not psutil.pid_exists(process)
+def _is_another_process(process: int) -> bool:
+    """Tell whether this pid is another living process; in a container the next worker may have the same."""
+    return process != os.getpid() and psutil.pid_exists(process)

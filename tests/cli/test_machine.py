@@ -19,12 +19,12 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.engines import registry
 from hsstar.insights.progress import run_progress
 from hsstar.insights.runs import find_run
+from hsstar.local.holders import Holder
 from hsstar.recipe.recipe import load_recipe
 from hsstar.settings import Settings
-from hsstar.store.queue import workers
 from tests.checkout import check_is_this_checkout
 from tests.cli.conftest import WATCH, CommandLine, enqueue, interrupt, let_time_pass
-from tests.store.factory import claim
+from tests.store.factory import add_worker, claim
 
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
 
@@ -82,7 +82,9 @@ def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> 
     host = os.uname().nodename
     with gpus.database.begin() as connection:
         for name in ("sample-gpu0", "mine-sample-gpu1"):
-            workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
+            add_worker(
+                connection, f"{name}@{host}", host=host, process=os.getpid(), space=Holder.now().process_space
+            )
     for options, message in {
         "sample=6,score=2 --gpus all": "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
         "all --gpus 7": "there is no GPU '7' here; there are 2: 0, 1",
@@ -99,7 +101,7 @@ def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> Non
     worker.conductor.sweep()
     (job,) = worker.queued()
     with cli.database.begin() as connection:
-        workers.register(connection, "w@x", "x", 1, "sample")
+        add_worker(connection, "w@x", host="x")
         claim(connection, job, "w@x")
     release_workers(cli.database, ["w@x"], 3)
     assert cli.rows("SELECT jobs.state, workers.state FROM jobs, workers") == [("queued", "stopped")]

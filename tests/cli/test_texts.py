@@ -16,7 +16,7 @@ from hsstar.cli.views import output, progress
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import jobs, workers
 from tests.cli.conftest import CommandLine, enqueue
-from tests.store.factory import claim
+from tests.store.factory import add_worker, claim
 
 HOSTILE = (
     "[/INST] \\left[a,b\\right] [red]x[/red] :smile: \x1b[31m\x07\x9b31m\r\x08\x7f\u202e\u2066\ufeff\ud800"
@@ -53,7 +53,7 @@ def hostile(cli: CommandLine) -> CommandLine:
             "UPDATE datasets SET name = name || %s WHERE id > 1",
         ):
             connection.exec_driver_sql(change, (STORED,))
-        workers.register(connection, f"worker{STORED}", STORED, 1, "sample", STORED, "0.1")
+        add_worker(connection, f"worker{STORED}", host=STORED, gpu=STORED, version="0.1")
         workers.set_note(connection, f"worker{STORED}", STORED)
         for (job_id,) in connection.exec_driver_sql("SELECT id FROM jobs WHERE state = 'queued'").all():
             job = claim(connection, job_id)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from hsstar.conductor import Conductor
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.recipe.recipe import Recipe
+from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import rounds
@@ -74,7 +75,8 @@ class Worker:
 
     def __init__(self, database: Database, engines: EnginePool, folder: Path, job_samples: int) -> None:
         self.database = database
-        self.conductor = Conductor(database, job_samples, ATTEMPTS)
+        settings = Settings(folder, folder, job_samples=job_samples, max_attempts=ATTEMPTS)
+        self.conductor = Conductor(database, settings)
         self._context = WorkerContext(database, engines, job_samples, folder)
 
     def work(self, kinds: Collection[JobKind] = frozenset(JobKind)) -> None:

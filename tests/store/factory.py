@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, evaluations, models, rounds, runs, samples
 from hsstar.store.evaluations import EvaluationSpec
-from hsstar.store.queue import jobs
+from hsstar.store.queue import jobs, workers
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -210,3 +211,44 @@ def change_jobs(connection: Connection, change: str, *job_ids: int) -> None:
     """Change columns of these jobs, or of all."""
     those = "id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"
     execute(connection, f"UPDATE jobs SET {change} WHERE {those}", ids=list(job_ids))
+
+
+def add_worker(
+    connection: Connection,
+    name: str,
+    role: str = "sample",
+    *,
+    host: str = "host",
+    process: int = 1,
+    space: str = "space",
+    gpu: str | None = None,
+    version: str | None = None,
+) -> workers.Identity:
+    """The row of a worker that has just started."""
+    identity = workers.Identity(name, uuid.uuid4(), host, process, space)
+    workers.register(connection, identity, role, gpu, version)
+    return identity
+
+
+def beat(
+    connection: Connection, worker: workers.Identity, lease: float = 60.0, **work: Any
+) -> workers.Orders:
+    """A heartbeat of a worker without jobs, where `work` says nothing else."""
+    nothing: dict[str, Any] = {"busy": False, "jobs_done": 0, "tokens_done": 0, "may_sweep": False}
+    nothing |= {"jobs": (), "still": (), "takes": ()}
+    return workers.beat(connection, worker, workers.Work(**nothing | work), lease)
+
+
+def set_state(
+    connection: Connection, round_id: int, state: IterationState, output_model_id: int | None = None
+) -> None:
+    """Say that an iteration has a state, whatever it was."""
+    while (before := _state(connection, round_id)) is not state:
+        made = output_model_id if before is IterationState.EVALUATING else None
+        if not rounds.leave_state(connection, round_id, before, made):
+            raise AssertionError(f"iteration {round_id} does not leave {before}")
+
+
+def _state(connection: Connection, round_id: int) -> IterationState:
+    ((state,),) = select(connection, "SELECT state FROM iterations WHERE round_id = :id", id=round_id)
+    return IterationState(state)

@@ -22,7 +22,7 @@ from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
 from hsstar.verifier import MathVerifier
 from tests.engines import tiny
-from tests.store.factory import add_job, add_problems, add_run, make_recipe, select
+from tests.store.factory import add_job, add_problems, add_run, make_recipe, select, set_state
 
 SERVER = {"base_url": "http://localhost:8000/v1", "model": "policy"}
 
@@ -165,7 +165,7 @@ def finish(database: Database, run: str, *, all_but: int = 0) -> None:
     with database.begin() as connection:
         iterations = rounds.list_iterations(connection, runs.find_run(connection, run).id)
         for iteration in iterations[: len(iterations) - all_but]:
-            rounds.set_state(connection, iteration.round.id, IterationState.DONE)
+            set_state(connection, iteration.round.id, IterationState.DONE)
 
 
 def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Path) -> None:

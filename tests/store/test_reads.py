@@ -58,9 +58,9 @@ def test_the_list_of_runs_says_where_each_one_stands(connection: Connection) -> 
     )
     for number, state in enumerate((IterationState.DONE, IterationState.RE_SAMPLING, IterationState.WAITING)):
         round_id = add_iteration(connection, under_way, [], number).id
-        rounds.set_state(connection, round_id, state)
+        factory.set_state(connection, round_id, state)
     iteration = add_iteration(connection, evaluating, [])
-    rounds.set_state(connection, iteration.id, IterationState.DONE)
+    factory.set_state(connection, iteration.id, IterationState.DONE)
     add_evaluation(connection, evaluating)
     finished = add_evaluation(connection, done)
     evaluations.finish(connection, rounds.get_round(connection, finished))
@@ -82,7 +82,7 @@ def test_the_policies_of_a_run_are_its_first_one_and_what_its_iterations_made(co
     made = [models.register_model(connection, name, f"/{name}", name).id for name in ("second", "first")]
     for number in range(2):
         round_id = add_iteration(connection, run, [], number).id
-        rounds.set_state(connection, round_id, IterationState.DONE, made[1 - number])
+        factory.set_state(connection, round_id, IterationState.DONE, made[1 - number])
     add_iteration(connection, run, [], 2)
     assert rounds.list_policies(connection, run.id) == [(0, "M0"), (1, "first"), (2, "second")]
 
@@ -91,8 +91,8 @@ def add_workers(connection: Connection) -> None:
     """Idle, busy, lost, long gone and stopped."""
     for name, seconds in {"idle": 0, "busy": 60, "lost": 61, "gone": 86_400, "stopped": 0}.items():
         version = "1.0" if name == "idle" else None
-        workers.register(connection, name, "host", 1, "verify,sample", version=version)
-        workers.heartbeat(connection, name, busy=name == "busy", jobs_done=0)
+        worker = factory.add_worker(connection, name, "verify,sample", version=version)
+        factory.beat(connection, worker, busy=name == "busy")
         if name == "stopped":
             workers.deregister(connection, name)
         heard = f"last_heartbeat = now() - interval '{seconds} seconds'"

@@ -397,12 +397,9 @@ def test_exactly_the_missing_slots_are_enqueued(
 @given(round_states())
 def test_what_a_round_lacks_is_counted(scratch: Scratch, state: RoundState) -> None:
     problems, held_by = state
-    states = [job.state for job in held_by]
     live = [job for job in held_by if job.state.live]
     with made(scratch, state) as (connection, round_id, ids):
-        assert rounds.shortfall(connection, round_id) == rounds.Shortfall(
-            live=len(live),
-            failed=states.count(JobState.FAILED),
+        assert rounds.shortfall(connection, round_id, ids) == rounds.Shortfall(
             undrawn=len(missing(problems, [], JobKind.SAMPLE)),
             unverified=len(missing(problems, [], JobKind.VERIFY)),
             unscored=len(missing(problems, [], JobKind.SCORE)),

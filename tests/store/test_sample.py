@@ -23,7 +23,7 @@ from hsstar.stages import sample
 from hsstar.stages.context import ComputeError, WorkerContext
 from hsstar.store import models, rounds, samples
 from hsstar.store.database import Database, lock_run
-from hsstar.store.queue import jobs, workers
+from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job, LeaseLostError
 from tests.store import drawing, factory, noting
 from tests.store.drawing import add_sampling, responses
@@ -73,7 +73,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
     database: Database, tmp_path: Path, prompt: str
 ) -> None:
     policy = chat_policy(tmp_path)
-    call(database, workers.register, "w", "host", 1, "sample")
+    call(database, factory.add_worker, "w")
     sampled, round_id, problem_ids = call(database, add_round, policy, prompt)
     (job_id,) = call(database, rounds.allocate, round_id, JobKind.SAMPLE, 12)
     engine = NotingSampler(policy)
@@ -163,7 +163,7 @@ def test_a_worker_without_its_lease_writes_nothing_more_and_only_the_rest_is_dra
     with running(sample.run, context_of(watched, losing), job_of_many) as errors:
         # a full batch, and one that is old while the next sample takes its time
         wait_for(lambda: count(database, job_of_many.round_id) == 80)
-        call(database, jobs.reclaim, "w", 3)
+        call(database, jobs.reclaim_of, "w", 3)
         gates[80].set()
         assert watched.refused.wait(60)
         gates[90].set()
@@ -203,6 +203,6 @@ def test_a_problem_that_no_sample_can_be_drawn_for_is_left_out(database: Databas
 
     first, *_ = sample.run(context_of(database, Refusing()), job_of_many)
     assert count(database, job_of_many.round_id) == 88
-    assert call(database, rounds.shortfall, job_of_many.round_id).undrawn == 0
+    assert call(database, rounds.shortfall, job_of_many.round_id, range(100)).undrawn == 0
     query = "SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL"
     assert rows(database, query) == [(first, "too long")]

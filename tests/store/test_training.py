@@ -21,6 +21,7 @@ from hsstar.engines.training.contract import Trainer, TrainingExample, TrainingP
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.stages import train
 from hsstar.stages.context import WorkerContext
+from hsstar.stages.progress import Progress
 from hsstar.stages.training_recorder import TrainingRecorder
 from hsstar.store import method, models, training
 from hsstar.store.database import Database
@@ -224,7 +225,9 @@ def test_a_training_continues_while_the_database_is_away(database: Database, job
 
     job = take(database, job_id)
     changing = Away(database.url)
-    recorder = TrainingRecorder(changing, job, call(database, training.begin_training, job, 1, "dpo", {}, []))
+    recorder = TrainingRecorder(
+        changing, job, call(database, training.begin_training, job, 1, "dpo", {}, []), Progress()
+    )
     recorder(TrainingStep(1, 2, {"loss": 0.5}))
     recorder(TrainingStep(2, 2, {"loss": 0.25}))
     changing.away = False

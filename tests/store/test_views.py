@@ -68,7 +68,7 @@ def example(connection: Connection) -> Example:
     add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [2, 3, 4]})
     add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [5]}, JobState.DONE)
     add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [6]}, JobState.FAILED)
-    rounds.set_state(connection, iteration.id, IterationState.RE_SAMPLING)
+    factory.set_state(connection, iteration.id, IterationState.RE_SAMPLING)
     return run, iteration.id, ids
 
 
@@ -132,7 +132,7 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     failed = add_job(connection, round_id, JobKind.SCORE, {easy: [0]}, JobState.FAILED)
     change_jobs(connection, "started_at = finished_at - interval '1 hour'", failed)
     execute(connection, "UPDATE iterations SET started_at = now() - interval '90 seconds'")
-    rounds.set_state(connection, round_id, IterationState.DONE, made.id)
+    factory.set_state(connection, round_id, IterationState.DONE, made.id)
     found, _ = progress.iteration_statistics(connection, "example")
     assert [float(found[name]) for name in seconds] == [5, 7, 4, 60, 205]
     assert [found[f"heldout_{of}"] for of in ("accuracy_before", "error_before")] == [0.25, 0.25 / 8]
@@ -145,14 +145,18 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
 
 def test_worker_activity(connection: Connection) -> None:
     role, (round_id, _) = "sample,verify", factory.add_round(connection)
-    for place, name in enumerate(("idle", "busy", "silent", "stopped")):
-        workers.register(connection, name, f"host {place}", place, role, f"gpu {place}", f"v{place}")
+    found = {
+        name: factory.add_worker(
+            connection, name, role, host=f"host {place}", gpu=f"gpu {place}", version=f"v{place}"
+        )
+        for place, name in enumerate(("idle", "busy", "silent", "stopped"))
+    }
     later, first = (add_job(connection, round_id, kind) for kind in (JobKind.VERIFY, JobKind.SCORE))
     for job_id, seconds in ((later, 5), (first, 9)):
         factory.claim(connection, job_id, "busy")
         change_jobs(connection, f"started_at = now() - interval '{seconds} seconds'", job_id)
     workers.set_note(connection, "busy", "out of memory\x00")
-    workers.heartbeat(connection, "busy", busy=False, jobs_done=7)
+    factory.beat(connection, found["busy"], jobs_done=7)
     workers.deregister(connection, "stopped")
     silence = "tokens_done = 8, last_heartbeat = now() - interval '61 seconds'"
     execute(connection, f"UPDATE workers SET {silence} WHERE name IN ('silent', 'stopped')")

@@ -132,7 +132,7 @@ def test_a_worker_counts_as_busy_between_two_jobs(sampling: Sampling, at_once: i
             seen.append(worker.busy)
             return super().after_job(job, problem_ids, following)
 
-    worker.conductor = Watched(worker.database, drawing.JOB_SAMPLES, 3)
+    worker.conductor = Watched(worker.database, worker.settings)
     worker.run_job(sampling.job_ids[0])
     assert seen == [busy] * 4
     assert not worker.busy

@@ -29,9 +29,11 @@ def _bring_near(connection: Connection, lease_seconds: float) -> None:
     connection.execute(
         text("""
             UPDATE jobs
-            SET lease_expires_at = least(lease_expires_at, now() + make_interval(secs => :lease)),
-                available_at = least(available_at, now()),
-                wakeup_sent_at = least(wakeup_sent_at, now())
+            SET lease_expires_at = CASE
+                    WHEN state = 'running'
+                    THEN least(lease_expires_at, now() + make_interval(secs => :lease))
+                END,
+                available_at = least(available_at, now()), wakeup_sent_at = NULL
             WHERE state IN ('queued', 'running')
         """),
         {"lease": lease_seconds},

@@ -1,22 +1,27 @@
 """The rows of workers: who is registered, alive, busy, or asked to stop."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
-from hsstar.domain.errors import NotFoundError
+from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.text import storable
-from hsstar.store.database import execute_file
+from hsstar.store.database import Database, execute_file
 from hsstar.store.queue.jobs import Job
 from hsstar.store.queue.sweeper import SWEEPER_SECONDS
 from hsstar.store.queue.wakeups import UNSERVED_SECONDS
 
 _NOTE_CHARACTERS = 1_000
 _FRESH_SECONDS = 30  # a worker whose last heartbeat is younger may live
+_SILENT_SECONDS = 6.5  # three heartbeats
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +35,39 @@ class Identity:
     process_space: str  # boot and PID namespace, in which the process id counts
 
 
-def find_rival(connection: Connection, name: str) -> tuple[Identity, datetime] | None:
-    """Return the worker of this name that may live, and its last heartbeat."""
-    row = connection.execute(
+def wait_for_name(database: Database, name: str, process_space: str, is_alive: Callable[[int], bool]) -> None:
+    """Return when no other worker of this name lives; raise ConflictError if one does.
+
+    `is_alive` takes a process id of `process_space`. Where its process cannot be seen, as on another host,
+    the heartbeats of a worker tell: it is given the time of three.
+    """
+    deadline = time.monotonic() + _SILENT_SECONDS
+    first: datetime | None = None
+    while (rival := database.run(partial(_find_rival, name=name))) is not None:
+        visible = rival.process_space == process_space
+        if visible and not is_alive(rival.process):
+            return
+        first = first or rival.last_heartbeat
+        if visible or rival.last_heartbeat != first:
+            raise ConflictError(
+                f"a worker named {name!r} is at work on {rival.host} (process {rival.process}); "
+                "give this one another name: --name"
+            )
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _find_rival(connection: Connection, name: str) -> Row[Any] | None:
+    """The worker of this name, if it may live."""
+    return connection.execute(
         text("""
-            SELECT name, instance, host, process, process_space, last_heartbeat FROM workers
+            SELECT host, process, process_space, last_heartbeat FROM workers
             WHERE name = :name AND state <> 'stopped'
               AND last_heartbeat > now() - make_interval(secs => :fresh)
         """),
         {"name": name, "fresh": _FRESH_SECONDS},
     ).first()
-    return None if row is None else (Identity(*row[:5]), row.last_heartbeat)
 
 
 def register(
@@ -160,14 +187,14 @@ def beat(connection: Connection, worker: Identity, work: Work, lease_seconds: fl
     return Orders(row.schema, row.stop, row.sweeps, row.unserved)
 
 
-def deregister(connection: Connection, worker: Identity) -> None:
-    """Mark a worker as stopped."""
+def deregister(connection: Connection, name: str, instance: UUID | None = None) -> None:
+    """Mark a worker as stopped, unless its name belongs to another instance by now (None: whoever has it)."""
     connection.execute(
         text("""
             UPDATE workers SET state = 'stopped', last_heartbeat = now()
-            WHERE name = :name AND instance = :instance
+            WHERE name = :name AND instance = coalesce(CAST(:instance AS uuid), instance)
         """),
-        {"name": worker.name, "instance": worker.instance},
+        {"name": name, "instance": instance},
     )
 
 
