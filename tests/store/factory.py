@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.domain.lifecycle import IterationState, JobKind, JobState
+from hsstar.domain.lifecycle import IterationState, JobKind, JobState, next_state
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
@@ -243,12 +243,12 @@ def set_state(
     connection: Connection, round_id: int, state: IterationState, output_model_id: int | None = None
 ) -> None:
     """Say that an iteration has a state, whatever it was."""
-    while (before := _state(connection, round_id)) is not state:
-        made = output_model_id if before is IterationState.EVALUATING else None
-        if not rounds.leave_state(connection, round_id, before, made):
-            raise AssertionError(f"iteration {round_id} does not leave {before}")
-
-
-def _state(connection: Connection, round_id: int) -> IterationState:
-    ((state,),) = select(connection, "SELECT state FROM iterations WHERE round_id = :id", id=round_id)
-    return IterationState(state)
+    execute(
+        connection,
+        "UPDATE iterations SET state = 'waiting', finished_at = NULL WHERE round_id = :id",
+        id=round_id,
+    )
+    before = IterationState.WAITING
+    while before is not state:
+        assert rounds.leave_state(connection, round_id, before, output_model_id)
+        before = next_state(before)

@@ -428,7 +428,13 @@ def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Databas
         factory.execute(connection, LARGE_ROUND)
         changed = [key for (key,) in select(connection, "SELECT id FROM problems ORDER BY key LIMIT 64")]
         for kind in KINDS:
-            values = {"round_id": round_id, "kind": kind, "problem_ids": changed, "job_samples": 64}
+            values = {
+                "round_id": round_id,
+                "kind": kind,
+                "problem_ids": changed,
+                "job_id": None,
+                "job_samples": 64,
+            }
             plan = connection.execute(text(f"EXPLAIN {query}"), values)
             lines = "\n".join(plan.scalars())
             assert "using uq_samples_round_id_problem_id_slot on samples" in lines

@@ -178,22 +178,28 @@ def test_one_thread_of_a_worker_that_hears_nothing_takes_the_jobs(sampling: Samp
     engine = FragileSampler(stalls_after=0)
     worker = sampling.worker(lambda *_: engine, jobs_in_flight=3)
     background = worker.background
+    drawing.register(sampling.database, worker)
+
+    def poll() -> None:
+        background.report()
+        background.poll_without_broker()
+
     make_due(sampling.database, 60)
-    background.poll_without_broker()  # engines cannot be built yet
+    poll()  # engines cannot be built yet
     background.start_polling()
     worker._active_slots = 3
-    background.poll_without_broker()  # it has as many jobs as it takes
+    poll()  # it has as many jobs as it takes
     worker._active_slots = 0
     worker.leaving = True
-    background.poll_without_broker()
+    poll()
     worker.leaving = False
     make_due(sampling.database, 0)
-    background.poll_without_broker()  # no job has waited for long
+    poll()  # no job has waited for long
     assert background._polling_thread is None
     make_due(sampling.database, 60)
-    background.poll_without_broker()
+    poll()
     first = background._polling_thread
-    background.poll_without_broker()
+    poll()
     assert background._polling_thread is first is not None
     engine.released.set()
     first.join()
