@@ -54,7 +54,8 @@ def _draw(
     """Draw and write samples for these slots; return the problems that the sampler refuses, with reasons."""
     refused: dict[int, str] = {}
     render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
-    requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
+    with computing():  # a chat template is a program of the policy
+        requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
     with (
         worker.engines.sampler(context.policy, context.recipe) as sampler,
         closing(
