@@ -3,10 +3,11 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from operator import attrgetter
+from textwrap import indent
 from typing import Any, TypeVar, cast
 
 from rich.console import Console
@@ -43,7 +44,7 @@ error_console = PlainConsole(soft_wrap=True, stderr=True)
 
 def show(
     columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    rows: Iterable[Sequence[Any]],
     title: str | None = None,
     *,
     shown_as: Format = "table",
@@ -51,7 +52,7 @@ def show(
     """Print rows under headings, as a table for people, Markdown, CSV, or a JSON list of objects."""
     match shown_as:
         case "table":
-            console.print(_table(columns, rows, title))
+            console.print(_table(columns, list(rows), title))
         case "markdown":
             lines = [f"**{title}**", ""] if title else []
             cells = [columns, ["---"] * len(columns), *([shown(value) for value in row] for row in rows)]
@@ -62,7 +63,7 @@ def show(
             writer.writerow(columns)
             writer.writerows(map(_csv_cell, row) for row in rows)
         case "json":
-            print_json([dict(zip(columns, row, strict=True)) for row in rows])
+            _print_json_list(dict(zip(columns, row, strict=True)) for row in rows)
 
 
 def show_list(
@@ -84,8 +85,21 @@ def show_list(
 
 def print_json(document: Any) -> None:
     """Write a JSON document; what JSON does not know becomes a number or text."""
+    sys.stdout.write(_json_text(document) + "\n")
+
+
+def _print_json_list(documents: Iterable[Any]) -> None:
+    """Write documents as `print_json` writes their list, one after the other."""
+    before = "[\n"
+    for document in documents:
+        sys.stdout.write(before + indent(_json_text(document), "  "))
+        before = ",\n"
+    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def _json_text(document: Any) -> str:
     text = json.dumps(document, ensure_ascii=False, indent=2, default=_plain)
-    sys.stdout.write("".join(map(_json_character, text)) + "\n")
+    return "".join(map(_json_character, text))
 
 
 def _json_character(character: str) -> str:

@@ -169,6 +169,7 @@ class Postgres(EmbeddedServer):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'hsstar_reader'").rowcount:
                     connection.execute("CREATE ROLE hsstar_reader NOLOGIN")  # for `hsstar sql`
                     connection.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
+                    connection.execute("GRANT SET ON PARAMETER temp_file_limit TO hsstar")
                 if not connection.execute("SELECT FROM pg_database WHERE datname = 'hsstar'").rowcount:
                     connection.execute("CREATE DATABASE hsstar OWNER hsstar")
         except psycopg.Error as error:

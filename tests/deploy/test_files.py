@@ -18,9 +18,9 @@ from hsstar.local.postgres import SUPERUSER
 from hsstar.settings import Settings
 from hsstar.store import migrate
 from hsstar.store.database import Database
-from hsstar.store.read.sql import run_query
 from tests.deploy.manifests import DEPLOY, ROLES, ROOT, command_lines, compose, passes, scaled_objects, tool
 from tests.local.conftest import Place, place
+from tests.store.factory import run_query
 
 __all__ = ["place"]  # a fixture
 

@@ -89,7 +89,7 @@ def test_a_time_limit_ends_what_takes_too_long_and_changes_nothing_else() -> Non
 
     assert within(5.0, lambda: "at once") == "at once"
     with pytest.raises(KeyError):
-        within(5.0, lambda: {}["none"])
+        within(5.0, lambda: dict[str, int]()["none"])
     with pytest.raises(TimeoutError, match=r"it took more than 0\.05 s"):
         within(0.05, lambda: busy(30.0))
     for _ in range(300):  # about when the time is up

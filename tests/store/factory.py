@@ -17,8 +17,10 @@ from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, evaluations, models, rounds, runs, samples
+from hsstar.store.database import Database
 from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.queue import jobs, workers
+from hsstar.store.read.sql import querying
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -211,6 +213,12 @@ def change_jobs(connection: Connection, change: str, *job_ids: int) -> None:
     """Change columns of these jobs, or of all."""
     those = "id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"
     execute(connection, f"UPDATE jobs SET {change} WHERE {those}", ids=list(job_ids))
+
+
+def run_query(database: Database, query: str, timeout: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns and rows of a user's query."""
+    with querying(database, query, timeout) as (columns, rows):
+        return columns, list(rows)
 
 
 def add_worker(
