@@ -6,6 +6,7 @@ birth: on Linux the kernel's count since boot and the id of that boot, which no 
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,14 @@ def open_log(log: Path) -> IO[bytes]:
     if log.exists() and log.stat().st_size > LONGEST_LOG_BYTES:
         log.replace(log.with_name(log.name + ".1"))
     return log.open("ab")
+
+
+def shorten_log(log: Path) -> None:
+    """Move the content of a long log to `<name>.1`, while a process appends to it; it may lose a line."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LONGEST_LOG_BYTES:
+            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            os.truncate(log, 0)
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

@@ -171,7 +171,8 @@ class SupervisedServer:
 class Supervisor:
     """Keeps workers and servers running until it is told to end, or all have `drained` if so asked.
 
-    `grace_seconds` is between a worker's SIGTERM and SIGKILL; `changed` is called on starts and ends.
+    `grace_seconds` is between a worker's SIGTERM and SIGKILL; `changed` is called on starts and ends. The
+    logs of workers and servers, and further `logs`, are kept short.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class Supervisor:
         grace_seconds: float,
         changed: Callable[[], None],
         *,
+        logs: Sequence[Path] = (),
         ends_when_drained: bool = False,
     ):
         self.ends_when_drained = ends_when_drained
@@ -188,6 +190,8 @@ class Supervisor:
         self.servers = servers
         self.grace_seconds = grace_seconds
         self.changed = changed
+        self.logs = [*logs, *(worker.log for worker in workers), *(each.server.log for each in servers)]
+        self.next_look_at_logs = 0.0
 
     def run(self) -> bool:
         """Watch until a signal, then end the workers, on a second one at once; return whether no kill was
@@ -213,6 +217,16 @@ class Supervisor:
         changes = [worker.keep(now) for worker in self.workers]
         if any(changes):
             self.changed()
+        if now >= self.next_look_at_logs:
+            self.next_look_at_logs = now + LOOK_SECONDS
+            self._shorten_logs()
+
+    def _shorten_logs(self) -> None:
+        try:
+            for log in self.logs:
+                processes.shorten_log(log)
+        except OSError as error:  # such as a full disk
+            _log.error("cannot shorten a log: %s", error)
 
     def _seconds_to_next_start(self) -> float:
         now = time.monotonic()
@@ -265,7 +279,8 @@ def supervise(home: Path, spec: StackSpec) -> None:
         except OSError as error:  # a full disk is no reason to end the workers
             _log.error("cannot write %s: %s", home / STATE_FILE, error)
 
-    Supervisor(workers, servers, spec.grace_seconds, write_state).run()
+    logs = [home / "logs" / "supervisor.log"]
+    Supervisor(workers, servers, spec.grace_seconds, write_state, logs=logs).run()
 
 
 def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
