@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from hsstar import __version__
 from hsstar.broker import BrokerAddress
 from hsstar.domain.findings import Finding, Level
+from hsstar.insights.progress import STILL_SECONDS
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
 from hsstar.store.read import health
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
@@ -91,6 +92,8 @@ def _jobs(connection: Connection) -> Iterator[Finding]:
             troubles.append(
                 f"{row.expired} {row.kind} running with an expired lease: no live worker takes it back"
             )
+        if row.still_seconds > STILL_SECONDS:
+            troubles.append(f"no progress for {row.still_seconds:,.0f} s in a running {row.kind} job")
         if row.unserved:
             troubles.append(
                 f"{row.unserved} {row.kind} waiting for more than a minute, and no live worker serves "

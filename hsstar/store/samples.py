@@ -72,26 +72,29 @@ def write_samples(
     connection: Connection, round_id: int, model_id: int | None, worker: str, drawn: Sequence[DrawnSample]
 ) -> int:
     """Write samples with their responses; an occupied slot keeps its sample. Return how many were new."""
-    result = execute_file(
-        connection,
-        "write_samples",
-        {
+    written = 0
+    for start in range(0, len(drawn), _ROWS_A_STATEMENT):
+        part = drawn[start : start + _ROWS_A_STATEMENT]
+        values = {
             "round_id": round_id,
             "model_id": model_id,
             "worker": worker,
-            "problem_ids": [sample.problem_id for sample in drawn],
-            "slots": [sample.slot for sample in drawn],
-            "responses": [storable(sample.response) for sample in drawn],
-            "seeds": [sample.seed for sample in drawn],
-            "tokens": [sample.tokens for sample in drawn],
-            "finish_reasons": [sample.finish_reason for sample in drawn],
-            "logprobs": [sample.cumulative_logprob for sample in drawn],
-            "engines": [sample.engine for sample in drawn],
-            "milliseconds": [sample.milliseconds for sample in drawn],
-        },
-    )
-    return result.rowcount
+            "problem_ids": [sample.problem_id for sample in part],
+            "slots": [sample.slot for sample in part],
+            "responses": [storable(sample.response) for sample in part],
+            "seeds": [sample.seed for sample in part],
+            "tokens": [sample.tokens for sample in part],
+            "finish_reasons": [sample.finish_reason for sample in part],
+            "logprobs": [sample.cumulative_logprob for sample in part],
+            "engines": [sample.engine for sample in part],
+            "milliseconds": [sample.milliseconds for sample in part],
+        }
+        written += execute_file(connection, "write_samples", values).rowcount
+    return written
 
+
+_ROWS_A_STATEMENT = 2_000
+"""A statement holds the texts of its rows in memory, here and in the server."""
 
 _JOB_SAMPLES = """
     SELECT samples.id, samples.problem_id, statement, reference_answer, response,

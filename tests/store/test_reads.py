@@ -109,7 +109,9 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
     for job_id, seconds in zip(delayed, (20, 50), strict=True):
         late = f"error = 'error {seconds}', available_at = now() + interval '{seconds} seconds'"
         change_jobs(connection, late, job_id)
-    claim(connection, add_job(connection, round_id, JobKind.SCORE))
+    running = add_job(connection, round_id, JobKind.SCORE)
+    claim(connection, running)
+    change_jobs(connection, "moved_at = now() - interval '70 seconds'", running)
     add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
     add_job(connection, round_id, JobKind.VERIFY, state=JobState.DISCARDED)
 
@@ -119,7 +121,7 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
 
     assert states(late=9) == {
         "sample": progress.QueueState("sample", 3, 0, 0, 2, 3, None, None),
-        "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50"),
+        "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50", still_seconds=70.0),
         "train": progress.QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
     }
     assert states(late=8)["sample"].wakeups_due == 0
@@ -137,11 +139,13 @@ def test_the_health_of_a_deployment(
     add_workers(connection)
     round_id = add_iteration(connection, add_run(connection), []).id
     queued = [add_job(connection, round_id, kind) for _ in range(2)]
-    claim(connection, add_job(connection, round_id, kind), lease_seconds=30 - late)
+    running = add_job(connection, round_id, kind)
+    claim(connection, running, lease_seconds=30 - late)
+    change_jobs(connection, "moved_at = now() - interval '7 seconds'", running)
     for state in (JobState.FAILED, JobState.FAILED, JobState.FAILED, JobState.DONE):
         add_job(connection, round_id, kind, state=state)
     change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *queued)
-    assert health.open_jobs(connection) == [health.OpenJobs(kind, 3, 3, expired, unserved)]
+    assert health.open_jobs(connection) == [health.OpenJobs(kind, 3, 3, expired, unserved, 7.0)]
     assert health.recent_workers(connection) == [
         health.RecentWorker("busy", "verify,sample", None, lost=False),
         health.RecentWorker("idle", "verify,sample", "1.0", lost=False),

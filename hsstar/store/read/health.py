@@ -26,6 +26,7 @@ class OpenJobs:
         open: queued or running.
         expired: running, although their lease ended half a minute ago.
         unserved: queued for more than a minute, while no live worker serves the kind.
+        still_seconds: for which a running job has got no further, at most.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class OpenJobs:
     failed: int
     expired: int
     unserved: int
+    still_seconds: float
 
 
 def server_version(connection: Connection) -> str:
@@ -74,7 +76,10 @@ def open_jobs(connection: Connection) -> list[OpenJobs]:
                         WHERE jobs.kind = ANY (string_to_array(live.role, ','))
                           AND live.state IN ('idle', 'busy')
                     )
-                ) AS unserved
+                ) AS unserved,
+                coalesce(CAST(
+                    max(extract(epoch FROM now() - moved_at)) FILTER (WHERE state = 'running') AS float
+                ), 0) AS still_seconds
             FROM jobs WHERE state <> 'done' GROUP BY kind ORDER BY kind
         """)
     )

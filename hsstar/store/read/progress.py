@@ -67,6 +67,7 @@ class QueueState:
     wakeups_due: int  # queued jobs whose wake-up is overdue, because no live worker sent it
     next_attempt_seconds: float | None  # until the next attempt at a delayed job; None without one
     last_error: str | None  # of the newest job that has one
+    still_seconds: float | None = None  # for which a running job has got no further, at most
 
 
 def queue_states(connection: Connection, run_id: int) -> list[QueueState]:

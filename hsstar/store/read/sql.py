@@ -1,9 +1,9 @@
 """Queries of users: one read-only statement with a time limit, under a role that may only read."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
@@ -64,7 +64,8 @@ def querying(database: Database, query: str, timeout_seconds: int) -> Iterator[A
                 raise BadInputError(
                     "the statement returns no rows; hsstar sql runs queries only, use psql to change data"
                 )
-            with closing(raw.cursor().stream(query, size=_ROWS_AT_A_TIME)) as rows:
+            rows = raw.cursor().stream(query, size=_ROWS_AT_A_TIME)
+            with closing(cast("Generator[tuple[Any, ...]]", rows)):  # it holds the connection's lock
                 yield columns, rows
 
 

@@ -10,7 +10,8 @@ SET state = 'running',
     worker = :worker,
     lease_token = :token,
     lease_expires_at = now() + make_interval(secs => :lease),
-    started_at = now()
+    started_at = now(),
+    moved_at = now()
 WHERE id = coalesce(CAST(:id AS bigint), (
         SELECT head.id
         FROM unnest(CAST(:kinds AS text[])) AS queue (kind)
