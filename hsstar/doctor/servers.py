@@ -12,6 +12,7 @@ from hsstar import __version__
 from hsstar.broker import BrokerAddress
 from hsstar.domain.findings import Finding, Level
 from hsstar.insights.progress import STILL_SECONDS
+from hsstar.store import counts
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
 from hsstar.store.read import health
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
@@ -38,6 +39,8 @@ def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
         with database.begin() as connection:
             yield from _workers(connection)
             yield from _jobs(connection)
+        with database.begin() as connection:
+            yield from _counts(connection)
 
 
 def _clock(connection: Connection) -> Finding:
@@ -80,6 +83,15 @@ def _workers(connection: Connection) -> Iterator[Finding]:
         )
     if lost := [row.worker for row in workers if row.lost]:
         yield Finding(Level.WARN, "lost workers", f"no heartbeat for a minute: {', '.join(lost)}")
+
+
+def _counts(connection: Connection) -> Iterator[Finding]:
+    rounds = counts.drifted(connection)
+    if rounds:
+        counts.recount(connection, rounds)
+        yield Finding(Level.WARN, "counters", f"wrong in {len(rounds)} rounds; they are counted again")
+    else:
+        yield Finding(Level.OK, "counters", "those of unfinished rounds agree with their samples")
 
 
 def _jobs(connection: Connection) -> Iterator[Finding]:

@@ -78,7 +78,7 @@ def _write(
     job: jobs.Job, policy_id: int, drawn: Sequence[samples.DrawnSample], connection: Connection
 ) -> None:
     jobs.fence(connection, job)
-    samples.write_samples(connection, job.round_id, policy_id, job.worker, drawn)
+    samples.write_samples(connection, job.round_id, policy_id, job.worker, drawn, job.id)
 
 
 def _drawn(

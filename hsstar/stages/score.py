@@ -47,7 +47,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     ]
 
     def write(connection: Connection) -> None:
-        samples.write_rewards(connection, reward_model.id, scored)
+        samples.write_rewards(connection, job.worker, reward_model.id, scored)
         jobs.complete(connection, job)
 
     worker.database.run(write)

@@ -108,4 +108,5 @@ def _write_batch(
 def _write(connection: Connection, job: jobs.Job, judgements: Mapping[int, Judgement]) -> None:
     jobs.fence(connection, job)
     sample_ids = sorted(judgements)  # every writer locks these rows in the same order
-    samples.write_verdicts(connection, sample_ids, [judgements[sample_id] for sample_id in sample_ids])
+    found = [judgements[sample_id] for sample_id in sample_ids]
+    samples.write_verdicts(connection, job.worker, sample_ids, found)

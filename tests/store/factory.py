@@ -16,7 +16,7 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import datasets, evaluations, models, rounds, runs, samples
+from hsstar.store import counts, datasets, evaluations, models, rounds, runs, samples
 from hsstar.store.database import Database
 from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.queue import jobs, workers
@@ -144,6 +144,7 @@ def add_samples(
         WHERE round_id = :id AND (problem_id, slot) = (CAST(judged->>0 AS bigint), CAST(judged->>1 AS int))
     """
     execute(connection, change, id=round_id, judged=json.dumps(judged))
+    counts.recount(connection, [round_id])
 
 
 def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str | None]) -> None:

@@ -268,6 +268,17 @@ def _bisect(connection: Connection, job_id: int) -> bool:
                 "slots": [row.slot for row in part],
             },
         )
+    connection.execute(
+        text("""
+            UPDATE jobs SET drawn = (
+                SELECT count(*) FROM job_items JOIN samples
+                    ON samples.problem_id = job_items.problem_id AND samples.slot = ANY (slots)
+                WHERE job_id = jobs.id AND samples.round_id = jobs.round_id AND jobs.kind = 'sample'
+            )
+            WHERE id = ANY (:ids)
+        """),
+        {"ids": [job_id, other]},
+    )
     return True
 
 

@@ -161,6 +161,7 @@ CREATE TABLE jobs (
     started_at timestamptz,
     finished_at timestamptz,
     lapses integer NOT NULL DEFAULT 0,
+    drawn integer NOT NULL DEFAULT 0,
     moved_at timestamptz,
     CONSTRAINT ck_jobs_kind_known CHECK (kind IN ('sample', 'verify', 'score', 'train')),
     CONSTRAINT ck_jobs_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'discarded')),
@@ -175,6 +176,7 @@ CREATE INDEX ix_jobs_held ON jobs (round_id, kind) WHERE state <> 'done';
 CREATE INDEX ix_jobs_live ON jobs (state, kind) WHERE state IN ('queued', 'running');
 CREATE INDEX ix_jobs_queued ON jobs (kind, id) WHERE state = 'queued';
 CREATE INDEX ix_jobs_ended ON jobs (round_id, finished_at) WHERE finished_at IS NOT NULL;
+COMMENT ON COLUMN jobs.drawn IS 'how many of its slots have their sample, if it draws samples';
 COMMENT ON COLUMN jobs.moved_at IS 'when a running job last got further, as its worker says';
 COMMENT ON COLUMN jobs.lapses IS 'leases that ended without a sign that the worker was dead; they are no attempts';
 
@@ -222,6 +224,18 @@ CREATE TABLE sample_responses (
         CONSTRAINT fk_sample_responses_sample_id REFERENCES samples ON DELETE CASCADE,
     response text NOT NULL
 );
+
+CREATE TABLE sample_counts (
+    round_id bigint CONSTRAINT fk_sample_counts_round_id REFERENCES rounds ON DELETE CASCADE,
+    worker text,
+    drawn bigint NOT NULL DEFAULT 0,
+    drawn_pre bigint NOT NULL DEFAULT 0,
+    tokens bigint NOT NULL DEFAULT 0,
+    verified bigint NOT NULL DEFAULT 0,
+    scored bigint NOT NULL DEFAULT 0,
+    CONSTRAINT pk_sample_counts PRIMARY KEY (round_id, worker)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE sample_counts IS 'samples of a round by the worker that wrote, verified or scored them';
 
 CREATE TABLE majority_votes (
     round_id bigint CONSTRAINT fk_majority_votes_round_id REFERENCES rounds ON DELETE CASCADE,
