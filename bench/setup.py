@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.local.postgres import Postgres
 from hsstar.recipe.recipe import parse_recipe
-from hsstar.store import datasets, migrate, models, rounds, runs
+from hsstar.store import counts, datasets, migrate, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -165,6 +165,7 @@ def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
         """),
         {"times": RESPONSE_BYTES // _HEXADECIMAL_DIGITS},
     )
+    counts.recount(connection, [iteration.id])
     return run, iteration
 
 
