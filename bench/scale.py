@@ -41,7 +41,8 @@ from hsstar.workers.runtime import Worker
 WORKERS = 1_000
 MEASURED_SECONDS = 30.0
 JOBS = """
-    INSERT INTO jobs (round_id, kind, state, lease_token, lease_expires_at, worker, started_at, wakeup_sent_at)
+    INSERT INTO jobs
+        (round_id, kind, state, lease_token, lease_expires_at, worker, started_at, wakeup_sent_at)
     SELECT (SELECT min(id) FROM rounds), 'verify', CASE WHEN n <= 2000 THEN 'running' ELSE 'queued' END,
         CASE WHEN n <= 2000 THEN gen_random_uuid() END,
         CASE WHEN n <= 2000 THEN now() + interval '1 day' END, 'w', now(), now()
