@@ -123,7 +123,7 @@ AREAS = (
     Area(
         "engines",
         ("hsstar/engines/*.py",),
-        (*_unit("answers", "engine*"), "tests/engines/*"),
+        (*_unit("answers", "engine*", "sources"), "tests/engines/*"),
     ),
     Area(
         "commands",
