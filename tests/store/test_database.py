@@ -110,6 +110,12 @@ def test_trouble_that_may_pass_is_tried_again_and_not_for_ever(
     assert len(attempts) == 5
 
 
+def test_the_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: low + high)
+    pauses = [database_module._pause(attempt) for attempt in range(1, 9)]
+    assert pauses == [1.5 * longest for longest in (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0)]
+
+
 def test_what_is_no_passing_trouble_runs_once(database: Database) -> None:
     attempts, work = meeting("PERFORM 1 / 0")
     with pytest.raises(DatabaseError, match="division by zero"):
