@@ -95,7 +95,7 @@ AREAS = (
     Area(
         "SQL",
         ("hsstar/store/*.sql", "migrations/versions/*.sql", "hsstar/store/*.py"),
-        (*_ROWS, "tests/cli/test_evaluate.py"),
+        (*_ROWS, "tests/cli/test_evaluate.py", "tests/cli/test_runs.py"),
         embedded_sql=True,
     ),
     Area(
