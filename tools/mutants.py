@@ -95,7 +95,7 @@ AREAS = (
     Area(
         "SQL",
         ("hsstar/store/*.sql", "migrations/versions/*.sql", "hsstar/store/*.py"),
-        _ROWS,
+        (*_ROWS, "tests/cli/test_evaluate.py", "tests/cli/test_runs.py"),
         embedded_sql=True,
     ),
     Area(
@@ -123,7 +123,7 @@ AREAS = (
     Area(
         "engines",
         ("hsstar/engines/*.py",),
-        (*_unit("answers", "engine*"), "tests/engines/*"),
+        (*_unit("answers", "engine*", "sources"), "tests/engines/*"),
     ),
     Area(
         "commands",

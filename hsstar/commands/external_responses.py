@@ -41,7 +41,7 @@ class ExternalResponsesReport:
 
 
 def import_responses(
-    database: Database, name: str, path: Path, benchmarks: Sequence[BenchmarkSection], *, strict: bool = True
+    database: Database, name: str, path: Path, benchmarks: Sequence[BenchmarkSection], *, strict: bool
 ) -> ExternalResponsesReport:
     """Make the responses of a file the samples of an evaluation; the workers verify them.
 

@@ -107,7 +107,7 @@ def _parts(solution: str, sign: re.Pattern[str], protected: list[tuple[int, int]
     parts, begin, spans = [], 0, iter([*protected, (len(solution), len(solution))])
     start, end = next(spans)
     for match in sign.finditer(solution):
-        while end <= match.start() and start < len(solution):
+        while end <= match.start():
             start, end = next(spans)
         if match.end() <= start or match.start() >= end:
             cut = match.end() - len(match[0]) + len(match[0].rstrip())

@@ -102,7 +102,7 @@ def _quotient(left: Unit, right: Unit) -> Unit:
 _UNITS = _known_units()
 PERCENT = replace(_UNITS["%"], written="%")
 DEGREE = replace(_UNITS["degree"], written="degrees")
-RADIAN = replace(_UNITS["rad"], written="radians")
+RADIAN = _UNITS["rad"]
 DOLLAR = replace(_UNITS["$"], written="dollars")
 _PREFIXES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SUFFIXES = {"squared": 2, "cubed": 3}

@@ -72,6 +72,12 @@ def test_a_verifying_worker_needs_no_pytorch_and_an_engine_names_the_extra_with_
     assert "hsstar[train]" in advice
 
 
+def test_a_module_of_ours_that_is_missing_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.TRAINERS, "trl", "hsstar.engines.none:None")
+    with pytest.raises(ModuleNotFoundError, match=r"hsstar\.engines\.none"):
+        registry.build_trainer()
+
+
 def test_without_vllm_a_sampling_worker_starts_and_is_told_how_to_install_it(policy: Path) -> None:
     imported, *advice = printed(
         "import sys; sys.modules['vllm'] = None\n"

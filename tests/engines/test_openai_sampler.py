@@ -100,6 +100,13 @@ def test_the_server_says_how_long_to_wait(host: Host, connect: Open, wait: Calla
     assert time.monotonic() - begin > 0.8
 
 
+def test_the_pauses_between_requests_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    pauses = [openai_server._pause(attempt) for attempt in range(40)]
+    first, longest = openai_server._FIRST_PAUSE_SECONDS, openai_server._LONGEST_PAUSE_SECONDS
+    assert pauses == [min(longest, first * 2**attempt) for attempt in range(40)]
+
+
 def test_a_silent_server_is_asked_again(host: Host, connect: Open) -> None:
     speaking = threading.Event()
 

@@ -20,6 +20,7 @@ from hsstar.domain.errors import CheckpointError, EngineMemoryError, MissingDepe
 from hsstar.engines.registry import build_reward_model
 from hsstar.engines.rewards.base import PackedRewardModel, ScoredText
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
+from hsstar.engines.rewards.outcome import OutcomeRewardModel
 from hsstar.engines.rewards.token_tree import grow_tree, tree_sizes
 from tests.engines import tiny
 from tests.engines.reward_references import requests, skywork_reference
@@ -191,3 +192,11 @@ def test_other_errors_pass_unchanged() -> None:
     model.error = RuntimeError
     with pytest.raises(RuntimeError, match="no room for 1 × 51"):
         check_scores(model, [51])
+
+
+@pytest.mark.parametrize(("held", "free"), [([0, 1, 2], 3), ([2, 1], 0), ([0, 2], 1)])
+def test_a_decoder_without_padding_token_pads_with_one_that_no_text_holds(
+    tmp_path: Path, held: list[int], free: int
+) -> None:
+    engine = OutcomeRewardModel(tiny.tiny_classifier(tmp_path, labels=1, pad=False), device="cpu")
+    assert engine._padding_token([ScoredText(held[:1], (0,)), ScoredText(held, (1,))]) == free

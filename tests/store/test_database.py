@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import DBAPIError
 
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import database as database_module
@@ -110,6 +111,12 @@ def test_trouble_that_may_pass_is_tried_again_and_not_for_ever(
     assert len(attempts) == 5
 
 
+def test_the_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: low + high)
+    pauses = [database_module._pause(attempt) for attempt in range(1, 9)]
+    assert pauses == [1.5 * longest for longest in (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0)]
+
+
 def test_what_is_no_passing_trouble_runs_once(database: Database) -> None:
     attempts, work = meeting("PERFORM 1 / 0")
     with pytest.raises(DatabaseError, match="division by zero"):
@@ -190,6 +197,27 @@ def test_a_server_that_is_away_is_waited_for_as_long_as_the_limits_say() -> None
         with pytest.raises(DatabaseError, match="cannot reach the database"), Database(url, limits).begin():
             pass
         assert low <= time.monotonic() - begun < high
+
+
+def test_what_no_waiting_changes_is_said_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a worker would wait for a server that is away."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    url = make_url(database.url)
+    for changed, reason in (
+        (url.set(database="none"), "does not exist; create the database first"),
+        (url.set(username="nobody"), "refuses the login"),
+    ):
+        given = changed.render_as_string(hide_password=False)
+        with pytest.raises(DatabaseError, match=reason), Database(given, Limits(patience=30)).begin():
+            pass
+    for reason in ("password", "authentication", "no pg_hba.conf entry", "certificate"):
+        refused = DBAPIError("", {}, psycopg.OperationalError(f"FATAL: the {reason} …"))
+        assert not database_module._is_unreachable(refused)
+    assert database_module._is_unreachable(DBAPIError("", {}, psycopg.OperationalError("Connection refused")))
+
+
+def test_a_url_is_shown_without_its_password() -> None:
+    assert Database("postgresql://me:s3cret@host/x").shown_url == "postgresql+psycopg://me:***@host/x"
 
 
 def test_a_server_that_never_answers_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,7 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
     evaluations.assign_all_problems(connection, added.id, dataset, None, 2)
     first, second, third, _ = list(datasets.statement_keys(connection, dataset))
     unjudged = {0: Drawn(Cause.TIMED_OUT), 1: Drawn(Cause.NO_ANSWER)}
+    cut, ended = Drawn(tokens=4, finish_reason="length"), Drawn(tokens=8, finish_reason="stop")
     add_samples(connection, added.id, {first: {0: RIGHT, 1: WRONG}, second: unjudged})
     rounds.exclude(connection, added.id, {third: "too long"})
     assert [
@@ -122,6 +123,9 @@ def test_what_came_out_of_each_problem(connection: Connection) -> None:
     # the error is √((0.375² + 3·0.125²) / 3 / 4)
     assert row[:-1] == (0.125, 0.125, 1, 1, 1, 1, 10, None, None, None)
     assert row[-1] == pytest.approx(0.5 / 3)
+    add_samples(connection, added.id, {first: {2: cut, 3: ended, 4: ended}, second: {2: cut}})
+    query = "SELECT drawn, correct, mean_tokens, truncated_share FROM evaluation_results"
+    assert select(connection, query) == [(8, 1, (40 + 3 * 8) / 8, 2 / 4)]
 
 
 Answers = list[tuple[str | None, bool]]

@@ -293,17 +293,17 @@ def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection, job_
 
 
 def test_a_job_that_needs_too_much_memory_is_split_at_once_without_an_attempt(connection: Connection) -> None:
-    round_id, (problem,) = add_round(connection, 1)
-    job_id = add_job(connection, round_id, items={problem: [0, 1, 2]})
+    round_id, (first, second) = add_round(connection, 2)
+    job_id = add_job(connection, round_id, items={second: [0, 1], first: [0]})
     lost = claim(connection, job_id)
     jobs.reclaim_of(connection, "w", ATTEMPTS)
     assert not jobs.split(connection, lost, "out of memory", "")
     assert jobs.split(connection, claim(connection, job_id), "out of memory", "Traceback: …")
     found = select(connection, "SELECT attempts, error, id FROM jobs ORDER BY id")
     assert [row[:2] for row in found] == [(1, "out of memory"), (1, None)]
-    assert [items_of(connection, row[2]) for row in found] == [[(problem, 0)], [(problem, 1), (problem, 2)]]
+    assert [items_of(connection, row[2]) for row in found] == [[(first, 0)], [(second, 0), (second, 1)]]
     assert taken(connection, found[0][2]) == (found[0][2], 2)  # without a delay
-    single = claim(connection, add_job(connection, round_id, items={problem: [3]}))
+    single = claim(connection, add_job(connection, round_id, items={first: [3]}))
     assert not jobs.split(connection, single, "out of memory", "")
     assert state_of(connection, single.id) == "running"
 

@@ -56,6 +56,11 @@ def test_jobs_at_once_count_once_and_those_of_other_policies_and_engines_not_at_
     sampling = 40 / 8  # seconds 0 to 8, not 4 + 6
     assert measured(connection) == Throughput(10, 1 / 4, sampling, 40 / 2, 20 / 5)
     assert measured(connection, policy="other").tokens_per_sample is None
+    finished_iteration(connection)
+    assert measured(connection) == Throughput(10, 1 / 4, 80 / 8, 80 / 2, 40 / 5)  # two runs of one worker
+    unpaired = finished_iteration(connection)[1].id
+    connection.execute(text("DELETE FROM preference_pairs WHERE round_id = :id"), {"id": unpaired})
+    assert measured(connection) == Throughput(10, 1 / 4, 120 / 8, 120 / 2, 40 / 5)
     vllm = measured(connection, engine="vllm")
     assert (vllm.tokens_per_sample, vllm.sampling_speed) == (10, None)
 

@@ -177,10 +177,30 @@ def test_worker_activity(connection: Connection) -> None:
 
 
 def test_progress_counts_what_the_views_count(connection: Connection, example: Example) -> None:
-    run, _, _ = example
+    run, round_id, ids = example
     (found,) = progress.round_progress(connection, run.id)
     assert asdict(found).items() >= EXPECTED["progress"].items()
     assert progress.exclusions(connection, run.id) == [("too long", 1)]
+    add_job(connection, round_id, JobKind.SAMPLE, {ids[0]: [4, 5, 6, 7]}, JobState.RUNNING)
+    rounds.add_iterations(connection, run, [1])
+    assert [row["state"] for row in progress.iteration_statistics(connection, run.name)] == [
+        "re_sampling", "waiting"
+    ]  # fmt: skip
+    attempts = """
+        INSERT INTO training_runs (round_id, model_id, objective, settings, pairs, steps_done, steps)
+        VALUES (:round, :model, 'dpo', '{}', 1, 7, 8), (:round, :model, 'dpo', '{}', 1, 2, 9)
+    """
+    execute(connection, attempts, round=round_id, model=run.model_id)
+    found, waiting = progress.round_progress(connection, run.id)
+    assert (found.training_steps_done, found.training_steps) == (2, 9)  # of the newest attempt
+    assert (found.running, found.slots_in_flight) == (1, 2 + 4)
+    unknown = {name for name, value in asdict(waiting).items() if value is None}
+    assert unknown == {
+        "model", "training_steps", "started_at", "seconds", "accuracy", "standard_error"
+    }  # fmt: skip
+    assert {value for name, value in asdict(waiting).items() if name not in unknown} == {
+        "iteration", 1, "waiting", 0, ""
+    }  # fmt: skip
 
 
 def test_the_progress_of_evaluations_comes_after_that_of_iterations(

@@ -5,8 +5,11 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow.parquet
 import pytest
@@ -145,6 +148,13 @@ def test_rows_go_to_a_stream_as_well(tmp_path: Path, file_format: ExportFormat) 
     with path.open("wb") as stream:
         assert write_rows(stream, ROWS, file_format) == 2
         assert [row for _, row in read_rows(path)] == ROWS  # nothing is left in the stream's buffer
+
+
+def test_values_that_json_does_not_know_become_text_or_numbers(tmp_path: Path) -> None:
+    values = {"at": datetime(2026, 1, 2, 3, 4), "day": date(2026, 1, 2), "hour": time(5, 6)}
+    write_rows(path := tmp_path / "out.jsonl", [values | {"half": Decimal("0.5"), "id": UUID(int=7)}])
+    written = {"at": "2026-01-02T03:04:00", "day": "2026-01-02", "hour": "05:06:00", "half": 0.5}
+    assert json.loads(path.read_text()) == written | {"id": "00000000-0000-0000-0000-000000000007"}
 
 
 def test_no_rows_are_an_empty_file(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_the_engine_in_place_goes_on_while_it_has_work() -> None:
 def test_it_makes_room_when_it_has_none_or_others_have_waited_long() -> None:
     assert chosen(SAMPLER, 10, scorer=1, other=2) == OTHER_SAMPLER
     assert chosen(SAMPLER, 61, sampler=300, scorer=61, other=70) == OTHER_SAMPLER
+    assert chosen(SAMPLER, 61, sampler=300, scorer=61, other=5) == SCORER
     assert chosen(None, 0, scorer=1, sampler=2) == SAMPLER
     assert chosen(SAMPLER, 10) is None
 

@@ -54,6 +54,12 @@ def test_a_seed_fits_a_signed_64_bit_integer(seed: int, purpose: str, parts: lis
     assert 0 <= derived_seed(seed, purpose, *parts) < 2**63
 
 
+def test_surrogates_are_replaced_and_bytes_that_are_no_text_are_not() -> None:
+    assert storable("a\ud800\udfff\x00b") == "a\ufffd\ufffd\ufffdb"
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("utf-8", "hsstar.replace_surrogates")
+
+
 @given(any_text)
 def test_stored_text_is_valid_and_nothing_else_is_changed(text: str) -> None:
     stored = storable(text)

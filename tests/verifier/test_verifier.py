@@ -170,6 +170,19 @@ def test_pairs_with_one_key_have_one_cause(verifier: MathVerifier, text: str, cu
     [
         ("0.5", "1/2", ("as given", "0.5", "1/2 (decimal)", "1/2", "numbers", Cause.CORRECT)),
         (" 8 ", "7", ("as given", "8", "8", "7", "numbers", Cause.INCORRECT)),
+        (r"50\%", r"\$5", ("as given", r"50\%", "50 [%]", "5 [dollars]", "different units", Cause.INCORRECT)),
+        (
+            "(1,2]",
+            r"\{1,2\}",
+            (
+                "as given",
+                "(1,2]",
+                "interval (1, 2]",
+                "set of 1; 2",
+                "different kinds of answer",
+                Cause.INCORRECT,
+            ),
+        ),
         (r"so \boxed{1+x}", "x+1", ("boxed", "1+x", "1+x", "x+1", "algebra", Cause.CORRECT)),
         (
             "The answer is ???.",
