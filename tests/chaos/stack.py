@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import quote
 
 import psutil
@@ -19,7 +21,7 @@ from hsstar.local.stack import Stack
 from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
 from hsstar.settings import Settings
-from hsstar.store import migrate
+from hsstar.store import migrate, models
 from hsstar.store.database import Database
 from tests.acceptance.conftest import Home, temporary_home
 from tests.chaos.proxy import Proxy
@@ -33,6 +35,8 @@ WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
 PROBLEMS, HELD_OUT, ITERATIONS = 15, 8, 2
 PATIENCE_SECONDS = 120.0
 _DISK_MEGABYTES = 330
+FAKE_TIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+"""Gives processes another clock (Debian: faketime)."""
 _RECIPE = make_recipe(
     seed=11,
     problems={"dataset": "train", "per_iteration": PROBLEMS},
@@ -56,6 +60,7 @@ class ChaosStack:
     def __init__(self, home: Home, *, small_disk: bool) -> None:
         self.home = home
         self.folder = home.folder
+        self.clock = home.folder / "clock"
         self.small_disk = small_disk
         self.proxy: Proxy | None = None
         self._watching: psycopg.Connection | None = None
@@ -71,12 +76,20 @@ class ChaosStack:
             url = url.replace(written(directory), written(str(proxied)))
         environment = {"PYTHONPATH": str(ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
         program = [sys.executable, "-m", "tests.chaos.worker_program"]
-        self.stack.up(
-            WORKERS,
-            prepare=self._prepare,
-            command=lambda role, name: [*program, role, f"{name}@{socket.gethostname()}"],
-            role_environment=dict.fromkeys(WORKERS, environment),
-        )
+        with mock.patch.dict(os.environ, self._clock_of_its_own()):
+            self.stack.up(
+                WORKERS,
+                prepare=self._prepare,
+                command=lambda role, name: [*program, role, f"{name}@{socket.gethostname()}"],
+                role_environment=dict.fromkeys(WORKERS, environment),
+            )
+
+    def _clock_of_its_own(self) -> dict[str, str]:
+        """The variables by which a process has the time that the file says."""
+        if FAKE_TIME is None:
+            return {}
+        values = {"LD_PRELOAD": str(FAKE_TIME), "FAKETIME_TIMESTAMP_FILE": str(self.clock)}
+        return values | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
 
     def _prepare(self, url: str) -> None:
         with contextlib.closing(Database(url)) as database:
@@ -147,6 +160,28 @@ class ChaosStack:
                 return psutil.Process(status.pid)
         return None
 
+    def sockets(self) -> list[Path]:
+        """The sockets of the servers that are there."""
+        return [file for server in self.stack.embedded for file in server.remains if file.is_socket()]
+
+    def queues(self) -> list[str]:
+        """The names of the queues in the broker."""
+        with self._database() as database, database.begin() as connection:
+            database_id = models.database_id(connection)
+        return [f"hsstar-{database_id[:8]}.{kind}" for kind in WORKERS]
+
+    def from_another_namespace(self, command: str) -> int:
+        """The exit code of a command of hsstar that sees the folders of this stack, and no process."""
+        program = [sys.executable, "-P", "-m", "hsstar.cli", command]
+        environment = os.environ | self.home.environment
+        return subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", *program], env=environment, capture_output=True
+        ).returncode
+
+    def set_clock(self, seconds: int) -> None:
+        """Let the clock of every process of the stack be so many seconds off."""
+        self.clock.write_text(f"{seconds:+d}s")
+
     def supervisor(self) -> psutil.Process:
         pid = self.stack.status().supervisor_pid
         assert pid is not None
@@ -160,10 +195,12 @@ def chaos_stack() -> Iterator[ChaosStack]:
         servers = home.folder / "servers"
         servers.mkdir()
         limits = {"LEASE_SECONDS": str(LEASE_SECONDS), "JOB_SAMPLES": "9", "MAX_ATTEMPTS": "10"}
+        limits["STALL_SECONDS"] = "4"
         home.environment |= {f"HSSTAR_{name}": value for name, value in limits.items()}
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m,mode=755", "tmpfs", str(servers)]
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
         made = ChaosStack(home, small_disk=mounted)
+        made.set_clock(0)
         try:
             made.up()
             made.import_problems()

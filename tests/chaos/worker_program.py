@@ -6,6 +6,7 @@ Everything else is the product's. The file `delivery` in the home says how its w
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,37 @@ def _send(app: Any, job_id: int, kind: JobKind) -> None:
         _send_once(app, job_id, kind)
 
 
+class StallingSampler(DeterministicSampler):
+    """Gets no further for ever, once for each time that a test asks for it."""
+
+    def draw(self, *arguments: Any) -> Any:
+        for result in super().draw(*arguments):
+            hang_if_asked()
+            yield result
+
+
+class StallingRewardModel(ReadingRewardModel):
+    """As the sampler."""
+
+    def score(self, *arguments: Any) -> Any:
+        hang_if_asked()
+        return super().score(*arguments)
+
+
+def hang_if_asked() -> None:
+    try:
+        Path(os.environ["HSSTAR_HOME"], "stall").unlink()  # by one process alone
+    except FileNotFoundError:
+        return
+    while True:
+        time.sleep(60)
+
+
 def make_context(settings: Settings, database: Database, worker: str) -> WorkerContext:
     """A context with deterministic engines and the real verifier."""
     engines = EnginePool(
-        lambda folder, recipe: DeterministicSampler(folder, SAMPLE_SECONDS),
-        lambda folder, recipe: ReadingRewardModel(SCORE_SECONDS),
+        lambda folder, recipe: StallingSampler(folder, SAMPLE_SECONDS),
+        lambda folder, recipe: StallingRewardModel(SCORE_SECONDS),
         lambda: MathVerifier(processes=1),
         lambda: MarkingTrainer(STEP_SECONDS),
     )
