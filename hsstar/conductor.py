@@ -190,11 +190,15 @@ class Conductor:
 
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(pair, problem_ids))
-        return self._turn(run.id, partial(self._train, run, iteration))
+        quality = None
+        if run.recipe.reward.used:  # without the lock: it reads every sample
+            quality = self._database.run(partial(method.reward_quality, iteration=iteration))
+        return self._turn(run.id, partial(self._train, run, iteration, quality))
 
-    def _train(self, run: Run, iteration: Round, connection: Connection) -> bool:
+    def _train(self, run: Run, iteration: Round, quality: float | None, connection: Connection) -> bool:
         if not rounds.leave_state(connection, iteration.id, IterationState.RE_SAMPLING):
             return False
+        rounds.set_reward_quality(connection, iteration.id, quality)
         match run.recipe.training.objective:
             case "none":
                 material = False

@@ -79,6 +79,12 @@ def has_pairs(connection: Connection, iteration: Round) -> bool:
     return exists(connection, query, {"id": iteration.id})
 
 
+def reward_quality(connection: Connection, iteration: Round) -> float | None:
+    """Return the chance that a correct sample has a higher reward than an incorrect one; it reads all."""
+    area: float | None = execute_file(connection, "reward_quality", {"round_id": iteration.id}).scalar_one()
+    return area
+
+
 def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
     """Tell whether an iteration has a sample for supervised fine-tuning."""
     query = text("""

@@ -154,6 +154,14 @@ def leave_state(
     return result.rowcount == 1
 
 
+def set_reward_quality(connection: Connection, round_id: int, quality: float | None) -> None:
+    """Record how well the rewards of an iteration tell correct samples from incorrect ones."""
+    connection.execute(
+        text("UPDATE iterations SET reward_quality = :quality WHERE round_id = :id"),
+        {"id": round_id, "quality": quality},
+    )
+
+
 def assign_slice(
     connection: Connection,
     round_id: int,
@@ -248,13 +256,17 @@ def runs_without_work(connection: Connection) -> list[int]:
 
 
 def list_idle(connection: Connection, run_id: int) -> tuple[datetime, list[int]]:
-    """Return the time and the rounds of a run that have no live job."""
+    """Return the time and the rounds of a run that are not done and have no live job."""
     row = connection.execute(
         text("""
             SELECT now() AS time, array(
-                SELECT id FROM rounds WHERE run_id = :run_id AND NOT EXISTS (
-                    SELECT FROM jobs WHERE round_id = rounds.id AND state IN ('queued', 'running')
-                )
+                SELECT rounds.id FROM rounds
+                LEFT JOIN iterations ON iterations.round_id = rounds.id
+                LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+                WHERE run_id = :run_id AND iterations.state IS DISTINCT FROM 'done'
+                  AND evaluations.finished_at IS NULL AND NOT EXISTS (
+                      SELECT FROM jobs WHERE round_id = rounds.id AND state IN ('queued', 'running')
+                  )
             ) AS ids
         """),
         {"run_id": run_id},

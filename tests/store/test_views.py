@@ -237,9 +237,13 @@ def test_the_progress_of_evaluations_comes_after_that_of_iterations(
 def test_reward_quality_is_the_share_of_well_ordered_pairs(connection: Connection, example: Example) -> None:
     """Right: 1, 1, ½, ¾; wrong: 0, 0, ¼: every right sample stands above every wrong one. Then a tie."""
     run, round_id, (_, _, hard, _) = example
-    assert progress.reward_quality(connection, run.id) == {0: 1.0}
+    iteration = rounds.get_round(connection, round_id)
+    assert method.reward_quality(connection, iteration) == 1.0
     add_samples(connection, round_id, {hard: {2: Drawn(Cause.INCORRECT, 1.0)}})
     # of 4 × 4 pairs 12 are in order, 2 are ties, 2 are upside down
-    assert progress.reward_quality(connection, run.id) == {0: 13 / 16}
+    assert method.reward_quality(connection, iteration) == 13 / 16
     execute(connection, "UPDATE samples SET min_reward = NULL WHERE verdict = 'correct'")
-    assert progress.reward_quality(connection, run.id) == {0: None}
+    assert method.reward_quality(connection, iteration) is None
+    assert progress.reward_quality(connection, run.id) == {0: None}  # nobody has recorded it
+    rounds.set_reward_quality(connection, round_id, 0.75)
+    assert progress.reward_quality(connection, run.id) == {0: 0.75}

@@ -116,12 +116,14 @@ CREATE TABLE iterations (
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     finished_at timestamptz,
+    reward_quality double precision,
     CONSTRAINT ck_iterations_state_known CHECK (
         state IN ('waiting', 'pre_sampling', 're_sampling', 'training', 'evaluating', 'done')
     ),
     CONSTRAINT ck_iterations_done_has_time CHECK ((state = 'done') = (finished_at IS NOT NULL))
 );
 COMMENT ON COLUMN iterations.budget IS 'n · |D_t|';
+COMMENT ON COLUMN iterations.reward_quality IS 'chance that a correct sample has a higher reward than an incorrect one';
 COMMENT ON COLUMN iterations.pre_samples IS 'n_p: slots below it are pre-samples';
 
 CREATE TABLE evaluations (
