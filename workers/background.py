@@ -45,7 +45,7 @@ class Background:
         self._may_poll = False
         self._polling_thread: threading.Thread | None = None
         self._orders: Orders | None = None
-        self._last_sweep = time.monotonic()
+        self._last_sweep = self._last_beat = time.monotonic()
         self._last_tidying = -math.inf
         self._stopping = threading.Event()
         pulse = (self._beat_pause, self.report)
@@ -77,7 +77,7 @@ class Background:
     def report(self) -> None:
         """Write the heartbeat and follow the orders that it brings."""
         worker = self._worker
-        worker.end_if_stalled()
+        worker.end_if_stalled(self._frozen_seconds())
         held = list(worker.held.values())
         stuck = time.monotonic() - self._last_sweep > _STUCK_SECONDS
         work = Work(
@@ -96,6 +96,12 @@ class Background:
         self._orders = orders
         if not worker.leaving:
             self._follow(orders)
+
+    def _frozen_seconds(self) -> float:
+        """Return for how long this process stood still since the last heartbeat, or waited for the database."""
+        before, self._last_beat = self._last_beat, time.monotonic()
+        late = self._last_beat - before - self._beat_pause()
+        return late if late > self._beat_pause() else 0.0
 
     def _follow(self, orders: Orders) -> None:
         worker = self._worker

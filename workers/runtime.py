@@ -131,8 +131,12 @@ class Worker:
         """Return for how long a job has got no further."""
         return self._context.progress.still_seconds(job.id)
 
-    def end_if_stalled(self) -> None:
-        """End this process at once if one of its jobs hangs: nothing else ends the thread that runs it."""
+    def end_if_stalled(self, frozen_seconds: float = 0.0) -> None:
+        """End this process at once if one of its jobs hangs: nothing else ends the thread that runs it.
+
+        The time that the process itself stood still does not count.
+        """
+        self._context.progress.excuse(frozen_seconds)
         stalled = {
             job.id: seconds
             for job in list(self.held.values())

@@ -25,6 +25,12 @@ class Progress:
         with self._lock:
             self._moved.pop(job_id, None)
 
+    def excuse(self, seconds: float) -> None:
+        """Do not count so many seconds: this process could do nothing."""
+        with self._lock:
+            for job_id in self._moved:
+                self._moved[job_id] += seconds
+
     def still_seconds(self, job_id: int) -> float:
         """Return for how long a job has got no further; 0 for one that has ended."""
         with self._lock:
