@@ -98,7 +98,7 @@ class Background:
             self._follow(orders)
 
     def _frozen_seconds(self) -> float:
-        """Return for how long this process stood still since the last heartbeat, or waited for the database."""
+        """Return for how long this process stood still or waited since the last heartbeat."""
         before, self._last_beat = self._last_beat, time.monotonic()
         late = self._last_beat - before - self._beat_pause()
         return late if late > self._beat_pause() else 0.0
