@@ -8,7 +8,9 @@ Found = TypeVar("Found")
 
 
 def wait_for(
-    condition: Callable[[], Found], seconds: float = 60.0, what: str | Callable[[], str] = "the condition"
+    condition: Callable[[], Found | None],
+    seconds: float = 60.0,
+    what: str | Callable[[], str] = "the condition",
 ) -> Found:
     """Wait until a condition is true, and return its value; `what` says in a failure what did not happen."""
     end = time.monotonic() + seconds

@@ -37,6 +37,7 @@ def test_each_iteration_trains_the_next_policy_on_fresh_problems(finished: Home)
     assert len(taken) == len({row["problem_id"] for row in taken}) == 2 * 24
 
 
+@pytest.mark.heavy
 def test_published_pairs_leave_and_come_back(finished: Home) -> None:
     pairs, output = finished.folder / "pairs.jsonl", finished.folder / "from-pairs"
     finished.ok("export", "pairs", "loop", "--output", str(pairs))

@@ -163,6 +163,7 @@ def test_a_worker_goes_on_when_its_broker_comes_back(
         assert worker.end() == 0
 
 
+@pytest.mark.heavy
 def test_ports_that_never_answer_hold_up_no_heartbeat_and_no_end(
     start_worker: StartWorker, database: Database
 ) -> None:

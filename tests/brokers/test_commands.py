@@ -203,6 +203,7 @@ def texts_below(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("files")
 def test_nothing_of_a_fleet_shows_a_password_until_its_last_worker_was_asked_to_stop(
     command: Command, caplog: pytest.LogCaptureFixture, tmp_path: Path

@@ -125,7 +125,7 @@ class ChaosStack:
         self.wait_for(lambda: self._ask(_UNFINISHED, run) == [(0,)], f"the end of {run}")
 
     def rows(self, query: str, run: str) -> list[tuple[Any, ...]]:
-        """What a query finds of a run, which is not nothing, as soon as the database answers."""
+        """The rows of a query for a run, which has some; waits while the database is away."""
         return self.wait_for(lambda: self._ask(query, run), f"rows of {query}")
 
     def _ask(self, query: str, run: str) -> list[tuple[Any, ...]] | None:
@@ -140,9 +140,7 @@ class ChaosStack:
 
     def wait_for(self, condition: Callable[[], Found | None], what: str) -> Found:
         """Waits until a condition holds; what did not come about is in the error, with the logs."""
-        found = wait_for(condition, PATIENCE_SECONDS, lambda: f"{what}\n{self.home.logs()}")
-        assert found is not None
-        return found
+        return wait_for(condition, PATIENCE_SECONDS, lambda: f"{what}\n{self.home.logs()}")
 
     def workers(self, role: str | None = None) -> list[psutil.Process]:
         """The living worker processes, of one role where it is given, in a fixed order."""

@@ -46,7 +46,9 @@ def scenario(number: int) -> list[Event]:
 def snapshot(stack: ChaosStack, run: str) -> Snapshot:
     """Everything of a run that must not depend on what happened on the way."""
     of_run = "WHERE run_id = (SELECT id FROM runs WHERE name = %s)"
-    found = {name: sorted(stack.rows(f"{query} {of_run}", run), key=repr) for name, query in _QUERIES.items()}
+    found = {
+        table: sorted(stack.rows(f"{query} {of_run}", run), key=repr) for table, query in _QUERIES.items()
+    }
     check_jobs(found.pop("jobs"))
     check_budget(found)
     return found

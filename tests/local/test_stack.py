@@ -144,6 +144,7 @@ def test_workers_end_with_a_killed_supervisor_and_up_works_again(place: Place) -
     assert not processes.alive(stubborn)
 
 
+@pytest.mark.heavy
 def test_killed_servers_come_back(place: Place) -> None:
     stack = place.stack()
     before = stack.up({"sampler": 1}, command=worker)
@@ -155,6 +156,7 @@ def test_killed_servers_come_back(place: Place) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.heavy
 def test_everything_killed_at_once_as_by_a_power_cut(place: Place) -> None:
     place.stack().up({"sampler": 1}, command=worker)
     for process in place.processes():
