@@ -69,7 +69,8 @@ def _why_no_weights(folder: Path) -> str:
     if (folder / _ADAPTER).is_file():
         base = read_json(folder / _ADAPTER).get("base_model_name_or_path")
         return f"this is an adapter alone; merge it into its base model {base} (PEFT: merge_and_unload)"
-    return f"no weights ({' or '.join(WEIGHT_LAYOUTS[::2])})"
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    return f"no {' and no '.join([*missing, 'weights'])} ({' or '.join(WEIGHT_LAYOUTS[::2])})"
 
 
 def fingerprint(folder: Path) -> str:

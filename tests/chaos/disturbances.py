@@ -105,6 +105,14 @@ def stall_an_engine(stack: ChaosStack, generator: random.Random) -> None:
     (stack.stack.home / "stall").touch()
 
 
+def starve_a_trainer(stack: ChaosStack, generator: random.Random) -> None:
+    """The next training needs more memory than there is, and the kernel kills it."""
+    assert stack.small_memory is not None
+    for process in stack.workers("train"):
+        (stack.small_memory / "cgroup.procs").write_text(str(process.pid))
+        (stack.stack.home / "swell").touch()
+
+
 def wipe_sockets(stack: ChaosStack, generator: random.Random) -> None:
     """Something cleans the folder in which the servers have their sockets."""
     for name in stack.sockets():
@@ -189,6 +197,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "freeze postgres": freeze_postgres,
     "suspend everything": suspend,
     "stall an engine": stall_an_engine,
+    "starve a trainer": starve_a_trainer,
     "wipe the sockets": wipe_sockets,
     "poison the broker": poison_broker,
     "come from elsewhere": come_from_elsewhere,

@@ -37,6 +37,8 @@ PATIENCE_SECONDS = 120.0
 _DISK_MEGABYTES = 330
 FAKE_TIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 """Gives processes another clock (Debian: faketime)."""
+_SMALL_MEMORY = 1 << 26
+"""Bytes that a worker may get more once it has no room."""
 _RECIPE = make_recipe(
     seed=11,
     problems={"dataset": "train", "per_iteration": PROBLEMS},
@@ -62,6 +64,7 @@ class ChaosStack:
         self.folder = home.folder
         self.clock = home.folder / "clock"
         self.small_disk = small_disk
+        self.small_memory = memory_group(f"hsstar-{home.folder.name}")
         self.proxy: Proxy | None = None
         self._watching: psycopg.Connection | None = None
         self._names = (f"run-{number}" for number in itertools.count())
@@ -104,6 +107,8 @@ class ChaosStack:
             self._watching.close()
         if self.proxy is not None:
             self.proxy.close()
+        if self.small_memory is not None:
+            self.small_memory.rmdir()
 
     def _database(self) -> contextlib.closing[Database]:
         return contextlib.closing(Database(self.stack.database_url))
@@ -184,6 +189,21 @@ class ChaosStack:
         pid = self.stack.status().supervisor_pid
         assert pid is not None
         return psutil.Process(pid)
+
+
+def memory_group(name: str) -> Path | None:
+    """A control group with little memory; None where we may make none."""
+    for parent, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup", parent, name)
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / limit).exists():
+            (group / limit).write_text(str(_SMALL_MEMORY))
+            return group
+        group.rmdir()
+    return None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import hsstar.workers.background
 from hsstar.domain.lifecycle import JobKind
+from hsstar.engines.training.contract import ProgressCallback, TrainingReport, TrainingTask
 from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
@@ -24,6 +25,7 @@ from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRew
 PROXIED = "CHAOS_PROXY_URL"
 """The database as the second worker of a role reaches it."""
 SAMPLE_SECONDS, SCORE_SECONDS, STEP_SECONDS = 0.008, 0.004, 0.1
+SWOLLEN_BYTES = 1 << 29
 
 
 def delivery() -> str:
@@ -68,13 +70,28 @@ class StallingRewardModel(ReadingRewardModel):
         return super().score(*arguments)
 
 
+class SwellingTrainer(MarkingTrainer):
+    """Takes more memory than it may have, once for each time that a test asks for it."""
+
+    def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
+        if was_asked("swell"):
+            bytearray(b"x" * SWOLLEN_BYTES)
+        return super().train(task, progress)
+
+
 def hang_if_asked() -> None:
+    if was_asked("stall"):
+        while True:
+            time.sleep(60)
+
+
+def was_asked(wish: str) -> bool:
+    """Whether a test wants this, of one process alone."""
     try:
-        Path(os.environ["HSSTAR_HOME"], "stall").unlink()  # by one process alone
+        Path(os.environ["HSSTAR_HOME"], wish).unlink()
     except FileNotFoundError:
-        return
-    while True:
-        time.sleep(60)
+        return False
+    return True
 
 
 def make_context(settings: Settings, database: Database, worker: str) -> WorkerContext:
@@ -83,7 +100,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
         lambda folder, recipe: StallingSampler(folder, SAMPLE_SECONDS),
         lambda folder, recipe: StallingRewardModel(SCORE_SECONDS),
         lambda: MathVerifier(processes=1),
-        lambda: MarkingTrainer(STEP_SECONDS),
+        lambda: SwellingTrainer(STEP_SECONDS),
     )
     return WorkerContext(database, engines, settings.job_samples, settings.models_dir)
 

@@ -215,6 +215,7 @@ def test_the_scripts_role_owns_its_database_and_is_no_superuser(place: Place, tm
     host = str(server.socket_directory)
     with psycopg.connect(host=host, user=SUPERUSER, dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE hsstar")
+        connection.execute("DROP OWNED BY hsstar")
         connection.execute("DROP ROLE hsstar")
     settings = {"PGHOST": host, "POSTGRES_USER": SUPERUSER, "HSSTAR_PASSWORD_FILE": str(password)}
     subprocess.run(["sh", DEPLOY / "postgres" / "role.sh"], env=os.environ | settings, check=True)

@@ -86,13 +86,13 @@ class Worker:
             for job_id in job_ids:
                 self.do(job_id)
 
-    def do(self, job_id: int) -> bool:
+    def do(self, job_id: int, name: str = "driver") -> bool:
         """Do one job; return whether the conductor may have added jobs after it."""
-        return self.conductor.after_job(*self.compute(job_id))
+        return self.conductor.after_job(*self.compute(job_id, name))
 
-    def compute(self, job_id: int) -> tuple[Job, list[int]]:
+    def compute(self, job_id: int, name: str = "driver") -> tuple[Job, list[int]]:
         """Run the stage of a job and no conductor; return the ids of its problems too."""
-        job = call(self.database, claim, job_id, "driver")
+        job = call(self.database, claim, job_id, name)
         return job, STAGES[job.kind](self._context, job)
 
     def fail(self, job_id: int, error: str = "poison") -> None:

@@ -24,7 +24,7 @@ from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.engines.training.contract import TrainingPair, training_settings
 from hsstar.recipe.recipe import Recipe, load_recipe
-from hsstar.store import contamination, datasets, rounds
+from hsstar.store import contamination, counts, datasets, rounds
 from hsstar.store.database import lock_run
 from hsstar.store.queue import jobs
 from tests.deterministic import DeterministicSampler, Script, mark, statement
@@ -318,7 +318,7 @@ def test_the_jobs_that_end_a_round_together_move_it_on_once(
 
     with ThreadPoolExecutor(2) as threads, monkeypatch.context() as patch:
         patch.setattr(jobs, "complete", together)
-        assert any(threads.map(driver.do, (one, other)))
+        assert any(threads.map(driver.do, (one, other), ("one worker", "another")))
     assert driver.states() == [IterationState.RE_SAMPLING]
     assert driver.count("remaining_budget WHERE remaining > 0") == 0
     assert driver.count("job_items JOIN jobs ON jobs.id = job_id WHERE state = 'queued'") > 0
@@ -376,6 +376,8 @@ def test_lost_rows_are_drawn_verified_and_scored_again(begin: Begin) -> None:
     driver.work([JobKind.SAMPLE])
     driver.execute(END_JOBS)  # all jobs are done, and yet rows are missing
     driver.execute("DELETE FROM samples WHERE id = (SELECT max(id) FROM samples)")
+    (drifted,) = call(driver.database, counts.drifted)
+    call(driver.database, counts.recount, [drifted])
     driver.conductor.sweep()
     assert [len(driver.queued([kind])) for kind in SAMPLE_KINDS] == [1, 2, 2]
     driver.work()

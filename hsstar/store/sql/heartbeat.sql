@@ -2,8 +2,9 @@
 --
 -- One statement that waits for no lock of a job and not for the disk: a thousand workers send it all the time.
 -- Parameters: name, instance, state, jobs_done, tokens_done, job_ids, tokens (of their leases) and still (seconds
--- for which each has got no further), lease (seconds), kinds (whose jobs it could take now), unserved (seconds that a job may wait for its message), may_sweep, sweep
--- (seconds for which a sweeper keeps its place). `stop` is null if the row belongs to another process by now.
+-- for which each has got no further), lease (seconds), kinds (whose jobs it could take now), unserved (seconds that
+-- a job may wait for its message), may_sweep, sweep (seconds for which a sweeper keeps its place). `stop` is null if
+-- the row belongs to another process by now.
 WITH
 held AS (
     SELECT jobs.id, held.still
