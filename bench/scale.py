@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-from bench.queue_setup import count, figure, time_of
+from bench.queue_setup import count, time_of
 from bench.queue_store import make_worker
 from bench.setup import benchmark_parser, describe_machine, fill, seconds, table, temporary_postgres, tidy
 from hsstar.conductor import Conductor
@@ -161,19 +161,24 @@ class Longest:
     """Watches for the longest transaction of other sessions."""
 
     def __init__(self, url: str) -> None:
-        self.seconds = 0.0
+        self.seconds, self.statement = 0.0, ""
         self._database = Database(url)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
     def _watch(self) -> None:
         query = """
-            SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)
+            SELECT extract(epoch FROM clock_timestamp() - xact_start) AS seconds, left(query, 60) AS statement
             FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+              AND backend_type = 'client backend'
+            ORDER BY xact_start LIMIT 1
         """
         while not self._ended.wait(0.02):
-            self.seconds = max(self.seconds, figure(self._database, query))
+            with self._database.begin() as connection:
+                row = connection.execute(text(query)).first()
+            if row is not None and row.seconds > self.seconds:
+                self.seconds, self.statement = float(row.seconds), " ".join(row.statement.split())
 
     def __enter__(self) -> "Longest":
         self._thread.start()
@@ -183,11 +188,6 @@ class Longest:
         self._ended.set()
         self._thread.join()
         self._database.close()
-
-
-def settings() -> Settings:
-    """Return the default settings, with a folder that nothing is written to."""
-    return Settings(Path("/tmp"), Path("/tmp"))
 
 
 def draw_the_rest(database: Database, round_id: int) -> None:
@@ -215,8 +215,30 @@ def timed_advance(database: Database, conductor: Conductor, run_id: int, name: s
         took = seconds(lambda: conductor.advance(run_id))
     return [
         [f"{name}, all transactions", f"{took:.1f} s", "no slower"],
-        [f"{name}, the longest", f"{longest.seconds:.2f} s", "1 s"],
+        [f"{name}, the longest ({longest.statement})", f"{longest.seconds:.2f} s", "1 s"],
     ]
+
+
+def waiting_sweep(database: Database, conductor: Conductor) -> Row:
+    """Measure a sweep while a round waits for one failed job, and end that job."""
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE jobs SET state = 'failed', error = 'x' WHERE id = (SELECT max(id) FROM jobs);
+                UPDATE samples SET verdict = NULL, cause = NULL WHERE id = (SELECT max(id) FROM samples)
+            """)
+        )
+    for _ in range(2):
+        conductor.sweep()
+    sweeps = [1_000 * seconds(conductor.sweep) for _ in range(20)]
+    with database.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE jobs SET state = 'done', error = NULL, finished_at = now() WHERE state <> 'done';
+                UPDATE samples SET verdict = 'incorrect', cause = 'incorrect' WHERE cause IS NULL
+            """)
+        )
+    return ["a sweep while the round waits for a person", f"{statistics.median(sweeps):.1f} ms", "5 ms"]
 
 
 def ends(problems: int) -> list[Row]:
@@ -224,18 +246,13 @@ def ends(problems: int) -> list[Row]:
     with temporary_postgres() as database:
         with database.begin() as connection:
             run, iteration = fill(connection, problems)
+            connection.execute(text("DELETE FROM samples WHERE slot >= 3"))  # n_p
+            counts.recount(connection, [iteration.id])
         tidy(database)
         conductor = Conductor(database, Settings(Path("/tmp"), Path("/tmp")))
         rows = timed_advance(database, conductor, run.id, "end of pre-sampling")
-        with database.begin() as connection:
-            connection.execute(text("UPDATE jobs SET state = 'failed', error = 'x', finished_at = now()"))
-        conductor.sweep()
-        conductor.sweep()
-        sweeps = [1_000 * seconds(conductor.sweep) for _ in range(20)]
-        rows.append(
-            ["a sweep while the round waits for a person", f"{statistics.median(sweeps):.1f} ms", "5 ms"]
-        )
         draw_the_rest(database, iteration.id)
+        rows.append(waiting_sweep(database, conductor))
         rows += timed_advance(database, conductor, run.id, "end of re-sampling")
         rows.append(["samples", f"{count(database, 'samples'):,}", ""])
         tidy(database)

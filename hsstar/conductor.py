@@ -25,7 +25,7 @@ from hsstar.store import (
     training,
     votes,
 )
-from hsstar.store.database import Database, try_lock_run
+from hsstar.store.database import Database, refresh_statistics, try_lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
 from hsstar.store.queue.sweeper import begin_sweep
@@ -171,14 +171,13 @@ class Conductor:
 
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(label, problem_ids))
-
-        def allot(connection: Connection) -> bool:
-            if not rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING):
-                return False
-            method.allot_budget(connection, run, iteration)
-            return True
-
-        return self._turn(run.id, allot)
+        self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
+        shares = self._turn(run.id, partial(method.shares, run=run, iteration=iteration))
+        allot = partial(method.allot_budget, run=run, iteration=iteration, shares=shares)
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(allot, problem_ids=problem_ids))
+        leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)
+        return self._turn(run.id, leave)
 
     def _pair(self, run: Run, iteration: Round) -> bool:
         """Re-sampling → training: build pairs from the samples of the trained levels."""

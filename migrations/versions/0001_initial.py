@@ -19,13 +19,18 @@ VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
     "evaluation_results", "training_curves",
 )  # fmt: skip
+FUNCTIONS = (
+    "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
+    "delete_of_problems", "delete_of_samples", "delete_of_jobs",
+)  # fmt: skip
 
 
 def upgrade() -> None:
-    for name in ("tables", *VIEWS):  # problem_statistics reads remaining_budget
+    for name in ("tables", "row_checks", *VIEWS):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))
 
 
 def downgrade() -> None:
     op.execute(f"DROP VIEW {', '.join(VIEWS)}")
     op.execute(f"DROP TABLE {', '.join(TABLES)}")
+    op.execute(f"DROP FUNCTION {', '.join(FUNCTIONS)}")

@@ -16,7 +16,7 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import counts, datasets, evaluations, models, rounds, runs, samples
+from hsstar.store import counts, datasets, evaluations, method, models, rounds, runs, samples
 from hsstar.store.database import Database
 from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.queue import jobs, workers
@@ -155,6 +155,14 @@ def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str |
         SELECT :id, *, 0 FROM unnest(CAST(:problems AS bigint[]), CAST(:levels AS text[]))
     """
     execute(connection, insert, id=round_id, problems=list(labelled), levels=list(labelled.values()))
+
+
+def allot_budget(connection: Connection, run: Run, iteration: Round, at_once: int = 7) -> None:
+    """Give away the remaining budget, in batches of problems."""
+    shares = method.shares(connection, run, iteration)
+    ids = rounds.next_problems(connection, iteration.id, 0, 1_000_000)
+    for start in range(0, len(ids), at_once):
+        method.allot_budget(connection, run, iteration, shares, ids[start : start + at_once])
 
 
 def add_job(

@@ -1,6 +1,8 @@
 """An iteration is moved by its rows alone: any number of looks, from anywhere, lead to the same end."""
 
+import contextlib
 import itertools
+import random
 import threading
 import uuid
 from collections import Counter, defaultdict
@@ -13,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection
 
+from hsstar.conductor import Conductor
 from hsstar.domain import difficulty, preference
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty
@@ -443,6 +446,38 @@ def test_a_run_comes_to_the_same_in_any_number_of_transactions(
     driver = begin(PLAIN)
     driver.work()
     check_iteration(PLAIN, 0, driver.tables())
+
+
+def test_a_crash_between_two_transactions_changes_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes = 0
+
+    def crashing(*arguments: Any) -> Any:
+        nonlocal crashes
+        if generator.random() < 0.35:
+            crashes += 1
+            raise InterruptedError
+        return turn(*arguments)
+
+    generator, turn = random.Random(0), Conductor._turn
+    monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", 24)
+    monkeypatch.setattr(Conductor, "_turn", crashing)
+    driver = begin(PLAIN)
+    while driver.states() != [IterationState.DONE]:
+        with contextlib.suppress(InterruptedError):
+            driver.work()
+    assert crashes > 5
+    check_iteration(PLAIN, 0, driver.tables())
+
+
+def test_the_planner_knows_the_samples_of_a_round_before_their_pairs_are_looked_for(begin: Begin) -> None:
+    driver = begin(PLAIN)
+    driver.work([JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE])
+    known = (
+        "SELECT reltuples FROM pg_class WHERE relname IN ('difficulty_labels', 'samples') ORDER BY relname"
+    )
+    assert [row.reltuples for row in driver.rows(known)] == [PROBLEMS, N_P * PROBLEMS]
 
 
 def test_a_dead_worker_costs_an_attempt_and_nothing_else(begin: Begin) -> None:

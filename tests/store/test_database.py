@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import database as database_module
 from hsstar.store.database import Database, Limits, execute_file
-from hsstar.store.read.sql import functions_beyond, querying, unguarded_note
+from hsstar.store.read.sql import querying, unguarded_note
 from hsstar.store.reader_role import Guard, ensure_reader, guard
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems, execute, run_query, select
@@ -268,17 +268,9 @@ def test_nothing_but_one_query_is_let_through(filled: Database, query: str, mess
         execute(connection, "CREATE TEMPORARY TABLE still_writable (id int) ON COMMIT DROP")
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "SELECT 'set_config', E'\\'set_config', $$set_config$$ -- set_config",
-        "SELECT 1 /* pg_terminate_backend */ AS not_set_config",
-        "SELECT $a$ it's pg_advisory_lock $a$",
-    ],
-)
-def test_texts_and_comments_may_name_any_function(filled: Database, query: str) -> None:
-    assert functions_beyond(query) == set()
-    assert len(run_query(filled, query, 5)[1]) == 1
+def test_other_names_may_look_like_these(filled: Database) -> None:
+    query = "SELECT 1 AS not_set_config, 'lo_x set_configs' AS pg_terminate_backend$1 -- pg_notified"
+    assert run_query(filled, query, 5)[1] == [(1, "lo_x set_configs")]
 
 
 def test_a_query_leaves_nothing_in_its_session(filled: Database) -> None:

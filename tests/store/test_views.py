@@ -63,7 +63,7 @@ def example(connection: Connection) -> Example:
     add_samples(connection, iteration.id, drawn)
     rounds.exclude(connection, iteration.id, {left_out: "too long"})
     method.label_problems(connection, run, iteration)
-    method.allot_budget(connection, run, iteration)
+    factory.allot_budget(connection, run, iteration)
     method.build_pairs(connection, run, iteration)
     begun = add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [2, 3, 4]})
     change_jobs(connection, "drawn = 1", begun)
@@ -128,7 +128,7 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     done = [(round_id, kind, lasted) for kind, each in taken.items() for lasted in each]
     done += [(id, JobKind.SAMPLE, 100 + place) for place, id in enumerate(evaluated)]
     for of_round, kind, lasted in done:
-        job_id = add_job(connection, of_round, kind, {easy: [0]}, JobState.DONE)
+        job_id = add_job(connection, of_round, kind, state=JobState.DONE)
         change_jobs(connection, f"started_at = finished_at - interval '{lasted} seconds'", job_id)
     failed = add_job(connection, round_id, JobKind.SCORE, {easy: [0]}, JobState.FAILED)
     change_jobs(connection, "started_at = finished_at - interval '1 hour'", failed)
@@ -234,14 +234,21 @@ def test_the_progress_of_evaluations_comes_after_that_of_iterations(
     assert {name: value for name, value in asdict(empty).items() if value} == named
 
 
-def test_reward_quality_is_the_share_of_well_ordered_pairs(connection: Connection, example: Example) -> None:
+def test_reward_quality_is_the_share_of_well_ordered_pairs(
+    connection: Connection, example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Right: 1, 1, ½, ¾; wrong: 0, 0, ¼: every right sample stands above every wrong one. Then a tie."""
-    run, round_id, (_, _, hard, _) = example
+    run, round_id, (_, boundary, hard, _) = example
     iteration = rounds.get_round(connection, round_id)
     assert method.reward_quality(connection, iteration) == 1.0
     add_samples(connection, round_id, {hard: {2: Drawn(Cause.INCORRECT, 1.0)}})
     # of 4 × 4 pairs 12 are in order, 2 are ties, 2 are upside down
     assert method.reward_quality(connection, iteration) == 13 / 16
+    with monkeypatch.context() as patch:  # of a big round the first problems only
+        patch.setattr(method, "_QUALITY_SAMPLES", 1)
+        first = f"CASE WHEN problem_id = {boundary} THEN 0 ELSE 9 + problem_id END"
+        execute(connection, f"UPDATE round_problems SET position = {first}")
+        assert method.reward_quality(connection, iteration) == 1.0
     execute(connection, "UPDATE samples SET min_reward = NULL WHERE verdict = 'correct'")
     assert method.reward_quality(connection, iteration) is None
     assert progress.reward_quality(connection, run.id) == {0: None}  # nobody has recorded it

@@ -10,7 +10,10 @@ WITH
 target AS (
     SELECT problem_id, target_slot.slot
     FROM round_problems
-    CROSS JOIN LATERAL generate_series(0, allotment - 1) AS target_slot (slot)
+    -- what a problem gets of the remaining budget counts when all have their share
+    CROSS JOIN LATERAL generate_series(0, least(allotment, (
+        SELECT pre_samples FROM iterations WHERE round_id = :round_id AND state = 'pre_sampling'
+    )) - 1) AS target_slot (slot)
     WHERE :kind = 'sample'
       AND round_id = :round_id
       AND exclusion IS NULL

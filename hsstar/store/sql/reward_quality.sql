@@ -1,13 +1,24 @@
 -- The area under the ROC curve of S(r) as a sign of correctness, of one round (Mann–Whitney statistic).
 --
 -- The probability that a correct sample has a higher minimum reward than an incorrect one; ties count half. Null where
--- one of the two is missing. Parameter: round_id.
+-- one of the two is missing. Parameters: round_id, most (samples: of a bigger round, about so many; those of the first
+-- problems in the order of its slice, which is random).
 WITH
+chosen AS (
+    SELECT problem_id
+    FROM round_problems
+    WHERE round_id = :round_id AND position < (
+        SELECT count(*) FROM round_problems WHERE round_id = :round_id
+    ) * least(1.0, :most / (
+        SELECT nullif(sum(drawn), 0) FROM sample_counts WHERE round_id = :round_id
+    ))
+),
 ranked AS (
     SELECT
         verdict,
         rank() OVER (ORDER BY min_reward) + (count(*) OVER (PARTITION BY min_reward) - 1) / 2.0 AS mean_rank
     FROM samples
+    JOIN chosen USING (problem_id)
     WHERE round_id = :round_id AND verdict IS NOT NULL AND min_reward IS NOT NULL
 ),
 sums AS (
