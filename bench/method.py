@@ -37,7 +37,7 @@ def undo(database: Database, run: Run) -> None:
 
 def allot(connection: Connection, run: Run, iteration: Round) -> None:
     """Give away the whole remaining budget."""
-    problem_ids = rounds.next_problems(connection, iteration.id, 0, 1 << 31)
+    problem_ids = rounds.problems_of(connection, iteration.id)
     shares = method.shares(connection, run, iteration)
     method.allot_budget(connection, run, iteration, shares, problem_ids)
 

@@ -84,8 +84,9 @@ class Fleet:
 
     def _sweep(self) -> None:
         while not self._ended.wait(0.5):
-            for worker in self.sweepers():
-                worker.background.sweep()
+            for worker in self.workers:
+                if worker not in self.frozen:
+                    worker.background.sweep()  # which does nothing unless it is the sweeper
 
     def sweepers(self) -> list[Worker]:
         """Return the worker that sweeps now, if there is one."""
@@ -245,9 +246,7 @@ def ends(problems: int) -> list[Row]:
     """Measure the end of a round, and a sweep while it waits."""
     with temporary_postgres() as database:
         with database.begin() as connection:
-            run, iteration = fill(connection, problems)
-            connection.execute(text("DELETE FROM samples WHERE slot >= 3"))  # n_p
-            counts.recount(connection, [iteration.id])
+            run, iteration = fill(connection, problems, slots=3)
         tidy(database)
         conductor = Conductor(database, Settings(Path("/tmp"), Path("/tmp")))
         rows = timed_advance(database, conductor, run.id, "end of pre-sampling")

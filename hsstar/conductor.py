@@ -177,7 +177,11 @@ class Conductor:
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(allot, problem_ids=problem_ids))
         leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)
-        return self._turn(run.id, leave)
+        if not self._turn(run.id, leave):
+            return False
+        for problem_ids in self._batches(run, iteration):  # at once, instead of after another look
+            self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
+        return True
 
     def _pair(self, run: Run, iteration: Round) -> bool:
         """Re-sampling → training: build pairs from the samples of the trained levels."""
@@ -265,20 +269,21 @@ class Conductor:
                 samples[JobKind.SCORE] = lack.unscored
             kinds = [kind for kind, count in samples.items() if count > 0]
             for kind in kinds:
-                rounds.allocate(connection, checked.id, kind, self._job_samples, problem_ids)
+                self._enqueue(checked, kind, problem_ids, connection)
             return not kinds
 
         full = [self._turn(run.id, partial(fill, problem_ids)) for problem_ids in self._batches(run, checked)]
         return all(full)
 
+    def _enqueue(self, of: Round, kind: JobKind, problem_ids: list[int], connection: Connection) -> None:
+        rounds.allocate(connection, of.id, kind, self._job_samples, problem_ids)
+
     def _batches(self, run: Run, of: Round) -> Iterator[list[int]]:
         """Yield the problems of a round by their ids, as many at a time as one short transaction handles."""
-        after, limit = 0, max(1, _BATCH_SAMPLES // run.recipe.sampling.n)
-        while problem_ids := self._database.run(
-            partial(rounds.next_problems, round_id=of.id, after=after, limit=limit), single=True
-        ):
-            yield problem_ids
-            after = problem_ids[-1]
+        limit = max(1, _BATCH_SAMPLES // run.recipe.sampling.n)
+        problem_ids = self._database.run(partial(rounds.problems_of, round_id=of.id), single=True)
+        for start in range(0, len(problem_ids), limit):
+            yield problem_ids[start : start + limit]
 
 
 class _TakenError(Exception):

@@ -282,16 +282,10 @@ def set_looked_at(connection: Connection, round_ids: Sequence[int], time: dateti
     )
 
 
-def next_problems(connection: Connection, round_id: int, after: int, limit: int) -> list[int]:
-    """Return the ids of the round's next problems after a problem id, in order."""
-    rows = connection.execute(
-        text("""
-            SELECT problem_id FROM round_problems WHERE round_id = :round_id AND problem_id > :after
-            ORDER BY problem_id LIMIT :limit
-        """),
-        {"round_id": round_id, "after": after, "limit": limit},
-    )
-    return list(rows.scalars())
+def problems_of(connection: Connection, round_id: int) -> list[int]:
+    """Return the ids of the round's problems, in order."""
+    query = text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY problem_id")
+    return list(connection.execute(query, {"id": round_id}).scalars())
 
 
 def shortfall(connection: Connection, round_id: int, problem_ids: Sequence[int]) -> Shortfall:

@@ -160,7 +160,7 @@ def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str |
 def allot_budget(connection: Connection, run: Run, iteration: Round, at_once: int = 7) -> None:
     """Give away the remaining budget, in batches of problems."""
     shares = method.shares(connection, run, iteration)
-    ids = rounds.next_problems(connection, iteration.id, 0, 1_000_000)
+    ids = rounds.problems_of(connection, iteration.id)
     for start in range(0, len(ids), at_once):
         method.allot_budget(connection, run, iteration, shares, ids[start : start + at_once])
 

@@ -24,7 +24,10 @@ target AS (
     WHERE (:kind = 'verify' AND cause IS NULL OR :kind = 'score' AND min_reward IS NULL)
       AND round_id = :round_id
       AND problem_id NOT IN (
-          SELECT problem_id FROM round_problems WHERE round_id = :round_id AND exclusion IS NOT NULL
+          SELECT problem_id FROM round_problems
+          WHERE round_id = :round_id
+            AND exclusion IS NOT NULL
+            AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
       )
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
       AND (CAST(:job_id AS bigint) IS NULL OR EXISTS (

@@ -16,4 +16,6 @@ WHERE round_problems.round_id = :round_id
   AND round_problems.exclusion IS NULL
   AND labels.round_id = round_problems.round_id
   AND labels.problem_id = round_problems.problem_id
+  AND labels.problem_id = ANY (CAST(:problem_ids AS bigint[]))
+  AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
   AND labels.level = ANY (CAST(:levels AS text[]))
