@@ -20,7 +20,8 @@ PAIR = """
 @pytest.fixture
 def rows(connection: Connection) -> dict[str, int]:
     """Two rounds of a problem, each with a label, a job, a right and a wrong sample, and their pair."""
-    run, found = factory.add_run(connection), {}
+    run = factory.add_run(connection)
+    found: dict[str, int] = {}
     for number, (name, problem) in enumerate(
         zip(("first", "second"), factory.add_problems(connection, 2), strict=True)
     ):
@@ -35,7 +36,7 @@ def rows(connection: Connection) -> dict[str, int]:
     return found
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, *tuple[str | int, ...]]] = {
     "a label of another round's problem": (LABEL, "first", "second problem"),
     "a label of no round": (LABEL, 0, "first problem"),
     "an item of no job": (ITEM, 0, "first problem"),
@@ -59,7 +60,10 @@ def test_what_refers_to_nothing_is_refused(connection: Connection, rows: dict[st
     if case.startswith("a pair of"):
         execute(connection, "DELETE FROM preference_pairs")
     with pytest.raises(IntegrityError, match="is of"):
-        execute(connection, statement.format(*(rows.get(value, value) for value in values)))
+        execute(
+            connection,
+            statement.format(*(rows[value] if isinstance(value, str) else value for value in values)),
+        )
 
 
 @pytest.mark.parametrize(
