@@ -48,6 +48,12 @@ JOBS = """
         CASE WHEN n <= 2000 THEN now() + interval '1 day' END, 'w', now(), now()
     FROM generate_series(1, 26000) AS n
 """
+THE_OTHERS = """
+    INSERT INTO workers (name, host, process, role, state, instance, process_space, last_heartbeat)
+    SELECT 'other ' || n, 'here', n, 'verify', 'busy', gen_random_uuid(), 'none', now() + interval '1 hour'
+    FROM generate_series(1, :count) AS n
+"""
+"""Rows of the workers that the clients stand for."""
 Row = list[str]
 
 
@@ -66,6 +72,8 @@ class Fleet:
     def __init__(self, database: Database, clients: int) -> None:
         self.speed = WORKERS / clients
         self.workers = [self._started(database.url, number) for number in range(clients)]
+        with database.begin() as connection:
+            connection.execute(text(THE_OTHERS), {"count": WORKERS - clients})
         self.frozen: set[Worker] = set()
         self._ended = threading.Event()
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("hsstar.worker")
 
 _HEARTBEATS_PER_LEASE = 4
-_BEAT_SECONDS = 2.0
 _SWEEPER_BEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
 _STUCK_SECONDS = 30.0
@@ -164,8 +163,9 @@ class Background:
                 guarded(action)
 
     def _beat_pause(self) -> float:
-        sweeps = self._orders is not None and self._orders.sweeps
-        longest = _SWEEPER_BEAT_SECONDS if sweeps else _BEAT_SECONDS
+        orders = self._orders
+        sweeps = orders is not None and orders.sweeps
+        longest = _SWEEPER_BEAT_SECONDS if sweeps else workers.beat_seconds(orders.workers if orders else 0)
         return min(longest, self._worker.settings.lease_seconds / _HEARTBEATS_PER_LEASE)
 
 

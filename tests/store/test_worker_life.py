@@ -122,7 +122,7 @@ def test_of_two_workers_of_one_name_that_cannot_see_each_other_the_one_with_a_he
     database: Database, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
     """Two containers of one host name, say, with the same process id."""
-    monkeypatch.setattr(workers, "_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(workers, "_SILENT_BEATS", 0.5)
     with database.begin() as connection:
         rival = add_worker(connection, "worker", host=HOST, process=PROCESS, space="another container")
     starting = make_worker(database)
@@ -198,6 +198,24 @@ def test_a_job_is_leased_for_the_seconds_of_the_settings_and_again_with_each_bea
 def test_a_lease_lasts_for_four_beats_at_least(database: Database) -> None:
     tested = [make_worker(database, lease_seconds=lease) for lease in (60.0, 8.0, 2.0)]
     assert [worker.background._beat_pause() for worker in tested] == [2.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize(("living", "seconds"), [(0, 2.0), (250, 2.0), (500, 4.0), (5_000, 8.0)])
+def test_the_heartbeats_of_a_large_fleet_are_rarer(sampling: Sampling, living: int, seconds: float) -> None:
+    first, second = (sampling.worker(name=name) for name in ("first", "second"))
+    register(sampling.database, first, second)
+    others = """
+        INSERT INTO workers (name, host, process, role, state, instance, process_space, last_heartbeat)
+        SELECT n, '', 0, '', CASE WHEN n > 2 THEN 'idle' ELSE 'stopped' END, gen_random_uuid(), '',
+            now() - make_interval(mins => CASE WHEN n < 5 THEN 2 ELSE 0 END)
+        FROM generate_series(1, :count) AS n
+    """
+    with sampling.database.begin() as connection:
+        connection.execute(text(others), {"count": max(0, living + 2)})  # of them two stopped, two are lost
+    for worker in (first, second, second):
+        worker.background.report()
+        worker.background.sweep()
+    assert (first.background._beat_pause(), second.background._beat_pause()) == (1.0, seconds)
 
 
 def test_one_worker_sweeps_at_a_time(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -20,7 +19,9 @@ from hsstar.store.queue.wakeups import UNSERVED_SECONDS
 
 _NOTE_CHARACTERS = 1_000
 _FRESH_SECONDS = 30  # a worker whose last heartbeat is younger may live
-_SILENT_SECONDS = 6.5  # three heartbeats
+_SILENT_BEATS = 3.25
+_BEAT_SECONDS, _LONGEST_BEAT_SECONDS = 2.0, 8.0
+_BEATS_PER_SECOND = 125  # of a large fleet
 _LOOK_SECONDS = 0.2
 
 
@@ -41,8 +42,7 @@ def wait_for_name(database: Database, name: str, process_space: str, is_alive: C
     `is_alive` takes a process id of `process_space`. Where its process cannot be seen, as on another host,
     the heartbeats of a worker tell: it is given the time of three.
     """
-    deadline = time.monotonic() + _SILENT_SECONDS
-    first: datetime | None = None
+    started, first = time.monotonic(), None
     while (rival := database.run(partial(_find_rival, name=name))) is not None:
         visible = rival.process_space == process_space
         if visible and not is_alive(rival.process):
@@ -53,16 +53,22 @@ def wait_for_name(database: Database, name: str, process_space: str, is_alive: C
                 f"a worker named {name!r} is at work on {rival.host} (process {rival.process}); "
                 "give this one another name: --name"
             )
-        if time.monotonic() > deadline:
+        if time.monotonic() > started + _SILENT_BEATS * beat_seconds(rival.workers):
             return
         time.sleep(_LOOK_SECONDS)
+
+
+def beat_seconds(workers: int) -> float:
+    """Return the time between two heartbeats of one of so many workers."""
+    return min(max(_BEAT_SECONDS, workers / _BEATS_PER_SECOND), _LONGEST_BEAT_SECONDS)
 
 
 def _find_rival(connection: Connection, name: str) -> Row[Any] | None:
     """The worker of this name, if it may live."""
     return connection.execute(
         text("""
-            SELECT host, process, process_space, last_heartbeat FROM workers
+            SELECT host, process, process_space, last_heartbeat, (SELECT workers FROM sweeper) AS workers
+            FROM workers
             WHERE name = :name AND state <> 'stopped'
               AND last_heartbeat > now() - make_interval(secs => :fresh)
         """),
@@ -163,6 +169,7 @@ class Orders:
     schema: str  # the revision of the database
     stop: bool | None  # it was asked to finish its jobs and end; None: its name belongs to another by now
     sweeps: bool  # it is the sweeper
+    workers: int  # how many live
     unserved: bool  # a job that it could take waits so long that its message must be lost
 
 
@@ -184,7 +191,7 @@ def beat(connection: Connection, worker: Identity, work: Work, lease_seconds: fl
         "sweep": SWEEPER_SECONDS,
     }
     row = execute_file(connection, "heartbeat", values).one()
-    return Orders(row.schema, row.stop, row.sweeps, row.unserved)
+    return Orders(row.schema, row.stop, row.sweeps, row.workers, row.unserved)
 
 
 def deregister(connection: Connection, name: str, instance: UUID | None = None) -> None:

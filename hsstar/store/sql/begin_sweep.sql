@@ -3,6 +3,9 @@
 -- After a gap between two sweeps they may not for one lease. Parameters: gap and lease (seconds).
 UPDATE sweeper
 SET swept_at = now(),
+    workers = (
+        SELECT count(*) FROM workers WHERE state <> 'stopped' AND last_heartbeat > now() - interval '1 minute'
+    ),
     patient_until = CASE
         WHEN abs(extract(epoch FROM now() - before.swept_at)) > :gap THEN now() + make_interval(secs => :lease)
         ELSE sweeper.patient_until

@@ -38,6 +38,7 @@ SELECT
     (SELECT version_num FROM alembic_version) AS schema,
     (SELECT stop FROM own) AS stop,
     EXISTS (SELECT FROM sweeping) AS sweeps,
+    (SELECT workers FROM sweeper) AS workers,
     EXISTS (
         SELECT FROM jobs
         WHERE state = 'queued'

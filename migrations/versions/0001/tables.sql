@@ -189,6 +189,7 @@ CREATE TABLE job_items (
     CONSTRAINT pk_job_items PRIMARY KEY (job_id, problem_id),
     CONSTRAINT ck_job_items_slots_not_empty CHECK (cardinality(slots) > 0)
 );
+CREATE INDEX ix_job_items_problem_id ON job_items (problem_id);
 COMMENT ON TABLE job_items IS 'the samples that a job draws, verifies or scores';
 
 CREATE TABLE samples (
@@ -373,10 +374,12 @@ CREATE TABLE sweeper (
     instance uuid,
     until timestamptz NOT NULL DEFAULT '-infinity',
     swept_at timestamptz,
+    workers integer NOT NULL DEFAULT 0,
     patient_until timestamptz NOT NULL DEFAULT '-infinity',
     CONSTRAINT ck_sweeper_one_row CHECK (only_row)
 );
 COMMENT ON TABLE sweeper IS 'which worker looks after all jobs: one at a time';
 COMMENT ON COLUMN sweeper.until IS 'when another worker may take its place';
+COMMENT ON COLUMN sweeper.workers IS 'that lived at the last sweep; the more there are, the rarer are their heartbeats';
 COMMENT ON COLUMN sweeper.patient_until IS 'until then no lease counts as expired, because time has jumped';
 INSERT INTO sweeper DEFAULT VALUES;
