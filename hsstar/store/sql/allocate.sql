@@ -42,14 +42,19 @@ drawn AS (
       AND round_id = :round_id
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
+-- by problem first: the planner would look for these problems in each of the round's jobs
+items_of_all AS MATERIALIZED (
+    SELECT job_id, problem_id, slots
+    FROM job_items
+    WHERE CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[]))
+),
 -- a failed job keeps its items until it is retried, so that no other job draws a poisonous item again
 assigned AS (
-    SELECT job_items.problem_id, assigned_slot.slot
-    FROM jobs
-    JOIN job_items ON job_items.job_id = jobs.id
-    CROSS JOIN LATERAL unnest(job_items.slots) AS assigned_slot (slot)
+    SELECT items_of_all.problem_id, assigned_slot.slot
+    FROM items_of_all
+    JOIN jobs ON jobs.id = items_of_all.job_id
+    CROSS JOIN LATERAL unnest(items_of_all.slots) AS assigned_slot (slot)
     WHERE jobs.round_id = :round_id AND jobs.kind = :kind AND jobs.state <> 'done'
-      AND (CAST(:problem_ids AS bigint[]) IS NULL OR job_items.problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
 missing AS (
     SELECT problem_id, slot FROM target

@@ -12,7 +12,6 @@ SET allotment = :n_p + :share + CASE
 FROM difficulty_labels AS labels
 JOIN problems ON problems.id = labels.problem_id
 WHERE round_problems.round_id = :round_id
-  AND round_problems.problem_id = ANY (CAST(:problem_ids AS bigint[]))
   AND round_problems.exclusion IS NULL
   AND labels.round_id = round_problems.round_id
   AND labels.problem_id = round_problems.problem_id
