@@ -24,6 +24,7 @@ from hsstar.settings import Settings
 from hsstar.store import migrate, models
 from hsstar.store.database import Database
 from tests.acceptance.conftest import Home, temporary_home
+from tests.chaos.clock import LIBRARY, Clock
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
 from tests.checkout import ROOT
@@ -35,8 +36,6 @@ WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
 PROBLEMS, HELD_OUT, ITERATIONS = 15, 8, 2
 PATIENCE_SECONDS = 120.0
 _DISK_MEGABYTES = 330
-FAKE_TIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-"""Gives processes another clock (Debian: faketime)."""
 _SMALL_MEMORY = 1 << 26
 """Bytes that a worker may get more once it has no room."""
 _RECIPE = make_recipe(
@@ -62,7 +61,7 @@ class ChaosStack:
     def __init__(self, home: Home, *, small_disk: bool) -> None:
         self.home = home
         self.folder = home.folder
-        self.clock = home.folder / "clock"
+        self.clock = Clock(home.folder) if LIBRARY is not None else None
         self.small_disk = small_disk
         self.small_memory = memory_group(f"hsstar-{home.folder.name}")
         self.proxy: Proxy | None = None
@@ -79,20 +78,13 @@ class ChaosStack:
             url = url.replace(written(directory), written(str(proxied)))
         environment = {"PYTHONPATH": str(ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
         program = [sys.executable, "-m", "tests.chaos.worker_program"]
-        with mock.patch.dict(os.environ, self._clock_of_its_own()):
+        with mock.patch.dict(os.environ, self.clock.environment if self.clock is not None else {}):
             self.stack.up(
                 WORKERS,
                 prepare=self._prepare,
                 command=lambda role, name: [*program, role, f"{name}@{socket.gethostname()}"],
                 role_environment=dict.fromkeys(WORKERS, environment),
             )
-
-    def _clock_of_its_own(self) -> dict[str, str]:
-        """The variables by which a process has the time that the file says."""
-        if FAKE_TIME is None:
-            return {}
-        values = {"LD_PRELOAD": str(FAKE_TIME), "FAKETIME_TIMESTAMP_FILE": str(self.clock)}
-        return values | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
 
     def _prepare(self, url: str) -> None:
         with contextlib.closing(Database(url)) as database:
@@ -109,6 +101,8 @@ class ChaosStack:
             self.proxy.close()
         if self.small_memory is not None:
             self.small_memory.rmdir()
+        if self.clock is not None:
+            self.clock.close()
 
     def _database(self) -> contextlib.closing[Database]:
         return contextlib.closing(Database(self.stack.database_url))
@@ -181,10 +175,6 @@ class ChaosStack:
             ["unshare", "--pid", "--fork", "--mount-proc", *program], env=environment, capture_output=True
         ).returncode
 
-    def set_clock(self, seconds: int) -> None:
-        """Let the clock of every process of the stack be so many seconds off."""
-        self.clock.write_text(f"{seconds:+d}s")
-
     def supervisor(self) -> psutil.Process:
         pid = self.stack.status().supervisor_pid
         assert pid is not None
@@ -218,7 +208,6 @@ def chaos_stack() -> Iterator[ChaosStack]:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m,mode=755", "tmpfs", str(servers)]
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
         made = ChaosStack(home, small_disk=mounted)
-        made.set_clock(0)
         try:
             made.up()
             made.import_problems()

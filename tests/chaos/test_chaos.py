@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.chaos.disturbances import DISTURBANCES, FROM_THE_START
-from tests.chaos.stack import FAKE_TIME, HELD_OUT, ITERATIONS, PROBLEMS, WORKERS, ChaosStack, chaos_stack
+from tests.chaos.stack import HELD_OUT, ITERATIONS, PROBLEMS, WORKERS, ChaosStack, chaos_stack
 
 SCENARIOS = int(os.environ.get("CHAOS_SCENARIOS", "54"))
 _PER_STACK = 9
@@ -111,7 +111,7 @@ def test_whatever_happens_the_rows_are_those_of_an_undisturbed_run(
     # who may not mount, set a clock or limit memory has another disturbance instead
     possible = {
         "fill the disk": stack.small_disk,
-        "set the clock": FAKE_TIME is not None,
+        "set the clock": stack.clock is not None,
         "starve a trainer": stack.small_memory is not None,
     }
     events = [Event(name if possible.get(name, True) else "restart postgres", at) for name, at in events]
