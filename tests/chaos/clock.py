@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+MENDED = Path(__file__).parent / "clocked"
+"""A folder for PYTHONPATH, whose module mends Python under the library."""
 _SHARED = Path("/dev/shm")
 
 
@@ -27,6 +29,7 @@ class Clock:
         """The variables of a process that has this clock."""
         return {
             "LD_PRELOAD": str(LIBRARY),
+            "PYTHONPATH": str(MENDED),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_SHARED": f"/{self._name} /{self._name}",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",

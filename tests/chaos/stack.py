@@ -24,7 +24,7 @@ from hsstar.settings import Settings
 from hsstar.store import migrate, models
 from hsstar.store.database import Database
 from tests.acceptance.conftest import Home, temporary_home
-from tests.chaos.clock import LIBRARY, Clock
+from tests.chaos.clock import LIBRARY, MENDED, Clock
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
 from tests.checkout import ROOT
@@ -76,7 +76,8 @@ class ChaosStack:
         proxied.mkdir(exist_ok=True)
         for written in (str, lambda path: quote(path, safe="")):
             url = url.replace(written(directory), written(str(proxied)))
-        environment = {"PYTHONPATH": str(ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(map(str, (ROOT, MENDED)))
+        environment = {"PYTHONPATH": path, PROXIED: url, "OMP_NUM_THREADS": "1"}
         program = [sys.executable, "-m", "tests.chaos.worker_program"]
         with mock.patch.dict(os.environ, self.clock.environment if self.clock is not None else {}):
             self.stack.up(
