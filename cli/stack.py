@@ -54,9 +54,10 @@ def up(workers: dict[str, int], new_database: bool) -> None:
 
 
 def start_stack(stack: "Stack", workers: dict[str, int], *, new_database: bool = False) -> None:
-    """Migrate the database, and start servers and workers; first check what the workers need."""
+    """Migrate the database, and start servers and workers; first check what they need."""
     from hsstar.engines.registry import check_role
 
+    stack.check_programs()
     for role, count in workers.items():
         if count:
             check_role(role)

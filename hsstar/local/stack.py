@@ -12,6 +12,7 @@ from pathlib import Path
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
 from hsstar.local import holders, places, processes
 from hsstar.local.accounts import account_for
+from hsstar.local.binaries import postgres_bundle
 from hsstar.local.broker import Broker
 from hsstar.local.files import check_room, locked, write_json
 from hsstar.local.holders import Holder
@@ -84,6 +85,11 @@ class Stack:
         """The servers that `up` starts: those that the environment does not replace."""
         wanted = [(self.settings.database_url, self.postgres), (self.settings.broker_url, self.broker)]
         return tuple(server for url, server in wanted if url is None)
+
+    def check_programs(self) -> None:
+        """Raise LocalStackError if the database that it would start is not installed."""
+        if self.postgres in self.embedded:
+            postgres_bundle("postgres")
 
     @property
     def moved_from(self) -> Path | None:

@@ -81,6 +81,7 @@ def kill_supervisor(stack: Stack) -> None:
     processes.kill([identity])
 
 
+@pytest.mark.heavy
 def test_what_a_gone_container_left_is_cleared(place: Place) -> None:
     """All processes of its namespace died with it; the pid file and the lock's content stay."""
     script = (
@@ -145,6 +146,7 @@ def test_a_lock_that_nobody_holds_says_nothing(tmp_path: Path, found: str) -> No
     assert holders.holder(lock) is None
 
 
+@pytest.mark.heavy
 def test_a_home_that_moved_finds_its_data(place: Place, tmp_path: Path) -> None:
     place.stack().up({}, command=worker)
     note(place.stack())
@@ -162,6 +164,7 @@ def test_a_home_that_moved_finds_its_data(place: Place, tmp_path: Path) -> None:
         moved.rename(place.home)
 
 
+@pytest.mark.heavy
 def test_the_environment_may_forget_where_the_data_are(place: Place) -> None:
     stack = place.stack()
     stack.up({}, command=worker)
@@ -173,6 +176,7 @@ def test_the_environment_may_forget_where_the_data_are(place: Place) -> None:
     assert noted(forgetful)
 
 
+@pytest.mark.heavy
 def test_data_that_moved_are_found_below_the_server_dir(place: Place, tmp_path: Path) -> None:
     stack = place.stack()
     stack.up({}, command=worker)
@@ -193,6 +197,7 @@ def test_data_that_moved_are_found_below_the_server_dir(place: Place, tmp_path: 
     (other / folder.name).rename(folder)
 
 
+@pytest.mark.heavy
 def test_no_empty_database_begins_silently_where_the_old_one_is_gone(place: Place) -> None:
     stack = place.stack()
     stack.up({}, command=worker)
@@ -206,6 +211,7 @@ def test_no_empty_database_begins_silently_where_the_old_one_is_gone(place: Plac
     assert not noted(place.stack())
 
 
+@pytest.mark.heavy
 def test_no_empty_database_begins_silently_beside_checkpoints(place: Place) -> None:
     (place.home / "models/run/M1").mkdir(parents=True)
     with pytest.raises(LocalStackError, match=r"models/run/M1 was made with a database that is not in"):
@@ -215,6 +221,7 @@ def test_no_empty_database_begins_silently_beside_checkpoints(place: Place) -> N
     place.stack().up({}, command=worker)
 
 
+@pytest.mark.heavy
 def test_a_copied_home_does_not_take_the_data_of_the_first(place: Place) -> None:
     place.stack().up({}, command=worker)
     note(place.stack())
@@ -264,6 +271,7 @@ def test_a_login_that_takes_its_folder_along_holds_no_sockets(
     assert places._outlives_login(by_login, mine)
 
 
+@pytest.mark.heavy
 def test_a_wiped_socket_folder_is_mended(place: Place) -> None:
     stack = place.stack()
     stack.up({"sampler": 1}, command=worker)
