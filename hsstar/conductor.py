@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.settings import Settings
 from hsstar.store import (
+    allocation,
     datasets,
     evaluations,
     method,
@@ -172,21 +173,40 @@ class Conductor:
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(label, problem_ids))
         self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
-        shares = self._turn(run.id, partial(method.shares, run=run, iteration=iteration))
-        allot = partial(method.allot_budget, run=run, iteration=iteration, shares=shares)
-        for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(allot, problem_ids=problem_ids))
+        self._give_away(run, iteration)
         leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)
         if not self._turn(run.id, leave):
             return False
-        for problem_ids in self._batches(run, iteration):  # at once, instead of after another look
-            self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
+        self._enqueue_samples(run, iteration)
         return True
+
+    def _give_away(self, run: Run, iteration: Round) -> bool:
+        """Decide the next wave of the allocation; return False if there is none."""
+        wave = self._turn(run.id, partial(allocation.next_wave, run=run, iteration=iteration))
+        if wave is None:
+            return False
+        record = partial(allocation.record_states, iteration=iteration, wave=wave)
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(record, problem_ids=problem_ids))
+        decision = self._turn(run.id, partial(allocation.decide, run=run, iteration=iteration, wave=wave))
+        give = partial(allocation.give, run=run, iteration=iteration, decision=decision)
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(give, problem_ids=problem_ids))
+        self._turn(run.id, partial(allocation.close, iteration=iteration, wave=wave))
+        return True
+
+    def _enqueue_samples(self, run: Run, iteration: Round) -> None:
+        """Enqueue what has just been allotted, at once instead of after another look."""
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
 
     def _pair(self, run: Run, iteration: Round) -> bool:
         """Re-sampling → training: build pairs from the samples of the trained levels."""
         if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
+        if self._give_away(run, iteration):
+            self._enqueue_samples(run, iteration)
+            return True
 
         def pair(problem_ids: list[int], connection: Connection) -> None:
             method.build_pairs(connection, run, iteration, problem_ids)

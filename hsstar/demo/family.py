@@ -1,10 +1,13 @@
-"""The demo's problems: arithmetic without parentheses, from easy to hard on a smooth slope.
+"""The demo's problems: sums and products of digits modulo 10, from easy to hard on a smooth slope.
 
-A problem is an expression over +, - and *. A careful solver multiplies first. A careless one works from left
-to right and is wrong if a multiplication follows an addition or a subtraction. A solution writes one
-reduction per step and boxes the last value:
+A problem is an expression over + and *, and its answer the last digit of its value. A solution carries out
+one operation per step and boxes the last digit:
 
-    7+3*4=?   →   3*4=12, so 7+12        (blank line)        7+12=19, so \\boxed{19}
+    7+3*4+2 mod 10=?   →   3*4=2, so 7+2+2        (blank line)        7+2=9, so 9+2        …
+
+There are many right ways, because an addition is right wherever no multiplication stands beside it. A
+careless solver carries out any operation. That is wrong reasoning, and by luck it often reaches the right
+digit. So a verdict says less than the steps do.
 
 The text of a question decides whether it is a training or a held-out problem.
 """
@@ -23,29 +26,23 @@ from hsstar.domain.errors import BadInputError
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.steps import STEP_SEPARATOR
 
-SMALLEST_OPERAND = 2
-"""With 1 or 0 the careless solver would often be right by luck."""
-LARGEST_VALUE = 200
-"""No intermediate value of either strategy is larger; none is negative."""
-MULTIPLICATIONS = (1, 2)
-"""Allowed numbers of multiplications in an expression."""
+MODULUS = 10
+OPERANDS = range(2, 10)
 _HELD_OUT_SHARE = 0.2
-_OPERAND_DRAWS = 200
 _MOST_REPEATED = 300
 _MOST_PROBLEMS = 8_000  # of a side; drawing shows that the smallest level holds no more
-_OPERATORS = ("+", "-", "*")
 
 
 @dataclass(frozen=True, slots=True)
 class DemoLevel:
-    """A level of the slope: longer expressions and larger operands are harder."""
+    """A level of the slope: longer expressions with more multiplications are harder."""
 
     operators: int
-    largest_operand: int
+    multiplications: int
 
 
 SLOPE: tuple[DemoLevel, ...] = tuple(
-    DemoLevel(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 15)
+    DemoLevel(operators, multiplications) for operators in (4, 5, 6, 7) for multiplications in (2, 3)
 )
 """The levels; each has the same share of the problems."""
 
@@ -54,14 +51,14 @@ class Strategy(StrEnum):
     """How a solver picks the next operation."""
 
     CAREFUL = "careful"
-    """Multiplications first, then from left to right: always right."""
+    """Any operation that keeps the value: right in many ways."""
     CARELESS = "careless"
-    """From left to right."""
+    """Any operation."""
 
 
 @dataclass(frozen=True, slots=True)
-class ArithmeticExpression:
-    """Operands with an operator between every two neighbours."""
+class ModularExpression:
+    """Digits with an operator between every two neighbours."""
 
     operands: tuple[int, ...]
     operators: tuple[str, ...]
@@ -70,38 +67,53 @@ class ArithmeticExpression:
         pairs = zip(self.operators, self.operands[1:], strict=True)
         return str(self.operands[0]) + "".join(f"{operator}{operand}" for operator, operand in pairs)
 
-    def position(self, strategy: Strategy) -> int:
-        """Return the index of the strategy's next operator."""
-        if strategy is Strategy.CAREFUL and "*" in self.operators:
-            return self.operators.index("*")
-        return 0
+    @property
+    def value(self) -> int:
+        """The last digit of its value."""
+        total, product = 0, self.operands[0]
+        for operator, operand in zip(self.operators, self.operands[1:], strict=True):
+            if operator == "*":
+                product *= operand
+            else:
+                total, product = total + product, operand
+        return (total + product) % MODULUS
 
-    def operation(self, position: int) -> "ArithmeticExpression":
+    def keeps_value(self, position: int) -> bool:
+        """Tell whether the operation at an operator's index may be carried out next."""
+        beside = self.operators[max(0, position - 1) : position + 2]
+        return self.operators[position] == "*" or "*" not in beside
+
+    def positions(self, strategy: Strategy) -> list[int]:
+        """Return the indices of the operators that a strategy chooses from."""
+        every = range(len(self.operators))
+        return [place for place in every if strategy is Strategy.CARELESS or self.keeps_value(place)]
+
+    def operation(self, position: int) -> "ModularExpression":
         """Return the operation at an operator's index as an expression."""
-        return ArithmeticExpression(self.operands[position : position + 2], (self.operators[position],))
+        return ModularExpression(self.operands[position : position + 2], (self.operators[position],))
 
-    def replaced(self, position: int, value: int) -> "ArithmeticExpression":
+    def replaced(self, position: int, value: int) -> "ModularExpression":
         """Return the expression with `value` in place of the operation at an operator's index."""
         operands = (*self.operands[:position], value, *self.operands[position + 2 :])
-        return ArithmeticExpression(operands, self.operators[:position] + self.operators[position + 1 :])
+        return ModularExpression(operands, self.operators[:position] + self.operators[position + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
 class DemoProblem:
     """An expression and its level."""
 
-    expression: ArithmeticExpression
+    expression: ModularExpression
     level: DemoLevel
 
     @property
     def question(self) -> str:
         """The problem's statement."""
-        return f"{self.expression}=?"
+        return f"{self.expression} mod {MODULUS}=?"
 
     @property
     def answer(self) -> int:
-        """The value of the expression."""
-        return value_of(self.expression)
+        """The last digit of the value."""
+        return self.expression.value
 
     @property
     def held_out(self) -> bool:
@@ -113,65 +125,19 @@ class DemoProblem:
 class SolutionStep:
     """One step: operation, result, and the remaining expression or the boxed answer.
 
-    It is `right` if the remaining expression still has the problem's value.
+    It is `right` if no step up to it was wrong, whatever digit the solution comes to.
     """
 
     text: str
     right: bool
 
 
-def _operation_value(operation: ArithmeticExpression) -> int:
-    first, second = operation.operands
-    match operation.operators[0]:
-        case "+":
-            return first + second
-        case "-":
-            return first - second
-        case _:
-            return first * second
-
-
-def values_on_the_way(expression: ArithmeticExpression, strategy: Strategy) -> Iterator[int]:
-    """Yield the result of each operation in the strategy's order; the last one is its answer."""
-    while expression.operators:
-        position = expression.position(strategy)
-        value = _operation_value(expression.operation(position))
-        yield value
-        expression = expression.replaced(position, value)
-
-
-def value_of(expression: ArithmeticExpression, strategy: Strategy = Strategy.CAREFUL) -> int:
-    """Return the answer of a strategy without slips."""
-    *_, last = (expression.operands[0], *values_on_the_way(expression, strategy))
-    return last
-
-
-def _draw_operators(count: int, generator: random.Random) -> tuple[str, ...]:
-    while True:
-        operators = tuple(generator.choices(_OPERATORS, k=count))
-        if operators.count("*") in MULTIPLICATIONS:
-            return operators
-
-
-def _within_limits(expression: ArithmeticExpression) -> bool:
-    return all(
-        0 <= value <= LARGEST_VALUE
-        for strategy in Strategy
-        for value in values_on_the_way(expression, strategy)
-    )
-
-
 def draw_problem(level: DemoLevel, generator: random.Random) -> DemoProblem:
-    """Draw a problem of the level; every intermediate value lies between 0 and `LARGEST_VALUE`."""
-    while True:
-        operators = _draw_operators(level.operators, generator)
-        for _ in range(_OPERAND_DRAWS):
-            operands = tuple(
-                generator.randint(SMALLEST_OPERAND, level.largest_operand) for _ in range(level.operators + 1)
-            )
-            expression = ArithmeticExpression(operands, operators)
-            if _within_limits(expression):
-                return DemoProblem(expression, level)
+    """Draw a problem of the level."""
+    operators = ["*"] * level.multiplications + ["+"] * (level.operators - level.multiplications)
+    generator.shuffle(operators)
+    operands = generator.choices(OPERANDS, k=level.operators + 1)
+    return DemoProblem(ModularExpression(tuple(operands), tuple(operators)), level)
 
 
 def problem_stream(seed: int, *, held_out: bool) -> Iterator[DemoProblem]:
@@ -205,8 +171,7 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
 
 def careful_share(level: DemoLevel) -> float:
     """Return the share of careful solutions that M_0 learns from: smaller on harder problems."""
-    large = level.largest_operand > 9
-    return 1 / (1 + math.exp(-(1.8 - 1.2 * (level.operators - 2) - 0.8 * large)))
+    return 1 / (1 + math.exp(-(0.1 - 0.55 * (level.operators - 4) - 0.4 * (level.multiplications - 2))))
 
 
 def draw_strategy(level: DemoLevel, generator: random.Random) -> Strategy:
@@ -214,25 +179,22 @@ def draw_strategy(level: DemoLevel, generator: random.Random) -> Strategy:
     return Strategy.CAREFUL if generator.random() < careful_share(level) else Strategy.CARELESS
 
 
-def _slipped(value: int, generator: random.Random) -> int:
-    distances = [distance for distance in (-10, -2, -1, 1, 2, 10) if distance > 0 or value + distance >= 0]
-    return value + generator.choice(distances)
-
-
 def solution_steps(
     problem: DemoProblem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
 ) -> list[SolutionStep]:
     """Solve by the strategy; every operation goes wrong with probability `slip_rate`."""
-    expression, steps = problem.expression, []
+    expression, steps, right = problem.expression, [], True
     while expression.operators:
-        position = expression.position(strategy)
+        position = generator.choice(expression.positions(strategy))
         operation = expression.operation(position)
-        value = _operation_value(operation)
+        value = operation.value
+        right = right and expression.keeps_value(position)
         if generator.random() < slip_rate:
-            value = _slipped(value, generator)
+            value = (value + generator.randrange(1, MODULUS)) % MODULUS
+            right = False
         expression = expression.replaced(position, value)
         rest = str(expression) if expression.operators else f"\\boxed{{{value}}}"
-        steps.append(SolutionStep(f"{operation}={value}, so {rest}", value_of(expression) == problem.answer))
+        steps.append(SolutionStep(f"{operation}={value}, so {rest}", right))
     return steps
 
 
@@ -242,11 +204,11 @@ def solution_text(steps: Iterable[SolutionStep]) -> str:
 
 
 def write_problems(path: Path, problems: Iterable[DemoProblem]) -> None:
-    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
+    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### digit`."""
     rows = (
         {
             "question": problem.question,
-            "answer": f"{problem.expression}={problem.answer}\n#### {problem.answer}",
+            "answer": f"{problem.expression}={problem.answer} modulo {MODULUS}\n#### {problem.answer}",
         }
         for problem in problems
     )

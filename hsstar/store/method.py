@@ -1,7 +1,6 @@
 """The rules of the method over a whole round, an SQL statement each: labels, allotments, pairs, examples."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, text
 
@@ -48,40 +47,6 @@ def exclude_bad_references(connection: Connection, iteration: Round, problem_ids
     return result.rowcount
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """What a problem of the re-sampled levels gets of the remaining budget."""
-
-    share: int
-    last: bytes | None  # hash of the last problem, in the shuffle, that gets one more
-
-
-def shares(connection: Connection, run: Run, iteration: Round) -> Shares:
-    """Share out the remaining budget over the problems of the re-sampled levels."""
-    budget = run.recipe.sampling.budget
-    values = _resampled(run, iteration) | {"n": budget.per_problem}
-    row = execute_file(connection, "shares", values).one()
-    return Shares(row.share, row.last)
-
-
-def allot_budget(
-    connection: Connection, run: Run, iteration: Round, shares: Shares, problem_ids: Sequence[int]
-) -> None:
-    """Give these problems their shares; they count when the iteration leaves pre-sampling."""
-    values = _resampled(run, iteration) | asdict(shares) | {"problem_ids": list(problem_ids)}
-    execute_file(connection, "allot", values)
-
-
-def _resampled(run: Run, iteration: Round) -> dict[str, object]:
-    return {
-        "round_id": iteration.id,
-        "n_p": run.recipe.sampling.budget.pre_samples,
-        "levels": [level.value for level in run.recipe.difficulty.resample],
-        "seed": run.recipe.seed,
-        "iteration": iteration.number,
-    }
-
-
 def build_pairs(
     connection: Connection, run: Run, iteration: Round, problem_ids: Sequence[int] | None = None
 ) -> int:
@@ -114,7 +79,7 @@ def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
         JOIN round_problems USING (round_id, problem_id)
         WHERE round_id = :id AND verdict = 'correct' AND level = ANY (:levels) AND exclusion IS NULL LIMIT 1
     """)
-    levels = [level.value for level in run.recipe.difficulty.train]
+    levels = [level.value for level in run.recipe.trained_levels]
     return exists(connection, query, {"id": iteration.id, "levels": levels})
 
 
@@ -126,9 +91,10 @@ def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[
 def _choice(run: Run, iteration: Round) -> dict[str, object]:
     return {
         "round_id": iteration.id,
-        "levels": [level.value for level in run.recipe.difficulty.train],
+        "levels": [level.value for level in run.recipe.trained_levels],
         "rule": run.recipe.pairs.rule.value,
         "at_most": run.recipe.pairs.at_most_per_problem,
+        "distinct": run.recipe.pairs.distinct,
         "seed": run.recipe.seed,
         "iteration": iteration.number,
     }

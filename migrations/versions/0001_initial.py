@@ -12,7 +12,8 @@ depends_on = None
 TABLES = (
     "installation", "datasets", "problems", "problem_overlaps", "models", "reward_models", "runs", "rounds",
     "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
-    "sample_counts", "majority_votes", "known_verdicts", "rewards", "difficulty_labels", "preference_pairs",
+    "sample_counts", "majority_votes", "known_verdicts", "rewards", "difficulty_labels", "allocation_waves",
+    "allocations", "preference_pairs",
     "training_runs", "training_steps", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (

@@ -1,20 +1,43 @@
--- Gives problems of the re-sampled levels their shares of the remaining budget, as shares.sql has computed them.
+-- Gives some problems what a wave of the allocation has for their states, and raises their allotments by it.
 --
--- Both together are the SQL twin of `allot` in domain/allocation/budget.py. Parameters: round_id, n_p, share, last,
--- levels, seed, iteration, problem_ids. A second run changes nothing.
+-- With last_of_rest.sql the SQL twin of `allot` in domain/allocation/sharing.py. Parameters: round_id, wave, last (hash
+-- of the last problem that gets one more), seed, iteration, problem_ids, and one array per column of `shares`. A second
+-- run changes nothing.
+WITH
+shares AS (
+    SELECT * FROM unnest(
+        CAST(:correct AS int[]), CAST(:incorrect AS int[]), CAST(:drawn AS int[]), CAST(:level AS text[]),
+        CAST(:samples AS int[]), CAST(:one_more AS boolean[])
+    ) AS shares (correct, incorrect, drawn, level, samples, one_more)
+),
+given AS (
+    UPDATE allocations
+    SET samples = shares.samples + CASE
+            WHEN one_more AND sha256(convert_to(
+                concat_ws(':', CAST(:seed AS bigint), 'remainder', CAST(:iteration AS int), problems.key), 'UTF8'
+            )) <= CAST(:last AS bytea) THEN 1
+            ELSE 0
+        END
+    FROM problems, shares
+    WHERE allocations.round_id = :round_id
+      AND allocations.wave = :wave
+      AND allocations.problem_id = ANY (CAST(:problem_ids AS bigint[]))
+      AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
+      AND problems.id = allocations.problem_id
+      AND (shares.correct, shares.incorrect, shares.drawn)
+          = (allocations.correct, allocations.incorrect, allocations.drawn)
+      AND shares.level IS NOT DISTINCT FROM (
+          SELECT level FROM difficulty_labels AS labels
+          WHERE labels.round_id = :round_id AND labels.problem_id = allocations.problem_id
+      )
+    RETURNING allocations.problem_id, allocations.samples
+)
 UPDATE round_problems
-SET allotment = :n_p + :share + CASE
-        WHEN sha256(convert_to(
-            concat_ws(':', CAST(:seed AS bigint), 'remainder', CAST(:iteration AS int), problems.key), 'UTF8'
-        )) <= CAST(:last AS bytea) THEN 1
-        ELSE 0
-    END
-FROM difficulty_labels AS labels
-JOIN problems ON problems.id = labels.problem_id
-WHERE round_problems.round_id = :round_id
-  AND round_problems.exclusion IS NULL
-  AND labels.round_id = round_problems.round_id
-  AND labels.problem_id = round_problems.problem_id
-  AND labels.problem_id = ANY (CAST(:problem_ids AS bigint[]))
-  AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
-  AND labels.level = ANY (CAST(:levels AS text[]))
+SET allotment = pre_samples + given.samples + coalesce((
+        SELECT sum(before.samples) FROM allocations AS before
+        WHERE before.round_id = :round_id AND before.problem_id = given.problem_id AND before.wave < :wave
+    ), 0)
+FROM given, iterations
+WHERE iterations.round_id = :round_id
+  AND round_problems.round_id = :round_id
+  AND round_problems.problem_id = given.problem_id

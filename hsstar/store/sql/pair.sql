@@ -1,8 +1,8 @@
 -- Builds the preference pairs of a round from the problems of the trained levels (METHOD step 6).
 --
 -- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
--- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), seed, iteration. A second
--- run adds nothing.
+-- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), distinct (of pairs with the
+-- same texts the first), seed, iteration. A second run adds nothing.
 WITH
 -- of every table the rows of these problems, lest each batch reads all of them
 chosen AS (
@@ -61,14 +61,31 @@ shuffled AS (
         ) AS place
     FROM ranked
     WHERE rank <= least(correct, incorrect, CAST(:at_most AS bigint))
+),
+matched AS (
+    SELECT
+        problem_id,
+        place,
+        max(id) FILTER (WHERE verdict = 'correct') AS chosen,
+        max(id) FILTER (WHERE verdict = 'incorrect') AS rejected
+    FROM shuffled
+    GROUP BY problem_id, place
+),
+-- the text of a pair is read only where it counts
+compared AS (
+    SELECT
+        matched.*,
+        row_number() OVER (
+            PARTITION BY problem_id, CASE WHEN :distinct THEN 0 ELSE place END, md5(good.response), md5(bad.response)
+            ORDER BY place
+        ) AS repetition
+    FROM matched
+    LEFT JOIN sample_responses AS good ON :distinct AND good.sample_id = chosen
+    LEFT JOIN sample_responses AS bad ON :distinct AND bad.sample_id = rejected
 )
 INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id)
-SELECT
-    :round_id,
-    problem_id,
-    max(id) FILTER (WHERE verdict = 'correct'),
-    max(id) FILTER (WHERE verdict = 'incorrect')
-FROM shuffled
-GROUP BY problem_id, place
+SELECT :round_id, problem_id, chosen, rejected
+FROM compared
+WHERE repetition = 1
 ORDER BY problem_id, place
 ON CONFLICT DO NOTHING
