@@ -71,21 +71,18 @@ matched AS (
     FROM shuffled
     GROUP BY problem_id, place
 ),
--- the text of a pair is read only where it counts
 compared AS (
     SELECT
         matched.*,
-        row_number() OVER (
-            PARTITION BY problem_id, CASE WHEN :distinct THEN 0 ELSE place END, md5(good.response), md5(bad.response)
-            ORDER BY place
-        ) AS repetition
+        row_number() OVER (PARTITION BY problem_id, md5(good.response), md5(bad.response) ORDER BY place) > 1
+            AS repeated
     FROM matched
-    LEFT JOIN sample_responses AS good ON :distinct AND good.sample_id = chosen
-    LEFT JOIN sample_responses AS bad ON :distinct AND bad.sample_id = rejected
+    JOIN sample_responses AS good ON good.sample_id = chosen
+    JOIN sample_responses AS bad ON bad.sample_id = rejected
 )
-INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id)
-SELECT :round_id, problem_id, chosen, rejected
+INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id, repeated)
+SELECT :round_id, problem_id, chosen, rejected, repeated
 FROM compared
-WHERE repetition = 1
+WHERE NOT (repeated AND :distinct)
 ORDER BY problem_id, place
 ON CONFLICT DO NOTHING

@@ -236,6 +236,9 @@ CREATE TABLE sample_counts (
     tokens bigint NOT NULL DEFAULT 0,
     verified bigint NOT NULL DEFAULT 0,
     scored bigint NOT NULL DEFAULT 0,
+    correct bigint NOT NULL DEFAULT 0,
+    cut bigint NOT NULL DEFAULT 0,
+    no_answer bigint NOT NULL DEFAULT 0,
     CONSTRAINT pk_sample_counts PRIMARY KEY (round_id, worker)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sample_counts IS 'samples of a round by the worker that wrote, verified or scored them';
@@ -317,8 +320,10 @@ CREATE TABLE preference_pairs (
     chosen_sample_id bigint NOT NULL
         CONSTRAINT uq_preference_pairs_chosen_sample_id UNIQUE,
     rejected_sample_id bigint NOT NULL
-        CONSTRAINT uq_preference_pairs_rejected_sample_id UNIQUE
+        CONSTRAINT uq_preference_pairs_rejected_sample_id UNIQUE,
+    repeated boolean NOT NULL DEFAULT false
 );
+COMMENT ON COLUMN preference_pairs.repeated IS 'whether an earlier pair of the problem has the same two texts';
 CREATE INDEX ix_preference_pairs_round_id_problem_id ON preference_pairs (round_id, problem_id);
 
 CREATE TABLE training_runs (
