@@ -35,11 +35,18 @@ def undo(database: Database, run: Run) -> None:
     tidy(database)
 
 
+def allot(connection: Connection, run: Run, iteration: Round) -> None:
+    """Give away the whole remaining budget."""
+    problem_ids = rounds.problems_of(connection, iteration.id)
+    shares = method.shares(connection, run, iteration)
+    method.allot_budget(connection, run, iteration, shares, problem_ids)
+
+
 def measure(database: Database, run: Run, iteration: Round, repetitions: int) -> dict[str, list[float]]:
     """Return the seconds of every step in a transaction of its own, and of all of them in one."""
     steps: dict[str, Callable[[Connection], object]] = {
         "label": partial(method.label_problems, run=run, iteration=iteration),
-        "allot": partial(method.allot_budget, run=run, iteration=iteration),
+        "allot": partial(allot, run=run, iteration=iteration),
         "allocate": partial(
             rounds.allocate, round_id=iteration.id, kind=JobKind.SAMPLE, job_samples=JOB_SAMPLES
         ),

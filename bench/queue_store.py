@@ -152,7 +152,7 @@ def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> 
         )
         run = runs.create_run(connection, "cost", recipe, policy.id, reward.id)
         add_problems(connection, "cost", problems)
-    worker = _worker(database, broker_url)
+    worker = make_worker(database, broker_url)
     started = time.perf_counter()
     with database.begin() as connection:
         rounds.add_iterations(connection, run, [0])
@@ -166,7 +166,8 @@ def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> 
     return seconds, row.drawn
 
 
-def _worker(database: Database, broker_url: str) -> Worker:
+def make_worker(database: Database, broker_url: str, name: str = "cost") -> Worker:
+    """Return a worker of every role, whose engines take no time."""
     engine = InstantEngine()
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     settings = Settings(folder, folder, resident_engines="all")
@@ -177,7 +178,7 @@ def _worker(database: Database, broker_url: str) -> Worker:
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )
     context = WorkerContext(database, engines, settings.job_samples, folder)
-    return Worker("cost", list(JobKind), settings, context, make_app(broker_url))
+    return Worker(name, list(JobKind), settings, context, make_app("bench", broker_url))
 
 
 def _work(database: Database, worker: Worker) -> None:

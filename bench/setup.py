@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.local.postgres import Postgres
 from hsstar.recipe.recipe import parse_recipe
-from hsstar.store import datasets, migrate, models, rounds, runs
+from hsstar.store import counts, datasets, migrate, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -112,8 +112,8 @@ def _processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown processor")
 
 
-def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
-    """Add an iteration over `problems` problems with 8 verified and scored samples of 1.2 KB each.
+def fill(connection: Connection, problems: int, slots: int = 8) -> tuple[Run, Round]:
+    """Add an iteration over `problems` problems with `slots` verified and scored samples of 1.2 KB each.
 
     The recipe has the paper's settings: n = 8, n_p = 3, both signals, the highest rewards paired. The ability
     of the policy rises evenly over the problems, so that about a fifth are easy and a fifth too hard.
@@ -148,13 +148,13 @@ def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
                 FROM (
                     SELECT problem_id, least(1, greatest(0, 1.5 * position / :problems - 0.25)) AS ability
                     FROM round_problems WHERE round_id = :round_id
-                ) AS able, generate_series(0, :n - 1) AS slot
+                ) AS able, generate_series(0, :slots - 1) AS slot
             ) AS judged
         """),
         {
             "round_id": iteration.id,
             "problems": float(problems),
-            "n": budget.per_problem,
+            "slots": slots,
             "model_id": model.id,
         },
     )
@@ -165,6 +165,7 @@ def fill(connection: Connection, problems: int) -> tuple[Run, Round]:
         """),
         {"times": RESPONSE_BYTES // _HEXADECIMAL_DIGITS},
     )
+    counts.recount(connection, [iteration.id])
     return run, iteration
 
 

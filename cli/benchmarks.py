@@ -9,6 +9,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.commands.benchmarks import ImportedBenchmark
@@ -54,9 +55,9 @@ def show_import(benchmark: "ImportedBenchmark") -> None:
     from hsstar.cli.views.overlaps import overlap_lines
 
     unreadable = f", {benchmark.unreadable} references cannot be read" if benchmark.unreadable else ""
-    click.echo(f"{benchmark.name}: {benchmark.problems} problems{unreadable}", err=True)
+    say(f"{benchmark.name}: {benchmark.problems} problems{unreadable}", err=True)
     for line in overlap_lines(benchmark.overlaps):
-        click.echo(line, err=True)
+        say(line, err=True)
 
 
 def import_progress() -> Callable[[int], None] | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from hsstar.cli.options import writing
+from hsstar.cli.text import say
 from hsstar.domain.problems import ProblemFormat
 
 _SHOWN = 12
@@ -24,7 +26,7 @@ def data() -> None:
     default="auto",
     show_default=True,
 )
-@click.option("--output", type=click.Path(path_type=Path), help="The file.  [default: standard output]")
+@writing()
 @click.option("--refused", type=click.Path(path_type=Path), help="A file that lists every problem left out.")
 def steps(file: str, file_format: str, output: Path | None, refused: Path | None) -> None:
     """Split the solutions in FILE into steps: a blank line between them, the answer in a box in the last.
@@ -41,10 +43,10 @@ def steps(file: str, file_format: str, output: Path | None, refused: Path | None
     problems = read_solutions(local_file(file), ProblemFormat(file_format))
     write_rows(output if output is not None else sys.stdout.buffer, in_steps(problems, report))
     left_out = sum(map(len, report.refused.values()))
-    click.echo(f"{report.written} solutions in steps, {left_out} left out", err=True)
+    say(f"{report.written} solutions in steps, {left_out} left out", err=True)
     for obstacle, names in report.refused.items():
         more = f" and {len(names) - _SHOWN} more (--refused FILE names all)" if len(names) > _SHOWN else ""
-        click.echo(f"  {obstacle}: {len(names)} ({', '.join(names[:_SHOWN])}{more})", err=True)
+        say(f"  {obstacle}: {len(names)} ({', '.join(names[:_SHOWN])}{more})", err=True)
     if refused is not None:
         rows = ({"id": name, "reason": reason} for reason, names in report.refused.items() for name in names)
         write_rows(refused, rows)

@@ -3,6 +3,7 @@
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.text import say
 
 
 @click.group(epilog="Example:  hsstar db upgrade")
@@ -19,7 +20,7 @@ def upgrade() -> None:
         before = migrate.current(database)
         migrate.upgrade(database)
         after = migrate.current(database)
-    click.echo(f"schema at {after}" + (" already" if before == after else f" (was: {before or 'none'})"))
+    say(f"schema at {after}" + (" already" if before == after else f" (was: {before or 'none'})"))
 
 
 @db.command(epilog="Example:  hsstar db downgrade base --yes")
@@ -33,7 +34,7 @@ def downgrade(revision: str, yes: bool) -> None:
         if not yes:
             click.confirm(f"This can delete data in {database.shown_url}. Continue?", abort=True)
         migrate.downgrade(database, revision)
-        click.echo(f"schema at {migrate.current(database) or 'none'}")
+        say(f"schema at {migrate.current(database) or 'none'}")
 
 
 @db.command(epilog="Example:  hsstar db current")
@@ -42,7 +43,7 @@ def current() -> None:
     from hsstar.store import migrate
 
     with open_database(check_schema=False) as database:
-        click.echo(f"{migrate.current(database) or 'none'} (this hsstar: {migrate.head()})")
+        say(f"{migrate.current(database) or 'none'} (this hsstar: {migrate.head()})")
 
 
 @db.command(epilog='Example:  psql "$(hsstar db url)"')
@@ -52,4 +53,4 @@ def url() -> None:
     from hsstar.settings import Settings
 
     database_url = connected_settings(Settings.from_environment()).database_url or ""
-    click.echo(database_url.replace("postgresql+psycopg://", "postgresql://", 1))
+    say(database_url.replace("postgresql+psycopg://", "postgresql://", 1))

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hsstar.settings import Settings
     from hsstar.store.database import Database
 
@@ -45,7 +47,7 @@ def demo(iterations: int, seed: int, engine: str, keep_up: bool) -> None:
         if run is not None:
             console.print(f"Run {run} was interrupted; it continues.\n")
         else:
-            run = _start_run(database, seed, engine, iterations)
+            run = _start_run(database, settings.models_dir, seed, engine, iterations)
         follow(database, run, f"Run {run} is interrupted; hsstar demo continues it.")
         console.print()
         print_report(database, run)
@@ -58,7 +60,7 @@ def _unfinished_run(database: "Database") -> str | None:
     return next((run.name for run in active_runs(database) if run.recipe.problems.used), None)
 
 
-def _start_run(database: "Database", seed: int, engine: str, iterations: int) -> str:
+def _start_run(database: "Database", models_folder: "Path", seed: int, engine: str, iterations: int) -> str:
     from hsstar.cli.views.output import console
     from hsstar.commands.runs import create_run, start_iterations
     from hsstar.demo import RECIPE
@@ -74,7 +76,7 @@ def _start_run(database: "Database", seed: int, engine: str, iterations: int) ->
     recipe = parse_recipe(document)
     for dataset, report in import_demo_problems(database, recipe, iterations + _SPARE_SLICES).items():
         console.print(f"{dataset}: {report.imported} problems imported, {report.duplicates} there already")
-    run = create_run(database, recipe, recipe.name)
+    run = create_run(database, recipe, recipe.name, models_folder)
     start_iterations(database, run, iterations)
     console.print(
         f"Run {recipe.name}: {iterations} iterations of {recipe.problems.per_iteration} problems × "
@@ -90,8 +92,8 @@ def _farewell(settings: "Settings", run_name: str, kept_up: bool) -> None:
     prefix = f"HSSTAR_HOME={settings.home} hsstar"
     console.print("\nLook around:")
     if not kept_up:
-        console.print(f"  {prefix} up", markup=False)
-    console.print(f"  {prefix} status {run_name}", markup=False)
-    console.print(f"  {prefix} sql 'table iteration_statistics'", markup=False)
-    console.print(f"  {prefix} iterate {run_name} --watch", markup=False)
-    console.print(f"  {prefix} down", markup=False)
+        console.print(f"  {prefix} up")
+    console.print(f"  {prefix} status {run_name}")
+    console.print(f"  {prefix} sql 'table iteration_statistics'")
+    console.print(f"  {prefix} iterate {run_name} --watch")
+    console.print(f"  {prefix} down")

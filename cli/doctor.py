@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.doctor.probes import Probe
@@ -43,7 +44,7 @@ def doctor(shown_as: Format) -> None:
     findings = examine(probes, _SECONDS)
     if shown_as == "table":
         for finding in findings:
-            click.echo(f"{finding.level:4} {finding.name}: {finding.text}")
+            say(f"{finding.level:4} {finding.name}: {finding.text}")
     else:
         show_list(Finding, findings, shown_as)
     sys.stdout.flush()

@@ -23,25 +23,27 @@ def locate_database(settings: Settings) -> str:
     """Return the URL of the database, else of the embedded one; raise DatabaseError if that is not up."""
     if settings.database_url is not None:
         return settings.database_url
-    postgres = Stack(settings).postgres
-    if not postgres.is_running():
-        raise DatabaseError(
-            f"no database: HSSTAR_DATABASE_URL is not set and hsstar is not up in {settings.home}; "
-            "run: hsstar up"
-        )
-    return postgres.url
+    stack = Stack(settings)
+    if not stack.postgres.is_running():
+        raise DatabaseError(f"no database: HSSTAR_DATABASE_URL is not set and {_why_not(stack)}")
+    return stack.postgres.url
 
 
 def locate_broker(settings: Settings) -> str:
     """Return the URL of the broker, else of the embedded one; raise LocalStackError if that is not up."""
     if settings.broker_url is not None:
         return settings.broker_url
-    broker = Stack(settings).broker
-    if not broker.is_running():
-        raise LocalStackError(
-            f"no broker: HSSTAR_BROKER_URL is not set and hsstar is not up in {settings.home}; run: hsstar up"
-        )
-    return broker.url
+    stack = Stack(settings)
+    if not stack.broker.is_running():
+        raise LocalStackError(f"no broker: HSSTAR_BROKER_URL is not set and {_why_not(stack)}")
+    return stack.broker.url
+
+
+def _why_not(stack: Stack) -> str:
+    elsewhere = stack.elsewhere()
+    if elsewhere is not None:
+        return f"hsstar is up in {stack.home} {elsewhere}, not here"
+    return f"hsstar is not up in {stack.home}; run: hsstar up"
 
 
 def own_settings(settings: Settings, *path: str) -> Settings:

@@ -8,6 +8,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.commands.evaluate import EvaluateOptions, Evaluation, Notice
@@ -90,9 +91,9 @@ def _tell(notice: "Notice") -> None:
         return
     for benchmark, missing in notice.missing.items():
         if missing:
-            click.echo(f"{benchmark}: {missing} problems have no response and count as not solved", err=True)
+            say(f"{benchmark}: {missing} problems have no response and count as not solved", err=True)
     if notice.unmatched:
-        click.echo(f"{notice.unmatched} responses belong to no problem of these benchmarks", err=True)
+        say(f"{notice.unmatched} responses belong to no problem of these benchmarks", err=True)
 
 
 def _show(database: "Database", evaluation: "Evaluation", seed: int, shown_as: "Format") -> None:

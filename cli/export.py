@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.options import writing
+from hsstar.cli.text import say
+from hsstar.domain.errors import BadInputError
 
 if TYPE_CHECKING:
     from hsstar.commands.export import Exported
     from hsstar.data.files import ExportFormat
+
+
+_SUFFIXES: "dict[str, ExportFormat]" = {".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl"}
 
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
@@ -21,10 +27,13 @@ def export() -> None:
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
+        writing(),
         click.option(
-            "--output", type=click.Path(path_type=Path), help="The file.  [default: standard output]"
+            "--format",
+            "file_format",
+            type=click.Choice(("jsonl", "parquet")),
+            help="[default: by the name of the file, else jsonl]",
         ),
-        click.option("--format", "file_format", type=click.Choice(("jsonl", "parquet")), default="jsonl"),
         click.argument("run"),
     ):
         command = option(command)
@@ -33,28 +42,37 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @export.command(epilog="Example:  hsstar export pairs demo --format parquet --output pairs.parquet")
 @_options
-def pairs(run: str, file_format: "ExportFormat", output: Path | None) -> None:
+def pairs(run: str, file_format: "ExportFormat | None", output: Path | None) -> None:
     """Write the preference pairs of RUN: prompt, chosen, rejected, and their origin."""
     _export(run, "pairs", file_format, output)
 
 
 @export.command(epilog="Example:  hsstar export samples demo --output samples.jsonl")
 @_options
-def samples(run: str, file_format: "ExportFormat", output: Path | None) -> None:
+def samples(run: str, file_format: "ExportFormat | None", output: Path | None) -> None:
     """Write the samples of RUN: query, resp, ref_ans, ans, correct, reward and more."""
     _export(run, "samples", file_format, output)
 
 
 @export.command(epilog="Example:  hsstar export rewards demo --output rewards.jsonl")
 @_options
-def rewards(run: str, file_format: "ExportFormat", output: Path | None) -> None:
+def rewards(run: str, file_format: "ExportFormat | None", output: Path | None) -> None:
     """Write the scored samples of RUN as reward lines: query, resp, reward, correct."""
     _export(run, "rewards", file_format, output)
 
 
-def _export(run: str, rows: "Exported", file_format: "ExportFormat", output: Path | None) -> None:
+def _export(run: str, rows: "Exported", file_format: "ExportFormat | None", output: Path | None) -> None:
     from hsstar.commands.export import export_rows
 
+    file_format = _format(file_format, output)
     with open_database() as database:
         written = export_rows(database, run, rows, output or sys.stdout.buffer, file_format)
-    click.echo(f"{written} {rows} written" + (f" to {output}" if output else ""), err=True)
+    say(f"{written} {rows} written" + (f" to {output}" if output else ""), err=True)
+
+
+def _format(wish: "ExportFormat | None", output: Path | None) -> "ExportFormat":
+    """Return the format that the user asks for, by `--format` or by the file's name; these may not differ."""
+    named: ExportFormat | None = _SUFFIXES.get(output.suffix.lower()) if output is not None else None
+    if wish is not None and named is not None and wish != named:
+        raise BadInputError(f"--format {wish} does not go with a file named {output}")
+    return wish or named or "jsonl"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.text import say
 from hsstar.domain.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -34,14 +35,12 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
         stored = find_run(database, run)
         if accept_missing:
             count = commands.accept_missing(database, stored)
-            click.echo(
-                f"{run}: {count} failed jobs discarded; what is missing: hsstar status {run} --missing"
-            )
+            say(f"{run}: {count} failed jobs discarded; what is missing: hsstar status {run} --missing")
         else:
             numbers = commands.start_iterations(database, stored, iterations)
-            click.echo(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
+            say(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
         if not watch:
-            click.echo(f"follow them: hsstar status {run} --watch")
+            say(f"follow them: hsstar status {run} --watch")
             return
         follow(database, run, f"{run} continues; look again: hsstar status {run} --watch")
 
@@ -57,5 +56,5 @@ def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool 
                 f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"
             )
     except KeyboardInterrupt:
-        click.echo(f"\n{interrupted}", err=True)
+        say(f"\n{interrupted}", err=True)
         sys.exit(130)

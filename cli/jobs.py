@@ -4,6 +4,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 from hsstar.domain.lifecycle import JobState
 
 _ERROR_CHARACTERS = 100
@@ -44,4 +45,4 @@ def retry(run: str | None, job_ids: tuple[int, ...]) -> None:
 
     with open_database() as database:
         count = len(retry_jobs(database, run, job_ids))
-    click.echo(f"{count} jobs are queued again")
+    say(f"{count} jobs are queued again")

@@ -2,10 +2,12 @@
 
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
 from hsstar import __version__
+from hsstar.cli.text import say
 from hsstar.domain.errors import HsstarError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -77,6 +79,7 @@ def hsstar(debug: bool) -> None:
 def main() -> None:
     """Run the command line: an error is one line on standard error and a non-zero exit code."""
     debug = "--debug" in sys.argv[1:]
+    _set_encoding()
     try:
         sys.exit(hsstar.main(standalone_mode=False))
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -88,8 +91,16 @@ def main() -> None:
         _fail(str(error), 1, debug)
 
 
+def _set_encoding() -> None:
+    """Files and pipes get UTF-8; what a terminal does not know is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         raise  # called while an exception is handled
-    click.echo(f"hsstar: {' '.join(message.split())}", err=True)
+    say(f"hsstar: {' '.join(message.split())}", err=True)
     sys.exit(code)

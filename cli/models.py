@@ -6,6 +6,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 _ITEMS = {"dpo": "pairs", "sft": "samples"}
 
@@ -24,7 +25,7 @@ def add(name: str, location: str) -> None:
 
     with open_database() as database:
         model = add_model(database, name, location)
-    click.echo(f"{model.name}: {model.location}")
+    say(f"{model.name}: {model.location}")
 
 
 @models.command("list", epilog="Example:  hsstar models list")
@@ -72,4 +73,4 @@ def export(name: str, folder: Path) -> None:
 
     with open_database() as database:
         target = export_model(database, name, folder)
-    click.echo(f"{name}: {target}")
+    say(f"{name}: {target}")

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
+
+from hsstar.domain.errors import ConflictError
 
 Format = Literal["table", "csv", "json", "markdown"]
 """How a list is printed: for people, or for programs and papers."""
@@ -27,3 +30,23 @@ def formatted(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, shown_as="json" if as_json else shown_as, **options)
 
     return wrapper
+
+
+def writing(*, required: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add `--output` as `output`, and `--overwrite`, without which no file of the command may be there."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        text = "The file." if required else "The file.  [default: standard output]"
+
+        @click.option("--output", required=required, type=click.Path(path_type=Path), help=text)
+        @click.option("--overwrite", is_flag=True, help="Replace the file if there is one.")
+        @wraps(command)
+        def wrapper(*arguments: Any, overwrite: bool, **options: Any) -> None:
+            for file in (options["output"], options.get("refused")):
+                if file is not None and file.is_file() and not overwrite:
+                    raise ConflictError(f"{file} is there already; give another file, or --overwrite")
+            command(*arguments, **options)
+
+        return wrapper
+
+    return decorate

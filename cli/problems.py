@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.options import Format, formatted, writing
+from hsstar.cli.text import say
 from hsstar.domain.problems import ProblemFormat
 
 _SHOWN_UNREADABLE = 5
@@ -47,24 +48,22 @@ def import_(file: Path, file_format: str, dataset: str) -> None:
             dataset,
             _progress if sys.stderr.isatty() else None,
         )
-    click.echo(
+    say(
         f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"
         f" (read {report.read})"
     )
     for line in overlap_lines(report.overlaps):
-        click.echo(line, err=True)
+        say(line, err=True)
     if report.unreadable:
-        click.echo(
+        say(
             f"{len(report.unreadable)} reference answers cannot be read; their problems are left out:",
             err=True,
         )
         for unreadable in report.unreadable[:_SHOWN_UNREADABLE]:
-            click.echo(
-                f"  problem {unreadable.number}: {' '.join(unreadable.reference.split())[:90]}", err=True
-            )
+            say(f"  problem {unreadable.number}: {' '.join(unreadable.reference.split())[:90]}", err=True)
         if others := report.unreadable[_SHOWN_UNREADABLE:]:
             numbers = ", ".join(str(unreadable.number) for unreadable in others)
-            click.echo(f"  and the problems {numbers}", err=True)
+            say(f"  and the problems {numbers}", err=True)
 
 
 def _progress(read: int) -> None:
@@ -83,7 +82,7 @@ def list_(shown_as: Format) -> None:
 
 
 @problems.command(epilog="Example:  hsstar problems demo --output train.jsonl --count 200")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file (JSONL).")
+@writing(required=True)
 @click.option("--count", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--held-out", is_flag=True, help="Problems for evaluation; no training problem is among them.")
@@ -92,4 +91,4 @@ def demo(output: Path, count: int, seed: int, held_out: bool) -> None:
     from hsstar.demo.family import distinct_problems, write_problems
 
     write_problems(output, distinct_problems(count, seed, held_out=held_out))
-    click.echo(f"{count} problems written to {output}", err=True)
+    say(f"{count} problems written to {output}", err=True)

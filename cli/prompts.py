@@ -6,6 +6,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say, say_exactly
 
 
 @click.group(epilog="Example:  hsstar prompts show configs/demo.toml --problem '1+2*3'")
@@ -38,8 +39,8 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
             policy = policy_location(database, policy)
     prompt = prompt_renderer(loaded.policy.prompt, policy)(problem)
     tokens = count_tokens(policy, prompt)
-    click.echo(prompt, nl=False)
-    click.echo(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
+    say_exactly(prompt)
+    say(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
 
 
 @prompts.command("list", epilog="Example:  hsstar prompts list")

@@ -7,6 +7,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 
 @click.group(epilog="Example:  hsstar runs create --recipe configs/demo.toml")
@@ -26,15 +27,16 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
     from hsstar.cli.views.overlaps import overlap_lines
     from hsstar.commands.runs import create_run, run_overlaps
     from hsstar.recipe.recipe import load_recipe
+    from hsstar.settings import Settings
 
     changes: dict[str, Any] = {"name": name, "seed": seed}
     recipe = load_recipe(file, {key: value for key, value in changes.items() if value is not None})
     with open_database() as database:
-        run = create_run(database, recipe, recipe.name)
+        run = create_run(database, recipe, recipe.name, Settings.from_environment().models_dir)
         overlaps = run_overlaps(database, recipe)
     for line in overlap_lines(overlaps, excluded=recipe.problems.overlaps == "exclude"):
-        click.echo(line, err=True)
-    click.echo(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
+        say(line, err=True)
+    say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
 
 @runs.command("list", epilog="Example:  hsstar runs list")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.text import say
 
 
 @click.group(epilog="Example:  hsstar samples import responses.jsonl --run mine")
@@ -31,8 +32,8 @@ def import_(file: Path, run: str, dataset: str | None) -> None:
     with open_database() as database:
         stored = find_run(database, run)
         report = import_samples(database, stored, local_file(file), dataset or stored.recipe.problems.dataset)
-    click.echo(
+    say(
         f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"
         + (f", {report.surplus} responses beyond n_p left out" if report.surplus else "")
     )
-    click.echo(f"watch it: hsstar status {run}")
+    say(f"watch it: hsstar status {run}")

@@ -31,7 +31,10 @@ def parse_workers(_: click.Context, __: click.Parameter, value: str) -> dict[str
     metavar="ROLE[=N],…",
     help="Worker processes per role; one each where left out, none beside all=N, which serves every role.",
 )
-def up(workers: dict[str, int]) -> None:
+@click.option(
+    "--new-database", is_flag=True, help="Begin with an empty database where that of the home is not found."
+)
+def up(workers: dict[str, int], new_database: bool) -> None:
     """Start Postgres, a broker and workers on this machine, and say where they are.
 
     With HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL set, those servers are used and only workers start.
@@ -41,7 +44,7 @@ def up(workers: dict[str, int]) -> None:
     from hsstar.settings import Settings
 
     stack = Stack(Settings.from_environment())
-    start_stack(stack, workers)
+    start_stack(stack, workers, new_database=new_database)
     status = stack.status()
     for server in status.servers:
         console.print(f"{server.name:9} {server.shown_url}")
@@ -50,9 +53,19 @@ def up(workers: dict[str, int]) -> None:
     console.print("stop with hsstar down")
 
 
-def start_stack(stack: "Stack", workers: dict[str, int]) -> None:
-    """Migrate the database, and start servers and workers."""
-    stack.up(workers, prepare=_migrate, role_environment=_thread_counts())
+def start_stack(stack: "Stack", workers: dict[str, int], *, new_database: bool = False) -> None:
+    """Migrate the database, and start servers and workers; first check what they need."""
+    from hsstar.engines.registry import check_role
+
+    stack.check_programs()
+    for role, count in workers.items():
+        if count:
+            check_role(role)
+
+    def prepare(database_url: str) -> None:
+        _prepare(database_url, stack)
+
+    stack.up(workers, new_database=new_database, prepare=prepare, role_environment=_thread_counts())
 
 
 @contextmanager
@@ -73,13 +86,16 @@ def own_stack(
             stack.down()
 
 
-def _migrate(database_url: str) -> None:
+def _prepare(database_url: str, stack: "Stack") -> None:
+    from hsstar.commands.models import move_models
     from hsstar.store import migrate
     from hsstar.store.database import Database
 
     database = Database(database_url)
     try:
         migrate.upgrade(database)
+        if stack.moved_from is not None and stack.postgres in stack.embedded:
+            move_models(database, stack.moved_from, stack.home)
     finally:
         database.close()
 

@@ -6,6 +6,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
@@ -55,14 +56,14 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
         console.print(f"{name} has no iteration yet; start it: hsstar iterate {name} --watch")
         return
     for line in round_lines(progress.rounds):
-        console.print(line, markup=False)
+        console.print(line)
     if rounds := open_rounds(progress.rounds):
         console.print()
         show_list(OpenRound, rounds, shown_as, title="samples")
     for reason, problems in exclusions(database, run):
-        console.print(f"{problems} problems left out: {reason}", markup=False)
+        console.print(f"{problems} problems left out: {reason}")
     for reason in waiting_reasons(progress.queues):
-        console.print(reason, markup=False)
+        console.print(reason)
 
 
 def _show_missing(database: "Database", run: str, shown_as: Format) -> None:
@@ -72,7 +73,7 @@ def _show_missing(database: "Database", run: str, shown_as: Format) -> None:
 
     rows = list_missing(database, run)
     if not rows and shown_as == "table":
-        click.echo(f"{run} lacks nothing that is allotted")
+        say(f"{run} lacks nothing that is allotted")
         return
     columns: Columns[MissingEntry] = {
         "round": "round", "problem": "problem", "lacks": "lacks", "slots": lambda row: ranges(row.slots),

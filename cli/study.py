@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.stack import parse_workers
+from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
@@ -56,12 +57,12 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
     settings = own_settings(Settings.from_environment(), "study", loaded.document.name)
     console.print(f"Starting what is needed in {settings.home} …")
     with own_stack(settings, workers) as database:
-        run.check_recipes(database, loaded)
+        run.check_runs(database, loaded, settings.models_dir)
         run.prepare_problems(database, loaded)
         try:
             follow(database, loaded, at_once or len(loaded.document.strategies), folder)
         except KeyboardInterrupt:
-            click.echo("\nThe study is interrupted; it goes on when you call it again.", err=True)
+            say("\nThe study is interrupted; it goes on when you call it again.", err=True)
             sys.exit(130)
 
 
@@ -71,15 +72,16 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
     Raise ConflictError if failed jobs hold up every unfinished run.
     """
     from hsstar.cli.views.output import console
+    from hsstar.cli.views.progress import patiently
     from hsstar.domain.errors import ConflictError
     from hsstar.study import run
 
     view = _Progress(study)
     reported: list[int] = []
     while True:
-        states = run.advance(database, study, at_once)
+        states = patiently(lambda: run.advance(database, study, at_once), console.print)
         for line in view.news(database, states):
-            console.print(line, markup=False)
+            console.print(line)
         sys.stdout.flush()
         complete = run.complete_seeds(study, states)
         if complete and complete != reported:
@@ -103,7 +105,6 @@ def _report(database: "Database", study: "Study", seeds: list[int], folder: Path
     paths = write_report(study, load_metrics(database, study, seeds), folder)
     console.print(
         f"Report over {len(seeds)} of {len(study.document.seeds)} seeds: {', '.join(map(str, paths))}",
-        markup=False,
     )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from hsstar.cli.text import say
+
 if TYPE_CHECKING:
     from hsstar.engines.training.contract import TrainingEvent
     from hsstar.recipe.recipe import Recipe
@@ -149,16 +151,14 @@ def _train(
     try:
         report = train_from_file(task, Settings.from_environment(), _TrainingView())
     except KeyboardInterrupt:
-        click.echo(
-            "\ninterrupted; the same command continues from the last intermediate checkpoint", err=True
-        )
+        say("\ninterrupted; the same command continues from the last intermediate checkpoint", err=True)
         raise
     if report.without_solution:
-        click.echo(f"{report.without_solution} problems without a solution were left out", err=True)
+        say(f"{report.without_solution} problems without a solution were left out", err=True)
     if report.one_step:
-        click.echo(f"{report.one_step} solutions have one step only; see: hsstar data steps", err=True)
+        say(f"{report.one_step} solutions have one step only; see: hsstar data steps", err=True)
     training = report.training
-    click.echo(
+    say(
         f"{output}: {training.examples} rows, {training.truncated} of them cut, "
         f"{training.metrics['left_out']:.0f} left out, {training.steps} steps, "
         f"loss {training.metrics['loss']:.4g} (last {training.metrics['last/loss']:.4g})"
@@ -175,7 +175,7 @@ class _TrainingView:
 
         if isinstance(event, TrainingStart):
             begins = f"continuing from step {event.resumed_at}" if event.resumed_at else "beginning"
-            click.echo(
+            say(
                 f"{begins}: {event.steps} steps, {event.examples} rows, {event.truncated} cut, "
                 f"{event.left_out} left out",
                 err=True,

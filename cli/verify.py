@@ -11,6 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from hsstar.cli.options import writing
+from hsstar.cli.text import say
+
 if TYPE_CHECKING:
     from hsstar.verifier import MathVerifier
     from hsstar.verifier.contract import VerificationRequest
@@ -23,7 +26,7 @@ _STANDARD_INPUT = Path("-")
 @click.option(
     "--format", type=click.Choice(("jsonl",)), default="jsonl", show_default=True, expose_value=False
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file; standard output if left out.")
+@writing()
 @click.option(
     "--processes", type=click.IntRange(1), help="Checking processes.  [default: one per core, at least two]"
 )
@@ -79,10 +82,10 @@ def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: boo
     explanation = verifier.explain(storable(answer), storable(reference))
     fields = asdict(explanation) | {"verdict": VERDICT_OF_CAUSE[explanation.cause]}
     if as_json:
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        say(json.dumps(fields, ensure_ascii=False))
         return
     for name, value in fields.items():
-        click.echo(f"{name.replace('_', ' '):16}{'none' if value is None else ' '.join(value.split())}")
+        say(f"{name.replace('_', ' '):16}{'none' if value is None else ' '.join(value.split())}")
 
 
 def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
@@ -93,7 +96,7 @@ def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
     shows_progress = sys.stderr.isatty() and (output is not None or not sys.stdout.isatty())
     rows = _judged(file, verifier, verdicts)
     written = write_rows(target, _with_progress(rows) if shows_progress else rows)
-    click.echo(
+    say(
         f"{written} lines: {verdicts['correct']} correct, {verdicts['incorrect']} incorrect, "
         f"{verdicts[None]} without verdict",
         err=True,

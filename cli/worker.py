@@ -36,10 +36,13 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     the embedded ones of `hsstar up`.
     """
     from hsstar.cli.environment import connected_settings, open_database
+    from hsstar.engines.registry import check_role
     from hsstar.local.placement import parse_roles
     from hsstar.settings import Settings, secret_environment
 
     counts = parse_roles(role)
+    for each in counts:
+        check_role(each)
     settings = Settings.from_environment()
     planned = None if gpus is None and [*counts.values()] == [None] else _plan(counts, gpus, settings)
     with open_database(settings):

@@ -7,6 +7,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted
+from hsstar.cli.text import say
 from hsstar.domain.lifecycle import JobKind
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def show_workers(workers: "Sequence[WorkerSummary]", shown_as: Format) -> None:
         return
     for worker in workers:
         if worker.note:
-            console.print(f"{worker.worker}, {shown(worker.noted_at)}: {worker.note}", markup=False)
+            console.print(f"{worker.worker}, {shown(worker.noted_at)}: {worker.note}")
     if not workers:
         console.print("no worker is registered; start some: hsstar up, or hsstar worker")
 
@@ -70,6 +71,6 @@ def stop(names: tuple[str, ...], roles: tuple[str, ...], everyone: bool) -> None
     with open_database() as database:
         asked = stop_workers(database, names, roles, everyone=everyone)
     for name in asked:
-        click.echo(f"{name} is asked to stop")
+        say(f"{name} is asked to stop")
     if not asked:
-        click.echo("no worker is running")
+        say("no worker is running")

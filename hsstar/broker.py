@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import kombu
-from kombu.utils.url import maybe_sanitize_url
 
 from hsstar.domain.errors import BadInputError, BrokerError
+from hsstar.domain.urls import without_secrets
 
 CONNECT_SECONDS = 3
 _SOCKET_SECONDS = 10  # of silence within an answer; the wait for a message is shorter
@@ -49,8 +49,8 @@ class BrokerAddress:
 
     @property
     def shown(self) -> str:
-        """Return the URL without its password."""
-        return str(maybe_sanitize_url(self.url))
+        """Return the URL without its secrets."""
+        return without_secrets(self.url)
 
     def check(self) -> str:
         """Connect and log in within seconds; return what answered. Raise BrokerError without a password."""

@@ -1,12 +1,20 @@
 """Advances runs by their rows. Idempotent: any process may call it at any time.
 
-It remembers nothing between two calls. Each call locks the run, looks at the iterations and evaluations that
-are not done, enqueues their missing work, and advances those that miss nothing.
+It remembers nothing between two calls. Each call looks at the iterations and evaluations that are not done,
+enqueues their missing work, and advances those that miss nothing. It does so in short transactions that hold
+the run's lock, a batch of problems each; whoever finds the lock taken passes on.
 """
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from hsstar.domain.lifecycle import IterationState, JobKind, next_state
+from hsstar.domain.lifecycle import IterationState, JobKind
+from hsstar.settings import Settings
 from hsstar.store import (
     datasets,
     evaluations,
@@ -17,31 +25,37 @@ from hsstar.store import (
     training,
     votes,
 )
-from hsstar.store.database import Database, lock_run
+from hsstar.store.database import Database, refresh_statistics, try_lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
+from hsstar.store.queue.sweeper import begin_sweep
 from hsstar.store.rounds import Iteration, Round
 from hsstar.store.runs import Run
+
+Result = TypeVar("Result")
+
+_BATCH_SAMPLES = 16_000
+"""About how many samples one transaction looks at: half a second at the most."""
 
 
 class Conductor:
     """Advances runs, with jobs of `job_samples` samples and `max_attempts` attempts."""
 
-    def __init__(self, database: Database, job_samples: int, max_attempts: int) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._job_samples = job_samples
-        self._max_attempts = max_attempts
+        self._job_samples = settings.job_samples
+        self._max_attempts = settings.max_attempts
+        self._lease_seconds = settings.lease_seconds
 
-    def sweep(self) -> float:
-        """Reclaim jobs of dead workers, advance runs; return the seconds until a lease ends (or infinity)."""
-        expiry, without_work = self._database.run(self._reclaim)
-        for run_id in without_work:
+    def sweep(self) -> None:
+        """Reclaim the jobs of workers that do not answer, and advance runs."""
+        for run_id in self._database.run(self._reclaim):
             self.advance(run_id)
-        return expiry
 
-    def _reclaim(self, connection: Connection) -> tuple[float, list[int]]:
-        jobs.reclaim(connection, None, self._max_attempts)
-        return jobs.seconds_to_expiry(connection), rounds.runs_without_work(connection)
+    def _reclaim(self, connection: Connection) -> list[int]:
+        if begin_sweep(connection, self._lease_seconds):
+            jobs.reclaim_expired(connection, self._max_attempts)
+        return rounds.runs_without_work(connection)
 
     def after_job(self, job: Job, problem_ids: list[int], following: Job | None = None) -> bool:
         """Label the problems of a finished job, then enqueue the next work; return whether it may add jobs.
@@ -69,46 +83,63 @@ class Conductor:
         return adds or idle_run is not None
 
     def advance(self, run_id: int) -> None:
-        """Advance a run as far as its rows allow."""
-
-        def move(connection: Connection) -> None:
-            lock_run(connection, run_id)
-            run = runs.get_run(connection, run_id)
-            while self._step(connection, run):
+        """Advance a run as far as its rows allow; leave it to another process that does so."""
+        with suppress(_TakenError):
+            while self._pass(run_id):
                 pass
 
-        self._database.run(move)
+    def _turn(self, run_id: int, work: Callable[[Connection], Result]) -> Result:
+        """Work in a transaction that holds the run's lock."""
 
-    def _step(self, connection: Connection, run: Run) -> bool:
+        def locked(connection: Connection) -> Result:
+            if not try_lock_run(connection, run_id):
+                raise _TakenError
+            return work(connection)
+
+        return self._database.run(locked)
+
+    def _pass(self, run_id: int) -> bool:
+        """Look at every round once; return whether one has moved."""
+
+        def look(connection: Connection) -> tuple[datetime, list[int], Run, list[Iteration], list[Round]]:
+            return (
+                *rounds.list_idle(connection, run_id),
+                runs.get_run(connection, run_id),
+                rounds.list_iterations(connection, run_id),
+                evaluations.list_unfinished(connection, run_id),
+            )
+
+        time, idle, run, iterations, unfinished = self._turn(run_id, look)
         moved = False
         model_id: int | None = run.model_id
-        for iteration in rounds.list_iterations(connection, run.id):
-            moved |= self._advance_iteration(connection, run, iteration, model_id)
+        for iteration in iterations:
+            if iteration.round.id in idle:
+                moved |= self._advance_iteration(run, iteration, model_id)
             model_id = iteration.output_model_id
-        for evaluation in evaluations.list_unfinished(connection, run.id):
-            if self._complete(connection, evaluation, scored=False) and self._voted(connection, evaluation):
-                evaluations.finish(connection, evaluation)
-                moved = True
+        for evaluation in unfinished:
+            if evaluation.id in idle:
+                moved |= self._advance_evaluation(run, evaluation)
+        if not moved:
+            self._turn(run_id, lambda connection: rounds.set_looked_at(connection, idle, time))
         return moved
 
-    def _advance_iteration(
-        self, connection: Connection, run: Run, iteration: Iteration, model_id: int | None
-    ) -> bool:
+    def _advance_iteration(self, run: Run, iteration: Iteration, model_id: int | None) -> bool:
         match iteration.state:
             case IterationState.WAITING:
-                return self._start(connection, run, iteration.round, model_id)
+                move = partial(self._start, run, iteration.round, model_id)
             case IterationState.PRE_SAMPLING:
-                return self._estimate_difficulty(connection, run, iteration.round)
+                return self._estimate_difficulty(run, iteration.round)
             case IterationState.RE_SAMPLING:
-                return self._pair(connection, run, iteration.round)
+                return self._pair(run, iteration.round)
             case IterationState.TRAINING:
-                return self._adopt_trained_policy(connection, run, iteration.round)
+                move = partial(self._adopt_trained_policy, run, iteration.round)
             case IterationState.EVALUATING:
-                return self._finish(connection, run, iteration)
+                move = partial(self._finish, run, iteration)
             case IterationState.DONE:
                 return False
+        return self._turn(run.id, move)
 
-    def _start(self, connection: Connection, run: Run, waiting: Round, model_id: int | None) -> bool:
+    def _start(self, run: Run, waiting: Round, model_id: int | None, connection: Connection) -> bool:
         """Waiting → pre-sampling, once the policy exists."""
         if model_id is None:
             return False
@@ -124,36 +155,67 @@ class Conductor:
                 allotment=recipe.sampling.budget.pre_samples,
                 without_overlaps=recipe.problems.overlaps == "exclude",
             )
-        rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n)
+        if not rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n):
+            return False
         self._evaluate(connection, run, waiting.number, model_id)
         return True
 
-    def _estimate_difficulty(self, connection: Connection, run: Run, iteration: Round) -> bool:
+    def _estimate_difficulty(self, run: Run, iteration: Round) -> bool:
         """Pre-sampling → re-sampling: label every problem, then allot the rest of the budget."""
-        if not self._complete(connection, iteration, scored=run.recipe.reward.used):
+        if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
-        method.exclude_bad_references(connection, iteration)
-        method.label_problems(connection, run, iteration)
-        method.allot_budget(connection, run, iteration)
-        rounds.set_state(connection, iteration.id, next_state(IterationState.PRE_SAMPLING))
+
+        def label(problem_ids: list[int], connection: Connection) -> None:
+            method.exclude_bad_references(connection, iteration, problem_ids)
+            method.label_problems(connection, run, iteration, problem_ids)
+
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(label, problem_ids))
+        self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
+        shares = self._turn(run.id, partial(method.shares, run=run, iteration=iteration))
+        allot = partial(method.allot_budget, run=run, iteration=iteration, shares=shares)
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(allot, problem_ids=problem_ids))
+        leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)
+        if not self._turn(run.id, leave):
+            return False
+        for problem_ids in self._batches(run, iteration):  # at once, instead of after another look
+            self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
         return True
 
-    def _pair(self, connection: Connection, run: Run, iteration: Round) -> bool:
+    def _pair(self, run: Run, iteration: Round) -> bool:
         """Re-sampling → training: build pairs from the samples of the trained levels."""
-        if not self._complete(connection, iteration, scored=run.recipe.reward.used):
+        if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
-        material = method.build_pairs(connection, run, iteration)
-        rounds.set_state(connection, iteration.id, next_state(IterationState.RE_SAMPLING))
-        objective = run.recipe.training.objective
-        if objective == "sft":
-            material = len(method.choose_examples(connection, run, iteration))
-        if material and objective != "none":
+
+        def pair(problem_ids: list[int], connection: Connection) -> None:
+            method.build_pairs(connection, run, iteration, problem_ids)
+
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(pair, problem_ids))
+        quality = None
+        if run.recipe.reward.used:  # without the lock: it reads every sample
+            quality = self._database.run(partial(method.reward_quality, iteration=iteration))
+        return self._turn(run.id, partial(self._train, run, iteration, quality))
+
+    def _train(self, run: Run, iteration: Round, quality: float | None, connection: Connection) -> bool:
+        if not rounds.leave_state(connection, iteration.id, IterationState.RE_SAMPLING):
+            return False
+        rounds.set_reward_quality(connection, iteration.id, quality)
+        match run.recipe.training.objective:
+            case "none":
+                material = False
+            case "sft":
+                material = method.has_examples(connection, run, iteration)
+            case _:
+                material = method.has_pairs(connection, iteration)
+        if material:
             training.ensure_training_job(connection, iteration.id)
         else:
             self._adopt(connection, run, iteration, iteration.model_id)
         return True
 
-    def _adopt_trained_policy(self, connection: Connection, run: Run, iteration: Round) -> bool:
+    def _adopt_trained_policy(self, run: Run, iteration: Round, connection: Connection) -> bool:
         """Training → evaluating, with the new policy, or the old one if the training is discarded."""
         model_id = training.trained_model(connection, iteration.id)
         if model_id is None and missing.training_discarded(connection, iteration.id):
@@ -161,21 +223,21 @@ class Conductor:
         return self._adopt(connection, run, iteration, model_id)
 
     def _adopt(self, connection: Connection, run: Run, iteration: Round, model_id: int | None) -> bool:
-        if model_id is None:
+        if model_id is None or not rounds.leave_state(
+            connection, iteration.id, IterationState.TRAINING, model_id
+        ):
             return False
-        rounds.set_state(connection, iteration.id, next_state(IterationState.TRAINING), model_id)
         self._evaluate(connection, run, iteration.number + 1, model_id)
         return True
 
-    def _finish(self, connection: Connection, run: Run, iteration: Iteration) -> bool:
+    def _finish(self, run: Run, iteration: Iteration, connection: Connection) -> bool:
         """Evaluating → done, once the policies before and after are evaluated."""
         policies = [
             model for model in (iteration.round.model_id, iteration.output_model_id) if model is not None
         ]
         if evaluations.pending(connection, run.id, policies):
             return False
-        rounds.set_state(connection, iteration.round.id, next_state(IterationState.EVALUATING))
-        return True
+        return rounds.leave_state(connection, iteration.round.id, IterationState.EVALUATING)
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
         settings = run.recipe.evaluation
@@ -184,18 +246,45 @@ class Conductor:
         for benchmark in settings.benchmarks:
             evaluations.ensure_benchmark(connection, run, number, model_id, benchmark)
 
-    def _voted(self, connection: Connection, evaluation: Round) -> bool:
-        """Whether a completely verified evaluation has its votes (maj@k); missing ones are enqueued."""
-        return votes.allocate_votes(connection, evaluation.id, self._job_samples) == 0
-
-    def _complete(self, connection: Connection, checked: Round, *, scored: bool) -> bool:
-        if rounds.has_live_jobs(connection, checked.id):
+    def _advance_evaluation(self, run: Run, evaluation: Round) -> bool:
+        """Finish an evaluation that is verified and has its votes (maj@k); enqueue those that are missing."""
+        if not self._complete(run, evaluation, scored=False):
             return False
-        lack = rounds.shortfall(connection, checked.id)
-        samples = {JobKind.SAMPLE: lack.undrawn, JobKind.VERIFY: lack.unverified}
-        if scored:
-            samples[JobKind.SCORE] = lack.unscored
-        kinds = [kind for kind, count in samples.items() if count > 0]
-        for kind in kinds:
-            rounds.allocate(connection, checked.id, kind, self._job_samples)
-        return not kinds
+
+        def finish(connection: Connection) -> bool:
+            if votes.allocate_votes(connection, evaluation.id, self._job_samples):
+                return False
+            evaluations.finish(connection, evaluation)
+            return True
+
+        return self._turn(run.id, finish)
+
+    def _complete(self, run: Run, checked: Round, *, scored: bool) -> bool:
+        """Tell whether a round lacks no sample, verdict or (`scored`) reward; enqueue what it lacks."""
+
+        def fill(problem_ids: list[int], connection: Connection) -> bool:
+            lack = rounds.shortfall(connection, checked.id, problem_ids)
+            samples = {JobKind.SAMPLE: lack.undrawn, JobKind.VERIFY: lack.unverified}
+            if scored:
+                samples[JobKind.SCORE] = lack.unscored
+            kinds = [kind for kind, count in samples.items() if count > 0]
+            for kind in kinds:
+                self._enqueue(checked, kind, problem_ids, connection)
+            return not kinds
+
+        full = [self._turn(run.id, partial(fill, problem_ids)) for problem_ids in self._batches(run, checked)]
+        return all(full)
+
+    def _enqueue(self, of: Round, kind: JobKind, problem_ids: list[int], connection: Connection) -> None:
+        rounds.allocate(connection, of.id, kind, self._job_samples, problem_ids)
+
+    def _batches(self, run: Run, of: Round) -> Iterator[list[int]]:
+        """Yield the problems of a round by their ids, as many at a time as one short transaction handles."""
+        limit = max(1, _BATCH_SAMPLES // run.recipe.sampling.n)
+        problem_ids = self._database.run(partial(rounds.problems_of, round_id=of.id), single=True)
+        for start in range(0, len(problem_ids), limit):
+            yield problem_ids[start : start + limit]
+
+
+class _TakenError(Exception):
+    """Another process advances the run."""

@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.lifecycle import JobKind
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 RESIDENT_ENGINES = ("auto", "one", "all")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "postgres")
+_STALL_SECONDS = {
+    JobKind.SAMPLE: 3_600.0,
+    JobKind.VERIFY: 900.0,
+    JobKind.SCORE: 3_600.0,
+    JobKind.TRAIN: 7_200.0,
+}
+"""Longer than an engine takes to load, and a batch or step of the largest models."""
 Number = TypeVar("Number", int, float)
 
 
@@ -26,6 +34,7 @@ class Settings:
     broker_url: str | None = None  # None: the embedded broker
     broker_ca: Path | None = None  # a file of CA certificates; None: the system's
     server_dir: Path | None = None  # parent of the embedded servers' data; None: by the user
+    runtime_dir: Path | None = None  # parent of the embedded servers' sockets
     log_level: str = "info"
     lease_seconds: float = 60.0
     max_attempts: int = 3
@@ -35,6 +44,7 @@ class Settings:
     swap_seconds: float = 60.0  # how long jobs of another engine wait while the present one has work
     train_processes: int = 1  # processes of one training, one per GPU
     accelerate_config: Path | None = None  # of `accelerate config`: how they share the model
+    stall_seconds: float | None = None  # without progress, until a job counts as hung; None: by its kind
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -49,6 +59,7 @@ class Settings:
             broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
             broker_ca=_file(environ, "HSSTAR_BROKER_CA"),
             server_dir=_folder(environ, "HSSTAR_SERVER_DIR"),
+            runtime_dir=_folder(environ, "HSSTAR_RUNTIME_DIR"),
             log_level=_one_of(environ, "HSSTAR_LOG_LEVEL", LOG_LEVELS, cls.log_level),
             lease_seconds=_positive(environ, "HSSTAR_LEASE_SECONDS", cls.lease_seconds),
             max_attempts=_positive(environ, "HSSTAR_MAX_ATTEMPTS", cls.max_attempts),
@@ -60,7 +71,12 @@ class Settings:
             swap_seconds=_positive(environ, "HSSTAR_SWAP_SECONDS", cls.swap_seconds),
             train_processes=_positive(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
             accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
+            stall_seconds=_positive(environ, "HSSTAR_STALL_SECONDS", 0.0) or None,
         )
+
+    def stall_limit(self, kind: JobKind) -> float:
+        """Return for how many seconds a job of this kind may get no further."""
+        return self.stall_seconds or _STALL_SECONDS[kind]
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that give a process in any folder the same settings."""
@@ -76,6 +92,11 @@ class Settings:
 def secret_environment(variable: str, value: str | None) -> dict[str, str]:
     """Return the variables that pass a secret to another process; they override a file."""
     return {} if value is None else {variable: value, f"{variable}_FILE": ""}
+
+
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that needs no settings of hsstar, and so none of its secrets."""
+    return {name: value for name, value in environ.items() if not name.startswith("HSSTAR_")}
 
 
 def read_secret(environ: Mapping[str, str], variable: str) -> str | None:

@@ -13,6 +13,7 @@ from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BadInputError, DrainedError, HsstarError, SchemaError
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.settings import Settings
+from hsstar.store import models
 from hsstar.store.database import Database, Limits
 
 log = logging.getLogger("hsstar.worker")
@@ -61,17 +62,20 @@ def work(
     from celery.signals import worker_shutting_down
 
     from hsstar.engines.registry import import_engines
-    from hsstar.workers.app import TASK, make_app
+    from hsstar.workers.app import make_app
     from hsstar.workers.broker_watch import BrokerWatch
     from hsstar.workers.context import make_context, note_taker
+    from hsstar.workers.messages import TASK
     from hsstar.workers.runtime import Worker
 
     roles = list(JobKind) if role == "all" else [JobKind(role)]
-    app = make_app(settings.broker_url, settings.broker_ca)
+    with database.begin() as connection:
+        database_id = models.database_id(connection)
+    app = make_app(database_id, settings.broker_url, settings.broker_ca)
     context = (context_of or make_context)(settings, database, name)
     watch = BrokerWatch(app, broker, note_taker(database, name))
     worker = Worker(name, roles, settings, context, app, watch.look)
-    app.task(worker.run_message, name=TASK)
+    app.task(worker.run_job, name=TASK)
     worker_shutting_down.connect(lambda **_: worker.leave(), weak=False)  # else it takes the next job
 
     def end(*_: object) -> None:
@@ -99,9 +103,11 @@ def work(
 
 
 def _take_messages(app: "Celery", worker: "Worker", roles: list[JobKind], log_level: str) -> int:
+    from hsstar.workers.messages import queue_name
+
     celery = app.Worker(
         hostname=worker.name,
-        queues=[kind.value for kind in roles],
+        queues=[queue_name(app, kind) for kind in roles],
         pool="threads",
         concurrency=worker.jobs_at_once,
         without_gossip=True,

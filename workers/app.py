@@ -1,4 +1,4 @@
-"""The Celery application: a message is a job id, its queue the job's kind."""
+"""The Celery application of a database."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,21 @@ from celery import Celery, bootsteps
 from celery.worker.components import Hub
 
 from hsstar.broker import CONNECT_SECONDS, BrokerAddress
-from hsstar.domain.lifecycle import JobKind
+from hsstar.workers.messages import JobConsumer, trust_no_message
 
-TASK = "hsstar.run_job"
 _TICK_SECONDS = 1.0
 
 
-def make_app(broker_url: str, authority: Path | None = None) -> Celery:
+def make_app(database_id: str, broker_url: str, authority: Path | None = None) -> Celery:
     """Make the application for this broker; messages are acknowledged early: leases recover lost work."""
+    trust_no_message()
     broker = BrokerAddress.parse(broker_url, authority)
-    app = Celery("hsstar", broker=broker.url)
+    app = Celery(f"hsstar-{database_id[:8]}", broker=broker.url)
+    options = dict(broker.options)
+    if broker.url.startswith("redis"):
+        options |= {
+            f"{key}_key": f"{app.main}.{key}" for key in ("unacked", "unacked_index", "unacked_mutex")
+        }
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -30,16 +35,12 @@ def make_app(broker_url: str, authority: Path | None = None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_SECONDS,
-        broker_transport_options=dict(broker.options),
+        broker_transport_options=options,
+        worker_consumer=f"{JobConsumer.__module__}:{JobConsumer.__name__}",
         broker_use_ssl=dict(broker.tls) if broker.tls else None,
     )
     app.steps["worker"].add(_Tick)
     return app
-
-
-def send_wake_up(app: Celery, job_id: int, kind: JobKind) -> None:
-    """Send the message that wakes a worker for a job."""
-    app.send_task(TASK, args=[job_id], queue=kind.value, retry=False)
 
 
 class _Tick(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types

@@ -7,7 +7,9 @@ import socket
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
+from functools import partial
 
 import psutil
 from celery import Celery
@@ -21,15 +23,18 @@ from hsstar.domain.errors import (
     EngineDeadError,
     EngineMemoryError,
     HsstarError,
+    RefusedRowError,
 )
 from hsstar.domain.lifecycle import JobKind, WorkerExit
 from hsstar.engines.device import gpu_is_lost
 from hsstar.local.gpus import find_gpus
+from hsstar.local.holders import Holder
 from hsstar.settings import Settings
 from hsstar.stages import sample, score, train, verify
 from hsstar.stages.context import ComputeError, WorkerContext
-from hsstar.store.queue import jobs, workers
+from hsstar.store.queue import jobs, sweeper, workers
 from hsstar.store.queue.jobs import Job
+from hsstar.store.queue.workers import Identity
 from hsstar.workers.background import Background, guarded
 from hsstar.workers.engine_schedule import EngineScheduler
 
@@ -65,8 +70,11 @@ class Worker:
         self.roles = roles
         self.settings = settings
         self.database = context.database
-        self.conductor = Conductor(self.database, settings.job_samples, settings.max_attempts)
+        self.conductor = Conductor(self.database, settings)
         self.exit_code = WorkerExit.STOPPED
+        self.identity = Identity(
+            name, uuid.uuid4(), socket.gethostname(), os.getpid(), Holder.now().process_space
+        )
         self.held: dict[int, Job] = {}
         self.jobs_done = 0
         self.leaving = False
@@ -84,19 +92,15 @@ class Worker:
         Raise ConflictError if another worker of this name is at work, DrainedError if an earlier one was
         asked to stop and ended before it could.
         """
-        host = socket.gethostname()
+        workers.wait_for_name(self.database, self.name, self.identity.process_space, _is_another_process)
         roles = ",".join(role.value for role in self.roles)
         gpus = () if self.roles == [JobKind.VERIFY] else find_gpus(os.environ)
         with self.database.begin() as connection:
-            workers.check_name_is_free(connection, self.name, host, _is_another_process)
-            jobs.reclaim(connection, self.name, self.settings.max_attempts)
+            jobs.reclaim_of(connection, self.name, self.settings.max_attempts)
             drained = workers.is_draining(connection, self.name)
+            workers.register(connection, self.identity, roles, ",".join(gpus) or None, __version__)
             if drained:
                 workers.deregister(connection, self.name)
-            else:
-                workers.register(
-                    connection, self.name, host, os.getpid(), roles, ",".join(gpus) or None, __version__
-                )
         if drained:
             raise DrainedError(f"{self.name} was asked to stop; it can be started again from now on")
         self.background.start()
@@ -115,7 +119,45 @@ class Worker:
     def _deregister(self, connection: Connection) -> None:
         for job in list(self.held.values()):
             jobs.release(connection, job)
-        workers.deregister(connection, self.name)
+        workers.deregister(connection, self.name, self.identity.instance)
+        sweeper.leave(connection, self.identity.instance)
+
+    @property
+    def tokens_done(self) -> int:
+        """How many tokens its samples have so far."""
+        return self._context.progress.tokens
+
+    def still_seconds(self, job: Job) -> float:
+        """Return for how long a job has got no further."""
+        return self._context.progress.still_seconds(job.id)
+
+    def end_if_stalled(self, frozen_seconds: float = 0.0) -> None:
+        """End this process at once if one of its jobs hangs: nothing else ends the thread that runs it.
+
+        The time that the process itself stood still does not count.
+        """
+        self._context.progress.excuse(frozen_seconds)
+        stalled = {
+            job.id: seconds
+            for job in list(self.held.values())
+            if (seconds := self.still_seconds(job)) > self.settings.stall_limit(job.kind)
+        }
+        if stalled:
+            try:
+                self.database.run(partial(self._give_up, stalled))
+            finally:
+                os._exit(WorkerExit.FAILED)
+
+    def _give_up(self, stalled: dict[int, float], connection: Connection) -> None:
+        for job in list(self.held.values()):
+            if job.id in stalled:
+                line = f"no progress for {stalled[job.id]:.0f} s; see HSSTAR_STALL_SECONDS"
+                log.error("job %d: %s; this process ends", job.id, line)
+                attempts = self.settings.max_attempts
+                jobs.record_failure(connection, job, line, "", attempts, divisible=True)
+                workers.set_note(connection, self.name, f"job {job.id}: {line}")
+            else:
+                jobs.release(connection, job)
 
     @property
     def jobs_at_once(self) -> int:
@@ -140,13 +182,6 @@ class Worker:
             self.database.run(lambda connection: workers.set_note(connection, self.name, note))
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
-
-    def run_message(self, job_id: object = None, *_: object, **__: object) -> None:
-        """Run the job that a message names; messages are not trusted, so everything else is ignored."""
-        if type(job_id) is not int or not 0 < job_id < 1 << 63:
-            log.warning("a message that names no job was ignored")
-            return
-        self.run_job(job_id)
 
     def run_job(self, job_id: int | None) -> None:
         """Run a job if it is queued (None: any), then the next ones without waiting for their messages.
@@ -193,6 +228,7 @@ class Worker:
                     lambda connection: jobs.claim(connection, None, self.name, lease, self.roles), single=True
                 )
         if job is not None:
+            self._context.progress.moved(job.id)
             self.held[job.id] = job
         return job
 
@@ -205,15 +241,16 @@ class Worker:
             return None
         finally:
             self.held.pop(job.id, None)
+            self._context.progress.ended(job.id)
 
     def _attempt(self, job: Job) -> list[int] | None:
         try:
             problem_ids = STAGES[job.kind](self._context, job)
         except jobs.LeaseLostError as error:
             log.warning("%s", error)
-        except DatabaseError:
-            raise
         except Exception as error:
+            if isinstance(error, DatabaseError) and not isinstance(error, RefusedRowError):
+                raise
             self._record_failure(job, error)
             guarded(self.background.send_wakeups)
             if gpu_is_lost():
@@ -239,7 +276,7 @@ class Worker:
         """Queue the job again, whole or split, or fail it; locks the job's row before the worker's."""
         too_much = isinstance(error, EngineMemoryError)
         if not (too_much and jobs.split(connection, job, line, trace)):
-            divisible = isinstance(error, ComputeError | EngineDeadError)
+            divisible = isinstance(error, ComputeError | EngineDeadError | RefusedRowError)
             jobs.record_failure(connection, job, line, trace, self.settings.max_attempts, divisible=divisible)
         if isinstance(error, EngineMemoryError | EngineDeadError):
             workers.set_note(connection, self.name, f"job {job.id}: {line}")

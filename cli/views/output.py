@@ -3,16 +3,19 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from operator import attrgetter
+from textwrap import indent
 from typing import Any, TypeVar, cast
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hsstar.cli.options import Format
+from hsstar.cli.text import visible
 
 _FILE_COLUMNS = 1_000
 
@@ -20,16 +23,28 @@ Entry = TypeVar("Entry")
 Columns = Mapping[str, str | Callable[[Entry], Any]]
 """Headings, and the field or function that gives the values below each."""
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+
+class PlainConsole(Console):
+    """Prints text as text: no markup, no emoji codes, and what a terminal would obey is escaped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Convert text to an instance of Text; rich prints strings and cells by this."""
+        return super().render_str(visible(text), **options)
+
+
+console = PlainConsole(soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 """For results; lines for a file or a pipe are never wrapped."""
 
-error_console = Console(highlight=False, soft_wrap=True, stderr=True)
+error_console = PlainConsole(soft_wrap=True, stderr=True)
 """For progress while a program reads standard output."""
 
 
 def show(
     columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    rows: Iterable[Sequence[Any]],
     title: str | None = None,
     *,
     shown_as: Format = "table",
@@ -37,18 +52,18 @@ def show(
     """Print rows under headings, as a table for people, Markdown, CSV, or a JSON list of objects."""
     match shown_as:
         case "table":
-            console.print(_table(columns, rows, title))
+            console.print(_table(columns, list(rows), title))
         case "markdown":
             lines = [f"**{title}**", ""] if title else []
             cells = [columns, ["---"] * len(columns), *([shown(value) for value in row] for row in rows)]
-            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-            console.print("\n".join(lines), markup=False)
+            lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in cells]
+            console.print("\n".join(lines))
         case "csv":
             writer = csv.writer(sys.stdout)
             writer.writerow(columns)
-            writer.writerows([_text_if_tuple(value) for value in row] for row in rows)
+            writer.writerows(map(_csv_cell, row) for row in rows)
         case "json":
-            print_json([dict(zip(columns, row, strict=True)) for row in rows])
+            _print_json_list(dict(zip(columns, row, strict=True)) for row in rows)
 
 
 def show_list(
@@ -70,13 +85,43 @@ def show_list(
 
 def print_json(document: Any) -> None:
     """Write a JSON document; what JSON does not know becomes a number or text."""
-    console.file.write(json.dumps(document, ensure_ascii=False, indent=2, default=_plain) + "\n")
+    sys.stdout.write(_json_text(document) + "\n")
+
+
+def _print_json_list(documents: Iterable[Any]) -> None:
+    """Write documents as `print_json` writes their list, one after the other."""
+    before = "[\n"
+    for document in documents:
+        sys.stdout.write(before + indent(_json_text(document), "  "))
+        before = ",\n"
+    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def _json_text(document: Any) -> str:
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=_plain)
+    return "".join(map(_json_character, text))
+
+
+def _json_character(character: str) -> str:
+    """Escape as JSON does what a terminal would obey; outside of strings there is none of it."""
+    if character == "\n" or visible(character) == character:
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return float(value) if hasattr(value, "as_integer_ratio") else str(value)
+
+
+def _markdown_cell(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def _csv_cell(value: Any) -> Any:
+    cell = _text_if_tuple(value)
+    return visible(cell) if isinstance(cell, str) and sys.stdout.isatty() else cell
 
 
 def _text_if_tuple(value: Any) -> Any:

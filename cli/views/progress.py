@@ -2,13 +2,16 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from hsstar.cli.views.output import console, duration, error_console
+from hsstar.cli.text import visible
+from hsstar.cli.views.output import PlainConsole, console, duration, error_console
+from hsstar.domain.errors import DatabaseError, SchemaError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.insights.progress import Pace, RunProgress, evaluation_name, run_progress, waiting_reasons
 from hsstar.insights.runs import find_run
@@ -16,7 +19,9 @@ from hsstar.store.database import Database
 from hsstar.store.read.progress import RoundProgress
 
 _REFRESH_SECONDS = 0.5
+_AWAY_SECONDS = 2.0
 _LINE_SECONDS = 5.0
+Result = TypeVar("Result")
 
 
 def round_lines(progress: Sequence[RoundProgress]) -> list[str]:
@@ -64,6 +69,25 @@ def _trouble(row: RoundProgress) -> list[str]:
     return parts
 
 
+def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result:
+    """Return what a look at the database gives; while that is away, tell so once and wait for it."""
+    told = False
+    while True:
+        try:
+            found = look()
+        except SchemaError:
+            raise
+        except DatabaseError as error:
+            if not told:
+                tell(f"{error}; waiting for it")
+            told = True
+            time.sleep(_AWAY_SECONDS)
+        else:
+            if told:
+                tell("the database is back")
+            return found
+
+
 class Watch:
     """Shows the progress of a run until everything enqueued is done, or failed jobs hold it up."""
 
@@ -75,15 +99,14 @@ class Watch:
 
     def follow(self) -> bool:
         """Show the progress until the end; return False if failed jobs hold the run up."""
-        state = self._follow_live() if self._console.is_terminal else self._follow_by_lines()
+        live = self._console.is_terminal and not self._console.is_dumb_terminal
+        state = self._follow_live() if live else self._follow_by_lines()
         return state == "done"
 
     def _follow_live(self) -> str:
-        with Live(
-            console=Console(highlight=False, stderr=self._console.stderr), refresh_per_second=4
-        ) as live:
+        with Live(console=PlainConsole(stderr=self._console.stderr), refresh_per_second=4) as live:
             while True:
-                progress = run_progress(self._database, self._run)
+                progress = self._progress(live.console.print)
                 live.update(self._view(progress))
                 if progress.state != "running":
                     return progress.state
@@ -93,22 +116,25 @@ class Watch:
         shown: list[str] = []
         last = 0.0
         while True:
-            progress = run_progress(self._database, self._run)
+            progress = self._progress(self._console.print)
             ended = progress.state != "running"
             if ended or time.monotonic() - last >= _LINE_SECONDS:
                 lines = round_lines(progress.rounds) + waiting_reasons(progress.queues)
                 for line in lines:
                     if line not in shown:
-                        self._console.print(f"{line}{self._left(progress)}", markup=False)
+                        self._console.print(f"{line}{self._left(progress)}")
                 shown, last = lines, time.monotonic()
                 sys.stdout.flush()
             if ended:
                 return progress.state
             time.sleep(_REFRESH_SECONDS)
 
+    def _progress(self, tell: Callable[[str], None]) -> RunProgress:
+        return patiently(lambda: run_progress(self._database, self._run), tell)
+
     def _view(self, progress: RunProgress) -> Group:
-        lines = [Text(line) for line in round_lines(progress.rounds)]
-        reasons = [Text(reason, style="yellow") for reason in waiting_reasons(progress.queues)]
+        lines = [Text(visible(line)) for line in round_lines(progress.rounds)]
+        reasons = [Text(visible(reason), style="yellow") for reason in waiting_reasons(progress.queues)]
         elapsed = duration(self._pace.elapsed)
         footer = f"run {self._run.name}, {elapsed}{self._left(progress)}; Ctrl-C ends this view only"
         return Group(*lines, *reasons, Text(footer))

@@ -53,7 +53,7 @@ def _show_tables(policies: Sequence[Named], comparison: PolicyComparison | None,
             printer(("benchmark", "by", "", "problems", "accuracy"), groups, None)
             console.print()
         for line in _notes(results):
-            console.print(line, markup=False)
+            console.print(line)
     if comparison is not None:
         console.print()
         _show_comparison([name for name, _ in policies], comparison, printer)

@@ -5,4 +5,5 @@ set -eu
 psql --set ON_ERROR_STOP=1 --set password="$(cat "${HSSTAR_PASSWORD_FILE}")" --username "${POSTGRES_USER:-postgres}" --dbname postgres <<'SQL'
 CREATE ROLE hsstar LOGIN CREATEROLE PASSWORD :'password';
 CREATE DATABASE hsstar OWNER hsstar;
+GRANT SET ON PARAMETER temp_file_limit TO hsstar;
 SQL

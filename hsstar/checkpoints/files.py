@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ _SHAPE_FILES = {
     "vocab.json": frozenset[str](),
 }
 """Files that an engine reads besides the weights, and the keys that have no effect."""
+_ADAPTER = "adapter_config.json"
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-(?P<count>\d{5,})(?P<suffix>\.safetensors|\.bin)")
+_MOST_SHARDS = 10_000
 _WHOLE_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 16
 _BLOCKS = 256
@@ -37,10 +41,36 @@ def weight_files(folder: Path) -> list[Path]:
         if file.suffix != ".json":
             return [file]
         shards = sorted({folder / str(name) for name in weight_map(file).values()})
+        announced = {other for shard in shards for other in _of_one_checkpoint(shard)}
         if missing := [shard.name for shard in shards if not shard.is_file()]:
             raise CheckpointError(f"{file} names {missing[0]}, which is missing")
+        if left_out := sorted(announced - {shard.name for shard in shards}):
+            raise CheckpointError(f"{file} is incomplete: it does not name {left_out[0]}")
         return shards
-    raise CheckpointError(f"{folder}: no weights ({' or '.join(WEIGHT_LAYOUTS[::2])})")
+    raise CheckpointError(f"{folder}: {_why_no_weights(folder)}")
+
+
+def _of_one_checkpoint(shard: Path) -> list[str]:
+    """The names of all shards, by the name of one."""
+    found = _SHARD.fullmatch(shard.name)
+    if found is None:
+        return [shard.name]
+    count = int(found["count"])
+    return [
+        f"{found['stem']}-{number:0{len(found['count'])}}-of-{found['count']}{found['suffix']}"
+        for number in range(1, min(count, _MOST_SHARDS) + 1)
+    ]
+
+
+def _why_no_weights(folder: Path) -> str:
+    if shards := sorted(file for file in folder.glob("*") if _SHARD.fullmatch(file.name)):
+        single = "model.safetensors" if shards[0].suffix == ".safetensors" else "pytorch_model.bin"
+        return f"{shards[0].name} and others lie there without their index, {single}.index.json"
+    if (folder / _ADAPTER).is_file():
+        base = read_json(folder / _ADAPTER).get("base_model_name_or_path")
+        return f"this is an adapter alone; merge it into its base model {base} (PEFT: merge_and_unload)"
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    return f"no {' and no '.join([*missing, 'weights'])} ({' or '.join(WEIGHT_LAYOUTS[::2])})"
 
 
 def fingerprint(folder: Path) -> str:

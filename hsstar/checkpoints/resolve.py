@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from hsstar.checkpoints import files
 from hsstar.checkpoints.files import read_json, weight_files
-from hsstar.checkpoints.tensors import tensor_names
+from hsstar.checkpoints.tensors import missing_tensors, tensor_names
 from hsstar.data import builtins
 from hsstar.data.hub import HubError, cached_model, download_model, is_model_name
 from hsstar.domain.errors import CheckpointError
@@ -120,6 +120,8 @@ def fingerprint(name: str | Path) -> str:
 
 
 def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    if not (folder / "config.json").is_file():
+        weight_files(folder)  # an adapter has none
     config = read_json(folder / "config.json")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(f"{folder}: no tokenizer ({' or '.join(_TOKENIZER_FILES)})")
@@ -129,6 +131,10 @@ def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:
     tensors: set[str] = set()
     for file in weight_files(folder):
         tensors |= tensor_names(file)
+    if missing := missing_tensors(folder, config, tensors):
+        raise CheckpointError(
+            f"{folder}: {len(missing)} tensors are missing, such as {missing[0]}; is the copy complete?"
+        )
     return config, tensors
 
 

@@ -2,12 +2,19 @@
 
 import json
 import pickletools
+import re
 import struct
 import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 from hsstar.checkpoints.files import weight_map
 from hsstar.domain.errors import CheckpointError
+
+_OF_LAYER = re.compile(r"(?P<stem>.*\b(?:layers|h|blocks))\.(?P<layer>\d+)\.(?P<name>.+)")
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 
 
 def tensor_names(file: Path) -> set[str]:
@@ -61,3 +68,29 @@ def _pickled_names(file: Path) -> set[str]:
     except (ValueError, zipfile.BadZipFile, OSError) as error:
         raise CheckpointError(f"{file}: its list of tensors cannot be read: {error}") from None
     return names
+
+
+def missing_tensors(folder: Path, config: Mapping[str, Any], tensors: Set[str]) -> list[str]:
+    """Return names of tensors that a checkpoint lacks, as far as its index and its layers tell, sorted.
+
+    A layer lacks what all the other layers have. An engine looks more closely when it loads the model.
+    """
+    index = folder / "model.safetensors.index.json"
+    named = set(weight_map(index)) if index.is_file() else set[str]()
+    layers: defaultdict[str, defaultdict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for tensor in tensors:
+        if found := _OF_LAYER.fullmatch(tensor):
+            layers[found["stem"]][int(found["layer"])].add(found["name"])
+    missing = named - tensors
+    count = next((config[key] for key in _LAYER_COUNTS if isinstance(config.get(key), int)), 0)
+    for stem, by_layer in layers.items():
+        (common, times), *_ = Counter(map(frozenset, by_layer.values())).most_common(1)
+        absent = set(range(count)) - by_layer.keys() if len(layers) == 1 else set[int]()
+        alike = times == len(by_layer) - 1 > 1  # all but one
+        partial = {layer for layer, names in by_layer.items() if alike and names < common}
+        missing |= {
+            f"{stem}.{layer}.{name}"
+            for layer in absent | partial
+            for name in common - by_layer.get(layer, set())
+        }
+    return sorted(missing)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.files import fingerprint, fsync_folder, fsync_tree
+from hsstar.checkpoints.marker import MARKER_FILE
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.store import models
 from hsstar.store.database import Database
@@ -53,7 +54,8 @@ def export_model(database: Database, name: str, target: Path) -> Path:
 
 def _files(source: Path) -> list[Path]:
     """Return the files of a checkpoint; a hub cache holds them as links."""
-    return [file for file in source.iterdir() if file.is_file() and not file.name.startswith(".")]
+    own = (file for file in source.iterdir() if file.name != MARKER_FILE and not file.name.startswith("."))
+    return [file for file in own if file.is_file()]
 
 
 def _check_room(source: Path, folder: Path) -> None:

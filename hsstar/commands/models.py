@@ -22,6 +22,12 @@ def add_model(database: Database, name: str, location: str) -> models.Model:
         return models.register_model(connection, name, lasting, fingerprint(lasting))
 
 
+def move_models(database: Database, before: Path, after: Path) -> int:
+    """Register the checkpoints below a folder that has moved at its new place; return their number."""
+    with database.begin() as connection:
+        return models.move_locations(connection, str(before), str(after))
+
+
 def registered_locations(database: Database) -> dict[str, str]:
     """Return the locations of the registered policies by name."""
     with database.begin() as connection:

@@ -3,8 +3,11 @@
 Each command writes its rows in one transaction. Workers see new work within seconds, by the rows.
 """
 
+from pathlib import Path
+
 from sqlalchemy import Connection
 
+from hsstar.checkpoints.marker import check_free
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
@@ -19,16 +22,20 @@ from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
 
 
-def create_run(database: Database, recipe: Recipe, name: str) -> Run:
+def create_run(database: Database, recipe: Recipe, name: str, models_folder: Path | None = None) -> Run:
     """Check everything that a recipe names (models, datasets, number of problems) and store a run.
+
+    Its checkpoints will lie in the folder `name` of `models_folder`; None: that is for workers elsewhere.
 
     Raises:
         CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
             end-of-text token to train with.
         NotFoundError: a dataset of the recipe has not been imported.
         BadInputError: a dataset is too small for one iteration, or the engine does not know an option.
-        ConflictError: the name is taken.
+        ConflictError: the name is taken, or another's checkpoints lie at their place.
     """
+    if models_folder is not None:
+        check_free(models_folder / name)
     policy = check_recipe_policy(database, recipe.policy)
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)

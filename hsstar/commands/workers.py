@@ -1,12 +1,12 @@
 """Ask workers to stop, and register what a supervisor starts and ends."""
 
-import socket
 from collections.abc import Callable, Sequence
 
 from hsstar.domain.lifecycle import JobKind
+from hsstar.local.holders import Holder
 from hsstar.store.database import Database
-from hsstar.store.queue.jobs import reclaim
-from hsstar.store.queue.workers import check_name_is_free, deregister, request_stop
+from hsstar.store.queue.jobs import reclaim_of
+from hsstar.store.queue.workers import deregister, request_stop, wait_for_name
 
 
 def stop_workers(
@@ -24,14 +24,13 @@ def stop_workers(
 
 def check_names_are_free(database: Database, names: Sequence[str], is_alive: Callable[[int], bool]) -> None:
     """Raise ConflictError if a live worker has one of the names; `is_alive` takes a process id."""
-    with database.begin() as connection:
-        for name in names:
-            check_name_is_free(connection, name, socket.gethostname(), is_alive)
+    for name in names:
+        wait_for_name(database, name, Holder.now().process_space, is_alive)
 
 
 def release_workers(database: Database, names: Sequence[str], max_attempts: int) -> None:
     """Put the jobs of workers that have ended back into the queue, and mark the workers as stopped."""
     with database.begin() as connection:
         for name in names:
-            reclaim(connection, name, max_attempts)
+            reclaim_of(connection, name, max_attempts)
             deregister(connection, name)

@@ -15,6 +15,7 @@ from hsstar.checkpoints.disk_space import DiskSpace, bytes_text, disk_space
 from hsstar.domain.findings import Finding, Level
 from hsstar.local.files import LEAST_FREE_BYTES
 from hsstar.local.gpus import find_gpus
+from hsstar.settings import without_settings
 
 _SCARCE_BYTES = 5_000_000_000
 _ENGINES = {
@@ -82,6 +83,7 @@ def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | N
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=without_settings(os.environ),
         start_new_session=True,
     )
     assert process.stdout is not None  # noqa: S101  # it is a pipe

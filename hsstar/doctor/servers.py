@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 from hsstar import __version__
 from hsstar.broker import BrokerAddress
 from hsstar.domain.findings import Finding, Level
+from hsstar.insights.progress import STILL_SECONDS
+from hsstar.store import counts
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
 from hsstar.store.read import health
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
@@ -37,6 +39,8 @@ def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
         with database.begin() as connection:
             yield from _workers(connection)
             yield from _jobs(connection)
+        with database.begin() as connection:
+            yield from _counts(connection)
 
 
 def _clock(connection: Connection) -> Finding:
@@ -81,6 +85,15 @@ def _workers(connection: Connection) -> Iterator[Finding]:
         yield Finding(Level.WARN, "lost workers", f"no heartbeat for a minute: {', '.join(lost)}")
 
 
+def _counts(connection: Connection) -> Iterator[Finding]:
+    rounds = counts.drifted(connection)
+    if rounds:
+        counts.recount(connection, rounds)
+        yield Finding(Level.WARN, "counters", f"wrong in {len(rounds)} rounds; they are counted again")
+    else:
+        yield Finding(Level.OK, "counters", "those of unfinished rounds agree with their samples")
+
+
 def _jobs(connection: Connection) -> Iterator[Finding]:
     rows = health.open_jobs(connection)
     troubles = []
@@ -91,6 +104,8 @@ def _jobs(connection: Connection) -> Iterator[Finding]:
             troubles.append(
                 f"{row.expired} {row.kind} running with an expired lease: no live worker takes it back"
             )
+        if row.still_seconds > STILL_SECONDS:
+            troubles.append(f"no progress for {row.still_seconds:,.0f} s in a running {row.kind} job")
         if row.unserved:
             troubles.append(
                 f"{row.unserved} {row.kind} waiting for more than a minute, and no live worker serves "

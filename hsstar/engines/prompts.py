@@ -9,6 +9,11 @@ from hsstar.checkpoints.files import read_json
 from hsstar.checkpoints.resolve import resolve
 from hsstar.domain.errors import CheckpointError, MissingDependencyError
 from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message, render_prompt
+from hsstar.engines.time_limit import within
+
+_RENDER_SECONDS = 5.0
+_MOST_ADDED = 1_000_000
+"""Characters that a chat template may put around a problem."""
 
 Renderer = Callable[[str], str]
 """Turns a problem into the text that the policy continues."""
@@ -61,9 +66,14 @@ def _chat_renderer(folder: Path) -> Renderer:
     def render(problem: str) -> str:
         conversation = [{"role": "user", "content": chat_message(problem)}]
         try:
-            text: str = tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=True
+            text: str = within(
+                _RENDER_SECONDS,
+                partial(
+                    tokenizer.apply_chat_template, conversation, tokenize=False, add_generation_prompt=True
+                ),
             )
+            if len(text) > len(problem) + _MOST_ADDED:
+                raise ValueError(f"it makes {len(text):,} characters of {len(problem):,}")
         except Exception as error:  # a template is a program and can raise anything
             raise CheckpointError(f"{folder}: its chat template cannot render a question: {error}") from error
         return text.removeprefix(added)

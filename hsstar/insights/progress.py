@@ -82,6 +82,10 @@ def open_rounds(rounds: Sequence[RoundProgress]) -> list[OpenRound]:
     ]
 
 
+STILL_SECONDS = 300.0
+"""Without progress of a running job, after which people are told."""
+
+
 def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
     """Return why jobs of a run wait or have failed, and what to do; empty while everything moves."""
     reasons = []
@@ -100,6 +104,11 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
             reasons.append(
                 f"a {queue.kind} job is tried again in {max(1, round(queue.next_attempt_seconds))} s "
                 f"after: {queue.last_error}"
+            )
+        if (queue.still_seconds or 0.0) > STILL_SECONDS:
+            reasons.append(
+                f"no progress for {queue.still_seconds:,.0f} s in a running {queue.kind} job; "
+                "its worker ends after HSSTAR_STALL_SECONDS, and its log says what it does"
             )
         if queue.failed:
             reasons.append(

@@ -67,10 +67,14 @@ class Postgres(EmbeddedServer):
         return self.data / "postmaster.pid"
 
     @property
+    def socket(self) -> Path:
+        """The socket that it listens on."""
+        return self.socket_directory / f".s.PGSQL.{PORT}"
+
+    @property
     def remains(self) -> Sequence[Path]:
         """The socket and the lock files, which hinder a start if another process has their pid."""
-        socket = self.socket_directory / f".s.PGSQL.{PORT}"
-        return (self.pid_file, socket, socket.with_name(socket.name + ".lock"))
+        return (self.pid_file, self.socket, self.socket.with_name(self.socket.name + ".lock"))
 
     @cached_property
     def cluster_name(self) -> str:
@@ -165,6 +169,7 @@ class Postgres(EmbeddedServer):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'hsstar_reader'").rowcount:
                     connection.execute("CREATE ROLE hsstar_reader NOLOGIN")  # for `hsstar sql`
                     connection.execute("GRANT hsstar_reader TO hsstar WITH INHERIT FALSE, SET TRUE")
+                    connection.execute("GRANT SET ON PARAMETER temp_file_limit TO hsstar")
                 if not connection.execute("SELECT FROM pg_database WHERE datname = 'hsstar'").rowcount:
                     connection.execute("CREATE DATABASE hsstar OWNER hsstar")
         except psycopg.Error as error:

@@ -6,6 +6,7 @@ birth: on Linux the kernel's count since boot and the id of that boot, which no 
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,16 +133,32 @@ def open_log(log: Path) -> IO[bytes]:
     return log.open("ab")
 
 
+def shorten_log(log: Path) -> None:
+    """Move the content of a long log to `<name>.1`, while a process appends to it; it may lose a line."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LONGEST_LOG_BYTES:
+            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            os.truncate(log, 0)
+
+
 def python_module(module: str, *arguments: str) -> list[str]:
     """Return the argument list that runs a module; by -P no file of the working directory hides a package."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def start_detached(
-    argv: Sequence[str], log: Path, *, directory: Path, environment: Mapping[str, str]
+    argv: Sequence[str],
+    log: Path,
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    inherited: Sequence[int] = (),
 ) -> ProcessIdentity | None:
-    """Start a process that outlives this one; None if it has ended already, OSError if it cannot start."""
-    child = start(argv, log, directory=directory, environment=environment)
+    """Start a process that outlives this one; None if it has ended already, OSError if it cannot start.
+
+    It has the `inherited` file descriptors too.
+    """
+    child = start(argv, log, directory=directory, environment=environment, inherited=inherited)
     _children[child.pid] = child
     return identify(child.pid)
 
@@ -153,6 +170,7 @@ def start(
     directory: Path,
     environment: Mapping[str, str],
     before: Callable[[], None] | None = None,
+    inherited: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process without input in a session of its own, so that its whole group can be killed.
 
@@ -168,6 +186,7 @@ def start(
             env=environment,
             start_new_session=True,
             preexec_fn=before,
+            pass_fds=inherited,
         )
 
 

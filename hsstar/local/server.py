@@ -1,9 +1,9 @@
 """What the embedded servers have in common: folders, start and stop."""
 
-import hashlib
 import os
 import re
 import signal
+import socket
 import stat
 import time
 from abc import ABC, abstractmethod
@@ -13,17 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from hsstar.domain.errors import LocalStackError
-from hsstar.local import processes
+from hsstar.domain.errors import ConflictError, LocalStackError
+from hsstar.domain.urls import without_secrets
+from hsstar.local import holders, places, processes
 from hsstar.local.accounts import Account, account_for
 from hsstar.local.files import check_room, locked
+from hsstar.local.holders import Holder
+from hsstar.local.places import Places
 from hsstar.local.processes import ProcessIdentity
 
-ROOT_DIRECTORY = Path("/var/lib/hsstar")  # for root's servers: their account cannot enter root's home
-SOCKET_PARENT = Path("/tmp")  # noqa: S108 - a socket's path has at most 107 bytes; the folder in it is checked
 START_SECONDS = 120.0  # recovery after a crash included
 LOCK_SECONDS = 150.0
 ORPHAN_SECONDS = 5.0  # for processes that a killed server left
+_CONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,31 @@ class ServerStatus:
 
     @property
     def shown_url(self) -> str:
-        """The URL without its password."""
-        return re.sub(r"(?<=://):[^@/]+@", ":***@", self.url)
+        """The URL without its secrets."""
+        return without_secrets(self.url)
 
 
 class EmbeddedServer(ABC):
     """A server that listens on a Unix socket only and outlives the process that started it.
 
-    `home` names the stack. The data are in `<server_root>/<hash of home>`; without a `server_root` in
-    `home/servers`, for root in /var/lib/hsstar/<hash of home>.
+    `home` names the stack. The data are where the home records it; before the first start that is
+    `<server_root>/<hash of home>`, without a `server_root` `home/servers`, for root
+    /var/lib/hsstar/<hash of home>. The server holds a lock there as long as one of its processes lives.
     """
 
     name: ClassVar[str]
     stop_signals: ClassVar[Sequence[tuple[signal.Signals, float]]]  # each with its seconds
     failure_hint: ClassVar[str] = ""
 
-    def __init__(self, home: Path, server_root: Path | None = None):
+    def __init__(self, home: Path, server_root: Path | None = None, runtime_dir: Path | None = None):
         self.home = home.absolute()
-        self.label = hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:12]
-        self._shared = server_root is not None or os.getuid() == 0
-        self.root = server_root or (ROOT_DIRECTORY if os.getuid() == 0 else self.home / "servers")
-        self.directory = (self.root / self.label if self._shared else self.root) / self.name
+        self.places = Places.find(home, server_root)
+        self.label = self.places.label
+        self.root = self.places.root
+        self.directory = self.places.folder / self.name
         self.data = self.directory / "data"
+        self._runtime_dir = runtime_dir
+        self._running_lock = self.directory / "running.lock"
         self.log = self.home / "logs" / f"{self.name}.log"
 
     @cached_property
@@ -69,7 +74,7 @@ class EmbeddedServer(ABC):
     @cached_property
     def socket_directory(self) -> Path:
         """The private folder of the server's socket."""
-        return SOCKET_PARENT / f"hsstar-{self.account.user_id}-{self.label[:8]}"
+        return self.places.sockets or places.socket_directory(self.label, self.account, self._runtime_dir)
 
     @property
     @abstractmethod
@@ -102,6 +107,29 @@ class EmbeddedServer(ABC):
     def is_ready(self) -> bool:
         """Tell whether the running server answers."""
 
+    @property
+    @abstractmethod
+    def socket(self) -> Path:
+        """The socket that it listens on."""
+
+    def is_reachable(self) -> bool:
+        """Tell whether its socket is there and takes connections; a slow server is reachable."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_CONNECT_SECONDS)
+            try:
+                client.connect(str(self.socket))
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                return False
+            except OSError:  # its queue is full, or it is not for us
+                return True
+        return True
+
+    def ask_to_end(self) -> None:
+        """Send the server its first signal to stop, and do not wait."""
+        identity = self.identity()
+        if identity is not None:
+            processes.send(identity, self.stop_signals[0][0])
+
     def finish_start(self) -> None:  # noqa: B027 - most servers need nothing
         """Do what is left once the server answers."""
 
@@ -116,6 +144,11 @@ class EmbeddedServer(ABC):
     def is_running(self) -> bool:
         """Tell whether the server's process lives."""
         return self.identity() is not None
+
+    def elsewhere(self) -> Holder | None:
+        """Return where the server is, if its processes are not those of this host or container."""
+        found = holders.holder(self._running_lock)
+        return None if found is None or found.is_here else found
 
     def status(self) -> ServerStatus:
         """Return the server as it is now."""
@@ -142,24 +175,30 @@ class EmbeddedServer(ABC):
             check_room(self.directory)
         self._make_directories()
         with locked(self.directory / "lock", LOCK_SECONDS):
+            self._refuse_elsewhere()
             running = self.identity()
             if running is not None:
                 return running
-            self._clear_remains()
-            self.initialise()
-            self._make_socket_directory()
-            return processes.start_detached(
-                self.account.command(self.command()),
-                self.log,
-                directory=Path("/"),
-                environment=server_environment(),
-            )
+            descriptor = self._clear_remains()
+            try:
+                self.initialise()
+                self._make_socket_directory()
+                return processes.start_detached(
+                    self.account.command(self.command()),
+                    self.log,
+                    directory=Path("/"),
+                    environment=server_environment(),
+                    inherited=(descriptor,),
+                )
+            finally:
+                os.close(descriptor)
 
     def stop(self) -> bool:
         """Stop the server; the data stay. False if it was not running."""
         if not self.directory.exists():
             return False
         with locked(self.directory / "lock", LOCK_SECONDS):
+            self._refuse_elsewhere()
             identity = self.identity()
             for number, seconds in self.stop_signals:
                 if identity is not None:
@@ -169,7 +208,7 @@ class EmbeddedServer(ABC):
                 raise LocalStackError(
                     f"{self.name} (pid {identity and identity.pid}) cannot be stopped; see {self.log}"
                 )
-            self._clear_remains()
+            os.close(self._clear_remains())
             if self.socket_directory.exists() and not any(self.socket_directory.iterdir()):
                 self.socket_directory.rmdir()
         return identity is not None
@@ -178,21 +217,34 @@ class EmbeddedServer(ABC):
     def _users(self) -> set[int]:
         return {self.account.user_id, os.getuid()}  # a server is ours until it changes its account
 
-    def _clear_remains(self) -> None:
+    def _refuse_elsewhere(self) -> None:
+        found = self.elsewhere()
+        if found is not None:
+            raise ConflictError(f"{self.name} of {self.home} is up {found}; stop it there: hsstar down")
+
+    def _clear_remains(self) -> int:
+        """End what a killed server left, and remove its files; return the lock, which nobody else has."""
         leftovers = processes.find_processes(self._users, self.belongs)
         processes.stop(leftovers, ORPHAN_SECONDS)
         for identity in filter(processes.alive, leftovers):
             raise LocalStackError(
                 f"an earlier {self.name} (pid {identity.pid}) cannot be ended; end it by hand"
             )
+        descriptor = holders.hold(self._running_lock)
+        if descriptor is None:
+            raise LocalStackError(
+                f"a process of this machine holds {self._running_lock} and is no {self.name} of {self.home}; "
+                "was the home moved while it was up? End that process by hand"
+            )
         for file in self.remains:
             file.unlink(missing_ok=True)
+        return descriptor
 
     def _make_directories(self) -> None:
         for folder in (*reversed(self.directory.parents), self.directory):
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
-                folder.chmod(0o755 if self._shared else 0o700)
+                folder.chmod(0o700 if self.places.is_inside else 0o755)
         closed = self.account.can_enter(self.directory)
         if closed is not None:
             raise LocalStackError(

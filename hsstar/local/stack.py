@@ -10,9 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hsstar.domain.errors import BadInputError, ConflictError, LocalStackError
-from hsstar.local import processes
+from hsstar.local import holders, places, processes
+from hsstar.local.accounts import account_for
+from hsstar.local.binaries import postgres_bundle
 from hsstar.local.broker import Broker
 from hsstar.local.files import check_room, locked, write_json
+from hsstar.local.holders import Holder
+from hsstar.local.places import Places
 from hsstar.local.postgres import Postgres
 from hsstar.local.processes import python_module
 from hsstar.local.server import EmbeddedServer, ServerStatus
@@ -23,6 +27,7 @@ from hsstar.local.state import (
     read_state,
     specify_workers,
 )
+from hsstar.local.supervisor import LOCK_FILE as SUPERVISOR_LOCK_FILE
 from hsstar.local.supervisor import SPEC_FILE, STATE_FILE, embedded_servers
 from hsstar.settings import Settings
 
@@ -63,11 +68,7 @@ class Stack:
         self.postgres, self.broker = self._servers()
 
     def _servers(self) -> tuple[Postgres, Broker]:
-        """Return the servers in the running supervisor's folder, even if the environment has changed."""
-        spec = read_spec(self._spec_file)
-        if spec is not None and self._supervisor() is not None:
-            return embedded_servers(self.home, spec.server_root)
-        return embedded_servers(self.home, self.settings.server_dir)
+        return embedded_servers(self.home, self.settings.server_dir, self.settings.runtime_dir)
 
     @property
     def database_url(self) -> str:
@@ -85,10 +86,28 @@ class Stack:
         wanted = [(self.settings.database_url, self.postgres), (self.settings.broker_url, self.broker)]
         return tuple(server for url, server in wanted if url is None)
 
+    def check_programs(self) -> None:
+        """Raise LocalStackError if the database that it would start is not installed."""
+        if self.postgres in self.embedded:
+            postgres_bundle("postgres")
+
+    @property
+    def moved_from(self) -> Path | None:
+        """Where the home was at the last start of its servers, if that was elsewhere."""
+        return self.postgres.places.moved_from
+
+    def elsewhere(self) -> Holder | None:
+        """Return where the stack is up, if that is another host or container."""
+        supervisor = holders.holder(self.home / SUPERVISOR_LOCK_FILE)
+        if supervisor is not None and not supervisor.is_here:
+            return supervisor
+        return next(filter(None, (server.elsewhere() for server in self.embedded)), None)
+
     def up(
         self,
         workers: Mapping[str, int],
         *,
+        new_database: bool = False,
         prepare: Callable[[str], None] = lambda database_url: None,
         command: Callable[[str, str], Sequence[str]] = worker_command,
         role_environment: Mapping[str, Mapping[str, str]] | None = None,
@@ -96,8 +115,8 @@ class Stack:
         """Start the servers, prepare the database, start the workers; if it fails, stop what it has started.
 
         `workers` is their number per role, `command` makes the argument list from role and name, and
-        `role_environment` adds variables. Raise ConflictError if the stack is up, LocalStackError if it
-        cannot start.
+        `role_environment` adds variables. Raise ConflictError if the stack is up, here or elsewhere,
+        LocalStackError if it cannot start, or if its data are not where they were, unless `new_database`.
         """
         wrong = {role: count for role, count in workers.items() if count < 0}
         if wrong:
@@ -105,17 +124,20 @@ class Stack:
         spec = StackSpec(
             specify_workers(workers, command, role_environment or {}),
             tuple(server.name for server in self.embedded),
-            None if self.settings.server_dir is None else str(self.settings.server_dir),
             self.grace_seconds,
         )
         check_room(self.home)
         with self._alone():
+            self._refuse_elsewhere()
             self._refuse_if_up(spec)
             self._end_leftovers()
             started: list[EmbeddedServer] = []
             try:
+                self._place_servers(new_database)
                 self._start_servers(started)
                 prepare(self.database_url)
+                if self.embedded:
+                    self.postgres.places.settle()
                 self._start_supervisor(spec)
             except BaseException as error:
                 for server in reversed(started):
@@ -130,6 +152,7 @@ class Stack:
         if not self.home.is_dir():
             raise ConflictError(f"hsstar is not up in {self.home}")
         with self._alone():
+            self._refuse_elsewhere()
             self.postgres, self.broker = self._servers()
             supervisor = self._supervisor()
             if supervisor is not None:
@@ -171,6 +194,11 @@ class Stack:
         state = read_state(self._state_file)
         return state.supervisor if state is not None and processes.alive(state.supervisor) else None
 
+    def _refuse_elsewhere(self) -> None:
+        found = self.elsewhere()
+        if found is not None:
+            raise ConflictError(f"hsstar is up in {self.home} {found}; `hsstar down` works there only")
+
     def _refuse_if_up(self, wanted: StackSpec) -> None:
         supervisor = self._supervisor()
         if supervisor is None:
@@ -190,6 +218,27 @@ class Stack:
         leftovers = [process for process in recorded if processes.alive(process)]
         processes.stop(leftovers, LEFTOVER_GRACE_SECONDS, families=True)
         return bool(leftovers)
+
+    def _place_servers(self, new_database: bool) -> None:
+        """Decide where data and sockets of the servers are, and write it down."""
+        if not self.embedded or any(server.is_running() for server in (self.postgres, self.broker)):
+            return
+        found = Places.find(self.home, self.settings.server_dir, anew=new_database)
+        if not new_database:
+            found.check(self.settings.server_dir)
+            if self.postgres in self.embedded and not self.postgres.data.exists():
+                self._refuse_beside_checkpoints()
+        account = account_for(found.folder / self.postgres.name / "data")
+        found.record(places.socket_directory(found.label, account, self.settings.runtime_dir))
+        self.postgres, self.broker = self._servers()
+
+    def _refuse_beside_checkpoints(self) -> None:
+        old = next((self.home / "models").glob("*/M*"), None)
+        if old is not None:
+            raise LocalStackError(
+                f"{old} was made with a database that is not in {self.postgres.directory}: put that back "
+                "there; for an empty database run: hsstar up --new-database"
+            )
 
     def _start_servers(self, started: list[EmbeddedServer]) -> None:
         for server in self.embedded:

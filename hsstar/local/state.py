@@ -28,7 +28,6 @@ class StackSpec:
 
     workers: Sequence[WorkerSpec]
     servers: Sequence[str]  # names of the embedded ones
-    server_root: str | None
     grace_seconds: float  # between SIGTERM and SIGKILL
 
     def workers_by_role(self) -> dict[str, int]:

@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hsstar.domain.errors import HsstarError, LocalStackError
+from hsstar.domain.errors import ConflictError, HsstarError, LocalStackError
 from hsstar.domain.lifecycle import WorkerExit
-from hsstar.local import processes
+from hsstar.local import holders, processes
 from hsstar.local.broker import Broker
-from hsstar.local.files import locked, write_json
+from hsstar.local.files import write_json
 from hsstar.local.postgres import Postgres
 from hsstar.local.processes import die_with_parent
 from hsstar.local.server import EmbeddedServer
@@ -38,6 +38,8 @@ SPEC_FILE = "supervisor.json"
 STATE_FILE = "state.json"
 LOCK_FILE = "supervisor.lock"
 ROUND_SECONDS = 1.0  # how soon it notices a dead server; it notices a dead worker at once
+LOOK_SECONDS = 5.0  # how often it looks whether a server can be reached
+FIRST_LOOK_SECONDS = 30.0  # after a start: by then there is a socket
 _log = logging.getLogger("hsstar.supervisor")
 
 
@@ -134,25 +136,31 @@ class SupervisedWorker:
 
 
 class SupervisedServer:
-    """An embedded server that is started again when it ends."""
+    """An embedded server that is started again when it ends or when its socket is gone."""
 
     def __init__(self, server: EmbeddedServer):
         self.server = server
         self.backoff = Backoff()
         self.started = time.monotonic()
         self.next_start: float | None = None  # on the monotonic clock; None while it runs
+        self.next_look = self.started + LOOK_SECONDS
 
     def keep(self, now: float) -> None:
-        """Start the server if it has ended and it is time."""
+        """Start the server if it has ended and it is time; end it if nothing can reach it."""
         if self.server.is_running():
             self.next_start = None
+            if now >= self.next_look:
+                self.next_look = now + LOOK_SECONDS
+                if not self.server.is_reachable():
+                    _log.warning("%s has lost its socket and is started again", self.server.name)
+                    self.server.ask_to_end()
             return
         if self.next_start is None:
             delay = self.backoff.after(now - self.started)
             self.next_start = now + delay
             _log.warning("%s has ended; starts again in %.1f s", self.server.name, delay)
         if now >= self.next_start:
-            self.started, self.next_start = now, None
+            self.started, self.next_start, self.next_look = now, None, now + FIRST_LOOK_SECONDS
             try:
                 self.server.launch()
                 _log.info("%s started", self.server.name)
@@ -163,7 +171,8 @@ class SupervisedServer:
 class Supervisor:
     """Keeps workers and servers running until it is told to end, or all have `drained` if so asked.
 
-    `grace_seconds` is between a worker's SIGTERM and SIGKILL; `changed` is called on starts and ends.
+    `grace_seconds` is between a worker's SIGTERM and SIGKILL; `changed` is called on starts and ends. The
+    logs of workers and servers, and further `logs`, are kept short.
     """
 
     def __init__(
@@ -173,6 +182,7 @@ class Supervisor:
         grace_seconds: float,
         changed: Callable[[], None],
         *,
+        logs: Sequence[Path] = (),
         ends_when_drained: bool = False,
     ):
         self.ends_when_drained = ends_when_drained
@@ -180,6 +190,8 @@ class Supervisor:
         self.servers = servers
         self.grace_seconds = grace_seconds
         self.changed = changed
+        self.logs = [*logs, *(worker.log for worker in workers), *(each.server.log for each in servers)]
+        self.next_look_at_logs = 0.0
 
     def run(self) -> bool:
         """Watch until a signal, then end the workers, on a second one at once; return whether no kill was
@@ -205,6 +217,16 @@ class Supervisor:
         changes = [worker.keep(now) for worker in self.workers]
         if any(changes):
             self.changed()
+        if now >= self.next_look_at_logs:
+            self.next_look_at_logs = now + LOOK_SECONDS
+            self._shorten_logs()
+
+    def _shorten_logs(self) -> None:
+        try:
+            for log in self.logs:
+                processes.shorten_log(log)
+        except OSError as error:  # such as a full disk
+            _log.error("cannot shorten a log: %s", error)
 
     def _seconds_to_next_start(self) -> float:
         now = time.monotonic()
@@ -245,11 +267,7 @@ def supervise(home: Path, spec: StackSpec) -> None:
     workers = [
         SupervisedWorker(worker, home / "logs" / f"{worker.name}.log", home) for worker in spec.workers
     ]
-    servers = [
-        SupervisedServer(server)
-        for server in embedded_servers(home, spec.server_root)
-        if server.name in spec.servers
-    ]
+    servers = [SupervisedServer(server) for server in embedded_servers(home) if server.name in spec.servers]
 
     def write_state() -> None:
         myself = processes.identify(os.getpid())
@@ -261,7 +279,8 @@ def supervise(home: Path, spec: StackSpec) -> None:
         except OSError as error:  # a full disk is no reason to end the workers
             _log.error("cannot write %s: %s", home / STATE_FILE, error)
 
-    Supervisor(workers, servers, spec.grace_seconds, write_state).run()
+    logs = [home / "logs" / "supervisor.log"]
+    Supervisor(workers, servers, spec.grace_seconds, write_state, logs=logs).run()
 
 
 def keep_running(workers: Sequence[WorkerSpec], logs: Path, directory: Path) -> bool:
@@ -302,10 +321,11 @@ def _caught_signals() -> Iterator[_Signals]:
         os.close(writer)
 
 
-def embedded_servers(home: Path, server_root: str | Path | None) -> tuple[Postgres, Broker]:
-    """Return the embedded servers of a home."""
-    root = None if server_root is None else Path(server_root)
-    return Postgres(home, root), Broker(home, root)
+def embedded_servers(
+    home: Path, server_dir: Path | None = None, runtime_dir: Path | None = None
+) -> tuple[Postgres, Broker]:
+    """Return the embedded servers of a home; after their first start the home itself says where they are."""
+    return Postgres(home, server_dir, runtime_dir), Broker(home, server_dir, runtime_dir)
 
 
 def main() -> int:
@@ -313,11 +333,12 @@ def main() -> int:
     home = Path(sys.argv[1])
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        with locked(home / LOCK_FILE, seconds=0):
-            spec = read_spec(home / SPEC_FILE)
-            if spec is None:
-                raise LocalStackError(f"{home / SPEC_FILE} is missing or damaged; start by `hsstar up`")
-            supervise(home, spec)
+        if holders.hold(home / LOCK_FILE) is None:  # held until this process ends
+            raise ConflictError(f"another supervisor of {home} is up {holders.holder(home / LOCK_FILE)}")
+        spec = read_spec(home / SPEC_FILE)
+        if spec is None:
+            raise LocalStackError(f"{home / SPEC_FILE} is missing or damaged; start by `hsstar up`")
+        supervise(home, spec)
     except HsstarError as error:
         _log.error("%s", error)
         return 1

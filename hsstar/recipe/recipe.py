@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
@@ -104,11 +104,15 @@ class PairsSection(Section):
     """Upper bound on the pairs of one problem, beside min(#correct, #incorrect)."""
 
 
+_LONGEST_NAME = 200
+
+
 class Recipe(Section):
     """Everything that decides the result of a run."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.+-]+$")]
-    """Name of the run: 1 to 100 letters, digits and `_ . + -`; `runs create --name` replaces it."""
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w+][\w.+-]*$")]
+    """Name of the run and of its checkpoints' folder: 1 to 100 letters, digits and `_ . + -`, at first no `.`
+    and no `-`; `runs create --name` replaces it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random derives from it; `runs create --seed` replaces it."""
     problems: ProblemsSection
@@ -120,6 +124,13 @@ class Recipe(Section):
     training: TrainingSection = TrainingSection()
     initialisation: InitialisationSection = InitialisationSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @field_validator("name")
+    @classmethod
+    def _fits_a_folder(cls, name: str) -> str:
+        if len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(f"it names a folder, which has at most {_LONGEST_NAME} bytes in UTF-8")
+        return name
 
     @model_validator(mode="after")
     def _rewards_where_needed(self) -> Self:

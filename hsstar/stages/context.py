@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -12,6 +12,7 @@ from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.engine_pool import EnginePool
+from hsstar.stages.progress import Progress
 from hsstar.store import evaluations, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
@@ -76,3 +77,4 @@ class WorkerContext:
     engines: EnginePool
     job_samples: int
     models_folder: Path
+    progress: Progress = field(default_factory=Progress)

@@ -7,9 +7,11 @@ last seconds, and the next attempt draws what is missing.
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
+from math import isfinite
 
 from sqlalchemy import Connection
 
+from hsstar.domain.errors import EngineError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.seeds import evaluation_seed, slot_seed
 from hsstar.engines.prompts import prompt_renderer
@@ -17,7 +19,7 @@ from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest,
 from hsstar.stages.batching import in_batches
 from hsstar.stages.context import JobContext, WorkerContext, computing, load_context
 from hsstar.store import rounds, samples
-from hsstar.store.database import lock_run
+from hsstar.store.database import try_lock_run
 from hsstar.store.queue import jobs
 
 BATCH_SAMPLES = 256
@@ -38,9 +40,9 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     def finish(connection: Connection) -> None:
         rounds.exclude(connection, job.round_id, refused)
         jobs.complete(connection, job)
-        lock_run(connection, context.run.id)
-        for kind in follow_ups:
-            rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids)
+        if try_lock_run(connection, context.run.id, shared=True):  # else whoever advances the run does this
+            for kind in follow_ups:
+                rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids, job.id)
 
     worker.database.run(finish)
     return problem_ids
@@ -52,7 +54,8 @@ def _draw(
     """Draw and write samples for these slots; return the problems that the sampler refuses, with reasons."""
     refused: dict[int, str] = {}
     render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
-    requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
+    with computing():  # a chat template is a program of the policy
+        requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
     with (
         worker.engines.sampler(context.policy, context.recipe) as sampler,
         closing(
@@ -67,6 +70,7 @@ def _draw(
                 else:
                     drawn.append(_sample(slots[index], requests[index].seed, result, sampler.name))
             worker.database.run(partial(_write, job, context.policy.id, drawn))
+            worker.progress.moved(job.id, sum(sample.tokens or 0 for sample in drawn))
     return refused
 
 
@@ -74,14 +78,20 @@ def _write(
     job: jobs.Job, policy_id: int, drawn: Sequence[samples.DrawnSample], connection: Connection
 ) -> None:
     jobs.fence(connection, job)
-    samples.write_samples(connection, job.round_id, policy_id, job.worker, drawn)
+    samples.write_samples(connection, job.round_id, policy_id, job.worker, drawn, job.id)
 
 
 def _drawn(
     sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
 ) -> Generator[tuple[int, Completion | str]]:
     with computing():
-        yield from sampler.draw(requests, parameters)
+        for index, result in sampler.draw(requests, parameters):
+            if isinstance(result, Completion) and not isfinite(result.cumulative_logprob):
+                raise EngineError(
+                    f"the policy gave a sample the log-probability {result.cumulative_logprob}; "
+                    "are its weights whole?"
+                )
+            yield index, result
 
 
 def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> samples.DrawnSample:

@@ -1,5 +1,8 @@
 """Scoring: rate every step of a job's samples with the process reward model."""
 
+from collections.abc import Sequence
+from math import isfinite
+
 from sqlalchemy import Connection
 
 from hsstar.domain.errors import EngineDeadError, EngineError
@@ -8,6 +11,16 @@ from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.stages.context import WorkerContext, computing, load_context
 from hsstar.store import models, samples
 from hsstar.store.queue import jobs
+
+
+def _check(sample: samples.StoredSample, rewards: Sequence[float]) -> None:
+    """Raise EngineError if a reward is no number: no later stage could use it."""
+    for step, reward in enumerate(rewards):
+        if not isfinite(reward):
+            raise EngineError(
+                f"the reward model gave {reward} for step {step + 1} of sample {sample.id}; "
+                "are its weights whole?"
+            )
 
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
@@ -23,6 +36,8 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     try:
         with computing():
             scores = engine.score(requests)
+            for sample, score in zip(unscored, scores, strict=True):
+                _check(sample, score.rewards)
     except EngineDeadError:
         worker.engines.close_reward_model()
         raise
@@ -32,7 +47,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     ]
 
     def write(connection: Connection) -> None:
-        samples.write_rewards(connection, reward_model.id, scored)
+        samples.write_rewards(connection, job.worker, reward_model.id, scored)
         jobs.complete(connection, job)
 
     worker.database.run(write)

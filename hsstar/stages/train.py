@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hsstar.checkpoints.marker import Marker, check_place, put_in_place
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.prompts import prompt_renderer
@@ -33,10 +34,16 @@ class _Assignment:
     rows: Sequence[TrainingRow]
     settings: TrainingSettings
     record: int
+    database: str
 
     @property
     def label(self) -> str:
         return f"M{self.context.round.number + 1}"
+
+    @property
+    def scratch(self) -> str:
+        """Another database may have a run of this name and the same folder."""
+        return f".{self.label}-{self.database[:8]}-training"
 
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
@@ -46,16 +53,18 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     policy = checkpoint_of(context.policy)
     trainer = worker.engines.trainer()
     folder = worker.models_folder / context.run.name
+    final = folder / assignment.label
+    check_place(final, assignment.database, context.run.name, context.round.number)
     identity = training_identity(policy, rows, settings, trainer.layout)
     with worker.database.begin() as connection:
         jobs.fence(connection, job)  # no other attempt can begin meanwhile
-        resume_point = adopt_checkpoint(folder / f".{assignment.label}-training", str(job.token), identity)
+        resume_point = adopt_checkpoint(folder / assignment.scratch, str(job.token), identity)
     clear_removed(resume_point)
-    recorder = TrainingRecorder(worker.database, job, assignment.record)
+    recorder = TrainingRecorder(worker.database, job, assignment.record, worker.progress)
     output = resume_point.folder / assignment.label
     task = TrainingTask(assignment.objective, policy, rows, settings, output, resume_point)
     report = trainer.train(task, recorder)
-    _register(worker, job, assignment, recorder, report, folder / assignment.label)
+    _register(worker, job, assignment, recorder, report, final)
     shutil.rmtree(resume_point.folder.parent, ignore_errors=True)
     return []
 
@@ -78,7 +87,8 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         seed = derived_seed(context.recipe.seed, "train", context.round.number) % 2**31
         settings = training_settings(section, seed)
         record = training.begin_training(connection, job, context.policy.id, objective, asdict(settings), ids)
-    return _Assignment(context, objective, rows, settings, record)
+        database = models.database_id(connection)
+    return _Assignment(context, objective, rows, settings, record, database)
 
 
 def _register(
@@ -92,19 +102,14 @@ def _register(
     """End the job: the new policy gets its final folder and its row, or neither."""
     context = assignment.context
     mark = fingerprint(report.checkpoint)
+    marker = Marker(assignment.database, context.run.name, context.round.number, mark)
     with worker.database.begin() as connection:
         jobs.complete(connection, job)  # from here on no other attempt can touch the final folder
         recorder.write(connection)
-        _put_in_place(report.checkpoint, final)
+        put_in_place(report.checkpoint, final, marker)
         made = models.register_model(
             connection, f"{context.run.name}-{assignment.label}", str(final), mark, context.policy.id
         )
         training.finish_training(
             connection, assignment.record, made.id, report.truncated, report.steps, report.metrics
         )
-
-
-def _put_in_place(aside: Path, final: Path) -> None:
-    if final.exists():
-        shutil.rmtree(final)
-    aside.rename(final)

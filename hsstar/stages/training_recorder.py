@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import DatabaseError
 from hsstar.engines.training.contract import TrainingEvent, TrainingSaved, TrainingStart, TrainingStep
+from hsstar.stages.progress import Progress
 from hsstar.store import training
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
@@ -23,15 +24,17 @@ class TrainingRecorder:
     database cannot be reached, the training continues, and its events are written later.
     """
 
-    def __init__(self, database: Database, job: jobs.Job, training_run_id: int) -> None:
+    def __init__(self, database: Database, job: jobs.Job, training_run_id: int, progress: Progress) -> None:
         self._database = database
         self._job = job
         self._id = training_run_id
+        self._progress = progress
         self._pending: list[TrainingEvent] = []
         self._written = time.monotonic()
 
     def __call__(self, event: TrainingEvent) -> None:
         """Record an event; raise LeaseLostError if another attempt has the job."""
+        self._progress.moved(self._job.id)
         self._pending.append(event)
         recent = time.monotonic() - self._written < _WRITE_EVERY_SECONDS
         if isinstance(event, TrainingStep) and event.step < event.steps and recent:

@@ -65,6 +65,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
             database.run(
                 partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
             )
+            worker.progress.moved(job.id)
     with database.begin() as connection:
         ballots = votes.load_ballots(connection, job)
     with computing():
@@ -107,4 +108,5 @@ def _write_batch(
 def _write(connection: Connection, job: jobs.Job, judgements: Mapping[int, Judgement]) -> None:
     jobs.fence(connection, job)
     sample_ids = sorted(judgements)  # every writer locks these rows in the same order
-    samples.write_verdicts(connection, sample_ids, [judgements[sample_id] for sample_id in sample_ids])
+    found = [judgements[sample_id] for sample_id in sample_ids]
+    samples.write_verdicts(connection, job.worker, sample_ids, found)

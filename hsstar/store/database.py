@@ -15,7 +15,8 @@ from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engi
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from hsstar.domain.errors import BadInputError, DatabaseError, SchemaError
+from hsstar.domain.errors import BadInputError, DatabaseError, RefusedRowError, SchemaError
+from hsstar.domain.urls import without_secrets
 
 SCHEMA_REVISION = "0001_initial"
 """The migration that this code needs: Alembic's head. Revisions sort by their names."""
@@ -78,8 +79,8 @@ class Database:
 
     @property
     def shown_url(self) -> str:
-        """Return the URL without its password."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        """Return the URL without its secrets."""
+        return without_secrets(self.url)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -196,6 +197,8 @@ class Database:
                 return DatabaseError(
                     f"the database's disk is full ({reason}); free space, then repeat: nothing is lost"
                 )
+            case psycopg.DataError() | psycopg.IntegrityError() | psycopg.errors.ProgramLimitExceeded():
+                return RefusedRowError(f"the database refuses a row: {reason}")
             case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn():
                 return SchemaError(f"the schema does not fit this hsstar ({reason}); run: hsstar db upgrade")
             case psycopg.OperationalError() if "password" in reason or "authentication" in reason:
@@ -304,3 +307,14 @@ def lock_run(connection: Connection, run_id: int) -> None:
     connection.execute(
         text("SELECT pg_advisory_xact_lock(:space, :run)"), {"space": _RUN_LOCK, "run": run_id}
     )
+
+
+def try_lock_run(connection: Connection, run_id: int, *, shared: bool = False) -> bool:
+    """Lock a run as `lock_run` does, or return False if another transaction holds it.
+
+    Transactions that hold it `shared` keep out only those that do not.
+    """
+    values = {"space": _RUN_LOCK, "run": run_id}
+    if shared:
+        return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock_shared(:space, :run)"), values))
+    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:space, :run)"), values))

@@ -22,6 +22,7 @@ def discard_failed(connection: Connection, run_id: int) -> int:
             reasons[row.round_id][row.problem_id] = f"discarded: {row.error}"
     for round_id, by_problem in reasons.items():
         rounds.exclude(connection, round_id, by_problem)
+    rounds.set_looked_at(connection, sorted({row.round_id for row in rows}), None)
     return len({row.id for row in rows})
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
-from hsstar.store.database import row_of, rows_of
+from hsstar.store.database import execute_file, row_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ _MODELS = """
 """
 
 
+def database_id(connection: Connection) -> str:
+    """Return the id of this database, which its checkpoints carry."""
+    return str(connection.execute(text("SELECT id FROM installation")).scalar_one())
+
+
 def register_model(
     connection: Connection, name: str, location: str, fingerprint: str, parent_id: int | None = None
 ) -> Model:
@@ -57,6 +62,12 @@ def register_model(
             f"({model.location}); choose another name: hsstar models add NAME PATH"
         )
     return model
+
+
+def move_locations(connection: Connection, before: str, after: str) -> int:
+    """Give the policies and reward models below a folder their place below another; return their number."""
+    moved: int = execute_file(connection, "move_models", {"before": before, "after": after}).scalar_one()
+    return moved
 
 
 def find_model(connection: Connection, name: str) -> Model:

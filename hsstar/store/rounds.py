@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import Connection, text
 
-from hsstar.domain.lifecycle import IterationState, JobKind
+from hsstar.domain.lifecycle import IterationState, JobKind, next_state
 from hsstar.store.database import execute_file, exists, refresh_statistics
 from hsstar.store.runs import Run
 
@@ -35,10 +36,8 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """What a round still lacks."""
+    """What problems of a round still lack."""
 
-    live: int  # queued or running jobs
-    failed: int  # failed jobs
     undrawn: int  # samples of the allotment that are not drawn
     unverified: int  # samples without a cause
     unscored: int  # samples without a reward
@@ -119,34 +118,47 @@ def add_iterations(connection: Connection, run: Run, numbers: Sequence[int]) -> 
         )
 
 
-def begin_iteration(connection: Connection, round_id: int, model_id: int, per_problem: int) -> None:
-    """Give a waiting iteration, which has its problems, its policy and its budget."""
+def begin_iteration(connection: Connection, round_id: int, model_id: int, per_problem: int) -> bool:
+    """Give a waiting iteration, which has its problems, its policy and its budget; False if it has begun."""
     connection.execute(
         text("UPDATE rounds SET model_id = :model_id WHERE id = :id"), {"id": round_id, "model_id": model_id}
     )
-    connection.execute(
+    result = connection.execute(
         text("""
             UPDATE iterations
             SET state = 'pre_sampling', started_at = now(),
                 budget = :n * (SELECT count(*) FROM round_problems WHERE round_id = :id)
-            WHERE round_id = :id
+            WHERE round_id = :id AND state = 'waiting'
         """),
         {"id": round_id, "n": per_problem},
     )
+    return result.rowcount == 1
 
 
-def set_state(
+def leave_state(
     connection: Connection, round_id: int, state: IterationState, output_model_id: int | None = None
-) -> None:
-    """Move an iteration to a state; record the policy that it made, if there is one."""
-    connection.execute(
+) -> bool:
+    """Move an iteration from this state to the next; return False if it has another one by now.
+
+    Record the policy that it made, if there is one.
+    """
+    result = connection.execute(
         text("""
             UPDATE iterations
-            SET state = :state, output_model_id = coalesce(:output, output_model_id),
-                finished_at = CASE WHEN :state = 'done' THEN now() END
-            WHERE round_id = :id
+            SET state = :next, output_model_id = coalesce(:output, output_model_id),
+                finished_at = CASE WHEN :next = 'done' THEN now() END
+            WHERE round_id = :id AND state = :state
         """),
-        {"id": round_id, "state": state, "output": output_model_id},
+        {"id": round_id, "state": state, "next": next_state(state), "output": output_model_id},
+    )
+    return result.rowcount == 1
+
+
+def set_reward_quality(connection: Connection, round_id: int, quality: float | None) -> None:
+    """Record how well the rewards of an iteration tell correct samples from incorrect ones."""
+    connection.execute(
+        text("UPDATE iterations SET reward_quality = :quality WHERE round_id = :id"),
+        {"id": round_id, "quality": quality},
     )
 
 
@@ -243,9 +255,43 @@ def runs_without_work(connection: Connection) -> list[int]:
     return list(execute_file(connection, "runs_without_work", {}).scalars())
 
 
-def shortfall(connection: Connection, round_id: int) -> Shortfall:
-    """Count what the round still lacks."""
-    return Shortfall(**execute_file(connection, "shortfall", {"round_id": round_id}).mappings().one())
+def list_idle(connection: Connection, run_id: int) -> tuple[datetime, list[int]]:
+    """Return the time and the rounds of a run that are not done and have no live job."""
+    row = connection.execute(
+        text("""
+            SELECT now() AS time, array(
+                SELECT rounds.id FROM rounds
+                LEFT JOIN iterations ON iterations.round_id = rounds.id
+                LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+                WHERE run_id = :run_id AND iterations.state IS DISTINCT FROM 'done'
+                  AND evaluations.finished_at IS NULL AND NOT EXISTS (
+                      SELECT FROM jobs WHERE round_id = rounds.id AND state IN ('queued', 'running')
+                  )
+            ) AS ids
+        """),
+        {"run_id": run_id},
+    ).one()
+    return row.time, row.ids
+
+
+def set_looked_at(connection: Connection, round_ids: Sequence[int], time: datetime | None) -> None:
+    """Record when rounds were found to wait for something else than a job; None: look at them again."""
+    connection.execute(
+        text("UPDATE rounds SET looked_at = :time WHERE id = ANY (:ids)"),
+        {"time": time, "ids": list(round_ids)},
+    )
+
+
+def problems_of(connection: Connection, round_id: int) -> list[int]:
+    """Return the ids of the round's problems, in order."""
+    query = text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY problem_id")
+    return list(connection.execute(query, {"id": round_id}).scalars())
+
+
+def shortfall(connection: Connection, round_id: int, problem_ids: Sequence[int]) -> Shortfall:
+    """Count what these problems of the round still lack."""
+    values = {"round_id": round_id, "problem_ids": list(problem_ids)}
+    return Shortfall(**execute_file(connection, "shortfall", values).mappings().one())
 
 
 def allocate(
@@ -254,10 +300,12 @@ def allocate(
     kind: JobKind,
     job_samples: int,
     problem_ids: Sequence[int] | None = None,
+    job_id: int | None = None,
 ) -> list[int]:
     """Enqueue the missing work of one kind of a round; return the ids of the new jobs.
 
-    The caller holds the run's lock. A second call enqueues nothing.
+    Only for these problems, and for the samples of this sampling job, where given. The caller holds the run's
+    lock, for one job's samples shared. A second call enqueues nothing.
     """
     result = execute_file(
         connection,
@@ -266,6 +314,7 @@ def allocate(
             "round_id": round_id,
             "kind": kind.value,
             "problem_ids": None if problem_ids is None else list(problem_ids),
+            "job_id": job_id,
             "job_samples": job_samples,
         },
     )

@@ -69,29 +69,41 @@ def load_missing_slots(connection: Connection, job: Job) -> list[Slot]:
 
 
 def write_samples(
-    connection: Connection, round_id: int, model_id: int | None, worker: str, drawn: Sequence[DrawnSample]
+    connection: Connection,
+    round_id: int,
+    model_id: int | None,
+    worker: str,
+    drawn: Sequence[DrawnSample],
+    job_id: int | None = None,
 ) -> int:
-    """Write samples with their responses; an occupied slot keeps its sample. Return how many were new."""
-    result = execute_file(
-        connection,
-        "write_samples",
-        {
+    """Write samples with their responses, of a job or imported; return how many were new.
+
+    An occupied slot keeps its sample.
+    """
+    written = 0
+    for start in range(0, len(drawn), _ROWS_A_STATEMENT):
+        part = drawn[start : start + _ROWS_A_STATEMENT]
+        values = {
             "round_id": round_id,
             "model_id": model_id,
             "worker": worker,
-            "problem_ids": [sample.problem_id for sample in drawn],
-            "slots": [sample.slot for sample in drawn],
-            "responses": [storable(sample.response) for sample in drawn],
-            "seeds": [sample.seed for sample in drawn],
-            "tokens": [sample.tokens for sample in drawn],
-            "finish_reasons": [sample.finish_reason for sample in drawn],
-            "logprobs": [sample.cumulative_logprob for sample in drawn],
-            "engines": [sample.engine for sample in drawn],
-            "milliseconds": [sample.milliseconds for sample in drawn],
-        },
-    )
-    return result.rowcount
+            "job_id": job_id,
+            "problem_ids": [sample.problem_id for sample in part],
+            "slots": [sample.slot for sample in part],
+            "responses": [storable(sample.response) for sample in part],
+            "seeds": [sample.seed for sample in part],
+            "tokens": [sample.tokens for sample in part],
+            "finish_reasons": [sample.finish_reason for sample in part],
+            "logprobs": [sample.cumulative_logprob for sample in part],
+            "engines": [sample.engine for sample in part],
+            "milliseconds": [sample.milliseconds for sample in part],
+        }
+        written += execute_file(connection, "write_samples", values).rowcount
+    return written
 
+
+_ROWS_A_STATEMENT = 2_000
+"""A statement holds the texts of its rows in memory, here and in the server."""
 
 _JOB_SAMPLES = """
     SELECT samples.id, samples.problem_id, statement, reference_answer, response,
@@ -120,20 +132,15 @@ def load_unscored(connection: Connection, job: Job) -> list[StoredSample]:
 
 
 def write_verdicts(
-    connection: Connection, sample_ids: Sequence[int], judgements: Sequence[Judgement]
+    connection: Connection, worker: str, sample_ids: Sequence[int], judgements: Sequence[Judgement]
 ) -> None:
     """Write verdict, cause and extracted answer of samples that have none yet."""
     answers = [judgement.answer for judgement in judgements]
-    connection.execute(
-        text("""
-            UPDATE samples SET verdict = input.verdict, cause = input.cause, answer = input.answer
-            FROM unnest(
-                CAST(:ids AS bigint[]), CAST(:verdicts AS text[]), CAST(:causes AS text[]),
-                CAST(:answers AS text[])
-            ) AS input (id, verdict, cause, answer)
-            WHERE samples.id = input.id AND samples.cause IS NULL
-        """),
+    execute_file(
+        connection,
+        "write_verdicts",
         {
+            "worker": worker,
             "ids": list(sample_ids),
             "verdicts": [judgement.verdict for judgement in judgements],
             "causes": [judgement.cause for judgement in judgements],
@@ -152,12 +159,15 @@ class SampleReward:
     truncated: bool
 
 
-def write_rewards(connection: Connection, reward_model_id: int, scored: Sequence[SampleReward]) -> None:
+def write_rewards(
+    connection: Connection, worker: str, reward_model_id: int, scored: Sequence[SampleReward]
+) -> None:
     """Write step rewards, and their minimum on the sample's own row; existing rewards stay."""
     execute_file(
         connection,
         "write_rewards",
         {
+            "worker": worker,
             "reward_model_id": reward_model_id,
             "ids": [reward.sample_id for reward in scored],
             # repr of a float is exact

@@ -3,6 +3,9 @@
 Nothing is remembered between two calls. What exists is read from the rows, so an interrupted study continues.
 """
 
+from pathlib import Path
+
+from hsstar.checkpoints.marker import check_free
 from hsstar.commands.runs import create_run, start_iterations
 from hsstar.demo.problems import import_demo_problems
 from hsstar.domain.errors import ConflictError, NotFoundError
@@ -53,11 +56,13 @@ def advance(database: Database, study: Study, at_once: int) -> dict[str, RunStat
     return _states(database, study)
 
 
-def check_recipes(database: Database, study: Study) -> None:
-    """Raise ConflictError if an earlier run of the study has another recipe."""
+def check_runs(database: Database, study: Study, models_folder: Path) -> None:
+    """Raise ConflictError if a run of the study has another recipe, or the place of a new one is taken."""
     with database.begin() as connection:
         stored = {run.name: run.recipe for run in runs.list_runs(connection)}
     for run in study.runs:
+        if run.name not in stored:
+            check_free(models_folder / run.name)
         if run.name in stored and stored[run.name] != run.recipe:
             raise ConflictError(
                 f"run {run.name!r} is there with another recipe, and runs never change; "

@@ -29,6 +29,16 @@ class Failure(Enum):
 
 Outcome = str | Failure
 
+_NEEDED = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "SYSTEMROOT",
+)
 _START_SECONDS = 60.0
 _VAIN_STARTS_BEFORE_GIVING_UP = 3
 _NEVER = float("inf")
@@ -146,6 +156,11 @@ class CheckingPool:
         process.kill()
 
 
+def _environment() -> dict[str, str]:
+    """What a program needs to run: none of our settings, and no secret of the user."""
+    return {name: os.environ[name] for name in _NEEDED if name in os.environ}
+
+
 class _CheckingProcess:
     """One process; `task` is None while idle or starting, `begun` once the process has read it.
 
@@ -162,7 +177,7 @@ class _CheckingProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": module_path, "OMP_NUM_THREADS": "1"},
+            env=_environment() | {"PYTHONPATH": module_path, "OMP_NUM_THREADS": "1"},
         )
         assert self._process.stdin and self._process.stdout  # noqa: S101 - pipes, for the type checker
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()

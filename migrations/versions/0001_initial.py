@@ -10,22 +10,27 @@ branch_labels = None
 depends_on = None
 
 TABLES = (
-    "datasets", "problems", "problem_overlaps", "models", "reward_models", "runs", "rounds", "round_problems",
-    "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses", "majority_votes",
-    "known_verdicts", "rewards", "difficulty_labels", "preference_pairs", "training_runs", "training_steps",
-    "workers",
+    "installation", "datasets", "problems", "problem_overlaps", "models", "reward_models", "runs", "rounds",
+    "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
+    "sample_counts", "majority_votes", "known_verdicts", "rewards", "difficulty_labels", "preference_pairs",
+    "training_runs", "training_steps", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
     "evaluation_results", "training_curves",
 )  # fmt: skip
+FUNCTIONS = (
+    "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
+    "delete_of_problems", "delete_of_samples", "delete_of_jobs",
+)  # fmt: skip
 
 
 def upgrade() -> None:
-    for name in ("tables", *VIEWS):  # problem_statistics reads remaining_budget
+    for name in ("tables", "row_checks", *VIEWS):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))
 
 
 def downgrade() -> None:
     op.execute(f"DROP VIEW {', '.join(VIEWS)}")
     op.execute(f"DROP TABLE {', '.join(TABLES)}")
+    op.execute(f"DROP FUNCTION {', '.join(FUNCTIONS)}")

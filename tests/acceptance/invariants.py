@@ -31,6 +31,18 @@ def _check_budget(home: Home, run: str, sampling: dict[str, Any]) -> None:
         " max(slot) + 1 as last, count(cause) as verified, count(min_reward) as scored"
         f" from sample_facts where run = '{run}' group by 1, 2 order by 1, 2"
     )
+    columns = ("drawn", "verified", "scored", "tokens")
+    counted = ", ".join(f"sum({column}) as {column}" for column in columns)
+    present = (
+        "count(*) as drawn, count(cause) as verified, count(min_reward) as scored, sum(tokens) as tokens"
+    )
+    assert home.query(f"select round_id, {counted} from sample_counts group by 1 order by 1") == home.query(
+        f"select round_id, {present} from samples group by 1 order by 1"
+    )
+    assert not home.query(
+        "select id from jobs join job_items on job_id = id where kind = 'sample'"
+        " group by id having sum(cardinality(slots)) <> drawn"
+    )
     unspent = f"from remaining_budget where run = '{run}' and (remaining > 0 or in_flight > 0)"
     assert not home.query(f"select * {unspent}")
 

@@ -11,8 +11,9 @@ import pytest
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BadInputError, BrokerError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.workers.app import TASK, make_app, send_wake_up
+from hsstar.workers.app import make_app
 from hsstar.workers.broker_watch import BrokerWatch
+from hsstar.workers.messages import TASK, send_wake_up
 from tests.brokers.servers import PASSWORD, free_port
 
 HERE = Path(__file__)
@@ -54,14 +55,14 @@ def test_a_broker_that_is_away_is_named_without_its_password(scheme: str) -> Non
 
 def test_a_worker_acknowledges_early_and_tries_for_ever() -> None:
     """Leases recover lost work, so no broker may deliver a message twice or end a worker."""
-    app = make_app("rediss://h/0", HERE)
+    app = make_app("test", "rediss://h/0", HERE)
     assert {key: app.conf[key] for key in TABLES["celery"]} == TABLES["celery"]
-    assert make_app("redis://h/0").conf.broker_use_ssl is None
+    assert make_app("test", "redis://h/0").conf.broker_use_ssl is None
 
 
 def test_a_message_is_a_job_id_in_json_and_nothing_else() -> None:
-    app = make_app("memory://")
-    with app.connection_for_read() as connection, connection.SimpleQueue("verify") as queue:
+    app = make_app("test", "memory://")
+    with app.connection_for_read() as connection, connection.SimpleQueue("hsstar-test.verify") as queue:
         queue.clear()
         send_wake_up(app, 7, JobKind.VERIFY)
         message = queue.get(timeout=5)
@@ -91,8 +92,8 @@ class Watched:
     def __init__(self) -> None:
         self.now, self.notes = 100.0, list[str]()
         url = f"redis://me:{PASSWORD}@127.0.0.1:{free_port()}/0"
-        self.shown = url.replace(PASSWORD, "**")
-        app, address = make_app(url), BrokerAddress.parse(url)
+        self.shown = url.replace(PASSWORD, "***")
+        app, address = make_app("test", url), BrokerAddress.parse(url)
         self.watch = BrokerWatch(app, address, self.notes.append, lambda: self.now)
         (self.step,) = app.steps["consumer"]  # Celery's own, which follows the connection
 
@@ -131,5 +132,5 @@ def test_celery_tells_the_watch_of_its_connection() -> None:
 
 def test_a_broker_that_answers_has_nothing_to_explain(embedded_broker: str) -> None:
     address, notes = BrokerAddress.parse(embedded_broker), list[str]()
-    BrokerWatch(make_app("memory://"), address, notes.append).explain()
+    BrokerWatch(make_app("test", "memory://"), address, notes.append).explain()
     assert (notes, address.check()) == ([], f"redis answers at {address.shown}")

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from sqlalchemy import text
 
 from hsstar.broker import BrokerAddress
 from hsstar.domain.errors import BrokerError
+from hsstar.store import models
 from hsstar.store.database import Database
 from hsstar.workers.app import make_app
 from tests.brokers.conftest import StartWorker, add_verification
 from tests.brokers.servers import PASSWORD, Server, black_hole
 from tests.store.factory import select
 from tests.waiting import wait_for
+
+UNACKED = ("unacked", "unacked_index")
 
 
 @pytest.fixture
@@ -29,13 +33,40 @@ def urls(redis: Server, rabbitmq: Server) -> dict[str, str]:
     return redis.urls | rabbitmq.urls
 
 
+def lines_of(name: str) -> list[Any]:
+    return [json.loads(line) for line in Path(__file__).with_name(f"{name}.jsonl").read_text().splitlines()]
+
+
 def foreign_messages() -> Iterator[tuple[str | bytes, dict[str, Any]]]:
     """Bodies and properties that no hsstar ever sends."""
-    for line in Path(__file__).with_name("foreign_messages.jsonl").read_text().splitlines():
-        properties = json.loads(line)
+    for properties in lines_of("foreign_messages"):
         body = properties.pop("body") * properties.pop("times", 1)
         binary = properties["content_encoding"] == "binary"
         yield (body.encode("latin-1") if binary else body), properties
+
+
+def jam(connection: kombu.Connection, queue: str) -> None:
+    """Puts everything into a queue that is no message of ours, and other things in its place."""
+    producer = connection.Producer()
+    for body, properties in foreign_messages():
+        producer.publish(body, routing_key=queue, **properties)
+    if connection.transport.driver_type == "redis":
+        client = connection.default_channel.client
+        for raw in lines_of("raw_messages"):
+            client.lpush(queue, raw.replace("QUEUE", queue).encode("latin-1"))
+        for key in (queue, f"{queue}\x06\x163", *(f"{queue.partition('.')[0]}.{each}" for each in UNACKED)):
+            wait_for(partial(client.set, key, "in the way", nx=True), 60, key)
+
+
+def messages_left(connection: kombu.Connection, queue: str) -> int:
+    """How many messages wait in a queue, or were taken and are not acknowledged."""
+    channel = connection.channel()
+    if connection.transport.driver_type != "redis":
+        return int(channel.queue_declare(queue, passive=True).message_count)
+    client = channel.client
+    assert client.type(queue) in (b"list", b"none")
+    taken = (client.zcard(key) for key in client.keys("*unacked_index"))
+    return int(client.llen(queue) + sum(taken))
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
@@ -43,15 +74,18 @@ def test_jobs_run_among_messages_of_other_people_and_the_password_is_nowhere(
     scheme: str, urls: dict[str, str], start_worker: StartWorker, database: Database
 ) -> None:
     address = BrokerAddress.parse(urls[scheme])
+    with database.begin() as connection:
+        queue = f"hsstar-{models.database_id(connection)[:8]}.verify"
     with start_worker(urls[scheme], HSSTAR_LOG_LEVEL="debug") as worker:
         worker.wait_for_job(add_verification(database))
         with kombu.Connection(address.url, ssl=dict(address.tls or {})) as connection:
-            producer = connection.Producer()
-            for body, properties in foreign_messages():
-                producer.publish(body, routing_key="verify", **properties)
-        for _ in range(2):
-            worker.wait_for_job(add_verification(database))
-        wait_for(lambda: worker.row()["jobs_done"] == 3, 60, lambda: worker.said)
+            jam(connection, queue)
+            for _ in range(2):
+                worker.wait_for_job(add_verification(database))
+            wait_for(lambda: worker.row()["jobs_done"] == 3, 60, lambda: worker.said)
+            wait_for(lambda: messages_left(connection, queue) == 0, 60, lambda: worker.said)
+        assert worker.said.count("was dropped") >= len(lines_of("foreign_messages")) / 2
+        assert ("Traceback" in worker.said, worker.said.count(" ready.")) == (False, 1)
         assert worker.row()["note"] is None
         assert PASSWORD not in " ".join(psutil.Process(worker.process.pid).cmdline())
         begun = time.monotonic()
@@ -72,7 +106,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(scheme: str, urls: dic
     with pytest.raises(BrokerError, match="certificate verify failed"):
         BrokerAddress.parse(url).check()
     refused = pytest.raises(Exception, match="certificate verify failed")
-    with make_app(url) as app, app.connection_for_read() as connection, refused:
+    with make_app("test", url) as app, app.connection_for_read() as connection, refused:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
         connection.default_channel.close()
 

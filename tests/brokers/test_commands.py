@@ -22,10 +22,9 @@ from hsstar.doctor.servers import check_broker, check_database
 from hsstar.domain.errors import BrokerError
 from hsstar.domain.findings import Finding, Level
 from hsstar.store.database import Database
-from hsstar.store.queue import workers
 from tests.brokers.conftest import add_verification, started_program
 from tests.brokers.servers import PASSWORD, Server, free_port, through
-from tests.store.factory import change_jobs
+from tests.store.factory import add_worker, change_jobs
 from tests.waiting import wait_for
 
 Command = Callable[[str], tuple[int, str]]
@@ -82,7 +81,7 @@ def test_all_is_well(database: Database, embedded_broker: str, tmp_path: Path) -
         (tmp_path / f"{package}.py").touch()
     (tmp_path / "torch.py").write_text("class cuda:\n    device_count = staticmethod(lambda: 0)")
     with database.begin() as connection:
-        workers.register(connection, "w", "host", 1, "verify", version="0.0.7")
+        add_worker(connection, "w", "verify", version="0.0.7")
     servers = {"HSSTAR_DATABASE_URL": database.url, "HSSTAR_BROKER_URL": embedded_broker}
     environment = os.environ | servers | dict.fromkeys(("HSSTAR_HOME", "PYTHONPATH"), str(tmp_path))
     command = [sys.executable, "-m", "hsstar.cli", "doctor"]
@@ -108,7 +107,7 @@ def findings(check: Iterator[Finding]) -> dict[str, list[Finding]]:
 def test_stuck_jobs_and_lost_workers_are_named(database: Database) -> None:
     waiting, running, failed = (add_verification(database) for _ in range(3))
     with database.begin() as connection:
-        workers.register(connection, "gone", "host", 1, "verify")
+        add_worker(connection, "gone", "verify")
         connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '5 minutes'"))
         change_jobs(connection, "available_at = now() - interval '5 minutes'", waiting)
         lease = "lease_token = gen_random_uuid(), lease_expires_at = now() - interval '5 minutes'"

@@ -78,6 +78,69 @@ def _freeze_worker(role: str) -> Disturbance:
     return freeze
 
 
+def _family(server: psutil.Process | None) -> list[psutil.Process]:
+    return [] if server is None else [server, *server.children(recursive=True)]
+
+
+def freeze_postgres(stack: ChaosStack, generator: random.Random) -> None:
+    """The database answers nobody for longer than a lease."""
+    frozen = _family(stack.server("postgres"))
+    _send(signal.SIGSTOP, *frozen)
+    time.sleep(_PAST_THE_LEASE)
+    _send(signal.SIGCONT, *frozen)
+
+
+def suspend(stack: ChaosStack, generator: random.Random) -> None:
+    """The lid is closed: every process stands still for longer than a lease."""
+    servers = [process for name in ("postgres", "broker") for process in _family(stack.server(name))]
+    workers = [process for worker in stack.workers() for process in _family(worker)]
+    asleep = [stack.supervisor(), *workers, *servers]
+    _send(signal.SIGSTOP, *asleep)
+    time.sleep(_PAST_THE_LEASE)
+    _send(signal.SIGCONT, *reversed(asleep))
+
+
+def stall_an_engine(stack: ChaosStack, generator: random.Random) -> None:
+    """The next job that samples or scores never gets further."""
+    (stack.stack.home / "stall").touch()
+
+
+def starve_a_trainer(stack: ChaosStack, generator: random.Random) -> None:
+    """The next training needs more memory than there is, and the kernel kills it."""
+    assert stack.small_memory is not None
+    for process in stack.workers("train"):
+        (stack.small_memory / "cgroup.procs").write_text(str(process.pid))
+        (stack.stack.home / "swell").touch()
+
+
+def wipe_sockets(stack: ChaosStack, generator: random.Random) -> None:
+    """Something cleans the folder in which the servers have their sockets."""
+    for name in stack.sockets():
+        name.unlink(missing_ok=True)
+
+
+def poison_broker(stack: ChaosStack, generator: random.Random) -> None:
+    """Messages of other people, and other things under the names of the queues."""
+    with contextlib.suppress(OperationalError), kombu.Connection(stack.stack.broker_url) as connection:
+        client = connection.default_channel.client
+        for queue in stack.queues():
+            for message in (b"\xff\xfe", b"12", b"{}", b'{"body": {}, "headers": [], "properties": {}}'):
+                client.lpush(queue, message)
+            client.set(f"{queue}\x06\x163", "no list")
+
+
+def come_from_elsewhere(stack: ChaosStack, generator: random.Random) -> None:
+    """Somebody starts and stops the stack from another container, which sees its folders only."""
+    for command in ("up", "down"):
+        assert stack.from_another_namespace(command) != 0
+
+
+def set_clock(stack: ChaosStack, generator: random.Random) -> None:
+    """The clock of all processes jumps, forwards or back."""
+    assert stack.clock is not None
+    stack.clock.set(generator.choice([-3_600, -7, 7, 3_600]))
+
+
 def cut_network(stack: ChaosStack, generator: random.Random) -> None:
     """Two workers lose the database for longer than their lease: in silence, or with closed connections."""
     assert stack.proxy is not None
@@ -132,6 +195,14 @@ DISTURBANCES: dict[str, Disturbance] = {
     "cut the network": cut_network,
     "fill the disk": fill_disk,
     "restart the workers": restart_workers,
+    "freeze postgres": freeze_postgres,
+    "suspend everything": suspend,
+    "stall an engine": stall_an_engine,
+    "starve a trainer": starve_a_trainer,
+    "wipe the sockets": wipe_sockets,
+    "poison the broker": poison_broker,
+    "come from elsewhere": come_from_elsewhere,
+    "set the clock": set_clock,
 }
 """By name; the sequence decides which scenario has which."""
 FROM_THE_START = ("deliver twice", "deliver in reverse")

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import quote
 
 import psutil
@@ -19,9 +21,10 @@ from hsstar.local.stack import Stack
 from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
 from hsstar.settings import Settings
-from hsstar.store import migrate
+from hsstar.store import migrate, models
 from hsstar.store.database import Database
 from tests.acceptance.conftest import Home, temporary_home
+from tests.chaos.clock import LIBRARY, MENDED, Clock
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_program import PROXIED
 from tests.checkout import ROOT
@@ -33,6 +36,8 @@ WORKERS = {"sample": 2, "verify": 2, "score": 1, "train": 1}
 PROBLEMS, HELD_OUT, ITERATIONS = 15, 8, 2
 PATIENCE_SECONDS = 120.0
 _DISK_MEGABYTES = 330
+_SMALL_MEMORY = 1 << 26
+"""Bytes that a worker may get more once it has no room."""
 _RECIPE = make_recipe(
     seed=11,
     problems={"dataset": "train", "per_iteration": PROBLEMS},
@@ -56,7 +61,9 @@ class ChaosStack:
     def __init__(self, home: Home, *, small_disk: bool) -> None:
         self.home = home
         self.folder = home.folder
+        self.clock = Clock(home.folder) if LIBRARY is not None else None
         self.small_disk = small_disk
+        self.small_memory = memory_group(f"hsstar-{home.folder.name}")
         self.proxy: Proxy | None = None
         self._watching: psycopg.Connection | None = None
         self._names = (f"run-{number}" for number in itertools.count())
@@ -69,14 +76,16 @@ class ChaosStack:
         proxied.mkdir(exist_ok=True)
         for written in (str, lambda path: quote(path, safe="")):
             url = url.replace(written(directory), written(str(proxied)))
-        environment = {"PYTHONPATH": str(ROOT), PROXIED: url, "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(map(str, (ROOT, MENDED)))
+        environment = {"PYTHONPATH": path, PROXIED: url, "OMP_NUM_THREADS": "1"}
         program = [sys.executable, "-m", "tests.chaos.worker_program"]
-        self.stack.up(
-            WORKERS,
-            prepare=self._prepare,
-            command=lambda role, name: [*program, role, f"{name}@{socket.gethostname()}"],
-            role_environment=dict.fromkeys(WORKERS, environment),
-        )
+        with mock.patch.dict(os.environ, self.clock.environment if self.clock is not None else {}):
+            self.stack.up(
+                WORKERS,
+                prepare=self._prepare,
+                command=lambda role, name: [*program, role, f"{name}@{socket.gethostname()}"],
+                role_environment=dict.fromkeys(WORKERS, environment),
+            )
 
     def _prepare(self, url: str) -> None:
         with contextlib.closing(Database(url)) as database:
@@ -91,6 +100,10 @@ class ChaosStack:
             self._watching.close()
         if self.proxy is not None:
             self.proxy.close()
+        if self.small_memory is not None:
+            self.small_memory.rmdir()
+        if self.clock is not None:
+            self.clock.close()
 
     def _database(self) -> contextlib.closing[Database]:
         return contextlib.closing(Database(self.stack.database_url))
@@ -145,10 +158,43 @@ class ChaosStack:
                 return psutil.Process(status.pid)
         return None
 
+    def sockets(self) -> list[Path]:
+        """The sockets of the servers that are there."""
+        return [file for server in self.stack.embedded for file in server.remains if file.is_socket()]
+
+    def queues(self) -> list[str]:
+        """The names of the queues in the broker."""
+        with self._database() as database, database.begin() as connection:
+            database_id = models.database_id(connection)
+        return [f"hsstar-{database_id[:8]}.{kind}" for kind in WORKERS]
+
+    def from_another_namespace(self, command: str) -> int:
+        """The exit code of a command of hsstar that sees the folders of this stack, and no process."""
+        program = [sys.executable, "-P", "-m", "hsstar.cli", command]
+        environment = os.environ | self.home.environment
+        return subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", *program], env=environment, capture_output=True
+        ).returncode
+
     def supervisor(self) -> psutil.Process:
         pid = self.stack.status().supervisor_pid
         assert pid is not None
         return psutil.Process(pid)
+
+
+def memory_group(name: str) -> Path | None:
+    """A control group with little memory; None where we may make none."""
+    for parent, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup", parent, name)
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / limit).exists():
+            (group / limit).write_text(str(_SMALL_MEMORY))
+            return group
+        group.rmdir()
+    return None
 
 
 @contextmanager
@@ -158,6 +204,7 @@ def chaos_stack() -> Iterator[ChaosStack]:
         servers = home.folder / "servers"
         servers.mkdir()
         limits = {"LEASE_SECONDS": str(LEASE_SECONDS), "JOB_SAMPLES": "9", "MAX_ATTEMPTS": "10"}
+        limits["STALL_SECONDS"] = "4"
         home.environment |= {f"HSSTAR_{name}": value for name, value in limits.items()}
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m,mode=755", "tmpfs", str(servers)]
         mounted = subprocess.run(mount, capture_output=True).returncode == 0

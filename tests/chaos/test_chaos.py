@@ -108,9 +108,13 @@ def test_whatever_happens_the_rows_are_those_of_an_undisturbed_run(
 ) -> None:
     stack, expected, seconds = undisturbed
     events = scenario(number)
-    if not stack.small_disk:  # who may mount none has another disturbance instead
-        instead = {"fill the disk": "restart postgres"}
-        events = [Event(instead.get(name, name), at) for name, at in events]
+    # who may not mount, set a clock or limit memory has another disturbance instead
+    possible = {
+        "fill the disk": stack.small_disk,
+        "set the clock": stack.clock is not None,
+        "starve a trainer": stack.small_memory is not None,
+    }
+    events = [Event(name if possible.get(name, True) else "restart postgres", at) for name, at in events]
     generator = random.Random(number)
     (stack.stack.home / "delivery").write_text("once")
     run = stack.start_run()

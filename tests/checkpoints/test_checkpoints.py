@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hsstar.checkpoints.disk_space import bytes_text, check_space, disk_space, training_bytes
 from hsstar.checkpoints.resolve import CheckpointInfo, check_policy, check_reward_model, fingerprint, resolve
@@ -44,6 +45,50 @@ def test_a_damaged_policy_is_refused(copy: Path, files: dict[str, str | None], m
         check_policy(copy)
     assert str(copy) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [(".layers.1.", "model.layers.1."), ("layers.0.mlp.up_proj.", "model.layers.0.mlp.up_proj.weight")],
+)
+def test_a_policy_without_a_layer_or_a_part_of_one_is_refused(tmp_path: Path, lost: str, named: str) -> None:
+    policy = tiny.tiny_policy(tmp_path / "policy", num_hidden_layers=4)
+    whole = load_file(policy / WEIGHTS)
+    save_file({name: tensor for name, tensor in whole.items() if lost not in name}, policy / WEIGHTS)
+    with pytest.raises(CheckpointError, match=rf"\d+ tensors are missing, such as {named}.*; is the copy"):
+        check_policy(policy)
+
+
+def test_half_a_sharded_policy_is_refused_until_it_is_mended(policy: Path, copy: Path) -> None:
+    whole = load_file(copy / WEIGHTS)
+    (copy / WEIGHTS).unlink()
+    parts = [*whole][::2], [*whole][1::2]
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for names, shard in zip(parts, shards, strict=True):
+        save_file({name: whole[name] for name in names}, copy / shard)
+    index = copy / f"{WEIGHTS}.index.json"
+
+    def refused(message: str, *files: list[str]) -> None:
+        where = {name: shard for names, shard in zip(files, shards, strict=False) for name in names}
+        index.write_text(json.dumps({"weight_map": where}))
+        with pytest.raises(CheckpointError, match=message):
+            check_policy(copy)
+
+    refused(rf"index.json is incomplete: it does not name {shards[1]}", parts[0])
+    refused(r"1 tensors are missing, such as lost;", [*parts[0], "lost"], parts[1])
+    index.unlink()
+    with pytest.raises(CheckpointError, match=f"{shards[0]} and others lie there without their index"):
+        check_policy(copy)
+    index.write_text(
+        json.dumps({"weight_map": dict.fromkeys(parts[0], shards[0]) | dict.fromkeys(parts[1], shards[1])})
+    )
+    assert check_policy(copy).architecture == check_policy(policy).architecture
+
+
+def test_an_adapter_alone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    with pytest.raises(CheckpointError, match=r"an adapter alone; merge it into its base model some/base"):
+        check_policy(tmp_path)
 
 
 @pytest.mark.parametrize("change", [-100, -1, 1])

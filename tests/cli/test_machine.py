@@ -5,21 +5,26 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from hsstar.cli import demo
 from hsstar.cli.stack import _thread_counts
+from hsstar.cli.views import progress
 from hsstar.commands.workers import release_workers
 from hsstar.demo import RECIPE
+from hsstar.domain.errors import DatabaseError
+from hsstar.domain.lifecycle import JobKind
+from hsstar.engines import registry
+from hsstar.insights.progress import run_progress
 from hsstar.insights.runs import find_run
+from hsstar.local.holders import Holder
 from hsstar.recipe.recipe import load_recipe
 from hsstar.settings import Settings
-from hsstar.store.queue import workers
 from tests.checkout import check_is_this_checkout
-from tests.cli.conftest import CommandLine, enqueue
-from tests.store.factory import claim
+from tests.cli.conftest import WATCH, CommandLine, enqueue, interrupt, let_time_pass
+from tests.store.factory import add_worker, claim
 
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
 
@@ -77,7 +82,9 @@ def test_what_cannot_be_is_refused_before_anything_starts(gpus: CommandLine) -> 
     host = os.uname().nodename
     with gpus.database.begin() as connection:
         for name in ("sample-gpu0", "mine-sample-gpu1"):
-            workers.register(connection, f"{name}@{host}", host, os.getpid(), "sample")
+            add_worker(
+                connection, f"{name}@{host}", host=host, process=os.getpid(), space=Holder.now().process_space
+            )
     for options, message in {
         "sample=6,score=2 --gpus all": "sample=6,score=2 would take 8 GPUs, and there are 2: 0, 1",
         "all --gpus 7": "there is no GPU '7' here; there are 2: 0, 1",
@@ -94,7 +101,7 @@ def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> Non
     worker.conductor.sweep()
     (job,) = worker.queued()
     with cli.database.begin() as connection:
-        workers.register(connection, "w@x", "x", 1, "sample")
+        add_worker(connection, "w@x", host="x")
         claim(connection, job, "w@x")
     release_workers(cli.database, ["w@x"], 3)
     assert cli.rows("SELECT jobs.state, workers.state FROM jobs, workers") == [("queued", "stopped")]
@@ -125,12 +132,12 @@ def test_threads_are_shared_unless_the_environment_says_how_many(monkeypatch: py
 
 def test_the_demo_starts_a_run_with_its_options_and_finds_it_again(cli: CommandLine) -> None:
     assert demo._unfinished_run(cli.database) is None
-    assert demo._start_run(cli.database, 7, "transformers", 1) == "demo"
+    assert demo._start_run(cli.database, cli.folder, 7, "transformers", 1) == "demo"
     assert demo._unfinished_run(cli.database) == "demo"
     assert find_run(cli.database, "demo").recipe == load_recipe(RECIPE, {"seed": 7})
     sizes = {row["dataset"]: row["problems"] for row in cli.json("problems", "list")}
     assert sizes == {"demo-train": 3 * 250, "demo-heldout": 400}  # two slices are spare
-    assert demo._start_run(cli.database, 7, "transformers", 2) == "demo-2"
+    assert demo._start_run(cli.database, cli.folder, 7, "transformers", 2) == "demo-2"
     assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration' ORDER BY id") == [(0,), (0,), (1,)]
     home = cli.folder / "home"
     for kept_up in (True, False):
@@ -160,3 +167,44 @@ def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> 
         (tmp_path / package / "__init__.py").touch()
     with pytest.raises(AssertionError, match=f"runs {tmp_path}/hsstar/__init__.py"):
         check_is_this_checkout({"PYTHONPATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("command", "role"),
+    [
+        (("up",), "sample"),
+        (("up", "--workers", "all=1"), "all"),
+        (("worker", "--role", "train"), "train"),
+        (("demo",), "sample"),
+    ],
+)
+def test_what_a_role_needs_is_checked_before_anything_starts(
+    alone: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], role: str
+) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda package: None if package == "torch" else package)
+    message = alone.refused(*command)
+    assert message == f"a worker of the role {role} needs torch: pip install 'hsstar[train]'"
+    assert not (alone.folder / "home" / "servers").exists()
+    monkeypatch.setattr(registry, "find_spec", lambda package: package)
+    for each in (*JobKind, "all"):
+        registry.check_role(each)
+
+
+def test_a_watch_waits_for_a_database_that_is_away(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue(cli)
+    looks = iter([DatabaseError("cannot reach it"), DatabaseError("cannot reach it"), None])
+    whole = run_progress
+
+    def look(*arguments: Any) -> Any:
+        error = next(looks, None)
+        if error is not None:
+            raise error
+        return whole(*arguments)
+
+    monkeypatch.setattr(progress, "run_progress", look)
+    let_time_pass(monkeypatch, WATCH, lambda: None, lambda: None, interrupt)
+    called = cli("status", "r", "--watch")
+    assert called.code == 130
+    assert called.out.startswith(
+        "cannot reach it; waiting for it\nthe database is back\niteration 0  waiting"
+    )

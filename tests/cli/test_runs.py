@@ -15,7 +15,7 @@ from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from tests.cli.conftest import BROKEN, WATCH, CommandLine, enqueue, hold_up, interrupt, let_time_pass, working
 from tests.deterministic import TRAINING_STEPS
-from tests.store.factory import HELDOUT, add_problems, add_run, change_jobs, claim, make_recipe
+from tests.store.factory import HELDOUT, add_problems, add_run, add_worker, change_jobs, claim, make_recipe
 
 HERE = Path(__file__).parent
 
@@ -30,7 +30,7 @@ def half_done(cli: CommandLine) -> CommandLine:
     worker.do(done)
     worker.fail(failed, BROKEN)
     with cli.database.begin() as connection:
-        workers.register(connection, "sample-1@box", "box", 7, "sample", "3")
+        add_worker(connection, "sample-1@box", host="box", process=7, gpu="3")
         claim(connection, running, "sample-1@box")
         change_jobs(connection, "started_at = finished_at - interval '90 s'", done)
     return cli
@@ -224,7 +224,7 @@ def test_workers_are_listed_and_asked_to_stop_by_name_role_or_all_at_once(cli: C
     roles = {"a": "sample", "b": "score", "c": "verify", "d": "verify", "e": ",".join(JobKind), "z": "sample"}
     with cli.database.begin() as connection:
         for name, role in roles.items():
-            workers.register(connection, f"{name}@x", "x", 1, role)
+            add_worker(connection, f"{name}@x", role, host="x")
         workers.deregister(connection, "z@x")
         workers.set_note(connection, "a@x", "no room")
     assert [row["worker"] for row in cli.json("workers")] == ["a@x", "b@x", "c@x", "d@x", "e@x"]

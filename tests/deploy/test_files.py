@@ -18,9 +18,9 @@ from hsstar.local.postgres import SUPERUSER
 from hsstar.settings import Settings
 from hsstar.store import migrate
 from hsstar.store.database import Database
-from hsstar.store.read.sql import run_query
 from tests.deploy.manifests import DEPLOY, ROLES, ROOT, command_lines, compose, passes, scaled_objects, tool
 from tests.local.conftest import Place, place
+from tests.store.factory import run_query
 
 __all__ = ["place"]  # a fixture
 
@@ -215,6 +215,7 @@ def test_the_scripts_role_owns_its_database_and_is_no_superuser(place: Place, tm
     host = str(server.socket_directory)
     with psycopg.connect(host=host, user=SUPERUSER, dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE hsstar")
+        connection.execute("DROP OWNED BY hsstar")
         connection.execute("DROP ROLE hsstar")
     settings = {"PGHOST": host, "POSTGRES_USER": SUPERUSER, "HSSTAR_PASSWORD_FILE": str(password)}
     subprocess.run(["sh", DEPLOY / "postgres" / "role.sh"], env=os.environ | settings, check=True)

@@ -1,8 +1,10 @@
 """One way from a problem to the text that a policy continues, by its own chat template too."""
 
+import contextlib
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from hsstar.domain.prompts import chat_message, render_prompt
 from hsstar.engines import prompts
 from hsstar.engines.loading import encode_prompts, load_tokenizer
 from hsstar.engines.prompts import check_end_of_text, count_tokens, prompt_renderer
+from hsstar.engines.time_limit import within
 from tests.engines import tiny
 
 QWEN = tiny.CHAT_TEMPLATE + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 WITH_BEGINNING = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 WANTS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}"
 
 
@@ -61,14 +65,37 @@ def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
 UNFIT = [
     (None, r"has no chat template.*use one of bare, qwen25-step-cot"),
     (WANTS_SYSTEM, "its chat template cannot render a question: no system message"),
+    (ENDLESS, r"its chat template cannot render a question: it took more than 0\.3 s"),
+    ("{{ 'many ' * 300000 }}", "cannot render a question: it makes 1,500,000 characters of 9"),
 ]
 
 
 @pytest.mark.parametrize(("template", "message"), UNFIT)
-def test_an_unfit_chat_template_is_refused(tmp_path: Path, template: str | None, message: str) -> None:
+def test_an_unfit_chat_template_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str | None, message: str
+) -> None:
+    monkeypatch.setattr(prompts, "_RENDER_SECONDS", 0.3)
     folder = tokenizer_folder(tmp_path, tiny.qwen_tokenizer(), template)
     with pytest.raises(CheckpointError, match=message):
         prompt_renderer("chat", folder)
+
+
+def test_a_time_limit_ends_what_takes_too_long_and_changes_nothing_else() -> None:
+    def busy(seconds: float) -> str:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+        return "done"
+
+    assert within(5.0, lambda: "at once") == "at once"
+    with pytest.raises(KeyError):
+        within(5.0, lambda: dict[str, int]()["none"])
+    with pytest.raises(TimeoutError, match=r"it took more than 0\.05 s"):
+        within(0.05, lambda: busy(30.0))
+    for _ in range(300):  # about when the time is up
+        with contextlib.suppress(TimeoutError):
+            assert within(0.002, lambda: busy(0.002)) == "done"
+        assert busy(0.0) == "done"
 
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])

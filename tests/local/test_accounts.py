@@ -58,7 +58,7 @@ def test_roots_servers_run_under_an_account_without_rights(place: Place) -> None
         assert server.directory.stat().st_uid == 0
         assert (server.directory / "data").stat().st_mode & 0o777 == 0o700
     assert place.home.stat().st_mode & 0o777 == 0o700  # and nobody has opened root's home
-    default = postgres.Postgres(place.home)
+    default = postgres.Postgres(place.home / "new")
     assert default.directory == Path("/var/lib/hsstar") / default.label / "postgres"
 
 

@@ -64,6 +64,28 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert texts == {"worker.log": b"second line\n", "worker.log.1": b"first line\n"}
 
 
+def test_a_long_log_is_shortened_while_its_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LONGEST_LOG_BYTES", 2_000)
+    log = tmp_path / "worker.log"
+    program = "import itertools, time\nfor n in itertools.count(): print(n, flush=True), time.sleep(0.001)"
+    child = processes.start([sys.executable, "-c", program], log, directory=tmp_path, environment={})
+    try:
+        for _ in range(2):
+            wait_for(lambda: log.stat().st_size > 2_000)
+            processes.shorten_log(log)
+            assert log.stat().st_size < 2_000
+        wait_for(lambda: log.stat().st_size > 0)
+    finally:
+        child.kill()
+        child.wait()
+    older, newer = log.with_name("worker.log.1").read_text(), log.read_text()
+    assert 0 not in (len(older), len(newer)) and "\0" not in older + newer
+    assert int(older.split()[0]) < int(newer.split()[-1])
+    processes.shorten_log(tmp_path / "none.log")
+
+
 def test_a_lock_keeps_others_out_and_names_itself(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     for _ in range(2):

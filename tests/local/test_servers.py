@@ -103,7 +103,7 @@ def test_a_failed_initdb_says_why_and_leaves_nothing(place: Place, monkeypatch: 
     server = place.postgres()
     with pytest.raises(LocalStackError, match=r"\Ainitdb failed: .*NONSENSE.*\Z"):  # in one line
         server.start()
-    assert [file.name for file in server.directory.iterdir()] == ["lock"]
+    assert [file.name for file in sorted(server.directory.iterdir())] == ["lock", "running.lock"]
 
 
 def test_a_failed_start_says_why(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

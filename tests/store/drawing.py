@@ -23,7 +23,15 @@ from hsstar.store.database import Database
 from hsstar.store.queue import workers
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
-from tests.store.factory import add_iteration, add_job, add_problems, add_round, make_recipe, state_of
+from tests.store.factory import (
+    add_iteration,
+    add_job,
+    add_problems,
+    add_round,
+    add_worker,
+    make_recipe,
+    state_of,
+)
 from tests.store.noting import NOWHERE, make_context
 from tests.store.threads import beside
 from tests.waiting import wait_for
@@ -77,7 +85,9 @@ def make_worker(
 ) -> Worker:
     """A worker that has not started, for jobs that sample; its broker lives in this process."""
     context = make_context(database, sampler=build, job_samples=JOB_SAMPLES, one_at_a_time=one_at_a_time)
-    return Worker(name, [*roles], Settings(NOWHERE, NOWHERE, **settings), context, make_app("memory://"))
+    return Worker(
+        name, [*roles], Settings(NOWHERE, NOWHERE, **settings), context, make_app("test", "memory://")
+    )
 
 
 @contextmanager
@@ -144,11 +154,14 @@ def scalars(database: Database, query: str, **parameters: Any) -> list[Any]:
     return [value for (value,) in execute(database, query, **parameters)]
 
 
-def register(database: Database, *names: str) -> None:
-    """Write rows of workers, as if they had started."""
+def register(database: Database, *started: Worker | str) -> None:
+    """Write the rows of workers, as if they had started, or of others of these names."""
     with database.begin() as connection:
-        for name in names:
-            workers.register(connection, name, "host", 1, "sample")
+        for worker in started:
+            if isinstance(worker, Worker):
+                workers.register(connection, worker.identity, ",".join(worker.roles))
+            else:
+                add_worker(connection, worker)
 
 
 def request_stop(database: Database, name: str) -> None:

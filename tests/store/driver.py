@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from hsstar.conductor import Conductor
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.recipe.recipe import Recipe
+from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store import rounds
@@ -74,7 +75,8 @@ class Worker:
 
     def __init__(self, database: Database, engines: EnginePool, folder: Path, job_samples: int) -> None:
         self.database = database
-        self.conductor = Conductor(database, job_samples, ATTEMPTS)
+        settings = Settings(folder, folder, job_samples=job_samples, max_attempts=ATTEMPTS)
+        self.conductor = Conductor(database, settings)
         self._context = WorkerContext(database, engines, job_samples, folder)
 
     def work(self, kinds: Collection[JobKind] = frozenset(JobKind)) -> None:
@@ -84,13 +86,13 @@ class Worker:
             for job_id in job_ids:
                 self.do(job_id)
 
-    def do(self, job_id: int) -> bool:
+    def do(self, job_id: int, name: str = "driver") -> bool:
         """Do one job; return whether the conductor may have added jobs after it."""
-        return self.conductor.after_job(*self.compute(job_id))
+        return self.conductor.after_job(*self.compute(job_id, name))
 
-    def compute(self, job_id: int) -> tuple[Job, list[int]]:
+    def compute(self, job_id: int, name: str = "driver") -> tuple[Job, list[int]]:
         """Run the stage of a job and no conductor; return the ids of its problems too."""
-        job = call(self.database, claim, job_id, "driver")
+        job = call(self.database, claim, job_id, name)
         return job, STAGES[job.kind](self._context, job)
 
     def fail(self, job_id: int, error: str = "poison") -> None:
@@ -182,16 +184,18 @@ def begin_in(tmp_path_factory: pytest.TempPathFactory, verifier: MathVerifier, c
         iterations: int = 1,
         job_samples: int = 16,
         sampler: type[DeterministicSampler] = DeterministicSampler,
+        name: str | None = None,
+        folder: Path | None = None,
     ) -> Driver:
         recipe = recipe or make_recipe()
         with database.begin() as connection:
             add_problems(connection, max(iterations, 1) * recipe.problems.per_iteration)
             add_problems(connection, 5, HELDOUT)
             add_problems(connection, 4, "quick")
-            run = add_run(connection, recipe, checkpoint=checkpoint)
+            run = add_run(connection, recipe, name, checkpoint=checkpoint)
             rounds.add_iterations(connection, run, range(iterations))
         engines = small_engines(verifier, script, sampler)
-        return Driver(database, run, engines, tmp_path_factory.mktemp("models"), job_samples)
+        return Driver(database, run, engines, folder or tmp_path_factory.mktemp("models"), job_samples)
 
     return begin
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.domain.lifecycle import IterationState, JobKind, JobState, next_state
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import datasets, evaluations, models, rounds, runs, samples
+from hsstar.store import counts, datasets, evaluations, method, models, rounds, runs, samples
+from hsstar.store.database import Database
 from hsstar.store.evaluations import EvaluationSpec
-from hsstar.store.queue import jobs
+from hsstar.store.queue import jobs, workers
+from hsstar.store.read.sql import querying
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -141,6 +144,7 @@ def add_samples(
         WHERE round_id = :id AND (problem_id, slot) = (CAST(judged->>0 AS bigint), CAST(judged->>1 AS int))
     """
     execute(connection, change, id=round_id, judged=json.dumps(judged))
+    counts.recount(connection, [round_id])
 
 
 def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str | None]) -> None:
@@ -151,6 +155,14 @@ def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str |
         SELECT :id, *, 0 FROM unnest(CAST(:problems AS bigint[]), CAST(:levels AS text[]))
     """
     execute(connection, insert, id=round_id, problems=list(labelled), levels=list(labelled.values()))
+
+
+def allot_budget(connection: Connection, run: Run, iteration: Round, at_once: int = 7) -> None:
+    """Give away the remaining budget, in batches of problems."""
+    shares = method.shares(connection, run, iteration)
+    ids = rounds.problems_of(connection, iteration.id)
+    for start in range(0, len(ids), at_once):
+        method.allot_budget(connection, run, iteration, shares, ids[start : start + at_once])
 
 
 def add_job(
@@ -210,3 +222,50 @@ def change_jobs(connection: Connection, change: str, *job_ids: int) -> None:
     """Change columns of these jobs, or of all."""
     those = "id = ANY (:ids) OR cardinality(CAST(:ids AS bigint[])) = 0"
     execute(connection, f"UPDATE jobs SET {change} WHERE {those}", ids=list(job_ids))
+
+
+def run_query(database: Database, query: str, timeout: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns and rows of a user's query."""
+    with querying(database, query, timeout) as (columns, rows):
+        return columns, list(rows)
+
+
+def add_worker(
+    connection: Connection,
+    name: str,
+    role: str = "sample",
+    *,
+    host: str = "host",
+    process: int = 1,
+    space: str = "space",
+    gpu: str | None = None,
+    version: str | None = None,
+) -> workers.Identity:
+    """The row of a worker that has just started."""
+    identity = workers.Identity(name, uuid.uuid4(), host, process, space)
+    workers.register(connection, identity, role, gpu, version)
+    return identity
+
+
+def beat(
+    connection: Connection, worker: workers.Identity, lease: float = 60.0, **work: Any
+) -> workers.Orders:
+    """A heartbeat of a worker without jobs, where `work` says nothing else."""
+    nothing: dict[str, Any] = {"busy": False, "jobs_done": 0, "tokens_done": 0, "may_sweep": False}
+    nothing |= {"jobs": (), "still": (), "takes": ()}
+    return workers.beat(connection, worker, workers.Work(**nothing | work), lease)
+
+
+def set_state(
+    connection: Connection, round_id: int, state: IterationState, output_model_id: int | None = None
+) -> None:
+    """Say that an iteration has a state, whatever it was."""
+    execute(
+        connection,
+        "UPDATE iterations SET state = 'waiting', finished_at = NULL WHERE round_id = :id",
+        id=round_id,
+    )
+    before = IterationState.WAITING
+    while before is not state:
+        assert rounds.leave_state(connection, round_id, before, output_model_id)
+        before = next_state(before)

@@ -9,10 +9,9 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import JobKind, JobState
 from hsstar.store.database import Database
-from hsstar.store.queue import workers
 from tests.deploy.manifests import ROOT, probe_commands, scaled_objects
 from tests.store.drawing import execute
-from tests.store.factory import add_job, add_round, change_jobs, select
+from tests.store.factory import add_job, add_round, add_worker, change_jobs, select
 
 
 def queue_lengths(connection: Connection) -> dict[str, int]:
@@ -52,9 +51,9 @@ def test_a_probe_succeeds_while_the_worker_of_its_pod_reports(database: Database
         return done.returncode == 0
 
     with database.begin() as connection:
-        workers.register(connection, f"sample-7@{host}", host, 7, "sample")
+        add_worker(connection, f"sample-7@{host}", host=host, process=7)
         connection.execute(text("UPDATE workers SET last_heartbeat = now() - interval '2 minutes'"))
-        workers.register(connection, "other", "sample-another-pod", 7, "sample")
+        add_worker(connection, "other", host="sample-another-pod", process=7)
     assert not succeeds()
     execute(database, "UPDATE workers SET last_heartbeat = now()")
     assert succeeds()

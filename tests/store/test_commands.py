@@ -22,7 +22,7 @@ from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
 from hsstar.verifier import MathVerifier
 from tests.engines import tiny
-from tests.store.factory import add_job, add_problems, add_run, make_recipe, select
+from tests.store.factory import add_job, add_problems, add_run, make_recipe, select, set_state
 
 SERVER = {"base_url": "http://localhost:8000/v1", "model": "policy"}
 
@@ -165,7 +165,7 @@ def finish(database: Database, run: str, *, all_but: int = 0) -> None:
     with database.begin() as connection:
         iterations = rounds.list_iterations(connection, runs.find_run(connection, run).id)
         for iteration in iterations[: len(iterations) - all_but]:
-            rounds.set_state(connection, iteration.round.id, IterationState.DONE)
+            set_state(connection, iteration.round.id, IterationState.DONE)
 
 
 def test_problems_are_made_once_and_never_grow(database: Database, tmp_path: Path) -> None:
@@ -219,12 +219,12 @@ def test_a_run_that_is_stuck_makes_room_and_is_named_in_the_end(database: Databa
 def test_a_study_may_grow_but_its_recipes_stay(database: Database, tmp_path: Path, found: Study) -> None:
     running.advance(database, found, at_once=1)
     more = study(tmp_path, "seeds = [0, 1]", "seeds = [0, 1, 2]")
-    running.check_recipes(database, more)
+    running.check_runs(database, more, tmp_path)
     other = study(tmp_path, 'sampling.strategy = "uniform"', 'pairs.rule = "random"')
-    running.check_recipes(database, other)  # the run that differs is not made yet
+    running.check_runs(database, other, tmp_path)  # the run that differs is not made yet
     finish(database, "s-HS-STaR-0")
     fewer = study(tmp_path, "iterations = 2", "iterations = 1")
     assert running.run_finished(fewer, fewer.runs[0], running.advance(database, fewer, at_once=1))
     changed = study(tmp_path, "[strategies.HS-STaR]", "[strategies.HS-STaR]\npairs.rule = 'random'")
     with pytest.raises(ConflictError, match="'s-HS-STaR-0' is there with another recipe"):
-        running.check_recipes(database, changed)
+        running.check_runs(database, changed, tmp_path)

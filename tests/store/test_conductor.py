@@ -1,7 +1,8 @@
 """An iteration is moved by its rows alone: any number of looks, from anywhere, lead to the same end."""
 
+import contextlib
 import itertools
-import math
+import random
 import threading
 import uuid
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection
 
+from hsstar.conductor import Conductor
 from hsstar.domain import difficulty, preference
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty
@@ -25,14 +27,13 @@ from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.engines.training.contract import TrainingPair, training_settings
 from hsstar.recipe.recipe import Recipe, load_recipe
-from hsstar.store import contamination, datasets, rounds
+from hsstar.store import contamination, counts, datasets, rounds
 from hsstar.store.database import lock_run
 from hsstar.store.queue import jobs
 from tests.deterministic import DeterministicSampler, Script, mark, statement
 from tests.store.conftest import MakeDatabase
 from tests.store.driver import ATTEMPTS, SAMPLE_KINDS, Begin, Driver, call
 from tests.store.factory import HELDOUT, TRAIN, add_problems, claim, make_recipe
-from tests.waiting import wait_for
 
 PROBLEMS = 12
 N, N_P = 6, 2
@@ -251,8 +252,10 @@ def test_looking_again_changes_nothing_wherever_the_run_stands(begin: Begin) -> 
 
 def everything(driver: Driver) -> dict[str, list[Any]]:
     """All rows that a look could change."""
-    tables = "jobs job_items iterations round_problems difficulty_labels preference_pairs rounds evaluations"
-    return {name: [*driver.rows(f"SELECT {name}::text FROM {name} ORDER BY 1")] for name in tables.split()}
+    tables = "jobs job_items iterations round_problems difficulty_labels preference_pairs evaluations"
+    return {"rounds": [*driver.rows("SELECT id, model_id FROM rounds ORDER BY 1")]} | {
+        name: [*driver.rows(f"SELECT {name}::text FROM {name} ORDER BY 1")] for name in tables.split()
+    }
 
 
 def test_a_sweep_looks_at_a_run_only_where_it_may_lack_work(begin: Begin) -> None:
@@ -318,7 +321,7 @@ def test_the_jobs_that_end_a_round_together_move_it_on_once(
 
     with ThreadPoolExecutor(2) as threads, monkeypatch.context() as patch:
         patch.setattr(jobs, "complete", together)
-        assert any(threads.map(driver.do, (one, other)))
+        assert any(threads.map(driver.do, (one, other), ("one worker", "another")))
     assert driver.states() == [IterationState.RE_SAMPLING]
     assert driver.count("remaining_budget WHERE remaining > 0") == 0
     assert driver.count("job_items JOIN jobs ON jobs.id = job_id WHERE state = 'queued'") > 0
@@ -376,6 +379,8 @@ def test_lost_rows_are_drawn_verified_and_scored_again(begin: Begin) -> None:
     driver.work([JobKind.SAMPLE])
     driver.execute(END_JOBS)  # all jobs are done, and yet rows are missing
     driver.execute("DELETE FROM samples WHERE id = (SELECT max(id) FROM samples)")
+    (drifted,) = call(driver.database, counts.drifted)
+    call(driver.database, counts.recount, [drifted])
     driver.conductor.sweep()
     assert [len(driver.queued([kind])) for kind in SAMPLE_KINDS] == [1, 2, 2]
     driver.work()
@@ -393,16 +398,86 @@ def test_sweeps_move_a_run_whose_workers_die_before_they_look(begin: Begin) -> N
     check_iteration(PLAIN, 0, driver.tables())
 
 
-def test_whoever_advances_a_run_waits_for_its_lock(begin: Begin) -> None:
+def test_whoever_finds_a_run_locked_passes_on_and_it_is_looked_at_again(begin: Begin) -> None:
     driver = begin(PLAIN)
-    with ThreadPoolExecutor(1) as threads:
-        with driver.database.begin() as connection:
-            lock_run(connection, driver.run.id)
-            looking = threads.submit(driver.advance)
-            wait_for(lambda: driver.count("pg_locks WHERE locktype = 'advisory' AND NOT granted"), 10)
-            assert driver.states() == [IterationState.WAITING]
-        looking.result()
+    with driver.database.begin() as connection:
+        lock_run(connection, driver.run.id)
+        driver.advance()
+        driver.conductor.sweep()
+    assert driver.states() == [IterationState.WAITING]
+    driver.conductor.sweep()
     assert driver.states() == [IterationState.PRE_SAMPLING]
+
+
+def test_the_end_of_a_sampling_job_waits_for_no_lock_and_its_samples_are_judged_later(begin: Begin) -> None:
+    driver = begin(PLAIN, job_samples=6)
+    driver.advance()
+    with driver.database.begin() as connection:
+        lock_run(connection, driver.run.id)
+        driver.compute(driver.queued()[0])
+    assert driver.queued([JobKind.VERIFY]) == []
+    driver.work()
+    assert (driver.states(), driver.statistics().drawn) == ([IterationState.DONE], BUDGET)
+
+
+def test_a_round_that_waits_for_a_person_is_not_looked_at(begin: Begin) -> None:
+    driver = begin(PLAIN)
+    without_work = partial(driver.database.run, rounds.runs_without_work)
+    driver.advance()
+    failed, *_ = driver.queued([JobKind.SAMPLE])
+    driver.fail(failed)
+    driver.work()
+    assert (driver.states(), without_work()) == ([IterationState.PRE_SAMPLING], [])
+    with driver.database.begin() as connection:
+        jobs.retry(connection, None, [failed])
+    assert without_work() == []
+    driver.compute(failed)  # and its worker dies before it looks
+    driver.execute("DELETE FROM jobs WHERE state = 'queued'")
+    assert without_work() == [driver.run.id]
+    driver.work()
+    assert driver.states() == [IterationState.DONE]
+
+
+@pytest.mark.parametrize("size", [1, 24, 10_000])
+def test_a_run_comes_to_the_same_in_any_number_of_transactions(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", size)
+    driver = begin(PLAIN)
+    driver.work()
+    check_iteration(PLAIN, 0, driver.tables())
+
+
+def test_a_crash_between_two_transactions_changes_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes = 0
+
+    def crashing(*arguments: Any) -> Any:
+        nonlocal crashes
+        if generator.random() < 0.35:
+            crashes += 1
+            raise InterruptedError
+        return turn(*arguments)
+
+    generator, turn = random.Random(0), Conductor._turn
+    monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", 24)
+    monkeypatch.setattr(Conductor, "_turn", crashing)
+    driver = begin(PLAIN)
+    while driver.states() != [IterationState.DONE]:
+        with contextlib.suppress(InterruptedError):
+            driver.work()
+    assert crashes > 5
+    check_iteration(PLAIN, 0, driver.tables())
+
+
+def test_the_planner_knows_the_samples_of_a_round_before_their_pairs_are_looked_for(begin: Begin) -> None:
+    driver = begin(PLAIN)
+    driver.work([JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE])
+    known = (
+        "SELECT reltuples FROM pg_class WHERE relname IN ('difficulty_labels', 'samples') ORDER BY relname"
+    )
+    assert [row.reltuples for row in driver.rows(known)] == [PROBLEMS, N_P * PROBLEMS]
 
 
 def test_a_dead_worker_costs_an_attempt_and_nothing_else(begin: Begin) -> None:
@@ -410,10 +485,7 @@ def test_a_dead_worker_costs_an_attempt_and_nothing_else(begin: Begin) -> None:
     driver.advance()
     for job_id in driver.queued()[:3]:
         call(driver.database, claim, job_id, "dead", -1)
-    assert driver.conductor.sweep() == math.inf
-    job = call(driver.database, claim, driver.queued()[-1], "alive", 50)
-    assert 40 < driver.conductor.sweep() <= 50
-    call(driver.database, jobs.release, job)
+    call(driver.database, jobs.reclaim_of, "dead", ATTEMPTS)
     driver.work()
     assert (driver.states(), driver.statistics().drawn) == ([IterationState.DONE], BUDGET)
     assert driver.count("jobs WHERE attempts = 2") == 3
@@ -423,7 +495,7 @@ def test_attempts_are_bounded_in_the_sweep_too(begin: Begin) -> None:
     driver = begin(PLAIN, job_samples=1)
     driver.advance()
     job_id = driver.queued()[0]
-    for _ in range(ATTEMPTS):
+    for _ in range(ATTEMPTS + 5):  # the first five leases are no attempts
         call(driver.database, claim, job_id, "dead", -1)
         driver.conductor.sweep()
     assert driver.count("jobs WHERE state = 'failed'") == 1

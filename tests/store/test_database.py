@@ -1,5 +1,6 @@
 """Transactions, which have limits and survive what passes; and queries of users, which may only read."""
 
+import itertools
 import json
 import socket
 import threading
@@ -17,10 +18,10 @@ from sqlalchemy.exc import DBAPIError
 from hsstar.domain.errors import BadInputError, DatabaseError
 from hsstar.store import database as database_module
 from hsstar.store.database import Database, Limits, execute_file
-from hsstar.store.read.sql import run_query, unguarded_note
+from hsstar.store.read.sql import querying, unguarded_note
 from hsstar.store.reader_role import Guard, ensure_reader, guard
 from tests.store.conftest import MakeDatabase
-from tests.store.factory import add_problems, execute, select
+from tests.store.factory import add_problems, execute, run_query, select
 from tests.store.threads import at_once
 from tests.waiting import wait_for
 
@@ -267,21 +268,35 @@ def test_nothing_but_one_query_is_let_through(filled: Database, query: str, mess
         execute(connection, "CREATE TEMPORARY TABLE still_writable (id int) ON COMMIT DROP")
 
 
+def test_other_names_may_look_like_these(filled: Database) -> None:
+    query = "SELECT 1 AS not_set_config, 'lo_x set_configs' AS pg_terminate_backend$1 -- pg_notified"
+    assert run_query(filled, query, 5)[1] == [(1, "lo_x set_configs")]
+
+
 def test_a_query_leaves_nothing_in_its_session(filled: Database) -> None:
-    for query in (
-        "SELECT set_config('role', 'none', false)",
-        "SELECT set_config('search_path', 'nowhere', false)",
-        "SELECT pg_advisory_lock(1, 2), pg_advisory_lock(3)",
-    ):
-        run_query(filled, query, 5)
-    with pytest.raises(BadInputError):
-        run_query(filled, "SELECT pg_advisory_lock(4), 1 / (SELECT 0 FROM pg_sleep(0.01))", 5)
+    with pytest.raises(BadInputError, match="division by zero"):
+        run_query(filled, "SELECT 1 / (SELECT 0 FROM pg_sleep(0.01))", 5)
     left = """
-        SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), current_user,
+        SELECT current_user, current_setting('transaction_read_only'),
             (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM problems)
     """
     with filled.begin() as connection:
-        assert select(connection, left) == [(0, "hsstar", 0, 3)]
+        assert select(connection, left) == [("hsstar", "off", 0, 3)]
+
+
+def test_a_query_has_limits_of_time_and_temporary_files(
+    filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInputError, match="the query took longer than 1 s"):
+        run_query(filled, "SELECT pg_sleep(30)", 1)
+    monkeypatch.setattr("hsstar.store.read.sql._TEMPORARY_FILES", "1MB")
+    with pytest.raises(BadInputError, match="needs more than 1MB of temporary files"):
+        run_query(filled, "SELECT * FROM generate_series(1, 2000000) AS x ORDER BY random()", 30)
+
+
+def test_rows_come_as_they_are_read(filled: Database) -> None:
+    with querying(filled, "SELECT repeat('x', 1000) FROM generate_series(1, 100000000)", 30) as (_, rows):
+        assert [len(row) for row in itertools.islice(rows, 3)] == [1] * 3
 
 
 def test_queries_run_under_a_role_that_cannot_log_in(filled: Database) -> None:

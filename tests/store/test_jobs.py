@@ -1,7 +1,7 @@
 """A job's life: claimed once, fenced by its lease, taken back, halved, given one wake-up."""
 
-import math
 import threading
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -23,6 +23,8 @@ from tests.store.factory import (
     add_problems,
     add_round,
     add_run,
+    add_worker,
+    beat,
     change_jobs,
     claim,
     items_of,
@@ -103,7 +105,7 @@ def test_a_worker_that_was_asked_to_stop_is_given_no_job(database: Database) -> 
     (job_id,) = add_jobs(database, JobKind.SAMPLE)
     with database.begin() as connection:
         for name in ("leaving", "staying"):
-            workers.register(connection, name, "host", 1, "sample")
+            add_worker(connection, name)
         workers.request_stop(connection, ["leaving"], [], everyone=False)
         assert taken(connection, job_id, "leaving") is taken(connection, None, "leaving") is None
     scheduler = EngineScheduler([JobKind.SAMPLE, JobKind.SCORE], swap_seconds=60.0)
@@ -135,29 +137,37 @@ def test_only_queued_jobs_can_be_claimed(connection: Connection, round_id: int) 
 # --- leases -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_queues_its_job_until_the_last_try(connection: Connection, round_id: int) -> None:
+def test_a_dead_worker_s_job_is_queued_until_the_last_try(connection: Connection, round_id: int) -> None:
     job_id = add_job(connection, round_id)
     for attempt, state, ended in ((1, "queued", None), (2, "queued", None), (3, "failed", True)):
         assert wakeups.claim_due_wakeups(connection) == [(job_id, JobKind.SAMPLE)]
         assert taken(connection, job_id, "gone", lease_seconds=-1) == (job_id, attempt)  # at once
-        jobs.reclaim(connection, None, ATTEMPTS)
-        reason = f"worker gone died or stopped answering during attempt {attempt}"
+        jobs.reclaim_of(connection, "gone", ATTEMPTS)
+        reason = f"worker gone died during attempt {attempt}"
         found = select(connection, "SELECT state, error, finished_at = now() FROM jobs")
         assert found == [(state, reason, ended)]
 
 
+def test_a_lease_that_expires_is_no_attempt_for_the_first_times(connection: Connection, job_id: int) -> None:
+    """It alone does not say that the job has killed its worker."""
+    for lapses in range(1, 6):
+        assert taken(connection, job_id, "gone", lease_seconds=-1) == (job_id, 1)
+        jobs.reclaim_expired(connection, ATTEMPTS)
+        found = select(connection, "SELECT state, attempts, lapses, error FROM jobs")
+        assert found == [("queued", 0, lapses, "worker gone stopped answering during attempt 1")]
+    for attempt in range(1, ATTEMPTS + 1):
+        assert taken(connection, job_id, "gone", lease_seconds=-1) == (job_id, attempt)
+        jobs.reclaim_expired(connection, ATTEMPTS)
+    assert len(select(connection, "SELECT FROM jobs WHERE state = 'queued'")) == 2  # halved
+
+
 def test_a_lease_that_is_extended_does_not_expire(connection: Connection, job_id: int) -> None:
-    jobs.extend_lease(connection, claim(connection, job_id, lease_seconds=-1), 60)
-    jobs.reclaim(connection, None, ATTEMPTS)
-    assert state_of(connection, job_id) == "running"
-
-
-def test_it_is_known_when_the_next_lease_ends(connection: Connection, round_id: int) -> None:
-    first, second, third = (add_job(connection, round_id) for _ in range(3))
-    assert jobs.seconds_to_expiry(connection) == math.inf
-    for job_id, lease, next_end in ((first, 50.0, 50.0), (second, 20.0, 20.0), (third, -5.0, -5.0)):
-        claim(connection, job_id, lease_seconds=lease)
-        assert jobs.seconds_to_expiry(connection) == next_end
+    job = claim(connection, job_id, lease_seconds=-1)
+    beat(connection, add_worker(connection, "w"), jobs=[job], still=[7.0])
+    jobs.reclaim_expired(connection, ATTEMPTS)
+    assert select(connection, "SELECT state, now() - moved_at FROM jobs") == [
+        ("running", timedelta(seconds=7))
+    ]
 
 
 def test_a_lost_lease_fences_every_write(database: Database) -> None:
@@ -165,7 +175,7 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
         round_id, (problem,) = add_round(connection, 1)
         job_id = add_job(connection, round_id, items={problem: [0]})
         late = claim(connection, job_id, "late", lease_seconds=-1)
-        jobs.reclaim(connection, None, ATTEMPTS)
+        jobs.reclaim_expired(connection, ATTEMPTS)
         claim(connection, job_id, "next")
     told = r"late does not hold job \d+ any more; its results are dropped"
     with pytest.raises(LeaseLostError, match=told), database.begin() as connection:
@@ -174,7 +184,7 @@ def test_a_lost_lease_fences_every_write(database: Database) -> None:
     with pytest.raises(LeaseLostError), database.begin() as connection:
         jobs.fence(connection, late)
     with database.begin() as connection:
-        jobs.extend_lease(connection, late, 1_000_000)
+        beat(connection, add_worker(connection, "late"), jobs=[late], still=[0.0], lease=1e6)
         assert fail(connection, late) is None
         jobs.release(connection, late)
         query = "SELECT state, worker, lease_expires_at < now() + interval '1 hour' FROM jobs"
@@ -189,7 +199,7 @@ def test_nobody_takes_a_job_back_while_a_part_of_its_results_is_written(database
     with database.begin() as writing:
         jobs.fence(writing, job)
         with database.begin() as connection:
-            jobs.reclaim(connection, None, ATTEMPTS)
+            jobs.reclaim_expired(connection, ATTEMPTS)
     with database.begin() as connection:
         assert state_of(connection, job_id) == "running"
         jobs.complete(connection, job)
@@ -218,7 +228,7 @@ def test_a_clean_stop_does_not_count_the_attempt(connection: Connection, job_id:
 def test_an_attempt_that_gets_further_counts_as_the_first(connection: Connection, job_id: int) -> None:
     fail(connection, claim(connection, job_id))
     lost = claim(connection, job_id)
-    jobs.reclaim(connection, "w", ATTEMPTS)
+    jobs.reclaim_of(connection, "w", ATTEMPTS)
     job = claim(connection, job_id)
     for writer, attempts in ((lost, 3), (job, 1)):
         jobs.reset_attempts(connection, writer)
@@ -276,7 +286,7 @@ def test_a_job_that_kills_its_workers_is_halved_too(connection: Connection, job_
     items = items_of(connection, job_id)
     for _ in range(ATTEMPTS):
         claim(connection, job_id, lease_seconds=-1)
-        jobs.reclaim(connection, None, ATTEMPTS)
+        jobs.reclaim_of(connection, "w", ATTEMPTS)
     found = select(connection, "SELECT id, state, attempts FROM jobs ORDER BY id")
     assert [row[1:] for row in found] == [("queued", ATTEMPTS - 1)] * 2
     assert [items_of(connection, row[0]) for row in found] == [[item] for item in items]
@@ -286,7 +296,7 @@ def test_a_job_that_needs_too_much_memory_is_split_at_once_without_an_attempt(co
     round_id, (first, second) = add_round(connection, 2)
     job_id = add_job(connection, round_id, items={second: [0, 1], first: [0]})
     lost = claim(connection, job_id)
-    jobs.reclaim(connection, "w", ATTEMPTS)
+    jobs.reclaim_of(connection, "w", ATTEMPTS)
     assert not jobs.split(connection, lost, "out of memory", "")
     assert jobs.split(connection, claim(connection, job_id), "out of memory", "Traceback: …")
     found = select(connection, "SELECT attempts, error, id FROM jobs ORDER BY id")
@@ -343,8 +353,7 @@ def test_a_job_gets_one_wake_up_when_it_may_start(connection: Connection, round_
 def test_a_job_gets_another_wake_up_only_while_a_live_worker_is_idle(
     connection: Connection, job_id: int, role: str, busy: bool, silent_for: str, again: bool
 ) -> None:
-    workers.register(connection, "w", "host", 1, role)
-    workers.heartbeat(connection, "w", busy=busy, jobs_done=0)
+    beat(connection, add_worker(connection, "w", role), busy=busy)
     connection.execute(text(f"UPDATE workers SET last_heartbeat = now() - interval '{silent_for}'"))
     wakeups.claim_due_wakeups(connection)
     change_jobs(connection, "wakeup_sent_at = now() - interval '5 seconds'")
@@ -374,10 +383,11 @@ def test_two_senders_do_not_send_the_same_wake_up(database: Database) -> None:
 def test_a_job_that_waits_for_its_wake_up_too_long_is_unserved(connection: Connection, round_id: int) -> None:
     add_job(connection, round_id)
     add_job(connection, round_id, JobKind.SCORE, state=JobState.RUNNING)
+    worker = add_worker(connection, "w")
     for seconds, unserved in ((8, False), (9, True)):
         change_jobs(connection, f"available_at = now() - interval '{seconds} seconds'")
-        assert wakeups.has_unserved_jobs(connection, [JobKind.SAMPLE, JobKind.SCORE]) == unserved
-        assert not wakeups.has_unserved_jobs(connection, [JobKind.SCORE, JobKind.VERIFY])
+        assert beat(connection, worker, takes=[JobKind.SAMPLE, JobKind.SCORE]).unserved == unserved
+        assert not beat(connection, worker, takes=[JobKind.SCORE, JobKind.VERIFY]).unserved
 
 
 # --- lists --------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def work(begin: Begin, database: Database, verifier: MathVerifier, tmp_path: Pat
         engines = EnginePool(*builders, one_at_a_time=one_at_a_time)
         context = WorkerContext(database, engines, JOB_SAMPLES, tmp_path / "models")
         settings = Settings(tmp_path, tmp_path, job_samples=JOB_SAMPLES)
-        worker = Worker("all", ALL_KINDS, settings, context, make_app("memory://"))
+        worker = Worker("all", ALL_KINDS, settings, context, make_app("test", "memory://"))
         worker.conductor.sweep()
         worker.background.send_wakeups()
         while wake_ups:

@@ -40,7 +40,7 @@ def worker(database: Database, tmp_path: Path) -> Iterator[Worker]:
     settings = Settings(tmp_path, tmp_path)
     context = make_context(settings, database, "worker")
     register(database, "worker")
-    yield Worker("worker", [JobKind.SAMPLE], settings, context, make_app("memory://"))
+    yield Worker("worker", [JobKind.SAMPLE], settings, context, make_app("test", "memory://"))
     context.engines.close()
 
 

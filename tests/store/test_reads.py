@@ -35,10 +35,10 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     samples.write_samples(connection, iteration.id, sampled.id, "w", drawn[:2])
     ids = [key for (key,) in factory.select(connection, "SELECT id FROM samples ORDER BY problem_id, slot")]
     judgements = [Judgement(Cause.CORRECT, "0"), Judgement(Cause.UNPARSABLE, "1+*")]
-    samples.write_verdicts(connection, ids[:2], judgements)
+    samples.write_verdicts(connection, "w", ids[:2], judgements)
     assert run.reward_model_id is not None
     rewards = [SampleReward(ids[0], (0.75, 0.5), 0.5, False), SampleReward(ids[1], (0.25,), 0.25, True)]
-    samples.write_rewards(connection, run.reward_model_id, rewards)
+    samples.write_rewards(connection, "w", run.reward_model_id, rewards)
     factory.add_labels(connection, iteration.id, {problem: "boundary"})
     method.build_pairs(connection, run, iteration)
     other = add_iteration(connection, add_run(connection), [problem])
@@ -58,9 +58,9 @@ def test_the_list_of_runs_says_where_each_one_stands(connection: Connection) -> 
     )
     for number, state in enumerate((IterationState.DONE, IterationState.RE_SAMPLING, IterationState.WAITING)):
         round_id = add_iteration(connection, under_way, [], number).id
-        rounds.set_state(connection, round_id, state)
+        factory.set_state(connection, round_id, state)
     iteration = add_iteration(connection, evaluating, [])
-    rounds.set_state(connection, iteration.id, IterationState.DONE)
+    factory.set_state(connection, iteration.id, IterationState.DONE)
     add_evaluation(connection, evaluating)
     finished = add_evaluation(connection, done)
     evaluations.finish(connection, rounds.get_round(connection, finished))
@@ -82,7 +82,7 @@ def test_the_policies_of_a_run_are_its_first_one_and_what_its_iterations_made(co
     made = [models.register_model(connection, name, f"/{name}", name).id for name in ("second", "first")]
     for number in range(2):
         round_id = add_iteration(connection, run, [], number).id
-        rounds.set_state(connection, round_id, IterationState.DONE, made[1 - number])
+        factory.set_state(connection, round_id, IterationState.DONE, made[1 - number])
     add_iteration(connection, run, [], 2)
     assert rounds.list_policies(connection, run.id) == [(0, "M0"), (1, "first"), (2, "second")]
 
@@ -91,8 +91,8 @@ def add_workers(connection: Connection) -> None:
     """Idle, busy, lost, long gone and stopped."""
     for name, seconds in {"idle": 0, "busy": 60, "lost": 61, "gone": 86_400, "stopped": 0}.items():
         version = "1.0" if name == "idle" else None
-        workers.register(connection, name, "host", 1, "verify,sample", version=version)
-        workers.heartbeat(connection, name, busy=name == "busy", jobs_done=0)
+        worker = factory.add_worker(connection, name, "verify,sample", version=version)
+        factory.beat(connection, worker, busy=name == "busy")
         if name == "stopped":
             workers.deregister(connection, name)
         heard = f"last_heartbeat = now() - interval '{seconds} seconds'"
@@ -109,7 +109,9 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
     for job_id, seconds in zip(delayed, (20, 50), strict=True):
         late = f"error = 'error {seconds}', available_at = now() + interval '{seconds} seconds'"
         change_jobs(connection, late, job_id)
-    claim(connection, add_job(connection, round_id, JobKind.SCORE))
+    running = add_job(connection, round_id, JobKind.SCORE)
+    claim(connection, running)
+    change_jobs(connection, "moved_at = now() - interval '70 seconds'", running)
     add_job(connection, round_id, JobKind.TRAIN, state=JobState.FAILED)
     add_job(connection, round_id, JobKind.VERIFY, state=JobState.DISCARDED)
 
@@ -119,7 +121,7 @@ def test_the_queues_of_a_run_say_what_waits_and_why(connection: Connection) -> N
 
     assert states(late=9) == {
         "sample": progress.QueueState("sample", 3, 0, 0, 2, 3, None, None),
-        "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50"),
+        "score": progress.QueueState("score", 2, 1, 0, 0, 0, 20.0, "error 50", still_seconds=70.0),
         "train": progress.QueueState("train", 0, 0, 1, 0, 0, None, "it broke"),
     }
     assert states(late=8)["sample"].wakeups_due == 0
@@ -137,11 +139,13 @@ def test_the_health_of_a_deployment(
     add_workers(connection)
     round_id = add_iteration(connection, add_run(connection), []).id
     queued = [add_job(connection, round_id, kind) for _ in range(2)]
-    claim(connection, add_job(connection, round_id, kind), lease_seconds=30 - late)
+    running = add_job(connection, round_id, kind)
+    claim(connection, running, lease_seconds=30 - late)
+    change_jobs(connection, "moved_at = now() - interval '7 seconds'", running)
     for state in (JobState.FAILED, JobState.FAILED, JobState.FAILED, JobState.DONE):
         add_job(connection, round_id, kind, state=state)
     change_jobs(connection, f"available_at = now() - interval '{late} seconds'", *queued)
-    assert health.open_jobs(connection) == [health.OpenJobs(kind, 3, 3, expired, unserved)]
+    assert health.open_jobs(connection) == [health.OpenJobs(kind, 3, 3, expired, unserved, 7.0)]
     assert health.recent_workers(connection) == [
         health.RecentWorker("busy", "verify,sample", None, lost=False),
         health.RecentWorker("idle", "verify,sample", "1.0", lost=False),

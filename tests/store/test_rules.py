@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
-from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.preference import Candidate, PairRule
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe
@@ -148,7 +148,7 @@ def test_allotments_are_those_of_the_pure_rule(
         address = {"seed": recipe.seed, "iteration": number}
         expected = budget.allot(recipe.sampling.budget, shared, recipe.difficulty.resample, **address)
         for _ in range(2):  # the second time changes nothing
-            method.allot_budget(connection, run, iteration)
+            factory.allot_budget(connection, run, iteration)
             query = "SELECT problem_id, allotment FROM round_problems"
             assert {keys[key]: allotment for key, allotment in select(connection, query)} == expected
 
@@ -318,7 +318,7 @@ class JobRow(NamedTuple):
     items: list[Address]
 
 
-RoundState = tuple[list[Allotted], list[JobRow]]
+RoundState = tuple[list[Allotted], list[JobRow], int | None]
 
 causes_or_none = st.sampled_from([None, Cause.CORRECT, Cause.TIMED_OUT])
 slots_drawn = st.dictionaries(
@@ -333,15 +333,18 @@ def round_states(draw: st.DrawFn) -> RoundState:
     address = st.tuples(st.integers(0, len(problems) - 1), st.integers(0, SLOTS - 1))
     items = st.lists(address, min_size=1, max_size=6, unique=True)
     job = st.builds(JobRow, st.sampled_from(KINDS), st.sampled_from(JobState), items)
-    return problems, draw(st.lists(job, max_size=4))
+    return problems, draw(st.lists(job, max_size=4)), draw(st.none() | st.integers(1, SLOTS))
 
 
 @contextmanager
 def made(scratch: Scratch, state: RoundState) -> Iterator[tuple[Connection, int, list[int]]]:
     """A round in this state, and the ids of its problems; another round has samples, jobs and lacks too."""
-    problems, held_by = state
+    problems, held_by, n_p = state
     with scratch() as connection:
         round_id, ids = factory.add_round(connection, len(problems))
+        if n_p is None:
+            factory.set_state(connection, round_id, IterationState.RE_SAMPLING)
+        factory.execute(connection, "UPDATE iterations SET pre_samples = coalesce(:n_p, 1)", n_p=n_p)
         allotments = [problem.allotment for problem in problems]
         change = "UPDATE round_problems SET allotment = (CAST(:allotments AS int[]))[position + 1]"
         factory.execute(connection, change, allotments=allotments)
@@ -358,15 +361,15 @@ def made(scratch: Scratch, state: RoundState) -> Iterator[tuple[Connection, int,
         yield connection, round_id, ids
 
 
-def missing(problems: list[Allotted], held_by: list[JobRow], kind: JobKind) -> list[Address]:
-    """What a round lacks, the slow and obvious way."""
+def missing(problems: list[Allotted], held_by: list[JobRow], n_p: int | None, kind: JobKind) -> list[Address]:
+    """What a round lacks, the slow and obvious way; `n_p` if it is an iteration in pre-sampling."""
     holding = [job for job in held_by if job.kind is kind and job.state is not JobState.DONE]
     held = {address for job in holding for address in job.items}
 
     def lacks(problem: Allotted, slot: int) -> bool:
         sample = problem.drawn.get(slot)
         if kind is JobKind.SAMPLE:
-            return sample is None and slot < problem.allotment
+            return sample is None and slot < min(problem.allotment, n_p or SLOTS)
         return sample is not None and (sample.cause if kind is JobKind.VERIFY else sample.reward) is None
 
     return [
@@ -396,16 +399,13 @@ def test_exactly_the_missing_slots_are_enqueued(
 @CASES
 @given(round_states())
 def test_what_a_round_lacks_is_counted(scratch: Scratch, state: RoundState) -> None:
-    problems, held_by = state
-    states = [job.state for job in held_by]
+    problems, held_by, n_p = state
     live = [job for job in held_by if job.state.live]
     with made(scratch, state) as (connection, round_id, ids):
-        assert rounds.shortfall(connection, round_id) == rounds.Shortfall(
-            live=len(live),
-            failed=states.count(JobState.FAILED),
-            undrawn=len(missing(problems, [], JobKind.SAMPLE)),
-            unverified=len(missing(problems, [], JobKind.VERIFY)),
-            unscored=len(missing(problems, [], JobKind.SCORE)),
+        assert rounds.shortfall(connection, round_id, ids) == rounds.Shortfall(
+            undrawn=len(missing(problems, [], n_p, JobKind.SAMPLE)),
+            unverified=len(missing(problems, [], n_p, JobKind.VERIFY)),
+            unscored=len(missing(problems, [], n_p, JobKind.SCORE)),
         )
         assert rounds.has_live_jobs(connection, round_id) == bool(live)
         columns = "problem_id, allotment, drawn, in_flight, remaining"
@@ -431,7 +431,13 @@ def test_a_batch_costs_what_the_batch_is_not_what_the_round_is(database: Databas
         factory.execute(connection, LARGE_ROUND)
         changed = [key for (key,) in select(connection, "SELECT id FROM problems ORDER BY key LIMIT 64")]
         for kind in KINDS:
-            values = {"round_id": round_id, "kind": kind, "problem_ids": changed, "job_samples": 64}
+            values = {
+                "round_id": round_id,
+                "kind": kind,
+                "problem_ids": changed,
+                "job_id": None,
+                "job_samples": 64,
+            }
             plan = connection.execute(text(f"EXPLAIN {query}"), values)
             lines = "\n".join(plan.scalars())
             assert "using uq_samples_round_id_problem_id_slot on samples" in lines
@@ -443,7 +449,7 @@ def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connect
     run = add_run(connection)
     ids = add_problems(connection, 7)
     dataset_id = datasets.find_dataset(connection, TRAIN).id
-    first = add_iteration(connection, run, ids[:3])
+    add_iteration(connection, run, ids[:3])
     assert select(connection, query, table="round_problems") == [(3,)]
     second = add_iteration(connection, run, [], 1)
     rounds.assign_slice(connection, second.id, dataset_id, seed=0, limit=2, allotment=1)
@@ -451,8 +457,3 @@ def test_the_planner_knows_the_rows_of_a_round_as_soon_as_they_are_there(connect
     evaluation = factory.add_evaluation(connection, run)
     evaluations.assign_all_problems(connection, evaluation, dataset_id, None, 1)
     assert select(connection, query, table="round_problems") == [(12,)]
-    factory.add_labels(connection, first.id, dict.fromkeys(ids[:3], "boundary"))
-    factory.add_samples(connection, first.id, {ids[0]: dict.fromkeys(range(4), Drawn())})
-    method.allot_budget(connection, run, first)
-    assert select(connection, query, table="difficulty_labels") == [(3,)]
-    assert select(connection, query, table="samples") == [(4,)]

@@ -5,7 +5,6 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from hsstar.engines.sampling.contract import Sampler, SampleRequest, SamplingPar
 from hsstar.stages import sample
 from hsstar.stages.context import ComputeError, WorkerContext
 from hsstar.store import models, rounds, samples
-from hsstar.store.database import Database, lock_run
-from hsstar.store.queue import jobs, workers
+from hsstar.store.database import Database, try_lock_run
+from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job, LeaseLostError
 from tests.store import drawing, factory, noting
 from tests.store.drawing import add_sampling, responses
@@ -73,7 +72,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
     database: Database, tmp_path: Path, prompt: str
 ) -> None:
     policy = chat_policy(tmp_path)
-    call(database, workers.register, "w", "host", 1, "sample")
+    call(database, factory.add_worker, "w")
     sampled, round_id, problem_ids = call(database, add_round, policy, prompt)
     (job_id,) = call(database, rounds.allocate, round_id, JobKind.SAMPLE, 12)
     engine = NotingSampler(policy)
@@ -102,8 +101,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
     assert call(database, follow_ups) == [
         (kind, list(wanted)[start : start + 5]) for kind in ("verify", "score") for start in (0, 5, 10)
     ]
-    tokens = sum(completion.tokens for completion in drawn)
-    assert rows(database, "SELECT tokens_done FROM workers") == [(tokens,)]
+    assert context.progress.tokens == sum(completion.tokens for completion in drawn)
 
 
 def chat_policy(folder: Path) -> Path:
@@ -126,17 +124,16 @@ def test_a_job_enqueues_the_work_on_its_own_problems_only(database: Database) ->
     assert call(database, follow_ups) == [("verify", items), ("score", items)]
 
 
-def test_follow_ups_are_enqueued_under_the_lock_of_the_run(database: Database, job_of_many: Job) -> None:
-    """Two jobs over the same problems would else enqueue the same work."""
-    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    with ExitStack() as stage, database.begin() as holder:
-        lock_run(holder, rounds.get_round(holder, job_of_many.round_id).run_id)
-        context = context_of(database, NotingSampler())
-        errors = stage.enter_context(running(sample.run, context, job_of_many))
-        wait_for(lambda: rows(database, waiting), 10)
-        assert follow_ups(holder) == []
-    assert errors == []
-    assert [kind for kind, _ in call(database, follow_ups)] == ["verify"]
+@pytest.mark.parametrize(("shared", "kinds"), [(True, ["verify"]), (False, [])])
+def test_a_job_waits_for_no_lock_of_its_run_and_leaves_the_follow_ups_to_whoever_advances_it(
+    database: Database, job_of_many: Job, shared: bool, kinds: list[str]
+) -> None:
+    """Other jobs hold the lock shared while they enqueue theirs."""
+    with database.begin() as holder:
+        run_id = rounds.get_round(holder, job_of_many.round_id).run_id
+        assert try_lock_run(holder, run_id, shared=shared)
+        sample.run(context_of(database, NotingSampler()), job_of_many)
+    assert [kind for kind, _ in call(database, follow_ups)] == kinds
 
 
 class WatchedDatabase(Database):
@@ -163,7 +160,7 @@ def test_a_worker_without_its_lease_writes_nothing_more_and_only_the_rest_is_dra
     with running(sample.run, context_of(watched, losing), job_of_many) as errors:
         # a full batch, and one that is old while the next sample takes its time
         wait_for(lambda: count(database, job_of_many.round_id) == 80)
-        call(database, jobs.reclaim, "w", 3)
+        call(database, jobs.reclaim_of, "w", 3)
         gates[80].set()
         assert watched.refused.wait(60)
         gates[90].set()
@@ -203,6 +200,6 @@ def test_a_problem_that_no_sample_can_be_drawn_for_is_left_out(database: Databas
 
     first, *_ = sample.run(context_of(database, Refusing()), job_of_many)
     assert count(database, job_of_many.round_id) == 88
-    assert call(database, rounds.shortfall, job_of_many.round_id).undrawn == 0
+    assert call(database, rounds.shortfall, job_of_many.round_id, range(100)).undrawn == 0
     query = "SELECT problem_id, exclusion FROM round_problems WHERE exclusion IS NOT NULL"
     assert rows(database, query) == [(first, "too long")]

@@ -11,12 +11,11 @@ from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.store import datasets, models, runs, samples
-from hsstar.store.queue import workers
+from hsstar.store import counts, datasets, models, runs, samples
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store import factory
 from tests.store.conftest import Scratch
-from tests.store.factory import Drawn, add_job, add_problems, add_round, add_samples, select
+from tests.store.factory import Drawn, add_job, add_problems, add_round, add_samples, execute, select
 
 RESPONSES = "SELECT response FROM sample_responses ORDER BY 1"
 
@@ -27,7 +26,6 @@ def sample_ids(connection: Connection) -> list[int]:
 
 def test_a_slot_that_is_taken_keeps_what_it_has(connection: Connection) -> None:
     round_id, (problem,) = add_round(connection, 1)
-    workers.register(connection, "w", "host", 1, "sample")
     first = DrawnSample(problem, 0, "first", seed=2**63 - 1, tokens=3, finish_reason="stop")
     assert samples.write_samples(connection, round_id, None, "w", [first]) == 1
     again = [DrawnSample(problem, 0, "second"), DrawnSample(problem, 1, "new")]
@@ -36,7 +34,6 @@ def test_a_slot_that_is_taken_keeps_what_it_has(connection: Connection) -> None:
     assert select(connection, RESPONSES) == [("first",), ("new",)]
     stored = select(connection, "SELECT seed, tokens FROM samples ORDER BY slot")
     assert stored == [(2**63 - 1, 3), (None, None)]
-    assert select(connection, "SELECT tokens_done FROM workers") == [(3,)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -49,7 +46,7 @@ def test_any_text_can_be_stored_even_megabytes(scratch: Scratch, response: str, 
         round_id, (problem,) = add_round(connection, 1)
         samples.write_samples(connection, round_id, None, "w", [DrawnSample(problem, 0, response)])
         (sample,) = sample_ids(connection)
-        samples.write_verdicts(connection, [sample], [Judgement(Cause.INCORRECT, response)])
+        samples.write_verdicts(connection, "w", [sample], [Judgement(Cause.INCORRECT, response)])
         expected = re.sub("[\\x00\\ud800-\\udfff]", "\ufffd", response)
         assert select(connection, RESPONSES) == [(expected,)]
         assert select(connection, "SELECT answer FROM samples") == [(expected,)]
@@ -75,8 +72,8 @@ def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> Non
     round_id, (problem,) = add_round(connection, 1)
     add_samples(connection, round_id, {problem: dict.fromkeys(range(len(Cause)), Drawn())})
     ids = sample_ids(connection)
-    samples.write_verdicts(connection, ids, [Judgement(cause, "42") for cause in Cause])
-    samples.write_verdicts(connection, ids, [Judgement(Cause.CORRECT, "43") for _ in Cause])
+    samples.write_verdicts(connection, "w", ids, [Judgement(cause, "42") for cause in Cause])
+    samples.write_verdicts(connection, "w", ids, [Judgement(Cause.CORRECT, "43") for _ in Cause])
     assert select(connection, "SELECT cause, verdict, answer FROM samples ORDER BY slot") == [
         ("correct", "correct", "42"),
         ("incorrect", "incorrect", "42"),
@@ -100,8 +97,8 @@ def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connecti
         SampleReward(many, (1.0, 5e-324, 1 / 3), 5e-324, True),
     ]
     assert run.reward_model_id is not None
-    samples.write_rewards(connection, run.reward_model_id, scored)
-    samples.write_rewards(connection, run.reward_model_id, [SampleReward(one, (1.0, 1.0), 1.0, False)])
+    samples.write_rewards(connection, "w", run.reward_model_id, scored)
+    samples.write_rewards(connection, "w", run.reward_model_id, [SampleReward(one, (1.0, 1.0), 1.0, False)])
     columns = "id, step_rewards, min_reward, truncated"
     found = select(connection, f"SELECT {columns} FROM samples JOIN rewards ON sample_id = id ORDER BY slot")
     assert [SampleReward(sample, tuple(steps), *others) for sample, steps, *others in found] == scored
@@ -164,3 +161,30 @@ def test_a_run_keeps_its_whole_recipe_and_its_name(connection: Connection) -> No
     assert select(connection, "SELECT seed FROM runs") == [(2**31 - 1,)]
     with pytest.raises(ConflictError, match="there is already a run 'mine'; choose another"):
         factory.add_run(connection, recipe, "mine")
+
+
+def test_the_samples_of_a_round_are_counted_by_whoever_writes_them(connection: Connection) -> None:
+    round_id, (problem,) = add_round(connection, 1)
+    job_id = add_job(connection, round_id, items={problem: [0, 1, 2, 3]})
+    drawn = [DrawnSample(problem, slot, "text", tokens=10 + slot) for slot in range(4)]
+    for part in (drawn[:3], drawn[1:]):
+        samples.write_samples(connection, round_id, None, "a", part, job_id)
+    ids = [id for (id,) in select(connection, "SELECT id FROM samples ORDER BY slot")]
+    for judged in (ids[:2], ids[:3]):
+        samples.write_verdicts(connection, "b", judged, [Judgement(Cause.CORRECT, "1")] * len(judged))
+    reward = select(connection, "SELECT id FROM reward_models")[0][0]
+    for _ in range(2):
+        samples.write_rewards(connection, "a", reward, [SampleReward(ids[0], (0.5,), 0.5, False)])
+    query = "SELECT worker, drawn, drawn_pre, tokens, verified, scored FROM sample_counts ORDER BY worker"
+    counted = [("a", 4, 3, 46, 0, 1), ("b", 0, 0, 0, 3, 0)]
+    assert select(connection, query) == counted
+    assert select(connection, "SELECT drawn FROM jobs") == [(4,)]
+    assert counts.drifted(connection) == []
+    for column in ("drawn", "drawn_pre", "tokens", "verified", "scored"):
+        execute(connection, f"UPDATE sample_counts SET {column} = {column} + 1 WHERE worker = 'a'")
+        assert counts.drifted(connection) == [round_id]
+        counts.recount(connection, [round_id])
+        assert select(connection, query) == [("a", 4, 3, 46, 3, 1)]
+        assert counts.drifted(connection) == []
+    execute(connection, "DELETE FROM sample_counts")
+    assert counts.drifted(connection) == [round_id]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from hsstar.checkpoints.marker import Marker, write_marker
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
@@ -20,9 +21,11 @@ from hsstar.engines.training.contract import Trainer, TrainingExample, TrainingP
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.stages import train
 from hsstar.stages.context import WorkerContext
+from hsstar.stages.progress import Progress
 from hsstar.stages.training_recorder import TrainingRecorder
 from hsstar.store import method, models, training
 from hsstar.store.database import Database
+from hsstar.store.models import database_id
 from hsstar.store.queue import jobs
 from tests.engines import tiny
 from tests.store import factory, noting
@@ -101,6 +104,8 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     made = tmp_path / "models" / "run" / "M3"
     made.mkdir(parents=True)
     (made / "left").write_text("by an attempt that died after its last step")
+    with database.begin() as connection:
+        write_marker(made, Marker(database_id(connection), "run", 2, "of that attempt"))
     trainer = NotingTrainer()
     assert train.run(context(trainer), take(database, job_id)) == []
     assert not (made / "left").exists()
@@ -220,7 +225,9 @@ def test_a_training_continues_while_the_database_is_away(database: Database, job
 
     job = take(database, job_id)
     changing = Away(database.url)
-    recorder = TrainingRecorder(changing, job, call(database, training.begin_training, job, 1, "dpo", {}, []))
+    recorder = TrainingRecorder(
+        changing, job, call(database, training.begin_training, job, 1, "dpo", {}, []), Progress()
+    )
     recorder(TrainingStep(1, 2, {"loss": 0.5}))
     recorder(TrainingStep(2, 2, {"loss": 0.25}))
     changing.away = False

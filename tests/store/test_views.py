@@ -63,12 +63,13 @@ def example(connection: Connection) -> Example:
     add_samples(connection, iteration.id, drawn)
     rounds.exclude(connection, iteration.id, {left_out: "too long"})
     method.label_problems(connection, run, iteration)
-    method.allot_budget(connection, run, iteration)
+    factory.allot_budget(connection, run, iteration)
     method.build_pairs(connection, run, iteration)
-    add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [2, 3, 4]})
+    begun = add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [2, 3, 4]})
+    change_jobs(connection, "drawn = 1", begun)
     add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [5]}, JobState.DONE)
     add_job(connection, iteration.id, JobKind.SAMPLE, {boundary: [6]}, JobState.FAILED)
-    rounds.set_state(connection, iteration.id, IterationState.RE_SAMPLING)
+    factory.set_state(connection, iteration.id, IterationState.RE_SAMPLING)
     return run, iteration.id, ids
 
 
@@ -127,12 +128,12 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     done = [(round_id, kind, lasted) for kind, each in taken.items() for lasted in each]
     done += [(id, JobKind.SAMPLE, 100 + place) for place, id in enumerate(evaluated)]
     for of_round, kind, lasted in done:
-        job_id = add_job(connection, of_round, kind, {easy: [0]}, JobState.DONE)
+        job_id = add_job(connection, of_round, kind, state=JobState.DONE)
         change_jobs(connection, f"started_at = finished_at - interval '{lasted} seconds'", job_id)
     failed = add_job(connection, round_id, JobKind.SCORE, {easy: [0]}, JobState.FAILED)
     change_jobs(connection, "started_at = finished_at - interval '1 hour'", failed)
     execute(connection, "UPDATE iterations SET started_at = now() - interval '90 seconds'")
-    rounds.set_state(connection, round_id, IterationState.DONE, made.id)
+    factory.set_state(connection, round_id, IterationState.DONE, made.id)
     found, _ = progress.iteration_statistics(connection, "example")
     assert [float(found[name]) for name in seconds] == [5, 7, 4, 60, 205]
     assert [found[f"heldout_{of}"] for of in ("accuracy_before", "error_before")] == [0.25, 0.25 / 8]
@@ -145,14 +146,18 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
 
 def test_worker_activity(connection: Connection) -> None:
     role, (round_id, _) = "sample,verify", factory.add_round(connection)
-    for place, name in enumerate(("idle", "busy", "silent", "stopped")):
-        workers.register(connection, name, f"host {place}", place, role, f"gpu {place}", f"v{place}")
+    found = {
+        name: factory.add_worker(
+            connection, name, role, host=f"host {place}", gpu=f"gpu {place}", version=f"v{place}"
+        )
+        for place, name in enumerate(("idle", "busy", "silent", "stopped"))
+    }
     later, first = (add_job(connection, round_id, kind) for kind in (JobKind.VERIFY, JobKind.SCORE))
     for job_id, seconds in ((later, 5), (first, 9)):
         factory.claim(connection, job_id, "busy")
         change_jobs(connection, f"started_at = now() - interval '{seconds} seconds'", job_id)
     workers.set_note(connection, "busy", "out of memory\x00")
-    workers.heartbeat(connection, "busy", busy=False, jobs_done=7)
+    factory.beat(connection, found["busy"], jobs_done=7)
     workers.deregister(connection, "stopped")
     silence = "tokens_done = 8, last_heartbeat = now() - interval '61 seconds'"
     execute(connection, f"UPDATE workers SET {silence} WHERE name IN ('silent', 'stopped')")
@@ -229,12 +234,23 @@ def test_the_progress_of_evaluations_comes_after_that_of_iterations(
     assert {name: value for name, value in asdict(empty).items() if value} == named
 
 
-def test_reward_quality_is_the_share_of_well_ordered_pairs(connection: Connection, example: Example) -> None:
+def test_reward_quality_is_the_share_of_well_ordered_pairs(
+    connection: Connection, example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Right: 1, 1, ½, ¾; wrong: 0, 0, ¼: every right sample stands above every wrong one. Then a tie."""
-    run, round_id, (_, _, hard, _) = example
-    assert progress.reward_quality(connection, run.id) == {0: 1.0}
+    run, round_id, (_, boundary, hard, _) = example
+    iteration = rounds.get_round(connection, round_id)
+    assert method.reward_quality(connection, iteration) == 1.0
     add_samples(connection, round_id, {hard: {2: Drawn(Cause.INCORRECT, 1.0)}})
     # of 4 × 4 pairs 12 are in order, 2 are ties, 2 are upside down
-    assert progress.reward_quality(connection, run.id) == {0: 13 / 16}
+    assert method.reward_quality(connection, iteration) == 13 / 16
+    with monkeypatch.context() as patch:  # of a big round the first problems only
+        patch.setattr(method, "_QUALITY_SAMPLES", 1)
+        first = f"CASE WHEN problem_id = {boundary} THEN 0 ELSE 9 + problem_id END"
+        execute(connection, f"UPDATE round_problems SET position = {first}")
+        assert method.reward_quality(connection, iteration) == 1.0
     execute(connection, "UPDATE samples SET min_reward = NULL WHERE verdict = 'correct'")
-    assert progress.reward_quality(connection, run.id) == {0: None}
+    assert method.reward_quality(connection, iteration) is None
+    assert progress.reward_quality(connection, run.id) == {0: None}  # nobody has recorded it
+    rounds.set_reward_quality(connection, round_id, 0.75)
+    assert progress.reward_quality(connection, run.id) == {0: 0.75}

@@ -56,7 +56,7 @@ def test_one_message_is_enough_for_every_queued_job_and_the_named_one_comes_firs
     sampling: Sampling, one_at_a_time: bool
 ) -> None:
     first, second, named, last = sampling.job_ids
-    sampling.worker(one_at_a_time=one_at_a_time).run_message(named)
+    sampling.worker(one_at_a_time=one_at_a_time).run_job(named)
     assert sampling.jobs() == [("done", 1, 16)] * 4
     assert len(sampling.responses()) == 64
     started = scalars(sampling.database, "SELECT id FROM jobs WHERE kind = 'sample' ORDER BY started_at")
@@ -71,19 +71,13 @@ def test_after_a_while_a_worker_reads_from_the_broker_again(
     assert sampling.states() == ["done", "queued", "queued", "queued"]
 
 
-def test_a_message_that_names_no_job_is_ignored(sampling: Sampling) -> None:
-    for job_id in (None, True, "1", 1.0, 0, -1, 1 << 63):
-        sampling.worker().run_message(job_id)
-        assert (job_id, sampling.states()) == (job_id, ["queued"] * 4)
-
-
 def test_a_message_whose_job_was_taken_serves_all_of_its_kind_that_may_start(sampling: Sampling) -> None:
     with sampling.database.begin() as connection:
         held = claim(connection, sampling.job_ids[0], "another")
         kinds = set(JobKind) - {JobKind.SAMPLE}
         others = [add_job(connection, sampling.round_id, kind) for kind in kinds]
         change_jobs(connection, "available_at = now() + interval '1 minute'", sampling.job_ids[1])
-    sampling.worker().run_message(held.id, "and", more="that is ignored")
+    sampling.worker().run_job(held.id)
     assert sampling.states() == ["running", "queued", "done", "done"]
     assert sampling.states(*others) == ["queued"] * 3
 
@@ -138,7 +132,7 @@ def test_a_worker_counts_as_busy_between_two_jobs(sampling: Sampling, at_once: i
             seen.append(worker.busy)
             return super().after_job(job, problem_ids, following)
 
-    worker.conductor = Watched(worker.database, drawing.JOB_SAMPLES, 3)
+    worker.conductor = Watched(worker.database, worker.settings)
     worker.run_job(sampling.job_ids[0])
     assert seen == [busy] * 4
     assert not worker.busy
@@ -151,7 +145,7 @@ def test_wake_ups_that_nobody_takes_stay_due(sampling: Sampling, caplog: pytest.
     retries: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    app = make_app(f"amqp://127.0.0.1:{port}//")
+    app = make_app("test", f"amqp://127.0.0.1:{port}//")
     app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0}
     app.conf.task_publish_retry_policy |= {"errback": lambda *failure: retries.append(failure)}
     Background(sampling.worker(), app, lambda: None).send_wakeups()
@@ -184,22 +178,28 @@ def test_one_thread_of_a_worker_that_hears_nothing_takes_the_jobs(sampling: Samp
     engine = FragileSampler(stalls_after=0)
     worker = sampling.worker(lambda *_: engine, jobs_in_flight=3)
     background = worker.background
+    drawing.register(sampling.database, worker)
+
+    def poll() -> None:
+        background.report()
+        background.poll_without_broker()
+
     make_due(sampling.database, 60)
-    background.poll_without_broker()  # engines cannot be built yet
+    poll()  # engines cannot be built yet
     background.start_polling()
     worker._active_slots = 3
-    background.poll_without_broker()  # it has as many jobs as it takes
+    poll()  # it has as many jobs as it takes
     worker._active_slots = 0
     worker.leaving = True
-    background.poll_without_broker()
+    poll()
     worker.leaving = False
     make_due(sampling.database, 0)
-    background.poll_without_broker()  # no job has waited for long
+    poll()  # no job has waited for long
     assert background._polling_thread is None
     make_due(sampling.database, 60)
-    background.poll_without_broker()
+    poll()
     first = background._polling_thread
-    background.poll_without_broker()
+    poll()
     assert background._polling_thread is first is not None
     engine.released.set()
     first.join()

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from hsstar import __version__
 from hsstar.cli.main import hsstar
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, WorkerExit
+from hsstar.local.holders import Holder
 from hsstar.store.database import SCHEMA_REVISION, Database
 from hsstar.store.queue import workers
 from hsstar.workers import __main__ as program
@@ -37,11 +39,13 @@ from tests.store.drawing import (
     stalled,
     worker_row,
 )
-from tests.store.factory import add_job, add_round, claim, select
+from tests.store.factory import add_job, add_round, add_worker, beat, claim, select
+from tests.store.threads import beside
 from tests.waiting import wait_for
 
 ALL_KINDS = list(JobKind)
 HOST, PROCESS, DEAD = socket.gethostname(), os.getpid(), 1 << 30
+SPACE = Holder.now().process_space
 
 
 def lease_seconds(database: Database, since: str) -> float:
@@ -68,7 +72,7 @@ def test_what_dead_workers_held_is_taken_back_with_the_attempts_of_the_settings(
     assert scalars(database, found)[0] == "failed"
     restarted.conductor.sweep()
     restarted.stop()
-    assert scalars(database, found) == ["failed", "failed", "running"]
+    assert scalars(database, found) == ["failed", "queued", "running"]  # an expired lease is no attempt yet
 
 
 def test_the_jobs_of_a_round_have_the_size_of_the_settings(database: Database) -> None:
@@ -104,15 +108,50 @@ def test_a_name_belongs_to_one_living_process(database: Database) -> None:
     """In a container that is started again the next worker has host, name and pid of the last."""
     with database.begin() as connection:
         for name, process in (("worker", PROCESS), ("other", os.getppid()), ("dead", DEAD)):
-            workers.register(connection, name, HOST, process, "sample")
-        workers.register(connection, "elsewhere", "another host", PROCESS, "sample")
+            add_worker(connection, name, host=HOST, process=process, space=SPACE)
     for name in ("worker", "dead"):
         worker = make_worker(database, name=name)
         worker.start()
         worker.stop()
-    for name in ("other", "elsewhere"):
-        with pytest.raises(ConflictError, match=f"a worker named '{name}' is at work"):
-            make_worker(database, name=name).start()
+    with pytest.raises(ConflictError, match="a worker named 'other' is at work"):
+        make_worker(database, name="other").start()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_of_two_workers_of_one_name_that_cannot_see_each_other_the_one_with_a_heartbeat_has_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    """Two containers of one host name, say, with the same process id."""
+    monkeypatch.setattr(workers, "_SILENT_BEATS", 0.5)
+    with database.begin() as connection:
+        rival = add_worker(connection, "worker", host=HOST, process=PROCESS, space="another container")
+    starting = make_worker(database)
+    ended = threading.Event()
+
+    def live() -> None:
+        while alive and not ended.wait(0.2):
+            with database.begin() as connection:
+                beat(connection, rival)
+
+    refused = pytest.raises(ConflictError, match=f"'worker' is at work on {HOST}")
+    with beside(live), refused if alive else nullcontext():
+        try:
+            starting.start()
+        finally:
+            ended.set()
+    starting.stop()
+    with database.begin() as connection:
+        assert beat(connection, rival).stop is (False if alive else None)
+
+
+def test_a_worker_whose_name_another_has_by_now_ends(database: Database, terminations: list[int]) -> None:
+    """It was frozen, say, until it counted as dead."""
+    worker = make_worker(database)
+    register(database, "worker")
+    worker.background.report()
+    assert (terminations, worker.exit_code) == ([signal.SIGTERM], WorkerExit.FAILED)
+    worker.stop()
+    assert worker_row(database)["state"] == "idle"  # the other's
 
 
 def test_a_stop_releases_the_jobs_without_an_attempt_and_closes_the_engines(sampling: Sampling) -> None:
@@ -144,7 +183,7 @@ def test_a_job_is_leased_for_the_seconds_of_the_settings_and_again_with_each_bea
     engine, database = FragileSampler(stalls_after=0), sampling.database
     settings = {"roles": ALL_KINDS if one_at_a_time else [JobKind.SAMPLE], "jobs_in_flight": 1}
     worker = sampling.worker(lambda *_: engine, **settings, one_at_a_time=one_at_a_time, lease_seconds=17.0)
-    register(database, "worker")
+    register(database, worker)
     with stalled(worker, engine, sampling.job_ids[0] if named else None):
         assert lease_seconds(database, "started_at") == 17
         execute(database, "UPDATE jobs SET lease_expires_at = now() WHERE state = 'running'")
@@ -161,21 +200,116 @@ def test_a_lease_lasts_for_four_beats_at_least(database: Database) -> None:
     assert [worker.background._beat_pause() for worker in tested] == [2.0, 2.0, 0.5]
 
 
-def test_the_next_sweep_comes_when_the_first_lease_ends(sampling: Sampling) -> None:
-    background = sampling.worker().background
-
-    def pause_after_sweep() -> float:
-        background._sweep()
-        return background._sweep_pause()
-
-    assert background._sweep_pause() == 2.0
+@pytest.mark.parametrize(("living", "seconds"), [(0, 2.0), (250, 2.0), (500, 4.0), (5_000, 8.0)])
+def test_the_heartbeats_of_a_large_fleet_are_rarer(sampling: Sampling, living: int, seconds: float) -> None:
+    first, second = (sampling.worker(name=name) for name in ("first", "second"))
+    register(sampling.database, first, second)
+    others = """
+        INSERT INTO workers (name, host, process, role, state, instance, process_space, last_heartbeat)
+        SELECT n, '', 0, '', CASE WHEN n > 2 THEN 'idle' ELSE 'stopped' END, gen_random_uuid(), '',
+            now() - make_interval(mins => CASE WHEN n < 5 THEN 2 ELSE 0 END)
+        FROM generate_series(1, :count) AS n
+    """
     with sampling.database.begin() as connection:
-        claim(connection, sampling.job_ids[0], "dead", lease_seconds=1.5)
-    assert 0.1 <= pause_after_sweep() <= 1.5
-    soon = "UPDATE jobs SET lease_expires_at = now() + interval '20 ms' WHERE state = 'running'"
-    execute(sampling.database, soon)
-    assert pause_after_sweep() == 0.1
-    wait_for(lambda: pause_after_sweep() == 2.0 and sampling.states()[0] == "queued", 3)
+        connection.execute(text(others), {"count": max(0, living + 2)})  # of them two stopped, two are lost
+    for worker in (first, second, second):
+        worker.background.report()
+        worker.background.sweep()
+    assert (first.background._beat_pause(), second.background._beat_pause()) == (1.0, seconds)
+
+
+def test_one_worker_sweeps_at_a_time(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves or is silent loses its place, and so does one whose sweep hangs."""
+    first, second = (sampling.worker(name=name) for name in ("first", "second"))
+    register(sampling.database, first, second)
+
+    def sweeps() -> list[bool]:
+        for worker in (first, second):
+            worker.background.report()
+        return [
+            bool(worker.background._orders and worker.background._orders.sweeps) for worker in (first, second)
+        ]
+
+    def silent() -> None:
+        execute(sampling.database, "UPDATE sweeper SET until = until - interval '3 seconds'")
+
+    assert [sweeps(), sweeps()] == [[True, False]] * 2
+    assert [worker.background._beat_pause() for worker in (first, second)] == [1.0, 2.0]
+    silent()
+    second.background.report()
+    assert sweeps() == [False, True]
+    second.background._last_sweep -= 31
+    assert sweeps() == [False, False]
+    silent()
+    assert sweeps() == [True, False]
+    first.leave()
+    silent()
+    second.background.sweep()
+    assert sweeps() == [False, True]
+    second.stop()
+    first.leaving = False
+    assert sweeps()[0]
+
+
+def test_only_the_sweeper_reclaims_and_wakes(sampling: Sampling, wake_ups: WakeUps) -> None:
+    first, second = (sampling.worker(name=name) for name in ("first", "second"))
+    register(sampling.database, first, second)
+    for worker in (first, second):
+        worker.background.report()
+    with sampling.database.begin() as connection:
+        claim(connection, sampling.job_ids[0], "dead", lease_seconds=-1)
+    second.background.sweep()
+    assert (sampling.states()[0], wake_ups) == ("running", [])
+    first.background.sweep()
+    assert (sampling.states()[0], len(wake_ups)) == ("queued", 4)
+
+
+def test_nothing_is_taken_back_for_one_lease_after_nobody_could_sweep(sampling: Sampling) -> None:
+    """A suspended machine, a database that was away, a clock that was set forward."""
+    conductor = sampling.worker(lease_seconds=20.0).conductor
+    conductor.sweep()
+    with sampling.database.begin() as connection:
+        claim(connection, sampling.job_ids[0], "w", lease_seconds=-1)
+    for seconds, state in ((21, "running"), (0, "running"), (19, "running")):
+        execute(sampling.database, f"UPDATE sweeper SET swept_at = swept_at - interval '{seconds} s'")
+        conductor.sweep()
+        assert (seconds, sampling.states()[0]) == (seconds, state)
+    execute(sampling.database, "UPDATE sweeper SET patient_until = now() - interval '1 ms'")
+    conductor.sweep()
+    assert sampling.states()[0] == "queued"
+
+
+def test_a_clock_that_is_set_back_makes_nothing_wait(sampling: Sampling) -> None:
+    conductor = sampling.worker(lease_seconds=20.0).conductor
+    conductor.sweep()
+    with sampling.database.begin() as connection:
+        claim(connection, sampling.job_ids[0], "w", lease_seconds=3_620)
+    late = "available_at = now() + interval '1 hour', wakeup_sent_at = now() + interval '1 hour'"
+    execute(sampling.database, f"UPDATE jobs SET {late} WHERE state = 'queued'")
+    execute(sampling.database, "UPDATE sweeper SET swept_at = now() + interval '1 hour'")
+    conductor.sweep()
+    assert 10 < lease_seconds(sampling.database, "now()") <= 20
+    waiting = "SELECT available_at <= now() AND wakeup_sent_at IS NULL FROM jobs WHERE state = 'queued'"
+    assert scalars(sampling.database, waiting) == [True] * 3
+
+
+def test_a_job_that_gets_no_further_ends_its_worker_as_an_attempt(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    engine = FragileSampler(stalls_after=3)
+    worker = sampling.worker(lambda *_: engine, stall_seconds=0.5)
+    register(sampling.database, worker)
+    with stalled(worker, engine, sampling.job_ids[0]):
+        worker.background.report()
+        assert exits == []
+        (job,) = worker.held.values()
+        wait_for(lambda: worker.still_seconds(job) > 0.5)
+        worker.background.report()
+        assert exits == [WorkerExit.FAILED]
+        assert sampling.jobs()[0] == ("queued", 1, 16)
+        assert "no progress for" in worker_row(sampling.database)["note"]
 
 
 def test_the_pulse_reports_and_the_sweeper_reclaims_and_wakes(sampling: Sampling, wake_ups: WakeUps) -> None:
@@ -225,7 +359,7 @@ def test_an_order_to_end_is_obeyed_once(
     sampling: Sampling, terminations: list[int], revision: str, code: int, note: str
 ) -> None:
     database, worker = sampling.database, sampling.worker()
-    register(database, "worker", "other")
+    register(database, worker, "other")
     request_stop(database, "other")
     worker.background.report()
     assert (terminations, worker.leaving, worker.exit_code) == ([], False, WorkerExit.STOPPED)
@@ -261,14 +395,14 @@ def test_only_a_worker_that_samples_and_does_nothing_else_takes_several_jobs(
         return ended
 
     ended = SimpleNamespace(exitcode=7, start=lambda: told.update(started=True))
-    app = make_app("memory://")
+    app = make_app("test", "memory://")
     app.Worker = celery
     worker = make_worker(database, name="w@host", roles=roles, jobs_in_flight=5)
     take_messages = partial(program._take_messages, app, worker, roles, "error")
     assert take_messages() == 7
     expected = {"hostname": "w@host", "loglevel": "error", "concurrency": at_once, "pool": "threads"}
     yes = ("started", "quiet", "without_gossip", "without_mingle", "without_heartbeat")
-    assert told == expected | dict.fromkeys(yes, True) | {"queues": [*roles]}
+    assert told == expected | dict.fromkeys(yes, True) | {"queues": [f"hsstar-test.{role}" for role in roles]}
     for _ in range(at_once):
         assert (worker.busy, worker._free_slots.acquire(blocking=False)) == (False, True)
         worker._active_slots += 1
@@ -298,7 +432,7 @@ def test_a_program_that_cannot_work_says_why_by_its_exit_code(
     ends(7, "")  # Celery has said why
     name = f"verify-{PROCESS}@{HOST}"  # where it is given none
     with database.begin() as connection:
-        workers.register(connection, name, HOST, DEAD, "verify")
+        add_worker(connection, name, "verify", host=HOST, process=DEAD, space=SPACE)
     request_stop(database, name)
     ends(80, f"hsstar worker: {name} was asked to stop")
     assert worker_row(database, name)["state"] == "stopped"  # the next one may begin
@@ -333,8 +467,8 @@ def test_one_worker_gets_its_servers_by_its_environment_and_not_by_its_command_l
 # --- rows ---------------------------------------------------------------------------------------------
 
 
-def add_worker(connection: Connection, name: str, role: str = "sample", silent_for: int = 0) -> None:
-    workers.register(connection, name, "host", 7, role)
+def add_silent(connection: Connection, name: str, role: str = "sample", silent_for: int = 0) -> None:
+    add_worker(connection, name, role, process=7)
     hear_nothing(connection, name, silent_for)
 
 
@@ -344,31 +478,26 @@ def hear_nothing(connection: Connection, name: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "lives", "silent_for", "stopped", "free"),
-    [
-        ("elsewhere", False, 29, False, False),  # its process cannot be seen from here
-        ("host", True, 29, False, False),
-        ("host", False, 29, False, True),
-        ("elsewhere", True, 30, False, True),
-        ("elsewhere", True, 0, True, True),
-    ],
+    ("lives", "silent_for", "stopped", "free"),
+    [(True, 29, False, False), (False, 29, False, True), (True, 30, False, True), (True, 0, True, True)],
 )
 def test_a_name_is_free_unless_its_worker_may_live(
-    connection: Connection, host: str, lives: bool, silent_for: int, stopped: bool, free: bool
+    database: Database, lives: bool, silent_for: int, stopped: bool, free: bool
 ) -> None:
-    add_worker(connection, "other")
-    add_worker(connection, "mine")
-    if stopped:
-        workers.deregister(connection, "mine")
-    hear_nothing(connection, "mine", silent_for)
+    with database.begin() as connection:
+        for name in ("other", "mine"):
+            add_worker(connection, name, process=7)
+        if stopped:
+            workers.deregister(connection, "mine")
+        hear_nothing(connection, "mine", silent_for)
     refusal = pytest.raises(ConflictError, match=r"'mine' is at work on host \(process 7\); .* --name")
     with nullcontext() if free else refusal:
-        workers.check_name_is_free(connection, "mine", host, lambda process: lives and process == 7)
-    workers.check_name_is_free(connection, "new", host, lambda process: True)
+        workers.wait_for_name(database, "mine", "space", lambda process: lives and process == 7)
+    workers.wait_for_name(database, "new", "space", lambda process: True)
 
 
 def test_a_new_start_leaves_nothing_of_the_old_row(connection: Connection) -> None:
-    workers.register(connection, "mine", "old host", 6, "score", "old gpu", "0.9")
+    add_worker(connection, "mine", "score", host="old host", process=6, gpu="old gpu", version="0.9")
     workers.set_note(connection, "mine", "x" * 2_000)
     assert select(connection, "SELECT length(note), noted_at = now() FROM workers") == [(1_000, True)]
     assert workers.request_stop(connection, ["mine"], [], everyone=False) == ["mine"]
@@ -376,7 +505,7 @@ def test_a_new_start_leaves_nothing_of_the_old_row(connection: Connection) -> No
     earlier = "now() - interval '1 hour'"
     times = f"started_at = {earlier}, last_heartbeat = {earlier}"
     connection.execute(text(f"UPDATE workers SET jobs_done = 5, tokens_done = 6, {times}"))
-    workers.register(connection, "mine", "new host", 7, "sample", "new gpu", "1.0")
+    add_worker(connection, "mine", host="new host", process=7, gpu="new gpu", version="1.0")
     query = """
         SELECT name, host, process, role, state, gpu, version, jobs_done, tokens_done, started_at = now(),
             last_heartbeat = now(), note, noted_at, stop_requested_at FROM workers
@@ -386,11 +515,11 @@ def test_a_new_start_leaves_nothing_of_the_old_row(connection: Connection) -> No
 
 
 def test_live_workers_are_asked_to_stop_by_name_and_by_all_their_roles(connection: Connection) -> None:
-    add_worker(connection, "a@one", silent_for=59)
-    add_worker(connection, "a@two", "score")
-    add_worker(connection, "b", "sample,score")
-    add_worker(connection, "gone", silent_for=60)
-    add_worker(connection, "stopped")
+    add_silent(connection, "a@one", silent_for=59)
+    add_silent(connection, "a@two", "score")
+    add_silent(connection, "b", "sample,score")
+    add_silent(connection, "gone", silent_for=60)
+    add_silent(connection, "stopped")
     workers.deregister(connection, "stopped")
     for names, roles, asked in (
         (["a"], [], ["a@one", "a@two"]),
@@ -409,18 +538,25 @@ def test_live_workers_are_asked_to_stop_by_name_and_by_all_their_roles(connectio
 
 
 def test_a_worker_that_died_after_it_was_asked_to_stop_is_still_to_stop(connection: Connection) -> None:
-    def seen(name: str) -> tuple[str, bool, bool]:
-        control = workers.read_control(connection, name)
-        return control.schema, control.stop, workers.is_draining(connection, name)
+    def seen() -> tuple[str, bool | None, bool]:
+        draining = workers.is_draining(connection, "mine")
+        orders = beat(connection, worker)
+        return orders.schema, orders.stop, draining
 
-    add_worker(connection, "mine")
-    assert seen("mine") == (SCHEMA_REVISION, False, False)
+    worker = add_worker(connection, "mine")
+    assert seen() == (SCHEMA_REVISION, False, False)
     workers.request_stop(connection, ["mine"], [], everyone=False)
     for silent_for, draining in ((0, True), (59, True), (60, False)):
         hear_nothing(connection, "mine", silent_for)
-        assert seen("mine") == (SCHEMA_REVISION, True, draining)
-    assert seen("unknown") == (SCHEMA_REVISION, False, False)
+        assert seen() == (SCHEMA_REVISION, True, draining)
     connection.execute(text("UPDATE alembic_version SET version_num = '9999_newer'"))
-    hear_nothing(connection, "mine", 0)
     workers.deregister(connection, "mine")
-    assert seen("mine") == ("9999_newer", True, False)
+    assert not workers.is_draining(connection, "mine")
+    assert beat(connection, worker).schema == "9999_newer"
+
+
+def test_the_rows_of_workers_are_kept_for_a_week(connection: Connection) -> None:
+    for name, days in (("old", 7.01), ("new", 6.99)):
+        add_silent(connection, name, silent_for=round(days * 86_400))
+    workers.forget_old(connection)
+    assert select(connection, "SELECT name FROM workers") == [("new",)]

@@ -39,7 +39,7 @@ def test_counts_are_shown_per_stage(values: dict[str, Any], line: str) -> None:
 
 
 def test_nothing_is_explained_while_everything_moves() -> None:
-    assert waiting_reasons([QUIET]) == []
+    assert waiting_reasons([QUIET, replace(QUIET, still_seconds=300.0)]) == []
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_nothing_is_explained_while_everything_moves() -> None:
         (replace(QUIET, wakeups_due=1), "the broker does not take"),
         (replace(QUIET, next_attempt_seconds=4.2, last_error="no room"), "tried again in 4 s after: no room"),
         (FAILED, "hsstar jobs retry"),
+        (replace(QUIET, still_seconds=301.0), "no progress for 301 s in a running sample job"),
     ],
 )
 def test_every_reason_to_wait_says_what_to_do(queue: QueueState, expected: str) -> None:

@@ -22,13 +22,13 @@ ALLOWED = {
     ("store/database.py", "_try_to_open"),  # three time limits, by psycopg's own literals; SET binds nothing
     ("store/database.py", "execute_file"),  # a file of the package, named by a constant (checked below)
     ("store/database.py", "refresh_statistics"),  # tables named by a constant (checked below)
-    ("store/read/sql.py", "_answer"),  # the user's own query, which is what hsstar sql runs
+    ("store/read/sql.py", "querying"),  # the user's own query, which is what hsstar sql runs
 }
 """Where SQL is no constant, and why that is safe."""
 
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "yaml"}
 PICKLERS |= {"multiprocessing"}
-EXECUTORS = {"text", "execute", "exec_driver_sql", "executemany", "copy", "SQL"}
+EXECUTORS = {"text", "execute", "exec_driver_sql", "executemany", "copy", "stream", "SQL"}
 IMPURE = {"os", "io", "pathlib", "random", "secrets", "time", "datetime", "socket", "subprocess", "threading"}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from hsstar.engines.training.contract import (
     TrainingTask,
 )
 from hsstar.engines.training.rank import read_event
+from hsstar.settings import without_settings
 
 _ERROR_LINES = 5
 _SHARDING_ARGUMENTS = {
@@ -96,7 +98,12 @@ class LaunchedTrainer:
         with (
             log.open("w") as errors,
             subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=without_settings(os.environ),
             ) as ranks,
         ):
             try:

@@ -1,6 +1,5 @@
 """The job queue: claims, leases, completion, failure and recovery, as short statements."""
 
-import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import EngineError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
 from hsstar.domain.text import storable
-from hsstar.store.database import SCHEMA_REVISION
+from hsstar.store.database import SCHEMA_REVISION, execute_file
 
+_FREE_LAPSES = 5  # leases of a job that may expire before this counts as an attempt
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
 
 
@@ -47,25 +47,9 @@ def claim(
     one that was asked to stop claim nothing.
     """
     token = uuid.uuid4()
-    row = connection.execute(
-        text("""
-            UPDATE jobs
-            SET state = 'running', attempts = attempts + 1, worker = :worker, lease_token = :token,
-                lease_expires_at = now() + make_interval(secs => :lease), started_at = now()
-            WHERE id = coalesce(CAST(:id AS bigint), (
-                    SELECT id FROM jobs
-                    WHERE state = 'queued' AND kind = ANY (:kinds) AND available_at <= now()
-                    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
-                ))
-                AND state = ANY (:before) AND available_at <= now()
-                AND (SELECT version_num FROM alembic_version) = :schema
-                AND NOT EXISTS (
-                    SELECT FROM workers WHERE name = :worker AND stop_requested_at IS NOT NULL
-                )
-            -- A claim does not wait for the disk. If the server itself dies within the next second, the job
-            -- is queued again, and the lease token keeps this worker from writing.
-            RETURNING id, round_id, kind, attempts, set_config('synchronous_commit', 'off', true)
-        """),
+    row = execute_file(
+        connection,
+        "claim",
         {
             "id": job_id,
             "kinds": [kind.value for kind in kinds],
@@ -79,17 +63,6 @@ def claim(
     if row is None:
         return None
     return Job(row.id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
-
-
-def extend_lease(connection: Connection, job: Job, lease_seconds: float) -> None:
-    """Extend the lease of a held job; do nothing if it is lost."""
-    connection.execute(
-        text("""
-            UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease)
-            WHERE id = :id AND lease_token = :token
-        """),
-        {"id": job.id, "token": job.token, "lease": lease_seconds},
-    )
 
 
 def problem_ids(connection: Connection, job: Job) -> list[int]:
@@ -175,32 +148,41 @@ def split(connection: Connection, job: Job, error: str, traceback: str) -> bool:
     return True
 
 
-def seconds_to_expiry(connection: Connection) -> float:
-    """Return the seconds until the first lease of the running jobs ends; infinity if no job runs."""
-    seconds = connection.scalar(
-        text("""
-            SELECT CAST(extract(epoch FROM min(lease_expires_at) - now()) AS float)
-            FROM jobs WHERE state = 'running'
-        """)
-    )
-    return math.inf if seconds is None else float(seconds)
-
-
-def reclaim(connection: Connection, worker: str | None, max_attempts: int) -> None:
-    """Reclaim the running jobs of a dead or restarted worker, or (None) all whose lease has expired."""
+def reclaim_of(connection: Connection, worker: str, max_attempts: int) -> None:
+    """Reclaim the running jobs of a worker that is dead, because another process has its name by now."""
     rows = connection.execute(
         text("""
-            SELECT id, attempts, worker FROM jobs
-            WHERE state = 'running'
-              AND CASE WHEN CAST(:worker AS text) IS NULL THEN lease_expires_at < now()
-                  ELSE worker = :worker END
+            SELECT id, attempts FROM jobs WHERE state = 'running' AND worker = :worker
             ORDER BY id FOR UPDATE SKIP LOCKED
         """),
         {"worker": worker},
     ).all()
     for row in rows:
-        error = f"worker {row.worker} died or stopped answering during attempt {row.attempts}"
+        error = f"worker {worker} died during attempt {row.attempts}"
         _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible=True, delay=0)
+
+
+def reclaim_expired(connection: Connection, max_attempts: int) -> None:
+    """Reclaim the running jobs whose lease has expired.
+
+    That alone does not say that the job has killed its worker, so the first few times it is no attempt.
+    """
+    rows = connection.execute(
+        text("""
+            UPDATE jobs SET lapses = lapses + 1
+            WHERE id IN (
+                SELECT id FROM jobs WHERE state = 'running' AND lease_expires_at < now()
+                ORDER BY id FOR UPDATE SKIP LOCKED
+            )
+            RETURNING id, attempts, worker, lapses
+        """)
+    ).all()
+    for row in sorted(rows):
+        error = f"worker {row.worker} stopped answering during attempt {row.attempts}"
+        if row.lapses <= _FREE_LAPSES:
+            _settle(connection, row.id, JobState.QUEUED, row.attempts - 1, error, "", delay=0)
+        else:
+            _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible=True, delay=0)
 
 
 def _end_attempt(
@@ -286,6 +268,17 @@ def _bisect(connection: Connection, job_id: int) -> bool:
                 "slots": [row.slot for row in part],
             },
         )
+    connection.execute(
+        text("""
+            UPDATE jobs SET drawn = (
+                SELECT count(*) FROM job_items JOIN samples
+                    ON samples.problem_id = job_items.problem_id AND samples.slot = ANY (slots)
+                WHERE job_id = jobs.id AND samples.round_id = jobs.round_id AND jobs.kind = 'sample'
+            )
+            WHERE id = ANY (:ids)
+        """),
+        {"ids": [job_id, other]},
+    )
     return True
 
 
@@ -297,7 +290,7 @@ def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) ->
     rows = connection.execute(
         text("""
             UPDATE jobs
-            SET state = 'queued', attempts = 0, finished_at = NULL, wakeup_sent_at = NULL,
+            SET state = 'queued', attempts = 0, lapses = 0, finished_at = NULL, wakeup_sent_at = NULL,
                 available_at = now()
             FROM rounds
             WHERE rounds.id = jobs.round_id AND jobs.state = 'failed'

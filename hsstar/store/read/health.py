@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from hsstar.store.database import rows_of
+from hsstar.store.database import execute_file, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class OpenJobs:
         open: queued or running.
         expired: running, although their lease ended half a minute ago.
         unserved: queued for more than a minute, while no live worker serves the kind.
+        still_seconds: for which a running job has got no further, at most.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class OpenJobs:
     failed: int
     expired: int
     unserved: int
+    still_seconds: float
 
 
 def server_version(connection: Connection) -> str:
@@ -60,22 +62,4 @@ def recent_workers(connection: Connection) -> list[RecentWorker]:
 
 def open_jobs(connection: Connection) -> list[OpenJobs]:
     """Return the jobs that are not done, by kind."""
-    rows = connection.execute(
-        text("""
-            SELECT kind,
-                count(*) FILTER (WHERE state IN ('queued', 'running')) AS open,
-                count(*) FILTER (WHERE state = 'failed') AS failed,
-                count(*) FILTER (
-                    WHERE state = 'running' AND lease_expires_at < now() - interval '30 seconds'
-                ) AS expired,
-                count(*) FILTER (
-                    WHERE state = 'queued' AND available_at < now() - interval '1 minute' AND NOT EXISTS (
-                        SELECT FROM worker_activity AS live
-                        WHERE jobs.kind = ANY (string_to_array(live.role, ','))
-                          AND live.state IN ('idle', 'busy')
-                    )
-                ) AS unserved
-            FROM jobs WHERE state <> 'done' GROUP BY kind ORDER BY kind
-        """)
-    )
-    return rows_of(rows, OpenJobs)
+    return rows_of(execute_file(connection, "open_jobs", {}), OpenJobs)

@@ -67,6 +67,7 @@ class QueueState:
     wakeups_due: int  # queued jobs whose wake-up is overdue, because no live worker sent it
     next_attempt_seconds: float | None  # until the next attempt at a delayed job; None without one
     last_error: str | None  # of the newest job that has one
+    still_seconds: float | None = None  # for which a running job has got no further, at most
 
 
 def queue_states(connection: Connection, run_id: int) -> list[QueueState]:
@@ -90,11 +91,15 @@ def exclusions(connection: Connection, run_id: int) -> list[tuple[str, int]]:
 
 
 def reward_quality(connection: Connection, run_id: int) -> dict[int, float | None]:
-    """Return per iteration how well `S(r)` separates correct from incorrect samples: the area under the ROC.
+    """Return by iteration the probability that a correct sample has a higher reward than an incorrect one.
 
-    None where an iteration has only correct or only incorrect samples.
+    Ties count half. It is known when all samples are drawn; None before, and without rewards.
     """
-    return {row.iteration: row.area for row in execute_file(connection, "reward_quality", {"run_id": run_id})}
+    query = text("""
+        SELECT number, reward_quality FROM rounds JOIN iterations ON round_id = id
+        WHERE run_id = :run_id ORDER BY number
+    """)
+    return {row.number: row.reward_quality for row in connection.execute(query, {"run_id": run_id})}
 
 
 def iteration_statistics(connection: Connection, run_name: str) -> list[dict[str, Any]]:

@@ -1,15 +1,19 @@
 -- Enqueues what a round still lacks: missing = target − drawn − assigned.
 --
 -- One query serves the three kinds of work on samples. Parameters: round_id, kind (sample | verify |
--- score), problem_ids (only these problems; null for all), job_samples (samples per job).
--- Returns the ids of the new jobs. The caller holds the run's lock. A second run adds nothing.
+-- score), problem_ids (only these problems; null for all), job_id (only the samples of this sampling job; null for
+-- all), job_samples (samples per job). Returns the ids of the new jobs. A second run adds nothing. The caller holds
+-- the run's lock, for one job's samples shared with others.
 -- Sets are subtracted, not joined: the planner has no statistics of a round that is being filled, and a bad
 -- join takes minutes where a subtraction always takes milliseconds.
 WITH
 target AS (
     SELECT problem_id, target_slot.slot
     FROM round_problems
-    CROSS JOIN LATERAL generate_series(0, allotment - 1) AS target_slot (slot)
+    -- what a problem gets of the remaining budget counts when all have their share
+    CROSS JOIN LATERAL generate_series(0, least(allotment, (
+        SELECT pre_samples FROM iterations WHERE round_id = :round_id AND state = 'pre_sampling'
+    )) - 1) AS target_slot (slot)
     WHERE :kind = 'sample'
       AND round_id = :round_id
       AND exclusion IS NULL
@@ -20,9 +24,16 @@ target AS (
     WHERE (:kind = 'verify' AND cause IS NULL OR :kind = 'score' AND min_reward IS NULL)
       AND round_id = :round_id
       AND problem_id NOT IN (
-          SELECT problem_id FROM round_problems WHERE round_id = :round_id AND exclusion IS NOT NULL
+          SELECT problem_id FROM round_problems
+          WHERE round_id = :round_id
+            AND exclusion IS NOT NULL
+            AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
       )
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
+      AND (CAST(:job_id AS bigint) IS NULL OR EXISTS (
+          SELECT FROM job_items
+          WHERE job_id = :job_id AND job_items.problem_id = samples.problem_id AND samples.slot = ANY (slots)
+      ))
 ),
 drawn AS (
     SELECT problem_id, slot
@@ -31,14 +42,19 @@ drawn AS (
       AND round_id = :round_id
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
+-- by problem first: the planner would look for these problems in each of the round's jobs
+items_of_all AS MATERIALIZED (
+    SELECT job_id, problem_id, slots
+    FROM job_items
+    WHERE CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[]))
+),
 -- a failed job keeps its items until it is retried, so that no other job draws a poisonous item again
 assigned AS (
-    SELECT job_items.problem_id, assigned_slot.slot
-    FROM jobs
-    JOIN job_items ON job_items.job_id = jobs.id
-    CROSS JOIN LATERAL unnest(job_items.slots) AS assigned_slot (slot)
+    SELECT items_of_all.problem_id, assigned_slot.slot
+    FROM items_of_all
+    JOIN jobs ON jobs.id = items_of_all.job_id
+    CROSS JOIN LATERAL unnest(items_of_all.slots) AS assigned_slot (slot)
     WHERE jobs.round_id = :round_id AND jobs.kind = :kind AND jobs.state <> 'done'
-      AND (CAST(:problem_ids AS bigint[]) IS NULL OR job_items.problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
 missing AS (
     SELECT problem_id, slot FROM target

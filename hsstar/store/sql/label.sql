@@ -14,7 +14,11 @@ pre_samples AS (
     WHERE round_id = :round_id
       AND slot < :n_p
       AND exclusion IS NULL
-      AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
+      -- of both tables, lest each batch reads one of them as a whole
+      AND (CAST(:problem_ids AS bigint[]) IS NULL OR (
+          samples.problem_id = ANY (CAST(:problem_ids AS bigint[]))
+          AND round_problems.problem_id = ANY (CAST(:problem_ids AS bigint[]))
+      ))
     GROUP BY samples.problem_id
     HAVING count(cause) = :n_p
        AND (NOT :with_reward OR count(min_reward) = :n_p)

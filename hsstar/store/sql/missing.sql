@@ -69,8 +69,8 @@ JOIN rounds_of_run ON rounds_of_run.id = missing.round_id
 LEFT JOIN assigned
     ON assigned.round_id = missing.round_id
     AND assigned.kind = missing.kind
-    AND assigned.problem_id IS NOT DISTINCT FROM missing.problem_id
-    AND assigned.slot IS NOT DISTINCT FROM missing.slot
+    AND coalesce(assigned.problem_id, 0) = coalesce(missing.problem_id, 0) -- joined by hash; IS NOT DISTINCT is not
+    AND coalesce(assigned.slot, -1) = coalesce(missing.slot, -1)
 WHERE missing.is_target OR assigned.state = 'discarded'
 GROUP BY
     rounds_of_run.kind, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id, assigned.state, assigned.worker, assigned.error

@@ -32,7 +32,7 @@ live AS (
         count(*) FILTER (WHERE jobs.state = 'failed') AS failed
     FROM jobs
     JOIN rounds ON rounds.id = jobs.round_id
-    WHERE jobs.state IN ('queued', 'running', 'failed')
+    WHERE jobs.state <> 'done'
     GROUP BY rounds.run_id
 )
 SELECT

@@ -1,8 +1,24 @@
 -- Builds the preference pairs of a round from the problems of the trained levels (METHOD step 6).
 --
--- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, levels, rule (highest-reward | random),
--- at_most (pairs per problem; null for no limit), seed, iteration. A second run adds nothing.
+-- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
+-- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), seed, iteration. A second
+-- run adds nothing.
 WITH
+-- of every table the rows of these problems, lest each batch reads all of them
+chosen AS (
+    SELECT problems.id AS problem_id, problems.key
+    FROM round_problems
+    JOIN difficulty_labels AS labels USING (round_id, problem_id)
+    JOIN problems ON problems.id = labels.problem_id
+    WHERE round_id = :round_id
+      AND labels.level = ANY (CAST(:levels AS text[]))
+      AND round_problems.exclusion IS NULL
+      AND (CAST(:problem_ids AS bigint[]) IS NULL OR (
+          round_problems.problem_id = ANY (CAST(:problem_ids AS bigint[]))
+          AND labels.problem_id = ANY (CAST(:problem_ids AS bigint[]))
+          AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
+      ))
+),
 candidates AS (
     SELECT
         samples.id,
@@ -10,15 +26,12 @@ candidates AS (
         samples.verdict,
         samples.slot,
         CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
-        concat_ws(':', CAST(:iteration AS int), problems.key, samples.slot) AS address
+        concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot) AS address
     FROM samples
-    JOIN difficulty_labels AS labels USING (round_id, problem_id)
-    JOIN round_problems USING (round_id, problem_id)
-    JOIN problems ON problems.id = samples.problem_id
+    JOIN chosen USING (problem_id)
     WHERE round_id = :round_id
       AND samples.verdict IS NOT NULL
-      AND labels.level = ANY (CAST(:levels AS text[]))
-      AND round_problems.exclusion IS NULL
+      AND (CAST(:problem_ids AS bigint[]) IS NULL OR samples.problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
 ranked AS (
     SELECT

@@ -31,8 +31,12 @@ sliced AS (
     GROUP BY round_id
 ),
 sampled AS (
-    SELECT round_id, count(*) AS drawn, count(cause) AS verified, count(min_reward) AS scored
-    FROM samples
+    SELECT
+        round_id,
+        CAST(sum(drawn) AS bigint) AS drawn,
+        CAST(sum(verified) AS bigint) AS verified,
+        CAST(sum(scored) AS bigint) AS scored
+    FROM sample_counts
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
 ),
@@ -67,22 +71,17 @@ queued AS (
 -- slots of sampling jobs without a sample
 undrawn AS (
     SELECT
-        jobs.round_id,
-        count(*) FILTER (WHERE jobs.state IN ('queued', 'running')) AS in_flight,
-        count(*) FILTER (WHERE jobs.state = 'failed') AS failed
-    FROM jobs
-    JOIN job_items ON job_items.job_id = jobs.id
-    CROSS JOIN LATERAL unnest(job_items.slots) AS assigned (slot)
-    WHERE jobs.round_id IN (SELECT id FROM of_run)
-      AND jobs.kind = 'sample'
-      AND jobs.state <> 'done'
-      AND NOT EXISTS (
-          SELECT FROM samples
-          WHERE samples.round_id = jobs.round_id
-            AND samples.problem_id = job_items.problem_id
-            AND samples.slot = assigned.slot
-      )
-    GROUP BY jobs.round_id
+        round_id,
+        sum(slots - drawn) FILTER (WHERE state IN ('queued', 'running')) AS in_flight,
+        sum(slots - drawn) FILTER (WHERE state = 'failed') AS failed
+    FROM (
+        SELECT jobs.round_id, jobs.state, jobs.drawn, sum(cardinality(job_items.slots)) AS slots
+        FROM jobs
+        JOIN job_items ON job_items.job_id = jobs.id
+        WHERE jobs.round_id IN (SELECT id FROM of_run) AND jobs.kind = 'sample' AND jobs.state <> 'done'
+        GROUP BY jobs.id
+    ) AS held
+    GROUP BY round_id
 ),
 trained AS (
     SELECT DISTINCT ON (round_id) round_id, steps_done, steps
@@ -109,8 +108,8 @@ SELECT
     coalesce(queued.queued, 0) AS queued,
     coalesce(queued.running, 0) AS running,
     coalesce(queued.failed, 0) AS failed,
-    coalesce(undrawn.in_flight, 0) AS slots_in_flight,
-    coalesce(undrawn.failed, 0) AS failed_slots,
+    CAST(coalesce(undrawn.in_flight, 0) AS bigint) AS slots_in_flight,
+    CAST(coalesce(undrawn.failed, 0) AS bigint) AS failed_slots,
     coalesce(trained.steps_done, 0) AS training_steps_done,
     trained.steps AS training_steps,
     coalesce(of_run.started_at, queued.first_start) AS started_at,

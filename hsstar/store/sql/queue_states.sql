@@ -22,6 +22,8 @@ SELECT
     ) AS wakeups_due,
     CAST(min(extract(epoch FROM available_at - now()))
         FILTER (WHERE jobs.state = 'queued' AND available_at > now()) AS double precision) AS next_attempt_seconds,
+    CAST(max(extract(epoch FROM now() - moved_at)) FILTER (WHERE jobs.state = 'running') AS double precision)
+        AS still_seconds,
     (array_agg(error ORDER BY jobs.id DESC) FILTER (WHERE error IS NOT NULL))[1] AS last_error
 FROM jobs
 JOIN rounds ON rounds.id = jobs.round_id

@@ -1,6 +1,7 @@
 -- The runs that the conductor has to look at: a round is not done and has no queued or running job.
 --
--- An iteration that waits for the policy of an earlier one does not count.
+-- An iteration that waits for the policy of an earlier one does not count, nor does a round in which no job has ended
+-- since it was last found to wait for something else.
 SELECT DISTINCT rounds.run_id
 FROM rounds
 LEFT JOIN iterations ON iterations.round_id = rounds.id
@@ -9,6 +10,9 @@ WHERE (iterations.state <> 'done' OR evaluations.round_id IS NOT NULL AND evalua
   AND NOT EXISTS (
       SELECT FROM jobs WHERE jobs.round_id = rounds.id AND jobs.state IN ('queued', 'running')
   )
+  AND (rounds.looked_at IS NULL OR EXISTS (
+      SELECT FROM jobs WHERE jobs.round_id = rounds.id AND jobs.finished_at >= rounds.looked_at
+  ))
   AND NOT (iterations.state = 'waiting' AND EXISTS (
       SELECT FROM rounds AS earlier
       JOIN iterations AS before ON before.round_id = earlier.id

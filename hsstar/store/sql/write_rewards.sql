@@ -1,6 +1,6 @@
--- Inserts step rewards, and writes their minimum on the sample's row; existing rewards stay.
+-- Inserts step rewards, writes their minimum on the sample's row, and counts them; existing rewards stay.
 --
--- Parameters: reward_model_id, and one array per column of `input`. Step rewards have different lengths, so each
+-- Parameters: worker, reward_model_id, and one array per column of `input`. Step rewards have different lengths, so each
 -- list of them is the text of a Postgres array.
 WITH
 input AS (
@@ -15,9 +15,15 @@ written AS (
     FROM input
     ON CONFLICT DO NOTHING
     RETURNING sample_id
+),
+scored AS (
+    UPDATE samples
+    SET min_reward = input.minimum
+    FROM written
+    JOIN input USING (sample_id)
+    WHERE samples.id = written.sample_id
+    RETURNING round_id
 )
-UPDATE samples
-SET min_reward = input.minimum
-FROM written
-JOIN input USING (sample_id)
-WHERE samples.id = written.sample_id
+INSERT INTO sample_counts AS counts (round_id, worker, scored)
+SELECT round_id, :worker, count(*) FROM scored GROUP BY round_id
+ON CONFLICT (round_id, worker) DO UPDATE SET scored = counts.scored + excluded.scored

@@ -1,7 +1,7 @@
--- Inserts samples with their responses, and counts their tokens on the worker's row.
+-- Inserts samples with their responses, and counts them.
 --
--- Parameters: round_id, model_id, worker, and one array per column of `input`. An occupied slot keeps its sample;
--- the row count of the statement is the number of new samples.
+-- Parameters: round_id, model_id, worker, job_id (null without one), and one array per column of `input`. An occupied
+-- slot keeps its sample; the row count of the statement is the number of new samples.
 WITH
 input AS (
     SELECT * FROM unnest(
@@ -25,9 +25,22 @@ written AS (
     RETURNING id, problem_id, slot, tokens
 ),
 counted AS (
-    UPDATE workers
-    SET tokens_done = tokens_done + (SELECT coalesce(sum(tokens), 0) FROM written)
-    WHERE name = :worker
+    INSERT INTO sample_counts AS counts (round_id, worker, drawn, drawn_pre, tokens)
+    SELECT
+        :round_id,
+        :worker,
+        count(*),
+        count(*) FILTER (WHERE slot < (SELECT pre_samples FROM iterations WHERE round_id = :round_id)),
+        coalesce(sum(tokens), 0)
+    FROM written
+    HAVING count(*) > 0
+    ON CONFLICT (round_id, worker) DO UPDATE
+    SET drawn = counts.drawn + excluded.drawn,
+        drawn_pre = counts.drawn_pre + excluded.drawn_pre,
+        tokens = counts.tokens + excluded.tokens
+),
+of_job AS (
+    UPDATE jobs SET drawn = drawn + (SELECT count(*) FROM written) WHERE id = CAST(:job_id AS bigint)
 )
 INSERT INTO sample_responses (sample_id, response)
 SELECT written.id, input.response

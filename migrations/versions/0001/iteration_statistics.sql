@@ -3,14 +3,13 @@ CREATE VIEW iteration_statistics AS
 WITH
 sampled AS (
     SELECT
-        samples.round_id,
-        count(*) AS drawn,
-        count(*) FILTER (WHERE slot < pre_samples) AS drawn_pre,
-        count(*) FILTER (WHERE slot >= pre_samples) AS drawn_re,
+        round_id,
+        sum(drawn) AS drawn,
+        sum(drawn_pre) AS drawn_pre,
+        sum(drawn) - sum(drawn_pre) AS drawn_re,
         sum(tokens) AS tokens
-    FROM samples
-    JOIN iterations USING (round_id)
-    GROUP BY samples.round_id
+    FROM sample_counts
+    GROUP BY round_id
 ),
 labelled AS (
     SELECT
@@ -61,14 +60,14 @@ SELECT
     models.name AS model,
     coalesce(sliced.problems, 0) AS problems,
     iterations.budget,
-    coalesce(sampled.drawn, 0) AS drawn,
-    coalesce(sampled.drawn_pre, 0) AS drawn_pre,
-    coalesce(sampled.drawn_re, 0) AS drawn_re,
+    CAST(coalesce(sampled.drawn, 0) AS bigint) AS drawn,
+    CAST(coalesce(sampled.drawn_pre, 0) AS bigint) AS drawn_pre,
+    CAST(coalesce(sampled.drawn_re, 0) AS bigint) AS drawn_re,
     coalesce(labelled.inlier, 0) AS inlier,
     coalesce(labelled.boundary, 0) AS boundary,
     coalesce(labelled.outlier, 0) AS outlier,
     coalesce(paired.pairs, 0) AS pairs,
-    coalesce(sampled.tokens, 0) AS tokens,
+    CAST(coalesce(sampled.tokens, 0) AS bigint) AS tokens,
     round(coalesce(worked.sampling, 0), 3) AS seconds_sampling,
     round(coalesce(worked.verification, 0), 3) AS seconds_verification,
     round(coalesce(worked.reward, 0), 3) AS seconds_reward,

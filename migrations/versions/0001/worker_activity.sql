@@ -22,10 +22,14 @@ SELECT
     workers.version,
     workers.stop_requested_at
 FROM workers
-LEFT JOIN LATERAL (
-    SELECT id, kind, started_at, count(*) OVER () AS jobs
+LEFT JOIN (
+    SELECT DISTINCT ON (worker)
+        worker,
+        id,
+        kind,
+        started_at,
+        count(*) OVER (PARTITION BY worker) AS jobs
     FROM jobs
-    WHERE jobs.worker = workers.name AND jobs.state = 'running'
-    ORDER BY started_at, id
-    LIMIT 1
-) AS current_job ON true;
+    WHERE state = 'running'
+    ORDER BY worker, started_at, id
+) AS current_job ON current_job.worker = workers.name;

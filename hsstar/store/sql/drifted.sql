@@ -1,0 +1,40 @@
+-- The unfinished rounds whose counters differ from their samples. No parameters.
+WITH
+open_rounds AS (
+    SELECT rounds.id
+    FROM rounds
+    LEFT JOIN iterations ON iterations.round_id = rounds.id
+    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+    WHERE iterations.state <> 'done' OR evaluations.round_id IS NOT NULL AND evaluations.finished_at IS NULL
+),
+counted AS (
+    SELECT
+        round_id AS id,
+        sum(drawn) AS drawn,
+        sum(drawn_pre) AS drawn_pre,
+        sum(tokens) AS tokens,
+        sum(verified) AS verified,
+        sum(scored) AS scored
+    FROM sample_counts
+    WHERE round_id IN (SELECT id FROM open_rounds)
+    GROUP BY round_id
+),
+present AS (
+    SELECT
+        round_id AS id,
+        count(*) AS drawn,
+        count(*) FILTER (WHERE slot < pre_samples) AS drawn_pre,
+        coalesce(sum(tokens), 0) AS tokens,
+        count(cause) AS verified,
+        count(min_reward) AS scored
+    FROM samples
+    LEFT JOIN iterations USING (round_id)
+    WHERE round_id IN (SELECT id FROM open_rounds)
+    GROUP BY round_id
+)
+SELECT coalesce(counted.id, present.id) AS id
+FROM counted
+FULL JOIN present USING (id)
+WHERE (counted.drawn, counted.drawn_pre, counted.tokens, counted.verified, counted.scored)
+    IS DISTINCT FROM (present.drawn, present.drawn_pre, present.tokens, present.verified, present.scored)
+ORDER BY 1

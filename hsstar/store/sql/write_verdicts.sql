@@ -1,0 +1,19 @@
+-- Writes verdict, cause and extracted answer of samples that have none yet, and counts them.
+--
+-- Parameters: worker, and one array per column of `input`.
+WITH
+input AS (
+    SELECT * FROM unnest(
+        CAST(:ids AS bigint[]), CAST(:verdicts AS text[]), CAST(:causes AS text[]), CAST(:answers AS text[])
+    ) AS input (id, verdict, cause, answer)
+),
+written AS (
+    UPDATE samples
+    SET verdict = input.verdict, cause = input.cause, answer = input.answer
+    FROM input
+    WHERE samples.id = input.id AND samples.cause IS NULL
+    RETURNING round_id
+)
+INSERT INTO sample_counts AS counts (round_id, worker, verified)
+SELECT round_id, :worker, count(*) FROM written GROUP BY round_id
+ON CONFLICT (round_id, worker) DO UPDATE SET verified = counts.verified + excluded.verified
