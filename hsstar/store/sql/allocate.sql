@@ -42,7 +42,7 @@ drawn AS (
       AND round_id = :round_id
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
--- by problem first: the planner would look for these problems in each of the round's jobs
+-- read by problem; joined with the jobs, the planner searches every job of the round for these problems
 items_of_all AS MATERIALIZED (
     SELECT job_id, problem_id, slots
     FROM job_items

@@ -411,6 +411,6 @@ CREATE TABLE sweeper (
 );
 COMMENT ON TABLE sweeper IS 'which worker looks after all jobs: one at a time';
 COMMENT ON COLUMN sweeper.until IS 'when another worker may take its place';
-COMMENT ON COLUMN sweeper.workers IS 'that lived at the last sweep; the more there are, the rarer are their heartbeats';
+COMMENT ON COLUMN sweeper.workers IS 'workers alive at the last sweep; in a larger fleet each sends fewer heartbeats';
 COMMENT ON COLUMN sweeper.patient_until IS 'until then no lease counts as expired, because time has jumped';
 INSERT INTO sweeper DEFAULT VALUES;
