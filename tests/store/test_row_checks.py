@@ -1,5 +1,6 @@
 """References that triggers check once a statement, instead of foreign keys."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -10,6 +11,7 @@ from hsstar.domain.errors import RefusedRowError
 from hsstar.domain.verdict import Cause
 from hsstar.store.database import Database
 from tests.store import factory
+from tests.store.conftest import MakeDatabase
 from tests.store.factory import Drawn, add_job, execute, select
 from tests.store.threads import beside
 from tests.waiting import wait_for
@@ -112,13 +114,20 @@ def test_what_refers_to_a_deleted_row_goes_with_it(
     assert select(connection, f"{count} preference_pairs") == [left]
 
 
+@pytest.fixture(scope="module")
+def shared(make_database: MakeDatabase, template: str) -> Iterator[Database]:
+    """A migrated database for all cases, each with rows of its own."""
+    with make_database(template) as database:
+        yield database
+
+
 @pytest.mark.parametrize("deletion_first", [False, True])
 @pytest.mark.parametrize("table", DELETIONS)
 @pytest.mark.parametrize("added", [LABEL, ITEM, PAIR], ids=["label", "item", "pair"])
 def test_nothing_refers_to_what_another_session_deletes_meanwhile(
-    database: Database, table: str, added: str, deletion_first: bool
+    shared: Database, table: str, added: str, deletion_first: bool
 ) -> None:
-    with database.begin() as connection:
+    with shared.begin() as connection:
         rows = add_rows(connection)
         for emptied in ("difficulty_labels", "job_items", "preference_pairs"):
             execute(connection, f"DELETE FROM {emptied}")
@@ -131,16 +140,16 @@ def test_nothing_refers_to_what_another_session_deletes_meanwhile(
 
     def act_meanwhile() -> None:
         # the insertion may be refused, which is one of the two right ends
-        with suppress(RefusedRowError), database.begin() as connection:
+        with suppress(RefusedRowError), shared.begin() as connection:
             execute(connection, later[0], **later[1])
         ended.append(True)
 
     waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with ExitStack() as threads, database.begin() as connection:
+    with ExitStack() as threads, shared.begin() as connection:
         execute(connection, first, **values)
         errors = threads.enter_context(beside(act_meanwhile))
-        with database.begin() as onlooker:
+        with shared.begin() as onlooker:
             wait_for(lambda: ended or select(onlooker, waiting))
     assert not errors
-    with database.begin() as connection:
+    with shared.begin() as connection:
         assert select(connection, DANGLING) == []
