@@ -33,6 +33,7 @@ def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     return [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.heavy
 def test_every_process_has_its_gpu_its_log_and_a_successor(machine: Home) -> None:
     process = machine.start("worker", "--role", "sample,score=1,verify")
     try:

@@ -69,6 +69,7 @@ def messages_left(connection: kombu.Connection, queue: str) -> int:
     return int(client.llen(queue) + sum(taken))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["rediss", "amqps"])
 def test_jobs_run_among_messages_of_other_people_and_the_password_is_nowhere(
     scheme: str, urls: dict[str, str], start_worker: StartWorker, database: Database
@@ -134,6 +135,7 @@ def away(broker: Server) -> Iterator[None]:
         broker.start()
 
 
+@pytest.mark.heavy
 def test_a_worker_begins_without_its_broker_and_goes_on_when_it_is_there(
     redis: Server, start_worker: StartWorker, database: Database
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_job_in_hand_is_done_and_no_other_is_begun(
     assert jobs == [(two_jobs[0], "done"), (two_jobs[1], "queued")]
 
 
+@pytest.mark.heavy
 def test_a_job_that_takes_too_long_for_slurm_is_put_back_and_counts_no_attempt(
     database: Database, embedded_broker: str, start: Start, tmp_path: Path
 ) -> None:

@@ -41,7 +41,13 @@ def attempt(tmp_path: Path, policy: Path) -> Attempt:
 
 WITH_ADAPTERS = replace(SAVING, lora_rank=4, lora_dropout=0.1)
 PRECOMPUTED = replace(SAVING, precompute_reference_logprobs=True)
-TRAININGS = [(PAIRS, SAVING), (PAIRS, WITH_ADAPTERS), (PAIRS, PRECOMPUTED), (EXAMPLES, SAVING)]
+TRAININGS = [
+    (PAIRS, SAVING),
+    *(
+        pytest.param(*training, marks=pytest.mark.heavy)
+        for training in [(PAIRS, WITH_ADAPTERS), (PAIRS, PRECOMPUTED), (EXAMPLES, SAVING)]
+    ),
+]
 
 
 @pytest.mark.parametrize(("rows", "settings"), TRAININGS)

@@ -349,7 +349,13 @@ def log_ratios(policy: Path, reference: Path) -> list[Tensor]:
     return [mine - its for mine, its in zip(*logps, strict=True)]
 
 
-@pytest.mark.parametrize("loss_type", get_args(LossType))
+@pytest.mark.parametrize(
+    "loss_type",
+    [
+        pytest.param(name, marks=() if name in ("sigmoid", "ipo", "exo_pair") else pytest.mark.heavy)
+        for name in get_args(LossType)
+    ],
+)
 def test_a_loss_is_what_the_log_probabilities_give(train: Train, policy: Path, loss_type: str) -> None:
     """The first step is taken from the reference itself, the second from a policy that has moved."""
     settings = replace(TWO_STEPS, loss_type=loss_type, label_smoothing=SMOOTHED.get(loss_type, 0.0))

@@ -47,6 +47,7 @@ def in_another_namespace(place: Place, *arguments: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.heavy
 def test_a_stack_is_neither_started_nor_stopped_from_another_namespace(place: Place) -> None:
     stack = place.stack()
     before = stack.up({"sampler": 1}, command=worker)
@@ -64,6 +65,7 @@ def test_a_stack_is_neither_started_nor_stopped_from_another_namespace(place: Pl
     assert noted(stack)
 
 
+@pytest.mark.heavy
 def test_servers_without_a_supervisor_are_still_another_namespaces(place: Place) -> None:
     stack = place.stack()
     stack.up({"sampler": 1}, command=worker)

@@ -1,12 +1,20 @@
 """References that triggers check once a statement, instead of foreign keys."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from hsstar.domain.errors import RefusedRowError
 from hsstar.domain.verdict import Cause
+from hsstar.store.database import Database
 from tests.store import factory
+from tests.store.conftest import MakeDatabase
 from tests.store.factory import Drawn, add_job, execute, select
+from tests.store.threads import beside
+from tests.waiting import wait_for
 
 RIGHT, WRONG = Drawn(Cause.CORRECT, 1.0), Drawn(Cause.INCORRECT, 0.0)
 LABEL = "INSERT INTO difficulty_labels (round_id, problem_id, level, accuracy) VALUES ({}, {}, 'boundary', 0)"
@@ -17,8 +25,35 @@ PAIR = """
 """
 
 
+DELETIONS = {
+    "rounds": ("DELETE FROM rounds WHERE id = :id", "first"),
+    "round_problems": ("DELETE FROM round_problems WHERE problem_id = :id", "first problem"),
+    "samples": ("DELETE FROM samples WHERE id = :id", "first right"),
+    "jobs": ("DELETE FROM jobs WHERE id = :id", "first job"),
+}
+DANGLING = """
+    SELECT 'label' FROM difficulty_labels
+    WHERE NOT EXISTS (SELECT FROM round_problems AS named
+        WHERE (named.round_id, named.problem_id) = (difficulty_labels.round_id, difficulty_labels.problem_id))
+    UNION ALL
+    SELECT 'item' FROM job_items
+    WHERE NOT EXISTS (SELECT FROM jobs JOIN round_problems USING (round_id)
+        WHERE (jobs.id, round_problems.problem_id) = (job_items.job_id, job_items.problem_id))
+    UNION ALL
+    SELECT 'pair' FROM preference_pairs
+    WHERE NOT EXISTS (SELECT FROM samples AS chosen
+        JOIN samples AS rejected USING (round_id, problem_id)
+        JOIN round_problems USING (round_id, problem_id)
+        WHERE (chosen.id, rejected.id) = (chosen_sample_id, rejected_sample_id))
+"""
+
+
 @pytest.fixture
 def rows(connection: Connection) -> dict[str, int]:
+    return add_rows(connection)
+
+
+def add_rows(connection: Connection) -> dict[str, int]:
     """Two rounds of a problem, each with a label, a job, a right and a wrong sample, and their pair."""
     run = factory.add_run(connection)
     found: dict[str, int] = {}
@@ -67,18 +102,54 @@ def test_what_refers_to_nothing_is_refused(connection: Connection, rows: dict[st
 
 
 @pytest.mark.parametrize(
-    ("statement", "of", "left"),
-    [
-        ("DELETE FROM rounds WHERE id = :id", "first", (1, 1, 1)),
-        ("DELETE FROM round_problems WHERE problem_id = :id", "first problem", (1, 1, 1)),
-        ("DELETE FROM samples WHERE id = :id", "first right", (2, 2, 1)),
-        ("DELETE FROM samples WHERE id = :id", "first wrong", (2, 2, 1)),
-        ("DELETE FROM jobs WHERE id = :id", "first job", (2, 1, 2)),
-    ],
+    ("table", "left"),
+    [("rounds", (1, 1, 1)), ("round_problems", (1, 1, 1)), ("samples", (2, 2, 1)), ("jobs", (2, 1, 2))],
 )
 def test_what_refers_to_a_deleted_row_goes_with_it(
-    connection: Connection, rows: dict[str, int], statement: str, of: str, left: tuple[int, int, int]
+    connection: Connection, rows: dict[str, int], table: str, left: tuple[int, int, int]
 ) -> None:
+    statement, of = DELETIONS[table]
     execute(connection, statement, id=rows[of])
     count = "SELECT (SELECT count(*) FROM difficulty_labels), (SELECT count(*) FROM job_items), count(*) FROM"
     assert select(connection, f"{count} preference_pairs") == [left]
+
+
+@pytest.fixture(scope="module")
+def shared(make_database: MakeDatabase, template: str) -> Iterator[Database]:
+    """A migrated database for all cases, each with rows of its own."""
+    with make_database(template) as database:
+        yield database
+
+
+@pytest.mark.parametrize("deletion_first", [False, True])
+@pytest.mark.parametrize("table", DELETIONS)
+@pytest.mark.parametrize("added", [LABEL, ITEM, PAIR], ids=["label", "item", "pair"])
+def test_nothing_refers_to_what_another_session_deletes_meanwhile(
+    shared: Database, table: str, added: str, deletion_first: bool
+) -> None:
+    with shared.begin() as connection:
+        rows = add_rows(connection)
+        for emptied in ("difficulty_labels", "job_items", "preference_pairs"):
+            execute(connection, f"DELETE FROM {emptied}")
+    deletion, of = DELETIONS[table]
+    owner = "first job" if added is ITEM else "first"
+    insertion = added.format(*(rows[name] for name in (owner, "first problem", "first right", "first wrong")))
+    actions = [(insertion, {}), (deletion, {"id": rows[of]})]
+    (first, values), later = reversed(actions) if deletion_first else actions
+    ended = []
+
+    def act_meanwhile() -> None:
+        # the insertion may be refused, which is one of the two right ends
+        with suppress(RefusedRowError), shared.begin() as connection:
+            execute(connection, later[0], **later[1])
+        ended.append(True)
+
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ExitStack() as threads, shared.begin() as connection:
+        execute(connection, first, **values)
+        errors = threads.enter_context(beside(act_meanwhile))
+        with shared.begin() as onlooker:
+            wait_for(lambda: ended or select(onlooker, waiting))
+    assert not errors
+    with shared.begin() as connection:
+        assert select(connection, DANGLING) == []

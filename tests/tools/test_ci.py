@@ -11,6 +11,7 @@ import pytest
 from tools.ci_tests import read_flaky
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.heavy
 MAKE = """#!/bin/sh
 echo "$* complete=$HSSTAR_TESTS_COMPLETE by=$PYTEST" >>"$LOG"
 [ "$*" != "$FAILS" ]

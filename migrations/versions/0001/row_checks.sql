@@ -32,7 +32,7 @@ END $$;
 -- jobs that were added a moment ago have no statistics, by which the planner would scan them for each item
 CREATE FUNCTION check_items_of_jobs() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
-    PERFORM FROM jobs WHERE id IN (SELECT job_id FROM added) FOR KEY SHARE;
+    PERFORM FROM jobs JOIN rounds ON rounds.id = jobs.round_id WHERE jobs.id IN (SELECT job_id FROM added) FOR KEY SHARE;
     IF EXISTS (
         SELECT FROM added WHERE NOT EXISTS (
             SELECT FROM jobs JOIN round_problems USING (round_id)
