@@ -155,6 +155,7 @@ class Conductor:
                 limit=recipe.problems.per_iteration,
                 allotment=recipe.sampling.budget.pre_samples,
                 without_overlaps=recipe.problems.overlaps == "exclude",
+                repeat=recipe.problems.repeat,
             )
         if not rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n):
             return False

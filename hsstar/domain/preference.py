@@ -96,7 +96,7 @@ def rows_seen(count: int, wanted: int | None, seed: int, iteration: int) -> list
 
 
 def select_examples(
-    candidates: Iterable[tuple[Candidate, str]],
+    candidates: Iterable[Candidate],
     rule: PairRule,
     *,
     seed: int,
@@ -106,13 +106,13 @@ def select_examples(
 ) -> list[int]:
     """Return the slots of one problem's samples for supervised fine-tuning, in the order of the rule.
 
-    They are the correct samples, each response text (given with its candidate) once, at most `at_most`.
+    They are the correct samples, each response text once, at most `at_most`.
 
     Oracle for store/sql/example.sql; not called by the product.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
-    correct = [(c, response) for c, response in candidates if c.verdict is Verdict.CORRECT]
+    correct = [candidate for candidate in candidates if candidate.verdict is Verdict.CORRECT]
     slots: dict[str, int] = {}
-    for candidate, response in sorted(correct, key=lambda pair: shuffles.keep_order(rule, pair[0])):
-        slots.setdefault(response, candidate.slot)
+    for candidate in sorted(correct, key=lambda candidate: shuffles.keep_order(rule, candidate)):
+        slots.setdefault(candidate.response, candidate.slot)
     return list(slots.values())[:at_most]

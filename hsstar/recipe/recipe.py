@@ -9,6 +9,7 @@ from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.allocation.policy import Settings
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.preference import PairRule
+from hsstar.domain.problems import Repeat
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import Name, Positive, Section, parse_section
 from hsstar.recipe.documents import load_document
@@ -19,7 +20,7 @@ from hsstar.recipe.training import InitialisationSection, TrainingSection
 
 
 class ProblemsSection(Section):
-    """The problems of an iteration: an unused slice of a dataset, in the run's seeded order."""
+    """The problems of an iteration: a slice of a dataset, in the run's seeded order."""
 
     dataset: Name
     """Imported dataset of training problems; `none` for a run that only evaluates."""
@@ -27,6 +28,9 @@ class ProblemsSection(Section):
     """Problems of one iteration, |D_t|."""
     overlaps: Literal["report", "exclude"] = "report"
     """Report problems that overlap a benchmark or held-out problems, or exclude them too."""
+    repeat: Repeat = "never"
+    """Which problems of earlier iterations may come again, after those that have come less often; `unsolved`:
+    those without a correct sample so far."""
 
     @property
     def used(self) -> bool:

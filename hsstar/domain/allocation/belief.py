@@ -10,7 +10,7 @@ from decimal import Context, Decimal
 from functools import cached_property
 from itertools import pairwise
 
-GRID = tuple(percent / 100 for percent in (0, 1, 3, *range(5, 100, 5), 97, 99, 100))
+GRID: tuple[float, ...] = tuple(percent / 100 for percent in (0, 1, 3, *range(5, 100, 5), 97, 99, 100))
 """The pass rates that count as possible."""
 FLAT = (1.0,) * len(GRID)
 _ROUNDS = 50  # of expectation maximisation

@@ -4,7 +4,7 @@ The verdicts of a problem count in the order of their slots. Where a policy give
 it has, their verdicts are drawn from what its own samples say of its pass rate; so a replay is repeated.
 """
 
-import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,14 +140,18 @@ class _Repetition:
         missing = self._drawn[place] - len(samples)
         if missing <= 0:
             return
-        seed = derived_seed(self._rules.seed, "replay", self._rules.iteration, problem.key, self._number)
-        generator = random.Random(seed + len(samples))  # noqa: S311  (no secret)
-        rate = _pass_rate(self._beliefs, problem.samples, random.Random(seed))  # noqa: S311  (no secret)
-        for _ in range(missing):
-            correct = generator.random() < rate
+        rate = _pass_rate(self._beliefs, problem.samples, self._chance(problem, "rate"))
+        for slot in range(len(samples), len(samples) + missing):
+            correct = self._chance(problem, "verdict", slot) < rate
             like = [sample.text for sample in problem.samples if sample.correct is correct]
-            text = generator.choice(like) if like else f"imputed {len(samples)}"
+            text = like[int(self._chance(problem, "text", slot) * len(like))] if like else f"imputed {slot}"
             samples.append(RecordedSample(correct, text))
+
+    def _chance(self, problem: RecordedProblem, what: str, slot: int = 0) -> float:
+        """Return a number from 0 to less than 1, always the same for the same."""
+        rules = self._rules
+        seed = derived_seed(rules.seed, "replay", rules.iteration, problem.key, self._number, what, slot)
+        return (seed >> 10) / 2**53
 
     def _outcome(self) -> Outcome:
         totals = [0] * 6
@@ -164,11 +168,11 @@ class _Repetition:
         return Outcome(*totals)
 
 
-def _pass_rate(beliefs: Beliefs, samples: Sequence[RecordedSample], generator: random.Random) -> float:
+def _pass_rate(beliefs: Beliefs, samples: Sequence[RecordedSample], chance: float) -> float:
+    """Return the pass rate below which lies this share of what the samples leave possible."""
     counts: Counts = (
         sum(sample.correct is True for sample in samples),
         sum(sample.correct is False for sample in samples),
     )
     reached = list(accumulate(beliefs.weights(counts)))
-    drawn = generator.random() * reached[-1]
-    return next(rate for rate, weight in zip(GRID, reached, strict=True) if drawn <= weight)
+    return GRID[bisect_right(reached[:-1], chance)]
