@@ -30,7 +30,7 @@ from hsstar.store.database import Database, refresh_statistics, try_lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
 from hsstar.store.queue.sweeper import begin_sweep
-from hsstar.store.rounds import Iteration, Round
+from hsstar.store.rounds import Iteration, Round, SampleQuality
 from hsstar.store.runs import Run
 
 Result = TypeVar("Result")
@@ -214,15 +214,13 @@ class Conductor:
 
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(pair, problem_ids))
-        quality = None
-        if run.recipe.reward.used:  # without the lock: it reads every sample
-            quality = self._database.run(partial(method.reward_quality, iteration=iteration))
+        quality = self._database.run(partial(method.sample_quality, iteration=iteration))  # without the lock
         return self._turn(run.id, partial(self._train, run, iteration, quality))
 
-    def _train(self, run: Run, iteration: Round, quality: float | None, connection: Connection) -> bool:
+    def _train(self, run: Run, iteration: Round, quality: SampleQuality, connection: Connection) -> bool:
         if not rounds.leave_state(connection, iteration.id, IterationState.RE_SAMPLING):
             return False
-        rounds.set_reward_quality(connection, iteration.id, quality)
+        rounds.set_quality(connection, iteration.id, quality)
         match run.recipe.training.objective:
             case "none":
                 material = False

@@ -151,7 +151,8 @@ def _check_slices(dataset: str, available: int, recipe: Recipe, count: int) -> N
     foreseen = count if problems.repeat == "never" else 1
     if available < foreseen * problems.per_iteration:
         raise BadInputError(
-            f"dataset {dataset!r} holds {available} usable problems{wanted.get(problems.repeat, '')}{left_out}, "
+            f"dataset {dataset!r} holds {available} usable problems{wanted.get(problems.repeat, '')}"
+            f"{left_out}, "
             f"and {foreseen} × {problems.per_iteration} are asked for; "
             "import more, or ask for fewer iterations"
         )

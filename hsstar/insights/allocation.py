@@ -1,19 +1,24 @@
-"""What other allocation policies would have made of a finished iteration."""
+"""What the samples of finished iterations say: of other allocation policies, and of difficulty signals."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from hsstar.domain.allocation.belief import empirical_prior
 from hsstar.domain.allocation.policy import Settings, find_policy
-from hsstar.domain.allocation.replay import Replay, Rules, replay
+from hsstar.domain.allocation.replay import RecordedProblem, Replay, Rules, replay
+from hsstar.domain.calibration import Calibration, Observation, calibrate
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import parse_section
 from hsstar.store import rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.read.recorded import recorded_problems
+from hsstar.store.rounds import Round
+from hsstar.store.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,52 @@ class ReplayedPolicy:
 
     name: str
     replay: Replay
+
+
+def calibrate_runs(database: Database, run_names: Sequence[str]) -> Calibration:
+    """Compare what count and quality of the pre-samples foretell, over all sampled iterations of some runs.
+
+    Raises:
+        NotFoundError: there is no such run.
+        ConflictError: no iteration of a run has all its samples.
+    """
+    observations = []
+    with database.begin() as connection:
+        for name in dict.fromkeys(run_names):
+            run = runs.find_run(connection, name)
+            n_p = run.recipe.sampling.n_p
+            for iteration in _sampled(connection, run, None):
+                problems = recorded_problems(connection, iteration.id)
+                observations += [_observation(problem, n_p) for problem in problems]
+    return calibrate(observations)
+
+
+def _observation(problem: RecordedProblem, n_p: int) -> Observation:
+    pre, further = problem.samples[:n_p], problem.samples[n_p:]
+    rewards = [sample.reward for sample in pre if sample.reward is not None]
+    return Observation(
+        sum(sample.correct is True for sample in pre),
+        sum(sample.correct is not True for sample in pre),
+        sum(rewards) / len(rewards) if len(rewards) == len(pre) else None,
+        sum(sample.correct is True for sample in further),
+        sum(sample.correct is False for sample in further),
+    )
+
+
+def _sampled(connection: Connection, run: Run, number: int | None) -> list[Round]:
+    """Return the iterations of a run (or that one) that have all their samples, at least one."""
+    of_run = rounds.list_iterations(connection, run.id)
+    ended = [each.round for each in of_run if each.state in ("training", "evaluating", "done")]
+    if number is None and not ended:
+        raise ConflictError(f"no iteration of {run.name!r} has all its samples yet")
+    if number is None:
+        return ended
+    if number not in [each.round.number for each in of_run]:
+        raise NotFoundError(f"run {run.name!r} has no iteration {number}")
+    chosen = [each for each in ended if each.number == number]
+    if not chosen:
+        raise ConflictError(f"iteration {number} of {run.name!r} still samples; ask when it has ended")
+    return chosen
 
 
 def replay_policies(
@@ -38,24 +89,12 @@ def replay_policies(
         ConflictError: the iteration still samples.
         RecipeError: a choice is no allocation.
     """
+    sections = [parse_section(AllocationSection, choice, "--policy") for choice in choices]
     with database.begin() as connection:
         run = runs.find_run(connection, run_name)
-        of_run = rounds.list_iterations(connection, run.id)
-        ended = [each for each in of_run if each.state in ("training", "evaluating", "done")]
-        if iteration is not None:
-            chosen = [each for each in of_run if each.round.number == iteration]
-            if not chosen:
-                raise NotFoundError(f"run {run_name!r} has no iteration {iteration}")
-            if chosen[0] not in ended:
-                raise ConflictError(
-                    f"iteration {iteration} of {run_name!r} still samples; replay it when it has ended"
-                )
-        elif ended:
-            chosen = ended[-1:]
-        else:
-            raise ConflictError(f"no iteration of {run_name!r} has all its samples yet")
-        problems = recorded_problems(connection, chosen[0].round.id)
-    recipe, number = run.recipe, chosen[0].round.number
+        chosen = _sampled(connection, run, iteration)[-1]
+        problems = recorded_problems(connection, chosen.id)
+    recipe, number = run.recipe, chosen.number
     n_p = recipe.sampling.n_p
     prior = empirical_prior(
         Counter(
@@ -67,13 +106,19 @@ def replay_policies(
         )
     )
     found = []
-    for choice in choices:
-        section = parse_section(AllocationSection, choice, "--policy")
+    for choice, section in zip(choices, sections, strict=True):
         settings = Settings(
             frozenset(recipe.difficulty.resample), section.worth, section.pairs, section.ratio
         )
         rules = Rules(
-            recipe.sampling.n, n_p, section.waves, section.limit, section.pairs, recipe.seed, number
+            recipe.sampling.n,
+            n_p,
+            section.waves,
+            section.limit,
+            section.pairs,
+            recipe.seed,
+            number,
+            recipe.difficulty.train if section.policy == "levels" else None,
         )
         name = " ".join(
             [section.policy, *(f"{key}={value}" for key, value in choice.items() if key != "policy")]

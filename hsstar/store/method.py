@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 from hsstar.store.database import execute_file, exists
-from hsstar.store.rounds import Round
+from hsstar.store.rounds import Round, SampleQuality
 from hsstar.store.runs import Run
 
 _QUALITY_SAMPLES = 250_000
@@ -61,14 +61,14 @@ def has_pairs(connection: Connection, iteration: Round) -> bool:
     return exists(connection, query, {"id": iteration.id})
 
 
-def reward_quality(connection: Connection, iteration: Round) -> float | None:
-    """Return the chance that a correct sample has a higher reward than an incorrect one.
+def sample_quality(connection: Connection, iteration: Round) -> SampleQuality:
+    """Return how good the rewards of an iteration are, and how different its texts.
 
-    It reads about `_QUALITY_SAMPLES` samples of a bigger iteration: its standard error is 0.001 then.
+    It reads about `_QUALITY_SAMPLES` samples of a bigger iteration: the standard error is 0.001 then.
     """
     values = {"round_id": iteration.id, "most": _QUALITY_SAMPLES}
-    area: float | None = execute_file(connection, "reward_quality", values).scalar_one()
-    return area
+    row = execute_file(connection, "sample_quality", values).one()
+    return SampleQuality(row.area, row.different)
 
 
 def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -24,6 +24,13 @@ class Round:
     kind: RoundKind
     number: int  # of the iteration, or t of the evaluated policy M_t
     model_id: int | None  # the policy; None while an iteration waits for it
+
+
+class SampleQuality(NamedTuple):
+    """What the samples of an iteration are like."""
+
+    rewards: float | None  # chance that a correct sample has a higher reward than an incorrect one
+    texts: float | None  # share of samples with a text that no earlier sample of their problem has
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +162,13 @@ def leave_state(
     return result.rowcount == 1
 
 
-def set_reward_quality(connection: Connection, round_id: int, quality: float | None) -> None:
-    """Record how well the rewards of an iteration tell correct samples from incorrect ones."""
+def set_quality(connection: Connection, round_id: int, quality: SampleQuality) -> None:
+    """Record how good the rewards of an iteration are, and how different its texts."""
     connection.execute(
-        text("UPDATE iterations SET reward_quality = :quality WHERE round_id = :id"),
-        {"id": round_id, "quality": quality},
+        text("""
+            UPDATE iterations SET reward_quality = :rewards, different_texts = :texts WHERE round_id = :id
+        """),
+        {"id": round_id, "rewards": quality.rewards, "texts": quality.texts},
     )
 
 
@@ -203,7 +212,7 @@ def count_available_problems(
     without_overlaps: bool = False,
     repeat: Repeat = "never",
 ) -> int:
-    """Count the problems of a dataset that the next iteration of a run may take; a new run (None) has none."""
+    """Count the problems of a dataset that the next iteration of a run may take; None for a new run."""
     available: int = connection.execute(
         text("""
             SELECT count(*) FROM problems

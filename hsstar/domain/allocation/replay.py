@@ -6,7 +6,7 @@ it has, their verdicts are drawn from what its own samples say of its pass rate;
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import fmean, stdev
@@ -24,6 +24,7 @@ class RecordedSample:
 
     correct: bool | None  # None without a verdict
     text: str  # equal texts, equal names
+    reward: float | None = None  # its minimum over the steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Rules:
     cap: int  # pairs of a problem that count
     seed: int
     iteration: int
+    trained: Collection[Difficulty] | None  # levels that pairs come from; None: every problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,11 @@ class _Repetition:
         for problem, samples, drawn in zip(self._problems, self._samples, self._drawn, strict=True):
             right = [sample.text for sample in samples[:drawn] if sample.correct is True]
             wrong = [sample.text for sample in samples[:drawn] if sample.correct is False]
-            pairs = min(len(right), len(wrong))
+            trained = self._rules.trained is None or problem.level in self._rules.trained
+            pairs = min(len(right), len(wrong)) if trained else 0
             totals[0] += pairs
             totals[1] += min(pairs, self._rules.cap)
-            totals[2] += len(set(zip(right, wrong, strict=False)))
+            totals[2] += len(set(zip(right[:pairs], wrong[:pairs], strict=True)))
             totals[3] += pairs > 0
             totals[4] += drawn
             totals[5] += max(0, drawn - len(problem.samples))

@@ -90,18 +90,6 @@ def exclusions(connection: Connection, run_id: int) -> list[tuple[str, int]]:
     return [(row.exclusion, row.problems) for row in rows]
 
 
-def reward_quality(connection: Connection, run_id: int) -> dict[int, float | None]:
-    """Return by iteration the probability that a correct sample has a higher reward than an incorrect one.
-
-    Ties count half. It is known when all samples are drawn; None before, and without rewards.
-    """
-    query = text("""
-        SELECT number, reward_quality FROM rounds JOIN iterations ON round_id = id
-        WHERE run_id = :run_id ORDER BY number
-    """)
-    return {row.number: row.reward_quality for row in connection.execute(query, {"run_id": run_id})}
-
-
 def iteration_statistics(connection: Connection, run_name: str) -> list[dict[str, Any]]:
     """Return the rows of the view `iteration_statistics` for one run, by iteration."""
     query = text("SELECT * FROM iteration_statistics WHERE run = :run ORDER BY iteration")

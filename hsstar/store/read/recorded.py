@@ -1,4 +1,4 @@
-"""The samples of a finished iteration, as a replay of the allocation reads them."""
+"""The samples of a finished iteration, as replays and calibrations read them."""
 
 from sqlalchemy import Connection
 
@@ -17,8 +17,8 @@ def recorded_problems(connection: Connection, round_id: int) -> list[RecordedPro
             row.key,
             Difficulty(row.level) if row.level else None,
             [
-                RecordedSample(_CORRECT.get(verdict), text)
-                for verdict, text in zip(row.verdicts, row.texts, strict=True)
+                RecordedSample(_CORRECT.get(verdict), text, reward)
+                for verdict, text, reward in zip(row.verdicts, row.texts, row.rewards, strict=True)
             ],
         )
         for row in execute_file(connection, "recorded", {"round_id": round_id})

@@ -106,7 +106,9 @@ SELECT
     coalesce(paired.distinct_pairs, 0) AS distinct_pairs,
     coalesce(paired.problems_with_pair, 0) AS problems_with_pair,
     CAST(coalesce(trained.rows, 0) AS bigint) AS rows_trained,
-    coalesce(trained.steps_done, 0) AS optimiser_steps
+    coalesce(trained.steps_done, 0) AS optimiser_steps,
+    iterations.reward_quality,
+    iterations.different_texts
 FROM iterations
 JOIN rounds ON rounds.id = iterations.round_id
 JOIN runs ON runs.id = rounds.run_id

@@ -117,6 +117,7 @@ CREATE TABLE iterations (
     started_at timestamptz,
     finished_at timestamptz,
     reward_quality double precision,
+    different_texts double precision,
     CONSTRAINT ck_iterations_state_known CHECK (
         state IN ('waiting', 'pre_sampling', 're_sampling', 'training', 'evaluating', 'done')
     ),
@@ -124,6 +125,7 @@ CREATE TABLE iterations (
 );
 COMMENT ON COLUMN iterations.budget IS 'n · |D_t|';
 COMMENT ON COLUMN iterations.reward_quality IS 'chance that a correct sample has a higher reward than an incorrect one';
+COMMENT ON COLUMN iterations.different_texts IS 'share of samples with a text that no earlier one of their problem has';
 COMMENT ON COLUMN iterations.pre_samples IS 'n_p: slots below it are pre-samples';
 
 CREATE TABLE evaluations (

@@ -1,4 +1,4 @@
-"""HS-STaR: each sample of a problem of the re-sampled levels is worth the same, the others nothing."""
+"""HS-STaR: the problems of the re-sampled levels are worth the same, the others nothing."""
 
 from collections.abc import Sequence
 
@@ -9,5 +9,7 @@ LIMITED = False
 
 
 def gains(state: State, most: int, beliefs: Beliefs, settings: Settings) -> Sequence[float]:
-    """Return 1 for each further sample of a problem of these levels."""
-    return [1.0] * most if state.level in settings.resampled else []
+    """Return 1/(1+t+s) for a problem of these levels, so that they share evenly, wave after wave."""
+    if state.level not in settings.resampled:
+        return []
+    return [1 / (1 + state.drawn + further) for further in range(most)]

@@ -1,4 +1,4 @@
-"""Every sample of every problem is worth the same."""
+"""Every problem is worth the same: who has fewest samples gets the next one."""
 
 from collections.abc import Sequence
 
@@ -9,5 +9,5 @@ LIMITED = False
 
 
 def gains(state: State, most: int, beliefs: Beliefs, settings: Settings) -> Sequence[float]:
-    """Return 1 for each further sample."""
-    return [1.0] * most
+    """Return 1/(1+t+s), so that later waves even out what earlier ones could not split."""
+    return [1 / (1 + state.drawn + further) for further in range(most)]
