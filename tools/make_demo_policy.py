@@ -35,7 +35,7 @@ def solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence
     """Yield solutions of training problems without end; the labels are the response and the end of text."""
     generator = random.Random(derived_seed(seed, "demo solutions"))  # noqa: S311  (no secret)
     for problem in problem_stream(seed, held_out=False):
-        strategy = draw_strategy(problem.level, generator)
+        strategy = draw_strategy(problem, generator)
         response = solution_text(solution_steps(problem, strategy, generator))
         prompt_tokens = tokenizer.encode(render_prompt("bare", problem.question))
         response_tokens = [*tokenizer.encode(response), tokenizer.eos_token_id]

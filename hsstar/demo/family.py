@@ -28,6 +28,7 @@ from hsstar.domain.steps import STEP_SEPARATOR
 
 MODULUS = 10
 OPERANDS = range(2, 10)
+_LARGE = 6  # digits from here on make a problem hard: half of all
 _HELD_OUT_SHARE = 0.2
 _MOST_REPEATED = 300
 _MOST_PROBLEMS = 8_000  # of a side; drawing shows that the smallest level holds no more
@@ -169,14 +170,21 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
     raise BadInputError(f"the demo's family does not hold {count} different problems; ask for fewer")
 
 
-def careful_share(level: DemoLevel) -> float:
-    """Return the share of careful solutions that M_0 learns from: smaller on harder problems."""
-    return 1 / (1 + math.exp(-(0.1 - 0.55 * (level.operators - 4) - 0.4 * (level.multiplications - 2))))
+def careful_share(problem: DemoProblem) -> float:
+    """Return the share of careful solutions that M_0 learns from: smaller on harder problems.
+
+    Large digits count for as much as the level does, so that every level holds problems from nearly
+    hopeless to nearly solved.
+    """
+    level, operands = problem.level, problem.expression.operands
+    ease = 0.5 - 0.5 * (level.operators - 4) - 0.4 * (level.multiplications - 2)
+    large = sum(operand >= _LARGE for operand in operands) - len(operands) / 2
+    return 1 / (1 + math.exp(1.6 * large - ease))
 
 
-def draw_strategy(level: DemoLevel, generator: random.Random) -> Strategy:
-    """Draw the strategy of one solution under the mixture of the level."""
-    return Strategy.CAREFUL if generator.random() < careful_share(level) else Strategy.CARELESS
+def draw_strategy(problem: DemoProblem, generator: random.Random) -> Strategy:
+    """Draw the strategy of one solution of the problem under the mixture."""
+    return Strategy.CAREFUL if generator.random() < careful_share(problem) else Strategy.CARELESS
 
 
 def solution_steps(
