@@ -152,6 +152,27 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     }
 
 
+def test_problem_lifelines(connection: Connection, example: Example) -> None:
+    run, _, (easy, boundary, hard, left_out) = example
+    again = add_iteration(connection, run, [hard, left_out], 2).id
+    drawn = {hard: {0: Drawn(Cause.CORRECT, 0.5), 1: Drawn(Cause.INCORRECT, 0.25)}}
+    add_samples(connection, again, drawn)
+    factory.add_labels(connection, again, {hard: "boundary"})
+    held_out = add_evaluation(connection, run, evaluations.HELD_OUT, 1)
+    rounds.assign_problems(connection, held_out, [easy], 1)
+    add_samples(connection, held_out, {easy: {0: Drawn(Cause.CORRECT)}})
+    query = """
+        SELECT measure, problem_id, policies, drawn, pass_rates, levels, rewards FROM problem_lifelines
+        WHERE run = 'example' ORDER BY measure, problem_id
+    """
+    assert select(connection, query) == [
+        ("heldout", easy, [1], [1], [1.0], [None], [None]),
+        ("iteration", easy, [0], [2], [1.0], ["inlier"], [1.0]),
+        ("iteration", boundary, [0], [3], [2 / 3], ["boundary"], [1.25 / 3]),
+        ("iteration", hard, [0, 2], [2, 2], [0.0, 0.5], ["outlier", "boundary"], [0.125, 0.375]),
+    ]
+
+
 def test_worker_activity(connection: Connection) -> None:
     role, (round_id, _) = "sample,verify", factory.add_round(connection)
     found = {
