@@ -83,9 +83,10 @@ def replay(
     repetitions: int = 20,
 ) -> Replay:
     """Give the budget of a finished iteration away by another policy, and count what comes of it."""
-    outcomes = [
-        _Repetition(problems, prior, rules, number).run(policy, settings) for number in range(repetitions)
-    ]
+    pool = _Pool(problems, prior, rules)
+    outcomes = [_Repetition(pool, 0).run(policy, settings)]
+    if outcomes[0].imputed:  # otherwise the others are equal
+        outcomes += [_Repetition(pool, number).run(policy, settings) for number in range(1, repetitions)]
     pairs = [outcome.pairs for outcome in outcomes]
     return Replay(
         fmean(pairs),
@@ -97,20 +98,34 @@ def replay(
     )
 
 
+class _Pool:
+    """What the repetitions have in common: the problems in the shuffle, and what is believed of them."""
+
+    def __init__(self, problems: Sequence[RecordedProblem], prior: Sequence[float], rules: Rules) -> None:
+        self.rules = rules
+        self.beliefs = Beliefs(prior, max(rules.limit * rules.n, *(len(each.samples) for each in problems)))
+        self.problems = sorted(
+            problems, key=lambda each: shuffle_key(rules.seed, "remainder", rules.iteration, each.key)
+        )
+        self._reached: dict[Counts, list[float]] = {}
+
+    def pass_rate(self, problem: RecordedProblem, chance: float) -> float:
+        """Return the pass rate below which lies this share of what all its samples leave possible."""
+        right = sum(sample.correct is True for sample in problem.samples)
+        counts = right, sum(sample.correct is False for sample in problem.samples)
+        if counts not in self._reached:
+            self._reached[counts] = list(accumulate(self.beliefs.weights(counts)))[:-1]
+        return GRID[bisect_right(self._reached[counts], chance)]
+
+
 class _Repetition:
     """One giving away, whose missing verdicts are drawn by its number."""
 
-    def __init__(
-        self, problems: Sequence[RecordedProblem], prior: Sequence[float], rules: Rules, number: int
-    ) -> None:
-        self._rules = rules
-        self._beliefs = Beliefs(prior, max(rules.limit * rules.n, *(len(each.samples) for each in problems)))
-        self._problems = sorted(
-            problems, key=lambda each: shuffle_key(rules.seed, "remainder", rules.iteration, each.key)
-        )
+    def __init__(self, pool: _Pool, number: int) -> None:
+        self._pool, self._rules, self._number = pool, pool.rules, number
+        self._problems = pool.problems
         self._samples = [list(each.samples) for each in self._problems]
-        self._drawn = [min(rules.n_p, len(each.samples)) for each in self._problems]
-        self._number = number
+        self._drawn = [min(self._rules.n_p, len(each.samples)) for each in self._problems]
 
     def run(self, policy: Policy, settings: Settings) -> Outcome:
         rules = self._rules
@@ -119,7 +134,7 @@ class _Repetition:
             budget = left // (rules.waves - wave)
             states = [self._state(place) for place in range(len(self._problems))]
             counts = Counter(states)
-            table = make_table(policy, counts, budget, self._beliefs, settings)
+            table = make_table(policy, counts, budget, self._pool.beliefs, settings)
             shares = share_out(counts, table, budget)
             rest = shares.rest
             for place, state in enumerate(states):
@@ -142,7 +157,7 @@ class _Repetition:
         missing = self._drawn[place] - len(samples)
         if missing <= 0:
             return
-        rate = _pass_rate(self._beliefs, problem.samples, self._chance(problem, "rate"))
+        rate = self._pool.pass_rate(problem, self._chance(problem, "rate"))
         for slot in range(len(samples), len(samples) + missing):
             correct = self._chance(problem, "verdict", slot) < rate
             like = [sample.text for sample in problem.samples if sample.correct is correct]
@@ -169,13 +184,3 @@ class _Repetition:
             totals[4] += drawn
             totals[5] += max(0, drawn - len(problem.samples))
         return Outcome(*totals)
-
-
-def _pass_rate(beliefs: Beliefs, samples: Sequence[RecordedSample], chance: float) -> float:
-    """Return the pass rate below which lies this share of what the samples leave possible."""
-    counts: Counts = (
-        sum(sample.correct is True for sample in samples),
-        sum(sample.correct is False for sample in samples),
-    )
-    reached = list(accumulate(beliefs.weights(counts)))
-    return GRID[bisect_right(reached[:-1], chance)]

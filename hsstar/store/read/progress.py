@@ -27,10 +27,14 @@ class RoundProgress:
     drawn: int
     verified: int
     scored: int
+    correct: int
+    cut: int  # at the length limit
+    waves: int  # helpings of the remaining budget that are decided
     inlier: int
     boundary: int
     outlier: int
     pairs: int
+    distinct_pairs: int  # whose two texts no earlier pair of the problem has
     queued: int  # jobs of the round
     running: int
     failed: int
