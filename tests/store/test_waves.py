@@ -1,15 +1,17 @@
 """The waves of an allocation: what SQL gives away is what the pure rules say, and the ledger says why."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from hsstar.domain.allocation import sharing
-from hsstar.domain.allocation.belief import FLAT, Beliefs
+from hsstar.domain.allocation.belief import FLAT, Beliefs, beta_prior, empirical_prior
 from hsstar.domain.allocation.policy import Settings, State, find_policy, make_table
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.verdict import Cause
@@ -32,6 +34,7 @@ def drawn_gains(state: State, most: int, beliefs: Beliefs, values: Settings) -> 
 gains = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=LIMIT * N).map(
     lambda row: sorted(row, reverse=True)
 )
+CAUSE_OF = {"c": Cause.CORRECT, "i": Cause.INCORRECT, "u": Cause.TIMED_OUT}
 CAUSES = [Cause.CORRECT, Cause.INCORRECT, Cause.INCORRECT, Cause.TIMED_OUT]
 LEDGER = """
     SELECT problem_id, slot, reason, wave, correct_before, incorrect_before, place, gain FROM budget_ledger
@@ -112,3 +115,36 @@ def test_each_wave_gives_what_the_pure_rule_gives(
         query = "SELECT problem_id, allotment FROM round_problems WHERE exclusion IS NULL"
         assert dict(select(connection, query)) == {key: len(known) for key, known in verdicts.items()}
         assert sorted(select(connection, LEDGER, run=run.name)) == sorted(ledger)
+
+
+@pytest.mark.parametrize(
+    ("prior_of", "n_p"), [("empirical", 2), ("history", 2), ("empirical", 1), ([2.0, 3.0], 2), ("history", 1)]
+)
+def test_the_prior_is_that_of_the_recipe(connection: Connection, prior_of: Any, n_p: int) -> None:
+    recipe = factory.make_recipe(
+        sampling={"n": N, "n_p": n_p}, allocation={"policy": "pairs", "prior": prior_of}
+    )
+    run, ids = add_run(connection, recipe), add_problems(connection, 4)
+    weights: defaultdict[tuple[int, int], float] = defaultdict(float)
+    for number, causes in enumerate((["ccii", "iiii"], ["cc", "iu"], ["ci", "ii"])):
+        own = ids[:2] if number % 2 else ids[2:]
+        iteration = add_iteration(connection, run, own, number)
+        drawn = {
+            problem: {slot: Drawn(CAUSE_OF[letter], 0.5) for slot, letter in enumerate(word)}
+            for problem, word in zip(own, causes, strict=True)
+        }
+        if number == 2:
+            drawn = {problem: {slot: of[slot] for slot in range(n_p)} for problem, of in drawn.items()}
+        factory.add_samples(connection, iteration.id, drawn)
+        if number == 2 or prior_of == "history":
+            for of in drawn.values():
+                known = Counter(sample.cause for sample in of.values())
+                weights[known[Cause.CORRECT], known[Cause.INCORRECT]] += 0.5 ** (2 - number)
+    factory.allot_budget(connection, run, iteration)
+    ((prior,),) = select(connection, "SELECT prior FROM allocation_waves")
+    if isinstance(prior_of, list):
+        assert prior == beta_prior(2.0, 3.0)
+    elif n_p == 1 and prior_of == "empirical":
+        assert prior == beta_prior(0.5, 0.5)
+    else:
+        assert prior == empirical_prior(weights)
