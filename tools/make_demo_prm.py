@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from hsstar.demo import BUILTINS
-from hsstar.demo.family import DemoProblem, SolutionStep, Strategy, problem_stream, solution_steps
+from hsstar.demo.family import DemoProblem, SolutionStep, draw_strategy, problem_stream, solution_steps
 from hsstar.domain.seeds import derived_seed
 from tools.demo_training import IGNORED, LabelledSequence, Schedule, batches, make_reproducible, optimise
 
@@ -41,11 +41,13 @@ def labelled_sequence(
 
 
 def labelled_solutions(tokenizer: Qwen2Tokenizer, seed: int) -> Iterator[LabelledSequence]:
-    """Yield labelled solutions by both strategies without end, some with slips of arithmetic."""
+    """Yield labelled solutions without end, careful as often as M_0 is, some with slips of arithmetic.
+
+    So where the model cannot tell whether a step is right, it knows how often M_0 is right on such problems.
+    """
     generator = random.Random(derived_seed(seed, "demo labelled solutions"))  # noqa: S311  (no secret)
     for problem in problem_stream(seed, held_out=False):
-        strategy = generator.choice(list(Strategy))
-        steps = solution_steps(problem, strategy, generator, SLIP_RATE)
+        steps = solution_steps(problem, draw_strategy(problem, generator), generator, SLIP_RATE)
         yield labelled_sequence(tokenizer, problem, steps)
 
 

@@ -6,8 +6,8 @@ one operation per step and boxes the last digit:
     7+3*4+2 mod 10=?   →   3*4=2, so 7+2+2        (blank line)        7+2=9, so 9+2        …
 
 There are many right ways, because an addition is right wherever no multiplication stands beside it. A
-careless solver carries out any operation. That is wrong reasoning, and by luck it often reaches the right
-digit. So a verdict says less than the steps do.
+careless solver adds beside multiplications first. That is wrong reasoning, and by luck it often reaches the
+right digit. So a verdict says less than the steps do.
 
 The text of a question decides whether it is a training or a held-out problem.
 """
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from statistics import fmean
 
 from hsstar.data.files import write_rows
 from hsstar.domain.errors import BadInputError
@@ -28,7 +29,6 @@ from hsstar.domain.steps import STEP_SEPARATOR
 
 MODULUS = 10
 OPERANDS = range(2, 10)
-_LARGE = 6  # digits from here on make a problem hard: half of all
 _HELD_OUT_SHARE = 0.2
 _MOST_REPEATED = 300
 _MOST_PROBLEMS = 8_000  # of a side; drawing shows that the smallest level holds no more
@@ -54,7 +54,7 @@ class Strategy(StrEnum):
     CAREFUL = "careful"
     """Any operation that keeps the value: right in many ways."""
     CARELESS = "careless"
-    """Any operation."""
+    """An addition beside a multiplication, as long as there is one: wrong in many ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ class ModularExpression:
     def positions(self, strategy: Strategy) -> list[int]:
         """Return the indices of the operators that a strategy chooses from."""
         every = range(len(self.operators))
-        return [place for place in every if strategy is Strategy.CARELESS or self.keeps_value(place)]
+        kept = [place for place in every if self.keeps_value(place)]
+        wrong = [place for place in every if place not in kept]
+        return wrong if strategy is Strategy.CARELESS and wrong else kept
 
     def operation(self, position: int) -> "ModularExpression":
         """Return the operation at an operator's index as an expression."""
@@ -173,13 +175,12 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
 def careful_share(problem: DemoProblem) -> float:
     """Return the share of careful solutions that M_0 learns from: smaller on harder problems.
 
-    Large digits count for as much as the level does, so that every level holds problems from nearly
+    The first digit counts for as much as the level does, so that every level holds problems from nearly
     hopeless to nearly solved.
     """
-    level, operands = problem.level, problem.expression.operands
-    ease = 0.5 - 0.5 * (level.operators - 4) - 0.4 * (level.multiplications - 2)
-    large = sum(operand >= _LARGE for operand in operands) - len(operands) / 2
-    return 1 / (1 + math.exp(1.6 * large - ease))
+    level, first = problem.level, problem.expression.operands[0]
+    ease = 0.2 - 0.5 * (level.operators - 4) - 0.4 * (level.multiplications - 2)
+    return 1 / (1 + math.exp(0.8 * (first - fmean(OPERANDS)) - ease))
 
 
 def draw_strategy(problem: DemoProblem, generator: random.Random) -> Strategy:
@@ -212,7 +213,7 @@ def solution_text(steps: Iterable[SolutionStep]) -> str:
 
 
 def write_problems(path: Path, problems: Iterable[DemoProblem]) -> None:
-    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### digit`."""
+    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### 5`."""
     rows = (
         {
             "question": problem.question,
