@@ -166,13 +166,14 @@ class Conductor:
         """Pre-sampling → re-sampling: label every problem, then allot the rest of the budget."""
         if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
-
-        def label(problem_ids: list[int], connection: Connection) -> None:
-            method.exclude_bad_references(connection, iteration, problem_ids)
-            method.label_problems(connection, run, iteration, problem_ids)
-
+        # without the lock: it reads every sample
+        unreadable = self._database.run(partial(method.bad_references, iteration=iteration))
+        reasons = dict.fromkeys(unreadable, "the reference answer cannot be read")
+        if reasons:
+            self._turn(run.id, lambda connection: rounds.exclude(connection, iteration.id, reasons))
+        label = partial(method.label_problems, run=run, iteration=iteration)
         for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(label, problem_ids))
+            self._turn(run.id, partial(label, problem_ids=problem_ids))
         self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
         self._give_away(run, iteration)
         leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)

@@ -32,19 +32,10 @@ def label_problems(
     return result.rowcount
 
 
-def exclude_bad_references(connection: Connection, iteration: Round, problem_ids: Sequence[int]) -> int:
-    """Exclude those of these problems whose reference answer proved unreadable; return how many."""
-    result = connection.execute(
-        text("""
-            UPDATE round_problems SET exclusion = 'the reference answer cannot be read'
-            WHERE round_id = :id AND exclusion IS NULL AND problem_id IN (
-                SELECT problem_id FROM samples
-                WHERE round_id = :id AND problem_id = ANY (:ids) AND cause = 'bad_reference'
-            )
-        """),
-        {"id": iteration.id, "ids": list(problem_ids)},
-    )
-    return result.rowcount
+def bad_references(connection: Connection, iteration: Round) -> list[int]:
+    """Return the problems of an iteration whose reference answer proved unreadable."""
+    query = text("SELECT DISTINCT problem_id FROM samples WHERE round_id = :id AND cause = 'bad_reference'")
+    return list(connection.execute(query, {"id": iteration.id}).scalars())
 
 
 def build_pairs(

@@ -12,6 +12,7 @@ from hsstar.domain.verdict import Cause
 from hsstar.store.database import Database
 from tests.store import factory
 from tests.store.conftest import MakeDatabase
+from tests.store.driver import rows
 from tests.store.factory import Drawn, add_job, execute, select
 from tests.store.threads import beside
 from tests.waiting import wait_for
@@ -48,8 +49,8 @@ DANGLING = """
 """
 
 
-@pytest.fixture
-def rows(connection: Connection) -> dict[str, int]:
+@pytest.fixture(name="rows")
+def rows_of_two_rounds(connection: Connection) -> dict[str, int]:
     return add_rows(connection)
 
 
@@ -128,13 +129,15 @@ def test_nothing_refers_to_what_another_session_deletes_meanwhile(
     shared: Database, table: str, added: str, deletion_first: bool
 ) -> None:
     with shared.begin() as connection:
-        rows = add_rows(connection)
+        known = add_rows(connection)
         for emptied in ("difficulty_labels", "job_items", "preference_pairs"):
             execute(connection, f"DELETE FROM {emptied}")
     deletion, of = DELETIONS[table]
     owner = "first job" if added is ITEM else "first"
-    insertion = added.format(*(rows[name] for name in (owner, "first problem", "first right", "first wrong")))
-    actions = [(insertion, {}), (deletion, {"id": rows[of]})]
+    insertion = added.format(
+        *(known[name] for name in (owner, "first problem", "first right", "first wrong"))
+    )
+    actions = [(insertion, {}), (deletion, {"id": known[of]})]
     (first, values), later = reversed(actions) if deletion_first else actions
     ended = []
 
@@ -148,8 +151,7 @@ def test_nothing_refers_to_what_another_session_deletes_meanwhile(
     with ExitStack() as threads, shared.begin() as connection:
         execute(connection, first, **values)
         errors = threads.enter_context(beside(act_meanwhile))
-        with shared.begin() as onlooker:
-            wait_for(lambda: ended or select(onlooker, waiting))
+        wait_for(lambda: ended or rows(shared, waiting))  # a transaction a look: within one it stays the same
     assert not errors
     with shared.begin() as connection:
         assert select(connection, DANGLING) == []

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, text
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.text import storable
-from hsstar.store.database import Database, execute_file
+from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
 from hsstar.store.queue.sweeper import SWEEPER_SECONDS
 from hsstar.store.queue.wakeups import UNSERVED_SECONDS
@@ -175,22 +175,30 @@ class Orders:
 
 def beat(connection: Connection, worker: Identity, work: Work, lease_seconds: float) -> Orders:
     """Record that a worker lives, extend the leases of its jobs, and return its orders."""
-    values = {
-        "name": worker.name,
-        "instance": worker.instance,
-        "state": "busy" if work.busy else "idle",
-        "jobs_done": work.jobs_done,
-        "tokens_done": work.tokens_done,
-        "job_ids": [job.id for job in work.jobs],
-        "tokens": [job.token for job in work.jobs],
-        "still": list(work.still),
-        "lease": lease_seconds,
-        "kinds": [kind.value for kind in work.takes],
-        "unserved": UNSERVED_SECONDS,
-        "may_sweep": work.may_sweep,
-        "sweep": SWEEPER_SECONDS,
-    }
-    row = execute_file(connection, "heartbeat", values).one()
+    row = connection.execute(
+        text("""
+            SELECT * FROM heartbeat(
+                :name, :instance, :state, :jobs, :tokens,
+                CAST(:held_jobs AS bigint[]), CAST(:held_tokens AS uuid[]), CAST(:held_still AS float[]),
+                :lease, CAST(:kinds AS text[]), :unserved, :may_sweep, :sweeper
+            )
+        """),
+        {
+            "name": worker.name,
+            "instance": worker.instance,
+            "state": "busy" if work.busy else "idle",
+            "jobs": work.jobs_done,
+            "tokens": work.tokens_done,
+            "held_jobs": [job.id for job in work.jobs],
+            "held_tokens": [job.token for job in work.jobs],
+            "held_still": list(work.still),
+            "lease": lease_seconds,
+            "kinds": [kind.value for kind in work.takes],
+            "unserved": UNSERVED_SECONDS,
+            "may_sweep": work.may_sweep,
+            "sweeper": SWEEPER_SECONDS,
+        },
+    ).one()
     return Orders(row.schema, row.stop, row.sweeps, row.workers, row.unserved)
 
 
