@@ -57,8 +57,8 @@ def decide(database: Database, run: Run, iteration: Round) -> None:
 
     ids = turn(partial(rounds.problems_of, round_id=iteration.id))
     batches = [ids[start : start + BATCH_PROBLEMS] for start in range(0, len(ids), BATCH_PROBLEMS)]
-    wave = turn(partial(allocation.next_wave, run=run, iteration=iteration))
-    assert wave is not None
+    wave = 0
+    assert turn(partial(allocation.open_wave, run=run, iteration=iteration, wave=wave))
     for batch in batches:
         turn(partial(allocation.record_states, iteration=iteration, wave=wave, problem_ids=batch))
     decision = turn(partial(allocation.decide, run=run, iteration=iteration, wave=wave))

@@ -38,8 +38,8 @@ def undo(database: Database, run: Run) -> None:
 def allot(connection: Connection, run: Run, iteration: Round) -> None:
     """Give away the whole remaining budget."""
     problem_ids = rounds.problems_of(connection, iteration.id)
-    wave = allocation.next_wave(connection, run, iteration)
-    assert wave is not None
+    wave = allocation.decided_waves(connection, iteration)
+    assert allocation.open_wave(connection, run, iteration, wave)
     allocation.record_states(connection, iteration, wave, problem_ids)
     decision = allocation.decide(connection, run, iteration, wave)
     allocation.give(connection, run, iteration, decision, problem_ids)

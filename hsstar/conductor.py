@@ -175,17 +175,21 @@ class Conductor:
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(label, problem_ids=problem_ids))
         self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
-        self._give_away(run, iteration)
-        leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)
-        if not self._turn(run.id, leave):
+        if not self._give_away(run, iteration, 0):
+            return False
+
+        def begin_resampling(connection: Connection) -> bool:  # the wave is closed with it, or neither
+            allocation.close(connection, iteration, 0)
+            return rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
+
+        if not self._turn(run.id, begin_resampling):
             return False
         self._enqueue_samples(run, iteration)
         return True
 
-    def _give_away(self, run: Run, iteration: Round) -> bool:
-        """Decide the next wave of the allocation; return False if there is none."""
-        wave = self._turn(run.id, partial(allocation.next_wave, run=run, iteration=iteration))
-        if wave is None:
+    def _give_away(self, run: Run, iteration: Round, wave: int) -> bool:
+        """Give a wave of the allocation away, all but closed; return False if somebody else has done so."""
+        if not self._turn(run.id, partial(allocation.open_wave, run=run, iteration=iteration, wave=wave)):
             return False
         record = partial(allocation.record_states, iteration=iteration, wave=wave)
         for problem_ids in self._batches(run, iteration):
@@ -194,7 +198,6 @@ class Conductor:
         give = partial(allocation.give, run=run, iteration=iteration, decision=decision)
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(give, problem_ids=problem_ids))
-        self._turn(run.id, partial(allocation.close, iteration=iteration, wave=wave))
         return True
 
     def _enqueue_samples(self, run: Run, iteration: Round) -> None:
@@ -203,10 +206,15 @@ class Conductor:
             self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
 
     def _pair(self, run: Run, iteration: Round) -> bool:
-        """Re-sampling → training: build pairs from the samples of the trained levels."""
+        """Re-sampling → training: the next wave, or pairs from the samples of the trained levels."""
+        # read before looking what is missing: what is complete is then complete for these waves
+        wave = self._turn(run.id, partial(allocation.decided_waves, iteration=iteration))
         if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
-        if self._give_away(run, iteration):
+        if wave < run.recipe.allocation.waves:
+            if not self._give_away(run, iteration, wave):
+                return False
+            self._turn(run.id, partial(allocation.close, iteration=iteration, wave=wave))
             self._enqueue_samples(run, iteration)
             return True
 

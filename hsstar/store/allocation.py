@@ -29,15 +29,15 @@ class Decision:
     last: bytes | None  # hash of the last problem, in the shuffle, that gets one more
 
 
-def next_wave(connection: Connection, run: Run, iteration: Round) -> int | None:
-    """Open the next wave of an iteration and return its number; None if all have been decided."""
-    waves = run.recipe.allocation.waves
-    decided: int = connection.execute(
-        text("SELECT count(*) FROM allocation_waves WHERE round_id = :id AND decided_at IS NOT NULL"),
-        {"id": iteration.id},
-    ).scalar_one()
-    if decided >= waves:
-        return None
+def decided_waves(connection: Connection, iteration: Round) -> int:
+    """Return how many waves of an iteration have been given away."""
+    query = text("SELECT count(*) FROM allocation_waves WHERE round_id = :id AND decided_at IS NOT NULL")
+    decided: int = connection.execute(query, {"id": iteration.id}).scalar_one()
+    return decided
+
+
+def open_wave(connection: Connection, run: Run, iteration: Round, wave: int) -> bool:
+    """Open a wave of an iteration; return False if it has been decided meanwhile."""
     budget = run.recipe.sampling.budget
     connection.execute(
         text("""
@@ -50,12 +50,12 @@ def next_wave(connection: Connection, run: Run, iteration: Round) -> int | None:
         """),
         {
             "round_id": iteration.id,
-            "wave": decided,
+            "wave": wave,
             "remaining": budget.per_problem - budget.pre_samples,
-            "waves_left": waves - decided,
+            "waves_left": run.recipe.allocation.waves - wave,
         },
     )
-    return decided
+    return decided_waves(connection, iteration) == wave
 
 
 def record_states(connection: Connection, iteration: Round, wave: int, problem_ids: Sequence[int]) -> None:

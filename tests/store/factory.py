@@ -159,8 +159,8 @@ def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str |
 
 def allot_budget(connection: Connection, run: Run, iteration: Round, at_once: int = 7) -> None:
     """Give away what the next wave has, in batches of problems."""
-    wave = allocation.next_wave(connection, run, iteration)
-    assert wave is not None
+    wave = allocation.decided_waves(connection, iteration)
+    assert allocation.open_wave(connection, run, iteration, wave)
     ids = rounds.problems_of(connection, iteration.id)
     batches = [ids[start : start + at_once] for start in range(0, len(ids), at_once)]
     for batch in batches:

@@ -512,6 +512,28 @@ def test_a_crash_between_two_transactions_changes_nothing(
     check_iteration(recipe, 0, driver.tables())
 
 
+@pytest.mark.parametrize("still_at", range(2, 40, 4))
+def test_a_conductor_that_stands_still_while_others_end_the_run_changes_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, still_at: int
+) -> None:
+    """Between any two of its transactions, at the n-th of the run."""
+    turn, turns = Conductor._turn, itertools.count()
+
+    def standing_still(*arguments: Any) -> Any:
+        if next(turns) == still_at:
+            driver.work()
+            assert driver.states() == [IterationState.DONE]
+        return turn(*arguments)
+
+    monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", 24)
+    monkeypatch.setattr(Conductor, "_turn", standing_still)
+    driver = begin(WAVES)
+    driver.work()
+    assert next(turns) > still_at
+    assert driver.states() == [IterationState.DONE]
+    check_iteration(WAVES, 0, driver.tables())
+
+
 def test_the_planner_knows_the_samples_of_a_round_before_their_pairs_are_looked_for(begin: Begin) -> None:
     driver = begin(PLAIN)
     driver.work([JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE])

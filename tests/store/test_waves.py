@@ -111,7 +111,8 @@ def test_each_wave_gives_what_the_pure_rule_gives(
                 ]
             draw(given_away)
             left -= sum(given_away.values())
-        assert allocation.next_wave(connection, run, iteration) is None
+        assert allocation.decided_waves(connection, iteration) == waves
+        assert not allocation.open_wave(connection, run, iteration, waves - 1)
         query = "SELECT problem_id, allotment FROM round_problems WHERE exclusion IS NULL"
         assert dict(select(connection, query)) == {key: len(known) for key, known in verdicts.items()}
         assert sorted(select(connection, LEDGER, run=run.name)) == sorted(ledger)

@@ -2,7 +2,7 @@
 --
 -- With last_of_rest.sql the SQL twin of `allot` in domain/allocation/sharing.py. Parameters: round_id, wave, last (hash
 -- of the last problem that gets one more), seed, iteration, problem_ids, and one array per column of `shares`. A second
--- run changes nothing.
+-- run changes nothing, however late.
 WITH
 shares AS (
     SELECT * FROM unnest(
@@ -34,8 +34,8 @@ given AS (
 )
 UPDATE round_problems
 SET allotment = pre_samples + given.samples + coalesce((
-        SELECT sum(before.samples) FROM allocations AS before
-        WHERE before.round_id = :round_id AND before.problem_id = given.problem_id AND before.wave < :wave
+        SELECT sum(others.samples) FROM allocations AS others
+        WHERE others.round_id = :round_id AND others.problem_id = given.problem_id AND others.wave <> :wave
     ), 0)
 FROM given, iterations
 WHERE iterations.round_id = :round_id
