@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Connection, text
 
 from bench.setup import benchmark_parser, filled_round, peak_memory, perform, seconds, tidy, timing_table
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.store import method, rounds
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
@@ -32,6 +32,7 @@ def undo(database: Database, run: Run) -> None:
         connection.execute(
             text("UPDATE round_problems SET allotment = :n_p"), {"n_p": run.recipe.sampling.n_p}
         )
+        connection.execute(text("UPDATE iterations SET state = 'pre_sampling'"))
     tidy(database)
 
 
@@ -40,6 +41,7 @@ def allot(connection: Connection, run: Run, iteration: Round) -> None:
     problem_ids = rounds.problems_of(connection, iteration.id)
     shares = method.shares(connection, run, iteration)
     method.allot_budget(connection, run, iteration, shares, problem_ids)
+    rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
 
 
 def measure(database: Database, run: Run, iteration: Round, repetitions: int) -> dict[str, list[float]]:
