@@ -32,6 +32,7 @@ def undo(database: Database, run: Run) -> None:
         connection.execute(
             text("UPDATE round_problems SET allotment = :n_p"), {"n_p": run.recipe.sampling.n_p}
         )
+        connection.execute(text("UPDATE iterations SET state = 'pre_sampling'"))
     tidy(database)
 
 
@@ -44,6 +45,7 @@ def allot(connection: Connection, run: Run, iteration: Round) -> None:
     decision = allocation.decide(connection, run, iteration, wave)
     allocation.give(connection, run, iteration, decision, problem_ids)
     allocation.close(connection, iteration, wave)
+    rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
 
 
 def measure(database: Database, run: Run, iteration: Round, repetitions: int) -> dict[str, list[float]]:
