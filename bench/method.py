@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Connection, text
 
 from bench.setup import benchmark_parser, filled_round, peak_memory, perform, seconds, tidy, timing_table
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.store import allocation, method, rounds
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
