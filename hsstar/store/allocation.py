@@ -118,7 +118,10 @@ def give(
         "samples": [share.samples for share in shares.values()],
         "one_more": [share.one_more for share in shares.values()],
     }
+    # rows that were added a moment ago have no statistics, by which the planner would take few for one
+    connection.execute(text("SET LOCAL enable_nestloop = off"))
     execute_file(connection, "allot", values)
+    connection.execute(text("SET LOCAL enable_nestloop = on"))
 
 
 def close(connection: Connection, iteration: Round, wave: int) -> None:
@@ -186,5 +189,5 @@ def _arrays(states: Sequence[State]) -> dict[str, object]:
         "correct": [state.correct for state in states],
         "incorrect": [state.incorrect for state in states],
         "drawn": [state.drawn for state in states],
-        "level": [state.level.value if state.level else None for state in states],
+        "level": [state.level.value if state.level else "" for state in states],
     }

@@ -10,26 +10,32 @@ shares AS (
         CAST(:samples AS int[]), CAST(:one_more AS boolean[])
     ) AS shares (correct, incorrect, drawn, level, samples, one_more)
 ),
-given AS (
-    UPDATE allocations
-    SET samples = shares.samples + CASE
+shared AS MATERIALIZED (
+    SELECT
+        problem_id,
+        shares.samples + CASE
             WHEN one_more AND sha256(convert_to(
                 concat_ws(':', CAST(:seed AS bigint), 'remainder', CAST(:iteration AS int), problems.key), 'UTF8'
             )) <= CAST(:last AS bytea) THEN 1
             ELSE 0
-        END
-    FROM problems, shares
+        END AS samples
+    FROM allocations
+    JOIN problems ON problems.id = problem_id
+    LEFT JOIN difficulty_labels AS labels USING (round_id, problem_id)
+    JOIN shares ON (shares.correct, shares.incorrect, shares.drawn, shares.level)
+        = (allocations.correct, allocations.incorrect, allocations.drawn, coalesce(labels.level, ''))
+    WHERE round_id = :round_id
+      AND wave = :wave
+      AND problem_id = ANY (CAST(:problem_ids AS bigint[]))
+      AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
+),
+given AS (
+    UPDATE allocations
+    SET samples = shared.samples
+    FROM shared
     WHERE allocations.round_id = :round_id
       AND allocations.wave = :wave
-      AND allocations.problem_id = ANY (CAST(:problem_ids AS bigint[]))
-      AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
-      AND problems.id = allocations.problem_id
-      AND (shares.correct, shares.incorrect, shares.drawn)
-          = (allocations.correct, allocations.incorrect, allocations.drawn)
-      AND shares.level IS NOT DISTINCT FROM (
-          SELECT level FROM difficulty_labels AS labels
-          WHERE labels.round_id = :round_id AND labels.problem_id = allocations.problem_id
-      )
+      AND allocations.problem_id = shared.problem_id
     RETURNING allocations.problem_id, allocations.samples
 )
 UPDATE round_problems

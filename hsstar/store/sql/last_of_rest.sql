@@ -14,9 +14,10 @@ first AS (
     )) AS hash
     FROM allocations
     LEFT JOIN difficulty_labels AS labels USING (round_id, problem_id)
-    JOIN states USING (correct, incorrect, drawn)
+    JOIN states ON (states.correct, states.incorrect, states.drawn, states.level)
+        = (allocations.correct, allocations.incorrect, allocations.drawn, coalesce(labels.level, ''))
     JOIN problems ON problems.id = problem_id
-    WHERE round_id = :round_id AND wave = :wave AND labels.level IS NOT DISTINCT FROM states.level
+    WHERE round_id = :round_id AND wave = :wave
     ORDER BY hash
     LIMIT :rest
 )
