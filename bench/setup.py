@@ -142,9 +142,11 @@ def fill(connection: Connection, problems: int, slots: int = 8, **sections: Any)
     connection.execute(
         text("""
             INSERT INTO samples
-                (round_id, problem_id, slot, verdict, cause, min_reward, tokens, seed, model_id, worker)
+                (round_id, problem_id, slot, verdict, cause, min_reward, tokens, seed, model_id, worker,
+                text_hash)
             SELECT :round_id, problem_id, slot, verdict, verdict,
-                least(1, greatest(0, ability + (random() - 0.5) / 2)), 400, 1, :model_id, 'benchmark'
+                least(1, greatest(0, ability + (random() - 0.5) / 2)), 400, 1, :model_id, 'benchmark',
+                CAST(random() * 1e18 AS bigint)
             FROM (
                 SELECT problem_id, slot, ability,
                     CASE WHEN random() < ability THEN 'correct' ELSE 'incorrect' END AS verdict

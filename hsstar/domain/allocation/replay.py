@@ -23,7 +23,7 @@ class RecordedSample:
     """A sample of a finished iteration."""
 
     correct: bool | None  # None without a verdict
-    text: str  # equal texts, equal names
+    text: str | int  # equal texts, equal names
     reward: float | None = None  # its minimum over the steps
 
 

@@ -25,6 +25,7 @@ candidates AS (
         samples.problem_id,
         samples.verdict,
         samples.slot,
+        samples.text_hash,
         CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
         concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot) AS address
     FROM samples
@@ -55,6 +56,7 @@ shuffled AS (
         id,
         problem_id,
         verdict,
+        text_hash,
         row_number() OVER (
             PARTITION BY problem_id, verdict
             ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'match', address), 'UTF8'))
@@ -67,18 +69,17 @@ matched AS (
         problem_id,
         place,
         max(id) FILTER (WHERE verdict = 'correct') AS chosen,
-        max(id) FILTER (WHERE verdict = 'incorrect') AS rejected
+        max(id) FILTER (WHERE verdict = 'incorrect') AS rejected,
+        max(text_hash) FILTER (WHERE verdict = 'correct') AS chosen_text,
+        max(text_hash) FILTER (WHERE verdict = 'incorrect') AS rejected_text
     FROM shuffled
     GROUP BY problem_id, place
 ),
 compared AS (
     SELECT
         matched.*,
-        row_number() OVER (PARTITION BY problem_id, md5(good.response), md5(bad.response) ORDER BY place) > 1
-            AS repeated
+        row_number() OVER (PARTITION BY problem_id, chosen_text, rejected_text ORDER BY place) > 1 AS repeated
     FROM matched
-    JOIN sample_responses AS good ON good.sample_id = chosen
-    JOIN sample_responses AS bad ON bad.sample_id = rejected
 )
 INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id, repeated)
 SELECT :round_id, problem_id, chosen, rejected, repeated

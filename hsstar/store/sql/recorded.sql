@@ -6,10 +6,9 @@ drawn AS (
     SELECT
         problem_id,
         array_agg(verdict ORDER BY slot) AS verdicts,
-        array_agg(md5(response) ORDER BY slot) AS texts,
+        array_agg(text_hash ORDER BY slot) AS texts,
         array_agg(min_reward ORDER BY slot) AS rewards
     FROM samples
-    JOIN sample_responses ON sample_id = samples.id
     WHERE round_id = :round_id
     GROUP BY problem_id
 )

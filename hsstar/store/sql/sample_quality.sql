@@ -32,10 +32,9 @@ sums AS (
 ),
 texts AS (
     SELECT
-        CAST(count(DISTINCT (problem_id, md5(response))) AS double precision) / nullif(count(*), 0) AS different
+        CAST(count(DISTINCT (problem_id, text_hash)) AS double precision) / nullif(count(*), 0) AS different
     FROM samples
     JOIN chosen USING (problem_id)
-    JOIN sample_responses ON sample_id = samples.id
     WHERE samples.round_id = :round_id
 )
 SELECT

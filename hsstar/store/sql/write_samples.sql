@@ -15,11 +15,11 @@ input AS (
 written AS (
     INSERT INTO samples (
         round_id, model_id, worker, problem_id, slot, seed, tokens, finish_reason, cumulative_logprob, engine,
-        milliseconds
+        milliseconds, text_hash
     )
     SELECT
         :round_id, CAST(:model_id AS bigint), :worker, problem_id, slot, seed, tokens, finish_reason,
-        cumulative_logprob, engine, milliseconds
+        cumulative_logprob, engine, milliseconds, hashtextextended(response, 0)
     FROM input
     ON CONFLICT (round_id, problem_id, slot) DO NOTHING
     RETURNING id, problem_id, slot, tokens, finish_reason

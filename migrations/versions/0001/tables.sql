@@ -212,6 +212,7 @@ CREATE TABLE samples (
     created_at timestamptz NOT NULL DEFAULT now(),
     engine text,
     milliseconds double precision,
+    text_hash bigint,
     CONSTRAINT uq_samples_round_id_problem_id_slot UNIQUE (round_id, problem_id, slot),
     CONSTRAINT ck_samples_verdict_known CHECK (verdict IN ('correct', 'incorrect')),
     CONSTRAINT ck_samples_cause_known CHECK (
@@ -221,6 +222,7 @@ CREATE TABLE samples (
     CONSTRAINT ck_samples_reward_in_range CHECK (min_reward BETWEEN 0 AND 1),
     CONSTRAINT ck_samples_slot_not_negative CHECK (slot >= 0)
 ) WITH (fillfactor = 80, autovacuum_analyze_scale_factor = 0.01);
+COMMENT ON COLUMN samples.text_hash IS 'of the response: equal texts have equal hashes';
 COMMENT ON COLUMN samples.engine IS 'name and version of the engine that drew it';
 
 CREATE TABLE sample_responses (
