@@ -6,8 +6,8 @@ one operation per step and boxes the last digit:
     7+3*4+2 mod 10=?   →   3*4=2, so 7+2+2        (blank line)        7+2=9, so 9+2        …
 
 There are many right ways, because an addition is right wherever no multiplication stands beside it. A
-careless solver adds beside multiplications first. That is wrong reasoning, and by luck it often reaches the
-right digit. So a verdict says less than the steps do.
+careless solver carries out any operation. That is wrong reasoning, and by luck it often reaches the right
+digit. So a verdict says less than the steps do.
 
 The text of a question decides whether it is a training or a held-out problem.
 """
@@ -54,7 +54,7 @@ class Strategy(StrEnum):
     CAREFUL = "careful"
     """Any operation that keeps the value: right in many ways."""
     CARELESS = "careless"
-    """An addition beside a multiplication, as long as there is one: wrong in many ways."""
+    """Any operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,7 @@ class ModularExpression:
     def positions(self, strategy: Strategy) -> list[int]:
         """Return the indices of the operators that a strategy chooses from."""
         every = range(len(self.operators))
-        kept = [place for place in every if self.keeps_value(place)]
-        wrong = [place for place in every if place not in kept]
-        return wrong if strategy is Strategy.CARELESS and wrong else kept
+        return [place for place in every if strategy is Strategy.CARELESS or self.keeps_value(place)]
 
     def operation(self, position: int) -> "ModularExpression":
         """Return the operation at an operator's index as an expression."""
@@ -179,7 +177,7 @@ def careful_share(problem: DemoProblem) -> float:
     hopeless to nearly solved.
     """
     level, first = problem.level, problem.expression.operands[0]
-    ease = 0.2 - 0.5 * (level.operators - 4) - 0.4 * (level.multiplications - 2)
+    ease = 0.1 - 0.5 * (level.operators - 4) - 0.4 * (level.multiplications - 2)
     return 1 / (1 + math.exp(0.8 * (first - fmean(OPERANDS)) - ease))
 
 
