@@ -23,6 +23,7 @@ from hsstar.local.places import Places
 from hsstar.local.processes import ProcessIdentity
 
 START_SECONDS = 120.0  # recovery after a crash included
+SOCKET_SECONDS = 5.0  # within which a server that was started a moment ago has its socket
 LOCK_SECONDS = 150.0
 ORPHAN_SECONDS = 5.0  # for processes that a killed server left
 _CONNECT_SECONDS = 2.0
@@ -156,7 +157,12 @@ class EmbeddedServer(ABC):
         return ServerStatus(self.name, identity.pid if identity else None, self.url, self.directory)
 
     def start(self) -> None:
-        """Start the server unless it runs, and wait until it answers."""
+        """Start the server unless it runs, and wait until it answers.
+
+        One that has lost its socket is stopped before: a supervisor would see to it, and none may be there.
+        """
+        if not self._is_soon_reachable():
+            self.stop()
         offset = self.log.stat().st_size if self.log.exists() else 0
         identity = self.launch()
         deadline = time.monotonic() + START_SECONDS
@@ -168,6 +174,14 @@ class EmbeddedServer(ABC):
                 raise self._failure(what, offset)
             time.sleep(processes.POLL_SECONDS)
         self.finish_start()
+
+    def _is_soon_reachable(self) -> bool:
+        deadline = time.monotonic() + SOCKET_SECONDS
+        while self.is_running() and not self.is_reachable():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(processes.POLL_SECONDS)
+        return True
 
     def launch(self) -> ProcessIdentity | None:
         """Start the server unless it runs, without waiting; return its process, None if it ended at once."""

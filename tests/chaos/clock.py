@@ -2,12 +2,16 @@
 
 import ctypes
 import os
+import threading
+import time
 from pathlib import Path
 
 LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 MENDED = Path(__file__).parent / "clocked"
 """A folder for PYTHONPATH, whose module mends Python under the library."""
 _SHARED = Path("/dev/shm")
+_LIBC = ctypes.CDLL(None)
+_LIBC.sem_open.restype = ctypes.c_void_p
 
 
 class Clock:
@@ -19,10 +23,33 @@ class Clock:
         self.set(0)
         # the library makes a semaphore for each process, which it cannot open after a change of its account
         self._semaphore, self._memory = _SHARED / f"sem.{self._name}", _SHARED / self._name
-        ctypes.CDLL(None).sem_open(f"/{self._name}".encode(), os.O_CREAT, 0o666, 1)
+        self._taken = ctypes.c_void_p(_LIBC.sem_open(f"/{self._name}".encode(), os.O_CREAT, 0o666, 1))
         self._memory.write_bytes(bytes(4096))
         for file in (self._semaphore, self._memory):
             file.chmod(0o666)
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._give_back)
+        self._watch.start()
+
+    def _give_back(self) -> None:
+        """Give the semaphore back for who was killed while it read its clock: nobody reads it so long."""
+        while not self._ended.wait(0.2):
+            looks = 0
+            while self.is_taken() and looks < 25:
+                looks += 1
+                time.sleep(0.02)
+            if looks == 25:
+                _LIBC.sem_post(self._taken)
+
+    def is_taken(self) -> bool:
+        """Whether a process reads its clock at this moment, which the others wait for."""
+        value = ctypes.c_int()
+        _LIBC.sem_getvalue(self._taken, ctypes.byref(value))
+        return value.value == 0
+
+    def take(self) -> None:
+        """Take the semaphore, as a process does that reads its clock."""
+        _LIBC.sem_wait(self._taken)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,5 +69,7 @@ class Clock:
 
     def close(self) -> None:
         """Remove what the processes share."""
+        self._ended.set()
+        self._watch.join()
         self._semaphore.unlink()
         self._memory.unlink()

@@ -287,3 +287,18 @@ def test_a_wiped_socket_folder_is_mended(place: Place) -> None:
     assert stack.status().workers == sampler
     log = (stack.logs / "supervisor.log").read_text()
     assert "postgres has lost its socket and is started again" in log
+
+
+@pytest.mark.heavy
+def test_up_mends_a_wiped_socket_folder_where_no_supervisor_does(place: Place) -> None:
+    stack = place.stack()
+    before = stack.up({"sampler": 1}, command=worker)
+    note(stack)
+    assert before.supervisor_pid is not None
+    os.kill(before.supervisor_pid, signal.SIGKILL)
+    wait_for(lambda: stack.status().supervisor_pid is None)
+    for folder in {server.socket_directory for server in stack.embedded}:
+        shutil.rmtree(folder)
+    after = stack.up({"sampler": 1}, command=worker)
+    assert noted(stack)
+    assert not {each.pid for each in after.servers} & {each.pid for each in before.servers}

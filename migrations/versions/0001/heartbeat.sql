@@ -62,10 +62,13 @@ BEGIN
         EXISTS (SELECT FROM sweeping),
         (SELECT sweeper.workers FROM sweeper),
         EXISTS (
-            SELECT FROM jobs
-            WHERE state = 'queued'
-              AND kind = ANY (kinds)
-              AND available_at < now() - make_interval(secs => unserved_seconds)
+            SELECT FROM unnest(kinds) AS taken (kind)
+            CROSS JOIN LATERAL (
+                SELECT available_at FROM jobs
+                WHERE state = 'queued' AND jobs.kind = taken.kind
+                ORDER BY id LIMIT 128
+            ) AS oldest
+            WHERE available_at < now() - make_interval(secs => unserved_seconds)
         )
     INTO schema, stop, sweeps, workers, unserved;
 END $$;
