@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2Tokenizer
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
-PHRASES = (", so ", "\n\n", "\\boxed{")
+PHRASES = ("\n\n", "\\boxed{")
 """Texts of every solution; each is one token, which keeps the sequences short."""
 CONTEXT = 512
 """Most tokens that the models read."""

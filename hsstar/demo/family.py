@@ -1,13 +1,13 @@
 """The demo's problems: sums and products of digits modulo 10, from easy to hard on a smooth slope.
 
 A problem is an expression over + and *, and its answer the last digit of its value. A solution carries out
-one operation per step and boxes the last digit:
+one operation per step, in brackets, and boxes the last digit:
 
-    7+3*4+2 mod 10=?   →   3*4=2, so 7+2+2        (blank line)        7+2=9, so 9+2        …
+    7+3*4+2 mod 10=?   →   7+(3*4)+2=7+2+2        (blank line)        (7+2)+2=9+2        …
 
 There are many right ways, because an addition is right wherever no multiplication stands beside it. A
-careless solver carries out any operation. That is wrong reasoning, and by luck it often reaches the right
-digit. So a verdict says less than the steps do.
+careless solver adds beside multiplications first. That is wrong reasoning, and by luck it often reaches the
+right digit. So a verdict says less than the steps do.
 
 The text of a question decides whether it is a training or a held-out problem.
 """
@@ -54,7 +54,7 @@ class Strategy(StrEnum):
     CAREFUL = "careful"
     """Any operation that keeps the value: right in many ways."""
     CARELESS = "careless"
-    """Any operation."""
+    """An addition beside a multiplication, as long as there is one: wrong in many ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,20 @@ class ModularExpression:
     def positions(self, strategy: Strategy) -> list[int]:
         """Return the indices of the operators that a strategy chooses from."""
         every = range(len(self.operators))
-        return [place for place in every if strategy is Strategy.CARELESS or self.keeps_value(place)]
+        kept = [place for place in every if self.keeps_value(place)]
+        wrong = [place for place in every if place not in kept]
+        return wrong if strategy is Strategy.CARELESS and wrong else kept
 
     def operation(self, position: int) -> "ModularExpression":
         """Return the operation at an operator's index as an expression."""
         return ModularExpression(self.operands[position : position + 2], (self.operators[position],))
+
+    def bracketed(self, position: int) -> str:
+        """Return the expression with brackets around the operation at an operator's index."""
+        before, after = self.operands[:position], self.operands[position + 2 :]
+        head = "".join(map("{}{}".format, before, self.operators[:position]))
+        tail = "".join(map("{}{}".format, self.operators[position + 1 :], after))
+        return f"{head}({self.operation(position)}){tail}"
 
     def replaced(self, position: int, value: int) -> "ModularExpression":
         """Return the expression with `value` in place of the operation at an operator's index."""
@@ -124,7 +133,7 @@ class DemoProblem:
 
 @dataclass(frozen=True, slots=True)
 class SolutionStep:
-    """One step: operation, result, and the remaining expression or the boxed answer.
+    """One step: the expression with the operation in brackets, and what remains of it or the boxed answer.
 
     It is `right` if no step up to it was wrong, whatever digit the solution comes to.
     """
@@ -177,7 +186,7 @@ def careful_share(problem: DemoProblem) -> float:
     hopeless to nearly solved.
     """
     level, first = problem.level, problem.expression.operands[0]
-    ease = 0.1 - 0.5 * (level.operators - 4) - 0.4 * (level.multiplications - 2)
+    ease = 0.3 - 0.4 * (level.operators - 4) - 0.3 * (level.multiplications - 2)
     return 1 / (1 + math.exp(0.8 * (first - fmean(OPERANDS)) - ease))
 
 
@@ -193,15 +202,15 @@ def solution_steps(
     expression, steps, right = problem.expression, [], True
     while expression.operators:
         position = generator.choice(expression.positions(strategy))
-        operation = expression.operation(position)
-        value = operation.value
+        value = expression.operation(position).value
         right = right and expression.keeps_value(position)
         if generator.random() < slip_rate:
             value = (value + generator.randrange(1, MODULUS)) % MODULUS
             right = False
+        marked = expression.bracketed(position)
         expression = expression.replaced(position, value)
         rest = str(expression) if expression.operators else f"\\boxed{{{value}}}"
-        steps.append(SolutionStep(f"{operation}={value}, so {rest}", right))
+        steps.append(SolutionStep(f"{marked}={rest}", right))
     return steps
 
 

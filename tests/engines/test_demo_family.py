@@ -43,7 +43,7 @@ class Sampled:
 def is_sound(problem: DemoProblem, text: str) -> bool:
     """Whether every step leaves an expression of the same last digit."""
     for step in split_steps(text):
-        rest = step.rpartition("so ")[2].removeprefix("\\boxed{").removesuffix("}")
+        rest = step.rpartition("=")[2].removeprefix("\\boxed{").removesuffix("}")
         if not re.fullmatch(r"\d([+*]\d)*", rest):
             return False
         digits = tuple(int(digit) for digit in re.findall(r"\d", rest))
@@ -63,7 +63,7 @@ def sampled() -> Iterator[list[Sampled]]:
     ]
     sampler = build_sampler("builtin:demo-policy", device="cpu")
     texts = dict[int, str]()
-    for place, completion in sampler.draw(requests, SamplingParameters(0.7, 0.95, 112)):
+    for place, completion in sampler.draw(requests, SamplingParameters(0.7, 0.95, 176)):
         assert not isinstance(completion, str)
         texts[place] = completion.text
     sampler.close()
