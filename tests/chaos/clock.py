@@ -28,7 +28,7 @@ class Clock:
         for file in (self._semaphore, self._memory):
             file.chmod(0o666)
         self._ended = threading.Event()
-        self._watch = threading.Thread(target=self._give_back)
+        self._watch = threading.Thread(target=self._give_back, daemon=True)
         self._watch.start()
 
     def _give_back(self) -> None:

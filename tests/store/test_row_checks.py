@@ -29,7 +29,8 @@ PAIR = """
 DELETIONS = {
     "rounds": ("DELETE FROM rounds WHERE id = :id", "first"),
     "round_problems": ("DELETE FROM round_problems WHERE problem_id = :id", "first problem"),
-    "samples": ("DELETE FROM samples WHERE id = :id", "first right"),
+    "right samples": ("DELETE FROM samples WHERE id = :id", "first right"),
+    "wrong samples": ("DELETE FROM samples WHERE id = :id", "first wrong"),
     "jobs": ("DELETE FROM jobs WHERE id = :id", "first job"),
 }
 DANGLING = """
@@ -104,7 +105,13 @@ def test_what_refers_to_nothing_is_refused(connection: Connection, rows: dict[st
 
 @pytest.mark.parametrize(
     ("table", "left"),
-    [("rounds", (1, 1, 1)), ("round_problems", (1, 1, 1)), ("samples", (2, 2, 1)), ("jobs", (2, 1, 2))],
+    [
+        ("rounds", (1, 1, 1)),
+        ("round_problems", (1, 1, 1)),
+        ("right samples", (2, 2, 1)),
+        ("wrong samples", (2, 2, 1)),
+        ("jobs", (2, 1, 2)),
+    ],
 )
 def test_what_refers_to_a_deleted_row_goes_with_it(
     connection: Connection, rows: dict[str, int], table: str, left: tuple[int, int, int]
