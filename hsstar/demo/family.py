@@ -6,8 +6,8 @@ one operation per step, in brackets, and boxes the last digit:
     7+3*4+2 mod 10=?   →   7+(3*4)+2=7+2+2        (blank line)        (7+2)+2=9+2        …
 
 There are many right ways, because an addition is right wherever no multiplication stands beside it. A
-careless solver adds beside multiplications first. That is wrong reasoning, and by luck it often reaches the
-right digit. So a verdict says less than the steps do.
+careless step adds beside a multiplication. That is wrong reasoning, and by luck it often reaches the right
+digit. So a verdict says less than the steps do.
 
 The text of a question decides whether it is a training or a held-out problem.
 """
@@ -18,7 +18,6 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from statistics import fmean
 
@@ -48,15 +47,6 @@ SLOPE: tuple[DemoLevel, ...] = tuple(
 """The levels; each has the same share of the problems."""
 
 
-class Strategy(StrEnum):
-    """How a solver picks the next operation."""
-
-    CAREFUL = "careful"
-    """Any operation that keeps the value: right in many ways."""
-    CARELESS = "careless"
-    """An addition beside a multiplication, as long as there is one: wrong in many ways."""
-
-
 @dataclass(frozen=True, slots=True)
 class ModularExpression:
     """Digits with an operator between every two neighbours."""
@@ -84,12 +74,15 @@ class ModularExpression:
         beside = self.operators[max(0, position - 1) : position + 2]
         return self.operators[position] == "*" or "*" not in beside
 
-    def positions(self, strategy: Strategy) -> list[int]:
-        """Return the indices of the operators that a strategy chooses from."""
+    def positions(self, *, careful: bool) -> list[int]:
+        """Return the indices of the operators that a careful or a careless step chooses from.
+
+        Careful: any that keeps the value. Careless: an addition beside a multiplication, if there is one.
+        """
         every = range(len(self.operators))
         kept = [place for place in every if self.keeps_value(place)]
         wrong = [place for place in every if place not in kept]
-        return wrong if strategy is Strategy.CARELESS and wrong else kept
+        return wrong if wrong and not careful else kept
 
     def operation(self, position: int) -> "ModularExpression":
         """Return the operation at an operator's index as an expression."""
@@ -139,6 +132,7 @@ class SolutionStep:
     """
 
     text: str
+    rest: ModularExpression  # without operators at the end
     right: bool
 
 
@@ -180,28 +174,23 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
 
 
 def careful_share(problem: DemoProblem) -> float:
-    """Return the share of careful solutions that M_0 learns from: smaller on harder problems.
+    """Return the share of careful steps that M_0 learns from: smaller on harder problems.
 
     The first digit counts for as much as the level does, so that every level holds problems from nearly
     hopeless to nearly solved.
     """
     level, first = problem.level, problem.expression.operands[0]
-    ease = 0.3 - 0.4 * (level.operators - 4) - 0.3 * (level.multiplications - 2)
-    return 1 / (1 + math.exp(0.8 * (first - fmean(OPERANDS)) - ease))
-
-
-def draw_strategy(problem: DemoProblem, generator: random.Random) -> Strategy:
-    """Draw the strategy of one solution of the problem under the mixture."""
-    return Strategy.CAREFUL if generator.random() < careful_share(problem) else Strategy.CARELESS
+    ease = 2.0 - 0.4 * (level.operators - 4) - 0.3 * (level.multiplications - 2)
+    return 1 / (1 + math.exp(1.5 * (first - fmean(OPERANDS)) - ease))
 
 
 def solution_steps(
-    problem: DemoProblem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
+    expression: ModularExpression, careful: float, generator: random.Random, slip_rate: float = 0.0
 ) -> list[SolutionStep]:
-    """Solve by the strategy; every operation goes wrong with probability `slip_rate`."""
-    expression, steps, right = problem.expression, [], True
+    """Carry out what an expression holds, each step careful with one probability and a slip with another."""
+    steps, right = list[SolutionStep](), True
     while expression.operators:
-        position = generator.choice(expression.positions(strategy))
+        position = generator.choice(expression.positions(careful=generator.random() < careful))
         value = expression.operation(position).value
         right = right and expression.keeps_value(position)
         if generator.random() < slip_rate:
@@ -209,8 +198,8 @@ def solution_steps(
             right = False
         marked = expression.bracketed(position)
         expression = expression.replaced(position, value)
-        rest = str(expression) if expression.operators else f"\\boxed{{{value}}}"
-        steps.append(SolutionStep(f"{marked}={rest}", right))
+        text = f"{marked}={expression}" if expression.operators else f"{marked}=\\boxed{{{value}}}"
+        steps.append(SolutionStep(text, expression, right))
     return steps
 
 

@@ -110,7 +110,9 @@ def give(
     connection: Connection, run: Run, iteration: Round, decision: Decision, problem_ids: Sequence[int]
 ) -> None:
     """Raise the allotments of these problems by what the wave gives them."""
-    shares = decision.shares.by_state
+    shares = {
+        state: share for state, share in decision.shares.by_state.items() if share.samples or share.one_more
+    }
     values = _address(run, iteration, decision.wave) | _arrays(list(shares))
     values |= {
         "last": decision.last,

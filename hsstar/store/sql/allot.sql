@@ -1,8 +1,8 @@
 -- Gives some problems what a wave of the allocation has for their states, and raises their allotments by it.
 --
 -- With last_of_rest.sql the SQL twin of `allot` in domain/allocation/sharing.py. Parameters: round_id, wave, last (hash
--- of the last problem that gets one more), seed, iteration, problem_ids, and one array per column of `shares`. A second
--- run changes nothing, however late.
+-- of the last problem that gets one more), seed, iteration, problem_ids, and one array per column of `shares`, those
+-- alone that get some. A second run changes nothing, however late.
 WITH
 shares AS (
     SELECT * FROM unnest(

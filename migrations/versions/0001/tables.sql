@@ -312,7 +312,7 @@ CREATE TABLE allocations (
     correct integer NOT NULL,
     incorrect integer NOT NULL,
     drawn integer NOT NULL,
-    samples integer,
+    samples integer NOT NULL DEFAULT 0,
     CONSTRAINT pk_allocations PRIMARY KEY (round_id, problem_id, wave)
 ) WITH (autovacuum_analyze_scale_factor = 0.01);
 COMMENT ON TABLE allocations IS 'what a wave knew of each problem, and how many samples it gave';
