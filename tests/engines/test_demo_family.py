@@ -1,6 +1,5 @@
 """What the demo's family, policy and reward model are like, so that allocation policies can be told apart."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from hsstar.demo.family import DemoLevel, DemoProblem, ModularExpression, distinct_problems
+from hsstar.demo.family import DemoLevel, DemoProblem, distinct_problems
 from hsstar.domain.calibration import Observation, calibrate
 from hsstar.domain.prompts import render_prompt
 from hsstar.domain.seeds import slot_seed
@@ -41,15 +40,19 @@ class Sampled:
 
 
 def is_sound(problem: DemoProblem, text: str) -> bool:
-    """Whether every step leaves an expression of the same last digit."""
+    """Whether every step carries out, and rightly, an operation that keeps the value of what is left."""
+    expression = problem.expression
     for step in split_steps(text):
-        rest = step.rpartition("=")[2].removeprefix("\\boxed{").removesuffix("}")
-        if not re.fullmatch(r"\d([+*]\d)*", rest):
+        marked, _, rest = step.partition("=")
+        kept = [
+            expression.replaced(place, expression.operation(place).value)
+            for place in expression.positions(careful=True)
+            if expression.bracketed(place) == marked
+        ]
+        if not kept or rest.removeprefix("\\boxed{").removesuffix("}") != str(kept[0]):
             return False
-        digits = tuple(int(digit) for digit in re.findall(r"\d", rest))
-        if ModularExpression(digits, tuple(re.findall(r"[+*]", rest))).value != problem.answer:
-            return False
-    return text.endswith(f"\\boxed{{{problem.answer}}}")
+        expression = kept[0]
+    return not expression.operators
 
 
 @pytest.fixture(scope="module")
