@@ -232,7 +232,7 @@ def test_the_study_compares_at_equal_samples_and_at_equal_steps() -> None:
     for name in strategies:
         recipe, at_equal_steps = by_strategy[name], by_strategy[f"{name}-rows"]
         assert (recipe.sampling.n, recipe.sampling.n_p) == (8, 3)
-        rows = recipe.training.model_copy(update={"rows": 320})
+        rows = recipe.training.model_copy(update={"rows": 640, "epochs": 1})
         renamed = {"training": rows, "name": at_equal_steps.name}
         assert at_equal_steps == recipe.model_copy(update=renamed)
     assert by_strategy["uniform"].sampling.budget.pre_samples == 8
