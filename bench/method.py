@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from bench.setup import benchmark_parser, filled_round, peak_memory, perform, seconds, tidy, timing_table
 from hsstar.domain.lifecycle import IterationState, JobKind
-from hsstar.store import method, rounds
+from hsstar.store import allocation, method, rounds
 from hsstar.store.database import Database
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -27,7 +27,7 @@ PAPER_PROBLEMS = 7_500
 def undo(database: Database, run: Run) -> None:
     """Delete the rows of the steps; the samples stay."""
     with database.begin() as connection:
-        for rows in ("preference_pairs", "jobs", "difficulty_labels"):
+        for rows in ("preference_pairs", "jobs", "allocation_waves", "allocations", "difficulty_labels"):
             connection.execute(text(f"DELETE FROM {rows}"))
         connection.execute(
             text("UPDATE round_problems SET allotment = :n_p"), {"n_p": run.recipe.sampling.n_p}
@@ -39,8 +39,12 @@ def undo(database: Database, run: Run) -> None:
 def allot(connection: Connection, run: Run, iteration: Round) -> None:
     """Give away the whole remaining budget."""
     problem_ids = rounds.problems_of(connection, iteration.id)
-    shares = method.shares(connection, run, iteration)
-    method.allot_budget(connection, run, iteration, shares, problem_ids)
+    wave = allocation.decided_waves(connection, iteration)
+    assert allocation.open_wave(connection, run, iteration, wave)
+    allocation.record_states(connection, iteration, wave, problem_ids)
+    decision = allocation.decide(connection, run, iteration, wave)
+    allocation.give(connection, run, iteration, decision, problem_ids)
+    allocation.close(connection, iteration, wave)
     rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
 
 

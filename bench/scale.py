@@ -204,8 +204,10 @@ def draw_the_rest(database: Database, round_id: int) -> None:
     with database.begin() as connection:
         connection.execute(
             text("""
-                INSERT INTO samples (round_id, problem_id, slot, verdict, cause, min_reward, tokens, worker)
-                SELECT jobs.round_id, problem_id, slot, verdict, verdict, random(), 400, 'benchmark'
+                INSERT INTO samples
+                    (round_id, problem_id, slot, verdict, cause, min_reward, tokens, worker, text_hash)
+                SELECT jobs.round_id, problem_id, slot, verdict, verdict, random(), 400, 'benchmark',
+                    CAST(random() * 1e18 AS bigint)
                 FROM jobs JOIN job_items ON job_id = jobs.id CROSS JOIN unnest(slots) AS slot
                 CROSS JOIN LATERAL (
                     SELECT CASE WHEN random() < 0.5 + 0 * slot THEN 'correct' ELSE 'incorrect' END AS verdict

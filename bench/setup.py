@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from sqlalchemy import Connection, text
@@ -74,12 +75,12 @@ def temporary_postgres() -> Iterator[Database]:
 
 
 @contextmanager
-def filled_round(problems: int) -> Iterator[tuple[Database, Run, Round]]:
+def filled_round(problems: int, **sections: Any) -> Iterator[tuple[Database, Run, Round]]:
     """Describe the machine, and yield a temporary database with an iteration as `fill` makes it."""
     with temporary_postgres() as database:
         print(describe_machine(database))
         with database.begin() as connection:
-            run, iteration = fill(connection, problems)
+            run, iteration = fill(connection, problems, **sections)
         tidy(database)
         yield database, run, iteration
 
@@ -112,11 +113,12 @@ def _processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown processor")
 
 
-def fill(connection: Connection, problems: int, slots: int = 8) -> tuple[Run, Round]:
+def fill(connection: Connection, problems: int, slots: int = 8, **sections: Any) -> tuple[Run, Round]:
     """Add an iteration over `problems` problems with `slots` verified and scored samples of 1.2 KB each.
 
     The recipe has the paper's settings: n = 8, n_p = 3, both signals, the highest rewards paired. The ability
     of the policy rises evenly over the problems, so that about a fifth are easy and a fifth too hard.
+    `sections` stand in the recipe too.
     """
     recipe = parse_recipe(
         {
@@ -125,6 +127,7 @@ def fill(connection: Connection, problems: int, slots: int = 8) -> tuple[Run, Ro
             "policy": {"model": "M0"},
             "reward": {"model": "prm"},
         }
+        | sections
     )
     model = models.register_model(connection, "M0", "/models/m0", "weights")
     reward_model = models.register_reward_model(connection, "prm", "/models/prm", "skywork", "weights")
@@ -139,9 +142,11 @@ def fill(connection: Connection, problems: int, slots: int = 8) -> tuple[Run, Ro
     connection.execute(
         text("""
             INSERT INTO samples
-                (round_id, problem_id, slot, verdict, cause, min_reward, tokens, seed, model_id, worker)
+                (round_id, problem_id, slot, verdict, cause, min_reward, tokens, seed, model_id, worker,
+                text_hash)
             SELECT :round_id, problem_id, slot, verdict, verdict,
-                least(1, greatest(0, ability + (random() - 0.5) / 2)), 400, 1, :model_id, 'benchmark'
+                least(1, greatest(0, ability + (random() - 0.5) / 2)), 400, 1, :model_id, 'benchmark',
+                CAST(random() * 1e18 AS bigint)
             FROM (
                 SELECT problem_id, slot, ability,
                     CASE WHEN random() < ability THEN 'correct' ELSE 'incorrect' END AS verdict

@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "iterate": ("hsstar.cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("hsstar.cli.status:status", "Show what is done, in flight, failed and remaining."),
     "study": ("hsstar.cli.study:study", "Compare strategies over several seeds, with a table and plots."),
+    "allocate": ("hsstar.cli.allocate:allocate", "Replay allocation policies on samples that are there."),
+    "calibrate": ("hsstar.cli.calibrate:calibrate", "Say what pre-samples foretell, and what follows."),
     "report": ("hsstar.cli.report:report", "Print the accuracies of a run's policies, as papers do."),
     "evaluate": ("hsstar.cli.evaluate:evaluate", "Measure a policy, or given responses, on benchmarks."),
     "benchmarks": ("hsstar.cli.benchmarks:benchmarks", "Import and list benchmarks."),

@@ -39,8 +39,8 @@ def print_report(database: "Database", run_name: str) -> None:
     )
 
 
-def _share(labelled: int, summary: "IterationSummary") -> str:
-    return f"{labelled} ({labelled / summary.labelled:.0%})" if summary.labelled else "–"
+def _part(number: int, whole: int) -> str:
+    return f"{number} ({number / whole:.0%})" if whole else "–"
 
 
 def _accuracy(mean: float | None, error: float | None) -> str:
@@ -55,13 +55,26 @@ def _duration(seconds: float) -> str:
 
 _LINES: "tuple[tuple[str, Callable[[IterationSummary], str]], ...]" = (
     ("problems", lambda row: str(row.problems)),
-    ("  inlier", lambda row: _share(row.inlier, row)),
-    ("  boundary", lambda row: _share(row.boundary, row)),
-    ("  outlier", lambda row: _share(row.outlier, row)),
+    ("  inlier", lambda row: _part(row.inlier, row.labelled)),
+    ("  boundary", lambda row: _part(row.boundary, row.labelled)),
+    ("  outlier", lambda row: _part(row.outlier, row.labelled)),
     ("samples, of a budget of", lambda row: f"{row.drawn} / {row.budget}"),
     ("  pre-sampling", lambda row: str(row.drawn_pre)),
     ("  re-sampling", lambda row: str(row.drawn_re)),
+    ("  correct", lambda row: _part(row.correct, row.drawn)),
+    ("  cut at the length limit", lambda row: _part(row.cut, row.drawn)),
+    ("  without an answer", lambda row: _part(row.no_answer, row.drawn)),
+    (
+        "  with a text of their own",
+        lambda row: "–" if row.different_texts is None else f"{row.different_texts:.0%}",
+    ),
     ("preference pairs", lambda row: str(row.pairs)),
+    ("  of different texts", lambda row: str(row.distinct_pairs)),
+    ("  problems with a pair", lambda row: str(row.problems_with_pair)),
+    (
+        "rows trained, in steps of the optimiser",
+        lambda row: f"{row.rows_trained} / {row.optimiser_steps}",
+    ),
     ("tokens", lambda row: f"{row.tokens:,}"),
     (
         "tokens per sampling second",

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.settings import Settings
 from hsstar.store import (
+    allocation,
     datasets,
     evaluations,
     method,
@@ -29,7 +30,7 @@ from hsstar.store.database import Database, refresh_statistics, try_lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job
 from hsstar.store.queue.sweeper import begin_sweep
-from hsstar.store.rounds import Iteration, Round
+from hsstar.store.rounds import Iteration, Round, SampleQuality
 from hsstar.store.runs import Run
 
 Result = TypeVar("Result")
@@ -154,6 +155,7 @@ class Conductor:
                 limit=recipe.problems.per_iteration,
                 allotment=recipe.sampling.budget.pre_samples,
                 without_overlaps=recipe.problems.overlaps == "exclude",
+                repeat=recipe.problems.repeat,
             )
         if not rounds.begin_iteration(connection, waiting.id, model_id, recipe.sampling.n):
             return False
@@ -173,36 +175,61 @@ class Conductor:
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(label, problem_ids=problem_ids))
         self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
-        shares = self._turn(run.id, partial(method.shares, run=run, iteration=iteration))
-        allot = partial(method.allot_budget, run=run, iteration=iteration, shares=shares)
-        for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(allot, problem_ids=problem_ids))
-        leave = partial(rounds.leave_state, round_id=iteration.id, state=IterationState.PRE_SAMPLING)
-        if not self._turn(run.id, leave):
+        if not self._give_away(run, iteration, 0):
             return False
-        for problem_ids in self._batches(run, iteration):  # at once, instead of after another look
-            self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
+
+        def begin_resampling(connection: Connection) -> bool:  # the wave is closed with it, or neither
+            allocation.close(connection, iteration, 0)
+            return rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
+
+        if not self._turn(run.id, begin_resampling):
+            return False
+        self._enqueue_samples(run, iteration)
         return True
 
+    def _give_away(self, run: Run, iteration: Round, wave: int) -> bool:
+        """Give a wave of the allocation away, all but closed; return False if somebody else has done so."""
+        if not self._turn(run.id, partial(allocation.open_wave, run=run, iteration=iteration, wave=wave)):
+            return False
+        record = partial(allocation.record_states, iteration=iteration, wave=wave)
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(record, problem_ids=problem_ids))
+        decision = self._turn(run.id, partial(allocation.decide, run=run, iteration=iteration, wave=wave))
+        give = partial(allocation.give, run=run, iteration=iteration, decision=decision)
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(give, problem_ids=problem_ids))
+        return True
+
+    def _enqueue_samples(self, run: Run, iteration: Round) -> None:
+        """Enqueue what has just been allotted, at once instead of after another look."""
+        for problem_ids in self._batches(run, iteration):
+            self._turn(run.id, partial(self._enqueue, iteration, JobKind.SAMPLE, problem_ids))
+
     def _pair(self, run: Run, iteration: Round) -> bool:
-        """Re-sampling → training: build pairs from the samples of the trained levels."""
+        """Re-sampling → training: the next wave, or pairs from the samples of the trained levels."""
+        # read before looking what is missing: what is complete is then complete for these waves
+        wave = self._turn(run.id, partial(allocation.decided_waves, iteration=iteration))
         if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
+        if wave < run.recipe.allocation.waves:
+            if not self._give_away(run, iteration, wave):
+                return False
+            self._turn(run.id, partial(allocation.close, iteration=iteration, wave=wave))
+            self._enqueue_samples(run, iteration)
+            return True
 
         def pair(problem_ids: list[int], connection: Connection) -> None:
             method.build_pairs(connection, run, iteration, problem_ids)
 
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(pair, problem_ids))
-        quality = None
-        if run.recipe.reward.used:  # without the lock: it reads every sample
-            quality = self._database.run(partial(method.reward_quality, iteration=iteration))
+        quality = self._database.run(partial(method.sample_quality, iteration=iteration))  # without the lock
         return self._turn(run.id, partial(self._train, run, iteration, quality))
 
-    def _train(self, run: Run, iteration: Round, quality: float | None, connection: Connection) -> bool:
+    def _train(self, run: Run, iteration: Round, quality: SampleQuality, connection: Connection) -> bool:
         if not rounds.leave_state(connection, iteration.id, IterationState.RE_SAMPLING):
             return False
-        rounds.set_reward_quality(connection, iteration.id, quality)
+        rounds.set_quality(connection, iteration.id, quality)
         match run.recipe.training.objective:
             case "none":
                 material = False

@@ -5,7 +5,7 @@ Everything runs in float32 on one thread, so that a seed gives the same weights 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2Tokenizer
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
-PHRASES = (", so ", "\n\n", "\\boxed{")
+PHRASES = ("\n\n", "\\boxed{")
 """Texts of every solution; each is one token, which keeps the sequences short."""
 CONTEXT = 512
 """Most tokens that the models read."""
@@ -32,7 +32,7 @@ class LabelledSequence:
     """Token ids and a label for each of them (`IGNORED`: none); both of shape (tokens,)."""
 
     tokens: list[int]
-    labels: list[int]
+    labels: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
 def _padded(sequences: list[LabelledSequence], pad: int) -> tuple[Tensor, Tensor]:
     longest = max(len(sequence.tokens) for sequence in sequences)
     tokens = [s.tokens + [pad] * (longest - len(s.tokens)) for s in sequences]
-    labels = [s.labels + [IGNORED] * (longest - len(s.labels)) for s in sequences]
+    labels = [[*s.labels, *[IGNORED] * (longest - len(s.labels))] for s in sequences]
     return torch.tensor(tokens), torch.tensor(labels)
 
 

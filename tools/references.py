@@ -126,7 +126,7 @@ def _recipe_section(title: str, section: Schema, earlier: list[tuple[str, Schema
     for key, value in keys.items():
         if key not in repeated:
             default = _default(value, key in section.get("required", ()))
-            cells = (f"`{key}`", default, _legal(value), value["description"])
+            cells = (f"`{key}`", default, _legal(value), " ".join(value["description"].split()))
             rows.append(" | ".join(cell.replace("|", r"\|") for cell in cells).join(("| ", " |")))
     parts = [f"## {title}", " ".join(section["description"].split())]
     if rows:
@@ -157,7 +157,11 @@ def _default(value: Schema, required: bool) -> str:
 def _legal(value: Schema) -> str:
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
+    if "anyOf" in value:
+        return ", ".join(map(_legal, value["anyOf"]))
     kind = value["type"]
+    if "prefixItems" in value:
+        return f"`[{', '.join(map(_legal, value['prefixItems']))}]`"
     if kind == "array":
         items = value["items"]
         return f"list: {_legal(items)}" if "enum" in items else "list"

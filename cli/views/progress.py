@@ -39,13 +39,19 @@ def _iteration_line(row: RoundProgress, state_before: str | None) -> str:
         ready = state_before in (None, IterationState.EVALUATING, IterationState.DONE)
         return f"{head}  " + ("about to start" if ready else f"waits for iteration {row.number - 1}")
     parts = [f"samples {row.drawn}/{row.budget}"]
+    if row.waves > 1:
+        parts.append(f"wave {row.waves}")
     if row.state in (IterationState.PRE_SAMPLING, IterationState.RE_SAMPLING):
         parts.append(f"verified {row.verified}")
         parts += [f"scored {row.scored}"] if row.scored else []
+    if row.verified:
+        parts.append(f"correct {row.correct / row.verified:.0%}")
+    if row.cut:
+        parts.append(f"cut {row.cut / row.drawn:.0%}")
     if row.inlier + row.boundary + row.outlier:
         parts.append(f"inlier {row.inlier} · boundary {row.boundary} · outlier {row.outlier}")
     if row.pairs:
-        parts.append(f"pairs {row.pairs}")
+        parts.append(f"pairs {row.pairs} ({row.distinct_pairs} different)")
     if row.training_steps:
         parts.append(f"training step {row.training_steps_done}/{row.training_steps}")
     return f"{head}  " + ", ".join(parts + _trouble(row))

@@ -46,7 +46,7 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
         contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
-        _check_slices(dataset.name, _fresh(connection, None, dataset.id, recipe), recipe, 1)
+        _check_slices(dataset.name, _available(connection, None, dataset.id, recipe), recipe, 1)
         model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
         reward_model_id = None
         if reward is not None:
@@ -85,8 +85,8 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         refuse_unfinished(run, known)
         numbers = list(range(len(known), len(known) + count))
         dataset = datasets.find_dataset(connection, run.recipe.problems.dataset)
-        fresh = _fresh(connection, run.id, dataset.id, run.recipe)
-        _check_slices(dataset.name, fresh, run.recipe, count)
+        available = _available(connection, run.id, dataset.id, run.recipe)
+        _check_slices(dataset.name, available, run.recipe, count)
         refuse_new_policies(run, numbers)
         rounds.add_iterations(connection, run, numbers)
     return numbers
@@ -133,18 +133,27 @@ def refuse_without_problems(run: Run) -> None:
         raise ConflictError(f"run {run.name!r} only evaluates: it has no training problems")
 
 
-def _fresh(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
-    without_overlaps = recipe.problems.overlaps == "exclude"
-    return rounds.count_unused_problems(connection, run_id, dataset_id, without_overlaps=without_overlaps)
+def _available(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
+    return rounds.count_available_problems(
+        connection,
+        run_id,
+        dataset_id,
+        without_overlaps=recipe.problems.overlaps == "exclude",
+        repeat=recipe.problems.repeat,
+    )
 
 
-def _check_slices(dataset: str, fresh: int, recipe: Recipe, count: int) -> None:
-    wanted = count * recipe.problems.per_iteration
-    left_out = " and that overlap no evaluation" if recipe.problems.overlaps == "exclude" else ""
-    if fresh < wanted:
+def _check_slices(dataset: str, available: int, recipe: Recipe, count: int) -> None:
+    """Refuse iterations without enough problems; where problems come again, only the first is foreseen."""
+    problems = recipe.problems
+    wanted = {"never": " that the run has not taken yet", "unsolved": " that the run has not solved yet"}
+    left_out = " and that overlap no evaluation" if problems.overlaps == "exclude" else ""
+    foreseen = count if problems.repeat == "never" else 1
+    if available < foreseen * problems.per_iteration:
         raise BadInputError(
-            f"dataset {dataset!r} holds {fresh} usable problems that the run has not taken yet{left_out}, "
-            f"and {count} × {recipe.problems.per_iteration} are asked for; "
+            f"dataset {dataset!r} holds {available} usable problems{wanted.get(problems.repeat, '')}"
+            f"{left_out}, "
+            f"and {foreseen} × {problems.per_iteration} are asked for; "
             "import more, or ask for fewer iterations"
         )
 

@@ -1,10 +1,13 @@
-"""The demo's problems: arithmetic without parentheses, from easy to hard on a smooth slope.
+"""The demo's problems: sums and products of digits modulo 10, from easy to hard on a smooth slope.
 
-A problem is an expression over +, - and *. A careful solver multiplies first. A careless one works from left
-to right and is wrong if a multiplication follows an addition or a subtraction. A solution writes one
-reduction per step and boxes the last value:
+A problem is an expression over + and *, and its answer the last digit of its value. A solution carries out
+one operation per step, in brackets, and boxes the last digit:
 
-    7+3*4=?   →   3*4=12, so 7+12        (blank line)        7+12=19, so \\boxed{19}
+    7+3*4+2 mod 10=?   →   7+(3*4)+2=7+2+2        (blank line)        (7+2)+2=9+2        …
+
+There are many right ways, because an addition is right wherever no multiplication stands beside it. A
+careless step adds beside a multiplication. That is wrong reasoning, and by luck it often reaches the right
+digit. So a verdict says less than the steps do.
 
 The text of a question decides whether it is a training or a held-out problem.
 """
@@ -15,53 +18,38 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from statistics import fmean
 
 from hsstar.data.files import write_rows
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.steps import STEP_SEPARATOR
 
-SMALLEST_OPERAND = 2
-"""With 1 or 0 the careless solver would often be right by luck."""
-LARGEST_VALUE = 200
-"""No intermediate value of either strategy is larger; none is negative."""
-MULTIPLICATIONS = (1, 2)
-"""Allowed numbers of multiplications in an expression."""
+MODULUS = 10
+OPERANDS = range(2, 10)
 _HELD_OUT_SHARE = 0.2
-_OPERAND_DRAWS = 200
 _MOST_REPEATED = 300
 _MOST_PROBLEMS = 8_000  # of a side; drawing shows that the smallest level holds no more
-_OPERATORS = ("+", "-", "*")
 
 
 @dataclass(frozen=True, slots=True)
 class DemoLevel:
-    """A level of the slope: longer expressions and larger operands are harder."""
+    """A level of the slope: longer expressions with more multiplications are harder."""
 
     operators: int
-    largest_operand: int
+    multiplications: int
 
 
 SLOPE: tuple[DemoLevel, ...] = tuple(
-    DemoLevel(operators, largest) for operators in (2, 3, 4, 5) for largest in (9, 15)
+    DemoLevel(operators, multiplications) for operators in (4, 5, 6, 7) for multiplications in (2, 3)
 )
 """The levels; each has the same share of the problems."""
 
 
-class Strategy(StrEnum):
-    """How a solver picks the next operation."""
-
-    CAREFUL = "careful"
-    """Multiplications first, then from left to right: always right."""
-    CARELESS = "careless"
-    """From left to right."""
-
-
 @dataclass(frozen=True, slots=True)
-class ArithmeticExpression:
-    """Operands with an operator between every two neighbours."""
+class ModularExpression:
+    """Digits with an operator between every two neighbours."""
 
     operands: tuple[int, ...]
     operators: tuple[str, ...]
@@ -70,38 +58,65 @@ class ArithmeticExpression:
         pairs = zip(self.operators, self.operands[1:], strict=True)
         return str(self.operands[0]) + "".join(f"{operator}{operand}" for operator, operand in pairs)
 
-    def position(self, strategy: Strategy) -> int:
-        """Return the index of the strategy's next operator."""
-        if strategy is Strategy.CAREFUL and "*" in self.operators:
-            return self.operators.index("*")
-        return 0
+    @property
+    def value(self) -> int:
+        """The last digit of its value."""
+        total, product = 0, self.operands[0]
+        for operator, operand in zip(self.operators, self.operands[1:], strict=True):
+            if operator == "*":
+                product *= operand
+            else:
+                total, product = total + product, operand
+        return (total + product) % MODULUS
 
-    def operation(self, position: int) -> "ArithmeticExpression":
+    def keeps_value(self, position: int) -> bool:
+        """Tell whether the operation at an operator's index may be carried out next."""
+        beside = self.operators[max(0, position - 1) : position + 2]
+        return self.operators[position] == "*" or "*" not in beside
+
+    def positions(self, *, careful: bool) -> list[int]:
+        """Return the indices of the operators that a careful or a careless step chooses from.
+
+        Careful: any that keeps the value. Careless: an addition beside a multiplication, if there is one.
+        """
+        every = range(len(self.operators))
+        kept = [place for place in every if self.keeps_value(place)]
+        wrong = [place for place in every if place not in kept]
+        return wrong if wrong and not careful else kept
+
+    def operation(self, position: int) -> "ModularExpression":
         """Return the operation at an operator's index as an expression."""
-        return ArithmeticExpression(self.operands[position : position + 2], (self.operators[position],))
+        return ModularExpression(self.operands[position : position + 2], (self.operators[position],))
 
-    def replaced(self, position: int, value: int) -> "ArithmeticExpression":
+    def bracketed(self, position: int) -> str:
+        """Return the expression with brackets around the operation at an operator's index."""
+        before, after = self.operands[:position], self.operands[position + 2 :]
+        head = "".join(map("{}{}".format, before, self.operators[:position]))
+        tail = "".join(map("{}{}".format, self.operators[position + 1 :], after))
+        return f"{head}({self.operation(position)}){tail}"
+
+    def replaced(self, position: int, value: int) -> "ModularExpression":
         """Return the expression with `value` in place of the operation at an operator's index."""
         operands = (*self.operands[:position], value, *self.operands[position + 2 :])
-        return ArithmeticExpression(operands, self.operators[:position] + self.operators[position + 1 :])
+        return ModularExpression(operands, self.operators[:position] + self.operators[position + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
 class DemoProblem:
     """An expression and its level."""
 
-    expression: ArithmeticExpression
+    expression: ModularExpression
     level: DemoLevel
 
     @property
     def question(self) -> str:
         """The problem's statement."""
-        return f"{self.expression}=?"
+        return f"{self.expression} mod {MODULUS}=?"
 
     @property
     def answer(self) -> int:
-        """The value of the expression."""
-        return value_of(self.expression)
+        """The last digit of the value."""
+        return self.expression.value
 
     @property
     def held_out(self) -> bool:
@@ -111,67 +126,22 @@ class DemoProblem:
 
 @dataclass(frozen=True, slots=True)
 class SolutionStep:
-    """One step: operation, result, and the remaining expression or the boxed answer.
+    """One step: the expression with the operation in brackets, and what remains of it or the boxed answer.
 
-    It is `right` if the remaining expression still has the problem's value.
+    It is `right` if no step up to it was wrong, whatever digit the solution comes to.
     """
 
     text: str
+    rest: ModularExpression  # without operators at the end
     right: bool
 
 
-def _operation_value(operation: ArithmeticExpression) -> int:
-    first, second = operation.operands
-    match operation.operators[0]:
-        case "+":
-            return first + second
-        case "-":
-            return first - second
-        case _:
-            return first * second
-
-
-def values_on_the_way(expression: ArithmeticExpression, strategy: Strategy) -> Iterator[int]:
-    """Yield the result of each operation in the strategy's order; the last one is its answer."""
-    while expression.operators:
-        position = expression.position(strategy)
-        value = _operation_value(expression.operation(position))
-        yield value
-        expression = expression.replaced(position, value)
-
-
-def value_of(expression: ArithmeticExpression, strategy: Strategy = Strategy.CAREFUL) -> int:
-    """Return the answer of a strategy without slips."""
-    *_, last = (expression.operands[0], *values_on_the_way(expression, strategy))
-    return last
-
-
-def _draw_operators(count: int, generator: random.Random) -> tuple[str, ...]:
-    while True:
-        operators = tuple(generator.choices(_OPERATORS, k=count))
-        if operators.count("*") in MULTIPLICATIONS:
-            return operators
-
-
-def _within_limits(expression: ArithmeticExpression) -> bool:
-    return all(
-        0 <= value <= LARGEST_VALUE
-        for strategy in Strategy
-        for value in values_on_the_way(expression, strategy)
-    )
-
-
 def draw_problem(level: DemoLevel, generator: random.Random) -> DemoProblem:
-    """Draw a problem of the level; every intermediate value lies between 0 and `LARGEST_VALUE`."""
-    while True:
-        operators = _draw_operators(level.operators, generator)
-        for _ in range(_OPERAND_DRAWS):
-            operands = tuple(
-                generator.randint(SMALLEST_OPERAND, level.largest_operand) for _ in range(level.operators + 1)
-            )
-            expression = ArithmeticExpression(operands, operators)
-            if _within_limits(expression):
-                return DemoProblem(expression, level)
+    """Draw a problem of the level."""
+    operators = ["*"] * level.multiplications + ["+"] * (level.operators - level.multiplications)
+    generator.shuffle(operators)
+    operands = generator.choices(OPERANDS, k=level.operators + 1)
+    return DemoProblem(ModularExpression(tuple(operands), tuple(operators)), level)
 
 
 def problem_stream(seed: int, *, held_out: bool) -> Iterator[DemoProblem]:
@@ -203,36 +173,33 @@ def distinct_problems(count: int, seed: int, *, held_out: bool) -> list[DemoProb
     raise BadInputError(f"the demo's family does not hold {count} different problems; ask for fewer")
 
 
-def careful_share(level: DemoLevel) -> float:
-    """Return the share of careful solutions that M_0 learns from: smaller on harder problems."""
-    large = level.largest_operand > 9
-    return 1 / (1 + math.exp(-(1.8 - 1.2 * (level.operators - 2) - 0.8 * large)))
+def careful_share(problem: DemoProblem) -> float:
+    """Return the share of careful steps that M_0 learns from: smaller on harder problems.
 
-
-def draw_strategy(level: DemoLevel, generator: random.Random) -> Strategy:
-    """Draw the strategy of one solution under the mixture of the level."""
-    return Strategy.CAREFUL if generator.random() < careful_share(level) else Strategy.CARELESS
-
-
-def _slipped(value: int, generator: random.Random) -> int:
-    distances = [distance for distance in (-10, -2, -1, 1, 2, 10) if distance > 0 or value + distance >= 0]
-    return value + generator.choice(distances)
+    The first digit counts for as much as the level does, so that every level holds problems from nearly
+    hopeless to nearly solved.
+    """
+    level, first = problem.level, problem.expression.operands[0]
+    ease = 2.0 - 0.4 * (level.operators - 4) - 0.3 * (level.multiplications - 2)
+    return 1 / (1 + math.exp(1.5 * (first - fmean(OPERANDS)) - ease))
 
 
 def solution_steps(
-    problem: DemoProblem, strategy: Strategy, generator: random.Random, slip_rate: float = 0.0
+    expression: ModularExpression, careful: float, generator: random.Random, slip_rate: float = 0.0
 ) -> list[SolutionStep]:
-    """Solve by the strategy; every operation goes wrong with probability `slip_rate`."""
-    expression, steps = problem.expression, []
+    """Carry out what an expression holds, each step careful with one probability and a slip with another."""
+    steps, right = list[SolutionStep](), True
     while expression.operators:
-        position = expression.position(strategy)
-        operation = expression.operation(position)
-        value = _operation_value(operation)
+        position = generator.choice(expression.positions(careful=generator.random() < careful))
+        value = expression.operation(position).value
+        right = right and expression.keeps_value(position)
         if generator.random() < slip_rate:
-            value = _slipped(value, generator)
+            value = (value + generator.randrange(1, MODULUS)) % MODULUS
+            right = False
+        marked = expression.bracketed(position)
         expression = expression.replaced(position, value)
-        rest = str(expression) if expression.operators else f"\\boxed{{{value}}}"
-        steps.append(SolutionStep(f"{operation}={value}, so {rest}", value_of(expression) == problem.answer))
+        text = f"{marked}={expression}" if expression.operators else f"{marked}=\\boxed{{{value}}}"
+        steps.append(SolutionStep(text, expression, right))
     return steps
 
 
@@ -242,11 +209,11 @@ def solution_text(steps: Iterable[SolutionStep]) -> str:
 
 
 def write_problems(path: Path, problems: Iterable[DemoProblem]) -> None:
-    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### value`."""
+    """Write JSON Lines in the layout of GSM8K: `question` and an `answer` that ends with `#### 5`."""
     rows = (
         {
             "question": problem.question,
-            "answer": f"{problem.expression}={problem.answer}\n#### {problem.answer}",
+            "answer": f"{problem.expression}={problem.answer} modulo {MODULUS}\n#### {problem.answer}",
         }
         for problem in problems
     )

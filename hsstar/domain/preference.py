@@ -24,6 +24,7 @@ class Candidate:
     slot: int
     verdict: Verdict | None
     minimum_reward: float | None
+    response: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,13 @@ def select_pairs(
     iteration: int,
     problem_key: str,
     at_most: int | None = None,
+    distinct: bool = False,
 ) -> list[tuple[int, int]]:
     """Return the (chosen slot, rejected slot) pairs of one problem.
 
     Each side keeps `K = min(#correct, #incorrect)` samples, or `at_most` if that is less. The kept samples
-    are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair.
+    are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair. Of pairs
+    with the same two texts `distinct` keeps the first.
 
     Oracle for store/sql/pair.sql; not called by the product.
     """
@@ -67,11 +70,33 @@ def select_pairs(
     if at_most is not None:
         kept = min(kept, at_most)
     chosen, rejected = (sorted(side[:kept], key=lambda c: shuffles.place("match", c)) for side in sides)
-    return [(good.slot, bad.slot) for good, bad in zip(chosen, rejected, strict=True)]
+    texts: set[tuple[str, str]] = set()
+    found = []
+    for good, bad in zip(chosen, rejected, strict=True):
+        if not distinct or (good.response, bad.response) not in texts:
+            texts.add((good.response, bad.response))
+            found.append((good.slot, bad.slot))
+    return found
+
+
+def rows_seen(count: int, wanted: int | None, seed: int, iteration: int) -> list[int]:
+    """Return which of `count` rows a training sees, by their places: `wanted` of them, None: each once.
+
+    All rows come once before any comes again, each time in another seeded shuffle.
+    """
+    if wanted is None or not count:
+        return list(range(count))
+    found: list[int] = []
+    for repetition in range(-(-wanted // count)):
+        found += sorted(
+            range(count),
+            key=lambda place: shuffle_key(seed, "rows", iteration, repetition, place),
+        )
+    return found[:wanted]
 
 
 def select_examples(
-    candidates: Iterable[tuple[Candidate, str]],
+    candidates: Iterable[Candidate],
     rule: PairRule,
     *,
     seed: int,
@@ -81,13 +106,13 @@ def select_examples(
 ) -> list[int]:
     """Return the slots of one problem's samples for supervised fine-tuning, in the order of the rule.
 
-    They are the correct samples, each response text (given with its candidate) once, at most `at_most`.
+    They are the correct samples, each response text once, at most `at_most`.
 
     Oracle for store/sql/example.sql; not called by the product.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
-    correct = [(c, response) for c, response in candidates if c.verdict is Verdict.CORRECT]
+    correct = [candidate for candidate in candidates if candidate.verdict is Verdict.CORRECT]
     slots: dict[str, int] = {}
-    for candidate, response in sorted(correct, key=lambda pair: shuffles.keep_order(rule, pair[0])):
-        slots.setdefault(response, candidate.slot)
+    for candidate in sorted(correct, key=lambda candidate: shuffles.keep_order(rule, candidate)):
+        slots.setdefault(candidate.response, candidate.slot)
     return list(slots.values())[:at_most]

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from hsstar.domain.text import content_key
+
+Repeat = Literal["never", "unsolved", "all"]
+"""Which problems of earlier iterations a run takes again."""
 
 
 class ProblemFormat(StrEnum):

@@ -9,7 +9,7 @@ from hsstar.store.read import progress
 
 @dataclass(frozen=True, slots=True)
 class IterationSummary:
-    """A row of the view `iteration_statistics`, as far as it is shown, and the quality of the rewards."""
+    """A row of the view `iteration_statistics`, as far as it is shown."""
 
     iteration: int
     problems: int
@@ -20,7 +20,15 @@ class IterationSummary:
     drawn: int
     drawn_pre: int
     drawn_re: int
+    correct: int
+    cut: int
+    no_answer: int
+    different_texts: float | None  # share of samples with a text that no earlier one of their problem has
     pairs: int
+    distinct_pairs: int
+    problems_with_pair: int
+    rows_trained: int
+    optimiser_steps: int
     tokens: int
     seconds: float
     seconds_sampling: float
@@ -45,17 +53,10 @@ class IterationSummary:
         return float(self.tokens) / float(self.seconds_sampling) if self.seconds_sampling else None
 
 
-_COLUMNS = [field.name for field in fields(IterationSummary) if field.name != "reward_quality"]
-
-
 def load_iterations(database: Database, run_name: str) -> list[IterationSummary]:
     """Load the summaries of a run's iterations, in order; raise NotFoundError without the run."""
+    columns = [field.name for field in fields(IterationSummary)]
     with database.begin() as connection:
-        quality = progress.reward_quality(connection, runs.find_run(connection, run_name).id)
+        runs.find_run(connection, run_name)
         rows = progress.iteration_statistics(connection, run_name)
-    return [
-        IterationSummary(
-            **{column: row[column] for column in _COLUMNS}, reward_quality=quality.get(row["iteration"])
-        )
-        for row in rows
-    ]
+    return [IterationSummary(**{column: row[column] for column in columns}) for row in rows]

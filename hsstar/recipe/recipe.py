@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hsstar.domain.allocation.budget import Budget
+from hsstar.domain.allocation.policy import Settings
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.preference import PairRule
+from hsstar.domain.problems import Repeat
+from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import Name, Positive, Section, parse_section
 from hsstar.recipe.documents import load_document
 from hsstar.recipe.evaluation import EvaluationSection
@@ -17,7 +20,7 @@ from hsstar.recipe.training import InitialisationSection, TrainingSection
 
 
 class ProblemsSection(Section):
-    """The problems of an iteration: an unused slice of a dataset, in the run's seeded order."""
+    """The problems of an iteration: a slice of a dataset, in the run's seeded order."""
 
     dataset: Name
     """Imported dataset of training problems; `none` for a run that only evaluates."""
@@ -25,6 +28,9 @@ class ProblemsSection(Section):
     """Problems of one iteration, |D_t|."""
     overlaps: Literal["report", "exclude"] = "report"
     """Report problems that overlap a benchmark or held-out problems, or exclude them too."""
+    repeat: Repeat = "never"
+    """Which problems of earlier iterations may come again, after those that have come less often; `unsolved`:
+    those without a correct sample so far."""
 
     @property
     def used(self) -> bool:
@@ -102,6 +108,8 @@ class PairsSection(Section):
     """Which samples are matched where one side has more than the other."""
     at_most_per_problem: Positive | None = None
     """Upper bound on the pairs of one problem, beside min(#correct, #incorrect)."""
+    distinct: bool = False
+    """Keep one pair of those with the same two texts."""
 
 
 _LONGEST_NAME = 200
@@ -120,6 +128,7 @@ class Recipe(Section):
     sampling: SamplingSection = SamplingSection()
     reward: RewardSection = RewardSection()
     difficulty: DifficultySection = DifficultySection()
+    allocation: AllocationSection = AllocationSection()
     pairs: PairsSection = PairsSection()
     training: TrainingSection = TrainingSection()
     initialisation: InitialisationSection = InitialisationSection()
@@ -166,6 +175,17 @@ class Recipe(Section):
                 f"the server cannot load one; set reload = 'vllm', or leave {key} out"
             )
         return self
+
+    @property
+    def allocation_settings(self) -> Settings:
+        """What the allocation's policy may read."""
+        chosen = self.allocation
+        return Settings(frozenset(self.difficulty.resample), chosen.worth, chosen.pairs, chosen.ratio)
+
+    @property
+    def trained_levels(self) -> tuple[Difficulty, ...]:
+        """The levels whose samples become pairs: all of them, unless the levels decide the allocation."""
+        return self.difficulty.train if self.allocation.policy == "levels" else tuple(Difficulty)
 
     def document(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default, as it is stored with a run."""

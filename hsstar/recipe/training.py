@@ -81,6 +81,9 @@ class TrainingSection(OptimisationSection):
     """`sft` trains on the correct samples; `none` ends an iteration with its pairs."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
     """Peak learning rate."""
+    rows: Positive | None = None
+    """Pairs (or solutions) seen in a training, whatever their number: repeated, or a seeded part of them. So
+    runs can be compared at equal optimiser steps; default: each once an epoch."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """Strength of DPO's constraint."""
     loss_type: LossType = "sigmoid"
@@ -93,6 +96,12 @@ class TrainingSection(OptimisationSection):
     """Prompt and response together; longer texts are cut at the end and counted."""
     precompute_reference_logprobs: bool = False
     """Ask the reference once, before training: saves memory for a pass over the pairs."""
+
+    @model_validator(mode="after")
+    def _rows_instead_of_epochs(self) -> Self:
+        if self.rows is not None and self.epochs != 1:
+            raise ValueError("rows says how many are seen; it goes with epochs = 1 only")
+        return self
 
     @model_validator(mode="after")
     def _smoothing_only_if_the_loss_has_it(self) -> Self:

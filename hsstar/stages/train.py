@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.marker import Marker, check_place, put_in_place
 from hsstar.checkpoints.resolve import fingerprint
+from hsstar.domain.preference import rows_seen
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.training.contract import (
@@ -85,6 +86,8 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
             ids = [pair for pair, *_ in pairs]
             rows = [TrainingPair(render(problem), chosen, worse) for _, problem, chosen, worse in pairs]
         seed = derived_seed(context.recipe.seed, "train", context.round.number) % 2**31
+        seen = rows_seen(len(rows), section.rows, context.recipe.seed, context.round.number)
+        rows = [rows[place] for place in seen]
         settings = training_settings(section, seed)
         record = training.begin_training(connection, job, context.policy.id, objective, asdict(settings), ids)
         database = models.database_id(connection)

@@ -1,12 +1,11 @@
 """The rules of the method over a whole round, an SQL statement each: labels, allotments, pairs, examples."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, text
 
 from hsstar.store.database import execute_file, exists
-from hsstar.store.rounds import Round
+from hsstar.store.rounds import Round, SampleQuality
 from hsstar.store.runs import Run
 
 _QUALITY_SAMPLES = 250_000
@@ -39,40 +38,6 @@ def bad_references(connection: Connection, iteration: Round) -> list[int]:
     return list(connection.execute(query, {"id": iteration.id}).scalars())
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """What a problem of the re-sampled levels gets of the remaining budget."""
-
-    share: int
-    last: bytes | None  # hash of the last problem, in the shuffle, that gets one more
-
-
-def shares(connection: Connection, run: Run, iteration: Round) -> Shares:
-    """Share out the remaining budget over the problems of the re-sampled levels."""
-    budget = run.recipe.sampling.budget
-    values = _resampled(run, iteration) | {"n": budget.per_problem}
-    row = execute_file(connection, "shares", values).one()
-    return Shares(row.share, row.last)
-
-
-def allot_budget(
-    connection: Connection, run: Run, iteration: Round, shares: Shares, problem_ids: Sequence[int]
-) -> None:
-    """Give these problems their shares; they count when the iteration leaves pre-sampling."""
-    values = _resampled(run, iteration) | asdict(shares) | {"problem_ids": list(problem_ids)}
-    execute_file(connection, "allot", values)
-
-
-def _resampled(run: Run, iteration: Round) -> dict[str, object]:
-    return {
-        "round_id": iteration.id,
-        "n_p": run.recipe.sampling.budget.pre_samples,
-        "levels": [level.value for level in run.recipe.difficulty.resample],
-        "seed": run.recipe.seed,
-        "iteration": iteration.number,
-    }
-
-
 def build_pairs(
     connection: Connection, run: Run, iteration: Round, problem_ids: Sequence[int] | None = None
 ) -> int:
@@ -87,14 +52,14 @@ def has_pairs(connection: Connection, iteration: Round) -> bool:
     return exists(connection, query, {"id": iteration.id})
 
 
-def reward_quality(connection: Connection, iteration: Round) -> float | None:
-    """Return the chance that a correct sample has a higher reward than an incorrect one.
+def sample_quality(connection: Connection, iteration: Round) -> SampleQuality:
+    """Return how good the rewards of an iteration are, and how different its texts.
 
-    It reads about `_QUALITY_SAMPLES` samples of a bigger iteration: its standard error is 0.001 then.
+    It reads about `_QUALITY_SAMPLES` samples of a bigger iteration: the standard error is 0.001 then.
     """
     values = {"round_id": iteration.id, "most": _QUALITY_SAMPLES}
-    area: float | None = execute_file(connection, "reward_quality", values).scalar_one()
-    return area
+    row = execute_file(connection, "sample_quality", values).one()
+    return SampleQuality(row.area, row.different)
 
 
 def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
@@ -105,7 +70,7 @@ def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
         JOIN round_problems USING (round_id, problem_id)
         WHERE round_id = :id AND verdict = 'correct' AND level = ANY (:levels) AND exclusion IS NULL LIMIT 1
     """)
-    levels = [level.value for level in run.recipe.difficulty.train]
+    levels = [level.value for level in run.recipe.trained_levels]
     return exists(connection, query, {"id": iteration.id, "levels": levels})
 
 
@@ -117,9 +82,10 @@ def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[
 def _choice(run: Run, iteration: Round) -> dict[str, object]:
     return {
         "round_id": iteration.id,
-        "levels": [level.value for level in run.recipe.difficulty.train],
+        "levels": [level.value for level in run.recipe.trained_levels],
         "rule": run.recipe.pairs.rule.value,
         "at_most": run.recipe.pairs.at_most_per_problem,
+        "distinct": run.recipe.pairs.distinct,
         "seed": run.recipe.seed,
         "iteration": iteration.number,
     }

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
+from hsstar.domain.problems import Repeat
 from hsstar.store.database import execute_file, exists, refresh_statistics
 from hsstar.store.runs import Run
 
@@ -23,6 +24,13 @@ class Round:
     kind: RoundKind
     number: int  # of the iteration, or t of the evaluated policy M_t
     model_id: int | None  # the policy; None while an iteration waits for it
+
+
+class SampleQuality(NamedTuple):
+    """What the samples of an iteration are like."""
+
+    rewards: float | None  # chance that a correct sample has a higher reward than an incorrect one
+    texts: float | None  # share of samples with a text that no earlier sample of their problem has
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +162,13 @@ def leave_state(
     return result.rowcount == 1
 
 
-def set_reward_quality(connection: Connection, round_id: int, quality: float | None) -> None:
-    """Record how well the rewards of an iteration tell correct samples from incorrect ones."""
+def set_quality(connection: Connection, round_id: int, quality: SampleQuality) -> None:
+    """Record how good the rewards of an iteration are, and how different its texts."""
     connection.execute(
-        text("UPDATE iterations SET reward_quality = :quality WHERE round_id = :id"),
-        {"id": round_id, "quality": quality},
+        text("""
+            UPDATE iterations SET reward_quality = :rewards, different_texts = :texts WHERE round_id = :id
+        """),
+        {"id": round_id, "rewards": quality.rewards, "texts": quality.texts},
     )
 
 
@@ -171,8 +181,12 @@ def assign_slice(
     allotment: int,
     *,
     without_overlaps: bool = False,
+    repeat: Repeat = "never",
 ) -> int:
-    """Assign a round the first unused problems of a dataset in the run's seeded order; return how many."""
+    """Assign a round the first problems of a dataset in the run's seeded order; return how many.
+
+    An iteration takes those first that the run has had least often, and of these the ones that may `repeat`.
+    """
     result = execute_file(
         connection,
         "assign_slice",
@@ -183,31 +197,47 @@ def assign_slice(
             "limit": limit,
             "allotment": allotment,
             "without_overlaps": without_overlaps,
+            "repeat": repeat,
         },
     )
     refresh_statistics(connection, "round_problems")
     return result.rowcount
 
 
-def count_unused_problems(
-    connection: Connection, run_id: int | None, dataset_id: int, *, without_overlaps: bool = False
+def count_available_problems(
+    connection: Connection,
+    run_id: int | None,
+    dataset_id: int,
+    *,
+    without_overlaps: bool = False,
+    repeat: Repeat = "never",
 ) -> int:
-    """Count the usable problems of a dataset that no iteration of the run has; a new run (None) has none."""
-    unused: int = connection.execute(
+    """Count the problems of a dataset that the next iteration of a run may take; None for a new run."""
+    available: int = connection.execute(
         text("""
             SELECT count(*) FROM problems
             WHERE dataset_id = :dataset_id AND reference_readable AND NOT (
                 :without_overlaps AND EXISTS (SELECT FROM problem_overlaps WHERE problem_id = problems.id)
-            ) AND NOT EXISTS (
+            ) AND (:repeat = 'all' OR NOT EXISTS (
                 SELECT FROM round_problems AS used
                 JOIN rounds ON rounds.id = used.round_id
                 WHERE used.problem_id = problems.id AND kind = 'iteration'
                   AND run_id = CAST(:run_id AS bigint)
-            )
+                  AND (:repeat = 'never' OR EXISTS (
+                      SELECT FROM samples
+                      WHERE samples.round_id = used.round_id AND samples.problem_id = problems.id
+                        AND verdict = 'correct'
+                  ))
+            ))
         """),
-        {"dataset_id": dataset_id, "run_id": run_id, "without_overlaps": without_overlaps},
+        {
+            "dataset_id": dataset_id,
+            "run_id": run_id,
+            "without_overlaps": without_overlaps,
+            "repeat": repeat,
+        },
     ).scalar_one()
-    return unused
+    return available
 
 
 def assign_problems(

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsstar.domain.statistics import Difference, Mean, mean_of, paired_difference
-from hsstar.store import runs
 from hsstar.store.database import Database
-from hsstar.store.read import progress, studies
+from hsstar.store.read import studies
 from hsstar.store.read.studies import IterationMetrics
 from hsstar.study.document import Study, StudyRun
 
@@ -17,7 +16,6 @@ class RunMetrics:
 
     run: StudyRun
     iterations: tuple[IterationMetrics, ...]
-    reward_auc: tuple[float | None, ...]
 
     @property
     def accuracies(self) -> list[float]:
@@ -49,6 +47,9 @@ class StrategyMetrics:
     boundary: tuple[Mean, ...]  # share of the problems that were labelled so, per iteration
     pairs_per_sample: Mean
     share_trained: Mean
+    distinct_pairs: Mean  # these three: summed over the iterations
+    rows_trained: Mean
+    optimiser_steps: Mean
     spent: Mean  # samples drawn, as a share of the budget
 
 
@@ -57,18 +58,9 @@ def load_metrics(database: Database, study: Study, seeds: Sequence[int]) -> list
     wanted = [run for run in study.runs if run.seed in seeds]
     with database.begin() as connection:
         iterations = studies.iteration_metrics(connection, [run.name for run in wanted])
-        quality = {
-            run.name: progress.reward_quality(connection, runs.find_run(connection, run.name).id)
-            for run in wanted
-        }
     count = study.document.iterations
     return [
-        RunMetrics(
-            run,
-            tuple(row for row in iterations if row.run == run.name)[:count],
-            tuple(quality[run.name].get(number) for number in range(count)),
-        )
-        for run in wanted
+        RunMetrics(run, tuple(row for row in iterations if row.run == run.name)[:count]) for run in wanted
     ]
 
 
@@ -103,6 +95,9 @@ def _strategy(
         tuple(mean_of([_boundary_share(run.iterations[t]) for run in own]) for t in numbers),
         mean_of([run.pairs_per_sample for run in own]),
         mean_of([run.share_trained for run in own]),
+        mean_of([sum(i.distinct_pairs for i in run.iterations) for run in own]),
+        mean_of([sum(i.rows_trained for i in run.iterations) for run in own]),
+        mean_of([sum(i.optimiser_steps for i in run.iterations) for run in own]),
         mean_of(
             [sum(i.drawn for i in run.iterations) / sum(i.budget for i in run.iterations) for run in own]
         ),

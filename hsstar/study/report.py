@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,34 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
         ),
         (
             "Use of the budget",
-            "Over all iterations: samples drawn of the budget, preference pairs per sample drawn, and the "
-            "share of the budget that became training data (two samples a pair); then pairs per iteration.",
-            ["strategy", "drawn", "pairs per sample", "share trained", *(f"pairs, {n}" for n in numbers)],
+            "Over all iterations: samples drawn of the budget, preference pairs per sample drawn, the share "
+            "of the budget that became training data (two samples a pair), pairs with different texts, rows "
+            "that the optimiser saw and the steps that it took; then pairs per iteration. Strategies are "
+            "compared at equal samples, and only where the steps are equal at equal steps.",
+            [
+                "strategy",
+                "drawn",
+                "pairs per sample",
+                "share trained",
+                "distinct pairs",
+                "rows trained",
+                "optimiser steps",
+                *(f"pairs, {n}" for n in numbers),
+            ],
             [
                 [
                     strategy.strategy,
                     f"{strategy.spent.value:.0%}",
                     _mean(strategy.pairs_per_sample),
                     _mean(strategy.share_trained),
+                    *(
+                        f"{figure.value:.0f}"
+                        for figure in (
+                            strategy.distinct_pairs,
+                            strategy.rows_trained,
+                            strategy.optimiser_steps,
+                        )
+                    ),
                     *(f"{pairs.value:.0f}" for pairs in strategy.pairs),
                 ]
                 for strategy in strategies
@@ -85,10 +105,10 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
 
 
 def _seen(strategy: StrategyMetrics, metrics: Sequence[RunMetrics]) -> list[str]:
-    own = [run.reward_auc for run in metrics if run.run.strategy == strategy.strategy]
+    own = [run.iterations for run in metrics if run.run.strategy == strategy.strategy]
     quality = []
-    for values in zip(*own, strict=True):
-        known = [value for value in values if value is not None]
+    for iterations in zip(*own, strict=True):
+        known = [row.reward_auc for row in iterations if row.reward_auc is not None]
         quality.append(f"{sum(known) / len(known):.3f}" if known else "–")
     return [strategy.strategy, *(f"{share.value:.0%}" for share in strategy.boundary), *quality]
 
@@ -130,18 +150,16 @@ def _summary_rows(study: Study, strategies: Sequence[StrategyMetrics]) -> Iterab
                 "confidence": study.document.confidence,
                 "pairs_per_sample": strategy.pairs_per_sample.value,
                 "share_trained": strategy.share_trained.value,
+                "distinct_pairs": strategy.distinct_pairs.value,
+                "rows_trained": strategy.rows_trained.value,
+                "optimiser_steps": strategy.optimiser_steps.value,
             }
 
 
 def _run_rows(metrics: Sequence[RunMetrics]) -> Iterable[dict[str, Any]]:
     for run in metrics:
-        for row, quality in zip(run.iterations, run.reward_auc, strict=True):
-            yield {
-                "strategy": run.run.strategy,
-                "seed": run.run.seed,
-                **{field: getattr(row, field) for field in row.__slots__},
-                "reward_auc": quality,
-            }
+        for row in run.iterations:
+            yield {"strategy": run.run.strategy, "seed": run.run.seed, **asdict(row)}
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:

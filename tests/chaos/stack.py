@@ -45,6 +45,7 @@ _RECIPE = make_recipe(
     sampling={"n": 6, "n_p": 3},
     reward={"model": "builtin:demo-prm"},
     difficulty={"tau_low": 0.2, "tau_high": 0.65},
+    allocation={"policy": "pairs", "waves": 2},
     evaluation={"dataset": HELDOUT},
 )
 _UNFINISHED = """

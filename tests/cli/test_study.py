@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from hsstar.cli import study as command
-from hsstar.demo.family import ArithmeticExpression, value_of
+from hsstar.demo.family import ModularExpression
 from hsstar.engines.sampling.contract import Completion
 from hsstar.store.read.studies import RunState
 from hsstar.study.document import load_study
@@ -33,9 +33,9 @@ class DemoSampler(DeterministicSampler):
     """Reads the number of a problem from the demo's arithmetic."""
 
     def _complete(self, prompt: str, seed: int) -> Completion:
-        operands = tuple(int(number) for number in re.findall(r"\d+", prompt))
-        expression = ArithmeticExpression(operands, tuple(re.findall(r"[-+*]", prompt)))
-        return super()._complete(f"problem {value_of(expression)}", seed)
+        operands = tuple(int(digit) for digit in re.findall(r"\d", prompt.partition(" mod ")[0]))
+        expression = ModularExpression(operands, tuple(re.findall(r"[+*]", prompt)))
+        return super()._complete(f"problem {expression.value}", seed)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     assert task.rows == [contract.TrainingPair(**row) for row in PAIRS]
     settings = task.settings
     assert (settings.batch_size, settings.scheduler, settings.loss_type) == (8, "linear", "ipo")
-    assert (settings.learning_rate, settings.beta, settings.maximum_tokens) == (1e-4, 0.5, 256)  # recipe's
+    assert (settings.learning_rate, settings.beta, settings.maximum_tokens) == (1e-4, 1.0, 256)  # recipe's
     assert settings.seed == derived_seed(5, "train") % 2**31
     readme = (output / "README.md").read_text()
     assert f"| M1 | {DEMO} | by DPO on 3 rows of {data} in 3 optimiser steps | – |" in readme

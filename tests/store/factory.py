@@ -16,7 +16,7 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import counts, datasets, evaluations, method, models, rounds, runs, samples
+from hsstar.store import allocation, counts, datasets, evaluations, models, rounds, runs, samples
 from hsstar.store.database import Database
 from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.queue import jobs, workers
@@ -158,11 +158,17 @@ def add_labels(connection: Connection, round_id: int, levels: Mapping[int, str |
 
 
 def allot_budget(connection: Connection, run: Run, iteration: Round, at_once: int = 7) -> None:
-    """Give away the remaining budget, in batches of problems."""
-    shares = method.shares(connection, run, iteration)
+    """Give away what the next wave has, in batches of problems."""
+    wave = allocation.decided_waves(connection, iteration)
+    assert allocation.open_wave(connection, run, iteration, wave)
     ids = rounds.problems_of(connection, iteration.id)
-    for start in range(0, len(ids), at_once):
-        method.allot_budget(connection, run, iteration, shares, ids[start : start + at_once])
+    batches = [ids[start : start + at_once] for start in range(0, len(ids), at_once)]
+    for batch in batches:
+        allocation.record_states(connection, iteration, wave, batch)
+    decision = allocation.decide(connection, run, iteration, wave)
+    for batch in batches:
+        allocation.give(connection, run, iteration, decision, batch)
+    allocation.close(connection, iteration, wave)
 
 
 def add_job(

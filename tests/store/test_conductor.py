@@ -17,13 +17,15 @@ from sqlalchemy import Connection
 
 from hsstar.conductor import Conductor
 from hsstar.domain import difficulty, preference
-from hsstar.domain.allocation import budget
+from hsstar.domain.allocation import budget, sharing
+from hsstar.domain.allocation.belief import Beliefs, empirical_prior
+from hsstar.domain.allocation.policy import State, find_policy, make_table
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.prompts import render_prompt
 from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot_seed
-from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Verdict
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.engines.training.contract import TrainingPair, training_settings
 from hsstar.recipe.recipe import Recipe, load_recipe
@@ -49,10 +51,16 @@ def recipe_of(**sections: Any) -> Recipe:
 
 PLAIN = recipe_of()
 MEASURED = recipe_of(evaluation={"dataset": HELDOUT})
+WAVES = recipe_of(
+    sampling=SAMPLING | {"n": 8},
+    allocation={"policy": "pairs", "waves": 3, "worth": "fading", "ratio": 0.5},
+    pairs={"at_most_per_problem": 2, "distinct": True},
+)
 OWN_VALUES = load_recipe(Path(__file__).with_name("own_values.toml"))
 RECIPES = {
     "measured": MEASURED,
     "own values": OWN_VALUES,
+    "waves": WAVES,
     "uniform": recipe_of(sampling=SAMPLING | {"strategy": "uniform"}),
     "without rewards": recipe_of(
         reward={"model": "none"},
@@ -108,17 +116,21 @@ def check_iteration(recipe: Recipe, iteration: int, tables: dict[str, list[list[
 
     rewards = {(key, slot): reward for key, slot, reward in rows_of("rewards")}
     samples: defaultdict[str, list[preference.Candidate]] = defaultdict(list)
-    for key, slot, _, _, cause in rows_of("samples"):
+    for key, slot, _, response, cause in rows_of("samples"):
         verdict = VERDICT_OF_CAUSE[Cause(cause)]
-        samples[key].append(preference.Candidate(slot, verdict, rewards.get((key, slot))))
+        samples[key].append(preference.Candidate(slot, verdict, rewards.get((key, slot)), response))
     levels: dict[str, Difficulty | None] = {}
     for key, own in samples.items():
         pre = own[: recipe.sampling.budget.pre_samples]
         scores = [sample.minimum_reward or 0.0 for sample in pre] if recipe.reward.used else None
         estimate = difficulty.estimate_difficulty([sample.verdict == "correct" for sample in pre], scores)
         levels[key] = difficulty.classify(estimate, recipe.difficulty.signal, recipe.difficulty.thresholds)
-    address = {"seed": recipe.seed, "iteration": iteration}
-    allotments = budget.allot(recipe.sampling.budget, levels, recipe.difficulty.resample, **address)
+    address: dict[str, Any] = {"seed": recipe.seed, "iteration": iteration}
+    if recipe.allocation.policy == "levels":
+        allotments = budget.allot(recipe.sampling.budget, levels, recipe.difficulty.resample, **address)
+    else:
+        verdicts = {key: [sample.verdict for sample in own] for key, own in samples.items()}
+        allotments = allotted_in_waves(recipe, verdicts, levels, address)
     expected = {key: (allotments[key], level) for key, level in levels.items()}
     assert {key: (allotment, level) for key, allotment, level in rows_of("slices")} == expected
     slots = {key: list(range(allotment)) for key, allotment in allotments.items()}
@@ -128,10 +140,37 @@ def check_iteration(recipe: Recipe, iteration: int, tables: dict[str, list[list[
     pairs = [
         [key, *pair]
         for key, own in samples.items()
-        if levels[key] in recipe.difficulty.train
-        for pair in preference.select_pairs(own, rule, problem_key=key, at_most=at_most, **address)
+        if levels[key] in recipe.trained_levels
+        for pair in preference.select_pairs(
+            own, rule, problem_key=key, at_most=at_most, distinct=recipe.pairs.distinct, **address
+        )
     ]
     assert sorted(rows_of("pairs")) == sorted(pairs) != []
+
+
+def allotted_in_waves(
+    recipe: Recipe,
+    verdicts: dict[str, list[Verdict | None]],
+    levels: dict[str, Difficulty | None],
+    address: dict[str, int],
+) -> dict[str, int]:
+    """The samples of each problem: wave after wave by the pure rules, from the verdicts by slot."""
+    waves, n_p = recipe.allocation.waves, recipe.sampling.n_p
+    allotments = dict.fromkeys(verdicts, n_p)
+    for wave in range(waves):
+        states = {}
+        for key, allotment in allotments.items():
+            known = Counter(verdicts[key][:allotment])
+            states[key] = State(known[Verdict.CORRECT], known[Verdict.INCORRECT], allotment, levels[key])
+        numbers = Counter(states.values())
+        prior = empirical_prior(Counter((state.correct, state.incorrect) for state in states.values()))
+        beliefs = Beliefs(prior, recipe.allocation.limit * recipe.sampling.n)
+        share = (recipe.sampling.n * len(verdicts) - sum(allotments.values())) // (waves - wave)
+        policy = find_policy(recipe.allocation.policy)
+        table = make_table(policy, numbers, share, beliefs, recipe.allocation_settings)
+        for key, more in sharing.allot(states, table, share, **address).items():
+            allotments[key] += more
+    return allotments
 
 
 class RecordingSampler(DeterministicSampler):
@@ -252,7 +291,8 @@ def test_looking_again_changes_nothing_wherever_the_run_stands(begin: Begin) -> 
 
 def everything(driver: Driver) -> dict[str, list[Any]]:
     """All rows that a look could change."""
-    tables = "jobs job_items iterations round_problems difficulty_labels preference_pairs evaluations"
+    tables = "jobs job_items iterations round_problems difficulty_labels preference_pairs evaluations "
+    tables += "allocation_waves allocations"
     return {"rounds": [*driver.rows("SELECT id, model_id FROM rounds ORDER BY 1")]} | {
         name: [*driver.rows(f"SELECT {name}::text FROM {name} ORDER BY 1")] for name in tables.split()
     }
@@ -443,13 +483,14 @@ def test_a_run_comes_to_the_same_in_any_number_of_transactions(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", size)
-    driver = begin(PLAIN)
+    driver = begin(WAVES)
     driver.work()
-    check_iteration(PLAIN, 0, driver.tables())
+    check_iteration(WAVES, 0, driver.tables())
 
 
+@pytest.mark.parametrize("recipe", [PLAIN, WAVES], ids=["levels", "waves"])
 def test_a_crash_between_two_transactions_changes_nothing(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
     crashes = 0
 
@@ -463,12 +504,34 @@ def test_a_crash_between_two_transactions_changes_nothing(
     generator, turn = random.Random(0), Conductor._turn
     monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", 24)
     monkeypatch.setattr(Conductor, "_turn", crashing)
-    driver = begin(PLAIN)
+    driver = begin(recipe)
     while driver.states() != [IterationState.DONE]:
         with contextlib.suppress(InterruptedError):
             driver.work()
     assert crashes > 5
-    check_iteration(PLAIN, 0, driver.tables())
+    check_iteration(recipe, 0, driver.tables())
+
+
+@pytest.mark.parametrize("still_at", range(2, 40, 4))
+def test_a_conductor_that_stands_still_while_others_end_the_run_changes_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, still_at: int
+) -> None:
+    """Between any two of its transactions, at the n-th of the run."""
+    turn, turns = Conductor._turn, itertools.count()
+
+    def standing_still(*arguments: Any) -> Any:
+        if next(turns) == still_at:
+            driver.work()
+            assert driver.states() == [IterationState.DONE]
+        return turn(*arguments)
+
+    monkeypatch.setattr("hsstar.conductor._BATCH_SAMPLES", 24)
+    monkeypatch.setattr(Conductor, "_turn", standing_still)
+    driver = begin(WAVES)
+    driver.work()
+    assert next(turns) > still_at
+    assert driver.states() == [IterationState.DONE]
+    check_iteration(WAVES, 0, driver.tables())
 
 
 def test_the_planner_knows_the_samples_of_a_round_before_their_pairs_are_looked_for(begin: Begin) -> None:

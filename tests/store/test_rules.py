@@ -1,10 +1,10 @@
 """What SQL does is what the pure rules and plain loops say, on generated cases in real rows."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.preference import Candidate, PairRule
+from hsstar.domain.problems import Repeat
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import datasets, evaluations, method, rounds, runs, training
@@ -147,10 +148,9 @@ def test_allotments_are_those_of_the_pure_rule(
         shared = {keys[key]: None if state.left_out else state.level for key, state in by_id.items()}
         address = {"seed": recipe.seed, "iteration": number}
         expected = budget.allot(recipe.sampling.budget, shared, recipe.difficulty.resample, **address)
-        for _ in range(2):  # the second time changes nothing
-            factory.allot_budget(connection, run, iteration)
-            query = "SELECT problem_id, allotment FROM round_problems"
-            assert {keys[key]: allotment for key, allotment in select(connection, query)} == expected
+        factory.allot_budget(connection, run, iteration)
+        query = "SELECT problem_id, allotment FROM round_problems"
+        assert {keys[key]: allotment for key, allotment in select(connection, query)} == expected
 
 
 candidates = st.lists(
@@ -169,8 +169,12 @@ candidates = st.lists(
     st.builds(
         factory.make_recipe,
         seed=run_seeds,
-        pairs=st.tuples(st.sampled_from(PairRule), st.one_of(st.none(), st.integers(1, 3))).map(
-            lambda of: {"rule": of[0], "at_most_per_problem": of[1]}
+        pairs=st.fixed_dictionaries(
+            {
+                "rule": st.sampled_from(PairRule),
+                "at_most_per_problem": st.one_of(st.none(), st.integers(1, 3)),
+                "distinct": st.booleans(),
+            }
         ),
         difficulty=st.fixed_dictionaries({"train": st.lists(levels, unique=True, min_size=1, max_size=3)}),
     ),
@@ -189,11 +193,11 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
             if level not in recipe.difficulty.train or left_out:
                 continue
             pool = [
-                (Candidate(slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward), of.response)
+                Candidate(slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward, of.response)
                 for slot, of in enumerate(drawn)
             ]
             how = common | {"problem_key": keys[problem]}
-            chosen = preference.select_pairs([candidate for candidate, _ in pool], rule, **how)
+            chosen = preference.select_pairs(pool, rule, distinct=recipe.pairs.distinct, **how)
             pairs += [(problem, *pair) for pair in chosen]
             for slot in preference.select_examples(pool, rule, **how):
                 examples.append((problem, slot, drawn[slot].response))
@@ -220,14 +224,22 @@ class ProblemState(NamedTuple):
     readable: bool
     overlaps: bool
     used_by: Literal["this run", "another run", "an evaluation", "nobody"]
+    again: bool  # by two iterations of this run
+    solved: bool  # by one of them
 
 
 problem_states = st.builds(
     ProblemState,
     st.sampled_from([True, True, False]),
     st.sampled_from([False, False, True]),
-    st.sampled_from(["this run", "another run", "an evaluation", "nobody", "nobody"]),
+    st.sampled_from(["this run", "this run", "another run", "an evaluation", "nobody", "nobody"]),
+    st.booleans(),
+    st.booleans(),
 )
+
+
+def may_come_again(state: ProblemState, repeat: Repeat) -> bool:
+    return repeat == "all" or (repeat == "unsolved" and not state.solved)
 
 
 @CASES
@@ -235,10 +247,16 @@ problem_states = st.builds(
     st.lists(problem_states, min_size=1, max_size=12),
     st.one_of(st.none(), st.integers(0, 12)),
     st.booleans(),
+    st.sampled_from(get_args(Repeat)),
     run_seeds,
 )
-def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
-    scratch: Scratch, states: list[ProblemState], limit: int | None, without_overlaps: bool, seed: int
+def test_a_slice_is_the_least_used_problems_in_the_seeded_order(
+    scratch: Scratch,
+    states: list[ProblemState],
+    limit: int | None,
+    without_overlaps: bool,
+    repeat: Repeat,
+    seed: int,
 ) -> None:
     with scratch() as connection:
         ids = add_problems(connection, len(states))
@@ -264,33 +282,41 @@ def test_a_slice_is_the_first_unused_problems_in_the_seeded_order(
         for user, round_id in users.items():
             of_user = [key for key, state in by_id.items() if state.used_by == user]
             rounds.assign_problems(connection, round_id, of_user, 2)
+        used = {key: state.used_by == "this run" for key, state in by_id.items()}
+        again = [key for key, state in by_id.items() if used[key] and state.again]
+        second = add_iteration(connection, run, again, number=1).id
+        for key, state in by_id.items():
+            drawn = {0: Drawn(Cause.CORRECT if state.solved else Cause.INCORRECT, 0.5)}
+            if used[key]:
+                factory.add_samples(connection, second if state.again else users["this run"], {key: drawn})
         keys = factory.keys_of(connection, ids)
 
-        def usable(used_by: Collection[str], *, overlapping: bool) -> list[int]:
+        def usable(used_by: str, repeat: Repeat = "all", *, overlapping: bool = True) -> list[int]:
             found = [
                 key
                 for key, state in by_id.items()
-                if state.readable and (overlapping or not state.overlaps) and state.used_by not in used_by
+                if state.readable
+                and (overlapping or not state.overlaps)
+                and (
+                    state.used_by != used_by or repeat == "all" or (repeat == "unsolved" and not state.solved)
+                )
             ]
             return sorted(found, key=lambda key: seeds.shuffle_key(seed, "slice", keys[key]))
 
-        overlapping_too = not without_overlaps
-        for run_id, used_by in ((run.id, ["this run"]), (another.id, ["another run"]), (None, [])):
-            count = rounds.count_unused_problems(
-                connection, run_id, dataset_id, without_overlaps=without_overlaps
-            )
-            assert count == len(usable(used_by, overlapping=overlapping_too))
-        added = add_iteration(connection, run, [], number=1)
-        count = rounds.assign_slice(
-            connection, added.id, dataset_id, seed, limit, 3, without_overlaps=without_overlaps
-        )
-        unused = usable(["this run"], overlapping=overlapping_too)[:limit]
-        assert select(connection, SLICE, id=added.id) == [(at, key, 3) for at, key in enumerate(unused)]
-        assert count == len(unused)
+        how: dict[str, Any] = {"without_overlaps": without_overlaps, "repeat": repeat}
+        mine = usable("this run", repeat, overlapping=not without_overlaps)
+        assert rounds.count_available_problems(connection, run.id, dataset_id, **how) == len(mine)
+        others = usable("nobody at all", overlapping=not without_overlaps)
+        assert rounds.count_available_problems(connection, None, dataset_id, **how) == len(others)
+        added = add_iteration(connection, run, [], number=2)
+        count = rounds.assign_slice(connection, added.id, dataset_id, seed, limit, 3, **how)
+        expected = sorted(mine, key=lambda key: used[key] + (key in again))[:limit]
+        assert select(connection, SLICE, id=added.id) == [(at, key, 3) for at, key in enumerate(expected)]
+        assert count == len(expected)
         # an evaluation takes every readable problem, whatever the run has used
         evaluation = factory.add_evaluation(connection, run, number=1)
         rounds.assign_slice(connection, evaluation, dataset_id, seed, limit, 2)
-        readable = usable([], overlapping=True)[:limit]
+        readable = usable("nobody at all")[:limit]
         assert select(connection, SLICE, id=evaluation) == [(at, key, 2) for at, key in enumerate(readable)]
 
 

@@ -133,6 +133,7 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     failed = add_job(connection, round_id, JobKind.SCORE, {easy: [0]}, JobState.FAILED)
     change_jobs(connection, "started_at = finished_at - interval '1 hour'", failed)
     execute(connection, "UPDATE iterations SET started_at = now() - interval '90 seconds'")
+    rounds.set_quality(connection, round_id, rounds.SampleQuality(0.5, 0.25))
     factory.set_state(connection, round_id, IterationState.DONE, made.id)
     found, _ = progress.iteration_statistics(connection, "example")
     assert [float(found[name]) for name in seconds] == [5, 7, 4, 60, 205]
@@ -140,8 +141,36 @@ def test_iteration_statistics_before_and_after_the_training(connection: Connecti
     assert [found[f"heldout_{of}"] for of in ("accuracy_after", "error_after")] == [0.75, 0.75 / 8]
     assert (found["output_model"], found["seconds"]) == ("M1", 90)
     (metrics,) = studies.iteration_metrics(connection, ["example"])
-    counted = ("example", 0, 4, 1, 1, 1, 16, 7, 1, 70, 0.25, 0.25 / 8, 0.75, 0.75 / 8)
-    assert metrics == studies.IterationMetrics(*counted, seconds=76.0)
+    assert asdict(metrics) == {
+        **{name: found[name] for name in asdict(metrics).keys() & found.keys()},
+        "accuracy_before": 0.25,
+        "error_before": 0.25 / 8,
+        "accuracy_after": 0.75,
+        "error_after": 0.75 / 8,
+        "seconds": 76.0,
+        "reward_auc": 0.5,
+    }
+
+
+def test_problem_lifelines(connection: Connection, example: Example) -> None:
+    run, _, (easy, boundary, hard, left_out) = example
+    again = add_iteration(connection, run, [hard, left_out], 2).id
+    drawn = {hard: {0: Drawn(Cause.CORRECT, 0.5), 1: Drawn(Cause.INCORRECT, 0.25)}}
+    add_samples(connection, again, drawn)
+    factory.add_labels(connection, again, {hard: "boundary"})
+    held_out = add_evaluation(connection, run, evaluations.HELD_OUT, 1)
+    rounds.assign_problems(connection, held_out, [easy], 1)
+    add_samples(connection, held_out, {easy: {0: Drawn(Cause.CORRECT)}})
+    query = """
+        SELECT measure, problem_id, policies, drawn, pass_rates, levels, rewards FROM problem_lifelines
+        WHERE run = 'example' ORDER BY measure, problem_id
+    """
+    assert select(connection, query) == [
+        ("heldout", easy, [1], [1], [1.0], [None], [None]),
+        ("iteration", easy, [0], [2], [1.0], ["inlier"], [1.0]),
+        ("iteration", boundary, [0], [3], [2 / 3], ["boundary"], [1.25 / 3]),
+        ("iteration", hard, [0, 2], [2, 2], [0.0, 0.5], ["outlier", "boundary"], [0.125, 0.375]),
+    ]
 
 
 def test_worker_activity(connection: Connection) -> None:
@@ -234,23 +263,24 @@ def test_the_progress_of_evaluations_comes_after_that_of_iterations(
     assert {name: value for name, value in asdict(empty).items() if value} == named
 
 
-def test_reward_quality_is_the_share_of_well_ordered_pairs(
+def test_quality_is_the_share_of_well_ordered_pairs_and_of_different_texts(
     connection: Connection, example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Right: 1, 1, ½, ¾; wrong: 0, 0, ¼: every right sample stands above every wrong one. Then a tie."""
-    run, round_id, (_, boundary, hard, _) = example
+    _, round_id, (_, boundary, hard, _) = example
     iteration = rounds.get_round(connection, round_id)
-    assert method.reward_quality(connection, iteration) == 1.0
-    add_samples(connection, round_id, {hard: {2: Drawn(Cause.INCORRECT, 1.0)}})
+    assert method.sample_quality(connection, iteration) == (1.0, 3 / 7)  # three problems, a text each
+    other = Drawn(Cause.INCORRECT, 1.0, "another text")
+    add_samples(connection, round_id, {hard: {2: other}})
     # of 4 × 4 pairs 12 are in order, 2 are ties, 2 are upside down
-    assert method.reward_quality(connection, iteration) == 13 / 16
+    assert method.sample_quality(connection, iteration) == (13 / 16, 4 / 8)
     with monkeypatch.context() as patch:  # of a big round the first problems only
         patch.setattr(method, "_QUALITY_SAMPLES", 1)
         first = f"CASE WHEN problem_id = {boundary} THEN 0 ELSE 9 + problem_id END"
         execute(connection, f"UPDATE round_problems SET position = {first}")
-        assert method.reward_quality(connection, iteration) == 1.0
+        assert method.sample_quality(connection, iteration) == (1.0, 1 / 3)
     execute(connection, "UPDATE samples SET min_reward = NULL WHERE verdict = 'correct'")
-    assert method.reward_quality(connection, iteration) is None
-    assert progress.reward_quality(connection, run.id) == {0: None}  # nobody has recorded it
-    rounds.set_reward_quality(connection, round_id, 0.75)
-    assert progress.reward_quality(connection, run.id) == {0: 0.75}
+    assert method.sample_quality(connection, iteration) == (None, 1 / 3)
+    rounds.set_quality(connection, round_id, rounds.SampleQuality(0.75, 0.5))
+    (found,) = progress.iteration_statistics(connection, "example")
+    assert (found["reward_quality"], found["different_texts"]) == (0.75, 0.5)

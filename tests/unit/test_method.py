@@ -20,7 +20,7 @@ from hsstar.domain.difficulty import (
     estimate_difficulty,
 )
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.preference import Candidate, PairRule, select_examples, select_pairs
+from hsstar.domain.preference import Candidate, PairRule, rows_seen, select_examples, select_pairs
 from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot_seed
 from hsstar.domain.text import content_key, storable
 from hsstar.domain.verdict import Verdict
@@ -254,9 +254,30 @@ def test_the_random_rule_does_not_look_at_rewards() -> None:
     assert {good for good, _ in kept} == {0, 1, 2, 3}
 
 
+def test_pairs_with_the_same_two_texts_are_repeated_or_not_as_asked() -> None:
+    texts = ["a", "a", "a", "b", "c", "c", "c", "c"]
+    drawn = [Candidate(slot, RIGHT if slot < 4 else WRONG, 0.5, text) for slot, text in enumerate(texts)]
+    pairs = select_pairs(drawn, RANKED, seed=0, iteration=0, problem_key="x")
+    kept = select_pairs(drawn, RANKED, seed=0, iteration=0, problem_key="x", distinct=True)
+    assert len(pairs) == 4
+    assert [pair for pair in pairs if pair in kept] == kept
+    assert sorted(texts[good] + texts[bad] for good, bad in kept) == ["ac", "bc"]
+
+
+@pytest.mark.parametrize("wanted", [None, 1, 4, 5, 13])
+def test_a_training_sees_every_row_once_before_any_comes_again(wanted: int | None) -> None:
+    seen = rows_seen(5, wanted, seed=3, iteration=1)
+    assert len(seen) == (5 if wanted is None else wanted)
+    assert all(set(seen[start : start + 5]) == {0, 1, 2, 3, 4} for start in range(0, len(seen) - 4, 5))
+    assert len(set(seen)) == min(5, len(seen))
+    assert rows_seen(0, wanted, seed=3, iteration=1) == []
+    others = [rows_seen(5, 13, seed=3, iteration=2), rows_seen(5, 13, seed=4, iteration=1)]
+    assert rows_seen(5, 13, seed=3, iteration=1) not in others
+
+
 def test_fine_tuning_learns_from_correct_samples_only_and_from_each_text_once() -> None:
     samples = ((RIGHT, 0.2, "a"), (WRONG, 0.9, "b"), (RIGHT, 0.8, "a"), (None, 1.0, "c"), (RIGHT, 0.5, "d"))
-    drawn = [(Candidate(slot, right, reward), text) for slot, (right, reward, text) in enumerate(samples)]
+    drawn = [Candidate(slot, *sample) for slot, sample in enumerate(samples)]
 
     def kept(rule: PairRule, at_most: int | None = None) -> list[int]:
         return select_examples(drawn, rule, seed=0, iteration=0, problem_key="x", at_most=at_most)

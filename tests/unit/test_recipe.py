@@ -220,17 +220,27 @@ def test_every_recipe_is_known_and_has_a_name_of_its_own() -> None:
     assert len({changes["name"] for changes in PUBLISHED.values()}) == len(PUBLISHED)
 
 
-def test_the_study_compares_at_equal_budget_with_a_baseline_that_trains_on_every_pair() -> None:
+def test_the_study_compares_at_equal_samples_and_at_equal_steps() -> None:
     study = load_study(CONFIGS / "study.toml")
-    strategies = ["HS-STaR", "uniform", "accuracy-only", "reward-only", "inlier", "outlier"]
-    assert list(study.document.strategies) == strategies
-    assert len(study.document.seeds) >= 5
+    strategies = ["HS-STaR", "uniform", "accuracy-only", "reward-only", "knapsack", "stop-1+1"]
+    strategies += ["pairs-cap-4", "pairs-fading"]
+    both = [*strategies, *(f"{strategy}-rows" for strategy in strategies)]
+    assert list(study.document.strategies) == both
+    assert len(study.document.seeds) >= 10
     assert study.document.iterations == 3
-    assert {(run.recipe.sampling.n, run.recipe.sampling.n_p) for run in study.runs} == {(8, 3)}
-    assert len({run.recipe.training for run in study.runs}) == 1
-    uniform = next(run.recipe for run in study.runs if run.strategy == "uniform")
-    assert uniform.sampling.budget.pre_samples == 8
-    assert [level.value for level in uniform.difficulty.train] == ["inlier", "boundary", "outlier"]
+    by_strategy = {run.strategy: run.recipe for run in study.of_seed(study.document.seeds[0])}
+    for name in strategies:
+        recipe, at_equal_steps = by_strategy[name], by_strategy[f"{name}-rows"]
+        assert (recipe.sampling.n, recipe.sampling.n_p) == (8, 3)
+        rows = recipe.training.model_copy(update={"rows": 640, "epochs": 1})
+        renamed = {"training": rows, "name": at_equal_steps.name}
+        assert at_equal_steps == recipe.model_copy(update=renamed)
+    assert by_strategy["uniform"].sampling.budget.pre_samples == 8
+    assert [level.value for level in by_strategy["uniform"].trained_levels] == [
+        "inlier",
+        "boundary",
+        "outlier",
+    ]
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)

@@ -27,10 +27,14 @@ class RoundProgress:
     drawn: int
     verified: int
     scored: int
+    correct: int
+    cut: int  # at the length limit
+    waves: int  # helpings of the remaining budget that are decided
     inlier: int
     boundary: int
     outlier: int
     pairs: int
+    distinct_pairs: int  # whose two texts no earlier pair of the problem has
     queued: int  # jobs of the round
     running: int
     failed: int
@@ -88,18 +92,6 @@ def exclusions(connection: Connection, run_id: int) -> list[tuple[str, int]]:
         {"run_id": run_id},
     )
     return [(row.exclusion, row.problems) for row in rows]
-
-
-def reward_quality(connection: Connection, run_id: int) -> dict[int, float | None]:
-    """Return by iteration the probability that a correct sample has a higher reward than an incorrect one.
-
-    Ties count half. It is known when all samples are drawn; None before, and without rewards.
-    """
-    query = text("""
-        SELECT number, reward_quality FROM rounds JOIN iterations ON round_id = id
-        WHERE run_id = :run_id ORDER BY number
-    """)
-    return {row.number: row.reward_quality for row in connection.execute(query, {"run_id": run_id})}
 
 
 def iteration_statistics(connection: Connection, run_name: str) -> list[dict[str, Any]]:

@@ -41,13 +41,20 @@ class IterationMetrics:
     outlier: int
     budget: int  # samples
     drawn: int
+    correct: int  # samples
     pairs: int
+    distinct_pairs: int
+    problems_with_pair: int
+    rows_trained: int  # seen by the optimiser, repetitions included
+    optimiser_steps: int
     tokens: int
     accuracy_before: float  # of the sampled policy
     error_before: float  # standard error over the held-out problems
     accuracy_after: float  # of the trained policy
     error_after: float
     seconds: float  # worker seconds of all its jobs without its evaluation
+    different_texts: float | None  # share of samples with a text that no earlier one of their problem has
+    reward_auc: float | None  # how well minimum rewards tell right samples from wrong ones; None without
 
 
 def run_states(connection: Connection, names: Sequence[str]) -> dict[str, RunState]:
@@ -61,12 +68,14 @@ def iteration_metrics(connection: Connection, names: Sequence[str]) -> list[Iter
     rows = connection.execute(
         text("""
             SELECT
-                run, iteration, problems, inlier, boundary, outlier, budget, drawn, pairs,
+                run, iteration, problems, inlier, boundary, outlier, budget, drawn, correct,
+                pairs, distinct_pairs, problems_with_pair, rows_trained, optimiser_steps,
                 CAST(tokens AS bigint) AS tokens,
                 heldout_accuracy_before AS accuracy_before, heldout_error_before AS error_before,
                 heldout_accuracy_after AS accuracy_after, heldout_error_after AS error_after,
                 CAST(seconds_sampling + seconds_verification + seconds_reward + seconds_training
-                    AS double precision) AS seconds
+                    AS double precision) AS seconds,
+                different_texts, reward_quality AS reward_auc
             FROM iteration_statistics
             WHERE run = ANY (CAST(:names AS text[])) AND state = 'done'
             ORDER BY run, iteration

@@ -14,7 +14,10 @@ counted AS (
         sum(drawn_pre) AS drawn_pre,
         sum(tokens) AS tokens,
         sum(verified) AS verified,
-        sum(scored) AS scored
+        sum(scored) AS scored,
+        sum(correct) AS correct,
+        sum(cut) AS cut,
+        sum(no_answer) AS no_answer
     FROM sample_counts
     WHERE round_id IN (SELECT id FROM open_rounds)
     GROUP BY round_id
@@ -26,7 +29,10 @@ present AS (
         count(*) FILTER (WHERE slot < pre_samples) AS drawn_pre,
         coalesce(sum(tokens), 0) AS tokens,
         count(cause) AS verified,
-        count(min_reward) AS scored
+        count(min_reward) AS scored,
+        count(*) FILTER (WHERE verdict = 'correct') AS correct,
+        count(*) FILTER (WHERE finish_reason = 'length') AS cut,
+        count(*) FILTER (WHERE cause = 'no_answer') AS no_answer
     FROM samples
     LEFT JOIN iterations USING (round_id)
     WHERE round_id IN (SELECT id FROM open_rounds)
@@ -35,6 +41,11 @@ present AS (
 SELECT coalesce(counted.id, present.id) AS id
 FROM counted
 FULL JOIN present USING (id)
-WHERE (counted.drawn, counted.drawn_pre, counted.tokens, counted.verified, counted.scored)
-    IS DISTINCT FROM (present.drawn, present.drawn_pre, present.tokens, present.verified, present.scored)
+WHERE (
+        counted.drawn, counted.drawn_pre, counted.tokens, counted.verified, counted.scored, counted.correct,
+        counted.cut, counted.no_answer
+    ) IS DISTINCT FROM (
+        present.drawn, present.drawn_pre, present.tokens, present.verified, present.scored, present.correct,
+        present.cut, present.no_answer
+    )
 ORDER BY 1

@@ -9,7 +9,7 @@ candidates AS (
         samples.problem_id,
         samples.slot,
         round_problems.position,
-        sha256(convert_to(sample_responses.response, 'UTF8')) AS response,
+        samples.text_hash,
         CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
         CASE WHEN :rule = 'random' THEN sha256(convert_to(
             concat_ws(':', CAST(:seed AS bigint), 'keep', CAST(:iteration AS int), problems.key, samples.slot),
@@ -19,7 +19,6 @@ candidates AS (
     JOIN difficulty_labels AS labels USING (round_id, problem_id)
     JOIN round_problems USING (round_id, problem_id)
     JOIN problems ON problems.id = samples.problem_id
-    JOIN sample_responses ON sample_responses.sample_id = samples.id
     WHERE round_id = :round_id
       AND samples.verdict = 'correct'
       AND labels.level = ANY (CAST(:levels AS text[]))
@@ -27,9 +26,9 @@ candidates AS (
 ),
 -- each text once: of equal texts the sample that ranks first
 different AS (
-    SELECT DISTINCT ON (problem_id, response) *
+    SELECT DISTINCT ON (problem_id, text_hash) *
     FROM candidates
-    ORDER BY problem_id, response, reward DESC, place, slot
+    ORDER BY problem_id, text_hash, reward DESC, place, slot
 ),
 ranked AS (
     SELECT

@@ -1,8 +1,8 @@
 -- Builds the preference pairs of a round from the problems of the trained levels (METHOD step 6).
 --
 -- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
--- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), seed, iteration. A second
--- run adds nothing.
+-- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), distinct (of pairs with the
+-- same texts the first), seed, iteration. A second run adds nothing.
 WITH
 -- of every table the rows of these problems, lest each batch reads all of them
 chosen AS (
@@ -25,6 +25,7 @@ candidates AS (
         samples.problem_id,
         samples.verdict,
         samples.slot,
+        samples.text_hash,
         CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
         concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot) AS address
     FROM samples
@@ -55,20 +56,34 @@ shuffled AS (
         id,
         problem_id,
         verdict,
+        text_hash,
         row_number() OVER (
             PARTITION BY problem_id, verdict
             ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'match', address), 'UTF8'))
         ) AS place
     FROM ranked
     WHERE rank <= least(correct, incorrect, CAST(:at_most AS bigint))
+),
+matched AS (
+    SELECT
+        problem_id,
+        place,
+        max(id) FILTER (WHERE verdict = 'correct') AS chosen,
+        max(id) FILTER (WHERE verdict = 'incorrect') AS rejected,
+        max(text_hash) FILTER (WHERE verdict = 'correct') AS chosen_text,
+        max(text_hash) FILTER (WHERE verdict = 'incorrect') AS rejected_text
+    FROM shuffled
+    GROUP BY problem_id, place
+),
+compared AS (
+    SELECT
+        matched.*,
+        row_number() OVER (PARTITION BY problem_id, chosen_text, rejected_text ORDER BY place) > 1 AS repeated
+    FROM matched
 )
-INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id)
-SELECT
-    :round_id,
-    problem_id,
-    max(id) FILTER (WHERE verdict = 'correct'),
-    max(id) FILTER (WHERE verdict = 'incorrect')
-FROM shuffled
-GROUP BY problem_id, place
+INSERT INTO preference_pairs (round_id, problem_id, chosen_sample_id, rejected_sample_id, repeated)
+SELECT :round_id, problem_id, chosen, rejected, repeated
+FROM compared
+WHERE NOT (repeated AND :distinct)
 ORDER BY problem_id, place
 ON CONFLICT DO NOTHING

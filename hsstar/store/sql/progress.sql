@@ -35,7 +35,9 @@ sampled AS (
         round_id,
         CAST(sum(drawn) AS bigint) AS drawn,
         CAST(sum(verified) AS bigint) AS verified,
-        CAST(sum(scored) AS bigint) AS scored
+        CAST(sum(scored) AS bigint) AS scored,
+        CAST(sum(correct) AS bigint) AS correct,
+        CAST(sum(cut) AS bigint) AS cut
     FROM sample_counts
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
@@ -51,8 +53,14 @@ labelled AS (
     GROUP BY round_id
 ),
 paired AS (
-    SELECT round_id, count(*) AS pairs
+    SELECT round_id, count(*) AS pairs, count(*) FILTER (WHERE NOT repeated) AS distinct_pairs
     FROM preference_pairs
+    WHERE round_id IN (SELECT id FROM of_run)
+    GROUP BY round_id
+),
+given AS (
+    SELECT round_id, count(decided_at) AS waves
+    FROM allocation_waves
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
 ),
@@ -101,10 +109,14 @@ SELECT
     coalesce(sampled.drawn, 0) AS drawn,
     coalesce(sampled.verified, 0) AS verified,
     coalesce(sampled.scored, 0) AS scored,
+    coalesce(sampled.correct, 0) AS correct,
+    coalesce(sampled.cut, 0) AS cut,
+    coalesce(given.waves, 0) AS waves,
     coalesce(labelled.inlier, 0) AS inlier,
     coalesce(labelled.boundary, 0) AS boundary,
     coalesce(labelled.outlier, 0) AS outlier,
     coalesce(paired.pairs, 0) AS pairs,
+    coalesce(paired.distinct_pairs, 0) AS distinct_pairs,
     coalesce(queued.queued, 0) AS queued,
     coalesce(queued.running, 0) AS running,
     coalesce(queued.failed, 0) AS failed,
@@ -124,6 +136,7 @@ LEFT JOIN sliced ON sliced.round_id = of_run.id
 LEFT JOIN sampled ON sampled.round_id = of_run.id
 LEFT JOIN labelled ON labelled.round_id = of_run.id
 LEFT JOIN paired ON paired.round_id = of_run.id
+LEFT JOIN given ON given.round_id = of_run.id
 LEFT JOIN queued ON queued.round_id = of_run.id
 LEFT JOIN undrawn ON undrawn.round_id = of_run.id
 LEFT JOIN trained ON trained.round_id = of_run.id

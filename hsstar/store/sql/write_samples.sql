@@ -15,29 +15,31 @@ input AS (
 written AS (
     INSERT INTO samples (
         round_id, model_id, worker, problem_id, slot, seed, tokens, finish_reason, cumulative_logprob, engine,
-        milliseconds
+        milliseconds, text_hash
     )
     SELECT
         :round_id, CAST(:model_id AS bigint), :worker, problem_id, slot, seed, tokens, finish_reason,
-        cumulative_logprob, engine, milliseconds
+        cumulative_logprob, engine, milliseconds, hashtextextended(response, 0)
     FROM input
     ON CONFLICT (round_id, problem_id, slot) DO NOTHING
-    RETURNING id, problem_id, slot, tokens
+    RETURNING id, problem_id, slot, tokens, finish_reason
 ),
 counted AS (
-    INSERT INTO sample_counts AS counts (round_id, worker, drawn, drawn_pre, tokens)
+    INSERT INTO sample_counts AS counts (round_id, worker, drawn, drawn_pre, tokens, cut)
     SELECT
         :round_id,
         :worker,
         count(*),
         count(*) FILTER (WHERE slot < (SELECT pre_samples FROM iterations WHERE round_id = :round_id)),
-        coalesce(sum(tokens), 0)
+        coalesce(sum(tokens), 0),
+        count(*) FILTER (WHERE finish_reason = 'length')
     FROM written
     HAVING count(*) > 0
     ON CONFLICT (round_id, worker) DO UPDATE
     SET drawn = counts.drawn + excluded.drawn,
         drawn_pre = counts.drawn_pre + excluded.drawn_pre,
-        tokens = counts.tokens + excluded.tokens
+        tokens = counts.tokens + excluded.tokens,
+        cut = counts.cut + excluded.cut
 ),
 of_job AS (
     UPDATE jobs SET drawn = drawn + (SELECT count(*) FROM written) WHERE id = CAST(:job_id AS bigint)

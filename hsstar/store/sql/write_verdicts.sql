@@ -12,8 +12,18 @@ written AS (
     SET verdict = input.verdict, cause = input.cause, answer = input.answer
     FROM input
     WHERE samples.id = input.id AND samples.cause IS NULL
-    RETURNING round_id
+    RETURNING round_id, samples.verdict, samples.cause
 )
-INSERT INTO sample_counts AS counts (round_id, worker, verified)
-SELECT round_id, :worker, count(*) FROM written GROUP BY round_id
-ON CONFLICT (round_id, worker) DO UPDATE SET verified = counts.verified + excluded.verified
+INSERT INTO sample_counts AS counts (round_id, worker, verified, correct, no_answer)
+SELECT
+    round_id,
+    :worker,
+    count(*),
+    count(*) FILTER (WHERE verdict = 'correct'),
+    count(*) FILTER (WHERE cause = 'no_answer')
+FROM written
+GROUP BY round_id
+ON CONFLICT (round_id, worker) DO UPDATE
+SET verified = counts.verified + excluded.verified,
+    correct = counts.correct + excluded.correct,
+    no_answer = counts.no_answer + excluded.no_answer

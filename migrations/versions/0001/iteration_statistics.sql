@@ -7,7 +7,10 @@ sampled AS (
         sum(drawn) AS drawn,
         sum(drawn_pre) AS drawn_pre,
         sum(drawn) - sum(drawn_pre) AS drawn_re,
-        sum(tokens) AS tokens
+        sum(tokens) AS tokens,
+        sum(correct) AS correct,
+        sum(cut) AS cut,
+        sum(no_answer) AS no_answer
     FROM sample_counts
     GROUP BY round_id
 ),
@@ -24,7 +27,23 @@ sliced AS (
     SELECT round_id, count(*) AS problems FROM round_problems GROUP BY round_id
 ),
 paired AS (
-    SELECT round_id, count(*) AS pairs FROM preference_pairs GROUP BY round_id
+    SELECT
+        round_id,
+        count(*) AS pairs,
+        count(*) FILTER (WHERE NOT repeated) AS distinct_pairs,
+        count(DISTINCT problem_id) AS problems_with_pair
+    FROM preference_pairs
+    GROUP BY round_id
+),
+-- the training that made the policy: what its last attempt says of all of it
+trained AS (
+    SELECT DISTINCT ON (round_id)
+        round_id,
+        round(pairs * CAST(coalesce(settings ->> 'epochs', '1') AS numeric)) AS rows,
+        steps_done
+    FROM training_runs
+    WHERE finished_at IS NOT NULL
+    ORDER BY round_id, id DESC
 ),
 -- worker seconds: concurrent jobs count separately
 worked AS (
@@ -80,7 +99,16 @@ SELECT
     after.standard_error AS heldout_error_after,
     output_models.name AS output_model,
     iterations.started_at,
-    iterations.finished_at
+    iterations.finished_at,
+    CAST(coalesce(sampled.correct, 0) AS bigint) AS correct,
+    CAST(coalesce(sampled.cut, 0) AS bigint) AS cut,
+    CAST(coalesce(sampled.no_answer, 0) AS bigint) AS no_answer,
+    coalesce(paired.distinct_pairs, 0) AS distinct_pairs,
+    coalesce(paired.problems_with_pair, 0) AS problems_with_pair,
+    CAST(coalesce(trained.rows, 0) AS bigint) AS rows_trained,
+    coalesce(trained.steps_done, 0) AS optimiser_steps,
+    iterations.reward_quality,
+    iterations.different_texts
 FROM iterations
 JOIN rounds ON rounds.id = iterations.round_id
 JOIN runs ON runs.id = rounds.run_id
@@ -91,6 +119,7 @@ LEFT JOIN sampled ON sampled.round_id = rounds.id
 LEFT JOIN labelled ON labelled.round_id = rounds.id
 LEFT JOIN paired ON paired.round_id = rounds.id
 LEFT JOIN worked ON worked.round_id = rounds.id
+LEFT JOIN trained ON trained.round_id = rounds.id
 LEFT JOIN held_out AS before ON before.run_id = runs.id AND before.model_id = rounds.model_id
 LEFT JOIN held_out AS after ON after.run_id = runs.id AND after.model_id = iterations.output_model_id
 LEFT JOIN evaluated ON evaluated.run_id = runs.id AND evaluated.model_id = iterations.output_model_id;

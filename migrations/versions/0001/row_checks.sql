@@ -49,6 +49,8 @@ BEGIN
     PERFORM FROM rounds WHERE id IN (SELECT round_id FROM gone) FOR UPDATE;
     DELETE FROM difficulty_labels USING gone
     WHERE difficulty_labels.round_id = gone.round_id AND difficulty_labels.problem_id = gone.problem_id;
+    DELETE FROM allocations USING gone
+    WHERE allocations.round_id = gone.round_id AND allocations.problem_id = gone.problem_id;
     DELETE FROM preference_pairs USING gone
     WHERE preference_pairs.round_id = gone.round_id AND preference_pairs.problem_id = gone.problem_id;
     DELETE FROM job_items USING gone, jobs
@@ -73,6 +75,8 @@ END $$;
 CREATE TRIGGER tr_difficulty_labels_added AFTER INSERT ON difficulty_labels REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
 CREATE TRIGGER tr_difficulty_labels_changed AFTER UPDATE ON difficulty_labels REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
+CREATE TRIGGER tr_allocations_added AFTER INSERT ON allocations REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
 CREATE TRIGGER tr_preference_pairs_added AFTER INSERT ON preference_pairs REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();

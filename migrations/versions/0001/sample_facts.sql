@@ -18,7 +18,8 @@ SELECT
     samples.cumulative_logprob,
     samples.seed,
     samples.engine,
-    samples.milliseconds
+    samples.milliseconds,
+    samples.text_hash
 FROM samples
 JOIN iterations USING (round_id)
 JOIN rounds ON rounds.id = samples.round_id

@@ -1,0 +1,1 @@
+"""The policies, a file each, by the names of the recipe."""

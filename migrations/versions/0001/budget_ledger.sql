@@ -1,0 +1,56 @@
+-- A row per sample of an iteration: why it was drawn. A sample of a wave was the best that the budget could buy then.
+CREATE VIEW budget_ledger AS
+WITH
+given AS (
+    SELECT
+        round_id,
+        problem_id,
+        wave,
+        correct,
+        incorrect,
+        drawn,
+        samples,
+        pre_samples + sum(samples) OVER (PARTITION BY round_id, problem_id ORDER BY wave) - samples AS first_slot
+    FROM allocations
+    JOIN iterations USING (round_id)
+),
+worth AS (
+    SELECT
+        round_id,
+        wave,
+        CAST(entry ->> 0 AS integer) AS correct,
+        CAST(entry ->> 1 AS integer) AS incorrect,
+        CAST(entry ->> 2 AS integer) AS drawn,
+        entry ->> 3 AS level,
+        entry -> 4 AS gains
+    FROM allocation_waves
+    CROSS JOIN LATERAL jsonb_array_elements(gains) AS entry
+)
+SELECT
+    runs.name AS run,
+    rounds.number AS iteration,
+    samples.problem_id,
+    samples.slot,
+    CASE WHEN given.wave IS NULL THEN 'pre' ELSE 'wave' END AS reason,
+    given.wave,
+    given.correct AS correct_before,
+    given.incorrect AS incorrect_before,
+    samples.slot - given.first_slot AS place,
+    CAST(worth.gains ->> CAST(samples.slot - given.first_slot AS integer) AS double precision) AS gain,
+    samples.verdict,
+    EXISTS (
+        SELECT FROM preference_pairs AS pairs
+        WHERE pairs.chosen_sample_id = samples.id OR pairs.rejected_sample_id = samples.id
+    ) AS in_a_pair
+FROM samples
+JOIN rounds ON rounds.id = samples.round_id
+JOIN runs ON runs.id = rounds.run_id
+JOIN iterations ON iterations.round_id = samples.round_id
+LEFT JOIN difficulty_labels AS labels
+    ON labels.round_id = samples.round_id AND labels.problem_id = samples.problem_id
+LEFT JOIN given
+    ON given.round_id = samples.round_id AND given.problem_id = samples.problem_id
+    AND samples.slot >= given.first_slot AND samples.slot < given.first_slot + given.samples
+LEFT JOIN worth
+    ON worth.round_id = given.round_id AND worth.wave = given.wave AND worth.correct = given.correct
+    AND worth.incorrect = given.incorrect AND worth.drawn = given.drawn AND worth.level = coalesce(labels.level, '');
