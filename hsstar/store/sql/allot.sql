@@ -12,7 +12,7 @@ shares AS (
 ),
 shared AS MATERIALIZED (
     SELECT
-        problem_id,
+        allocations.problem_id,
         shares.samples + CASE
             WHEN one_more AND sha256(convert_to(
                 concat_ws(':', CAST(:seed AS bigint), 'remainder', CAST(:iteration AS int), problems.key), 'UTF8'
@@ -20,13 +20,16 @@ shared AS MATERIALIZED (
             ELSE 0
         END AS samples
     FROM allocations
-    JOIN problems ON problems.id = problem_id
-    LEFT JOIN difficulty_labels AS labels USING (round_id, problem_id)
+    JOIN problems ON problems.id = allocations.problem_id
+    LEFT JOIN difficulty_labels AS labels
+        ON labels.round_id = :round_id
+        AND labels.problem_id = allocations.problem_id
+        AND labels.problem_id = ANY (CAST(:problem_ids AS bigint[]))
     JOIN shares ON (shares.correct, shares.incorrect, shares.drawn, shares.level)
         = (allocations.correct, allocations.incorrect, allocations.drawn, coalesce(labels.level, ''))
-    WHERE round_id = :round_id
+    WHERE allocations.round_id = :round_id
       AND wave = :wave
-      AND problem_id = ANY (CAST(:problem_ids AS bigint[]))
+      AND allocations.problem_id = ANY (CAST(:problem_ids AS bigint[]))
       AND problems.id = ANY (CAST(:problem_ids AS bigint[]))
 ),
 given AS (
@@ -36,6 +39,7 @@ given AS (
     WHERE allocations.round_id = :round_id
       AND allocations.wave = :wave
       AND allocations.problem_id = shared.problem_id
+      AND allocations.problem_id = ANY (CAST(:problem_ids AS bigint[]))
     RETURNING allocations.problem_id, allocations.samples
 )
 UPDATE round_problems
@@ -47,3 +51,4 @@ FROM given, iterations
 WHERE iterations.round_id = :round_id
   AND round_problems.round_id = :round_id
   AND round_problems.problem_id = given.problem_id
+  AND round_problems.problem_id = ANY (CAST(:problem_ids AS bigint[]))
