@@ -496,7 +496,7 @@ def test_a_crash_between_two_transactions_changes_nothing(
 
     def crashing(*arguments: Any) -> Any:
         nonlocal crashes
-        if generator.random() < 0.35:
+        if generator.random() < 0.2:
             crashes += 1
             raise InterruptedError
         return turn(*arguments)
