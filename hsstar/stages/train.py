@@ -87,7 +87,7 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
             rows = [TrainingPair(render(problem), chosen, worse) for _, problem, chosen, worse in pairs]
         seed = derived_seed(context.recipe.seed, "train", context.round.number) % 2**31
         seen = rows_seen(len(rows), section.rows, context.recipe.seed, context.round.number)
-        rows = [rows[place] for place in seen]
+        rows, ids = [rows[place] for place in seen], [ids[place] for place in seen]
         settings = training_settings(section, seed)
         record = training.begin_training(connection, job, context.policy.id, objective, asdict(settings), ids)
         database = models.database_id(connection)

@@ -72,8 +72,8 @@ def begin_training(
 ) -> int:
     """Record that an attempt at a training of `model_id` starts; return the id of the record.
 
-    `item_ids` are preference pairs, or samples for supervised fine-tuning. Raise LeaseLostError if the job,
-    and with it the record, belongs to another worker.
+    `item_ids` are preference pairs, or samples for supervised fine-tuning, as often as an epoch has them.
+    Raise LeaseLostError if the job, and with it the record, belongs to another worker.
     """
     fence(connection, job)
     values = {
@@ -82,7 +82,7 @@ def begin_training(
         "model_id": model_id,
         "objective": objective,
         "settings": json.dumps(settings),
-        "pairs": len(item_ids),
+        "pairs": len(set(item_ids)),
         "item_ids": list(item_ids),
     }
     return int(execute_file(connection, "begin_training", values).scalar_one())

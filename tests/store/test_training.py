@@ -14,6 +14,7 @@ from hsstar.checkpoints.marker import Marker, write_marker
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.preference import rows_seen
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.verdict import Cause
 from hsstar.engines.prompts import prompt_renderer
@@ -138,6 +139,26 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     assert (found.name, found.location) == ("run-M3", str(made))
     assert found.fingerprint == fingerprint(made) != fingerprint(policy)
     assert found.parent_id == found.model_id == found.sampled
+
+
+@pytest.mark.parametrize("wanted", [5, 20])
+def test_rows_are_repeated_or_a_part_of_them_and_recorded_as_they_were_seen(
+    database: Database, context: MakeContext, wanted: int
+) -> None:
+    trainer = NotingTrainer()
+    train.run(context(trainer), take(database, call(database, prepare, {"rows": wanted})))
+    (task,) = trainer.tasks
+    found = rows(
+        database,
+        "SELECT pairs.id, response FROM preference_pairs AS pairs "
+        "JOIN sample_responses ON sample_id = rejected_sample_id ORDER BY pairs.id",
+    )
+    pairs = dict(map(tuple, found))
+    seen = [[*pairs][place] for place in rows_seen(8, wanted, 41, 0)]
+    assert [row.rejected for row in task.rows if isinstance(row, TrainingPair)] == [pairs[id] for id in seen]
+    (record,) = rows(database, "SELECT pairs, item_ids FROM training_runs")
+    assert (record.pairs, record.item_ids) == (min(8, wanted), seen)
+    assert rows(database, "SELECT rows_trained FROM iteration_statistics") == [(wanted,)]
 
 
 def test_what_a_trainer_tells_is_recorded(database: Database, job_id: int, context: MakeContext) -> None:

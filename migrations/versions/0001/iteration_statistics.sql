@@ -39,7 +39,7 @@ paired AS (
 trained AS (
     SELECT DISTINCT ON (round_id)
         round_id,
-        round(pairs * CAST(coalesce(settings ->> 'epochs', '1') AS numeric)) AS rows,
+        round(cardinality(item_ids) * CAST(coalesce(settings ->> 'epochs', '1') AS numeric)) AS rows,
         steps_done
     FROM training_runs
     WHERE finished_at IS NOT NULL

@@ -352,7 +352,7 @@ CREATE TABLE training_runs (
     log text NOT NULL DEFAULT ''
 );
 CREATE INDEX ix_training_runs_round_id ON training_runs (round_id);
-COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples for supervised fine-tuning';
+COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples for supervised fine-tuning, as often as an epoch has them';
 COMMENT ON COLUMN training_runs.left_out IS 'items without room for a response';
 COMMENT ON COLUMN training_runs.lengths IS 'tokens before any cut, by part and quantile';
 COMMENT ON COLUMN training_runs.resumed_at IS 'steps that were done when the last attempt started';
