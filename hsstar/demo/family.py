@@ -77,7 +77,8 @@ class ModularExpression:
     def positions(self, *, careful: bool) -> list[int]:
         """Return the indices of the operators that a careful or a careless step chooses from.
 
-        Careful: any that keeps the value. Careless: an addition beside a multiplication, if there is one.
+        A careful step takes any that keeps the value, a careless one an addition beside a multiplication
+        while there is one.
         """
         every = range(len(self.operators))
         kept = [place for place in every if self.keeps_value(place)]

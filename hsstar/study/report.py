@@ -58,41 +58,7 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
                 if strategy.strategy != document.reference
             ],
         ),
-        (
-            "Use of the budget",
-            "Over all iterations: samples drawn of the budget, preference pairs per sample drawn, the share "
-            "of the budget that became training data (two samples a pair), pairs with different texts, rows "
-            "that the optimiser saw and the steps that it took; then pairs per iteration. Strategies are "
-            "compared at equal samples, and only where the steps are equal at equal steps.",
-            [
-                "strategy",
-                "drawn",
-                "pairs per sample",
-                "share trained",
-                "distinct pairs",
-                "rows trained",
-                "optimiser steps",
-                *(f"pairs, {n}" for n in numbers),
-            ],
-            [
-                [
-                    strategy.strategy,
-                    f"{strategy.spent.value:.0%}",
-                    _mean(strategy.pairs_per_sample),
-                    _mean(strategy.share_trained),
-                    *(
-                        f"{figure.value:.0f}"
-                        for figure in (
-                            strategy.distinct_pairs,
-                            strategy.rows_trained,
-                            strategy.optimiser_steps,
-                        )
-                    ),
-                    *(f"{pairs.value:.0f}" for pairs in strategy.pairs),
-                ]
-                for strategy in strategies
-            ],
-        ),
+        _use_of_budget(strategies, numbers),
         (
             "What the strategies saw",
             "Share of the problems that were labelled boundary, and how well the minimum step reward tells "
@@ -102,6 +68,36 @@ def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[S
         ),
     ]
     return head + "".join(_section(*part) for part in parts)
+
+
+def _use_of_budget(
+    strategies: Sequence[StrategyMetrics], numbers: Sequence[str]
+) -> tuple[str, str, list[str], list[list[str]]]:
+    """Return title, words, columns and rows of the table of what became of the budget."""
+    rows = []
+    for strategy in strategies:
+        counts = (strategy.distinct_pairs, strategy.rows_trained, strategy.optimiser_steps, *strategy.pairs)
+        shares = (_mean(strategy.pairs_per_sample), _mean(strategy.share_trained))
+        whole = [f"{count.value:.0f}" for count in counts]
+        rows.append([strategy.strategy, f"{strategy.spent.value:.0%}", *shares, *whole])
+    return (
+        "Use of the budget",
+        "Over all iterations: samples drawn of the budget, preference pairs per sample drawn, the share "
+        "of the budget that became training data (two samples a pair), pairs with different texts, rows "
+        "that the optimiser saw and the steps that it took; then pairs per iteration. Strategies are "
+        "compared at equal samples, and only where the steps are equal at equal steps.",
+        [
+            "strategy",
+            "drawn",
+            "pairs per sample",
+            "share trained",
+            "distinct pairs",
+            "rows trained",
+            "optimiser steps",
+            *(f"pairs, {number}" for number in numbers),
+        ],
+        rows,
+    )
 
 
 def _seen(strategy: StrategyMetrics, metrics: Sequence[RunMetrics]) -> list[str]:

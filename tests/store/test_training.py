@@ -148,12 +148,12 @@ def test_rows_are_repeated_or_a_part_of_them_and_recorded_as_they_were_seen(
     trainer = NotingTrainer()
     train.run(context(trainer), take(database, call(database, prepare, {"rows": wanted})))
     (task,) = trainer.tasks
-    found = rows(
+    rejected = rows(
         database,
         "SELECT pairs.id, response FROM preference_pairs AS pairs "
         "JOIN sample_responses ON sample_id = rejected_sample_id ORDER BY pairs.id",
     )
-    pairs = dict(map(tuple, found))
+    pairs = dict(map(tuple, rejected))
     seen = [[*pairs][place] for place in rows_seen(8, wanted, 41, 0)]
     assert [row.rejected for row in task.rows if isinstance(row, TrainingPair)] == [pairs[id] for id in seen]
     (record,) = rows(database, "SELECT pairs, item_ids FROM training_runs")

@@ -69,11 +69,13 @@ def prepare_quickly(verifier: MathVerifier, requests: Sequence[VerificationReque
     """Extract and compare as texts: this runs in the worker, so its time is linear in the length."""
     pairs, seconds = list[AnswerPair](), list[float]()
     gc.disable()  # the garbage of the tests before takes up to a second
-    for request in requests:
-        start = time.thread_time()
-        pairs += verifier.prepare([request])
-        seconds.append(time.thread_time() - start)
-    gc.enable()
+    try:
+        for request in requests:
+            start = time.thread_time()
+            pairs += verifier.prepare([request])
+            seconds.append(time.thread_time() - start)
+    finally:
+        gc.enable()
     slowest = requests[seconds.index(max(seconds))]
     assert max(seconds) < 0.5, (slowest.response[:80], slowest.reference[:80])
     assert sum(seconds) < 15.0
