@@ -13,7 +13,7 @@ BANDS = (0.25, 0.5, 0.75)
 """Between the bands of process quality."""
 _FOLDS = 2
 _STEPS = 25  # of Newton's method
-_RIDGE = 1e-3
+_PENALTY = 1.0  # that of a standard normal prior of the slope, in log-odds from the worst quality to the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +156,11 @@ def _fitted(
 
 
 def _logistic(group: Sequence[Observation], middle: float, level: float) -> tuple[float, float]:
-    """Fit level and slope by Newton's method; a small penalty holds both where all verdicts are alike."""
+    """Fit level and slope by Newton's method; the penalty holds both where few problems tell them."""
     start, slope = level, 0.0
     for _ in range(_STEPS):
-        pulls = [-_RIDGE * (level - start), -_RIDGE * slope]
-        flat, mixed, steep = _RIDGE, 0.0, _RIDGE
+        pulls = [-_PENALTY * (level - start), -_PENALTY * slope]
+        flat, mixed, steep = _PENALTY, 0.0, _PENALTY
         for each in group:
             away = (each.quality or 0.0) - middle
             chance = _chance(level + slope * away)

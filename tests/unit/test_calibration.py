@@ -32,6 +32,12 @@ def test_quality_that_says_nothing_is_said_to_add_nothing() -> None:
     assert advice.endswith("it adds nothing to the count; difficulty.signal = 'accuracy'")
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_chance_in_few_problems_hardly_harms_the_forecast(seed: int) -> None:
+    alone, both = calibrate(problems(0.0, count=40, seed=seed)).forecasts
+    assert both.log_loss < 1.05 * alone.log_loss
+
+
 def test_quality_that_matters_lowers_the_log_loss_and_gives_thresholds() -> None:
     seen = problems(6.0, count=4000)
     found = calibrate(seen)
