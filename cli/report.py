@@ -14,16 +14,45 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example:  hsstar report demo --format markdown")
 @click.argument("run")
+@click.option("--lengths", is_flag=True, help="Print how long responses are instead, in tokens.")
 @formatted
-def report(run: str, shown_as: Format) -> None:
-    """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
+def report(run: str, lengths: bool, shown_as: Format) -> None:
+    """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean.
+
+    With --lengths: the tokens of its responses to held-out problems and to sampled ones by difficulty, of
+    chosen and rejected ones, and by how many nats training made the chosen ones more probable.
+    """
     from hsstar.cli.environment import open_database
     from hsstar.cli.views.results import show_run_table
     from hsstar.insights.evaluation import run_table
 
     with open_database() as database:
+        if lengths:
+            _print_lengths(database, run, shown_as)
+            return
         table = run_table(database, run)
     show_run_table(table, f"Run {run}", shown_as)
+
+
+def _print_lengths(database: "Database", run: str, shown_as: Format) -> None:
+    from hsstar.cli.views.output import console, show_list
+    from hsstar.insights.lengths import load_lengths, pair_warnings
+    from hsstar.store.read.progress import PolicyLengths
+
+    def tokens(column: str) -> Callable[[PolicyLengths], str]:
+        return lambda row: _number(getattr(row, column), ".1f")
+
+    rows = load_lengths(database, run)
+    columns: dict[str, str | Callable[[PolicyLengths], str]] = {
+        "": lambda row: f"M_{row.policy}",
+        "policy": "model",
+        "held out": tokens("held_out"),
+        **{name: tokens(name) for name in ("sampled", "inlier", "boundary", "outlier", "chosen", "rejected")},
+        "log-probability of the chosen": lambda row: _number(row.chosen_logp_change, "+.2f"),
+    }
+    show_list(PolicyLengths, rows, shown_as, columns, f"Run {run}: tokens a response")
+    for line in pair_warnings(rows) if shown_as == "table" else ():
+        console.print(line)
 
 
 def print_report(database: "Database", run_name: str) -> None:
@@ -37,6 +66,10 @@ def print_report(database: "Database", run_name: str) -> None:
         [(heading, *(line(summary) for summary in iterations)) for heading, line in _LINES],
         title=f"Run {run_name}",
     )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _part(number: int, whole: int) -> str:
@@ -64,32 +97,22 @@ _LINES: "tuple[tuple[str, Callable[[IterationSummary], str]], ...]" = (
     ("  correct", lambda row: _part(row.correct, row.drawn)),
     ("  cut at the length limit", lambda row: _part(row.cut, row.drawn)),
     ("  without an answer", lambda row: _part(row.no_answer, row.drawn)),
-    (
-        "  with a text of their own",
-        lambda row: "–" if row.different_texts is None else f"{row.different_texts:.0%}",
-    ),
+    ("  with a text of their own", lambda row: _number(row.different_texts, ".0%")),
     ("preference pairs", lambda row: str(row.pairs)),
     ("  of different texts", lambda row: str(row.distinct_pairs)),
     ("  problems with a pair", lambda row: str(row.problems_with_pair)),
-    (
-        "rows trained, in steps of the optimiser",
-        lambda row: f"{row.rows_trained} / {row.optimiser_steps}",
-    ),
+    ("rows trained, in steps of the optimiser", lambda row: f"{row.rows_trained} / {row.optimiser_steps}"),
+    ("log-probability of the chosen, change", lambda row: _number(row.chosen_logp_change, "+.2f")),
     ("tokens", lambda row: f"{row.tokens:,}"),
-    (
-        "tokens per sampling second",
-        lambda row: "–" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}",
-    ),
+    ("  a response", lambda row: f"{row.tokens / row.drawn:.1f}" if row.drawn else "–"),
+    ("tokens per sampling second", lambda row: _number(row.tokens_per_second, ",.0f")),
     ("seconds (wall clock)", lambda row: _duration(row.seconds)),
     ("  sampling (worker seconds)", lambda row: f"{row.seconds_sampling:.1f}"),
     ("  verification", lambda row: f"{row.seconds_verification:.1f}"),
     ("  rewards", lambda row: f"{row.seconds_reward:.1f}"),
     ("  training", lambda row: f"{row.seconds_training:.1f}"),
     ("  evaluation", lambda row: f"{row.seconds_evaluation:.1f}"),
-    (
-        "reward model: AUC of the minimum",
-        lambda row: "–" if row.reward_quality is None else f"{row.reward_quality:.3f}",
-    ),
+    ("reward model: AUC of the minimum", lambda row: _number(row.reward_quality, ".3f")),
     (
         "held-out accuracy before",
         lambda row: _accuracy(row.heldout_accuracy_before, row.heldout_error_before),

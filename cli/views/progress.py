@@ -48,6 +48,8 @@ def _iteration_line(row: RoundProgress, state_before: str | None) -> str:
         parts.append(f"correct {row.correct / row.verified:.0%}")
     if row.cut:
         parts.append(f"cut {row.cut / row.drawn:.0%}")
+    if row.mean_tokens:
+        parts.append(f"{row.mean_tokens:.0f} tokens each")
     if row.inlier + row.boundary + row.outlier:
         parts.append(f"inlier {row.inlier} · boundary {row.boundary} · outlier {row.outlier}")
     if row.pairs:
@@ -60,7 +62,8 @@ def _iteration_line(row: RoundProgress, state_before: str | None) -> str:
 def _evaluation_line(row: RoundProgress) -> str:
     head = f"M_{row.number} {evaluation_name(row)}  {row.state:9}"
     if row.accuracy is not None:
-        return f"{head}  accuracy {row.accuracy:.3f} ± {row.standard_error or 0:.3f}"
+        tokens = f", {row.mean_tokens:.0f} tokens each" if row.mean_tokens else ""
+        return f"{head}  accuracy {row.accuracy:.3f} ± {row.standard_error or 0:.3f}{tokens}"
     return f"{head}  " + ", ".join(
         [f"samples {row.drawn}/{row.allotted}", f"verified {row.verified}", *_trouble(row)]
     )

@@ -17,6 +17,15 @@ class PairRule(StrEnum):
     """A seeded choice on both sides: needs no process reward model."""
 
 
+class PairLength(StrEnum):
+    """Whether the lengths of the two responses of a pair matter."""
+
+    ANY = "any"
+    """They do not."""
+    MATCH = "match"
+    """Rejected responses of like length first, matched by their order: pairs do not teach brevity."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A verified sample that may enter a pair."""
@@ -25,6 +34,7 @@ class Candidate:
     verdict: Verdict | None
     minimum_reward: float | None
     response: str = ""
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,10 @@ class _Shuffles:
             return 0.0, self.place("keep", candidate), candidate.slot
         return -(candidate.minimum_reward or 0.0), b"", candidate.slot
 
+    def match_order(self, length: PairLength, candidate: Candidate) -> tuple[int, bytes]:
+        tokens = (candidate.tokens or 0) if length is PairLength.MATCH else 0
+        return tokens, self.place("match", candidate)
+
 
 def select_pairs(
     candidates: Iterable[Candidate],
@@ -51,12 +65,16 @@ def select_pairs(
     problem_key: str,
     at_most: int | None = None,
     distinct: bool = False,
+    length: PairLength = PairLength.ANY,
 ) -> list[tuple[int, int]]:
     """Return the (chosen slot, rejected slot) pairs of one problem.
 
     Each side keeps `K = min(#correct, #incorrect)` samples, or `at_most` if that is less. The kept samples
     are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair. Of pairs
     with the same two texts `distinct` keeps the first.
+
+    `length` match: the rejected ones that are kept are those whose number of tokens is closest to the mean of
+    the chosen ones, and instead of a shuffle both sides are matched in the order of their lengths.
 
     Oracle for store/sql/pair.sql; not called by the product.
     """
@@ -69,7 +87,12 @@ def select_pairs(
     kept = min(len(side) for side in sides)
     if at_most is not None:
         kept = min(kept, at_most)
-    chosen, rejected = (sorted(side[:kept], key=lambda c: shuffles.place("match", c)) for side in sides)
+    if length is PairLength.MATCH:
+        aim = sum(candidate.tokens or 0 for candidate in sides[0][:kept])
+        sides[1].sort(key=lambda candidate: abs((candidate.tokens or 0) * kept - aim))  # stable
+    chosen, rejected = (
+        sorted(side[:kept], key=lambda candidate: shuffles.match_order(length, candidate)) for side in sides
+    )
     texts: set[tuple[str, str]] = set()
     found = []
     for good, bad in zip(chosen, rejected, strict=True):

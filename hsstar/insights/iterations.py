@@ -29,6 +29,7 @@ class IterationSummary:
     problems_with_pair: int
     rows_trained: int
     optimiser_steps: int
+    chosen_logp_change: float | None  # nats, from first to last; None without preference pairs
     tokens: int
     seconds: float
     seconds_sampling: float

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.allocation.policy import Settings
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
-from hsstar.domain.preference import PairRule
+from hsstar.domain.preference import PairLength, PairRule
 from hsstar.domain.problems import Repeat
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import Name, Positive, Section, parse_section
@@ -110,6 +110,9 @@ class PairsSection(Section):
     """Upper bound on the pairs of one problem, beside min(#correct, #incorrect)."""
     distinct: bool = False
     """Keep one pair of those with the same two texts."""
+    length: PairLength = PairLength.ANY
+    """`match`: rejected responses whose number of tokens is like that of the chosen ones come first; imported
+    samples, whose tokens are not counted, are all alike."""
 
 
 _LONGEST_NAME = 200

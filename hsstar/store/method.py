@@ -86,6 +86,7 @@ def _choice(run: Run, iteration: Round) -> dict[str, object]:
         "rule": run.recipe.pairs.rule.value,
         "at_most": run.recipe.pairs.at_most_per_problem,
         "distinct": run.recipe.pairs.distinct,
+        "length": run.recipe.pairs.length.value,
         "seed": run.recipe.seed,
         "iteration": iteration.number,
     }

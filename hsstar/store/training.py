@@ -18,6 +18,8 @@ METRIC_COLUMNS = {
     "rewards/rejected": "reward_rejected",
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
+    "logps/chosen": "logp_chosen",
+    "logps/rejected": "logp_rejected",
     "mean_token_accuracy": "token_accuracy",
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
@@ -129,11 +131,11 @@ def report_step(
         text("""
             INSERT INTO training_steps (
                 training_run_id, step, loss, reward_chosen, reward_rejected, reward_margin, reward_accuracy,
-                token_accuracy, grad_norm, learning_rate, tokens_per_second
+                logp_chosen, logp_rejected, token_accuracy, grad_norm, learning_rate, tokens_per_second
             )
             VALUES (
                 :id, :step, :loss, :reward_chosen, :reward_rejected, :reward_margin, :reward_accuracy,
-                :token_accuracy, :grad_norm, :learning_rate, :tokens_per_second
+                :logp_chosen, :logp_rejected, :token_accuracy, :grad_norm, :learning_rate, :tokens_per_second
             )
             ON CONFLICT (training_run_id, step) DO NOTHING
         """),

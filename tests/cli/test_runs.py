@@ -208,6 +208,27 @@ def test_the_report_of_the_demo_is_what_the_view_says(finished: CommandLine) -> 
     }
 
 
+def test_the_lengths_of_a_run_are_those_of_its_responses(finished: CommandLine) -> None:
+    said = """
+        SELECT
+            avg(tokens) FILTER (WHERE kind = 'evaluation' AND number = 0) AS before,
+            avg(tokens) FILTER (WHERE kind = 'evaluation' AND number = 1) AS after,
+            avg(tokens) FILTER (WHERE kind = 'iteration') AS sampled,
+            avg(tokens) FILTER (WHERE id IN (SELECT chosen_sample_id FROM preference_pairs)) AS chosen,
+            avg(tokens) FILTER (WHERE id IN (SELECT rejected_sample_id FROM preference_pairs)) AS rejected
+        FROM samples JOIN (SELECT id AS round_id, kind, number FROM rounds) AS rounds USING (round_id)
+    """
+    (expected,) = [[float(value) for value in row] for row in finished.rows(said)]
+    first, last = finished.json("report", "r", "--lengths")
+    columns = ("held_out", "sampled", "chosen", "rejected")
+    assert [first["held_out"], last["held_out"], *(first[column] for column in columns[1:])] == expected
+    assert {last[column] for column in columns[1:]} == {None}
+    shown = finished.ok("report", "r", "--lengths")
+    assert "Run r: tokens a response" in shown
+    line = next(line for line in shown.splitlines() if line.startswith("M_0"))
+    assert line.split()[:4] == ["M_0", "M0", f"{first['held_out']:.1f}", f"{first['sampled']:.1f}"]
+
+
 def test_sql_speaks_four_formats(finished: CommandLine) -> None:
     query = "select number, kind from rounds where run_id = 1 order by kind, number"
     rounds = ((0, "evaluation"), (1, "evaluation"), (0, "iteration"))

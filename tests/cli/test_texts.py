@@ -70,6 +70,7 @@ models list
 problems list
 runs list
 report r
+report r --lengths
 sql TABLE problems
 sql TABLE sample_responses
 sql TABLE jobs

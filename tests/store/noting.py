@@ -132,8 +132,8 @@ class NotingTrainer:
 
 
 METRICS = """
-    loss rewards/chosen rewards/rejected rewards/margins rewards/accuracies mean_token_accuracy grad_norm
-    learning_rate tokens_per_second entropy
+    loss rewards/chosen rewards/rejected rewards/margins rewards/accuracies logps/chosen logps/rejected
+    mean_token_accuracy grad_norm learning_rate tokens_per_second entropy
 """
 
 

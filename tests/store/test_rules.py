@@ -14,7 +14,7 @@ from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
-from hsstar.domain.preference import Candidate, PairRule
+from hsstar.domain.preference import Candidate, PairLength, PairRule
 from hsstar.domain.problems import Repeat
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe
@@ -159,6 +159,7 @@ candidates = st.lists(
         st.one_of(st.just(Cause.CORRECT), st.just(Cause.INCORRECT), causes, st.none()),
         st.one_of(st.none(), st.integers(0, 4).map(lambda step: step / 4)),
         st.sampled_from(["one text", "another", "a third"]),
+        st.none() | st.integers(0, 9),
     ),
     max_size=12,
 )
@@ -174,6 +175,7 @@ candidates = st.lists(
                 "rule": st.sampled_from(PairRule),
                 "at_most_per_problem": st.one_of(st.none(), st.integers(1, 3)),
                 "distinct": st.booleans(),
+                "length": st.sampled_from(PairLength),
             }
         ),
         difficulty=st.fixed_dictionaries({"train": st.lists(levels, unique=True, min_size=1, max_size=3)}),
@@ -193,11 +195,15 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
             if level not in recipe.difficulty.train or left_out:
                 continue
             pool = [
-                Candidate(slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward, of.response)
+                Candidate(
+                    slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward, of.response, of.tokens
+                )
                 for slot, of in enumerate(drawn)
             ]
             how = common | {"problem_key": keys[problem]}
-            chosen = preference.select_pairs(pool, rule, distinct=recipe.pairs.distinct, **how)
+            chosen = preference.select_pairs(
+                pool, rule, distinct=recipe.pairs.distinct, length=recipe.pairs.length, **how
+            )
             pairs += [(problem, *pair) for pair in chosen]
             for slot in preference.select_examples(pool, rule, **how):
                 examples.append((problem, slot, drawn[slot].response))

@@ -177,11 +177,12 @@ def test_what_a_trainer_tells_is_recorded(database: Database, job_id: int, conte
     curve = rows(
         database,
         "SELECT run, iteration, model, objective, steps, step, loss, reward_chosen, reward_rejected, "
-        "reward_margin, reward_accuracy, token_accuracy, grad_norm, learning_rate, tokens_per_second "
+        "reward_margin, reward_accuracy, logp_chosen, logp_rejected, token_accuracy, grad_norm, "
+        "learning_rate, tokens_per_second "
         "FROM training_curves ORDER BY step",
     )
     assert [tuple(row) for row in curve] == [
-        ("run", 0, "sampled", "dpo", 6, step, *list(metrics_of(step).values())[:9]) for step in range(1, 7)
+        ("run", 0, "sampled", "dpo", 6, step, *list(metrics_of(step).values())[:11]) for step in range(1, 7)
     ]
 
 

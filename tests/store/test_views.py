@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import evaluations, method, models, rounds, samples
+from hsstar.store import counts, evaluations, method, models, rounds, samples
 from hsstar.store.queue import workers
 from hsstar.store.read import progress, studies
 from hsstar.store.runs import Run
@@ -173,6 +173,42 @@ def test_problem_lifelines(connection: Connection, example: Example) -> None:
     ]
 
 
+def test_response_lengths_and_those_of_policies(connection: Connection, example: Example) -> None:
+    run, round_id, (easy, boundary, hard, _) = example
+    lengths = {easy: (4, 6), boundary: (10, 20, 60), hard: (9, None)}
+    change = "UPDATE samples SET tokens = :tokens WHERE (round_id, problem_id, slot) = (:round, :id, :slot)"
+    for problem, own in lengths.items():
+        for slot, tokens in enumerate(own):
+            execute(connection, change, tokens=tokens, round=round_id, id=problem, slot=slot)
+    counts.recount(connection, [round_id])
+    # the pair of the boundary problem: the right one with the highest reward, and the wrong one
+    query = """
+        SELECT iteration, model, difficulty, samples, tokens, tokens_correct, tokens_incorrect,
+            pairs, tokens_chosen, tokens_rejected
+        FROM response_lengths WHERE run = 'example' ORDER BY difficulty
+    """
+    assert select(connection, query) == [
+        (0, "M0", "boundary", 3, 30, 35, 20, 1, 60, 20),
+        (0, "M0", "inlier", 2, 5, 5, None, 0, None, None),
+        (0, "M0", "outlier", 2, 9, None, 9, 0, None, None),
+    ]
+    training = """
+        WITH training AS (
+            INSERT INTO training_runs (round_id, model_id, objective, settings, pairs, steps, finished_at)
+            VALUES (:round, :model, 'dpo', '{"beta": 0.5}', 1, 20, now())
+            RETURNING id
+        )
+        INSERT INTO training_steps (training_run_id, step, reward_chosen)
+        SELECT id, step, step FROM training, generate_series(1, 20) AS step
+    """
+    execute(connection, training, round=round_id, model=run.model_id)
+    held_out = add_evaluation(connection, run, evaluations.HELD_OUT, 0)
+    rounds.assign_problems(connection, held_out, [easy], 1)
+    add_samples(connection, held_out, {easy: {0: Drawn(Cause.CORRECT, tokens=7)}})
+    (found,) = progress.policy_lengths(connection, "example")
+    assert found == progress.PolicyLengths(0, "M0", 7, 109 / 7, 5, 30, 9, 60, 20, (19 + 20) / 2 / 0.5)
+
+
 def test_worker_activity(connection: Connection) -> None:
     role, (round_id, _) = "sample,verify", factory.add_round(connection)
     found = {
@@ -225,7 +261,7 @@ def test_progress_counts_what_the_views_count(connection: Connection, example: E
     assert (found.running, found.slots_in_flight) == (1, 2 + 4)
     unknown = {name for name, value in asdict(waiting).items() if value is None}
     assert unknown == {
-        "model", "training_steps", "started_at", "seconds", "accuracy", "standard_error"
+        "model", "mean_tokens", "training_steps", "started_at", "seconds", "accuracy", "standard_error"
     }  # fmt: skip
     assert {value for name, value in asdict(waiting).items() if name not in unknown} == {
         "iteration", 1, "waiting", 0, ""

@@ -20,7 +20,7 @@ from hsstar.domain.difficulty import (
     estimate_difficulty,
 )
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.preference import Candidate, PairRule, rows_seen, select_examples, select_pairs
+from hsstar.domain.preference import Candidate, PairLength, PairRule, rows_seen, select_examples, select_pairs
 from hsstar.domain.seeds import derived_seed, evaluation_seed, shuffle_key, slot_seed
 from hsstar.domain.text import content_key, storable
 from hsstar.domain.verdict import Verdict
@@ -262,6 +262,19 @@ def test_pairs_with_the_same_two_texts_are_repeated_or_not_as_asked() -> None:
     assert len(pairs) == 4
     assert [pair for pair in pairs if pair in kept] == kept
     assert sorted(texts[good] + texts[bad] for good, bad in kept) == ["ac", "bc"]
+
+
+def test_matched_lengths_take_the_wrong_ones_that_are_as_long_and_pair_short_with_short() -> None:
+    lengths = [40, 20, 90, 21, 60, 39, 10]
+    drawn = [
+        Candidate(slot, RIGHT if slot < 2 else WRONG, 0.5, tokens=tokens)
+        for slot, tokens in enumerate(lengths)
+    ]
+    address: dict[str, Any] = {"seed": 0, "iteration": 0, "problem_key": "x"}
+    pairs = select_pairs(drawn, RANKED, length=PairLength.MATCH, **address)
+    assert [(lengths[good], lengths[bad]) for good, bad in pairs] == [(20, 21), (40, 39)]
+    blind = [Candidate(each.slot, each.verdict, 0.5) for each in drawn]
+    assert select_pairs(blind, RANKED, length=PairLength.MATCH, **address) == pairs_of(drawn)
 
 
 @pytest.mark.parametrize("wanted", [None, 1, 4, 5, 13])

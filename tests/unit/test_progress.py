@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from hsstar.cli.views.progress import round_lines
+from hsstar.insights.lengths import drift_warnings, pair_warnings
 from hsstar.insights.progress import Pace, RunProgress, finished_share, open_rounds, waiting_reasons
-from hsstar.store.read.progress import QueueState, RoundProgress
+from hsstar.store.read.progress import PolicyLengths, QueueState, RoundProgress
 from tests.unit.tables import tables
 
 NOTHING = RoundProgress(
     kind="iteration", number=0, state="waiting", model=None, problems=0, excluded=0, budget=0, allotted=0,
-    drawn=0, verified=0, scored=0, correct=0, cut=0, waves=0, inlier=0, boundary=0, outlier=0, pairs=0,
-    distinct_pairs=0, queued=0, running=0, failed=0, slots_in_flight=0, failed_slots=0,
+    drawn=0, verified=0, scored=0, correct=0, cut=0, mean_tokens=None, waves=0, inlier=0, boundary=0,
+    outlier=0, pairs=0, distinct_pairs=0, queued=0, running=0, failed=0, slots_in_flight=0, failed_slots=0,
     training_steps_done=0, training_steps=None, started_at=None, seconds=None, accuracy=None,
     standard_error=None,
 )  # fmt: skip
@@ -37,6 +38,35 @@ def test_an_iteration_waits_for_the_one_before_until_that_has_its_policy() -> No
 @pytest.mark.parametrize(("values", "line"), tables("progress")["lines"])
 def test_counts_are_shown_per_stage(values: dict[str, Any], line: str) -> None:
     assert round_lines([replace(NOTHING, **values)]) == [line]
+
+
+def lengths(*policies: tuple[int, float], key: str = "heldout", drawn: int = 60) -> list[RoundProgress]:
+    kind = "evaluation" if key else "iteration"
+    return [
+        replace(NOTHING, kind=kind, number=number, evaluation_key=key, drawn=drawn, mean_tokens=tokens)
+        for number, tokens in policies
+    ]
+
+
+def test_a_length_that_training_changes_by_more_than_a_quarter_is_a_warning() -> None:
+    (warning,) = drift_warnings(lengths((0, 41), (1, 39), (2, 24)))
+    assert warning.startswith(
+        "responses of M_2 have 24 tokens, of M_0 41 (-41%): training changes their length"
+    )
+    assert drift_warnings(lengths((0, 40), (1, 10), (2, 50))) == []  # the newest counts
+    assert drift_warnings(lengths((0, 40), (1, 60), drawn=49)) == []  # too few to say
+    assert drift_warnings([*lengths((0, 40), (1, 60), key=""), *lengths((0, 40), (1, 40))]) == []
+    assert (
+        len(drift_warnings([*lengths((0, 40), (1, 60), key=""), *lengths((0, 40), (1, 60), key="sums")])) == 1
+    )
+    assert drift_warnings([NOTHING]) == drift_warnings([]) == []
+
+
+def test_pairs_of_unlike_lengths_are_a_warning() -> None:
+    like = PolicyLengths(0, "M0", None, 40, None, None, None, 40, 52, 0.0)
+    assert pair_warnings([like, replace(like, chosen=None, rejected=None)]) == []
+    (warning,) = pair_warnings([like, replace(like, policy=1, rejected=60)])
+    assert warning.startswith("iteration 1: chosen responses have 40 tokens, rejected ones 60 (-33%)")
 
 
 def test_nothing_is_explained_while_everything_moves() -> None:

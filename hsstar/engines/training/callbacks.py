@@ -22,6 +22,8 @@ STEP_METRICS = (
     "rewards/rejected",
     "rewards/margins",
     "rewards/accuracies",
+    "logps/chosen",
+    "logps/rejected",
     "mean_token_accuracy",
 )
 """The reported metrics of an optimiser step, by TRL's names."""

@@ -29,6 +29,7 @@ class RoundProgress:
     scored: int
     correct: int
     cut: int  # at the length limit
+    mean_tokens: float | None  # of a response; None for imported ones
     waves: int  # helpings of the remaining budget that are decided
     inlier: int
     boundary: int
@@ -57,6 +58,27 @@ class RoundProgress:
 def round_progress(connection: Connection, run_id: int) -> list[RoundProgress]:
     """Return the progress of every round of a run: iterations first, then evaluations, each by number."""
     return rows_of(execute_file(connection, "progress", {"run_id": run_id}), RoundProgress)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLengths:
+    """Mean tokens of the responses of a policy, None where there is none, and what its pairs did to it."""
+
+    policy: int  # t of M_t
+    model: str
+    held_out: float | None  # of its answers to the held-out problems
+    sampled: float | None  # of its samples
+    inlier: float | None  # of these to inlier problems
+    boundary: float | None
+    outlier: float | None
+    chosen: float | None  # in its preference pairs
+    rejected: float | None
+    chosen_logp_change: float | None  # nats, of chosen responses by the training on them
+
+
+def policy_lengths(connection: Connection, run_name: str) -> list[PolicyLengths]:
+    """Return the lengths of every policy of a run, M_0 first."""
+    return rows_of(execute_file(connection, "policy_lengths", {"run": run_name}), PolicyLengths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 --
 -- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
 -- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), distinct (of pairs with the
--- same texts the first), seed, iteration. A second run adds nothing.
+-- same texts the first), length (any | match), seed, iteration. A second run adds nothing.
 WITH
 -- of every table the rows of these problems, lest each batch reads all of them
 chosen AS (
@@ -26,6 +26,7 @@ candidates AS (
         samples.verdict,
         samples.slot,
         samples.text_hash,
+        coalesce(samples.tokens, 0) AS tokens,
         CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
         concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot) AS address
     FROM samples
@@ -50,7 +51,37 @@ ranked AS (
         count(*) FILTER (WHERE verdict = 'incorrect') OVER (PARTITION BY problem_id) AS incorrect
     FROM candidates
 ),
--- the first K = min(#correct, #incorrect) of each side, in the run's seeded shuffle
+-- for match: of the rejected ones those whose tokens are closest to the mean of the chosen ones
+aimed AS (
+    SELECT
+        ranked.*,
+        least(correct, incorrect, CAST(:at_most AS bigint)) AS most,
+        sum(tokens) FILTER (
+            WHERE verdict = 'correct' AND rank <= least(correct, incorrect, CAST(:at_most AS bigint))
+        ) OVER (PARTITION BY problem_id) AS aim
+    FROM ranked
+    WHERE :length = 'match'
+),
+closest AS (
+    SELECT
+        aimed.*,
+        row_number() OVER (
+            PARTITION BY problem_id, verdict
+            ORDER BY CASE WHEN verdict = 'incorrect' THEN abs(tokens * most - aim) END, rank
+        ) AS nearness
+    FROM aimed
+),
+-- the first K = min(#correct, #incorrect) of each side
+kept AS (
+    SELECT id, problem_id, verdict, text_hash, address, 0 AS tokens
+    FROM ranked
+    WHERE :length = 'any' AND rank <= least(correct, incorrect, CAST(:at_most AS bigint))
+    UNION ALL
+    SELECT id, problem_id, verdict, text_hash, address, tokens
+    FROM closest
+    WHERE nearness <= most
+),
+-- in the run's seeded shuffle, for match in the order of their lengths
 shuffled AS (
     SELECT
         id,
@@ -59,10 +90,11 @@ shuffled AS (
         text_hash,
         row_number() OVER (
             PARTITION BY problem_id, verdict
-            ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'match', address), 'UTF8'))
+            ORDER BY
+                tokens,
+                sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'match', address), 'UTF8'))
         ) AS place
-    FROM ranked
-    WHERE rank <= least(correct, incorrect, CAST(:at_most AS bigint))
+    FROM kept
 ),
 matched AS (
     SELECT

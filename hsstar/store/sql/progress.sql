@@ -37,7 +37,8 @@ sampled AS (
         CAST(sum(verified) AS bigint) AS verified,
         CAST(sum(scored) AS bigint) AS scored,
         CAST(sum(correct) AS bigint) AS correct,
-        CAST(sum(cut) AS bigint) AS cut
+        CAST(sum(cut) AS bigint) AS cut,
+        CAST(sum(tokens) AS double precision) / nullif(sum(drawn), 0) AS mean_tokens
     FROM sample_counts
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
@@ -111,6 +112,7 @@ SELECT
     coalesce(sampled.scored, 0) AS scored,
     coalesce(sampled.correct, 0) AS correct,
     coalesce(sampled.cut, 0) AS cut,
+    nullif(sampled.mean_tokens, 0) AS mean_tokens,
     coalesce(given.waves, 0) AS waves,
     coalesce(labelled.inlier, 0) AS inlier,
     coalesce(labelled.boundary, 0) AS boundary,

@@ -40,7 +40,12 @@ trained AS (
     SELECT DISTINCT ON (round_id)
         round_id,
         round(cardinality(item_ids) * CAST(coalesce(settings ->> 'epochs', '1') AS numeric)) AS rows,
-        steps_done
+        steps_done,
+        (
+            SELECT avg(reward_chosen) / CAST(settings ->> 'beta' AS double precision)
+            FROM training_steps
+            WHERE training_run_id = training_runs.id AND step > 0.9 * training_runs.steps
+        ) AS chosen_logp_change
     FROM training_runs
     WHERE finished_at IS NOT NULL
     ORDER BY round_id, id DESC
@@ -108,7 +113,8 @@ SELECT
     CAST(coalesce(trained.rows, 0) AS bigint) AS rows_trained,
     coalesce(trained.steps_done, 0) AS optimiser_steps,
     iterations.reward_quality,
-    iterations.different_texts
+    iterations.different_texts,
+    trained.chosen_logp_change
 FROM iterations
 JOIN rounds ON rounds.id = iterations.round_id
 JOIN runs ON runs.id = rounds.run_id

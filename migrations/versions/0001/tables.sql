@@ -365,6 +365,8 @@ CREATE TABLE training_steps (
     loss double precision,
     reward_chosen double precision,
     reward_rejected double precision,
+    logp_chosen double precision,
+    logp_rejected double precision,
     reward_margin double precision,
     reward_accuracy double precision,
     token_accuracy double precision,

@@ -12,6 +12,8 @@ SELECT
     training_steps.reward_accuracy,
     training_steps.reward_chosen,
     training_steps.reward_rejected,
+    training_steps.logp_chosen,
+    training_steps.logp_rejected,
     training_steps.token_accuracy,
     training_steps.grad_norm,
     training_steps.learning_rate,
