@@ -50,7 +50,7 @@ $(LIGHT): pyproject.toml constraints.txt
 
 $(INSTALLED): $(LIGHT)
 	@echo "Installing what computes into $(VENV) (PyTorch is large; this takes minutes) ..."
-	@$(PIP) -c constraints.txt -e '.[$(LIGHT_EXTRAS),train,study]'
+	@$(PIP) -c constraints.txt -e '.[$(LIGHT_EXTRAS),train,study,gym]'
 	@touch $@
 
 demo: $(INSTALLED)

@@ -32,8 +32,8 @@ def steps(file: str, file_format: str, output: Path | None, refused: Path | None
     """Split the solutions in FILE into steps: a blank line between them, the answer in a box in the last.
 
     FILE holds GSM8K, MATH, NuminaMath or HS-STaR rows (JSONL, JSON, CSV, Parquet), or is a dataset of the
-    Hugging Face hub (hub:OWNER/NAME/FILE). A line of the result holds query, resp, ref_ans and id. Solutions
-    that cannot be split are left out and reported.
+    Hugging Face hub (hub:OWNER/NAME/FILE), or is made on demand (gym:gsm_symbolic?size=1000&seed=1). A line
+    of the result holds query, resp, ref_ans and id. Solutions that cannot be split are left out and reported.
     """
     from hsstar.data.files import write_rows
     from hsstar.data.hub import local_file

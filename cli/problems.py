@@ -33,7 +33,8 @@ def problems() -> None:
 def import_(file: Path, file_format: str, dataset: str) -> None:
     """Import the problems of FILE (JSONL, JSON, CSV or Parquet) into a dataset.
 
-    FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
+    FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE. Or it is made on
+    demand: gym:TASK?size=1000&seed=1.
     Problems that the dataset holds already are counted and left out. All of FILE is imported, or nothing.
     """
     from hsstar.cli.views.overlaps import overlap_lines

@@ -17,6 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from hsstar.data import gym
 from hsstar.data.formats import (
     detect_format,
     group_samples,
@@ -42,10 +43,14 @@ _ROWS_TO_DETECT_FORMAT = 20
 def read_rows(path: Path) -> Iterator[NumberedRow]:
     """Stream the rows of a file in the format of its suffix; an unknown suffix means JSON lines.
 
+    A name that begins with `gym:` is no file: `gym.generate_rows` makes its rows.
+
     Raises:
         BadInputError: the file is missing, a folder, unreadable, empty, not UTF-8, or broken.
-        MissingDependencyError: a Parquet file without pyarrow.
+        MissingDependencyError: a Parquet file without pyarrow, a `gym:` name without reasoning-gym.
     """
+    if str(path).startswith(gym.PREFIX):
+        return _not_empty(path, gym.generate_rows(str(path)))
     return _not_empty(path, _READERS.get(path.suffix.lower(), _read_json_lines)(path))
 
 

@@ -64,8 +64,14 @@ _CALCULATOR_NOTE = re.compile(r"<<[^<>]*>>")
 
 
 def _lines_of_gsm8k(solution: str) -> list[str]:
-    text = _CALCULATOR_NOTE.sub("", _GSM8K_END.sub("", solution))
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Return the lines; one that ends in a colon introduces the next, and both are one step."""
+    steps: list[str] = []
+    for line in _CALCULATOR_NOTE.sub("", _GSM8K_END.sub("", solution)).splitlines():
+        if steps and steps[-1].endswith(":") and line.strip():
+            steps[-1] += f"\n{line.strip()}"
+        elif line.strip():
+            steps.append(line.strip())
+    return steps
 
 
 # As in `domain/answers.py`, a lone dollar sign is money: signs of a formula touch it.

@@ -76,6 +76,24 @@ def test_problems_are_imported_into_the_dataset_that_is_named(cli: CommandLine) 
     ]
 
 
+def test_problems_made_on_demand_are_imported_like_those_of_a_file(cli: CommandLine) -> None:
+    pytest.importorskip("reasoning_gym")
+    name = "gym:gsm_symbolic?size=40&seed=7&templates=0-79"
+    (said,) = cli.ok("problems", "import", name, "--dataset", "words").splitlines()
+    assert said == "words: 36 problems imported, 0 duplicates left out (read 36)"
+    again = cli.ok("problems", "import", name, "--dataset", "words")
+    assert again == "words: 0 problems imported, 36 duplicates left out (read 36)\n"
+    columns = "reference_answer, reference_readable, subject, source_id"
+    assert cli.rows(f"SELECT {columns} FROM problems ORDER BY id")[1] == (
+        "57",
+        True,
+        "gsm_symbolic/12",
+        "gsm_symbolic-7-1",
+    )
+    unworked = "SELECT 1 FROM problems WHERE NOT reference_readable OR solution NOT LIKE '%####%'"
+    assert cli.rows(unworked) == []
+
+
 def test_a_run_has_the_recipe_with_the_name_and_seed_of_the_options(cli: CommandLine) -> None:
     has_datasets(cli)
     created = cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine", "--seed", "7")

@@ -117,6 +117,17 @@ def test_a_gsm8k_solution_has_a_step_a_line() -> None:
     )
 
 
+def test_a_line_that_ends_in_a_colon_is_one_step_with_the_next() -> None:
+    solution = "Let's see:\n\n1. Apples:\n - 3 of his\n - 4 of hers\n\nHence 7.\n#### 7.0"
+    steps = [
+        "Let's see:\n1. Apples:\n- 3 of his",
+        "- 4 of hers",
+        "Hence 7.",
+        "The final answer is \\boxed{7}.",
+    ]
+    assert step_form(Problem("what?", "7", solution)) == StepForm("\n\n".join(steps))
+
+
 @pytest.mark.parametrize(("solution", "steps", "rule"), TABLES["forms"], ids=lambda value: str(value)[:40])
 def test_a_solution_becomes_the_steps_of_its_author(solution: str, steps: list[str], rule: str) -> None:
     assert step_form(Problem("what?", "7", solution)) == StepForm("\n\n".join(steps)), rule
