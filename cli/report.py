@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 def report(run: str, shown_as: Format) -> None:
     """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean."""
     from hsstar.cli.environment import open_database
+    from hsstar.cli.views.output import console
     from hsstar.cli.views.results import show_run_table
     from hsstar.insights.evaluation import run_table
+    from hsstar.insights.models import rounding_warnings
 
     with open_database() as database:
-        table = run_table(database, run)
+        table, warnings = run_table(database, run), rounding_warnings(database, run)
     show_run_table(table, f"Run {run}", shown_as)
+    if shown_as == "table":
+        for warning in warnings:
+            console.print(warning)
 
 
 def print_report(database: "Database", run_name: str) -> None:
@@ -74,6 +79,10 @@ _LINES: "tuple[tuple[str, Callable[[IterationSummary], str]], ...]" = (
     (
         "rows trained, in steps of the optimiser",
         lambda row: f"{row.rows_trained} / {row.optimiser_steps}",
+    ),
+    (
+        "  share of the training kept, as sampled",
+        lambda row: "–" if row.update_kept is None else f"{row.update_kept:.0%} in {row.sampled_as}",
     ),
     ("tokens", lambda row: f"{row.tokens:,}"),
     (
