@@ -105,12 +105,12 @@ class SampledUpdate:
     @property
     def advice(self) -> str:
         """What to change in the recipe so that more is kept."""
-        stochastic = 'training.save_dtype = "bfloat16" with save_rounding = "stochastic"'
-        if (self.kept("float32") or 0.0) < LEAST_KEPT:
-            return f'keep more by training.save_dtype = "float32", by {stochastic}, or a larger learning rate'
+        if self.sampled_as == "float32":
+            return 'keep all by training.save_dtype = "float32"'
+        stochastic = f'training.save_dtype = "{self.sampled_as}" with save_rounding = "stochastic"'
         half = self.kept("float16") or 0.0
-        finer = f'policy.dtype = "float16" ({half:.0%})' if half >= LEAST_KEPT else 'policy.dtype = "float32"'
-        return f"keep more by {finer}, by {stochastic}, or a larger learning rate"
+        finer = f', by policy.dtype = "float16" ({half:.0%})' if half >= LEAST_KEPT else ""
+        return f"keep more by {stochastic}{finer}, or by a larger learning rate"
 
 
 NO_UPDATE = SampledUpdate(None, ())

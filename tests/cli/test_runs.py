@@ -88,8 +88,8 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
 
 POLICY = {"model": "M0", "prompt": "bare", "dtype": "bfloat16"}
 WARNING = (
-    'sampled in bfloat16 it keeps 4% of its training; keep more by policy.dtype = "float16" (75%), by '
-    'training.save_dtype = "bfloat16" with save_rounding = "stochastic", or a larger learning rate'
+    'sampled in bfloat16 it keeps 4% of its training; keep more by training.save_dtype = "bfloat16" with '
+    'save_rounding = "stochastic", by policy.dtype = "float16" (75%), or by a larger learning rate'
 )
 
 
