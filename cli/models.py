@@ -43,11 +43,12 @@ def list_(shown_as: Format) -> None:
 @click.argument("name", required=False)
 @formatted
 def lineage(name: str | None, shown_as: Format) -> None:
-    """Show how policies descend from one another: run, data and held-out accuracy of each.
+    """Show how policies descend from one another: run, data, weight update and held-out accuracy of each.
 
+    The update is its norm, and how much of it the number format keeps that the run samples in.
     With NAME: its ancestors, itself, and the policies trained from it.
     """
-    from hsstar.cli.views.output import Columns, show_list
+    from hsstar.cli.views.output import Columns, console, show_list
     from hsstar.insights.models import Descendant, find_lineage
 
     with open_database() as database:
@@ -59,9 +60,15 @@ def lineage(name: str | None, shown_as: Format) -> None:
         "trained by": "trained_by",
         "on": lambda entry: entry.trained_by and f"{entry.items} {_ITEMS[entry.trained_by]}",
         "steps": "steps",
+        "update": "update_norm",
+        "kept": lambda entry: entry.update_kept and f"{entry.update_kept:.0%} in {entry.sampled_as}",
         "held-out accuracy": "held_out_accuracy",
     }
     show_list(Descendant, entries, shown_as, columns)
+    if shown_as == "table":
+        for entry in entries:
+            if entry.warning:
+                console.print(f"{entry.model}: {entry.warning}")
 
 
 @models.command(epilog="Example:  hsstar models export demo-M2 ./demo-M2")

@@ -23,15 +23,20 @@ def report(run: str, lengths: bool, shown_as: Format) -> None:
     chosen and rejected ones, and by how many nats training made the chosen ones more probable.
     """
     from hsstar.cli.environment import open_database
+    from hsstar.cli.views.output import console
     from hsstar.cli.views.results import show_run_table
     from hsstar.insights.evaluation import run_table
+    from hsstar.insights.models import rounding_warnings
 
     with open_database() as database:
         if lengths:
             _print_lengths(database, run, shown_as)
             return
-        table = run_table(database, run)
+        table, warnings = run_table(database, run), rounding_warnings(database, run)
     show_run_table(table, f"Run {run}", shown_as)
+    if shown_as == "table":
+        for warning in warnings:
+            console.print(warning)
 
 
 def _print_lengths(database: "Database", run: str, shown_as: Format) -> None:
@@ -102,6 +107,10 @@ _LINES: "tuple[tuple[str, Callable[[IterationSummary], str]], ...]" = (
     ("  of different texts", lambda row: str(row.distinct_pairs)),
     ("  problems with a pair", lambda row: str(row.problems_with_pair)),
     ("rows trained, in steps of the optimiser", lambda row: f"{row.rows_trained} / {row.optimiser_steps}"),
+    (
+        "  share of the training kept, as sampled",
+        lambda row: "–" if row.update_kept is None else f"{row.update_kept:.0%} in {row.sampled_as}",
+    ),
     ("log-probability of the chosen, change", lambda row: _number(row.chosen_logp_change, "+.2f")),
     ("tokens", lambda row: f"{row.tokens:,}"),
     ("  a response", lambda row: f"{row.tokens / row.drawn:.1f}" if row.drawn else "–"),

@@ -44,6 +44,7 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     from hsstar.cli.views.output import console, show_list
     from hsstar.cli.views.progress import round_lines
     from hsstar.insights.lengths import drift_warnings
+    from hsstar.insights.models import rounding_warnings
     from hsstar.insights.progress import OpenRound, exclusions, open_rounds, run_progress, waiting_reasons
     from hsstar.insights.runs import find_run
     from hsstar.store.read.progress import RoundProgress
@@ -63,7 +64,8 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
         show_list(OpenRound, rounds, shown_as, title="samples")
     for reason, problems in exclusions(database, run):
         console.print(f"{problems} problems left out: {reason}")
-    for line in (*waiting_reasons(progress.queues), *drift_warnings(progress.rounds)):
+    warnings = (*drift_warnings(progress.rounds), *rounding_warnings(database, name))
+    for line in (*waiting_reasons(progress.queues), *warnings):
         console.print(line)
 
 

@@ -147,6 +147,7 @@ def _train(
         derived_seed(recipe.seed if recipe else seed or 0, purpose) % 2**31,
         prompt,
         file.read_text(encoding="utf-8") if file else None,
+        recipe.policy if recipe else None,
     )
     try:
         report = train_from_file(task, Settings.from_environment(), _TrainingView())
@@ -163,6 +164,8 @@ def _train(
         f"{training.metrics['left_out']:.0f} left out, {training.steps} steps, "
         f"loss {training.metrics['loss']:.4g} (last {training.metrics['last/loss']:.4g})"
     )
+    if report.update.warning:
+        say(f"{output}: {report.update.warning}", err=True)
 
 
 class _TrainingView:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hsstar.checkpoints.resolve import fingerprint
+from hsstar.domain.rounding import WeightUpdate
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.training.contract import (
@@ -103,8 +104,19 @@ def mark(policy: Path, settings: TrainingSettings, rows: Sequence[TrainingRow]) 
     return _digest(fingerprint(policy), settings, *rows)
 
 
+UPDATES = tuple(
+    WeightUpdate(layer, number_format, 100, 0.5, changed, kept, cosine)
+    for layer in ("all", "model.norm")
+    for number_format, changed, kept, cosine in (
+        ("bfloat16", 0.01, 0.04, 0.2),
+        ("float16", 0.25, 0.75, 0.9),
+        ("float32", 1.0, 1.0, 1.0),
+    )
+)
+
+
 class MarkingTrainer:
-    """Copies the policy and marks its weights with what it was trained on."""
+    """Copies the policy, marks its weights with what it was trained on, and says that it made `UPDATES`."""
 
     layout = "one process"
 
@@ -121,4 +133,4 @@ class MarkingTrainer:
         weights = task.output / "model.safetensors"
         content = weights.read_bytes()
         weights.write_bytes(content[:-32] + mark(task.policy, task.settings, task.rows))
-        return TrainingReport(task.output, len(task.rows), 0, TRAINING_STEPS, {"loss": 0.5})
+        return TrainingReport(task.output, len(task.rows), 0, TRAINING_STEPS, {"loss": 0.5}, UPDATES)

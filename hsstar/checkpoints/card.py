@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsstar import __version__
+from hsstar.domain.rounding import NO_UPDATE, SampledUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class CardEntry:
     recipe: str | None = None
     settings: Mapping[str, Any] | None = None
     scores: Sequence[Score] = field(default_factory=tuple)
+    update: SampledUpdate = NO_UPDATE
 
 
 def card(chain: Sequence[CardEntry], base: str) -> str:
@@ -42,6 +44,8 @@ def card(chain: Sequence[CardEntry], base: str) -> str:
         f"{last.made}.",
         _table(chain),
     ]
+    if last.update.whole:
+        parts.append(_rounding(last.update))
     if last.settings:
         parts.append(_block("Training settings", json.dumps(dict(last.settings), indent=2), "json"))
     if last.recipe:
@@ -61,6 +65,24 @@ def _table(chain: Sequence[CardEntry]) -> str:
         scores = ", ".join(map(str, entry.scores)) or "–"
         rows.append(f"| {entry.name} | {entry.parent or '–'} | {entry.made} | {scores} |")
     return "\n".join(["## How it came to be", "", *rows])
+
+
+def _rounding(update: SampledUpdate) -> str:
+    rows = [
+        f"| {row.format} | {row.changed:.1%} | {_share(row.kept)} | {_share(row.cosine)} |"
+        for row in update.whole
+    ]
+    parts = [
+        "## What rounding keeps",
+        f"The update of the weights has the norm {update.norm:.4g}.",
+        "\n".join(["| format | weights changed | update kept | cosine |", "|---|---|---|---|", *rows]),
+    ]
+    warning = [f"The policy: {update.warning}."] if update.warning else []
+    return "\n\n".join([*parts, *warning])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _block(title: str, text: str, language: str) -> str:

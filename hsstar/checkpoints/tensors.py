@@ -1,16 +1,18 @@
-"""Reads names and shapes of the tensors in a weight file from its header, without loading weights."""
+"""Reads tensors of weight files without PyTorch: names and shapes from headers, and a sample of weights."""
 
 import json
+import math
 import pickletools
 import re
 import struct
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsstar.checkpoints.files import weight_map
+from hsstar.checkpoints.files import weight_files, weight_map
 from hsstar.domain.errors import CheckpointError
 
 _OF_LAYER = re.compile(r"(?P<stem>.*\b(?:layers|h|blocks))\.(?P<layer>\d+)\.(?P<name>.+)")
@@ -29,6 +31,17 @@ def tensor_names(file: Path) -> set[str]:
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the tensors' shapes in a safetensors file; raise CheckpointError if it is cut off or broken."""
+    return {name: tensor.shape for name, tensor in _stored_tensors(file).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredTensor:
+    dtype: str  # such as `BF16`
+    shape: tuple[int, ...]
+    start: int  # in the file
+
+
+def _stored_tensors(file: Path) -> dict[str, _StoredTensor]:
     size = file.stat().st_size
     with file.open("rb") as content:
         prefix = content.read(8)
@@ -37,16 +50,62 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             raise CheckpointError(f"{file} is cut off: {size} bytes do not hold its header")
         try:
             header = json.loads(content.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-            shapes = {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+            tensors = {
+                name: _StoredTensor(
+                    entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
+                )
+                for name, entry in entries.items()
+            }
         except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
             raise CheckpointError(f"{file}: its header is broken: {error}") from None
     if size != 8 + length + end:
         raise CheckpointError(
             f"{file} is cut off: {size} bytes where its header announces {8 + length + end}"
         )
-    return shapes
+    return tensors
+
+
+_RUN = 256
+"""Neighbouring weights that are read together."""
+_READERS: dict[str, Callable[[bytes], tuple[float, ...]]] = {
+    "F32": lambda stored: struct.unpack(f"<{len(stored) // 4}f", stored),
+    "F16": lambda stored: struct.unpack(f"<{len(stored) // 2}e", stored),
+    "BF16": lambda stored: struct.unpack(
+        f"<{len(stored) // 2}f", b"".join(b"\0\0" + stored[at : at + 2] for at in range(0, len(stored), 2))
+    ),
+}
+"""By the name of a number format in safetensors files."""
+
+
+def sample_weights(folder: Path, count: int) -> list[float]:
+    """Return about so many weights of a checkpoint, evenly spread over all; none if its format is another."""
+    files = weight_files(folder)
+    if any(file.suffix != ".safetensors" for file in files):
+        return []
+    tensors = [(file, tensor) for file in files for tensor in _stored_tensors(file).values()]
+    if any(tensor.dtype not in _READERS for _, tensor in tensors):
+        return []
+    every = max(1, sum(math.prod(tensor.shape) for _, tensor in tensors) * _RUN // count)
+    weights: list[float] = []
+    position = 0  # of the next run, from the start of the tensor
+    for file, tensor in tensors:
+        size, width = math.prod(tensor.shape), 4 if tensor.dtype == "F32" else 2
+        with file.open("rb") as content:
+            while position < size:
+                content.seek(tensor.start + width * position)
+                stored = content.read(width * min(_RUN, size - position))
+                weights += _READERS[tensor.dtype](stored)
+                position += max(every, _RUN)
+        position -= size
+    return weights
+
+
+def layer_of(tensor: str) -> str:
+    """Return the layer of a tensor by its name: `model.layers.3` of a block, else the module's own name."""
+    found = _OF_LAYER.fullmatch(tensor)
+    return f"{found['stem']}.{found['layer']}" if found else tensor.rpartition(".")[0] or tensor
 
 
 def _pickled_names(file: Path) -> set[str]:

@@ -84,4 +84,5 @@ def _card_entry(entry: LineageEntry) -> CardEntry:
         recipe=json.dumps(entry.recipe, indent=2) if entry.recipe else None,
         settings=entry.settings,
         scores=entry.scores,
+        update=entry.update,
     )

@@ -13,7 +13,9 @@ from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.data.hub import local_file
 from hsstar.data.solutions import read_pairs, read_solutions
 from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.domain.rounding import SampledUpdate, resolve_format
 from hsstar.domain.steps import split_steps
+from hsstar.engines.device import has_gpu
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import build_trainer
 from hsstar.engines.training.contract import (
@@ -33,6 +35,7 @@ from hsstar.engines.training.resume import (
     of_another_training,
     training_identity,
 )
+from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
 
@@ -51,6 +54,7 @@ class FileTraining:
     seed: int
     prompt: str = "bare"  # the template that renders problems; pairs have their own prompts
     recipe: str | None = None  # the text that the settings come from, for the model card
+    policy: PolicySection | None = None  # that says how the new checkpoint is sampled; None for the defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class FileTrainingReport:
     """The result of a training from a file."""
 
     training: TrainingReport
+    update: SampledUpdate
     without_solution: int = 0  # problems left out because they have no solution
     one_step: int = 0  # trained solutions that are not divided into steps
 
@@ -95,10 +100,17 @@ def train_from_file(
         aside = resume_point.folder / output.name
         task = TrainingTask(request.objective, policy, rows, chosen, aside, resume_point)
         report = trainer.train(task, progress)
-        (aside / "README.md").write_text(_card(request, output.name, len(rows), report, asdict(chosen)))
+        update = SampledUpdate(_sampled_as(request.policy), report.updates)
+        readme = _card(request, output.name, len(rows), report, update, asdict(chosen))
+        (aside / "README.md").write_text(readme, encoding="utf-8")
         _put_in_place(aside, output, resume_point)
     one_step = sum(len(split_steps(row.response)) < 2 for row in rows if isinstance(row, TrainingExample))
-    return FileTrainingReport(report, without_solution, one_step)
+    return FileTrainingReport(report, update, without_solution, one_step)
+
+
+def _sampled_as(policy: PolicySection | None) -> str | None:
+    gpu = has_gpu()
+    return resolve_format("auto", gpu=gpu) if policy is None else policy.sampled_as(gpu=gpu)
 
 
 def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], int]:
@@ -149,7 +161,12 @@ def _put_in_place(aside: Path, output: Path, resume_point: ResumePoint) -> None:
 
 
 def _card(
-    request: FileTraining, name: str, rows: int, report: TrainingReport, settings: dict[str, object]
+    request: FileTraining,
+    name: str,
+    rows: int,
+    report: TrainingReport,
+    update: SampledUpdate,
+    settings: dict[str, object],
 ) -> str:
     way = "supervised fine-tuning" if request.objective == "sft" else "DPO"
     entry = CardEntry(
@@ -159,5 +176,6 @@ def _card(
         made=f"by {way} on {rows} rows of {request.data} in {report.steps} optimiser steps",
         recipe=request.recipe,
         settings=settings,
+        update=update,
     )
     return card([entry], request.model)

@@ -34,7 +34,8 @@ for name in sys.argv[1:]:
     except BaseException as failure:
         error = f"{type(failure).__name__}: {failure}"
     gpus = module.cuda.device_count() if name == "torch" and not error else None
-    print("hsstar imported " + json.dumps([name, error, gpus]), flush=True)
+    bfloat16 = not gpus or module.cuda.is_bf16_supported(including_emulation=False)
+    print("hsstar imported " + json.dumps([name, error, gpus, bfloat16]), flush=True)
 """
 
 
@@ -53,7 +54,7 @@ def check_engines(seconds: float) -> Iterator[Finding]:
             late = f"{number}; its import has not ended within {seconds:g} s, so it was not checked"
             yield Finding(Level.WARN, package, late)
             continue
-        error, gpus = imported[package]
+        error, gpus, bfloat16 = imported[package]
         if error:
             yield Finding(
                 Level.FAIL, package, f"{number} cannot be imported: {' '.join(error.split())[:300]}"
@@ -63,6 +64,10 @@ def check_engines(seconds: float) -> Iterator[Finding]:
         if gpus == 0 and find_gpus(os.environ):
             yield Finding(
                 Level.FAIL, package, "it sees no GPU, and this machine has some: does it fit the driver?"
+            )
+        if not bfloat16:
+            yield Finding(
+                Level.WARN, package, 'its GPU has no bfloat16: set policy.dtype and reward.dtype to "float16"'
             )
 
 
@@ -74,10 +79,10 @@ def _has(distribution: str) -> bool:
     return True
 
 
-def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | None]]:
-    """Error (empty: none) and number of GPUs by package, if its import ended in time."""
+def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | None, bool]]:
+    """Error (empty: none), number of GPUs, and whether they have bfloat16, if its import ended in time."""
     deadline = time.monotonic() + seconds
-    imported: dict[str, tuple[str, int | None]] = {}
+    imported: dict[str, tuple[str, int | None, bool]] = {}
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *packages],
         stdin=subprocess.DEVNULL,
@@ -102,8 +107,8 @@ def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | N
         process.stdout.close()
     for line in output.decode(errors="replace").split("\n"):
         if line.startswith(_MARK):
-            name, error, gpus = json.loads(line.removeprefix(_MARK))
-            imported[name] = (error, gpus)
+            name, *found = json.loads(line.removeprefix(_MARK))
+            imported[name] = tuple(found)
     return imported
 
 

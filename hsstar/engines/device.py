@@ -4,6 +4,12 @@ import gc
 import sys
 
 
+def has_gpu() -> bool:
+    """Return whether PyTorch, which an engine of this process has imported, sees a GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_available())
+
+
 def gpu_is_lost() -> bool:
     """Return whether a fault has made the GPU unusable for this process, as CUDA's sticky errors do."""
     torch = sys.modules.get("torch")

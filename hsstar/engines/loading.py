@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from hsstar.checkpoints.files import weight_files
 from hsstar.domain.errors import CheckpointError, EngineMemoryError
+from hsstar.domain.rounding import resolve_format
 
 TokenIds = list[int]
 
@@ -36,10 +37,9 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Return the named number format; `auto` is bfloat16 on a GPU and float32 on a CPU."""
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    """Return the named number format; `auto` as in `resolve_format`."""
+    number_format: torch.dtype = getattr(torch, resolve_format(dtype, gpu=device.type != "cpu"))
+    return number_format
 
 
 def load_tokenizer(path: Path) -> Any:

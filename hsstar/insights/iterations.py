@@ -41,6 +41,8 @@ class IterationSummary:
     heldout_error_before: float | None
     heldout_accuracy_after: float | None
     heldout_error_after: float | None
+    sampled_as: str | None  # number format of the policy that it trained
+    update_kept: float | None  # share of the training that is there in that format
     reward_quality: float | None  # area under the ROC of the minimum step reward; None without any
 
     @property

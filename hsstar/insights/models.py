@@ -36,6 +36,10 @@ class Descendant:
     items: int | None  # how many of these
     steps: int | None  # optimiser steps
     held_out_accuracy: tuple[Score, ...]
+    sampled_as: str | None  # number format
+    update_norm: float | None  # of all weights
+    update_kept: float | None  # share of the update that is there in that format
+    warning: str | None  # if little is
 
 
 def find_lineage(database: Database, name: str | None) -> list[Descendant]:
@@ -46,6 +50,17 @@ def find_lineage(database: Database, name: str | None) -> list[Descendant]:
         Descendant(
             row.name, row.depth, row.parent, row.run, row.iteration, row.objective, row.items, row.steps,
             tuple(row.scores),
+            row.update.sampled_as,
+            row.update.norm,
+            row.update.kept(row.update.sampled_as),
+            row.update.warning,
         )
         for row in rows
     ]  # fmt: skip
+
+
+def rounding_warnings(database: Database, run: str) -> list[str]:
+    """Return a line for each policy of a run whose training is mostly lost where it is sampled."""
+    with database.begin() as connection:
+        updates = lineage.sampled_updates(connection, run)
+    return [f"{model}: {update.warning}" for model, update in updates.items() if update.warning]

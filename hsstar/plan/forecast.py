@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hsstar.checkpoints.disk_space import training_bytes
 from hsstar.checkpoints.size import ModelSize
 from hsstar.domain.benchmarks import BENCHMARKS
+from hsstar.domain.rounding import resolve_format
 from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, TokenPlan
 from hsstar.recipe.evaluation import EvaluationSection
@@ -55,6 +56,12 @@ class Forecast:
     database_bytes: float
 
     @property
+    def pairs_per_iteration(self) -> float | None:
+        """Preference pairs of an iteration; None if not known."""
+        share = self.figures["pairs per sample"].value
+        return None if share is None else share * self.samples.training / self.samples.iterations
+
+    @property
     def known_hours(self) -> float:
         """Of all kinds together, as far as known."""
         return sum(value for value in self.hours.values() if value is not None)
@@ -82,7 +89,7 @@ def make_forecast(
     )
     trains = recipe.training.objective != "none"
     size = None if policy is None or policy.parameters is None else policy.parameters
-    bytes_each = number_bytes(recipe.training.dtype, gpu)
+    bytes_each = NUMBER_BYTES[recipe.training.save_dtype]
     return Forecast(
         samples,
         tokens,
@@ -106,8 +113,8 @@ def _intermediate_bytes(recipe: Recipe, parameters: int | None) -> int:
 
 
 def number_bytes(dtype: str, gpu: bool) -> float:
-    """Bytes of a number in the format; `auto` is bfloat16 on a GPU and float32 on a CPU."""
-    return NUMBER_BYTES[("bfloat16" if gpu else "float32") if dtype == "auto" else dtype]
+    """Bytes of a number in the format; `auto` as in `resolve_format`."""
+    return NUMBER_BYTES[resolve_format(dtype, gpu=gpu)]
 
 
 def _samples(recipe: Recipe, iterations: int, sizes: Mapping[str, int]) -> SamplePlan:

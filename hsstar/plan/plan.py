@@ -9,6 +9,7 @@ from hsstar.domain.errors import DatabaseError
 from hsstar.domain.findings import Finding, Level
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
 from hsstar.plan.preflight import Device, check_data, check_disk, check_memory, check_models
+from hsstar.plan.rounding import check_rounding
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
 from hsstar.store.read import throughput
@@ -53,4 +54,6 @@ def make_plan(
         findings.append(Finding(Level.UNCHECKED, "data", str(database)))
     findings += check_memory(recipe, policy, reward, device)
     findings.append(check_disk(forecast, models_directory))
+    if recipe.training.objective != "none":
+        findings.append(check_rounding(recipe, policy, forecast.pairs_per_iteration, gpu=device.gpu))
     return Plan(forecast, findings)

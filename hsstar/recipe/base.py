@@ -1,6 +1,6 @@
 """The base of every section of a recipe, and the parser of documents with one-line errors."""
 
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -8,6 +8,7 @@ from hsstar.domain.errors import RecipeError
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
 Positive = Annotated[int, Field(ge=1)]
+NumberFormat = Literal["float32", "bfloat16", "float16"]
 Document = TypeVar("Document", bound=BaseModel)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from hsstar.domain.prompts import TEMPLATE_NAMES
+from hsstar.domain.rounding import resolve_format
 from hsstar.recipe.base import Name, Positive, Section
 
 
@@ -79,6 +80,10 @@ class PolicySection(Section):
     def one_policy_only(self) -> bool:
         """Whether the engine cannot load the weights of a trained policy."""
         return self.openai is not None and self.openai.reload == "none"
+
+    def sampled_as(self, *, gpu: bool) -> str | None:
+        """Return the number format of the weights while sampling; None if a server decides it."""
+        return None if self.engine == "openai" else resolve_format(self.dtype, gpu=gpu)
 
     @property
     def engine_options(self) -> dict[str, Any]:

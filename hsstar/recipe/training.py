@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hsstar.recipe.base import Name, Positive, Section
+from hsstar.recipe.base import Name, NumberFormat, Positive, Section
 
 LossType = Literal[
     "sigmoid",
@@ -45,7 +45,12 @@ class OptimisationSection(Section):
     maximum_tokens: Positive
     """Prompt and response together; longer texts are cut at the end and counted."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Format of the arithmetic and the saved checkpoint; trained weights are float32."""
+    """Format of the arithmetic; trained weights are float32."""
+    save_dtype: NumberFormat = "float32"
+    """Format of the saved checkpoint. The next training begins from it: small updates add up in float32."""
+    save_rounding: Literal["nearest", "stochastic"] = "nearest"
+    """How weights get into `save_dtype`. `stochastic` takes one of the two neighbours, seeded, so that small
+    updates are kept on average."""
     gradient_checkpointing: bool | None = None
     """Saves memory for a third more time; default: on a GPU only."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
@@ -62,6 +67,15 @@ class OptimisationSection(Section):
     """How the processes of a training share the model; the ZeRO ones need `deepspeed`."""
     save_every_steps: Annotated[int, Field(ge=0)] | None = None
     """Steps between intermediate checkpoints; default: a tenth of all steps; 0: none."""
+
+    @model_validator(mode="after")
+    def _rounding_only_where_something_is_rounded(self) -> Self:
+        if self.save_rounding == "stochastic" and self.save_dtype == "float32":
+            raise ValueError(
+                "save_rounding = 'stochastic' needs save_dtype = 'bfloat16' or 'float16': "
+                "float32 is not rounded"
+            )
+        return self
 
     @model_validator(mode="after")
     def _quantised_under_adapters_only(self) -> Self:

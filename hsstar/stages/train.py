@@ -8,7 +8,9 @@ from pathlib import Path
 from hsstar.checkpoints.marker import Marker, check_place, put_in_place
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.preference import rows_seen
+from hsstar.domain.rounding import SampledUpdate
 from hsstar.domain.seeds import derived_seed
+from hsstar.engines.device import has_gpu
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.training.contract import (
     Objective,
@@ -114,5 +116,11 @@ def _register(
             connection, f"{context.run.name}-{assignment.label}", str(final), mark, context.policy.id
         )
         training.finish_training(
-            connection, assignment.record, made.id, report.truncated, report.steps, report.metrics
+            connection,
+            assignment.record,
+            made.id,
+            report.truncated,
+            report.steps,
+            report.metrics,
+            SampledUpdate(context.recipe.policy.sampled_as(gpu=has_gpu()), report.updates),
         )

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from hsstar.domain.rounding import SampledUpdate
 from hsstar.store import method
 from hsstar.store.database import execute_file
 from hsstar.store.queue.jobs import Job, fence
@@ -167,13 +169,14 @@ def finish_training(
     truncated: int,
     steps: int,
     metrics: Mapping[str, float],
+    update: SampledUpdate,
 ) -> None:
-    """Record the policy that a training made, and its metrics."""
+    """Record the policy that a training made, its metrics, and what changed in its weights."""
     connection.execute(
         text("""
             UPDATE training_runs
             SET finished_at = now(), output_model_id = :output, truncated = :truncated, steps = :steps,
-                steps_done = :steps, metrics = CAST(:metrics AS jsonb)
+                steps_done = :steps, metrics = CAST(:metrics AS jsonb), sampled_as = :sampled_as
             WHERE id = :id
         """),
         {
@@ -182,8 +185,18 @@ def finish_training(
             "truncated": truncated,
             "steps": steps,
             "metrics": json.dumps(metrics),
+            "sampled_as": update.sampled_as,
         },
     )
+    if update.updates:
+        connection.execute(
+            text("""
+                INSERT INTO layer_updates
+                    (training_run_id, layer, format, weights, norm, changed, kept, cosine)
+                VALUES (:id, :layer, :format, :weights, :norm, :changed, :kept, :cosine)
+            """),
+            [{"id": training_run_id} | asdict(row) for row in update.updates],
+        )
 
 
 def trained_model(connection: Connection, round_id: int) -> int | None:

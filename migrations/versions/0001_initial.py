@@ -14,11 +14,11 @@ TABLES = (
     "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
     "sample_counts", "majority_votes", "known_verdicts", "rewards", "difficulty_labels", "allocation_waves",
     "allocations", "preference_pairs",
-    "training_runs", "training_steps", "workers", "sweeper",
+    "training_runs", "layer_updates", "training_steps", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
-    "evaluation_results", "training_curves", "budget_ledger", "problem_lifelines",
+    "evaluation_results", "training_curves", "weight_updates", "budget_ledger", "problem_lifelines",
     "response_lengths",
 )  # fmt: skip
 FUNCTIONS = (

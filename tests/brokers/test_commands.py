@@ -172,6 +172,21 @@ def test_engines_are_really_imported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "its import has not ended within 1.5 s" in found["trl"].text
 
 
+def test_a_gpu_without_bfloat16_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package says what PyTorch says on such a machine."""
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    device_count = staticmethod(lambda: 1)\n"
+        "    is_bf16_supported = staticmethod(lambda including_emulation: False)\n"
+    )
+    for package in ("transformers", "trl", "vllm"):
+        (tmp_path / f"{package}.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    imported, warned = findings(check_engines(5))["torch"]
+    assert (imported.level, warned.level) == (Level.OK, Level.WARN)
+    assert warned.text == 'its GPU has no bfloat16: set policy.dtype and reward.dtype to "float16"'
+
+
 def test_each_file_system_is_named_once(tmp_path: Path) -> None:
     (found,) = check_disk({"home": tmp_path / "a", "models": tmp_path / "b" / "c"})
     assert found.text.endswith("(home, models)")

@@ -86,6 +86,13 @@ def test_jobs_are_listed_by_run_state_and_number(half_done: CommandLine) -> None
     assert " 1 min 30 s " in half_done.ok("jobs", "list", "--state", "done")
 
 
+POLICY = {"model": "M0", "prompt": "bare", "dtype": "bfloat16"}
+WARNING = (
+    'sampled in bfloat16 it keeps 4% of its training; keep more by training.save_dtype = "bfloat16" with '
+    'save_rounding = "stochastic", by policy.dtype = "float16" (75%), or by a larger learning rate'
+)
+
+
 @pytest.fixture
 def finished(alone: CommandLine, shared: Database) -> CommandLine:
     """The run `r`, one iteration of which is done, with held-out problems."""
@@ -93,7 +100,7 @@ def finished(alone: CommandLine, shared: Database) -> CommandLine:
     if not alone.rows("SELECT 1 FROM runs"):
         with shared.begin() as connection:
             add_problems(connection, 5, HELDOUT)
-        enqueue(alone, evaluation={"dataset": HELDOUT}, policy={"model": "M0", "prompt": "bare"})
+        enqueue(alone, evaluation={"dataset": HELDOUT}, policy=POLICY)
         alone.worker().work()
         with shared.begin() as connection:
             connection.execute(text("""UPDATE training_runs SET settings = '{"beta": 0.25}'"""))
@@ -166,7 +173,8 @@ def test_a_policy_is_listed_and_exported_with_its_history(finished: CommandLine)
     assert [accuracy["accuracy"] for accuracy in entry.pop("held_out_accuracy")] == [measured[1][0]]
     assert entry == {
         "model": "r-M1", "depth": 1, "trained_from": "M0", "run": "r", "iteration": 0, "trained_by": "dpo",
-        "items": items, "steps": TRAINING_STEPS
+        "items": items, "steps": TRAINING_STEPS, "sampled_as": "bfloat16", "update_norm": 0.5,
+        "update_kept": 0.04, "warning": WARNING
     }  # fmt: skip
     assert f"dpo         {items} pairs " in finished.ok("models", "lineage").splitlines()[2]
     assert finished.json("models", "list")[1] == {"model": "r-M1", "trained_from": "M0", "location": location}
@@ -182,12 +190,29 @@ def test_a_policy_is_listed_and_exported_with_its_history(finished: CommandLine)
     assert f"| r-M1 | M0 | {made} | {scores[1]} |" in readme
     assert '```json\n{\n  "beta": 0.25\n}\n```' in readme
     assert '\n    "n_p": 2' in readme  # the recipe
+    exact = "| float32 | 100.0% | 100.0% | 100.0% |"
+    assert f"| float16 | 25.0% | 75.0% | 90.0% |\n{exact}\n\nThe policy: {WARNING}." in readme
+
+
+def test_a_training_that_rounding_loses_is_told_where_one_looks(finished: CommandLine) -> None:
+    for command in (("models", "lineage"), ("status", "r"), ("report", "r")):
+        assert finished.ok(*command).splitlines()[-1] == f"r-M1: {WARNING}"
+        assert "keep more" not in finished.ok(*command, "--format", "markdown")
+    assert "0.5  4% in bfloat16" in finished.ok("models", "lineage")
+    rows = finished.json("sql", "select * from weight_updates order by format, layer")
+    assert [(row["layer"], row["format"], row["sampled"], row["kept"]) for row in rows] == [
+        (layer, number_format, number_format == "bfloat16", kept)
+        for number_format, kept in (("bfloat16", 0.04), ("float16", 0.75), ("float32", 1.0))
+        for layer in ("all", "model.norm")
+    ]
+    origins = {(row["run"], row["iteration"], row["model"], row["norm"]) for row in rows}
+    assert origins == {("r", 0, "r-M1", 0.5)}
 
 
 def test_the_report_of_the_demo_is_what_the_view_says(finished: CommandLine) -> None:
     (found,) = finished.json("sql", "select * from iteration_statistics")
     print_report(finished.database, "r")
-    lines = {line[:34].strip(): line[34:].strip() for line in finished.said().splitlines()}
+    lines = {line[:41].strip(): line[41:].strip() for line in finished.said().splitlines()}
     expected = {
         level: f"{found[level]} ({found[level] / 6:.0%})" for level in ("inlier", "boundary", "outlier")
     }
@@ -201,6 +226,7 @@ def test_the_report_of_the_demo_is_what_the_view_says(finished: CommandLine) -> 
         "problems": str(found["problems"]),
         "samples, of a budget of": f"{found['drawn']} / {found['budget']}",
         "pre-sampling": str(found["drawn_pre"]),
+        "share of the training kept, as sampled": "4% in bfloat16",
         "re-sampling": str(found["drawn_re"]),
         "preference pairs": str(found["pairs"]),
         "tokens": f"{found['tokens']:,}",

@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
+from hsstar.domain.rounding import SampledUpdate, WeightUpdate
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.store import evaluations, method, models, rounds, runs, samples, training
 from hsstar.store.queue import workers
 from hsstar.store.read import exports, health, overview, progress
-from hsstar.store.read.lineage import ancestry, lineage
+from hsstar.store.read.lineage import ancestry, lineage, sampled_updates
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store import factory
@@ -166,8 +167,9 @@ def train(connection: Connection, run: Run, number: int, parent: models.Model) -
     job = claim(connection, add_job(connection, iteration.id, JobKind.TRAIN))
     record = training.begin_training(connection, job, parent.id, "dpo", {"beta": 0.1}, [7, 9])
     name = f"{run.name}-M{number + 1}"
+    update = SampledUpdate("float16", [WeightUpdate("all", "float16", 3, 0.5, 0.25, 0.125, None)])
     made = models.register_model(connection, name, f"/models/{name}", f"weights of {name}", parent.id)
-    training.finish_training(connection, record, made.id, 0, 5, {"loss": 0.5})
+    training.finish_training(connection, record, made.id, 0, 5, {"loss": 0.5}, update)
     return made
 
 
@@ -199,6 +201,10 @@ def test_every_policy_stands_behind_its_parent(tree: Connection) -> None:
     assert (made.run, made.iteration, made.objective, made.items, made.steps) == ("a", 0, "dpo", 2, 5)
     assert (made.settings, [*map(str, made.scores)]) == ({"beta": 0.1}, ["train 0.625 ± 0.078"])
     assert made.recipe is not None
+    assert (start.update.norm, start.update.warning) == (None, None)
+    assert (made.update.norm, made.update.kept("float16"), made.update.kept("float32")) == (0.5, 0.125, None)
+    assert found[3].update.sampled_as == "float16"
+    assert sampled_updates(tree, "a").keys() == {"a-M1", "a-M2"}
 
 
 def test_a_name_leaves_ancestors_and_descendants(tree: Connection) -> None:

@@ -23,6 +23,7 @@ from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.contamination import RUN_OF_WORDS, Overlap, OverlapIndex, OverlapKind, marks_of
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
+from hsstar.domain.rounding import SampledUpdate, WeightUpdate
 from hsstar.domain.steps import Obstacle
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "benchmarks"
@@ -200,9 +201,14 @@ def test_owner_and_name_mean_a_model_unless_a_folder(tmp_path: Path, monkeypatch
 
 def test_a_card_states_how_a_policy_came_to_be() -> None:
     first = CardEntry("M0", "elsewhere, and registered from /models/m0", scores=[Score("test", 0.5, 0.02)])
+    updates = [
+        WeightUpdate("all", "bfloat16", 8, 0.25, 0.0, 0.0, None),
+        WeightUpdate("all", "float32", 8, 0.25, 1.0, 1.0, 1.0),
+        WeightUpdate("model.norm", "float32", 4, 0.125, 1.0, 1.0, 1.0),
+    ]
     last = CardEntry(
         "run-M1", "by DPO on 3 preference pairs", "M0", "dpo", '{"name": "run"}', {"beta": 0.1},
-        [Score("test", 0.625, 0.019)],
+        [Score("test", 0.625, 0.019)], SampledUpdate("bfloat16", updates)
     )  # fmt: skip
     expected = Path(__file__).with_name("card.txt").read_text("utf-8").replace("VERSION", __version__)
     assert card([first, last], "/models/m0") == expected

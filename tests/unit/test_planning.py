@@ -1,6 +1,8 @@
 """What a run takes, whether it fits, and which process has which GPU: each GPU has one owner."""
 
 import json
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
 from hsstar.plan.preflight import Device, check_memory, check_models
+from hsstar.plan.rounding import check_rounding
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.read.throughput import Throughput
 from tests.store.factory import make_recipe
@@ -100,7 +103,7 @@ def test_hours_and_disk_follow_from_the_figures() -> None:
     seconds = {"sampling": 160, "evaluation": 15, "scoring": 80, "training": 64}
     assert found.hours == pytest.approx({kind: each / 3600 for kind, each in seconds.items()})
     assert found.known_hours == pytest.approx(sum(seconds.values()) / 3600)
-    assert (found.checkpoint_bytes, found.intermediate_bytes) == (2 * 2 * 10**9, 2 * 12 * 10**9)
+    assert (found.checkpoint_bytes, found.intermediate_bytes) == (2 * 4 * 10**9, 2 * 12 * 10**9)
 
 
 def test_benchmarks_are_measured_by_their_protocol() -> None:
@@ -204,6 +207,49 @@ def test_weights_shared_by_gpus_count_in_parts() -> None:
 def test_what_is_not_known_is_not_judged() -> None:
     unknown = ModelSize(None, None, True)
     assert {check.level for check in check_memory(recipe(), unknown, None, ONE_GPU)} == {Level.UNCHECKED}
+
+
+SERVER = {"model": "m", "engine": "openai", "openai": {"base_url": "http://localhost:8000/v1", "model": "m"}}
+KEPT = "bfloat16 keeps about"
+STOCHASTIC = {"save_dtype": "bfloat16", "save_rounding": "stochastic"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "pairs", "gpu", "level", "text"),
+    [
+        ({}, 7500, True, Level.WARN, f"{KEPT} [1-5]% .*: 30 steps at learning rate 5e-07; keep more by "),
+        ({"training": {"rows": 256}}, None, True, Level.WARN, f"{KEPT} [0-3]% .*: 1 steps at"),
+        ({"training": {"learning_rate": 3e-6}}, 7500, True, Level.WARN, f'{KEPT} .*dtype = "float16" '),
+        ({"training": {"learning_rate": 1e-3}}, 7500, True, Level.OK, f"{KEPT} (99|100)%"),
+        ({"training": STOCHASTIC}, 7500, True, Level.OK, KEPT),
+        (
+            {"training": {"save_dtype": "bfloat16"}},
+            7500,
+            False,
+            Level.WARN,
+            'float32 .*keep all by .* = "float32"',
+        ),
+        ({"policy": {"model": "m", "dtype": "float32"}}, 7500, True, Level.OK, "float32 keeps about 100%"),
+        ({}, 7500, False, Level.OK, "float32 keeps about 100%"),
+        ({}, None, True, Level.UNCHECKED, "the number of optimiser steps is not known"),
+        ({"training": {"lora_rank": 8}}, 7500, True, Level.UNCHECKED, "the updates of adapters"),
+        ({"policy": SERVER}, 7500, True, Level.UNCHECKED, "the server decides"),
+    ],
+)
+def test_what_rounding_leaves_of_a_training_is_foreseen(
+    tmp_path: Path, sections: dict[str, Any], pairs: float | None, gpu: bool, level: Level, text: str
+) -> None:
+    """The policy has 8,192 weights of bfloat16 from 0.06 down to 0.0038."""
+    stored = b"".join(struct.pack("<f", 0.06 * 2 ** -(place / 2048))[2:] for place in range(8192))
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [8192], "data_offsets": [0, len(stored)]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + stored)
+    found = check_rounding(recipe(**sections), ModelSize(tmp_path, 8192, False), pairs, gpu=gpu)
+    assert found.level is level, found
+    assert re.match(text, found.text), found
+
+
+def test_nothing_is_foreseen_without_the_weights() -> None:
+    assert check_rounding(recipe(), BILLION, 7500, gpu=True).level is Level.UNCHECKED
 
 
 def test_the_smallest_visible_gpu_counts() -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
+from hsstar.domain.rounding import WeightUpdate
+from hsstar.recipe.base import NumberFormat
 from hsstar.recipe.training import OptimisationSection
 
 
@@ -43,6 +45,7 @@ class TrainingSettings:
         gradient_checkpointing: None: on a GPU only.
         lora_rank: of the adapters to train (0: train the weights themselves).
         lora_target_modules: names of the adapted layers; empty: every linear layer but the head.
+        dtype: of the arithmetic; trained weights are float32.
         save_every_steps: 0: no intermediate checkpoints; None: every tenth, at least half a minute apart.
     """
 
@@ -61,6 +64,8 @@ class TrainingSettings:
     nll_weight: float = 0.0
     precompute_reference_logprobs: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    save_dtype: NumberFormat = "float32"
+    save_rounding: Literal["nearest", "stochastic"] = "nearest"
     gradient_checkpointing: bool | None = None
     lora_rank: int = 0
     lora_alpha: float = 32.0
@@ -137,7 +142,8 @@ ProgressCallback = Callable[[TrainingEvent], None]
 class TrainingReport:
     """The result of a training; `checkpoint` has the Hugging Face layout, `truncated` counts cut rows.
 
-    `metrics` has the mean of each metric over all steps, and under `last/` its last value.
+    `metrics` has the mean of each metric over all steps, and under `last/` its last value. `updates` has a
+    row per layer and number format, and those of the whole policy.
     """
 
     checkpoint: Path
@@ -145,6 +151,7 @@ class TrainingReport:
     truncated: int
     steps: int
     metrics: dict[str, float] = field(default_factory=dict)
+    updates: tuple[WeightUpdate, ...] = ()
 
 
 class Trainer(Protocol):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hsstar.domain.errors import EngineError, MissingDependencyError
+from hsstar.domain.rounding import WeightUpdate
 from hsstar.engines.loading import pick_device
 from hsstar.engines.training.contract import (
     ProgressCallback,
@@ -57,7 +58,8 @@ class LaunchedTrainer:
             (folder / "job.json").write_text(json.dumps(job, default=str))
             self._launch([*command, str(folder)], folder / "errors.log", progress)
             report = json.loads((folder / "report.json").read_text())
-        return TrainingReport(**(report | {"checkpoint": task.output}))
+        updates = tuple(WeightUpdate(**row) for row in report["updates"])
+        return TrainingReport(**(report | {"checkpoint": task.output, "updates": updates}))
 
     def command(self, settings: TrainingSettings) -> list[str]:
         """Return the command that starts the ranks; it lacks the folder of the job.

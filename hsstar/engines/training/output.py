@@ -13,7 +13,10 @@ from accelerate.utils import broadcast_object_list
 from transformers import GenerationConfig
 
 from hsstar.checkpoints.files import fsync_folder, fsync_tree
+from hsstar.domain.rounding import WeightUpdate
 from hsstar.engines.loading import load_policy
+from hsstar.engines.training.contract import TrainingSettings
+from hsstar.engines.training.rounding import save_as
 
 _KEPT_FILES = (
     "added_tokens.json",
@@ -57,38 +60,40 @@ def written_aside(output: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def save_policy(trainer: Any, policy: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Write the trained model into `folder/checkpoint` in this number format; every rank calls this.
+def save_policy(
+    trainer: Any, policy: Path, settings: TrainingSettings, device: torch.device, folder: Path
+) -> tuple[WeightUpdate, ...]:
+    """Write the trained model into `folder/checkpoint` as the settings say; every rank calls this.
 
-    Adapters are merged. All files but weights and configuration are copies of the policy's.
+    Adapters are merged. All files but weights and configuration are copies of the policy's. Return what
+    changed in the weights, on the first rank only.
     """
     checkpoint = folder / "checkpoint"
     trainer.processing_class = None
     adapters = hasattr(trainer.model, "peft_config")
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     raw = folder / "trained" if adapters or sharded else checkpoint
-    if raw == checkpoint:
-        trainer.model.to(dtype)
     trainer.save_model(str(raw))
     if not PartialState().is_main_process:
-        return
+        return ()
     if adapters:
-        _merge(policy, raw, dtype, checkpoint)
+        _merge(policy, raw, checkpoint)
     elif sharded:
-        _write(load_policy(raw, _CPU, dtype), checkpoint)
+        _write(load_policy(raw, _CPU, torch.float32), checkpoint)
     for written in ("generation_config.json", "training_args.bin"):
         (checkpoint / written).unlink(missing_ok=True)
     for name in _KEPT_FILES:
         if (policy / name).is_file():
             shutil.copy2(policy / name, checkpoint / name)
+    return save_as(policy, checkpoint, settings, device)
 
 
-def _merge(policy: Path, adapters: Path, dtype: torch.dtype, checkpoint: Path) -> None:
+def _merge(policy: Path, adapters: Path, checkpoint: Path) -> None:
     """Add the adapters to the policy's own weights, not to the quantised weights of the training."""
     from peft import PeftModel
 
     merged = PeftModel.from_pretrained(load_policy(policy, _CPU, torch.float32), str(adapters))
-    _write(merged.merge_and_unload().to(dtype), checkpoint)
+    _write(merged.merge_and_unload(), checkpoint)
 
 
 def _write(model: Any, checkpoint: Path) -> None:

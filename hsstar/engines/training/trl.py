@@ -75,10 +75,10 @@ class TrlTrainer:
                 peft_config=adapter_arguments(task.settings),
             )
             metrics = self._run(trainer, task, data, batches.steps, progress)
-            save_policy(trainer, task.policy, dtype, folder)
+            updates = save_policy(trainer, task.policy, task.settings, self._device, folder)
         metrics["left_out"] = data.left_out
         steps = trainer.state.global_step
-        return TrainingReport(task.output, len(data.rows), data.truncated, steps, metrics)
+        return TrainingReport(task.output, len(data.rows), data.truncated, steps, metrics, updates)
 
     def _compute_dtype(self, settings: TrainingSettings) -> torch.dtype:
         return pick_dtype(settings.dtype, self._device)
@@ -143,7 +143,8 @@ class TrlTrainer:
 
     def _check_space(self, model: Any, task: TrainingTask, *, saves: bool) -> None:
         parameters, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
-        bytes_per_weight = self._compute_dtype(task.settings).itemsize
+        saved = task.settings.save_dtype  # rounded copies are written beside the float32 weights
+        bytes_per_weight = 4 if saved == "float32" else 4 + getattr(torch, saved).itemsize
         check_space(task.output.parent, *training_bytes(parameters, trained, bytes_per_weight, saves=saves))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from hsstar.checkpoints.card import Score
 from hsstar.domain.errors import NotFoundError
+from hsstar.domain.rounding import NO_UPDATE, SampledUpdate, WeightUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class LineageEntry:
     settings: dict[str, Any] | None  # of the trainer
     recipe: dict[str, Any] | None  # of the run
     scores: Sequence[Score]
+    update: SampledUpdate  # of its weights by the training; without rows if it was registered
     depth: int  # trainings between it and the first policy of its line
 
 
@@ -34,7 +36,7 @@ def lineage(connection: Connection, name: str | None = None) -> list[LineageEntr
 
     Raise NotFoundError if no policy has that name.
     """
-    scores = _scores(connection)
+    scores, updates = _scores(connection), sampled_updates(connection)
     rows = {row["name"]: row for row in _rows(connection)}
     if name is not None and name not in rows:
         raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
@@ -51,7 +53,9 @@ def lineage(connection: Connection, name: str | None = None) -> list[LineageEntr
         for child in children[parent]:
             if everything or child in line:
                 fields = dict(rows[child])
-                yield LineageEntry(**fields, scores=scores[fields["name"]], depth=depth)
+                model = fields["name"]
+                update = updates.get(model, NO_UPDATE)
+                yield LineageEntry(**fields, scores=scores[model], update=update, depth=depth)
                 yield from below(child, depth + 1, everything or child == name)
 
     return list(below(None, 0, name is None))
@@ -61,6 +65,30 @@ def ancestry(connection: Connection, name: str) -> list[LineageEntry]:
     """Return the line of a policy, its first ancestor first and itself last; errors as in `lineage`."""
     entries = lineage(connection, name)
     return entries[: next(place for place, entry in enumerate(entries) if entry.name == name) + 1]
+
+
+def sampled_updates(connection: Connection, run: str | None = None) -> dict[str, SampledUpdate]:
+    """Return what rounding leaves of the training of each policy, of one run or of all, oldest first."""
+    rows = connection.execute(
+        text("""
+            SELECT models.name AS model, sampled_as, layer, format, weights, norm, changed, kept, cosine
+            FROM training_runs
+            JOIN layer_updates ON training_run_id = training_runs.id AND layer = 'all'
+            JOIN models ON models.id = training_runs.output_model_id
+            JOIN rounds ON rounds.id = training_runs.round_id
+            JOIN runs ON runs.id = rounds.run_id
+            WHERE CAST(:run AS text) IS NULL OR runs.name = :run
+            ORDER BY models.id, format
+        """),
+        {"run": run},
+    )
+    updates: dict[str, SampledUpdate] = {}
+    for row in rows.mappings():
+        figures = dict(row)
+        model, sampled_as = figures.pop("model"), figures.pop("sampled_as")
+        earlier = updates[model].updates if model in updates else ()
+        updates[model] = SampledUpdate(sampled_as, (*earlier, WeightUpdate(**figures)))
+    return updates
 
 
 def _rows(connection: Connection) -> Sequence[RowMapping]:

@@ -38,9 +38,11 @@ paired AS (
 -- the training that made the policy: what its last attempt says of all of it
 trained AS (
     SELECT DISTINCT ON (round_id)
+        id,
         round_id,
         round(cardinality(item_ids) * CAST(coalesce(settings ->> 'epochs', '1') AS numeric)) AS rows,
         steps_done,
+        sampled_as,
         (
             SELECT avg(reward_chosen) / CAST(settings ->> 'beta' AS double precision)
             FROM training_steps
@@ -114,7 +116,9 @@ SELECT
     coalesce(trained.steps_done, 0) AS optimiser_steps,
     iterations.reward_quality,
     iterations.different_texts,
-    trained.chosen_logp_change
+    trained.chosen_logp_change,
+    trained.sampled_as,
+    layer_updates.kept AS update_kept
 FROM iterations
 JOIN rounds ON rounds.id = iterations.round_id
 JOIN runs ON runs.id = rounds.run_id
@@ -126,6 +130,10 @@ LEFT JOIN labelled ON labelled.round_id = rounds.id
 LEFT JOIN paired ON paired.round_id = rounds.id
 LEFT JOIN worked ON worked.round_id = rounds.id
 LEFT JOIN trained ON trained.round_id = rounds.id
+LEFT JOIN layer_updates
+    ON layer_updates.training_run_id = trained.id
+    AND layer_updates.layer = 'all'
+    AND layer_updates.format = trained.sampled_as
 LEFT JOIN held_out AS before ON before.run_id = runs.id AND before.model_id = rounds.model_id
 LEFT JOIN held_out AS after ON after.run_id = runs.id AND after.model_id = iterations.output_model_id
 LEFT JOIN evaluated ON evaluated.run_id = runs.id AND evaluated.model_id = iterations.output_model_id;

@@ -349,7 +349,8 @@ CREATE TABLE training_runs (
     left_out integer,
     lengths jsonb,
     resumed_at integer,
-    log text NOT NULL DEFAULT ''
+    log text NOT NULL DEFAULT '',
+    sampled_as text
 );
 CREATE INDEX ix_training_runs_round_id ON training_runs (round_id);
 COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples for supervised fine-tuning, as often as an epoch has them';
@@ -357,6 +358,25 @@ COMMENT ON COLUMN training_runs.left_out IS 'items without room for a response';
 COMMENT ON COLUMN training_runs.lengths IS 'tokens before any cut, by part and quantile';
 COMMENT ON COLUMN training_runs.resumed_at IS 'steps that were done when the last attempt started';
 COMMENT ON COLUMN training_runs.log IS 'events, a line each';
+COMMENT ON COLUMN training_runs.sampled_as IS 'number format in which the run samples the new policy; null if a server decides it';
+
+CREATE TABLE layer_updates (
+    training_run_id bigint
+        CONSTRAINT fk_layer_updates_training_run_id REFERENCES training_runs ON DELETE CASCADE,
+    layer text,
+    format text,
+    weights bigint NOT NULL,
+    norm double precision NOT NULL,
+    changed double precision NOT NULL,
+    kept double precision,
+    cosine double precision,
+    CONSTRAINT pk_layer_updates PRIMARY KEY (training_run_id, layer, format)
+);
+COMMENT ON TABLE layer_updates IS 'what a training changed in the weights of a layer (all: of the policy), and what a number format shows of it';
+COMMENT ON COLUMN layer_updates.norm IS 'of the update in float32';
+COMMENT ON COLUMN layer_updates.changed IS 'share of weights that differ in this format';
+COMMENT ON COLUMN layer_updates.kept IS 'length of the rounded update along the update, as a share of it';
+COMMENT ON COLUMN layer_updates.cosine IS 'of the angle between the rounded update and the update';
 
 CREATE TABLE training_steps (
     training_run_id bigint
