@@ -184,6 +184,9 @@ def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: P
     assert check_policy(report.checkpoint).family == "policy"
     assert list(tmp_path.iterdir()) == [report.checkpoint]
     alone = train("alone")
+    assert [(row.layer, row.format) for row in report.updates] == [
+        (row.layer, row.format) for row in alone.updates
+    ]
     assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
     before = load_file(policy / "model.safetensors")
