@@ -3,15 +3,9 @@
 -- No parameters.
 WITH
 states AS (
-    SELECT
-        rounds.run_id,
-        rounds.kind,
-        rounds.number,
-        coalesce(iterations.state, CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END)
-            AS state
+    SELECT rounds.run_id, rounds.kind, rounds.number, round_states.state
     FROM rounds
-    LEFT JOIN iterations ON iterations.round_id = rounds.id
-    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+    JOIN round_states ON round_states.round_id = rounds.id
 ),
 by_run AS (
     SELECT
