@@ -31,6 +31,7 @@ class CardEntry:
     recipe: str | None = None
     settings: Mapping[str, Any] | None = None
     scores: Sequence[Score] = field(default_factory=tuple)
+    measures: Mapping[str, str] = field(default_factory=dict)  # of a reward model, on held-out problems
 
 
 def card(chain: Sequence[CardEntry], base: str) -> str:
@@ -42,6 +43,13 @@ def card(chain: Sequence[CardEntry], base: str) -> str:
         f"{last.made}.",
         _table(chain),
     ]
+    if last.measures:
+        lines = [
+            "| on held-out problems | |",
+            "|---|---|",
+            *(f"| {key} | {value} |" for key, value in last.measures.items()),
+        ]
+        parts.append("\n".join(["## How good it is", "", *lines]))
     if last.settings:
         parts.append(_block("Training settings", json.dumps(dict(last.settings), indent=2), "json"))
     if last.recipe:
