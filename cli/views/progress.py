@@ -96,7 +96,7 @@ def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result
 
 
 class Watch:
-    """Shows the progress of a run, or of its rounds of a kind, to their end or until failed jobs hold it up."""
+    """Shows the progress of a run, or of its rounds of a kind, until it is done or failed jobs hold it up."""
 
     def __init__(
         self, database: Database, run: str, kind: str | None = None, *, to_stderr: bool = False
