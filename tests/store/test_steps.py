@@ -15,6 +15,7 @@ from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Verdict
 from hsstar.insights.progress import finished_share, run_progress
 from hsstar.store import rounds, samples, steps
 from hsstar.store.queue import jobs
+from hsstar.store.read import overview
 from hsstar.store.rounds import Round
 from tests.store import factory
 from tests.store.conftest import Scratch
@@ -112,9 +113,11 @@ def test_a_round_of_continuations_is_drawn_verified_and_finished_by_its_rows(beg
     last = progress.rounds[-1]
     assert (progress.state, last.kind, last.state) == ("running", "steps", "running")
     assert 0 <= finished_share(progress.rounds) < 1
+    assert [run.state for run in call(driver.database, overview.summarise_runs)] == ["labelling steps"]
     driver.work()
     assert call(driver.database, steps.is_finished, added.id)
     assert run_progress(driver.database, driver.run).state == "done"
+    assert [run.state for run in call(driver.database, overview.summarise_runs)] == ["done"]
     kinds = driver.rows("SELECT DISTINCT kind FROM jobs WHERE round_id = :id ORDER BY 1", id=added.id)
     assert [kind for (kind,) in kinds] == ["sample", "verify"]  # continuations are not scored
     found = driver.rows(

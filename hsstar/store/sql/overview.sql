@@ -14,6 +14,7 @@ by_run AS (
         count(*) FILTER (WHERE kind = 'iteration' AND state = 'done') AS iterations_done,
         (array_agg(state ORDER BY number) FILTER (WHERE kind = 'iteration' AND state <> 'done'))[1]
             AS open_state,
+        bool_or(kind = 'steps' AND state <> 'done') AS labelling,
         bool_and(state = 'done') AS evaluated
     FROM states
     GROUP BY run_id
@@ -36,6 +37,7 @@ SELECT
     CASE
         WHEN by_run.open_state IS NOT NULL THEN replace(by_run.open_state, '_', '-')
         WHEN by_run.evaluated IS NULL THEN 'not started'
+        WHEN by_run.labelling THEN 'labelling steps'
         WHEN by_run.evaluated THEN 'done'
         ELSE 'evaluating'
     END AS state,

@@ -12,7 +12,8 @@ JOIN step_rounds ON step_rounds.round_id = step_prefixes.round_id
 LEFT JOIN samples
     ON samples.round_id = :round_id
     AND samples.problem_id = step_prefixes.problem_id
-    AND samples.slot / step_rounds.continuations = step_prefixes.number
+    AND samples.slot >= step_prefixes.number * step_rounds.continuations
+    AND samples.slot < (step_prefixes.number + 1) * step_rounds.continuations
 WHERE step_prefixes.round_id = :round_id
 GROUP BY step_prefixes.round_id, step_prefixes.problem_id, step_prefixes.number
 ORDER BY step_prefixes.problem_id, step_prefixes.number

@@ -1,4 +1,4 @@
--- A row per round: the state of its iteration; `running` or `done` for any other.
+-- A row per round, for hsstar's own queries: the state of its iteration; `running` or `done` for any other.
 CREATE VIEW round_states AS
 SELECT
     rounds.id AS round_id,
