@@ -101,6 +101,16 @@ def test_the_loss_is_binary_cross_entropy_to_the_labels(train: Train, tmp_path: 
     assert report.metrics["loss"] == pytest.approx(entropy(rewards_of(report.checkpoint)), abs=1e-4)
 
 
+def test_arithmetic_and_checkpoint_may_be_bfloat16(train: Train) -> None:
+    watched = Watched()
+    report = train("prm", STEPS, replace(ONE_STEP, dtype="bfloat16"), trainer=watched)
+    assert {weight.dtype for weight in load_file(report.checkpoint / "model.safetensors").values()} == {
+        torch.bfloat16
+    }
+    for own, values in zip(rewards_of(report.checkpoint), watched.values, strict=True):
+        assert own == pytest.approx(values.tolist(), abs=0.02)
+
+
 def test_a_seed_decides_the_reward_model(train: Train) -> None:
     first, again = (fingerprint(train("prm", STEPS, SETTINGS).checkpoint) for _ in range(2))
     other = fingerprint(train("prm", STEPS, replace(SETTINGS, seed=12)).checkpoint)
