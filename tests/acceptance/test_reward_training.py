@@ -35,14 +35,15 @@ def write_recipe(home: Home, name: str, reward: str, problems: int) -> str:
 
 def test_a_reward_model_of_ones_own_tells_right_from_wrong_and_scores_the_next_run() -> None:
     with temporary_home() as home:
+        home.environment["HSSTAR_JOB_SAMPLES"] = "192"
         home.ok("up")
-        home.import_demo_problems(90, held_out=1)
-        home.ok("runs", "create", "--recipe", write_recipe(home, "source", "builtin:demo-prm", 40))
+        home.import_demo_problems(50, held_out=1)
+        home.ok("runs", "create", "--recipe", write_recipe(home, "source", "builtin:demo-prm", 32))
         home.ok("iterate", "source", "--watch")
         output = home.folder / "prm"
         train = (
             "train", "prm", "--run", "source", "--output", str(output), "--responses", "3",
-            "--continuations", "4", "--held-out", "0.3", "--set", "learning_rate=1e-3",
+            "--continuations", "3", "--held-out", "0.35", "--set", "learning_rate=1e-3",
             "--set", "batch_size=8", "--set", "epochs=6",
         )  # fmt: skip
         drawn = "select samples.id from samples join rounds on rounds.id = round_id where kind = 'steps'"
@@ -50,15 +51,16 @@ def test_a_reward_model_of_ones_own_tells_right_from_wrong_and_scores_the_next_r
         early = home.wait_for(drawn)
         interrupted.send_signal(signal.SIGINT)
         assert interrupted.wait(30) == 130
+        home.wait_for("select from step_rounds where finished_at is not null")
         said = home.ok(*train)
         kept = {row["id"] for row in home.query(drawn)}
         assert {row["id"] for row in early} <= kept
-        assert len(kept) == home.query("select sum(4) as slots from step_prefixes")[0]["slots"]
+        assert len(kept) == home.query("select sum(3) as slots from step_prefixes")[0]["slots"]
         found = re.search(r"AUC of the minimum reward for the verdict *([\d.]+)", said)
         assert found and float(found[1]) > ENOUGH, said
         assert (output / "README.md").read_text().count("| AUC of the minimum reward") == 1
         assert not [path for path in Path(output.parent).iterdir() if path.name.startswith(".prm")]
-        home.ok("runs", "create", "--recipe", write_recipe(home, "scored", str(output), 40))
+        home.ok("runs", "create", "--recipe", write_recipe(home, "scored", str(output), 16))
         home.ok("iterate", "scored", "--watch")
         (row,) = home.query(
             "select reward_quality from iterations join rounds on rounds.id = round_id "
