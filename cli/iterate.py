@@ -45,12 +45,22 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
         follow(database, run, f"{run} continues; look again: hsstar status {run} --watch")
 
 
-def follow(database: "Database", run: str, interrupted: str, *, to_stderr: bool = False) -> None:
-    """Show the progress of a run to its end; Ctrl-C prints `interrupted` and ends the view only."""
+def follow(
+    database: "Database",
+    run: str,
+    interrupted: str,
+    *,
+    to_stderr: bool = False,
+    kind: str | None = None,
+) -> None:
+    """Show the progress of a run, or of its rounds of a kind, to its end.
+
+    Ctrl-C prints `interrupted` and ends the view only.
+    """
     from hsstar.cli.views.progress import Watch
 
     try:
-        if not Watch(database, run, to_stderr=to_stderr).follow():
+        if not Watch(database, run, kind, to_stderr=to_stderr).follow():
             raise ConflictError(
                 f"run {run!r} is incomplete and cannot continue: see hsstar status {run} --missing, then "
                 f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"

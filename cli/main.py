@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "problems": ("hsstar.cli.problems:problems", "Import and list problems; write those of the demo."),
     "models": ("hsstar.cli.models:models", "Register, list and export policy checkpoints."),
     "data": ("hsstar.cli.data:data", "Bring solutions into steps."),
-    "train": ("hsstar.cli.train:train", "Make M_0, or train on pairs from a file, in the foreground."),
+    "train": ("hsstar.cli.train:train", "Make M_0 or a reward model, or train on pairs, in the foreground."),
     "prompts": ("hsstar.cli.prompts:prompts", "Show what a policy is given to continue."),
     "runs": ("hsstar.cli.runs:runs", "Create, list and show runs."),
     "plan": ("hsstar.cli.plan:plan", "Say what a recipe will take, before anything runs."),

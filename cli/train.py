@@ -1,27 +1,30 @@
-"""`hsstar train`: training from files in the foreground."""
+"""`hsstar train`: training in the foreground, from files or from a run."""
 
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
-    from hsstar.engines.training.contract import TrainingEvent
+    from hsstar.domain.reward_quality import RewardQuality
+    from hsstar.engines.training.contract import TrainingEvent, TrainingReport
     from hsstar.recipe.recipe import Recipe
     from hsstar.recipe.training import OptimisationSection
 
 _LINE_SECONDS = 5.0
+Section = TypeVar("Section", bound="OptimisationSection")
 
 
 @click.group(epilog="Example:  hsstar train init --data steps.jsonl --model ./base --output ./M0")
 def train() -> None:
-    """Train from a file, in the foreground; needs no database."""
+    """Train in the foreground: from a file, without a database, or from the rows of a run."""
 
 
 def _options(data: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -91,6 +94,67 @@ def dpo(data: str | None, model: str | None, **options: Any) -> None:
     )
 
 
+@train.command(epilog="Example:  hsstar train prm --run demo --output ./demo-prm")
+@click.option("--run", required=True, help="The run whose policy and responses it is made from.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The new checkpoint.")
+@click.option("--iteration", type=click.IntRange(0), help="Of the run; else its last one that is done.")
+@click.option(
+    "--responses", type=click.IntRange(1), default=4, show_default=True, help="Of each problem, the first N."
+)
+@click.option(
+    "--continuations", type=click.IntRange(1), default=8, show_default=True, help="Drawn from each step."
+)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the problems that measure it.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Replaces the run's seed.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replaces a setting.")
+def prm(changes: tuple[str, ...], **options: Any) -> None:
+    """Make a process reward model for the policy of a run, from continuations of its responses.
+
+    The workers continue each response from the end of each step; the share of correct continuations is the
+    label of that step. Then a value head on the policy is trained here, and measured on held-out problems.
+    By default one epoch, batches of 64, learning rate 1e-5. Interrupted, the same command continues.
+    """
+    from hsstar.cli.environment import open_database
+    from hsstar.cli.iterate import follow
+    from hsstar.commands import train_prm as commands
+    from hsstar.recipe.training import RewardTrainingSection
+    from hsstar.settings import Settings
+
+    section = _changed(RewardTrainingSection(), changes)
+    request = commands.RewardTraining(section=section, **options)
+    with open_database() as database:
+        labelling = commands.label_steps(database, request)
+        if not commands.is_labelled(database, labelling):
+            interrupted = "the workers go on; the same command continues when the steps are labelled"
+            follow(database, request.run, interrupted, kind="steps")
+        with _resumable():
+            report = commands.train_reward_model(
+                database, request, labelling, Settings.from_environment(), _TrainingView()
+            )
+    _say_training(request.output, report.training)
+    _show_quality(report.quality)
+
+
+def _show_quality(quality: "RewardQuality") -> None:
+    from hsstar.cli.views.output import show
+    from hsstar.commands.train_prm import measures
+
+    show(("on held-out problems", ""), measures(quality))
+    show(
+        ("rewards", "steps", "mean reward", "mean label"),
+        [
+            (f"{of.low:.1f}–{of.high:.1f}", of.steps, f"{of.mean_reward:.3f}", f"{of.mean_label:.3f}")
+            for of in quality.reliability
+        ],
+    )
+
+
 def _recipe(file: Path | None, seed: int | None, **_: Any) -> "Recipe | None":
     from hsstar.recipe.recipe import load_recipe
 
@@ -104,7 +168,7 @@ def _required(value: str | None, option: str, key: str | None) -> str:
     return value
 
 
-def _changed(section: "OptimisationSection", changes: tuple[str, ...]) -> "OptimisationSection":
+def _changed(section: Section, changes: tuple[str, ...]) -> Section:
     """Replace single keys of a section; values are TOML, a bare word is text."""
     from hsstar.recipe.base import parse_section
 
@@ -149,23 +213,32 @@ def _train(
         file.read_text(encoding="utf-8") if file else None,
         recipe.policy if recipe else None,
     )
-    try:
+    with _resumable():
         report = train_from_file(task, Settings.from_environment(), _TrainingView())
-    except KeyboardInterrupt:
-        say("\ninterrupted; the same command continues from the last intermediate checkpoint", err=True)
-        raise
     if report.without_solution:
         say(f"{report.without_solution} problems without a solution were left out", err=True)
     if report.one_step:
         say(f"{report.one_step} solutions have one step only; see: hsstar data steps", err=True)
-    training = report.training
+    _say_training(output, report.training)
+    if report.update.warning:
+        say(f"{output}: {report.update.warning}", err=True)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("\ninterrupted; the same command continues from the last intermediate checkpoint", err=True)
+        raise
+
+
+def _say_training(output: Path, training: "TrainingReport") -> None:
     say(
         f"{output}: {training.examples} rows, {training.truncated} of them cut, "
         f"{training.metrics['left_out']:.0f} left out, {training.steps} steps, "
         f"loss {training.metrics['loss']:.4g} (last {training.metrics['last/loss']:.4g})"
     )
-    if report.update.warning:
-        say(f"{output}: {report.update.warning}", err=True)
 
 
 class _TrainingView:

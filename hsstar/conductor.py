@@ -1,7 +1,7 @@
 """Advances runs by their rows. Idempotent: any process may call it at any time.
 
-It remembers nothing between two calls. Each call looks at the iterations and evaluations that are not done,
-enqueues their missing work, and advances those that miss nothing. It does so in short transactions that hold
+It remembers nothing between two calls. Each call looks at the rounds that are not done, enqueues their
+missing work, and advances those that miss nothing. It does so in short transactions that hold
 the run's lock, a batch of problems each; whoever finds the lock taken passes on.
 """
 
@@ -23,6 +23,7 @@ from hsstar.store import (
     missing,
     rounds,
     runs,
+    steps,
     training,
     votes,
 )
@@ -102,15 +103,18 @@ class Conductor:
     def _pass(self, run_id: int) -> bool:
         """Look at every round once; return whether one has moved."""
 
-        def look(connection: Connection) -> tuple[datetime, list[int], Run, list[Iteration], list[Round]]:
+        def look(
+            connection: Connection,
+        ) -> tuple[datetime, list[int], Run, list[Iteration], list[Round], list[Round]]:
             return (
                 *rounds.list_idle(connection, run_id),
                 runs.get_run(connection, run_id),
                 rounds.list_iterations(connection, run_id),
                 evaluations.list_unfinished(connection, run_id),
+                steps.list_unfinished(connection, run_id),
             )
 
-        time, idle, run, iterations, unfinished = self._turn(run_id, look)
+        time, idle, run, iterations, unfinished, continued = self._turn(run_id, look)
         moved = False
         model_id: int | None = run.model_id
         for iteration in iterations:
@@ -120,6 +124,9 @@ class Conductor:
         for evaluation in unfinished:
             if evaluation.id in idle:
                 moved |= self._advance_evaluation(run, evaluation)
+        for step_round in continued:
+            if step_round.id in idle:
+                moved |= self._advance_steps(run, step_round)
         if not moved:
             self._turn(run_id, lambda connection: rounds.set_looked_at(connection, idle, time))
         return moved
@@ -287,6 +294,12 @@ class Conductor:
 
         return self._turn(run.id, finish)
 
+    def _advance_steps(self, run: Run, step_round: Round) -> bool:
+        """Finish a round of continuations that are all verified."""
+        if not self._complete(run, step_round, scored=False):
+            return False
+        return self._turn(run.id, partial(steps.finish, round_id=step_round.id))
+
     def _complete(self, run: Run, checked: Round, *, scored: bool) -> bool:
         """Tell whether a round lacks no sample, verdict or (`scored`) reward; enqueue what it lacks."""
 
@@ -308,7 +321,8 @@ class Conductor:
 
     def _batches(self, run: Run, of: Round) -> Iterator[list[int]]:
         """Yield the problems of a round by their ids, as many at a time as one short transaction handles."""
-        limit = max(1, _BATCH_SAMPLES // run.recipe.sampling.n)
+        allotment = self._database.run(partial(rounds.mean_allotment, round_id=of.id), single=True)
+        limit = max(1, int(_BATCH_SAMPLES / max(allotment, run.recipe.sampling.n)))
         problem_ids = self._database.run(partial(rounds.problems_of, round_id=of.id), single=True)
         for start in range(0, len(problem_ids), limit):
             yield problem_ids[start : start + limit]

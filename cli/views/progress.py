@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from rich.console import Group
@@ -98,10 +99,13 @@ def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result
 
 
 class Watch:
-    """Shows the progress of a run until everything enqueued is done, or failed jobs hold it up."""
+    """Shows the progress of a run, or of its rounds of a kind, until it is done or failed jobs hold it up."""
 
-    def __init__(self, database: Database, run: str, *, to_stderr: bool = False) -> None:
+    def __init__(
+        self, database: Database, run: str, kind: str | None = None, *, to_stderr: bool = False
+    ) -> None:
         self._database = database
+        self._kind = kind
         self._run = find_run(database, run)
         self._console = error_console if to_stderr else console
         self._pace = Pace()
@@ -139,7 +143,10 @@ class Watch:
             time.sleep(_REFRESH_SECONDS)
 
     def _progress(self, tell: Callable[[str], None]) -> RunProgress:
-        return patiently(lambda: run_progress(self._database, self._run), tell)
+        progress = patiently(lambda: run_progress(self._database, self._run), tell)
+        if self._kind is None:
+            return progress
+        return replace(progress, rounds=[row for row in progress.rounds if row.kind == self._kind])
 
     def _view(self, progress: RunProgress) -> Group:
         lines = [Text(visible(line)) for line in round_lines(progress.rounds)]

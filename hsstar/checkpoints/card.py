@@ -33,6 +33,7 @@ class CardEntry:
     settings: Mapping[str, Any] | None = None
     scores: Sequence[Score] = field(default_factory=tuple)
     update: SampledUpdate = NO_UPDATE
+    measures: Mapping[str, str] = field(default_factory=dict)  # of a reward model, on held-out problems
 
 
 def card(chain: Sequence[CardEntry], base: str) -> str:
@@ -46,6 +47,13 @@ def card(chain: Sequence[CardEntry], base: str) -> str:
     ]
     if last.update.whole:
         parts.append(_rounding(last.update))
+    if last.measures:
+        lines = [
+            "| on held-out problems | |",
+            "|---|---|",
+            *(f"| {key} | {value} |" for key, value in last.measures.items()),
+        ]
+        parts.append("\n".join(["## How good it is", "", *lines]))
     if last.settings:
         parts.append(_block("Training settings", json.dumps(dict(last.settings), indent=2), "json"))
     if last.recipe:

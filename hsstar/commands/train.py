@@ -1,45 +1,30 @@
 """Trains from a file, in the foreground and without a database: M_0, or DPO on pairs."""
 
-import fcntl
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.resolve import check_policy, resolve
+from hsstar.commands.foreground_training import checked_output, train_in_foreground
 from hsstar.data.hub import local_file
 from hsstar.data.solutions import read_pairs, read_solutions
-from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.domain.errors import BadInputError
 from hsstar.domain.rounding import SampledUpdate, resolve_format
 from hsstar.domain.steps import split_steps
 from hsstar.engines.device import has_gpu
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.engines.registry import build_trainer
 from hsstar.engines.training.contract import (
     Objective,
     ProgressCallback,
-    ResumePoint,
     TrainingExample,
     TrainingPair,
     TrainingReport,
     TrainingRow,
-    TrainingTask,
     training_settings,
-)
-from hsstar.engines.training.resume import (
-    adopt_checkpoint,
-    clear_removed,
-    of_another_training,
-    training_identity,
 )
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
-
-_CHECKPOINT = "step-*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +55,29 @@ class FileTrainingReport:
 def train_from_file(
     request: FileTraining, settings: Settings, progress: ProgressCallback | None = None
 ) -> FileTrainingReport:
-    """Train, or resume the same training after an interruption.
-
-    Intermediate checkpoints lie in a hidden folder beside `output` until the end. `output` appears when it
-    is whole.
+    """Train, or resume the same training after an interruption; further errors as in `train_in_foreground`.
 
     Raises:
-        BadInputError: the data cannot be read, or have no row to train on.
+        BadInputError: the data cannot be read.
         CheckpointError: the model is missing, broken or no policy.
-        ConflictError: `output` holds something, or another process is training it.
-        EngineError: training ran out of memory or diverged, or the disk has no room.
     """
-    output = request.output.expanduser().absolute()
-    _check_output(output)
+    output = checked_output(request.output)
     check_policy(request.model)
     policy = resolve(request.model)
     rows, without_solution = _read(request, policy)
     chosen = training_settings(request.section, request.seed)
-    trainer = build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
-    with _workspace(output) as workspace:
-        identity = training_identity(policy, rows, chosen, trainer.layout)
-        if of_another_training(workspace, identity):
-            raise ConflictError(
-                f"an interrupted training of {output} with other data or settings exists; repeat its command "
-                f"to resume it, or remove {workspace}"
-            )
-        resume_point = adopt_checkpoint(workspace, secrets.token_hex(8), identity)
-        clear_removed(resume_point)
-        aside = resume_point.folder / output.name
-        task = TrainingTask(request.objective, policy, rows, chosen, aside, resume_point)
-        report = trainer.train(task, progress)
-        update = SampledUpdate(_sampled_as(request.policy), report.updates)
-        readme = _card(request, output.name, len(rows), report, update, asdict(chosen))
-        (aside / "README.md").write_text(readme, encoding="utf-8")
-        _put_in_place(aside, output, resume_point)
+
+    def update_of(report: TrainingReport) -> SampledUpdate:
+        return SampledUpdate(_sampled_as(request.policy), report.updates)
+
+    def write_card(_: Path, report: TrainingReport) -> str:
+        return _card(request, output.name, len(rows), report, update_of(report), asdict(chosen))
+
+    report = train_in_foreground(
+        request.objective, policy, rows, chosen, output, settings, write_card, progress
+    )
     one_step = sum(len(split_steps(row.response)) < 2 for row in rows if isinstance(row, TrainingExample))
-    return FileTrainingReport(report, update, without_solution, one_step)
+    return FileTrainingReport(report, update_of(report), without_solution, one_step)
 
 
 def _sampled_as(policy: PolicySection | None) -> str | None:
@@ -127,37 +99,6 @@ def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], int]:
     if not rows:
         raise BadInputError(f"{file}: none of the {len(problems)} problems has a solution to learn from")
     return rows, len(problems) - len(rows)
-
-
-def _check_output(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConflictError(f"{output} is a file; give the folder of the new checkpoint")
-    if output.is_dir() and any(output.iterdir()):
-        raise ConflictError(f"{output} is not empty; give another folder, or remove it")
-
-
-@contextmanager
-def _workspace(output: Path) -> Iterator[Path]:
-    """Hold the hidden folder beside `output`; it stays while it has a checkpoint to resume from."""
-    workspace = output.with_name(f".{output.name}-training")
-    workspace.mkdir(parents=True, exist_ok=True)
-    with (workspace / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"another process is training {output} at this moment") from None
-        try:
-            yield workspace
-        finally:
-            if not any(workspace.glob(f"*/{_CHECKPOINT}")):
-                shutil.rmtree(workspace, ignore_errors=True)
-
-
-def _put_in_place(aside: Path, output: Path, resume_point: ResumePoint) -> None:
-    _check_output(output)
-    aside.rename(output)  # this replaces an empty folder
-    for checkpoint in resume_point.folder.glob(_CHECKPOINT):
-        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _card(

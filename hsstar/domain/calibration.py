@@ -132,7 +132,11 @@ def _forecast(seen: Sequence[Observation], known: Literal["count", "count and qu
         each.further_right * math.log(chance) + each.further_wrong * math.log(1 - chance)
         for each, chance in zip(seen, chances, strict=True)
     )
-    return Forecast(known, loss / sum(each.further for each in seen), _auc(seen, chances))
+    scored = [
+        (chance, each.further_right, each.further_wrong) for each, chance in zip(seen, chances, strict=True)
+    ]
+    area = area_under_curve(scored)
+    return Forecast(known, loss / sum(each.further for each in seen), 0.5 if area is None else area)
 
 
 def _fitted(
@@ -186,36 +190,48 @@ def _chance(logit: float) -> float:
     return max(1e-6, min(1 - 1e-6, chance))
 
 
-def _auc(seen: Sequence[Observation], chances: Sequence[float]) -> float:
-    by_chance: dict[float, list[int]] = {}
-    for each, chance in zip(seen, chances, strict=True):
-        both = by_chance.setdefault(chance, [0, 0])
-        both[0] += each.further_right
-        both[1] += each.further_wrong
-    ordered = wrong_below = right = 0.0
-    for chance in sorted(by_chance):
-        here_right, here_wrong = by_chance[chance]
-        ordered += here_right * (wrong_below + here_wrong / 2)
-        wrong_below += here_wrong
-        right += here_right
-    return ordered / (right * wrong_below) if right and wrong_below else 0.5
+def area_under_curve(scored: Iterable[tuple[float, int, int]]) -> float | None:
+    """Return the share of (right, wrong) pairs in the right order; ties count half; None without a pair.
+
+    `scored` are a score, and how many of those that have it are right and wrong.
+    """
+    by_score: dict[float, list[int]] = {}
+    for score, right, wrong in scored:
+        both = by_score.setdefault(score, [0, 0])
+        both[0] += right
+        both[1] += wrong
+    ordered = wrong_below = all_right = 0.0
+    for score in sorted(by_score):
+        right, wrong = by_score[score]
+        ordered += right * (wrong_below + wrong / 2)
+        wrong_below += wrong
+        all_right += right
+    return ordered / (all_right * wrong_below) if all_right and wrong_below else None
+
+
+def gain_of_quality(forecasts: Sequence[Forecast]) -> float | None:
+    """Return the share by which quality lowers the log-loss of the count; None without both forecasts."""
+    if len(forecasts) < 2:
+        return None
+    alone, both = (forecast.log_loss for forecast in forecasts)
+    return (alone - both) / alone
 
 
 def _advice(seen: Sequence[Observation], forecasts: Sequence[Forecast]) -> list[str]:
     if not seen:
         return ["no problem has samples beyond its pre-samples: nothing to compare"]
-    if len(forecasts) == 1:
+    gain = gain_of_quality(forecasts)
+    if gain is None:
         return ["without rewards there is nothing to compare with the count: difficulty.signal = 'accuracy'"]
-    alone, both = (forecast.log_loss for forecast in forecasts)
-    if (alone - both) / alone < SMALLEST_GAIN:
+    if gain < SMALLEST_GAIN:
         return [
-            f"quality lowers the log-loss by {(alone - both) / alone:.1%}: it adds nothing to the count; "
+            f"quality lowers the log-loss by {gain:.1%}: it adds nothing to the count; "
             "difficulty.signal = 'accuracy'"
         ]
     mixed = _rate(each for each in seen if each.right and each.wrong)
     high = [(each.quality or 0.0, each) for each in seen if not each.wrong]
     low = [(1 - (each.quality or 0.0), each) for each in seen if not each.right]
-    found = [f"quality lowers the log-loss by {(alone - both) / alone:.1%}"]
+    found = [f"quality lowers the log-loss by {gain:.1%}"]
     for key, side, words, threshold in (
         ("tau_high", high, "all right", _threshold(high, mixed / 2)),
         ("tau_low", low, "all wrong", _threshold(low, mixed / 2)),

@@ -13,7 +13,28 @@ _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 
 def split_steps(response: str) -> tuple[str, ...]:
     """Return the steps of a response: its stripped parts between blank lines, without empty ones."""
-    return tuple(step for part in _BLANK_LINES.split(response) if (step := part.strip()))
+    return tuple(response[start:end] for start, end in _spans(response))
+
+
+def step_prefixes(response: str) -> tuple[str, ...]:
+    """Return what of a response stands before its second step, before its third one, and so on.
+
+    A prefix ends where the next step begins: a policy that continues it has written the blank line itself.
+    """
+    return tuple(response[:start] for start, _ in _spans(response)[1:])
+
+
+def _spans(response: str) -> list[tuple[int, int]]:
+    """Return where each step begins and ends."""
+    spans, begin = [], 0
+    separators = [match.span() for match in _BLANK_LINES.finditer(response)]
+    for end, following in [*separators, (len(response), len(response))]:
+        part = response[begin:end]
+        if step := part.strip():
+            start = begin + part.index(step)
+            spans.append((start, start + len(step)))
+        begin = following
+    return spans
 
 
 def minimum_reward(step_rewards: tuple[float, ...] | list[float]) -> float:

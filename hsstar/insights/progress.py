@@ -48,7 +48,7 @@ def exclusions(database: Database, run: Run) -> list[tuple[str, int]]:
 
 
 def evaluation_name(evaluation: RoundProgress) -> str:
-    """Return what an evaluation measures, as a person reads it."""
+    """Return what an evaluation measures, or what is continued, as a person reads it."""
     return "held out" if evaluation.evaluation_key in ("", HELD_OUT) else evaluation.evaluation_key
 
 
@@ -120,8 +120,14 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
 
 
 def finished_share(rounds: Sequence[RoundProgress]) -> float:
-    """Return the share of the enqueued iterations that is done, else of the evaluations, in [0, 1]."""
-    counted = [row for row in rounds if row.kind == "iteration"] or rounds
+    """Return the share that is done, in [0, 1]: of the iterations; after them of open step labels.
+
+    Without either it is that of the evaluations.
+    """
+    iterations = [row for row in rounds if row.kind == "iteration"]
+    counted = iterations or rounds
+    if all(row.done for row in iterations):
+        counted = [row for row in rounds if row.kind == "steps" and not row.done] or counted
     return sum(map(_share, counted)) / len(counted) if counted else 1.0
 
 
@@ -129,7 +135,7 @@ def _share(row: RoundProgress) -> float:
     if row.done:
         return 1.0
     sampled = row.verified / row.budget if row.budget else 0.0
-    if row.kind == "evaluation":
+    if row.kind != "iteration":
         return sampled
     trained = row.training_steps_done / row.training_steps if row.training_steps else 0.0
     return (1 - _TRAINING_SHARE) * sampled + _TRAINING_SHARE * trained

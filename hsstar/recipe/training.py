@@ -1,4 +1,4 @@
-"""The sections of a recipe on the training of policies: `[training]` and `[initialisation]`."""
+"""Settings of trainings: `[training]` and `[initialisation]` of a recipe, and those of reward models."""
 
 from typing import Annotated, Literal, Self
 
@@ -26,7 +26,7 @@ LossType = Literal[
 
 
 class OptimisationSection(Section):
-    """The keys that both sections share."""
+    """The keys that all of them share."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     """Peak learning rate."""
@@ -140,3 +140,21 @@ class InitialisationSection(OptimisationSection):
     """Peak learning rate."""
     maximum_tokens: Positive = 4096
     """Prompt and solution together; longer texts are cut at the end and counted."""
+
+
+class RewardTrainingSection(OptimisationSection):
+    """The settings of `hsstar train prm`; no table of a recipe has them."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """Peak learning rate."""
+    batch_size: Positive = 64
+    """Responses per optimiser step."""
+    maximum_tokens: Positive = 4096
+    """Problem and response together; longer texts are cut at a step and counted."""
+
+    @model_validator(mode="after")
+    def _whole_weights_in_every_process(self) -> Self:
+        for key, plain in (("lora_rank", 0), ("quantization", "none"), ("sharding", "none")):
+            if getattr(self, key) != plain:
+                raise ValueError(f"a reward model is trained whole, in every process: {key} stays {plain!r}")
+        return self

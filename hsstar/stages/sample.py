@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import EngineError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.seeds import evaluation_seed, slot_seed
+from hsstar.domain.seeds import continuation_seed, evaluation_seed, slot_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages.batching import in_batches
@@ -24,6 +24,8 @@ from hsstar.store.queue import jobs
 
 BATCH_SAMPLES = 256
 _BATCH_SECONDS = 2.0
+_SEEDS = {"iteration": slot_seed, "evaluation": evaluation_seed, "steps": continuation_seed}
+"""By kind of round."""
 
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
@@ -55,7 +57,10 @@ def _draw(
     refused: dict[int, str] = {}
     render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
     with computing():  # a chat template is a program of the policy
-        requests = [SampleRequest(render(slot.statement), _seed(context, slot)) for slot in slots]
+        prompts = [render(slot.statement) + slot.prefix for slot in slots]
+    requests = [
+        SampleRequest(prompt, _seed(context, slot)) for prompt, slot in zip(prompts, slots, strict=True)
+    ]
     with (
         worker.engines.sampler(context.policy, context.recipe) as sampler,
         closing(
@@ -98,7 +103,7 @@ def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> sa
     return samples.DrawnSample(
         slot.problem_id,
         slot.slot,
-        drawn.text,
+        slot.prefix + drawn.text,
         seed,
         drawn.tokens,
         drawn.finish_reason,
@@ -109,5 +114,4 @@ def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> sa
 
 
 def _seed(context: JobContext, slot: samples.Slot) -> int:
-    derive = slot_seed if context.round.kind == "iteration" else evaluation_seed
-    return derive(context.recipe.seed, context.round.number, slot.problem_key, slot.slot)
+    return _SEEDS[context.round.kind](context.recipe.seed, context.round.number, slot.problem_key, slot.slot)

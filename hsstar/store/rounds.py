@@ -1,4 +1,4 @@
-"""Rounds: an iteration's or an evaluation's set of problems, sampled from one policy."""
+"""Rounds: sets of problems, each sampled from one policy: iterations, evaluations, labels of steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hsstar.domain.problems import Repeat
 from hsstar.store.database import execute_file, exists, refresh_statistics
 from hsstar.store.runs import Run
 
-RoundKind = Literal["iteration", "evaluation"]
+RoundKind = Literal["iteration", "evaluation", "steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Round:
     id: int
     run_id: int
     kind: RoundKind
-    number: int  # of the iteration, or t of the evaluated policy M_t
+    number: int  # of the iteration, or t of the policy M_t
     model_id: int | None  # the policy; None while an iteration waits for it
 
 
@@ -104,7 +104,7 @@ def add_round(
     model_id: int | None,
     evaluation_key: str = "",
 ) -> Round:
-    """Add a round without problems; an iteration has no evaluation key."""
+    """Add a round without problems; an iteration alone has no evaluation key."""
     values = {"run_id": run_id, "kind": kind, "number": number, "model_id": model_id}
     round_id = connection.execute(
         text(
@@ -291,10 +291,8 @@ def list_idle(connection: Connection, run_id: int) -> tuple[datetime, list[int]]
         text("""
             SELECT now() AS time, array(
                 SELECT rounds.id FROM rounds
-                LEFT JOIN iterations ON iterations.round_id = rounds.id
-                LEFT JOIN evaluations ON evaluations.round_id = rounds.id
-                WHERE run_id = :run_id AND iterations.state IS DISTINCT FROM 'done'
-                  AND evaluations.finished_at IS NULL AND NOT EXISTS (
+                JOIN round_states ON round_states.round_id = rounds.id
+                WHERE run_id = :run_id AND round_states.state <> 'done' AND NOT EXISTS (
                       SELECT FROM jobs WHERE round_id = rounds.id AND state IN ('queued', 'running')
                   )
             ) AS ids
@@ -316,6 +314,13 @@ def problems_of(connection: Connection, round_id: int) -> list[int]:
     """Return the ids of the round's problems, in order."""
     query = text("SELECT problem_id FROM round_problems WHERE round_id = :id ORDER BY problem_id")
     return list(connection.execute(query, {"id": round_id}).scalars())
+
+
+def mean_allotment(connection: Connection, round_id: int) -> float:
+    """Return how many samples a problem of the round gets on average; 0 without problems."""
+    query = text("SELECT CAST(coalesce(avg(allotment), 0) AS float) FROM round_problems WHERE round_id = :id")
+    mean: float = connection.execute(query, {"id": round_id}).scalar_one()
+    return mean
 
 
 def shortfall(connection: Connection, round_id: int, problem_ids: Sequence[int]) -> Shortfall:

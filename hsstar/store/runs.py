@@ -81,10 +81,8 @@ def active_run_ids(connection: Connection) -> list[int]:
         text("""
             SELECT DISTINCT rounds.run_id
             FROM rounds
-            LEFT JOIN iterations ON iterations.round_id = rounds.id
-            LEFT JOIN evaluations ON evaluations.round_id = rounds.id
-            WHERE iterations.state <> 'done'
-               OR (evaluations.round_id IS NOT NULL AND evaluations.finished_at IS NULL)
+            JOIN round_states ON round_states.round_id = rounds.id
+            WHERE state <> 'done'
             ORDER BY 1
         """)
     )

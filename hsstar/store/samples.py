@@ -19,6 +19,7 @@ class Slot:
     problem_key: str
     statement: str
     slot: int
+    prefix: str = ""  # the beginning of the response, which is not drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,8 @@ class StoredSample:
 
 def load_missing_slots(connection: Connection, job: Job) -> list[Slot]:
     """Return the slots of a sampling job that are not drawn yet, problem by problem."""
-    rows = connection.execute(
-        text("""
-            SELECT job_items.problem_id, problems.key AS problem_key, problems.statement, target.slot
-            FROM job_items
-            CROSS JOIN LATERAL unnest(job_items.slots) AS target (slot)
-            JOIN problems ON problems.id = job_items.problem_id
-            LEFT JOIN samples
-                ON samples.round_id = :round_id
-                AND samples.problem_id = job_items.problem_id
-                AND samples.slot = target.slot
-            WHERE job_items.job_id = :job_id AND samples.id IS NULL
-            ORDER BY job_items.problem_id, target.slot
-        """),
-        {"job_id": job.id, "round_id": job.round_id},
-    )
-    return rows_of(rows, Slot)
+    values = {"job_id": job.id, "round_id": job.round_id}
+    return rows_of(execute_file(connection, "missing_slots", values), Slot)
 
 
 def write_samples(

@@ -15,7 +15,10 @@ import pytest
 import torch
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
+from hsstar.checkpoints.resolve import resolve
+from hsstar.demo.family import distinct_problems
 from hsstar.domain.errors import EngineMemoryError
+from hsstar.domain.steps import step_prefixes
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import TransformersSampler
@@ -23,7 +26,7 @@ from hsstar.engines.sampling.hf_cache import growing_cache
 from hsstar.engines.sampling.hf_decoding import choose_tokens
 from hsstar.engines.sampling.noise import gumbel_noise
 from tests.engines import tiny
-from tests.engines.draws import DRAWN, all_same, complete, draw_all, raw_logprob, requests, same
+from tests.engines.draws import DRAWN, all_same, complete, completion, draw_all, raw_logprob, requests, same
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
 """With other noise no stored run could be drawn again: these values never change."""
@@ -158,3 +161,21 @@ def test_a_nucleus_ends_with_the_token_that_completes_its_mass(top_p: float, kep
     logits = torch.tensor([0.125, 0.5, 0.125, 0.25]).log()  # two are as probable
     chosen = choose_tokens(logits.expand(2_000, -1), torch.arange(2_000), 0, 1.0, top_p)
     assert set(chosen.tolist()) == kept
+
+
+def test_a_prefix_is_continued_as_the_policy_itself_went_on() -> None:
+    """Greedily, so that the continuation of a prefix is the rest of the response that it is from."""
+    sampler = TransformersSampler(resolve("builtin:demo-policy"), device="cpu")
+    greedy = SamplingParameters(temperature=0.0, top_p=1.0, max_new_tokens=176)
+    prompts = [f"{problem.question}\n" for problem in distinct_problems(6, 0, held_out=True)]
+    whole = draw_all(sampler, [SampleRequest(prompt, 0) for prompt in prompts], greedy)
+    responses = [completion(drawn).text for drawn in whole]
+    begun = [
+        (prompt, response, prefix)
+        for prompt, response in zip(prompts, responses, strict=True)
+        for prefix in step_prefixes(response)
+    ]
+    assert len(begun) > 6
+    drawn = draw_all(sampler, [SampleRequest(prompt + prefix, 0) for prompt, _, prefix in begun], greedy)
+    for (_, response, prefix), continuation in zip(begun, drawn, strict=True):
+        assert prefix + completion(continuation).text == response

@@ -39,8 +39,8 @@ def train_in(
     trainer: contract.Trainer | None = None,
     progress: contract.ProgressCallback | None = None,
 ) -> contract.TrainingReport:
-    """Train on pairs by `dpo`, on examples by `sft`."""
-    objective: contract.Objective = "sft" if isinstance(rows[0], TrainingExample) else "dpo"
+    """Train by the objective of these rows."""
+    objective = next(name for name, kind in contract.ROWS.items() if isinstance(rows[0], kind))
     task = contract.TrainingTask(objective, policy, rows, settings, folder / name, resume_point)
     return (trainer or TrlTrainer("cpu")).train(task, progress)
 

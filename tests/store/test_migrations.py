@@ -33,7 +33,7 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_jobs_state_known": JobState,
     "ck_known_verdicts_cause_known": LASTING_CAUSES,
     "ck_problem_overlaps_kind_known": OverlapKind,
-    "ck_rounds_kind_known": ("iteration", "evaluation"),
+    "ck_rounds_kind_known": ("iteration", "evaluation", "steps"),
     "ck_samples_cause_known": Cause,
     "ck_samples_verdict_known": Verdict,
     "ck_workers_state_known": ("idle", "busy", "stopped"),

@@ -14,7 +14,15 @@ from hsstar.domain.answers import ExtractedAnswer, ExtractionRule, balanced_brac
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.prompts import TEMPLATES, chat_message, render_prompt
-from hsstar.domain.steps import STEP_SEPARATOR, Obstacle, StepForm, minimum_reward, split_steps, step_form
+from hsstar.domain.steps import (
+    STEP_SEPARATOR,
+    Obstacle,
+    StepForm,
+    minimum_reward,
+    split_steps,
+    step_form,
+    step_prefixes,
+)
 from hsstar.domain.verdict import LASTING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 from tests.unit.tables import tables
 
@@ -96,6 +104,15 @@ TABLES = tables("steps")
 def test_steps_lie_between_blank_lines() -> None:
     """A line of blanks is a blank line."""
     assert [[response, [*split_steps(response)]] for response, _ in TABLES["split"]] == TABLES["split"]
+
+
+@given(st.lists(st.sampled_from(["a", "b c", " ", "\n", "\n\n", "\t"])).map("".join))
+def test_a_prefix_holds_the_steps_before_the_one_that_follows_it(response: str) -> None:
+    steps, prefixes = split_steps(response), step_prefixes(response)
+    assert len(prefixes) == max(0, len(steps) - 1)
+    for kept, prefix in enumerate(prefixes, start=1):
+        assert split_steps(prefix) == steps[:kept]
+        assert response.startswith(prefix + steps[kept])
 
 
 @given(st.text(st.sampled_from("ab \n\t"), max_size=40))

@@ -42,7 +42,7 @@ def plan_batches(settings: TrainingSettings, rows: int, processes: int) -> Batch
 def common_arguments(
     settings: TrainingSettings, batches: BatchPlan, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Return what both objectives pass to transformers' TrainingArguments; a callback decides when to save.
+    """Return what all objectives pass to transformers' TrainingArguments; a callback decides when to save.
 
     The warm-up is rounded down: a warm-up step of a one-step run would have learning rate 0.
     """
@@ -61,7 +61,6 @@ def common_arguments(
         "use_cpu": on_cpu,
         "gradient_checkpointing": not on_cpu if checkpointing is None else checkpointing,
         "dataloader_pin_memory": not on_cpu,
-        "max_length": None,  # rows come cut
         "save_strategy": "no",
         "report_to": "none",
         "logging_steps": 1,

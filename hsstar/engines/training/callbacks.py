@@ -1,4 +1,4 @@
-"""What hsstar adds to TRL's training loops: reports of every step, and whole checkpoints."""
+"""What hsstar adds to other training loops: reports of every step, and whole checkpoints."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
 from hsstar.domain.errors import EngineError
@@ -53,7 +53,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
                 f"training diverged in step {state.global_step} of {state.max_steps}: its loss or gradient "
                 "is not finite; lower the learning rate"
             )
-        tokens = float(logs.get("num_tokens", self._tokens))
+        tokens = float(logs.get("num_tokens", state.num_input_tokens_seen))
         seconds = max(time.monotonic() - self._begun, 1e-6)
         metrics["tokens_per_second"] = (tokens - self._tokens) / seconds
         self._tokens = tokens
@@ -112,3 +112,7 @@ class PairTrainer(_Publishing, DPOTrainer):  # type: ignore[misc]  # TRL has no 
 
 class ExampleTrainer(_Publishing, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     """Supervised fine-tuning on tokenised examples."""
+
+
+class StepTrainer(_Publishing, Trainer):  # type: ignore[misc]  # transformers has no types
+    """Training of a value head, and of the policy under it, on tokenised responses with labelled steps."""

@@ -27,13 +27,27 @@ class TrainingExample:
     response: str
 
 
-TrainingRow = TrainingPair | TrainingExample
-Objective = Literal["dpo", "sft"]
+@dataclass(frozen=True, slots=True)
+class TrainingSteps:
+    """A response in steps with a label in [0, 1] for each; the loss leaves out steps without one (None)."""
+
+    problem: str
+    steps: tuple[str, ...]
+    labels: tuple[float | None, ...]
+
+
+TrainingRow = TrainingPair | TrainingExample | TrainingSteps
+Objective = Literal["dpo", "sft", "prm"]
+ROWS: dict[Objective, type[TrainingRow]] = {
+    "dpo": TrainingPair,
+    "sft": TrainingExample,
+    "prm": TrainingSteps,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Optimisation settings of both objectives (METHOD step 7); only `dpo` uses `beta` and the next four.
+    """Optimisation settings of all objectives (METHOD step 7); only `dpo` uses `beta` and the next four.
 
     Attributes:
         batch_size: rows per optimiser step.
@@ -88,6 +102,8 @@ class ResumePoint:
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
     """A training to run: pairs for `dpo` (direct preference optimisation), examples for `sft`.
+
+    With labelled steps `prm` makes a process reward model in Skywork's layout from the policy.
 
     `policy` is the folder to start from, for `dpo` also the frozen reference, and `output` that of the new
     checkpoint. Without `resume_point` no intermediate checkpoints are written.
@@ -155,13 +171,13 @@ class TrainingReport:
 
 
 class Trainer(Protocol):
-    """Trains policies."""
+    """Trains policies, and reward models from them."""
 
     layout: str
     """How processes share the training; an intermediate checkpoint fits the same layout only."""
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
-        """Train a policy; the checkpoint in `task.output` is whole or absent.
+        """Run a training; the checkpoint in `task.output` is whole or absent.
 
         Raise CheckpointError if the policy cannot be loaded, BadInputError if no row can be trained on, and
         EngineError if training ran out of memory or diverged, or the disk has no room.

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.engines.training.contract import (
+    ROWS,
     ResumePoint,
     TrainingEvent,
-    TrainingExample,
-    TrainingPair,
     TrainingReport,
     TrainingSaved,
     TrainingSettings,
@@ -47,7 +46,7 @@ def train(job: dict[str, Any]) -> TrainingReport:
 
 
 def _read_task(fields: dict[str, Any]) -> TrainingTask:
-    row = TrainingPair if fields["objective"] == "dpo" else TrainingExample
+    row = ROWS[fields["objective"]]
     resume_point = fields["resume_point"]
     return TrainingTask(
         fields["objective"],

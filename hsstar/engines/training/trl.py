@@ -1,4 +1,4 @@
-"""Trainer on TRL: DPO for preference optimisation, supervised fine-tuning for step-wise initialisation."""
+"""Trainer on TRL: DPO, supervised fine-tuning for step-wise initialisation, and process reward models."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
-from transformers import GenerationConfig, PrinterCallback
+from transformers import GenerationConfig, PrinterCallback, TrainingArguments, set_seed
 from trl import DPOConfig, SFTConfig
 
 from hsstar.checkpoints.disk_space import check_space, training_bytes
@@ -27,6 +27,7 @@ from hsstar.engines.training.callbacks import (
     PairTrainer,
     Reporter,
     SaveEvery,
+    StepTrainer,
 )
 from hsstar.engines.training.contract import (
     ProgressCallback,
@@ -38,6 +39,7 @@ from hsstar.engines.training.contract import (
 from hsstar.engines.training.data import TrainingData, tokenise
 from hsstar.engines.training.output import save_policy, written_aside
 from hsstar.engines.training.resume import WRITING, discard, step_of
+from hsstar.engines.training.value_head import add_value_head, padded, step_loss
 
 disable_progress_bar()
 
@@ -56,8 +58,11 @@ class TrlTrainer:
         self._device = pick_device(device)
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
-        """Train a policy, as `contract.Trainer.train` says."""
+        """Run a training, as `contract.Trainer.train` says."""
         model = self._trainable(task.policy, task.settings)
+        if task.objective == "prm":
+            set_seed(task.settings.seed)
+            add_value_head(model)
         tokenizer = load_tokenizer(task.policy)
         limit = min(task.settings.maximum_tokens, context_length(model.config))
         data = tokenise(task.objective, task.rows, tokenizer, limit)
@@ -72,7 +77,6 @@ class TrlTrainer:
                 model=model,
                 train_dataset=_dataset(data, folder),
                 processing_class=tokenizer,
-                peft_config=adapter_arguments(task.settings),
             )
             metrics = self._run(trainer, task, data, batches.steps, progress)
             updates = save_policy(trainer, task.policy, task.settings, self._device, folder)
@@ -94,6 +98,15 @@ class TrlTrainer:
 
     def _trl_trainer(self, task: TrainingTask, arguments: dict[str, Any], **parts: Any) -> Any:
         settings = task.settings
+        if task.objective == "prm":
+            config = TrainingArguments(
+                **arguments, remove_unused_columns=False, include_num_input_tokens_seen="non_padding"
+            )
+            return StepTrainer(
+                args=_on_one_device(config), data_collator=padded, compute_loss_func=step_loss, **parts
+            )
+        arguments["max_length"] = None  # rows come cut
+        parts["peft_config"] = adapter_arguments(settings)
         if task.objective == "sft":
             return ExampleTrainer(args=_on_one_device(SFTConfig(**arguments)), **parts)
         reference = None

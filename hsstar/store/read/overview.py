@@ -10,7 +10,10 @@ from hsstar.store.database import execute_file
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The state of a run: that of its first open iteration, else `evaluating`, `done` or `not started`."""
+    """The state of a run: that of its first open iteration, else of its other rounds, or `not started`.
+
+    These are `labelling steps`, `evaluating` or `done`.
+    """
 
     run: str
     iterations: int

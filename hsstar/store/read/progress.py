@@ -16,9 +16,9 @@ _OVERDUE_SECONDS = 8
 class RoundProgress:
     """The progress of a round."""
 
-    kind: str  # `iteration` or `evaluation`
-    number: int  # of the iteration, or t of the evaluated policy M_t
-    state: str  # of the iteration; `running` or `done` for an evaluation
+    kind: str  # `iteration`, `evaluation` or `steps`
+    number: int  # of the iteration, or t of the policy M_t
+    state: str  # of the iteration; `running` or `done` for any other
     model: str | None
     problems: int
     excluded: int  # problems left out
@@ -47,7 +47,7 @@ class RoundProgress:
     seconds: float | None  # from the start of the round's first job to the end of its last, or until now
     accuracy: float | None
     standard_error: float | None
-    evaluation_key: str = ""  # names dataset and decoding; empty for an iteration
+    evaluation_key: str = ""  # what is evaluated or continued; empty for an iteration
 
     @property
     def done(self) -> bool:
@@ -56,7 +56,7 @@ class RoundProgress:
 
 
 def round_progress(connection: Connection, run_id: int) -> list[RoundProgress]:
-    """Return the progress of every round of a run: iterations first, then evaluations, each by number."""
+    """Return the progress of every round of a run: iterations, evaluations, step labels; each by number."""
     return rows_of(execute_file(connection, "progress", {"run_id": run_id}), RoundProgress)
 
 

@@ -1,11 +1,7 @@
 -- The unfinished rounds whose counters differ from their samples. No parameters.
 WITH
 open_rounds AS (
-    SELECT rounds.id
-    FROM rounds
-    LEFT JOIN iterations ON iterations.round_id = rounds.id
-    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
-    WHERE iterations.state <> 'done' OR evaluations.round_id IS NOT NULL AND evaluations.finished_at IS NULL
+    SELECT round_id AS id FROM round_states WHERE state <> 'done'
 ),
 counted AS (
     SELECT

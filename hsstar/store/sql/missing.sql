@@ -8,13 +8,11 @@ rounds_of_run AS (
         rounds.id,
         rounds.kind,
         rounds.number,
-        coalesce(iterations.state, CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END)
-            AS state,
+        round_states.state,
         rounds.kind = 'iteration' AND runs.reward_model_id IS NOT NULL AS scored
     FROM rounds
     JOIN runs ON runs.id = rounds.run_id
-    LEFT JOIN iterations ON iterations.round_id = rounds.id
-    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+    JOIN round_states ON round_states.round_id = rounds.id
     WHERE rounds.run_id = :run_id
 ),
 addresses AS (
@@ -74,4 +72,4 @@ LEFT JOIN assigned
 WHERE missing.is_target OR assigned.state = 'discarded'
 GROUP BY
     rounds_of_run.kind, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id, assigned.state, assigned.worker, assigned.error
-ORDER BY rounds_of_run.kind DESC, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id
+ORDER BY rounds_of_run.kind = 'steps', rounds_of_run.kind DESC, rounds_of_run.number, missing.problem_id, missing.kind, assigned.id

@@ -3,15 +3,9 @@
 -- No parameters.
 WITH
 states AS (
-    SELECT
-        rounds.run_id,
-        rounds.kind,
-        rounds.number,
-        coalesce(iterations.state, CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END)
-            AS state
+    SELECT rounds.run_id, rounds.kind, rounds.number, round_states.state
     FROM rounds
-    LEFT JOIN iterations ON iterations.round_id = rounds.id
-    LEFT JOIN evaluations ON evaluations.round_id = rounds.id
+    JOIN round_states ON round_states.round_id = rounds.id
 ),
 by_run AS (
     SELECT
@@ -20,6 +14,7 @@ by_run AS (
         count(*) FILTER (WHERE kind = 'iteration' AND state = 'done') AS iterations_done,
         (array_agg(state ORDER BY number) FILTER (WHERE kind = 'iteration' AND state <> 'done'))[1]
             AS open_state,
+        bool_or(kind = 'steps' AND state <> 'done') AS labelling,
         bool_and(state = 'done') AS evaluated
     FROM states
     GROUP BY run_id
@@ -42,6 +37,7 @@ SELECT
     CASE
         WHEN by_run.open_state IS NOT NULL THEN replace(by_run.open_state, '_', '-')
         WHEN by_run.evaluated IS NULL THEN 'not started'
+        WHEN by_run.labelling THEN 'labelling steps'
         WHEN by_run.evaluated THEN 'done'
         ELSE 'evaluating'
     END AS state,

@@ -5,8 +5,7 @@ of_run AS (
         rounds.id,
         rounds.kind,
         rounds.number,
-        coalesce(iterations.state, CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END)
-            AS state,
+        round_states.state,
         models.name AS model,
         iterations.started_at,
         iterations.finished_at,
@@ -15,6 +14,7 @@ of_run AS (
         evaluations.standard_error,
         rounds.evaluation_key
     FROM rounds
+    JOIN round_states ON round_states.round_id = rounds.id
     LEFT JOIN iterations ON iterations.round_id = rounds.id
     LEFT JOIN evaluations ON evaluations.round_id = rounds.id
     LEFT JOIN models ON models.id = rounds.model_id
@@ -142,4 +142,4 @@ LEFT JOIN given ON given.round_id = of_run.id
 LEFT JOIN queued ON queued.round_id = of_run.id
 LEFT JOIN undrawn ON undrawn.round_id = of_run.id
 LEFT JOIN trained ON trained.round_id = of_run.id
-ORDER BY of_run.kind DESC, of_run.number, of_run.evaluation_key
+ORDER BY of_run.kind = 'steps', of_run.kind DESC, of_run.number, of_run.evaluation_key

@@ -4,16 +4,15 @@
 -- since it was last found to wait for something else.
 SELECT DISTINCT rounds.run_id
 FROM rounds
-LEFT JOIN iterations ON iterations.round_id = rounds.id
-LEFT JOIN evaluations ON evaluations.round_id = rounds.id
-WHERE (iterations.state <> 'done' OR evaluations.round_id IS NOT NULL AND evaluations.finished_at IS NULL)
+JOIN round_states ON round_states.round_id = rounds.id
+WHERE round_states.state <> 'done'
   AND NOT EXISTS (
       SELECT FROM jobs WHERE jobs.round_id = rounds.id AND jobs.state IN ('queued', 'running')
   )
   AND (rounds.looked_at IS NULL OR EXISTS (
       SELECT FROM jobs WHERE jobs.round_id = rounds.id AND jobs.finished_at >= rounds.looked_at
   ))
-  AND NOT (iterations.state = 'waiting' AND EXISTS (
+  AND NOT (round_states.state = 'waiting' AND EXISTS (
       SELECT FROM rounds AS earlier
       JOIN iterations AS before ON before.round_id = earlier.id
       WHERE earlier.run_id = rounds.run_id

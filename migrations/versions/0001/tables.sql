@@ -85,12 +85,12 @@ CREATE TABLE rounds (
     evaluation_key text NOT NULL DEFAULT '',
     looked_at timestamptz,
     CONSTRAINT uq_rounds_run_id_kind_number_evaluation_key UNIQUE (run_id, kind, number, evaluation_key),
-    CONSTRAINT ck_rounds_kind_known CHECK (kind IN ('iteration', 'evaluation')),
-    CONSTRAINT ck_rounds_evaluation_has_key CHECK ((kind = 'evaluation') = (evaluation_key <> ''))
+    CONSTRAINT ck_rounds_kind_known CHECK (kind IN ('iteration', 'evaluation', 'steps')),
+    CONSTRAINT ck_rounds_all_but_iterations_have_key CHECK ((kind = 'iteration') = (evaluation_key = ''))
 );
-COMMENT ON COLUMN rounds.number IS 'of the iteration, or t of the evaluated M_t';
+COMMENT ON COLUMN rounds.number IS 'of the iteration, or t of the M_t that is evaluated or continues its responses';
 COMMENT ON COLUMN rounds.looked_at IS 'when it was last found to wait for a person or another round';
-COMMENT ON COLUMN rounds.evaluation_key IS 'names dataset and decoding of an evaluation';
+COMMENT ON COLUMN rounds.evaluation_key IS 'names dataset and decoding of an evaluation, or what is continued; empty for an iteration';
 
 CREATE TABLE round_problems (
     round_id bigint CONSTRAINT fk_round_problems_round_id REFERENCES rounds ON DELETE CASCADE,
@@ -271,6 +271,39 @@ CREATE TABLE known_verdicts (
 );
 COMMENT ON COLUMN known_verdicts.pair_key IS 'identifies answer and reference by their content';
 COMMENT ON TABLE known_verdicts IS 'findings of the algebra, so that no pair is computed twice';
+
+CREATE TABLE step_rounds (
+    round_id bigint
+        CONSTRAINT pk_step_rounds PRIMARY KEY
+        CONSTRAINT fk_step_rounds_round_id REFERENCES rounds ON DELETE CASCADE,
+    responses integer NOT NULL,
+    continuations integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    CONSTRAINT ck_step_rounds_responses_positive CHECK (responses > 0),
+    CONSTRAINT ck_step_rounds_continuations_positive CHECK (continuations > 0)
+);
+COMMENT ON COLUMN step_rounds.responses IS 'the first so many of each problem of the iteration are continued';
+COMMENT ON COLUMN step_rounds.continuations IS 'of each prefix';
+COMMENT ON TABLE step_rounds IS 'rounds that continue prefixes of an iteration''s responses, for the labels of steps';
+
+CREATE TABLE step_prefixes (
+    round_id bigint CONSTRAINT fk_step_prefixes_round_id REFERENCES step_rounds ON DELETE CASCADE,
+    problem_id bigint,
+    number integer,
+    sample_id bigint NOT NULL CONSTRAINT fk_step_prefixes_sample_id REFERENCES samples ON DELETE CASCADE,
+    characters integer NOT NULL,
+    CONSTRAINT pk_step_prefixes PRIMARY KEY (round_id, problem_id, number),
+    CONSTRAINT fk_step_prefixes_round_id_problem_id
+        FOREIGN KEY (round_id, problem_id) REFERENCES round_problems ON DELETE CASCADE,
+    CONSTRAINT ck_step_prefixes_number_not_negative CHECK (number >= 0),
+    CONSTRAINT ck_step_prefixes_not_empty CHECK (characters > 0)
+);
+CREATE INDEX ix_step_prefixes_sample_id ON step_prefixes (sample_id);
+COMMENT ON COLUMN step_prefixes.number IS 'slots from number · continuations on continue it';
+COMMENT ON COLUMN step_prefixes.sample_id IS 'the first response that begins so';
+COMMENT ON COLUMN step_prefixes.characters IS 'length of the prefix';
+COMMENT ON TABLE step_prefixes IS 'beginnings of responses that end before a step, each once a problem';
 
 CREATE TABLE rewards (
     sample_id bigint CONSTRAINT fk_rewards_sample_id REFERENCES samples ON DELETE CASCADE,
