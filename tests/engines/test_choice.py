@@ -59,6 +59,7 @@ def test_tokens_are_chosen_as_by_every_earlier_version(case: dict[str, Any]) -> 
 def peaked(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:
     """Power laws, as a language model's: their nuclei end within the first tokens that are looked at."""
     order = torch.stack([torch.randperm(vocabulary, generator=random) for _ in range(rows)])
+    order[0] = torch.arange(vocabulary).flip(0)  # the last tokens first
     return -torch.linspace(1.2, 5, rows)[:, None] * (order + 1.0).log()
 
 
@@ -90,6 +91,11 @@ def halved(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:
     return logits
 
 
+def coarse(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:
+    """Near a million float32 has steps of 1/16, so that logits with noise are often equal."""
+    return peaked(rows, vocabulary, random) + 1e6
+
+
 def broken(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:
     logits = peaked(rows, vocabulary, random)
     logits[::2, 7] = torch.nan
@@ -98,7 +104,7 @@ def broken(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:
 
 
 @pytest.mark.parametrize("vocabulary", [11, 300, 520, 17_001])
-@pytest.mark.parametrize("logits_of", [peaked, flat, tied, equal, impossible, halved, broken])
+@pytest.mark.parametrize("logits_of", [peaked, flat, tied, equal, impossible, halved, coarse, broken])
 def test_short_cuts_choose_what_the_plain_way_chooses(logits_of: Any, vocabulary: int) -> None:
     random = torch.Generator().manual_seed(vocabulary)
     rows = 40 if vocabulary < 1_000 else 5

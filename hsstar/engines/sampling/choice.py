@@ -11,8 +11,6 @@ _PREFIX_GROWTH = 32
 """How many times more are looked at where its nucleus does not end among them."""
 _STRIDES = 16
 """Parts of a vocabulary whose tokens compete for the most probable ones."""
-_ROUNDING = 1e-6
-"""More than the rounding error of a sum of probabilities in float32."""
 _CHUNK = 2**19
 """Logits that a CPU looks at together, so that what is computed of them stays in its cache."""
 
@@ -50,17 +48,15 @@ def _choose_in_nucleus(
     nucleus ends within its `prefix` most probable tokens is decided by these, with the same result.
     """
     if 4 * prefix > scaled.shape[-1]:
-        ordered = probabilities.sort(-1, descending=True).values
-        beyond = probabilities < _smallest(ordered, _mass_before(ordered), top_p)
-        return _noisy_argmax(scaled.masked_fill(beyond, -torch.inf), seeds, positions)
+        smallest = _smallest(probabilities.sort(-1, descending=True).values, top_p)
+        return _noisy_argmax(scaled.masked_fill(probabilities < smallest, -torch.inf), seeds, positions)
     ordered, tokens = _most_probable(probabilities, prefix)
-    before = _mass_before(ordered)
-    smallest = _smallest(ordered, before, top_p)
+    smallest = _smallest(ordered, top_p)
     scores = scaled.gather(-1, tokens) + gumbel_noise(seeds, positions, tokens)
     scores.masked_fill_(ordered < smallest, -torch.inf)
     best = scores.amax(-1, keepdim=True)
     chosen = tokens.masked_fill(scores < best, scaled.shape[-1]).amin(-1)  # the first one, as argmax does
-    undecided = ~((before[:, -1] >= top_p + _ROUNDING) & (ordered[:, -1] < smallest[:, 0]))
+    undecided = ~(ordered[:, -1:] < smallest)[:, 0]
     if undecided.any():
         rows = (part[undecided] for part in (scaled, probabilities, seeds, positions))
         chosen[undecided] = _choose_in_nucleus(top_p, prefix * _PREFIX_GROWTH, *rows)
@@ -86,17 +82,14 @@ def _most_probable(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return ordered, candidates.gather(-1, places)
 
 
-def _mass_before(ordered: Tensor) -> Tensor:
-    """Return the mass before each of descending probabilities.
+def _smallest(ordered: Tensor, top_p: float) -> Tensor:
+    """Return the smallest probability of the nucleus, (rows, 1), from descending ones, (rows, tokens).
 
-    Summed in float64, a prefix has the sums of the whole row on every device.
+    Summed in float64, the first tokens have the sums that they have in the whole row, on every device. The
+    rounded mass before a token never decreases. So the nucleus ends among the first tokens if its smallest
+    probability is above their last one.
     """
-    return ordered.cumsum(-1, dtype=torch.float64).float() - ordered
-
-
-def _smallest(ordered: Tensor, before: Tensor, top_p: float) -> Tensor:
-    """Return the smallest probability of the nucleus, (rows, 1)."""
-    beyond = before >= top_p
+    beyond = ordered.cumsum(-1, dtype=torch.float64).float() - ordered >= top_p
     beyond[:, 0] = False
     return ordered.masked_fill(beyond, 1.0).amin(-1, keepdim=True)
 
