@@ -1,7 +1,7 @@
 """The sampler on transformers beyond the contract suite: padding, the shared batch, memory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from hsstar.engines.sampling.contract import Completion, SampleRequest, Sampling
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.engines.sampling.hf_cache import growing_cache
 from tests.engines import tiny
-from tests.engines.draws import DRAWN, all_same, complete, draw_all, raw_logprob, requests, same
+from tests.engines.draws import DRAWN, GREEDY, all_same, complete, draw_all, raw_logprob, requests, same
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
 """These texts never change, or no stored run could be drawn again."""
@@ -59,33 +59,115 @@ def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[i
 
 
 def test_waiting_rows_take_the_places_of_finished_ones(policy: Path) -> None:
-    """One pass reads several prompts, the longest first, and the cache is as wide as the longest row."""
+    """One pass reads several prompts, the longest first, and padding of all rows leaves the cache."""
     sampler = TransformersSampler(policy, device="cpu", batch_size=16)
-    drawn = complete(sampler, 80)
+    drawn = complete(sampler, 60)
     seen = shapes(sampler)
-    assert all_same(complete(sampler, 80), drawn)
+    widths: list[int] = []
+
+    def see_width(module: Any, arguments: Any, given: dict[str, Any]) -> None:
+        widths.append(given["attention_mask"].shape[1])
+
+    sampler._batch.model.register_forward_pre_hook(see_width, with_kwargs=True)
+    assert all_same(complete(sampler, 60), drawn)
     prompts = [(rows, width) for rows, width in seen if width > 1]
-    assert prompts[0] == (16, 38) and sum(rows for rows, _ in prompts) == 80
+    assert prompts[0] == (16, 38) and sum(rows for rows, _ in prompts) == 60
     assert all(2 <= rows < 16 for rows, _ in prompts[1:-1])
     assert prompts == sorted(prompts, key=lambda prompt: -prompt[1])
     steps = [rows for rows, width in seen if width == 1]
-    assert max(steps) == 16 and min(steps) < 4
+    assert max(steps) == 16 and min(steps) < 5
     tokens = sum(result.tokens for result in drawn)
     assert tokens / 16 < len(steps) < 1.6 * tokens / 16
+    assert max(widths) < 38 + DRAWN.max_new_tokens < len(steps)
 
 
-def test_rows_without_room_for_their_prompt_widen_the_cache(policy: Path) -> None:
-    """Those of a second thread may have longer prompts than the rows that are there."""
+def interleaved(
+    sampler: TransformersSampler,
+    first: Sequence[SampleRequest],
+    second: Sequence[SampleRequest],
+    of_second: SamplingParameters = DRAWN,
+) -> tuple[list[Completion | str], list[Completion | str]]:
+    """The results of two draws; the second begins when the first has begun, and ends before it goes on."""
+    begun = sampler.draw(first, DRAWN)
+    early = [next(begun)]
+    others = dict(sampler.draw(second, of_second))
+    results = dict([*early, *begun])
+    return [results[n] for n in range(len(first))], [others[n] for n in range(len(second))]
+
+
+ANSWERS = [SampleRequest("1+1=", seed) for seed in range(12)]
+LONG = [SampleRequest("y" * 150, seed) for seed in range(12)]
+
+
+def test_draws_share_a_batch_and_long_prompts_widen_its_cache(policy: Path) -> None:
+    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    expected = complete(sampler, ANSWERS), complete(sampler, LONG)
+    seen = shapes(sampler)
+    assert all(map(all_same, interleaved(sampler, ANSWERS, LONG), expected))
+    assert sum(rows for rows, width in seen if width == 150) == 12
+    assert [rows for rows, _ in seen].count(4) > 0.8 * len(seen)
+
+
+def test_draws_with_other_settings_wait_for_an_empty_batch(policy: Path) -> None:
+    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    expected = complete(sampler, ANSWERS), complete(sampler, LONG, GREEDY)
+    seen = shapes(sampler)
+    assert all(map(all_same, interleaved(sampler, ANSWERS, LONG, GREEDY), expected))
+    before = [width for _, width in seen].index(150)
+    assert sum(rows for rows, width in seen[:before] if width == 4) == 12
+    assert seen[before][0] == 4 and seen[before - 1][0] < 4
+
+
+def test_rows_of_a_draw_that_is_closed_give_way_to_those_of_others(policy: Path) -> None:
+    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    expected = complete(sampler, LONG)
+    abandoned, others = sampler.draw(ANSWERS, DRAWN), sampler.draw(LONG, DRAWN)
+    next(abandoned)
+    seen = shapes(sampler)
+    results = dict([next(others)])
+    passes = len(seen)
+    abandoned.close()  # type: ignore[attr-defined]  # draws are generators
+    results |= dict(others)
+    assert seen[passes][1] == 150
+    assert all_same([results[n] for n in range(12)], expected)
+
+
+def test_an_error_concerns_the_draw_at_fault_alone(policy: Path) -> None:
+    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    expected = complete(sampler, LONG)
+    bad = sampler._tokenizer("?")["input_ids"]
+
+    def fail(module: Any, arguments: Any, given: dict[str, Any]) -> None:
+        prompts = given["input_ids"]
+        if prompts.shape[1] > 1 and (prompts[:, 0] == bad[0]).any():
+            raise RuntimeError("a bad prompt")
+
+    hook = sampler._batch.model.register_forward_pre_hook(fail, with_kwargs=True)
+    good, poisoned = sampler.draw(LONG, DRAWN), sampler.draw([SampleRequest("?" * 150, 0)], DRAWN)
+    results = dict([next(good)])
+    with pytest.raises(RuntimeError, match="a bad prompt"):
+        next(poisoned)
+    hook.remove()
+    results |= dict(good)
+    assert all_same([results[n] for n in range(12)], expected)
+
+
+def test_a_cache_with_a_window_is_refilled_only_when_it_is_empty(tmp_path: Path) -> None:
+    policy = sliding_window(tmp_path)
+    expected = complete(TransformersSampler(policy, device="cpu"), 20)
     sampler = TransformersSampler(policy, device="cpu", batch_size=8)
-    short = [SampleRequest("1+1=", seed) for seed in range(24)]
-    long = [SampleRequest("y" * 150, seed) for seed in range(24)]
-    expected = complete(sampler, short), complete(sampler, long)
-    first = sampler.draw(short, DRAWN)
-    early = dict([next(first)])
-    others = dict(sampler.draw(long, DRAWN))
-    assert all_same([others[index] for index in range(24)], expected[1])
-    early |= dict(first)
-    assert all_same([early[index] for index in range(24)], expected[0])
+    seen = shapes(sampler)
+    assert all_same(complete(sampler, 20), expected)
+    assert [rows for rows, width in seen if width > 1] == [8, 8, 4]
+
+
+def test_finished_rows_run_over_no_learned_position(tmp_path: Path) -> None:
+    """Rows at the end of the context wait in the batch while others are drawn."""
+    sampler = TransformersSampler(learned_positions(tmp_path), device="cpu", batch_size=16)
+    asked = [SampleRequest("y" * (254 if n < 2 else 30), n) for n in range(16)]
+    together = complete(sampler, asked)
+    assert max(result.tokens for result in together[:2]) <= 2 < 30 < max(one.tokens for one in together)
+    assert all_same(draw_all(sampler, asked[:3]), together[:3])
 
 
 @pytest.mark.parametrize("length", [1, 3, 30])
