@@ -11,29 +11,13 @@ from torch import Tensor
 
 from hsstar.engines.sampling.choice import choose_tokens
 from hsstar.engines.sampling.noise import gumbel_noise
+from tests.engines.plain_choice import choose_plainly, peaked
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
 """With other noise no stored run could be drawn again: these values never change."""
 SEEDS = [0, 1, 2**62 + 11, 2**63 - 1]
 TEMPERATURES = [0.0, 0.5, 1.0, 1.7]
 MASSES = [1e-6, 0.1, 0.5, 0.95, 0.999, 1 - 1e-7, 1.0]
-
-
-def choose_plainly(
-    logits: Tensor, seeds: Tensor, positions: Tensor, temperature: float, top_p: float
-) -> Tensor:
-    """The oracle: it sorts the vocabulary, sums in float32, and has noise for every token."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    scaled = logits / temperature
-    if top_p < 1:
-        probabilities = scaled.softmax(-1)
-        ordered = probabilities.sort(-1, descending=True).values
-        beyond = ordered.cumsum(-1) - ordered >= top_p
-        beyond[:, 0] = False
-        smallest = ordered.masked_fill(beyond, 1.0).amin(-1, keepdim=True)
-        scaled = scaled.masked_fill(probabilities < smallest, -torch.inf)
-    return (scaled + gumbel_noise(seeds, positions, torch.arange(logits.shape[-1]))).argmax(-1)
 
 
 def at(position: int, seeds: Tensor) -> Tensor:
@@ -54,13 +38,6 @@ def test_tokens_are_chosen_as_by_every_earlier_version(case: dict[str, Any]) -> 
     seeds = torch.tensor(SEEDS)
     for position, tokens in enumerate(case["tokens"]):
         assert choose_tokens(logits, seeds, at(position, seeds), *settings).tolist() == tokens
-
-
-def peaked(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:
-    """Power laws, as a language model's: their nuclei end within the first tokens that are looked at."""
-    order = torch.stack([torch.randperm(vocabulary, generator=random) for _ in range(rows)])
-    order[0] = torch.arange(vocabulary).flip(0)  # the last tokens first
-    return -torch.linspace(1.2, 5, rows)[:, None] * (order + 1.0).log()
 
 
 def flat(rows: int, vocabulary: int, random: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 from hsstar.domain.errors import EngineMemoryError
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.sampling.hf import TransformersSampler
+from hsstar.engines.sampling.hf import REFILL_SHARE, TransformersSampler
 from hsstar.engines.sampling.hf_cache import growing_cache
 from tests.engines import tiny
 from tests.engines.draws import DRAWN, GREEDY, all_same, complete, draw_all, raw_logprob, requests, same
@@ -58,9 +58,16 @@ def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[i
     return seen
 
 
+def refilled(policy: Path, batch_size: int) -> TransformersSampler:
+    """A sampler that refills its batch on a CPU as it does on a GPU."""
+    sampler = TransformersSampler(policy, device="cpu", batch_size=batch_size)
+    sampler._batch.refill_share = REFILL_SHARE
+    return sampler
+
+
 def test_waiting_rows_take_the_places_of_finished_ones(policy: Path) -> None:
     """One pass reads several prompts, the longest first, and padding of all rows leaves the cache."""
-    sampler = TransformersSampler(policy, device="cpu", batch_size=16)
+    sampler = refilled(policy, batch_size=16)
     drawn = complete(sampler, 60)
     seen = shapes(sampler)
     widths: list[int] = []
@@ -100,7 +107,7 @@ LONG = [SampleRequest("y" * 150, seed) for seed in range(12)]
 
 
 def test_draws_share_a_batch_and_long_prompts_widen_its_cache(policy: Path) -> None:
-    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    sampler = refilled(policy, batch_size=4)
     expected = complete(sampler, ANSWERS), complete(sampler, LONG)
     seen = shapes(sampler)
     assert all(map(all_same, interleaved(sampler, ANSWERS, LONG), expected))
@@ -109,7 +116,7 @@ def test_draws_share_a_batch_and_long_prompts_widen_its_cache(policy: Path) -> N
 
 
 def test_draws_with_other_settings_wait_for_an_empty_batch(policy: Path) -> None:
-    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    sampler = refilled(policy, batch_size=4)
     expected = complete(sampler, ANSWERS), complete(sampler, LONG, GREEDY)
     seen = shapes(sampler)
     assert all(map(all_same, interleaved(sampler, ANSWERS, LONG, GREEDY), expected))
@@ -119,7 +126,7 @@ def test_draws_with_other_settings_wait_for_an_empty_batch(policy: Path) -> None
 
 
 def test_rows_of_a_draw_that_is_closed_give_way_to_those_of_others(policy: Path) -> None:
-    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    sampler = refilled(policy, batch_size=4)
     expected = complete(sampler, LONG)
     abandoned, others = sampler.draw(ANSWERS, DRAWN), sampler.draw(LONG, DRAWN)
     next(abandoned)
@@ -133,7 +140,7 @@ def test_rows_of_a_draw_that_is_closed_give_way_to_those_of_others(policy: Path)
 
 
 def test_an_error_concerns_the_draw_at_fault_alone(policy: Path) -> None:
-    sampler = TransformersSampler(policy, device="cpu", batch_size=4)
+    sampler = refilled(policy, batch_size=4)
     expected = complete(sampler, LONG)
     bad = sampler._tokenizer("?")["input_ids"]
 
@@ -155,7 +162,7 @@ def test_an_error_concerns_the_draw_at_fault_alone(policy: Path) -> None:
 def test_a_cache_with_a_window_is_refilled_only_when_it_is_empty(tmp_path: Path) -> None:
     policy = sliding_window(tmp_path)
     expected = complete(TransformersSampler(policy, device="cpu"), 20)
-    sampler = TransformersSampler(policy, device="cpu", batch_size=8)
+    sampler = refilled(policy, batch_size=8)
     seen = shapes(sampler)
     assert all_same(complete(sampler, 20), expected)
     assert [rows for rows, width in seen if width > 1] == [8, 8, 4]
@@ -163,7 +170,7 @@ def test_a_cache_with_a_window_is_refilled_only_when_it_is_empty(tmp_path: Path)
 
 def test_finished_rows_run_over_no_learned_position(tmp_path: Path) -> None:
     """Rows at the end of the context wait in the batch while others are drawn."""
-    sampler = TransformersSampler(learned_positions(tmp_path), device="cpu", batch_size=16)
+    sampler = refilled(learned_positions(tmp_path), batch_size=16)
     asked = [SampleRequest("y" * (254 if n < 2 else 30), n) for n in range(16)]
     together = complete(sampler, asked)
     assert max(result.tokens for result in together[:2]) <= 2 < 30 < max(one.tokens for one in together)

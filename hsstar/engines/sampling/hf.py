@@ -21,6 +21,13 @@ from hsstar.engines.sampling.hf_batching import ContinuousBatch
 from hsstar.engines.sampling.hf_decoding import DrawSettings, Row
 
 
+REFILL_SHARE = 1 / 8
+"""Free share of the batch at which waiting rows join it on a GPU, where a step costs the same for few rows.
+
+On a CPU it costs by the row, and rows of different ages are padded: there the batch becomes empty first.
+"""
+
+
 class TransformersSampler:
     """Draws completions with its own decoding loop, every row from its own seed.
 
@@ -36,7 +43,7 @@ class TransformersSampler:
     ) -> None:
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
-        self._batch = ContinuousBatch(batch_size)
+        self._batch = ContinuousBatch(batch_size, 1.0 if self._device.type == "cpu" else REFILL_SHARE)
         self._load(Path(model))
 
     def _load(self, path: Path) -> None:

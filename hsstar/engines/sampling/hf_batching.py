@@ -11,9 +11,7 @@ from hsstar.domain.errors import EngineMemoryError
 from hsstar.engines.loading import naming_memory_errors
 from hsstar.engines.sampling.hf_decoding import Batch, Draw, DrawSettings, Row
 
-REFILL_SHARE = 1 / 8
-"""Rows are admitted when at least this share of the batch is free: several prompts make one pass."""
-COMPACTION_SHARE = 0.8
+_COMPACTION_SHARE = 0.8
 """Without waiting rows, finished ones are forgotten when at most this share of the batch is unfinished."""
 
 
@@ -35,14 +33,16 @@ class _Caller:
 class ContinuousBatch:
     """The one batch of a sampler, of at most `size` rows; threads that wait for their rows step it.
 
-    Rows are admitted in the order of arrival. Callers with other settings wait until the batch is empty, and
+    Rows are admitted in the order of arrival, when at least `refill_share` of the batch is free: several
+    prompts make one pass. Callers with other settings wait until the batch is empty, and
     later ones wait behind them. With a model that has layers without full attention, all wait for that.
 
     When a batch of several callers fails, each goes on alone, so that only the one at fault gets the error.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, refill_share: float) -> None:
         self.model: Any = None
+        self.refill_share = refill_share
         self._size = size
         self._changed = threading.Condition()
         self._stepping = False
@@ -90,7 +90,11 @@ class ContinuousBatch:
         members = [caller for caller in self._callers if caller.live]
         free = self._size - sum(len(caller.live) for caller in members)
         rows: list[Row] = []
-        if members and self._batch and not (self._batch.takes_rows and free >= REFILL_SHARE * self._size):
+        if (
+            members
+            and self._batch
+            and not (self._batch.takes_rows and free >= self.refill_share * self._size)
+        ):
             return rows, members[0].settings
         for caller in self._callers:
             if not caller.waiting:
@@ -126,7 +130,7 @@ class ContinuousBatch:
             else:
                 self._batch = fresh
             return finished
-        if len(batch.unfinished) <= COMPACTION_SHARE * len(batch.rows):
+        if len(batch.unfinished) <= _COMPACTION_SHARE * len(batch.rows):
             batch.compact()
         return batch.step()
 
