@@ -47,6 +47,7 @@ class ContinuousBatch:
         self._changed = threading.Condition()
         self._stepping = False
         self._callers: list[_Caller] = []
+        self._abandoned: list[Row] = []
         self._batch: Batch | None = None
 
     def draw(self, rows: Sequence[Row], settings: DrawSettings) -> Generator[tuple[Row, float]]:
@@ -63,10 +64,10 @@ class ContinuousBatch:
         finally:
             with self._changed:
                 self._callers.remove(caller)
-                for row in caller.live:
-                    row.finished = True
+                self._abandoned += caller.live
                 if not self._callers:
                     self._batch = None
+                    self._abandoned.clear()
 
     def _next(self, caller: _Caller) -> tuple[Row, float]:
         while True:
@@ -87,6 +88,9 @@ class ContinuousBatch:
 
     def _admit(self) -> tuple[list[Row], DrawSettings]:
         """Return the rows that join the batch now, and their settings."""
+        for row in self._abandoned:  # only now, because no step runs
+            row.finished = True
+        self._abandoned.clear()
         members = [caller for caller in self._callers if caller.live]
         free = self._size - sum(len(caller.live) for caller in members)
         rows: list[Row] = []

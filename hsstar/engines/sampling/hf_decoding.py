@@ -145,11 +145,12 @@ class Batch:
     @torch.inference_mode()
     def compact(self) -> None:
         """Forget the finished rows."""
-        kept = torch.tensor(self.unfinished, device=self._input.device)
+        unfinished = self.unfinished
+        kept = torch.tensor(unfinished, device=self._input.device)
         self._cache.batch_select_indices(kept)
         for name in _ROW_TENSORS:
             setattr(self, name, getattr(self, name)[kept])
-        self.rows = [row for row in self.rows if not row.finished]
+        self.rows = [self.rows[place] for place in unfinished]
         if self.takes_rows:
             self._cut()
 
