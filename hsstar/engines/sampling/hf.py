@@ -20,7 +20,6 @@ from hsstar.engines.sampling.contract import Completion, SampleRequest, Sampling
 from hsstar.engines.sampling.hf_batching import ContinuousBatch
 from hsstar.engines.sampling.hf_decoding import DrawSettings, Row
 
-
 REFILL_SHARE = 1 / 8
 """Free share of the batch at which waiting rows join it on a GPU, where a step costs the same for few rows.
 
