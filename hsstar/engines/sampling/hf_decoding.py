@@ -81,13 +81,7 @@ class Batch:
         logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
         self._input = tokens[:, None]
         self._drawn += 1
-        finished: list[Row] = []
-        for row, token, logprob in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
-            if not row.finished:
-                self._record(row, token, logprob)
-                if row.finished:
-                    finished.append(row)
-        return finished
+        return self._record(tokens.tolist(), logprobs.tolist())
 
     def _forward(self) -> Tensor:
         seen = self._cache.get_seq_length()
@@ -104,14 +98,21 @@ class Batch:
         logits: Tensor = output.logits[:, -1].float()
         return logits
 
-    def _record(self, row: Row, token: int, logprob: float) -> None:
-        draw = row.draw
-        draw.tokens.append(token)
-        draw.logprobs.append(logprob)
-        draw.ended = token in self.settings.end_ids
-        row.finished = draw.ended or len(draw.tokens) >= row.limit
-        if self.settings.stopped and not row.finished and len(draw.tokens) % STOP_CHECK_INTERVAL == 0:
-            row.finished = self.settings.stopped(draw.tokens)
+    def _record(self, tokens: TokenIds, logprobs: list[float]) -> list[Row]:
+        end_ids, stopped = self.settings.end_ids, self.settings.stopped
+        finished = []
+        for row, token, logprob in zip(self.rows, tokens, logprobs, strict=True):
+            if row.finished:
+                continue
+            drawn = row.draw.tokens
+            drawn.append(token)
+            row.draw.logprobs.append(logprob)
+            row.draw.ended = token in end_ids
+            check = stopped if len(drawn) % STOP_CHECK_INTERVAL == 0 else None
+            if row.draw.ended or len(drawn) >= row.limit or (check and check(drawn)):
+                row.finished = True
+                finished.append(row)
+        return finished
 
     @torch.inference_mode()
     def join(self, other: "Batch") -> None:
