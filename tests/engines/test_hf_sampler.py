@@ -1,13 +1,9 @@
-"""The sampler on transformers beyond the contract suite: padding, batches, memory, and the noise.
-
-Noise is a pure function of (seed, position, token), and it is Gumbel noise.
-"""
+"""The sampler on transformers beyond the contract suite: padding, the shared batch, memory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +17,23 @@ from hsstar.domain.errors import EngineMemoryError
 from hsstar.domain.steps import step_prefixes
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.sampling.hf import TransformersSampler
+from hsstar.engines.sampling.hf import REFILL_SHARE, TransformersSampler
 from hsstar.engines.sampling.hf_cache import growing_cache
-from hsstar.engines.sampling.hf_decoding import choose_tokens
-from hsstar.engines.sampling.noise import gumbel_noise
 from tests.engines import tiny
-from tests.engines.draws import DRAWN, all_same, complete, completion, draw_all, raw_logprob, requests, same
+from tests.engines.draws import (
+    DRAWN,
+    GREEDY,
+    all_same,
+    complete,
+    completion,
+    draw_all,
+    raw_logprob,
+    requests,
+    same,
+)
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden_draws.json").read_text())
-"""With other noise no stored run could be drawn again: these values never change."""
-SEEDS = [0, 1, 2**62 + 11, 2**63 - 1]
+"""These texts never change, or no stored run could be drawn again."""
 
 
 def learned_positions(folder: Path) -> Path:
@@ -64,20 +67,127 @@ def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[i
         if len(given["input_ids"]) > most_rows:
             raise torch.OutOfMemoryError("no room")
 
-    sampler._model.register_forward_pre_hook(see, with_kwargs=True)
+    sampler._batch.model.register_forward_pre_hook(see, with_kwargs=True)
     return seen
 
 
-def test_prompts_of_equal_length_share_a_batch_and_finished_rows_leave_it(policy: Path) -> None:
-    sampler = TransformersSampler(policy, device="cpu", batch_size=8)
+def refilled(policy: Path, batch_size: int) -> TransformersSampler:
+    """A sampler that refills its batch on a CPU as it does on a GPU."""
+    sampler = TransformersSampler(policy, device="cpu", batch_size=batch_size)
+    sampler._batch.refill_share = REFILL_SHARE
+    return sampler
+
+
+def test_waiting_rows_take_the_places_of_finished_ones(policy: Path) -> None:
+    """One pass reads several prompts, the longest first, and padding of all rows leaves the cache."""
+    sampler = refilled(policy, batch_size=16)
+    drawn = complete(sampler, 60)
     seen = shapes(sampler)
-    complete(sampler, 20)
-    widths = sorted(len(request.prompt) for request in requests(20))
-    first = [(8, widths[7]), (8, widths[15]), (4, widths[19])]
-    assert [(rows, width) for rows, width in seen if width > 1] == first
-    for (before, _), (rows, width) in pairwise(seen):
-        assert width > 1 or rows <= before
-    assert min(rows for rows, _ in seen) < 4
+    widths: list[int] = []
+
+    def see_width(module: Any, arguments: Any, given: dict[str, Any]) -> None:
+        widths.append(given["attention_mask"].shape[1])
+
+    sampler._batch.model.register_forward_pre_hook(see_width, with_kwargs=True)
+    assert all_same(complete(sampler, 60), drawn)
+    prompts = [(rows, width) for rows, width in seen if width > 1]
+    assert prompts[0] == (16, 38) and sum(rows for rows, _ in prompts) == 60
+    assert all(2 <= rows < 16 for rows, _ in prompts[1:-1])
+    assert prompts == sorted(prompts, key=lambda prompt: -prompt[1])
+    steps = [rows for rows, width in seen if width == 1]
+    assert max(steps) == 16 and min(steps) < 5
+    tokens = sum(result.tokens for result in drawn)
+    assert tokens / 16 < len(steps) < 1.6 * tokens / 16
+    assert max(widths) < 38 + DRAWN.max_new_tokens < len(steps)
+
+
+def interleaved(
+    sampler: TransformersSampler,
+    first: Sequence[SampleRequest],
+    second: Sequence[SampleRequest],
+    of_second: SamplingParameters = DRAWN,
+) -> tuple[list[Completion | str], list[Completion | str]]:
+    """The results of two draws; the second begins when the first has begun, and ends before it goes on."""
+    begun = sampler.draw(first, DRAWN)
+    early = [next(begun)]
+    others = dict(sampler.draw(second, of_second))
+    results = dict([*early, *begun])
+    return [results[n] for n in range(len(first))], [others[n] for n in range(len(second))]
+
+
+ANSWERS = [SampleRequest("1+1=", seed) for seed in range(12)]
+LONG = [SampleRequest("y" * 150, seed) for seed in range(12)]
+
+
+def test_draws_share_a_batch_and_long_prompts_widen_its_cache(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    expected = complete(sampler, ANSWERS), complete(sampler, LONG)
+    seen = shapes(sampler)
+    assert all(map(all_same, interleaved(sampler, ANSWERS, LONG), expected))
+    assert sum(rows for rows, width in seen if width == 150) == 12
+    assert [rows for rows, _ in seen].count(4) > 0.8 * len(seen)
+
+
+def test_draws_with_other_settings_wait_for_an_empty_batch(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    expected = complete(sampler, ANSWERS), complete(sampler, LONG, GREEDY)
+    seen = shapes(sampler)
+    assert all(map(all_same, interleaved(sampler, ANSWERS, LONG, GREEDY), expected))
+    before = [width for _, width in seen].index(150)
+    assert sum(rows for rows, width in seen[:before] if width == 4) == 12
+    assert seen[before][0] == 4 and seen[before - 1][0] < 4
+
+
+def test_rows_of_a_draw_that_is_closed_give_way_to_those_of_others(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    expected = complete(sampler, LONG)
+    abandoned, others = sampler.draw(ANSWERS, DRAWN), sampler.draw(LONG, DRAWN)
+    next(abandoned)
+    seen = shapes(sampler)
+    results = dict([next(others)])
+    passes = len(seen)
+    abandoned.close()  # type: ignore[attr-defined]  # draws are generators
+    results |= dict(others)
+    assert seen[passes][1] == 150
+    assert all_same([results[n] for n in range(12)], expected)
+
+
+def test_an_error_concerns_the_draw_at_fault_alone(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    expected = complete(sampler, LONG)
+    bad = sampler._tokenizer("?")["input_ids"]
+
+    def fail(module: Any, arguments: Any, given: dict[str, Any]) -> None:
+        prompts = given["input_ids"]
+        if prompts.shape[1] > 1 and (prompts[:, 0] == bad[0]).any():
+            raise RuntimeError("a bad prompt")
+
+    hook = sampler._batch.model.register_forward_pre_hook(fail, with_kwargs=True)
+    good, poisoned = sampler.draw(LONG, DRAWN), sampler.draw([SampleRequest("?" * 150, 0)], DRAWN)
+    results = dict([next(good)])
+    with pytest.raises(RuntimeError, match="a bad prompt"):
+        next(poisoned)
+    hook.remove()
+    results |= dict(good)
+    assert all_same([results[n] for n in range(12)], expected)
+
+
+def test_a_cache_with_a_window_is_refilled_only_when_it_is_empty(tmp_path: Path) -> None:
+    policy = sliding_window(tmp_path)
+    expected = complete(TransformersSampler(policy, device="cpu"), 20)
+    sampler = refilled(policy, batch_size=8)
+    seen = shapes(sampler)
+    assert all_same(complete(sampler, 20), expected)
+    assert [rows for rows, width in seen if width > 1] == [8, 8, 4]
+
+
+def test_finished_rows_run_over_no_learned_position(tmp_path: Path) -> None:
+    """Rows at the end of the context wait in the batch while others are drawn."""
+    sampler = refilled(learned_positions(tmp_path), batch_size=16)
+    asked = [SampleRequest("y" * (254 if n < 2 else 30), n) for n in range(16)]
+    together = complete(sampler, asked)
+    assert max(result.tokens for result in together[:2]) <= 2 < 30 < max(one.tokens for one in together)
+    assert all_same(draw_all(sampler, asked[:3]), together[:3])
 
 
 @pytest.mark.parametrize("length", [1, 3, 30])
@@ -108,6 +218,26 @@ def test_a_cache_grows_in_place_and_holds_what_the_usual_one_holds() -> None:
     assert grown.get_seq_length() == usual.get_seq_length() == 207
 
 
+@pytest.mark.parametrize("width", [5, 90])
+def test_new_rows_of_a_cache_end_with_the_others_and_replace_old_ones(width: int) -> None:
+    config = tiny.qwen_configuration(tiny.qwen_tokenizer())
+    cache, other = growing_cache(config), growing_cache(config)
+    old, new = torch.randn(2, 3, 1, 9, 16), torch.randn(2, 4, 1, width, 16)
+    for states, filled in ((old, cache), (new, other)):
+        filled.update(*states, 0)
+    layer = cache.layers[0]
+    layer.put(torch.tensor([1, 3, 4]), 5, other.layers[0], torch.tensor([0, 2, 3]))
+    assert layer.get_seq_length() == max(9, width)
+    for states, before, fresh in zip((layer.keys, layer.values), old, new, strict=True):
+        assert torch.equal(states[[0, 2], :, -9:], before[[0, 2]])
+        assert torch.equal(states[[1, 3, 4], :, -width:], fresh[[0, 2, 3]])
+    layer.cut(4)
+    token = torch.randn(2, 5, 1, 1, 16)
+    keys, _ = layer.update(*token)
+    assert keys.shape[2] == max(9, width) - 3 and torch.equal(keys[:, :, -1:], token[0])
+    assert torch.equal(keys[[0, 2], :, -6:-1], old[0][[0, 2], :, 4:])
+
+
 def test_a_batch_that_memory_does_not_hold_is_halved_for_the_next_attempt(policy: Path) -> None:
     expected = complete(TransformersSampler(policy, device="cpu"), 20)
     sampler = TransformersSampler(policy, device="cpu", batch_size=20)
@@ -116,22 +246,9 @@ def test_a_batch_that_memory_does_not_hold_is_halved_for_the_next_attempt(policy
         with pytest.raises(EngineMemoryError, match="no room"):
             draw_all(sampler, requests(20))
     assert all_same(draw_all(sampler, requests(20)), expected)
-    assert [rows for rows, width in seen if width > 1] == [20, 10, 5, 5, 5, 5]
-
-
-def test_the_noise_of_an_address_is_that_of_every_earlier_version() -> None:
-    """Also where the uniform number rounds to one, for the seed 32."""
-    for case in GOLDEN["noise"]:
-        noise = gumbel_noise(torch.tensor([case["seed"]]), case["position"], 151_936)[0]
-        drawn = [float(noise[int(token)]) for token in case["noise"]]
-        assert drawn == pytest.approx([*case["noise"].values()], abs=2e-5)
-
-
-@pytest.mark.parametrize("case", GOLDEN["choices"])
-def test_tokens_are_chosen_as_by_every_earlier_version(case: dict[str, Any]) -> None:
-    logits, settings = torch.linspace(0, 4, 1000).expand(4, -1), (case["temperature"], case["top_p"])
-    for position, tokens in enumerate(case["tokens"]):
-        assert choose_tokens(logits, torch.tensor(SEEDS), position, *settings).tolist() == tokens
+    prompts = [rows for rows, width in seen if width > 1]
+    assert prompts[:3] == [20, 10, 5] and sum(prompts[2:]) == 20
+    assert max(rows for rows, _ in seen[2:]) == 5
 
 
 def test_the_shipped_policy_draws_the_texts_of_every_earlier_version() -> None:
@@ -141,26 +258,6 @@ def test_the_shipped_policy_draws_the_texts_of_every_earlier_version() -> None:
     for draw, result in zip(GOLDEN["draws"], results, strict=True):
         ended = draw["tokens"], draw["finish_reason"], draw["logprob"]
         assert same(result, Completion(draw["text"], *ended, milliseconds=0.0))
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
-def test_choices_are_distributed_as_the_softmax(temperature: float) -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(50) * 2
-    chosen = choose_tokens(logits.expand(20_000, -1), torch.arange(20_000), 9, temperature, 1.0)
-    expected = (logits / temperature).softmax(-1)
-    difference = chosen.bincount(minlength=50) / 20_000 - expected
-    assert (difference.abs() < 5 * (expected / 20_000).sqrt() + 1e-4).all()
-
-
-NUCLEI = [(0.49, {1}), (0.51, {1, 3}), (0.74, {1, 3}), (0.76, {0, 1, 2, 3}), (1e-6, {1})]
-
-
-@pytest.mark.parametrize(("top_p", "kept"), NUCLEI)
-def test_a_nucleus_ends_with_the_token_that_completes_its_mass(top_p: float, kept: set[int]) -> None:
-    logits = torch.tensor([0.125, 0.5, 0.125, 0.25]).log()  # two are as probable
-    chosen = choose_tokens(logits.expand(2_000, -1), torch.arange(2_000), 0, 1.0, top_p)
-    assert set(chosen.tolist()) == kept
 
 
 def test_a_prefix_is_continued_as_the_policy_itself_went_on() -> None:

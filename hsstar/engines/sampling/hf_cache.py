@@ -1,4 +1,4 @@
-"""A key-value cache with spare room: new tokens are written in place, without a copy of the cache."""
+"""A key-value cache with spare room: new tokens are written in place, and new rows take the places of old."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
         filled = self.get_seq_length()
         needed = filled + key_states.shape[-2]
         if needed > self._stores[0].shape[-2]:
-            self._stores = [_enlarged(store, filled, needed) for store in self._stores]
+            self._stores = [_enlarged(store, len(store), 0, filled, needed) for store in self._stores]
         for store, states in zip(self._stores, (key_states, value_states), strict=True):
             store[:, :, filled:needed] = states
         self._show(needed)
@@ -33,14 +33,32 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
         self._stores = [store[indices] for store in self._stores]
         self._show(filled)
 
+    def put(self, places: Tensor, rows: int, other: "_GrowingLayer", chosen: Tensor) -> None:
+        """Write chosen rows of another layer into these places, of `rows`; both end with the same token."""
+        filled, tokens = self.get_seq_length(), other.get_seq_length()
+        needed = max(filled, tokens)
+        if rows > len(self._stores[0]) or needed > filled:
+            shift = needed - filled
+            self._stores = [_enlarged(store, rows, shift, filled, needed) for store in self._stores]
+        for store, states in zip(self._stores, (other.keys, other.values), strict=True):
+            store[places, :, needed - tokens : needed] = states[chosen]
+        self._show(needed)
+
+    def cut(self, tokens: int) -> None:
+        """Forget the first tokens of all rows."""
+        filled = self.get_seq_length()
+        self._stores = [store[:, :, tokens:] for store in self._stores]
+        self._show(filled - tokens)
+
     def _show(self, filled: int) -> None:
         self.keys, self.values = (store[:, :, :filled] for store in self._stores)
 
 
-def _enlarged(store: Tensor, filled: int, needed: int) -> Tensor:
-    rows, heads, _, size = store.shape
+def _enlarged(store: Tensor, rows: int, shift: int, filled: int, needed: int) -> Tensor:
+    """Return a larger store with the filled part of this one, moved to the right."""
+    before, heads, _, size = store.shape
     larger = store.new_empty((rows, heads, needed + max(_LEAST_GROWTH, needed // 4), size))
-    larger[:, :, :filled] = store[:, :, :filled]
+    larger[:before, :, shift : shift + filled] = store[:, :, :filled]
     return larger
 
 
@@ -49,3 +67,8 @@ def growing_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def takes_rows(cache: DynamicCache) -> bool:
+    """Return whether new rows can be put into a cache: all its layers have full attention."""
+    return all(isinstance(layer, _GrowingLayer) for layer in cache.layers)

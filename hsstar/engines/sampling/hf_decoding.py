@@ -1,38 +1,40 @@
-"""The decoding loop: draws a batch of completions token by token over a key-value cache."""
+"""The decoding of a batch: draws completions token by token over a key-value cache."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hsstar.engines.loading import TokenIds
-from hsstar.engines.sampling.hf_cache import growing_cache
-from hsstar.engines.sampling.noise import gumbel_noise
+from hsstar.engines.loading import TokenIds, context_length
+from hsstar.engines.sampling.choice import choose_tokens
+from hsstar.engines.sampling.hf_cache import growing_cache, takes_rows
 
 STOP_CHECK_INTERVAL = 8
 """Tokens between two calls of `DrawSettings.stopped`; the caller cuts tokens after the stop string."""
-COMPACTION_SHARE = 0.8
-"""Finished rows leave the batch when at most this share of its rows is unfinished."""
+_ROW_TENSORS = ("_input", "_padding", "_seeds", "_drawn")
+"""What a batch has of each row, beside the cache."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Draw:
+    """The drawn tokens of a row with the end-of-text token, and each one's raw log-probability in nats."""
+
+    tokens: TokenIds = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Row:
-    """One completion to draw: the prompt's tokens, the seed, and the most new tokens."""
+    """One completion to draw: the prompt's tokens, the seed, the most new tokens, and what is drawn."""
 
     prompt: TokenIds
     seed: int
     limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """The drawn tokens of a row with the end-of-text token, and each one's raw log-probability in nats."""
-
-    tokens: TokenIds
-    logprobs: list[float]
-    ended: bool
+    draw: Draw = field(default_factory=Draw)
+    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,116 +43,122 @@ class DrawSettings:
 
     temperature: float
     top_p: float
+    stop: tuple[str, ...]
     end_ids: tuple[int, ...]
-    stopped: Callable[[TokenIds], bool] | None
+    stopped: Callable[[TokenIds], bool] | None = field(compare=False)
 
 
-def choose_tokens(logits: Tensor, seeds: Tensor, position: int, temperature: float, top_p: float) -> Tensor:
-    """Return next tokens, (rows,), from float32 logits, (rows, vocabulary), and int64 seeds, (rows,).
+class Batch:
+    """Rows that are decoded together. Finished ones stay until others take their places, or `compact`.
 
-    It is greedy at temperature 0, else drawn by Gumbel noise; `position` counts within the completion.
+    The rows end with the same column of the cache. A row begins behind its padding.
     """
-    if temperature == 0:
-        return logits.argmax(-1)
-    scaled = logits / temperature
-    if top_p < 1:
-        scaled = _keep_nucleus(scaled, top_p)
-    return (scaled + gumbel_noise(seeds, position, logits.shape[-1])).argmax(-1)
-
-
-def _keep_nucleus(scaled: Tensor, top_p: float) -> Tensor:
-    """Set logits outside the smallest set of most probable tokens with mass `top_p` to minus infinity."""
-    probabilities = scaled.softmax(-1)
-    ordered = probabilities.sort(-1, descending=True).values
-    beyond = ordered.cumsum(-1) - ordered >= top_p
-    beyond[:, 0] = False
-    smallest = ordered.masked_fill(beyond, 1.0).amin(-1, keepdim=True)
-    return scaled.masked_fill(probabilities < smallest, -torch.inf)
-
-
-class _Batch:
-    """The unfinished rows. Their tensors shrink as rows finish; the results keep a place for every row."""
 
     def __init__(self, model: Any, rows: Sequence[Row], settings: DrawSettings) -> None:
         device = model.device
         longest = max(len(row.prompt) for row in rows)
-        self.most = max(row.limit for row in rows)
-        self.model, self.settings = model, settings
-        self.cache = growing_cache(model.config)
-        self.ends = torch.tensor(settings.end_ids, device=device)
+        self.rows, self.settings = list(rows), settings
+        self._model, self._last_position = model, context_length(model.config) - 1
+        self._cache = growing_cache(model.config)
+        self.takes_rows = takes_rows(self._cache)
         padded = [[0] * (longest - len(row.prompt)) + row.prompt for row in rows]
-        self.input = torch.tensor(padded, device=device)
-        self.padding = torch.tensor([longest - len(row.prompt) for row in rows], device=device)
-        self.attended = torch.arange(longest + self.most, device=device)[None] >= self.padding[:, None]
-        self.seeds = torch.tensor([row.seed for row in rows], device=device)
-        self.limits = torch.tensor([row.limit for row in rows], device=device)
-        self.places = torch.arange(len(rows), device=device)
-        self.finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
-        self.taken = torch.zeros_like(self.finished)
-        self.unfinished = len(rows)
-        self.tokens = torch.zeros((len(rows), self.most), dtype=torch.int64, device=device)
-        self.logprobs = torch.zeros((len(rows), self.most), device=device)
-        self.lengths = torch.zeros(len(rows), dtype=torch.int64, device=device)
+        self._input = torch.tensor(padded, device=device)
+        self._padding = torch.tensor([longest - len(row.prompt) for row in rows], device=device)
+        self._seeds = torch.tensor([row.seed for row in rows], device=device)
+        self._drawn = torch.zeros_like(self._seeds)
 
-    def forward(self) -> Tensor:
-        seen = self.cache.get_seq_length()
-        width = seen + self.input.shape[1]
-        positions = torch.arange(seen, width, device=self.input.device)[None] - self.padding[:, None]
-        output = self.model(
-            input_ids=self.input,
-            attention_mask=self.attended[:, :width].long(),
-            position_ids=positions.clamp(min=0),
-            past_key_values=self.cache,
+    @property
+    def unfinished(self) -> list[int]:
+        """The places of the unfinished rows."""
+        return [place for place, row in enumerate(self.rows) if not row.finished]
+
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Draw the next token of every row; return the rows that it finishes."""
+        logits = self._forward()
+        settings = self.settings
+        tokens = choose_tokens(logits, self._seeds, self._drawn, settings.temperature, settings.top_p)
+        logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        self._input = tokens[:, None]
+        self._drawn += 1
+        return self._record(tokens.tolist(), logprobs.tolist())
+
+    def _forward(self) -> Tensor:
+        seen = self._cache.get_seq_length()
+        columns = torch.arange(seen + self._input.shape[1], device=self._input.device)[None]
+        positions = columns[:, seen:] - self._padding[:, None]
+        output = self._model(
+            input_ids=self._input,
+            attention_mask=(columns >= self._padding[:, None]).long(),
+            position_ids=positions.clamp(min=0, max=self._last_position),  # finished rows run over it
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
         logits: Tensor = output.logits[:, -1].float()
         return logits
 
-    def record(self, tokens: Tensor, logits: Tensor, position: int) -> None:
-        logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
-        self.tokens[self.places, position] = tokens
-        self.logprobs[self.places, position] = logprobs
-        self.lengths[self.places[~self.finished]] = position + 1
-        self.finished |= torch.isin(tokens, self.ends) | (self.limits <= position + 1)
-        if self.settings.stopped and (position + 1) % STOP_CHECK_INTERVAL == 0:
-            self._mark_stopped(self.settings.stopped, position + 1)
-        self.input = tokens[:, None]
+    def _record(self, tokens: TokenIds, logprobs: list[float]) -> list[Row]:
+        end_ids, stopped = self.settings.end_ids, self.settings.stopped
+        finished = []
+        for row, token, logprob in zip(self.rows, tokens, logprobs, strict=True):
+            if row.finished:
+                continue
+            drawn = row.draw.tokens
+            drawn.append(token)
+            row.draw.logprobs.append(logprob)
+            row.draw.ended = token in end_ids
+            check = stopped if len(drawn) % STOP_CHECK_INTERVAL == 0 else None
+            if row.draw.ended or len(drawn) >= row.limit or (check and check(drawn)):
+                row.finished = True
+                finished.append(row)
+        return finished
 
-    def _mark_stopped(self, stopped: Callable[[TokenIds], bool], length: int) -> None:
-        for row in (~self.finished).nonzero()[:, 0].tolist():
-            if stopped(self.tokens[self.places[row], :length].tolist()):
-                self.finished[row] = True
+    @torch.inference_mode()
+    def join(self, other: "Batch") -> None:
+        """Take over the unfinished rows of another batch, in the places of finished rows and behind them.
 
-    def take_finished(self) -> list[tuple[int, Draw]]:
-        fresh = self.finished & ~self.taken
-        places: list[int] = self.places[fresh].tolist()
-        self.taken |= fresh
-        self.unfinished -= len(places)
-        return [(place, self._draw(place)) for place in places]
-
-    def _draw(self, place: int) -> Draw:
-        length = int(self.lengths[place])
-        tokens = self.tokens[place, :length].tolist()
-        return Draw(tokens, self.logprobs[place, :length].tolist(), ended=tokens[-1] in self.settings.end_ids)
-
-    def compact(self) -> None:
-        if self.unfinished <= COMPACTION_SHARE * len(self.finished):
-            kept = self.finished.logical_not().nonzero()[:, 0]
-            self.cache.batch_select_indices(kept)
-            for name in ("input", "padding", "attended", "seeds", "limits", "places", "finished", "taken"):
-                setattr(self, name, getattr(self, name)[kept])
-
-
-@torch.inference_mode()
-def draw_batch(model: Any, rows: Sequence[Row], settings: DrawSettings) -> Iterator[tuple[int, Draw]]:
-    """Draw one completion per row (each has room for a token); yield its place and result when it ends."""
-    batch = _Batch(model, rows, settings)
-    for position in range(batch.most):
-        logits = batch.forward()
-        tokens = choose_tokens(logits, batch.seeds, position, settings.temperature, settings.top_p)
-        batch.record(tokens, logits, position)
-        yield from batch.take_finished()
-        if not batch.unfinished:
+        Both batches take rows, have the same settings, and have read their prompts.
+        """
+        chosen = other.unfinished
+        if not chosen:
             return
-        batch.compact()
+        free = [place for place, row in enumerate(self.rows) if row.finished][: len(chosen)]
+        behind = len(chosen) - len(free)
+        self.rows += [other.rows[place] for place in chosen[len(free) :]]
+        places = [*free, *range(len(self.rows) - behind, len(self.rows))]
+        width, other_width = self._cache.get_seq_length(), other._cache.get_seq_length()
+        self._padding += max(0, other_width - width)
+        other._padding += max(0, width - other_width)
+        taken = torch.tensor(chosen, device=self._input.device)
+        at = torch.tensor(places, device=self._input.device)
+        for name in _ROW_TENSORS:
+            own, new = getattr(self, name), getattr(other, name)[taken]
+            own = torch.cat([own, new[len(free) :]])
+            own[at] = new
+            setattr(self, name, own)
+        for place, number in zip(places, chosen, strict=True):
+            self.rows[place] = other.rows[number]
+        for layer, new_layer in zip(self._cache.layers, other._cache.layers, strict=True):
+            layer.put(at, len(self.rows), new_layer, taken)
+        self._cut()
+
+    @torch.inference_mode()
+    def compact(self) -> None:
+        """Forget the finished rows."""
+        unfinished = self.unfinished
+        kept = torch.tensor(unfinished, device=self._input.device)
+        self._cache.batch_select_indices(kept)
+        for name in _ROW_TENSORS:
+            setattr(self, name, getattr(self, name)[kept])
+        self.rows = [self.rows[place] for place in unfinished]
+        if self.takes_rows:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Forget the columns that are padding in all unfinished rows."""
+        columns = int(self._padding[self.unfinished].min())
+        if columns:
+            for layer in self._cache.layers:
+                layer.cut(columns)
+            self._padding = (self._padding - columns).clamp(min=0)

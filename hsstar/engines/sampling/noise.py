@@ -1,6 +1,5 @@
 """Random noise as a pure function of an address, so that a sample does not depend on its batch."""
 
-import torch
 from torch import Tensor
 
 _WORD = 2**64
@@ -25,14 +24,14 @@ def _mix(bits: Tensor) -> Tensor:
     return bits.bitwise_xor_(_shift_right(bits, 31))
 
 
-def gumbel_noise(seeds: Tensor, position: int, vocabulary: int) -> Tensor:
-    """Return standard Gumbel noise, float32, (rows, vocabulary), for the token at `position` of each row.
+def gumbel_noise(seeds: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
+    """Return standard Gumbel noise, float32, (rows, tokens), for token ids of a position in each row.
 
     An entry is a function of (seed, position, token id) alone. The argmax of logits plus noise is a draw
-    from the softmax of the logits. `seeds` is int64, (rows,).
+    from the softmax of the logits. All are int64: `seeds` and `positions`, (rows,), and `tokens`, which are
+    (rows, tokens) or the same for every row.
     """
-    row_keys = _mix(_mix(seeds + _signed(_GOLDEN)) + _signed(_GOLDEN * (position + 1)))
-    tokens = torch.arange(1, vocabulary + 1, device=seeds.device) * _signed(_GOLDEN)
-    bits = _shift_right(_mix(row_keys[:, None] + tokens), 32)
-    uniform = bits.to(torch.float32).add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
+    row_keys = _mix(_mix(seeds + _signed(_GOLDEN)) + (positions + 1) * _signed(_GOLDEN))
+    bits = _shift_right(_mix(row_keys[:, None] + (tokens + 1) * _signed(_GOLDEN)), 32)
+    uniform = bits.float().add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
     return uniform.neg_().log1p_().neg_().log_().neg_()
