@@ -103,7 +103,7 @@ def test_the_loss_is_binary_cross_entropy_to_the_labels(train: Train, tmp_path: 
 
 def test_arithmetic_and_checkpoint_may_be_bfloat16(train: Train) -> None:
     watched = Watched()
-    report = train("prm", STEPS, replace(ONE_STEP, dtype="bfloat16"), trainer=watched)
+    report = train("prm", STEPS, replace(ONE_STEP, dtype="bfloat16", save_dtype="bfloat16"), trainer=watched)
     assert {weight.dtype for weight in load_file(report.checkpoint / "model.safetensors").values()} == {
         torch.bfloat16
     }
