@@ -82,7 +82,7 @@ def train_from_file(
     policy = resolve(request.model)
     rows, without_solution = _read(request, policy)
     chosen = training_settings(request.section, request.seed)
-    trainer = build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
+    trainer = build_trainer(**settings.trainer_options)
     with _workspace(output) as workspace:
         identity = training_identity(policy, rows, chosen, trainer.layout)
         if of_another_training(workspace, identity):
