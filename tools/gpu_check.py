@@ -154,7 +154,9 @@ def run(step: Step, folder: Path, gpus: int) -> Outcome:
     if step.package and find_spec(step.package) is None:
         return Outcome(step, "skipped", 0, f"{step.package} is not installed")
     begun = time.monotonic()
-    environment = without_settings(os.environ) | {"HSSTAR_HOME": str(folder / "home")} | step.environment
+    environment = (
+        without_settings(os.environ) | {"HSSTAR_HOME": str(folder / "home")} | dict(step.environment)
+    )
     log, failure = folder / f"{step.name}.log", ""
     with log.open("w") as output:
         for command in step.commands:

@@ -62,9 +62,12 @@ def test_a_value_that_vllm_refuses_is_named_in_one_line(policy: Path, options: A
     assert "\n" not in str(refusal.value)
 
 
-def test_gpus_that_share_an_engine_are_configured_without_them(policy: Path) -> None:
-    made = configure(policy, **engine_arguments({"tensor_parallel_size": 2}, "bfloat16", 256, "cuda"))
-    assert made.parallel_config.tensor_parallel_size == 2
+def test_gpus_that_share_an_engine_are_configured_without_them(policy: Path, tmp_path: Path) -> None:
+    arguments = engine_arguments({"tensor_parallel_size": 2}, "bfloat16", 256, "cuda")
+    two_heads = tiny.tiny_policy(tmp_path, hidden_size=64, num_attention_heads=2)
+    assert configure(two_heads, **arguments).parallel_config.tensor_parallel_size == 2
+    with pytest.raises(EngineError, match=r"attention heads \(1\) must be divisible by tensor parallel size"):
+        configure(policy, **arguments)
 
 
 def texts(results: list[Completion | str]) -> list[str]:
