@@ -189,7 +189,7 @@ def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: P
     assert check_policy(report.checkpoint).family == "policy"
     assert list(tmp_path.iterdir()) == [report.checkpoint]
     alone = train("alone")
-    assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
+    assert alone.metrics == pytest.approx(report.metrics, rel=5e-3, abs=1e-4)  # accuracy is a mean of means
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
     before = load_file(policy / "model.safetensors")
     for name in one:
