@@ -109,7 +109,7 @@ def peaks(
 def test_the_memory_of_a_training_is_what_the_plan_says(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, processes: int
 ) -> None:
-    """Measured: 3 % and 1 % more in one process, 15 % and 8 % in two, which hold some layers whole at a time."""
+    """Measured: 3 % and 1 % more in one process, 15 % and 8 % in two, which hold some layers whole."""
     parameters, measured = peaks(size, processes, train, tmp_path, monkeypatch)
     planned = full_training_bytes(parameters, 4, processes)
     assert measured == pytest.approx([planned] * processes, rel=0.2)
