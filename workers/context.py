@@ -29,9 +29,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
             partial(_sampler, note_taker(database, worker)),
             _reward_model,
             MathVerifier,
-            lambda: build_trainer(
-                processes=settings.train_processes, launch_config=settings.accelerate_config
-            ),
+            lambda: build_trainer(**settings.trainer_options),
             one_at_a_time=_one_at_a_time(settings),
         ),
         job_samples=settings.job_samples,

@@ -61,7 +61,7 @@ def train_in_foreground(
         ConflictError: `output` holds something, or another process is training it.
         EngineError: training ran out of memory or diverged, or the disk has no room.
     """
-    trainer = build_trainer(processes=settings.train_processes, launch_config=settings.accelerate_config)
+    trainer = build_trainer(**settings.trainer_options)
     with _workspace(output) as workspace:
         identity = training_identity(policy, rows, chosen, trainer.layout)
         if of_another_training(workspace, identity):

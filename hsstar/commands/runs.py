@@ -15,6 +15,7 @@ from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.engines.prompts import check_end_of_text
+from hsstar.engines.registry import check_reward_options
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import contamination, datasets, missing, models, rounds, runs
 from hsstar.store.database import Database, lock_run
@@ -42,6 +43,7 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
     location, reward = lasting_location(recipe.reward.model), None
     if recipe.reward.used:
         reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)
+        check_reward_options(recipe.reward.engine, recipe.reward.engine_options)
     with database.begin() as connection:
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)

@@ -13,7 +13,7 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.engines.training.contract import Trainer
-from hsstar.engines.vllm.options import check_options
+from hsstar.engines.vllm.options import check_names, check_options
 
 SAMPLERS = {
     "transformers": "hsstar.engines.sampling.hf:TransformersSampler",
@@ -95,6 +95,12 @@ def check_sampler_options(engine: str, options: Mapping[str, Any]) -> None:
         check_options(options)
 
 
+def check_reward_options(engine: str, options: Mapping[str, Any]) -> None:
+    """Raise BadInputError for an option of a reward model that its engine lacks; nothing is built."""
+    if engine == "vllm":
+        check_names("reward", options.keys())
+
+
 def build_reward_model(
     model: str | Path,
     *,
@@ -116,15 +122,25 @@ def build_reward_model(
     return reward_model
 
 
-def build_trainer(*, device: str = "auto", processes: int = 1, launch_config: Path | None = None) -> Trainer:
+def build_trainer(
+    *,
+    device: str = "auto",
+    processes: int = 1,
+    nodes: int = 1,
+    node_launcher: str | None = None,
+    launch_config: Path | None = None,
+) -> Trainer:
     """Build the trainer on TRL (or raise MissingDependencyError); several processes use one GPU each.
 
-    `launch_config`, a file of `accelerate config`, says how they share the model.
+    `processes` are those of one machine, and `node_launcher` starts a program on each of several `nodes`.
+    `launch_config`, a file of `accelerate config`, says how all processes share the model.
     """
     build = _engine_class("trl", TRAINERS)
-    if processes > 1 or launch_config:
+    if processes > 1 or nodes > 1 or launch_config:
         launch = _engine_class("trl-launched", TRAINERS)
-        build = partial(launch, processes, launch_config=launch_config)
+        build = partial(
+            launch, processes, nodes=nodes, node_launcher=node_launcher, launch_config=launch_config
+        )
     trainer: Trainer = build(device=device)
     return trainer
 

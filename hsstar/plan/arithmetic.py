@@ -104,11 +104,12 @@ def full_training_bytes(
     """Estimate the memory of DPO of all weights on each of `shards` devices; activations come on top.
 
     Weights, gradients and Adam's two moments in float32, and the frozen reference with `reference_bytes` a
-    parameter. Without `weights_shared` (ZeRO-2) each device holds weights and reference whole.
+    parameter. Without `weights_shared` (ZeRO-2) each device holds weights and reference whole, and at the
+    beginning it does so always: every process loads both before it gives parts away.
     """
     weights = parameters * (FLOAT32_BYTES + reference_bytes)
     optimiser = parameters * (1 + ADAM_MOMENTS) * FLOAT32_BYTES
-    return (weights / shards if weights_shared else weights) + optimiser / shards
+    return max(weights, (weights / shards if weights_shared else weights) + optimiser / shards)
 
 
 def weight_bytes(parameters: int, bytes_per_parameter: float, shards: int = 1) -> float:

@@ -8,7 +8,7 @@ from hsstar.commands.problems import usable_problems
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.findings import Finding, Level
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
-from hsstar.plan.preflight import Device, check_data, check_disk, check_memory, check_models
+from hsstar.plan.preflight import Device, check_arguments, check_data, check_disk, check_memory, check_models
 from hsstar.plan.rounding import check_rounding
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
@@ -52,6 +52,7 @@ def make_plan(
         findings += check_data(database, recipe, iterations, sizes)
     else:
         findings.append(Finding(Level.UNCHECKED, "data", str(database)))
+    findings += check_arguments(recipe)
     findings += check_memory(recipe, policy, reward, device)
     findings.append(check_disk(forecast, models_directory))
     if recipe.training.objective != "none":

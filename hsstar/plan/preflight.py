@@ -8,8 +8,9 @@ from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.commands.benchmarks import check_benchmark
-from hsstar.domain.errors import CheckpointError, HsstarError
+from hsstar.domain.errors import BadInputError, CheckpointError, HsstarError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
+from hsstar.engines.registry import check_installed, check_reward_options, check_sampler_options
 from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
@@ -72,6 +73,29 @@ def _parameters(size: ModelSize) -> str:
         return "number of parameters not known"
     unit, name = (1e9, "billion") if count >= 1e9 else (1e6, "million")
     return f"{count / unit:.1f} {name} parameters"
+
+
+def check_arguments(recipe: Recipe) -> list[Finding]:
+    """Check the engine arguments of vLLM where it is installed; without it they are not checked."""
+    sections = {
+        "policy": (recipe.policy.engine, check_sampler_options, recipe.policy.engine_options),
+        "reward": (recipe.reward.engine, check_reward_options, recipe.reward.engine_options),
+    }
+    findings = []
+    for section, (engine, check, options) in sections.items():
+        if engine == "vllm":
+            name = f"{section}.vllm"
+            try:
+                check_installed(engine)
+                check(engine, options)
+            except MissingDependencyError as error:
+                findings.append(Finding(Level.UNCHECKED, name, str(error)))
+            except BadInputError as error:
+                findings.append(Finding(Level.FAIL, name, str(error)))
+            else:
+                known = f"the installed vLLM knows all {len(options)} arguments"
+                findings.append(Finding(Level.OK, name, known))
+    return findings
 
 
 def check_data(
@@ -142,7 +166,7 @@ def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) ->
         )
     )
     kept = "weights, gradients and Adam's moments" + ("" if without else ", and the reference")
-    shared = f", shared by {shards}" if shards > 1 else ""
+    shared = f", shared by {shards}, or weights whole while they load" if shards > 1 else ""
     return _compare("memory, training", need, device, f"{kept}{shared}; activations on top")
 
 

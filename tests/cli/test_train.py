@@ -158,9 +158,12 @@ def test_several_processes_train_as_the_environment_says(
     config = cli.folder / "accelerate.yaml"
     config.touch()
     monkeypatch.setenv("HSSTAR_TRAIN_PROCESSES", "3")
+    monkeypatch.setenv("HSSTAR_TRAIN_NODES", "2")
+    monkeypatch.setenv("HSSTAR_TRAIN_LAUNCHER", "srun --nodes=2")
     monkeypatch.setenv("HSSTAR_ACCELERATE_CONFIG", str(config))
     assert train(cli, "dpo", cli.file("pairs.jsonl", *PAIRS), "M1", "--model", DEMO).code == 0
-    assert trainer.launches == [(3, "auto", {"launch_config": config})]
+    options = {"nodes": 2, "node_launcher": "srun --nodes=2", "launch_config": config}
+    assert trainer.launches == [(3, "auto", options)]
 
 
 def test_solutions_are_brought_into_steps_or_named_with_the_reason(cli: CommandLine) -> None:

@@ -14,7 +14,11 @@ import yaml
 
 from hsstar.cli.main import hsstar
 from hsstar.domain.lifecycle import JobKind
+from hsstar.engines.registry import build_trainer
+from hsstar.engines.training.contract import training_settings
+from hsstar.engines.training.launch import LaunchedTrainer
 from hsstar.local.postgres import SUPERUSER
+from hsstar.recipe.training import TrainingSection
 from hsstar.settings import Settings
 from hsstar.store import migrate
 from hsstar.store.database import Database
@@ -32,7 +36,8 @@ VARIABLES = ("HSSTAR_DATABASE_URL_FILE", "HSSTAR_BROKER_URL_FILE", "HSSTAR_MODEL
 LINTERS = """hadolint Containerfile
 check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 shellcheck hsstar-worker
-shellcheck slurm/workers.sbatch"""
+shellcheck slurm/workers.sbatch
+shellcheck slurm/training.sbatch"""
 
 
 @pytest.mark.parametrize("line", LINTERS.splitlines())
@@ -195,6 +200,27 @@ def test_slurm_tells_the_script_before_it_ends_it() -> None:
     assert int(stop) + 60 <= 600
     assert SLURM.stat().st_mode & 0o111
     assert options["ntasks"] == options["nodes"] == options["gpus-per-task"] == "1"
+
+
+def test_a_training_over_several_machines_has_a_launcher_that_reaches_each(tmp_path: Path) -> None:
+    """In the place of `hsstar-worker` a script prints the settings that it would get."""
+    worker = tmp_path / "hsstar-worker"
+    worker.write_text('#!/bin/sh\necho "$@"\nenv\n')
+    worker.chmod(0o755)
+    allocated = {"SLURM_JOB_NUM_NODES": "3", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "7"}
+    environment = {name: str(tmp_path) for name in VARIABLES} | {"HSSTAR_DEPLOY": str(tmp_path)} | allocated
+    script = ["bash", str(DEPLOY / "slurm" / "training.sbatch")]
+    environment["PATH"] = os.environ["PATH"]
+    said = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout
+    arguments, *lines = said.splitlines()
+    assert arguments == "--role train --name train@slurm-7"
+    given = dict(line.split("=", 1) for line in lines if line.startswith("HSSTAR_TRAIN"))
+    trainer = build_trainer(device="cuda", **Settings.from_environment(given).trainer_options)
+    assert isinstance(trainer, LaunchedTrainer)
+    command = trainer.command(training_settings(TrainingSection(), 0))
+    assert command[:4] == ["srun", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1"]
+    assert command[command.index("--num_processes") + 1] == "24"
+    assert command[command.index("--num_machines") + 1] == "3"
 
 
 @pytest.mark.parametrize("missing", ["role", *VARIABLES])

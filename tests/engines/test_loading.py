@@ -16,7 +16,13 @@ from hsstar.domain.errors import BadInputError, CheckpointError
 from hsstar.engines import registry
 from hsstar.engines.device import clear_memory, gpu_is_lost
 from hsstar.engines.loading import load_policy, load_tokenizer, pick_device, pick_dtype, read_tensors
-from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer, check_sampler_options
+from hsstar.engines.registry import (
+    build_reward_model,
+    build_sampler,
+    build_trainer,
+    check_reward_options,
+    check_sampler_options,
+)
 from hsstar.engines.vllm import options as vllm_options
 
 
@@ -111,6 +117,14 @@ def test_an_unknown_argument_is_refused_where_vllm_is_installed(known: bool) -> 
     with pytest.raises(BadInputError, match=r"vllm.max_model_length: .* close: max_model_len") as failure:
         check_sampler_options("vllm", {"max_model_length": 512})
     assert "\n" not in str(failure.value)
+
+
+def test_a_reward_model_names_the_argument_too(known: bool) -> None:
+    check_reward_options("vllm", {"max_num_seqs": 8})
+    check_reward_options("transformers", {"batch_tokens": 8})
+    if known:
+        with pytest.raises(BadInputError, match=r"^reward\.vllm\.max_seqs: .* close: max_num_seqs"):
+            check_reward_options("vllm", {"max_seqs": 8})
 
 
 @pytest.mark.parametrize("name", ["model", "seed", "logprobs_mode", "dtype"])

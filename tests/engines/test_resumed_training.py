@@ -12,7 +12,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from safetensors.torch import load_file
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import EngineError, MissingDependencyError
@@ -187,7 +192,7 @@ def test_two_processes_train_as_one_does(train: Train, policy: Path, tmp_path: P
     assert [(row.layer, row.format) for row in report.updates] == [
         (row.layer, row.format) for row in alone.updates
     ]
-    assert alone.metrics == pytest.approx(report.metrics, rel=1e-3, abs=1e-4)
+    assert alone.metrics == pytest.approx(report.metrics, rel=5e-3, abs=1e-4)  # accuracy is a mean of means
     one, two = (load_file(folder / "model.safetensors") for folder in (alone.checkpoint, report.checkpoint))
     before = load_file(policy / "model.safetensors")
     for name in one:
@@ -215,6 +220,7 @@ def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
     trainer = LaunchedTrainer(2, device="cpu")
     point = adopt_checkpoint(tmp_path / "work", "next", identity_of(policy, layout=trainer.layout))
     assert point.checkpoint is not None
+    assert len(list(point.checkpoint.glob("rng_state_*"))) == 2
     seen = Events()
     resumed = train(settings=SAVING, trainer=trainer, progress=seen.append, resume_point=point)
     undisturbed = train("undisturbed", trainer=trainer)
@@ -241,7 +247,7 @@ def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path, monkeypatch
         return set(trainer.command(replace(SETTINGS, sharding=sharding)))
 
     assert {"--multi_gpu", "--num_processes", "8"} <= command("none")
-    assert "--cpu" in command("none", device="cpu")
+    assert "--multi_gpu" in command("none", device="cpu")  # or accelerate would start one process
     assert {"--use_fsdp", "--fsdp_version=2", "--fsdp_state_dict_type=FULL_STATE_DICT"} <= command("fsdp2")
     assert {"--use_deepspeed", "--zero_stage=2"} <= command("zero2")
     assert {"--zero_stage=3", "--zero3_save_16bit_model=true"} <= command("zero3")
@@ -249,6 +255,32 @@ def test_the_recipe_says_how_processes_share_a_model(tmp_path: Path, monkeypatch
     assert "--use_fsdp" not in command("fsdp2", own)
     assert build_trainer(launch_config=own).layout.startswith("1 processes, ")
     assert build_trainer().layout == "one process"
+
+
+@pytest.mark.parametrize(("sharding", "stage"), [("fsdp2", None), ("zero2", 2), ("zero3", 3)])
+def test_accelerate_reads_its_commands_as_they_are_meant(
+    monkeypatch: pytest.MonkeyPatch, sharding: Any, stage: int | None
+) -> None:
+    """Float32 weights and moments shared, bfloat16 in between: by accelerate's own parser and plug-ins."""
+    monkeypatch.setattr("hsstar.engines.training.launch.find_spec", lambda name: name)
+    launched = LaunchedTrainer(8, device="cuda").command(replace(SETTINGS, sharding=sharding))
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args([*launched[3:], "FOLDER"]))
+    assert (arguments.num_processes, arguments.num_machines, arguments.main_process_port) == (8, 1, 0)
+    arguments.deepspeed_fields_from_accelerate_config = ""  # as `launch_command` sets it
+    environment = prepare_deepspeed_cmd_env(arguments)[1] if stage else prepare_multi_gpu_env(arguments)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    plugin = DeepSpeedPlugin() if stage else FullyShardedDataParallelPlugin()
+    plugin.set_mixed_precision("bf16")
+    if stage:
+        configuration = plugin.deepspeed_config
+        assert configuration["zero_optimization"]["stage"] == stage
+        assert configuration["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] == (stage == 3)
+        assert configuration["bf16"]["enabled"]
+        return
+    assert (plugin.fsdp_version, plugin.reshard_after_forward) == (2, True)
+    assert plugin.mixed_precision_policy.param_dtype == torch.bfloat16
+    assert plugin.auto_wrap_policy is transformer_auto_wrap_policy
 
 
 def test_a_rank_ends_when_its_standard_input_closes(tmp_path: Path) -> None:

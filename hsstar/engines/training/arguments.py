@@ -84,6 +84,14 @@ def preference_arguments(settings: TrainingSettings) -> dict[str, Any]:
     }
 
 
+def shared_gradients() -> dict[str, Any]:
+    """Return the arguments by which each pass adds to a process's own share of the gradients, in float32.
+
+    Otherwise each process of FSDP2 adds up all of them, in bfloat16, until the last pass of a step.
+    """
+    return {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+
+
 def pace_of_saves(settings: TrainingSettings, steps: int) -> tuple[int, float]:
     """Return optimiser steps and least seconds between two intermediate checkpoints; 0 steps: none."""
     if settings.save_every_steps is not None:

@@ -1,8 +1,10 @@
-"""Trainer over several processes of one machine, one per GPU, started by `accelerate launch`."""
+"""Trainer over several processes, one per GPU, started by `accelerate launch` on each of its machines."""
 
 import hashlib
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,7 +12,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from hsstar.domain.errors import EngineError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, EngineError, MissingDependencyError
 from hsstar.domain.rounding import WeightUpdate
 from hsstar.engines.loading import pick_device
 from hsstar.engines.training.contract import (
@@ -23,6 +25,7 @@ from hsstar.engines.training.rank import read_event
 from hsstar.settings import without_settings
 
 _ERROR_LINES = 5
+_DEEPSPEED = ("--use_deepspeed", "--deepspeed_multinode_launcher=standard")
 _SHARDING_ARGUMENTS = {
     "fsdp2": (
         "--use_fsdp",
@@ -32,20 +35,39 @@ _SHARDING_ARGUMENTS = {
         "--fsdp_state_dict_type=FULL_STATE_DICT",
         "--fsdp_cpu_ram_efficient_loading=false",
     ),
-    "zero2": ("--use_deepspeed", "--zero_stage=2"),
-    "zero3": ("--use_deepspeed", "--zero_stage=3", "--zero3_save_16bit_model=true"),
+    "zero2": (*_DEEPSPEED, "--zero_stage=2"),
+    "zero3": (*_DEEPSPEED, "--zero_stage=3", "--zero3_save_16bit_model=true"),
 }
 """Arguments of `accelerate launch` for each way of sharing a model among processes."""
 
 
 class LaunchedTrainer:
-    """Runs `TrlTrainer` in ranks that share the model by `sharding`; a `launch_config` takes precedence."""
+    """Runs `TrlTrainer` in ranks that share the model by `sharding`; a `launch_config` takes precedence.
 
-    def __init__(self, processes: int, *, device: str = "auto", launch_config: Path | None = None) -> None:
-        self._processes = processes
+    `processes` are those of one of the `nodes` (machines). Of several, `node_launcher` starts a program on
+    each, and all see the folder of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        *,
+        nodes: int = 1,
+        node_launcher: str | None = None,
+        device: str = "auto",
+        launch_config: Path | None = None,
+    ) -> None:
+        if nodes > 1 and not node_launcher:
+            raise BadInputError(
+                f"HSSTAR_TRAIN_NODES={nodes} needs HSSTAR_TRAIN_LAUNCHER, a command that starts a program "
+                f"once on each machine: srun --nodes={nodes} --ntasks-per-node=1"
+            )
+        self._processes = processes * nodes
+        self._nodes = nodes
+        self._node_launcher = shlex.split(node_launcher or "") if nodes > 1 else []
         self._device = device
         self._launch_config = launch_config
-        self.layout = f"{processes} processes"
+        self.layout = f"{self._processes} processes"
         if launch_config:
             self.layout += f", {hashlib.sha256(launch_config.read_bytes()).hexdigest()}"
 
@@ -53,7 +75,10 @@ class LaunchedTrainer:
         """Train a policy, as `contract.Trainer.train` says."""
         job = {"device": self._device, "task": asdict(task)}
         command = self.command(task.settings)
-        with tempfile.TemporaryDirectory(prefix="hsstar-training-") as name:
+        shared = task.output.parent if self._nodes > 1 else None
+        if shared:
+            shared.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="hsstar-training-", dir=shared) as name:
             folder = Path(name)
             (folder / "job.json").write_text(json.dumps(job, default=str))
             self._launch([*command, str(folder)], folder / "errors.log", progress)
@@ -67,19 +92,28 @@ class LaunchedTrainer:
         Raise EngineError if this machine cannot share the model as the settings say, MissingDependencyError
         if DeepSpeed is not installed.
         """
-        command = [sys.executable, "-m", "accelerate.commands.launch"]
+        command = [*self._node_launcher, sys.executable, "-m", "accelerate.commands.launch"]
         if self._launch_config:
             command += ["--config_file", str(self._launch_config)]
         else:
-            command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-            command += self._sharing(settings)
-        command += ["--num_processes", str(self._processes), "--main_process_port", "0"]
+            command += ["--mixed_precision", "no", "--dynamo_backend", "no", *self._sharing(settings)]
+        command += ["--num_processes", str(self._processes), *self._meeting_place()]
         return [*command, "-m", "hsstar.engines.training.rank"]
+
+    def _meeting_place(self) -> list[str]:
+        """Return where the machines meet; there they get their numbers, whatever `--machine_rank` says."""
+        if self._nodes == 1:
+            return ["--num_machines", "1", "--main_process_port", "0"]
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = str(free.getsockname()[1])
+        place = ["--main_process_ip", socket.gethostname(), "--main_process_port", port]
+        return ["--num_machines", str(self._nodes), "--machine_rank", "1", "--rdzv_backend", "c10d", *place]
 
     def _sharing(self, settings: TrainingSettings) -> list[str]:
         on_cpu = pick_device(self._device).type == "cpu"
         if settings.sharding == "none":
-            return ["--cpu"] if on_cpu else ["--multi_gpu"]
+            return ["--multi_gpu"] if self._processes > 1 else []  # with --cpu it would start one process
         if settings.sharding.startswith("zero") and find_spec("deepspeed") is None:
             raise MissingDependencyError(
                 f"training.sharding = {settings.sharding!r} needs deepspeed, which is not installed: "

@@ -1,5 +1,6 @@
 """Trainer on TRL: DPO, supervised fine-tuning for step-wise initialisation, and process reward models."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
+from torch.distributed.fsdp import fully_shard
 from transformers import GenerationConfig, PrinterCallback, TrainingArguments, set_seed
 from trl import DPOConfig, SFTConfig
 
@@ -20,6 +22,7 @@ from hsstar.engines.training.arguments import (
     plan_batches,
     preference_arguments,
     quantised_loading,
+    shared_gradients,
 )
 from hsstar.engines.training.callbacks import (
     STEP_METRICS,
@@ -71,6 +74,8 @@ class TrlTrainer:
         with written_aside(task.output) as folder:
             writing = task.resume_point.folder / WRITING if task.resume_point else folder / "trainer"
             arguments = common_arguments(task.settings, batches, self._device, dtype)
+            if _shares_layers():
+                arguments |= shared_gradients()
             trainer = self._trl_trainer(
                 task,
                 arguments | {"output_dir": str(writing)},
@@ -112,6 +117,8 @@ class TrlTrainer:
         reference = None
         if not settings.lora_rank and not settings.precompute_reference_logprobs:
             reference = load_policy(task.policy, self._device, self._compute_dtype(settings))
+            if _shares_layers():
+                _shard_layers(reference)
         config = DPOConfig(**arguments, **preference_arguments(settings))
         return PairTrainer(args=_on_one_device(config), ref_model=reference, **parts)
 
@@ -159,6 +166,18 @@ class TrlTrainer:
         saved = task.settings.save_dtype  # rounded copies are written beside the float32 weights
         bytes_per_weight = 4 if saved == "float32" else 4 + getattr(torch, saved).itemsize
         check_space(task.output.parent, *training_bytes(parameters, trained, bytes_per_weight, saves=saves))
+
+
+def _shares_layers() -> bool:
+    """Tell whether this is a rank of FSDP2, as `accelerate launch` says it to its ranks."""
+    return os.environ.get("FSDP_VERSION") == "2"
+
+
+def _shard_layers(model: Any) -> None:
+    """Share a frozen model among the processes layer by layer; TRL would gather all of it at once."""
+    for module in model.modules():
+        if type(module).__name__ in model._no_split_modules:
+            fully_shard(module)
 
 
 def _on_one_device(arguments: Any) -> Any:

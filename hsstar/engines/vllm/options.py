@@ -1,7 +1,7 @@
 """Checks a recipe's vLLM engine arguments without importing vLLM."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -20,17 +20,22 @@ OWN_ARGUMENTS = frozenset(
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise BadInputError for the first option that belongs to hsstar or that the installed vLLM lacks."""
+    """Raise BadInputError for an option of `[policy.vllm]` that is hsstar\'s own or unknown to vLLM."""
     if own := sorted(OWN_ARGUMENTS & options.keys()):
         raise BadInputError(f"policy.vllm.{own[0]} belongs to hsstar and cannot be set")
-    known = engine_arguments()
-    for name in sorted(options.keys() - known - {"lora"}) if known else []:
-        close = get_close_matches(name, known, n=3)
-        hint = f"; close: {', '.join(close)}" if close else ""
-        raise BadInputError(f"policy.vllm.{name}: the installed vLLM has no such engine argument{hint}")
+    check_names("policy", options.keys() - {"lora"})
     lora = options.get("lora")
     if lora is not None and not (Path(lora).expanduser() / "adapter_config.json").is_file():
         raise BadInputError(f"policy.vllm.lora: {lora} holds no adapter_config.json")
+
+
+def check_names(section: str, names: Set[str]) -> None:
+    """Raise BadInputError for the first argument of `[SECTION.vllm]` that the installed vLLM lacks."""
+    known = engine_arguments()
+    for name in sorted(names - known) if known else []:
+        close = get_close_matches(name, known, n=3)
+        hint = f"; close: {', '.join(close)}" if close else ""
+        raise BadInputError(f"{section}.vllm.{name}: the installed vLLM has no such engine argument{hint}")
 
 
 @cache

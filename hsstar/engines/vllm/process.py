@@ -2,10 +2,13 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from hsstar.domain.errors import EngineError
 from hsstar.engines.device import clear_memory
@@ -23,11 +26,12 @@ if not torch.cuda.is_available():
 
 # only now: vLLM reads its environment when it is imported
 import vllm  # noqa: E402
-from vllm.config import PoolerConfig  # noqa: E402
+from vllm.config import PoolerConfig, VllmConfig  # noqa: E402
 from vllm.inputs import TokensPrompt  # noqa: E402
 from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.sampling_params import RequestOutputKind  # noqa: E402
+from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.v1.engine import core  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
@@ -37,6 +41,7 @@ __all__ = [
     "PoolerConfig",
     "RequestOutputKind",
     "TokensPrompt",
+    "configure",
     "current_platform",
     "start_engine",
     "vllm",
@@ -48,18 +53,35 @@ def start_engine(path: Path, **arguments: Any) -> LLMEngine:
 
     Raise EngineMemoryError if weights or cache do not fit, EngineError if vLLM refuses to start otherwise.
     """
+    configuration = configure(path, **arguments)
+    with _naming_refusals(path):
+        return LLMEngine.from_vllm_config(configuration, disable_log_stats=True)
+
+
+def configure(path: Path, **arguments: Any) -> VllmConfig:
+    """Return vLLM's configuration of an engine; needs no GPU. Raise EngineError if vLLM refuses a value."""
+    with _naming_refusals(path):
+        return vllm.EngineArgs(
+            model=str(path), skip_tokenizer_init=True, seed=0, disable_log_stats=True, **arguments
+        ).create_engine_config(UsageContext.ENGINE_CONTEXT)
+
+
+@contextmanager
+def _naming_refusals(path: Path) -> Iterator[None]:
     try:
         with naming_memory_errors():
-            return LLMEngine.from_engine_args(
-                vllm.EngineArgs(
-                    model=str(path), skip_tokenizer_init=True, seed=0, disable_log_stats=True, **arguments
-                )
-            )
+            yield
     except EngineError:
         raise
     except Exception as error:  # vLLM raises errors of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EngineError(f"vLLM does not start on {path}: {reason}") from error
+        raise EngineError(f"vLLM does not start on {path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or error.title}: {first['msg']}"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _free_memory() -> None:
