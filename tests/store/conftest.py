@@ -18,6 +18,7 @@ from hsstar.store import migrate
 from hsstar.store.database import Database
 from tests.store.drawing import sampling, terminations, wake_ups
 from tests.store.driver import begin, begin_in, checkpoint, verifier
+from tests.waiting import wait_for
 
 __all__ = ["begin", "begin_in", "checkpoint", "sampling", "terminations", "verifier", "wake_ups"]  # fixtures
 
@@ -57,21 +58,31 @@ def server_url() -> Iterator[str]:
 def make_database(server_url: str) -> MakeDatabase:
     numbers = itertools.count()
 
-    def administer(statement: str, *names: str) -> None:
+    def copy(template: str, name: str) -> None:
+        # copying files takes a tenth of the time of writing every page to the log
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
         with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+
+    def drop(name: str) -> None:
+        """Drop a database; a superuser's session that is closed and has not ended yet could not be ended."""
+        superusers = "SELECT FROM pg_stat_activity WHERE datname = %s AND usename = 'postgres'"
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            wait_for(
+                lambda: not connection.execute(superusers, [name]).fetchone(), what="no superuser is in it"
+            )
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     @contextmanager
     def make(template: str | None) -> Iterator[Database]:
         name = f"test_{next(numbers)}"
-        # copying files takes a tenth of the time of writing every page to the log
-        administer("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template or "template0")
+        copy(template or "template0", name)
         database = Database(make_url(server_url).set(database=name).render_as_string())
         try:
             yield database
         finally:
             database.close()
-            administer("DROP DATABASE {} WITH (FORCE)", name)
+            drop(name)
 
     return make
 
