@@ -2,7 +2,7 @@
 # make check       static checks: ruff, mypy, import contracts (no PyTorch needed)
 # make test-unit   the tests of the pure rules, under a minute (no PyTorch needed)
 # make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
-# make test-heavy  the tests that take minutes each
+# make test-heavy  real training, whole runs, vLLM
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
 # make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
 # make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md

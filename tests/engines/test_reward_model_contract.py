@@ -1,7 +1,7 @@
 """Step rewards equal those of the published inference code, run plainly on one response at a time."""
 
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,12 @@ def make_case(name: str, folder: Path) -> Case:
     return Case(family, path, build_reward_model(path, **options), tolerance=1e-4)
 
 
-@pytest.fixture(scope="session", params=[*STEP_MODELS, *CLASSIFIERS])
+def on_heavy_engines(names: Iterable[str]) -> list[Any]:
+    """The names of cases; those on vLLM are heavy."""
+    return [pytest.param(name, marks=[pytest.mark.heavy] if "vllm" in name else []) for name in names]
+
+
+@pytest.fixture(scope="session", params=on_heavy_engines([*STEP_MODELS, *CLASSIFIERS]))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     made = make_case(request.param, tmp_path_factory.mktemp("reward"))
     yield made
@@ -100,7 +105,7 @@ def test_any_batch_gives_the_plain_rewards(case: Case, made: list[RewardRequest]
         assert result.truncated or result.rewards == case.expected(request)
 
 
-@pytest.mark.parametrize("case", STEP_MODELS, indirect=True)
+@pytest.mark.parametrize("case", on_heavy_engines(STEP_MODELS), indirect=True)
 def test_a_long_response_is_cut_at_a_step_border(case: Case) -> None:
     room = 254 if case.family == "skywork" else 412  # tokens after those before the first step
     steps = tuple("a" * 49 for _ in range(12))  # 50 tokens each with its end
@@ -171,6 +176,7 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
         build_reward_model(tiny.tiny_classifier(tmp_path, labels=3), device="cpu")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", ["qwen-math vllm"], indirect=True)
 def test_vllm_goes_on_after_running_out_of_memory(case: Case) -> None:
     model: Any = case.model
@@ -181,6 +187,7 @@ def test_vllm_goes_on_after_running_out_of_memory(case: Case) -> None:
     assert model.score(requests()) == expected  # nothing of the failed requests is left
 
 
+@pytest.mark.heavy
 def test_an_empty_result_of_vllm_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told of a step token that no text holds, vLLM answers with nothing."""
     pytest.importorskip("vllm")

