@@ -62,9 +62,9 @@ def _measure(folder: Path) -> None:
     rank.train({**job, "task": job["task"] | warm_up})
     with _peak(Path(os.environ[PEAKS]) / os.environ.get("RANK", "0")) as ended:
 
-        def save(*arguments: Any) -> None:
+        def save(*arguments: Any) -> Any:
             ended.set()  # the trained weights are gathered in the memory of the machine, not of a GPU
-            _save(*arguments)
+            return _save(*arguments)
 
         _module.save_policy = save
         rank.main(folder)
