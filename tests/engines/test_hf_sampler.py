@@ -19,6 +19,7 @@ from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf import REFILL_SHARE, TransformersSampler
 from hsstar.engines.sampling.hf_cache import growing_cache
+from hsstar.engines.sampling.hf_decoding import Batch
 from tests.engines import tiny
 from tests.engines.draws import (
     DRAWN,
@@ -169,6 +170,58 @@ def test_an_error_concerns_the_draw_at_fault_alone(policy: Path) -> None:
         next(poisoned)
     hook.remove()
     results |= dict(good)
+    assert all_same([results[n] for n in range(12)], expected)
+
+
+@pytest.fixture
+def no_room_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory runs out when new rows, which have their first token, join the batch; later it does not."""
+    join = Batch.join
+
+    def fail(batch: Batch, other: Batch) -> None:
+        monkeypatch.setattr(Batch, "join", join)
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(Batch, "join", fail)
+
+
+@pytest.mark.usefixtures("no_room_once")
+def test_rows_that_end_in_a_pass_that_fails_are_drawn_again(policy: Path) -> None:
+    sampler, one_token = refilled(policy, batch_size=4), replace(DRAWN, max_new_tokens=1)
+    long, short = sampler.draw(LONG[:3], DRAWN), sampler.draw(ANSWERS[:2], one_token)
+    results = dict([next(long)])
+    begun = dict(short)
+    results |= dict(long)
+    again = refilled(policy, batch_size=4)
+    assert all_same([begun[n] for n in range(2)], draw_all(again, ANSWERS[:2], one_token))
+    assert all_same([results[n] for n in range(3)], draw_all(again, LONG[:3], DRAWN))
+
+
+@pytest.mark.usefixtures("no_room_once")
+def test_a_draw_that_failed_holds_no_other_up_before_it_is_told(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    failed, other = sampler.draw(LONG, DRAWN), sampler.draw(ANSWERS, DRAWN)
+    next(failed)
+    results = dict(other)
+    assert all_same([results[n] for n in range(12)], complete(refilled(policy, batch_size=4), ANSWERS))
+    with pytest.raises(EngineMemoryError, match="no room"):
+        next(failed)
+
+
+def test_an_interrupted_pass_spoils_no_text_of_others(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    expected = complete(sampler, LONG)
+    others, interrupted = sampler.draw(LONG, DRAWN), sampler.draw(ANSWERS, DRAWN)
+    results = dict([next(others)])
+
+    def interrupt(*_: Any) -> None:  # the cache has the new tokens already
+        raise KeyboardInterrupt
+
+    hook = sampler._batch.model.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(interrupted)
+    hook.remove()
+    results |= dict(others)
     assert all_same([results[n] for n in range(12)], expected)
 
 

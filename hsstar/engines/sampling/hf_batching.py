@@ -91,7 +91,7 @@ class ContinuousBatch:
         for row in self._abandoned:  # only now, because no step runs
             row.finished = True
         self._abandoned.clear()
-        members = [caller for caller in self._callers if caller.live]
+        members = self._live_callers()
         free = self._size - sum(len(caller.live) for caller in members)
         rows: list[Row] = []
         if (
@@ -119,6 +119,12 @@ class ContinuousBatch:
         except Exception as error:
             with self._changed:
                 self._recover(error)
+        except (
+            BaseException
+        ):  # an interrupted pass leaves cache and rows of others half done, at nobody's fault
+            with self._changed:
+                self._requeue(self._live_callers())
+            raise
         else:
             with self._changed:
                 self._deliver(finished)
@@ -145,17 +151,28 @@ class ContinuousBatch:
                 if row in caller.live:
                     caller.finished.append((row, 1000 * (ended - caller.live.pop(row))))
 
+    def _live_callers(self) -> list[_Caller]:
+        return [caller for caller in self._callers if caller.live]
+
     def _recover(self, error: Exception) -> None:
-        members = [caller for caller in self._callers if caller.live]
+        members = self._live_callers()
         if isinstance(error, EngineMemoryError):
             self._size = max(1, sum(len(caller.live) for caller in members) // 2)
+        if len(members) == 1:
+            [at_fault] = members
+            self._batch, at_fault.error = None, error
+            at_fault.live.clear()  # others need not wait until it has been told
+            at_fault.waiting.clear()
+            return
+        for caller in members:
+            caller.alone = True
+        self._requeue(members)
+
+    def _requeue(self, members: Iterable[_Caller]) -> None:
+        """Let all live rows begin anew, also those that have ended in a pass that failed."""
         self._batch = None
         for caller in members:
-            if len(members) == 1:
-                caller.error = error
-                return
-            caller.alone = True
             for row in reversed(caller.live):
-                row.draw = Draw()
+                row.draw, row.finished = Draw(), False
                 caller.waiting.appendleft(row)
             caller.live.clear()
