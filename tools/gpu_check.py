@@ -112,7 +112,7 @@ class Outcome:
 def training(name: str, processes: int, gpus: int, package: str | None, *changes: str) -> Step:
     """A training of the demo's policy on pairs from a file, with changes of the recipe."""
     command = (HSSTAR, "train", "dpo", "--data", "pairs.jsonl", "--model", "builtin:demo-policy")
-    settings = ("training.batch_size=8", "training.dtype=bfloat16", "training.maximum_tokens=256", *changes)
+    settings = ("batch_size=8", "dtype=bfloat16", "maximum_tokens=256", *changes)
     sets = [part for setting in settings for part in ("--set", setting)]
     variables = {"HSSTAR_TRAIN_PROCESSES": str(processes)}
     return Step(name, ((*command, "--output", name, *sets),), "", gpus, package, variables)
@@ -138,11 +138,11 @@ STEPS = (
     Step("tensor-parallel", (python(SAMPLES, "2"),), "64 completions", 2, "vllm"),
     Step("rewards", (python(REWARDS),), "128 rewards", 1, "torch"),
     training("training", 1, 0, "trl"),
-    training("adapters-4bit", 1, 1, "bitsandbytes", "training.lora_rank=8", "training.quantization=4bit"),
+    training("adapters-4bit", 1, 1, "bitsandbytes", "lora_rank=8", "quantization=4bit"),
     training("two-processes", 2, 2, "trl"),
-    training("fsdp2", 2, 2, "trl", "training.sharding=fsdp2"),
-    training("zero2", 2, 2, "deepspeed", "training.sharding=zero2"),
-    training("zero3", 2, 2, "deepspeed", "training.sharding=zero3"),
+    training("fsdp2", 2, 2, "trl", "sharding=fsdp2"),
+    training("zero2", 2, 2, "deepspeed", "sharding=zero2"),
+    training("zero3", 2, 2, "deepspeed", "sharding=zero3"),
     Step("demo", ((HSSTAR, "demo", "--engine", "vllm"),), gpus=1, package="vllm"),
 )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hsstar.recipe.training import TrainingSection
 from tools import gpu_check
 from tools.gpu_check import STEPS, Step, main, run
 
@@ -48,6 +49,19 @@ def test_a_failure_is_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gpu_check, "STEPS", (Step("it", (("false",),)),))
     assert main(["--output", str(tmp_path / "report.md")]) == 1
     assert "## it: FAIL\n\n```\n$ false\nexit code 1\n```" in (tmp_path / "report.md").read_text()
+
+
+def test_trainings_change_keys_that_exist() -> None:
+    commands = [command for step in STEPS for command in step.commands if "dpo" in command]
+    changes = [part.partition("=") for command in commands for part in command if "=" in part]
+    assert len(commands) == 6
+    values = {key: value for key, _, value in changes}
+    assert values.keys() <= TrainingSection.model_fields.keys()
+
+
+@pytest.mark.heavy
+def test_a_training_of_the_report_runs(tmp_path: Path) -> None:
+    assert main(["training", "--output", str(tmp_path / "report.md")]) == 0
 
 
 def test_the_page_says_what_each_step_prints() -> None:
