@@ -80,7 +80,7 @@ _READERS: dict[str, Callable[[bytes], tuple[float, ...]]] = {
 
 
 def sample_weights(folder: Path, count: int) -> list[float]:
-    """Return about so many weights of a checkpoint, evenly spread over all; none if its format is another."""
+    """Return about `count` weights of a checkpoint, evenly spread; none if their format is not read."""
     files = weight_files(folder)
     if any(file.suffix != ".safetensors" for file in files):
         return []

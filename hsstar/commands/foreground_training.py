@@ -1,4 +1,4 @@
-"""Trains in this process: the new checkpoint appears when it is whole, and an interrupted one goes on."""
+"""Trains in this process: the new checkpoint appears when it is whole, and an interrupted one continues."""
 
 import fcntl
 import secrets

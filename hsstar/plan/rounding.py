@@ -24,7 +24,7 @@ _WEIGHTS = 1 << 13
 
 
 def check_rounding(recipe: Recipe, policy: ModelSize | None, pairs: float | None, *, gpu: bool) -> Finding:
-    """Foresee what the sampled policy keeps of an iteration's training on so many pairs (None: not known)."""
+    """Foresee what the sampled policy keeps of an iteration's training on `pairs` pairs (None: not known)."""
     training, sampled_as = recipe.training, recipe.policy.sampled_as(gpu=gpu)
     rows = training.rows or pairs
     if sampled_as is None:

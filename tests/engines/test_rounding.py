@@ -99,7 +99,7 @@ def test_small_updates_of_published_weights_are_lost_and_kept_by_stochastic_roun
     policy = in_bfloat16(tmp_path / "half", resolve("builtin:demo-policy"))
     steps = replace(SLOW, epochs=1)
     reports = [
-        train(rows=EXAMPLES, settings=replace(steps, **changes), policy=policy)  # type: ignore[arg-type]
+        train(rows=EXAMPLES, settings=replace(steps, **changes), policy=policy)  # type: ignore[arg-type]  # any keys
         for changes in ({}, {"save_dtype": "bfloat16", "save_rounding": "stochastic"})
     ]
     nearest, stochastic = (SampledUpdate("bfloat16", report.updates) for report in reports)

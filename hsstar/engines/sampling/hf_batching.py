@@ -37,7 +37,7 @@ class ContinuousBatch:
     prompts make one pass. Callers with other settings wait until the batch is empty, and
     later ones wait behind them. With a model that has layers without full attention, all wait for that.
 
-    When a batch of several callers fails, each goes on alone, so that only the one at fault gets the error.
+    When a batch of several callers fails, each continues alone, so that only the one at fault gets the error.
     """
 
     def __init__(self, size: int, refill_share: float) -> None:

@@ -283,7 +283,7 @@ CREATE TABLE step_rounds (
     CONSTRAINT ck_step_rounds_responses_positive CHECK (responses > 0),
     CONSTRAINT ck_step_rounds_continuations_positive CHECK (continuations > 0)
 );
-COMMENT ON COLUMN step_rounds.responses IS 'the first so many of each problem of the iteration are continued';
+COMMENT ON COLUMN step_rounds.responses IS 'of each problem of the iteration, the first ones, that are continued';
 COMMENT ON COLUMN step_rounds.continuations IS 'of each prefix';
 COMMENT ON TABLE step_rounds IS 'rounds that continue prefixes of an iteration''s responses, for the labels of steps';
 
