@@ -247,6 +247,7 @@ class Supervisor:
         while self._living() and signals.requests < 2 and time.monotonic() < deadline:
             signals.wait(min(ROUND_SECONDS, max(0.0, deadline - time.monotonic())))
             self._reap_all()
+        self._reap_all()  # the second signal may come before the first look
         remaining = self._living()
         families += [member for worker in remaining for member in processes.descendants(worker)]
         processes.kill([*remaining, *families])

@@ -14,8 +14,9 @@ import pytest
 
 from hsstar.domain.errors import LocalStackError
 from hsstar.domain.lifecycle import WorkerExit
-from hsstar.local import supervisor
+from hsstar.local import processes, supervisor
 from hsstar.local.gpus import find_gpus
+from hsstar.local.processes import ProcessIdentity
 from hsstar.local.state import WorkerSpec
 from hsstar.local.supervisor import SupervisedServer, SupervisedWorker, keep_running
 from tests.local.conftest import worker
@@ -222,6 +223,22 @@ def test_a_second_ctrl_c_ends_all_at_once(home: Path, caplog: pytest.LogCaptureF
     assert not keep(home, ["stubborn", "parent", "stubborn too"], watch)
     assert time.monotonic() - begun[0] < 3.0
     assert "2 workers had to be killed" in caplog.text
+
+
+def test_a_worker_that_had_ended_before_the_second_ctrl_c_was_not_killed(
+    home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = processes.send
+
+    def send_and_press_again(worker: ProcessIdentity, number: signal.Signals) -> None:
+        send(worker, number)
+        if number is signal.SIGTERM:
+            wait_for(lambda: living_workers().keys() == {"stubborn"})
+            press_ctrl_c()
+
+    monkeypatch.setattr(processes, "send", send_and_press_again)
+    assert not keep(home, ["sample", "stubborn"], press_ctrl_c)
+    assert "1 workers had to be killed" in caplog.text
 
 
 LISTED = """GPU 0: NVIDIA H200 (UUID: GPU-aaaa)
