@@ -1,13 +1,14 @@
 """`hsstar verify`: give verdicts on the answers in a file, without a database, or explain one verdict."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -46,6 +47,18 @@ _STANDARD_INPUT = Path("-")
 )
 @click.option("--explain", nargs=2, metavar="ANSWER REFERENCE", help="Say how these two are compared.")
 @click.option("--json", "as_json", is_flag=True, help="With --explain: as a JSON object.")
+@click.option("--serve", is_flag=True, help="Judge what comes over HTTP: POST /verify, one answer or a list.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: the address.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8017, show_default=True, help="With --serve: 0 is any."
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="With --serve: answers that may wait; more are refused for a second.",
+)
 def verify(
     file: Path | None,
     output: Path | None,
@@ -54,6 +67,10 @@ def verify(
     memory_limit: int,
     explain: tuple[str, str] | None,
     as_json: bool,
+    serve: bool,
+    host: str,
+    port: int,
+    queue: int,
 ) -> None:
     """Compare the answers in FILE (- for standard input) with their reference answers.
 
@@ -61,18 +78,45 @@ def verify(
     {"response": …}, a whole response whose final answer is extracted; {"truncated": true} says that
     the response was cut at its token limit. The output has one line per line of FILE, in the same
     order, with verdict (correct, incorrect or null), cause and answer. Blank lines are skipped.
+
+    With --serve the same objects come over HTTP. An address that others can reach needs a token in
+    HSSTAR_VERIFY_TOKEN or the file that HSSTAR_VERIFY_TOKEN_FILE names.
     """
     from hsstar.verifier import MathVerifier
 
     if isnan(deadline):
         raise click.BadParameter("nan is not a number of seconds", param_hint="'--deadline'")
-    if (file is None) == (explain is None) or (as_json and explain is None):
-        raise click.UsageError("give either FILE or --explain ANSWER REFERENCE")
+    if (file is not None) + (explain is not None) + serve != 1 or (as_json and explain is None):
+        raise click.UsageError("give one of FILE, --explain ANSWER REFERENCE and --serve")
+    if serve:
+        _serve(host, port, queue, processes, deadline, memory_limit)
+        return
     with MathVerifier(1 if explain else processes, deadline, memory_limit) as verifier:
         if explain is not None:
             _explain(verifier, *explain, as_json)
         elif file is not None:
             _verify(verifier, file, output)
+
+
+def _serve(
+    host: str, port: int, queue: int, processes: int | None, deadline: float, memory_limit: int
+) -> None:
+    from hsstar.domain.errors import MissingDependencyError
+    from hsstar.settings import read_secret
+    from hsstar.verifier import SharedVerifier
+
+    try:
+        from hsstar.verifier import server
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"--serve needs {error.name}: pip install 'hsstar[web]'") from None
+
+    token = read_secret(os.environ, "HSSTAR_VERIFY_TOKEN")
+    with (
+        server.listen(host, port, token) as bound,
+        SharedVerifier(processes, deadline, memory_limit) as verifier,
+    ):
+        say(f"http://{server.address(bound)}/verify")
+        server.serve(verifier, bound, token, queue)
 
 
 def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: bool) -> None:
@@ -107,10 +151,12 @@ def _judged(
     file: Path, verifier: "MathVerifier", verdicts: Counter[str | None]
 ) -> Iterator[dict[str, str | None]]:
     """Yield the lines to write, each window as soon as it is verified, and count their verdicts."""
+    from hsstar.verifier.requests import write_judgement
+
     for window in _windows(_requests(file)):
         for judgement in verifier.verify(window):
             verdicts[judgement.verdict] += 1
-            yield {"verdict": judgement.verdict, "cause": judgement.cause, "answer": judgement.answer}
+            yield write_judgement(judgement)
 
 
 def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["VerificationRequest"]]:
@@ -133,48 +179,14 @@ def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["Verifi
 
 def _requests(file: Path) -> Iterator["VerificationRequest"]:
     from hsstar.data.files import naming, read_json_lines
+    from hsstar.verifier.requests import read_request
 
     source: Path | IO[bytes] = sys.stdin.buffer if file == _STANDARD_INPUT else file
     name = source if isinstance(source, Path) else source.name
     for line, row in read_json_lines(source):
         with naming(name, line):
-            request = _request(row)
+            request = read_request(row)
         yield request
-
-
-def _request(row: dict[str, Any]) -> "VerificationRequest":
-    from hsstar.domain.errors import BadInputError
-    from hsstar.verifier.contract import VerificationRequest
-
-    if ("answer" in row) == ("response" in row):
-        raise BadInputError(f"expected answer or response, found {'both' if 'answer' in row else 'neither'}")
-    reference = _text(row, "reference")
-    if "answer" in row:
-        return VerificationRequest(_text(row, "answer"), reference, is_answer=True)
-    return VerificationRequest(_text(row, "response"), reference, truncated=_truncated(row))
-
-
-def _text(row: dict[str, Any], key: str) -> str:
-    """Return the text under a key; a number counts as its text."""
-    from hsstar.data.formats import kind_of
-    from hsstar.domain.errors import BadInputError
-
-    if key not in row:
-        raise BadInputError(f"expected {key}, which is missing")
-    value = row[key]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadInputError(f"expected text or a number under {key}, found {kind_of(value)}")
-    return str(value)
-
-
-def _truncated(row: dict[str, Any]) -> bool:
-    from hsstar.data.formats import kind_of
-    from hsstar.domain.errors import BadInputError
-
-    value = row.get("truncated", False)
-    if not isinstance(value, bool):
-        raise BadInputError(f"expected true or false under truncated, found {kind_of(value)}")
-    return value
 
 
 def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:

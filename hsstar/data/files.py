@@ -22,12 +22,12 @@ from hsstar.data.formats import (
     detect_format,
     group_samples,
     is_single_sample,
-    kind_of,
     read_problem,
     read_samples,
 )
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
+from hsstar.domain.text import kind_of
 
 NumberedRow = tuple[int, dict[str, Any]]
 """A row with its line in the file (items of a JSON list and rows of a Parquet file are counted from 1)."""

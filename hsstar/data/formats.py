@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hsstar.domain.answers import ExtractionRule, extract_answer, strip_math_delimiters
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
-from hsstar.domain.text import storable
+from hsstar.domain.text import kind_of, storable
 
 Row = Mapping[str, object]
 """One decoded row of a data set."""
@@ -247,9 +247,3 @@ def _source_id(row: Row) -> str | None:
 
 def _keys(row: Row) -> str:
     return ", ".join(sorted(map(str, row))) or "none"
-
-
-def kind_of(value: object) -> str:
-    """Return the kind of a JSON value in words."""
-    kinds = {type(None): "null", bool: "a truth value", str: "text", list: "a list", dict: "an object"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

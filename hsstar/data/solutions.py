@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.data.files import naming, read_problems, read_rows
-from hsstar.data.formats import is_single_sample, kind_of, read_samples
+from hsstar.data.formats import is_single_sample, read_samples
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.steps import Obstacle, step_form
+from hsstar.domain.text import kind_of
 
 
 def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:

@@ -23,3 +23,9 @@ def storable(text: str) -> str:
 def content_key(text: str) -> str:
     """Return 32 hex digits that identify a text; runs of white space count as one space."""
     return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def kind_of(value: object) -> str:
+    """Return the kind of a JSON value in words."""
+    kinds = {type(None): "null", bool: "a truth value", str: "text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
