@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
+from bench.agreement import math_verify_accepts
 from bench.setup import (
     MEDIAN_HEADING,
     benchmark_parser,
@@ -136,12 +137,9 @@ def with_known_verdicts(verifier: MathVerifier, database: Database, jobs: Sequen
 
 
 def plainly(requests: Sequence[VerificationRequest]) -> None:
-    """Use Math-Verify as in its own documentation, with its own settings and time limits."""
-    from math_verify import parse, verify
-
+    """Judge with Math-Verify alone."""
     for request in requests:
-        answer = f"${request.response}$" if request.is_answer else request.response
-        verify(parse(f"${request.reference}$"), parse(answer))
+        math_verify_accepts(request)
 
 
 def measure_plain(jobs: Sequence[Job]) -> Measured:
