@@ -131,12 +131,14 @@ class _Service:
     async def _judge(self, requests: list[VerificationRequest]) -> list[Judgement]:
         futures = await asyncio.to_thread(lambda: list(map(self._verifier.submit, requests)))
         requests.clear()  # their texts may be large, and the verdicts may take long
+        computing = not all(future.done() for future in futures)
         try:
             judgements = await asyncio.gather(*map(asyncio.wrap_future, futures))
         except EngineError as error:
             self._failure = _one_line(error)
             raise
-        self._failure = None
+        if computing:
+            self._failure = None
         return judgements
 
 

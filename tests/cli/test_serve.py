@@ -1,11 +1,12 @@
 """`hsstar verify --serve`: verdicts over HTTP, from a process of its own."""
 
+import asyncio
 import json
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from starlette.applications import Starlette
 
+from hsstar.verifier import SharedVerifier, server
 from tests.cli.conftest import ENDLESS, CommandLine
 from tests.waiting import wait_for
 
@@ -173,3 +176,48 @@ def test_the_token_is_no_argument_and_leaves_no_trace() -> None:
         for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
             assert TOKEN not in " ".join(one.cmdline())
             assert one.pid == process.pid or TOKEN not in " ".join(one.environ().values())
+
+
+def called(app: Starlette, *bodies: Any) -> list[httpx2.Response]:
+    """What the application answers to these bodies, and then about its health."""
+    transport = httpx2.ASGITransport(app)
+
+    async def call() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answered = [await client.post("/verify", content=body) for body in bodies]
+            return [*answered, await client.get("/healthz")]
+
+    return asyncio.run(call())
+
+
+def test_a_verifier_that_cannot_compute_says_so_until_it_can(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    real = sys.executable
+    monkeypatch.setattr(sys, "executable", str(python))
+    with SharedVerifier(processes=1) as verifier:
+        app = server.make_app(verifier, None, most_waiting=5)
+        algebra, text, health = called(app, json.dumps([PLAIN, RIGHT]), json.dumps(PLAIN))
+        assert (algebra.status_code, text.status_code, health.status_code) == (500, 200, 503)
+        assert algebra.json()["error"].startswith(f"the checking process does not start: {python} ")
+        assert health.json() == algebra.json() | {
+            "status": "failing", "version": verifier.version, "waiting": 0
+        }  # fmt: skip
+        python.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+        algebra, health = called(app, json.dumps(RIGHT))
+        assert (algebra.status_code, health.json()["status"]) == (200, "ok")
+
+
+def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b'{"answer": '
+        await asyncio.sleep(3_600)
+
+    monkeypatch.setattr(server, "_BODY_SECONDS", 0.01)
+    with SharedVerifier(processes=1) as verifier:
+        late, health = called(server.make_app(verifier, None, most_waiting=5), stalling())
+    assert (late.status_code, health.json()["waiting"]) == (408, 0)
+    assert late.json() == {"error": "the body did not arrive within 0 seconds"}

@@ -9,13 +9,14 @@ from typing import Any
 from hsstar.domain.answers import ExtractionRule, extract_answer
 
 _ANSWERING = ("assistant", None)
+_ANNOUNCED = {ExtractionRule.BOXED, ExtractionRule.FINAL_ANSWER, ExtractionRule.ANSWER}
 
 
 def reference_of(value: object) -> str:
     r"""Return the reference in a data set: a value, or a whole solution with `\boxed{…}` or `#### …`."""
     text = str(value)
     extracted = extract_answer(text)
-    return text if extracted is None or extracted.rule is ExtractionRule.LAST_NUMBER else extracted.text
+    return extracted.text if extracted is not None and extracted.rule in _ANNOUNCED else text
 
 
 def text_of(completion: str | Iterable[Any]) -> str:
