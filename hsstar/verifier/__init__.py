@@ -12,8 +12,9 @@ r"""Decide whether the final answer of a response is equivalent to a reference a
 raise an error, and no pair takes longer than its deadline. `judge` and `SharedVerifier` serve many callers at
 once; `adapters` are rewards for other trainers, `server` answers over HTTP.
 
-The package imports only the standard library, Math-Verify with its sympy (in checking processes), and modules
-of `hsstar.domain`, which import nothing else; `server` also imports Starlette and uvicorn.
+The package imports only the standard library, Math-Verify with its sympy (in checking processes), and the
+modules `answers`, `errors`, `text` and `verdict` of `hsstar.domain`, which import nothing else. `server` also
+imports Starlette and uvicorn.
 """
 
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier

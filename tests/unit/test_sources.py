@@ -145,9 +145,9 @@ def test_the_domain_imports_the_standard_library_and_itself_without_clock_disk_n
     assert others
 
 
-def test_the_verifier_imports_only_three_modules_of_the_domain() -> None:
-    names = ("answers", "errors", "verdict")
-    files = [*(HSSTAR / "verifier").glob("*.py"), *(HSSTAR / "domain" / f"{name}.py" for name in names)]
+def test_the_verifier_imports_only_four_modules_of_the_domain() -> None:
+    names = ("answers", "errors", "text", "verdict")
+    files = [*(HSSTAR / "verifier").rglob("*.py"), *(HSSTAR / "domain" / f"{name}.py" for name in names)]
     modules = {module for file in files for module in imported_modules(file) if module.startswith("hsstar.")}
     assert {module for module in modules if not module.startswith("hsstar.verifier")} == {
         f"hsstar.domain.{name}" for name in names
