@@ -163,13 +163,6 @@ def test_without_its_packages_the_server_says_which_extra_has_them() -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_only_one_of_file_explanation_and_server_is_asked_for(alone: CommandLine) -> None:
-    for arguments in ((), ("a.jsonl", "--serve"), ("--serve", "--explain", "1", "1"), ("--serve", "--json")):
-        called = alone("verify", *arguments)
-        assert (called.code, called.out) == (2, "")
-        assert called.err.splitlines()[-1].startswith("Error: give one of FILE")
-
-
 def test_the_token_is_no_argument_and_leaves_no_trace() -> None:
     with serving("--processes", "1", HSSTAR_VERIFY_TOKEN=TOKEN) as (client, process):
         assert client.get("/healthz").status_code == 200
