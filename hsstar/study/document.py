@@ -1,5 +1,6 @@
 """The document of a study: TOML with a recipe, seeds, and strategies as changes of that recipe."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -69,6 +70,18 @@ class Study:
 
     document: StudyDocument
     runs: tuple[StudyRun, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs, in the order of the file."""
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    def part(self, seeds: Collection[int]) -> "Study":
+        """Return the part of the study that these seeds are; raise RecipeError if the file lacks one."""
+        if unknown := sorted(set(seeds) - set(self.document.seeds)):
+            known = ", ".join(map(str, self.document.seeds))
+            raise RecipeError(f"seed {unknown[0]} is none of the study's: {known}")
+        return Study(self.document, tuple(run for run in self.runs if run.seed in seeds))
 
     def of_seed(self, seed: int) -> tuple[StudyRun, ...]:
         """Return the runs of one seed, a strategy each."""

@@ -1,8 +1,6 @@
 """Write the files of a study: a table as Markdown and CSV, every run as CSV, plots as PNG and SVG."""
 
-import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from hsstar.domain.statistics import Difference, Mean
 from hsstar.study.document import Study
 from hsstar.study.metrics import RunMetrics, StrategyMetrics, compare
 from hsstar.study.plots import draw
+from hsstar.study.tables import write_rows, write_runs
 
 Table = list[list[str]]
 
@@ -22,8 +21,8 @@ def write_report(study: Study, metrics: Sequence[RunMetrics], folder: Path) -> l
     text = folder / f"{name}.md"
     text.write_text(markdown(study, metrics, strategies), encoding="utf-8")
     summary, runs = folder / f"{name}.csv", folder / f"{name}-runs.csv"
-    _write_csv(summary, _summary_rows(study, strategies))
-    _write_csv(runs, _run_rows(metrics))
+    write_rows(summary, _summary_rows(study, strategies))
+    write_runs(runs, metrics)
     return [text, summary, runs, *draw(study, strategies, folder)]
 
 
@@ -150,17 +149,3 @@ def _summary_rows(study: Study, strategies: Sequence[StrategyMetrics]) -> Iterab
                 "rows_trained": strategy.rows_trained.value,
                 "optimiser_steps": strategy.optimiser_steps.value,
             }
-
-
-def _run_rows(metrics: Sequence[RunMetrics]) -> Iterable[dict[str, Any]]:
-    for run in metrics:
-        for row in run.iterations:
-            yield {"strategy": run.run.strategy, "seed": run.run.seed, **asdict(row)}
-
-
-def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    listed = list(rows)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(listed[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(listed)

@@ -92,9 +92,7 @@ def stuck_runs(study: Study, states: dict[str, RunState]) -> list[str]:
 def complete_seeds(study: Study, states: dict[str, RunState]) -> list[int]:
     """Return the seeds under which every strategy is finished: only these are compared."""
     return [
-        seed
-        for seed in study.document.seeds
-        if all(run_finished(study, run, states) for run in study.of_seed(seed))
+        seed for seed in study.seeds if all(run_finished(study, run, states) for run in study.of_seed(seed))
     ]
 
 

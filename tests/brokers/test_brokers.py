@@ -91,7 +91,7 @@ def test_jobs_run_among_messages_of_other_people_and_the_password_is_nowhere(
         assert PASSWORD not in " ".join(psutil.Process(worker.process.pid).cmdline())
         begun = time.monotonic()
         assert worker.end() == 0, worker.said
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 20  # it has nothing to wait for
         assert " DEBUG " in worker.said
         assert PASSWORD not in worker.said
         assert worker.row()["state"] == "stopped"

@@ -84,6 +84,48 @@ def test_a_study_ends_with_a_report_that_says_what_its_rows_say(
     assert study.refused(*at_once(1)).startswith("run 'tiny-HS-STaR-100' is there with another recipe")
 
 
+def test_a_study_shared_between_machines_gives_the_same_report(
+    study: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_time_pass(monkeypatch, command.__name__, *[study.worker().work] * 2)
+    part = [*at_once(6), "--output"]
+    assert "4 of 4" in study.ok(*part, "first", "--seed", "101")
+    assert "8 of 8" in study.ok(*part, "second", "--seed", "102", "--seed", "100")
+    assert "Report over 3 of 3 seeds" in study.ok(*at_once(1))
+    files = [study.folder / name / "tiny-runs.csv" for name in ("first", "second")]
+    shared = [word for file in files for word in ("--with", str(file))]
+    assert study.ok(*part, "joined", *shared).startswith("Report over 3 of 3 seeds")  # nothing is started
+    study.ok(*part, "mixed", *shared[:2])  # the other seeds are in the database
+    for file in ("tiny.md", "tiny.csv", "tiny-runs.csv"):
+        texts = {(study.folder / name / file).read_text() for name in ("report", "joined", "mixed")}
+        assert len(texts) == 1
+
+
+def test_tables_of_another_study_are_refused(study: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_time_pass(monkeypatch, command.__name__, study.worker().work)
+    study.ok(*at_once(6), "--seed", "101")
+    table = study.folder / "report" / "tiny-runs.csv"
+    header, *rows = table.read_text().splitlines()
+
+    def refusal(*lines: str) -> str:
+        table.write_text("\n".join(lines) + "\n")
+        return study.refused(*at_once(1), "--with", str(table)).removeprefix(f"{table}: ")
+
+    assert refusal("strategy,seed", "uniform,0") == f"{table} is no table of a study's runs (NAME-runs.csv)"
+    assert refusal(header, rows[0]) == "run 'tiny-HS-STaR-101' has not the 2 iterations"
+    assert refusal(header, *rows[:2]).startswith("the files lack run 'tiny-uniform-101'")
+    changed = [row.replace("-101,", "-7,") for row in rows]
+    assert refusal(header, *changed) == "the study has no run 'tiny-HS-STaR-7'"
+    words = [row.replace(",0,12,", ",0,a dozen,") for row in rows]
+    assert refusal(header, *words) == "a row of run 'tiny-HS-STaR-101' has no usable problems"
+    table.write_text("\n".join([header, *rows]) + "\n")
+    twice = ("--with", str(table), "--with", str(table))
+    assert study.refused(*at_once(1), *twice) == f"{table}: another file has run 'tiny-HS-STaR-101' too"
+    (study.folder / "tiny.toml").write_text(STUDY.replace("per_iteration = 12", "per_iteration = 13"))
+    assert refusal(header, *rows) == "run 'tiny-HS-STaR-101' had another recipe"
+    assert study.refused(*at_once(1), "--seed", "9") == "seed 9 is none of the study's: 100, 101, 102"
+
+
 def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

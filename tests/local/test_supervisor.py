@@ -221,7 +221,7 @@ def test_a_second_ctrl_c_ends_all_at_once(home: Path, caplog: pytest.LogCaptureF
         press_ctrl_c()
 
     assert not keep(home, ["stubborn", "parent", "stubborn too"], watch)
-    assert time.monotonic() - begun[0] < 3.0
+    assert time.monotonic() - begun[0] < 30.0  # without the second one it waits without end
     assert "2 workers had to be killed" in caplog.text
 
 

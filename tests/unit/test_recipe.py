@@ -23,7 +23,8 @@ BOUNDS: dict[str, dict[str, Any]] = json.loads((FOLDER / "recipe_bounds.json").r
 TABLES = tables("recipe")
 PUBLISHED: dict[str, dict[str, Any]] = json.loads((FOLDER / "shipped_recipes.json").read_text())
 """What `configs/hsstar.toml` changes of the defaults, and each other published recipe of `hsstar.toml`."""
-SHIPPED = sorted({*CONFIGS.glob("*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - {CONFIGS / "study.toml"})
+STUDIES = {CONFIGS / "study.toml", CONFIGS / "real.toml"}
+SHIPPED = sorted({*CONFIGS.glob("*.toml"), *ROOT.glob("hsstar/demo/*.toml")} - STUDIES)
 DEFAULTS: dict[str, Any] = json.loads((FOLDER / "smallest_recipe.json").read_text())
 """The smallest recipe with the numbers of the method."""
 
@@ -216,7 +217,8 @@ def test_a_published_recipe_changes_what_it_is_about_and_nothing_else(name: str)
 
 
 def test_every_recipe_is_known_and_has_a_name_of_its_own() -> None:
-    assert {file.stem for file in CONFIGS.glob("*.toml")} == PUBLISHED.keys() | {"demo", "first", "study"}
+    others = {"demo", "first", "real-first", *(file.stem for file in STUDIES)}
+    assert {file.stem for file in CONFIGS.glob("*.toml")} == PUBLISHED.keys() | others
     assert len({changes["name"] for changes in PUBLISHED.values()}) == len(PUBLISHED)
 
 
@@ -241,6 +243,20 @@ def test_the_study_compares_at_equal_samples_and_at_equal_steps() -> None:
         "boundary",
         "outlier",
     ]
+
+
+def test_the_real_run_compares_at_equal_samples_and_equal_rows() -> None:
+    study = load_study(CONFIGS / "real.toml")
+    assert (len(study.document.seeds), study.document.iterations) == (3, 3)
+    for run in study.runs:
+        recipe = run.recipe
+        assert (recipe.problems.per_iteration, recipe.sampling.n, recipe.training.rows) == (200, 8, 240)
+        assert (recipe.training.learning_rate, recipe.training.nll_weight) == (3e-6, 1.0)
+        assert (recipe.reward.model, recipe.pairs.rule, recipe.training.objective) == (
+            "prm",
+            "highest-reward",
+            "dpo",
+        )
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)

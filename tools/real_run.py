@@ -1,0 +1,214 @@
+"""The whole method on a small real language model and public problems: `python -m tools.real_run`.
+
+It makes SmolLM2-135M-Instruct, initialises it on worked solutions of GSM-Symbolic, makes a process reward
+model from its responses, and compares strategies by the study of configs/real.toml. The same command
+continues after an interruption: a stage is complete, or made again. `times.csv` says what each call of a
+stage took, in seconds and in hours of all processors of the machine.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from subprocess import DEVNULL
+
+import psutil
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+_TEMPLATES = 85
+UNSEEN = "70-84"
+"""Templates of GSM-Symbolic that are only measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything; of problems at least, because the gym leaves templates out by chance."""
+
+    solutions: int = 3000
+    first: int = 200
+    train: int = 600
+    held_out: int = 250
+    unseen: int = 250
+    responses: int = 4
+    """Of each problem, in the training of the reward model."""
+    continuations: int = 8
+    """Of each of their steps."""
+    tokens: int = 256
+    """Of a response at most, where formats are compared."""
+    seen: str = "0-69"
+    """Templates of GSM-Symbolic that M_0 is initialised and trained on."""
+
+
+class RealRun:
+    """The stages, in a folder of their own."""
+
+    def __init__(self, folder: Path, configs: Path, sizes: Sizes, initialisation: Sequence[str]) -> None:
+        self.folder, self.configs, self.sizes = folder.absolute(), configs.absolute(), sizes
+        self.initialisation = initialisation
+        self.home = self.folder / "home"
+        self.own = self.home / "study" / "real"  # where the study has its servers
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, seeds: Sequence[str], output: Path) -> None:
+        """Go through all stages; raise CalledProcessError where one fails."""
+        self._stage("model", self.make_model)
+        self._stage("initialisation", self.initialise)
+        self._stage("first run", self.sample_first)
+        self._stage("reward model", self.make_reward_model)
+        self._stage("study", lambda: self.compare(seeds, output))
+        self._stage("formats", lambda: self.measure_formats(output))
+
+    def make_model(self) -> None:
+        """SmolLM2 as a checkpoint of Hugging Face, in float32."""
+        target = self.folder / "smollm2"
+        if not target.exists():
+            unfinished = self.folder / "smollm2.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            self._python("tools.make_smollm2", "--output", str(unfinished), "--downloads", str(self.folder))
+            unfinished.rename(target)
+
+    def initialise(self) -> None:
+        """M_0, on worked solutions in steps; `train init` continues what was interrupted."""
+        if not (self.folder / "m0" / "config.json").exists():
+            source = gym(self.sizes.solutions, seed=1, templates=self.sizes.seen)
+            self._hsstar("data", "steps", source, "--output", "solutions.jsonl", "--overwrite")
+            chosen = [word for setting in self.initialisation for word in ("--set", setting)]
+            files = ("--data", "solutions.jsonl", "--model", "smollm2", "--output", "m0")
+            self._hsstar("train", "init", *files, "--prompt", "chat", *chosen)
+
+    def sample_first(self) -> None:
+        """The problems, and the responses of M_0 from which the reward model is made."""
+        self._start()
+        sizes = self.sizes
+        for dataset, size, seed, templates in (
+            ("gsm-symbolic-first", sizes.first, 200_000, sizes.seen),
+            ("gsm-symbolic", sizes.train, 300_000, sizes.seen),
+            ("gsm-symbolic-heldout", sizes.held_out, 400_000, sizes.seen),
+            ("gsm-symbolic-unseen", sizes.unseen, 500_000, UNSEEN),
+        ):
+            self._hsstar("problems", "import", gym(size, seed, templates), "--dataset", dataset)
+        if "real-first" not in self._said("runs", "list"):
+            self._hsstar("runs", "create", "--recipe", str(self.configs / "real-first.toml"))
+            self._hsstar("iterate", "real-first")
+        self._hsstar("status", "real-first", "--watch")
+
+    def make_reward_model(self) -> None:
+        """A process reward model from continuations of the first run's responses."""
+        if not (self.folder / "prm" / "config.json").exists():
+            numbers = (str(self.sizes.responses), "--continuations", str(self.sizes.continuations))
+            source = ("--run", "real-first", "--output", "prm", "--responses")
+            self._hsstar("train", "prm", *source, *numbers)
+        self._hsstar("down")
+
+    def compare(self, seeds: Sequence[str], output: Path) -> None:
+        """The study, in the home where the problems are."""
+        chosen = [word for seed in seeds for word in ("--seed", seed)]
+        study = ("study", str(self.configs / "real.toml"), "--output", str(output.absolute()))
+        self._hsstar(*study, "--at-once", "2", *chosen, home=self.home)
+
+    def measure_formats(self, output: Path) -> None:
+        """The held-out accuracy of M_0 and of each M_1 of HS-STaR in each format of sampling, a file each."""
+        self._start()
+        known = json.loads(self._said("models", "list", "--json"))
+        trained = [row["model"] for row in known if re.fullmatch(r"real-HS-STaR-\d+-M1", row["model"])]
+        recipe = (self.configs / "real-first.toml").read_text(encoding="utf-8")
+        for policy, dtype in product(("m0", *trained), ("float32", "bfloat16", "float16")):
+            file = self.folder / f"{dtype}.toml"
+            file.write_text(recipe.replace('dtype = "float32"', f'dtype = "{dtype}"'), encoding="utf-8")
+            measured = ("--benchmarks", "gsm-symbolic-heldout", "--problems", str(self.sizes.held_out))
+            limits = ("--recipe", str(file), "--max-new-tokens", str(self.sizes.tokens))
+            said = self._said("evaluate", policy, *measured, *limits, "--json")
+            (output / f"{policy}-{dtype}.json").write_text(said, encoding="utf-8")
+        self._hsstar("down")
+
+    def _start(self) -> None:
+        running = self._python("hsstar.cli", "db", "url", check=False, stdout=DEVNULL, stderr=DEVNULL)
+        if running.returncode == 0:  # left by an interrupted call
+            self._hsstar("down")
+        self._hsstar("up")
+
+    def _stage(self, name: str, work: Callable[[], None]) -> None:
+        begun, busy = time.time(), _busy_seconds()
+        print(f"== {name}", flush=True)
+        try:
+            work()
+        finally:
+            times = self.folder / "times.csv"
+            new = not times.exists()
+            with times.open("a", newline="") as file:
+                rows = csv.writer(file, lineterminator="\n")
+                if new:
+                    rows.writerow(("stage", "seconds", "processor_hours"))
+                rows.writerow((name, round(time.time() - begun), round((_busy_seconds() - busy) / 3600, 3)))
+
+    def _hsstar(self, *arguments: str, home: Path | None = None) -> None:
+        self._python("hsstar.cli", *arguments, home=home)
+
+    def _said(self, *arguments: str) -> str:
+        return self._python("hsstar.cli", *arguments, stdout=subprocess.PIPE).stdout
+
+    def _python(
+        self,
+        *arguments: str,
+        home: Path | None = None,
+        check: bool = True,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(filter(None, (str(CONFIGS.parent), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"HSSTAR_HOME": str(home or self.own), "PYTHONPATH": path}
+        command = [sys.executable, "-m", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, check=check, stdout=stdout, stderr=stderr, text=True
+        )
+
+
+def gym(size: int, seed: int, templates: str) -> str:
+    """Return the name of `size` problems and some more: templates are drawn evenly, and others left out."""
+    first, last = map(int, templates.split("-"))
+    enough = size + 4 * math.isqrt(size) + 4  # four standard deviations
+    drawn = enough * _TEMPLATES // (last - first + 1)
+    return f"gym:gsm_symbolic?size={drawn}&seed={seed}&templates={templates}"
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
+
+
+def main() -> None:
+    """Read the command line and go through the stages."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="for models, servers and rows")
+    parser.add_argument("--output", type=Path, help="of the study's report (FOLDER/report)")
+    parser.add_argument("--configs", type=Path, default=CONFIGS, help="with real.toml and real-first.toml")
+    parser.add_argument("--seed", dest="seeds", action="append", default=[], help="only this seed")
+    for field in fields(Sizes):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(field.default), default=field.default)
+    parser.add_argument("--set", dest="initialisation", action="append", metavar="KEY=VALUE", default=[])
+    arguments = parser.parse_args()
+    sizes = Sizes(*(getattr(arguments, field.name) for field in fields(Sizes)))
+    settings = arguments.initialisation or ["learning_rate=2e-5", "batch_size=16", "micro_batch_size=4"]
+    run = RealRun(arguments.folder, arguments.configs, sizes, settings)
+    try:
+        run.run(arguments.seeds, arguments.output or run.folder / "report")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"real_run: {' '.join(map(str, error.cmd[2:]))} ended with {error.returncode}")
+    except KeyboardInterrupt:
+        print("real_run: interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
