@@ -177,8 +177,9 @@ def _describe_agreement(what: str, judged: Sequence[Judged]) -> str:
 
 
 def _shortest(found: Sequence[tuple[str, Judged]]) -> list[tuple[str, Judged]]:
-    """Return examples that are short enough to be shown, one of each kind first."""
-    short = [pair for pair in found if max(map(len, _texts(pair[1]))) <= LONGEST_EXAMPLE]
+    """Return different examples that are short enough to be shown, one of each kind first."""
+    different = {_texts(pair[1]): pair for pair in found}
+    short = [pair for texts, pair in different.items() if max(map(len, texts)) <= LONGEST_EXAMPLE]
     short.sort(key=lambda pair: sum(map(len, _texts(pair[1]))))
     first = list({kind: (kind, one) for kind, one in reversed(short)}.values())
     rest = [pair for pair in short if pair not in first]
