@@ -57,8 +57,8 @@ def test_an_evaluation_gets_its_new_figure_at_once_where_that_is_wanted(judged: 
         version = present.version
     columns = "cause, verifier, author, in_force"
     history = judged.rows(f"SELECT {columns} FROM verdict_history ORDER BY in_force, cause DESC")
-    beside, in_force = ("correct", version, "ann", False), ("correct", version, "ann", True)
-    assert history == [("incorrect", None, None, False), beside, in_force]
+    later = [("correct", version, "ann", in_force) for in_force in (False, True)]
+    assert history == [("incorrect", None, None, False), *later]
 
 
 def test_a_correction_says_whether_it_is_in_force(judged: CommandLine) -> None:

@@ -121,8 +121,9 @@ def again(begun: Driver, verifier: MathVerifier) -> Again:
 
     def judge(**options: Any) -> tuple[list[RoundReport], list[Change]]:
         reports: list[RoundReport] = []
-        chosen = {} if {"evaluation", "dataset"} & set(options) else {"run": begun.run.name}
-        request = ReverifyRequest(author="ann@box", **chosen, **options)
+        if not {"evaluation", "dataset"} & set(options):
+            options["run"] = begun.run.name
+        request = ReverifyRequest(author="ann@box", **options)
         changes = list(reverify(begun.database, request, verifier, SETTINGS, reports))
         return reports, changes
 
