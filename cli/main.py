@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmarks": ("hsstar.cli.benchmarks:benchmarks", "Import and list benchmarks."),
     "samples": ("hsstar.cli.samples:samples", "Import responses drawn elsewhere."),
     "verify": ("hsstar.cli.verify:verify", "Grade answers from a file; needs no database."),
+    "reverify": ("hsstar.cli.reverify:reverify", "Judge stored samples again, by the present verifier."),
+    "verdicts": ("hsstar.cli.verdicts:verdicts", "Correct the verdict of a sample."),
     "export": ("hsstar.cli.export:export", "Write pairs, samples or rewards to a file."),
     "sql": ("hsstar.cli.sql:sql", "Query the statistics, read-only."),
     "jobs": ("hsstar.cli.jobs:jobs", "List and retry jobs."),

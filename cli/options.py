@@ -1,5 +1,8 @@
 """Options that many commands share."""
 
+import getpass
+import os
+import socket
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -30,6 +33,32 @@ def formatted(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, shown_as="json" if as_json else shown_as, **options)
 
     return wrapper
+
+
+def judging(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--by` as `author`, and `--change-evaluations`."""
+    for option in (
+        click.option(
+            "--by",
+            "author",
+            default=_user,
+            show_default="user@host",
+            help="Who is recorded with the verdict.",
+        ),
+        click.option(
+            "--change-evaluations", is_flag=True, help="Change the figures of evaluations that are done, too."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _user() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user id without an account, as in some containers
+        name = f"user-{os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def writing(*, required: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:

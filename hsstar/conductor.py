@@ -74,7 +74,8 @@ class Conductor:
 
         def label(connection: Connection) -> int | None:
             round_ = rounds.get_round(connection, job.round_id)
-            if judged and round_.kind == "iteration":
+            # not while others advance it or judge it again: the end of pre-sampling makes all that lack
+            if judged and round_.kind == "iteration" and try_lock_run(connection, round_.run_id, shared=True):
                 run = runs.get_run(connection, round_.run_id)
                 method.label_problems(connection, run, round_, problem_ids)
             return None if round_is_live or rounds.has_live_jobs(connection, round_.id) else round_.run_id

@@ -67,7 +67,7 @@ def estimate_difficulty(
 def classify(estimate: DifficultyEstimate, signal: Signal, thresholds: Thresholds) -> Difficulty:
     """Return the level of a problem: inlier, outlier, and boundary otherwise.
 
-    Oracle for store/sql/label.sql; not called by the product.
+    Oracle for store/sql/label.sql; `hsstar reverify` says by it what would change.
     """
     quality = estimate.process_quality
     if signal.needs_reward and quality is None:

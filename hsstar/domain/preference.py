@@ -76,7 +76,7 @@ def select_pairs(
     `length` match: the rejected ones that are kept are those whose number of tokens is closest to the mean of
     the chosen ones, and instead of a shuffle both sides are matched in the order of their lengths.
 
-    Oracle for store/sql/pair.sql; not called by the product.
+    Oracle for store/sql/pair.sql; `hsstar reverify` says by it what would change.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
     pool = list(candidates)

@@ -50,7 +50,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
             judged[sample.id] = Judgement(pair.cause, pair.answer)
     with database.begin() as connection:
         known = load_known_verdicts(connection, verifier.version, list(open_pairs))
-        _write(connection, job, judged | _judgements(open_pairs, known))
+        _write(connection, job, verifier.version, judged | _judgements(open_pairs, known))
     unknown = [compared[0][1] for key, compared in open_pairs.items() if key not in known]
     log.info(
         "job %d: %d samples, %d pairs for algebra, %d of them known",
@@ -101,12 +101,14 @@ def _write_batch(
     causes: Mapping[bytes, Cause],
     connection: Connection,
 ) -> None:
-    _write(connection, job, judgements)
+    _write(connection, job, verifier_version, judgements)
     remember_verdicts(connection, verifier_version, causes)
 
 
-def _write(connection: Connection, job: jobs.Job, judgements: Mapping[int, Judgement]) -> None:
+def _write(
+    connection: Connection, job: jobs.Job, verifier_version: str, judgements: Mapping[int, Judgement]
+) -> None:
     jobs.fence(connection, job)
     sample_ids = sorted(judgements)  # every writer locks these rows in the same order
     found = [judgements[sample_id] for sample_id in sample_ids]
-    samples.write_verdicts(connection, job.worker, sample_ids, found)
+    samples.write_verdicts(connection, job.worker, verifier_version, sample_ids, found)

@@ -1,10 +1,12 @@
 """The majority vote on a problem: whether the most frequent answer of its samples is correct (maj@k)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hsstar.domain.statistics import majority
 from hsstar.store.votes import Ballot
 from hsstar.verifier.contract import VerificationRequest, Verifier
+
+Answers = Sequence[tuple[str | None, bool]]
 
 _CORRECT = (True, "")
 """The class of all correct answers."""
@@ -20,28 +22,31 @@ def vote(ballots: Mapping[int, Ballot], verifier: Verifier) -> dict[int, bool]:
     pairs = [
         (problem, later, earlier)
         for problem, ballot in ballots.items()
-        for later, earlier in _deciding_pairs(ballot)
+        for later, earlier in _deciding_pairs(ballot.answers)
     ]
     requests = [VerificationRequest(later, earlier, is_answer=True) for _, later, earlier in pairs]
     judged = zip(pairs, verifier.verify(requests), strict=True)
     equivalent = {pair for pair, judgement in judged if judgement.verdict == "correct"}
-    return {problem: _majority_is_correct(problem, ballot, equivalent) for problem, ballot in ballots.items()}
+    return {
+        problem: _majority_is_correct(problem, ballot.answers, equivalent)
+        for problem, ballot in ballots.items()
+    }
 
 
-def _deciding_pairs(ballot: Ballot) -> list[tuple[str, str]]:
+def _deciding_pairs(answers: Answers) -> list[tuple[str, str]]:
     """Pairs of wrong answers that decide the vote; none without a correct answer or if those win anyway."""
-    correct = sum(is_correct for _, is_correct in ballot)
-    wrong = [answer for answer, is_correct in ballot if answer is not None and not is_correct]
+    correct = sum(is_correct for _, is_correct in answers)
+    wrong = [answer for answer, is_correct in answers if answer is not None and not is_correct]
     if not correct or len(wrong) < correct:
         return []
     different = list(dict.fromkeys(wrong))
     return [(later, earlier) for place, later in enumerate(different) for earlier in different[:place]]
 
 
-def _majority_is_correct(problem: int, ballot: Ballot, equivalent: set[tuple[int, str, str]]) -> bool:
+def _majority_is_correct(problem: int, answers: Answers, equivalent: set[tuple[int, str, str]]) -> bool:
     class_of: dict[str, str] = {}
     votes: list[tuple[bool, str] | None] = []
-    for answer, is_correct in ballot:
+    for answer, is_correct in answers:
         if is_correct:
             votes.append(_CORRECT)
         elif answer is None:

@@ -119,21 +119,26 @@ def load_unscored(connection: Connection, job: Job) -> list[StoredSample]:
 
 
 def write_verdicts(
-    connection: Connection, worker: str, sample_ids: Sequence[int], judgements: Sequence[Judgement]
+    connection: Connection,
+    worker: str,
+    verifier_version: str,
+    sample_ids: Sequence[int],
+    judgements: Sequence[Judgement],
 ) -> None:
     """Write verdict, cause and extracted answer of samples that have none yet."""
+    values = {"worker": worker, "verifier": verifier_version}
+    execute_file(connection, "write_verdicts", values | verdict_columns(sample_ids, judgements))
+
+
+def verdict_columns(sample_ids: Sequence[int], judgements: Sequence[Judgement]) -> dict[str, object]:
+    """Return judgements as the arrays that statements read, one per column."""
     answers = [judgement.answer for judgement in judgements]
-    execute_file(
-        connection,
-        "write_verdicts",
-        {
-            "worker": worker,
-            "ids": list(sample_ids),
-            "verdicts": [judgement.verdict for judgement in judgements],
-            "causes": [judgement.cause for judgement in judgements],
-            "answers": [None if answer is None else storable(answer) for answer in answers],
-        },
-    )
+    return {
+        "ids": list(sample_ids),
+        "verdicts": [judgement.verdict for judgement in judgements],
+        "causes": [judgement.cause for judgement in judgements],
+        "answers": [None if answer is None else storable(answer) for answer in answers],
+    }
 
 
 @dataclass(frozen=True, slots=True)

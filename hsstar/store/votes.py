@@ -1,17 +1,24 @@
 """Majority votes (maj@k): of each problem of an evaluation, whether its most frequent answer is correct.
 
-A vote counts while it covers all verdicts of its problem. A problem with fewer than two verdicts needs none.
+A vote counts while its problem has just the verdicts and answers that it covers. A problem with fewer than
+two verdicts needs none.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
 
 from hsstar.store.database import execute_file
 from hsstar.store.queue.jobs import Job
 
-Ballot = list[tuple[str | None, bool]]
-"""Of one problem: the answer of each verified sample by slot, and whether it is correct."""
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What a vote on a problem covers."""
+
+    key: int  # hash of all verdicts and answers
+    answers: list[tuple[str | None, bool]] = field(default_factory=list)  # by slot, and whether it is correct
 
 
 def load_ballots(connection: Connection, job: Job) -> dict[int, Ballot]:
@@ -22,28 +29,31 @@ def load_ballots(connection: Connection, job: Job) -> dict[int, Ballot]:
     rows = execute_file(connection, "ballots", {"round_id": job.round_id, "job_id": job.id})
     ballots: dict[int, Ballot] = {}
     for row in rows:
-        ballots.setdefault(row.problem_id, []).append((row.answer, row.correct))
+        ballot = ballots.setdefault(row.problem_id, Ballot(row.ballot))
+        ballot.answers.append((row.answer, row.correct))
     return ballots
 
 
 def write_votes(
     connection: Connection, round_id: int, ballots: Mapping[int, Ballot], votes: Mapping[int, bool]
 ) -> None:
-    """Write the votes of these ballots, by problem id; a vote over fewer verdicts is replaced."""
+    """Write the votes of these ballots, by problem id, over those of other ballots.
+
+    A vote of a ballot that has changed meanwhile is one that its evaluation lacks.
+    """
     connection.execute(
         text("""
-            INSERT INTO majority_votes (round_id, problem_id, verdicts, correct)
-            SELECT :round_id, problem_id, verdicts, correct
-            FROM unnest(CAST(:problems AS bigint[]), CAST(:verdicts AS int[]), CAST(:correct AS boolean[]))
-                AS vote (problem_id, verdicts, correct)
+            INSERT INTO majority_votes (round_id, problem_id, ballot, correct)
+            SELECT :round_id, problem_id, ballot, correct
+            FROM unnest(CAST(:problems AS bigint[]), CAST(:ballots AS bigint[]), CAST(:correct AS boolean[]))
+                AS vote (problem_id, ballot, correct)
             ON CONFLICT (round_id, problem_id) DO UPDATE
-            SET verdicts = excluded.verdicts, correct = excluded.correct
-            WHERE majority_votes.verdicts < excluded.verdicts
+            SET ballot = excluded.ballot, correct = excluded.correct
         """),
         {
             "round_id": round_id,
             "problems": sorted(ballots),  # one order of row locks
-            "verdicts": [len(ballots[problem]) for problem in sorted(ballots)],
+            "ballots": [ballots[problem].key for problem in sorted(ballots)],
             "correct": [votes[problem] for problem in sorted(ballots)],
         },
     )

@@ -36,6 +36,8 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_rounds_kind_known": ("iteration", "evaluation", "steps"),
     "ck_samples_cause_known": Cause,
     "ck_samples_verdict_known": Verdict,
+    "ck_verdicts_cause_known": Cause,
+    "ck_verdicts_verdict_known": Verdict,
     "ck_workers_state_known": ("idle", "busy", "stopped"),
 }
 

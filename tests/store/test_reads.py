@@ -36,7 +36,7 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     samples.write_samples(connection, iteration.id, sampled.id, "w", drawn[:2])
     ids = [key for (key,) in factory.select(connection, "SELECT id FROM samples ORDER BY problem_id, slot")]
     judgements = [Judgement(Cause.CORRECT, "0"), Judgement(Cause.UNPARSABLE, "1+*")]
-    samples.write_verdicts(connection, "w", ids[:2], judgements)
+    samples.write_verdicts(connection, "w", "v", ids[:2], judgements)
     assert run.reward_model_id is not None
     rewards = [SampleReward(ids[0], (0.75, 0.5), 0.5, False), SampleReward(ids[1], (0.25,), 0.25, True)]
     samples.write_rewards(connection, "w", run.reward_model_id, rewards)

@@ -46,7 +46,7 @@ def test_any_text_can_be_stored_even_megabytes(scratch: Scratch, response: str, 
         round_id, (problem,) = add_round(connection, 1)
         samples.write_samples(connection, round_id, None, "w", [DrawnSample(problem, 0, response)])
         (sample,) = sample_ids(connection)
-        samples.write_verdicts(connection, "w", [sample], [Judgement(Cause.INCORRECT, response)])
+        samples.write_verdicts(connection, "w", "v", [sample], [Judgement(Cause.INCORRECT, response)])
         expected = re.sub("[\\x00\\ud800-\\udfff]", "\ufffd", response)
         assert select(connection, RESPONSES) == [(expected,)]
         assert select(connection, "SELECT answer FROM samples") == [(expected,)]
@@ -72,8 +72,8 @@ def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> Non
     round_id, (problem,) = add_round(connection, 1)
     add_samples(connection, round_id, {problem: dict.fromkeys(range(len(Cause)), Drawn())})
     ids = sample_ids(connection)
-    samples.write_verdicts(connection, "w", ids, [Judgement(cause, "42") for cause in Cause])
-    samples.write_verdicts(connection, "w", ids, [Judgement(Cause.CORRECT, "43") for _ in Cause])
+    samples.write_verdicts(connection, "w", "v", ids, [Judgement(cause, "42") for cause in Cause])
+    samples.write_verdicts(connection, "w", "v", ids, [Judgement(Cause.CORRECT, "43") for _ in Cause])
     assert select(connection, "SELECT cause, verdict, answer FROM samples ORDER BY slot") == [
         ("correct", "correct", "42"),
         ("incorrect", "incorrect", "42"),
@@ -171,7 +171,7 @@ def test_the_samples_of_a_round_are_counted_by_whoever_writes_them(connection: C
         samples.write_samples(connection, round_id, None, "a", part, job_id)
     ids = [id for (id,) in select(connection, "SELECT id FROM samples ORDER BY slot")]
     for judged in (ids[:2], ids[:3]):
-        samples.write_verdicts(connection, "b", judged, [Judgement(Cause.CORRECT, "1")] * len(judged))
+        samples.write_verdicts(connection, "b", "v", judged, [Judgement(Cause.CORRECT, "1")] * len(judged))
     reward = select(connection, "SELECT id FROM reward_models")[0][0]
     for _ in range(2):
         samples.write_rewards(connection, "a", reward, [SampleReward(ids[0], (0.5,), 0.5, False)])

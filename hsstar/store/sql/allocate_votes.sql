@@ -13,8 +13,9 @@ missing AS (
     LEFT JOIN majority_votes AS vote
         ON vote.round_id = samples.round_id AND vote.problem_id = samples.problem_id
     WHERE evaluations.round_id = :round_id AND evaluations.samples > 1
-    GROUP BY samples.problem_id, vote.verdicts
-    HAVING count(*) > 1 AND vote.verdicts IS DISTINCT FROM count(*)
+    GROUP BY samples.problem_id, vote.ballot
+    HAVING count(*) > 1
+       AND vote.ballot IS DISTINCT FROM bit_xor(hashtextextended(concat_ws(' ', samples.slot, samples.verdict, samples.answer), 0))
 ),
 assigned AS (
     SELECT job_items.problem_id, assigned_slot.slot, bool_or(jobs.state = 'discarded') AS discarded

@@ -1,6 +1,6 @@
 -- Writes verdict, cause and extracted answer of samples that have none yet, and counts them.
 --
--- Parameters: worker, and one array per column of `input`.
+-- Parameters: worker, verifier (its version), and one array per column of `input`.
 WITH
 input AS (
     SELECT * FROM unnest(
@@ -9,7 +9,7 @@ input AS (
 ),
 written AS (
     UPDATE samples
-    SET verdict = input.verdict, cause = input.cause, answer = input.answer
+    SET verdict = input.verdict, cause = input.cause, answer = input.answer, verifier = :verifier
     FROM input
     WHERE samples.id = input.id AND samples.cause IS NULL
     RETURNING round_id, samples.verdict, samples.cause

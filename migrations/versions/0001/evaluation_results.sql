@@ -23,7 +23,8 @@ SELECT
     evaluations.max_new_tokens,
     rounds.evaluation_key AS measure,
     CASE WHEN evaluations.finished_at IS NULL THEN 'running' ELSE 'done' END AS state,
-    evaluations.finished_at
+    evaluations.finished_at,
+    rounds.id AS round_id
 FROM evaluations
 JOIN rounds ON rounds.id = evaluations.round_id
 JOIN runs ON runs.id = rounds.run_id

@@ -19,7 +19,8 @@ SELECT
     samples.seed,
     samples.engine,
     samples.milliseconds,
-    samples.text_hash
+    samples.text_hash,
+    samples.id AS sample_id
 FROM samples
 JOIN iterations USING (round_id)
 JOIN rounds ON rounds.id = samples.round_id

@@ -1,0 +1,309 @@
+"""`hsstar reverify`: judge stored samples again, and say what changes or would change.
+
+Rounds are judged one after the other, in batches of problems: read, compare, and append what is news in one
+short transaction. Nothing else is remembered: after a kill the command finds its own verdicts there.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pkgutil import resolve_name
+
+from hsstar.conductor import Conductor
+from hsstar.domain.difficulty import Difficulty, DifficultyEstimate, Thresholds, classify
+from hsstar.domain.errors import BadInputError, NotFoundError
+from hsstar.domain.lifecycle import IterationState
+from hsstar.domain.preference import Candidate, select_pairs
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Judgement
+from hsstar.settings import Settings
+from hsstar.store import datasets, rounds, runs, verdicts
+from hsstar.store.database import Database
+from hsstar.store.rounds import Round
+from hsstar.store.runs import Run
+from hsstar.store.samples import load_known_verdicts, remember_verdicts
+from hsstar.store.verdicts import Author, JudgedSample, NamedRound
+from hsstar.verifier.contract import VerificationRequest, Verifier
+
+_BATCH_SAMPLES = 4_000
+"""About how many samples are read, with their texts, and judged at once."""
+
+_PAIRED = (IterationState.TRAINING, IterationState.EVALUATING, IterationState.DONE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReverifyRequest:
+    """Which samples are judged again, one of the first three, and whether and by whom that is recorded."""
+
+    run: str | None = None
+    evaluation: int | None = None  # `round_id` of evaluation_results
+    dataset: str | None = None
+    author: str = ""
+    dry_run: bool = False
+    change_evaluations: bool = False  # those that are done too
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A verdict, label or pair that is another by the new verdicts; None where there is none."""
+
+    run: str
+    round: str
+    problem_id: int
+    change: str  # verdict, label or pair
+    slots: tuple[int, ...]  # of the sample; chosen and rejected of a pair; none of a label
+    before: str | None  # cause of the verdict, level of the label, `pair`
+    after: str | None
+    sample_id: int | None = None
+
+
+@dataclass(slots=True)
+class RoundReport:
+    """What judging a round again has found."""
+
+    run: str
+    round: str
+    round_id: int
+    judged: int = 0  # samples
+    corrected: int = 0  # samples that a person has judged, left alone
+    undecided: int = 0  # timed out or crashed this time: the earlier verdict counts
+    verdicts: int = 0  # that are others now
+    causes: int = 0  # others of the same verdict
+    labels: int = 0  # that are others
+    pairs_lost: int = 0
+    pairs_gained: int = 0
+    in_force: int = 0  # of verdicts and causes, those that replace the earlier ones
+    accuracy: float | None = None  # mean over problems of their share of correct samples, before
+    accuracy_again: float | None = None  # and by the new verdicts
+
+
+def open_verifier(name: str) -> Verifier:
+    """Return a new verifier of the class MODULE:CLASS; raise BadInputError if there is none."""
+    try:
+        verifier: Verifier = resolve_name(name)()
+        _ = verifier.version
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise BadInputError(f"--verifier {name}: no verifier by MODULE:CLASS ({error})") from None
+    return verifier
+
+
+def reverify(
+    database: Database,
+    request: ReverifyRequest,
+    verifier: Verifier,
+    settings: Settings,
+    reports: list[RoundReport],
+    progress: Callable[[int], None] = lambda judged: None,
+) -> Iterator[Change]:
+    """Judge samples again; yield what changes or would change, and add a report of each round when it ends.
+
+    `progress` is called with the number of samples judged so far. Raise NotFoundError without the run, the
+    evaluation or the dataset.
+    """
+    with database.begin() as connection:
+        run_id = None if request.run is None else runs.find_run(connection, request.run).id
+        dataset = None if request.dataset is None else datasets.find_dataset(connection, request.dataset)
+        dataset_id = None if dataset is None else dataset.id
+        chosen = verdicts.list_rounds(
+            connection, run_id=run_id, evaluation_id=request.evaluation, dataset_id=dataset_id
+        )
+    if request.evaluation is not None and not chosen:
+        raise NotFoundError(
+            f"there is no evaluation {request.evaluation}; the view evaluation_results has their round_id"
+        )
+    total = 0
+    for named in chosen:
+        report = RoundReport(named.run, named.name, named.round_id)
+        judging = _Judging(database, request, verifier, named, report)
+        for problem_ids in judging.batches(dataset_id):
+            yield from judging.judge(problem_ids)
+            progress(total + report.judged)
+        total += report.judged
+        if report.judged or report.corrected:
+            reports.append(report)
+    if request.change_evaluations and not request.dry_run:
+        conductor = Conductor(database, settings)
+        for changed in sorted({named.run_id for named in chosen}):
+            conductor.advance(changed)
+
+
+class _Judging:
+    """One round that is judged again."""
+
+    def __init__(
+        self,
+        database: Database,
+        request: ReverifyRequest,
+        verifier: Verifier,
+        named: NamedRound,
+        report: RoundReport,
+    ) -> None:
+        self._database, self._request, self._verifier = database, request, verifier
+        self._named, self._report = named, report
+        self._before = self._after = 0.0  # sums over problems of the share of correct samples
+        with database.begin() as connection:
+            self._round: Round = rounds.get_round(connection, named.round_id)
+            self._run: Run = runs.get_run(connection, named.run_id)
+            states = {of.round.id: of.state for of in rounds.list_iterations(connection, named.run_id)}
+        self._has_pairs = states.get(named.round_id) in _PAIRED
+
+    def batches(self, dataset_id: int | None) -> Iterator[list[int]]:
+        """Yield the ids of the round's problems, those of a batch at a time."""
+        with self._database.begin() as connection:
+            problem_ids = verdicts.list_problems(connection, self._round.id, dataset_id)
+            samples = rounds.mean_allotment(connection, self._round.id)
+        limit = max(1, int(_BATCH_SAMPLES / max(samples, 1)))
+        for start in range(0, len(problem_ids), limit):
+            yield problem_ids[start : start + limit]
+        if problem_ids:
+            self._report.accuracy = self._before / len(problem_ids)
+            self._report.accuracy_again = self._after / len(problem_ids)
+
+    def judge(self, problem_ids: list[int]) -> Iterator[Change]:
+        """Judge the samples of these problems; append what is news, and yield it."""
+        with self._database.begin() as connection:
+            samples = verdicts.load_judged(connection, self._round.id, problem_ids)
+        judgements = self._judgements([sample for sample in samples if sample.cause and not sample.corrected])
+        by_id = {sample.id: sample for sample in samples}
+        differs = {
+            sample_id
+            for sample_id, judgement in judgements.items()
+            if (judgement.cause, judgement.answer) != (by_id[sample_id].cause, by_id[sample_id].answer)
+        }
+        # those with a history may have a newest verdict that is not in force, and is taken back now
+        news = {
+            sample_id: judgement
+            for sample_id, judgement in judgements.items()
+            if sample_id in differs or by_id[sample_id].corrected is not None
+        }
+        if news:
+            changed = sorted({by_id[sample_id].problem_id for sample_id in differs})
+            if self._record(news, changed):
+                self._report.in_force += len(differs)
+        for problem_id, of_problem in groupby(samples, key=lambda sample: sample.problem_id):
+            yield from self._compare(problem_id, list(of_problem), judgements)
+
+    def _judgements(self, samples: Sequence[JudgedSample]) -> dict[int, Judgement]:
+        """Judge samples by id, those left out that are not decided this time."""
+        verifier, database = self._verifier, self._database
+        pairs = verifier.prepare(
+            [
+                VerificationRequest(sample.response, sample.reference_answer, sample.truncated)
+                for sample in samples
+            ]
+        )
+        waiting = {pair.key: pair for pair in pairs if pair.cause is None}
+        with database.begin() as connection:
+            causes = load_known_verdicts(connection, verifier.version, list(waiting))
+        found = dict(verifier.decide([pair for key, pair in waiting.items() if key not in causes]))
+        database.run(partial(remember_verdicts, version=verifier.version, causes=found))
+        causes |= found
+        judged = {
+            sample.id: Judgement(pair.cause or causes[pair.key], pair.answer)
+            for sample, pair in zip(samples, pairs, strict=True)
+        }
+        decided = {
+            sample_id: judgement
+            for sample_id, judgement in judged.items()
+            if judgement.cause not in (Cause.TIMED_OUT, Cause.CRASHED)
+        }
+        self._report.judged += len(judged)
+        self._report.undecided += len(judged) - len(decided)
+        return decided
+
+    def _record(self, news: Mapping[int, Judgement], problem_ids: list[int]) -> bool:
+        """Append verdicts, or only tell whether they would come into force."""
+        wish = self._request.change_evaluations
+        if self._request.dry_run:
+            with self._database.begin() as connection:
+                return verdicts.is_open(connection, self._round.id, change_evaluations=wish)
+        return self._database.run(
+            partial(
+                verdicts.append,
+                round_id=self._round.id,
+                judgements=news,
+                problem_ids=problem_ids,
+                author=Author(self._request.author, self._verifier.version),
+                change_evaluations=wish,
+            )
+        )
+
+    def _compare(
+        self, problem_id: int, samples: list[JudgedSample], judgements: Mapping[int, Judgement]
+    ) -> Iterator[Change]:
+        """Yield what is another of a problem, and count it."""
+        report = self._report
+        before = {sample.id: Cause(sample.cause) for sample in samples if sample.cause}
+        after = before | {
+            sample.id: judgements[sample.id].cause for sample in samples if sample.id in judgements
+        }
+        report.corrected += sum(sample.corrected is True for sample in samples)
+        self._before += list(before.values()).count(Cause.CORRECT) / len(samples)
+        self._after += list(after.values()).count(Cause.CORRECT) / len(samples)
+        of_problem = partial(Change, self._named.run, self._named.name, problem_id)
+        for sample in samples:
+            old, new = before.get(sample.id), after.get(sample.id)
+            if old is not None and new is not None and old is not new:
+                report.verdicts += VERDICT_OF_CAUSE[old] != VERDICT_OF_CAUSE[new]
+                report.causes += VERDICT_OF_CAUSE[old] == VERDICT_OF_CAUSE[new]
+                yield of_problem("verdict", (sample.slot,), old, new, sample.id)
+        first = samples[0]
+        if self._round.kind != "iteration" or first.level is None or before == after:
+            return
+        level, again = Difficulty(first.level), self._level(samples, after)
+        if again is not level:
+            report.labels += 1
+            yield of_problem("label", (), level, again)
+        if not self._has_pairs:
+            return
+        lost, gained = self._pairs(samples, before, level), self._pairs(samples, after, again)
+        report.pairs_lost += len(lost - gained)
+        report.pairs_gained += len(gained - lost)
+        for pair in sorted(lost ^ gained):
+            yield of_problem("pair", pair, *(("pair", None) if pair in lost else (None, "pair")))
+
+    def _level(self, samples: Sequence[JudgedSample], causes: Mapping[int, Cause]) -> Difficulty | None:
+        """Return the label that follows from the causes; the rewards, and so their mean, stay."""
+        recipe = self._run.recipe
+        pre_samples = [
+            causes[sample.id]
+            for sample in samples
+            if sample.slot < recipe.sampling.budget.pre_samples and sample.id in causes
+        ]
+        if Cause.BAD_REFERENCE in pre_samples:
+            return None
+        accuracy = pre_samples.count(Cause.CORRECT) / len(pre_samples)
+        estimate = DifficultyEstimate(accuracy, samples[0].process_quality)
+        difficulty = recipe.difficulty
+        return classify(estimate, difficulty.signal, Thresholds(difficulty.tau_low, difficulty.tau_high))
+
+    def _pairs(
+        self, samples: Sequence[JudgedSample], causes: Mapping[int, Cause], level: Difficulty | None
+    ) -> set[tuple[int, int]]:
+        """Return the pairs that follow from label and causes, as slots."""
+        recipe = self._run.recipe
+        if level not in recipe.trained_levels:
+            return set()
+        candidates = [
+            Candidate(
+                sample.slot,
+                VERDICT_OF_CAUSE[causes[sample.id]],
+                sample.min_reward,
+                str(sample.text_hash),  # as good as the text itself: it is compared alone
+                sample.tokens,
+            )
+            for sample in samples
+            if sample.id in causes
+        ]
+        return set(
+            select_pairs(
+                candidates,
+                recipe.pairs.rule,
+                seed=recipe.seed,
+                iteration=self._round.number,
+                problem_key=samples[0].problem_key,
+                at_most=recipe.pairs.at_most_per_problem,
+                distinct=recipe.pairs.distinct,
+                length=recipe.pairs.length,
+            )
+        )
