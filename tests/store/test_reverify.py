@@ -349,17 +349,19 @@ def test_judging_again_holds_up_no_worker(begun: Driver, verifier: MathVerifier)
     class Waiting(OlderVerifier):
         def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
             asked.set()
-            assert released.wait(60)
+            released.wait()
             return verifier.prepare(requests)
 
     with Waiting() as waiting:
         request = ReverifyRequest(run=begun.run.name, author="ann")
         with beside(lambda: list(reverify(begun.database, request, waiting, SETTINGS, []))) as errors:
-            assert asked.wait(60)
-            begun.work()
-            assert begun.states() == [IterationState.DONE]
-            before = everything(begun)
-            released.set()
+            try:
+                wait_for(asked.is_set, what="it judges")
+                begun.work()
+                assert begun.states() == [IterationState.DONE]
+                before = everything(begun)
+            finally:
+                released.set()
     assert errors == []
     assert everything(begun) == before  # the iteration was done when the verdicts came
 
