@@ -149,6 +149,8 @@ def _measure(
             f"SELECT sum(pg_total_relation_size(pg_class.oid)) FROM pg_class "
             f"WHERE relnamespace = '{layout.name}'::regnamespace AND relkind = 'r'",
         )
+    with database.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {layout.name} CASCADE")
     return found
 
 

@@ -16,7 +16,7 @@ import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from heapq import heapify, heapreplace
 from itertools import islice
@@ -31,9 +31,9 @@ from hsstar.stages import sample
 from hsstar.store.queue import wakeups, workers
 from hsstar.workers import background, runtime
 
-JOBS_EACH, FEWEST_JOBS_EACH, MANY_JOBS = 64, 16, 4_096
-"""So many that the end of a round, where some slots have no job, hardly shifts the line. Large fleets have
-fewer for each slot: their ends resemble each other."""
+JOBS_EACH, FEWEST_JOBS_EACH, MANY_JOBS = 64, 8, 4_096
+"""So many that the end of a round, where some slots have no job, hardly shifts the line: by up to three per
+cent, and in large fleets, which get fewer jobs for each slot, by up to eight."""
 HEADROOM = 1.2
 """How much more verification and scoring a fleet of several roles can do than its samplers need."""
 KINDS = (JobKind.SAMPLE, JobKind.VERIFY, JobKind.SCORE)
@@ -54,7 +54,13 @@ class Cost:
     wal: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
+        return Cost(
+            self.server + other.server,
+            self.client + other.client,
+            self.statements + other.statements,
+            self.commits + other.commits,
+            self.wal + other.wal,
+        )
 
     def __mul__(self, times: float) -> "Cost":
         return Cost(

@@ -3,9 +3,12 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bench.fleet_plots import draw
+from bench.fleet_scenarios import figures
 from bench.fleet_simulation import KINDS, Cost, Costs, Engines, Fleet, Log, Simulation, Simulator, Station
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import wakeups, workers
@@ -189,3 +192,18 @@ def test_costs_come_back_from_their_file() -> None:
 def test_a_fleet_of_three_takes_all_kinds() -> None:
     assert Fleet(3, 1, ENGINES, cores=2).groups == {KINDS: 3}
     assert JobKind.TRAIN not in KINDS
+
+
+def test_equal_figures_give_equal_plots(tmp_path: Path) -> None:
+    simulator = Simulator(SOME)
+    rows = [
+        {"engines": name} | figures(Fleet(number, samples, STEADY, cores=2), SOME, simulator)
+        for name in ("one", "another")
+        for number in (1, 4)
+        for samples in (1_000, 2_000)
+    ]
+    for folder in ("first", "again"):
+        (tmp_path / folder).mkdir()
+        draw({"fleets": rows}, tmp_path / folder / "fleet")
+    for name in ("fleet.png", "fleet.svg"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
