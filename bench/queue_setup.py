@@ -6,8 +6,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -99,27 +99,36 @@ def wait_for(condition: Callable[[], object], what: str, pause: float = 0.1) -> 
         time.sleep(pause)
 
 
-@contextmanager
 def workers(
     database: Database, broker_url: str, numbers: range, job_seconds: float, lease_seconds: float = 60.0
+) -> AbstractContextManager[dict[str, psutil.Popen]]:
+    """Start workers whose jobs only take time, as `started_workers` does."""
+    names = [f"benchmark-{number}" for number in numbers]
+    commands = {name: ["bench.queue_worker", "--role", KIND.value, "--name", name] for name in names}
+    variables = {"HSSTAR_LEASE_SECONDS": str(lease_seconds), SECONDS: str(job_seconds)}
+    return started_workers(database, broker_url, commands, variables)
+
+
+@contextmanager
+def started_workers(
+    database: Database, broker_url: str, commands: Mapping[str, list[str]], variables: Mapping[str, str]
 ) -> Iterator[dict[str, psutil.Popen]]:
-    """Start worker processes; yield them by name when they are ready for jobs; kill them at the end."""
+    """Start modules as worker processes; yield them by name when they are ready; kill them at the end."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hsw-", dir="/tmp"))
         environment = os.environ | {
             "HSSTAR_HOME": folder,
             "HSSTAR_DATABASE_URL": database.url,
             "HSSTAR_BROKER_URL": broker_url,
-            "HSSTAR_LEASE_SECONDS": str(lease_seconds),
             "OMP_NUM_THREADS": "1",
-            SECONDS: str(job_seconds),
+            **variables,
         }
         started = {}
-        for number in numbers:
-            name = f"benchmark-{number}"
-            command = [sys.executable, "-m", "bench.queue_worker", "--role", KIND.value, "--name", name]
+        for name, command in commands.items():
             log = stack.enter_context(Path(folder, f"{name}.log").open("wb"))
-            started[name] = stack.enter_context(ended(command, environment, log.fileno()))
+            started[name] = stack.enter_context(
+                ended([sys.executable, "-m", *command], environment, log.fileno())
+            )
         condition = (
             f"workers WHERE name = ANY (ARRAY[{', '.join(map(repr, started))}]) AND state <> 'stopped'"
         )

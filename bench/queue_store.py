@@ -24,6 +24,7 @@ from hsstar.stages.sample import BATCH_SAMPLES
 from hsstar.store import models, rounds, runs, samples
 from hsstar.store.database import Database
 from hsstar.store.queue import jobs
+from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.workers.app import make_app
@@ -42,7 +43,7 @@ def write(url: str, job_id: int, problems: list[int], seconds: float, barrier: o
     with database.begin() as connection:
         job = jobs.claim(connection, job_id, f"writer-{job_id}", lease_seconds=3_600)
         assert job is not None
-    drawn = _drawn(problems)
+    drawn = drawn_samples(problems)
     written = 0
     barrier.wait()  # type: ignore[attr-defined]
     end = time.monotonic() + seconds
@@ -57,7 +58,7 @@ def write(url: str, job_id: int, problems: list[int], seconds: float, barrier: o
     return written
 
 
-def _drawn(problems: list[int]) -> Iterator[DrawnSample]:
+def drawn_samples(problems: list[int]) -> Iterator[DrawnSample]:
     """Yield samples of 1.2 KB without end, problem by problem like a job."""
     generator = random.Random(problems[0])
     texts = [generator.randbytes(RESPONSE_BYTES // 2).hex() for _ in range(TEXTS)]
@@ -134,8 +135,8 @@ class InstantEngine:
         """Close nothing."""
 
 
-def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> tuple[float, int]:
-    """Run an iteration in one worker; return the seconds that it takes, and the number of its samples."""
+def add_run(database: Database, problems: int) -> Run:
+    """Add a run without training over so many new problems."""
     recipe = parse_recipe(
         {
             "name": "cost",
@@ -152,6 +153,12 @@ def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> 
         )
         run = runs.create_run(connection, "cost", recipe, policy.id, reward.id)
         add_problems(connection, "cost", problems)
+    return run
+
+
+def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> tuple[float, int]:
+    """Run an iteration in one worker; return the seconds that it takes, and the number of its samples."""
+    run = add_run(database, problems)
     worker = make_worker(database, broker_url)
     started = time.perf_counter()
     with database.begin() as connection:
@@ -166,19 +173,23 @@ def seconds_of_iteration(database: Database, broker_url: str, problems: int) -> 
     return seconds, row.drawn
 
 
-def make_worker(database: Database, broker_url: str, name: str = "cost") -> Worker:
+def make_worker(database: Database, broker_url: str, name: str = "cost", job_samples: int = 256) -> Worker:
     """Return a worker of every role, whose engines take no time."""
-    engine = InstantEngine()
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
-    settings = Settings(folder, folder, resident_engines="all")
+    settings = Settings(folder, folder, resident_engines="all", job_samples=job_samples)
+    context = context_of(InstantEngine(), settings, database)
+    return Worker(name, list(JobKind), settings, context, make_app("bench", broker_url))
+
+
+def context_of(engine: InstantEngine, settings: Settings, database: Database) -> WorkerContext:
+    """Return the context of a worker with this engine for everything but training."""
     engines = EnginePool(
         lambda location, recipe: engine,
         lambda location, recipe: engine,
         lambda: engine,
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )
-    context = WorkerContext(database, engines, settings.job_samples, folder)
-    return Worker(name, list(JobKind), settings, context, make_app("bench", broker_url))
+    return WorkerContext(database, engines, settings.job_samples, settings.models_dir)
 
 
 def _work(database: Database, worker: Worker) -> None:
