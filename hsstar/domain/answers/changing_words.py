@@ -12,7 +12,7 @@ SCALES = {
 }
 _OPERATIONS = (
     r"plus|minus|times(?!\s+(?:as|more|less|larger|greater|smaller|faster|longer|a|per|in|each|every)\b)(?=\s+\S)"
-    r"|multiplied|divided|over(?=\s+\S)|squared|cubed|factorial|mod|modulo|(?:with\s+)?remainder"
+    r"|multiplied|divided|over(?=\s+\S)|squared|cubed|factorial|choose(?=\s+\d)|mod|modulo|(?:with\s+)?remainder"
     r"|(?:raised\s+)?to\s+the|pi|sqrt|root|and\s+(?:a|one|two|three)\b"
 )
 _PARTS = r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)s?"

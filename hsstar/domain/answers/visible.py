@@ -9,7 +9,8 @@ _THOUGHT = re.compile(
     re.IGNORECASE,
 )
 _REPLY = re.compile(
-    r"(?<!#)#{2,6}\s{0,4}Response\b:?|<\|im_start\|>assistant|<\|assistant\|>|<｜Assistant｜>|\[/INST\]", re.IGNORECASE
+    r"(?<!#)#{2,6}\s{0,4}Response\b:?|<\|im_start\|>assistant|<\|assistant\|>|<｜Assistant｜>|\[/INST\]",
+    re.IGNORECASE,
 )
 _BLOCK = re.compile(r"</?(?:p|div|li|ul|ol|h[1-6])>|<br\s?/?>", re.IGNORECASE)
 _FONT = re.compile(r"</?(?:b|strong|i|em|u|span|center|code|pre)>", re.IGNORECASE)
