@@ -59,13 +59,13 @@ frames = st.sampled_from(
     ]
 )
 words_behind = st.sampled_from(
-    "million|thousand|dozen|squared|factorial|thirds|plus 6|minus 1|times 4|divided by 3|or more|at most|or less"
-    "|more than x|below zero|remainder 1|to the power of 3|is wrong|is not right|or 1|and a half|choose 2"
-    "|if x > 0|but not 1|apples or more".split("|")
+    """million, thousand, dozen, squared, factorial, thirds, plus 6, minus 1, times 4, divided by 3, or more
+    , at most, or less, more than x, below zero, remainder 1, to the power of 3, is wrong, is not right, or 1
+    , and a half, choose 2, if x > 0, but not 1, apples or more""".replace("\n   ", "").split(", ")
 )
 words_before = st.sampled_from(
-    "minus|not|at least|at most|more than|less than|up to|twice|half of|square root of|no more than"
-    "|anything except|not equal to".split("|")
+    """minus, not, at least, at most, more than, less than, up to, twice, half of, square root of
+    , no more than, anything except, not equal to""".replace("\n   ", "").split(", ")
 )
 
 

@@ -40,9 +40,10 @@ _BARE_CONTENT = re.compile(r"[-+\d(]|\.\d|\\[A-Za-z]")
 _END_OF_BARE_BOX = re.compile(r"\$|\\\)|\\\]|\n")
 _PLACEHOLDER = re.compile(
     r"(?:\\text\{)?\s*(?:(?:your|the|final|numerical|insert)\s+)*(?:answers?|solution|result)(?:\s+here)?\s*\}?"
-    r"|\.{2,}|\\[lc]?dots|…|_+|\s*",
+    r"|_+|\s*",
     re.IGNORECASE,
 )
+_DOTS = re.compile(r"\.{2,}|\\[lc]?dots|…")
 _DENIED = re.compile(
     r"[$\s]{0,4}(?:\\[)\]])?\s?(?:is|was|would\s+be)\s+(?:wrong|incorrect|not\b|a\s+mistake)", re.IGNORECASE
 )
@@ -179,7 +180,8 @@ def last_marked(response: str, marks: Sequence[Mark]) -> MarkedAnswer | None:
     words call wrong.
     """
     group = list[Mark]()
-    for mark in sorted(marks, key=lambda mark: (mark.end, -mark.start), reverse=True):
+    filled = [mark for mark in marks if not _DOTS.fullmatch(mark.text)] or marks
+    for mark in sorted(filled, key=lambda mark: (mark.end, -mark.start), reverse=True):
         if group and mark.start >= group[-1].start:
             continue  # within another mark
         if group and not _belong_together(response, mark, group[-1]):
