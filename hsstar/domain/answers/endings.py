@@ -29,6 +29,8 @@ _OPENS_LIST = re.compile(r"(?:is|are|were|be|between|from|either|=|[^\s]*[:：])
 _OPERATORS = "=+*/×·÷<>≤≥±≠^−-"
 _OPERATOR = r"\\(?:times|cdot|leq?|geq?|approx|pm|div)(?![A-Za-z])"
 _OPERATOR_BETWEEN = re.compile(rf"{_OPERATOR}\s|\s{_OPERATOR}")
+_ROWS = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
+_END_OF_ROWS = re.compile(r"\\end\{(?:aligned|align\*?|gathered|split)\}")
 _HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
 _TRAILING = ".,;:!?。，；！？"
 _END_OF_SENTENCE = re.compile(r"\n|[.;!?](?=\s|$)|[。！？；]")
@@ -95,11 +97,20 @@ def _last_formulas(text: str, number: re.Match[str] | None) -> tuple[int, int] |
     if not formulas or (number and number.start() >= formulas[-1].end()):
         return None
     end = formulas[-1].end()
-    start = next(formula.start() for formula in formulas if joined_formulas(text, formula)[1] == end)
+    last = formulas[-1]
+    for formula in reversed(formulas):
+        if joined_formulas(text, formula)[1] != end or _name(formula[0]) != _name(last[0]):
+            break
+        start = formula.start()
     if number is None or number.start() < start:
         says_so = "=" in text[start:end] or (_SAYS.search(text, 0, start) and end - start > len("$x$"))
         return (start, end) if says_so else None
     return start, end
+
+
+def _name(formula: str) -> str:
+    """Return the left side of an equation, nothing for other formulas: values of one name are one answer."""
+    return formula.partition("=")[0].strip("$ ") if "=" in formula else ""
 
 
 def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
@@ -176,6 +187,8 @@ def _with_changing_words(text: str, start: int, end: int) -> str:
         sentence_end = _END_OF_SENTENCE.search(text, end)
         end = sentence_end.start() if sentence_end else len(text)
     part = strip_math_delimiters(text[start:end].strip(_AROUND).rstrip(_TRAILING).strip(_AROUND))
+    if _ROWS.search(part):  # of a chain of equations the last one
+        part = _END_OF_ROWS.sub("", part).rstrip("\\ \n").rpartition(r"\\")[2].replace("&", "").strip(" \n.,")
     if part.count("(") != part.count(")"):
         part = part.removeprefix("(") if part.startswith("(") else part.removesuffix(")")
     return part
