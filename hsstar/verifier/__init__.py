@@ -9,8 +9,8 @@ r"""Decide whether the final answer of a response is equivalent to a reference a
 `MathVerifier.verify` takes a list and returns one judgement per response, in order. No response makes it
 raise an error, and no pair takes longer than its deadline.
 
-The package imports only the standard library, Math-Verify with its sympy, and `answers`, `errors` and `verdict`
-of `hsstar.domain`, which import nothing else.
+The package imports only the standard library, Math-Verify with its sympy, and `answers`, `errors` and
+`verdict` of `hsstar.domain`, which import nothing else.
 """
 
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
