@@ -65,6 +65,8 @@ class Equivalence:
             return self._by("equal forms", True)
         if isinstance(answer, Choice) or isinstance(reference, Choice):
             return self._choices(answer, reference)
+        if self._agree(answer, reference):
+            return self._by("alternatives that agree", True)
         if isinstance(answer, Named) or isinstance(reference, Named):
             return self._named(answer, reference)
         if isinstance(answer, Relation) or isinstance(reference, Relation):
@@ -111,6 +113,13 @@ class Equivalence:
     def _by(self, rule: str, equal: bool) -> bool:
         self.rule = rule
         return equal
+
+    def _agree(self, answer: Form, reference: Form) -> bool:
+        """Decide whether an answer of alternatives, `1/2 or 0.5`, says one value in several ways."""
+        if not isinstance(answer, Sequence) or answer.kind != "set" or len(answer.items) < 2:
+            return False
+        is_value = isinstance(reference, Number | Formula | Quantity)
+        return is_value and all(self.holds(item, reference) for item in answer.items)
 
     def _either_way(self, part: Form, other: Form, part_is_answer: bool) -> bool:
         return self.holds(part, other) if part_is_answer else self.holds(other, part)

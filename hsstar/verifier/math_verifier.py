@@ -11,7 +11,7 @@ from importlib.metadata import version
 from queue import SimpleQueue
 from typing import Self
 
-from hsstar.domain.answers import ExtractionRule, extract_answer
+from hsstar.domain.answers import GUESSED, extract_answer
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
@@ -21,7 +21,7 @@ from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
 from hsstar.verifier.reading import read
 from hsstar.verifier.spelling import LONGEST_ANSWER, parsable_source
 
-RULES_VERSION = 4
+RULES_VERSION = 5
 """Raised whenever a response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256
@@ -110,7 +110,7 @@ class MathVerifier:
     def explain(self, answer: str, reference: str) -> Explanation:
         """Say how an answer is judged; extract it first from a whole response. Raises as `decide` does."""
         extracted = extract_answer(answer)
-        if extracted is None or extracted.rule is ExtractionRule.LAST_NUMBER:
+        if extracted is None or extracted.rule in GUESSED:
             extraction, final = "as given", answer.strip()
         else:
             extraction, final = extracted.rule.value, extracted.text

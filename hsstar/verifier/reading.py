@@ -11,10 +11,12 @@ from functools import lru_cache
 from hsstar.domain.answers import balanced_braces
 from hsstar.verifier import measures, relations, several
 from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Unreadable, Words
-from hsstar.verifier.numeric import MOST_DIGITS, read_number
+from hsstar.verifier.numeric import MOST_DIGITS, Number, number_in_words, read_number
 from hsstar.verifier.spelling import parsable_source, strip_braces
+from hsstar.verifier.spoken import read_spoken
 from hsstar.verifier.wording import (
     LETTER,
+    OTHER_LETTER,
     TEXT,
     count_words,
     letters_of,
@@ -46,6 +48,13 @@ _SAYING = re.compile(
     r"\s?\}?\s?(?P<rest>[^A-Za-z\s}:=].*|[a-z]=.*)",
     re.DOTALL,
 )
+_REASON = re.compile(
+    r"(?<=\S)[,;]?\s?(?:\\text\{\s?)?,?\s?(?<![A-Za-z])(?:since|because)(?![A-Za-z]).*\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+_ONLY = re.compile(r"(?<=\S)\s?(?:\\text\{\s?only\s?\}|(?<![A-Za-z])only)\Z|\Aonly\s", re.IGNORECASE)
+_NOTE = re.compile(r"(?P<value>[^()]*\d[^()]*?)\s?\((?P<note>[A-Za-z][A-Za-z -]+)\)")
+_PLAIN_NOTES = frozenset({"exact", "exactly", "exact value", "simplified", "in simplest form"})
 _RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never)\b", re.IGNORECASE)
 _MOST_WORDS_BEHIND = 2
 
@@ -68,13 +77,14 @@ def _read(source: str) -> Form:
     if whole_text:
         source = whole_text[1].strip()
     source = _ABOUT.sub("", _PHRASE.sub("", source, count=1), count=1)
+    source = _ONLY.sub("", _REASON.sub("", source, count=1))
     if not source:
         return Unreadable()
     for reader in _READERS:
         form = reader(source)
         if form is not None:
             return form
-    if (whole_text and LETTER.search(source)) or says_words(source):
+    if (whole_text and LETTER.search(source)) or says_words(source) or OTHER_LETTER.search(source):
         letters = letters_of(source)
         return Words(letters) if letters else Unreadable()
     return Formula(source) if looks_like_formula(source) else Unreadable()
@@ -100,6 +110,20 @@ def _read_choice(source: str) -> Form | None:
     return None if isinstance(content, Unreadable) else Choice(match["round"] or match["bare"], content)
 
 
+def _read_note(source: str) -> Form | None:
+    """Read a value that is said again in words: `42 (forty-two)`."""
+    match = _NOTE.fullmatch(TEXT.sub(r"\1", source))
+    if match is None:
+        return None
+    if match["note"].casefold() in _PLAIN_NOTES:
+        return _read(match["value"])
+    said = number_in_words(match["note"])
+    if said is None:
+        return None
+    value = _read(match["value"])
+    return value if isinstance(value, Number) and value.value == said else Unreadable()
+
+
 def _read_saying(source: str) -> Form | None:
     """Read a value with words that name it: `The area is 12`, `center: (1,2)`."""
     match = _SAYING.match(source)
@@ -122,7 +146,9 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     read_number,
     _read_long_number,
     meaning_of,
+    _recursive(read_spoken),
     _read_choice,
+    _read_note,
     measures.read_time,
     _recursive(several.read_rows),
     _recursive(several.read_list),

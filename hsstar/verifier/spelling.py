@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from hsstar.domain.answers import balanced_braces, strip_math_delimiters
+from hsstar.verifier.characters import in_latex
+from hsstar.verifier.languages import in_english
 
 LONGEST_ANSWER = 10_000
 """Answers with more characters than this are not read as mathematics."""
@@ -17,35 +19,6 @@ _MOST_BRACES = 4
 _LONGEST_KEPT = 1_000
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?", re.ASCII)
 
-_CHARACTERS = str.maketrans(
-    {
-        **dict.fromkeys(map(chr, [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), 0x2060, 0xFEFF])),
-        **dict.fromkeys(map(chr, [0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000]), " "),
-        **dict(zip("−–‐‑‒", "-----", strict=True)),
-        **dict(zip("０１２３４５６７８９，．（）＝＋％：", "0123456789,.()=+%:", strict=True)),
-        **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", (f"^{digit}" for digit in range(10)), strict=True)),
-        "½": r"\frac{1}{2}",
-        "¼": r"\frac{1}{4}",
-        "¾": r"\frac{3}{4}",
-        "×": r"\times ",
-        **dict.fromkeys("·⋅∙", r"\cdot "),
-        **dict.fromkeys("÷∕⁄", "/"),
-        **dict.fromkeys("≤⩽", r"\le "),
-        **dict.fromkeys("≥⩾", r"\ge "),
-        "≠": r"\ne ",
-        "∞": r"\infty ",
-        "∪": r"\cup ",
-        "∩": r"\cap ",
-        "∈": r"\in ",
-        "∅": r"\emptyset ",
-        "±": r"\pm ",
-        "∓": r"\mp ",
-        "π": r"\pi ",
-        "θ": r"\theta ",
-        "°": r"^\circ ",
-        "ℝ": r"\mathbb{R}",
-    }
-)
 _NEXT_FORMULA = re.compile(
     r"(?<=[^\s$])\$\s{0,9}\n\s{0,9}\$(?=[^\s$])|\n[ \t]*(?=[A-Za-z](?:_\w|_\{\w+\})?\s*=)"
 )
@@ -76,6 +49,7 @@ def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callab
 
 _BEFORE_FONTS = _compiled(
     (r"\A\s*(\*{1,3}|`+)\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
+    (r"\A\s*[\"“”«„]([^\"“”«»„]+)[\"“”»]\s*\Z", r"\1"),
     (  # arguments without braces
         r"\\(mathbb|math(?:bf|rm|cal|it)|boldsymbol|bm|vec|hat|bar|overline)\s+([A-Za-z])(?![A-Za-z])",
         r"\\\1{\2}",
@@ -98,6 +72,9 @@ _SPELLINGS = _compiled(
     (r"\(\s*(?:\\[pb]?mod|(?:\\text\{)?\s?mod\s?\}?)\s*(\d+)\s*\)", r"\\text{mod \1}"),
     (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
     (r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),
+    (r"\\(?:nice|s|x)frac(?![A-Za-z])", r"\\frac"),
+    (r"\\var(epsilon|theta|phi|rho|sigma|kappa|pi)(?![A-Za-z])", r"\\\1"),
+    (r"\\ell(?![A-Za-z])", "l"),
     (r"\\le(?:q|qslant)(?![A-Za-z])|(?<![<=])<=", r"\\le "),
     (r"\\ge(?:q|qslant)(?![A-Za-z])|>=", r"\\ge "),
     (r"\\neq(?![A-Za-z])|!=", r"\\ne "),
@@ -159,7 +136,7 @@ def normal_spelling(text: str) -> str:
 
 
 def _spelling(text: str) -> str:
-    text = strip_math_delimiters(_NEXT_FORMULA.sub(", ", text.translate(_CHARACTERS)))
+    text = strip_math_delimiters(_NEXT_FORMULA.sub(", ", text))
     text = _MONEY.sub(r"\\$" if len(_MONEY.findall(text)) % 2 else "", text)
     text = _THOUSANDS.sub(",", _DELIMITERS.sub("", text))
     for pattern, replacement in _BEFORE_FONTS:
@@ -189,6 +166,7 @@ def parsable_source(text: str) -> str | None:
     has what could mean something to Python: double underscores, attribute calls, control characters, lone
     surrogates.
     """
+    text = in_english(in_latex(text))
     if len(text) > LONGEST_ANSWER or _FORBIDDEN.search(text):
         return None
     source = normal_spelling(text)

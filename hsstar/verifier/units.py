@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from hsstar.domain.answers.changing_words import CHANGES_NUMBER
+
 _TABLE = """
 length   1         m meter meters metre metres
 length   1/100     cm centimeter centimeters centimetre centimetres
@@ -112,6 +114,8 @@ _TOKEN = re.compile(
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _COUNTED = re.compile(r"[A-Za-z][A-Za-z0-9' -]*[A-Za-z0-9]")
 _LETTERS = re.compile(r"[A-Za-z]{1,3}(?:\^\{-?\d\})?(?:/[A-Za-z]{1,3}(?:\^\{-?\d\})?)?", re.ASCII)
+_MODULUS = re.compile(r"mod \d+")
+_NUMBER_BEHIND = re.compile(r"(?<![A-Za-z0-9'-])\d")
 _LONGEST_UNIT = 80
 
 
@@ -167,4 +171,7 @@ def _read_known(source: str) -> Unit | None:
 
 def _read_counted(source: str) -> Unit | None:
     words = " ".join(source.split())
+    changed = CHANGES_NUMBER.search(words) or _NUMBER_BEHIND.search(words)
+    if changed and not _MODULUS.fullmatch(words):
+        return None
     return Unit(((words.casefold(), 1),), counted=True) if _COUNTED.fullmatch(words) else None

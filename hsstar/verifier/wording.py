@@ -12,6 +12,7 @@ COMMAND = re.compile(r"\\(?:begin|end)\{[A-Za-z]+\*?\}(?:\{[lcr| ]*\})?|\\[A-Za-
 WORD = re.compile(r"[A-Za-z]{2,}")
 _WHOLE_WORD = re.compile(r"[A-Za-z]{2,}(?![A-Za-z^_])")  # Ce^x is none
 LETTER = re.compile(r"[A-Za-z]")
+OTHER_LETTER = re.compile(r"[^\W_](?<![\x00-\x7f])")
 
 FUNCTION_WORDS = frozenset(
     {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
@@ -44,14 +45,27 @@ _SPECIAL_COMMANDS: dict[str, Form] = {
 _LONGEST_SPECIAL = 60
 _NUMBER_SET = re.compile(r"\\mathbb\{[A-Z]\}(?:[\^_]\{?[A-Za-z0-9+*]\}?)*")
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?!\.\d)[^A-Za-z0-9+*/=<>^_\\-]+(?=\d)")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?!\.\d)[^\w+*/=<>^\\-]+(?=\d)")
 _BRACKETS = "()[]{}"
 _WITHOUT_BRACKETS = str.maketrans("", "", _BRACKETS)
-_PUNCTUATION = re.compile(rf"\\text|(?!(?<=\d)\.\d)[^A-Za-z0-9+*/=<>^_|\\{re.escape(_BRACKETS)}-]")
+_PUNCTUATION = re.compile(rf"\\text|(?!(?<=\d)\.\d)[^\w+*/=<>^|\\{re.escape(_BRACKETS)}-]")
 _OPERATOR = re.compile(r"[+*/=<>^_\\]|-(?=[\d\\(])")
 _LEADING = re.compile(
     r"\A(?:(?![-+]\s?[\d\\(]|[(\[{\\])\W)*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?", re.IGNORECASE
 )
+_ALL = re.compile(r"(?<!not )(?<![A-Za-z])all (?:the )?(?=[A-Za-z]{2})(?!of )", re.IGNORECASE)
+_SUBJECT = re.compile(
+    r"\A(?:(?:(?:the|this|that|our) (?:[A-Za-z]+ ){1,3}?|it |they )(?:(?:is|are) "
+    r"|(?=(?:con|di)verges?(?![A-Za-z])|exists?(?![A-Za-z])|(?:in|de)creases?(?![A-Za-z])|does ))"
+    r"|(?:is|are) )",
+    re.IGNORECASE,
+)
+_ASSENT = re.compile(
+    r"\A(?:(yes),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)"
+    r"|(no),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)(?:n't| not))\W*\Z",
+    re.IGNORECASE,
+)
+_ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])", re.ASCII)
 _PLACE = re.compile(r"\d*(?:1st|2nd|3rd|\dth)", re.ASCII)
 _HALF_READ = re.compile(r"[-+*/^_=<>(\[{&]\Z|\A[*/^_=<>)\]}&!]|\?|\.\.\Z|\\frac\{\}|\{\}\Z|\\\Z")
@@ -69,6 +83,10 @@ def meaning_of(source: str) -> Form | None:
     plain = TEXT.sub(r"\1", source)
     if "\\" in plain or not WORD.search(plain):
         return None
+    if assent := _ASSENT.match(plain):
+        return Words((assent[1] or assent[2]).casefold())
+    if _ROMAN.fullmatch(plain):
+        return Words(plain)
     if (number := number_in_words(plain)) is not None:
         return Number(number)
     if (place := ordinal_in_words(plain)) is not None:
@@ -101,7 +119,8 @@ def count_words(source: str) -> int:
 
 def letters_of(source: str) -> str:
     """Return the letters, digits and operators by which texts are compared."""
-    plain = _LEADING.sub("", TEXT.sub(r" \1 ", source))
+    said = " ".join(TEXT.sub(r" \1 ", source).split())
+    plain = _LEADING.sub("", _ALL.sub("", _SUBJECT.sub("", said)))
     plain = _BETWEEN_DIGITS.sub("|", _THOUSANDS_COMMA.sub("", _ORDINAL.sub("", plain)))
     letters = _PUNCTUATION.sub("", plain)
     if not _OPERATOR.search(letters):

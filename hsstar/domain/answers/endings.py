@@ -1,0 +1,194 @@
+"""The answer of a response that marks and announces none: its last line, formula or number."""
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+from hsstar.domain.answers.announced import joined_formulas
+from hsstar.domain.answers.changing_words import CHANGED_BEFORE, CHANGED_BEHIND
+from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
+
+_LONGEST_END = 4_000
+_LONGEST_BARE = 200
+_LONGEST_LIST = 8
+_SUBSTANCE = re.compile(r"[^\W_]")
+_BULLET = re.compile(r"\s*[-*•+]\s+(?P<item>\S.*)")
+_EMPHASIS = re.compile(r"\*\*|__|`|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)")
+_AROUND = " \t*_>#`\"“”'"
+_CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)")
+_COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\{[^{}]*\}|\\(?:begin|end)\{[a-z]+\*?\}|\\[A-Za-z]+")
+_NO_WORD = re.compile(
+    r"(?<![A-Za-z])(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|and|or)(?![A-Za-z])"
+)
+_WORD = re.compile(r"[^\W\d_]{2}")
+_LONG_WORD = re.compile(r"[^\W\d_]{4}")
+_MATHEMATICAL = re.compile(r"[\d\\+*/=<>^()|√π∞-]")
+_NUMBER = re.compile(r"(?:(?<![\w)}.])[-−])?(?:\d+(?:,\d{3})*(?:\.\d+)?|(?<![\w.])\.\d+)(?:/\d+)?%?")
+_SAYS = re.compile(r"(?:\b(?:is|are|be|equals?|gets?|gives?|obtain|have)|[=:：])[\s*]*\Z", re.IGNORECASE)
+_OPENS_LIST = re.compile(r"(?:is|are|were|be|between|from|either|=|[^\s]*[:：])\Z", re.IGNORECASE)
+_OPERATORS = "=+*/×·÷<>≤≥±≠^−-"
+_OPERATOR = r"\\(?:times|cdot|leq?|geq?|approx|pm|div)(?![A-Za-z])"
+_OPERATOR_BETWEEN = re.compile(rf"{_OPERATOR}\s|\s{_OPERATOR}")
+_ROWS = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
+_END_OF_ROWS = re.compile(r"\\end\{(?:aligned|align\*?|gathered|split)\}")
+_HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
+_TRAILING = ".,;:!?。，；！？"
+_END_OF_SENTENCE = re.compile(r"\n|[.;!?](?=\s|$)|[。！？；]")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An answer at the end of a response; `number`: it is a plain number."""
+
+    text: str
+    number: bool
+
+
+def ending(response: str) -> Ending | None:
+    """Return the answer at the end of a response, None if it has none.
+
+    It is the last line if that is a formula, a choice or a list without words; else the last formula with
+    signs around it, if no number follows it; else the last number with the formula that it is part of. Words
+    that change it ("not 5", "5 or more") belong to it.
+    """
+    text = response[-_LONGEST_END:].rstrip()
+    found = _last_line(text)
+    if found is None:
+        numbers = deque(_NUMBER.finditer(text), maxlen=1)
+        number = numbers[0] if numbers else None
+        span = _last_formulas(text, number) or (number and _around(text, number))
+        found = _with_changing_words(text, *span) if span else None
+    return Ending(found, bool(_NUMBER.fullmatch(found))) if found else None
+
+
+def _last_line(text: str) -> str | None:
+    """Return the last line, or the list that ends with it, if it has no words."""
+    lines = [line for line in text.splitlines() if _SUBSTANCE.search(line) and not line.startswith("```")]
+    items = list[str]()
+    while lines and len(items) < _LONGEST_LIST:
+        line = lines.pop()
+        bullet = _BULLET.match(line)
+        bare = _bare(bullet["item"] if bullet else line)
+        if bare is None or (items and bullet is None):
+            break
+        items.append(bare)
+        if bullet is None:
+            break
+    return ", ".join(reversed(items)) or None
+
+
+def _bare(line: str) -> str | None:
+    """Return a line without emphasis and signs of formulas if it is mathematics alone, or a choice."""
+    text = strip_math_delimiters(line.strip(_AROUND).rstrip(".,;"))
+    if len(text) > _LONGEST_BARE or text.count("$") % 2:
+        return None
+    if _CHOICE.fullmatch(text):
+        return text
+    plain = _NO_WORD.sub("", _COMMAND.sub(" ", text))
+    words = _WORD if " " in text else _LONG_WORD
+    return (
+        text if _MATHEMATICAL.search(text) and _SUBSTANCE.search(plain) and not words.search(plain) else None
+    )
+
+
+def _last_formulas(text: str, number: re.Match[str] | None) -> tuple[int, int] | None:
+    """Return where the last formula lies, with those joined to it, unless the last number is the answer."""
+    formulas = deque(FORMULA.finditer(text), maxlen=_LONGEST_LIST)
+    if not formulas or (number and number.start() >= formulas[-1].end()):
+        return None
+    end = formulas[-1].end()
+    last = formulas[-1]
+    for formula in reversed(formulas):
+        if joined_formulas(text, formula)[1] != end or _name(formula[0]) != _name(last[0]):
+            break
+        start = formula.start()
+    if number is None or number.start() < start:
+        says_so = "=" in text[start:end] or (_SAYS.search(text, 0, start) and end - start > len("$x$"))
+        return (start, end) if says_so else None
+    return start, end
+
+
+def _name(formula: str) -> str:
+    """Return the left side of an equation, nothing for other formulas: values of one name are one answer."""
+    return formula.partition("=")[0].strip("$ ") if "=" in formula else ""
+
+
+def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
+    """Return where the formula without signs around it lies that the last number is part of."""
+    line_start = text.rfind("\n", 0, number.start()) + 1
+    line_end = text.find("\n", number.end())
+    line = text[line_start : len(text) if line_end < 0 else line_end]
+    chunks = [(match[0], match.start(), match.end()) for match in re.finditer(r"\S+", line)]
+    last = next(index for index, chunk in enumerate(chunks) if line_start + chunk[2] >= number.end())
+    if not _is_mathematics(chunks[last][0]):
+        return number.span()
+    first = last
+    while first and _bound(chunks[first - 1][0], chunks[first][0]):
+        first -= 1
+    while last + 1 < len(chunks) and _bound(chunks[last][0], chunks[last + 1][0]):
+        last += 1
+    first = _opening(chunks, first, last)
+    if first == last:
+        first = _first_of_list([chunk[0] for chunk in chunks[: last + 1]])
+    if last + 1 < len(chunks) and _HALF_OF_DAY.fullmatch(chunks[last + 1][0]):
+        last += 1
+    return line_start + chunks[first][1], line_start + chunks[last][2]
+
+
+def _is_mathematics(chunk: str) -> bool:
+    return not _WORD.search(_NO_WORD.sub("", _COMMAND.sub(" ", chunk)))
+
+
+def _bound(left: str, right: str) -> bool:
+    """Decide whether two neighbours are parts of one formula: an operator stands between them."""
+    if not (_is_mathematics(left) and _is_mathematics(right)):
+        return False
+    by_sign = ":" in (left, right) or left[-1] in _OPERATORS or right[0] in _OPERATORS
+    return by_sign or bool(_OPERATOR_BETWEEN.search(f"{left} {right}"))
+
+
+def _opening(chunks: list[tuple[str, int, int]], first: int, last: int) -> int:
+    """Return the index of the chunk with the brackets that the chunks close, `first` if there is none."""
+    depth = 0
+    for index in range(last, max(-1, last - _LONGEST_LIST), -1):
+        chunk = chunks[index][0]
+        if not _is_mathematics(chunk):
+            break
+        depth += sum(map(chunk.count, ")]")) - sum(map(chunk.count, "(["))
+        if index <= first and depth <= 0:
+            return index
+    return first
+
+
+def _first_of_list(chunks: list[str]) -> int:
+    """Return the index at which a list that ends with the last chunk begins: `are 3, 5 and 7`."""
+    last = first = len(chunks) - 1
+    while first:
+        before = first - 1
+        if chunks[before].casefold() in ("and", "or") and before:
+            before -= 1
+        elif not chunks[before].endswith(","):
+            break
+        if not _NUMBER.fullmatch(chunks[before].strip(",")):
+            break
+        first = before
+    opened = first < last and first and _OPENS_LIST.search(chunks[first - 1])
+    if opened and chunks[first - 1].casefold() in ("between", "from", "either"):
+        return first - 1
+    return first if opened else last
+
+
+def _with_changing_words(text: str, start: int, end: int) -> str:
+    """Return a part of the text with the words that change it, without the signs around it."""
+    sentence_start = max(text.rfind("\n", 0, start) + 1, start - _LONGEST_BARE)
+    if changed := CHANGED_BEFORE.search(text[sentence_start:start]):
+        start = sentence_start + changed.start()
+    if CHANGED_BEHIND.match(text, end):
+        sentence_end = _END_OF_SENTENCE.search(text, end)
+        end = sentence_end.start() if sentence_end else len(text)
+    part = strip_math_delimiters(text[start:end].strip(_AROUND).rstrip(_TRAILING).strip(_AROUND))
+    if _ROWS.search(part):  # of a chain of equations the last one
+        part = _END_OF_ROWS.sub("", part).rstrip("\\ \n").rpartition(r"\\")[2].replace("&", "").strip(" \n.,")
+    if part.count("(") != part.count(")"):
+        part = part.removeprefix("(") if part.startswith("(") else part.removesuffix(")")
+    return part

@@ -1,0 +1,56 @@
+r"""What of a response counts as its reply: not its thinking, not the markup around it."""
+
+import re
+
+_THINKING = r"think(?:ing)?|thoughts?|reasoning|analysis|scratchpad|reflection"
+_THOUGHT = re.compile(
+    rf"(?P<begins><(?:{_THINKING})>|<\|begin_of_thought\|>|◁think▷|\[THINK\])"
+    rf"|</(?:{_THINKING})>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]",
+    re.IGNORECASE,
+)
+_REPLY = re.compile(
+    r"(?<!#)#{2,6}\s{0,4}Response\b:?|<\|im_start\|>assistant|<\|assistant\|>|<｜Assistant｜>|\[/INST\]",
+    re.IGNORECASE,
+)
+_BLOCK = re.compile(r"</?(?:p|div|li|ul|ol|h[1-6])>|<br\s?/?>", re.IGNORECASE)
+_FONT = re.compile(r"</?(?:b|strong|i|em|u|span|center|code|pre)>", re.IGNORECASE)
+_CLOSING = re.compile(r"</[a-z]|<br", re.IGNORECASE)
+_POWER_OR_INDEX = re.compile(r"<(su[pb])>([^<>]{1,40})</\1>", re.IGNORECASE)
+_READ_AS_ESCAPES = ("\x08oxed", "\x0box", "\x0crac")
+_ESCAPES = str.maketrans({"\x07": r"\a", "\x08": r"\b", "\x0b": r"\v", "\x0c": r"\f"})
+_ESCAPED_TAB = re.compile(r"\t(?=ext\{|imes|heta|frac)")
+_DOUBLE_BOX = re.compile(r"(?<!\\)\\\\boxed")
+_DOUBLE_COMMAND = re.compile(r"(?<!\\)\\\\(?=[A-Za-z{}])")
+
+
+def visible_part(response: str) -> str:
+    r"""Return the reply: what stands outside of blocks of thinking and behind the last mark of a reply.
+
+    An unfinished block of thinking hides all that follows, an end of thinking without its beginning all that
+    precedes. Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
+    """
+    reply = _last_reply(_outside_thinking(response))
+    if _CLOSING.search(reply):
+        reply = _POWER_OR_INDEX.sub(lambda tag: f"{'_^'[tag[1] in ('sup', 'SUP')]}{{{tag[2]}}}", reply)
+        reply = _FONT.sub("", _BLOCK.sub("\n", reply))
+    if any(escape in reply for escape in _READ_AS_ESCAPES):
+        reply = _ESCAPED_TAB.sub(r"\\t", reply.translate(_ESCAPES))
+    return _DOUBLE_COMMAND.sub(r"\\", reply) if _DOUBLE_BOX.search(reply) else reply
+
+
+def _outside_thinking(response: str) -> str:
+    parts, start, thinking = list[str](), 0, False
+    for tag in _THOUGHT.finditer(response):
+        if tag["begins"] and not thinking:
+            parts.append(response[start : tag.start()])
+            thinking = True
+        elif not tag["begins"]:
+            if not thinking:
+                parts.clear()
+            start, thinking = tag.end(), False
+    return "".join(parts if thinking else [*parts, response[start:]])
+
+
+def _last_reply(text: str) -> str:
+    replies = (reply for reply in reversed(_REPLY.split(text)) if reply.strip())
+    return next(replies, "")

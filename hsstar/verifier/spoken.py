@@ -1,0 +1,80 @@
+r"""Mathematics in words: `3 million`, `5 plus 6`, `minus 5`, `3 halves`, `x squared`, `5 and a half`."""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from hsstar.domain.answers.changing_words import SCALES
+from hsstar.verifier.forms import Form, Reader
+from hsstar.verifier.numeric import number_in_words
+from hsstar.verifier.wording import TEXT
+
+_LONGEST = 200
+_NUMBER = r"\d[\d,]*(?:\.\d+)?"
+_OPERAND = rf"(?:{_NUMBER}|\\[a-z]+(?:\{{[^{{}}]*\}}){{1,2}}|\([^()]*\)|[A-Za-z](?![A-Za-z]))"
+_ENDS = r"(?<=[\d)}A-Za-z])\s?(?<![A-Za-z]{2})"
+_PARTS = r"half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?"
+_SMALL = r"an?|one|two|three|four|five|six|seven|eight|nine"
+_Replacement = str | Callable[[re.Match[str]], str]
+
+
+def _scaled(match: re.Match[str]) -> str:
+    value = Fraction(match["count"].replace(",", "")) if match["count"][0].isdigit() else Fraction(1)
+    value *= SCALES[match["scale"].casefold()]
+    return str(value) if value.denominator == 1 else match[0]
+
+
+def _part(match: re.Match[str]) -> str:
+    word = match["part"].casefold()
+    size = number_in_words(f"one {'half' if word == 'halves' else word.removesuffix('s')}")
+    return match[0] if size is None else rf"\frac{{{match['count']}}}{{{1 / size}}}"
+
+
+def _mixed(match: re.Match[str]) -> str:
+    part = number_in_words(f"{match['count']} {match['part']}")
+    return match[0] if part is None else rf"{match['whole']}\frac{{{part.numerator}}}{{{part.denominator}}}"
+
+
+def _power(match: re.Match[str]) -> str:
+    return f"{match['base']}^{{{match[2]}}}"
+
+
+_SPOKEN: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
+    (re.compile(rf"(?<![A-Za-z\\]){pattern}".replace(" ", " ?"), re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (rf"(?P<whole>\d+) and (?P<count>{_SMALL}) (?P<part>{_PARTS})(?![A-Za-z])", _mixed),
+        (rf"(?P<count>{_NUMBER}|\ban?) (?P<scale>{'|'.join(SCALES)})s?(?![A-Za-z])", _scaled),
+        (rf"(?P<count>\d+) (?P<part>{_PARTS})(?![A-Za-z])(?! (?:of|and|in)\b)", _part),
+        (r"plus or minus (?=[\d\\(A-Za-z])", r"\\pm "),
+        (r"(?:minus|negative) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "-"),
+        (r"plus (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "+"),
+        (r"(?:times|multiplied by) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", r"\\cdot "),
+        (r"(?:divided by|over) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "/"),
+        (r"(?P<top>\d+) choose (\d+)", r"\\binom{\g<top>}{\2}"),
+        (rf"(?:the )?square root of ({_OPERAND})", r"\\sqrt{\1}"),
+        (rf"(?:the )?cube root of ({_OPERAND})", r"\\sqrt[3]{\1}"),
+        (rf"(?P<base>{_OPERAND}) ?squared(?![A-Za-z])", r"\g<base>^{2}"),
+        (rf"(?P<base>{_OPERAND}) ?cubed(?![A-Za-z])", r"\g<base>^{3}"),
+        (rf"(?P<base>{_OPERAND}) factorial(?![A-Za-z])", r"\g<base>!"),
+        (
+            rf"(?P<base>{_OPERAND}) (?:raised )?to the (?:power of )?(\d+)(?:th power|th)?(?![A-Za-z\d])",
+            _power,
+        ),
+        (r"(?:with )?(?:a )?remainder(?: of)? (?=\d)", "R "),
+    )
+)
+_QUICK = re.compile(
+    rf"(?<![A-Za-z\\])(?:{'|'.join(SCALES)}|{_PARTS}|plus|minus|negative|times|multiplied|divided|over|choose|root"
+    r"|squared|cubed|factorial|raised|to the|(?:with )?(?:a )?remainder)",
+    re.IGNORECASE,
+)
+
+
+def read_spoken(source: str, read: Reader) -> Form | None:
+    """Read a text whose words are operations, scales or parts as the formula or number that they say."""
+    if len(source) > _LONGEST or not _QUICK.search(source):
+        return None
+    plain = spoken = " ".join(TEXT.sub(r" \1 ", source).split())
+    for pattern, replacement in _SPOKEN:
+        spoken = pattern.sub(replacement, spoken)
+    return None if spoken == plain else read(spoken.replace(" ^", "^").strip())
