@@ -29,6 +29,14 @@ from hsstar.verifier.forms import (
     unit_as_letters,
     vector,
 )
+from hsstar.verifier.names import (
+    argument_of,
+    has_variable,
+    is_name,
+    may_be_curve,
+    renamed,
+    same_name,
+)
 from hsstar.verifier.numeric import Number, numbers_equal
 from hsstar.verifier.relations import as_part
 from hsstar.verifier.units import DEGREE, RADIAN
@@ -130,19 +138,29 @@ class Equivalence:
 
     def _named(self, answer: Form, reference: Form) -> bool:
         if isinstance(answer, Named) and isinstance(reference, Named):
-            if _same_name(answer.name, reference.name):
-                return self.holds(answer.value, reference.value)
-            mine, theirs = as_relation(answer), as_relation(reference)
-            if mine is None or theirs is None or not _has_letters(answer, reference):
-                return self._by("values of different names", False)
-            return self._by("equations", self.algebra.equal_relations(mine, theirs))
+            return self._two_named(answer, reference)
         for named, other in ((answer, reference), (reference, answer)):
             if isinstance(named, Named) and isinstance(other, Relation) and other.sign == "=":
                 relation = as_relation(named)
                 if relation is not None:
                     return self._either_way(relation, other, named is answer)
                 return self._by("an equation against another kind of answer", False)
+        if isinstance(reference, Named) and may_be_curve(reference.name):
+            return self._by("an equation against another kind of answer", False)
         return self.holds(_value(answer), _value(reference))
+
+    def _two_named(self, answer: Named, reference: Named) -> bool:
+        if same_name(answer.name, reference.name):
+            return self.holds(answer.value, reference.value)
+        mine, theirs = argument_of(answer.name), argument_of(reference.name)
+        if mine and theirs and mine[0] == theirs[0] and isinstance(answer.value, Formula):
+            source = renamed(answer.value.source, mine[1], theirs[1])
+            if source is not None:
+                return self.holds(Formula(source), reference.value)
+        left, right = as_relation(answer), as_relation(reference)
+        if left is None or right is None or not _is_equation(answer) or not _is_equation(reference):
+            return self._by("values of different names", False)
+        return self._by("equations", self.algebra.equal_relations(left, right))
 
     def _relations(self, answer: Form, reference: Form) -> bool:
         if isinstance(answer, Relation) and isinstance(reference, Relation):
@@ -276,20 +294,10 @@ def _value(form: Form) -> Form:
     return form.value if isinstance(form, Named) else form
 
 
-def _same_name(left: str, right: str) -> bool:
-    """Decide whether two names agree. Only two different variables do not: `area` may be `A`."""
-    return left == right or not (_is_variable(left) and _is_variable(right))
-
-
-def _is_variable(name: str) -> bool:
-    return len(name) == 1 or bool(re.fullmatch(r"\\[a-z]+|\\?[A-Za-z]+_.+|\([A-Za-z,]+\)", name))
-
-
-def _has_letters(*named: Named) -> bool:
-    return all(
-        isinstance(item.value, Formula) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", item.value.source)
-        for item in named
-    )
+def _is_equation(named: Named) -> bool:
+    """Decide whether a named value is an equation between variables."""
+    value = named.value
+    return not is_name(named.name) or (isinstance(value, Formula) and has_variable(value.source))
 
 
 def _letters_of_choices(items: Items[Form]) -> list[str]:

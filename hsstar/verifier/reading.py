@@ -131,6 +131,7 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     _recursive(relations.read_equation),
     _recursive(relations.read_inequality),
     _recursive(several.read_union),
+    _recursive(several.read_intersection),
     _recursive(several.read_indexed_union),
     _recursive(several.read_without),
     _recursive(several.read_pairing),

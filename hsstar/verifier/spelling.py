@@ -123,7 +123,8 @@ _SPELLINGS = _compiled(
     (rf"(?:\\sqrt|√)\s*{_ARGUMENT}", r"\\sqrt{\1}"),
     (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
     (r"√", r"\\sqrt "),
-    (rf"\\sqrt\s*(\d|[A-Za-z]|{_GREEK})", r"\\sqrt{\1}"),
+    (rf"\\sqrt\s*(\[[^\[\]]*\])?\s*(\d|[A-Za-z]|{_GREEK})", r"\\sqrt\1{\2}"),
+    (r"\+\s?/\s?-", r"\\pm "),
     (rf"\\frac\s*(\d|[A-Za-z](?=\s*[\d{{])|{_GREEK})\s*(?=[\dA-Za-z{{\\])", r"\\frac{\1}"),
     (rf"\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}}){{0,200}}+\}})\s*([\dA-Za-z]|{_GREEK})", r"\\frac\1{\2}"),
     (r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
@@ -136,7 +137,7 @@ _SPELLINGS = _compiled(
     (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
 )
 _SPACE_TO_KEEP = re.compile(
-    r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d)\s+(?=\d|[mgshLNJWVAK](?![A-Za-z])|[a-z]{1,3}/[a-z])"
+    r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d,)\s+(?=[1-9]\d{2}(?!\d))|(?<=\d)\s+(?=\d|[mgshLNJWVAK](?![A-Za-z])|[a-z]{1,3}/[a-z])"
 )
 _FULL_STOP = re.compile(r"(?<=[^.\s])[.;,]\Z")
 _FORBIDDEN = re.compile(r"__|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]|(?<=\w)\s*\.\s*[A-Za-z_]\w*\s*\(")

@@ -2,11 +2,11 @@
 
 import re
 
-from hsstar.verifier.forms import Form, Infinite, IntervalForm, Sequence, Words
+from hsstar.verifier.forms import Form, Infinite, IntervalForm, Words
+from hsstar.verifier.intervals import EMPTY
 from hsstar.verifier.numeric import Number, number_in_words, ordinal_in_words
 
 REALS = IntervalForm(None, None, low_closed=False, high_closed=False)
-EMPTY = Sequence("set", ())
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
 COMMAND = re.compile(r"\\(?:begin|end)\{[A-Za-z]+\*?\}(?:\{[lcr| ]*\})?|\\[A-Za-z]+")
 WORD = re.compile(r"[A-Za-z]{2,}")
