@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -29,7 +30,8 @@ from hsstar.verifier.evaluation import (
     value,
     values,
 )
-from hsstar.verifier.forms import Formula, Relation, Scalar
+from hsstar.verifier.forms import Case, Formula, IntervalForm, Relation, Scalar
+from hsstar.verifier.intervals import REALS, united
 from hsstar.verifier.numeric import Number, is_close
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about time limits, which the pool keeps
@@ -75,6 +77,19 @@ class SympyAlgebra:
         if all(near(other, ratios[0], exact) for other in ratios[1:]):
             return True
         return answer.sign == "=" and (_solves(answer, theirs) or _solves(reference, mine))
+
+    def equal_cases(self, cases: Sequence[Case], formula: Formula) -> bool:
+        """Decide whether the values of cases, which cover the real numbers, are those of a formula."""
+        if united(where for _, _, where in cases) != REALS:
+            return False
+        theirs = _parse(formula.source)
+        variable = sympy.Symbol(cases[0][1], real=True)
+        if not _is_scalar(theirs) or not theirs.free_symbols <= {variable}:
+            return False
+        exact = not any(_has_decimals(scalar) for scalar in (formula, *(value for value, _, _ in cases)))
+        return all(
+            _agrees_within(_parsed(scalar), theirs, variable, where, exact) for scalar, _, where in cases
+        )
 
     def can_read(self, formula: Formula) -> bool:
         """Decide whether a formula can be read."""
@@ -132,10 +147,11 @@ def _solves(relation: Relation, difference: Any) -> bool:
     name, solution = _parse(relation.left), _parse(relation.right)
     if not name.is_Symbol or name in solution.free_symbols or name not in difference.free_symbols:
         return False
-    polynomial = sympy.together(difference).as_numer_denom()[0].as_poly(name)
-    if polynomial is None or polynomial.degree() != 1:
-        return False
-    factor, rest = polynomial.all_coeffs()
+    numerator = sympy.expand(sympy.fraction(sympy.together(difference))[0])
+    factor = sympy.expand(numerator.diff(name))
+    rest = sympy.expand(numerator - factor * name)
+    if not factor or name in factor.free_symbols | rest.free_symbols:
+        return False  # not linear: an absolute value, a floor, a power
     if factor.free_symbols and sympy.gcd(factor, rest).free_symbols:
         return False  # where both vanish, every value is a solution: xy = x
     remainder = values(difference.subs(name, solution), exact=True)
@@ -203,6 +219,21 @@ def _formulas_equal(mine: Any, theirs: Any, exact: bool) -> bool | None:
         return equal_for_integers(mine, theirs)
     agree = _agree_at_points(mine, theirs, exact)
     return agree or equal_for_integers(mine, theirs) or equal_for_reals(mine, theirs) or agree
+
+
+def _agrees_within(mine: Any, theirs: Any, variable: Any, where: IntervalForm, exact: bool) -> bool:
+    """Decide whether two formulas agree at the ends of an interval that belong to it, and within it."""
+    low, high = (end.value if isinstance(end, Number) else None for end in (where.low, where.high))
+    start = low if low is not None else (high or 0) - 8
+    stop = high if high is not None else start + 8
+    places = [start + (stop - start) * Fraction(part, 8) for part in range(9)]
+    inside = places[0 if where.low_closed else 1 : None if where.high_closed else -1]
+    for place in inside:
+        point = {variable: sympy.Rational(place.numerator, place.denominator)}
+        left, right = value(mine, point), value(theirs, point)
+        if left is None or right is None or not near(left, right, exact):
+            return False
+    return True
 
 
 def _with_fractions(formula: Any) -> Any:

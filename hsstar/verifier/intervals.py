@@ -10,6 +10,7 @@ from hsstar.verifier.forms import Form, IntervalForm, Sequence, Union
 from hsstar.verifier.numeric import Number
 
 EMPTY = Sequence("set", ())
+REALS = IntervalForm(None, None, low_closed=False, high_closed=False)
 
 
 @dataclass(frozen=True, slots=True)

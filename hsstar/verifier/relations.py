@@ -1,6 +1,7 @@
 """Read equations, inequalities and memberships: what they name, and which interval they mean."""
 
 import re
+from itertools import pairwise
 
 from hsstar.verifier.forms import (
     Form,
@@ -15,10 +16,10 @@ from hsstar.verifier.forms import (
     Words,
 )
 from hsstar.verifier.intervals import intersected, united
-from hsstar.verifier.names import has_variable, is_name, name_of, was_asked
+from hsstar.verifier.names import has_variable, is_name, name_of, renamed, was_asked
 from hsstar.verifier.numeric import Number, read_number
 from hsstar.verifier.spelling import inside_brackets, split
-from hsstar.verifier.wording import letters_of
+from hsstar.verifier.wording import COMMAND, LETTER, letters_of
 
 MEMBER = r"\\in(?![A-Za-z])"
 _EQUALS = r"=|\\(?:equiv|approx)(?![A-Za-z])"
@@ -27,6 +28,12 @@ _UPWARDS = ("<", r"\le")
 _DOWNWARDS = (">", r"\ge")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
 _ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
+
+
+_INTEGER = re.compile(
+    r"[,;]?\s?\(?(?:\\text\{,?\s?(?:where|for|with)\s?\}|where|for)?\s?"
+    r"(?:(?P<member>[a-z])\\in\s?\\mathbb\{Z\}|(?P<said>[a-z])(?:\\text\{\s?)?\s?is an integer\}?)\)?\Z"
+)
 
 
 def interval_between(
@@ -55,6 +62,17 @@ def read_member(source: str, read: Reader) -> Form | None:
     return Named(name_of(pieces[0]), as_part(read(pieces[1])))
 
 
+def read_with_integer(source: str, read: Reader) -> Form | None:
+    r"""Read a formula with the remark that its parameter is an integer: `2k\pi, k\in\mathbb{Z}`."""
+    remark = _INTEGER.search(source)
+    if remark is None:
+        return None
+    letter, before = remark["member"] or remark["said"], source[: remark.start()]
+    if not re.search(rf"(?<!\\){letter}", COMMAND.sub(" ", before)):
+        return None
+    return read(renamed(before, letter, "n") or before)
+
+
 def read_equation(source: str, read: Reader) -> Form | None:
     """Read an equation: a named value, the last part of a chain, or a relation."""
     sides, signs = split(source, _EQUALS)
@@ -70,6 +88,8 @@ def read_equation(source: str, read: Reader) -> Form | None:
     if is_name(first):
         return Named(name_of(first), read(last))
     if len(sides) > 2:
+        if has_variable(last) and all(map(has_variable, sides)) and _are_equations(sides):
+            return Sequence("list", tuple(Relation("=", side, last) for side in sides[:-1]))
         return read(last)
     is_constant = not has_variable(first)
     if is_name(last) and is_constant:
@@ -80,6 +100,12 @@ def read_equation(source: str, read: Reader) -> Form | None:
     if not has_variable(last) and was_asked(first):
         return Named(first, read(last))
     return Relation("=", first, last)
+
+
+def _are_equations(sides: list[str]) -> bool:
+    """Decide whether the sides of a chain have different variables: x/2 = y/3 = z is no computation."""
+    letters = [set(LETTER.findall(COMMAND.sub(" ", side))) for side in sides]
+    return all(mine - theirs for mine, theirs in pairwise(letters))
 
 
 def read_inequality(source: str, read: Reader) -> Form | None:

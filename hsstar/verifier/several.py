@@ -15,6 +15,7 @@ from hsstar.verifier.forms import (
     Union,
     Unreadable,
     Words,
+    parts_of,
 )
 from hsstar.verifier.intervals import EMPTY, intersected, united, without
 from hsstar.verifier.names import is_name
@@ -31,6 +32,7 @@ _AND_OR = (
     r",?\s?(?:\\text\{,?\s?(?:and|or)\s?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
     r"|\\(?:lor|land|vee|wedge)(?![A-Za-z]))"
 )
+_OR = r",?\s?(?:\\text\{,?\s?or\s?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![A-Za-z]))"
 _CUP = r"\\cup(?![A-Za-z])"
 _CAP = r"\\cap(?![A-Za-z])"
 _WITHOUT = r"\\(?:setminus|backslash)(?![A-Za-z])|-(?=\\\{)"
@@ -51,6 +53,27 @@ _UNIT_VECTOR = re.compile(
     r"(?P<factor>.*?)(?:\\cdot|\*)?\s?(?P<hat>\\hat\{)?(?P<axis>[ijk])(?(hat)\})", re.DOTALL
 )
 _AXIS_IN_FACTOR = re.compile(r"\\hat|(?<![A-Za-z\\])[ijk](?![A-Za-z])")
+
+
+def read_solutions(source: str, read: Reader) -> Form | None:
+    """Read solutions of several names each, `p=5, q=2; p=7, q=2`, as a list of tuples."""
+    pieces, separators = split(source, rf";|{_OR}")
+    if not separators or not all("=" in piece for piece in pieces):
+        return None
+    solutions = [read(piece) for piece in pieces]
+    names = list[list[str]]()
+    for solution in solutions:
+        if not isinstance(solution, Sequence) or solution.kind == "set":
+            return None
+        names.append([item.name for item in solution.items if isinstance(item, Named)])
+    if len(names[0]) < 2 or any(sorted(mine) != sorted(set(names[0])) for mine in names):
+        return None
+    return Sequence("list", tuple(Sequence("tuple", _in_order(form)) for form in solutions))
+
+
+def _in_order(solution: Form) -> tuple[Form, ...]:
+    named = [item for item in parts_of(solution)[1:] if isinstance(item, Named)]
+    return tuple(item.value for item in sorted(named, key=lambda item: item.name))
 
 
 def read_list(source: str, read: Reader) -> Form | None:

@@ -70,6 +70,10 @@ _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,)(?=\d{3}(?!\d))")
 _Spelling = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
+def _ohm(match: re.Match[str]) -> str:
+    return rf"\text{{{(match[1] or '').replace(chr(92) + 'mu', 'u')}ohm}}"
+
+
 def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
     return [(re.compile(pattern), replacement) for pattern, replacement in spellings]
 
@@ -132,7 +136,8 @@ _SPELLINGS = _compiled(
     (r"\A([^{}]{1,60}?)\\choose\s*([^{}]+)\Z", r"\\binom{\1}{\2}"),
     (r"(?<!\*)\*\*(?!\*)", "^"),
     (rf"\^\s*{_ARGUMENT}", r"^{\1}"),
-    (r"(?<=\d)\s*\\Omega\s*\Z", r"\\text{ohm}"),
+    (r"(?<=\d)\s*(?:\\text\{)?\s?([kMGmun]|\\mu(?![A-Za-z]))?\s?\}?\s*\\Omega\s*\Z", _ohm),
+    (r"(?<=\d)\s*\\mu\s*(?:\\text\{)?(s|m|g|L|A|V|C|F|W|J|N)\}?\s*\Z", r"\\text{u\1}"),
     (r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
     (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
 )
