@@ -51,11 +51,13 @@ def read_number(text: str) -> Number | None:
 
 
 def numbers_equal(answer: Number, reference: Number) -> bool:
-    """Decide whether two numbers are the same, or close if one of them is a decimal."""
+    """Decide whether two numbers are the same, or close if one is a decimal and neither an integer."""
     if answer.value == reference.value:
         return True
     if answer.exact and reference.exact:
         return False
+    if answer.exact and answer.value.denominator == 1:
+        return _is_noise(answer.value - reference.value, answer.value)
     return is_close(answer.value, answer.exact and not _ends(answer.value), reference)
 
 
@@ -69,11 +71,14 @@ def is_close(answer: Fraction, endless: bool, reference: Number) -> bool:
     distance = abs(answer - reference.value)
     if distance <= RELATIVE_TOLERANCE * abs(reference.value):
         is_integer = reference.exact and reference.value.denominator == 1
-        noise = min(_INTEGER_TOLERANCE, _ROUNDING_NOISE * abs(reference.value))
-        return not is_integer or distance <= noise
+        return not is_integer or _is_noise(distance, reference.value)
     if not endless or reference.decimals is None or reference.decimals < 2:
         return False
     return round(answer, reference.decimals) == reference.value
+
+
+def _is_noise(distance: Fraction, integer: Fraction) -> bool:
+    return abs(distance) <= min(_INTEGER_TOLERANCE, _ROUNDING_NOISE * abs(integer))
 
 
 def _ends(value: Fraction) -> bool:
