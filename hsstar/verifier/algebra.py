@@ -207,8 +207,8 @@ def _constants_equal(mine: Any, theirs: Any, answer: Scalar, reference: Scalar, 
         if isinstance(reference, Number)
         else Number(right.real, 0 if _has_decimals(reference) else None)
     )
-    endless = not _has_decimals(answer) and (left.real * 10**12).denominator > 1
-    return is_close(left.real, endless, number)
+    endless = (left.real * 10**12).denominator > 1
+    return is_close(left.real, not _has_decimals(answer), endless, number)
 
 
 def _formulas_equal(mine: Any, theirs: Any, exact: bool) -> bool | None:

@@ -13,6 +13,8 @@ RELATIVE_TOLERANCE = Fraction(1, 10_000)
 """The largest distance of a decimal from a reference, as a share of the reference."""
 
 _INTEGER_TOLERANCE = Fraction(1, 1_000)
+_DECIMALS_OF_ROUNDED = 2
+_DECIMALS_OF_CUT_OFF = 4
 _ROUNDING_NOISE = Fraction(1, 1_000_000)
 MOST_DIGITS = 2_000
 _LARGEST_EXPONENT = 2_000
@@ -58,23 +60,29 @@ def numbers_equal(answer: Number, reference: Number) -> bool:
         return False
     if answer.exact and answer.value.denominator == 1:
         return _is_noise(answer.value - reference.value, answer.value)
-    return is_close(answer.value, answer.exact and not _ends(answer.value), reference)
+    return is_close(answer.value, answer.exact, not _ends(answer.value), reference)
 
 
-def is_close(answer: Fraction, endless: bool, reference: Number) -> bool:
+def is_close(answer: Fraction, exact: bool, endless: bool, reference: Number) -> bool:
     """Decide whether a number is close to a reference; one of the two is a decimal.
 
     Close is a relative distance of at most 1e-4. An integer reference wants the integer, up to the noise of
-    floating point: a relative distance of at most 1e-6, and at most 0.001. A reference with two decimals or
-    more also equals an exact number that rounds to it and that no decimal can express (`endless`).
+    floating point: a relative distance of at most 1e-6, and at most 0.001. A decimal reference sets its own
+    precision: a decimal differs by at most one in the last place, and an exact number (`exact`) has to round
+    to the reference, which needs two decimals if no decimal can express the number (`endless`).
     """
     distance = abs(answer - reference.value)
-    if distance <= RELATIVE_TOLERANCE * abs(reference.value):
-        is_integer = reference.exact and reference.value.denominator == 1
-        return not is_integer or _is_noise(distance, reference.value)
-    if not endless or reference.decimals is None or reference.decimals < 2:
-        return False
-    return round(answer, reference.decimals) == reference.value
+    close = distance <= RELATIVE_TOLERANCE * abs(reference.value)
+    if reference.exact and reference.value.denominator == 1:
+        return close and _is_noise(distance, reference.value)
+    if not reference.decimals:
+        return close
+    if not exact:
+        return close and distance * 10**reference.decimals <= 1
+    if round(answer, reference.decimals) == reference.value:
+        return close or (endless and reference.decimals >= _DECIMALS_OF_ROUNDED)
+    cut_off = Fraction(int(answer * 10**reference.decimals), 10**reference.decimals) == reference.value
+    return close and cut_off and reference.decimals >= _DECIMALS_OF_CUT_OFF
 
 
 def _is_noise(distance: Fraction, integer: Fraction) -> bool:
