@@ -165,7 +165,10 @@ def _integers_of(formula: Any) -> set[Any]:
     if bounds or any(part.free_symbols & named for part in formula.atoms(*_WHOLE)):
         return bounds | named
     powers = formula.atoms(sympy.Pow)
-    alternates = any(power.base.is_negative and power.exp.free_symbols & named for power in powers)
+    alternates = any(
+        (power.base.is_negative or power.base == sympy.I) and power.exp.free_symbols & named
+        for power in powers
+    )
     turns = any(
         wave.args[0].has(sympy.pi) and wave.free_symbols & named for wave in formula.atoms(*_PERIODIC)
     )

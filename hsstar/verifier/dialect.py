@@ -55,6 +55,7 @@ _REWRITINGS = (
     (re.compile(r"(\\binom\{[^{}]*\})\s?([a-zA-Z\d])"), r"\1{\2}"),
     (re.compile(rf"(?<![A-Za-z\\])C_{_SMALL}\^{_SMALL}"), r"\\binom{\1}{\2}"),
     (re.compile(rf"(?<![A-Za-z\\])C\^{_SMALL}_{_SMALL}"), r"\\binom{\2}{\1}"),
+    (re.compile(r"(?<![A-Za-z\\])A_\{(\d+)\}\^\{(\d+)\}"), r"\\frac{\1!}{(\1-\2)!}"),
     (re.compile(r"(?<![A-Za-z\\\d.])(\d{1,3})!!(?!!)"), _double_factorial),
     (re.compile(r"((?<![A-Za-z\\\d.])\d+|(?<![A-Za-z\\])[a-z])!\^"), r"(\1!)^"),
     (

@@ -42,6 +42,7 @@ _ALIKE = {
     **dict.fromkeys(("max", "maximal", "greatest", "largest", "highest", "longest", "most"), "maximum"),
     **dict.fromkeys(("gcf", "hcf"), "gcd"),
 }
+_CALL = re.compile(r"\\?[A-Za-z]+\(.*\)")
 _WORD = re.compile(r"[A-Za-z]+")
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])(?=[A-Z]*[a-z]{2})[A-Za-z]{3,}")
 
@@ -89,10 +90,15 @@ def same_name(mine: str, theirs: str) -> bool:
     """
     my_words, their_words = _words(mine), _words(theirs)
     if my_words is None and their_words is None:
-        return _symbol(mine) == _symbol(theirs)
+        return _symbol(mine) == _symbol(theirs) or _is_graph(mine, theirs) or _is_graph(theirs, mine)
     if my_words is None or their_words is None:
         return True
     return my_words <= their_words or their_words <= my_words
+
+
+def _is_graph(mine: str, theirs: str) -> bool:
+    """Decide whether one name is y and the other that of a function of x, whose graph y is."""
+    return mine == "y" and argument_of(theirs) in (("f", "x"), ("g", "x"), ("h", "x"))
 
 
 def argument_of(name: str) -> tuple[str, str] | None:
@@ -112,7 +118,8 @@ def renamed(source: str, old: str, new: str) -> str | None:
 def _is_phrase(source: str) -> bool:
     if not _PHRASE.fullmatch(source):
         return False
-    return TEXT.match(source) is not None or says_words(source) or source in _SHORT_PHRASES
+    says = TEXT.match(source) or source.startswith((r"\max", r"\min")) or says_words(source)
+    return bool(says) or source in _SHORT_PHRASES
 
 
 def _letters(source: str) -> set[str]:
@@ -122,7 +129,9 @@ def _letters(source: str) -> set[str]:
 
 def _words(name: str) -> set[str] | None:
     """Return the words of a phrase that tell it from others, None for a symbol."""
-    if not _LONG_WORD.search(name) and name.strip("\\") not in (*_SHORT_PHRASES, "min", "max"):
+    if _CALL.fullmatch(name) or (
+        not _LONG_WORD.search(name) and name.strip("\\") not in (*_SHORT_PHRASES, "min", "max")
+    ):
         return None
     words = (word.casefold() for word in _WORD.findall(name))
     return {_ALIKE.get(word, word).removesuffix("s") for word in words} - _GENERIC

@@ -122,7 +122,10 @@ _SPELLINGS = _compiled(
     (r"\\%", "%"),
     (r"(?:\{\})?\^\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
     (r"\^\s*\{?\s*((?:\\prime\s*)+)\}?", lambda primes: "'" * primes[1].count("p")),
-    (rf"(?<![A-Za-z\\])({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))", r"\\\1 "),
+    (
+        rf"(?<![A-Za-z\\])(?!cost\s?[=:])({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))",
+        r"\\\1 ",
+    ),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (rf"(?:\\sqrt|√)\s*{_ARGUMENT}", r"\\sqrt{\1}"),
     (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
