@@ -75,11 +75,13 @@ def _pieces_of(form: Form) -> list[_Piece] | None:
 
 
 def _common(mine: list[_Piece], theirs: list[_Piece]) -> list[_Piece]:
-    return [
-        (max(low, lower, key=_order), min(high, higher, key=_order))
-        for low, high in mine
-        for lower, higher in theirs
-    ]
+    return _merged(
+        [
+            (max(low, lower, key=_order), min(high, higher, key=_order))
+            for low, high in mine
+            for lower, higher in theirs
+        ]
+    )
 
 
 def _order(cut: _Cut) -> tuple[Fraction | float, bool]:

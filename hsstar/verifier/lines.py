@@ -8,13 +8,14 @@ from hsstar.verifier.forms import Form, Formula, Line, Reader, Scalar, Sequence,
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.spelling import split
 
+_SHALLOW = re.compile(r"(?:[^()]*\([^()]*\)){1,2}[^()]*|[^()]*")  # what is read twice must not nest
 _PARAMETER = re.compile(r"(?P<factor>-?(?:[a-z]|\\(?:lambda|mu|alpha|beta)))\s?(?:\\cdot|\*)?\s?(?=[(\\])")
 
 
 def read_line(source: str, read: Reader) -> Form | None:
     """Read a point plus a parameter times a direction."""
     pieces, signs = split(source, r"\+|-(?=[a-z])")
-    if len(signs) != 1:
+    if len(signs) != 1 or not _SHALLOW.fullmatch(source):
         return None
     for first, second in ((pieces[0], pieces[1]), (pieces[1], pieces[0])):
         if parameter := _PARAMETER.match(second):

@@ -19,7 +19,7 @@ _DERIVATIVE = re.compile(
     r"\\frac\{(?:d|\\partial\s?)(?:\^\{\d\})?[A-Za-z]\}\{(?:(?:d|\\partial\s?)[A-Za-z](?:\^\{\d\})?)+\}"
 )
 _TUPLE = re.compile(r"\([A-Za-z](?:,[A-Za-z])+\)")
-_PHRASE = re.compile(r"(?:\\text\{[^{}]*\}|\\(?:triangle|angle|max|min)(?![A-Za-z])|[A-Za-z]+|['\s])+")
+_PHRASE = re.compile(r"(?:\\text\{[^{}]*\}|\\(?:triangle|angle|max|min)(?![A-Za-z])|[A-Za-z]|['\s])++")
 _SHORT_PHRASES = frozenset({"sum", "gcd", "lcm"})
 _GREEK = re.compile(
     r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|theta|lambda|mu|rho|sigma|tau|(?:var)?phi|psi|omega)"

@@ -15,10 +15,9 @@ from hsstar.verifier.forms import (
     Union,
     Unreadable,
     Words,
-    parts_of,
 )
 from hsstar.verifier.intervals import EMPTY, intersected, united, without
-from hsstar.verifier.names import is_name
+from hsstar.verifier.names import is_name, name_of
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.relations import MEMBER, as_part, interval_between
 from hsstar.verifier.spelling import inside_brackets, split
@@ -58,22 +57,17 @@ _AXIS_IN_FACTOR = re.compile(r"\\hat|(?<![A-Za-z\\])[ijk](?![A-Za-z])")
 def read_solutions(source: str, read: Reader) -> Form | None:
     """Read solutions of several names each, `p=5, q=2; p=7, q=2`, as a list of tuples."""
     pieces, separators = split(source, rf";|{_OR}")
-    if not separators or not all("=" in piece for piece in pieces):
+    solutions = [[split(value, "=")[0] for value in split(piece, ",")[0]] for piece in pieces]
+    if not separators or not all(len(sides) == 2 for values in solutions for sides in values):
         return None
-    solutions = [read(piece) for piece in pieces]
-    names = list[list[str]]()
-    for solution in solutions:
-        if not isinstance(solution, Sequence) or solution.kind == "set":
-            return None
-        names.append([item.name for item in solution.items if isinstance(item, Named)])
-    if len(names[0]) < 2 or any(sorted(mine) != sorted(set(names[0])) for mine in names):
+    names = [sorted(name_of(name) for name, _ in values if is_name(name)) for values in solutions]
+    if len(names[0]) < 2 or len(names[0]) < len(solutions[0]) or any(mine != names[0] for mine in names):
         return None
-    return Sequence("list", tuple(Sequence("tuple", _in_order(form)) for form in solutions))
-
-
-def _in_order(solution: Form) -> tuple[Form, ...]:
-    named = [item for item in parts_of(solution)[1:] if isinstance(item, Named)]
-    return tuple(item.value for item in sorted(named, key=lambda item: item.name))
+    ordered = (sorted(values, key=lambda sides: name_of(sides[0])) for values in solutions)
+    return Sequence(
+        "list",
+        tuple(Sequence("tuple", tuple(read(value) for _, value in values)) for values in ordered),
+    )
 
 
 def read_list(source: str, read: Reader) -> Form | None:
