@@ -9,6 +9,7 @@ from math import inf
 from hsstar.verifier.forms import Form, IntervalForm, Sequence, Union
 from hsstar.verifier.numeric import Number
 
+_MOST_PARTS = 100
 EMPTY = Sequence("set", ())
 REALS = IntervalForm(None, None, low_closed=False, high_closed=False)
 
@@ -36,9 +37,9 @@ def united(parts: Iterable[Form]) -> Form:
 
 
 def intersected(parts: Iterable[Form]) -> Form | None:
-    """Return what parts have in common; None if an end is no number."""
+    """Return what parts have in common; None if an end is no number, or if there are too many parts."""
     pieces = _pieces_of_all(parts)
-    return None if pieces is None else _form_of(reduce(_common, pieces))
+    return None if pieces is None or len(pieces) > _MOST_PARTS else _form_of(reduce(_common, pieces))
 
 
 def without(whole: Form, missing: Form) -> Form | None:

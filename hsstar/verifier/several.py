@@ -24,6 +24,7 @@ from hsstar.verifier.spelling import inside_brackets, split
 
 _MOST_SIGNS = 3
 _MOST_COMBINATIONS = 16
+_MOST_CONDITIONS = 100
 
 _COMMA = r"[,;]"
 _COMMA_OF_LIST = r";|,(?!(?<=\d,)\d{3}(?!\d))"  # the comma of 1,000 separates nothing
@@ -99,6 +100,8 @@ def _listed(items: list[Form], alternatives: bool) -> Form:
 
 def _conditions(values: list[Form]) -> Form:
     """Return what fulfils all conditions on one name, `x>1, x<5`, or else all that fulfils one."""
+    if len(values) > _MOST_CONDITIONS:
+        return Unreadable()
     common = intersected(values)
     if common is None and len(values) == 2:
         common = _between(*values)
