@@ -3,13 +3,16 @@
 import re
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 from hsstar.verifier.forms import (
+    Case,
     Choice,
     Form,
     Formula,
     IntervalForm,
+    Line,
     Matrix,
     Named,
     Numeral,
@@ -20,18 +23,30 @@ from hsstar.verifier.forms import (
     Sequence,
     Union,
     Words,
+    as_cases,
     as_matrix_formulas,
     as_relation,
     in_radians,
+    is_identity,
     quotient,
     scaled,
     unit_as_factor,
     unit_as_letters,
     vector,
 )
+from hsstar.verifier.lines import points_of, same_line
+from hsstar.verifier.measures import half_of_day
+from hsstar.verifier.names import (
+    argument_of,
+    has_variable,
+    is_name,
+    may_be_curve,
+    renamed,
+    same_name,
+)
 from hsstar.verifier.numeric import Number, numbers_equal
 from hsstar.verifier.relations import as_part
-from hsstar.verifier.units import DEGREE, RADIAN
+from hsstar.verifier.units import DEGREE, PERCENT, RADIAN
 
 
 class UnparsableError(Exception):
@@ -46,6 +61,9 @@ class Algebra(Protocol):
 
     def equal_relations(self, answer: Relation, reference: Relation) -> bool:
         """Decide whether two equations or inequalities with the same sign say the same."""
+
+    def equal_cases(self, cases: Items[Case], formula: Formula) -> bool:
+        """Decide whether the values of cases, which cover the real numbers, are those of a formula."""
 
     def can_read(self, formula: Formula) -> bool:
         """Decide whether a formula can be read."""
@@ -73,6 +91,8 @@ class Equivalence:
             return self._relations(answer, reference)
         if isinstance(answer, Quantity) or isinstance(reference, Quantity):
             return self._quantities(answer, reference)
+        if isinstance(answer, Line) or isinstance(reference, Line):
+            return self._lines(answer, reference)
         match answer, reference:
             case Number(), Number():
                 return self._by("numbers", numbers_equal(answer, reference))
@@ -106,6 +126,8 @@ class Equivalence:
                     isinstance(item, Choice) for item in items
                 ):
                     return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
+                case Sequence(kind="list", items=rows), Formula() if cases := as_cases(rows):
+                    return self._by("cases", self.algebra.equal_cases(cases, other))
                 case Sequence(kind="set" | "list", items=(only,)), _:
                     return self._either_way(only, other, form is answer)
         return self._by("different kinds of answer", False)
@@ -139,19 +161,29 @@ class Equivalence:
 
     def _named(self, answer: Form, reference: Form) -> bool:
         if isinstance(answer, Named) and isinstance(reference, Named):
-            if _same_name(answer.name, reference.name):
-                return self.holds(answer.value, reference.value)
-            mine, theirs = as_relation(answer), as_relation(reference)
-            if mine is None or theirs is None or not _has_letters(answer, reference):
-                return self._by("values of different names", False)
-            return self._by("equations", self.algebra.equal_relations(mine, theirs))
+            return self._two_named(answer, reference)
         for named, other in ((answer, reference), (reference, answer)):
             if isinstance(named, Named) and isinstance(other, Relation) and other.sign == "=":
                 relation = as_relation(named)
                 if relation is not None:
                     return self._either_way(relation, other, named is answer)
                 return self._by("an equation against another kind of answer", False)
+        if isinstance(reference, Named) and may_be_curve(reference.name):
+            return self._by("an equation against another kind of answer", False)
         return self.holds(_value(answer), _value(reference))
+
+    def _two_named(self, answer: Named, reference: Named) -> bool:
+        if same_name(answer.name, reference.name):
+            return self.holds(answer.value, reference.value)
+        mine, theirs = argument_of(answer.name), argument_of(reference.name)
+        if mine and theirs and mine[0] == theirs[0] and isinstance(answer.value, Formula):
+            source = renamed(answer.value.source, mine[1], theirs[1])
+            if source is not None:
+                return self.holds(Formula(source), reference.value)
+        left, right = as_relation(answer), as_relation(reference)
+        if left is None or right is None or not _is_equation(answer) or not _is_equation(reference):
+            return self._by("values of different names", False)
+        return self._by("equations", self.algebra.equal_relations(left, right))
 
     def _relations(self, answer: Form, reference: Form) -> bool:
         if isinstance(answer, Relation) and isinstance(reference, Relation):
@@ -176,6 +208,11 @@ class Equivalence:
             return self._by(
                 "letters that may be a unit", self._either_way(product, other, quantity_is_answer)
             )
+        if isinstance(other, Ratio) and (time := half_of_day(other)):
+            return self._by("times of day", self._either_way(quantity, time, quantity_is_answer))
+        if quantity.unit == PERCENT and not quantity_is_answer:
+            share = scaled(other, Fraction(100))
+            return share is not None and self._by("unit written out", self.holds(share, quantity.value))
         factor = unit_as_factor(quantity)
         if factor is None or not (isinstance(other, Number) or quantity.unit == DEGREE):
             return False
@@ -192,10 +229,10 @@ class Equivalence:
             return self.holds(answer.value, reference.value)
         if mine.factor == theirs.factor:
             return self.holds(answer.value, reference.value)
-        value, wanted = scaled(answer.value, mine.factor), scaled(reference.value, theirs.factor)
-        if value is None or wanted is None:
+        value = scaled(answer.value, mine.factor / theirs.factor)  # the reference keeps its precision
+        if value is None:
             return self._by("different units", False)
-        return self._by("converted units", self.holds(value, wanted))
+        return self._by("converted units", self.holds(value, reference.value))
 
     def _matrices(self, answer: Matrix, reference: Matrix) -> bool:
         mine, theirs = answer.rows, reference.rows
@@ -204,11 +241,24 @@ class Equivalence:
         return self._ordered([cell for row in mine for cell in row], [cell for row in theirs for cell in row])
 
     def _matrix_formulas(self, answer: Form, reference: Form) -> bool:
+        for matrix, other in ((answer, reference), (reference, answer)):
+            if (
+                isinstance(matrix, Matrix)
+                and isinstance(other, Formula)
+                and is_identity(matrix, other.source)
+            ):
+                return self._by("the identity matrix", True)
         for mine in as_matrix_formulas(answer):
             for theirs in as_matrix_formulas(reference):
                 if self.algebra.equal(mine, theirs):
                     return self._by("algebra", True)
         return self._by("a matrix against another kind of answer", False)
+
+    def _lines(self, answer: Form, reference: Form) -> bool:
+        if isinstance(answer, Line) and isinstance(reference, Line) and same_line(answer, reference):
+            return self._by("lines", True)
+        mine, theirs = (points_of(form) if isinstance(form, Line) else form for form in (answer, reference))
+        return self.holds(mine, theirs)
 
     def _collections(self, answer: Form, reference: Form) -> bool:
         if isinstance(answer, Sequence) and isinstance(reference, Sequence):
@@ -285,20 +335,10 @@ def _value(form: Form) -> Form:
     return form.value if isinstance(form, Named) else form
 
 
-def _same_name(left: str, right: str) -> bool:
-    """Decide whether two names agree. Only two different variables do not: `area` may be `A`."""
-    return left == right or not (_is_variable(left) and _is_variable(right))
-
-
-def _is_variable(name: str) -> bool:
-    return len(name) == 1 or bool(re.fullmatch(r"\\[a-z]+|\\?[A-Za-z]+_.+|\([A-Za-z,]+\)", name))
-
-
-def _has_letters(*named: Named) -> bool:
-    return all(
-        isinstance(item.value, Formula) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", item.value.source)
-        for item in named
-    )
+def _is_equation(named: Named) -> bool:
+    """Decide whether a named value is an equation between variables."""
+    value = named.value
+    return not is_name(named.name) or (isinstance(value, Formula) and has_variable(value.source))
 
 
 def _letters_of_choices(items: Items[Form]) -> list[str]:

@@ -104,6 +104,19 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """The points `point` + `factor` · `direction` of a line; `factor` is its parameter, perhaps negative."""
+
+    point: tuple["Scalar", ...]
+    direction: tuple["Scalar", ...]
+    factor: str
+
+    def __str__(self) -> str:
+        point, direction = (", ".join(map(str, vector)) for vector in (self.point, self.direction))
+        return f"line ({point}) + {self.factor} ({direction})"
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
     """A value with its name: `x=5`, `f(x)=x^2`, `x>3`."""
 
@@ -166,7 +179,7 @@ class Unreadable:
         return "unreadable"
 
 
-_Composed = Quantity | Choice | Sequence | IntervalForm | Union | Matrix | Named | Relation
+_Composed = Quantity | Choice | Sequence | IntervalForm | Union | Matrix | Line | Named | Relation
 Form = _Composed | Number | Formula | Words | Ratio | Numeral | Infinite | Unreadable
 
 Reader = Callable[[str], Form]
@@ -191,6 +204,8 @@ def parts_of(form: Form) -> list[Form]:
             inside = (form.low, form.high)
         case Choice():
             inside = (form.content,)
+        case Line():
+            inside = (*form.point, *form.direction)
         case Relation():
             inside = (Formula(form.left), Formula(form.right))
         case _:
@@ -266,6 +281,32 @@ def as_matrix_formulas(form: Form) -> list[Formula]:
         case _:
             return []
     return [formula for rows in shapes if (formula := _matrix_formula(rows))]
+
+
+def is_identity(matrix: Matrix, source: str) -> bool:
+    r"""Decide whether a matrix is the identity that `I` or `I_{2}` names."""
+    name = re.fullmatch(r"[IE](?:_\{(\d+)\})?", source)
+    size = len(matrix.rows)
+    square = all(len(row) == size for row in matrix.rows)
+    if name is None or not square or (name[1] and int(name[1]) != size):
+        return False
+    return all(
+        cell == Number.of(int(i == j)) for i, row in enumerate(matrix.rows) for j, cell in enumerate(row)
+    )
+
+
+Case = tuple[Scalar, str, IntervalForm]
+"""A value of a function by cases, its variable, and where the variable has that value."""
+
+
+def as_cases(rows: Items[Form]) -> list[Case]:
+    """Return rows as the cases of a function of one variable; nothing if they are anything else."""
+    cases = list[Case]()
+    for row in rows:
+        match row:
+            case Sequence(items=(Number() | Formula() as value, Named(name, IntervalForm() as where))):
+                cases.append((value, name, where))
+    return cases if len(cases) == len(rows) and len({name for _, name, _ in cases}) == 1 else []
 
 
 def _matrix_formula(rows: Items[Items[Form]]) -> Formula | None:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from hsstar.domain.verdict import Cause
 from hsstar.verifier.equivalence import Algebra, Equivalence, UnparsableError
 from hsstar.verifier.forms import Form, Formula, is_readable, parts_of
-from hsstar.verifier.reading import read
+from hsstar.verifier.reading import read, read_otherwise
 from hsstar.verifier.spelling import LONGEST_ANSWER
 
 _LONGEST_QUICK_ANSWER = 1_000
@@ -33,7 +33,7 @@ def judge_quickly(answer: str, reference: str) -> Decision | None:
         return unreadable
     equivalence = Equivalence(_NoAlgebra())
     try:
-        if equivalence.holds(mine, theirs):
+        if equivalence.holds(mine, theirs) or _holds_otherwise(equivalence, answer, reference):
             return Decision(Cause.CORRECT, equivalence.rule)
     except _AlgebraNeededError:
         return None
@@ -49,7 +49,7 @@ def judge(answer: str, reference: str, algebra: Algebra) -> Decision:
         return unreadable
     equivalence = Equivalence(algebra)
     try:
-        if equivalence.holds(mine, theirs):
+        if equivalence.holds(mine, theirs) or _holds_otherwise(equivalence, answer, reference):
             return Decision(Cause.CORRECT, equivalence.rule)
     except UnparsableError:
         equivalence.rule = "formulas that cannot be compared"
@@ -58,6 +58,18 @@ def judge(answer: str, reference: str, algebra: Algebra) -> Decision:
             if not algebra.can_read(formula):
                 return Decision(cause, f"no formula: {formula.source}")
     return Decision(Cause.INCORRECT, equivalence.rule)
+
+
+def _holds_otherwise(equivalence: Equivalence, answer: str, reference: str) -> bool:
+    """Compare by the second reading of one text, where the first readings are of different kinds."""
+    mine, theirs = read(answer), read(reference)
+    for form, other in ((read_otherwise(answer), theirs), (mine, read_otherwise(reference))):
+        if form is not None and other is not None and type(mine) is not type(theirs):
+            rule = equivalence.rule
+            if equivalence.holds(form, other):
+                return True
+            equivalence.rule = rule
+    return False
 
 
 def can_read(text: str, algebra: Algebra) -> bool:
@@ -87,4 +99,4 @@ class _NoAlgebra:
     def equal(self, *_: Any, **__: Any) -> NoReturn:
         raise _AlgebraNeededError
 
-    equal_relations = can_read = equal
+    equal_relations = equal_cases = can_read = equal

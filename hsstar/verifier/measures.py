@@ -1,10 +1,19 @@
 """Read measures: quantities with their units, money, ratios, times of day, digits in a base."""
 
 import re
+from fractions import Fraction
 
-from hsstar.verifier.forms import Form, Formula, Numeral, Quantity, Ratio
+from hsstar.verifier.forms import Form, Formula, Numeral, Quantity, Ratio, Words
 from hsstar.verifier.numeric import Number, number_in_words, read_number
-from hsstar.verifier.units import DEGREE, DOLLAR, is_known_unit, is_unit_of_letters, read_unit, time_unit
+from hsstar.verifier.units import (
+    DEGREE,
+    DOLLAR,
+    Unit,
+    is_known_unit,
+    is_unit_of_letters,
+    read_unit,
+    time_unit,
+)
 from hsstar.verifier.wording import COMMAND, FUNCTION_WORDS, TEXT, WORD, looks_like_formula, says_words
 
 _UNIT_START = re.compile(
@@ -14,6 +23,21 @@ _MONEY = re.compile(r"(-?)(?:\\\$|([€£]))(-?)")
 _TO = re.compile(r"(?<=\d)\s?(?:\\text\{to\}|to)\s?(?=\d)")
 _CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}")
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE | re.ASCII)
+_NOON = re.compile(r"(?:12\s?)?(?:(noon)|midnight)", re.IGNORECASE)
+_MONTH = (
+    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_YEAR = r"(?:,?\s?(?P<year>\d{4}))?"
+_DATES = [
+    re.compile(pattern, re.IGNORECASE | re.ASCII)
+    for pattern in (rf"{_MONTH}\s?{_DAY}{_YEAR}", rf"(?:the\s)?{_DAY}\s?(?:of\s)?{_MONTH}{_YEAR}")
+]
+_PART_OF_SUM = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s?(?P<unit>[A-Za-z]+)\.?(?:\s|,|and(?![A-Za-z]))*")
+_MINUTES_OF_ARC = re.compile(r"(?P<degrees>\d+)\^\\circ\s?(?P<minutes>\d+)'(?:(?P<seconds>\d+)(?:''|\"))?")
+_FEET_AND_INCHES = re.compile(r"(?P<feet>\d+)'\s?(?P<inches>\d+)(?:''|\")")
+_MOST_PARTS = 4
 _LONGEST_RATIO = 200
 _FUNCTION_OF_DEGREES = re.compile(r"\\[a-z]*(?:sin|cos|tan|cot|sec|csc|cis)")
 _NUMERAL = re.compile(r"\(?(?P<digits>[0-9A-F]{1,60})\)?_\{(?:\\text\{)?(?P<base>\d{1,2}|[a-z]+)\}?\}")
@@ -32,12 +56,65 @@ def read_ratio(source: str) -> Form | None:
 
 
 def read_time(source: str) -> Form | None:
-    """Read a time of day with its half: `7:30 pm`, `7 p.m.`."""
-    match = _TIME.fullmatch(TEXT.sub(r"\1", source)) if len(source) < _LONGEST_RATIO else None
+    """Read a time of day with its half: `7:30 pm`, `7 p.m.`, `noon`."""
+    if len(source) > _LONGEST_RATIO:
+        return None
+    plain = TEXT.sub(r"\1", source)
+    if noon := _NOON.fullmatch(plain):
+        plain = "12pm" if noon[1] else "12am"
+    match = _TIME.fullmatch(plain)
     if match is None:
         return None
     hours, minutes = (Number.of(int(part or 0)) for part in match.group(1, 2))
     return Quantity(Ratio((hours, minutes), clock=True), time_unit(f"{match[3]}m".casefold()))
+
+
+def half_of_day(time: Ratio) -> Quantity | None:
+    """Return a time of day that shows its half, `15:30`, as one of twelve hours; None for any other ratio."""
+    hours, *rest = time.parts
+    if not time.clock or not (hours.value == 0 or 12 < hours.value < 24):
+        return None
+    twelve = Number.of(int(hours.value) % 12 or 12)
+    return Quantity(Ratio((twelve, *rest), clock=True), time_unit("am" if hours.value == 0 else "pm"))
+
+
+def read_date(source: str) -> Form | None:
+    """Read a day of a month, `July 4th`, `4 July 2020`, as words of one order."""
+    if len(source) > _LONGEST_RATIO:
+        return None
+    plain = TEXT.sub(r" \1 ", source).strip()
+    for date in _DATES:
+        if match := date.fullmatch(plain):
+            return Words(f"{match['month'][:3].casefold()} {int(match['day'])} {match['year'] or ''}".strip())
+    return None
+
+
+def read_sum(source: str) -> Form | None:
+    """Read a quantity in several units, `1 hour 30 minutes`, as one in the last of them."""
+    if len(source) > _LONGEST_RATIO:
+        return None
+    plain = " ".join(TEXT.sub(r" \1 ", source).split())
+    if match := _FEET_AND_INCHES.fullmatch(plain):
+        plain = f"{match['feet']} ft {match['inches']} in"
+    if match := _MINUTES_OF_ARC.fullmatch(plain):
+        degrees, minutes, seconds = (int(part or 0) for part in match.groups())
+        return Quantity(Number(degrees + Fraction(minutes, 60) + Fraction(seconds, 3600)), DEGREE)
+    parts = list(_PART_OF_SUM.finditer(plain))
+    if not 1 < len(parts) <= _MOST_PARTS or "".join(part[0] for part in parts) != plain:
+        return None
+    numbers = [Fraction(part["number"]) for part in parts]
+    units = [unit for part in parts if (unit := read_unit(part["unit"])) and not unit.counted]
+    if len(units) < len(parts) or len({unit.dimensions for unit in units}) > 1:
+        return None
+    if any(
+        lower.factor * number >= higher.factor
+        for higher, lower, number in zip(units, units[1:], numbers[1:], strict=False)
+    ):
+        return None  # 3 m and 5 m are two lengths
+    last = units[-1]
+    whole = sum(number * unit.factor for number, unit in zip(numbers, units, strict=True))
+    decimals = parts[-1]["number"].partition(".")[2]
+    return Quantity(Number(whole / last.factor, len(decimals) or None), last)
 
 
 def read_numeral(source: str) -> Form | None:
@@ -58,10 +135,11 @@ def read_quantity(source: str) -> Form | None:
     if start is None:
         return None
     text = source[start.start() :]
-    value = _read_value(source[: start.start()].rstrip(" ").removesuffix(r"\cdot").removesuffix("-"))
+    before = source[: start.start()].rstrip(" ").removesuffix(r"\cdot").removesuffix("-")
+    unit = read_unit(text)
+    value = _read_value(before) or _number_before(unit, before)
     if value is None or not _is_unit_of(value, start[0], text):
         return None
-    unit = read_unit(text)
     if unit is None or (unit == DEGREE and _FUNCTION_OF_DEGREES.search(source)):
         return None
     return Quantity(value, unit)
@@ -82,6 +160,12 @@ def _read_value(source: str) -> Number | Formula | None:
     if _UNIT_START.search(COMMAND.sub(" ", source)) or says_words(source):
         return None
     return Formula(source) if looks_like_formula(source) else None
+
+
+def _number_before(unit: Unit | None, source: str) -> Number | None:
+    """Return the number in words before a known unit: `twenty percent`."""
+    number = None if unit is None or unit.counted else number_in_words(TEXT.sub(r"\1", source))
+    return None if number is None else Number(number)
 
 
 def _is_unit_of(value: Number | Formula, word: str, text: str) -> bool:

@@ -12,7 +12,10 @@ from fractions import Fraction
 RELATIVE_TOLERANCE = Fraction(1, 10_000)
 """The largest distance of a decimal from a reference, as a share of the reference."""
 
-_INTEGER_TOLERANCE = Fraction(1, 100)
+_INTEGER_TOLERANCE = Fraction(1, 1_000)
+_DECIMALS_OF_ROUNDED = 2
+_DECIMALS_OF_CUT_OFF = 4
+_ROUNDING_NOISE = Fraction(1, 1_000_000)
 MOST_DIGITS = 2_000
 _LARGEST_EXPONENT = 2_000
 
@@ -50,28 +53,40 @@ def read_number(text: str) -> Number | None:
 
 
 def numbers_equal(answer: Number, reference: Number) -> bool:
-    """Decide whether two numbers are the same, or close if one of them is a decimal."""
+    """Decide whether two numbers are the same, or close if one is a decimal and neither an integer."""
     if answer.value == reference.value:
         return True
     if answer.exact and reference.exact:
         return False
-    return is_close(answer.value, answer.exact and not _ends(answer.value), reference)
+    if answer.exact and answer.value.denominator == 1:
+        return _is_noise(answer.value - reference.value, answer.value)
+    return is_close(answer.value, answer.exact, not _ends(answer.value), reference)
 
 
-def is_close(answer: Fraction, endless: bool, reference: Number) -> bool:
+def is_close(answer: Fraction, exact: bool, endless: bool, reference: Number) -> bool:
     """Decide whether a number is close to a reference; one of the two is a decimal.
 
-    Close is a relative distance of at most 1e-4, and for an integer reference of at most 0.01 as well. A
-    reference with two decimals or more also equals an exact number that rounds to it and that no decimal
-    can express (`endless`).
+    Close is a relative distance of at most 1e-4. An integer reference wants the integer, up to the noise of
+    floating point: a relative distance of at most 1e-6, and at most 0.001. A decimal reference sets its own
+    precision: a decimal differs by at most one in the last place, and an exact number (`exact`) has to round
+    to the reference, which needs two decimals if no decimal can express the number (`endless`).
     """
     distance = abs(answer - reference.value)
-    if distance <= RELATIVE_TOLERANCE * abs(reference.value):
-        is_integer = reference.exact and reference.value.denominator == 1
-        return not is_integer or distance <= _INTEGER_TOLERANCE
-    if not endless or reference.decimals is None or reference.decimals < 2:
-        return False
-    return round(answer, reference.decimals) == reference.value
+    close = distance <= RELATIVE_TOLERANCE * abs(reference.value)
+    if reference.exact and reference.value.denominator == 1:
+        return close and _is_noise(distance, reference.value)
+    if not reference.decimals:
+        return close
+    if not exact:
+        return close and distance * 10**reference.decimals <= 1
+    if round(answer, reference.decimals) == reference.value:
+        return close or (endless and reference.decimals >= _DECIMALS_OF_ROUNDED)
+    cut_off = Fraction(int(answer * 10**reference.decimals), 10**reference.decimals) == reference.value
+    return close and cut_off and reference.decimals >= _DECIMALS_OF_CUT_OFF
+
+
+def _is_noise(distance: Fraction, integer: Fraction) -> bool:
+    return abs(distance) <= min(_INTEGER_TOLERANCE, _ROUNDING_NOISE * abs(integer))
 
 
 def _ends(value: Fraction) -> bool:
@@ -93,6 +108,10 @@ def _decimal(text: str) -> Number:
     point = digits.find(".")
     decimals = None if point < 0 else len(digits) - point - 1
     return Number(Fraction(digits), decimals)
+
+
+def _european(match: re.Match[str]) -> Number:
+    return _decimal(match[0].replace(".", "").replace(",", "."))
 
 
 def _read_scientific(match: re.Match[str]) -> Number | None:
@@ -143,6 +162,7 @@ def _read_repeating(match: re.Match[str]) -> Number:
 _NUMERATOR, _DENOMINATOR = rf"(?P<numerator>{_DECIMAL})", rf"(?P<denominator>{_DECIMAL})"
 _PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], Number | None]], ...] = (
     (_DECIMAL, lambda match: _decimal(match[0])),
+    (r"-?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|-?\d{1,3}\.\d{3},\d{1,2}", _european),
     (rf"{_SIGN}\\frac\{{{_NUMERATOR}\}}\{{{_DENOMINATOR}\}}", _read_fraction),
     (rf"{_SIGN}\(?{_NUMERATOR}\)?/\(?{_DENOMINATOR}\)?", _read_fraction),
     (rf"{_SIGN}(?P<whole>\d+)\s?\\frac\{{(?P<numerator>\d+)\}}\{{(?P<denominator>\d+)\}}", _read_mixed),

@@ -11,6 +11,7 @@ from functools import lru_cache
 from hsstar.domain.answers import balanced_braces
 from hsstar.verifier import measures, relations, several
 from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Unreadable, Words
+from hsstar.verifier.lines import read_line
 from hsstar.verifier.numeric import MOST_DIGITS, Number, number_in_words, read_number
 from hsstar.verifier.spelling import parsable_source, strip_braces
 from hsstar.verifier.spoken import read_spoken
@@ -57,6 +58,15 @@ _NOTE = re.compile(r"(?P<value>[^()]*\d[^()]*?)\s?\((?P<note>[A-Za-z][A-Za-z -]+
 _PLAIN_NOTES = frozenset({"exact", "exactly", "exact value", "simplified", "in simplest form"})
 _RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never)\b", re.IGNORECASE)
 _MOST_WORDS_BEHIND = 2
+_SECOND_READINGS = (
+    (re.compile(r"(?<=\d),(?=[1-9]\d{2}(?!\d))"), ";"),
+    (
+        re.compile(r"\A(-?\d+)\s?(?:\\text\{\s?and\s?\}|and)\s?(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})\Z"),
+        r"\1\\frac{\2\4}{\3\5}",
+    ),
+    (re.compile(r"\A_?C\((\d+),(\d+)\)\Z"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\AP\((\d+),(\d+)\)\Z"), r"\\frac{\1!}{(\1-\2)!}"),
+)
 
 
 @lru_cache(maxsize=4_096)
@@ -69,6 +79,21 @@ def read(text: str) -> Form:
         return _read(source)
     except RecursionError:
         return Unreadable()
+
+
+@lru_cache(maxsize=4_096)
+def read_otherwise(text: str) -> Form | None:
+    """Return what an answer means by its second reading, None if it has one only.
+
+    `1,100` may be two numbers, `2 and 1/2` one, and `C(10,3)` a binomial coefficient.
+    """
+    source = parsable_source(text)
+    if source is None or len(source) > _LONGEST_CHOICE:
+        return None
+    for pattern, replacement in _SECOND_READINGS:
+        if pattern.search(source):
+            return _read(pattern.sub(replacement, source))
+    return None
 
 
 def _read(source: str) -> Form:
@@ -101,7 +126,7 @@ def _read_choice(source: str) -> Form | None:
     plain = TEXT.sub(r"\1", source)
     if match := _CHOICE.fullmatch(plain):
         letter = match["round"] or match["bare"]
-        if match["round"] or "A" <= letter <= "E" or len(plain) > len("b."):
+        if match["round"] or "A" <= letter <= "E" or len(plain) > len("b.") or plain.endswith(")"):
             return Choice(letter.upper())
     match = _CHOICE_WITH_CONTENT.fullmatch(plain)
     if match is None or match["content"].startswith("(") or _CHOICE_WITH_CONTENT.match(match["content"]):
@@ -150,13 +175,18 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     _read_choice,
     _read_note,
     measures.read_time,
+    measures.read_date,
+    measures.read_sum,
     _recursive(several.read_rows),
+    _recursive(relations.read_with_integer),
+    _recursive(several.read_solutions),
     _recursive(several.read_list),
     _read_saying,
     _recursive(relations.read_member),
     _recursive(relations.read_equation),
     _recursive(relations.read_inequality),
     _recursive(several.read_union),
+    _recursive(several.read_intersection),
     _recursive(several.read_indexed_union),
     _recursive(several.read_without),
     _recursive(several.read_pairing),
@@ -164,6 +194,7 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     _recursive(several.read_transposed),
     _recursive(several.read_brackets),
     _recursive(several.read_point),
+    _recursive(read_line),
     _recursive(several.read_signs),
     measures.read_ratio,
     measures.read_numeral,

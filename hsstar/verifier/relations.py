@@ -1,6 +1,7 @@
 """Read equations, inequalities and memberships: what they name, and which interval they mean."""
 
 import re
+from itertools import pairwise
 
 from hsstar.verifier.forms import (
     Form,
@@ -11,13 +12,14 @@ from hsstar.verifier.forms import (
     Reader,
     Relation,
     Sequence,
-    Union,
     Unreadable,
     Words,
 )
+from hsstar.verifier.intervals import intersected, united
+from hsstar.verifier.names import has_variable, is_name, name_of, renamed, was_asked
 from hsstar.verifier.numeric import Number, read_number
 from hsstar.verifier.spelling import inside_brackets, split
-from hsstar.verifier.wording import COMMAND, LETTER, TEXT, letters_of
+from hsstar.verifier.wording import COMMAND, LETTER, letters_of
 
 MEMBER = r"\\in(?![A-Za-z])"
 _EQUALS = r"=|\\(?:equiv|approx)(?![A-Za-z])"
@@ -25,27 +27,13 @@ _ORDER = r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]"
 _UPWARDS = ("<", r"\le")
 _DOWNWARDS = (">", r"\ge")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
-_NAME = re.compile(
-    r"(?:\\text\{[^{}]*\}|[A-Z]{1,4}|[A-Za-z]|m?\\angle\s?[A-Z]{1,3}"
-    r"|\|[A-Z]{1,3}\||\\\|[^|]{1,40}\\\|"
-    r"|\\(?!frac|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|infty|pi(?![A-Za-z]))[A-Za-z]+(?:\s?[A-Z]+)?)"
-    r"(?:\{[A-Za-z ]*\})?(?:_\{[^{}]*\}|_[A-Za-z0-9]|'|\^\{-1\}|\([^()]*\))*"
-)
-_DERIVATIVE = re.compile(
-    r"\\frac\{(?:d|\\partial\s?)(?:\^\{\d\})?[A-Za-z]\}\{(?:(?:d|\\partial\s?)[A-Za-z](?:\^\{\d\})?)+\}"
-)
-_TUPLE_OF_NAMES = re.compile(r"\([A-Za-z](?:,[A-Za-z])+\)")
 _ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
 
 
-def is_name(source: str) -> bool:
-    r"""Decide whether a side of an equation names the other: `x`, `f(x)`, `(x,y)`, `\text{area}`."""
-    return any(pattern.fullmatch(source) for pattern in (_NAME, _TUPLE_OF_NAMES, _DERIVATIVE))
-
-
-def name_of(source: str) -> str:
-    """Return the name that a side of an equation is."""
-    return TEXT.sub(r"\1", source).replace(" ", "")
+_INTEGER = re.compile(
+    r"[,;]?\s?\(?(?:\\text\{,?\s?(?:where|for|with)\s?\}|where|for)?\s?"
+    r"(?:(?P<member>[a-z])\\in\s?\\mathbb\{Z\}|(?P<said>[a-z])(?:\\text\{\s?)?\s?is an integer\}?)\)?\Z"
+)
 
 
 def interval_between(
@@ -74,6 +62,17 @@ def read_member(source: str, read: Reader) -> Form | None:
     return Named(name_of(pieces[0]), as_part(read(pieces[1])))
 
 
+def read_with_integer(source: str, read: Reader) -> Form | None:
+    r"""Read a formula with the remark that its parameter is an integer: `2k\pi, k\in\mathbb{Z}`."""
+    remark = _INTEGER.search(source)
+    if remark is None:
+        return None
+    letter, before = remark["member"] or remark["said"], source[: remark.start()]
+    if not re.search(rf"(?<!\\){letter}", COMMAND.sub(" ", before)):
+        return None
+    return read(renamed(before, letter, "n") or before)
+
+
 def read_equation(source: str, read: Reader) -> Form | None:
     """Read an equation: a named value, the last part of a chain, or a relation."""
     sides, signs = split(source, _EQUALS)
@@ -89,14 +88,24 @@ def read_equation(source: str, read: Reader) -> Form | None:
     if is_name(first):
         return Named(name_of(first), read(last))
     if len(sides) > 2:
+        if has_variable(last) and all(map(has_variable, sides)) and _are_equations(sides):
+            return Sequence("list", tuple(Relation("=", side, last) for side in sides[:-1]))
         return read(last)
-    is_constant = not LETTER.search(COMMAND.sub("", first))
+    is_constant = not has_variable(first)
     if is_name(last) and is_constant:
         return Named(name_of(last), read(first))
     computes_matrix = r"\begin{" in first and inside_brackets(last) is not None
     if computes_matrix or is_constant:
         return read(last)
+    if not has_variable(last) and was_asked(first):
+        return Named(first, read(last))
     return Relation("=", first, last)
+
+
+def _are_equations(sides: list[str]) -> bool:
+    """Decide whether the sides of a chain have different variables: x/2 = y/3 = z is no computation."""
+    letters = [set(LETTER.findall(COMMAND.sub(" ", side))) for side in sides]
+    return all(mine - theirs for mine, theirs in pairwise(letters))
 
 
 def read_inequality(source: str, read: Reader) -> Form | None:
@@ -104,6 +113,8 @@ def read_inequality(source: str, read: Reader) -> Form | None:
     sides, signs = split(split(source, ":")[0][0], _ORDER)  # x<1:(-\infty,1) says it twice
     if not signs:
         return None
+    if not sides[0] and len(sides) == 2 and sides[1] and signs[0] != r"\ne":
+        return _half_line(signs[0], read(sides[1]))  # \le 3
     if not all(sides):
         return Unreadable()
     if all(sign in _DOWNWARDS for sign in signs) and len(sides) == 3:
@@ -111,6 +122,12 @@ def read_inequality(source: str, read: Reader) -> Form | None:
     if all(sign in _UPWARDS for sign in signs) and len(sides) == 3 and is_name(sides[1]):
         closed = [sign == r"\le" for sign in signs]
         return Named(name_of(sides[1]), interval_between(read(sides[0]), read(sides[2]), *closed))
+    if all(sign in _UPWARDS for sign in signs) and len(sides) == 3 and _ABSOLUTE.fullmatch(sides[1]):
+        outside = read_inequality(f"{sides[1]}{_MIRRORED[signs[0]]}{sides[0]}", read)
+        inside = read_inequality(f"{sides[1]}{signs[1]}{sides[2]}", read)
+        if isinstance(outside, Named) and isinstance(inside, Named):
+            common = intersected((outside.value, inside.value))
+            return None if common is None else Named(inside.name, common)
     if len(sides) != 2:
         return Words(letters_of(source))
     left, right, sign = *sides, signs[0]
@@ -118,7 +135,7 @@ def read_inequality(source: str, read: Reader) -> Form | None:
         return _read_absolute(absolute, sign, right, read)
     if is_name(right) and not is_name(left):
         left, right, sign = right, left, _MIRRORED[sign]
-    if is_name(left) and not LETTER.search(COMMAND.sub("", right)):
+    if is_name(left) and not has_variable(right):
         return Named(name_of(left), _half_line(sign, read(right)))
     if sign == r"\ne":
         return Words(letters_of(source))
@@ -144,12 +161,12 @@ def _read_absolute(absolute: re.Match[str], sign: str, right: str, read: Reader)
     if sign in _UPWARDS:
         return Named(name, interval_between(low, high, closed, closed))
     below, above = interval_between(None, low, False, closed), interval_between(high, None, closed, False)
-    return Named(name, Union((below, above)))
+    return Named(name, united((below, above)))
 
 
 def _half_line(sign: str, end: Form) -> Form:
     below = interval_between(None, end, False, sign == r"\le")
     above = interval_between(end, None, sign == r"\ge", False)
     if sign == r"\ne":
-        return Union((below, above))
+        return united((below, above))
     return below if sign in _UPWARDS else above

@@ -1,7 +1,7 @@
 r"""Read answers of several parts: lists, sets, tuples, intervals, unions, `\pm`, matrices, systems, cases."""
 
 import re
-from itertools import pairwise, product
+from itertools import product
 from math import prod
 
 from hsstar.verifier.forms import (
@@ -16,13 +16,15 @@ from hsstar.verifier.forms import (
     Unreadable,
     Words,
 )
+from hsstar.verifier.intervals import EMPTY, intersected, united, without
+from hsstar.verifier.names import is_name, name_of
 from hsstar.verifier.numeric import Number
-from hsstar.verifier.relations import MEMBER, as_part, interval_between, is_name
+from hsstar.verifier.relations import MEMBER, as_part, interval_between
 from hsstar.verifier.spelling import inside_brackets, split
-from hsstar.verifier.wording import EMPTY, REALS
 
 _MOST_SIGNS = 3
 _MOST_COMBINATIONS = 16
+_MOST_CONDITIONS = 100
 
 _COMMA = r"[,;]"
 _COMMA_OF_LIST = r";|,(?!(?<=\d,)\d{3}(?!\d))"  # the comma of 1,000 separates nothing
@@ -30,7 +32,9 @@ _AND_OR = (
     r",?\s?(?:\\text\{,?\s?(?:and|or)\s?\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
     r"|\\(?:lor|land|vee|wedge)(?![A-Za-z]))"
 )
+_OR = r",?\s?(?:\\text\{,?\s?or\s?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![A-Za-z]))"
 _CUP = r"\\cup(?![A-Za-z])"
+_CAP = r"\\cap(?![A-Za-z])"
 _WITHOUT = r"\\(?:setminus|backslash)(?![A-Za-z])|-(?=\\\{)"
 _INDEXED_UNION = re.compile(
     r"\\bigcup(?P<range>_\{[^{}]{1,60}\}\^\{[^{}]{1,60}\})\s?(?P<part>[(\[\\].*)", re.DOTALL
@@ -51,6 +55,22 @@ _UNIT_VECTOR = re.compile(
 _AXIS_IN_FACTOR = re.compile(r"\\hat|(?<![A-Za-z\\])[ijk](?![A-Za-z])")
 
 
+def read_solutions(source: str, read: Reader) -> Form | None:
+    """Read solutions of several names each, `p=5, q=2; p=7, q=2`, as a list of tuples."""
+    pieces, separators = split(source, rf";|{_OR}")
+    solutions = [[split(value, "=")[0] for value in split(piece, ",")[0]] for piece in pieces]
+    if not separators or not all(len(sides) == 2 for values in solutions for sides in values):
+        return None
+    names = [sorted(name_of(name) for name, _ in values if is_name(name)) for values in solutions]
+    if len(names[0]) < 2 or len(names[0]) < len(solutions[0]) or any(mine != names[0] for mine in names):
+        return None
+    ordered = (sorted(values, key=lambda sides: name_of(sides[0])) for values in solutions)
+    return Sequence(
+        "list",
+        tuple(Sequence("tuple", tuple(read(value) for _, value in values)) for values in ordered),
+    )
+
+
 def read_list(source: str, read: Reader) -> Form | None:
     """Read several answers between commas, or joined by "and" or "or"."""
     pieces, separators = split(source, f"{_AND_OR}|{_COMMA_OF_LIST}")
@@ -63,35 +83,52 @@ def read_list(source: str, read: Reader) -> Form | None:
     names = [item.name for item in items if isinstance(item, Named)]
     if not names or not isinstance(items[0], Named) or len(set(names)) > 1:
         return _listed(items, "or" in "".join(separators))
-    values = [item.value if isinstance(item, Named) else item for item in items]
-    if len(values) == 2 and "and" in separators[0]:
-        first, second = values
-        if isinstance(first, IntervalForm) and isinstance(second, IntervalForm):
-            return Named(names[0], _both(first, second))
-    return Named(names[0], _listed(flat(values), "or" in "".join(separators)))
+    values = flat([item.value if isinstance(item, Named) else item for item in items])
+    alternatives = "or" in "".join(separators)
+    if not alternatives and all(isinstance(value, IntervalForm | Union) for value in values):
+        return Named(names[0], _conditions(values))
+    return Named(names[0], _listed(values, alternatives))
 
 
 def _listed(items: list[Form], alternatives: bool) -> Form:
     if all(isinstance(item, IntervalForm | Union) for item in items):
-        return Union(tuple(items))
+        return united(items)
     if alternatives and any(isinstance(item, IntervalForm | Union) for item in items):
-        return Union(tuple(map(as_part, items)))
+        return united(map(as_part, items))
     return Sequence("set" if alternatives else "list", tuple(items))
 
 
-def _both(first: IntervalForm, second: IntervalForm) -> Form:
-    low, high = (first, second) if first.high is None else (second, first)
-    if low.high is not None or high.low is not None:
-        return Union((first, second))
-    if isinstance(low.low, Number) and isinstance(high.high, Number) and low.low.value > high.high.value:
-        return Union((first, second))
-    return IntervalForm(low.low, high.high, low.low_closed, high.high_closed)
+def _conditions(values: list[Form]) -> Form:
+    """Return what fulfils all conditions on one name, `x>1, x<5`, or else all that fulfils one."""
+    if len(values) > _MOST_CONDITIONS:
+        return Unreadable()
+    common = intersected(values)
+    if common is None and len(values) == 2:
+        common = _between(*values)
+    return united(values) if common in (None, EMPTY) else common
+
+
+def _between(first: Form, second: Form) -> Form | None:
+    match first, second:
+        case (IntervalForm(high=None) as low, IntervalForm(low=None) as high) | (
+            IntervalForm(low=None) as high,
+            IntervalForm(high=None) as low,
+        ):
+            return IntervalForm(low.low, high.high, low.low_closed, high.high_closed)
+        case _:
+            return None
 
 
 def read_union(source: str, read: Reader) -> Form | None:
     """Read a union of intervals and sets."""
     pieces, separators = split(source, _CUP)
-    return Union(tuple(as_part(read(piece)) for piece in pieces)) if separators else None
+    return united(as_part(read(piece)) for piece in pieces) if separators else None
+
+
+def read_intersection(source: str, read: Reader) -> Form | None:
+    """Read an intersection of intervals and sets."""
+    pieces, separators = split(source, _CAP)
+    return intersected(as_part(read(piece)) for piece in pieces) if separators else None
 
 
 def read_indexed_union(source: str, read: Reader) -> Form | None:
@@ -107,19 +144,23 @@ def read_pairing(source: str, read: Reader) -> Form | None:
 
 
 def read_without(source: str, read: Reader) -> Form | None:
-    r"""Read the real numbers without some: `\mathbb{R}\setminus\{2\}` is a union of intervals."""
+    r"""Read a set without another: `\mathbb{R}\setminus\{2\}` is a union of intervals."""
     pieces, separators = split(source, _WITHOUT)
-    if len(separators) != 1 or not pieces[0] or read(pieces[0]) != REALS:
+    if len(separators) != 1 or not all(pieces):
         return None
-    missing = read(pieces[1])
-    if not isinstance(missing, Sequence) or missing.kind != "set" or not missing.items:
-        return None
-    numbers = [item for item in missing.items if isinstance(item, Number)]
-    if len(missing.items) > max(1, len(numbers)):
-        return None  # the order of two formulas is not known
-    points: tuple[Form, ...] = (*sorted(numbers, key=lambda number: number.value),) or missing.items
-    ends = pairwise([None, *points, None])
-    return Union(tuple(IntervalForm(low, high, low_closed=False, high_closed=False) for low, high in ends))
+    whole, missing = map(as_part, map(read, pieces))
+    if (rest := without(whole, missing)) is not None:
+        return rest
+    match whole, missing:
+        case IntervalForm(low=None, high=None), Sequence(kind="set", items=(point,)):
+            return Union(
+                (
+                    IntervalForm(None, point, low_closed=False, high_closed=False),
+                    IntervalForm(point, None, low_closed=False, high_closed=False),
+                )
+            )
+        case _:
+            return None
 
 
 def read_brackets(source: str, read: Reader) -> Form | None:

@@ -43,6 +43,10 @@ _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,)(?=\d{3}(?!\d))")
 _Spelling = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
+def _ohm(match: re.Match[str]) -> str:
+    return rf"\text{{{(match[1] or '').replace(chr(92) + 'mu', 'u')}ohm}}"
+
+
 def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
     return [(re.compile(pattern), replacement) for pattern, replacement in spellings]
 
@@ -95,12 +99,16 @@ _SPELLINGS = _compiled(
     (r"\\%", "%"),
     (r"(?:\{\})?\^\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
     (r"\^\s*\{?\s*((?:\\prime\s*)+)\}?", lambda primes: "'" * primes[1].count("p")),
-    (rf"(?<![A-Za-z\\])({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))", r"\\\1 "),
+    (
+        rf"(?<![A-Za-z\\])(?!cost\s?[=:])({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))",
+        r"\\\1 ",
+    ),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (rf"(?:\\sqrt|√)\s*{_ARGUMENT}", r"\\sqrt{\1}"),
     (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
     (r"√", r"\\sqrt "),
-    (rf"\\sqrt\s*(\d|[A-Za-z]|{_GREEK})", r"\\sqrt{\1}"),
+    (rf"\\sqrt\s*(?:(\[[^\[\]]*\])\s*)?(\d|[A-Za-z]|{_GREEK})", r"\\sqrt\1{\2}"),
+    (r"\+\s?/\s?-", r"\\pm "),
     (rf"\\frac\s*(\d|[A-Za-z](?=\s*[\d{{])|{_GREEK})\s*(?=[\dA-Za-z{{\\])", r"\\frac{\1}"),
     (rf"\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}}){{0,200}}+\}})\s*([\dA-Za-z]|{_GREEK})", r"\\frac\1{\2}"),
     (r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
@@ -108,12 +116,13 @@ _SPELLINGS = _compiled(
     (r"\A([^{}]{1,60}?)\\choose\s*([^{}]+)\Z", r"\\binom{\1}{\2}"),
     (r"(?<!\*)\*\*(?!\*)", "^"),
     (rf"\^\s*{_ARGUMENT}", r"^{\1}"),
-    (r"(?<=\d)\s*\\Omega\s*\Z", r"\\text{ohm}"),
+    (r"(?<=\d)\s{0,2}(?:\\text\{)?\s?([kMGmun]|\\mu(?![A-Za-z]))?\s?\}?\s?\\Omega\s{0,2}\Z", _ohm),
+    (r"(?<=\d)\s{0,2}\\mu\s{0,2}(?:\\text\{)?(s|m|g|L|A|V|C|F|W|J|N)\}?\s{0,2}\Z", r"\\text{u\1}"),
     (r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
     (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
 )
 _SPACE_TO_KEEP = re.compile(
-    r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d)\s+(?=\d|[mgshLNJWVAK](?![A-Za-z])|[a-z]{1,3}/[a-z])"
+    r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d,)\s+(?=[1-9]\d{2}(?!\d))|(?<=\d)\s+(?=\d|[mgshLNJWVAK](?![A-Za-z])|[a-z]{1,3}/[a-z])"
 )
 _FULL_STOP = re.compile(r"(?<=[^.\s])[.;,]\Z")
 _FORBIDDEN = re.compile(r"__|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]|(?<=\w)\s*\.\s*[A-Za-z_]\w*\s*\(")

@@ -7,6 +7,7 @@ that only count things (`42 \text{ apples}`) are kept as they are.
 import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import product
 
 from hsstar.domain.answers.changing_words import CHANGES_NUMBER
 
@@ -31,9 +32,10 @@ mass     1000      kg kilogram kilograms
 mass     1/1000    mg milligram milligrams
 weight   1         oz ounce ounces
 weight   16        lb lbs pound pounds
-volume   1         L l liter liters litre litres
-volume   1/1000    mL ml milliliter milliliters
 gallon   1         gal gallon gallons
+gallon   1/4       quart quarts
+gallon   1/8       pint pints
+gallon   1/16      cup cups
 money    1         $ dollar dollars USD
 money    1/100     cent cents
 euro     1         € euro euros
@@ -44,19 +46,43 @@ radian   1         rad radian radians
 celsius  1         ^\\circC °C Celsius
 kelvin   1         K kelvin kelvins
 fahrenheit 1       ^\\circF °F Fahrenheit
-percent  1         % percent
-force    1         N newton newtons
-energy   1         J joule joules
-power    1         W watt watts
-charge   1         C coulomb coulombs
-voltage  1         V volt volts
+percent  1         % percent pct
 current  1         A ampere amperes amp amps
-frequency 1        Hz hertz
-pressure 1         Pa pascal pascals
-resistance 1       ohm ohms
 amount   1         mol mole moles
 ev       1         eV
 """
+_DERIVED = """
+1      kg m s^{-2}  N newton newtons
+1      N m          J joule joules
+1      J/s          W watt watts
+1/1000  m^{3}       L l liter liters litre litres
+1/1000000  m^{3}    mL ml milliliter milliliters
+1      A s          C coulomb coulombs
+1      W/A          V volt volts
+1      V/A          ohm ohms
+1      s^{-1}       Hz hertz
+1      N/m^{2}      Pa pascal pascals
+3600   J            Wh
+1      mile/hour    mph
+1      km/hour      kph
+1000   kg           tonne tonnes
+10000  m^{2}        hectare hectares
+4840   yd^{2}       acre acres
+"""
+_SIZES = {
+    **dict.fromkeys(("k", "kilo"), Fraction(10**3)),
+    **dict.fromkeys(("M", "mega"), Fraction(10**6)),
+    **dict.fromkeys(("G", "giga"), Fraction(10**9)),
+    **dict.fromkeys(("m", "milli"), Fraction(1, 10**3)),
+    **dict.fromkeys(("u", "micro"), Fraction(1, 10**6)),
+    **dict.fromkeys(("n", "nano"), Fraction(1, 10**9)),
+}
+_SHORT_UNITS = "m g s L N J W C V A Hz Pa mol eV ohm Wh"
+_LONG_UNITS = (
+    "meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule "
+    "joules watt watts coulomb coulombs volt volts ampere amperes amp amps hertz pascal pascals mole moles "
+    "ohm ohms"
+)
 _PERCENT_WORDS = re.compile(r"percentage points?|percent")
 
 
@@ -76,16 +102,6 @@ class Unit:
         return self.written
 
 
-def _known_units() -> dict[str, Unit]:
-    units = dict[str, Unit]()
-    for line in _TABLE.strip().splitlines():
-        dimension, factor, *names = line.split()
-        units |= dict.fromkeys(names, Unit(((dimension, 1),), Fraction(factor)))
-    units["mph"] = _quotient(units["mile"], units["hour"])
-    units["kph"] = _quotient(units["km"], units["hour"])
-    return units
-
-
 def _power(unit: Unit, power: int) -> Unit:
     return Unit(tuple((name, power * own) for name, own in unit.dimensions), unit.factor**power)
 
@@ -97,15 +113,7 @@ def _product(left: Unit, right: Unit) -> Unit:
     return Unit(tuple(sorted(item for item in powers.items() if item[1])), left.factor * right.factor)
 
 
-def _quotient(left: Unit, right: Unit) -> Unit:
-    return _product(left, _power(right, -1))
-
-
-_UNITS = _known_units()
-PERCENT = replace(_UNITS["%"], written="%")
-DEGREE = replace(_UNITS["degree"], written="degrees")
-RADIAN = _UNITS["rad"]
-DOLLAR = replace(_UNITS["$"], written="dollars")
+_UNITS = dict[str, Unit]()
 _PREFIXES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SUFFIXES = {"squared": 2, "cubed": 3}
 _TOKEN = re.compile(
@@ -130,7 +138,7 @@ def read_unit(text: str) -> Unit | None:
 
 def is_known_unit(word: str) -> bool:
     r"""Decide whether a word outside of `\text{…}` is a unit and no product of letters."""
-    return len(word) > 1 and word in _UNITS
+    return len(word) > 1 and word in _CLEAR_UNITS
 
 
 def is_unit_of_letters(text: str) -> bool:
@@ -175,3 +183,29 @@ def _read_counted(source: str) -> Unit | None:
     if changed and not _MODULUS.fullmatch(words):
         return None
     return Unit(((words.casefold(), 1),), counted=True) if _COUNTED.fullmatch(words) else None
+
+
+def _add_units() -> None:
+    """Fill the table: units with a dimension of their own, those that others define, those with a prefix."""
+    for line in _TABLE.strip().splitlines():
+        dimension, factor, *words = line.split()
+        _UNITS.update(dict.fromkeys(words, Unit(((dimension, 1),), Fraction(factor))))
+    for line in _DERIVED.strip().splitlines():
+        factor, definition, names = re.split(r"\s{2,}", line)
+        unit = _read_known(definition)
+        if unit is not None:
+            sized = Unit(unit.dimensions, unit.factor * Fraction(factor))
+            _UNITS.update(dict.fromkeys(names.split(), sized))
+    for names, is_long in ((_SHORT_UNITS, False), (_LONG_UNITS, True)):
+        for name, size in product(names.split(), _SIZES):
+            if (len(size) > 1) is is_long:
+                unit = _UNITS[name]
+                _UNITS.setdefault(size + name, Unit(unit.dimensions, unit.factor * _SIZES[size]))
+
+
+_add_units()
+_CLEAR_UNITS = {name for name in _UNITS if len(name) > 3 or name in f"{_TABLE} {_DERIVED}".split()}
+PERCENT = replace(_UNITS["%"], written="%")
+DEGREE = replace(_UNITS["degree"], written="degrees")
+RADIAN = _UNITS["rad"]
+DOLLAR = replace(_UNITS["$"], written="dollars")

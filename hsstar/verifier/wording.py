@@ -2,11 +2,10 @@
 
 import re
 
-from hsstar.verifier.forms import Form, Infinite, IntervalForm, Sequence, Words
+from hsstar.verifier.forms import Form, Infinite, Words
+from hsstar.verifier.intervals import EMPTY, REALS
 from hsstar.verifier.numeric import Number, number_in_words, ordinal_in_words
 
-REALS = IntervalForm(None, None, low_closed=False, high_closed=False)
-EMPTY = Sequence("set", ())
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
 COMMAND = re.compile(r"\\(?:begin|end)\{[A-Za-z]+\*?\}(?:\{[lcr| ]*\})?|\\[A-Za-z]+")
 WORD = re.compile(r"[A-Za-z]{2,}")
@@ -107,7 +106,9 @@ def says_words(source: str) -> bool:
 
 
 def looks_like_formula(source: str) -> bool:
-    """Decide whether a source may be a whole formula: nothing is missing at its ends."""
+    """Decide whether a source may be a whole formula: nothing is missing at its ends or in brackets."""
+    if sum(map(source.count, "([")) != sum(map(source.count, ")]")):
+        return False
     return bool(_SUBSTANCE.search(source)) and not _HALF_READ.search(source)
 
 
