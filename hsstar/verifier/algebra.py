@@ -9,11 +9,11 @@ from hashlib import blake2b
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
 from hsstar.verifier.equivalence import UnparsableError
 from hsstar.verifier.forms import Formula, Relation, Scalar
+from hsstar.verifier.latex import parse_latex
 from hsstar.verifier.numeric import Number, is_close
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about time limits, which the pool keeps
@@ -33,8 +33,6 @@ _POINTS = 12
 _POINTS_NEEDED = 4
 _SCALES = {3: 16, 5: 16, 7: 400, 8: 400}  # most points are near zero, some are far from it
 _DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
-_NUMBER_WITH_COMMAS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*", re.ASCII)
-_CONVERSION = ConversionConfig(lowercase_symbols=False)
 _DIALECT = (  # the parser misunderstands these, or cannot read them
     (re.compile(r"\\text\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(\d+(?:\.\d+)?|[A-Za-z])\^\\circ\s?"), r"(\1\\frac{\\pi}{180})"),
@@ -102,20 +100,6 @@ class SympyAlgebra:
         return True
 
 
-class _Parser(_Latex2Sympy):  # type: ignore[misc]
-    """Math-Verify's parser without its only use of `eval`, by which sympy reads numbers as Python."""
-
-    def __init__(self) -> None:
-        super().__init__(is_real=True, config=_CONVERSION)
-
-    def parse(self, latex: str) -> Any:
-        return self.parse_number(latex) if _NUMBER_WITH_COMMAS.fullmatch(latex) else super().parse(latex)
-
-    def parse_number(self, text: str) -> Any:
-        digits = text.replace(",", "").strip()
-        return sympy.Integer(digits) if digits.lstrip("-").isdecimal() else sympy.Float(digits)
-
-
 @dataclass(frozen=True, slots=True)
 class _Complex:
     real: Fraction
@@ -140,12 +124,7 @@ def _parse(source: str) -> Any:
     latex = source
     for pattern, replacement in _DIALECT:
         latex = pattern.sub(replacement, latex)
-    try:
-        parsed = _Parser().parse(latex)
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:  # the parser's own errors are of every kind
-        raise UnparsableError(source) from None
+    parsed = parse_latex(latex)
     if parsed is None or isinstance(parsed, str):
         raise UnparsableError(source)
     if not (_is_scalar(parsed) or _is_matrix(parsed)):
