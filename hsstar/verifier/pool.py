@@ -111,7 +111,8 @@ class CheckingPool:
                     self._hand_out(tasks)
                     self._wait()
                     for process in list(self._processes):
-                        self._attend(process)
+                        if process in self._processes:  # it ends with the warm one
+                            self._attend(process)
         finally:
             self._report = _ignore
             for process in [process for process in self._processes if process.look is not None]:

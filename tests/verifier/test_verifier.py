@@ -25,6 +25,7 @@ from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.verifier import RULES_VERSION, Explanation, MathVerifier
 from hsstar.verifier.contract import VerificationRequest
+from tests.verifier.processes import checking_processes, living_children, warm_processes
 from tests.waiting import wait_for
 
 RESPONSES = Path(__file__).parents[2].parent / "shared" / "data" / "responses" / "math_sampled_8.jsonl"
@@ -51,19 +52,6 @@ def boxed(answer: str, reference: str = "7") -> VerificationRequest:
 def algebraic(number: int) -> VerificationRequest:
     """Request a correct answer that needs algebra, another one for each number."""
     return boxed(f"x+{number}", f"{number}+x")
-
-
-def living_children(parent: psutil.Process) -> list[psutil.Process]:
-    return [child for child in parent.children() if child.status() != psutil.STATUS_ZOMBIE]
-
-
-def warm_processes(parent: int | None = None) -> list[psutil.Process]:
-    children = living_children(psutil.Process(parent))
-    return [child for child in children if "hsstar.verifier.process" in " ".join(child.cmdline())]
-
-
-def checking_processes(parent: int | None = None) -> list[psutil.Process]:
-    return [child for warm in warm_processes(parent) for child in living_children(warm)]
 
 
 @contextmanager
@@ -293,12 +281,16 @@ def test_a_checking_process_inherits_no_thread_and_no_connection(tmp_path: Path)
 
 
 def test_a_killed_warm_process_crashes_no_response() -> None:
-    with one_process(deadline_seconds=1.0) as (verifier, process), ThreadPoolExecutor() as pool:
-        [warm] = [ancestor for ancestor in process.parents() if ancestor in warm_processes()]
-        found = pool.submit(causes, verifier, boxed(ENDLESS), *map(algebraic, range(5)))
-        wait_until_it_works(process)
+    before = set(warm_processes())
+    with MathVerifier(processes=2, deadline_seconds=1.0) as verifier, ThreadPoolExecutor() as pool:
+        verifier.verify([algebraic(0)])
+        [warm] = set(warm_processes()) - before
+        first, second = living_children(warm)
+        found = pool.submit(causes, verifier, boxed(ENDLESS), boxed(SLOW), *map(algebraic, range(5)))
+        wait_until_it_works(first)
         warm.kill()
-        assert found.result() == [Cause.TIMED_OUT] + [Cause.CORRECT] * 5
+        assert found.result() == [Cause.TIMED_OUT] * 2 + [Cause.CORRECT] * 5
+        assert not second.is_running()
 
 
 @contextmanager
