@@ -263,9 +263,21 @@ def _values(expression: Any) -> list[_Complex]:
 
 
 def _points(expression: Any) -> list[dict[Any, Any]]:
-    """Return points to evaluate at; a variable's values follow from its name alone."""
+    """Return points to evaluate at; a variable's values follow from its name alone.
+
+    Bounds of sums and products are small positive integers: others have no value, and large ones take long.
+    """
     symbols = sorted(expression.free_symbols, key=str)
-    return [{symbol: _coordinate(str(symbol), index) for symbol in symbols} for index in range(_POINTS)]
+    limits = (limit for large in expression.atoms(sympy.Sum, sympy.Product) for limit in large.limits)
+    bounds = sorted(set().union(*(limit[1:].free_symbols for limit in limits)), key=str)
+    return [
+        {symbol: _coordinate(str(symbol), index) for symbol in symbols}
+        | {
+            bound: sympy.Integer(1 + index * place % (_POINTS + 1))
+            for place, bound in enumerate(bounds, start=1)
+        }
+        for index in range(_POINTS)
+    ]
 
 
 def _coordinate(name: str, index: int) -> Any:

@@ -43,13 +43,13 @@ _NEEDED = (
     "TMPDIR",
     "SYSTEMROOT",
 )
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
 _VAIN_STARTS_BEFORE_GIVING_UP = 3
 _NEVER = float("inf")
 _LONGEST_WAIT_SECONDS = 0.5
 _LONGEST_DEADLINE_SECONDS = 1e6
-_WALL_SECONDS, _WALL_SECONDS_PER_SECOND = 10.0, 30.0
-"""A task that gets less than a thirtieth of a processor for so long hangs."""
+_WALL_SECONDS, _WALL_SECONDS_PER_SECOND = 60.0, 200.0
+"""A task that gets less than a two-hundredth of a processor for so long hangs."""
 _READ_BYTES = 1 << 16
 
 

@@ -100,6 +100,10 @@ def causes(verifier: MathVerifier, *requests: VerificationRequest) -> list[Cause
         (boxed("0.33", r"\{\frac{1}{3}\}"), Cause.INCORRECT),
         (boxed("x=(1,2)", "y=(1,2)"), Cause.INCORRECT),
         (boxed("2x+1=y+3", "3"), Cause.INCORRECT),
+        (boxed(r"\sum_{k=0}^{n}\binom{n}{k}", "2^n"), Cause.CORRECT),
+        (boxed(r"\sum_{k=1}^{n} k", r"\frac{n(n-1)}{2}"), Cause.INCORRECT),
+        (boxed(r"\prod_{k=1}^{n} k", "n!"), Cause.CORRECT),
+        (boxed(r"\sum_{k=1}^{n} k", r"\sum_{k=1}^{m} k"), Cause.INCORRECT),
     ],
 )
 def test_every_other_judgement_has_its_cause(
