@@ -43,12 +43,13 @@ class Judged:
     verdicts: tuple[str | None, str | None]
 
 
-def math_verify_accepts(request: VerificationRequest) -> bool:
-    """Use Math-Verify as in its own documentation, with its own settings and time limits."""
+def math_verify_accepts(request: VerificationRequest, seconds: int = 5) -> bool:
+    """Use Math-Verify as in its own documentation, with its own settings; 5 seconds are its own limit."""
     from math_verify import parse, verify
 
-    answer = f"${request.response}$" if request.is_answer else request.response
-    return bool(verify(parse(f"${request.reference}$"), parse(answer)))
+    texts = f"${request.reference}$", f"${request.response}$" if request.is_answer else request.response
+    reference, answer = (parse(text, parsing_timeout=seconds) for text in texts)
+    return bool(verify(reference, answer, timeout_seconds=seconds))
 
 
 class PlainVerifier:

@@ -1,13 +1,18 @@
-"""Measure the verifier on real responses beside plain Math-Verify: rates, latency, memory, and sharing.
+"""Measure the verifier beside plain Math-Verify: real responses, hard answers, latency, memory, and sharing.
 
-    python -m bench.verifier [--runs 5] [--responses FILE] [--sharing]
+    python -m bench.verifier [--runs 5] [--responses FILE] [--sharing | --hard]
 
 FILE holds one problem with its responses a line, or one sample a line as `hsstar export samples` writes it.
 Each way of working gets new processes in every repetition, which first verify other problems for a while. The
 first pass meets new responses; the later passes find them in the caches. With one core, this process and its
 checking process share the core. `--sharing` only counts the computations that equal pairs save.
+
+The hard mix are the answers of the case tables, verified one by one. Its figures are processor time of this
+process and its checking process together, which the load of the machine changes little; `--hard` measures
+nothing else.
 """
 
+import json
 import multiprocessing
 import os
 import statistics
@@ -28,6 +33,7 @@ from bench.agreement import math_verify_accepts
 from bench.setup import (
     MEDIAN_HEADING,
     benchmark_parser,
+    describe_host,
     describe_machine,
     median_and_range,
     seconds,
@@ -46,10 +52,16 @@ OTHER_PROBLEMS = SHARED / "benchmarks" / "college_math.jsonl"
 OTHERS = 200
 PROBLEMS_IN_A_JOB = 8
 LATER_PASSES = 7
+CASES = (
+    SHARED.parent / "cases" / "verifier" / "cases.jsonl",
+    Path(__file__).parents[1] / "tests" / "verifier" / "verdict_cases.jsonl",
+)
 START_SECONDS = 3.0
+PATIENT_SECONDS = 60  # by the clock, so that a busy machine does not cut Math-Verify's work short
 PACKAGE = "hsstar.verifier"
 FIRST_PASS = ", first pass"
 PLAIN = "Math-Verify alone, 1 core"
+HARD, HARD_ALGEBRA, HARD_PLAIN = "hsstar", "hsstar, pairs that take algebra", "Math-Verify alone"
 TARGETS = {
     "jobs, 2 cores" + FIRST_PASS: "2,000",
     "jobs, 2 cores": "2,000",
@@ -136,10 +148,10 @@ def with_known_verdicts(verifier: MathVerifier, database: Database, jobs: Sequen
                 remember_verdicts(connection, verifier.version, causes)
 
 
-def plainly(requests: Sequence[VerificationRequest]) -> None:
+def plainly(requests: Sequence[VerificationRequest], seconds: int = 5) -> None:
     """Judge with Math-Verify alone."""
     for request in requests:
-        math_verify_accepts(request)
+        math_verify_accepts(request, seconds)
 
 
 def measure_plain(jobs: Sequence[Job]) -> Measured:
@@ -210,6 +222,79 @@ def measure_memory(jobs: Sequence[Job], cores: int) -> Measured:
     return measured
 
 
+def hard_mix() -> Job:
+    """Return the answers of the case tables."""
+    lines = chain.from_iterable(path.read_text().splitlines() for path in CASES if path.exists())
+    cases = [case for case in map(json.loads, lines) if "answer" in case]
+    return [VerificationRequest(case["answer"], case["reference"], is_answer=True) for case in cases]
+
+
+def measure_hard(requests: Job) -> Measured:
+    """Measure the seconds of processor time for each request."""
+    measured = Measured(list)
+    with MathVerifier(processes=1) as verifier:
+        verifier.verify(other_requests(0))
+        clock = CheckingClock()
+        for request in requests:
+            below, start = clock.seconds(), time.process_time()
+            [pair] = verifier.prepare([request])
+            if pair.cause is None:
+                list(verifier.decide([pair]))
+            own = time.process_time() - start
+            taken = own + clock.seconds() - below
+            measured[HARD].append(taken)
+            if pair.cause is None:
+                measured[HARD_ALGEBRA].append(taken)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as new_process:
+        measured[HARD_PLAIN] = new_process.submit(measure_hard_plainly, requests).result()
+    return measured
+
+
+def measure_hard_plainly(requests: Job) -> list[float]:
+    """Return the seconds of processor time of Math-Verify for each request, in a new process."""
+    plainly(other_requests(0))
+    times = [time.process_time()]
+    for request in requests:
+        plainly([request], PATIENT_SECONDS)
+        times.append(time.process_time())
+    return [after - before for before, after in pairwise(times)]
+
+
+class CheckingClock:
+    """The processor time of the checking processes below this process."""
+
+    def __init__(self) -> None:
+        [self._warm] = [
+            child for child in psutil.Process().children() if PACKAGE in " ".join(child.cmdline())
+        ]
+        self._checking = self._warm.children()
+
+    def seconds(self) -> float:
+        """Return the seconds of those that live, to the nanosecond, and of those that have ended."""
+        ended = self._warm.cpu_times()
+        while True:
+            try:
+                living = sum(
+                    time.clock_gettime(~process.pid << 3 | 2)  # the kernel's number of its clock
+                    for process in (self._warm, *self._checking)
+                )
+            except OSError:
+                self._checking = self._warm.children()
+            else:
+                return living + ended.children_user + ended.children_system
+
+
+def hard_rows(measured: Measured) -> list[list[str]]:
+    """Return the number of requests, the seconds for all, the milliseconds for one, and a ratio."""
+    rows = []
+    for name, times in measured.items():
+        hundredths = [1_000 * size for size in statistics.quantiles(times, n=100)]
+        ratio = "" if name == HARD_ALGEBRA else f"{sum(measured[HARD_PLAIN]) / sum(times):.1f}"
+        figures = [f"{sum(times):.2f}", f"{hundredths[49]:.2f}", f"{hundredths[98]:.2f}"]
+        rows.append([name, f"{len(times):,}", *figures, ratio])
+    return rows
+
+
 def describe_sharing(jobs: Sequence[Job]) -> str:
     """Say how many computations equal pairs save, as Markdown lines."""
     with MathVerifier() as verifier:
@@ -246,11 +331,22 @@ def rate_rows(rates: Measured) -> list[list[str]]:
     return rows
 
 
+def print_hard(runs: int) -> None:
+    """Measure the hard mix, and print its table; a pair counts as often as there are repetitions."""
+    hard = Measured(list)
+    for _ in range(runs):
+        for name, times in measure_hard(hard_mix()).items():
+            hard[name] += times
+    heading = ["hard mix, processor time", "pairs", "seconds", "p50, ms", "p99, ms", "Math-Verify / this"]
+    print(table(heading, hard_rows(hard)))
+
+
 def main() -> None:
     """Measure, and print tables."""
     parser = benchmark_parser(__doc__, runs=5)
     parser.add_argument("--responses", type=Path, default=RESPONSES, metavar="FILE")
     parser.add_argument("--sharing", action="store_true", help="only count what sharing saves")
+    parser.add_argument("--hard", action="store_true", help="only measure the hard mix")
     arguments = parser.parse_args()
     for needed in (arguments.responses, OTHER_PROBLEMS):
         if not needed.exists():
@@ -258,6 +354,10 @@ def main() -> None:
     jobs = load_jobs(arguments.responses)
     if arguments.sharing:
         print(describe_sharing(jobs))
+        return
+    if arguments.hard:
+        print(describe_host() + "\n")
+        print_hard(arguments.runs)
         return
     cores = sorted({1, min(2, len(os.sched_getaffinity(0)))})
     tables = [Measured(list) for _ in range(3)]
@@ -277,7 +377,8 @@ def main() -> None:
     rates, latency, memory = tables
     print(table(["responses per second", *MEDIAN_HEADING, "× Math-Verify", "target"], rate_rows(rates)))
     print("\n" + table(["milliseconds for one answer", *MEDIAN_HEADING], rows_of(latency, ",.2f")))
-    print("\n" + table(["megabytes", *MEDIAN_HEADING], rows_of(memory, ",.0f")))
+    print("\n" + table(["megabytes", *MEDIAN_HEADING], rows_of(memory, ",.0f")) + "\n")
+    print_hard(arguments.runs)
 
 
 if __name__ == "__main__":

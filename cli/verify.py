@@ -36,7 +36,7 @@ _STANDARD_INPUT = Path("-")
     type=click.FloatRange(0, min_open=True),
     default=3.0,
     show_default=True,
-    help="Seconds for one answer; a slower one gets no verdict.",
+    help="Seconds of processor time for one answer; a slower one gets twice as much, then no verdict.",
 )
 @click.option(
     "--memory-limit",

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 
 from hsstar.verifier.assumptions import (
@@ -32,13 +31,12 @@ from hsstar.verifier.evaluation import (
 )
 from hsstar.verifier.forms import Case, Formula, IntervalForm, Relation, Scalar
 from hsstar.verifier.intervals import REALS, united
+from hsstar.verifier.latex import parse_latex
 from hsstar.verifier.numeric import Number, is_close
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about time limits, which the pool keeps
 
 _DECIMAL = re.compile(r"\d\.\d|(?<!\d)\.\d")
-_NUMBER_WITH_COMMAS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*", re.ASCII)
-_CONVERSION = ConversionConfig(lowercase_symbols=False)
 
 
 class SympyAlgebra:
@@ -100,20 +98,6 @@ class SympyAlgebra:
         return True
 
 
-class _Parser(_Latex2Sympy):  # type: ignore[misc]
-    """Math-Verify's parser without its only use of `eval`, by which sympy reads numbers as Python."""
-
-    def __init__(self) -> None:
-        super().__init__(is_real=True, config=_CONVERSION)
-
-    def parse(self, latex: str) -> Any:
-        return self.parse_number(latex) if _NUMBER_WITH_COMMAS.fullmatch(latex) else super().parse(latex)
-
-    def parse_number(self, text: str) -> Any:
-        digits = text.replace(",", "").strip()
-        return sympy.Integer(digits) if digits.lstrip("-").isdecimal() else sympy.Float(digits)
-
-
 def _parsed(scalar: Scalar) -> Any:
     if isinstance(scalar, Number):
         return sympy.Rational(scalar.value.numerator, scalar.value.denominator)
@@ -123,12 +107,7 @@ def _parsed(scalar: Scalar) -> Any:
 @lru_cache(maxsize=2_048)
 def _parse(source: str) -> Any:
     """Return the sympy object of a formula; raise UnparsableError if it cannot be parsed."""
-    try:
-        parsed = _Parser().parse(parser_dialect(source))
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:  # the parser's own errors are of every kind
-        raise UnparsableError(source) from None
+    parsed = parse_latex(parser_dialect(source))
     if parsed is None or isinstance(parsed, str):
         raise UnparsableError(source)
     if not (_is_scalar(parsed) or _is_matrix(parsed)):

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from queue import SimpleQueue
@@ -25,6 +26,7 @@ RULES_VERSION = 5
 """Raised whenever a response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256
+_SECOND_LOOK = 2.0  # times the deadline
 
 _CAUSE_OF_FAILURE = {Failure.TIMED_OUT: Cause.TIMED_OUT, Failure.CRASHED: Cause.CRASHED}
 
@@ -46,12 +48,13 @@ class MathVerifier:
 
     This process extracts the final answer and judges it if the texts are enough. Checking processes judge the
     rest, equal pairs once; they start when needed and end with `close` or this process. A pair past its
-    deadline ends as `timed_out`, one whose process dies as `crashed`; neither affects another. Threads take
-    turns.
+    deadline gets a second look, twice as long, after all others; past that, it ends as `timed_out`. One whose
+    process dies ends as `crashed`. Neither affects another. Threads take turns.
 
     By default there is one process per core, at least two, so that a slow pair does not hold up the others.
-    `deadline_seconds` counts from when a process takes a pair; `memory_limit_mb` is the address space of one
-    in MiB. Raise EngineError if it is below 256, or too low to load the libraries.
+    `deadline_seconds` is the processor time for one pair, whatever the load of the machine; `memory_limit_mb`
+    is the address space of one process in MiB. Raise EngineError if it is below 256, or too low to load the
+    libraries.
     """
 
     def __init__(
@@ -63,9 +66,8 @@ class MathVerifier:
             )
         self.version = f"math-verify {version('math-verify')}/hsstar {RULES_VERSION}"
         command = [sys.executable, "-P", "-m", "hsstar.verifier.process", str(memory_limit_mb)]
-        self._processes = processes or max(2, os.cpu_count() or 1)
-        self._memory_limit_mb = memory_limit_mb
-        self._pool = CheckingPool(command, self._processes, deadline_seconds)
+        self._second_look_seconds = _SECOND_LOOK * deadline_seconds
+        self._pool = CheckingPool(command, processes or max(2, os.cpu_count() or 1), deadline_seconds)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
         self._closed = threading.Event()
 
@@ -90,21 +92,14 @@ class MathVerifier:
         """Say of each reference answer, in order, whether it can be read as mathematics.
 
         A reference that is not read by its deadline gets a second look of `second_look_seconds` (0: none):
-        the load of the machine must not decide which problems are used. Raises as `decide` does.
+        more than an answer, because it decides which problems are used. Raises as `decide` does.
         """
         different = dict.fromkeys(references)
         readable = {text for text in different if len(text) <= LONGEST_ANSWER and is_readable(read(text))}
         doubtful = [text for text in readable if formulas(read(text))]
-        slow = []
-        for index, outcome in self._run([{"reference": text} for text in doubtful]):
-            if outcome is Failure.TIMED_OUT and second_look_seconds:
-                slow.append(doubtful[index])
-            elif outcome != Cause.CORRECT:
+        for index, outcome in self._run([{"reference": text} for text in doubtful], second_look_seconds):
+            if outcome != Cause.CORRECT:
                 readable.discard(doubtful[index])
-        if slow:
-            with MathVerifier(self._processes, second_look_seconds, self._memory_limit_mb) as patient:
-                again = patient.check_references(slow, 0)
-            readable.difference_update(text for text, fine in zip(slow, again, strict=True) if not fine)
         return [text in readable for text in references]
 
     def explain(self, answer: str, reference: str) -> Explanation:
@@ -125,8 +120,9 @@ class MathVerifier:
     def close(self) -> None:
         """End the checking processes; a verification in another thread ends with an error."""
         self._closed.set()
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        self._pool.close()
+        with suppress(RuntimeError):  # it is closed already
+            self._thread.submit(self._pool.close).result()
+        self._thread.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +130,9 @@ class MathVerifier:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def _run(
+        self, tasks: Sequence[Task], second_look_seconds: float | None = None
+    ) -> Iterator[tuple[int, Outcome]]:
         """Run tasks on the pool's own thread, which outlives the calling threads."""
         if not tasks:
             return
@@ -147,11 +145,13 @@ class MathVerifier:
         def report(index: int, outcome: Outcome) -> None:
             outcomes.put((index, outcome))
 
+        if second_look_seconds is None:
+            second_look_seconds = self._second_look_seconds
         try:
-            running = self._thread.submit(self._pool.run, tasks, report, is_wanted)
+            running = self._thread.submit(self._pool.run, tasks, report, is_wanted, second_look_seconds)
         except RuntimeError:
             raise EngineError("the verifier is closed") from None
-        running.add_done_callback(lambda _: outcomes.put(None))  # cancelled ones end here as well
+        running.add_done_callback(lambda _: outcomes.put(None))
         waiting = len(tasks)
         try:
             while (outcome := outcomes.get()) is not None:

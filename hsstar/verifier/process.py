@@ -1,63 +1,112 @@
-"""One checking process: tasks come on standard input, results go to standard output, one JSON object a line.
+"""The warm process, and the checking processes that it forks. They talk in JSON, one object a line.
 
-The first line of the output is `{"ready": true}` or `{"failed": reason}`. A task is
-`{"id": n, "answer": text, "reference": text}`; without `answer` it asks whether the reference can be read.
-The results of a task are `{"begun": n}`, and `{"id": n, "outcome": "CAUSE RULE"}` when it is done.
+The parent starts `python -m hsstar.verifier.process MEMORY_LIMIT_MB` with a socket as standard input. The
+warm process loads the libraries, says `{"ready": true}` or `{"failed": reason}`, and then answers one order
+at a time:
 
-The parent starts it as `python -m hsstar.verifier.process MEMORY_LIMIT_MB`, watches the time, and kills it.
+- `{"fork": true}`, which comes with the socket of a new process: `{"forked": pid}`;
+- `{"end": pid}`, which kills that process if it lives: `{"ended": status}`, as `os.waitpid` gives it.
+
+A checking process gets its tasks by its own socket: `{"id": n, "seconds": s, "answer": text, "reference":
+text}`; without `answer` it asks whether the reference can be read. The results of a task are `{"begun": n}`,
+and `{"id": n, "outcome": "CAUSE RULE"}` when it is done. Whatever a task does, the kernel ends its process
+by SIGPROF after `s` seconds of processor time.
 """
 
 import ctypes
+import gc
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import IO, Any
+from typing import Any, NoReturn
 
-_RECURSION_LIMIT = 3_000
+RECURSION_LIMIT = 3_000
 _THREAD_STACK_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
+_ORDER_BYTES = 1 << 10
+_WARMING_PAIRS = (  # one of each kind that is slow the first time, in sympy or in the parser
+    (r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}"),
+    (r"\sqrt{2}\sin x+\ln x", r"\ln x+\sqrt{2}\sin x"),
+    (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
+    (r"\sum_{k=1}^{\infty}\frac{1}{2^{k}}", "1"),
+    (r"\lim_{x\to 0}\frac{\sin x}{x}", "1"),
+    (r"\begin{pmatrix}x\\2\end{pmatrix}+\begin{pmatrix}1\\0\end{pmatrix}", "(x+1,2)"),
+    (r"2x+y=1", r"4x+2y=2"),
+)
+
+AnswerTask = Callable[[str | None, str], str]
 
 
 def main(memory_limit_mb: int) -> None:
-    """Answer tasks until standard input ends."""
-    results = _private_output()
+    """Fork checking processes until the parent is gone."""
+    parent = socket.socket(fileno=os.dup(0))
+    os.dup2(1, 0)  # no process inherits the socket as its standard input
+    _set_signals()
     _die_with_parent()
     _limit_resources(memory_limit_mb)
     try:
         answer_task = _warm_judge()
     except ImportError as error:
-        _send(results, {"failed": str(error)})
+        _send(parent, {"failed": str(error)})
         return
-    _send(results, {"ready": True})
+    gc.collect()
+    gc.freeze()  # the processes share this memory until they write to it
+    _send(parent, {"ready": True})
+    while (received := socket.recv_fds(parent, _ORDER_BYTES, 1))[0]:
+        match json.loads(received[0]):
+            case {"end": pid}:
+                os.kill(pid, signal.SIGKILL)
+                _send(parent, {"ended": os.waitpid(pid, 0)[1]})
+            case {"fork": True}:
+                [connection] = received[1]
+                _send(parent, {"forked": _fork(parent, connection, answer_task)})
+
+
+def _fork(parent: socket.socket, connection: int, answer_task: AnswerTask) -> int:
+    warm_process = os.getpid()
+    pid = os.fork()
+    if not pid:
+        parent.close()
+        _die_with_parent()
+        if os.getppid() != warm_process:
+            os._exit(1)  # it died before the kernel knew
+        _check(socket.socket(fileno=connection), answer_task)
+    os.close(connection)
+    return pid
+
+
+def _check(connection: socket.socket, answer_task: AnswerTask) -> NoReturn:
+    """Answer tasks until the parent is gone."""
     tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.stack_size(_THREAD_STACK_BYTES)
-    threading.Thread(target=_answer_tasks, args=(tasks, results, answer_task), daemon=True).start()
-    for line in sys.stdin.buffer:
+    threading.Thread(target=_answer_tasks, args=(tasks, connection, answer_task), daemon=True).start()
+    for line in connection.makefile("rb"):
         tasks.put(json.loads(line))
     os._exit(0)  # the parent is gone or has closed this process; nobody waits for the current task
 
 
 def _answer_tasks(
-    tasks: SimpleQueue[dict[str, Any]],
-    results: IO[bytes],
-    answer_task: Callable[[str | None, str], str],
-) -> None:
+    tasks: SimpleQueue[dict[str, Any]], connection: socket.socket, answer_task: AnswerTask
+) -> NoReturn:
     while True:
         task = tasks.get()
-        _send(results, {"begun": task["id"]})
+        _send(connection, {"begun": task["id"]})
         try:
+            signal.setitimer(signal.ITIMER_PROF, task["seconds"])
             outcome = answer_task(task.get("answer"), task["reference"])
+            signal.setitimer(signal.ITIMER_PROF, 0)
         except BaseException:  # memory, recursion, or a bug: the parent replaces this process
             os._exit(1)
-        _send(results, {"id": task["id"], "outcome": outcome})
+        _send(connection, {"id": task["id"], "outcome": outcome})
 
 
-def _warm_judge() -> Callable[[str | None, str], str]:
+def _warm_judge() -> AnswerTask:
     from hsstar.domain.verdict import Cause
     from hsstar.verifier.algebra import SympyAlgebra
     from hsstar.verifier.judging import can_read, judge
@@ -70,25 +119,25 @@ def _warm_judge() -> Callable[[str | None, str], str]:
             return f"{decision.cause} {decision.rule}"
         return Cause.CORRECT if can_read(reference, algebra) else Cause.BAD_REFERENCE
 
-    answer_task(r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}")
+    for answer, reference in _WARMING_PAIRS:
+        answer_task(answer, reference)
     return answer_task
 
 
-def _private_output() -> IO[bytes]:
-    private = os.dup(1)
-    os.dup2(2, 1)
-    return os.fdopen(private, "wb")
+def _send(connection: socket.socket, message: dict[str, object]) -> None:
+    connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _send(results: IO[bytes], message: dict[str, object]) -> None:
-    results.write(json.dumps(message).encode() + b"\n")
-    results.flush()
+def _set_signals() -> None:
+    """Leave the terminal's signals to the parent; let SIGPROF end a process, whatever was inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
 
 
 def _die_with_parent() -> None:
-    """Leave the terminal's signals to the parent; let the kernel end this process when the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Let the kernel end this process when the parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -98,7 +147,7 @@ def _limit_resources(memory_limit_mb: int) -> None:
     if sys.platform == "linux":  # elsewhere the kernel refuses or ignores the limit
         limit = memory_limit_mb << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    sys.setrecursionlimit(_RECURSION_LIMIT)
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 if __name__ == "__main__":

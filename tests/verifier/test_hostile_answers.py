@@ -12,10 +12,12 @@ from hsstar.domain.verdict import Cause
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from tests.verifier.hostile_answers import HOSTILE_ANSWERS
+from tests.verifier.processes import processor_seconds
 
 PROCESSES = 2
-DEADLINE_SECONDS = 1.0
-SECONDS_TO_REPLACE_A_PROCESS = 5.0
+DEADLINE_SECONDS = 0.5
+LOOKS_SECONDS = 3 * DEADLINE_SECONDS
+SECONDS_TO_REPLACE_A_PROCESS = 1.0
 SECONDS_TO_START = 20.0
 HARMLESS = "x+8"
 """A reference that no hostile answer equals; most of them need algebra to be compared with it."""
@@ -83,8 +85,8 @@ def prepare_quickly(verifier: MathVerifier, requests: Sequence[VerificationReque
 
 
 def longest_seconds(pairs: int) -> float:
-    """Return the longest time for a number of pairs, if every one has to be killed."""
-    return SECONDS_TO_START + pairs * (DEADLINE_SECONDS + SECONDS_TO_REPLACE_A_PROCESS) / PROCESSES
+    """Return the longest processor time for a number of pairs, if every one has to be killed twice."""
+    return SECONDS_TO_START + pairs * (LOOKS_SECONDS + 2 * SECONDS_TO_REPLACE_A_PROCESS)
 
 
 def assert_harmless(verifier: MathVerifier, pairs: Sequence[AnswerPair]) -> None:
@@ -94,9 +96,9 @@ def assert_harmless(verifier: MathVerifier, pairs: Sequence[AnswerPair]) -> None
     mixed = list[AnswerPair]()
     for index, pair in enumerate(pairs):
         mixed += [neighbours[index // every], pair] if index % every == 0 else [pair]
-    start = time.monotonic()
+    start = processor_seconds()
     causes = dict(verifier.decide([pair for pair in mixed if pair.cause is None]))
-    assert time.monotonic() - start < longest_seconds(len(mixed))
+    assert processor_seconds() - start < longest_seconds(len(mixed))
     assert {causes[pair.key] for pair in neighbours} == {Cause.CORRECT}
     wrong = [pair for pair in pairs if (pair.cause or causes[pair.key]) is Cause.CORRECT]
     assert [((pair.answer or "")[:80], pair.reference[:80]) for pair in wrong] == []
@@ -104,14 +106,14 @@ def assert_harmless(verifier: MathVerifier, pairs: Sequence[AnswerPair]) -> None
 
 def assert_checked(verifier: MathVerifier, references: Sequence[str]) -> None:
     """Check hostile references beside a normal one: each gets its answer in time."""
-    start = time.monotonic()
+    start = processor_seconds()
     readable = verifier.check_references([*references, r"\sqrt{12}"], second_look_seconds=0)
     assert len(readable) == len(references) + 1
     assert readable[-1]
-    assert time.monotonic() - start < longest_seconds(len(readable))
+    assert processor_seconds() - start < longest_seconds(len(readable))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", HOSTILE_ANSWERS)
 def test_hostile_texts_end_in_time_and_their_neighbours_keep_their_verdicts(
     verifier: MathVerifier, marker: Path, kind: str
