@@ -79,8 +79,8 @@ def prepare_quickly(verifier: MathVerifier, requests: Sequence[VerificationReque
     finally:
         gc.enable()
     slowest = requests[seconds.index(max(seconds))]
-    assert max(seconds) < 0.5, (slowest.response[:80], slowest.reference[:80])
-    assert sum(seconds) < 15.0
+    assert max(seconds) < 2.0, (slowest.response[:80], slowest.reference[:80])
+    assert sum(seconds) < 30.0
     return pairs
 
 

@@ -4,7 +4,12 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
-from hsstar.domain.answers.changing_words import CHANGED_BEFORE, CHANGED_BEHIND, CHANGES_NUMBER
+from hsstar.domain.answers.changing_words import (
+    BOUND_BEHIND,
+    CHANGED_BEFORE,
+    CHANGED_BEHIND,
+    CHANGES_NUMBER,
+)
 from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
 
 _ADVERB = r"(?:,?\s+(?:therefore|thus|hence|simply|just|equal\s+to|given\s+by|then)\b,?)?"
@@ -52,9 +57,6 @@ _SENTENCE_BEFORE_FORMULA = re.compile(r"\d|\n|[.;!?]\s|[。，]")
 _AMOUNT_THEN_WORDS = re.compile(
     r"([-+]?[$€£]?\s?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?)(?P<space>\s+)"
     r"(?!(?:sqrt|pi|and|or|plus|minus|times|over|mod|sin|cos|tan|log|ln|exp|[ap]\.?m)\b)[A-Za-z]{2,}"
-)
-_BOUND_BEHIND = re.compile(
-    r"\b(?:or\s+(?:more|less|fewer|greater|larger|smaller|higher|lower)|at\s+(?:most|least))\b", re.I
 )
 _ANSWER_LINE = re.compile(
     r"^[\W_]{0,8}(?:final\s+|correct\s+)?answer\W{0,4}?:[\s*_]{0,6}"
@@ -177,7 +179,7 @@ def _content(response: str, start: int, truncated: bool) -> tuple[str, int] | No
     stop = end.start() if end else len(sentence)
     text = _POLITE_END.sub("", strip_math_delimiters(sentence[:stop].strip(_AROUND))).rstrip(", ")
     amount = _AMOUNT_THEN_WORDS.match(text)
-    if amount and not (CHANGES_NUMBER.match(text, amount.end("space")) or _BOUND_BEHIND.search(text)):
+    if amount and not (CHANGES_NUMBER.match(text, amount.end("space")) or BOUND_BEHIND.search(text)):
         text = amount[1]
     return text, start + stop + 1
 

@@ -39,6 +39,11 @@ CHANGES_NUMBER = re.compile(_CHANGES, re.IGNORECASE)
 
 CHANGED_BEHIND = re.compile(rf"[\s*_]*(?:{_CHANGES})", re.IGNORECASE)
 
+BOUND_BEHIND = re.compile(
+    r"\b(?:or\s+(?:more|less|fewer|greater|larger|smaller|higher|lower)|at\s+(?:most|least))\b", re.IGNORECASE
+)
+"""Words that make a bound of the number some words before them."""
+
 _SMALLER_OR_GREATER = r"(?:no\s+)?(?:more|less|fewer|greater|larger|smaller|higher|lower)\s+than"
 CHANGED_BEFORE = re.compile(
     rf"(?:不是|不等于|不为|并非|아니라?|\b(?:minus|negative|not|never|isn['’]t|cannot|at\s+(?:most|least)|over|under"

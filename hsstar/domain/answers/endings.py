@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from hsstar.domain.answers.announced import joined_formulas
-from hsstar.domain.answers.changing_words import CHANGED_BEFORE, CHANGED_BEHIND
+from hsstar.domain.answers.changing_words import BOUND_BEHIND, CHANGED_BEFORE, CHANGED_BEHIND
 from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
 
 _LONGEST_END = 4_000
@@ -34,6 +34,12 @@ _END_OF_ROWS = re.compile(r"\\end\{(?:aligned|align\*?|gathered|split)\}")
 _HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
 _TRAILING = ".,;:!?。，；！？"
 _END_OF_SENTENCE = re.compile(r"\n|[.;!?](?=\s|$)|[。！？；]")
+_BOUND_BEHIND_WORDS = re.compile(rf"(?:\s+[^\W\d_]+){{1,3}}\s+{BOUND_BEHIND.pattern}", re.IGNORECASE)
+_SPOKEN_OPERATOR = re.compile(
+    r"(?<=\S)\s+(?:plus|minus|times|over|mod|modulo|choose|remainder|(?:divided|multiplied)\s+by"
+    r"|(?:raised\s+)?to\s+the\s+power\s+of)\s+\Z",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,11 @@ def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
         first -= 1
     while last + 1 < len(chunks) and _bound(chunks[last][0], chunks[last + 1][0]):
         last += 1
+    while spoken := _SPOKEN_OPERATOR.search(line, max(0, chunks[first][1] - 60), chunks[first][1]):
+        before = next(index for index, chunk in enumerate(chunks) if chunk[2] >= spoken.start())
+        if not _is_mathematics(chunks[before][0]):
+            break
+        first = before
     first = _opening(chunks, first, last)
     if first == last:
         first = _first_of_list([chunk[0] for chunk in chunks[: last + 1]])
@@ -183,7 +194,7 @@ def _with_changing_words(text: str, start: int, end: int) -> str:
     sentence_start = max(text.rfind("\n", 0, start) + 1, start - _LONGEST_BARE)
     if changed := CHANGED_BEFORE.search(text[sentence_start:start]):
         start = sentence_start + changed.start()
-    if CHANGED_BEHIND.match(text, end):
+    if CHANGED_BEHIND.match(text, end) or _BOUND_BEHIND_WORDS.match(text, end):
         sentence_end = _END_OF_SENTENCE.search(text, end)
         end = sentence_end.start() if sentence_end else len(text)
     part = strip_math_delimiters(text[start:end].strip(_AROUND).rstrip(_TRAILING).strip(_AROUND))
