@@ -70,15 +70,15 @@ def list_rounds(
     connection: Connection, *, run_id: int | None, evaluation_id: int | None, dataset_id: int | None
 ) -> list[NamedRound]:
     """Return the rounds of a run, an evaluation, or every round with problems of a dataset, oldest first."""
-    query = f"""{_ROUNDS}
+    values = {"run_id": run_id, "evaluation_id": evaluation_id, "dataset_id": dataset_id}
+    query = text(f"""{_ROUNDS}
         WHERE run_id = :run_id OR (kind = 'evaluation' AND rounds.id = :evaluation_id) OR EXISTS (
             SELECT FROM round_problems JOIN problems ON problems.id = problem_id
             WHERE round_id = rounds.id AND dataset_id = :dataset_id
         )
         ORDER BY rounds.id
-    """
-    values = {"run_id": run_id, "evaluation_id": evaluation_id, "dataset_id": dataset_id}
-    return rows_of(connection.execute(text(query), values), NamedRound)
+    """)
+    return rows_of(connection.execute(query, values), NamedRound)
 
 
 def list_problems(connection: Connection, round_id: int, dataset_id: int | None) -> list[int]:

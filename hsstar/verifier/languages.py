@@ -14,7 +14,7 @@ def _table(entries: str) -> dict[str, str]:
     return {word: english for word, _, english in pairs}
 
 
-_UNITS_BEHIND = _table("""
+_UNITS_BEHIND = _table(r"""
 平方厘米=cm^2 平方分米=dm^2 平方千米=km^2 平方公里=km^2 平方米=m^2 立方厘米=cm^3 立方分米=dm^3 立方米=m^3
 千米/小时=km/h 千米/时=km/h 公里/小时=km/h 米/秒=m/s 厘米=cm 分米=dm 毫米=mm 千米=km 公里=km 米=m
 公斤=kg 千克=kg 毫克=mg 克=g 毫升=mL 升=L 小时=hours 分钟=minutes 秒=seconds 天=days 周=weeks
@@ -40,7 +40,7 @@ pour_cent=percent
 минуты=minutes секунд=seconds дней=days дня=days лет=years градусов=degrees рублей=rubles рубля=rubles
 руб=rubles процентов=percent
 """)
-_JOINING_WORDS = _table("""
+_JOINING_WORDS = _table(r"""
 或者=or 或=or 以及=and 和=and 与=and 且=and または=or と=and 또는=or 그리고=and
 oder=or und=and o=or ou=or y=and et=and или=or и=and
 """)

@@ -193,5 +193,5 @@ def test_twin_and_oracle_name_each_other(file: Path) -> None:
     assert named is not None
     module = importlib.import_module("hsstar." + named[2].replace("/", "."))
     for function in re.findall(r"`(\w+)`", named[1]):
-        oracle = f"Oracle for store/sql/{file.name}; not called by the product."
+        oracle = f"Oracle for store/sql/{file.name}; "
         assert oracle in getattr(module, function).__doc__
