@@ -52,13 +52,13 @@ _DENIED = re.compile(
 class Boxes:
     """The boxes of a response, read in one pass.
 
-    `marks` are the closed ones in the order of their ends, inner ones of nested boxes too; `open_at_end` says
+    `marks` are the closed ones in the order of their ends, of nested ones the outermost; `open_at_end` says
     that the box that was opened last is not closed.
     """
 
     def __init__(self, response: str, truncated: bool) -> None:
         self.open_at_end = False
-        self.marks: list[Mark] = []
+        self._spans: list[tuple[int, int, int, int]] = []  # of contents and boxes
         self._response = response
         position = 0
         while opening := _BOX.search(response, position):
@@ -67,6 +67,10 @@ class Boxes:
                 position = self._read_braces(opening.start())
             elif _BARE_CONTENT.match(response, position):
                 position = self._read_bare(opening.start(), position, truncated)
+        self.marks = [
+            Mark(strip_math_delimiters(response[content_start:content_end]), start, end)
+            for content_start, content_end, start, end in self._spans
+        ]
 
     def _read_braces(self, start: int) -> int:
         open_braces: list[
@@ -98,7 +102,9 @@ class Boxes:
 
     def _close(self, start: int, content_start: int, content_end: int, end: int) -> None:
         self.open_at_end = False
-        self.marks.append(Mark(strip_math_delimiters(self._response[content_start:content_end]), start, end))
+        while self._spans and self._spans[-1][2] > start:  # inner boxes: their texts would fill the memory
+            self._spans.pop()
+        self._spans.append((content_start, content_end, start, end))
 
 
 _TAG = re.compile(r"<(?P<close>/?)(?:final[_ ]?)?answer>|\[(?P<bracket>/?)(?:answer|boxed)\]", re.IGNORECASE)
