@@ -75,7 +75,7 @@ def shapes(sampler: TransformersSampler, most_rows: int = 1_000) -> list[tuple[i
 def refilled(policy: Path, batch_size: int) -> TransformersSampler:
     """A sampler that refills its batch on a CPU as it does on a GPU.
 
-    In float64: the rounding of float32 depends on the shape of a batch, and once in many runs decides a token.
+    In float64: rounding of float32 depends on the shape of a batch, and once in many runs decides a token.
     """
     sampler = TransformersSampler(policy, device="cpu", batch_size=batch_size)
     sampler._batch.model.double()
