@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.fleet_simulation import Costs, Simulator
+from bench.fleet_model import Costs
+from bench.fleet_simulation import Simulator
 from bench.setup import ROOT, describe_host
 
 RESULTS = ROOT / "bench" / "results"

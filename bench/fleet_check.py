@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 import redis
 from sqlalchemy import text
 
-from bench.fleet_simulation import KINDS, Engines, Fleet, Simulator, Totals
+from bench.fleet_model import KINDS, Engines, Fleet, Totals
+from bench.fleet_simulation import Simulator
 from bench.fleet_worker import ENGINES
 from bench.queue_setup import figure, started_workers, temporary_redis, wait_for
 from bench.queue_store import add_run
@@ -54,7 +55,7 @@ def foresee(fleet: Fleet, totals: Totals) -> Compared:
 
 
 def fleet_of(workers: int, cores: int) -> Fleet:
-    """Return the round that so many workers are checked with; a multiple of jobs of whole problems."""
+    """Return the round that this number of workers is checked with; a multiple of jobs of whole problems."""
     fleet = Fleet(workers, 0, ENGINE_TIMES, cores, shared=True, job_samples=JOB_SAMPLES)
     slots = fleet.samplers * fleet.slots(next(kinds for kinds in fleet.groups if KINDS[0] in kinds))
     samples = JOBS_EACH * max(slots, 2) * JOB_SAMPLES
@@ -111,7 +112,7 @@ def _messages(broker: "redis.Redis") -> float:
 
 
 def check(workers: int, cores: int, simulator: Simulator) -> dict[str, object]:
-    """Return a round of so many workers as foreseen and as measured."""
+    """Return a round of this number of workers as foreseen and as measured."""
     fleet = fleet_of(workers, cores)
     groups = {"+".join(kinds): count for kinds, count in fleet.groups.items()}
     foreseen = foresee(fleet, simulator.totals(fleet))

@@ -15,7 +15,7 @@ import psutil
 import redis
 from sqlalchemy import Engine, event, text
 
-from bench.fleet_simulation import KINDS, Cost, Costs
+from bench.fleet_model import KINDS, Cost, Costs
 from bench.queue_setup import KIND, figure, make_round, temporary_redis, wait_for, workers
 from bench.queue_store import PROBLEMS, add_run, drawn_samples, make_worker
 from bench.scale import server_time
@@ -81,7 +81,7 @@ def _figures(database: Database) -> tuple[float, float, float, float]:
 
 
 def measure(problems: int = PROBLEMS) -> Costs:
-    """Measure all costs with rounds of so many problems, eight samples each."""
+    """Measure all costs with rounds of this number of problems, eight samples each."""
     many = measure_round(problems, MANY)
     few = measure_round(max(1, problems // 8), FEW)
     each = {kind: (many.jobs[kind] + few.jobs[kind] * -1.0) * (1 / (MANY - FEW)) for kind in KINDS}
@@ -129,7 +129,7 @@ class RoundCosts:
 
 
 def measure_round(problems: int, job_samples: int) -> RoundCosts:
-    """Measure a round of eight samples a problem with jobs of so many samples."""
+    """Measure a round of eight samples a problem with jobs of this number of samples."""
     with temporary_postgres() as database:
         run = add_run(database, problems)
         folder = Path("/tmp")

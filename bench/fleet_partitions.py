@@ -94,7 +94,7 @@ LAYOUTS = (
 
 
 def compare(rows: int) -> dict[str, Any]:
-    """Measure both layouts with so many samples."""
+    """Measure both layouts with this number of samples."""
     problems = rows // ROUNDS // SLOTS
     with temporary_postgres() as database:
         with database.begin() as connection:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from bench.fleet_simulation import Costs, Engines, Fleet, Simulator, Totals
+from bench.fleet_model import Costs, Engines, Fleet, Totals
+from bench.fleet_simulation import Simulator
 
 WORKERS = (1, 4, 16, 64, 256, 1_000, 4_000)
 SAMPLES = (10**5, 10**6, 10**7, 10**8, 10**9)

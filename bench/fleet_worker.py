@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench.fleet_simulation import Engines
+from bench.fleet_model import Engines
 from bench.queue_store import InstantEngine, context_of
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters

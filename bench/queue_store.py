@@ -136,7 +136,7 @@ class InstantEngine:
 
 
 def add_run(database: Database, problems: int) -> Run:
-    """Add a run without training over so many new problems."""
+    """Add a run without training over this number of new problems."""
     recipe = parse_recipe(
         {
             "name": "cost",

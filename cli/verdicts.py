@@ -40,7 +40,7 @@ def set_(sample: int, verdict: str, why: str, author: str, **options: Any) -> No
             Settings.from_environment(),
             **options,
         )
-    place = "in force" if done.in_force else "kept beside it, which stays in force"
+    place = "in force" if done.in_force else "kept beside the earlier one, which stays in force"
     say(
         f"sample {sample} ({done.round} of {done.run}, problem {done.problem_id}, slot {done.slot}): "
         f"{done.before} → {verdict}, {place}"

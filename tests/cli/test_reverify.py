@@ -65,7 +65,9 @@ def test_a_correction_says_whether_it_is_in_force(judged: CommandLine) -> None:
     first, _, last = (id for (id,) in judged.rows("SELECT id FROM samples ORDER BY id"))
     said = judged.ok("verdicts", "set", str(first), "correct", "--why", "0/3 is 0")
     assert said.startswith(f"sample {first} (iteration 0 of mine, problem ")
-    assert said.endswith(", slot 0): incorrect → correct, kept beside it, which stays in force\n")
+    assert said.endswith(
+        ", slot 0): incorrect → correct, kept beside the earlier one, which stays in force\n"
+    )
     wanted = ("verdicts", "set", str(last), "correct", "--why", "0/3 is 0", "--change-evaluations")
     assert judged.ok(*wanted).endswith("incorrect → correct, in force\n")
     ((author, reason),) = set(

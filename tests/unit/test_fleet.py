@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.fleet_model import KINDS, Cost, Costs, Engines, Fleet
 from bench.fleet_plots import draw
 from bench.fleet_scenarios import figures
-from bench.fleet_simulation import KINDS, Cost, Costs, Engines, Fleet, Log, Simulation, Simulator, Station
+from bench.fleet_simulation import Log, Simulation, Simulator, Station
 from hsstar.domain.lifecycle import JobKind
 from hsstar.store.queue import wakeups, workers
 from hsstar.workers import background
