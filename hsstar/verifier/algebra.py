@@ -15,6 +15,7 @@ from hsstar.verifier.assumptions import (
     equal_for_reals,
     has_symbolic_bounds,
     renamings,
+    without_nonzero_factors,
 )
 from hsstar.verifier.dialect import parser_dialect
 from hsstar.verifier.equivalence import UnparsableError
@@ -65,16 +66,17 @@ class SympyAlgebra:
         mine, theirs = _difference(answer), _difference(reference)
         if mine == theirs:
             return True
-        ratio = sympy.Mul(mine, sympy.Pow(theirs, -1, evaluate=False), evaluate=False)
         exact = not any(map(_DECIMAL.search, (answer.left, answer.right, reference.left, reference.right)))
-        ratios = values(ratio, exact)
-        if len(ratios) < POINTS_NEEDED or not ratios[0].size():
-            return False
-        if answer.sign != "=" and (ratios[0].real <= 0 or ratios[0].imaginary):
-            return False
-        if all(near(other, ratios[0], exact) for other in ratios[1:]):
+        if _are_proportional(mine, theirs, exact, either_sign=answer.sign == "="):
             return True
-        return answer.sign == "=" and (_solves(answer, theirs) or _solves(reference, mine))
+        if answer.sign != "=":
+            return False
+        if _solves(answer, theirs) or _solves(reference, mine):
+            return True
+        left, right = without_nonzero_factors(mine), without_nonzero_factors(theirs)
+        if left is mine and right is theirs:
+            return False
+        return _are_proportional(left, right, exact, True) or _solves(answer, right) or _solves(reference, left)
 
     def equal_cases(self, cases: Sequence[Case], formula: Formula) -> bool:
         """Decide whether the values of cases, which cover the real numbers, are those of a formula."""
@@ -120,6 +122,16 @@ def _difference(relation: Relation) -> Any:
     if not (_is_scalar(left) and _is_scalar(right)):
         raise UnparsableError(f"{relation.left}{relation.sign}{relation.right}")
     return left - right
+
+
+def _are_proportional(mine: Any, theirs: Any, exact: bool, either_sign: bool) -> bool:
+    """Decide whether one formula is a multiple of another, not zero, and positive unless `either_sign`."""
+    ratios = values(sympy.Mul(mine, sympy.Pow(theirs, -1, evaluate=False), evaluate=False), exact)
+    if len(ratios) < POINTS_NEEDED or not ratios[0].size():
+        return False
+    if not either_sign and (ratios[0].real <= 0 or ratios[0].imaginary):
+        return False
+    return all(near(other, ratios[0], exact) for other in ratios[1:])
 
 
 def _solves(relation: Relation, difference: Any) -> bool:

@@ -105,6 +105,16 @@ def renamings(mine: Any, theirs: Any) -> Iterator[Any]:
             yield mine.subs(old, new)
 
 
+def without_nonzero_factors(formula: Any) -> Any:
+    r"""Return a formula without factors that are zero for no real number: e^x, x^2+1; itself if it has none."""
+    try:
+        factors = sympy.Mul.make_args(sympy.factor(formula))
+    except (sympy.PolynomialError, NotImplementedError, ValueError):
+        return formula
+    others = [factor for factor in factors if not (factor.free_symbols and factor.is_nonzero)]
+    return formula if len(others) == len(factors) else sympy.Mul(*others)
+
+
 def with_real_roots(formula: Any) -> Any:
     """Write the odd roots of a formula so that those of negative numbers are real."""
 

@@ -12,6 +12,7 @@ from hsstar.verifier.numeric import Number
 _MOST_PARTS = 100
 EMPTY = Sequence("set", ())
 REALS = IntervalForm(None, None, low_closed=False, high_closed=False)
+POSITIVE = IntervalForm(Number.of(0), None, low_closed=False, high_closed=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ value was asked, `m+n=12`, serves as one.
 
 import re
 
-from hsstar.verifier.wording import COMMAND, LETTER, TEXT, says_words
+from hsstar.verifier.wording import COMMAND, LETTER, OTHER_LETTER, TEXT, says_words
 
 _ARGUMENT = r"\((?:[A-Za-z]|-?\d+(?:\.\d+)?)\)"
 _SYMBOL = re.compile(
@@ -19,7 +19,7 @@ _DERIVATIVE = re.compile(
     r"\\frac\{(?:d|\\partial\s?)(?:\^\{\d\})?[A-Za-z]\}\{(?:(?:d|\\partial\s?)[A-Za-z](?:\^\{\d\})?)+\}"
 )
 _TUPLE = re.compile(r"\([A-Za-z](?:,[A-Za-z])+\)")
-_PHRASE = re.compile(r"(?:\\text\{[^{}]*\}|\\(?:triangle|angle|max|min)(?![A-Za-z])|[A-Za-z]|['\s])++")
+_PHRASE = re.compile(r"(?:\\text\{[^{}]*\}|\\(?:triangle|angle|max|min)(?![A-Za-z])|[^\W\d_]|['\s])++")
 _SHORT_PHRASES = frozenset({"sum", "gcd", "lcm"})
 _GREEK = re.compile(
     r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|theta|lambda|mu|rho|sigma|tau|(?:var)?phi|psi|omega)"
@@ -33,7 +33,7 @@ _FUNCTION = re.compile(r"(?P<head>[A-Za-z](?:_\{[^{}]*\}|'|\^\{-1\})*)\((?P<argu
 _GENERIC = frozenset(
     re.findall(
         "[a-z]+",
-        "a an the of is are be it its this that there in on for to by with from at and we get find final "
+        "a an the of is are be it its this that he she they you i there in on for to by with from at and we get find final "
         "correct answer result value total number amount required desired solution thus so hence exact",
     )
 )
@@ -43,7 +43,9 @@ _ALIKE = {
     **dict.fromkeys(("gcf", "hcf"), "gcd"),
 }
 _CALL = re.compile(r"\\?[A-Za-z]+\(.*\)")
-_WORD = re.compile(r"[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]+")
+_WITHOUT_SPACES = re.compile(r"[\u3041-\u30ff\u3400-\u9fff]")  # Chinese and Japanese
+_LENGTH = re.compile(r"\|([A-Z]{2})\|")  # |AB| is AB
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])(?=[A-Z]*[a-z]{2})[A-Za-z]{3,}")
 
 
@@ -93,6 +95,9 @@ def same_name(mine: str, theirs: str) -> bool:
         return _symbol(mine) == _symbol(theirs) or _is_graph(mine, theirs) or _is_graph(theirs, mine)
     if my_words is None or their_words is None:
         return True
+    if _WITHOUT_SPACES.search(mine + theirs):
+        shorter, longer = sorted(("".join(my_words), "".join(their_words)), key=len)
+        return bool(shorter) and shorter in longer
     return my_words <= their_words or their_words <= my_words
 
 
@@ -119,6 +124,7 @@ def _is_phrase(source: str) -> bool:
     if not _PHRASE.fullmatch(source):
         return False
     says = TEXT.match(source) or source.startswith((r"\max", r"\min")) or says_words(source)
+    says = says or OTHER_LETTER.search(source)
     return bool(says) or source in _SHORT_PHRASES
 
 
@@ -130,7 +136,8 @@ def _letters(source: str) -> set[str]:
 def _words(name: str) -> set[str] | None:
     """Return the words of a phrase that tell it from others, None for a symbol."""
     if _CALL.fullmatch(name) or (
-        not _LONG_WORD.search(name) and name.strip("\\") not in (*_SHORT_PHRASES, "min", "max")
+        not (_LONG_WORD.search(name) or OTHER_LETTER.search(name))
+        and name.strip("\\") not in (*_SHORT_PHRASES, "min", "max")
     ):
         return None
     words = (word.casefold() for word in _WORD.findall(name))
@@ -139,7 +146,8 @@ def _words(name: str) -> set[str] | None:
 
 def _symbol(name: str) -> str:
     """Return one spelling of a symbol: AB is BA, and the angle ABC is the angle at B."""
-    plain = re.sub(r"\s|\\(?:overline|vec|mathrm)(?![A-Za-z])|[{}|]", "", name).removeprefix("m\\")
+    plain = re.sub(r"\s|\\(?:overline|vec|mathrm)(?![A-Za-z])|[{}]", "", name).removeprefix("m\\")
+    plain = _LENGTH.sub(r"\1", plain)
     plain = plain.removeprefix("\\")
     if angle := re.fullmatch(r"angle([A-Z]{1,3})", plain):
         corners = angle[1]

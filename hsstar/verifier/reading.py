@@ -40,10 +40,17 @@ _PHRASE = re.compile(
     r"\A(?:\\text\{)?(?:the )?(?:final |correct )?(?:answer|option|choice)(?: is|:| is:)\s?\}?", re.IGNORECASE
 )
 _ABOUT = re.compile(
-    r"\A(?:\\text\{\s?)?(?:about|approximately|approx\.?|roughly)\s?\}?\s?(?=[-+.\d\\])", re.IGNORECASE
+    r"\A(?:\\text\{\s?)?(?:about|approximately|approx\.?|roughly|exactly|precisely|just|(?:a |the )?total of"
+    r"|the (?:number|value)|etwa|ungefähr|rund|circa|ca\.|environ|aproximadamente|около|примерно|приблизительно)"
+    r"\s?\}?\s?(?=[-+.\d\\])",
+    re.IGNORECASE,
+)
+_DOES = (
+    r"has|have|had|needs?|gets?|got|gives?|costs?|takes?|weighs?|earns?|earned|pays?|paid|makes?|made|buys|bought"
+    r"|sells|sold|ate|ran|runs|read|spent|spends|walks|walked|drove|scored|travels|contains|remain|becomes?|saves?|saved"
 )
 _SAYING = re.compile(
-    r"\A(?:\\text\{\s?)?(?:(?P<subject>(?:[A-Za-z'-]+\s){1,7}?)(?:is|are|equals)(?![A-Za-z])\s?:?"
+    rf"\A(?:\\text\{{\s?)?(?:(?P<subject>(?:[A-Za-z'-]+\s){{1,7}}?)(?:is|are|equals|{_DOES})(?![A-Za-z])\s?:?"
     r"|(?P<label>[A-Za-z'-]{3,}(?:\s[A-Za-z'-]+){0,6})\s?:"
     r"|\\?(?P<extremum>(?:local |absolute )?m(?:ax|in))(?:imum)?(?:\.|\.?\s?at(?![A-Za-z])))"
     r"\s?\}?\s?(?P<rest>[^A-Za-z\s}:=].*|[a-z]=.*)",
@@ -56,6 +63,7 @@ _REASON = re.compile(
 _ONLY = re.compile(r"(?<=\S)\s?(?:\\text\{\s?only\s?\}|(?<![A-Za-z])only)\Z|\Aonly\s", re.IGNORECASE)
 _NOTE = re.compile(r"(?P<value>[^()]*\d[^()]*?)\s?\((?P<note>[A-Za-z][A-Za-z -]+)\)")
 _PLAIN_NOTES = frozenset({"exact", "exactly", "exact value", "simplified", "in simplest form"})
+_MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
 _RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never)\b", re.IGNORECASE)
 _MOST_WORDS_BEHIND = 2
 _SECOND_READINGS = (
@@ -152,7 +160,9 @@ def _read_note(source: str) -> Form | None:
 def _read_saying(source: str) -> Form | None:
     """Read a value with words that name it: `The area is 12`, `center: (1,2)`."""
     match = _SAYING.match(source)
-    if match is None or count_words(match["rest"]) > _MOST_WORDS_BEHIND or not balanced_braces(match["rest"]):
+    if match is None or not balanced_braces(match["rest"]) or _MORE.search(match["rest"]):
+        return None
+    if count_words(match["rest"]) > _MOST_WORDS_BEHIND:
         return None
     name = (match["subject"] or match["label"] or match["extremum"]).strip()
     if _RESERVATION.search(name):

@@ -13,8 +13,18 @@ _LONGEST = 200
 _NUMBER = r"\d[\d,]*(?:\.\d+)?"
 _OPERAND = rf"(?:{_NUMBER}|\\[a-z]+(?:\{{[^{{}}]*\}}){{1,2}}|\([^()]*\)|[A-Za-z](?![A-Za-z]))"
 _ENDS = r"(?<=[\d)}A-Za-z])\s?(?<![A-Za-z]{2})"
-_PARTS = r"half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?"
-_SMALL = r"an?|one|two|three|four|five|six|seven|eight|nine"
+_PARTS = (
+    r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)s?"
+)
+_DIGIT = r"one|two|three|four|five|six|seven|eight|nine"
+_SMALL = rf"an?|{_DIGIT}"
+_SCALE = "|".join(SCALES)
+_BOUNDS = {
+    "(?:greater|more|larger) than or equal to|at least|(?:not|no) (?:less|fewer|smaller) than": r"\\ge ",
+    "(?:less|fewer|smaller) than or equal to|at most|(?:not|no) (?:greater|more|larger) than": r"\\le ",
+    "(?:greater|more|larger) than": "> ",
+    "(?:less|fewer|smaller) than": "< ",
+}
 _Replacement = str | Callable[[re.Match[str]], str]
 
 
@@ -22,6 +32,14 @@ def _scaled(match: re.Match[str]) -> str:
     value = Fraction(match["count"].replace(",", "")) if match["count"][0].isdigit() else Fraction(1)
     value *= SCALES[match["scale"].casefold()]
     return str(value) if value.denominator == 1 else match[0]
+
+
+def _sum(match: re.Match[str]) -> str:
+    """Return `3 million 200 thousand` as one number, whose parts must fall."""
+    scale = SCALES[match["scale"].casefold()]
+    rest = int(match["rest"]) * (SCALES[match["rest_scale"].casefold()] if match["rest_scale"] else 1)
+    value = Fraction(match["count"].replace(",", "")) * scale + rest
+    return str(value) if rest < scale and value.denominator == 1 else match[0]
 
 
 def _part(match: re.Match[str]) -> str:
@@ -35,6 +53,16 @@ def _mixed(match: re.Match[str]) -> str:
     return match[0] if part is None else rf"{match['whole']}\frac{{{part.numerator}}}{{{part.denominator}}}"
 
 
+def _with_point(match: re.Match[str]) -> str:
+    digits = [number_in_words(word) for word in match["digits"].split()]
+    whole = number_in_words(match["whole"])
+    return match[0] if whole is None or None in digits else f"{whole}.{''.join(map(str, digits))}"
+
+
+def _all_but(match: re.Match[str]) -> str:
+    return rf"\mathbb{{R}}\setminus\{{{match['rest'].strip()}\}}"
+
+
 def _power(match: re.Match[str]) -> str:
     return f"{match['base']}^{{{match[2]}}}"
 
@@ -42,8 +70,20 @@ def _power(match: re.Match[str]) -> str:
 _SPOKEN: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(rf"(?<![A-Za-z\\]){pattern}".replace(" ", " ?"), re.IGNORECASE), replacement)
     for pattern, replacement in (
+        (
+            rf"(?P<whole>[a-z]+) point (?P<digits>(?:zero|{_DIGIT})(?: (?:zero|{_DIGIT}))*)(?![A-Za-z])",
+            _with_point,
+        ),
+        (r"(?:half (?:of )?|one half of )(?=a\s|\d)", r"\\frac{1}{2}\\cdot "),
+        (r"(?:double|twice) (?=\d)", r"2\\cdot "),
+        (r"(?:triple|thrice) (?=\d)", r"3\\cdot "),
+        (
+            rf"(?P<count>{_NUMBER}) (?P<scale>{_SCALE}) (?:and )?(?P<rest>\d{{1,3}})(?: (?P<rest_scale>{_SCALE}))?"
+            r"(?![A-Za-z\d.,^]| ?[-+*/^\\])",
+            _sum,
+        ),
         (rf"(?P<whole>\d+) and (?P<count>{_SMALL}) (?P<part>{_PARTS})(?![A-Za-z])", _mixed),
-        (rf"(?P<count>{_NUMBER}|\ban?) (?P<scale>{'|'.join(SCALES)})s?(?![A-Za-z])", _scaled),
+        (rf"(?P<count>{_NUMBER}|\ban?) (?P<scale>{_SCALE})s?(?![A-Za-z])", _scaled),
         (rf"(?P<count>\d+) (?P<part>{_PARTS})(?![A-Za-z])(?! (?:of|and|in)\b)", _part),
         (r"plus or minus (?=[\d\\(A-Za-z])", r"\\pm "),
         (r"(?:minus|negative) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "-"),
@@ -60,12 +100,15 @@ _SPOKEN: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
             rf"(?P<base>{_OPERAND}) (?:raised )?to the (?:power of )?(\d+)(?:th power|th)?(?![A-Za-z\d])",
             _power,
         ),
+        *((rf"(?:is )?(?:{words}) (?=[-\d\\])", sign) for words, sign in _BOUNDS.items()),
+        (r"(?:all )?(?:the )?real numbers except (?:for )?(?P<rest>[^A-Za-z]+)\Z", _all_but),
         (r"(?:with )?(?:a )?remainder(?: of)? (?=\d)", "R "),
     )
 )
 _QUICK = re.compile(
-    rf"(?<![A-Za-z\\])(?:{'|'.join(SCALES)}|{_PARTS}|plus|minus|negative|times|multiplied|divided|over|choose|root"
-    r"|squared|cubed|factorial|raised|to the|(?:with )?(?:a )?remainder)",
+    rf"(?<![A-Za-z\\])(?:{_SCALE}|{_PARTS}|plus|minus|negative|times|multiplied|divided|over|choose|root"
+    r"|squared|cubed|factorial|raised|to the|(?:with )?(?:a )?remainder|point|double|twice|triple|thrice"
+    r"|(?:less|greater|more|fewer|larger|smaller) than|at least|at most|real numbers except)",
     re.IGNORECASE,
 )
 

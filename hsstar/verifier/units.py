@@ -83,7 +83,7 @@ _LONG_UNITS = (
     "joules watt watts coulomb coulombs volt volts ampere amperes amp amps hertz pascal pascals mole moles "
     "ohm ohms"
 )
-_PERCENT_WORDS = re.compile(r"percentage points?|percent")
+_PERCENT_WORDS = re.compile(r"percentage points?|per ?cent")
 
 
 @dataclass(frozen=True, slots=True)

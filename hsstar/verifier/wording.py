@@ -3,7 +3,7 @@
 import re
 
 from hsstar.verifier.forms import Form, Infinite, Words
-from hsstar.verifier.intervals import EMPTY, REALS
+from hsstar.verifier.intervals import EMPTY, POSITIVE, REALS
 from hsstar.verifier.numeric import Number, number_in_words, ordinal_in_words
 
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -27,6 +27,7 @@ _SPECIAL_WORDS: dict[str, Form] = {
     **dict.fromkeys(("infinity", "inf", "infinite", "positiveinfinity"), Infinite(positive=True)),
     **dict.fromkeys(("minusinfinity", "negativeinfinity"), Infinite(positive=False)),
     **dict.fromkeys(("allrealnumbers", "allreals", "allreal", "realnumbers", "anyrealnumber"), REALS),
+    **dict.fromkeys(("allpositiverealnumbers", "positiverealnumbers", "allpositivereals"), POSITIVE),
     **dict.fromkeys(("doesnotexist", "dne"), Words("doesnotexist")),
     **dict.fromkeys(
         ("infinitelymany", "infinitelymanysolutions", "infinitenumberofsolutions", "infinitesolutions"),
@@ -37,6 +38,7 @@ _SPECIAL_COMMANDS: dict[str, Form] = {
     r"\emptyset": EMPTY,
     r"\{\}": EMPTY,
     r"\mathbb{R}": REALS,
+    r"\mathbb{R}^{+}": POSITIVE,
     r"\infty": Infinite(positive=True),
     r"+\infty": Infinite(positive=True),
     r"-\infty": Infinite(positive=False),
@@ -50,7 +52,9 @@ _WITHOUT_BRACKETS = str.maketrans("", "", _BRACKETS)
 _PUNCTUATION = re.compile(rf"\\text|(?!(?<=\d)\.\d)[^\w+*/=<>^|\\{re.escape(_BRACKETS)}-]")
 _OPERATOR = re.compile(r"[+*/=<>^_\\]|-(?=[\d\\(])")
 _LEADING = re.compile(
-    r"\A(?:(?![-+]\s?[\d\\(]|[(\[{\\])\W)*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?", re.IGNORECASE
+    r"\A(?:(?![-+]\s?[\d\\(]|[(\[{\\])\W)*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?"
+    r"(?:(?:on|in|at)\s+(?=(?-i:[A-Z])))?(?:(?:mrs?|ms|dr|prof)(?:\.\s*|\s+))?",
+    re.IGNORECASE,
 )
 _ALL = re.compile(r"(?<!not )(?<![A-Za-z])all (?:the )?(?=[A-Za-z]{2})(?!of )", re.IGNORECASE)
 _SUBJECT = re.compile(

@@ -9,6 +9,10 @@ SCALES = {
     "billion": 10**9,
     "trillion": 10**12,
     "dozen": 12,
+    "score": 20,
+    "gross": 144,
+    "lakh": 10**5,
+    "crore": 10**7,
 }
 _OPERATIONS = (
     r"plus|minus|times(?!\s+(?:as|more|less|larger|greater|smaller|faster|longer|a|per|in|each|every)\b)(?=\s+\S)"
@@ -19,7 +23,8 @@ _PARTS = r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|
 _BOUNDS = (
     r"at\s+(?:most|least)|or\s+(?:more|less|fewer|greater|larger|smaller|higher|lower|above|below|so)"
     r"|(?:more|less|fewer|greater|larger|smaller|higher|lower)\s+than|and\s+(?:above|below|up|over|higher|lower)"
-    r"|below|above|under|beyond|minimum|maximum|onwards?|upwards?|downwards?"
+    r"|below|above|under|beyond|minimum|maximum|onwards?|upwards?|downwards?|less|fewer|tens|doubled|tripled|halved"
+    r"|too\s+(?:many|few|much)|reciprocal|inclusive|exclusive"
 )
 _DENIALS = (
     r"(?:is|are|was|would\s+be|seems)\s+(?:not|wrong|incorrect|false|too|impossible|never|n['’]t)|isn['’]t|aren['’]t"
@@ -27,12 +32,16 @@ _DENIALS = (
     r"|or|(?:to|through)(?=\s+[-\d])|other|any|else|instead|rather"
 )
 _FOREIGN = (
-    r"mil|mill[oó]n|millones|mille|Million(?:en)?|tausend|hundert|миллион\w*|тысяч\w*|nicht|pas|y\s+medio"
+    r"mil|mill[oó]n|millones|mille|millions|Million(?:en)?|Mio|Mrd|Milliarden?|milliards?|tausend|hundert|cien(?:tos)?"
+    r"|docenas?|Dutzend|douzaines?|десят\w+|дюжин\w*|сотен|сотни|миллиард\w*|миллион\w*|тысяч\w*"
+    r"|тыс|млн|млрд|не|nicht|pas|y\s+medio|et\s+demie?|с\s+половиной|bis(?=\s+\d)|[àa](?=\s+\d)|до(?=\s+\d)"
+    r"|por(?=\s+\S)|(?:veces|fois)(?=\s+\S)|mal(?=\s+\d)|entre(?=\s+\d)|dividido|divisé|geteilt"
     r"|o\s+(?:más|menos)|ou\s+(?:plus|moins)|oder\s+(?:mehr|weniger)|или\s+(?:более|больше|менее|меньше)"
-    r"|más|menos|(?:mehr|weniger)\s+als"
+    r"|más|menos|plus|moins|mehr|weniger|больше|меньше|более|менее|mindestens|höchstens"
 )
 _CHANGES = (
-    rf"(?:{'|'.join(SCALES)})s?\b|(?:{_PARTS}|{_OPERATIONS}|{_BOUNDS}|{_DENIALS}|{_FOREIGN})\b|[万亿億千百兆]"
+    rf"(?<![^\W\d_])(?:(?:{'|'.join(SCALES)})s?|{_PARTS}|{_OPERATIONS}|{_BOUNDS}|{_DENIALS}|{_FOREIGN})\b"
+    r"|[万亿億千百兆]"
 )
 CHANGES_NUMBER = re.compile(_CHANGES, re.IGNORECASE)
 """Begins where a word stands that changes the number before it."""
