@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from hsstar.domain.verdict import Cause
 from hsstar.verifier.equivalence import Algebra, Equivalence, UnparsableError
 from hsstar.verifier.forms import Form, Formula, is_readable, parts_of
+from hsstar.verifier.numeric import Number
 from hsstar.verifier.reading import read, read_otherwise
 from hsstar.verifier.spelling import LONGEST_ANSWER
 
@@ -61,10 +62,12 @@ def judge(answer: str, reference: str, algebra: Algebra) -> Decision:
 
 
 def _holds_otherwise(equivalence: Equivalence, answer: str, reference: str) -> bool:
-    """Compare by the second reading of one text, where the first readings are of different kinds."""
+    """Compare by the second reading of one text, where the first ones are of different kinds or numbers."""
     mine, theirs = read(answer), read(reference)
+    if type(mine) is type(theirs) and not isinstance(mine, Number):
+        return False
     for form, other in ((read_otherwise(answer), theirs), (mine, read_otherwise(reference))):
-        if form is not None and other is not None and type(mine) is not type(theirs):
+        if form is not None and other is not None:
             rule = equivalence.rule
             if equivalence.holds(form, other):
                 return True

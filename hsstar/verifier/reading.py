@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from hsstar.domain.answers import balanced_braces
 from hsstar.verifier import measures, relations, several
-from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Unreadable, Words
+from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Sequence, Unreadable, Words
 from hsstar.verifier.lines import read_line
 from hsstar.verifier.numeric import MOST_DIGITS, Number, number_in_words, read_number
 from hsstar.verifier.spelling import parsable_source, strip_braces
@@ -57,16 +57,22 @@ _SAYING = re.compile(
     re.DOTALL,
 )
 _REASON = re.compile(
-    r"(?<=\S)[,;]?\s?(?:\\text\{\s?)?,?\s?(?<![A-Za-z])(?:since|because)(?![A-Za-z]).*\Z",
+    r"(?<=\S)[,;]?\s?\(?(?:\\text\{\s?)?,?\s?\(?(?<![A-Za-z])(?:since|because)(?![A-Za-z]).*\Z",
     re.DOTALL | re.IGNORECASE,
 )
 _ONLY = re.compile(r"(?<=\S)\s?(?:\\text\{\s?only\s?\}|(?<![A-Za-z])only)\Z|\Aonly\s", re.IGNORECASE)
 _NOTE = re.compile(r"(?P<value>[^()]*\d[^()]*?)\s?\((?P<note>[A-Za-z][A-Za-z -]+)\)")
-_PLAIN_NOTES = frozenset({"exact", "exactly", "exact value", "simplified", "in simplest form"})
+_AGAIN = re.compile(
+    r"(?P<value>.*[^(\s])\s?\(\s?(?:(?P<about>\\(?:approx|simeq)(?![A-Za-z])|approximately|approx\.?|about)|or|i\.e\.,?"
+    r"|that is,?|equivalently,?|=)\s?(?P<again>[^()]+)\)",
+    re.DOTALL,
+)
+_PLAIN_NOTES = frozenset({"answer", "approx", "approximately", "exact", "exactly", "exact value", "simplified", "in simplest form"})
 _MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
 _RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never)\b", re.IGNORECASE)
 _MOST_WORDS_BEHIND = 2
 _SECOND_READINGS = (
+    (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=\\]+\Z"), r"\1"),
     (re.compile(r"(?<=\d),(?=[1-9]\d{2}(?!\d))"), ";"),
     (
         re.compile(r"\A(-?\d+)\s?(?:\\text\{\s?and\s?\}|and)\s?(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})\Z"),
@@ -144,7 +150,11 @@ def _read_choice(source: str) -> Form | None:
 
 
 def _read_note(source: str) -> Form | None:
-    """Read a value that is said again in words: `42 (forty-two)`."""
+    """Read a value that is said again: `42 (forty-two)`, `0.5 (or 50%)`, `\\sqrt{2} (\\approx 1.41)`."""
+    plain = TEXT.sub(r" \1 ", source)
+    if len(source) <= _LONGEST_CHOICE and (match := _AGAIN.fullmatch(plain)):
+        value = _read(match["value"])
+        return value if match["about"] else Sequence("set", (value, _read(match["again"])))
     match = _NOTE.fullmatch(TEXT.sub(r"\1", source))
     if match is None:
         return None

@@ -52,6 +52,7 @@ def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callab
 
 
 _BEFORE_FONTS = _compiled(
+    (r"\A\s*(?:\\(?:therefore|(?:Long)?[rR]ightarrow|implies|to|hence)(?![A-Za-z])|[=-]+>(?!=))\s*", ""),
     (r"\A\s*(\*{1,3}|`+)\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
     (r"\A\s*[\"“”«„]([^\"“”«»„]+)[\"“”»]\s*\Z", r"\1"),
     (  # arguments without braces

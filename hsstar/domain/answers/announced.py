@@ -31,7 +31,7 @@ _LATIN_OR_CYRILLIC = (
 )
 _CHINESE = (
     r"(?:答案|答)\s*(?:应该|应)?(?:是|为|為|等于|[:：])[ \t:：*]*\s*(?:选项|选)?"
-    r"|(?:故|因此|所以|应|应当)(?:选择|选)\s*[:：]?\s*"
+    r"|(?:(?:故|因此|所以|应|应当)(?:选择|选)|^选择?)\s*[:：]?\s*(?:选项)?"
 )
 _JAPANESE = r"(?:答え?|解答|正解|解)(?:は|[:：])[ \t:：*、]*\s*"
 _KOREAN = r"(?:정답|답)\s*(?:은|는|[:：])[ \t:：*]*\s*"
@@ -83,7 +83,12 @@ _STATES = re.compile(
 _LONGEST_SENTENCE = 2_000
 _BULLET = re.compile(r"[ \t]*(?:[-*•+]|\(?(?:\d{1,2}|[a-h])[.)])[ \t]+(?P<item>[^\n]+)(?:\n\s*)?")
 _EQUATION_LINE = re.compile(r"[$\s]{0,3}(?P<item>\$?[A-Za-z](?:_\{?\w\}?)?\s?=[^\n]+)(?:\n|\Z)")
-_JOINS = re.compile(r"\s?(?P<comma>[,;、，]\s?)?(?:(?P<word>and|or)\s)?(?=[$\\])")
+_JOINS = re.compile(
+    r"\s?(?P<comma>[,;、，]\s?)?(?:(?P<word>and|or|oder|und|o|ou|y|et|или|и|或者?|和|与|または|と|또는|와|과)\s?)?(?=[$\\])"
+)
+_BUT = re.compile(
+    r"\s*not\s[^.\n]{1,60}?,?\s(?:but(?:\s+rather)?|it\s+is)\s(?=[-+$\\\d(])|不是[^。\n]{1,40}?[，,]?而是\s*", re.IGNORECASE
+)
 _AROUND = " \t*_`\"“”'"
 _MOST_PHRASES = 8
 _REFERS = re.compile(
@@ -163,6 +168,8 @@ def _content(response: str, start: int, truncated: bool) -> tuple[str, int] | No
 
     Return None if it may reach beyond the cut.
     """
+    if instead := _BUT.match(response, start):
+        start = instead.end()
     if response.startswith("\n", start - 1) and (listed := _listed(response, start)):
         return listed
     sentence = response[start : start + _LONGEST_SENTENCE]

@@ -11,11 +11,13 @@ from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
 _LONGEST_END = 4_000
 _LONGEST_BARE = 200
 _LONGEST_LIST = 8
+_LONGEST_DATE = 20
 _SUBSTANCE = re.compile(r"[^\W_]")
 _BULLET = re.compile(r"\s*[-*•+]\s+(?P<item>\S.*)")
 _EMPHASIS = re.compile(r"\*\*|__|`|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)")
 _AROUND = " \t*_>#`\"“”'"
-_CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)")
+_CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)|(?:\([A-J]\)|[A-J][.)])\s?[-\d$\\(][^A-Za-z]{0,40}")
+_FEW_WORDS = re.compile(r"\W*[^\W\d_]{2,}(?:\s[^\W\d_]{2,})?\W*|\s*\$?\\(?:emptyset|varnothing|infty)\$?\W*")
 _COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\{[^{}]*\}|\\(?:begin|end)\{[a-z]+\*?\}|\\[A-Za-z]+")
 _NO_WORD = re.compile(
     r"(?<![A-Za-z])(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|and|or)(?![A-Za-z])"
@@ -31,6 +33,11 @@ _OPERATOR = r"\\(?:times|cdot|leq?|geq?|approx|pm|div)(?![A-Za-z])"
 _OPERATOR_BETWEEN = re.compile(rf"{_OPERATOR}\s|\s{_OPERATOR}")
 _ROWS = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 _END_OF_ROWS = re.compile(r"\\end\{(?:aligned|align\*?|gathered|split)\}")
+_POINT = re.compile(r"\([^()\s]{1,60}\)")
+_DATE = re.compile(
+    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s\d{1,2}(?:st|nd|rd|th)?(?:,?\s\d{4})?\Z",
+    re.IGNORECASE,
+)
 _HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
 _TRAILING = ".,;:!?。，；！？"
 _END_OF_SENTENCE = re.compile(r"\n|[.;!?](?=\s|$)|[。！？；]")
@@ -58,7 +65,7 @@ def ending(response: str) -> Ending | None:
     that change it ("not 5", "5 or more") belong to it.
     """
     text = response[-_LONGEST_END:].rstrip()
-    found = _last_line(text)
+    found = _last_line(text) or (text if _FEW_WORDS.fullmatch(response) else None)
     if found is None:
         numbers = deque(_NUMBER.finditer(text), maxlen=1)
         number = numbers[0] if numbers else None
@@ -85,7 +92,7 @@ def _last_line(text: str) -> str | None:
 
 def _bare(line: str) -> str | None:
     """Return a line without emphasis and signs of formulas if it is mathematics alone, or a choice."""
-    text = strip_math_delimiters(line.strip(_AROUND).rstrip(".,;"))
+    text = strip_math_delimiters(_EMPHASIS.sub("", line).strip(_AROUND).rstrip(".,;"))
     if len(text) > _LONGEST_BARE or text.count("$") % 2:
         return None
     if _CHOICE.fullmatch(text):
@@ -128,6 +135,8 @@ def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
     last = next(index for index, chunk in enumerate(chunks) if line_start + chunk[2] >= number.end())
     if not _is_mathematics(chunks[last][0]):
         return number.span()
+    if date := _DATE.search(line[: chunks[last][1] + len(number[0])], max(0, chunks[last][1] - _LONGEST_DATE)):
+        return line_start + date.start(), number.end()
     first = last
     while first and _bound(chunks[first - 1][0], chunks[first][0]):
         first -= 1
@@ -180,7 +189,7 @@ def _first_of_list(chunks: list[str]) -> int:
             before -= 1
         elif not chunks[before].endswith(","):
             break
-        if not _NUMBER.fullmatch(chunks[before].strip(",")):
+        if not (_NUMBER.fullmatch(item := chunks[before].strip(",")) or _POINT.fullmatch(item)):
             break
         first = before
     opened = first < last and first and _OPENS_LIST.search(chunks[first - 1])
@@ -200,6 +209,6 @@ def _with_changing_words(text: str, start: int, end: int) -> str:
     part = strip_math_delimiters(text[start:end].strip(_AROUND).rstrip(_TRAILING).strip(_AROUND))
     if _ROWS.search(part):  # of a chain of equations the last one
         part = _END_OF_ROWS.sub("", part).rstrip("\\ \n").rpartition(r"\\")[2].replace("&", "").strip(" \n.,")
-    if part.count("(") != part.count(")"):
+    if sum(map(part.count, "([")) != sum(map(part.count, ")]")):
         part = part.removeprefix("(") if part.startswith("(") else part.removesuffix(")")
     return part

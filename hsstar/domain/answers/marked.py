@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hsstar.domain.answers.delimiters import strip_math_delimiters
+from hsstar.domain.answers.changing_words import SCALES
+from hsstar.domain.answers.delimiters import FORMULA, balanced_braces, strip_math_delimiters
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,12 @@ def tags(response: str, truncated: bool) -> list[Mark]:
 
 _KEY = re.compile(r"""(["'])(?:final[_ ]?|correct[_ ]?)?(?:answer|Answer|ANSWER)\1\s{0,9}:\s{0,9}""")
 _VALUE = re.compile(
-    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<list>\[[^][{}]{0,2000}\])|[-+]?[\d.][\w.+-]{0,2000}""",
+    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<list>\[[^][{}]{0,2000}\])|[-+]?[\d.][\w.+-]{0,2000}|(?:true|false)\b""",
     re.DOTALL,
 )
+_OBJECT = re.compile(r"\s*(?:```(?:json)?\s*)?(?P<object>\{[^{}]{1,2000}\})\s*(?:```)?\s*", re.IGNORECASE)
+_RESULTS = ("result", "solution", "value", "output")
+_SHORT_NAME = re.compile(r"[A-Za-z](?:_?\d)?")
 _SINGLE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[A-Za-z({]")
 
 
@@ -139,7 +143,22 @@ def json_values(response: str) -> list[Mark]:
         if value := _VALUE.match(response, key.end()):
             text = _list_text(value[0]) if value["list"] else _string(value[0])
             marks.append(Mark(text.strip(), key.start(), value.end()))
-    return marks
+    return marks or _whole_object(response)
+
+
+def _whole_object(response: str) -> list[Mark]:
+    """Return what a response says that is one object of JSON: its result, or its values with their names."""
+    match = _OBJECT.fullmatch(response)
+    if match is None:
+        return []
+    try:
+        values = json.loads(match["object"], strict=False)
+    except (ValueError, RecursionError):
+        return []
+    results = [values[key] for key in _RESULTS if isinstance(values.get(key), str | int | float)]
+    if not results and all(_SHORT_NAME.fullmatch(key) for key in values):
+        results = [", ".join(f"{name}={value}" for name, value in values.items())]
+    return [Mark(str(result).strip(), 0, len(response)) for result in results[:1]]
 
 
 def _string(literal: str) -> str:
@@ -162,20 +181,40 @@ _AND = r"and|und|y|e|et|и|和|与|及|以及|と|및|그리고|와|과"
 _OR = r"or|oder|o|ou|или|或|或者|または|또는"
 _PART = r"(?:[a-h]|i{1,3}|iv|v|\d)"
 _LABEL = rf"\(?{_PART}[).:]|(?:part|case)\s*\(?{_PART}\)?\s*:?|(?:first|second|third)\s+part:"
-_NAME = r"[A-Za-z](?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([A-Za-z0-9]\))?'?\s*="
+_NO_LETTER_BEFORE = r"(?<![A-Za-z])(?<!(?<!\\)\\)"
+_NAME = r"[A-Za-z](?:_\{?[A-Za-z0-9]{1,3}\}?)?(?:\([A-Za-z0-9]\))?'?[\s&]*="
 _BETWEEN = re.compile(
     rf"(?:\s|[,;.$&*、，；。•]|(?<=\n)-\s|\\[()\[\],;:! \\]|\\q?quad(?![A-Za-z])"
     rf"|\\text\s?\{{\s*,?\s*(?:and|or)\s*,?\s*\}}"
-    rf"|(?<![^\W\d_])(?:{_AND}|{_OR})(?![^\W\d_])|(?<!\w)(?:{_LABEL})|(?<![A-Za-z\\]){_NAME})*",
+    rf"|(?<![^\W\d_])(?:{_AND}|{_OR})(?![^\W\d_])|(?<!\w)(?:{_LABEL})|{_NO_LETTER_BEFORE}{_NAME})*",
     re.IGNORECASE,
 )
 _SAYS_OR = re.compile(rf"(?<![^\W\d_])(?:{_OR})(?![^\W\d_])", re.IGNORECASE)
 _SAYS_AND = re.compile(r"(?<![^\W\d_])and(?![^\W\d_])", re.IGNORECASE)
-_NAME_BEFORE = re.compile(rf"(?<![A-Za-z\\])({_NAME})[\s$]{{0,3}}(?:\\[(\[]\s?)?\Z")
+_NAME_BEFORE = re.compile(rf"{_NO_LETTER_BEFORE}({_NAME})[\s$]{{0,3}}(?:\\[(\[]\s?)?\Z")
 _LONGEST_BETWEEN = 80
 _LONGEST_NAME = 20
 _NEGATED = re.compile(r"(?:[=$(]|\\[(\[])\s*[-−]\s?\Z")
-_BEHIND = re.compile(r"\\?%|\^\\circ|\^\{\\circ\}")
+_BEHIND = re.compile(
+    r"\\?%|\^\\circ|\^\{\\circ\}"
+    r"|(?:\\[ ,;])?\s?\\(?:text|mathrm)\{[~\s]?(?!(?:is|are|or|and|if|so|for|as|by)\b)[A-Za-z/]{1,12}"
+    r"(?:\^\{?\d\}?)?\}(?:\^\{?\d\}?)?"
+    rf"|[\s$)\\\]]{{0,4}}\s(?:(?:{'|'.join(SCALES)})s?|or\s(?:more|less|fewer|greater))\b"
+)
+_NOT_BEFORE = re.compile(
+    r"(?<!if\s)\bnot(?:\s+(?:equal(?:\s+to)?|just|the))?[\s$(\\\[*]{0,4}\Z", re.IGNORECASE
+)
+_SIGN_OF_PRODUCT = r"\\(?:cdot|times|div|pi|sqrt|[dt]?frac)(?![A-Za-z])"
+_PART_BEFORE = re.compile(
+    rf"(?:\d|[-+*/^)]|{_SIGN_OF_PRODUCT}|(?<![A-Za-z\\])[A-Za-z]|[\^_]\{{|\\sqrt(?:\[\d\])?\{{"
+    r"|\\[dt]?frac\{|\}\{)\s*\Z"
+)
+_PART_BEHIND = re.compile(rf"\s*(?:\d|[-+*/^(!]|{_SIGN_OF_PRODUCT}|[A-Za-z](?![A-Za-z])|\}}\{{)")
+_EDGE = re.compile(
+    r"[$=<>,;:&\n]|\\\\|\\[()\[\]]"
+    r"|\\(?:leq?|geq?|neq?|approx|equiv|in|to|q?quad|text|mathrm|Rightarrow|implies|therefore)(?![A-Za-z])"
+    r"(?:\{[^{}]*\})?"
+)
 _PLAIN = re.compile(r"[\d.,/]+|\\[dt]?frac\{?\w+\}?\{?\w+\}?", re.ASCII)
 
 
@@ -192,12 +231,16 @@ def last_marked(response: str, marks: Sequence[Mark]) -> MarkedAnswer | None:
             continue  # within another mark
         if group and not _belong_together(response, mark, group[-1]):
             break
-        if not _PLACEHOLDER.fullmatch(mark.text) and not _DENIED.match(response, mark.end):
+        denied = _DENIED.match(response, mark.end) or _NOT_BEFORE.search(
+            response[max(0, mark.start - _LONGEST_NAME) : mark.start]
+        )
+        if not _PLACEHOLDER.fullmatch(mark.text) and not denied:
             group.append(mark)
     if not group:
         return None
     group.reverse()
-    return MarkedAnswer(_joined(response, group), group[-1].end)
+    whole = _formula_around(response, group[-1], marks)
+    return MarkedAnswer(whole or _joined(response, group), group[-1].end)
 
 
 def _belong_together(response: str, first: Mark, second: Mark) -> bool:
@@ -216,10 +259,36 @@ def _joined(response: str, group: Sequence[Mark]) -> str:
     return text
 
 
+def _formula_around(response: str, last: Mark, marks: Sequence[Mark]) -> str | None:
+    """Return the side of an equation of which a mark is only a part, `2\\boxed{3}`; None if it is all of it."""
+    before = response[max(0, last.start - _LONGEST_BETWEEN) : last.start]
+    if not (_PART_BEFORE.search(before) or _PART_BEHIND.match(response, last.end)):
+        return None
+    formula = next((match for match in FORMULA.finditer(response) if match.end() >= last.end), None)
+    if formula is None or formula.start() > last.start:
+        return None
+    inside = [mark for mark in marks if formula.start() <= mark.start and mark.end <= formula.end()]
+    text, position, edges = "", formula.start(), [0]
+    for mark in inside:
+        edges += [len(text) + edge.end() for edge in _EDGE.finditer(response[position : mark.start])]
+        text += response[position : mark.start]
+        if mark is last:
+            break
+        text, position = text + _unboxed(mark), mark.end
+    start = edges[-1]
+    edge = _EDGE.search(response, last.end)
+    side = (text[start:] + _unboxed(last) + response[last.end : edge.start() if edge else None]).strip(" .")
+    return side if balanced_braces(side) else None
+
+
+def _unboxed(mark: Mark) -> str:
+    return mark.text if _PLAIN.fullmatch(mark.text) else f"({mark.text})"
+
+
 def _named(response: str, mark: Mark) -> str:
     """Return the value with the name before its box, `y_1 = \\boxed{…}`, unless it has its own."""
     name = _NAME_BEFORE.search(response[max(0, mark.start - _LONGEST_NAME) : mark.start])
-    return f"{name[1]} {mark.text}" if name and "=" not in mark.text else mark.text
+    return f"{name[1].replace('&', '')} {mark.text}" if name and "=" not in mark.text else mark.text
 
 
 def _with_its_signs(response: str, mark: Mark) -> str:

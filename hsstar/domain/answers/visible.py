@@ -15,6 +15,8 @@ _REPLY = re.compile(
 _BLOCK = re.compile(r"</?(?:p|div|li|ul|ol|h[1-6])>|<br\s?/?>", re.IGNORECASE)
 _FONT = re.compile(r"</?(?:b|strong|i|em|u|span|center|code|pre)>", re.IGNORECASE)
 _CLOSING = re.compile(r"</[a-z]|<br", re.IGNORECASE)
+_STRUCK_OUT = re.compile(r"~~[^~\n]{1,400}~~")
+_SPECIAL_TOKEN = re.compile(r"<\|[a-z_]{1,40}\|>|</s>\s*\Z")
 _POWER_OR_INDEX = re.compile(r"<(su[pb])>([^<>]{1,40})</\1>", re.IGNORECASE)
 _READ_AS_ESCAPES = ("\x08oxed", "\x0box", "\x0crac")
 _ESCAPES = str.maketrans({"\x07": r"\a", "\x08": r"\b", "\x0b": r"\v", "\x0c": r"\f"})
@@ -29,7 +31,8 @@ def visible_part(response: str) -> str:
     An unfinished block of thinking hides all that follows, an end of thinking without its beginning all that
     precedes. Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
     """
-    reply = _last_reply(_outside_thinking(response))
+    reply = _SPECIAL_TOKEN.sub("", _last_reply(_outside_thinking(response)))
+    reply = _STRUCK_OUT.sub("", reply)
     if _CLOSING.search(reply):
         reply = _POWER_OR_INDEX.sub(lambda tag: f"{'_^'[tag[1] in ('sup', 'SUP')]}{{{tag[2]}}}", reply)
         reply = _FONT.sub("", _BLOCK.sub("\n", reply))
