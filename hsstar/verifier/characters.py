@@ -21,6 +21,8 @@ _PLAIN = {
     **dict(zip("−–‐‑‒﹣－", "-------", strict=True)),
     **dict(zip("÷∕⁄", "///", strict=True)),
     "°": r"^\circ ",
+    "¢": r"\text{ cents}",
+    "￥": "¥",
     "℃": r"^\circ C",
     "℉": r"^\circ F",
     "、": ",",

@@ -5,8 +5,11 @@ lack stays as it is and is compared letter by letter.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
+
+from hsstar.verifier.han_numbers import read_han_number
 
 
 def _table(entries: str) -> dict[str, str]:
@@ -27,18 +30,28 @@ _UNITS_BEHIND = _table(r"""
 """)
 _UNITS_BEHIND_A_SPACE = _table("""
 metro=m metros=m centímetros=cm milímetros=mm kilómetros=km gramos=g kilogramos=kg litros=L hora=hour
-horas=hours minutos=minutes segundos=seconds días=days semanas=weeks meses=months año=year años=years
-grados=degrees dólares=dollars por_ciento=percent
+horas=hours minutos=minutes segundos=seconds día=day días=days semanas=weeks meses=months año=year años=years
+grados=degrees dólares=dollars pesos=pesos por_ciento=percent mil=thousand millón=million millones=million
+metros_cuadrados=m^2 centímetros_cuadrados=cm^2 kilómetros_cuadrados=km^2 metros_cúbicos=m^3
+centímetros_cúbicos=cm^3 unidades_cuadradas=square_units
 Meter=m Zentimeter=cm Millimeter=mm Kilometer=km Gramm=g Kilogramm=kg Liter=L Stunde=hour Stunden=hours
-Minuten=minutes Sekunden=seconds Tage=days Wochen=weeks Monate=months Jahre=years Grad=degrees
-Prozent=percent
+Minute=minute Minuten=minutes Sekunden=seconds Tag=day Tage=days Woche=week Wochen=weeks Monat=month
+Monate=months Jahr=year Jahre=years Grad=degrees Prozent=percent Tausend=thousand Million=million
+Millionen=million Milliarde=billion Milliarden=billion Quadratmeter=m^2 Quadratzentimeter=cm^2
+Quadratkilometer=km^2 Kubikmeter=m^3 Kubikzentimeter=cm^3 Kilogramm=kg
 mètre=m mètres=m centimètres=cm millimètres=mm kilomètres=km grammes=g kilogrammes=kg litres=L heure=hour
-heures=hours secondes=seconds jours=days semaines=weeks mois=months ans=years degrés=degrees
-pour_cent=percent
+heures=hours minutes=minutes secondes=seconds jour=day jours=days semaines=weeks mois=months an=year ans=years
+degrés=degrees pour_cent=percent mille=thousand million=million millions=million milliard=billion
+milliards=billion mètres_carrés=m^2 centimètres_carrés=cm^2 kilomètres_carrés=km^2 mètres_cubes=m^3
+centimètres_cubes=cm^3
 м=m метр=m метра=m метров=m см=cm сантиметров=cm мм=mm миллиметров=mm км=km километров=km г=g граммов=g
 кг=kg килограммов=kg литров=L ч=hours час=hour часа=hours часов=hours мин=minutes минут=minutes
 минуты=minutes секунд=seconds дней=days дня=days лет=years градусов=degrees рублей=rubles рубля=rubles
-руб=rubles процентов=percent
+минута=minute секунды=seconds день=day недель=weeks недели=weeks месяцев=months месяца=months год=year
+года=years градуса=degrees руб=rubles рубль=rubles процентов=percent процента=percent тысяч=thousand
+тысячи=thousand тыс=thousand миллион=million миллиона=million миллионов=million млн=million
+миллиардов=billion млрд=billion квадратных_метров=m^2 квадратных_сантиметров=cm^2 кв_см=cm^2 кв_м=m^2
+м/с=m/s км/ч=km/h кубических_метров=m^3 кубических_сантиметров=cm^3
 """)
 _JOINING_WORDS = _table(r"""
 或者=or 或=or 以及=and 和=and 与=and 且=and または=or と=and 또는=or 그리고=and
@@ -50,6 +63,11 @@ keine_Lösung=no_solution sin_solución=no_solution no_tiene_solución=no_soluti
 pas_de_solution=no_solution aucune_solution=no_solution нет_решений=no_solution
 不存在=does_not_exist 无穷大=infinity 是=yes 否=no はい=yes いいえ=no 예=yes 아니오=no
 sí=yes ja=yes nein=no oui=yes non=no да=yes нет=no
+cero=0 uno=1 dos=2 tres=3 cuatro=4 cinco=5 seis=6 siete=7 ocho=8 nueve=9 diez=10 once=11 doce=12
+null=0 eins=1 zwei=2 drei=3 vier=4 fünf=5 sechs=6 sieben=7 acht=8 neun=9 zehn=10 elf=11 zwölf=12
+zéro=0 un=1 deux=2 trois=3 quatre=4 cinq=5 sept=7 huit=8 neuf=9 dix=10 onze=11 douze=12
+ноль=0 один=1 два=2 три=3 четыре=4 пять=5 шесть=6 семь=7 восемь=8 девять=9 десять=10 двенадцать=12
+영=0 하나=1 둘=2 셋=3 넷=4 다섯=5 여섯=6 일곱=7 여덟=8 아홉=9 열=10
 """)
 _SCALES = {"百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
 _COUNTED = "|".join(
@@ -73,7 +91,8 @@ _UNIT = re.compile(
 )
 _MIXED_UNIT = re.compile(rf"{_VALUE_BEFORE}\s?({_BEHIND})(?=\d)")
 _UNIT_BEHIND_A_SPACE = re.compile(
-    rf"(?<=[\d}}])\s?(?:\\text\s?\{{\s?(?P<set>{_BEHIND_A_SPACE})\s?\}}|(?<=\s)(?P<bare>{_BEHIND_A_SPACE}))\.?\s*\Z"
+    rf"(?<=[\d}}])\s?(?:\\text\s?\{{\s?(?P<set>{_BEHIND_A_SPACE})\s?\}}|(?<=\s)(?P<bare>{_BEHIND_A_SPACE}))\.?"
+    r"(?P<power>\^\{?[23]\}?)?\s*\Z"
 )
 _COUNT = re.compile(
     rf"{_VALUE_BEFORE}\s?(?:\\text\s?\{{\s?)?(?:{_COUNTED})(?:的?(?![以上下多少不非错至过または])[{_OTHER}])?"
@@ -84,11 +103,16 @@ _JOINED = re.compile(
     r"|(?<=[\d})\]])\s(?P<spaced>oder|und|o|ou|y|et|или|и|と)\s(?=[-\d\\(\[$]|[A-Za-z]\s?=)"
 )
 _NAME = re.compile(
-    rf"\A(?P<name>(?:(?![不非没未])[{_OTHER}]){{1,12}}?)\s?(?:为|是|等于|[:：=]|은|는|は)\s?(?=[-+\d\\($√]|[A-Za-z]\s?[=^])"
+    rf"\A(?P<name>(?:(?![不非没未])[{_OTHER}]){{1,12}}?|[A-Za-z](?=\s?[是为はは]))\s?(?:为|是|等于|[:：=]|은|는|は)\s?(?=[-+\d\\($√]|[A-Za-z]\s?[=^])"
 )
 _FILLER = re.compile(
-    r"\A(?:答案|答|一共有?|总共有?|共有?|共计|大?约|合計|全部で|총|약)[:：]?\s?(?=[-\d\\($])"
+    rf"\A(?:答案|答|选项?|一共有?|总共有?|共有?|共计|第|大?约|合計|全部で|총|약|(?:(?![没不非未少多])[{_OTHER}]){{1,6}}有(?=\d))"
+    r"[:：]?\s?(?=[-\d\\($]|[A-J](?![A-Za-z]))"
 )
+_CHOICE = re.compile(r"\A(\(?[A-J]\)?)\s?选?项\Z")
+_CIRCLED = re.compile(r"[\u2460-\u2473](?:\s?[,、和与及]?\s?[\u2460-\u2473])*")
+_NOT_CIRCLED = re.compile(r"[^\u2460-\u2473]")
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 
 
 def in_english(text: str) -> str:
@@ -96,10 +120,17 @@ def in_english(text: str) -> str:
     whole = " ".join(text.strip(" .!").split())
     if whole in _SENTENCES:
         return _SENTENCES[whole]
+    if not text.isascii():
+        if number := read_han_number(whole):
+            return number
+        if _CIRCLED.fullmatch(whole):
+            return "".join(sorted(_NOT_CIRCLED.sub("", whole)))
+        text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
     text = _UNIT_BEHIND_A_SPACE.sub(_english_unit(_UNITS_BEHIND_A_SPACE), text)
     if text.isascii():
         return _JOINED.sub(_english_word, text)
-    text = _SCALED.sub(_scaled, _FILLER.sub("", text).removesuffix("左右"))
+    text = _CHOICE.sub(r"\1", _FILLER.sub("", text.strip()))
+    text = _SCALED.sub(_scaled, text.removesuffix("左右"))
     text = _NAME.sub(r"\\text{\g<name>}=", text)
     text = _MIXED_UNIT.sub(lambda unit: f" {_UNITS_BEHIND[unit[1]]} ", text)
     text = _COUNT.sub("", _UNIT.sub(_english_unit(_UNITS_BEHIND), text))
@@ -113,7 +144,9 @@ def _english_word(word: re.Match[str]) -> str:
 def _english_unit(table: dict[str, str]) -> Callable[[re.Match[str]], str]:
     def english(unit: re.Match[str]) -> str:
         name = table[unit["set"] or unit["bare"]]
-        return name if name.startswith("^") else rf"\text{{ {name}}}"
+        if name.startswith("^"):
+            return name
+        return rf"\text{{ {name}}}{unit.groupdict().get('power') or ''}"
 
     return english
 

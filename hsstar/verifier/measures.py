@@ -8,20 +8,27 @@ from hsstar.verifier.numeric import Number, number_in_words, read_number
 from hsstar.verifier.units import (
     DEGREE,
     DOLLAR,
+    UNIT_LETTER,
     Unit,
     is_known_unit,
     is_unit_of_letters,
     read_unit,
     time_unit,
 )
-from hsstar.verifier.wording import COMMAND, FUNCTION_WORDS, TEXT, WORD, looks_like_formula, says_words
+from hsstar.verifier.wording import COMMAND, FUNCTION_WORDS, TEXT, looks_like_formula, says_words
 
 _UNIT_START = re.compile(
-    r"\\text\{|(?<![A-Za-z\\])[A-Za-z]{2,}|(?<=\d )[A-Za-z](?![A-Za-z])|%|\^\\circ|[€£]|\\\$"
+    rf"\\text\{{|(?<![A-Za-z\\]){UNIT_LETTER}{{2,}}|(?<=[\d}}] )[A-Za-z](?![A-Za-z])|%|\^\\circ|[€£₹¥₩₽]|\\\$"
 )
-_MONEY = re.compile(r"(-?)(?:\\\$|([€£]))(-?)")
+_WORD = re.compile(rf"{UNIT_LETTER}{{2,}}")
+_MONEY = re.compile(
+    r"(-?)(?:(?:US|CA|A|NZ|HK)?\\\$|(?:\\text\{)?([€£₹¥₩₽]|Rs\.?|USD|EUR|GBP|INR|RMB|CNY|JPY)\}?\s?(?=[-\d.]))(-?)"
+)
 _TO = re.compile(r"(?<=\d)\s?(?:\\text\{to\}|to)\s?(?=\d)")
 _CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}")
+_OCLOCK = re.compile(r"(\d{1,2})\s?o(?:'|\^\{?\\prime\}?)clock")
+_ISO_DATE = re.compile(r"(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])", re.ASCII)
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE | re.ASCII)
 _NOON = re.compile(r"(?:12\s?)?(?:(noon)|midnight)", re.IGNORECASE)
 _MONTH = (
@@ -60,6 +67,8 @@ def read_time(source: str) -> Form | None:
     if len(source) > _LONGEST_RATIO:
         return None
     plain = TEXT.sub(r"\1", source)
+    if hour := _OCLOCK.fullmatch(plain):
+        return Ratio((Number.of(int(hour[1])), Number.of(0)), clock=True)
     if noon := _NOON.fullmatch(plain):
         plain = "12pm" if noon[1] else "12am"
     match = _TIME.fullmatch(plain)
@@ -83,6 +92,8 @@ def read_date(source: str) -> Form | None:
     if len(source) > _LONGEST_RATIO:
         return None
     plain = TEXT.sub(r" \1 ", source).strip()
+    if iso := _ISO_DATE.fullmatch(plain):
+        return Words(f"{_MONTHS[int(iso['month']) - 1]} {int(iso['day'])} {iso['year']}")
     for date in _DATES:
         if match := date.fullmatch(plain):
             return Words(f"{match['month'][:3].casefold()} {int(match['day'])} {match['year'] or ''}".strip())
@@ -173,5 +184,5 @@ def _is_unit_of(value: Number | Formula, word: str, text: str) -> bool:
         return True
     if not isinstance(value, Number):
         return False
-    words = WORD.findall(text)
-    return is_unit_of_letters(text) or len(words) > 1 or bool(words and len(words[0]) > 3)
+    words = _WORD.findall(text)
+    return is_unit_of_letters(text) or len(words) > 1 or bool(words and (len(words[0]) > 3 or not text.isascii()))

@@ -47,10 +47,11 @@ _ABOUT = re.compile(
 )
 _DOES = (
     r"has|have|had|needs?|gets?|got|gives?|costs?|takes?|weighs?|earns?|earned|pays?|paid|makes?|made|buys|bought"
-    r"|sells|sold|ate|ran|runs|read|spent|spends|walks|walked|drove|scored|travels|contains|remain|becomes?|saves?|saved"
+    r"|sells|sold|ate|ran|runs|read|spent|spends|walks|walked|drove|scored|travels|contains|remain|becomes?|saves?"
+    r"|saved|ist|sind|beträgt|est|sont|vaut|es|son|vale|равна|равен|равно|составляет"
 )
 _SAYING = re.compile(
-    rf"\A(?:\\text\{{\s?)?(?:(?P<subject>(?:[A-Za-z'-]+\s){{1,7}}?)(?:is|are|equals|{_DOES})(?![A-Za-z])\s?:?"
+    rf"\A(?:\\text\{{\s?)?(?:(?P<subject>(?:[^\W\d_][^\W\d_'-]*\s){{1,7}}?)(?:is|are|equals|{_DOES})(?![A-Za-z])\s?:?"
     r"|(?P<label>[A-Za-z'-]{3,}(?:\s[A-Za-z'-]+){0,6})\s?:"
     r"|\\?(?P<extremum>(?:local |absolute )?m(?:ax|in))(?:imum)?(?:\.|\.?\s?at(?![A-Za-z])))"
     r"\s?\}?\s?(?P<rest>[^A-Za-z\s}:=].*|[a-z]=.*)",
@@ -69,7 +70,7 @@ _AGAIN = re.compile(
 )
 _PLAIN_NOTES = frozenset({"answer", "approx", "approximately", "exact", "exactly", "exact value", "simplified", "in simplest form"})
 _MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
-_RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never)\b", re.IGNORECASE)
+_RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never|nicht|kein|pas|не|menos|moins)\b", re.IGNORECASE)
 _MOST_WORDS_BEHIND = 2
 _SECOND_READINGS = (
     (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=\\]+\Z"), r"\1"),

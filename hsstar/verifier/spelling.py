@@ -34,7 +34,8 @@ _FUNCTION_NAME = re.compile(_FUNCTIONS)
 _GREEK = r"\\(?:pi|theta|alpha|beta|gamma|lambda|mu|sigma|omega|phi|tau|rho)(?![A-Za-z])"
 _ARGUMENT = r"\(((?:[^()]|\([^()]*\)){1,200}+)\)"  # of a function, in parentheses
 _POWER = re.compile(r"(\^\{?-?\d+\}?)")
-_WORD = re.compile(r"[A-Za-z]{2}")
+_ACCENTED = r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u04ff"  # Latin and Cyrillic letters
+_WORD = re.compile(rf"[A-Za-z{_ACCENTED}]{{2}}")
 _LETTER = re.compile(r"[A-Za-z]")
 _NESTED_FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)|mbox|math(?:rm|bf|it)|boldsymbol|boxed|fbox)(?=\s*\{)"
@@ -123,7 +124,8 @@ _SPELLINGS = _compiled(
     (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
 )
 _SPACE_TO_KEEP = re.compile(
-    r"(?<=[A-Za-z}])\s+(?=[A-Za-z\d])|(?<=\d,)\s+(?=[1-9]\d{2}(?!\d))|(?<=\d)\s+(?=\d|[mgshLNJWVAK](?![A-Za-z])|[a-z]{1,3}/[a-z])"
+    rf"(?<=[A-Za-z}}{_ACCENTED}])\s+(?=[A-Za-z\d{_ACCENTED}])"
+    r"|(?<=\d,)\s+(?=[1-9]\d{2}(?!\d))|(?<=\d)\s+(?=\d|[mgshLNJWVAKTF](?![A-Za-z])|[a-z]{1,3}/[a-z])"
 )
 _FULL_STOP = re.compile(r"(?<=[^.\s])[.;,]\Z")
 _FORBIDDEN = re.compile(r"__|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]|(?<=\w)\s*\.\s*[A-Za-z_]\w*\s*\(")

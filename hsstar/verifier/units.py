@@ -38,9 +38,13 @@ gallon   1/8       pint pints
 gallon   1/16      cup cups
 money    1         $ dollar dollars USD
 money    1/100     cent cents
-euro     1         € euro euros
-sterling 1         £
-rupee    1         rupee rupees Rs
+euro     1         € euro euros EUR
+sterling 1         £ GBP
+rupee    1         rupee rupees Rs Rs. INR ₹
+yen      1         ¥ yen JPY
+won      1         ₩ won KRW
+ruble    1         ₽ ruble rubles RUB
+yuan     1         yuan RMB CNY
 angle    1         degree degrees deg ^\\circ
 radian   1         rad radian radians
 celsius  1         ^\\circC °C Celsius
@@ -50,6 +54,13 @@ percent  1         % percent pct
 current  1         A ampere amperes amp amps
 amount   1         mol mole moles
 ev       1         eV
+unit     1         unit units
+ton      1         ton tons
+data     1         bit bits
+data     8         byte bytes
+decibel  1         dB
+beats    1         bpm
+turn     1         rpm
 """
 _DERIVED = """
 1      kg m s^{-2}  N newton newtons
@@ -63,6 +74,10 @@ _DERIVED = """
 1      s^{-1}       Hz hertz
 1      N/m^{2}      Pa pascal pascals
 3600   J            Wh
+101325  Pa          atm atmosphere atmospheres
+100000  Pa          bar bars
+4184/1000  J        cal calorie calories
+1      V s/m^{2}    T tesla teslas
 1      mile/hour    mph
 1      km/hour      kph
 1000   kg           tonne tonnes
@@ -77,7 +92,7 @@ _SIZES = {
     **dict.fromkeys(("u", "micro"), Fraction(1, 10**6)),
     **dict.fromkeys(("n", "nano"), Fraction(1, 10**9)),
 }
-_SHORT_UNITS = "m g s L N J W C V A Hz Pa mol eV ohm Wh"
+_SHORT_UNITS = "m g s L N J W C V A T Hz Pa mol eV ohm Wh cal"
 _LONG_UNITS = (
     "meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule "
     "joules watt watts coulomb coulombs volt volts ampere amperes amp amps hertz pascal pascals mole moles "
@@ -117,11 +132,12 @@ _UNITS = dict[str, Unit]()
 _PREFIXES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SUFFIXES = {"squared": 2, "cubed": 3}
 _TOKEN = re.compile(
-    r"\^\\circ\s?[CF]?|°[CF]|\^\{?(-?\d)\}?|[A-Za-z]+|[%$€£/]|\s+|[.*]|\\cdot|\\%|\\\$", re.ASCII
+    r"\^\\circ\s?[CF]?|°[CF]|\^\{?(-?\d)\}?|[A-Za-z]+|[%$€£₹¥₩₽/]|\s+|[.*]|\\cdot|\\%|\\\$", re.ASCII
 )
+UNIT_LETTER = r"[A-Za-z\u00c0-\u024f\u0400-\u04ff]"  # Latin, also with accents, and Cyrillic
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
-_COUNTED = re.compile(r"[A-Za-z][A-Za-z0-9' -]*[A-Za-z0-9]")
-_LETTERS = re.compile(r"[A-Za-z]{1,3}(?:\^\{-?\d\})?(?:/[A-Za-z]{1,3}(?:\^\{-?\d\})?)?", re.ASCII)
+_COUNTED = re.compile(rf"{UNIT_LETTER}(?:{UNIT_LETTER}|[0-9' -])*(?:{UNIT_LETTER}|[0-9])")
+_LETTERS = re.compile(r"[A-Za-z]{1,3}(?:\^\{-?\d\})?(?:[/ ][A-Za-z]{1,3}(?:\^\{-?\d\})?)?", re.ASCII)
 _MODULUS = re.compile(r"mod \d+")
 _NUMBER_BEHIND = re.compile(r"(?<![A-Za-z0-9'-])\d")
 _LONGEST_UNIT = 80

@@ -33,7 +33,7 @@ _DENIALS = (
 )
 _FOREIGN = (
     r"mil|mill[oó]n|millones|mille|millions|Million(?:en)?|Mio|Mrd|Milliarden?|milliards?|tausend|hundert|cien(?:tos)?"
-    r"|docenas?|Dutzend|douzaines?|десят\w+|дюжин\w*|сотен|сотни|миллиард\w*|миллион\w*|тысяч\w*"
+    r"|docenas?|decenas?|centenas?|Dutzend|douzaines?|dizaines?|centaines?|десят\w+|дюжин\w*|сотен|сотни|миллиард\w*|миллион\w*|тысяч\w*"
     r"|тыс|млн|млрд|не|nicht|pas|y\s+medio|et\s+demie?|с\s+половиной|bis(?=\s+\d)|[àa](?=\s+\d)|до(?=\s+\d)"
     r"|por(?=\s+\S)|(?:veces|fois)(?=\s+\S)|mal(?=\s+\d)|entre(?=\s+\d)|dividido|divisé|geteilt"
     r"|o\s+(?:más|menos)|ou\s+(?:plus|moins)|oder\s+(?:mehr|weniger)|или\s+(?:более|больше|менее|меньше)"
