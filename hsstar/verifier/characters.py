@@ -45,6 +45,7 @@ _RAISED_RUN = re.compile(f"[{_RAISED}]+")
 _LOWERED_RUN = re.compile(f"[{_LOWERED}]+")
 _AS_PLAIN = str.maketrans(f"{_RAISED}{_LOWERED}", "0123456789+-()nixyabckm0123456789+-nxijkam")
 _ROOT = re.compile(r"([∛∜])\s*(?:\(((?:[^()]|\([^()]*\)){1,200}+)\)|(\d+(?:\.\d+)?|[A-Za-z]))")
+_ROOT_INDEX = re.compile(r"([²³⁴⁵⁶⁷⁸⁹ⁿ])√\s*(?:\(((?:[^()]|\([^()]*\)){1,200}+)\)|(\d+(?:\.\d+)?|[A-Za-z]))")
 _FRACTION = re.compile(r"(\d)?\s?([¼½¾⅐-⅞↉])")
 _COMPATIBLE = re.compile(
     "[\uff01-\uff5d\u2160-\u217f\U0001d400-\U0001d7ff\u210a-\u2113\u2115-\u211d\u212f-\u2134]"
@@ -59,11 +60,16 @@ def in_latex(text: str) -> str:
     if _COMPOSED.search(text):
         text = unicodedata.normalize("NFC", text)
     text = _FRACTION.sub(_fraction, text)
+    text = _ROOT_INDEX.sub(_root, text)
     text = _RAISED_RUN.sub(lambda run: f"^{{{run[0].translate(_AS_PLAIN)}}}", text)
     text = _LOWERED_RUN.sub(lambda run: f"_{{{run[0].translate(_AS_PLAIN)}}}", text)
     text = _ROOT.sub(lambda root: rf"\sqrt[{'34'[root[1] == '∜']}]{{{root[2] or root[3]}}}", text)
     text = _COMPATIBLE.sub(_compatible, text.translate(_CHARACTERS))
     return text.translate(_CHARACTERS)
+
+
+def _root(match: re.Match[str]) -> str:
+    return rf"\sqrt[{match[1].translate(_AS_PLAIN)}]{{{match[2] or match[3]}}}"
 
 
 def _fraction(match: re.Match[str]) -> str:

@@ -37,6 +37,7 @@ def _conjugate(match: re.Match[str]) -> str:
 
 
 _REWRITINGS = (
+    (re.compile(r"(?<=[\d)])\((?=-?\d)"), r"\\cdot("),
     (re.compile(r"\\text\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(\d+(?:\.\d+)?|[A-Za-z])\^\\circ\s?"), r"(\1\\frac{\\pi}{180})"),
     (re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\varepsilon"),

@@ -34,7 +34,7 @@ from hsstar.verifier.forms import (
     unit_as_letters,
     vector,
 )
-from hsstar.verifier.lines import points_of, same_line
+from hsstar.verifier.lines import points_of, same_line, with_parameter_of
 from hsstar.verifier.measures import half_of_day
 from hsstar.verifier.names import (
     argument_of,
@@ -109,6 +109,10 @@ class Equivalence:
                 return self._matrix_formulas(answer, reference)
             case Ratio(), Ratio():
                 return self._by("ratios", _ratios_equal(answer, reference))
+            case Numeral(), Numeral():
+                return self._by("digits in bases", answer.value() == reference.value() is not None)
+            case Numeral(), Number(value=value) if answer.value() == value:
+                return self._by("digits in a base", True)
             case (Sequence() | IntervalForm() | Union(), Sequence() | IntervalForm() | Union()):
                 return self._collections(answer, reference)
             case _:
@@ -287,10 +291,13 @@ class Equivalence:
     def _sequences(self, answer: Sequence, reference: Sequence) -> bool:
         mine, theirs = _by_name(answer.items), _by_name(reference.items)
         if mine and theirs and mine.keys() == theirs.keys():
-            equal = all(self.holds(mine[name], theirs[name]) for name in theirs)
+            equal = self._ordered([mine[name] for name in theirs], list(theirs.values()))
             return self._by("elements by name", equal)
         kinds = {answer.kind, reference.kind}
         if kinds == {"tuple", "set"}:
+            for form, other in ((answer, reference), (reference, answer)):
+                if form.kind == "set" and len(form.items) == 1:
+                    return self._either_way(form.items[0], other, form is answer)
             return self._by("a tuple against a set", False)
         if kinds == {"set"}:
             return self._any_order(self._different(answer.items), self._different(reference.items))
@@ -300,6 +307,8 @@ class Equivalence:
 
     def _ordered(self, answer: Items[Form], reference: Items[Form]) -> bool:
         equal = len(answer) == len(reference) and all(map(self.holds, answer, reference))
+        if not equal and (renamed := with_parameter_of(answer, reference)):
+            equal = all(map(self.holds, renamed, reference))
         return self._by("elements in order", equal)
 
     def _any_order(self, answer: Items[Form], reference: Items[Form]) -> bool:

@@ -157,6 +157,13 @@ class Numeral:
     digits: str
     base: int
 
+    def value(self) -> int | None:
+        """Return the number that it is, None if a digit is too large for the base."""
+        try:
+            return int(self.digits, self.base)
+        except ValueError:
+            return None
+
     def __str__(self) -> str:
         return f"{self.digits} in base {self.base}"
 

@@ -1,14 +1,18 @@
 r"""Lines in vector form, `(1,2)+t(3,4)`: read, and compared as sets of points."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence as Items
 from fractions import Fraction
 from itertools import combinations
 
 from hsstar.verifier.forms import Form, Formula, Line, Reader, Scalar, Sequence, source_of
+from hsstar.verifier.names import letters, renamed
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.spelling import split
 
 _SHALLOW = re.compile(r"(?:[^()]*\([^()]*\)){1,2}[^()]*|[^()]*")  # what is read twice must not nest
+_PARAMETERS = {*"stuknm", r"\lambda", r"\mu", r"\alpha", r"\beta"}
 _PARAMETER = re.compile(r"(?P<factor>-?(?:[a-z]|\\(?:lambda|mu|alpha|beta)))\s?(?:\\cdot|\*)?\s?(?=[(\\])")
 
 
@@ -56,6 +60,27 @@ def same_line(mine: Line, theirs: Line) -> bool:
         return False
     between = [one - other for one, other in zip(start, origin, strict=True)]
     return any(direction) and _parallel(step, direction) and _parallel(between, direction)
+
+
+def with_parameter_of(mine: Items[Form], theirs: Items[Form]) -> list[Form]:
+    """Return coordinates with the name that the others have for their parameter: (t,2t) is (s,2s).
+
+    Return nothing unless each has one letter of its own, in two coordinates or more.
+    """
+    my_letters, their_letters = _letters_of(mine), _letters_of(theirs)
+    alone, wanted = my_letters.keys() - their_letters.keys(), their_letters.keys() - my_letters.keys()
+    if len(mine) != len(theirs) or len(alone) != 1 or len(wanted) != 1:
+        return []
+    [old], [new] = alone, wanted
+    if my_letters[old] < 2 or their_letters[new] < 2 or not {old, new} & _PARAMETERS:
+        return []
+    renamings = [renamed(part.source, old, new) if isinstance(part, Formula) else part for part in mine]
+    return [Formula(part) if isinstance(part, str) else part for part in renamings if part is not None]
+
+
+def _letters_of(vector: Items[Form]) -> Counter[str]:
+    """Count in how many coordinates each letter stands."""
+    return Counter(letter for part in vector if isinstance(part, Formula) for letter in letters(part.source))
 
 
 def _numbers(vector: tuple[Scalar, ...]) -> list[Fraction]:

@@ -47,6 +47,7 @@ _FEET_AND_INCHES = re.compile(r"(?P<feet>\d+)'\s?(?P<inches>\d+)(?:''|\")")
 _MOST_PARTS = 4
 _LONGEST_RATIO = 200
 _FUNCTION_OF_DEGREES = re.compile(r"\\[a-z]*(?:sin|cos|tan|cot|sec|csc|cis)")
+_IN_HEXADECIMAL = re.compile(r"\(?[A-F]{2,}\)?_\{16\}")
 _NUMERAL = re.compile(r"\(?(?P<digits>[0-9A-F]{1,60})\)?_\{(?:\\text\{)?(?P<base>\d{1,2}|[a-z]+)\}?\}")
 
 
@@ -131,7 +132,7 @@ def read_sum(source: str) -> Form | None:
 def read_numeral(source: str) -> Form | None:
     """Read digits with their base."""
     match = _NUMERAL.fullmatch(TEXT.sub(r"\1", source, count=1) if source.startswith(r"\text{") else source)
-    if match is None or not re.search(r"\d", match["digits"]):
+    if match is None or not (re.search(r"\d", match["digits"]) or _IN_HEXADECIMAL.fullmatch(match[0])):
         return None
     base = int(match["base"]) if match["base"].isdecimal() else number_in_words(match["base"])
     return None if base is None else Numeral(match["digits"], int(base))

@@ -28,7 +28,9 @@ _GREEK = re.compile(
 _WAVE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _COORDINATES = frozenset("xyz")
 _POWERS = re.compile(r"\^\{\d\}")
-_FUNCTION = re.compile(r"(?P<head>[A-Za-z](?:_\{[^{}]*\}|'|\^\{-1\})*)\((?P<argument>[A-Za-z])\)")
+_FUNCTION = re.compile(
+    r"(?P<head>[A-Za-z](?:_\{[^{}]*\}|'|\^\{-1\})*)(?:\((?P<argument>[A-Za-z])\)|_\{?(?P<index>[a-z])\}?)"
+)
 
 _GENERIC = frozenset(
     re.findall(
@@ -64,7 +66,7 @@ def name_of(source: str) -> str:
 
 def has_variable(source: str) -> bool:
     r"""Decide whether a formula has a letter, Latin or Greek; π is none."""
-    return bool(_letters(source))
+    return bool(letters(source))
 
 
 def was_asked(expression: str) -> bool:
@@ -72,17 +74,17 @@ def was_asked(expression: str) -> bool:
 
     One letter, or coordinates with coefficients, make an equation to solve, or a curve; sines of angles no.
     """
-    letters = _letters(expression)
-    if _WAVE.search(expression) and not any(letter.islower() and len(letter) == 1 for letter in letters):
+    found = letters(expression)
+    if _WAVE.search(expression) and not any(letter.islower() and len(letter) == 1 for letter in found):
         return True
-    if letters & _COORDINATES and re.search(r"\d", _POWERS.sub("", expression)):
+    if found & _COORDINATES and re.search(r"\d", _POWERS.sub("", expression)):
         return False
-    return len(letters) > 1
+    return len(found) > 1
 
 
 def may_be_curve(name: str) -> bool:
     """Decide whether an equation with this left side may be asked for itself: `x^2+y^2=4`."""
-    return not is_name(name) and bool(_COORDINATES & _letters(name))
+    return not is_name(name) and bool(_COORDINATES & letters(name))
 
 
 def same_name(mine: str, theirs: str) -> bool:
@@ -109,13 +111,13 @@ def _is_graph(mine: str, theirs: str) -> bool:
 def argument_of(name: str) -> tuple[str, str] | None:
     """Return a function and its variable, `f` and `x` for `f(x)`."""
     function = _FUNCTION.fullmatch(name)
-    return (function["head"], function["argument"]) if function else None
+    return (function["head"], function["argument"] or function["index"]) if function else None
 
 
 def renamed(source: str, old: str, new: str) -> str | None:
     """Return a formula with another name for its variable, None if the formula has the new name already."""
-    letter = re.compile(rf"\\[A-Za-z]+|(?P<new>{new})|{old}")
-    if any(match["new"] for match in letter.finditer(source)):
+    letter = re.compile(rf"\\[A-Za-z]+|(?P<new>{re.escape(new)})|{re.escape(old)}")
+    if any(match["new"] or match[0] == new for match in letter.finditer(source)):
         return None
     return letter.sub(lambda match: new if match[0] == old else match[0], source)
 
@@ -128,7 +130,8 @@ def _is_phrase(source: str) -> bool:
     return bool(says) or source in _SHORT_PHRASES
 
 
-def _letters(source: str) -> set[str]:
+def letters(source: str) -> set[str]:
+    """Return the Latin and Greek letters of a formula; π is none."""
     plain = TEXT.sub("", source)
     return {*LETTER.findall(COMMAND.sub(" ", plain)), *_GREEK.findall(plain)}
 

@@ -97,7 +97,7 @@ def _ends(value: Fraction) -> bool:
     return rest == 1
 
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?: \d{3})+|\d+)"
 _DECIMAL = rf"-?(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _SIGN = r"(?P<sign>-?)"
 _POWER_OF_TEN = r"(?:\\times|\\cdot|\*|x)\s?10\^(?:\{(?P<power>[-+]?\d+)\}|(?P<bare>\d))"
@@ -152,7 +152,7 @@ def _read_power(match: re.Match[str]) -> Number | None:
 
 
 def _read_repeating(match: re.Match[str]) -> Number:
-    before, period = match["before"] or "", match["period"]
+    before, period = match["before"] or "", match["period"] or match["cycle"]
     whole = int(match["whole"] or 0)
     scale = 10 ** len(before)
     value = whole + Fraction(int(before or 0), scale) + Fraction(int(period), scale * (10 ** len(period) - 1))
@@ -170,7 +170,7 @@ _PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], Number | None]], ...] = (
     (rf"(?P<mantissa>{_DECIMAL})(?:\s?{_POWER_OF_TEN}|[eE](?P<e_power>[-+]?\d+))", _read_scientific),
     (rf"{_SIGN}(?P<base>\d+)\^\{{(?P<exponent>-?\d+)\}}", _read_power),
     (
-        rf"{_SIGN}(?P<whole>\d*)\.(?P<before>\d*)\\(?:overline|bar|dot)\{{(?P<period>\d+)\}}",
+        rf"{_SIGN}(?P<whole>\d*)\.(?P<before>\d*)(?:\\(?:overline|bar|dot)\{{(?P<period>\d+)\}}|\((?P<cycle>\d+)\))",
         _read_repeating,
     ),
 )

@@ -40,7 +40,7 @@ _LETTER = re.compile(r"[A-Za-z]")
 _NESTED_FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)|mbox|math(?:rm|bf|it)|boldsymbol|boxed|fbox)(?=\s*\{)"
 )
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,)(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,|['’_])(?=\d{3}(?!\d))")
 _Spelling = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
@@ -54,7 +54,14 @@ def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callab
 
 _BEFORE_FONTS = _compiled(
     (r"\A\s*(?:\\(?:therefore|(?:Long)?[rR]ightarrow|implies|to|hence)(?![A-Za-z])|[=-]+>(?!=))\s*", ""),
-    (r"\A\s*(\*{1,3}|`+)\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
+    (r"\A\s*(\*{1,3}|`+|_(?=[^_]+_\s*\Z))\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
+    (r"\A\s*'([^']+)'\s*\Z", r"\1"),
+    (r"\A(?:\\ |\{\}|&|\s)+|(?:\\\\|\\|&|\s)+\Z", ""),
+    (r"\\(?:hfill|surd(?=\s*\Z)|nonumber|notag)(?![A-Za-z])|\\tag\*?\s?\{[^{}]*\}|\\h?phantom\s?\{[^{}]*\}", ""),
+    (r"\\underbrace\s?\{([^{}]*)\}\s?_\s?\{(?:[^{}]|\{[^{}]*\})*\}", r"\1"),
+    (r"\\(?:overset|stackrel)\s?\{[^{}]*\}\s?\{([^{}]*)\}", r"\1"),
+    (r"\\f?colorbox\s?\{[^{}]*\}(?:\{[^{}]*\}(?=\s?\{))?\s?\{([^{}]*)\}", r"\1"),
+    (r"\\sqrt\s?\[\s*\]|\\surd(?![A-Za-z])", r"\\sqrt"),
     (r"\A\s*[\"“”«„]([^\"“”«»„]+)[\"“”»]\s*\Z", r"\1"),
     (  # arguments without braces
         r"\\(mathbb|math(?:bf|rm|cal|it)|boldsymbol|bm|vec|hat|bar|overline)\s+([A-Za-z])(?![A-Za-z])",
@@ -79,6 +86,8 @@ _SPELLINGS = _compiled(
     (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
     (r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),
     (r"\\(?:nice|s|x)frac(?![A-Za-z])", r"\\frac"),
+    (r"\\frac\s+([A-Za-z\d])\s*([A-Za-z\d])", r"\\frac{\1}{\2}"),
+    (r"\A\s*\\(?:sim|approx|simeq)(?![A-Za-z])", ""),
     (r"\\var(epsilon|theta|phi|rho|sigma|kappa|pi)(?![A-Za-z])", r"\\\1"),
     (r"\\ell(?![A-Za-z])", "l"),
     (r"\\le(?:q|qslant)(?![A-Za-z])|(?<![<=])<=", r"\\le "),
@@ -122,6 +131,14 @@ _SPELLINGS = _compiled(
     (r"(?<=\d)\s{0,2}\\mu\s{0,2}(?:\\text\{)?(s|m|g|L|A|V|C|F|W|J|N)\}?\s{0,2}\Z", r"\\text{u\1}"),
     (r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
     (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
+    (r"(?:\{\})?[\^_]\{(\d+)\}\s*P\s*_\{(\d+)\}", r"\\frac{\1!}{(\1-\2)!}"),
+    (r"(?<![\w}.,])(\d{1,4})\s?C\s?(\d{1,4})(?![\w.,])|\An[Cc][rR]\((\d+),\s*(\d+)\)\Z", r"\\binom{\1\3}{\2\4}"),
+    (r"\A(\(?\w+\)?)_\{(?:\\text\{)?\s?(?:\(\s?(\w+)\s?\)|base\s?\}?\s?(\w+))\s?\}?\}\Z", r"\1_{\2\3}"),
+    (r"\A(?:\\text\{)?(\w+),?\s?\(?(?:\\text\{)?\s?(?:in\s)?(?:base|to base)[-\s]?(\w+)\s?\}?\)?\Z", r"\1_{\2}"),
+    (r"\A0x([0-9A-Fa-f]+)\Z", r"\1_{16}"),
+    (r"\A0b([01]+)\Z", r"\1_{2}"),
+    (r"(\\c[ua]p)\s*\{([^{}\\]+)\}", r"\1\\{\2\\}"),
+    (r"\A\s*\{([^{}\\]+)\}(?=\s*\\c[ua]p)", r"\\{\1\\}"),
 )
 _SPACE_TO_KEEP = re.compile(
     rf"(?<=[A-Za-z}}{_ACCENTED}])\s+(?=[A-Za-z\d{_ACCENTED}])"
