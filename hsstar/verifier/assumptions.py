@@ -30,6 +30,7 @@ _INTEGERS = frozenset("nmkljNMK")
 _WHOLE = (sympy.factorial, sympy.factorial2, sympy.binomial, sympy.floor, sympy.ceiling, sympy.Mod)
 _PERIODIC = (sympy.sin, sympy.cos, sympy.tan, sympy.cot)
 _CONSTANT = re.compile(r"[cC](?:_\{?\d\}?)?")
+_ANY_CONSTANT = re.compile(r"[A-DKabck](?:_\{?\d\}?)?")
 _MOST_CONSTANTS = 3
 _MORE_POINTS = 12
 _INTEGER_POINTS = 10
@@ -87,10 +88,11 @@ def has_symbolic_bounds(formula: Any) -> bool:
 def renamings(mine: Any, theirs: Any) -> Iterator[Any]:
     r"""Yield a formula as it is, and with its free constants and its integer named as in the other.
 
-    Constants of integration are c, C, C_1, C_2 … in any order; an integer parameter is a multiple of π: k\pi.
+    Constants of integration are c, C, C_1, C_2 … in any order, or on one side other letters, A, B, K, a …,
+    beside a variable of both; an integer parameter is a multiple of π: k\pi.
     """
     yield mine
-    my_constants, their_constants = _constants(mine), _constants(theirs)
+    my_constants, their_constants = _matching_constants(mine, theirs)
     if my_constants and len(my_constants) == len(their_constants) <= _MOST_CONSTANTS:
         for order in permutations(their_constants):
             if order != tuple(my_constants):
@@ -159,6 +161,25 @@ def _positive_factors(base: Any) -> set[Any]:
 
 def _constants(formula: Any) -> list[Any]:
     return sorted((symbol for symbol in formula.free_symbols if _CONSTANT.fullmatch(symbol.name)), key=str)
+
+
+def _matching_constants(mine: Any, theirs: Any) -> tuple[list[Any], list[Any]]:
+    """Return the constants of two formulas, by any letters in the one whose letters are not in the other."""
+    my_constants, their_constants = _constants(mine), _constants(theirs)
+    common = mine.free_symbols & theirs.free_symbols
+    if all(_ANY_CONSTANT.fullmatch(symbol.name) for symbol in common - {*my_constants, *their_constants}):
+        return my_constants, their_constants
+    mine_alone, theirs_alone = mine.free_symbols - common, theirs.free_symbols - common
+    if mine_alone and not my_constants and set(their_constants) == theirs_alone:
+        return _if_constants(mine_alone), their_constants
+    if theirs_alone and not their_constants and set(my_constants) == mine_alone:
+        return my_constants, _if_constants(theirs_alone)
+    return my_constants, their_constants
+
+
+def _if_constants(symbols: set[Any]) -> list[Any]:
+    named = all(_ANY_CONSTANT.fullmatch(symbol.name) for symbol in symbols)
+    return sorted(symbols, key=str) if named else []
 
 
 def _symbols_of_bounds(formula: Any) -> set[Any]:

@@ -66,7 +66,10 @@ def _holds_otherwise(equivalence: Equivalence, answer: str, reference: str) -> b
     mine, theirs = read(answer), read(reference)
     if type(mine) is type(theirs) and not isinstance(mine, Number):
         return False
-    for form, other in ((read_otherwise(answer), theirs), (mine, read_otherwise(reference))):
+    for form, other in (
+        (read_otherwise(answer, True), theirs),
+        (mine, read_otherwise(reference, False)),
+    ):
         if form is not None and other is not None:
             rule = equivalence.rule
             if equivalence.holds(form, other):

@@ -19,6 +19,7 @@ _DERIVATIVE = re.compile(
     r"\\frac\{(?:d|\\partial\s?)(?:\^\{\d\})?[A-Za-z]\}\{(?:(?:d|\\partial\s?)[A-Za-z](?:\^\{\d\})?)+\}"
 )
 _TUPLE = re.compile(r"\([A-Za-z](?:,[A-Za-z])+\)")
+_COMPOSED = re.compile(r"[f-h]\([f-h]\([a-z\d]\)\)|\(?[f-h]\\circ\s?[f-h]\)?\([a-z\d]\)")
 _PHRASE = re.compile(r"(?:\\text\{[^{}]*\}|\\(?:triangle|angle|max|min)(?![A-Za-z])|[^\W\d_]|['\s])++")
 _SHORT_PHRASES = frozenset({"sum", "gcd", "lcm"})
 _GREEK = re.compile(
@@ -53,7 +54,7 @@ _LONG_WORD = re.compile(r"(?<![\\A-Za-z])(?=[A-Z]*[a-z]{2})[A-Za-z]{3,}")
 
 def is_name(source: str) -> bool:
     r"""Decide whether a side of an equation names the other: `x`, `f(x)`, `(x,y)`, `\text{area}`, `area`."""
-    symbol = any(pattern.fullmatch(source) for pattern in (_SYMBOL, _TUPLE, _DERIVATIVE))
+    symbol = any(pattern.fullmatch(source) for pattern in (_SYMBOL, _TUPLE, _DERIVATIVE, _COMPOSED))
     return symbol or _is_phrase(source)
 
 

@@ -61,7 +61,10 @@ _REASON = re.compile(
     r"(?<=\S)[,;]?\s?\(?(?:\\text\{\s?)?,?\s?\(?(?<![A-Za-z])(?:since|because)(?![A-Za-z]).*\Z",
     re.DOTALL | re.IGNORECASE,
 )
-_ONLY = re.compile(r"(?<=\S)\s?(?:\\text\{\s?only\s?\}|(?<![A-Za-z])only)\Z|\Aonly\s", re.IGNORECASE)
+_ONLY = re.compile(
+    r"(?<=\S),?\s?(?:\\text\{,?\s?(?:only|respectively)\s?\}|(?<![A-Za-z])(?:only|respectively))\Z|\Aonly\s",
+    re.IGNORECASE,
+)
 _NOTE = re.compile(r"(?P<value>[^()]*\d[^()]*?)\s?\((?P<note>[A-Za-z][A-Za-z -]+)\)")
 _AGAIN = re.compile(
     r"(?P<value>.*[^(\s])\s?\(\s?(?:(?P<about>\\(?:approx|simeq)(?![A-Za-z])|approximately|approx\.?|about)|or|i\.e\.,?"
@@ -72,6 +75,7 @@ _PLAIN_NOTES = frozenset({"answer", "approx", "approximately", "exact", "exactly
 _MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
 _RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never|nicht|kein|pas|не|menos|moins)\b", re.IGNORECASE)
 _MOST_WORDS_BEHIND = 2
+_DECIMAL_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[a-z]+))?", re.ASCII)
 _SECOND_READINGS = (
     (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=\\]+\Z"), r"\1"),
     (re.compile(r"(?<=\d),(?=[1-9]\d{2}(?!\d))"), ";"),
@@ -97,14 +101,17 @@ def read(text: str) -> Form:
 
 
 @lru_cache(maxsize=4_096)
-def read_otherwise(text: str) -> Form | None:
+def read_otherwise(text: str, is_answer: bool) -> Form | None:
     """Return what an answer means by its second reading, None if it has one only.
 
-    `1,100` may be two numbers, `2 and 1/2` one, and `C(10,3)` a binomial coefficient.
+    `1,100` may be two numbers, `2 and 1/2` one, and `C(10,3)` a binomial coefficient. In answers, not in
+    references, `3,5` may be 3.5.
     """
     source = parsable_source(text)
     if source is None or len(source) > _LONGEST_CHOICE:
         return None
+    if is_answer and _DECIMAL_COMMA.fullmatch(text.strip(" $")):
+        return _read(source.replace(",", "."))
     for pattern, replacement in _SECOND_READINGS:
         if pattern.search(source):
             return _read(pattern.sub(replacement, source))

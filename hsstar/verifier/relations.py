@@ -27,6 +27,7 @@ _ORDER = r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]"
 _UPWARDS = ("<", r"\le")
 _DOWNWARDS = (">", r"\ge")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
+_MAPSTO = re.compile(r"(?:f\s?:\s?)?([a-z])\s?\\mapsto(?![A-Za-z])\s?")
 _ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
 
 
@@ -75,6 +76,8 @@ def read_with_integer(source: str, read: Reader) -> Form | None:
 
 def read_equation(source: str, read: Reader) -> Form | None:
     """Read an equation: a named value, the last part of a chain, or a relation."""
+    if function := _MAPSTO.match(source):
+        return Named(f"f({function[1]})", read(source[function.end() :]))
     sides, signs = split(source, _EQUALS)
     if not signs:
         return None

@@ -16,7 +16,7 @@ from hsstar.verifier.forms import (
     Unreadable,
     Words,
 )
-from hsstar.verifier.intervals import EMPTY, intersected, united, without
+from hsstar.verifier.intervals import EMPTY, REALS, intersected, united, without
 from hsstar.verifier.names import is_name, name_of
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.relations import MEMBER, as_part, interval_between
@@ -33,6 +33,8 @@ _AND_OR = (
     r"|\\(?:lor|land|vee|wedge)(?![A-Za-z]))"
 )
 _OR = r",?\s?(?:\\text\{,?\s?or\s?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![A-Za-z]))"
+_CONNECTIVE = re.compile(r"\\(?:land|lor|wedge|vee)")
+_STATEMENT = re.compile(r"(?:\\(?:neg|lnot)\s?)?[A-Za-z]")
 _CUP = r"\\cup(?![A-Za-z])"
 _CAP = r"\\cap(?![A-Za-z])"
 _WITHOUT = r"\\(?:setminus|backslash)(?![A-Za-z])|-(?=\\\{)"
@@ -77,6 +79,8 @@ def read_list(source: str, read: Reader) -> Form | None:
     pieces = [piece for piece in pieces if piece.strip()]
     if not separators or not pieces:
         return None
+    if all(map(_CONNECTIVE.match, separators)) and all(map(_STATEMENT.fullmatch, pieces)):
+        return Words(source.replace(" ", ""))
     if len(pieces) == 1:
         return read(pieces[0])
     items = flat([read(piece) for piece in pieces])
@@ -277,7 +281,29 @@ def read_rows(source: str, read: Reader) -> Form | None:
             rows[-1] = [before + line if "=" in before or is_name(before) else line[1:]]
         elif line:
             rows.append(row)
-    return Sequence("list", tuple(flat([_read_row(row, read) for row in rows]))) if rows else Unreadable()
+    return Sequence("list", _completed(flat([_read_row(row, read) for row in rows]))) if rows else Unreadable()
+
+
+def _completed(rows: list[Form]) -> tuple[Form, ...]:
+    """Return cases with "otherwise" written out, if the other conditions are on one real number."""
+    others = [row for row in rows if not _is_otherwise(row)]
+    conditions = [row.items[1] for row in others if isinstance(row, Sequence) and len(row.items) == 2]
+    named = [condition for condition in conditions if isinstance(condition, Named)]
+    if len(others) != len(rows) - 1 or len(named) < len(others) or len({form.name for form in named}) != 1:
+        return tuple(rows)
+    rest = without(REALS, united(form.value for form in named))
+    if rest is None:
+        return tuple(rows)
+    return tuple(
+        Sequence("tuple", (row.items[0], Named(named[0].name, rest)))
+        if isinstance(row, Sequence) and _is_otherwise(row)
+        else row
+        for row in rows
+    )
+
+
+def _is_otherwise(row: Form) -> bool:
+    return isinstance(row, Sequence) and len(row.items) == 2 and row.items[1] == Words("otherwise")
 
 
 def read_matrix(source: str, read: Reader) -> Form | None:
@@ -351,6 +377,9 @@ def _read_row(row: list[str], read: Reader) -> Form:
 
 def _read_list_of_rows(inside: str, read: Reader) -> Form | None:
     rows = list[tuple[Form, ...]]()
+    by_semicolon = [split(row, ",")[0] for row in split(inside, ";")[0]]
+    if len(by_semicolon) > 1 and len({len(row) for row in by_semicolon}) == 1 and len(by_semicolon[0]) > 1:
+        return Matrix(tuple(tuple(map(read, row)) for row in by_semicolon))
     for piece in split(inside, _COMMA)[0]:
         brackets = inside_brackets(piece)
         if brackets is None or (brackets[0], brackets[2]) != ("[", "]"):
