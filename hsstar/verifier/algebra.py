@@ -76,7 +76,9 @@ class SympyAlgebra:
         left, right = without_nonzero_factors(mine), without_nonzero_factors(theirs)
         if left is mine and right is theirs:
             return False
-        return _are_proportional(left, right, exact, True) or _solves(answer, right) or _solves(reference, left)
+        return (
+            _are_proportional(left, right, exact, True) or _solves(answer, right) or _solves(reference, left)
+        )
 
     def equal_cases(self, cases: Sequence[Case], formula: Formula) -> bool:
         """Decide whether the values of cases, which cover the real numbers, are those of a formula."""

@@ -31,6 +31,7 @@ _WHOLE = (sympy.factorial, sympy.factorial2, sympy.binomial, sympy.floor, sympy.
 _PERIODIC = (sympy.sin, sympy.cos, sympy.tan, sympy.cot)
 _CONSTANT = re.compile(r"[cC](?:_\{?\d\}?)?")
 _ANY_CONSTANT = re.compile(r"[A-DKabck](?:_\{?\d\}?)?")
+_VARIABLE = re.compile(r"[p-z]|theta")
 _MOST_CONSTANTS = 3
 _MORE_POINTS = 12
 _INTEGER_POINTS = 10
@@ -108,7 +109,7 @@ def renamings(mine: Any, theirs: Any) -> Iterator[Any]:
 
 
 def without_nonzero_factors(formula: Any) -> Any:
-    r"""Return a formula without factors that are zero for no real number: e^x, x^2+1; itself if it has none."""
+    """Return a formula without factors that are zero nowhere, e^x, x^2+1; the very same if it has none."""
     try:
         factors = sympy.Mul.make_args(sympy.factor(formula))
     except (sympy.PolynomialError, NotImplementedError, ValueError):
@@ -167,7 +168,7 @@ def _matching_constants(mine: Any, theirs: Any) -> tuple[list[Any], list[Any]]:
     """Return the constants of two formulas, by any letters in the one whose letters are not in the other."""
     my_constants, their_constants = _constants(mine), _constants(theirs)
     common = mine.free_symbols & theirs.free_symbols
-    if all(_ANY_CONSTANT.fullmatch(symbol.name) for symbol in common - {*my_constants, *their_constants}):
+    if not any(_VARIABLE.fullmatch(symbol.name) for symbol in common):
         return my_constants, their_constants
     mine_alone, theirs_alone = mine.free_symbols - common, theirs.free_symbols - common
     if mine_alone and not my_constants and set(their_constants) == theirs_alone:

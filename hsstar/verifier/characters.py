@@ -13,7 +13,8 @@ _GREEK = (
 _COMMANDS = (
     "×times ·cdot ⋅cdot ∙cdot ≤le ⩽le ≦le ≥ge ⩾ge ≧ge ≠ne ≈approx ≡equiv ∞infty ∪cup ∩cap ∈in ∉notin ⊂subset "
     "⊆subseteq ∖setminus ∅emptyset ⌀emptyset ±pm ∓mp →to ⟶to ↦mapsto ↔leftrightarrow ⇔Leftrightarrow "
-    "⇒Rightarrow ∴therefore ∧land ∨lor ¬neg ∀forall ∃exists ∠angle △triangle ⟨langle ⟩rangle 〈langle 〉rangle "
+    "⇒Rightarrow ∴therefore "
+    "∧land ∨lor ¬neg ∀forall ∃exists ∠angle △triangle ⟨langle ⟩rangle 〈langle 〉rangle "
     "⌊lfloor ⌋rfloor ⌈lceil "
     "⌉rceil ∑sum ∏prod ∫int ∂partial ∇nabla ⊥perp ∥parallel ≅cong ∼sim ℓell …ldots ⋯ldots"
 )

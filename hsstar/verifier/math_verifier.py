@@ -22,7 +22,7 @@ from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
 from hsstar.verifier.reading import read
 from hsstar.verifier.spelling import LONGEST_ANSWER, parsable_source
 
-RULES_VERSION = 5
+RULES_VERSION = 6
 """Raised whenever a response may get another verdict than before."""
 
 SMALLEST_MEMORY_LIMIT_MB = 256

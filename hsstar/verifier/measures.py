@@ -28,7 +28,7 @@ _TO = re.compile(r"(?<=\d)\s?(?:\\text\{to\}|to)\s?(?=\d)")
 _CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}")
 _OCLOCK = re.compile(r"(\d{1,2})\s?o(?:'|\^\{?\\prime\}?)clock")
 _ISO_DATE = re.compile(r"(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])", re.ASCII)
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE | re.ASCII)
 _NOON = re.compile(r"(?:12\s?)?(?:(noon)|midnight)", re.IGNORECASE)
 _MONTH = (
@@ -186,4 +186,8 @@ def _is_unit_of(value: Number | Formula, word: str, text: str) -> bool:
     if not isinstance(value, Number):
         return False
     words = _WORD.findall(text)
-    return is_unit_of_letters(text) or len(words) > 1 or bool(words and (len(words[0]) > 3 or not text.isascii()))
+    return (
+        is_unit_of_letters(text)
+        or len(words) > 1
+        or bool(words and (len(words[0]) > 3 or not text.isascii()))
+    )

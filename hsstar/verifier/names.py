@@ -36,8 +36,9 @@ _FUNCTION = re.compile(
 _GENERIC = frozenset(
     re.findall(
         "[a-z]+",
-        "a an the of is are be it its this that he she they you i there in on for to by with from at and we get find final "
-        "correct answer result value total number amount required desired solution thus so hence exact",
+        "a an the of is are be it its this that he she they you i there in on for to by with from at "
+        "and we get find final correct answer result value total number amount "
+        "required desired solution thus so hence exact",
     )
 )
 _ALIKE = {
@@ -126,9 +127,9 @@ def renamed(source: str, old: str, new: str) -> str | None:
 def _is_phrase(source: str) -> bool:
     if not _PHRASE.fullmatch(source):
         return False
-    says = TEXT.match(source) or source.startswith((r"\max", r"\min")) or says_words(source)
-    says = says or OTHER_LETTER.search(source)
-    return bool(says) or source in _SHORT_PHRASES
+    if TEXT.match(source) or source.startswith((r"\max", r"\min")) or source in _SHORT_PHRASES:
+        return True
+    return says_words(source) or bool(OTHER_LETTER.search(source))
 
 
 def letters(source: str) -> set[str]:

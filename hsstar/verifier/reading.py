@@ -41,7 +41,8 @@ _PHRASE = re.compile(
 )
 _ABOUT = re.compile(
     r"\A(?:\\text\{\s?)?(?:about|approximately|approx\.?|roughly|exactly|precisely|just|(?:a |the )?total of"
-    r"|the (?:number|value)|etwa|ungefähr|rund|circa|ca\.|environ|aproximadamente|около|примерно|приблизительно)"
+    r"|the (?:number|value)|etwa|ungefähr|rund|circa|ca\.|environ|aproximadamente|около|примерно"
+    r"|приблизительно)"
     r"\s?\}?\s?(?=[-+.\d\\])",
     re.IGNORECASE,
 )
@@ -71,11 +72,17 @@ _AGAIN = re.compile(
     r"|that is,?|equivalently,?|=)\s?(?P<again>[^()]+)\)",
     re.DOTALL,
 )
-_PLAIN_NOTES = frozenset({"answer", "approx", "approximately", "exact", "exactly", "exact value", "simplified", "in simplest form"})
+_PLAIN_NOTES = frozenset(
+    {"answer", "approx", "approximately", "exact", "exactly", "exact value", "simplified", "in simplest form"}
+)
 _MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
-_RESERVATION = re.compile(r"\b(?:if|unless|when|where|for|than|not|no|never|nicht|kein|pas|не|menos|moins)\b", re.IGNORECASE)
+_RESERVATION = re.compile(
+    r"\b(?:if|unless|when|where|for|than|not|no|never|nicht|kein|pas|не|menos|moins)\b", re.IGNORECASE
+)
 _MOST_WORDS_BEHIND = 2
-_DECIMAL_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[a-z]+))?", re.ASCII)
+_DECIMAL_COMMA = re.compile(
+    r"-?\d+,(?=\d*[1-9])(?:\d{1,2}|\d{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[a-z]+))?", re.ASCII
+)
 _SECOND_READINGS = (
     (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=\\]+\Z"), r"\1"),
     (re.compile(r"(?<=\d),(?=[1-9]\d{2}(?!\d))"), ";"),

@@ -281,7 +281,9 @@ def read_rows(source: str, read: Reader) -> Form | None:
             rows[-1] = [before + line if "=" in before or is_name(before) else line[1:]]
         elif line:
             rows.append(row)
-    return Sequence("list", _completed(flat([_read_row(row, read) for row in rows]))) if rows else Unreadable()
+    return (
+        Sequence("list", _completed(flat([_read_row(row, read) for row in rows]))) if rows else Unreadable()
+    )
 
 
 def _completed(rows: list[Form]) -> tuple[Form, ...]:

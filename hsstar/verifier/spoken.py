@@ -13,9 +13,7 @@ _LONGEST = 200
 _NUMBER = r"\d[\d,]*(?:\.\d+)?"
 _OPERAND = rf"(?:{_NUMBER}|\\[a-z]+(?:\{{[^{{}}]*\}}){{1,2}}|\([^()]*\)|[A-Za-z](?![A-Za-z]))"
 _ENDS = r"(?<=[\d)}A-Za-z])\s?(?<![A-Za-z]{2})"
-_PARTS = (
-    r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)s?"
-)
+_PARTS = r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth)s?"
 _DIGIT = r"one|two|three|four|five|six|seven|eight|nine"
 _SMALL = rf"an?|{_DIGIT}"
 _SCALE = "|".join(SCALES)
@@ -67,43 +65,45 @@ def _power(match: re.Match[str]) -> str:
     return f"{match['base']}^{{{match[2]}}}"
 
 
-_SPOKEN: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
+_PHRASES: tuple[tuple[str, _Replacement], ...] = (
+    (
+        rf"(?P<whole>[a-z]+) point (?P<digits>(?:zero|{_DIGIT})(?: (?:zero|{_DIGIT}))*)(?![A-Za-z])",
+        _with_point,
+    ),
+    (r"(?:half (?:of )?|one half of )(?=a\s|\d)", r"\\frac{1}{2}\\cdot "),
+    (r"(?:double|twice) (?=\d)", r"2\\cdot "),
+    (r"(?:triple|thrice) (?=\d)", r"3\\cdot "),
+    (
+        rf"(?P<count>{_NUMBER}) (?P<scale>{_SCALE}) (?:and )?(?P<rest>\d{{1,3}})"
+        rf"(?: (?P<rest_scale>{_SCALE}))?"
+        r"(?![A-Za-z\d.,^]| ?[-+*/^\\])",
+        _sum,
+    ),
+    (rf"(?P<whole>\d+) and (?P<count>{_SMALL}) (?P<part>{_PARTS})(?![A-Za-z])", _mixed),
+    (rf"(?P<count>{_NUMBER}|\ban?) (?P<scale>{_SCALE})s?(?![A-Za-z])", _scaled),
+    (rf"(?P<count>\d+) (?P<part>{_PARTS})(?![A-Za-z])(?! (?:of|and|in)\b)", _part),
+    (r"plus or minus (?=[\d\\(A-Za-z])", r"\\pm "),
+    (r"(?:minus|negative) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "-"),
+    (r"plus (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "+"),
+    (r"(?:times|multiplied by) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", r"\\cdot "),
+    (r"(?:divided by|over) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "/"),
+    (r"(?P<top>\d+) choose (\d+)", r"\\binom{\g<top>}{\2}"),
+    (rf"(?:the )?square root of ({_OPERAND})", r"\\sqrt{\1}"),
+    (rf"(?:the )?cube root of ({_OPERAND})", r"\\sqrt[3]{\1}"),
+    (rf"(?P<base>{_OPERAND}) ?squared(?![A-Za-z])", r"\g<base>^{2}"),
+    (rf"(?P<base>{_OPERAND}) ?cubed(?![A-Za-z])", r"\g<base>^{3}"),
+    (rf"(?P<base>{_OPERAND}) factorial(?![A-Za-z])", r"\g<base>!"),
+    (
+        rf"(?P<base>{_OPERAND}) (?:raised )?to the (?:power of )?(\d+)(?:th power|th)?(?![A-Za-z\d])",
+        _power,
+    ),
+    *((rf"(?:is )?(?:{words}) (?=[-\d\\])", sign) for words, sign in _BOUNDS.items()),
+    (r"(?:all )?(?:the )?real numbers except (?:for )?(?P<rest>[^A-Za-z]+)\Z", _all_but),
+    (r"(?:with )?(?:a )?remainder(?: of)? (?=\d)", "R "),
+)
+_SPOKEN = tuple(
     (re.compile(rf"(?<![A-Za-z\\]){pattern}".replace(" ", " ?"), re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (
-            rf"(?P<whole>[a-z]+) point (?P<digits>(?:zero|{_DIGIT})(?: (?:zero|{_DIGIT}))*)(?![A-Za-z])",
-            _with_point,
-        ),
-        (r"(?:half (?:of )?|one half of )(?=a\s|\d)", r"\\frac{1}{2}\\cdot "),
-        (r"(?:double|twice) (?=\d)", r"2\\cdot "),
-        (r"(?:triple|thrice) (?=\d)", r"3\\cdot "),
-        (
-            rf"(?P<count>{_NUMBER}) (?P<scale>{_SCALE}) (?:and )?(?P<rest>\d{{1,3}})(?: (?P<rest_scale>{_SCALE}))?"
-            r"(?![A-Za-z\d.,^]| ?[-+*/^\\])",
-            _sum,
-        ),
-        (rf"(?P<whole>\d+) and (?P<count>{_SMALL}) (?P<part>{_PARTS})(?![A-Za-z])", _mixed),
-        (rf"(?P<count>{_NUMBER}|\ban?) (?P<scale>{_SCALE})s?(?![A-Za-z])", _scaled),
-        (rf"(?P<count>\d+) (?P<part>{_PARTS})(?![A-Za-z])(?! (?:of|and|in)\b)", _part),
-        (r"plus or minus (?=[\d\\(A-Za-z])", r"\\pm "),
-        (r"(?:minus|negative) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "-"),
-        (r"plus (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "+"),
-        (r"(?:times|multiplied by) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", r"\\cdot "),
-        (r"(?:divided by|over) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "/"),
-        (r"(?P<top>\d+) choose (\d+)", r"\\binom{\g<top>}{\2}"),
-        (rf"(?:the )?square root of ({_OPERAND})", r"\\sqrt{\1}"),
-        (rf"(?:the )?cube root of ({_OPERAND})", r"\\sqrt[3]{\1}"),
-        (rf"(?P<base>{_OPERAND}) ?squared(?![A-Za-z])", r"\g<base>^{2}"),
-        (rf"(?P<base>{_OPERAND}) ?cubed(?![A-Za-z])", r"\g<base>^{3}"),
-        (rf"(?P<base>{_OPERAND}) factorial(?![A-Za-z])", r"\g<base>!"),
-        (
-            rf"(?P<base>{_OPERAND}) (?:raised )?to the (?:power of )?(\d+)(?:th power|th)?(?![A-Za-z\d])",
-            _power,
-        ),
-        *((rf"(?:is )?(?:{words}) (?=[-\d\\])", sign) for words, sign in _BOUNDS.items()),
-        (r"(?:all )?(?:the )?real numbers except (?:for )?(?P<rest>[^A-Za-z]+)\Z", _all_but),
-        (r"(?:with )?(?:a )?remainder(?: of)? (?=\d)", "R "),
-    )
+    for pattern, replacement in _PHRASES
 )
 _QUICK = re.compile(
     rf"(?<![A-Za-z\\])(?:{_SCALE}|{_PARTS}|plus|minus|negative|times|multiplied|divided|over|choose|root"

@@ -87,7 +87,8 @@ _JOINS = re.compile(
     r"\s?(?P<comma>[,;、，]\s?)?(?:(?P<word>and|or|oder|und|o|ou|y|et|или|и|或者?|和|与|または|と|또는|와|과)\s?)?(?=[$\\])"
 )
 _BUT = re.compile(
-    r"\s*not\s[^.\n]{1,60}?,?\s(?:but(?:\s+rather)?|it\s+is)\s(?=[-+$\\\d(])|不是[^。\n]{1,40}?[，,]?而是\s*", re.IGNORECASE
+    r"\s*not\s[^.\n]{1,60}?,?\s(?:but(?:\s+rather)?|it\s+is)\s(?=[-+$\\\d(])|不是[^。\n]{1,40}?[，,]?而是\s*",
+    re.IGNORECASE,
 )
 _AROUND = " \t*_`\"“”'"
 _MOST_PHRASES = 8

@@ -135,7 +135,9 @@ def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
     last = next(index for index, chunk in enumerate(chunks) if line_start + chunk[2] >= number.end())
     if not _is_mathematics(chunks[last][0]):
         return number.span()
-    if date := _DATE.search(line[: chunks[last][1] + len(number[0])], max(0, chunks[last][1] - _LONGEST_DATE)):
+    if date := _DATE.search(
+        line[: chunks[last][1] + len(number[0])], max(0, chunks[last][1] - _LONGEST_DATE)
+    ):
         return line_start + date.start(), number.end()
     first = last
     while first and _bound(chunks[first - 1][0], chunks[first][0]):

@@ -210,6 +210,7 @@ _PART_BEFORE = re.compile(
     r"|\\[dt]?frac\{|\}\{)\s*\Z"
 )
 _PART_BEHIND = re.compile(rf"\s*(?:\d|[-+*/^(!]|{_SIGN_OF_PRODUCT}|[A-Za-z](?![A-Za-z])|\}}\{{)")
+_HALF = re.compile(r"\A[*/^]|(?:[-+*/^]|\\cdot|\\times)\s*\Z")
 _EDGE = re.compile(
     r"[$=<>,;:&\n]|\\\\|\\[()\[\]]"
     r"|\\(?:leq?|geq?|neq?|approx|equiv|in|to|q?quad|text|mathrm|Rightarrow|implies|therefore)(?![A-Za-z])"
@@ -260,7 +261,7 @@ def _joined(response: str, group: Sequence[Mark]) -> str:
 
 
 def _formula_around(response: str, last: Mark, marks: Sequence[Mark]) -> str | None:
-    """Return the side of an equation of which a mark is only a part, `2\\boxed{3}`; None if it is all of it."""
+    """Return the side of an equation of which a mark is a part, `2\\boxed{3}`; None if it is all of it."""
     before = response[max(0, last.start - _LONGEST_BETWEEN) : last.start]
     if not (_PART_BEFORE.search(before) or _PART_BEHIND.match(response, last.end)):
         return None
@@ -278,7 +279,7 @@ def _formula_around(response: str, last: Mark, marks: Sequence[Mark]) -> str | N
     start = edges[-1]
     edge = _EDGE.search(response, last.end)
     side = (text[start:] + _unboxed(last) + response[last.end : edge.start() if edge else None]).strip(" .")
-    return side if balanced_braces(side) else None
+    return side if balanced_braces(side) and not _HALF.search(side) else None
 
 
 def _unboxed(mark: Mark) -> str:
