@@ -38,7 +38,7 @@ _SPECIAL_COMMANDS: dict[str, Form] = {
     r"\emptyset": EMPTY,
     r"\{\}": EMPTY,
     r"\mathbb{R}": REALS,
-    r"\mathbb{R}^{+}": POSITIVE,
+    **dict.fromkeys((r"\mathbb{R}^{+}", r"\mathbb{R}^+"), POSITIVE),
     r"\infty": Infinite(positive=True),
     r"+\infty": Infinite(positive=True),
     r"-\infty": Infinite(positive=False),

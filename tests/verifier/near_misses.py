@@ -180,8 +180,49 @@ def assumption(random: Random) -> NearMiss:
     )
 
 
+def word(random: Random) -> NearMiss:
+    """Leave out a word that multiplies, negates, bounds or converts a number, in one of several languages."""
+    a, b = random.randint(2, 999), random.randint(2, 99)
+    scale, size = random.choice([("million", 10**6), ("thousand", 1000), ("dozen", 12), ("hundred", 100)])
+    foreign, factor = random.choice(
+        [("万", 10**4), (" millones", 10**6), (" тысяч", 1000), (" Millionen", 10**6)]
+    )
+    return random.choice(
+        [
+            NearMiss(f"{a} {scale}", str(a * size), str(a)),
+            NearMiss(f"{a}{foreign}", str(a * factor), str(a)),
+            NearMiss(f"minus {a}", f"-{a}", str(a)),
+            NearMiss(f"负{a}", f"-{a}", str(a)),
+            NearMiss(f"at least {a}", rf"x\ge {a}", str(a)),
+            NearMiss(f"twice {a}", str(2 * a), str(a)),
+            NearMiss(f"{a} plus {b}", str(a + b), str(a)),
+            NearMiss(f"{b} squared", str(b * b), str(b)),
+            NearMiss(f"Alice has {a} apples", f"{a} apples", str(a + 1)),
+            NearMiss(f"最大值是{a}", str(a), f"最小值是{a}"),
+            NearMiss(f"{a} Äpfel", str(a), f"{a} Birnen"),
+        ]
+    )
+
+
+def renaming(random: Random) -> NearMiss:
+    """Rename a parameter, a constant or a variable, and then use it otherwise."""
+    a, b, c = (random.choice([-1, 1]) * random.randint(2, 60) for _ in range(3))
+    return random.choice(
+        [
+            NearMiss(f"({a}t,{b}t{c:+d})", f"({a}s,{b}s{c:+d})", f"({a}s,{c}s{b:+d})" if b != c else "(s,s)"),
+            NearMiss(f"x={a}+{abs(b)}t, y=t", f"x={a}+{abs(b)}s, y=s", f"x={a}-{abs(b)}s, y=s"),
+            NearMiss(rf"Ke^{{{a}x}}", rf"Ce^{{{a}x}}", rf"Ce^{{{-a}x}}"),
+            NearMiss(rf"Ae^{{{a}x}}+B", rf"C_1e^{{{a}x}}+C_2", rf"C_1e^{{{a}x}}+C_2x"),
+            NearMiss(
+                f"f(t)={a}t^2{b:+d}t", f"f(x)={a}x^2{b:+d}x", f"f(x)={b}x^2{a:+d}x" if a != b else "f(x)=x"
+            ),
+            NearMiss(f"a_k={a}k{b:+d}", f"a_n={a}n{b:+d}", f"b_n={a}n{b:+d}"),
+        ]
+    )
+
+
 KINDS: tuple[Callable[[Random], NearMiss], ...] = (
-    sign, order, bound, element, unit, rounding, name, assumption,
+    sign, order, bound, element, unit, rounding, name, assumption, word, renaming,
 )  # fmt: skip
 
 
