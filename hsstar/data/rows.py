@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hsstar.data.bad_rows import BadRows
-from hsstar.data.lines import data_suffix, open_lines
+from hsstar.data.lines import COMPRESSED, data_suffix, open_lines
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.text import kind_of
 
@@ -25,6 +25,7 @@ NumberedRow = tuple[int, dict[str, Any]]
 ROWS_IN_A_BATCH = 1_000
 """Rows per read of a Parquet file and per flush of an output."""
 
+_BLOCK = 1 << 20
 _DELIMITERS = ",;\t|"
 _ROW_LISTS = ("data", "rows", "examples", "problems", "instances", "items", "records", "train", "test")
 """Keys of a JSON object that is no row, but has the rows in a list."""
@@ -33,6 +34,22 @@ _ROW_LISTS = ("data", "rows", "examples", "problems", "instances", "items", "rec
 def rows_of_file(path: Path, bad: BadRows) -> Iterator[NumberedRow]:
     """Stream the rows of a file; raise BadInputError if it is missing, broken or empty."""
     return not_empty(path, _READERS.get(data_suffix(path), _read_json)(path, bad))
+
+
+def count_rows(path: Path) -> int | None:
+    """Return about how many rows a file has, quickly; None where only reading it tells.
+
+    The lines of a text are counted, and of Parquet what it says; never raises.
+    """
+    try:
+        with path.open("rb") as stream:
+            if data_suffix(path) == ".parquet":
+                return int(parquet_modules()[1].ParquetFile(stream).metadata.num_rows)
+            if path.suffix.lower() in COMPRESSED or data_suffix(path) == ".json":
+                return None
+            return sum(block.count(b"\n") for block in iter(lambda: stream.read(_BLOCK), b""))
+    except Exception:  # the reading names what is wrong
+        return None
 
 
 def json_lines(source: Path | IO[bytes], bad: BadRows) -> Iterator[NumberedRow]:

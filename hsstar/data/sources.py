@@ -1,13 +1,12 @@
-"""What the user calls a source of rows: files, folders, patterns, and names of the hub or of made problems."""
+"""What the user calls a source of rows: files, folders, patterns, names of the hub and of made problems."""
 
-import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hsstar.data import gym, hub
 from hsstar.data.lines import COMPRESSED, data_suffix
-from hsstar.data.rows import SUFFIXES
+from hsstar.data.rows import SUFFIXES, count_rows
 from hsstar.domain.errors import BadInputError
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -25,6 +24,12 @@ def files_of(names: Iterable[Path | str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
+def total_rows(files: Sequence[Path]) -> int | None:
+    """Return how many rows files hold, about: None where only reading them tells."""
+    counts = [count_rows(file) for file in files]
+    return None if None in counts else sum(filter(None, counts))
+
+
 def _files_of(name: Path | str) -> list[Path]:
     text, path = str(name), Path(name)
     if text.startswith((gym.PREFIX, hub.PREFIX)):
@@ -33,7 +38,8 @@ def _files_of(name: Path | str) -> list[Path]:
         files = [file for file in path.rglob("*") if _holds_rows(file, path)]
         missing = f"{path} holds no file of rows ({', '.join(SUFFIXES)}, also {', '.join(COMPRESSED)})"
     elif _PATTERN.search(text) and not path.exists():
-        files = [Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file()]
+        below = Path(path.anchor)
+        files = [file for file in below.glob(str(path.relative_to(path.anchor))) if file.is_file()]
         missing = f"no file matches {text}"
     else:
         return [path]
