@@ -18,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from hsstar.data import gym
+from hsstar.data import gym, hub
 from hsstar.data.bad_rows import BadRows
 from hsstar.data.formats import group_samples, is_single_sample, read_samples
 from hsstar.data.layouts import detect_format, read_problem
@@ -45,7 +45,8 @@ _ROWS_TO_DETECT_FORMAT = 20
 def read_rows(path: Path, bad: BadRows | None = None) -> Iterator[NumberedRow]:
     """Stream the rows of a file in the format of its suffix; an unknown suffix means JSON lines.
 
-    A name that begins with `gym:` is no file: `gym.generate_rows` makes its rows. `bad` takes broken rows.
+    Names that begin with `gym:` (`gym.generate_rows`), and those of the hub with a configuration or split
+    (`hub.stream_rows`), are no files. `bad` takes broken rows.
 
     Raises:
         BadInputError: the file is missing, a folder, unreadable, empty, not UTF-8, or broken.
@@ -53,6 +54,8 @@ def read_rows(path: Path, bad: BadRows | None = None) -> Iterator[NumberedRow]:
     """
     if str(path).startswith(gym.PREFIX):
         return not_empty(path, gym.generate_rows(str(path)))
+    if hub.is_streamed(str(path)):
+        return not_empty(path, hub.stream_rows(str(path)))
     return rows_of_file(path, bad or BadRows())
 
 

@@ -7,7 +7,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from hsstar.domain.errors import BadInputError, MissingDependencyError
@@ -21,7 +21,7 @@ _ARCHIVE = b"PK\x03\x04"
 _LONGEST_MARK = 6
 
 
-def data_suffix(path: Path) -> str:
+def data_suffix(path: PurePath) -> str:
     """Return the suffix that names the format, in lower case: `.jsonl` of `rows.JSONL.gz`."""
     inner = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return inner.suffix.lower()

@@ -73,12 +73,10 @@ def marked_answer(worked: str) -> str:
 
 def announced_answer(worked: str) -> str:
     """Return the answer that a worked answer marks by a box, `####` or "The answer is"; empty without one."""
-    if box := boxed_answer(worked):
-        return box
+    if marked := boxed_answer(worked) or marked_answer(worked):
+        return marked
     answer = extract_answer(worked)
-    if answer is not None and answer.rule not in GUESSED:
-        return from_solution(answer.text)
-    return marked_answer(worked)
+    return "" if answer is None or answer.rule in GUESSED else from_solution(answer.text)
 
 
 def from_solution(text: str) -> str:
