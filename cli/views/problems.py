@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _LONGEST = 90
+_IN_WORDS = {
+    "value": "readable",
+    "words": "in words",
+    "unreadable": "unreadable",
+    "inconsistent": "not equal to themselves",
+}
 
 
 @contextmanager
@@ -75,15 +81,21 @@ def report_lines(report: "ImportReport", dataset: str, replaced: bool) -> Iterat
 
 
 def _reference_lines(report: "ImportReport") -> Iterator[str]:
+    from hsstar.verifier import ReferenceKind
+
     references = report.references
-    for kind, count in references.counts.items():
-        yield f"references {kind}: {count}, as {_quoted(references.examples[kind])}"
+    counted = (
+        f"{references.counts[kind]} {_IN_WORDS[kind]} (as {_named(references.examples[kind])})"
+        for kind in ReferenceKind
+        if references.counts[kind]
+    )
+    yield f"references: {', '.join(counted) or 'none'}"
     if references.sentences:
         yield f"{references.sentences} of them stood in a sentence, and are its one value"
     if references.unusable:
         count = references.unusable_count
         yield f"{count} reference answers cannot be used; their problems are left out:"
-        named = [f"  problem {entry.number}: {_short(entry.reference)}" for entry in references.unusable]
+        named = [f"  problem {entry.number}: {_named(entry)}" for entry in references.unusable]
         yield from _first(named, count)
 
 
@@ -107,8 +119,8 @@ def _first(lines: Sequence[str], count: int) -> Iterator[str]:
         yield f"  and {count - _SHOWN} more"
 
 
-def _quoted(named: "NamedReference") -> str:
-    return f"{_short(named.reference)!r}" if named.reference else "no answer"
+def _named(entry: "NamedReference") -> str:
+    return _short(entry.reference) or "no answer"
 
 
 def _short(text: str) -> str:

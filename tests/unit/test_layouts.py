@@ -119,10 +119,7 @@ def test_a_value_or_a_name_is_no_sentence(text: str) -> None:
         ("p.csv", "problem,answer\n1+1?,2\né?,3\n".encode()),
         ("p.csv", "problem;answer\n1+1?;2\né?;3\n".encode()),
         ("p.tsv", "problem\tanswer\n1+1?\t2\né?\t3\n".encode()),
-        (
-            "p.json",
-            json.dumps([{"problem": "1+1?", "answer": "2"}, {"problem": "é?", "answer": "3"}]).encode(),
-        ),
+        ("p.json", b"[" + LINES.replace(b"}\n{", b"},{") + b"]"),
     ],
 )
 def test_text_is_read_however_it_is_packed(
@@ -192,7 +189,7 @@ def test_folders_and_patterns_are_their_files_in_natural_order(tmp_path: Path) -
     assert [problem.reference for problem in problems_of(*several)] == ["9", "1", "10"]
     for nothing, message in (
         (tmp_path / "*.csv", "no file matches"),
-        (FIELD_FILES.parent / "field", "exist"),
+        (tmp_path / "none", "does not exist"),
     ):
         with pytest.raises(BadInputError, match=message):
             problems_of(nothing)
@@ -226,9 +223,7 @@ def test_an_unfit_map_is_refused(options: Sequence[str], message: str) -> None:
 def test_a_row_without_a_mapped_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"q": "1+1?", "a": ["2"]}\n{"q": "1+2?", "a": []}\n')
     files = ProblemFiles([tmp_path / "p.jsonl"], mapping=ColumnMap({"statement": "q", "reference": "a.0"}))
-    with pytest.raises(
-        BadInputError, match=r"p\.jsonl:2: no value under a\.0 for reference, found keys a, q"
-    ):
+    with pytest.raises(BadInputError, match=r"p\.jsonl:2: no value under a\.0 for reference, found keys a"):
         list(files)
 
 

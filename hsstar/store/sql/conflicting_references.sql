@@ -1,4 +1,5 @@
--- Statements of an import that have another reference answer than the one that stays: in the file, or stored before.
+-- Statements of an import that have another reference answer than the one that stays, in the file or stored.
+-- Parameters: dataset_id; most, as many rows at most.
 WITH
 first AS (
     SELECT key, number, statement, reference_answer

@@ -1,4 +1,5 @@
 -- The runs that use a dataset: whose rounds have problems of it, and whose recipe names it.
+-- Parameters: id and name of the dataset.
 SELECT
     ARRAY(
         SELECT runs.name
