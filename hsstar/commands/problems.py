@@ -110,8 +110,8 @@ def delete_dataset(database: Database, name: str, *, force: bool = False, dry_ru
         use = datasets.use_of_dataset(connection, dataset)
         if use.rounds:
             raise ConflictError(
-                f"dataset {name!r} is used by {', '.join(use.rounds)}, whose samples belong to its problems; "
-                "no option deletes samples"
+                f"dataset {name!r} is used by {', '.join(use.rounds)}, whose samples belong to its problems, "
+                "or will; no option deletes samples"
             )
         if use.recipes and not force:
             raise ConflictError(

@@ -54,7 +54,7 @@ _DATASETS = """
 class DatasetUse:
     """The names of the runs that use a dataset."""
 
-    rounds: list[str]  # whose rounds have problems of it
+    rounds: list[str]  # whose rounds have problems of it, or may take some
     recipes: list[str]  # whose recipe names it
 
 

@@ -169,19 +169,22 @@ def test_columns_are_mapped_and_shown_before_anything_is_imported(cli: CommandLi
 def test_a_dataset_is_deleted_unless_samples_would_go_with_it(cli: CommandLine) -> None:
     has_datasets(cli)
     cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine")
-    assert cli.ok("problems", "delete", HELDOUT, "--force", "--dry-run").endswith(
-        "problems would be deleted\n"
-    )
-    assert "the recipes of mine name dataset 'demo-train'" in cli.refused("problems", "delete", TRAIN)
-    cli.ok("iterate", "mine")
-    for force in ((), ("--force",)):
-        refusal = cli.refused("problems", "delete", TRAIN, "--yes", *force)
-        assert refusal.startswith(
-            "dataset 'demo-train' is used by mine, whose samples belong to its problems"
-        )
-    assert cli.ok("problems", "delete", HELDOUT, "--force", "--yes").startswith("demo-heldout: ")
+    named = "the recipes of mine name dataset 'demo-heldout', though no sample belongs to it yet; --force"
+    assert cli.refused("problems", "delete", HELDOUT, "--yes").startswith(named)
+    would = cli.ok("problems", "delete", HELDOUT, "--force", "--dry-run")
+    assert would == "demo-heldout: 8 problems would be deleted\n"
+    assert cli.ok("problems", "delete", HELDOUT, "--force", "--yes") == "demo-heldout: 8 problems deleted\n"
     assert [row["dataset"] for row in cli.json("problems", "list")] == [TRAIN]
     assert "there is no dataset 'demo-heldout'" in cli.refused("problems", "delete", HELDOUT)
+    with cli.database.begin() as connection:
+        add_problems(connection, 8, HELDOUT)
+    cli.ok("iterate", "mine")
+    for dataset in (TRAIN, HELDOUT):
+        refusal = cli.refused("problems", "delete", dataset, "--yes", "--force")
+        assert refusal.startswith(
+            f"dataset '{dataset}' is used by mine, whose samples belong to its problems"
+        )
+    assert len(cli.json("problems", "list")) == 2
 
 
 def test_problems_made_on_demand_are_imported_like_those_of_a_file(cli: CommandLine) -> None:
