@@ -10,7 +10,8 @@ Three files are imported into a temporary Postgres by this process, its checking
   other digits, choices, words and proofs among them.
 
 `two cores` is what two free cores would give: rows by half of the processor time. The clock counts whatever
-else the machine does. Memory is the peak of this process and its checking processes together, shared pages counted once.
+else the machine does. Memory is the peak of this process and its checking processes together, with shared
+pages counted once.
 """
 
 import json
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import text
 
 from bench.setup import (
     MEDIAN_HEADING,
@@ -84,17 +86,27 @@ def main() -> None:
 
 
 def _measure(database: Database, file: Path, dataset: str) -> Measured:
-    with _watched() as watch:
+    with _watched(_server(database)) as watch:
         begun = time.perf_counter()
         report = import_problems(database, ProblemFiles([file]), dataset)
         seconds = time.perf_counter() - begun
     return Measured(report.read, seconds, watch.processor_seconds, watch.megabytes)
 
 
-class _Watch:
-    """Processor time of this process, its descendants and the servers; memory without the servers."""
+def _server(database: Database) -> psutil.Process:
+    with database.begin() as connection:
+        backend = psutil.Process(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+    server = backend.parent()
+    if server is None:
+        raise SystemExit("the server of Postgres is gone")
+    return server
 
-    def __init__(self) -> None:
+
+class _Watch:
+    """Processor time of this process, its descendants and the server; memory without the server."""
+
+    def __init__(self, server: psutil.Process) -> None:
+        self._server = server
         self.processor_seconds = self.megabytes = 0.0
         self._own = psutil.Process()
         self._before = 0.0
@@ -102,9 +114,8 @@ class _Watch:
 
     def look(self) -> None:
         mine = [self._own, *self._own.children(recursive=True)]
-        servers = [process for process in psutil.process_iter(["name"]) if process.info["name"] == "postgres"]
         bytes_held = 0
-        for process in {*mine, *servers}:
+        for process in {*mine, self._server, *self._server.children()}:
             try:
                 times = process.cpu_times()
                 self._times[process.pid] = times.user + times.system
@@ -123,8 +134,8 @@ class _Watch:
 
 
 @contextmanager
-def _watched() -> Iterator[_Watch]:
-    watch, ended = _Watch(), threading.Event()
+def _watched(server: psutil.Process) -> Iterator[_Watch]:
+    watch, ended = _Watch(server), threading.Event()
     watch.begin()
 
     def keep_looking() -> None:
