@@ -27,7 +27,7 @@ def read_samples(row: Row) -> ImportedSamples:
 
 def is_single_sample(row: Row) -> bool:
     """Tell whether a row of imported samples holds one sample, not all responses of a problem."""
-    return ("resp" in row or "response" in row) and "responses" not in row
+    return "resp" in row and "responses" not in row
 
 
 def group_samples(samples: Iterable[ImportedSamples]) -> Iterator[ImportedSamples]:
