@@ -18,6 +18,7 @@ from sqlalchemy import text
 from bench.setup import ROOT, hsstar, temporary_folder
 from hsstar.commands.problems import import_problems
 from hsstar.commands.runs import create_run, start_iterations
+from hsstar.data.files import ProblemFiles
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
 from hsstar.engines.prompts import prompt_renderer
@@ -302,7 +303,7 @@ def temporary_stack(workers: int, in_flight: int, recipe: Recipe, problems: int)
             database = Database(Stack(Settings.from_environment(environment)).database_url)
             file = folder / "problems.jsonl"
             family.write_problems(file, family.distinct_problems(problems, 0, held_out=False))
-            import_problems(database, file, ProblemFormat.GSM8K, recipe.problems.dataset)
+            import_problems(database, ProblemFiles([file], ProblemFormat.GSM8K), recipe.problems.dataset)
             yield Queue(folder, database, recipe)
             database.close()
         finally:

@@ -12,6 +12,8 @@ import click
 
 from hsstar.domain.errors import ConflictError
 
+_ALL = 2**31 - 1  # more rows than any file has
+
 Format = Literal["table", "csv", "json", "markdown"]
 """How a list is printed: for people, or for programs and papers."""
 
@@ -33,6 +35,30 @@ def formatted(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, shown_as="json" if as_json else shown_as, **options)
 
     return wrapper
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--map` as `mapping`, and `--skip-bad`: how rows of the user's files are read."""
+    for option in (
+        click.option(
+            "--skip-bad",
+            type=click.IntRange(0),
+            default=0,
+            is_flag=False,
+            flag_value=_ALL,
+            metavar="[=N]",
+            help="Leave out rows that cannot be used, at most N, and name them.",
+        ),
+        click.option(
+            "--map",
+            "mapping",
+            multiple=True,
+            metavar="FIELD=PATH",
+            help="Where a field is, as in statement=prompt.-1.content; once per field.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def judging(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,27 +1,24 @@
 """`hsstar problems`: datasets."""
 
-import sys
 from pathlib import Path
 
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import Format, formatted, writing
+from hsstar.cli.options import Format, formatted, reading, writing
 from hsstar.cli.text import say
 from hsstar.domain.problems import ProblemFormat
-
-_SHOWN_UNREADABLE = 5
 
 
 @click.group(epilog="Example:  hsstar problems import train.jsonl --dataset numina")
 def problems() -> None:
-    """Import and list problems; write those of the demo."""
+    """Import, list and delete problems; write those of the demo."""
 
 
 @problems.command(
     "import", epilog="Example:  hsstar problems import gsm8k.jsonl --format gsm8k --dataset gsm8k"
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "file_format",
@@ -29,46 +26,52 @@ def problems() -> None:
     default="auto",
     show_default=True,
 )
+@reading
 @click.option("--dataset", required=True, metavar="NAME", help="The dataset to add the problems to.")
-def import_(file: Path, file_format: str, dataset: str) -> None:
-    """Import the problems of FILE (JSONL, JSON, CSV or Parquet) into a dataset.
+@click.option("--show", type=click.IntRange(1), metavar="N", help="Show N problems as read; import nothing.")
+@click.option("--allow-unreadable", is_flag=True, help="Import though most references cannot be used.")
+@click.option("--skip-doubtful", is_flag=True, help="Leave out proofs and problems marked as not valid.")
+@click.option("--replace", is_flag=True, help="Give problems of the dataset the references of FILE.")
+def import_(
+    files: tuple[Path, ...],
+    file_format: str,
+    mapping: tuple[str, ...],
+    skip_bad: int,
+    dataset: str,
+    show: int | None,
+    allow_unreadable: bool,
+    skip_doubtful: bool,
+    replace: bool,
+) -> None:
+    """Import the problems of each FILE (JSONL, JSON, CSV, TSV or Parquet, also compressed) into a dataset.
 
-    FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE. Or it is made on
-    demand: gym:TASK?size=1000&seed=1.
-    Problems that the dataset holds already are counted and left out. All of FILE is imported, or nothing.
+    FILE may be a folder, a pattern, or a dataset of the Hugging Face hub: hub:OWNER/NAME,
+    hub:OWNER/NAME/FILE, or hub:OWNER/NAME:CONFIG@SPLIT. Or it is made on demand: gym:TASK?size=1000&seed=1.
+    Problems that the dataset holds already are counted and left out. All is imported, or nothing.
     """
-    from hsstar.cli.views.overlaps import overlap_lines
-    from hsstar.commands.problems import import_problems
-    from hsstar.data.hub import local_file
+    from hsstar.cli.views.problems import import_progress, reading_lines, report_lines, shown_lines
+    from hsstar.commands.problems import ImportOptions, import_problems
+    from hsstar.data.bad_rows import BadRows
+    from hsstar.data.files import ProblemFiles
+    from hsstar.data.mapping import ColumnMap
+    from hsstar.data.sources import files_of
 
-    with open_database() as database:
+    columns = ColumnMap.parse(mapping, ("statement",), ("reference", "solution"))
+    source = ProblemFiles(files_of(files), ProblemFormat(file_format), columns, BadRows(skip_bad))
+    if show is not None:
+        for line in shown_lines(source, show):
+            say(line)
+        return
+    with open_database() as database, import_progress(source.paths) as progress:
         report = import_problems(
-            database,
-            local_file(file),
-            ProblemFormat(file_format),
-            dataset,
-            _progress if sys.stderr.isatty() else None,
+            database, source, dataset, ImportOptions(allow_unreadable, replace, skip_doubtful), progress
         )
     say(
         f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"
         f" (read {report.read})"
     )
-    for line in overlap_lines(report.overlaps):
+    for line in (*reading_lines(source), *report_lines(report, dataset, replace)):
         say(line, err=True)
-    if report.unreadable:
-        say(
-            f"{len(report.unreadable)} reference answers cannot be read; their problems are left out:",
-            err=True,
-        )
-        for unreadable in report.unreadable[:_SHOWN_UNREADABLE]:
-            say(f"  problem {unreadable.number}: {' '.join(unreadable.reference.split())[:90]}", err=True)
-        if others := report.unreadable[_SHOWN_UNREADABLE:]:
-            numbers = ", ".join(str(unreadable.number) for unreadable in others)
-            say(f"  and the problems {numbers}", err=True)
-
-
-def _progress(read: int) -> None:
-    click.echo(f"\r{read} problems read ", nl=False, err=True)
 
 
 @problems.command("list", epilog="Example:  hsstar problems list")
@@ -80,6 +83,26 @@ def list_(shown_as: Format) -> None:
 
     with open_database() as database:
         show_list(DatasetEntry, list_datasets(database), shown_as)
+
+
+@problems.command(epilog="Example:  hsstar problems delete numina --dry-run")
+@click.argument("dataset")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Delete it though recipes of runs name it; never any samples.")
+def delete(dataset: str, dry_run: bool, yes: bool, force: bool) -> None:
+    """Delete DATASET with its problems; refused while a run uses it."""
+    from hsstar.commands.problems import delete_dataset
+
+    with open_database() as database:
+        count = delete_dataset(database, dataset, force=force, dry_run=True)
+        if dry_run:
+            say(f"{dataset}: {count} problems would be deleted")
+            return
+        if not yes:
+            click.confirm(f"Delete dataset {dataset} with {count} problems?", abort=True, err=True)
+        delete_dataset(database, dataset, force=force)
+    say(f"{dataset}: {count} problems deleted")
 
 
 @problems.command(epilog="Example:  hsstar problems demo --output train.jsonl --count 200")

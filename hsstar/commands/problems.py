@@ -1,45 +1,65 @@
-"""Import problems, and count what datasets hold."""
+"""Import problems, delete a dataset, and count what datasets hold."""
 
-import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, TypeVar
 
-from hsstar.data.files import read_problems
+from hsstar.commands.references import ReferenceReport, examine
+from hsstar.data.files import ProblemFiles
 from hsstar.domain.benchmarks import is_benchmark_dataset
 from hsstar.domain.contamination import OverlapCount
-from hsstar.domain.errors import BadInputError
-from hsstar.domain.problems import Problem, ProblemFormat
-from hsstar.store import contamination, datasets
+from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.domain.problems import Problem
+from hsstar.domain.verdict import Cause
+from hsstar.store import contamination, datasets, problem_import
 from hsstar.store.database import Database
-from hsstar.verifier import MathVerifier
+from hsstar.store.problem_import import ReferenceConflict
+from hsstar.verifier import MathVerifier, VerificationRequest
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _BATCH = 1_000
+_BATCHES_AHEAD = 3
+"""So many batches are read while the checking processes work on an earlier one."""
+
 _BYTES_IN_MEMORY = 64_000_000
 """A larger file of problems is kept on disk between its verification and the transaction."""
 
-
-@dataclass(frozen=True, slots=True)
-class UnreadableReference:
-    """A reference answer that cannot be read; `number` is its problem's place in the file, from 1."""
-
-    number: int
-    reference: str
+_MOST_CONFLICTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What an import accepts beyond the usual."""
+
+    allow_unreadable: bool = False  # import a file most of whose references cannot be used
+    replace: bool = False  # give stored problems the references of the file
+    skip_doubtful: bool = False  # leave out problems against which their source itself speaks
+
+
+@dataclass
 class ImportReport:
     """What an import found."""
 
-    read: int  # problems in the file
-    imported: int  # those that are new to the dataset
-    unreadable: tuple[UnreadableReference, ...]  # their problems are kept, but never trained or evaluated
-    overlaps: tuple[OverlapCount, ...]  # how many problems of the dataset overlap which benchmark
+    references: ReferenceReport = field(default_factory=ReferenceReport)
+    imported: int = 0  # problems that are new to the dataset
+    replaced: int = 0  # stored problems that got another reference
+    runs: list[str] = field(default_factory=list)  # that have problems whose references were replaced
+    doubtful: int = 0  # problems against which their source speaks, such as `problem_is_valid`: No
+    first_doubt: str = ""
+    conflicts: list[ReferenceConflict] = field(default_factory=list)
+    overlaps: list[OverlapCount] = field(default_factory=list)  # with which benchmarks, how many
+
+    @property
+    def read(self) -> int:
+        """Problems in the files."""
+        return self.references.read
 
     @property
     def duplicates(self) -> int:
@@ -49,73 +69,141 @@ class ImportReport:
 
 def import_problems(
     database: Database,
-    path: Path,
-    problem_format: ProblemFormat,
+    files: ProblemFiles,
     dataset: str,
+    options: ImportOptions | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Import all problems of a file into a dataset, created if it is missing; or none.
+    """Import all problems of some files into a dataset, created if it is missing; or none.
 
-    First the verifier reads every reference answer, which takes most of the time; `progress` is called with
-    the number of problems read so far. Then one transaction writes the problems. Memory stays bounded: what
-    is verified waits in a temporary file.
+    First the verifier examines every reference answer, which takes most of the time; `progress` is called
+    with the number of problems examined so far. Then one transaction writes the problems. Memory stays
+    bounded: what is examined waits in a temporary file.
 
-    Raise BadInputError if the name is reserved, the file cannot be read, or the disk is full.
+    Raise BadInputError if the name is reserved, a file cannot be read, most references cannot be used, or the
+    disk is full.
     """
     if dataset == "none" or is_benchmark_dataset(dataset):
         raise BadInputError(f"the dataset name {dataset!r} is kept for hsstar; choose another one")
-    try:
-        with SpooledTemporaryFile(_BYTES_IN_MEMORY, "w+", encoding="ascii") as spool:
-            verified = _verify(read_problems(path, problem_format), spool, progress)
-            imported, overlaps = _write(database, dataset, spool)
-    except OSError as error:
-        raise BadInputError(f"cannot keep the problems of {path} in a temporary file: {error}") from None
-    return ImportReport(verified.read, imported, tuple(verified.unreadable), tuple(overlaps))
-
-
-@dataclass
-class _Verified:
-    read: int = 0
-    unreadable: list[UnreadableReference] = field(default_factory=list)
-
-
-def _verify(problems: Iterable[Problem], spool: IO[str], progress: Callable[[int], None] | None) -> _Verified:
-    """Write each problem to the spool, a JSON line with whether its reference answer can be read."""
-    verified = _Verified()
+    options, report = options or ImportOptions(), ImportReport()
     with MathVerifier() as verifier:
-        for batch in _batches(problems):
-            readable = verifier.check_references([problem.reference for problem in batch])
-            for number, (problem, fine) in enumerate(zip(batch, readable, strict=True), verified.read + 1):
-                spool.write(json.dumps([asdict(problem), fine]) + "\n")
-                if not fine:
-                    verified.unreadable.append(UnreadableReference(number, problem.reference))
-            verified.read += len(batch)
-            if progress is not None:
-                progress(verified.read)
-    return verified
+        try:
+            with SpooledTemporaryFile(_BYTES_IN_MEMORY) as spool:
+                _examine(verifier, _kept(files, options, report), spool, report.references, progress)
+                _refuse_unreadable(report.references, options)
+                spool.seek(0)
+                _write(database, dataset, spool, options, report)
+        except OSError as error:
+            raise BadInputError(f"cannot keep the problems in a temporary file: {error}") from None
+        report.conflicts = _different(verifier, report.conflicts)
+    return report
 
 
-def _write(database: Database, dataset: str, spool: IO[str]) -> tuple[int, list[OverlapCount]]:
-    spool.seek(0)
-    imported = 0
+def delete_dataset(database: Database, name: str, *, force: bool = False, dry_run: bool = False) -> int:
+    """Delete a dataset with its problems; return how many problems it has.
+
+    Raise ConflictError if samples of its problems exist, also with `force`, and if a run names it, unless
+    `force`. Raise NotFoundError without such a dataset.
+    """
     with database.begin() as connection:
-        newest = datasets.newest_problem(connection)
-        dataset_id = datasets.ensure_dataset(connection, dataset)
-        for lines in _batches(spool):
-            entries = [json.loads(line) for line in lines]
-            problems = [Problem(**fields) for fields, _ in entries]
-            imported += datasets.add_problems(connection, dataset_id, problems, [fine for _, fine in entries])
-        measured = [other for other in contamination.evaluation_datasets(connection) if other != dataset_id]
-        return imported, contamination.find_overlaps(connection, [dataset_id], measured, newest)
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, _BATCH)):
-        yield batch
+        dataset = datasets.find_dataset(connection, name)
+        use = datasets.use_of_dataset(connection, dataset)
+        if use.rounds:
+            raise ConflictError(
+                f"dataset {name!r} is used by {', '.join(use.rounds)}, whose samples belong to its problems, "
+                "or will; no option deletes samples"
+            )
+        if use.recipes and not force:
+            raise ConflictError(
+                f"the recipes of {', '.join(use.recipes)} name dataset {name!r}, "
+                "though no sample belongs to it yet; --force deletes it"
+            )
+        if not dry_run:
+            datasets.delete_dataset(connection, dataset)
+    return dataset.problems
 
 
 def usable_problems(database: Database) -> dict[str, int]:
     """Return how many problems of each dataset iterations and evaluations may take, by name."""
     with database.begin() as connection:
         return {dataset.name: dataset.usable for dataset in datasets.list_datasets(connection)}
+
+
+def _kept(files: Iterable[Problem], options: ImportOptions, report: ImportReport) -> Iterator[Problem]:
+    """Count the problems against which their source speaks, and leave them out if that is wanted."""
+    for problem in files:
+        if problem.doubt is not None:
+            report.doubtful += 1
+            report.first_doubt = report.first_doubt or problem.doubt
+            if options.skip_doubtful:
+                continue
+        yield problem
+
+
+def _examine(
+    verifier: MathVerifier,
+    problems: Iterable[Problem],
+    spool: IO[bytes],
+    report: ReferenceReport,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Write each problem to the spool, as a line to copy, with whether its reference answer can be used."""
+    with ThreadPoolExecutor(_BATCHES_AHEAD, "references") as threads:
+        for examined in _ahead(threads, partial(examine, verifier), _batches(problems)):
+            for problem, kind, from_sentence in examined:
+                report.add(problem, kind)
+                report.sentences += from_sentence
+                spool.write(problem_import.copied_line(report.read, problem, kind.is_usable))
+            if progress is not None:
+                progress(report.read)
+
+
+def _ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield the results of work on items, in order; a few items are begun before a result is awaited."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(threads.submit(work, item))
+        if len(begun) >= _BATCHES_AHEAD:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _refuse_unreadable(report: ReferenceReport, options: ImportOptions) -> None:
+    if report.unusable_count * 2 > report.read and not options.allow_unreadable:
+        example = next((named.reference for named in report.unusable if named.reference), "no answer")
+        raise BadInputError(
+            f"{report.unusable_count} of {report.read} reference answers cannot be used, such as "
+            f"{' '.join(example.split())[:60]!r}; nothing was imported: see --format and --map, "
+            "or import them all the same with --allow-unreadable"
+        )
+
+
+def _write(
+    database: Database, dataset: str, lines: IO[bytes], options: ImportOptions, report: ImportReport
+) -> None:
+    with database.begin() as connection:
+        newest = datasets.newest_problem(connection)
+        dataset_id = datasets.ensure_dataset(connection, dataset)
+        problem_import.copy_problems(connection, lines)
+        report.conflicts = problem_import.conflicting_references(connection, dataset_id, _MOST_CONFLICTS)
+        if options.replace:
+            replaced = problem_import.replace_references(connection, dataset_id)
+            report.replaced = len(replaced)
+            report.runs = problem_import.runs_with_problems(connection, replaced)
+        report.imported = problem_import.add_copied_problems(connection, dataset_id)
+        measured = [other for other in contamination.evaluation_datasets(connection) if other != dataset_id]
+        report.overlaps = contamination.find_overlaps(connection, [dataset_id], measured, newest)
+
+
+def _different(verifier: MathVerifier, conflicts: list[ReferenceConflict]) -> list[ReferenceConflict]:
+    """Return the conflicts whose two references do not mean the same."""
+    requests = [VerificationRequest(conflict.other, conflict.kept, is_answer=True) for conflict in conflicts]
+    judged = zip(conflicts, verifier.verify(requests), strict=True)
+    return [conflict for conflict, judgement in judged if judgement.cause is not Cause.CORRECT]
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hsstar.data.files import read_problems
-from hsstar.data.hub import DATA_SUFFIXES, HubError, download_file, list_data_files
+from hsstar.data.hub import HubError, download_file, list_data_files
+from hsstar.data.rows import SUFFIXES
 from hsstar.domain.benchmarks import Benchmark
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
@@ -22,12 +23,12 @@ def find_file(benchmark: Benchmark, source: Path | None) -> Path:
         return _from_hub(benchmark)
     if not source.is_dir():
         return source
-    for suffix in DATA_SUFFIXES:
+    for suffix in SUFFIXES:
         file = source / f"{benchmark.name}{suffix}"
         if file.exists():
             return file
     raise BadInputError(
-        f"{source} has no file of {benchmark.title}; expected {benchmark.name}{', '.join(DATA_SUFFIXES)}"
+        f"{source} has no file of {benchmark.title}; expected {benchmark.name}{', '.join(SUFFIXES)}"
     )
 
 

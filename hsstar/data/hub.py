@@ -4,15 +4,18 @@ An import of this module does not import the hub's own client.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from hsstar.data.lines import data_suffix
+from hsstar.data.rows import SUFFIXES
 from hsstar.domain.errors import BadInputError, HsstarError, MissingDependencyError
 
 PREFIX = "hub:"
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-"""Suffixes of files that hold rows, in order of preference."""
+_STREAMED = re.compile(r"hub:(?P<repository>[^/:@]+/[^/:@]+)(?::(?P<config>[^@]+))?(?:@(?P<split>.+))?")
+_USUAL_SPLIT = "train"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _MODEL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 _TIMEOUT_SECONDS = 10.0
@@ -26,25 +29,59 @@ class HubError(BadInputError):
 def local_file(name: Path | str) -> Path:
     """Return a local path unchanged; for `hub:OWNER/NAME[/FILE]` return the downloaded file.
 
+    A name with a configuration or split stays as it is: `stream_rows` reads it.
+
     Raises:
         BadInputError: the hub cannot be reached, lacks the data set or file, or the choice is open.
         MissingDependencyError: a hub name without huggingface_hub.
     """
     text = str(name)
-    if not text.startswith(PREFIX):
+    if not text.startswith(PREFIX) or is_streamed(text):
         return Path(name)
     owner, _, rest = text.removeprefix(PREFIX).partition("/")
     dataset, _, file = rest.partition("/")
     if not owner or not dataset:
-        raise BadInputError(f"{text}: expected hub:OWNER/NAME or hub:OWNER/NAME/FILE")
+        raise BadInputError(f"{text}: expected hub:OWNER/NAME, hub:OWNER/NAME/FILE or :CONFIG@SPLIT")
     repository = f"{owner}/{dataset}"
     try:
         return download_file(repository, file or only_file(text, list_data_files(repository)))
     except HubError as error:
-        raise BadInputError(
-            f"{text} cannot be had from the Hugging Face hub ({error}); "
-            "download the file elsewhere and give its path"
-        ) from error
+        raise _not_had(text, error) from error
+
+
+def is_streamed(name: str) -> bool:
+    """Tell whether a name is `hub:OWNER/NAME` with a `:CONFIG` or `@SPLIT`, whose rows `datasets` streams."""
+    match = _STREAMED.fullmatch(name)
+    return match is not None and bool(match["config"] or match["split"])
+
+
+def stream_rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Stream the rows of a data set's configuration and split (`train` if none is named), counted from 1.
+
+    Nothing is kept on disk. Errors as in `local_file`.
+    """
+    match = _STREAMED.fullmatch(name)
+    if match is None:
+        raise BadInputError(f"{name}: expected hub:OWNER/NAME:CONFIG@SPLIT")
+    try:
+        with _one_line_errors(name):
+            yield from enumerate(_streamed(match["repository"], match["config"], match["split"]), start=1)
+    except HubError as error:
+        raise _not_had(name, error) from error
+
+
+def _streamed(repository: str, config: str | None, split: str | None) -> Iterable[dict[str, Any]]:
+    from datasets import load_dataset
+
+    if Path(repository).is_dir():
+        raise HubError(f"the folder {repository} here would be read instead")
+    try:
+        rows: Iterable[dict[str, Any]] = load_dataset(
+            repository, config, split=split or _USUAL_SPLIT, streaming=True
+        )
+    except ValueError as error:  # an unknown configuration or split; its lines name those that exist
+        raise HubError(" ".join(str(error).split())) from error
+    return rows
 
 
 def only_file(name: str, files: list[str]) -> str:
@@ -52,10 +89,12 @@ def only_file(name: str, files: list[str]) -> str:
     if len(files) == 1:
         return files[0]
     if not files:
-        raise BadInputError(f"{name} holds no data file ({', '.join(sorted(DATA_SUFFIXES))})")
+        raise BadInputError(f"{name} holds no data file ({', '.join(SUFFIXES)})")
     more = f" and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
     first = ", ".join(files[:_MOST_NAMED])
-    raise BadInputError(f"{name} holds {len(files)} data files; name one as {name}/FILE: {first}{more}")
+    raise BadInputError(
+        f"{name} holds {len(files)} data files; name one as {name}/FILE: {first}{more}; or give {name}@SPLIT"
+    )
 
 
 def list_data_files(dataset: str) -> list[str]:
@@ -69,7 +108,7 @@ def list_data_files(dataset: str) -> list[str]:
 
         siblings = HfApi().dataset_info(dataset, timeout=_TIMEOUT_SECONDS).siblings or ()
         names = [entry.rfilename for entry in siblings]
-    return [name for name in names if PurePosixPath(name).suffix in DATA_SUFFIXES]
+    return [name for name in names if data_suffix(PurePosixPath(name)) in SUFFIXES]
 
 
 def download_file(dataset: str, file: str) -> Path:
@@ -78,6 +117,13 @@ def download_file(dataset: str, file: str) -> Path:
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(dataset, file, repo_type="dataset", etag_timeout=_TIMEOUT_SECONDS))
+
+
+def _not_had(name: str, error: HubError) -> BadInputError:
+    return BadInputError(
+        f"{name} cannot be had from the Hugging Face hub ({error}); "
+        "download the file elsewhere and give its path"
+    )
 
 
 def is_model_name(name: str) -> bool:

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from hsstar.commands.problems import ImportReport, import_problems
+from hsstar.data.files import ProblemFiles
 from hsstar.demo import family
 from hsstar.domain.problems import ProblemFormat
 from hsstar.recipe.recipe import Recipe
@@ -23,5 +24,5 @@ def import_demo_problems(database: Database, recipe: Recipe, slices: int) -> dic
         for dataset, (count, held_out) in wanted.items():
             file = Path(folder) / f"{dataset}.jsonl"
             family.write_problems(file, family.distinct_problems(count, 0, held_out=held_out))
-            reports[dataset] = import_problems(database, file, ProblemFormat.GSM8K, dataset)
+            reports[dataset] = import_problems(database, ProblemFiles([file], ProblemFormat.GSM8K), dataset)
     return reports

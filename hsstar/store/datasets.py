@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.problems import Problem
 from hsstar.domain.text import storable
-from hsstar.store.database import row_of, rows_of
+from hsstar.store.database import execute_file, row_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,14 @@ _DATASETS = """
     GROUP BY datasets.id
     ORDER BY name
 """
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetUse:
+    """The names of the runs that use a dataset."""
+
+    rounds: list[str]  # whose rounds have problems of it, or may take some
+    recipes: list[str]  # whose recipe names it
 
 
 def ensure_dataset(connection: Connection, name: str) -> int:
@@ -129,6 +137,18 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
             f"import one: hsstar problems import FILE --dataset {name}"
         )
     return dataset
+
+
+def use_of_dataset(connection: Connection, dataset: Dataset) -> DatasetUse:
+    """Return which runs use a dataset."""
+    parameters = {"id": dataset.id, "name": dataset.name}
+    [use] = rows_of(execute_file(connection, "use_of_dataset", parameters), DatasetUse)
+    return use
+
+
+def delete_dataset(connection: Connection, dataset: Dataset) -> None:
+    """Delete a dataset with its problems, of which no round may have any."""
+    connection.execute(text("DELETE FROM datasets WHERE id = :id"), {"id": dataset.id})
 
 
 def first_problem(connection: Connection, dataset: Dataset) -> str:

@@ -19,6 +19,7 @@ imports Starlette and uvicorn.
 
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
 from hsstar.verifier.math_verifier import RULES_VERSION, Explanation, MathVerifier
+from hsstar.verifier.references import ReferenceKind
 from hsstar.verifier.shared import SharedVerifier, judge, judge_async, judge_batch
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "AnswerPair",
     "Explanation",
     "MathVerifier",
+    "ReferenceKind",
     "SharedVerifier",
     "VerificationRequest",
     "Verifier",

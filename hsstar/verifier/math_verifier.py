@@ -4,7 +4,7 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from hsstar.verifier.forms import is_readable
 from hsstar.verifier.judging import Decision, formulas, judge_quickly
 from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
 from hsstar.verifier.reading import read
+from hsstar.verifier.references import ReferenceKind, kind_without_algebra
 from hsstar.verifier.spelling import LONGEST_ANSWER, parsable_source
 
 RULES_VERSION = 6
@@ -94,13 +95,24 @@ class MathVerifier:
         A reference that is not read by its deadline gets a second look of `second_look_seconds` (0: none):
         more than an answer, because it decides which problems are used. Raises as `decide` does.
         """
-        different = dict.fromkeys(references)
-        readable = {text for text in different if len(text) <= LONGEST_ANSWER and is_readable(read(text))}
-        doubtful = [text for text in readable if formulas(read(text))]
-        for index, outcome in self._run([{"reference": text} for text in doubtful], second_look_seconds):
-            if outcome != Cause.CORRECT:
-                readable.discard(doubtful[index])
+        readable = {text for text in references if len(text) <= LONGEST_ANSWER and is_readable(read(text))}
+        readable -= self._unreadable_formulas(readable, second_look_seconds)
         return [text in readable for text in references]
+
+    def examine_references(
+        self, references: Sequence[str], second_look_seconds: float = 30.0
+    ) -> list[ReferenceKind]:
+        """Say of each reference answer, in order, what kind it is; time and errors as `check_references`."""
+        kinds = {text: kind_without_algebra(text) for text in dict.fromkeys(references)}
+        usable = [text for text, kind in kinds.items() if kind.is_usable]
+        unreadable = self._unreadable_formulas(usable, second_look_seconds)
+        return [ReferenceKind.UNREADABLE if text in unreadable else kinds[text] for text in references]
+
+    def _unreadable_formulas(self, references: Iterable[str], second_look_seconds: float) -> set[str]:
+        """Return the references with a formula that algebra cannot read."""
+        doubtful = [text for text in references if formulas(read(text))]
+        outcomes = self._run([{"reference": text} for text in doubtful], second_look_seconds)
+        return {doubtful[index] for index, outcome in outcomes if outcome != Cause.CORRECT}
 
     def explain(self, answer: str, reference: str) -> Explanation:
         """Say how an answer is judged; extract it first from a whole response. Raises as `decide` does."""

@@ -16,6 +16,7 @@ from latex2sympy2_extended.symbols import GREEK_LETTER_MAP, get_symbol
 _PIECE = re.compile(
     r"[ \t\r\n]*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<letters>[A-Za-z]+)"
     r"|_\{(?P<index>[A-Za-z\d]+(?:[-+][A-Za-z\d]+)*)\}"
+    r"|(?P<array>\\begin\{array\})\{[lcr|]+\}"
     r"|(?P<sign>\\(?:begin|end)\{[a-z]+\}|_\{[a-cf-z]=|\\[A-Za-z]+|\\\\|[-+*/:!^|&()\[\]{}]))[ \t\r\n]*",
     re.ASCII,
 )
@@ -34,12 +35,14 @@ _FUNCTIONS = {
 }
 _LARGE = {r"\sum": sympy.Sum, r"\prod": sympy.Product}
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
-_MATRICES = {rf"\begin{{{kind}matrix}}": rf"\end{{{kind}matrix}}" for kind in ("", "p", "b", "v")}
+_MATRICES = {
+    rf"\begin{{{kind}}}": rf"\end{{{kind}}}" for kind in ("matrix", "pmatrix", "bmatrix", "vmatrix", "array")
+}
 _NO_FUNCTIONS = {*_BRACKETS, *_MATRICES, *_SYMBOLS, r"\infty", r"\frac", r"\binom"}
 _ALL_FUNCTIONS = {*_FUNCTIONS, *_LARGE, r"\sqrt", "e"}
 _TIMES = ("*", r"\times", r"\cdot")
 _OVER = ("/", ":", r"\div", r"\over")
-_BEFORE_BARS = {*_TIMES, *_OVER, "+", "-", "(", "[", "{"}
+_BEFORE_BARS = {*_TIMES, *_OVER, *_FUNCTIONS, "+", "-", "(", "[", "{"}
 
 
 class NotPlainError(Exception):
@@ -75,7 +78,7 @@ def _pieces(latex: str) -> list[str]:
             _letters(match["index"])
             pieces.append(f"_{match['index']}")
         else:
-            pieces.append(match["number"] or match["sign"])
+            pieces.append(match["number"] or match["array"] or match["sign"])
     pieces.append("")
     return pieces
 
@@ -97,7 +100,7 @@ def _refuse_ambiguous(pieces: list[str]) -> None:
     if r"\frac" in pieces and any(len(piece) == 2 and piece.isalpha() for piece in pieces):
         raise NotPlainError
     bars = [index for index, piece in enumerate(pieces) if piece == "|"]
-    if len(bars) > 2 and not (len(bars) == 4 and pieces[bars[2] - 1] in _BEFORE_BARS):
+    if any(pieces[bar - 1] not in _BEFORE_BARS for bar in bars[2::2]):
         raise NotPlainError
 
 

@@ -99,7 +99,13 @@ _SECOND_READINGS = (
 def read(text: str) -> Form:
     """Return the form of an answer as written; `Unreadable` if it has none."""
     source = parsable_source(text)
-    if source is None or _ONLY_DOTS.fullmatch(source) or count_words(source) > _MOST_WORDS:
+    return Unreadable() if source is None else _read_whole(source)
+
+
+@lru_cache(maxsize=4_096)
+def _read_whole(source: str) -> Form:
+    """Return the form of a whole answer in normal spelling, which many answers share."""
+    if _ONLY_DOTS.fullmatch(source) or count_words(source) > _MOST_WORDS:
         return Unreadable()
     try:
         return _read(source)

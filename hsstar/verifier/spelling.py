@@ -240,6 +240,8 @@ def _nesting(text: str) -> int:
 
 def split(source: str, separators: str) -> tuple[list[str], list[str]]:
     """Split at a pattern outside of all brackets; return the pieces and the separators."""
+    if not _separator(separators).search(source):  # as for nearly all patterns; and far faster
+        return [source.strip()], []
     pieces, matched, depth, start = list[str](), list[str](), 0, 0
     for match in _scanner(separators).finditer(source):
         if match["open"]:
@@ -265,6 +267,11 @@ def inside_brackets(source: str) -> tuple[str, str, str] | None:
             whole = match.end() == len(source)
             return (opening[0], source[opening.end() : match.start()], match[0]) if whole else None
     return None
+
+
+@lru_cache
+def _separator(separators: str) -> re.Pattern[str]:
+    return re.compile(separators, re.DOTALL)
 
 
 @lru_cache

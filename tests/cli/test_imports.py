@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.lifecycle import JobKind
-from hsstar.store import migrate
+from hsstar.store import migrate, rounds
 from hsstar.store.database import Database
 from tests.cli.conftest import Called, CommandLine, enqueue
-from tests.store.factory import add_problems
+from tests.store.factory import add_problems, add_run
 
 DEMO = "builtin:demo-policy"
 GSM8K = {"question": "1+1=?", "answer": "that is\n#### 2"}
 TRAIN, HELDOUT = "demo-train", "demo-heldout"
+FIELD_FILES = Path(__file__).parents[1] / "unit" / "field_files"
 REFUSED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "refusals.json").read_text())
 """`command`, the `message` that it ends with, its exit `code` (1), the `environment`, the content of
 `file.jsonl`, and a replacement in the demo's recipe, `recipe.toml`."""
@@ -60,20 +62,129 @@ def test_what_is_wrong_is_refused_in_one_line_and_writes_nothing(
 def test_problems_are_imported_into_the_dataset_that_is_named(cli: CommandLine) -> None:
     file = cli.file("p.jsonl", GSM8K, GSM8K, {"question": "2+2=?", "answer": "#### ???"})
     called = cli("problems", "import", file, "--dataset", "mine", "--format", "gsm8k")
-    said = "1 reference answers cannot be read; their problems are left out:\n  problem 3: ???\n"
+    said = (
+        "references: 2 readable (as 2), 1 unreadable (as no answer)\n"
+        "1 reference answers cannot be used; their problems are left out:\n  problem 3: no answer\n"
+    )
     assert called == Called(0, "mine: 2 problems imported, 1 duplicates left out (read 3)\n", said)
     assert cli.json("problems", "list") == [{"dataset": "mine", "problems": 2, "unreadable_references": 1}]
     live = cli("problems", "import", file, "--dataset", "mine", terminal=True)
     assert live.out == "mine: 0 problems imported, 3 duplicates left out (read 3)\n"
-    assert live.err.startswith("\r3 problems read ")
+    assert "3 problems" in live.err
     plain = cli.file("q.jsonl", {"problem": "3+3=?", "answer": "6", "level": "Level 2", "subject": "sums"})
     cli.ok("problems", "import", plain, "--dataset", "mine", "--format", "math")
     columns = "statement, reference_answer, reference_readable, level, subject"
     assert cli.rows(f"SELECT {columns} FROM problems ORDER BY id") == [
         ("1+1=?", "2", True, None, None),
-        ("2+2=?", "???", False, None, None),
+        ("2+2=?", "", False, None, None),
         ("3+3=?", "6", True, "2", "sums"),
     ]
+
+
+def test_files_from_the_field_are_imported_with_what_is_wrong_about_them(cli: CommandLine) -> None:
+    called = cli("problems", "import", str(FIELD_FILES / "numina15.jsonl"), "--dataset", "mine")
+    assert called.out == "mine: 8 problems imported, 0 duplicates left out (read 8)\n"
+    assert called.err.splitlines() == [
+        "layout: numina (8)",
+        "references: 5 readable (as 5), 3 unreadable (as no answer)",
+        "3 reference answers cannot be used; their problems are left out:",
+        *(f"  problem {number}: no answer" for number in (4, 6, 7)),
+        "the source speaks against 2 problems (question_type: proof); --skip-doubtful leaves them out",
+    ]
+    several = [str(FIELD_FILES / name) for name in ("MATH", "*.gz", "tab.tsv")]
+    assert cli.ok("problems", "import", *several, "--dataset", "more").startswith(
+        "more: 3 problems imported, 2"
+    )
+    skipping = ("problems", "import", several[-1], str(FIELD_FILES / "numina15.jsonl"), "--skip-doubtful")
+    assert cli.ok(*skipping, "--dataset", "valid").startswith("valid: 6 problems imported, 1 dup")
+
+
+def test_a_file_without_references_is_refused_unless_it_is_wanted(cli: CommandLine) -> None:
+    sentence = {"problem": "c?", "answer": "The proof follows from the lemma that was shown above."}
+    readable, proof = {"problem": "b?", "answer": "12"}, {"problem": "a?", "answer": "proof"}
+    file = cli.file("p.jsonl", proof, readable, sentence)
+    command = ("problems", "import", file, "--dataset", "mine")
+    message = "2 of 3 reference answers cannot be used, such as 'The proof follows"
+    assert cli.refused(*command).startswith(message)
+    assert cli.rows("SELECT 1 FROM datasets") == []
+    cli.ok(*command, "--allow-unreadable")
+    assert cli.json("problems", "list") == [{"dataset": "mine", "problems": 3, "unreadable_references": 2}]
+
+
+def test_a_sentence_is_imported_as_its_value(cli: CommandLine) -> None:
+    file = cli.file("p.jsonl", {"problem": "How many?", "answer": "so the total is 12 bolts"})
+    called = cli("problems", "import", file, "--dataset", "mine")
+    assert (
+        "references: 1 readable (as 12)\n1 of them stood in a sentence, and are its one value" in called.err
+    )
+    assert cli.rows("SELECT reference_answer, reference_readable FROM problems") == [("12", True)]
+
+
+def test_equal_statements_with_different_references_are_told_and_replaced_on_demand(cli: CommandLine) -> None:
+    called = cli("problems", "import", str(FIELD_FILES / "dupids.jsonl"), "--dataset", "mine")
+    assert called.out == "mine: 2 problems imported, 2 duplicates left out (read 4)\n"
+    assert called.err.endswith(
+        "1 equal statements have another reference answer; the first one stays:\n  2+2=?: 4 and 5\n"
+    )
+    rows = [{"problem": "2+2=?", "answer": "8/2"}, {"problem": "2+3=?", "answer": "6"}]
+    command = ("problems", "import", cli.file("p.jsonl", *rows), "--dataset", "mine")
+    assert cli(*command).err.endswith(
+        "1 problems of mine have another reference answer there, which stays\n"
+        "  2+3=?: 5, here 6\ntake those of the file: --replace\n"
+    )
+    stored = "SELECT statement, reference_answer FROM problems ORDER BY id"
+    assert cli.rows(stored) == [("2+2=?", "4"), ("2+3=?", "5")]
+    with cli.database.begin() as connection:
+        connection.execute(text("UPDATE datasets SET name = 'train'"))
+        run = add_run(connection, name="judged")
+        rounds.add_iterations(connection, run, [0])
+        [iteration] = rounds.list_iterations(connection, run.id)
+        problem = connection.execute(text("SELECT max(id) FROM problems")).scalar_one()
+        rounds.assign_problems(connection, iteration.round.id, [problem], 1)
+    replaced = cli(*command[:-1], "train", "--replace")
+    assert replaced.err.endswith(
+        "2 reference answers replaced\njudged by the old ones: judged; judge again: hsstar reverify RUN\n"
+    )
+    assert cli.rows(stored) == [("2+2=?", "8/2"), ("2+3=?", "6")]
+
+
+def test_columns_are_mapped_and_shown_before_anything_is_imported(cli: CommandLine) -> None:
+    file = cli.file("p.jsonl", {"q": {"text": "1+1?"}, "a": ["2"], "d": 3}, {"q": {}, "a": ["3"]})
+    mapped = ("--map", "statement=q.text", "--map", "reference=a.0", "--map", "level=d")
+    command = ("problems", "import", file, "--dataset", "mine", *mapped)
+    assert "p.jsonl:2: no value under q.text for statement, found keys a, q" in cli.refused(*command)
+    shown = cli.ok(*command, "--show", "1")
+    assert shown == "problem 1\n  statement: 1+1?\n  reference: 2\n  level: 3\n"
+    assert cli.rows("SELECT 1 FROM datasets") == []
+    called = cli(*command, "--skip-bad")
+    assert called.out == "mine: 1 problems imported, 0 duplicates left out (read 1)\n"
+    assert "1 rows left out:\n  " in called.err
+    assert "p.jsonl:2: no value under q.text" in called.err
+    worse = cli.file("q.jsonl", {"q": 1}, {"q": 2}, {"q": {"text": "1+1?"}, "a": ["2"]})
+    limited = ("problems", "import", worse, "--dataset", "mine", *mapped, "--skip-bad=1")
+    assert "q.jsonl:2: no value under q.text" in (refusal := cli.refused(*limited))
+    assert refusal.endswith("; more than 1 rows cannot be used")
+
+
+def test_a_dataset_is_deleted_unless_samples_would_go_with_it(cli: CommandLine) -> None:
+    has_datasets(cli)
+    cli.ok("runs", "create", "--recipe", cli.recipe(), "--name", "mine")
+    named = "the recipes of mine name dataset 'demo-heldout', though no sample belongs to it yet; --force"
+    assert cli.refused("problems", "delete", HELDOUT, "--yes").startswith(named)
+    would = cli.ok("problems", "delete", HELDOUT, "--force", "--dry-run")
+    assert would == "demo-heldout: 8 problems would be deleted\n"
+    assert cli.ok("problems", "delete", HELDOUT, "--force", "--yes") == "demo-heldout: 8 problems deleted\n"
+    assert [row["dataset"] for row in cli.json("problems", "list")] == [TRAIN]
+    assert "there is no dataset 'demo-heldout'" in cli.refused("problems", "delete", HELDOUT)
+    with cli.database.begin() as connection:
+        add_problems(connection, 8, HELDOUT)
+    cli.ok("iterate", "mine")
+    for dataset in (TRAIN, HELDOUT):
+        refusal = cli.refused("problems", "delete", dataset, "--yes", "--force")
+        assert refusal.startswith(
+            f"dataset '{dataset}' is used by mine, whose samples belong to its problems"
+        )
+    assert len(cli.json("problems", "list")) == 2
 
 
 def test_problems_made_on_demand_are_imported_like_those_of_a_file(cli: CommandLine) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -10,17 +11,18 @@ import pytest
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.commands import problems as commands
 from hsstar.commands.export_model import export_model
-from hsstar.commands.problems import UnreadableReference, import_problems, usable_problems
+from hsstar.commands.problems import import_problems, usable_problems
+from hsstar.commands.references import NamedReference
 from hsstar.commands.runs import create_run, start_iterations
+from hsstar.data.files import ProblemFiles
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState, JobState
-from hsstar.domain.problems import ProblemFormat
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
-from hsstar.verifier import MathVerifier
+from hsstar.verifier import MathVerifier, ReferenceKind
 from tests.engines import tiny
 from tests.store.factory import add_job, add_problems, add_run, make_recipe, select, set_state
 
@@ -81,31 +83,36 @@ def problem_file(folder: Path, last: str = "") -> Path:
     return folder / "p.jsonl"
 
 
+def files_in(*paths: Path) -> ProblemFiles:
+    return ProblemFiles(paths)
+
+
 @pytest.mark.parametrize("in_memory", [64_000_000, 100])
 def test_a_file_is_verified_before_its_transaction_begins(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
 ) -> None:
-    check = MathVerifier.check_references
-    open_transactions = []
+    check = MathVerifier.examine_references
+    open_transactions, one_at_a_time = [], Lock()
 
-    def watched(self: MathVerifier, references: Sequence[str], *arguments: Any) -> list[bool]:
+    def watched(self: MathVerifier, references: Sequence[str], *arguments: Any) -> list[ReferenceKind]:
         query = """
             SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
         """
-        with database.begin() as connection:
+        with one_at_a_time, database.begin() as connection:
             open_transactions.append(select(connection, query)[0][0])
         return check(self, references, *arguments)
 
-    monkeypatch.setattr(MathVerifier, "check_references", watched)
+    monkeypatch.setattr(MathVerifier, "examine_references", watched)
     monkeypatch.setattr(commands, "_BATCH", 4)
     monkeypatch.setattr(commands, "_BYTES_IN_MEMORY", in_memory)
     file, told = problem_file(tmp_path), list[int]()
-    report = import_problems(database, file, ProblemFormat.MATH, "d", told.append)
-    assert (report.read, report.imported, report.unreadable) == (10, 10, (UnreadableReference(2, "?"),))
+    report = import_problems(database, files_in(file), "d", progress=told.append)
+    assert (report.read, report.imported) == (10, 10)
+    assert report.references.unusable == [NamedReference(2, "")]
     assert (open_transactions, told) == ([0, 0, 0], [4, 8, 10])
     assert usable_problems(database) == {"d": 9}
-    assert import_problems(database, file, ProblemFormat.MATH, "d").duplicates == 10
+    assert import_problems(database, files_in(file), "d").duplicates == 10
 
 
 def test_a_file_with_a_broken_line_leaves_nothing(
@@ -113,7 +120,7 @@ def test_a_file_with_a_broken_line_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(commands, "_BATCH", 4)
     with pytest.raises(BadInputError, match=r"p\.jsonl:11: expected one JSON object"):
-        import_problems(database, problem_file(tmp_path, last="{"), ProblemFormat.MATH, "d")
+        import_problems(database, files_in(problem_file(tmp_path, last="{")), "d")
     assert usable_problems(database) == {}
 
 

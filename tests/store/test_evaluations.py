@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.commands.evaluation_run import EvaluationRun
 from hsstar.commands.problems import import_problems
+from hsstar.data.files import ProblemFiles
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.verdict import Cause
@@ -248,5 +249,5 @@ def test_an_import_tells_of_overlaps_among_its_new_problems(database: Database, 
     file = tmp_path / "more.jsonl"
     lines = [{"problem": "What is $1+1$?", "answer": "2"}, {"problem": "new", "answer": "3"}]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (found,) = import_problems(database, file, ProblemFormat.MATH, "more").overlaps
+    (found,) = import_problems(database, ProblemFiles([file], ProblemFormat.MATH), "more").overlaps
     assert (found.dataset, found.against, found.exact) == ("more", "benchmarks/gsm8k", 1)

@@ -183,6 +183,8 @@ FRAMES = (
         r"\binom{{{}}}{{2}}",
     ),
     *(r"\sum_{{k=1}}^{{{}}} {}", r"\prod_{{n=1}}^{{4}}{}", r"\begin{{pmatrix}}{}&{}\\{}&{}\end{{pmatrix}}"),
+    *(r"\ln|{}|", r"\ln|{}|-\ln|{}|", r"\frac{{\ln|{}|}}{{2}}+{}|{}|", "|{}|+|{}|-|{}|+|{}|", r"|{}|\ln|{}|"),
+    r"[\begin{{array}}{{rr}}{}&{}\\{}&{}\end{{array}}]",
     *(r"\sin {}\cdot {}", r"\cos {}\sin {}", r"\ln({}){}", r"\begin{{bmatrix}}{}\\{}\end{{bmatrix}}"),
 )
 
