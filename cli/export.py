@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.options import writing
 from hsstar.cli.text import say
 from hsstar.domain.errors import BadInputError
@@ -34,7 +35,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(("jsonl", "parquet")),
             help="[default: by the name of the file, else jsonl]",
         ),
-        click.argument("run"),
+        click.argument("run", type=RUN),
     ):
         command = option(command)
     return command

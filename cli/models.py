@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import MODEL
 from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
 
@@ -40,7 +41,7 @@ def list_(shown_as: Format) -> None:
 
 
 @models.command(epilog="Example:  hsstar models lineage demo-M2")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=MODEL)
 @formatted
 def lineage(name: str | None, shown_as: Format) -> None:
     """Show how policies descend from one another: run, data, weight update and held-out accuracy of each.
@@ -72,7 +73,7 @@ def lineage(name: str | None, shown_as: Format) -> None:
 
 
 @models.command(epilog="Example:  hsstar models export demo-M2 ./demo-M2")
-@click.argument("name")
+@click.argument("name", type=MODEL)
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(name: str, folder: Path) -> None:
     """Copy the checkpoint NAME into FOLDER, with a README on its origin."""

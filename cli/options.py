@@ -35,6 +35,12 @@ def formatted(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def changing(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--set` as `changes`: keys of a recipe that are replaced."""
+    text = "Replaces a key of the recipe; repeatable, as in --set sampling.n=16."
+    return click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help=text)(command)
+
+
 def judging(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--by` as `author`, and `--change-evaluations`."""
     for option in (

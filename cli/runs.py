@@ -1,12 +1,12 @@
 """`hsstar runs`: recipes under a name."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.names import RUN
+from hsstar.cli.options import Format, changing, formatted
 from hsstar.cli.text import say
 
 
@@ -15,26 +15,35 @@ def runs() -> None:
     """Create, list and show runs."""
 
 
-@runs.command(epilog="Example:  hsstar runs create --recipe configs/demo.toml --name first --seed 1")
-@click.option("--recipe", "file", required=True, type=click.Path(path_type=Path), help="A TOML file.")
+@runs.command(epilog="Example:  hsstar runs create builtin:demo --name first --set sampling.n=16")
+@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.option("--recipe", "file", type=click.Path(path_type=Path), help="The same as the argument RECIPE.")
 @click.option("--name", help="The run's name.  [default: the recipe's]")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Replaces the recipe's seed.")
-def create(file: Path, name: str | None, seed: int | None) -> None:
-    """Create a run from a recipe, after checking every model and dataset that it names.
+@changing
+def create(
+    recipe: Path | None, file: Path | None, name: str | None, seed: int | None, changes: tuple[str, ...]
+) -> None:
+    """Create a run from RECIPE, after checking every model and dataset that it names.
 
-    The whole recipe is stored with the run and never changes.
+    RECIPE is a TOML file, or builtin:demo. The whole recipe is stored with the run and never changes.
     """
     from hsstar.cli.views.overlaps import overlap_lines
     from hsstar.commands.runs import create_run, run_overlaps
+    from hsstar.recipe.documents import parse_changes
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
-    changes: dict[str, Any] = {"name": name, "seed": seed}
-    recipe = load_recipe(file, {key: value for key, value in changes.items() if value is not None})
+    chosen = recipe or file
+    if chosen is None or (recipe and file):
+        raise click.UsageError("give one recipe: a TOML file, or builtin:demo")
+    own = {"name": name, "seed": seed}
+    own = {key: value for key, value in own.items() if value is not None}
+    loaded = load_recipe(chosen, parse_changes(changes) | own)
     with open_database() as database:
-        run = create_run(database, recipe, recipe.name, Settings.from_environment().models_dir)
-        overlaps = run_overlaps(database, recipe)
-    for line in overlap_lines(overlaps, excluded=recipe.problems.overlaps == "exclude"):
+        run = create_run(database, loaded, loaded.name, Settings.from_environment().models_dir)
+        overlaps = run_overlaps(database, loaded)
+    for line in overlap_lines(overlaps, excluded=loaded.problems.overlaps == "exclude"):
         say(line, err=True)
     say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
@@ -51,7 +60,7 @@ def list_(shown_as: Format) -> None:
 
 
 @runs.command(epilog="Example:  hsstar runs show demo")
-@click.argument("run")
+@click.argument("run", type=RUN)
 def show(run: str) -> None:
     """Print the stored recipe of RUN with every default (JSON)."""
     from hsstar.cli.views.output import print_json

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.text import say
 
 
@@ -15,7 +16,7 @@ def samples() -> None:
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--run", required=True, help="The run that gets a new iteration.")
+@click.option("--run", required=True, type=RUN, help="The run that gets a new iteration.")
 @click.option("--dataset", metavar="NAME", help="The dataset for the problems.  [default: the recipe's]")
 def import_(file: Path, run: str, dataset: str | None) -> None:
     """Add an iteration to a run with the responses in FILE as pre-samples; workers verify and score them.

@@ -1,5 +1,6 @@
 """Policies and reward models: registered names of checkpoints."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
+from hsstar.domain.suggestions import did_you_mean
 from hsstar.store.database import execute_file, row_of, rows_of
 
 
@@ -74,8 +76,13 @@ def find_model(connection: Connection, name: str) -> Model:
     """Return the model of this name; raise NotFoundError without it."""
     model = row_of(connection.execute(text(f"{_MODELS} WHERE models.name = :name"), {"name": name}), Model)
     if model is None:
-        raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
+        raise no_model(name, [known.name for known in list_models(connection)])
     return model
+
+
+def no_model(name: str, known: Iterable[str]) -> NotFoundError:
+    """Return the error of a name that no model has."""
+    return NotFoundError(f"there is no model {name!r}; see: hsstar models list{did_you_mean(name, known)}")
 
 
 def list_models(connection: Connection) -> list[Model]:

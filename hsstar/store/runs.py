@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.domain.errors import ConflictError, NotFoundError
+from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store.database import row_of, rows_of
 
@@ -65,8 +66,10 @@ def find_run(connection: Connection, name: str) -> Run:
     """Return the run of this name; raise NotFoundError, which names the existing runs, without it."""
     run = row_of(connection.execute(text(f"{_RUNS} WHERE name = :name"), {"name": name}), _run)
     if run is None:
-        known = ", ".join(other.name for other in list_runs(connection)) or "none yet"
-        raise NotFoundError(f"there is no run {name!r} (runs: {known})")
+        known = [other.name for other in list_runs(connection)]
+        raise NotFoundError(
+            f"there is no run {name!r} (runs: {', '.join(known) or 'none yet'}){did_you_mean(name, known)}"
+        )
     return run
 
 
