@@ -48,6 +48,33 @@ def create(
     say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
 
+@runs.command(epilog="Example:  hsstar runs fork demo --from 1 --set training.beta=0.2 --name demo-beta")
+@click.argument("run", type=RUN)
+@click.option(
+    "--from",
+    "iteration",
+    type=click.IntRange(0),
+    required=True,
+    metavar="ITERATION",
+    help="The first iteration that the fork does itself.",
+)
+@click.option("--name", help="The fork's name.  [default: RUN-from-ITERATION]")
+@changing
+def fork(run: str, iteration: int, name: str | None, changes: tuple[str, ...]) -> None:
+    """Make a run that shares the iterations of RUN before ITERATION and continues otherwise.
+
+    Nothing is copied: samples, pairs, policies and evaluations before it stay those of RUN.
+    """
+    from hsstar.commands.fork import fork_run
+    from hsstar.recipe.documents import parse_changes
+    from hsstar.settings import Settings
+
+    models = Settings.from_environment().models_dir
+    with open_database() as database:
+        made = fork_run(database, run, iteration, parse_changes(changes), name, models)
+    say(f"run {made.name} forked from {made.forked_from}; start it: hsstar iterate {made.name} --watch")
+
+
 @runs.command("list", epilog="Example:  hsstar runs list")
 @formatted
 def list_(shown_as: Format) -> None:

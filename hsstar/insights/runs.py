@@ -21,6 +21,7 @@ class RunEntry:
     dataset: str
     seed: int
     created: datetime
+    forked_from: str | None  # run and first iteration of its own
 
 
 def find_run(database: Database, name: str) -> Run:
@@ -39,6 +40,7 @@ def list_runs(database: Database) -> list[RunEntry]:
                 run.recipe.problems.dataset,
                 run.recipe.seed,
                 run.created_at,
+                run.forked_from,
             )
             for run in runs.list_runs(connection)
         ]

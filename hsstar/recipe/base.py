@@ -9,6 +9,7 @@ from hsstar.domain.suggestions import did_you_mean
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
 Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 NumberFormat = Literal["float32", "bfloat16", "float16"]
 Document = TypeVar("Document", bound=BaseModel)
 

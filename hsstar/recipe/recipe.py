@@ -14,6 +14,7 @@ from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import Name, Positive, Section, parse_section
 from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.evaluation import EvaluationSection
+from hsstar.recipe.fork import ForkSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
@@ -136,6 +137,7 @@ class Recipe(Section):
     training: TrainingSection = TrainingSection()
     initialisation: InitialisationSection = InitialisationSection()
     evaluation: EvaluationSection = EvaluationSection()
+    fork: ForkSection | None = None
 
     @field_validator("name")
     @classmethod

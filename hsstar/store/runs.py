@@ -23,9 +23,28 @@ class Run:
     model_id: int
     reward_model_id: int | None
     created_at: datetime
+    first_iteration: int  # of its own; a fork shares those before it
+
+    @property
+    def forked_from(self) -> str | None:
+        """The run that it was forked from, and the first iteration of its own; None if it is no fork."""
+        fork = self.recipe.fork
+        return None if fork is None else f"{fork.run}, iteration {fork.iteration}"
 
 
-_RUNS = "SELECT id, name, recipe, model_id, reward_model_id, created_at FROM runs"
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What a new run shares with another."""
+
+    run_id: int
+    iteration: int  # its iterations below this one
+    shares_evaluations: bool  # also those of the policies up to that of the iteration
+
+
+_RUNS = """
+    SELECT id, name, recipe, model_id, reward_model_id, created_at, coalesce(forked_at, 0) AS first_iteration
+    FROM runs
+"""
 
 
 def _run(name: str, recipe: dict[str, Any], **fields: Any) -> Run:
@@ -33,14 +52,20 @@ def _run(name: str, recipe: dict[str, Any], **fields: Any) -> Run:
 
 
 def create_run(
-    connection: Connection, name: str, recipe: Recipe, model_id: int, reward_model_id: int | None
+    connection: Connection,
+    name: str,
+    recipe: Recipe,
+    model_id: int,
+    reward_model_id: int | None,
+    fork: Fork | None = None,
 ) -> Run:
     """Store a run with its whole recipe; raise ConflictError if the name is taken."""
     run_id = connection.execute(
         text(
-            "INSERT INTO runs (name, recipe, seed, model_id, reward_model_id) "
-            "VALUES (:name, CAST(:recipe AS jsonb), :seed, :model_id, :reward_model_id) "
-            "ON CONFLICT (name) DO NOTHING RETURNING id"
+            "INSERT INTO runs "
+            "(name, recipe, seed, model_id, reward_model_id, forked_from, forked_at, shares_evaluations) "
+            "VALUES (:name, CAST(:recipe AS jsonb), :seed, :model_id, :reward_model_id, :forked_from, "
+            ":forked_at, :shares_evaluations) ON CONFLICT (name) DO NOTHING RETURNING id"
         ),
         {
             "name": name,
@@ -48,6 +73,9 @@ def create_run(
             "seed": recipe.seed,
             "model_id": model_id,
             "reward_model_id": reward_model_id,
+            "forked_from": fork and fork.run_id,
+            "forked_at": fork and fork.iteration,
+            "shares_evaluations": fork is not None and fork.shares_evaluations,
         },
     ).scalar()
     if run_id is None:
