@@ -47,7 +47,7 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--by",
             "author",
-            default=_user,
+            default=user,
             show_default="user@host",
             help="Who is recorded with the verdict.",
         ),
@@ -59,7 +59,8 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who calls, as user@host."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user id without an account, as in some containers

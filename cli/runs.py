@@ -1,18 +1,22 @@
 """`hsstar runs`: recipes under a name."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
-from hsstar.cli.options import Format, changing, formatted
+from hsstar.cli.options import Format, changing, formatted, user
 from hsstar.cli.text import say
+
+if TYPE_CHECKING:
+    from hsstar.commands.delete_run import Deletion
 
 
 @click.group(epilog="Example:  hsstar runs create --recipe configs/demo.toml")
 def runs() -> None:
-    """Create, list and show runs."""
+    """Create, fork and compare runs; pause, resume, cancel, archive, rename and delete them."""
 
 
 @runs.command(epilog="Example:  hsstar runs create builtin:demo --name first --set sampling.n=16")
@@ -76,14 +80,15 @@ def fork(run: str, iteration: int, name: str | None, changes: tuple[str, ...]) -
 
 
 @runs.command("list", epilog="Example:  hsstar runs list")
+@click.option("--all", "archived", is_flag=True, help="Also those that are archived.")
 @formatted
-def list_(shown_as: Format) -> None:
-    """List the runs, oldest first."""
+def list_(archived: bool, shown_as: Format) -> None:
+    """List the runs, oldest first; what hsstar evaluate made is listed by hsstar evaluations."""
     from hsstar.cli.views.output import show_list
     from hsstar.insights.runs import RunEntry, list_runs
 
     with open_database() as database:
-        show_list(RunEntry, list_runs(database), shown_as)
+        show_list(RunEntry, list_runs(database, archived=archived), shown_as)
 
 
 @runs.command(epilog="Example:  hsstar runs show demo")
@@ -95,3 +100,118 @@ def show(run: str) -> None:
 
     with open_database() as database:
         print_json(find_run(database, run).recipe.document())
+
+
+@runs.command(epilog="Example:  hsstar runs diff demo demo-beta")
+@click.argument("first", type=RUN)
+@click.argument("second", type=RUN)
+@formatted
+def diff(first: str, second: str, shown_as: Format) -> None:
+    """Print what two runs differ in: recipe, data, and the figures of their iterations and policies."""
+    from hsstar.cli.views.output import Columns, show_list
+    from hsstar.insights.comparison import Difference, compare_runs
+
+    with open_database() as database:
+        differences = compare_runs(database, first, second)
+    if not differences and shown_as == "table":
+        say(f"{first} and {second} do not differ")
+        return
+    columns: Columns[Difference] = {"": "part", "what": "name", first: "first", second: "second"}
+    show_list(Difference, differences, shown_as, columns)
+
+
+@runs.command(epilog="Example:  hsstar runs pause demo")
+@click.argument("run", type=RUN)
+def pause(run: str) -> None:
+    """Let RUN rest until hsstar runs resume: its running jobs end, and no other begins. Nothing is lost."""
+    from hsstar.commands.run_life import pause_run
+
+    with open_database() as database:
+        running = pause_run(database, run, user())
+    under_way = f"; {running} running jobs end first" if running else ""
+    say(f"{run} is paused{under_way}; continue it: hsstar runs resume {run}")
+
+
+@runs.command(epilog="Example:  hsstar runs resume demo")
+@click.argument("run", type=RUN)
+def resume(run: str) -> None:
+    """Let RUN continue, whatever holds it: a pause, a cancellation, its archive or its gate."""
+    from hsstar.commands.run_life import resume_run
+
+    with open_database() as database:
+        reason = resume_run(database, run)
+    say(f"{run} continues; it was held: {reason}")
+
+
+@runs.command(epilog="Example:  hsstar runs cancel demo")
+@click.argument("run", type=RUN)
+def cancel(run: str) -> None:
+    """Stop the jobs of RUN within the batch that each is at, which is dropped. What is written stays."""
+    from hsstar.commands.run_life import cancel_run
+
+    with open_database() as database:
+        running = cancel_run(database, run, user())
+    stopped = f"; {running} running jobs stop with their batch" if running else ""
+    say(f"{run} is cancelled{stopped}; its rows stay: hsstar runs resume {run}, or hsstar runs delete {run}")
+
+
+@runs.command(epilog="Example:  hsstar runs archive demo")
+@click.argument("run", type=RUN)
+def archive(run: str) -> None:
+    """Leave RUN out of hsstar runs list and hsstar status; everything in it stays."""
+    from hsstar.commands.run_life import archive_run
+
+    with open_database() as database:
+        archive_run(database, run, user())
+    say(f"{run} is archived; bring it back: hsstar runs resume {run}")
+
+
+@runs.command(epilog="Example:  hsstar runs rename demo first-try")
+@click.argument("run", type=RUN)
+@click.argument("name")
+def rename(run: str, name: str) -> None:
+    """Call RUN by NAME from now on. The policies that it has trained keep their names and folders."""
+    from hsstar.commands.run_life import rename_run
+    from hsstar.settings import Settings
+
+    with open_database() as database:
+        rename_run(database, run, name, Settings.from_environment().models_dir)
+    say(f"{run} is called {name} now")
+
+
+@runs.command(epilog="Example:  hsstar runs delete demo --dry-run")
+@click.argument("run", type=RUN)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(run: str, dry_run: bool, yes: bool) -> None:
+    """Delete RUN for good: its rows, and the policies that it trained and nothing else needs.
+
+    Its jobs stop first. A run whose iterations a fork shares is not deleted.
+    """
+    from hsstar.commands.delete_run import delete_run, plan_deletion
+    from hsstar.settings import Settings
+
+    with open_database() as database:
+        for line in _deletion_lines(plan_deletion(database, run)):
+            say(line)
+        if dry_run:
+            return
+        if not yes:
+            click.confirm(f"Delete {run}?", abort=True)
+        delete_run(database, run, user(), Settings.from_environment().models_dir)
+    say(f"{run} is deleted")
+
+
+def _deletion_lines(deletion: "Deletion") -> list[str]:
+    from hsstar.cli.views.output import size
+
+    contents = deletion.contents
+    lines = [
+        f"{deletion.run}: {contents.iterations} iterations, {contents.evaluations} evaluations, "
+        f"{contents.samples} samples, {contents.pairs} pairs, {contents.live_jobs} queued or running jobs"
+    ]
+    if deletion.policies:
+        lines.append(f"policies: {', '.join(deletion.policies)} ({size(deletion.checkpoint_bytes)})")
+    if deletion.kept_policies:
+        lines.append(f"policies that stay, because others need them: {', '.join(deletion.kept_policies)}")
+    return lines

@@ -73,7 +73,9 @@ class Conductor:
             return adds
 
         def label(connection: Connection) -> int | None:
-            round_ = rounds.get_round(connection, job.round_id)
+            round_ = rounds.find_round(connection, job.round_id)
+            if round_ is None:  # its run has been deleted
+                return None
             # not while others advance it or judge it again: the end of pre-sampling makes all that lack
             if judged and round_.kind == "iteration" and try_lock_run(connection, round_.run_id, shared=True):
                 run = runs.get_run(connection, round_.run_id)
@@ -252,10 +254,15 @@ class Conductor:
         return True
 
     def _adopt_trained_policy(self, run: Run, iteration: Round, connection: Connection) -> bool:
-        """Training → evaluating, with the new policy, or the old one if the training is discarded."""
+        """Training → evaluating, with the new policy, or the old one if the training is discarded.
+
+        A training whose job was withdrawn is enqueued again.
+        """
         model_id = training.trained_model(connection, iteration.id)
         if model_id is None and missing.training_discarded(connection, iteration.id):
             model_id = iteration.model_id
+        if model_id is None:
+            training.ensure_training_job(connection, iteration.id)
         return self._adopt(connection, run, iteration, model_id)
 
     def _adopt(self, connection: Connection, run: Run, iteration: Round, model_id: int | None) -> bool:

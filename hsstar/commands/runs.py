@@ -74,9 +74,16 @@ def create_run(
             )
             reward_model_id = registered.id
         shared = None if origin is None else origin.shared
+        refuse_policy_names(connection, name)
         run = runs.create_run(connection, name, recipe, model.id, reward_model_id, shared)
         _check_slices(dataset.name, _available(connection, run, dataset.id), recipe, 1)
         return run
+
+
+def refuse_policy_names(connection: Connection, name: str) -> None:
+    """Raise ConflictError if policies have the names that a run of this name gives to its own."""
+    if taken := models.names_of_run(connection, name):
+        raise ConflictError(f"there is already a policy {taken[0]!r}; choose another name for the run")
 
 
 def _first_policy(recipe: Recipe, origin: Origin | None) -> PolicySection:

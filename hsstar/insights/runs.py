@@ -22,6 +22,7 @@ class RunEntry:
     seed: int
     created: datetime
     forked_from: str | None  # run and first iteration of its own
+    held: str | None  # why it does not continue: `paused`, `cancelled`, `archived` …
 
 
 def find_run(database: Database, name: str) -> Run:
@@ -30,8 +31,8 @@ def find_run(database: Database, name: str) -> Run:
         return runs.find_run(connection, name)
 
 
-def list_runs(database: Database) -> list[RunEntry]:
-    """Return every run, oldest first."""
+def list_runs(database: Database, *, archived: bool = False) -> list[RunEntry]:
+    """Return the runs that train, oldest first; with `archived` also those that are archived."""
     with database.begin() as connection:
         return [
             RunEntry(
@@ -41,8 +42,10 @@ def list_runs(database: Database) -> list[RunEntry]:
                 run.recipe.seed,
                 run.created_at,
                 run.forked_from,
+                run.held,
             )
             for run in runs.list_runs(connection)
+            if run.recipe.problems.used and (archived or run.held != "archived")
         ]
 
 

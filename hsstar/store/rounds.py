@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
 from hsstar.domain.problems import Repeat
-from hsstar.store.database import execute_file, exists, refresh_statistics
+from hsstar.store.database import execute_file, exists, refresh_statistics, row_of
 from hsstar.store.runs import Run
 
 RoundKind = Literal["iteration", "evaluation", "steps"]
@@ -51,16 +51,33 @@ class Shortfall:
     unscored: int  # samples without a reward
 
 
+_ROUNDS = "SELECT id, run_id, kind, number, model_id FROM rounds"
+
+
 def get_round(connection: Connection, round_id: int) -> Round:
     """Return the round of this id."""
-    query = text("SELECT id, run_id, kind, number, model_id FROM rounds WHERE id = :id")
+    query = text(f"{_ROUNDS} WHERE id = :id")
     return Round(**connection.execute(query, {"id": round_id}).mappings().one())
+
+
+def find_round(connection: Connection, round_id: int) -> Round | None:
+    """Return the round of this id; None if its run has been deleted."""
+    return row_of(connection.execute(text(f"{_ROUNDS} WHERE id = :id"), {"id": round_id}), Round)
 
 
 _ITERATIONS = """
     SELECT id, run_id, kind, number, model_id, state, output_model_id
     FROM rounds JOIN iterations ON iterations.round_id = rounds.id
 """
+
+
+def has_open_rounds(connection: Connection, run_id: int) -> bool:
+    """Tell whether a round of the run is not done."""
+    query = text("""
+        SELECT FROM rounds JOIN round_states ON round_states.round_id = rounds.id
+        WHERE run_id = :run_id AND state <> 'done' LIMIT 1
+    """)
+    return exists(connection, query, {"run_id": run_id})
 
 
 def list_iterations(connection: Connection, run_id: int) -> list[Iteration]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store.database import exists, lock_run, row_of, rows_of
+from hsstar.store.database import execute_file, exists, lock_run, row_of, rows_of
 
 HoldKind = Literal["paused", "cancelled", "archived", "gate", "trained-nothing"]
 """Why a run is held: by a person, or by the conductor after what an iteration did."""
@@ -85,10 +85,12 @@ def create_run(
         },
     ).scalar()
     if run_id is None:
-        raise ConflictError(
-            f"there is already a run {name!r}; choose another: hsstar runs create --recipe FILE --name NAME"
-        )
+        raise _taken(name)
     return get_run(connection, run_id)
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(f"there is already a run {name!r}; choose another name")
 
 
 def get_run(connection: Connection, run_id: int) -> Run:
@@ -110,6 +112,60 @@ def find_run(connection: Connection, name: str) -> Run:
 def list_runs(connection: Connection) -> list[Run]:
     """Return every run, oldest first."""
     return rows_of(connection.execute(text(f"{_RUNS} ORDER BY id")), _run)
+
+
+def rename(connection: Connection, run_id: int, name: str) -> None:
+    """Give a run another name, in recipes of its forks too; raise ConflictError if it is taken."""
+    values = {"id": run_id, "name": name}
+    if exists(connection, text("SELECT FROM runs WHERE name = :name"), values):
+        raise _taken(name)
+    connection.execute(
+        text("""
+            UPDATE runs SET name = :name, recipe = jsonb_set(recipe, '{name}', to_jsonb(CAST(:name AS text)))
+            WHERE id = :id
+        """),
+        values,
+    )
+    connection.execute(
+        text("""
+            UPDATE runs SET recipe = jsonb_set(recipe, '{fork,run}', to_jsonb(CAST(:name AS text)))
+            WHERE forked_from = :id
+        """),
+        values,
+    )
+
+
+def list_forks(connection: Connection, run_id: int) -> list[str]:
+    """Return the names of the runs that were forked from a run, oldest first."""
+    query = text("SELECT name FROM runs WHERE forked_from = :id ORDER BY id")
+    return list(connection.execute(query, {"id": run_id}).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class RunContents:
+    """What a run consists of, in numbers."""
+
+    iterations: int
+    evaluations: int
+    samples: int
+    pairs: int
+    live_jobs: int
+
+
+def count_contents(connection: Connection, run_id: int) -> RunContents:
+    """Count what a run consists of."""
+    (contents,) = rows_of(execute_file(connection, "run_contents", {"run_id": run_id}), RunContents)
+    return contents
+
+
+def delete(connection: Connection, run_id: int) -> None:
+    """Delete a run with all its rounds, samples, pairs and jobs; no fork may share them."""
+    connection.execute(text("DELETE FROM runs WHERE id = :id"), {"id": run_id})
+
+
+def keep_new_ones_out(connection: Connection) -> None:
+    """Let no other transaction create, change or delete a run until this one ends."""
+    connection.execute(text("LOCK TABLE runs IN SHARE MODE"))
 
 
 def active_run_ids(connection: Connection) -> list[int]:
@@ -151,5 +207,5 @@ def release_hold(connection: Connection, run_id: int) -> bool:
 
 
 def is_held(connection: Connection, run_id: int) -> bool:
-    """Tell whether a run is held; under the run's lock this stays so to the end of the transaction."""
-    return exists(connection, text("SELECT FROM runs WHERE id = :id AND held IS NOT NULL"), {"id": run_id})
+    """Tell whether a run is held, or gone; under its lock this stays so to the end of the transaction."""
+    return not exists(connection, text("SELECT FROM runs WHERE id = :id AND held IS NULL"), {"id": run_id})

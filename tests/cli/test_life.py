@@ -5,22 +5,18 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import CommandLine, enqueue
-from tests.store.factory import HELDOUT, add_problems
-
-RENDER = {"model": "M0", "prompt": "bare"}
-HELD_OUT = {"dataset": HELDOUT}
+from tests.cli.conftest import CommandLine
+from tests.store.factory import add_problems
 
 
 @pytest.fixture
 def two_done(cli: CommandLine) -> CommandLine:
     """The run `r` after two iterations of four problems, evaluated on held-out ones; 16 problems in all."""
     with cli.database.begin() as connection:
-        add_problems(connection, 16)
-        add_problems(connection, 5, HELDOUT)
-    enqueue(cli, evaluation=HELD_OUT, policy=RENDER, problems={"dataset": "train", "per_iteration": 4})
-    cli.worker().work()
-    cli.ok("iterate", "r")
+        add_problems(connection, 16, "demo-train")
+        add_problems(connection, 5, "demo-heldout")
+    cli.ok("runs", "create", cli.recipe(), "--name", "r", "--set", "sampling.n=4", "--set", "sampling.n_p=2")
+    cli.ok("iterate", "r", "--iterations", "2")
     cli.worker().work()
     return cli
 
@@ -74,7 +70,7 @@ def test_a_fork_shares_what_is_before_it_and_goes_its_own_way(two_done: CommandL
     # M_1 is not evaluated again, and the report has every policy of the line
     assert evaluated(cli, "f") == [2]
     mine, theirs = cli.csv("report", "f"), cli.csv("report", "r")
-    assert [row["policy"] for row in mine] == ["M0", "r-M1", "f-M2"], mine
+    assert [row["model"] for row in mine] == ["builtin:demo-policy", "r-M1", "f-M2"], mine
     assert mine[:2] == theirs[:2]
 
 
@@ -94,16 +90,16 @@ def test_a_fork_of_a_fork_shares_both(two_done: CommandLine) -> None:
     samples = [json.loads(line) for line in cli.ok("export", "samples", "g").splitlines()]
     assert {row["iteration"] for row in samples} == {0, 1, 2}
     of_shared = {row["model"] for row in samples if row["iteration"] < 2}
-    assert of_shared == {"M0", "r-M1"}
-    assert [row["policy"] for row in cli.csv("report", "h")] == ["M0", "r-M1"]
+    assert of_shared == {"builtin:demo-policy", "r-M1"}
+    assert [row["model"] for row in cli.csv("report", "h")] == ["builtin:demo-policy", "r-M1"]
 
 
 def test_a_fork_that_evaluates_otherwise_shares_no_evaluation(two_done: CommandLine) -> None:
     cli = two_done
-    cli.ok("runs", "fork", "r", "--from", "1", "--set", "evaluation.problems=3", "--name", "f")
+    cli.ok("runs", "fork", "r", "--from", "1", "--set", "evaluation.problems=2", "--name", "f")
     cli.ok("iterate", "f")
     cli.worker().work()
-    assert [row["policy"] for row in cli.csv("report", "f")] == ["M0", "r-M1", "f-M2"]
+    assert [row["model"] for row in cli.csv("report", "f")] == ["builtin:demo-policy", "r-M1", "f-M2"]
     assert evaluated(cli, "f") == [1, 2]
 
 
@@ -127,12 +123,6 @@ def test_a_fork_that_cannot_be_is_refused(
 
 
 def test_the_recipe_of_a_fork_makes_no_new_run(two_done: CommandLine) -> None:
-    two_done.ok("runs", "fork", "r", "--from", "1", "--name", "f")
-    recipe = json.loads(two_done.ok("runs", "show", "f"))
-    lines = ['name = "other"', "[fork]", 'run = "r"', "iteration = 1", "[problems]", 'dataset = "train"',
-             "per_iteration = 4", "[policy]", f'model = "{recipe["policy"]["model"]}"', "[reward]",
-             f'model = "{recipe["reward"]["model"]}"']  # fmt: skip
-    (two_done.folder / "fork.toml").write_text("\n".join(lines))
-    assert "the recipe is of a fork of run 'r'; remove [fork]" in two_done.refused(
-        "runs", "create", "fork.toml"
-    )
+    changes = ("--set", "fork.run=r", "--set", "fork.iteration=1")
+    refused = two_done.refused("runs", "create", two_done.recipe(), "--name", "other", *changes)
+    assert refused.startswith("the recipe is of a fork of run 'r'; remove [fork]")

@@ -90,7 +90,6 @@ COMMENT ON COLUMN runs.recipe IS 'the complete recipe with every default';
 COMMENT ON COLUMN runs.forked_from IS 'the run whose iterations below forked_at it shares';
 COMMENT ON COLUMN runs.forked_at IS 'its first iteration of its own';
 COMMENT ON COLUMN runs.shares_evaluations IS 'whether it shares those of the policies up to M_t of that iteration too';
-=======
 COMMENT ON COLUMN runs.held IS 'why no work of the run is planned; null if the run is active';
 COMMENT ON COLUMN runs.held_reason IS 'the same in a sentence';
 
@@ -102,11 +101,13 @@ CREATE TABLE rounds (
     model_id bigint CONSTRAINT fk_rounds_model_id REFERENCES models,
     evaluation_key text NOT NULL DEFAULT '',
     looked_at timestamptz,
+    texts_pruned bigint NOT NULL DEFAULT 0,
     CONSTRAINT uq_rounds_run_id_kind_number_evaluation_key UNIQUE (run_id, kind, number, evaluation_key),
     CONSTRAINT ck_rounds_kind_known CHECK (kind IN ('iteration', 'evaluation', 'steps')),
     CONSTRAINT ck_rounds_all_but_iterations_have_key CHECK ((kind = 'iteration') = (evaluation_key = ''))
 );
 COMMENT ON COLUMN rounds.number IS 'of the iteration, or t of the M_t that is evaluated or continues its responses';
+COMMENT ON COLUMN rounds.texts_pruned IS 'samples whose response and step rewards were deleted to save space';
 COMMENT ON COLUMN rounds.looked_at IS 'when it was last found to wait for a person or another round';
 COMMENT ON COLUMN rounds.evaluation_key IS 'names dataset and decoding of an evaluation, or what is continued; empty for an iteration';
 
