@@ -14,7 +14,7 @@ def evaluations() -> None:
 @evaluations.command("list", epilog="Example:  hsstar evaluations list --format markdown")
 @formatted
 def list_(shown_as: Format) -> None:
-    """List the evaluations of models, oldest first; hsstar runs delete takes the run that each is stored in."""
+    """List the evaluations of models, oldest first; hsstar runs delete takes the run of each."""
     from hsstar.cli.views.output import show_list
     from hsstar.insights.evaluation import list_evaluations
     from hsstar.store.read.overview import EvaluationEntry

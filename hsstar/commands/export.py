@@ -22,6 +22,6 @@ def export_rows(
 
 
 def count_without_text(database: Database, run: str) -> int:
-    """Count the samples of a run that no export holds, because hsstar samples prune has deleted their text."""
+    """Count the samples of a run that no export holds, because their text was deleted."""
     with database.begin() as connection:
         return retention.count_pruned(connection, runs.find_run(connection, run).id)

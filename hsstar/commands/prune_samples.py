@@ -39,10 +39,16 @@ def prune_samples(
     with database.begin() as connection:
         run_id = None if run is None else runs.find_run(connection, run).id
         found = retention.list_prunable(connection, before, run_id)
-    options = {"keep_pairs": "pairs" in keep, "keep_correct": "correct" in keep, "dry_run": dry_run}
     pruned = []
     for prunable in found:
-        lost = database.run(partial(retention.prune_texts, round_id=prunable.round_id, **options))
+        prune = partial(
+            retention.prune_texts,
+            round_id=prunable.round_id,
+            keep_pairs="pairs" in keep,
+            keep_correct="correct" in keep,
+            dry_run=dry_run,
+        )
+        lost = database.run(prune)
         if lost.samples:
             name = f"{prunable.kind} {prunable.number} {prunable.evaluation_key}".strip()
             pruned.append(PrunedRound(prunable.run, name, lost.samples, lost.bytes))

@@ -5,13 +5,12 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from hsstar.checkpoints.marker import check_free
-from hsstar.commands.runs import refuse_policy_names
+from hsstar.commands.runs import refuse_held, refuse_policy_names
 from hsstar.domain.errors import ConflictError
 from hsstar.recipe.recipe import parse_recipe
 from hsstar.store import rounds, runs
 from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs
-from hsstar.store.runs import Run
 
 
 def pause_run(database: Database, name: str, author: str) -> int:
@@ -22,7 +21,7 @@ def pause_run(database: Database, name: str, author: str) -> int:
     with database.begin() as connection:
         run = runs.find_run(connection, name)
         lock_run(connection, run.id)
-        _refuse_held(runs.get_run(connection, run.id))
+        refuse_held(runs.get_run(connection, run.id))
         runs.hold(connection, run.id, "paused", f"paused by {author}")
         jobs.withdraw(connection, run.id, running=False)
         return jobs.count_running(connection, run.id)
@@ -39,7 +38,7 @@ def cancel_run(database: Database, name: str, author: str) -> int:
         lock_run(connection, run.id)
         run = runs.get_run(connection, run.id)
         if run.held in ("cancelled", "archived"):
-            _refuse_held(run)
+            refuse_held(run)
         return stop_run(connection, run.id, f"cancelled by {author}")
 
 
@@ -69,7 +68,7 @@ def archive_run(database: Database, name: str, author: str) -> None:
         lock_run(connection, run.id)
         run = runs.get_run(connection, run.id)
         if run.held == "archived":
-            _refuse_held(run)
+            refuse_held(run)
         if run.held is None and rounds.has_open_rounds(connection, run.id):
             raise ConflictError(
                 f"run {name!r} is under way; first: hsstar runs pause {name}, or hsstar runs cancel {name}"
@@ -84,7 +83,6 @@ def rename_run(database: Database, name: str, new_name: str, models_folder: Path
         ConflictError: the name is taken, a training is under way, or the run is that of an evaluation.
         RecipeError: it is no name of a run.
     """
-    check_free(models_folder / new_name)
     with database.begin() as connection:
         run = runs.find_run(connection, name)
         lock_run(connection, run.id)
@@ -97,12 +95,6 @@ def rename_run(database: Database, name: str, new_name: str, models_folder: Path
             raise ConflictError(
                 f"run {name!r} trains a policy of that name; wait, or first: hsstar runs pause {name}"
             )
-        refuse_policy_names(connection, new_name)
         runs.rename(connection, run.id, new_name)
-
-
-def _refuse_held(run: Run) -> None:
-    if run.held is not None:
-        raise ConflictError(
-            f"run {run.name!r} is held already: {run.held_reason}; see: hsstar runs resume {run.name}"
-        )
+        refuse_policy_names(connection, new_name)
+        check_free(models_folder / new_name)

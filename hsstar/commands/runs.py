@@ -114,11 +114,12 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
     """Add `count` iterations to a run; return their numbers.
 
     Raises:
-        ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
+        ConflictError: the run is held or under way, or the engine cannot load a trained policy.
         BadInputError: the dataset holds too few problems for fresh slices.
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
+        refuse_held(runs.get_run(connection, run.id))
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)
@@ -148,6 +149,14 @@ def accept_missing(database: Database, run: Run) -> int:
     if not count:
         raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
     return count
+
+
+def refuse_held(run: Run) -> None:
+    """Raise ConflictError if a run is held."""
+    if run.held is not None:
+        raise ConflictError(
+            f"run {run.name!r} is held: {run.held_reason}; let it continue: hsstar runs resume {run.name}"
+        )
 
 
 def refuse_unfinished(run: Run, known: list[Iteration]) -> None:

@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
 
-from tests.cli.conftest import CommandLine
-from tests.store.factory import add_problems
+from hsstar.cli.main import hsstar
+from tests.cli.conftest import CommandLine, enqueue, working
+from tests.store.factory import add_problems, claim
 
 
 @pytest.fixture
@@ -126,3 +129,149 @@ def test_the_recipe_of_a_fork_makes_no_new_run(two_done: CommandLine) -> None:
     changes = ("--set", "fork.run=r", "--set", "fork.iteration=1")
     refused = two_done.refused("runs", "create", two_done.recipe(), "--name", "other", *changes)
     assert refused.startswith("the recipe is of a fork of run 'r'; remove [fork]")
+
+
+def test_a_run_is_paused_resumed_cancelled_and_archived(cli: CommandLine) -> None:
+    enqueue(cli)
+    cli.worker(job_samples=6).conductor.sweep()
+    with cli.database.begin() as connection:
+        claim(connection, cli.rows("SELECT min(id) FROM jobs")[0][0])
+    assert cli.ok("runs", "pause", "r") == (
+        "r is paused; 1 running jobs end first; continue it: hsstar runs resume r\n"
+    )
+    (status,) = cli.json("status")
+    assert (status["state"], status["jobs_queued"], status["jobs_running"]) == ("paused", 0, 1)
+    assert [run["held"] for run in cli.json("runs", "list")] == ["paused"]
+    assert "run 'r' is held: paused by " in cli.refused("iterate", "r")
+    assert cli.ok("runs", "resume", "r").startswith("r continues; it was held: paused by ")
+    cli.worker(job_samples=6).conductor.sweep()
+    assert cli.ok("runs", "cancel", "r").startswith("r is cancelled; 1 running jobs stop with their batch; ")
+    assert cli.rows("SELECT count(*) FROM jobs") == [(0,)]
+    assert cli.ok("runs", "archive", "r") == "r is archived; bring it back: hsstar runs resume r\n"
+    assert (cli.json("runs", "list"), cli.json("status")) == ([], [])
+    assert [run["held"] for run in cli.json("runs", "list", "--all")] == ["archived"]
+    cli.ok("runs", "resume", "r")
+    cli.worker().work()
+    assert cli.json("status")[0]["state"] == "done"
+    cli.ok("runs", "rename", "r", "renamed")
+    assert [run["run"] for run in cli.json("runs", "list")] == ["renamed"]
+    assert "did you mean 'renamed'?" in cli.refused("status", "renamd")
+
+
+def test_a_deletion_says_what_goes_and_asks(two_done: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli = two_done
+    cli.ok("runs", "fork", "r", "--from", "1", "--name", "f")
+    refused = cli.refused("runs", "delete", "r", "--dry-run")
+    assert refused.startswith("f shares iterations of run 'r'; delete the fork first, or archive the run")
+    cli.ok("runs", "delete", "f", "--yes")
+    said = cli.ok("runs", "delete", "r", "--dry-run").splitlines()
+    assert said[0].startswith("r: 2 iterations, 3 evaluations, ")
+    assert said[1].startswith("policies: r-M1, r-M2 (")
+    asked = list[str]()
+    answers = iter((click.exceptions.Abort(), None))
+
+    def confirm(question: str, abort: bool) -> None:
+        asked.append(question)
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    monkeypatch.setattr(click, "confirm", confirm)
+    assert cli("runs", "delete", "r").code == 130
+    assert cli.rows("SELECT count(*) FROM runs WHERE held IS NULL") == [(1,)]
+    assert cli.ok("runs", "delete", "r").splitlines()[-1] == "r is deleted"
+    assert asked == ["Delete r?"] * 2
+    assert cli.rows("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM samples)") == [(0, 0)]
+    assert not (cli.folder / "models" / "r" / "M1").exists()
+
+
+def test_runs_are_compared_by_recipe_data_and_figures(two_done: CommandLine) -> None:
+    cli = two_done
+    assert cli.ok("runs", "diff", "r", "r") == "r and r do not differ\n"
+    cli.ok("runs", "fork", "r", "--from", "1", "--set", "sampling.n=6", "--set", "seed=5", "--name", "f")
+    cli.ok("iterate", "f")
+    cli.worker().work()
+    rows = cli.json("runs", "diff", "r", "f")
+    found = {(row["part"], row["name"]): (row["first"], row["second"]) for row in rows}
+    assert found["recipe", "sampling.n"] == (4, 6)
+    assert found["recipe", "seed"] == (0, 5)
+    assert found["figures", "iteration 1: drawn"][1] > found["figures", "iteration 1: drawn"][0] > 0
+    (slice_,) = [row for row in rows if row["name"].startswith("problems of iteration")]
+    assert (slice_["part"], slice_["first"], slice_["second"]) == ("data", 4, 4)
+    assert slice_["name"].startswith("problems of iteration 1 (")
+    heading = cli.ok("runs", "diff", "r", "f").splitlines()[0]
+    assert heading.split() == ["what", "r", "f"]
+
+
+def test_policies_that_nothing_needs_free_their_disk(two_done: CommandLine) -> None:
+    cli = two_done
+    first = cli.folder / "models" / "r" / "M1"
+    cli.ok("runs", "fork", "r", "--from", "1", "--name", "f")
+    assert cli.ok("models", "prune").splitlines()[-1] == "0 checkpoints can go: 0 bytes"
+    cli.ok("runs", "delete", "f", "--yes")
+    before = cli.csv("report", "r")
+    shown = cli.ok("models", "prune", "--dry-run")
+    assert "run r continues from it" in shown
+    assert shown.splitlines()[-1].startswith("1 checkpoints can go: ")
+    assert first.is_dir()
+    (first.parent / ".pruned-before").mkdir()  # by a call that was killed
+    assert cli.ok("models", "prune", "--yes").splitlines()[-1].startswith("1 checkpoints deleted: ")
+    assert [path.name for path in first.parent.iterdir()] == ["M2"]
+    assert cli.csv("report", "r") == before
+    assert "r-M1" in cli.ok("models", "lineage")
+    cli.ok("iterate", "r")
+    cli.worker().work()
+    assert [row["state"] for row in iterations(cli, "r")] == ["done"] * 3
+
+
+def test_texts_of_old_samples_go_and_what_was_found_stays(two_done: CommandLine) -> None:
+    cli = two_done
+    texts = "SELECT count(*) FROM sample_responses"
+    in_pairs = "SELECT count(*) * 2 FROM preference_pairs"
+    ((all_texts,),), ((kept,),) = cli.rows(texts), cli.rows(in_pairs)
+    statistics, table = iterations(cli, "r"), cli.csv("report", "r")
+    pairs = cli.ok("export", "pairs", "r")
+    assert 0 < kept < all_texts
+    assert cli.ok("samples", "prune", "--before", "2020-01-01").startswith("0 samples can lose")
+    shown = cli.ok("samples", "prune", "--before", "2999-01-01", "--dry-run")
+    assert shown.splitlines()[-1].startswith(f"{all_texts - kept} samples can lose their text: ")
+    assert cli.rows(texts) == [(all_texts,)]
+    said = cli.ok("samples", "prune", "--before", "2999-01-01", "--keep", "pairs", "--yes")
+    assert said.splitlines()[-1] == f"{all_texts - kept} samples have lost their text"
+    assert cli.rows(texts) == [(kept,)]
+    assert (iterations(cli, "r"), cli.csv("report", "r")) == (statistics, table)
+    assert cli.ok("export", "pairs", "r") == pairs
+    exported = cli("export", "samples", "r")
+    assert len(exported.out.splitlines()) == kept
+    assert "samples have no text any more (hsstar samples prune) and are left out" in exported.err
+    judged = cli.json("reverify", "r", "--dry-run")
+    assert [row["judged"] for row in judged] == [0] * len(judged)
+    assert all(row["without_text"] > 0 for row in judged)
+    assert "has lost texts" in cli.refused("train", "prm", "--run", "r", "--output", "prm")
+    assert cli.ok("samples", "prune", "--before", "2999-01-01", "--yes").startswith("0 samples can lose")
+    cli.ok("iterate", "r")
+    cli.worker().work()
+    assert [row["state"] for row in iterations(cli, "r")] == ["done"] * 3
+
+
+def test_evaluations_are_listed_apart_from_runs(two_done: CommandLine) -> None:
+    cli = two_done
+    with working(cli):
+        cli.ok("evaluate", "r-M1", "--benchmarks", "demo-heldout", "--max-new-tokens", "9")
+    (listed,) = cli.json("evaluations", "list")
+    assert listed == listed | {"model": "r-M1", "benchmark": "demo-heldout", "state": "done", "problems": 5}
+    assert [run["run"] for run in cli.json("runs", "list")] == ["r"]
+    assert [run["run"] for run in cli.json("status")] == ["r"]
+    assert f"run {listed['run']} begins with it" in cli.ok("models", "prune")
+    assert "which stays" in cli.refused("runs", "rename", listed["run"], "other")
+    cli.ok("runs", "delete", listed["run"], "--yes")
+    assert cli.json("evaluations", "list") == []
+
+
+def test_a_shell_completes_the_names_of_runs_and_policies(two_done: CommandLine) -> None:
+    def completed(*words: str) -> list[str]:
+        *before, last = words
+        return [item.value for item in ShellComplete(hsstar, {}, "hsstar", "").get_completions(before, last)]
+
+    assert completed("status", "r") == completed("runs", "delete", "") == ["r"]
+    assert completed("models", "export", "r-") == ["r-M2", "r-M1"]
+    assert completed("export", "pairs", "--format", "jsonl", "x") == []
