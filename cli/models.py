@@ -101,7 +101,8 @@ def prune(dry_run: bool, yes: bool) -> None:
     }  # fmt: skip
     with open_database() as database:
         folders = list_folders(database)
-        show_list(PolicyFolder, folders, "table", columns)
+        if folders:
+            show_list(PolicyFolder, folders, "table", columns)
         going = [policy for policy in folders if policy.needed_by is None]
         freed = size(sum(policy.bytes for policy in going))
         if dry_run or not going:

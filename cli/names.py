@@ -1,4 +1,7 @@
-"""Names of runs, policies and logs as arguments, which a shell completes."""
+"""Names of runs, policies and logs as arguments, which a shell completes.
+
+A shell asks by calling `hsstar` with _HSSTAR_COMPLETE, which click reads.
+"""
 
 from collections.abc import Callable, Iterable
 

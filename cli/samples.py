@@ -72,7 +72,8 @@ def prune(before: "datetime", keep: tuple[str, ...], run: str | None, dry_run: b
     moment = before.astimezone()
     with open_database() as database:
         found = prune_samples(database, moment, keep, run, dry_run=True)
-        show_list(PrunedRound, found, "table", columns)
+        if found:
+            show_list(PrunedRound, found, "table", columns)
         count, text = sum(lost.samples for lost in found), size(sum(lost.bytes for lost in found))
         if dry_run or not found:
             say(f"{count} samples can lose their text: {text}")

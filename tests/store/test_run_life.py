@@ -19,7 +19,7 @@ from hsstar.store.queue.jobs import LeaseLostError
 from tests.deterministic import DeterministicSampler
 from tests.store.conftest import MakeDatabase
 from tests.store.driver import Begin, Driver, call
-from tests.store.factory import HELDOUT, TRAIN, claim, make_recipe
+from tests.store.factory import HELDOUT, TRAIN, add_problems, claim, make_recipe
 from tests.waiting import wait_for
 
 RECIPE = make_recipe(
@@ -187,7 +187,8 @@ def test_a_deletion_leaves_the_policies_that_others_need_and_their_ancestors(
 
 def test_a_name_is_given_to_one_run(begin: Begin, tmp_path: Path) -> None:
     driver = begin(RECIPE, name="first", folder=tmp_path)
-    begin(RECIPE, name="second")
+    call(driver.database, runs.create_run, "second", RECIPE, driver.run.model_id, None)
+    call(driver.database, add_problems, 8)
     driver.work(set(JobKind) - {JobKind.TRAIN})
     with pytest.raises(ConflictError, match="trains a policy of that name"):
         rename_run(driver.database, "first", "third", tmp_path)
