@@ -21,7 +21,7 @@ def pause_run(database: Database, name: str, author: str) -> int:
     with database.begin() as connection:
         run = runs.find_run(connection, name)
         lock_run(connection, run.id)
-        refuse_held(runs.get_run(connection, run.id))
+        refuse_held(connection, run)
         runs.hold(connection, run.id, "paused", f"paused by {author}")
         jobs.withdraw(connection, run.id, running=False)
         return jobs.count_running(connection, run.id)
@@ -38,7 +38,7 @@ def cancel_run(database: Database, name: str, author: str) -> int:
         lock_run(connection, run.id)
         run = runs.get_run(connection, run.id)
         if run.held in ("cancelled", "archived"):
-            refuse_held(run)
+            refuse_held(connection, run)
         return stop_run(connection, run.id, f"cancelled by {author}")
 
 
@@ -68,7 +68,7 @@ def archive_run(database: Database, name: str, author: str) -> None:
         lock_run(connection, run.id)
         run = runs.get_run(connection, run.id)
         if run.held == "archived":
-            refuse_held(run)
+            refuse_held(connection, run)
         if run.held is None and rounds.has_open_rounds(connection, run.id):
             raise ConflictError(
                 f"run {name!r} is under way; first: hsstar runs pause {name}, or hsstar runs cancel {name}"

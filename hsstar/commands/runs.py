@@ -14,7 +14,7 @@ from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
 from hsstar.domain.contamination import OverlapCount
-from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
+from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.engines.prompts import check_end_of_text
 from hsstar.engines.registry import check_reward_options
@@ -114,12 +114,13 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
     """Add `count` iterations to a run; return their numbers.
 
     Raises:
-        ConflictError: the run is held or under way, or the engine cannot load a trained policy.
+        ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
+        HeldError: the run is held.
         BadInputError: the dataset holds too few problems for fresh slices.
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
-        refuse_held(runs.get_run(connection, run.id))
+        refuse_held(connection, run)
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)
@@ -151,12 +152,19 @@ def accept_missing(database: Database, run: Run) -> int:
     return count
 
 
-def refuse_held(run: Run) -> None:
-    """Raise ConflictError if a run is held."""
-    if run.held is not None:
-        raise ConflictError(
-            f"run {run.name!r} is held: {run.held_reason}; let it continue: hsstar runs resume {run.name}"
-        )
+def refuse_held(connection: Connection, run: Run) -> None:
+    """Raise HeldError if no work of a run is planned at present."""
+    if line := hold_line(runs.get_run(connection, run.id)):
+        raise HeldError(line)
+
+
+def hold_line(run: Run) -> str | None:
+    """Return why a run is held and how it continues; None if it is active."""
+    if run.held is None:
+        return None
+    return (
+        f"{run.name} is held ({run.held}): {run.held_reason}; let it continue: hsstar runs resume {run.name}"
+    )
 
 
 def refuse_unfinished(run: Run, known: list[Iteration]) -> None:

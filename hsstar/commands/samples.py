@@ -18,7 +18,7 @@ from hsstar.data.files import read_imported_samples
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedSamples
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.store import datasets, models, rounds, runs, samples
+from hsstar.store import datasets, models, rounds, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.read import exports
 from hsstar.store.runs import Run
@@ -50,7 +50,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
     wanted = run.recipe.sampling.budget.pre_samples
     with database.begin() as connection:
         lock_run(connection, run.id)
-        refuse_held(runs.get_run(connection, run.id))
+        refuse_held(connection, run)
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)

@@ -142,7 +142,7 @@ def test_a_run_is_paused_resumed_cancelled_and_archived(cli: CommandLine) -> Non
     (status,) = cli.json("status")
     assert (status["state"], status["jobs_queued"], status["jobs_running"]) == ("paused", 0, 1)
     assert [run["held"] for run in cli.json("runs", "list")] == ["paused"]
-    assert "run 'r' is held: paused by " in cli.refused("iterate", "r")
+    assert "r is held (paused): paused by " in cli("iterate", "r").err
     assert cli.ok("runs", "resume", "r").startswith("r continues; it was held: paused by ")
     cli.worker(job_samples=6).conductor.sweep()
     assert cli.ok("runs", "cancel", "r").startswith("r is cancelled; 1 running jobs stop with their batch; ")
