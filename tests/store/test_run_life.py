@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from hsstar.commands.delete_run import delete_run
+from hsstar.commands.jobs import retry_jobs
 from hsstar.commands.run_life import archive_run, cancel_run, pause_run, rename_run, resume_run
 from hsstar.commands.runs import start_iterations
-from hsstar.domain.errors import ConflictError, NotFoundError, RecipeError
+from hsstar.domain.errors import ConflictError, HeldError, NotFoundError, RecipeError
 from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.stages import sample
@@ -227,3 +228,18 @@ def test_a_run_under_way_is_not_archived(begin: Begin) -> None:
     driver.work()
     assert driver.states() == [IterationState.DONE]
     archive_run(driver.database, name, "a test")
+
+
+def test_failed_jobs_of_a_held_run_are_not_tried_again(begin: Begin) -> None:
+    driver = begin(RECIPE, job_samples=8)
+    driver.advance()
+    failed = driver.queued()[0]
+    driver.fail(failed)
+    cancel_run(driver.database, driver.run.name, "a test")
+    with pytest.raises(HeldError):
+        retry_jobs(driver.database, driver.run.name, [])
+    with pytest.raises(NotFoundError, match="no failed job has the id"):
+        retry_jobs(driver.database, None, [failed])
+    assert retry_jobs(driver.database, None, []) == []
+    resume_run(driver.database, driver.run.name)
+    assert retry_jobs(driver.database, driver.run.name, []) == [failed]

@@ -285,15 +285,15 @@ def _bisect(connection: Connection, job_id: int) -> bool:
 def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) -> list[int]:
     """Queue failed jobs again, with new attempts, of one run or these ids where given; return their ids.
 
-    Raise NotFoundError if a named job does not exist or has not failed.
+    Those of held runs stay failed. Raise NotFoundError if a named job does not exist, or stays as it is.
     """
     rows = connection.execute(
         text("""
             UPDATE jobs
             SET state = 'queued', attempts = 0, lapses = 0, finished_at = NULL, wakeup_sent_at = NULL,
                 available_at = now()
-            FROM rounds
-            WHERE rounds.id = jobs.round_id AND jobs.state = 'failed'
+            FROM rounds JOIN runs ON runs.id = rounds.run_id
+            WHERE rounds.id = jobs.round_id AND jobs.state = 'failed' AND runs.held IS NULL
               AND (CAST(:run_id AS bigint) IS NULL OR rounds.run_id = :run_id)
               AND (cardinality(CAST(:ids AS bigint[])) = 0 OR jobs.id = ANY (CAST(:ids AS bigint[])))
             RETURNING jobs.id
