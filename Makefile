@@ -3,7 +3,7 @@
 # make test-unit   the tests of the pure rules, under a minute (no PyTorch needed)
 # make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
 # make test-heavy  real training, whole runs, vLLM
-# make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (54) says how often
+# make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (58) says how often
 # make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
 # make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
 # make fuzz        random answers through the verifier for FUZZ_SECONDS (600)

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted
 from hsstar.domain.errors import BadInputError
 
@@ -13,7 +14,7 @@ _OURS = ("levels", "uniform", "proportional", "variance", "knapsack", "stop", "p
 @click.command(
     epilog="Example:  hsstar allocate demo --dry-run --policy levels --policy pairs,waves=4,worth=cap"
 )
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--iteration", type=click.IntRange(min=0), help="[default: the last one with all its samples]")
 @click.option(
     "--policy",

@@ -4,11 +4,12 @@ from dataclasses import asdict
 
 import click
 
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted
 
 
 @click.command(epilog="Example:  hsstar calibrate demo")
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=RUN)
 @formatted
 def calibrate(runs: tuple[str, ...], shown_as: Format) -> None:
     """Say how far the pre-samples of RUNs foretold their further samples, with rewards and without.

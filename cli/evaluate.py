@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import MODEL
 from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example:  hsstar evaluate ./my-policy --benchmarks gsm8k,math500 --data ./benchmarks")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("--benchmarks", metavar="NAME,…", help="Benchmarks or imported datasets.  [default: all seven]")
 @click.option(
     "--data",
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Measure the responses in a file, as `samples import` reads it; MODEL is what they are called.",
 )
-@click.option("--compare", metavar="MODEL", help="Another policy that is measured too and held against it.")
+@click.option(
+    "--compare", type=MODEL, metavar="MODEL", help="Another policy that is measured too and held against it."
+)
 @formatted
 def evaluate(shown_as: Format, **options: Any) -> None:
     """Measure MODEL on benchmarks: a registered name, a folder, or a Hugging Face name.

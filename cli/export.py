@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.options import writing
 from hsstar.cli.text import say
 from hsstar.domain.errors import BadInputError
@@ -34,7 +35,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(("jsonl", "parquet")),
             help="[default: by the name of the file, else jsonl]",
         ),
-        click.argument("run"),
+        click.argument("run", type=RUN),
     ):
         command = option(command)
     return command
@@ -62,12 +63,15 @@ def rewards(run: str, file_format: "ExportFormat | None", output: Path | None) -
 
 
 def _export(run: str, rows: "Exported", file_format: "ExportFormat | None", output: Path | None) -> None:
-    from hsstar.commands.export import export_rows
+    from hsstar.commands.export import count_without_text, export_rows
 
     file_format = _format(file_format, output)
     with open_database() as database:
         written = export_rows(database, run, rows, output or sys.stdout.buffer, file_format)
+        without_text = count_without_text(database, run)
     say(f"{written} {rows} written" + (f" to {output}" if output else ""), err=True)
+    if without_text:
+        say(f"{without_text} samples have no text any more (hsstar samples prune) and are left out", err=True)
 
 
 def _format(wish: "ExportFormat | None", output: Path | None) -> "ExportFormat":

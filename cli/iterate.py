@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.text import say
 from hsstar.domain.errors import ConflictError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example:  hsstar iterate demo --iterations 3 --watch")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C ends the view only.")
 @click.option(

@@ -3,6 +3,7 @@
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
 from hsstar.domain.lifecycle import JobState
@@ -16,7 +17,7 @@ def jobs() -> None:
 
 
 @jobs.command("list", epilog="Example:  hsstar jobs list demo --state failed")
-@click.argument("run", required=False)
+@click.argument("run", required=False, type=RUN)
 @click.option("--state", type=click.Choice([*map(str, JobState)]), help="Only jobs in this state.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @formatted
@@ -37,7 +38,7 @@ def list_(run: str | None, state: str | None, limit: int, shown_as: Format) -> N
 
 
 @jobs.command(epilog="Example:  hsstar jobs retry demo")
-@click.argument("run", required=False)
+@click.argument("run", required=False, type=RUN)
 @click.option("--job", "job_ids", type=int, multiple=True, metavar="ID", help="Only this job; repeatable.")
 def retry(run: str | None, job_ids: tuple[int, ...]) -> None:
     """Queue failed jobs again, of RUN where given, with fresh attempts."""

@@ -15,11 +15,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("hsstar.cli.stack:up", "Start Postgres, a broker and workers on this machine."),
     "down": ("hsstar.cli.stack:down", "Stop what `up` started; all data stay."),
     "problems": ("hsstar.cli.problems:problems", "Import and list problems; write those of the demo."),
-    "models": ("hsstar.cli.models:models", "Register, list and export policy checkpoints."),
+    "models": ("hsstar.cli.models:models", "Register, list, export and prune policy checkpoints."),
     "data": ("hsstar.cli.data:data", "Bring solutions into steps."),
     "train": ("hsstar.cli.train:train", "Make M_0 or a reward model, or train on pairs, in the foreground."),
     "prompts": ("hsstar.cli.prompts:prompts", "Show what a policy is given to continue."),
-    "runs": ("hsstar.cli.runs:runs", "Create, list and show runs."),
+    "recipe": ("hsstar.cli.recipe:recipe", "Check recipes; print their JSON Schema."),
+    "runs": (
+        "hsstar.cli.runs:runs",
+        "Create, fork, compare, pause, cancel and delete runs.",
+    ),
     "plan": ("hsstar.cli.plan:plan", "Say what a recipe will take, before anything runs."),
     "iterate": ("hsstar.cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("hsstar.cli.status:status", "Show what is done, in flight, failed and remaining."),
@@ -28,14 +32,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("hsstar.cli.calibrate:calibrate", "Say what pre-samples foretell, and what follows."),
     "report": ("hsstar.cli.report:report", "Print the accuracies of a run's policies, as papers do."),
     "evaluate": ("hsstar.cli.evaluate:evaluate", "Measure a policy, or given responses, on benchmarks."),
+    "evaluations": ("hsstar.cli.evaluations:evaluations", "List what hsstar evaluate has measured."),
     "benchmarks": ("hsstar.cli.benchmarks:benchmarks", "Import and list benchmarks."),
-    "samples": ("hsstar.cli.samples:samples", "Import responses drawn elsewhere."),
+    "samples": ("hsstar.cli.samples:samples", "Import responses drawn elsewhere; prune old texts."),
     "verify": ("hsstar.cli.verify:verify", "Grade answers from a file; needs no database."),
     "reverify": ("hsstar.cli.reverify:reverify", "Judge stored samples again, by the present verifier."),
     "verdicts": ("hsstar.cli.verdicts:verdicts", "Correct the verdict of a sample."),
     "export": ("hsstar.cli.export:export", "Write pairs, samples or rewards to a file."),
     "sql": ("hsstar.cli.sql:sql", "Query the statistics, read-only."),
     "jobs": ("hsstar.cli.jobs:jobs", "List and retry jobs."),
+    "logs": ("hsstar.cli.logs:logs", "Print and follow the logs of this machine's processes."),
     "workers": ("hsstar.cli.workers:workers", "List the workers; let some finish and stop."),
     "worker": ("hsstar.cli.worker:worker", "Run workers in the foreground, each on a GPU of its own."),
     "doctor": ("hsstar.cli.doctor:doctor", "Check servers, schema, engines, GPUs, disk and stuck work."),
@@ -58,6 +64,15 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called; raise NoSuchCommand with the commands that may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, None, COMMANDS, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command list from the table, importing nothing."""

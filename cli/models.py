@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import MODEL
 from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
 
@@ -13,7 +14,7 @@ _ITEMS = {"dpo": "pairs", "sft": "samples"}
 
 @click.group(epilog="Example:  hsstar models list")
 def models() -> None:
-    """Register, list and export policy checkpoints."""
+    """Register, list, export and prune policy checkpoints."""
 
 
 @models.command(epilog="Example:  hsstar models add M0 ./checkpoints/qwen2.5-7b-m0")
@@ -40,7 +41,7 @@ def list_(shown_as: Format) -> None:
 
 
 @models.command(epilog="Example:  hsstar models lineage demo-M2")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=MODEL)
 @formatted
 def lineage(name: str | None, shown_as: Format) -> None:
     """Show how policies descend from one another: run, data, weight update and held-out accuracy of each.
@@ -72,7 +73,7 @@ def lineage(name: str | None, shown_as: Format) -> None:
 
 
 @models.command(epilog="Example:  hsstar models export demo-M2 ./demo-M2")
-@click.argument("name")
+@click.argument("name", type=MODEL)
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(name: str, folder: Path) -> None:
     """Copy the checkpoint NAME into FOLDER, with a README on its origin."""
@@ -81,3 +82,33 @@ def export(name: str, folder: Path) -> None:
     with open_database() as database:
         target = export_model(database, name, folder)
     say(f"{name}: {target}")
+
+
+@models.command(epilog="Example:  hsstar models prune --dry-run")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(dry_run: bool, yes: bool) -> None:
+    """Delete the checkpoints of trained policies that no run, fork, evaluation or untrained pair needs.
+
+    A run needs the policy that it begins with and its last one. Scores and lineage of the others stay.
+    """
+    from hsstar.cli.views.output import Columns, show_list, size
+    from hsstar.commands.prune_models import PolicyFolder, list_folders, prune_models
+
+    columns: Columns[PolicyFolder] = {
+        "policy": "model", "size": lambda policy: size(policy.bytes),
+        "needed": lambda policy: policy.needed_by or "no", "folder": "folder",
+    }  # fmt: skip
+    with open_database() as database:
+        folders = list_folders(database)
+        if folders:
+            show_list(PolicyFolder, folders, "table", columns)
+        going = [policy for policy in folders if policy.needed_by is None]
+        freed = size(sum(policy.bytes for policy in going))
+        if dry_run or not going:
+            say(f"{len(going)} checkpoints can go: {freed}")
+            return
+        if not yes:
+            click.confirm(f"Delete {len(going)} checkpoints ({freed})?", abort=True)
+        pruned = prune_models(database)
+    say(f"{len(pruned)} checkpoints deleted: {size(sum(policy.bytes for policy in pruned))}")

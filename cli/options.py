@@ -61,13 +61,19 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def changing(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--set` as `changes`: keys of a recipe that are replaced."""
+    text = "Replaces a key of the recipe; repeatable, as in --set sampling.n=16."
+    return click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help=text)(command)
+
+
 def judging(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--by` as `author`, and `--change-evaluations`."""
     for option in (
         click.option(
             "--by",
             "author",
-            default=_user,
+            default=user,
             show_default="user@host",
             help="Who is recorded with the verdict.",
         ),
@@ -79,7 +85,8 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who calls, as user@host."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user id without an account, as in some containers

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example:  hsstar report demo --format markdown")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--lengths", is_flag=True, help="Print how long responses are instead, in tokens.")
 @formatted
 def report(run: str, lengths: bool, shown_as: Format) -> None:

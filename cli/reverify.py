@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted, judging, writing
 
 
 @click.command(epilog="Example:  hsstar reverify my-run --dry-run --output changes.jsonl")
-@click.argument("run", required=False)
+@click.argument("run", required=False, type=RUN)
 @click.option("--evaluation", type=int, metavar="ID", help="Only this evaluation, by its `round_id`.")
 @click.option("--dataset", metavar="NAME", help="Samples of the problems of this dataset, in all runs.")
 @click.option(

@@ -1,21 +1,26 @@
-"""`hsstar samples`: responses drawn elsewhere."""
+"""`hsstar samples`: responses drawn elsewhere, and for how long texts are kept."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.text import say
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 @click.group(epilog="Example:  hsstar samples import responses.jsonl --run mine")
 def samples() -> None:
-    """Import responses drawn elsewhere."""
+    """Import responses drawn elsewhere; delete the texts of old samples."""
 
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--run", required=True, help="The run that gets a new iteration.")
+@click.option("--run", required=True, type=RUN, help="The run that gets a new iteration.")
 @click.option("--dataset", metavar="NAME", help="The dataset for the problems.  [default: the recipe's]")
 def import_(file: Path, run: str, dataset: str | None) -> None:
     """Add an iteration to a run with the responses in FILE as pre-samples; workers verify and score them.
@@ -37,3 +42,43 @@ def import_(file: Path, run: str, dataset: str | None) -> None:
         + (f", {report.surplus} responses beyond n_p left out" if report.surplus else "")
     )
     say(f"watch it: hsstar status {run}")
+
+
+@samples.command(epilog="Example:  hsstar samples prune --before 2026-01-01 --keep pairs --dry-run")
+@click.option("--before", type=click.DateTime(), required=True, help="Rounds that were done before it.")
+@click.option(
+    "--keep",
+    type=click.Choice(("pairs", "correct", "nothing")),
+    multiple=True,
+    default=("pairs",),
+    show_default=True,
+    help="Texts that stay: those trained on, or of correct samples; repeatable.",
+)
+@click.option("--run", type=RUN, help="Only the rounds of this run.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(before: "datetime", keep: tuple[str, ...], run: str | None, dry_run: bool, yes: bool) -> None:
+    """Delete responses and step rewards of old samples, to save space.
+
+    Verdicts, answers, minimum rewards, token counts, pairs and all figures stay. What has no text any more is
+    neither exported nor judged again.
+    """
+    from hsstar.cli.views.output import Columns, show_list, size
+    from hsstar.commands.prune_samples import PrunedRound, prune_samples
+
+    columns: Columns[PrunedRound] = {
+        "run": "run", "round": "round", "samples": "samples", "text": lambda lost: size(lost.bytes)
+    }  # fmt: skip
+    moment = before.astimezone()
+    with open_database() as database:
+        found = prune_samples(database, moment, keep, run, dry_run=True)
+        if found:
+            show_list(PrunedRound, found, "table", columns)
+        count, text = sum(lost.samples for lost in found), size(sum(lost.bytes for lost in found))
+        if dry_run or not found:
+            say(f"{count} samples can lose their text: {text}")
+            return
+        if not yes:
+            click.confirm(f"Delete the texts of {count} samples ({text})?", abort=True)
+        pruned = prune_samples(database, moment, keep, run, dry_run=False)
+    say(f"{sum(lost.samples for lost in pruned)} samples have lost their text")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example:  hsstar status demo --watch")
-@click.argument("run", required=False)
+@click.argument("run", required=False, type=RUN)
 @click.option("--watch", is_flag=True, help="Follow RUN until it ends; Ctrl-C ends the view only.")
 @click.option("--missing", is_flag=True, help="List what RUN lacks, slot by slot, and the job of each slot.")
 @formatted

@@ -2,7 +2,6 @@
 
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from hsstar.cli.names import RUN
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def dpo(data: str | None, model: str | None, **options: Any) -> None:
 
 
 @train.command(epilog="Example:  hsstar train prm --run demo --output ./demo-prm")
-@click.option("--run", required=True, help="The run whose policy and responses it is made from.")
+@click.option("--run", required=True, type=RUN, help="The run whose policy and responses it is made from.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The new checkpoint.")
 @click.option("--iteration", type=click.IntRange(0), help="Of the run; else its last one that is done.")
 @click.option(
@@ -171,17 +171,9 @@ def _required(value: str | None, option: str, key: str | None) -> str:
 def _changed(section: Section, changes: tuple[str, ...]) -> Section:
     """Replace single keys of a section; values are TOML, a bare word is text."""
     from hsstar.recipe.base import parse_section
+    from hsstar.recipe.documents import merged, parse_changes
 
-    values: dict[str, Any] = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{change!r} is not KEY=VALUE", param_hint="'--set'")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text.strip()
-    return parse_section(type(section), section.model_dump() | values, "--set")
+    return parse_section(type(section), merged(section.model_dump(), parse_changes(changes)), "--set")
 
 
 def _train(

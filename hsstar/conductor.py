@@ -2,7 +2,7 @@
 
 It remembers nothing between two calls. Each call looks at the rounds that are not done, enqueues their
 missing work, and advances those that miss nothing. It does so in short transactions that hold
-the run's lock, a batch of problems each; whoever finds the lock taken passes on.
+the run's lock, a batch of problems each; whoever finds the lock taken passes on. A held run stays as it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -73,7 +73,9 @@ class Conductor:
             return adds
 
         def label(connection: Connection) -> int | None:
-            round_ = rounds.get_round(connection, job.round_id)
+            round_ = rounds.find_round(connection, job.round_id)
+            if round_ is None:  # its run has been deleted
+                return None
             # not while others advance it or judge it again: the end of pre-sampling makes all that lack
             if judged and round_.kind == "iteration" and try_lock_run(connection, round_.run_id, shared=True):
                 run = runs.get_run(connection, round_.run_id)
@@ -86,17 +88,17 @@ class Conductor:
         return adds or idle_run is not None
 
     def advance(self, run_id: int) -> None:
-        """Advance a run as far as its rows allow; leave it to another process that does so."""
-        with suppress(_TakenError):
+        """Advance a run as far as its rows allow, unless it is held or another process advances it."""
+        with suppress(_NotOursError):
             while self._pass(run_id):
                 pass
 
     def _turn(self, run_id: int, work: Callable[[Connection], Result]) -> Result:
-        """Work in a transaction that holds the run's lock."""
+        """Work in a transaction that holds the run's lock; the run is not held in it."""
 
         def locked(connection: Connection) -> Result:
-            if not try_lock_run(connection, run_id):
-                raise _TakenError
+            if not try_lock_run(connection, run_id) or runs.is_held(connection, run_id):
+                raise _NotOursError
             return work(connection)
 
         return self._database.run(locked)
@@ -252,10 +254,15 @@ class Conductor:
         return True
 
     def _adopt_trained_policy(self, run: Run, iteration: Round, connection: Connection) -> bool:
-        """Training → evaluating, with the new policy, or the old one if the training is discarded."""
+        """Training → evaluating, with the new policy, or the old one if the training is discarded.
+
+        A training whose job was withdrawn is enqueued again.
+        """
         model_id = training.trained_model(connection, iteration.id)
         if model_id is None and missing.training_discarded(connection, iteration.id):
             model_id = iteration.model_id
+        if model_id is None:
+            training.ensure_training_job(connection, iteration.id)
         return self._adopt(connection, run, iteration, model_id)
 
     def _adopt(self, connection: Connection, run: Run, iteration: Round, model_id: int | None) -> bool:
@@ -329,5 +336,5 @@ class Conductor:
             yield problem_ids[start : start + limit]
 
 
-class _TakenError(Exception):
-    """Another process advances the run."""
+class _NotOursError(Exception):
+    """Another process advances the run, or the run is held."""

@@ -160,6 +160,13 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def size(count: int) -> str:
+    """Return bytes as a person reads them: 1.2 GB."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, (len(str(count)) - 1) // 3)
+    return f"{count / 1000**power:.3g} {units[power]}"
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Return ascending whole numbers as a person writes them: 0–2, 5."""
     runs: list[list[int]] = []

@@ -56,6 +56,19 @@ def check_free(folder: Path) -> None:
         )
 
 
+def scratch_name(label: str, database: str) -> str:
+    """Return the name of the folder of an unfinished training, beside the place of its checkpoint.
+
+    Another database may have a run of the same name and folder.
+    """
+    return f".{label}-{database[:8]}-training"
+
+
+def scratch_folders(folder: Path, database: str) -> list[Path]:
+    """Return the folders of unfinished trainings of this database in the folder of a run."""
+    return list(folder.glob(scratch_name("M*", database)))
+
+
 def put_in_place(aside: Path, final: Path, marker: Marker) -> None:
     """Mark a whole checkpoint and rename it to `final`, in place of an earlier one of the same iteration.
 

@@ -41,3 +41,8 @@ def _count(files: list[Path]) -> int | None:
     if any(file.suffix != ".safetensors" for file in files):
         return None
     return sum(math.prod(shape) for file in files for shape in tensor_shapes(file).values())
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

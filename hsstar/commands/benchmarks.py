@@ -11,6 +11,7 @@ from hsstar.domain.benchmarks import BENCHMARKS, Benchmark
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import Problem
+from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import contamination, datasets
 from hsstar.store.database import Database
@@ -40,7 +41,7 @@ def check_benchmark(connection: Connection, section: BenchmarkSection) -> None:
     if section.name not in {*BENCHMARKS, *imported}:
         raise NotFoundError(
             f"there is neither a benchmark nor a dataset {section.name!r} "
-            f"(benchmarks: {', '.join(BENCHMARKS)})"
+            f"(benchmarks: {', '.join(BENCHMARKS)}){did_you_mean(section.name, {*BENCHMARKS, *imported})}"
         )
     dataset, wanted = datasets.find_dataset(connection, section.dataset), section.problems or 1
     if dataset.problems < wanted:

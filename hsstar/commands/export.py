@@ -5,7 +5,7 @@ from typing import IO, Literal
 
 from hsstar.commands.samples import export_pairs
 from hsstar.data.files import ExportFormat, write_rows
-from hsstar.store import runs
+from hsstar.store import retention, runs
 from hsstar.store.database import Database
 from hsstar.store.read import exports
 
@@ -19,3 +19,9 @@ def export_rows(
     """Write the pairs, samples or rewards of a run in the layout published with HS-STaR; return how many."""
     with database.begin() as connection:
         return write_rows(target, _ROWS[rows](connection, runs.find_run(connection, run)), file_format)
+
+
+def count_without_text(database: Database, run: str) -> int:
+    """Count the samples of a run that no export holds, because their text was deleted."""
+    with database.begin() as connection:
+        return retention.count_pruned(connection, runs.find_run(connection, run).id)

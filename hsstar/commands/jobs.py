@@ -2,16 +2,25 @@
 
 from collections.abc import Sequence
 
+from hsstar.commands.runs import refuse_held
 from hsstar.store import runs
-from hsstar.store.database import Database
+from hsstar.store.database import Database, lock_run
 from hsstar.store.queue import jobs
 
 
 def retry_jobs(database: Database, run: str | None, job_ids: Sequence[int]) -> list[int]:
     """Queue failed jobs again with fresh attempts, of one run or these ids where given; return their ids.
 
-    Raise NotFoundError without the run, or if a named job does not exist or has not failed.
+    Those of held runs stay as they are.
+
+    Raises:
+        HeldError: the run is held.
+        NotFoundError: there is no such run; a named job does not exist, has not failed or is of a held run.
     """
     with database.begin() as connection:
-        run_id = None if run is None else runs.find_run(connection, run).id
-        return jobs.retry(connection, run_id, job_ids)
+        if run is None:
+            return jobs.retry(connection, None, job_ids)
+        found = runs.find_run(connection, run)
+        lock_run(connection, found.id)
+        refuse_held(connection, found)
+        return jobs.retry(connection, found.id, job_ids)

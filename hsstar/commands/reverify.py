@@ -75,6 +75,7 @@ class RoundReport:
     in_force: int = 0  # of verdicts and causes, those that replace the earlier ones
     accuracy: float | None = None  # mean over problems of their share of correct samples, before
     accuracy_again: float | None = None  # and by the new verdicts
+    without_text: int = 0  # samples whose text was deleted: then the round is not judged again
 
 
 def open_verifier(name: str) -> Verifier:
@@ -114,6 +115,10 @@ def reverify(
     total = 0
     for named in chosen:
         report = RoundReport(named.run, named.name, named.round_id)
+        if named.texts_pruned:  # its labels would follow from a part of its samples
+            report.without_text = named.texts_pruned
+            reports.append(report)
+            continue
         judging = _Judging(database, request, verifier, named, report)
         for problem_ids in judging.batches(dataset_id):
             yield from judging.judge(problem_ids)

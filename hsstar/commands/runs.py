@@ -3,6 +3,8 @@
 Each command writes its rows in one transaction. Workers see new work within seconds, by the rows.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -12,10 +14,11 @@ from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
 from hsstar.domain.contamination import OverlapCount
-from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
+from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.engines.prompts import check_end_of_text
 from hsstar.engines.registry import check_reward_options
+from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import contamination, datasets, missing, models, rounds, runs
 from hsstar.store.database import Database, lock_run
@@ -23,10 +26,25 @@ from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
 
 
-def create_run(database: Database, recipe: Recipe, name: str, models_folder: Path | None = None) -> Run:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a fork shares, and the name of the policy that it begins with."""
+
+    shared: runs.Fork
+    policy: str
+
+
+def create_run(
+    database: Database,
+    recipe: Recipe,
+    name: str,
+    models_folder: Path | None = None,
+    origin: Origin | None = None,
+) -> Run:
     """Check everything that a recipe names (models, datasets, number of problems) and store a run.
 
     Its checkpoints will lie in the folder `name` of `models_folder`; None: that is for workers elsewhere.
+    With `origin` it is a fork.
 
     Raises:
         CheckpointError: a checkpoint of the recipe is missing or broken, or has no chat template to use or no
@@ -37,7 +55,7 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
     """
     if models_folder is not None:
         check_free(models_folder / name)
-    policy = check_recipe_policy(database, recipe.policy)
+    policy = check_recipe_policy(database, _first_policy(recipe, origin))
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
     location, reward = lasting_location(recipe.reward.model), None
@@ -48,7 +66,6 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
         contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
-        _check_slices(dataset.name, _available(connection, None, dataset.id, recipe), recipe, 1)
         model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
         reward_model_id = None
         if reward is not None:
@@ -56,7 +73,27 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
                 connection, location, location, reward.family, fingerprint(location)
             )
             reward_model_id = registered.id
-        return runs.create_run(connection, name, recipe, model.id, reward_model_id)
+        shared = None if origin is None else origin.shared
+        refuse_policy_names(connection, name)
+        run = runs.create_run(connection, name, recipe, model.id, reward_model_id, shared)
+        _check_slices(dataset.name, _available(connection, run, dataset.id), recipe, 1)
+        return run
+
+
+def refuse_policy_names(connection: Connection, name: str) -> None:
+    """Raise ConflictError if policies have the names that a run of this name gives to its own."""
+    if taken := models.names_of_run(connection, name):
+        raise ConflictError(f"there is already a policy {taken[0]!r}; choose another name for the run")
+
+
+def _first_policy(recipe: Recipe, origin: Origin | None) -> PolicySection:
+    if origin is not None:
+        return recipe.policy.model_copy(update={"model": origin.policy})
+    if recipe.fork is not None:
+        raise BadInputError(
+            f"the recipe is of a fork of run {recipe.fork.run!r}; remove [fork], or see: hsstar runs fork"
+        )
+    return recipe.policy
 
 
 def run_overlaps(database: Database, recipe: Recipe) -> list[OverlapCount]:
@@ -78,20 +115,28 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
 
     Raises:
         ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
+        HeldError: the run is held.
         BadInputError: the dataset holds too few problems for fresh slices.
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
+        refuse_held(connection, run)
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)
-        numbers = list(range(len(known), len(known) + count))
+        first = next_iteration(run, known)
+        numbers = list(range(first, first + count))
         dataset = datasets.find_dataset(connection, run.recipe.problems.dataset)
-        available = _available(connection, run.id, dataset.id, run.recipe)
+        available = _available(connection, run, dataset.id)
         _check_slices(dataset.name, available, run.recipe, count)
         refuse_new_policies(run, numbers)
         rounds.add_iterations(connection, run, numbers)
     return numbers
+
+
+def next_iteration(run: Run, known: Sequence[Iteration]) -> int:
+    """Return the number of the iteration that follows the known ones."""
+    return run.first_iteration + len(known)
 
 
 def accept_missing(database: Database, run: Run) -> int:
@@ -105,6 +150,21 @@ def accept_missing(database: Database, run: Run) -> int:
     if not count:
         raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
     return count
+
+
+def refuse_held(connection: Connection, run: Run) -> None:
+    """Raise HeldError if no work of a run is planned at present."""
+    if line := hold_line(runs.get_run(connection, run.id)):
+        raise HeldError(line)
+
+
+def hold_line(run: Run) -> str | None:
+    """Return why a run is held and how it continues; None if it is active."""
+    if run.held is None:
+        return None
+    return (
+        f"{run.name} is held ({run.held}): {run.held_reason}; let it continue: hsstar runs resume {run.name}"
+    )
 
 
 def refuse_unfinished(run: Run, known: list[Iteration]) -> None:
@@ -135,13 +195,14 @@ def refuse_without_problems(run: Run) -> None:
         raise ConflictError(f"run {run.name!r} only evaluates: it has no training problems")
 
 
-def _available(connection: Connection, run_id: int | None, dataset_id: int, recipe: Recipe) -> int:
+def _available(connection: Connection, run: Run, dataset_id: int) -> int:
+    problems = run.recipe.problems
     return rounds.count_available_problems(
         connection,
-        run_id,
+        run.id,
         dataset_id,
-        without_overlaps=recipe.problems.overlaps == "exclude",
-        repeat=recipe.problems.repeat,
+        without_overlaps=problems.overlaps == "exclude",
+        repeat=problems.repeat,
     )
 
 

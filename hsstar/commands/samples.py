@@ -7,7 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hsstar.commands.runs import refuse_new_policies, refuse_unfinished, refuse_without_problems
+from hsstar.commands.runs import (
+    next_iteration,
+    refuse_held,
+    refuse_new_policies,
+    refuse_unfinished,
+    refuse_without_problems,
+)
 from hsstar.data.files import read_imported_samples
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedSamples
@@ -44,14 +50,16 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
     wanted = run.recipe.sampling.budget.pre_samples
     with database.begin() as connection:
         lock_run(connection, run.id)
+        refuse_held(connection, run)
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)
-        refuse_new_policies(run, [len(known)])
+        number = next_iteration(run, known)
+        refuse_new_policies(run, [number])
         dataset_id = datasets.ensure_dataset(connection, dataset)
         datasets.add_problems(connection, dataset_id, [entry.problem for entry in entries], readable)
         ids = datasets.problem_ids(connection, dataset_id, keys)
-        rounds.add_iterations(connection, run, [len(known)])
+        rounds.add_iterations(connection, run, [number])
         added = rounds.list_iterations(connection, run.id)[-1].round
         rounds.assign_problems(connection, added.id, [ids[key] for key in keys], wanted)
         bad = [ids[key] for key, fine in zip(keys, readable, strict=True) if not fine]

@@ -29,7 +29,7 @@ from hsstar.engines.training.contract import (
 )
 from hsstar.recipe.training import RewardTrainingSection
 from hsstar.settings import Settings
-from hsstar.store import models, rounds, runs, steps
+from hsstar.store import models, retention, rounds, runs, steps
 from hsstar.store.database import Database, lock_run
 from hsstar.store.models import checkpoint_of
 from hsstar.store.read.recorded import recorded_problems
@@ -95,6 +95,10 @@ def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
         run = runs.find_run(connection, request.run)
         lock_run(connection, run.id)
         source = _source(run, rounds.list_iterations(connection, run.id), request.iteration)
+        if retention.has_pruned(connection, source.id):
+            raise ConflictError(
+                f"iteration {source.number} of run {run.name!r} has lost texts (hsstar samples prune)"
+            )
         policy = models.get_model(connection, source.model_id or run.model_id)
         checkpoint_of(policy)
         added = steps.ensure_step_round(connection, source, request.responses, request.continuations)

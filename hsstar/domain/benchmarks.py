@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ProblemFormat
+from hsstar.domain.suggestions import did_you_mean
 
 _DATASET_PREFIX = "benchmarks/"
 
@@ -78,7 +79,9 @@ BENCHMARKS: dict[str, Benchmark] = {
 def find_benchmark(name: str) -> Benchmark:
     """Return the benchmark of this name; raise BadInputError, which names the known ones, without it."""
     if name not in BENCHMARKS:
-        raise BadInputError(f"there is no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+        raise BadInputError(
+            f"there is no benchmark {name!r}; known: {', '.join(BENCHMARKS)}{did_you_mean(name, BENCHMARKS)}"
+        )
     return BENCHMARKS[name]
 
 

@@ -22,6 +22,8 @@ from hsstar.domain.evaluation import (
 from hsstar.domain.statistics import ConfidenceInterval, paired_bootstrap
 from hsstar.store import evaluations, rounds, runs
 from hsstar.store.database import Database
+from hsstar.store.read import overview
+from hsstar.store.read.overview import EvaluationEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +172,9 @@ def _column(key: str, keys: list[str], rows: list[dict[str, Any]]) -> str:
     """The benchmark's name if no other column has it, else the whole key."""
     name = _benchmark(key, rows)
     return name if [_benchmark(other, rows) for other in keys].count(name) == 1 else key
+
+
+def list_evaluations(database: Database) -> list[EvaluationEntry]:
+    """Return the evaluations that hsstar evaluate has made, oldest first."""
+    with database.begin() as connection:
+        return overview.list_evaluations(connection)

@@ -21,6 +21,8 @@ class RunEntry:
     dataset: str
     seed: int
     created: datetime
+    forked_from: str | None  # run and first iteration of its own
+    held: str | None  # why it does not continue: `paused`, `cancelled`, `archived` …
 
 
 def find_run(database: Database, name: str) -> Run:
@@ -29,8 +31,8 @@ def find_run(database: Database, name: str) -> Run:
         return runs.find_run(connection, name)
 
 
-def list_runs(database: Database) -> list[RunEntry]:
-    """Return every run, oldest first."""
+def list_runs(database: Database, *, archived: bool = False) -> list[RunEntry]:
+    """Return the runs that train, oldest first; with `archived` also those that are archived."""
     with database.begin() as connection:
         return [
             RunEntry(
@@ -39,8 +41,11 @@ def list_runs(database: Database) -> list[RunEntry]:
                 run.recipe.problems.dataset,
                 run.recipe.seed,
                 run.created_at,
+                run.forked_from,
+                run.held,
             )
             for run in runs.list_runs(connection)
+            if run.recipe.problems.used and (archived or run.held != "archived")
         ]
 
 

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hsstar.domain.errors import RecipeError
+from hsstar.domain.suggestions import did_you_mean
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
 Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 NumberFormat = Literal["float32", "bfloat16", "float16"]
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -36,8 +38,9 @@ def _first_line(error: ValidationError, document: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        legal = ", ".join(_legal_keys(first["loc"], document))
-        return f"unknown key {key!r}; legal keys there: {legal}{more}"
+        legal = _legal_keys(first["loc"], document)
+        meant = did_you_mean(str(first["loc"][-1]), legal)
+        return f"unknown key {key!r}; legal keys there: {', '.join(legal)}{meant}{more}"
     if first["type"] == "missing":
         return f"key {key!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")

@@ -1,11 +1,13 @@
 """TOML documents that may extend others: `extends = "base.toml"` and the keys that differ."""
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hsstar.data import builtins
 from hsstar.domain.errors import RecipeError
+from hsstar.domain.suggestions import did_you_mean
 
 Document = dict[str, Any]
 
@@ -13,12 +15,41 @@ EXTENDS = "extends"
 
 
 def load_document(path: Path) -> Document:
-    """Return the document of a TOML file with everything that it extends.
+    """Return the document of a TOML file or a packaged one, `builtin:NAME`, with all that it extends.
 
     Raises:
         RecipeError: a file is missing or not TOML, or documents extend each other in a circle.
     """
-    return extended(read_toml(path), path.parent, (path,))
+    file = _builtin_file(str(path), "") if str(path).startswith(builtins.PREFIX) else path
+    return extended(read_toml(file), file.parent, (file,))
+
+
+def parse_changes(changes: Iterable[str]) -> Document:
+    """Return `KEY=VALUE` texts as a document; a dot in a key leads into a table.
+
+    Values are TOML; what is no TOML is text. Raise RecipeError for a text without `=`, or if one changes a
+    key of what another one replaces.
+    """
+    document: Document = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        *tables, last = (part.strip() for part in key.split("."))
+        if not (equals and last and all(tables)):
+            raise RecipeError(f"--set {change}: expected KEY=VALUE, for example sampling.n=16")
+        table = document
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise RecipeError(f"--set {change}: another --set gives {part!r} a value of its own")
+        table[last] = _parse_value(value)
+    return document
+
+
+def _parse_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
 
 
 def read_toml(path: Path) -> Document:
@@ -58,14 +89,18 @@ def _base_file(name: object, folder: Path, source: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise RecipeError(f"{source}: extends: expected the path of a recipe, got {name!r}")
     if name.startswith(builtins.PREFIX):
-        known = builtins.builtin_recipes()
-        if name not in known:
-            raise RecipeError(f"{source}: extends: no recipe {name!r}; known: {', '.join(known)}")
-        return known[name]
+        return _builtin_file(name, f"{source}: extends: ")
     file = folder / Path(name).expanduser()
     if not file.is_file():
         raise RecipeError(f"{source}: extends: no file {file}")
     return file
+
+
+def _builtin_file(name: str, where: str) -> Path:
+    known = builtins.builtin_recipes()
+    if name not in known:
+        raise RecipeError(f"{where}no recipe {name!r}; known: {', '.join(known)}{did_you_mean(name, known)}")
+    return known[name]
 
 
 def merged(base: Document, changes: Document) -> Document:

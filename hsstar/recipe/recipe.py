@@ -12,8 +12,9 @@ from hsstar.domain.preference import PairLength, PairRule
 from hsstar.domain.problems import Repeat
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import Name, Positive, Section, parse_section
-from hsstar.recipe.documents import load_document
+from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.evaluation import EvaluationSection
+from hsstar.recipe.fork import ForkSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
@@ -136,6 +137,7 @@ class Recipe(Section):
     training: TrainingSection = TrainingSection()
     initialisation: InitialisationSection = InitialisationSection()
     evaluation: EvaluationSection = EvaluationSection()
+    fork: ForkSection | None = None
 
     @field_validator("name")
     @classmethod
@@ -200,10 +202,10 @@ def parse_recipe(document: dict[str, Any], source: str = "recipe") -> Recipe:
     return parse_section(Recipe, document, source)
 
 
-def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Return the recipe of a TOML file, which may extend another; `overrides` replace top-level keys.
+def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
+    """Return the recipe of a TOML file, or a packaged one, with `changes`: tables key by key.
 
     Raises:
         RecipeError: a file is missing or not TOML, or the result is not a recipe.
     """
-    return parse_recipe(load_document(path) | (overrides or {}), str(path))
+    return parse_recipe(merged(load_document(path), changes or {}), str(path))

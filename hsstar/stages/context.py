@@ -15,7 +15,7 @@ from hsstar.stages.engine_pool import EnginePool
 from hsstar.stages.progress import Progress
 from hsstar.store import evaluations, models, rounds, runs
 from hsstar.store.database import Database
-from hsstar.store.queue.jobs import Job
+from hsstar.store.queue.jobs import Job, fence
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
 
@@ -62,7 +62,8 @@ class JobContext:
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:
-    """Read the run, round and policy of a job."""
+    """Read the run, round and policy of a job; raise LeaseLostError if it is another's, or withdrawn."""
+    fence(connection, job)
     round_ = rounds.get_round(connection, job.round_id)
     run = runs.get_run(connection, round_.run_id)
     policy = models.get_model(connection, round_.model_id if round_.model_id is not None else run.model_id)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hsstar.checkpoints.marker import Marker, check_place, put_in_place
+from hsstar.checkpoints.marker import Marker, check_place, put_in_place, scratch_name
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.preference import rows_seen
 from hsstar.domain.rounding import SampledUpdate
@@ -43,11 +43,6 @@ class _Assignment:
     def label(self) -> str:
         return f"M{self.context.round.number + 1}"
 
-    @property
-    def scratch(self) -> str:
-        """Another database may have a run of this name and the same folder."""
-        return f".{self.label}-{self.database[:8]}-training"
-
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Train the next policy of a run and register it; the job concerns no single problem."""
@@ -58,10 +53,11 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     folder = worker.models_folder / context.run.name
     final = folder / assignment.label
     check_place(final, assignment.database, context.run.name, context.round.number)
+    scratch = folder / scratch_name(assignment.label, assignment.database)
     identity = training_identity(policy, rows, settings, trainer.layout)
     with worker.database.begin() as connection:
         jobs.fence(connection, job)  # no other attempt can begin meanwhile
-        resume_point = adopt_checkpoint(folder / assignment.scratch, str(job.token), identity)
+        resume_point = adopt_checkpoint(scratch, str(job.token), identity)
     clear_removed(resume_point)
     recorder = TrainingRecorder(worker.database, job, assignment.record, worker.progress)
     output = resume_point.folder / assignment.label

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.problems import Problem
+from hsstar.domain.suggestions import did_you_mean
 from hsstar.domain.text import storable
 from hsstar.store.database import execute_file, row_of, rows_of
 
@@ -131,10 +132,10 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
     """Return the dataset of this name; raise NotFoundError, which names the existing ones, without it."""
     dataset = row_of(connection.execute(text(_DATASETS), {"name": name}), Dataset)
     if dataset is None:
-        known = ", ".join(other.name for other in list_datasets(connection)) or "none yet"
+        known = [other.name for other in list_datasets(connection)]
         raise NotFoundError(
-            f"there is no dataset {name!r} (datasets: {known}); "
-            f"import one: hsstar problems import FILE --dataset {name}"
+            f"there is no dataset {name!r} (datasets: {', '.join(known) or 'none yet'}); "
+            f"import one: hsstar problems import FILE --dataset {name}{did_you_mean(name, known)}"
         )
     return dataset
 

@@ -29,11 +29,11 @@ class EvaluationSpec:
     decoding: Decoding | None  # None for external responses
 
 
-_ROUNDS = """
+_EVALUATIONS = """
     SELECT id, run_id, kind, number, model_id
     FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id
-    WHERE run_id = :run_id
 """
+_ROUNDS = f"{_EVALUATIONS} WHERE run_id = :run_id"
 
 
 def list_unfinished(connection: Connection, run_id: int) -> list[Round]:
@@ -43,8 +43,11 @@ def list_unfinished(connection: Connection, run_id: int) -> list[Round]:
 
 
 def find_evaluation(connection: Connection, run_id: int, model_id: int, evaluation_key: str) -> Round | None:
-    """Return the evaluation of a policy with this evaluation key; None if the run has none."""
-    query = text(f"{_ROUNDS} AND model_id = :model_id AND evaluation_key = :evaluation_key")
+    """Return the evaluation of a policy with this key, a shared one too; None if the run has none."""
+    query = text(
+        f"{_EVALUATIONS} WHERE rounds.id IN (SELECT rounds_of(:run_id)) "
+        "AND model_id = :model_id AND evaluation_key = :evaluation_key"
+    )
     values = {"run_id": run_id, "model_id": model_id, "evaluation_key": evaluation_key}
     return row_of(connection.execute(query, values), Round)
 
@@ -166,6 +169,15 @@ def pending(connection: Connection, run_id: int, model_ids: Sequence[int]) -> bo
     return exists(connection, query, {"run_id": run_id, "models": list(model_ids)})
 
 
+def finished_up_to(connection: Connection, run_id: int, number: int) -> bool:
+    """Tell whether a run, with what it shares, has the accuracies of its policies up to M_number."""
+    query = text(
+        f"{_EVALUATIONS} WHERE rounds.id IN (SELECT rounds_of(:run_id)) "
+        "AND number <= :number AND finished_at IS NULL LIMIT 1"
+    )
+    return not exists(connection, query, {"run_id": run_id, "number": number})
+
+
 def all_finished(connection: Connection, run_id: int, evaluation_keys: Sequence[str]) -> bool:
     """Tell whether a run's first policy has its accuracy for each of these evaluation keys."""
     finished: int = connection.execute(
@@ -186,6 +198,9 @@ def outcomes(connection: Connection, round_id: int) -> list[ProblemOutcome]:
 
 
 def results(connection: Connection, run_name: str) -> list[dict[str, Any]]:
-    """Return the rows of the view `evaluation_results` for one run, by policy."""
-    query = text("SELECT * FROM evaluation_results WHERE run = :run ORDER BY iteration, measure")
+    """Return the rows of the view `evaluation_results` for one run, shared ones too, by policy."""
+    query = text(
+        "SELECT * FROM evaluation_results WHERE round_id IN "
+        "(SELECT rounds_of(id) FROM runs WHERE name = :run) ORDER BY iteration, measure"
+    )
     return rows_of(connection.execute(query, {"run": run_name}), dict)

@@ -1,5 +1,7 @@
 """Policies and reward models: registered names of checkpoints."""
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
+from hsstar.domain.suggestions import did_you_mean
 from hsstar.store.database import execute_file, row_of, rows_of
 
 
@@ -74,8 +77,13 @@ def find_model(connection: Connection, name: str) -> Model:
     """Return the model of this name; raise NotFoundError without it."""
     model = row_of(connection.execute(text(f"{_MODELS} WHERE models.name = :name"), {"name": name}), Model)
     if model is None:
-        raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
+        raise no_model(name, [known.name for known in list_models(connection)])
     return model
+
+
+def no_model(name: str, known: Iterable[str]) -> NotFoundError:
+    """Return the error of a name that no model has."""
+    return NotFoundError(f"there is no model {name!r}; see: hsstar models list{did_you_mean(name, known)}")
 
 
 def list_models(connection: Connection) -> list[Model]:
@@ -129,3 +137,43 @@ def checkpoint_of(registered: Model | RewardModel) -> Path:
             "put them back, or create a new run"
         )
     return folder
+
+
+def trained_by(connection: Connection, run_id: int) -> list[Model]:
+    """Return the policies that a run has trained, oldest first."""
+    query = text(
+        f"{_MODELS} JOIN training_runs ON output_model_id = models.id "
+        "JOIN rounds ON rounds.id = round_id WHERE run_id = :run_id ORDER BY models.id"
+    )
+    return rows_of(connection.execute(query, {"run_id": run_id}), Model)
+
+
+def needed_by_run_alone(connection: Connection, run_id: int) -> list[Model]:
+    """Return the policies that a run has trained and that nothing else needs, oldest first."""
+    return rows_of(execute_file(connection, "needed_by_run_alone", {"run_id": run_id}), Model)
+
+
+def delete(connection: Connection, doomed: Sequence[Model]) -> None:
+    """Delete the rows of policies that nothing refers to."""
+    ids = [model.id for model in doomed]
+    connection.execute(text("DELETE FROM models WHERE id = ANY (:ids)"), {"ids": ids})
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNeed:
+    """A trained policy, and what needs its checkpoint."""
+
+    name: str
+    location: str
+    needed_by: str | None  # None: nothing does
+
+
+def policy_needs(connection: Connection) -> list[PolicyNeed]:
+    """Return the policies that runs have trained, each with what needs it, oldest first."""
+    return rows_of(execute_file(connection, "policy_needs", {}), PolicyNeed)
+
+
+def names_of_run(connection: Connection, run: str) -> list[str]:
+    """Return the names of policies that a run of this name would give."""
+    query = text("SELECT name FROM models WHERE name ~ ('^' || :stem || '-M[0-9]+$') ORDER BY id")
+    return list(connection.execute(query, {"stem": re.escape(run)}).scalars())

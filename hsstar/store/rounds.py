@@ -1,15 +1,15 @@
 """Rounds: sets of problems, each sampled from one policy: iterations, evaluations, labels of steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
 from hsstar.domain.problems import Repeat
-from hsstar.store.database import execute_file, exists, refresh_statistics
+from hsstar.store.database import execute_file, exists, refresh_statistics, row_of
 from hsstar.store.runs import Run
 
 RoundKind = Literal["iteration", "evaluation", "steps"]
@@ -51,22 +51,48 @@ class Shortfall:
     unscored: int  # samples without a reward
 
 
+_ROUNDS = "SELECT id, run_id, kind, number, model_id FROM rounds"
+
+
 def get_round(connection: Connection, round_id: int) -> Round:
     """Return the round of this id."""
-    query = text("SELECT id, run_id, kind, number, model_id FROM rounds WHERE id = :id")
+    query = text(f"{_ROUNDS} WHERE id = :id")
     return Round(**connection.execute(query, {"id": round_id}).mappings().one())
 
 
+def find_round(connection: Connection, round_id: int) -> Round | None:
+    """Return the round of this id; None if its run has been deleted."""
+    return row_of(connection.execute(text(f"{_ROUNDS} WHERE id = :id"), {"id": round_id}), Round)
+
+
+_ITERATIONS = """
+    SELECT id, run_id, kind, number, model_id, state, output_model_id
+    FROM rounds JOIN iterations ON iterations.round_id = rounds.id
+"""
+
+
+def has_open_rounds(connection: Connection, run_id: int) -> bool:
+    """Tell whether a round of the run is not done."""
+    query = text("""
+        SELECT FROM rounds JOIN round_states ON round_states.round_id = rounds.id
+        WHERE run_id = :run_id AND state <> 'done' LIMIT 1
+    """)
+    return exists(connection, query, {"run_id": run_id})
+
+
 def list_iterations(connection: Connection, run_id: int) -> list[Iteration]:
-    """Return the iterations of a run by number."""
-    rows = connection.execute(
-        text("""
-            SELECT id, run_id, kind, number, model_id, state, output_model_id
-            FROM rounds JOIN iterations ON iterations.round_id = rounds.id
-            WHERE run_id = :run_id ORDER BY number
-        """),
-        {"run_id": run_id},
-    )
+    """Return the iterations of a run by number; of a fork its own alone."""
+    query = text(f"{_ITERATIONS} WHERE run_id = :run_id ORDER BY number")
+    return _iterations(connection.execute(query, {"run_id": run_id}))
+
+
+def list_shared_iterations(connection: Connection, run_id: int) -> list[Iteration]:
+    """Return the iterations of a run by number, with those that a fork shares."""
+    query = text(f"{_ITERATIONS} WHERE id IN (SELECT rounds_of(:run_id)) ORDER BY number")
+    return _iterations(connection.execute(query, {"run_id": run_id}))
+
+
+def _iterations(rows: Iterable[Row[Any]]) -> list[Iteration]:
     return [
         Iteration(
             Round(row.id, row.run_id, row.kind, row.number, row.model_id),
@@ -78,11 +104,17 @@ def list_iterations(connection: Connection, run_id: int) -> list[Iteration]:
 
 
 def list_policies(connection: Connection, run_id: int) -> list[tuple[int, str]]:
-    """Return (t, name of M_t) for every policy of a run: its first, and the output of each iteration."""
+    """Return (t, name of M_t) for every policy of a run: its first, and the output of each iteration.
+
+    Those of a fork begin with the policies that it shares.
+    """
     rows = connection.execute(
         text("""
-            SELECT 0 AS number, models.name
+            SELECT coalesce(forked_at, 0) AS number, models.name
             FROM runs JOIN models ON models.id = runs.model_id WHERE runs.id = :run_id
+            UNION ALL
+            SELECT number, models.name FROM rounds JOIN models ON models.id = rounds.model_id
+            WHERE kind = 'iteration' AND rounds.id IN (SELECT rounds_of(:run_id)) AND run_id <> :run_id
             UNION ALL
             SELECT number + 1, models.name
             FROM rounds
@@ -206,13 +238,13 @@ def assign_slice(
 
 def count_available_problems(
     connection: Connection,
-    run_id: int | None,
+    run_id: int,
     dataset_id: int,
     *,
     without_overlaps: bool = False,
     repeat: Repeat = "never",
 ) -> int:
-    """Count the problems of a dataset that the next iteration of a run may take; None for a new run."""
+    """Count the problems of a dataset that the next iteration of a run may take."""
     available: int = connection.execute(
         text("""
             SELECT count(*) FROM problems
@@ -222,7 +254,7 @@ def count_available_problems(
                 SELECT FROM round_problems AS used
                 JOIN rounds ON rounds.id = used.round_id
                 WHERE used.problem_id = problems.id AND kind = 'iteration'
-                  AND run_id = CAST(:run_id AS bigint)
+                  AND rounds.id IN (SELECT rounds_of(:run_id))
                   AND (:repeat = 'never' OR EXISTS (
                       SELECT FROM samples
                       WHERE samples.round_id = used.round_id AND samples.problem_id = problems.id

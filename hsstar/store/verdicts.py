@@ -36,6 +36,7 @@ class NamedRound:
     run_id: int
     run: str
     name: str  # as in `iteration 0` or `evaluation 1 heldout`
+    texts_pruned: int  # samples without their text
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class JudgedSample:
 
 
 _ROUNDS = """
-    SELECT rounds.id AS round_id, run_id, runs.name AS run,
+    SELECT rounds.id AS round_id, run_id, runs.name AS run, texts_pruned,
         concat_ws(' ', kind, number, nullif(evaluation_key, '')) AS name
     FROM rounds JOIN runs ON runs.id = run_id
 """

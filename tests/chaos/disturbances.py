@@ -11,6 +11,8 @@ import kombu
 import psutil
 from kombu.exceptions import OperationalError
 
+from hsstar.commands.delete_run import delete_run
+from hsstar.commands.run_life import cancel_run, pause_run, resume_run
 from hsstar.local import processes
 from tests.chaos.stack import LEASE_SECONDS, ChaosStack
 
@@ -181,6 +183,29 @@ def _deliver(how: str) -> Disturbance:
     return change
 
 
+def pause_the_run(stack: ChaosStack, generator: random.Random) -> None:
+    """Somebody lets the run rest for a while."""
+    stack.insist(lambda database: pause_run(database, stack.run, "chaos"))
+    time.sleep(generator.uniform(0, 1.5))
+    stack.insist(lambda database: resume_run(database, stack.run))
+
+
+def cancel_the_run(stack: ChaosStack, generator: random.Random) -> None:
+    """Somebody stops the run and is sorry afterwards."""
+    stack.insist(lambda database: cancel_run(database, stack.run, "chaos"))
+    time.sleep(generator.uniform(0, 1.5))
+    stack.insist(lambda database: resume_run(database, stack.run))
+
+
+def delete_another_run(stack: ChaosStack, generator: random.Random) -> None:
+    """A run beside it is deleted while the workers are at it."""
+    doomed = stack.start_another_run()
+    time.sleep(generator.uniform(0, 4))
+    models = stack.stack.settings.models_dir
+    stack.insist(lambda database: delete_run(database, doomed, "chaos", models))
+    assert stack.rows("SELECT count(*) FROM runs WHERE name = %s", doomed) == [(0,)]
+
+
 DISTURBANCES: dict[str, Disturbance] = {
     **{f"kill a {role} worker": _kill_worker(role) for role in ("sample", "verify", "score", "train")},
     "kill every conductor": kill_conductors,
@@ -203,6 +228,9 @@ DISTURBANCES: dict[str, Disturbance] = {
     "poison the broker": poison_broker,
     "come from elsewhere": come_from_elsewhere,
     "set the clock": set_clock,
+    "pause the run": pause_the_run,
+    "cancel the run": cancel_the_run,
+    "delete another run": delete_another_run,
 }
 """By name; the sequence decides which scenario has which."""
 FROM_THE_START = ("deliver twice", "deliver in reverse")

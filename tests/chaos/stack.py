@@ -17,6 +17,8 @@ import psutil
 import psycopg
 
 from hsstar.commands.runs import create_run, start_iterations
+from hsstar.domain.errors import ConflictError, DatabaseError, NotFoundError
+from hsstar.insights.runs import find_run
 from hsstar.local.stack import Stack
 from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
@@ -67,6 +69,7 @@ class ChaosStack:
         self.small_memory = memory_group(f"hsstar-{home.folder.name}")
         self.proxy: Proxy | None = None
         self._watching: psycopg.Connection | None = None
+        self.run = ""
         self._names = (f"run-{number}" for number in itertools.count())
         settings = Settings.from_environment(os.environ | home.environment)
         self.stack = Stack(settings, grace_seconds=3.0)
@@ -115,11 +118,29 @@ class ChaosStack:
             add_problems(connection, HELD_OUT, HELDOUT)
 
     def start_run(self) -> str:
+        """Enqueues all iterations of a new run, from then on the one that is disturbed; its name."""
+        self.run = self.start_another_run()
+        return self.run
+
+    def start_another_run(self) -> str:
         """Enqueues all iterations of a new run; its name."""
         name = next(self._names)
-        with self._database() as database:
-            start_iterations(database, create_run(database, _RECIPE, name), ITERATIONS)
+        self.insist(lambda database: create_run(database, _RECIPE, name))
+        self.insist(lambda database: start_iterations(database, find_run(database, name), ITERATIONS))
         return name
+
+    def insist(self, act: Callable[[Database], object]) -> None:
+        """Acts until the database takes it; a refusal says that it took it before its answer was lost."""
+
+        def done() -> bool:
+            with contextlib.suppress(ConflictError, NotFoundError), self._database() as database:
+                try:
+                    act(database)
+                except DatabaseError:
+                    return False
+            return True
+
+        self.wait_for(done, "a database that answers")
 
     def wait_until_done(self, run: str) -> None:
         """Waits until a run is done, whatever the database does meanwhile."""

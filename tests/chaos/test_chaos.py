@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.disturbances import DISTURBANCES, FROM_THE_START
 from tests.chaos.stack import HELD_OUT, ITERATIONS, PROBLEMS, WORKERS, ChaosStack, chaos_stack
 
-SCENARIOS = int(os.environ.get("CHAOS_SCENARIOS", "54"))
+SCENARIOS = int(os.environ.get("CHAOS_SCENARIOS", "58"))
 _PER_STACK = 9
 """Scenarios on one stack: a supervisor restarts what dies often ever more slowly."""
 _QUERIES = {file.stem: file.read_text() for file in (Path(__file__).parent / "rows").glob("*.sql")}

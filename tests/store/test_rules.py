@@ -313,7 +313,8 @@ def test_a_slice_is_the_least_used_problems_in_the_seeded_order(
         mine = usable("this run", repeat, overlapping=not without_overlaps)
         assert rounds.count_available_problems(connection, run.id, dataset_id, **how) == len(mine)
         others = usable("nobody at all", overlapping=not without_overlaps)
-        assert rounds.count_available_problems(connection, None, dataset_id, **how) == len(others)
+        new = add_run(connection)
+        assert rounds.count_available_problems(connection, new.id, dataset_id, **how) == len(others)
         added = add_iteration(connection, run, [], number=2)
         count = rounds.assign_slice(connection, added.id, dataset_id, seed, limit, 3, **how)
         expected = sorted(mine, key=lambda key: used[key] + (key in again))[:limit]

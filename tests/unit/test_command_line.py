@@ -7,16 +7,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from hsstar.cli.main import COMMANDS, hsstar
 from hsstar.cli.options import Format
 from hsstar.cli.stack import parse_workers
 from hsstar.cli.views.output import duration, ranges, show_list, shown
+from hsstar.domain.errors import NotFoundError
+from hsstar.local.logs import LogReader, find_logs
 
 HEAVY = ("torch", "transformers", "trl", "sqlalchemy", "celery", "sympy", "pydantic", "rich")
 
@@ -127,3 +132,90 @@ def test_times_are_shown_in_two_units() -> None:
 def test_json_keeps_numbers_lists_and_null(capsys: pytest.CaptureFixture[str]) -> None:
     show_list(Fruit, [Fruit("a", None, (1, 2))], "json")
     assert json.loads(capsys.readouterr().out) == [{"name": "a", "weight_grams": None, "boxes": [1, 2]}]
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [(["statsu"], "Did you mean 'status'?"), (["runs", "creat"], "Did you mean 'create'?"),
+     (["status", "--wach"], "--watch")],
+)  # fmt: skip
+def test_a_mistyped_command_or_option_is_told_with_the_one_that_is_meant(call: list[str], meant: str) -> None:
+    said = CliRunner().invoke(hsstar, call)
+    assert (said.exit_code, meant in said.output) == (2, True), said.output
+
+
+def completed(*words: str) -> list[str]:
+    """What a shell offers in place of the last word."""
+    *before, last = words
+    return [item.value for item in ShellComplete(hsstar, {}, "hsstar", "").get_completions(before, last)]
+
+
+def test_a_shell_completes_commands_options_and_values() -> None:
+    assert completed("runs", "cr") == ["create"]
+    assert completed("status", "--wa") == ["--watch"]
+    assert completed("status", "--format", "c") == ["csv"]
+
+
+def test_where_no_database_is_a_shell_completes_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HSSTAR_HOME", str(tmp_path))
+    monkeypatch.delenv("HSSTAR_DATABASE_URL", raising=False)
+    assert completed("status", "d") == completed("models", "export", "d") == completed("logs", "s") == []
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The logs of a home with two workers and a server."""
+    monkeypatch.setenv("HSSTAR_HOME", str(tmp_path))
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for name in ("postgres", "sample-1", "sample-2@box"):
+        (folder / f"{name}.log").write_text("".join(f"{name} says {number}\n" for number in range(30)))
+    return folder
+
+
+def test_the_last_lines_of_the_logs_are_printed(logs: Path) -> None:
+    def said(*options: str) -> list[str]:
+        return CliRunner().invoke(hsstar, ["logs", *options]).output.splitlines()
+
+    assert said("sample-1") == [f"sample-1 says {number}" for number in range(10, 30)]
+    assert said("sample-1@box", "-n", "1") == ["sample-1 says 29"]
+    assert said("sample-2", "-n", "1") == ["sample-2@box says 29"]
+    assert said("-n", "1") == [
+        "postgres     | postgres says 29", "sample-1     | sample-1 says 29",
+        "sample-2@box | sample-2@box says 29"
+    ]  # fmt: skip
+    assert completed("logs", "s") == ["sample-1", "sample-2@box"]
+    with pytest.raises(NotFoundError, match=r"no log of 'sampel-1' \(.*\); did you mean 'sample-1'\?"):
+        find_logs(logs, "sampel-1")
+    with pytest.raises(NotFoundError, match="holds no log; hsstar up"):
+        find_logs(logs / "elsewhere")
+
+
+def test_a_followed_log_is_read_by_whole_lines_and_anew_after_it_was_shortened(logs: Path) -> None:
+    file = logs / "sample-1.log"
+    reader = LogReader(file)
+    assert reader.last_lines(1) == ["sample-1 says 29"]
+    with file.open("a") as log:
+        log.write("half a ")
+        log.flush()
+        assert [*reader.new_lines()] == []
+        log.write("line\nand one more\n")
+    assert [*reader.new_lines()] == ["half a line", "and one more"]
+    file.write_text("after it was shortened\n")
+    assert [*reader.new_lines()] == ["after it was shortened"]
+    file.unlink()
+    assert [*reader.new_lines()] == []
+
+
+def test_logs_are_followed_until_ctrl_c(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pause(seconds: float) -> None:
+        if "later" in (logs / "sample-1.log").read_text():
+            raise KeyboardInterrupt
+        with (logs / "sample-1.log").open("a") as log:
+            log.write("later\n")
+
+    monkeypatch.setattr("hsstar.cli.logs.time", SimpleNamespace(sleep=pause))
+    followed = CliRunner().invoke(hsstar, ["logs", "sample-1", "-f", "-n", "0"])
+    assert (followed.exit_code, followed.output) == (0, "later\n")

@@ -1,17 +1,20 @@
 """A recipe or a study says all that decides it; a wrong one is refused in a line that names the key."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.difficulty import Thresholds
 from hsstar.domain.errors import RecipeError
-from hsstar.recipe.documents import load_document, merged
+from hsstar.recipe.documents import load_document, merged, parse_changes
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
+from hsstar.recipe.schema import recipe_schema
 from hsstar.study.document import load_study
 from tests.unit.tables import tables
 
@@ -321,3 +324,71 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path: Path, old: str, new: str
     with pytest.raises(RecipeError, match=message) as error:
         load_study(study_file(tmp_path, old, new))
     assert "\n" not in str(error.value)
+
+
+CHANGES: list[tuple[list[str], dict[str, Any] | str]] = [
+    (["seed=3", "sampling.n = 16"], {"seed": 3, "sampling": {"n": 16}}),
+    (["sampling.n=16", "sampling.top_p=1.0"], {"sampling": {"n": 16, "top_p": 1.0}}),
+    (["policy.model=Qwen/Qwen2.5-7B"], {"policy": {"model": "Qwen/Qwen2.5-7B"}}),
+    (['evaluation.benchmarks=["gsm8k"]'], {"evaluation": {"benchmarks": ["gsm8k"]}}),
+    (["name=a=b"], {"name": "a=b"}),
+    (["seed"], "--set seed: expected KEY=VALUE"),
+    (["=3"], "--set =3: expected KEY=VALUE"),
+    (["sampling..n=3"], "expected KEY=VALUE"),
+    (["sampling=3", "sampling.n=3"], "another --set gives 'sampling' a value of its own"),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), CHANGES, ids=[" ".join(changes) for changes, _ in CHANGES])
+def test_keys_are_changed_by_texts(changes: list[str], expected: dict[str, Any] | str) -> None:
+    if isinstance(expected, dict):
+        assert parse_changes(changes) == expected
+    else:
+        with pytest.raises(RecipeError, match=expected):
+            parse_changes(changes)
+
+
+def test_changes_leave_the_other_keys_of_a_table() -> None:
+    packaged = load_recipe(Path("builtin:demo"))
+    changed = load_recipe(Path("builtin:demo"), parse_changes(["sampling.n=9", "name=other"]))
+    before, after = flat(packaged.document()), flat(changed.document())
+    assert {key for key in before if before[key] != after[key]} == {"sampling.n", "name"}
+    with pytest.raises(RecipeError, match=r"^no recipe 'builtin:dmo'; .*did you mean 'builtin:demo'\?$"):
+        load_recipe(Path("builtin:dmo"))
+
+
+def test_a_mistyped_key_is_told_with_the_one_that_is_meant() -> None:
+    with pytest.raises(RecipeError, match=r"tau_low, train; did you mean 'tau_high'\?$"):
+        with_sections(difficulty={"tau_hi": 0.5})
+
+
+SCHEMA = Draft202012Validator(recipe_schema())
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA.schema)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_the_schema_takes_every_recipe_as_it_is_written_and_as_it_is_stored(file: Path) -> None:
+    assert [*SCHEMA.iter_errors(tomllib.loads(file.read_text()))] == []
+    assert [*SCHEMA.iter_errors(load_recipe(file).document())] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sampling": {"n": 0}}, {"samplng": {}}, {"policy": {}},
+     {"evaluation": {"benchmarks": [{"samples": 2}]}}, {"difficulty": {"train": ["hard"]}}, {"name": None}],
+    ids=str,
+)  # fmt: skip
+def test_the_schema_refuses_what_is_no_recipe(changes: dict[str, Any]) -> None:
+    document = {key: value for key, value in (SMALLEST | changes).items() if value is not None}
+    assert [*SCHEMA.iter_errors(document)] != []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sampling": {"n": 0}}, {"samplng": {}}, {"policy": {"modle": "x"}}], ids=str
+)
+def test_the_schema_checks_what_a_recipe_changes_of_another(changes: dict[str, Any]) -> None:
+    assert [*SCHEMA.iter_errors({"extends": "base.toml", "policy": {}, "name": "x"})] == []
+    assert [*SCHEMA.iter_errors({"extends": "base.toml"} | changes)] != []

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import EngineError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
 from hsstar.domain.text import storable
-from hsstar.store.database import SCHEMA_REVISION, execute_file
+from hsstar.store.database import SCHEMA_REVISION, execute_file, exists
 
 _FREE_LAPSES = 5  # leases of a job that may expire before this counts as an attempt
 _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 2_000, 20_000
@@ -285,15 +285,15 @@ def _bisect(connection: Connection, job_id: int) -> bool:
 def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) -> list[int]:
     """Queue failed jobs again, with new attempts, of one run or these ids where given; return their ids.
 
-    Raise NotFoundError if a named job does not exist or has not failed.
+    Those of held runs stay failed. Raise NotFoundError if a named job does not exist, or stays as it is.
     """
     rows = connection.execute(
         text("""
             UPDATE jobs
             SET state = 'queued', attempts = 0, lapses = 0, finished_at = NULL, wakeup_sent_at = NULL,
                 available_at = now()
-            FROM rounds
-            WHERE rounds.id = jobs.round_id AND jobs.state = 'failed'
+            FROM rounds JOIN runs ON runs.id = rounds.run_id
+            WHERE rounds.id = jobs.round_id AND jobs.state = 'failed' AND runs.held IS NULL
               AND (CAST(:run_id AS bigint) IS NULL OR rounds.run_id = :run_id)
               AND (cardinality(CAST(:ids AS bigint[])) = 0 OR jobs.id = ANY (CAST(:ids AS bigint[])))
             RETURNING jobs.id
@@ -306,3 +306,39 @@ def retry(connection: Connection, run_id: int | None, job_ids: Sequence[int]) ->
             f"no failed job has the id {', '.join(map(str, missing))}; see: hsstar jobs list --state failed"
         )
     return retried
+
+
+def withdraw(connection: Connection, run_id: int, *, running: bool) -> int:
+    """Delete the queued jobs of a run, and its `running` ones; return how many of these there were.
+
+    A worker notices with its next write, which its lease no longer allows. What the jobs lacked is planned
+    again once the run is not held. The caller holds the run's lock.
+    """
+    rows = connection.execute(
+        text("""
+            DELETE FROM jobs USING rounds
+            WHERE rounds.id = jobs.round_id AND run_id = :run_id
+              AND (jobs.state = 'queued' OR :running AND jobs.state = 'running')
+            RETURNING jobs.state
+        """),
+        {"run_id": run_id, "running": running},
+    )
+    return sum(state == JobState.RUNNING for state in rows.scalars())
+
+
+def count_running(connection: Connection, run_id: int) -> int:
+    """Count the running jobs of a run."""
+    query = text("""
+        SELECT count(*) FROM jobs JOIN rounds ON rounds.id = round_id
+        WHERE run_id = :run_id AND state = 'running'
+    """)
+    return int(connection.execute(query, {"run_id": run_id}).scalar_one())
+
+
+def is_training(connection: Connection, run_id: int) -> bool:
+    """Tell whether a training of a run is queued or running."""
+    query = text("""
+        SELECT FROM jobs JOIN rounds ON rounds.id = round_id
+        WHERE run_id = :run_id AND jobs.kind = 'train' AND state IN ('queued', 'running') LIMIT 1
+    """)
+    return exists(connection, query, {"run_id": run_id})

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, text
 
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.suggestions import did_you_mean
 from hsstar.domain.text import storable
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
@@ -134,7 +135,8 @@ def request_stop(
     ).all()
     known = {part for row in rows for part in (row.name, row.name.partition("@")[0])}
     if missing := [name for name in names if name not in known]:
-        raise NotFoundError(f"no live worker is named {', '.join(missing)}; see: hsstar workers")
+        meant = did_you_mean(missing[0], known)
+        raise NotFoundError(f"no live worker is named {', '.join(missing)}; see: hsstar workers{meant}")
     served = {row.role for row in rows}
     if [role for role in roles if role not in served]:
         raise NotFoundError("no live worker has that role; see: hsstar workers")

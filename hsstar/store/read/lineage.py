@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, text
 
 from hsstar.checkpoints.card import Score
-from hsstar.domain.errors import NotFoundError
 from hsstar.domain.rounding import NO_UPDATE, SampledUpdate, WeightUpdate
+from hsstar.store.models import no_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def lineage(connection: Connection, name: str | None = None) -> list[LineageEntr
     scores, updates = _scores(connection), sampled_updates(connection)
     rows = {row["name"]: row for row in _rows(connection)}
     if name is not None and name not in rows:
-        raise NotFoundError(f"there is no model {name!r}; see: hsstar models list")
+        raise no_model(name, rows)
     children: dict[str | None, list[str]] = defaultdict(list)
     for row in rows.values():
         children[row["parent"]].append(row["name"])

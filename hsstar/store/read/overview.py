@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from hsstar.store.database import execute_file
+from hsstar.store.database import execute_file, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,24 @@ def summarise_workers(connection: Connection, *, stopped: bool) -> list[WorkerSu
         {"stopped": stopped},
     )
     return [WorkerSummary(**row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationEntry:
+    """A model on a benchmark, measured by hsstar evaluate."""
+
+    run: str  # where it is stored
+    model: str
+    benchmark: str
+    measure: str  # benchmark and decoding in words
+    state: str  # `running` or `done`
+    accuracy: float | None
+    standard_error: float | None
+    problems: int
+    samples: int
+    finished: datetime | None
+
+
+def list_evaluations(connection: Connection) -> list[EvaluationEntry]:
+    """Return the evaluations that hsstar evaluate has made, oldest first."""
+    return rows_of(execute_file(connection, "evaluations_of_models", {}), EvaluationEntry)

@@ -3,7 +3,7 @@
 -- Parameters: round_id, dataset_id, seed, limit (null for all), allotment (samples per problem), without_overlaps
 -- (leave out problems that overlap a dataset of evaluations), repeat (which problems of the run's other iterations an
 -- iteration takes: 'never' any, so that slices are disjoint; 'unsolved': those without a correct sample; 'all').
--- Problems with an unreadable reference answer are left out.
+-- The other iterations of a fork are also those that it shares. Problems with an unreadable reference answer are left out.
 WITH
 this AS (
     SELECT run_id, kind FROM rounds WHERE id = :round_id
@@ -19,7 +19,7 @@ used AS (
               AND verdict = 'correct'
         )) AS solved
     FROM this
-    JOIN rounds ON rounds.run_id = this.run_id AND rounds.kind = this.kind
+    JOIN rounds ON rounds.id IN (SELECT rounds_of(this.run_id)) AND rounds.kind = this.kind
     JOIN round_problems ON round_problems.round_id = rounds.id
     WHERE this.kind = 'iteration'
     GROUP BY round_problems.problem_id

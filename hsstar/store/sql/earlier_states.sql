@@ -11,7 +11,7 @@ ended AS (
     FROM rounds
     JOIN round_problems ON round_problems.round_id = rounds.id
     JOIN samples USING (round_id, problem_id)
-    WHERE run_id = :run_id AND kind = 'iteration' AND number < :number AND exclusion IS NULL
+    WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND kind = 'iteration' AND number < :number AND exclusion IS NULL
     GROUP BY rounds.number, problem_id
 )
 SELECT CAST(:number AS int) - number AS age, correct, incorrect, count(*) AS problems

@@ -16,5 +16,5 @@ JOIN samples AS chosen ON chosen.id = pairs.chosen_sample_id
 JOIN samples AS rejected ON rejected.id = pairs.rejected_sample_id
 JOIN sample_responses AS chosen_text ON chosen_text.sample_id = chosen.id
 JOIN sample_responses AS rejected_text ON rejected_text.sample_id = rejected.id
-WHERE rounds.run_id = :run_id
+WHERE rounds.id IN (SELECT rounds_of(:run_id))
 ORDER BY rounds.number, pairs.id

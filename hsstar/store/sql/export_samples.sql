@@ -27,5 +27,5 @@ LEFT JOIN rewards ON rewards.sample_id = samples.id
 LEFT JOIN models ON models.id = samples.model_id
 LEFT JOIN difficulty_labels
     ON difficulty_labels.round_id = samples.round_id AND difficulty_labels.problem_id = samples.problem_id
-WHERE rounds.run_id = :run_id
+WHERE rounds.id IN (SELECT rounds_of(:run_id))
 ORDER BY rounds.number, samples.problem_id, samples.slot

@@ -1,5 +1,6 @@
--- Every run in one row: how many iterations are done, where the first open one stands, and its jobs.
+-- Every run in one row: how many iterations are done, where the first open one stands or why it is held, and its jobs.
 --
+-- Archived runs are left out, and those that only evaluate once they are done.
 -- No parameters.
 WITH
 states AS (
@@ -35,6 +36,7 @@ SELECT
     coalesce(by_run.iterations, 0) AS iterations,
     coalesce(by_run.iterations_done, 0) AS iterations_done,
     CASE
+        WHEN runs.held IS NOT NULL THEN runs.held
         WHEN by_run.open_state IS NOT NULL THEN replace(by_run.open_state, '_', '-')
         WHEN by_run.evaluated IS NULL THEN 'not started'
         WHEN by_run.labelling THEN 'labelling steps'
@@ -47,4 +49,6 @@ SELECT
 FROM runs
 LEFT JOIN by_run ON by_run.run_id = runs.id
 LEFT JOIN live ON live.run_id = runs.id
+WHERE runs.held IS DISTINCT FROM 'archived'
+  AND NOT (runs.recipe -> 'problems' ->> 'dataset' = 'none' AND coalesce(by_run.evaluated, false))
 ORDER BY runs.id

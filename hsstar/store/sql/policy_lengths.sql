@@ -4,7 +4,7 @@
 -- preference pairs from them; and how much more probable (nats) the chosen responses became by the training on these.
 WITH
 policies AS (
-    SELECT 0 AS number, runs.model_id
+    SELECT coalesce(runs.forked_at, 0) AS number, runs.model_id
     FROM runs
     WHERE runs.name = :run
     UNION ALL

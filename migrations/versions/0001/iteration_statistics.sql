@@ -70,6 +70,13 @@ held_out AS (
     FROM evaluations
     JOIN rounds ON rounds.id = evaluations.round_id
     WHERE rounds.evaluation_key = 'heldout'
+    UNION ALL
+    SELECT runs.id, rounds.model_id, evaluations.accuracy, evaluations.standard_error
+    FROM runs
+    CROSS JOIN LATERAL rounds_of(runs.id) AS shared (id)
+    JOIN rounds ON rounds.id = shared.id AND rounds.run_id <> runs.id
+    JOIN evaluations ON evaluations.round_id = rounds.id
+    WHERE runs.shares_evaluations AND rounds.evaluation_key = 'heldout'
 ),
 -- on the held-out problems and on every benchmark
 evaluated AS (
