@@ -2,7 +2,7 @@
 
 It remembers nothing between two calls. Each call looks at the rounds that are not done, enqueues their
 missing work, and advances those that miss nothing. It does so in short transactions that hold
-the run's lock, a batch of problems each; whoever finds the lock taken passes on.
+the run's lock, a batch of problems each; whoever finds the lock taken passes on. A held run stays as it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -86,17 +86,17 @@ class Conductor:
         return adds or idle_run is not None
 
     def advance(self, run_id: int) -> None:
-        """Advance a run as far as its rows allow; leave it to another process that does so."""
-        with suppress(_TakenError):
+        """Advance a run as far as its rows allow, unless it is held or another process advances it."""
+        with suppress(_NotOursError):
             while self._pass(run_id):
                 pass
 
     def _turn(self, run_id: int, work: Callable[[Connection], Result]) -> Result:
-        """Work in a transaction that holds the run's lock."""
+        """Work in a transaction that holds the run's lock; the run is not held in it."""
 
         def locked(connection: Connection) -> Result:
-            if not try_lock_run(connection, run_id):
-                raise _TakenError
+            if not try_lock_run(connection, run_id) or runs.is_held(connection, run_id):
+                raise _NotOursError
             return work(connection)
 
         return self._database.run(locked)
@@ -329,5 +329,5 @@ class Conductor:
             yield problem_ids[start : start + limit]
 
 
-class _TakenError(Exception):
-    """Another process advances the run."""
+class _NotOursError(Exception):
+    """Another process advances the run, or the run is held."""

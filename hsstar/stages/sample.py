@@ -18,7 +18,7 @@ from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages.batching import in_batches
 from hsstar.stages.context import JobContext, WorkerContext, computing, load_context
-from hsstar.store import rounds, samples
+from hsstar.store import rounds, runs, samples
 from hsstar.store.database import try_lock_run
 from hsstar.store.queue import jobs
 
@@ -42,7 +42,9 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     def finish(connection: Connection) -> None:
         rounds.exclude(connection, job.round_id, refused)
         jobs.complete(connection, job)
-        if try_lock_run(connection, context.run.id, shared=True):  # else whoever advances the run does this
+        run_id = context.run.id
+        # else whoever advances the run does this, for a held one after its release
+        if try_lock_run(connection, run_id, shared=True) and not runs.is_held(connection, run_id):
             for kind in follow_ups:
                 rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids, job.id)
 

@@ -1,15 +1,18 @@
-"""Runs: a recipe under a name. A run never changes."""
+"""Runs: a recipe under a name, which never changes; and whether the run is held."""
 
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store.database import row_of, rows_of
+from hsstar.store.database import exists, lock_run, row_of, rows_of
+
+HoldKind = Literal["paused", "cancelled", "archived", "gate", "trained-nothing"]
+"""Why a run is held: by a person, or by the conductor after what an iteration did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,11 @@ class Run:
     model_id: int
     reward_model_id: int | None
     created_at: datetime
+    held: HoldKind | None  # None: it is active
+    held_reason: str | None  # a sentence for people
 
 
-_RUNS = "SELECT id, name, recipe, model_id, reward_model_id, created_at FROM runs"
+_RUNS = "SELECT id, name, recipe, model_id, reward_model_id, created_at, held, held_reason FROM runs"
 
 
 def _run(name: str, recipe: dict[str, Any], **fields: Any) -> Run:
@@ -76,14 +81,43 @@ def list_runs(connection: Connection) -> list[Run]:
 
 
 def active_run_ids(connection: Connection) -> list[int]:
-    """Runs that still have something to advance, oldest first."""
+    """Runs that still have something to advance and are not held, oldest first."""
     rows = connection.execute(
         text("""
             SELECT DISTINCT rounds.run_id
             FROM rounds
             JOIN round_states ON round_states.round_id = rounds.id
-            WHERE state <> 'done'
+            JOIN runs ON runs.id = rounds.run_id
+            WHERE state <> 'done' AND runs.held IS NULL
             ORDER BY 1
         """)
     )
     return list(rows.scalars())
+
+
+def hold(connection: Connection, run_id: int, kind: HoldKind, reason: str) -> None:
+    """Hold a run: from now on no work of it is planned, until `release_hold`. What its jobs do, they end.
+
+    It replaces an earlier hold, and waits for a transaction that advances the run.
+    """
+    lock_run(connection, run_id)
+    connection.execute(
+        text("UPDATE runs SET held = :kind, held_reason = :reason WHERE id = :id"),
+        {"id": run_id, "kind": kind, "reason": reason},
+    )
+
+
+def release_hold(connection: Connection, run_id: int) -> bool:
+    """Let a held run advance again; return False if it is not held."""
+    lock_run(connection, run_id)
+    connection.execute(text("UPDATE rounds SET looked_at = NULL WHERE run_id = :id"), {"id": run_id})
+    result = connection.execute(
+        text("UPDATE runs SET held = NULL, held_reason = NULL WHERE id = :id AND held IS NOT NULL"),
+        {"id": run_id},
+    )
+    return result.rowcount == 1
+
+
+def is_held(connection: Connection, run_id: int) -> bool:
+    """Tell whether a run is held; under the run's lock this stays so to the end of the transaction."""
+    return exists(connection, text("SELECT FROM runs WHERE id = :id AND held IS NOT NULL"), {"id": run_id})

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from sqlalchemy import Connection, inspect
@@ -34,6 +35,7 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_known_verdicts_cause_known": LASTING_CAUSES,
     "ck_problem_overlaps_kind_known": OverlapKind,
     "ck_rounds_kind_known": ("iteration", "evaluation", "steps"),
+    "ck_runs_held_known": get_args(runs.HoldKind),
     "ck_samples_cause_known": Cause,
     "ck_samples_verdict_known": Verdict,
     "ck_verdicts_cause_known": Cause,
