@@ -22,7 +22,7 @@ _SUFFIXES: "dict[str, ExportFormat]" = {".parquet": "parquet", ".jsonl": "jsonl"
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
 def export() -> None:
-    """Write pairs, samples or rewards to a file, in the layouts published with HS-STaR."""
+    """Write pairs, samples or rewards to a file, in the layouts published with HS-STaR; or the iterations."""
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,12 +61,31 @@ def rewards(run: str, file_format: "ExportFormat | None", output: Path | None) -
     _export(run, "rewards", file_format, output)
 
 
+@export.command(epilog="Example:  hsstar export iterations demo --output iterations.jsonl")
+@_options
+def iterations(run: str, file_format: "ExportFormat | None", output: Path | None) -> None:
+    """Write a row per iteration of RUN: what it sampled, paired and trained, and `faults`, in words."""
+    from dataclasses import asdict
+
+    from hsstar.data.files import write_rows
+    from hsstar.insights.iterations import load_iterations
+
+    file_format = _format(file_format, output)
+    with open_database() as database:
+        rows = [asdict(summary) for summary in load_iterations(database, run)]
+    _say_written(write_rows(output or sys.stdout.buffer, rows, file_format), "iterations", output)
+
+
 def _export(run: str, rows: "Exported", file_format: "ExportFormat | None", output: Path | None) -> None:
     from hsstar.commands.export import export_rows
 
     file_format = _format(file_format, output)
     with open_database() as database:
         written = export_rows(database, run, rows, output or sys.stdout.buffer, file_format)
+    _say_written(written, rows, output)
+
+
+def _say_written(written: int, rows: str, output: Path | None) -> None:
     say(f"{written} {rows} written" + (f" to {output}" if output else ""), err=True)
 
 

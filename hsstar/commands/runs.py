@@ -12,7 +12,7 @@ from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
 from hsstar.domain.contamination import OverlapCount
-from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
+from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.engines.prompts import check_end_of_text
 from hsstar.engines.registry import check_reward_options
@@ -49,7 +49,9 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
         _check_evaluation(connection, recipe)
         contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
         _check_slices(dataset.name, _available(connection, None, dataset.id, recipe), recipe, 1)
-        model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
+        model = models.register_model(
+            connection, policy.name, policy.location, policy.fingerprint, context=policy.context
+        )
         reward_model_id = None
         if reward is not None:
             registered = models.register_reward_model(
@@ -73,15 +75,19 @@ def _measured(connection: Connection, dataset: datasets.Dataset, recipe: Recipe)
     return [other for other in measured if own or other != dataset.id]
 
 
-def start_iterations(database: Database, run: Run, count: int) -> list[int]:
+def start_iterations(database: Database, run: Run, count: int, *, keep_going: bool = False) -> list[int]:
     """Add `count` iterations to a run; return their numbers.
 
+    With `keep_going` the run continues after one of them that trains nothing.
+
     Raises:
+        HeldError: the run is held.
         ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
         BadInputError: the dataset holds too few problems for fresh slices.
     """
     with database.begin() as connection:
         lock_run(connection, run.id)
+        refuse_held(connection, run)
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)
@@ -90,7 +96,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         available = _available(connection, run.id, dataset.id, run.recipe)
         _check_slices(dataset.name, available, run.recipe, count)
         refuse_new_policies(run, numbers)
-        rounds.add_iterations(connection, run, numbers)
+        rounds.add_iterations(connection, run, numbers, keep_going=keep_going)
     return numbers
 
 
@@ -105,6 +111,21 @@ def accept_missing(database: Database, run: Run) -> int:
     if not count:
         raise NotFoundError(f"no job of run {run.name!r} has failed; see: hsstar status {run.name} --missing")
     return count
+
+
+def refuse_held(connection: Connection, run: Run) -> None:
+    """Raise HeldError if no work of a run is planned at present."""
+    if line := hold_line(runs.get_run(connection, run.id)):
+        raise HeldError(line)
+
+
+def hold_line(run: Run) -> str | None:
+    """Return why a run is held and how it continues; None if it is active."""
+    if run.held is None:
+        return None
+    return (
+        f"{run.name} is held ({run.held}): {run.held_reason}; let it continue: hsstar runs resume {run.name}"
+    )
 
 
 def refuse_unfinished(run: Run, known: list[Iteration]) -> None:

@@ -7,7 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hsstar.commands.runs import refuse_new_policies, refuse_unfinished, refuse_without_problems
+from hsstar.commands.runs import (
+    refuse_held,
+    refuse_new_policies,
+    refuse_unfinished,
+    refuse_without_problems,
+)
 from hsstar.data.files import read_imported_samples
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedSamples
@@ -44,6 +49,7 @@ def import_samples(database: Database, run: Run, path: Path, dataset: str) -> Sa
     wanted = run.recipe.sampling.budget.pre_samples
     with database.begin() as connection:
         lock_run(connection, run.id)
+        refuse_held(connection, run)
         refuse_without_problems(run)
         known = rounds.list_iterations(connection, run.id)
         refuse_unfinished(run, known)

@@ -41,6 +41,10 @@ class ConflictError(HsstarError):
     """The request contradicts existing rows or running work."""
 
 
+class HeldError(ConflictError):
+    """A run is held: by a person, by its gate, or after an iteration that trained nothing."""
+
+
 class DrainedError(ConflictError):
     """A worker of this name was just asked to stop, so no other starts in its place."""
 

@@ -23,12 +23,18 @@ VIEWS = (
 )  # fmt: skip
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
-    "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat",
+    "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat", "token_limit",
 )  # fmt: skip
 
 
 def upgrade() -> None:
-    for name in ("tables", "row_checks", "heartbeat", *VIEWS):  # problem_statistics reads remaining_budget
+    for name in (
+        "tables",
+        "row_checks",
+        "heartbeat",
+        "token_limit",
+        *VIEWS,
+    ):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))
 
 

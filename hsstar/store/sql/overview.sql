@@ -35,6 +35,7 @@ SELECT
     coalesce(by_run.iterations, 0) AS iterations,
     coalesce(by_run.iterations_done, 0) AS iterations_done,
     CASE
+        WHEN runs.held IS NOT NULL THEN runs.held
         WHEN by_run.open_state IS NOT NULL THEN replace(by_run.open_state, '_', '-')
         WHEN by_run.evaluated IS NULL THEN 'not started'
         WHEN by_run.labelling THEN 'labelling steps'
