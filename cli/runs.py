@@ -25,7 +25,10 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
     The whole recipe is stored with the run and never changes.
     """
     from hsstar.cli.views.overlaps import overlap_lines
+    from hsstar.commands.models import policy_location
+    from hsstar.commands.prompts import check_room
     from hsstar.commands.runs import create_run, run_overlaps
+    from hsstar.domain.findings import Level
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
@@ -34,8 +37,12 @@ def create(file: Path, name: str | None, seed: int | None) -> None:
     with open_database() as database:
         run = create_run(database, recipe, recipe.name, Settings.from_environment().models_dir)
         overlaps = run_overlaps(database, recipe)
+        room = check_room(database, recipe, policy_location(database, recipe.policy.model))
     for line in overlap_lines(overlaps, excluded=recipe.problems.overlaps == "exclude"):
         say(line, err=True)
+    for finding in room:
+        if finding.level is Level.WARN:
+            say(f"warning: {finding.text}", err=True)
     say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
 

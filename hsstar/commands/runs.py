@@ -11,6 +11,7 @@ from hsstar.checkpoints.marker import check_free
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
+from hsstar.commands.prompts import check_rendering
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
@@ -40,6 +41,7 @@ def create_run(database: Database, recipe: Recipe, name: str, models_folder: Pat
     policy = check_recipe_policy(database, recipe.policy)
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
+    check_rendering(database, recipe, policy.location)
     location, reward = lasting_location(recipe.reward.model), None
     if recipe.reward.used:
         reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)
