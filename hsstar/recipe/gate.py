@@ -11,7 +11,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GateSection(Section):
-    """The limits at which a run stops until `hsstar runs resume`; the defaults never stop it."""
+    """The limits at which a run is held until a person resumes it; the defaults never hold it."""
 
     correct_share: tuple[_Share, _Share] = (0.0, 1.0)
     """Least and greatest share of correct pre-samples; beyond it an iteration stops before re-sampling."""
