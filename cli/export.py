@@ -23,7 +23,7 @@ _SUFFIXES: "dict[str, ExportFormat]" = {".parquet": "parquet", ".jsonl": "jsonl"
 
 @click.group(epilog="Example:  hsstar export pairs demo --output pairs.jsonl")
 def export() -> None:
-    """Write pairs, samples or rewards to a file, in the layouts published with HS-STaR."""
+    """Write pairs, samples or rewards to a file, in the layouts published with HS-STaR; or the iterations."""
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -62,6 +62,21 @@ def rewards(run: str, file_format: "ExportFormat | None", output: Path | None) -
     _export(run, "rewards", file_format, output)
 
 
+@export.command(epilog="Example:  hsstar export iterations demo --output iterations.jsonl")
+@_options
+def iterations(run: str, file_format: "ExportFormat | None", output: Path | None) -> None:
+    """Write a row per iteration of RUN: what it sampled, paired and trained, and `faults`, in words."""
+    from dataclasses import asdict
+
+    from hsstar.data.files import write_rows
+    from hsstar.insights.iterations import load_iterations
+
+    file_format = _format(file_format, output)
+    with open_database() as database:
+        rows = [asdict(summary) for summary in load_iterations(database, run)]
+    _say_written(write_rows(output or sys.stdout.buffer, rows, file_format), "iterations", output)
+
+
 def _export(run: str, rows: "Exported", file_format: "ExportFormat | None", output: Path | None) -> None:
     from hsstar.commands.export import count_without_text, export_rows
 
@@ -69,9 +84,13 @@ def _export(run: str, rows: "Exported", file_format: "ExportFormat | None", outp
     with open_database() as database:
         written = export_rows(database, run, rows, output or sys.stdout.buffer, file_format)
         without_text = count_without_text(database, run)
-    say(f"{written} {rows} written" + (f" to {output}" if output else ""), err=True)
+    _say_written(written, rows, output)
     if without_text:
         say(f"{without_text} samples have no text any more (hsstar samples prune) and are left out", err=True)
+
+
+def _say_written(written: int, rows: str, output: Path | None) -> None:
+    say(f"{written} {rows} written" + (f" to {output}" if output else ""), err=True)
 
 
 def _format(wish: "ExportFormat | None", output: Path | None) -> "ExportFormat":

@@ -8,7 +8,7 @@ import click
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
 from hsstar.cli.text import say
-from hsstar.domain.errors import ConflictError
+from hsstar.domain.errors import ConflictError, HeldError
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 @click.command(epilog="Example:  hsstar iterate demo --iterations 3 --watch")
 @click.argument("run", type=RUN)
 @click.option("--iterations", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Continue after an iteration that trains nothing, with the same policy.",
+)
 @click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C ends the view only.")
 @click.option(
     "--accept-missing",
     is_flag=True,
     help="Enqueue nothing; let RUN continue without what its failed jobs could not do.",
 )
-def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> None:
+def iterate(run: str, iterations: int, keep_going: bool, watch: bool, accept_missing: bool) -> None:
     """Enqueue the next iterations of RUN; the workers do the rest.
+
+    RUN is held after an iteration that trains nothing, and where its recipe's gate says so, until
+    hsstar runs resume. With --watch the exit code is then 3, as it is for a RUN that is held.
 
     Failed jobs hold an iteration up until hsstar jobs retry queues them again, or --accept-missing discards
     them: their problems are then left out, and a failed training leaves the policy as it was.
@@ -38,7 +46,7 @@ def iterate(run: str, iterations: int, watch: bool, accept_missing: bool) -> Non
             count = commands.accept_missing(database, stored)
             say(f"{run}: {count} failed jobs discarded; what is missing: hsstar status {run} --missing")
         else:
-            numbers = commands.start_iterations(database, stored, iterations)
+            numbers = commands.start_iterations(database, stored, iterations, keep_going=keep_going)
             say(f"{run}: iteration {', '.join(map(str, numbers))} enqueued")
         if not watch:
             say(f"follow them: hsstar status {run} --watch")
@@ -61,7 +69,10 @@ def follow(
     from hsstar.cli.views.progress import Watch
 
     try:
-        if not Watch(database, run, kind, to_stderr=to_stderr).follow():
+        progress = Watch(database, run, kind, to_stderr=to_stderr).follow()
+        if progress.hold is not None:
+            raise HeldError(progress.hold)
+        if progress.state == "stuck":
             raise ConflictError(
                 f"run {run!r} is incomplete and cannot continue: see hsstar status {run} --missing, then "
                 f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"

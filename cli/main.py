@@ -8,7 +8,7 @@ import click
 
 from hsstar import __version__
 from hsstar.cli.text import say
-from hsstar.domain.errors import HsstarError
+from hsstar.domain.errors import HeldError, HsstarError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("hsstar.cli.demo:demo", "Run the whole loop on small arithmetic problems, from nothing."),
@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("hsstar.cli.db:db", "Migrate the schema; say where the database is."),
 }
 """Command to module and purpose; the module is imported when the command is called."""
+
+
+_HELD = 3
+"""The exit code of a command whose run is held; 1 is any other error, 2 a wrong command line."""
 
 
 class LazyGroup(click.Group):
@@ -107,7 +111,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (HsstarError, OSError) as error:
-        _fail(str(error), 1, debug)
+        _fail(str(error), _HELD if isinstance(error, HeldError) else 1, debug)
 
 
 def _set_encoding() -> None:

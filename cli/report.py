@@ -1,4 +1,4 @@
-"""The tables of a run: a column per iteration with what it did, and `hsstar report` with accuracies."""
+"""`hsstar report`: the accuracies of a run's policies, and what its iterations did."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 @click.command(epilog="Example:  hsstar report demo --format markdown")
 @click.argument("run", type=RUN)
 @click.option("--lengths", is_flag=True, help="Print how long responses are instead, in tokens.")
+@click.option("--iterations", is_flag=True, help="Print every figure of each iteration instead.")
 @formatted
-def report(run: str, lengths: bool, shown_as: Format) -> None:
+def report(run: str, lengths: bool, iterations: bool, shown_as: Format) -> None:
     """Print the accuracies of RUN: a row per policy M_0, M_1, …, a column per benchmark, and their mean.
+
+    A second table says what each iteration sampled and trained, and lines below it what is wrong; it is
+    left out of CSV and JSON, where --iterations has all of it.
 
     With --lengths: the tokens of its responses to held-out problems and to sampled ones by difficulty, of
     chosen and rejected ones, and by how many nats training made the chosen ones more probable.
@@ -27,14 +31,24 @@ def report(run: str, lengths: bool, shown_as: Format) -> None:
     from hsstar.cli.views.output import console
     from hsstar.cli.views.results import show_run_table
     from hsstar.insights.evaluation import run_table
+    from hsstar.insights.iterations import load_iterations
     from hsstar.insights.models import rounding_warnings
 
+    if lengths and iterations:
+        raise click.UsageError("--lengths and --iterations are two reports; ask for one")
     with open_database() as database:
         if lengths:
             _print_lengths(database, run, shown_as)
             return
+        summaries = load_iterations(database, run)
+        if iterations:
+            _print_iterations(summaries, f"Run {run}", shown_as)
+            return
         table, warnings = run_table(database, run), rounding_warnings(database, run)
     show_run_table(table, f"Run {run}", shown_as)
+    if summaries and shown_as in ("table", "markdown"):
+        console.print()
+        _print_iterations(summaries, None, shown_as)
     if shown_as == "table":
         for warning in warnings:
             console.print(warning)
@@ -63,15 +77,28 @@ def _print_lengths(database: "Database", run: str, shown_as: Format) -> None:
 
 def print_report(database: "Database", run_name: str) -> None:
     """Print labels, budget, pairs, speed, times, accuracy and reward quality of every iteration."""
-    from hsstar.cli.views.output import show
     from hsstar.insights.iterations import load_iterations
 
-    iterations = load_iterations(database, run_name)
+    _print_iterations(load_iterations(database, run_name), f"Run {run_name}", "table")
+
+
+def _print_iterations(iterations: "list[IterationSummary]", title: str | None, shown_as: Format) -> None:
+    """Print a column per iteration and what is wrong; for programs a row per iteration with all of it."""
+    from hsstar.cli.views.output import console, show, show_list
+    from hsstar.insights.iterations import IterationSummary
+
+    if shown_as in ("csv", "json"):
+        show_list(IterationSummary, iterations, shown_as)
+        return
     show(
         ("", *(f"iteration {summary.iteration}" for summary in iterations)),
         [(heading, *(line(summary) for summary in iterations)) for heading, line in _LINES],
-        title=f"Run {run_name}",
+        title=title,
+        shown_as=shown_as,
     )
+    faults = [f"iteration {row.iteration}: {fault}" for row in iterations for fault in row.faults]
+    for line in faults if shown_as == "table" else ():
+        console.print(line)
 
 
 def _number(value: float | None, form: str) -> str:
@@ -100,9 +127,10 @@ _LINES: "tuple[tuple[str, Callable[[IterationSummary], str]], ...]" = (
     ("samples, of a budget of", lambda row: f"{row.drawn} / {row.budget}"),
     ("  pre-sampling", lambda row: str(row.drawn_pre)),
     ("  re-sampling", lambda row: str(row.drawn_re)),
-    ("  correct", lambda row: _part(row.correct, row.drawn)),
-    ("  cut at the length limit", lambda row: _part(row.cut, row.drawn)),
-    ("  without an answer", lambda row: _part(row.no_answer, row.drawn)),
+    ("  correct", lambda row: _part(row.correct, row.verified)),
+    ("  cut at a length limit", lambda row: _part(row.cut, row.drawn)),
+    ("    by the context", lambda row: _part(row.cut_by_context, row.drawn)),
+    ("  without an answer", lambda row: _part(row.no_answer, row.verified)),
     ("  with a text of their own", lambda row: _number(row.different_texts, ".0%")),
     ("preference pairs", lambda row: str(row.pairs)),
     ("  of different texts", lambda row: str(row.distinct_pairs)),

@@ -33,7 +33,10 @@ def create(
     RECIPE is a TOML file, or builtin:demo. The whole recipe is stored with the run and never changes.
     """
     from hsstar.cli.views.overlaps import overlap_lines
+    from hsstar.commands.models import policy_location
+    from hsstar.commands.prompts import check_room
     from hsstar.commands.runs import create_run, run_overlaps
+    from hsstar.domain.findings import Level
     from hsstar.recipe.documents import parse_changes
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
@@ -47,8 +50,12 @@ def create(
     with open_database() as database:
         run = create_run(database, loaded, loaded.name, Settings.from_environment().models_dir)
         overlaps = run_overlaps(database, loaded)
+        room = check_room(database, loaded, policy_location(database, loaded.policy.model))
     for line in overlap_lines(overlaps, excluded=loaded.problems.overlaps == "exclude"):
         say(line, err=True)
+    for finding in room:
+        if finding.level is Level.WARN:
+            say(f"warning: {finding.text}", err=True)
     say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
 
 

@@ -44,6 +44,7 @@ def status(run: str | None, watch: bool, missing: bool, shown_as: Format) -> Non
 def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     from hsstar.cli.views.output import console, show_list
     from hsstar.cli.views.progress import round_lines
+    from hsstar.insights.iterations import fault_lines
     from hsstar.insights.lengths import drift_warnings
     from hsstar.insights.models import rounding_warnings
     from hsstar.insights.progress import OpenRound, exclusions, open_rounds, run_progress, waiting_reasons
@@ -66,8 +67,10 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     for reason, problems in exclusions(database, run):
         console.print(f"{problems} problems left out: {reason}")
     warnings = (*drift_warnings(progress.rounds), *rounding_warnings(database, name))
-    for line in (*waiting_reasons(progress.queues), *warnings):
+    for line in (*fault_lines(run, progress.rounds), *waiting_reasons(progress.queues), *warnings):
         console.print(line)
+    if progress.hold is not None:
+        console.print(progress.hold)
 
 
 def _show_missing(database: "Database", run: str, shown_as: Format) -> None:

@@ -101,7 +101,7 @@ def follow(
 
     The report covers the runs that finished elsewhere too.
 
-    Raise ConflictError if failed jobs hold up every unfinished run.
+    Raise ConflictError if every unfinished run is held or held up by failed jobs.
     """
     from hsstar.cli.views.output import console
     from hsstar.cli.views.progress import patiently
@@ -123,11 +123,18 @@ def follow(
         if run.finished(study, states):
             return
         if stuck := run.stuck_runs(study, states):
-            raise ConflictError(
-                f"failed jobs hold up {', '.join(stuck)}; see hsstar jobs list RUN --state failed, mend the "
-                "cause, then hsstar jobs retry RUN, under this study's HSSTAR_HOME, and call the study again"
-            )
+            raise ConflictError(_why_stuck([states[name] for name in stuck]))
         time.sleep(_POLL_SECONDS)
+
+
+def _why_stuck(stuck: "list[RunState]") -> str:
+    again = "under this study's HSSTAR_HOME, and call the study again"
+    if held := [f"{state.run} is held: {state.held}" for state in stuck if state.held]:
+        return f"{'; '.join(held)}; let it continue: hsstar runs resume RUN, {again}"
+    return (
+        f"failed jobs hold up {', '.join(state.run for state in stuck)}; see hsstar jobs list RUN --state "
+        f"failed, mend the cause, then hsstar jobs retry RUN, {again}"
+    )
 
 
 def _report(study: "Study", metrics: "list[RunMetrics]", folder: Path) -> None:

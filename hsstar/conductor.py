@@ -14,9 +14,11 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind
+from hsstar.domain.run_quality import failed_evaluation, failed_limit, nothing_trained
 from hsstar.settings import Settings
 from hsstar.store import (
     allocation,
+    counts,
     datasets,
     evaluations,
     method,
@@ -119,11 +121,11 @@ class Conductor:
 
         time, idle, run, iterations, unfinished, continued = self._turn(run_id, look)
         moved = False
-        model_id: int | None = run.model_id
+        before: Iteration | None = None
         for iteration in iterations:
             if iteration.round.id in idle:
-                moved |= self._advance_iteration(run, iteration, model_id)
-            model_id = iteration.output_model_id
+                moved |= self._advance_iteration(run, iteration, before)
+            before = iteration
         for evaluation in unfinished:
             if evaluation.id in idle:
                 moved |= self._advance_evaluation(run, evaluation)
@@ -134,9 +136,12 @@ class Conductor:
             self._turn(run_id, lambda connection: rounds.set_looked_at(connection, idle, time))
         return moved
 
-    def _advance_iteration(self, run: Run, iteration: Iteration, model_id: int | None) -> bool:
+    def _advance_iteration(self, run: Run, iteration: Iteration, before: Iteration | None) -> bool:
         match iteration.state:
             case IterationState.WAITING:
+                if before is not None and _holds_up(run, before):
+                    return False
+                model_id = run.model_id if before is None else before.output_model_id
                 move = partial(self._start, run, iteration.round, model_id)
             case IterationState.PRE_SAMPLING:
                 return self._estimate_difficulty(run, iteration.round)
@@ -176,6 +181,8 @@ class Conductor:
         """Pre-sampling → re-sampling: label every problem, then allot the rest of the budget."""
         if not self._complete(run, iteration, scored=run.recipe.reward.used):
             return False
+        if not self._turn(run.id, partial(self._pass_gate, run, iteration)):
+            return False
         # without the lock: it reads every sample
         unreadable = self._database.run(partial(method.bad_references, iteration=iteration))
         reasons = dict.fromkeys(unreadable, "the reference answer cannot be read")
@@ -196,6 +203,20 @@ class Conductor:
             return False
         self._enqueue_samples(run, iteration)
         return True
+
+    def _pass_gate(self, run: Run, iteration: Round, connection: Connection) -> bool:
+        """Judge the pre-samples of an iteration once; hold the run and return False if they fail.
+
+        A person who lets the run continue thereby passes over what the gate says of this iteration.
+        """
+        gate = run.recipe.gate.limits
+        if not gate.judges_samples or not rounds.begin_judging(connection, iteration.id):
+            return True
+        reason = failed_limit(gate, counts.of_round(connection, iteration.id))
+        if reason is None:
+            return True
+        runs.hold(connection, run.id, "gate", f"iteration {iteration.number}: {reason}")
+        return False
 
     def _give_away(self, run: Run, iteration: Round, wave: int) -> bool:
         """Give a wave of the allocation away, all but closed; return False if somebody else has done so."""
@@ -274,13 +295,31 @@ class Conductor:
         return True
 
     def _finish(self, run: Run, iteration: Iteration, connection: Connection) -> bool:
-        """Evaluating → done, once the policies before and after are evaluated."""
+        """Evaluating → done, once both policies are evaluated; hold the run if it has to stop there."""
         policies = [
             model for model in (iteration.round.model_id, iteration.output_model_id) if model is not None
         ]
         if evaluations.pending(connection, run.id, policies):
             return False
-        return rounds.leave_state(connection, iteration.round.id, IterationState.EVALUATING)
+        if not rounds.leave_state(connection, iteration.round.id, IterationState.EVALUATING):
+            return False
+        self._stop_after(run, iteration, connection)
+        return True
+
+    def _stop_after(self, run: Run, iteration: Iteration, connection: Connection) -> None:
+        """Hold the run if an iteration that ends now has trained nothing, or a worse policy."""
+        ended, gate = iteration.round, run.recipe.gate.limits
+        if _stops_for_nothing(run, iteration) and not missing.training_discarded(connection, ended.id):
+            pairs = method.count_pairs(connection, ended)
+            reason = nothing_trained(ended.number, run.recipe.training.objective, pairs)
+            runs.hold(connection, run.id, "trained-nothing", f"iteration {ended.number}: {reason}")
+        elif gate.judges_evaluations:
+            before, after = (
+                evaluations.accuracies(connection, run.id, model)
+                for model in (ended.model_id, iteration.output_model_id)
+            )
+            if failed := failed_evaluation(gate, before, after):
+                runs.hold(connection, run.id, "gate", f"iteration {ended.number}: {failed}")
 
     def _evaluate(self, connection: Connection, run: Run, number: int, model_id: int) -> None:
         settings = run.recipe.evaluation
@@ -334,6 +373,16 @@ class Conductor:
         problem_ids = self._database.run(partial(rounds.problems_of, round_id=of.id), single=True)
         for start in range(0, len(problem_ids), limit):
             yield problem_ids[start : start + limit]
+
+
+def _stops_for_nothing(run: Run, iteration: Iteration) -> bool:
+    return iteration.trained_nothing(run) and not iteration.keep_going
+
+
+def _holds_up(run: Run, before: Iteration) -> bool:
+    """Tell whether the next iteration waits for the end of this one, which may hold the run."""
+    may_hold = _stops_for_nothing(run, before) or run.recipe.gate.limits.judges_evaluations
+    return may_hold and before.state is not IterationState.DONE
 
 
 class _NotOursError(Exception):

@@ -14,6 +14,7 @@ from hsstar.cli.text import visible
 from hsstar.cli.views.output import PlainConsole, console, duration, error_console
 from hsstar.domain.errors import DatabaseError, SchemaError
 from hsstar.domain.lifecycle import IterationState
+from hsstar.insights.iterations import fault_lines
 from hsstar.insights.progress import Pace, RunProgress, evaluation_name, run_progress, waiting_reasons
 from hsstar.insights.runs import find_run
 from hsstar.store.database import Database
@@ -49,13 +50,18 @@ def _iteration_line(row: RoundProgress, state_before: str | None) -> str:
         parts.append(f"correct {row.correct / row.verified:.0%}")
     if row.cut:
         parts.append(f"cut {row.cut / row.drawn:.0%}")
+    if row.no_answer:
+        parts.append(f"no answer {row.no_answer / row.verified:.0%}")
     if row.mean_tokens:
         parts.append(f"{row.mean_tokens:.0f} tokens each")
     if row.inlier + row.boundary + row.outlier:
         parts.append(f"inlier {row.inlier} · boundary {row.boundary} · outlier {row.outlier}")
     if row.pairs:
-        parts.append(f"pairs {row.pairs} ({row.distinct_pairs} different)")
-    if row.training_steps:
+        problems = f"of {row.problems_with_pair} problems"
+        parts.append(f"pairs {row.pairs} ({row.distinct_pairs} different, {problems})")
+    if row.rows_trained:
+        parts.append(f"trained on {row.rows_trained} rows in {row.training_steps_done} steps")
+    elif row.training_steps:
         parts.append(f"training step {row.training_steps_done}/{row.training_steps}")
     return f"{head}  " + ", ".join(parts + _trouble(row))
 
@@ -99,7 +105,7 @@ def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result
 
 
 class Watch:
-    """Shows the progress of a run, or of its rounds of a kind, until it is done or failed jobs hold it up."""
+    """Shows the progress of a run, or of its rounds of a kind, until it is done, held, or stuck."""
 
     def __init__(
         self, database: Database, run: str, kind: str | None = None, *, to_stderr: bool = False
@@ -110,36 +116,35 @@ class Watch:
         self._console = error_console if to_stderr else console
         self._pace = Pace()
 
-    def follow(self) -> bool:
-        """Show the progress until the end; return False if failed jobs hold the run up."""
+    def follow(self) -> RunProgress:
+        """Show the progress until the end; return the last one."""
         live = self._console.is_terminal and not self._console.is_dumb_terminal
-        state = self._follow_live() if live else self._follow_by_lines()
-        return state == "done"
+        return self._follow_live() if live else self._follow_by_lines()
 
-    def _follow_live(self) -> str:
+    def _follow_live(self) -> RunProgress:
         with Live(console=PlainConsole(stderr=self._console.stderr), refresh_per_second=4) as live:
             while True:
                 progress = self._progress(live.console.print)
                 live.update(self._view(progress))
                 if progress.state != "running":
-                    return progress.state
+                    return progress
                 time.sleep(_REFRESH_SECONDS)
 
-    def _follow_by_lines(self) -> str:
+    def _follow_by_lines(self) -> RunProgress:
         shown: list[str] = []
         last = 0.0
         while True:
             progress = self._progress(self._console.print)
             ended = progress.state != "running"
             if ended or time.monotonic() - last >= _LINE_SECONDS:
-                lines = round_lines(progress.rounds) + waiting_reasons(progress.queues)
+                lines = round_lines(progress.rounds) + self._reasons(progress)
                 for line in lines:
                     if line not in shown:
                         self._console.print(f"{line}{self._left(progress)}")
                 shown, last = lines, time.monotonic()
                 sys.stdout.flush()
             if ended:
-                return progress.state
+                return progress
             time.sleep(_REFRESH_SECONDS)
 
     def _progress(self, tell: Callable[[str], None]) -> RunProgress:
@@ -150,10 +155,13 @@ class Watch:
 
     def _view(self, progress: RunProgress) -> Group:
         lines = [Text(visible(line)) for line in round_lines(progress.rounds)]
-        reasons = [Text(visible(reason), style="yellow") for reason in waiting_reasons(progress.queues)]
+        reasons = [Text(visible(reason), style="yellow") for reason in self._reasons(progress)]
         elapsed = duration(self._pace.elapsed)
         footer = f"run {self._run.name}, {elapsed}{self._left(progress)}; Ctrl-C ends this view only"
         return Group(*lines, *reasons, Text(footer))
+
+    def _reasons(self, progress: RunProgress) -> list[str]:
+        return fault_lines(self._run, progress.rounds) + waiting_reasons(progress.queues)
 
     def _left(self, progress: RunProgress) -> str:
         seconds = self._pace.seconds_left(progress.rounds)

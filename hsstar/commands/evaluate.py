@@ -146,7 +146,9 @@ def _measure_policy(
     benchmarks: Sequence[BenchmarkSection],
 ) -> EvaluationRun:
     with database.begin() as connection:
-        model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
+        model = models.register_model(
+            connection, policy.name, policy.location, policy.fingerprint, context=policy.context
+        )
         run = ensure_run(connection, section, model, seed)
         lock_run(connection, run.id)
         for benchmark in benchmarks:

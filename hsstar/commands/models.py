@@ -17,9 +17,9 @@ def add_model(database: Database, name: str, location: str) -> models.Model:
     Raise CheckpointError if it is missing, broken or no policy, ConflictError if the name has other weights.
     """
     lasting = lasting_location(location)
-    check_policy(lasting)
+    context = check_policy(lasting).context
     with database.begin() as connection:
-        return models.register_model(connection, name, lasting, fingerprint(lasting))
+        return models.register_model(connection, name, lasting, fingerprint(lasting), context=context)
 
 
 def move_models(database: Database, before: Path, after: Path) -> int:
@@ -41,6 +41,7 @@ class CheckedPolicy:
     name: str
     location: str
     fingerprint: str
+    context: int | None  # tokens that it attends to at most
 
 
 def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
@@ -54,13 +55,13 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     name = lasting_location(policy.model)
     known = registered.get(name)
     location = known.location if known else name
-    check_policy(location)
+    context = check_policy(location).context
     check_sampler_options(policy.engine, policy.engine_options)
     prompt_renderer(policy.prompt, location)
     content = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != content:
         name = f"{name}@{content[:8]}"  # the place holds other weights by now
-    return CheckedPolicy(name, location, content)
+    return CheckedPolicy(name, location, content, context)
 
 
 def lasting_location(location: str) -> str:

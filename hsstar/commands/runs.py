@@ -13,6 +13,7 @@ from hsstar.checkpoints.marker import check_free
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
+from hsstar.commands.prompts import check_rendering
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
@@ -58,6 +59,7 @@ def create_run(
     policy = check_recipe_policy(database, _first_policy(recipe, origin))
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
+    check_rendering(database, recipe, policy.location)
     location, reward = lasting_location(recipe.reward.model), None
     if recipe.reward.used:
         reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)
@@ -66,7 +68,9 @@ def create_run(
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
         contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
-        model = models.register_model(connection, policy.name, policy.location, policy.fingerprint)
+        model = models.register_model(
+            connection, policy.name, policy.location, policy.fingerprint, context=policy.context
+        )
         reward_model_id = None
         if reward is not None:
             registered = models.register_reward_model(
@@ -110,8 +114,10 @@ def _measured(connection: Connection, dataset: datasets.Dataset, recipe: Recipe)
     return [other for other in measured if own or other != dataset.id]
 
 
-def start_iterations(database: Database, run: Run, count: int) -> list[int]:
+def start_iterations(database: Database, run: Run, count: int, *, keep_going: bool = False) -> list[int]:
     """Add `count` iterations to a run; return their numbers.
+
+    With `keep_going` the run continues after one of them that trains nothing.
 
     Raises:
         ConflictError: earlier iterations are still under way, or the engine cannot load a trained policy.
@@ -130,7 +136,7 @@ def start_iterations(database: Database, run: Run, count: int) -> list[int]:
         available = _available(connection, run, dataset.id)
         _check_slices(dataset.name, available, run.recipe, count)
         refuse_new_policies(run, numbers)
-        rounds.add_iterations(connection, run, numbers)
+        rounds.add_iterations(connection, run, numbers, keep_going=keep_going)
     return numbers
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.commands.foreground_training import checked_output, train_in_foreground
+from hsstar.commands.runs import refuse_held
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.reward_quality import RewardQuality, ScoredResponse, held_out_keys, reward_quality
@@ -87,7 +88,7 @@ def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
 
     Raises:
         NotFoundError: there is no such run or iteration.
-        ConflictError: no iteration is done, or something lies at `output`.
+        ConflictError: no iteration is done, something lies at `output`, or the run is held.
         CheckpointError: the policy's folder is gone or holds other weights.
     """
     checked_output(request.output)
@@ -102,6 +103,8 @@ def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
         policy = models.get_model(connection, source.model_id or run.model_id)
         checkpoint_of(policy)
         added = steps.ensure_step_round(connection, source, request.responses, request.continuations)
+        if not steps.is_finished(connection, added.id):
+            refuse_held(connection, run)
     return StepLabelling(run, source, policy, added)
 
 

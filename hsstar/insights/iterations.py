@@ -1,10 +1,17 @@
-"""What the iterations of a run did: labels, budget, pairs, speed, accuracy and reward quality."""
+"""What the iterations of a run did, and what is wrong with them in words."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from typing import Any
 
+from hsstar.domain.run_quality import find_cuts, find_faults
+from hsstar.insights.progress import evaluation_name
 from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.read import progress
+from hsstar.store.read.progress import RoundProgress
+from hsstar.store.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +19,10 @@ class IterationSummary:
     """A row of the view `iteration_statistics`, as far as it is shown."""
 
     iteration: int
+    state: str
+    model: str | None
+    output_model: str | None  # the same where nothing was trained
+    context: int | None  # tokens that the sampled policy attends to at most
     problems: int
     inlier: int
     boundary: int
@@ -20,9 +31,14 @@ class IterationSummary:
     drawn: int
     drawn_pre: int
     drawn_re: int
+    verified: int
     correct: int
     cut: int
+    cut_by_context: int
     no_answer: int
+    correct_share: float | None  # of verified samples
+    cut_share: float | None  # of samples
+    no_answer_share: float | None  # of verified samples
     different_texts: float | None  # share of samples with a text that no earlier one of their problem has
     pairs: int
     distinct_pairs: int
@@ -44,6 +60,7 @@ class IterationSummary:
     sampled_as: str | None  # number format of the policy that it trained
     update_kept: float | None  # share of the training that is there in that format
     reward_quality: float | None  # area under the ROC of the minimum step reward; None without any
+    faults: tuple[str, ...] = ()  # what is wrong, in words
 
     @property
     def labelled(self) -> int:
@@ -58,8 +75,30 @@ class IterationSummary:
 
 def load_iterations(database: Database, run_name: str) -> list[IterationSummary]:
     """Load the summaries of a run's iterations, in order; raise NotFoundError without the run."""
-    columns = [field.name for field in fields(IterationSummary)]
+    columns = [field.name for field in fields(IterationSummary) if field.name != "faults"]
     with database.begin() as connection:
-        runs.find_run(connection, run_name)
+        run = runs.find_run(connection, run_name)
         rows = progress.iteration_statistics(connection, run_name)
-    return [IterationSummary(**{column: row[column] for column in columns}) for row in rows]
+    summaries = [IterationSummary(**{column: _plain(row[column]) for column in columns}) for row in rows]
+    return [replace(summary, faults=tuple(_faults(run, summary, summary.iteration))) for summary in summaries]
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _faults(run: Run, figures: IterationSummary | RoundProgress, number: int) -> list[str]:
+    recipe = run.recipe
+    return find_faults(figures, number, recipe.training.objective, recipe.policy.context(figures.context))
+
+
+def fault_lines(run: Run, rounds: Sequence[RoundProgress]) -> list[str]:
+    """Return what is wrong with the iterations of a run, and what cuts its evaluations; a line each."""
+    lines = []
+    for row in rounds:
+        if row.kind == "iteration":
+            lines += [f"iteration {row.number}: {fault}" for fault in _faults(run, row, row.number)]
+        elif row.kind == "evaluation":
+            cuts = find_cuts(row, run.recipe.policy.context(row.context))
+            lines += [f"M_{row.number} {evaluation_name(row)}: {cut}" for cut in cuts]
+    return lines

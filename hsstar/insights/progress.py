@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hsstar.commands.runs import hold_line
+from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT
 from hsstar.store.read import progress
@@ -23,10 +25,13 @@ class RunProgress:
 
     rounds: list[RoundProgress]
     queues: list[QueueState]
+    hold: str | None = None  # why the run is held, and what to do
 
     @property
-    def state(self) -> Literal["running", "done", "stuck"]:
-        """`stuck` if failed jobs hold the run up and no other job is queued or running."""
+    def state(self) -> Literal["running", "done", "stuck", "held"]:
+        """`held` once no job of a held run is running; `stuck` if failed jobs alone are left to a run."""
+        if self.hold is not None and not any(queue.running for queue in self.queues):
+            return "held"
         if all(round_.done for round_ in self.rounds):
             return "done"
         live = any(queue.queued or queue.running for queue in self.queues)
@@ -37,7 +42,9 @@ def run_progress(database: Database, run: Run) -> RunProgress:
     """Return the progress of a run as its rows say now."""
     with database.begin() as connection:
         return RunProgress(
-            progress.round_progress(connection, run.id), progress.queue_states(connection, run.id)
+            progress.round_progress(connection, run.id),
+            progress.queue_states(connection, run.id),
+            hold_line(runs.get_run(connection, run.id)),
         )
 
 

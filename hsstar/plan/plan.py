@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hsstar.commands.models import registered_locations
 from hsstar.commands.problems import usable_problems
+from hsstar.commands.prompts import check_room
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.findings import Finding, Level
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
@@ -52,6 +53,9 @@ def make_plan(
         findings += check_data(database, recipe, iterations, sizes)
     else:
         findings.append(Finding(Level.UNCHECKED, "data", str(database)))
+    if policy is not None and policy.folder is not None:
+        opened = database if isinstance(database, Database) else None
+        findings += check_room(opened, recipe, str(policy.folder))
     findings += check_arguments(recipe)
     findings += check_memory(recipe, policy, reward, device)
     findings.append(check_disk(forecast, models_directory))

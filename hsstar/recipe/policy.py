@@ -85,6 +85,11 @@ class PolicySection(Section):
         """Return the number format of the weights while sampling; None if a server decides it."""
         return None if self.engine == "openai" else resolve_format(self.dtype, gpu=gpu)
 
+    def context(self, of_model: int | None) -> int | None:
+        """Return how many tokens a prompt and its response have at most; None if that is not known."""
+        limits = (of_model, self.vllm.max_model_len if self.vllm else None)
+        return min((limit for limit in limits if limit is not None), default=None)
+
     @property
     def engine_options(self) -> dict[str, Any]:
         """The keys of the table with the engine's name that are set."""

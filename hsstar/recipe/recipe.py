@@ -15,6 +15,7 @@ from hsstar.recipe.base import Name, Positive, Section, parse_section
 from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.fork import ForkSection
+from hsstar.recipe.gate import GateSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
@@ -138,6 +139,7 @@ class Recipe(Section):
     initialisation: InitialisationSection = InitialisationSection()
     evaluation: EvaluationSection = EvaluationSection()
     fork: ForkSection | None = None
+    gate: GateSection = GateSection()
 
     @field_validator("name")
     @classmethod
@@ -167,6 +169,15 @@ class Recipe(Section):
             raise ValueError(
                 "policy.vllm.lora needs training.objective = 'none': training starts from policy.model "
                 "without the adapter; merge the two to train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_has_its_accuracies(self) -> Self:
+        if self.gate.limits.judges_evaluations and not self.evaluation.used:
+            raise ValueError(
+                "gate.evaluation_drop_at_most needs evaluation.dataset or evaluation.benchmarks, "
+                "on which policies are measured"
             )
         return self
 

@@ -167,6 +167,30 @@ def first_problem(connection: Connection, dataset: Dataset) -> str:
     return statement
 
 
+def first_statements(connection: Connection, name: str, limit: int) -> list[str]:
+    """Return the first statements of a dataset; none if it is not imported."""
+    rows = connection.execute(
+        text("""
+            SELECT statement FROM problems JOIN datasets ON datasets.id = dataset_id
+            WHERE datasets.name = :name ORDER BY problems.id LIMIT :limit
+        """),
+        {"name": name, "limit": limit},
+    )
+    return list(rows.scalars())
+
+
+def longest_statement(connection: Connection, name: str) -> str | None:
+    """Return the statement of a dataset with the most characters; None if it is not imported."""
+    statement: str | None = connection.scalar(
+        text("""
+            SELECT statement FROM problems JOIN datasets ON datasets.id = dataset_id
+            WHERE datasets.name = :name ORDER BY length(statement) DESC, problems.id LIMIT 1
+        """),
+        {"name": name},
+    )
+    return statement
+
+
 def problem_ids(connection: Connection, dataset_id: int, keys: Sequence[str]) -> dict[str, int]:
     """Return problem ids by key, for the keys that the dataset holds."""
     rows = connection.execute(

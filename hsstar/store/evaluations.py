@@ -12,7 +12,7 @@ from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import datasets
 from hsstar.store.database import execute_file, exists, refresh_statistics, row_of, rows_of
 from hsstar.store.rounds import Round, add_round, assign_slice
-from hsstar.store.runs import Run
+from hsstar.store.runs import Run, look_again
 
 HELD_OUT = "heldout"
 """The evaluation key of a recipe's held-out problems."""
@@ -161,6 +161,7 @@ def find_decoding(connection: Connection, round_id: int) -> Decoding | None:
 def finish(connection: Connection, evaluation: Round) -> None:
     """Write the accuracy of a completely verified evaluation: the mean over problems of their own mean."""
     execute_file(connection, "finish_evaluation", {"round_id": evaluation.id})
+    look_again(connection, evaluation.run_id)
 
 
 def pending(connection: Connection, run_id: int, model_ids: Sequence[int]) -> bool:
@@ -176,6 +177,19 @@ def finished_up_to(connection: Connection, run_id: int, number: int) -> bool:
         "AND number <= :number AND finished_at IS NULL LIMIT 1"
     )
     return not exists(connection, query, {"run_id": run_id, "number": number})
+
+
+def accuracies(connection: Connection, run_id: int, model_id: int | None) -> dict[str, float]:
+    """Return the accuracies of a policy in a run, with what it shares, by evaluation key."""
+    rows = connection.execute(
+        text("""
+            SELECT evaluation_key, accuracy
+            FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id
+            WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND model_id = :model_id AND accuracy IS NOT NULL
+        """),
+        {"run_id": run_id, "model_id": model_id},
+    )
+    return {row.evaluation_key: row.accuracy for row in rows}
 
 
 def all_finished(connection: Connection, run_id: int, evaluation_keys: Sequence[str]) -> bool:

@@ -52,6 +52,12 @@ def has_pairs(connection: Connection, iteration: Round) -> bool:
     return exists(connection, query, {"id": iteration.id})
 
 
+def count_pairs(connection: Connection, iteration: Round) -> int:
+    """Count the preference pairs of an iteration."""
+    query = text("SELECT count(*) FROM preference_pairs WHERE round_id = :id")
+    return int(connection.execute(query, {"id": iteration.id}).scalar_one())
+
+
 def sample_quality(connection: Connection, iteration: Round) -> SampleQuality:
     """Return how good the rewards of an iteration are, and how different its texts.
 

@@ -48,15 +48,34 @@ def database_id(connection: Connection) -> str:
 
 
 def register_model(
-    connection: Connection, name: str, location: str, fingerprint: str, parent_id: int | None = None
+    connection: Connection,
+    name: str,
+    location: str,
+    fingerprint: str,
+    parent_id: int | None = None,
+    *,
+    context: int | None = None,
 ) -> Model:
-    """Return the model of this name, added if missing; raise ConflictError if it names another checkpoint."""
+    """Return the model of this name, added if missing; raise ConflictError if it names another checkpoint.
+
+    `context` is how many tokens it attends to at most; a policy has its parent's where it is None.
+    """
     connection.execute(
-        text(
-            "INSERT INTO models (name, location, fingerprint, parent_id) "
-            "VALUES (:name, :location, :fingerprint, :parent_id) ON CONFLICT (name) DO NOTHING"
-        ),
-        {"name": name, "location": location, "fingerprint": fingerprint, "parent_id": parent_id},
+        text("""
+            INSERT INTO models (name, location, fingerprint, parent_id, context)
+            VALUES (
+                :name, :location, :fingerprint, :parent_id,
+                coalesce(:context, (SELECT context FROM models WHERE id = :parent_id))
+            )
+            ON CONFLICT (name) DO NOTHING
+        """),
+        {
+            "name": name,
+            "location": location,
+            "fingerprint": fingerprint,
+            "parent_id": parent_id,
+            "context": context,
+        },
     )
     model = find_model(connection, name)
     if (model.fingerprint, model.location) != (fingerprint, location):

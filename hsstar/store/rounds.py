@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 from hsstar.domain.lifecycle import IterationState, JobKind, next_state
 from hsstar.domain.problems import Repeat
 from hsstar.store.database import execute_file, exists, refresh_statistics, row_of
-from hsstar.store.runs import Run
+from hsstar.store.runs import Run, look_again
 
 RoundKind = Literal["iteration", "evaluation", "steps"]
 
@@ -40,6 +40,12 @@ class Iteration:
     round: Round
     state: IterationState
     output_model_id: int | None
+    keep_going: bool  # whether the run continues if it trains nothing
+
+    def trained_nothing(self, run: Run) -> bool:
+        """Tell whether its training was to make a new policy and did not."""
+        unchanged = self.output_model_id is not None and self.output_model_id == self.round.model_id
+        return unchanged and run.recipe.training.objective != "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ def find_round(connection: Connection, round_id: int) -> Round | None:
 
 
 _ITERATIONS = """
-    SELECT id, run_id, kind, number, model_id, state, output_model_id
+    SELECT id, run_id, kind, number, model_id, state, output_model_id, keep_going
     FROM rounds JOIN iterations ON iterations.round_id = rounds.id
 """
 
@@ -98,6 +104,7 @@ def _iterations(rows: Iterable[Row[Any]]) -> list[Iteration]:
             Round(row.id, row.run_id, row.kind, row.number, row.model_id),
             IterationState(row.state),
             row.output_model_id,
+            row.keep_going,
         )
         for row in rows
     ]
@@ -148,13 +155,25 @@ def add_round(
     return Round(round_id, run_id, kind, number, model_id)
 
 
-def add_iterations(connection: Connection, run: Run, numbers: Sequence[int]) -> None:
-    """Add waiting iterations; the conductor starts each one when its policy exists."""
+def add_iterations(
+    connection: Connection, run: Run, numbers: Sequence[int], *, keep_going: bool = False
+) -> None:
+    """Add waiting iterations; the conductor starts each one when its policy exists.
+
+    With `keep_going` the run continues after one that trains nothing.
+    """
     for number in numbers:
         added = add_round(connection, run.id, "iteration", number, None)
         connection.execute(
-            text("INSERT INTO iterations (round_id, pre_samples) VALUES (:id, :pre_samples)"),
-            {"id": added.id, "pre_samples": run.recipe.sampling.budget.pre_samples},
+            text(
+                "INSERT INTO iterations (round_id, pre_samples, keep_going) "
+                "VALUES (:id, :pre_samples, :keep_going)"
+            ),
+            {
+                "id": added.id,
+                "pre_samples": run.recipe.sampling.budget.pre_samples,
+                "keep_going": keep_going,
+            },
         )
 
 
@@ -190,6 +209,20 @@ def leave_state(
             WHERE round_id = :id AND state = :state
         """),
         {"id": round_id, "state": state, "next": next_state(state), "output": output_model_id},
+    )
+    if result.rowcount == 0:
+        return False
+    look_again(connection, get_round(connection, round_id).run_id)
+    return True
+
+
+def begin_judging(connection: Connection, round_id: int) -> bool:
+    """Record that the gate judges the pre-samples of an iteration now; return False if it has done so."""
+    result = connection.execute(
+        text("""
+            UPDATE iterations SET gate_judged_at = now() WHERE round_id = :id AND gate_judged_at IS NULL
+        """),
+        {"id": round_id},
     )
     return result.rowcount == 1
 

@@ -198,12 +198,20 @@ def hold(connection: Connection, run_id: int, kind: HoldKind, reason: str) -> No
 def release_hold(connection: Connection, run_id: int) -> bool:
     """Let a held run advance again; return False if it is not held."""
     lock_run(connection, run_id)
-    connection.execute(text("UPDATE rounds SET looked_at = NULL WHERE run_id = :id"), {"id": run_id})
+    look_again(connection, run_id)
     result = connection.execute(
         text("UPDATE runs SET held = NULL, held_reason = NULL WHERE id = :id AND held IS NOT NULL"),
         {"id": run_id},
     )
     return result.rowcount == 1
+
+
+def look_again(connection: Connection, run_id: int) -> None:
+    """Let sweeps look again at the rounds of a run, which may have waited for what changes now."""
+    connection.execute(
+        text("UPDATE rounds SET looked_at = NULL WHERE run_id = :id AND looked_at IS NOT NULL"),
+        {"id": run_id},
+    )
 
 
 def is_held(connection: Connection, run_id: int) -> bool:

@@ -81,7 +81,7 @@ def run_finished(study: Study, run: StudyRun, states: dict[str, RunState]) -> bo
 
 
 def stuck_runs(study: Study, states: dict[str, RunState]) -> list[str]:
-    """Return the runs that failed jobs hold up, once no other run can move."""
+    """Return the runs that are held or that failed jobs hold up, once no other run can move."""
     moving = any(state.under_way and not state.stuck for state in states.values())
     waiting = any(run.name not in states for run in study.runs)
     if moving or waiting:
@@ -117,4 +117,4 @@ def _enqueue(database: Database, run: StudyRun, iterations: int) -> None:
             stored = runs.find_run(connection, run.name)
     except NotFoundError:
         stored = create_run(database, run.recipe, run.name)
-    start_iterations(database, stored, iterations)
+    start_iterations(database, stored, iterations, keep_going=True)

@@ -23,7 +23,7 @@ VIEWS = (
 )  # fmt: skip
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
-    "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat", "rounds_of",
+    "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat", "rounds_of", "token_limit",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def upgrade() -> None:
         "row_checks",
         "heartbeat",
         "rounds_of",
+        "token_limit",
         *VIEWS,
     ):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))

@@ -12,11 +12,14 @@ from hsstar.checkpoints.resolve import fingerprint
 from hsstar.commands import problems as commands
 from hsstar.commands.export_model import export_model
 from hsstar.commands.problems import import_problems, usable_problems
+from hsstar.commands.prompts import check_room
 from hsstar.commands.references import NamedReference
 from hsstar.commands.runs import create_run, start_iterations
 from hsstar.data.files import ProblemFiles
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState, JobState
+from hsstar.domain.prompts import render_prompt
+from hsstar.engines.prompts import count_tokens
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, models, rounds, runs
 from hsstar.store.database import Database
@@ -24,7 +27,7 @@ from hsstar.study import run as running
 from hsstar.study.document import Study, load_study
 from hsstar.verifier import MathVerifier, ReferenceKind
 from tests.engines import tiny
-from tests.store.factory import add_job, add_problems, add_run, make_recipe, select, set_state
+from tests.store.factory import TRAIN, add_job, add_problems, add_run, make_recipe, select, set_state
 
 SERVER = {"base_url": "http://localhost:8000/v1", "model": "policy"}
 
@@ -54,6 +57,50 @@ def test_a_chat_prompt_needs_a_policy_with_a_chat_template(filled: Database, tmp
     tokenizer.chat_template = "{{ messages[0].content }}\n"
     tokenizer.save_pretrained(policy)
     assert create_run(filled, recipe_of(model=str(policy), prompt="chat"), "chatty").name == "chatty"
+
+
+def test_a_chat_template_that_fails_on_some_problems_is_found(filled: Database, tmp_path: Path) -> None:
+    policy, tokenizer = tiny.tiny_policy(tmp_path), tiny.qwen_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('an 11') if '11' in messages[0].content else 'fine' }}"
+    tokenizer.save_pretrained(policy)
+    with pytest.raises(CheckpointError, match="its chat template cannot render a question: an 11"):
+        create_run(filled, recipe_of(model=str(policy), prompt="chat"), "chatty")
+
+
+def test_responses_without_room_in_the_context_are_foreseen(filled: Database, tmp_path: Path) -> None:
+    policy = str(tiny.tiny_policy(tmp_path))  # a context of 256
+    longest = max((f"{TRAIN} problem {number}" for number in range(12)), key=len)
+    tokens = count_tokens(policy, render_prompt("bare", longest))
+
+    def found(
+        limit: int, sections: dict[str, Any] | None = None, database: Database | None = filled
+    ) -> list[tuple[str, str]]:
+        plain = recipe_of(model=policy, prompt="bare").document()
+        recipe = parse_recipe(plain | {"sampling": {"max_new_tokens": limit}} | (sections or {}))
+        return [(finding.level.value, finding.text) for finding in check_room(database, recipe, policy)]
+
+    assert found(256 - tokens) == [("ok", "prompts and max_new_tokens fit into 256 tokens")]
+    cut = f"exceed the context of 256: responses are cut after {256 - tokens} tokens or fewer"
+    ((level, said),) = found(257 - tokens)
+    assert level == "warn"
+    assert said.startswith(f"the longest prompt of {TRAIN} ({tokens} tokens) and sampling.max_new_tokens = ")
+    assert cut in said
+    assert found(256, database=None) == [
+        ("ok", "prompts and max_new_tokens fit into 256 tokens")
+    ]  # none is known
+    assert found(257, database=None)[0][1].startswith(
+        "a prompt and sampling.max_new_tokens = 257 exceed the context"
+    )
+    evaluated = {"evaluation": {"dataset": TRAIN, "benchmarks": ["amc23"], "max_new_tokens": 8}}
+    ((_, said),) = found(8, evaluated)  # the benchmark is not imported, and its protocol asks for more
+    assert "max_new_tokens of amc23" in said
+    shorter = {"model": policy, "engine": "vllm", "vllm": {"max_model_len": tokens}, "prompt": "bare"}
+    ((level, said),) = found(8, {"policy": shorter})
+    assert (level, said) == (
+        "warn",
+        f"the longest prompt of {TRAIN} ({tokens} tokens) alone fills the context of {tokens}; "
+        "such problems are left out",
+    )
 
 
 def test_a_run_that_trains_needs_an_end_of_text_token(filled: Database, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Values that no row can hold: the attempt fails at once and says why; jobs are split down to the item."""
 
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hsstar.domain.errors import RefusedRowError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.registry import build_reward_model, build_sampler
 from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest, StepRewards
+from hsstar.engines.sampling.contract import Completion, SamplingParameters
 from hsstar.settings import Settings
 from hsstar.store import models, runs
 from hsstar.store.database import Database
@@ -22,7 +25,7 @@ from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 from tests.store.drawing import add_sampling
 from tests.store.factory import Drawn, add_iteration, add_job, add_problems, add_samples, make_recipe
-from tests.store.noting import POLICY, REWARD_MODEL, NotingRewardModel, make_context
+from tests.store.noting import POLICY, REWARD_MODEL, NotingRewardModel, NotingSampler, make_context
 
 SEVENS = "sevens are 7"
 DUE = "UPDATE jobs SET available_at = now() WHERE state = 'queued' AND kind = :kind RETURNING id"
@@ -133,9 +136,25 @@ def test_a_policy_of_no_numbers_fails_its_jobs(database: Database, tmp_path: Pat
 
     failed = work(database, JobKind.SAMPLE, sampler=sampler)
     assert sum(size for size, _ in failed) == 4
-    assert all("the policy gave a sample the log-probability nan" in error for _, error in failed)
+    assert all("the policy gave a token the log-probability nan" in error for _, error in failed)
     with database.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM samples")).scalar_one() == 0
+
+
+class Numberless(NotingSampler):
+    """Has no number for the last of its completions, as an engine that does not look at its logits."""
+
+    def draw(self, requests: Any, parameters: SamplingParameters) -> Iterator[tuple[int, Completion | str]]:
+        for index, drawn in super().draw(requests, parameters):
+            assert isinstance(drawn, Completion)
+            yield index, replace(drawn, cumulative_logprob=math.nan) if index == 0 else drawn
+
+
+def test_a_sample_without_a_number_fails_its_job_whatever_the_engine(database: Database) -> None:
+    add_sampling(database, "run", resolve(POLICY), 2, 2)
+    failed = work(database, JobKind.SAMPLE, sampler=lambda folder, recipe: Numberless(folder))
+    assert failed
+    assert all("the policy gave a sample the log-probability nan" in error for _, error in failed)
 
 
 @pytest.mark.parametrize(

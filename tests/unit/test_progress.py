@@ -13,10 +13,11 @@ from hsstar.store.read.progress import PolicyLengths, QueueState, RoundProgress
 from tests.unit.tables import tables
 
 NOTHING = RoundProgress(
-    kind="iteration", number=0, state="waiting", model=None, problems=0, excluded=0, budget=0, allotted=0,
-    drawn=0, verified=0, scored=0, correct=0, cut=0, mean_tokens=None, waves=0, inlier=0, boundary=0,
-    outlier=0, pairs=0, distinct_pairs=0, queued=0, running=0, failed=0, slots_in_flight=0, failed_slots=0,
-    training_steps_done=0, training_steps=None, started_at=None, seconds=None, accuracy=None,
+    kind="iteration", number=0, state="waiting", model=None, context=None, output_model=None, problems=0,
+    excluded=0, budget=0, allotted=0, drawn=0, verified=0, scored=0, correct=0, cut=0, cut_by_context=0,
+    no_answer=0, mean_tokens=None, waves=0, inlier=0, boundary=0, outlier=0, pairs=0, distinct_pairs=0,
+    problems_with_pair=0, queued=0, running=0, failed=0, slots_in_flight=0, failed_slots=0,
+    training_steps_done=0, training_steps=None, rows_trained=0, started_at=None, seconds=None, accuracy=None,
     standard_error=None,
 )  # fmt: skip
 QUIET = QueueState("sample", 1, 0, 0, workers=1, wakeups_due=0, next_attempt_seconds=None, last_error=None)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hsstar.domain.errors import EngineError
 from hsstar.engines.loading import TokenIds, context_length
 from hsstar.engines.sampling.choice import choose_tokens
 from hsstar.engines.sampling.hf_cache import growing_cache, takes_rows
@@ -104,6 +106,10 @@ class Batch:
         for row, token, logprob in zip(self.rows, tokens, logprobs, strict=True):
             if row.finished:
                 continue
+            if not isfinite(logprob):  # no later token would be one of the policy's
+                raise EngineError(
+                    f"the policy gave a token the log-probability {logprob}; are its weights whole?"
+                )
             drawn = row.draw.tokens
             drawn.append(token)
             row.draw.logprobs.append(logprob)

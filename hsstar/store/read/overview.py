@@ -12,7 +12,7 @@ from hsstar.store.database import execute_file, rows_of
 class RunSummary:
     """The state of a run: that of its first open iteration, else of its other rounds, or `not started`.
 
-    These are `labelling steps`, `evaluating` or `done`.
+    These are `labelling steps`, `evaluating` or `done`. A held run is in none of them: its state says why.
     """
 
     run: str

@@ -20,6 +20,8 @@ class RoundProgress:
     number: int  # of the iteration, or t of the policy M_t
     state: str  # of the iteration; `running` or `done` for any other
     model: str | None
+    context: int | None  # tokens that the policy attends to at most
+    output_model: str | None  # of an iteration: its new policy; the same where nothing was trained
     problems: int
     excluded: int  # problems left out
     budget: int  # samples that the round may draw
@@ -28,7 +30,9 @@ class RoundProgress:
     verified: int
     scored: int
     correct: int
-    cut: int  # at the length limit
+    cut: int  # at a length limit
+    cut_by_context: int  # of these, before max_new_tokens, because the context was full
+    no_answer: int
     mean_tokens: float | None  # of a response; None for imported ones
     waves: int  # helpings of the remaining budget that are decided
     inlier: int
@@ -36,6 +40,7 @@ class RoundProgress:
     outlier: int
     pairs: int
     distinct_pairs: int  # whose two texts no earlier pair of the problem has
+    problems_with_pair: int
     queued: int  # jobs of the round
     running: int
     failed: int
@@ -43,6 +48,7 @@ class RoundProgress:
     failed_slots: int  # samples assigned to failed sampling jobs
     training_steps_done: int
     training_steps: int | None  # optimiser steps
+    rows_trained: int  # pairs or solutions seen by a training that has ended, repetitions included
     started_at: datetime | None
     seconds: float | None  # from the start of the round's first job to the end of its last, or until now
     accuracy: float | None

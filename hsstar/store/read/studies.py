@@ -17,6 +17,7 @@ class RunState:
     done: int  # of these
     live_jobs: int  # queued or running
     failed_jobs: int  # wait for `hsstar jobs retry`
+    held: str | None = None  # why no work of the run is planned
 
     @property
     def under_way(self) -> bool:
@@ -25,8 +26,9 @@ class RunState:
 
     @property
     def stuck(self) -> bool:
-        """Whether failed jobs stop the run and no other job is live."""
-        return self.under_way and self.failed_jobs > 0 and self.live_jobs == 0
+        """Whether the run is held or has failed jobs, and no job is live."""
+        waits = self.held is not None or self.failed_jobs > 0
+        return self.under_way and waits and self.live_jobs == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ of_run AS (
         rounds.number,
         round_states.state,
         models.name AS model,
+        models.context,
+        output_models.name AS output_model,
         iterations.started_at,
         iterations.finished_at,
         iterations.budget,
@@ -18,6 +20,7 @@ of_run AS (
     LEFT JOIN iterations ON iterations.round_id = rounds.id
     LEFT JOIN evaluations ON evaluations.round_id = rounds.id
     LEFT JOIN models ON models.id = rounds.model_id
+    LEFT JOIN models AS output_models ON output_models.id = iterations.output_model_id
     WHERE rounds.run_id = :run_id
 ),
 sliced AS (
@@ -38,6 +41,8 @@ sampled AS (
         CAST(sum(scored) AS bigint) AS scored,
         CAST(sum(correct) AS bigint) AS correct,
         CAST(sum(cut) AS bigint) AS cut,
+        CAST(sum(cut_by_context) AS bigint) AS cut_by_context,
+        CAST(sum(no_answer) AS bigint) AS no_answer,
         CAST(sum(tokens) AS double precision) / nullif(sum(drawn), 0) AS mean_tokens
     FROM sample_counts
     WHERE round_id IN (SELECT id FROM of_run)
@@ -54,7 +59,11 @@ labelled AS (
     GROUP BY round_id
 ),
 paired AS (
-    SELECT round_id, count(*) AS pairs, count(*) FILTER (WHERE NOT repeated) AS distinct_pairs
+    SELECT
+        round_id,
+        count(*) AS pairs,
+        count(*) FILTER (WHERE NOT repeated) AS distinct_pairs,
+        count(DISTINCT problem_id) AS problems_with_pair
     FROM preference_pairs
     WHERE round_id IN (SELECT id FROM of_run)
     GROUP BY round_id
@@ -93,7 +102,13 @@ undrawn AS (
     GROUP BY round_id
 ),
 trained AS (
-    SELECT DISTINCT ON (round_id) round_id, steps_done, steps
+    SELECT DISTINCT ON (round_id)
+        round_id,
+        steps_done,
+        steps,
+        CASE WHEN finished_at IS NOT NULL
+            THEN round(cardinality(item_ids) * CAST(coalesce(settings ->> 'epochs', '1') AS numeric))
+        END AS rows
     FROM training_runs
     WHERE round_id IN (SELECT id FROM of_run)
     ORDER BY round_id, id DESC
@@ -103,6 +118,8 @@ SELECT
     of_run.number,
     of_run.state,
     of_run.model,
+    of_run.context,
+    of_run.output_model,
     coalesce(sliced.problems, 0) AS problems,
     coalesce(sliced.excluded, 0) AS excluded,
     coalesce(of_run.budget, sliced.allotted, 0) AS budget,
@@ -112,6 +129,8 @@ SELECT
     coalesce(sampled.scored, 0) AS scored,
     coalesce(sampled.correct, 0) AS correct,
     coalesce(sampled.cut, 0) AS cut,
+    coalesce(sampled.cut_by_context, 0) AS cut_by_context,
+    coalesce(sampled.no_answer, 0) AS no_answer,
     nullif(sampled.mean_tokens, 0) AS mean_tokens,
     coalesce(given.waves, 0) AS waves,
     coalesce(labelled.inlier, 0) AS inlier,
@@ -119,6 +138,7 @@ SELECT
     coalesce(labelled.outlier, 0) AS outlier,
     coalesce(paired.pairs, 0) AS pairs,
     coalesce(paired.distinct_pairs, 0) AS distinct_pairs,
+    coalesce(paired.problems_with_pair, 0) AS problems_with_pair,
     coalesce(queued.queued, 0) AS queued,
     coalesce(queued.running, 0) AS running,
     coalesce(queued.failed, 0) AS failed,
@@ -126,6 +146,7 @@ SELECT
     CAST(coalesce(undrawn.failed, 0) AS bigint) AS failed_slots,
     coalesce(trained.steps_done, 0) AS training_steps_done,
     trained.steps AS training_steps,
+    CAST(coalesce(trained.rows, 0) AS bigint) AS rows_trained,
     coalesce(of_run.started_at, queued.first_start) AS started_at,
     CAST(extract(epoch FROM
         coalesce(of_run.finished_at, queued.last_end, now()) - coalesce(of_run.started_at, queued.first_start)

@@ -1,5 +1,11 @@
 -- Counts the samples of some rounds again, as rows of `sample_counts`. Parameter: round_ids.
-INSERT INTO sample_counts (round_id, worker, drawn, drawn_pre, tokens, verified, scored, correct, cut, no_answer)
+WITH
+limits AS MATERIALIZED (
+    SELECT id AS round_id, token_limit(id) AS most FROM rounds WHERE id = ANY (CAST(:round_ids AS bigint[]))
+)
+INSERT INTO sample_counts (
+    round_id, worker, drawn, drawn_pre, tokens, verified, scored, correct, cut, no_answer, cut_by_context
+)
 SELECT
     round_id,
     coalesce(worker, ''),
@@ -10,8 +16,9 @@ SELECT
     count(min_reward),
     count(*) FILTER (WHERE verdict = 'correct'),
     count(*) FILTER (WHERE finish_reason = 'length'),
-    count(*) FILTER (WHERE cause = 'no_answer')
+    count(*) FILTER (WHERE cause = 'no_answer'),
+    count(*) FILTER (WHERE finish_reason = 'length' AND tokens < most)
 FROM samples
+JOIN limits USING (round_id)
 LEFT JOIN iterations USING (round_id)
-WHERE round_id = ANY (CAST(:round_ids AS bigint[]))
 GROUP BY 1, 2

@@ -9,7 +9,8 @@ SELECT
         WHERE run_id = runs.id AND state = 'done'
     ) AS done,
     count(jobs.id) FILTER (WHERE jobs.state IN ('queued', 'running')) AS live_jobs,
-    count(jobs.id) FILTER (WHERE jobs.state = 'failed') AS failed_jobs
+    count(jobs.id) FILTER (WHERE jobs.state = 'failed') AS failed_jobs,
+    runs.held_reason AS held
 FROM runs
 LEFT JOIN rounds ON rounds.run_id = runs.id
 LEFT JOIN jobs ON jobs.round_id = rounds.id AND jobs.state <> 'done'

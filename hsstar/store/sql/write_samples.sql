@@ -25,21 +25,23 @@ written AS (
     RETURNING id, problem_id, slot, tokens, finish_reason
 ),
 counted AS (
-    INSERT INTO sample_counts AS counts (round_id, worker, drawn, drawn_pre, tokens, cut)
+    INSERT INTO sample_counts AS counts (round_id, worker, drawn, drawn_pre, tokens, cut, cut_by_context)
     SELECT
         :round_id,
         :worker,
         count(*),
         count(*) FILTER (WHERE slot < (SELECT pre_samples FROM iterations WHERE round_id = :round_id)),
         coalesce(sum(tokens), 0),
-        count(*) FILTER (WHERE finish_reason = 'length')
+        count(*) FILTER (WHERE finish_reason = 'length'),
+        count(*) FILTER (WHERE finish_reason = 'length' AND tokens < (SELECT token_limit(:round_id)))
     FROM written
     HAVING count(*) > 0
     ON CONFLICT (round_id, worker) DO UPDATE
     SET drawn = counts.drawn + excluded.drawn,
         drawn_pre = counts.drawn_pre + excluded.drawn_pre,
         tokens = counts.tokens + excluded.tokens,
-        cut = counts.cut + excluded.cut
+        cut = counts.cut + excluded.cut,
+        cut_by_context = counts.cut_by_context + excluded.cut_by_context
 ),
 of_job AS (
     UPDATE jobs SET drawn = drawn + (SELECT count(*) FROM written) WHERE id = CAST(:job_id AS bigint)

@@ -8,9 +8,11 @@ sampled AS (
         sum(drawn_pre) AS drawn_pre,
         sum(drawn) - sum(drawn_pre) AS drawn_re,
         sum(tokens) AS tokens,
+        sum(verified) AS verified,
         sum(correct) AS correct,
         sum(cut) AS cut,
-        sum(no_answer) AS no_answer
+        sum(no_answer) AS no_answer,
+        sum(cut_by_context) AS cut_by_context
     FROM sample_counts
     GROUP BY round_id
 ),
@@ -125,7 +127,13 @@ SELECT
     iterations.different_texts,
     trained.chosen_logp_change,
     trained.sampled_as,
-    layer_updates.kept AS update_kept
+    layer_updates.kept AS update_kept,
+    CAST(coalesce(sampled.verified, 0) AS bigint) AS verified,
+    CAST(coalesce(sampled.cut_by_context, 0) AS bigint) AS cut_by_context,
+    CAST(sampled.correct AS double precision) / nullif(sampled.verified, 0) AS correct_share,
+    CAST(sampled.cut AS double precision) / nullif(sampled.drawn, 0) AS cut_share,
+    CAST(sampled.no_answer AS double precision) / nullif(sampled.verified, 0) AS no_answer_share,
+    models.context
 FROM iterations
 JOIN rounds ON rounds.id = iterations.round_id
 JOIN runs ON runs.id = rounds.run_id

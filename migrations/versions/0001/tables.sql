@@ -51,8 +51,10 @@ CREATE TABLE models (
     location text NOT NULL,
     fingerprint text NOT NULL,
     parent_id bigint CONSTRAINT fk_models_parent_id REFERENCES models,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    context integer
 );
+COMMENT ON COLUMN models.context IS 'tokens that it attends to at most; null if its checkpoint does not say';
 COMMENT ON COLUMN models.location IS 'folder, hub name or builtin: name';
 COMMENT ON TABLE models IS 'policy checkpoints';
 
@@ -137,6 +139,8 @@ CREATE TABLE iterations (
     finished_at timestamptz,
     reward_quality double precision,
     different_texts double precision,
+    keep_going boolean NOT NULL DEFAULT false,
+    gate_judged_at timestamptz,
     CONSTRAINT ck_iterations_state_known CHECK (
         state IN ('waiting', 'pre_sampling', 're_sampling', 'training', 'evaluating', 'done')
     ),
@@ -145,6 +149,8 @@ CREATE TABLE iterations (
 COMMENT ON COLUMN iterations.budget IS 'n · |D_t|';
 COMMENT ON COLUMN iterations.reward_quality IS 'chance that a correct sample has a higher reward than an incorrect one';
 COMMENT ON COLUMN iterations.different_texts IS 'share of samples with a text that no earlier one of their problem has';
+COMMENT ON COLUMN iterations.keep_going IS 'whether its run continues if it trains nothing';
+COMMENT ON COLUMN iterations.gate_judged_at IS 'when the gate judged its pre-samples: they passed, or the run was held';
 COMMENT ON COLUMN iterations.pre_samples IS 'n_p: slots below it are pre-samples';
 
 CREATE TABLE evaluations (
@@ -264,8 +270,11 @@ CREATE TABLE sample_counts (
     correct bigint NOT NULL DEFAULT 0,
     cut bigint NOT NULL DEFAULT 0,
     no_answer bigint NOT NULL DEFAULT 0,
+    cut_by_context bigint NOT NULL DEFAULT 0,
     CONSTRAINT pk_sample_counts PRIMARY KEY (round_id, worker)
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN sample_counts.cut IS 'ended at a length limit';
+COMMENT ON COLUMN sample_counts.cut_by_context IS 'of these, before max_new_tokens: the context was full';
 COMMENT ON TABLE sample_counts IS 'samples of a round by the worker that wrote, verified or scored them';
 
 CREATE TABLE majority_votes (
