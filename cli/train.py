@@ -253,7 +253,7 @@ class _TrainingView:
             begins = f"continuing from step {event.resumed_at}" if event.resumed_at else "beginning"
             say(
                 f"{begins}: {event.steps} steps, {event.examples} rows, {event.truncated} cut, "
-                f"{event.left_out} left out",
+                f"{event.describe_left_out()}",
                 err=True,
             )
         elif isinstance(event, TrainingStep):

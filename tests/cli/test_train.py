@@ -43,7 +43,7 @@ class CopyingTrainer:
     ) -> contract.TrainingReport:
         self.tasks.append(task)
         assert progress
-        progress(contract.TrainingStart(3, self.resumed_at, len(task.rows), 1, 2, {}))
+        progress(contract.TrainingStart(3, self.resumed_at, len(task.rows), 1, {"empty response": 2}, {}))
         for step in (1, 2, 3):
             progress(contract.TrainingStep(step, 3, METRICS))
         type(self).before_end()
@@ -74,7 +74,7 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     changes = ("--set", "batch_size=8", "--set", "scheduler = linear", "--set", "loss_type='ipo'")
     called = train(cli, "dpo", data, "M1", "--recipe", cli.recipe(), *changes, "--seed", "5")
     step = "loss 0.2500  learning rate 1.00e-03  1,234 tokens/s"
-    beginning = "beginning: 3 steps, 3 rows, 1 cut, 2 left out"
+    beginning = "beginning: 3 steps, 3 rows, 1 cut, 2 left out (2 × empty response)"
     end = f"{output}: 3 rows, 1 of them cut, 2 left out, 3 steps, loss 0.25 (last 0.125)\n"
     assert called == Called(0, end, f"{beginning}\nstep 1/3  {step}\nstep 3/3  {step}\n")
     (task,) = trainer.tasks

@@ -413,7 +413,7 @@ CREATE TABLE training_runs (
 );
 CREATE INDEX ix_training_runs_round_id ON training_runs (round_id);
 COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples for supervised fine-tuning, as often as an epoch has them';
-COMMENT ON COLUMN training_runs.left_out IS 'items without room for a response';
+COMMENT ON COLUMN training_runs.left_out IS 'items that teach nothing: no room for a response, an empty part, equal responses';
 COMMENT ON COLUMN training_runs.lengths IS 'tokens before any cut, by part and quantile';
 COMMENT ON COLUMN training_runs.resumed_at IS 'steps that were done when the last attempt started';
 COMMENT ON COLUMN training_runs.log IS 'events, a line each';
