@@ -161,7 +161,7 @@ def _judged(
 
 def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["VerificationRequest"]]:
     """Yield as many requests as are written at once, and those before a bad line before its error."""
-    from hsstar.data.files import ROWS_IN_A_BATCH
+    from hsstar.data.rows import ROWS_IN_A_BATCH
     from hsstar.domain.errors import BadInputError
 
     window = []
@@ -178,7 +178,8 @@ def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["Verifi
 
 
 def _requests(file: Path) -> Iterator["VerificationRequest"]:
-    from hsstar.data.files import naming, read_json_lines
+    from hsstar.data.files import read_json_lines
+    from hsstar.data.rows import naming
     from hsstar.verifier.requests import read_request
 
     source: Path | IO[bytes] = sys.stdin.buffer if file == _STANDARD_INPUT else file
@@ -190,7 +191,7 @@ def _requests(file: Path) -> Iterator["VerificationRequest"]:
 
 
 def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:
-    from hsstar.data.files import ROWS_IN_A_BATCH
+    from hsstar.data.rows import ROWS_IN_A_BATCH
 
     try:
         for number, row in enumerate(rows, start=1):

@@ -11,18 +11,24 @@ Repeat = Literal["never", "unsolved", "all"]
 
 
 class ProblemFormat(StrEnum):
-    """The layout of the rows of a data set."""
+    """The layout of the rows of a data set; `data/layouts.py` says what each is."""
 
     AUTO = "auto"
     """Decided from the first rows."""
-    GSM8K = "gsm8k"
-    """`question` and a worked `answer` that ends with "#### 18"."""
-    MATH = "math"
-    """`problem` (or `question`) with `answer`, `final_answer`, or a `solution` with the answer in a box."""
-    NUMINA = "numina"
-    """`problem` with `solution` or `messages`, and perhaps `answer` or `ref_answer`."""
+    HSSTAR = "hsstar"
+    CHOICES = "choices"
+    VERL = "verl"
+    OPENMATHREASONING = "openmathreasoning"
+    DEEPMATH = "deepmath"
+    BIGMATH = "big-math"
+    METAMATH = "metamath"
     PUBLISHED = "hs-star"
-    """`query` and `ref_ans`, as in the published HS-STaR data."""
+    OPENR1 = "openr1"
+    ACEMATH = "acemath"
+    NUMINA = "numina"
+    TRL = "trl"
+    GSM8K = "gsm8k"
+    MATH = "math"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Problem:
     subject: str | None = None  # the branch of mathematics or the collection
     level: str | None = None  # difficulty as the source states it ("Level 3" is kept as "3")
     source_id: str | None = None  # the name of the problem in its source
+    doubt: str | None = None  # what the source says against the problem: "problem_is_valid: Incomplete"
     occurrence: int = 0  # counts the problems of a benchmark with equal statements
 
     @property

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsstar.data.formats import read_problem
+from hsstar.data.layouts import read_problem
 from hsstar.domain.answers import ExtractedAnswer, ExtractionRule, balanced_braces, extract_answer
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.problems import Problem, ProblemFormat

@@ -14,6 +14,7 @@ from uuid import UUID
 import pyarrow.parquet
 import pytest
 
+from hsstar.data.columns import Row
 from hsstar.data.files import (
     ExportFormat,
     read_imported_samples,
@@ -22,7 +23,8 @@ from hsstar.data.files import (
     read_rows,
     write_rows,
 )
-from hsstar.data.formats import Row, detect_format, group_samples, read_problem, read_samples
+from hsstar.data.formats import group_samples, read_samples
+from hsstar.data.layouts import detect_format, read_problem
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
 from tests.unit.tables import tables
@@ -114,9 +116,11 @@ def test_a_locked_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_row_that_is_no_problem_is_named_by_file_and_line(tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [*ROWS, {"problem": "q", "answer": None}, {"text": "t"}]
+    rows: list[dict[str, Any]] = [*ROWS, {"problem": "q", "answer": None}, {"problem": "t"}]
     path = file_with(tmp_path, "rows.jsonl", json_lines(rows))
-    with pytest.raises(BadInputError, match=r"rows\.jsonl:4: expected answer, final_answer or solution"):
+    with pytest.raises(
+        BadInputError, match=r"rows\.jsonl:4: expected answer, final_answer, ref_ans or solution"
+    ):
         list(read_problems(path, ProblemFormat.MATH))
     with pytest.raises(BadInputError, match=r"rows\.jsonl:1: expected .* found keys answer, problem"):
         list(read_problems(path))
