@@ -1,4 +1,4 @@
-"""Data files of users: problems and samples from files of every kind; rows out to JSONL and Parquet.
+"""Data files of users: problems from files of every kind; rows out to JSONL and Parquet.
 
 Every defect of a file is a `BadInputError` of one line that names the file and the line.
 """
@@ -20,7 +20,6 @@ from typing import IO, Any, Literal
 
 from hsstar.data import gym
 from hsstar.data.bad_rows import BadRows
-from hsstar.data.formats import group_samples, is_single_sample, read_samples
 from hsstar.data.layouts import detect_format, read_problem
 from hsstar.data.mapping import NO_MAP, ColumnMap
 from hsstar.data.rows import (
@@ -35,7 +34,7 @@ from hsstar.data.rows import (
     rows_of_file,
 )
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
+from hsstar.domain.problems import Problem, ProblemFormat
 
 ExportFormat = Literal["jsonl", "parquet"]
 
@@ -99,19 +98,6 @@ def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO
     return iter(ProblemFiles([path], problem_format))
 
 
-def read_imported_samples(path: Path) -> Iterator[ImportedSamples]:
-    """Yield problems with responses that were drawn elsewhere.
-
-    A file with a problem per line is streamed. A file with a sample per line is held in memory, because the
-    samples of a problem may be anywhere. BadInputError as in `read_rows`, or if a row lacks its problem or
-    responses.
-    """
-    rows = read_rows(path)
-    first = next(rows)
-    samples = _named_samples(path, chain([first], rows))
-    return group_samples(samples) if is_single_sample(first[1]) else samples
-
-
 def write_rows(
     target: Path | IO[bytes], rows: Iterable[Mapping[str, Any]], file_format: ExportFormat = "jsonl"
 ) -> int:
@@ -138,13 +124,6 @@ def write_rows(
     except OSError as error:
         raise BadInputError(f"cannot write the output: {reason_of(error)}") from None
     return written
-
-
-def _named_samples(path: Path, rows: Iterable[NumberedRow]) -> Iterator[ImportedSamples]:
-    for line, row in rows:
-        with naming(path, line):
-            samples = read_samples(row)
-        yield samples
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.data.files import read_problems, read_rows
-from hsstar.data.formats import is_single_sample, read_samples
 from hsstar.data.rows import naming
+from hsstar.data.sample_layouts import is_single_sample, read_samples
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.steps import Obstacle, step_form

@@ -1,4 +1,4 @@
-"""What a policy is trained on, token by token: one beginning of text, one end of text, two different sides."""
+"""What a policy is trained on, token by token: one beginning of text, one end of text, two sides."""
 
 import json
 from dataclasses import replace

@@ -118,6 +118,9 @@ CREATE TABLE iterations (
     finished_at timestamptz,
     reward_quality double precision,
     different_texts double precision,
+    imported text,
+    import_digest text,
+    CONSTRAINT ck_iterations_imported_has_digest CHECK ((imported IS NULL) = (import_digest IS NULL)),
     CONSTRAINT ck_iterations_state_known CHECK (
         state IN ('waiting', 'pre_sampling', 're_sampling', 'training', 'evaluating', 'done')
     ),
@@ -126,6 +129,8 @@ CREATE TABLE iterations (
 COMMENT ON COLUMN iterations.budget IS 'n · |D_t|';
 COMMENT ON COLUMN iterations.reward_quality IS 'chance that a correct sample has a higher reward than an incorrect one';
 COMMENT ON COLUMN iterations.different_texts IS 'share of samples with a text that no earlier one of their problem has';
+COMMENT ON COLUMN iterations.imported IS 'the file whose samples it began with; null if all are drawn';
+COMMENT ON COLUMN iterations.import_digest IS 'names the content of that file';
 COMMENT ON COLUMN iterations.pre_samples IS 'n_p: slots below it are pre-samples';
 
 CREATE TABLE evaluations (
