@@ -1,11 +1,7 @@
-"""Import samples, and export pairs."""
+"""Import samples that were drawn elsewhere."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy import Connection
 
 from hsstar.commands.runs import refuse_new_policies, refuse_unfinished, refuse_without_problems
 from hsstar.data.mapping import NO_MAP, ColumnMap
@@ -13,10 +9,8 @@ from hsstar.data.sample_layouts import group_samples
 from hsstar.data.samples import digest_of, read_sample_rows
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.problems import ImportedSamples, Problem
-from hsstar.engines.prompts import prompt_renderer
-from hsstar.store import datasets, models, rounds, samples
+from hsstar.store import datasets, rounds, samples
 from hsstar.store.database import Database, lock_run
-from hsstar.store.read import exports
 from hsstar.store.runs import Run
 from hsstar.verifier import MathVerifier
 
@@ -134,12 +128,6 @@ class _Known:
         if problem.statement:
             return self._by_key.get(problem.key)
         return self._by_key.get(str(problem.source_id)) or self._by_name.get(problem.source_id)
-
-
-def export_pairs(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
-    """Return the preference pairs of a run with the prompts that its policy is trained on."""
-    policy = models.get_model(connection, run.model_id)
-    return exports.export_pairs(connection, run, prompt_renderer(run.recipe.policy.prompt, policy.location))
 
 
 def _as_samples(

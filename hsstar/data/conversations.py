@@ -100,8 +100,12 @@ def alpaca_turns(row: Row) -> tuple[Turn, ...]:
 
 def _content(key: str, value: Any) -> str:
     """Return the text of a turn, which may be a list of parts."""
-    if isinstance(value, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in value):
-        value = "".join(str(part.get("text", "")) for part in value)
+    if isinstance(value, list) and all(map(_is_text, value)):
+        value = "".join(part["text"] for part in value)
     if not isinstance(value, str):
         raise BadInputError(f"expected turns of text under {key}, found {kind_of(value)}")
     return value
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)

@@ -1,22 +1,30 @@
 """Rows to train on as others publish them: preference pairs and examples, with prompts yet to be rendered.
 
-`PAIR_LAYOUTS` and `EXAMPLE_LAYOUTS` are in the order in which layouts are recognised; docs/formats.md shows them.
+`PAIR_LAYOUTS` and `EXAMPLE_LAYOUTS` are in the order in which layouts are recognised; docs/formats.md shows
+them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hsstar.data.columns import Row, has, keys_of, lowered, text_of
-from hsstar.data.conversations import Turn, alpaca_turns, answer_of, implicit_prompt, role_of, shared_turns, turns_of
+from hsstar.data.conversations import (
+    Turn,
+    alpaca_turns,
+    answer_of,
+    implicit_prompt,
+    role_of,
+    shared_turns,
+    turns_of,
+)
 from hsstar.data.files import ProblemFiles, read_rows
 from hsstar.data.rows import NumberedRow, naming
 from hsstar.data.sample_layouts import is_single_sample, read_samples
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.text import kind_of
 
 _ROWS_TO_DETECT_LAYOUT = 20
 _CUT = "length"
@@ -164,7 +172,8 @@ def _chat_pair(row: Row) -> PairRow:
         given = row["prompt"]
         before = (Turn("user", given),) if isinstance(given, str) else turns_of("prompt", given)
     shared = shared_turns(chosen, rejected)
-    answers = [answer_of(key, turns[len(shared) :]) for key, turns in (("chosen", chosen), ("rejected", rejected))]
+    sides = {"chosen": chosen, "rejected": rejected}
+    answers = (answer_of(key, turns[len(shared) :]) for key, turns in sides.items())
     return _with_cuts(row, Conversation(before + shared), *answers)
 
 
@@ -184,7 +193,8 @@ def _swift_pair(row: Row) -> PairRow:
     turns = turns_of("messages", row["messages"])
     chosen = answer_of("messages", turns[-1:])
     if has(row, "rejected_messages"):
-        rejected = answer_of("rejected_messages", turns_of("rejected_messages", row["rejected_messages"])[-1:])
+        key = "rejected_messages"
+        rejected = answer_of(key, turns_of(key, row[key])[-1:])
     else:
         rejected = text_of(row, "rejected_response")
     return _with_cuts(row, Conversation(turns[:-1]), chosen, rejected)
@@ -193,18 +203,21 @@ def _swift_pair(row: Row) -> PairRow:
 def _scored_pair(row: Row) -> PairRow | None:
     """Of UltraFeedback: the completions with the best and the worst score; None if these are equal."""
     completions = row["completions"]
-    if not isinstance(completions, list):
-        raise BadInputError(f"expected a list under completions, found {kind_of(completions)}")
-    scored = []
-    for completion in completions:
-        response, score = (completion.get(key) for key in ("response", "overall_score"))
-        if not isinstance(response, str) or isinstance(score, bool) or not isinstance(score, int | float):
-            raise BadInputError("expected completions with response (text) and overall_score (number)")
-        scored.append((float(score), response))
-    worst, best = (choose(scored, key=lambda pair: pair[0]) for choose in (min, max)) if scored else ((0, ""),) * 2
-    if best[0] == worst[0]:
+    if not isinstance(completions, list) or not all(map(_is_scored, completions)):
+        raise BadInputError("expected completions with response (text) and overall_score (number)")
+    scored = sorted(completions, key=lambda completion: float(completion["overall_score"]))
+    if not scored or scored[0]["overall_score"] == scored[-1]["overall_score"]:
         return None
-    return PairRow(Conversation((Turn("user", text_of(row, "instruction")),)), best[1], worst[1])
+    asked = Conversation((Turn("user", text_of(row, "instruction")),))
+    return PairRow(asked, scored[-1]["response"], scored[0]["response"])
+
+
+def _is_scored(completion: Any) -> bool:
+    if not isinstance(completion, Mapping):
+        return False
+    score = completion.get("overall_score")
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    return is_number and isinstance(completion.get("response"), str)
 
 
 def _with_cuts(row: Row, prompt: Prompt, chosen: str, rejected: str) -> PairRow:

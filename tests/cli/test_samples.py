@@ -14,8 +14,9 @@ from tests.store.factory import add_run, make_recipe
 CASES = Path(__file__).parents[1] / "unit" / "cases"
 STATEMENTS = "SELECT statement, reference_answer FROM problems JOIN datasets ON datasets.id = dataset_id "
 RESPONSES = """
-    SELECT statement, slot, response, finish_reason FROM samples JOIN sample_responses ON sample_id = samples.id
-    JOIN problems ON problems.id = problem_id ORDER BY problem_id, slot
+    SELECT statement, slot, response, finish_reason
+    FROM samples JOIN sample_responses ON sample_id = samples.id JOIN problems ON problems.id = problem_id
+    ORDER BY problem_id, slot
 """
 
 

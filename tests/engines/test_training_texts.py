@@ -1,6 +1,7 @@
 """What a policy is trained on, token by token: one beginning of text, one end of text, two sides."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from hsstar.checkpoints.resolve import resolve
+from hsstar.data.training_rows import read_pairs
+from hsstar.domain.errors import BadInputError
 from hsstar.engines.loading import encode_prompts, load_tokenizer
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.training.contract import TrainingExample, TrainingPair, TrainingRow
@@ -201,3 +204,35 @@ def test_the_configuration_stays_the_parents(
         json.loads((folder / "config.json").read_text()) for folder in (parent, report.checkpoint)
     )
     assert after == before | {"dtype": "bfloat16"}
+
+
+CASES = Path(__file__).parents[1] / "unit" / "cases"
+
+
+def pairs_of_case(name: str) -> list[TrainingRow]:
+    """The pairs of a file whose prompts are texts."""
+    pairs = read_pairs(CASES / f"{name}.jsonl", Counter())
+    return [TrainingPair(str(pair.prompt), pair.chosen, pair.rejected) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [("dpo_identical", {"equal responses"}), ("dpo_empty", {"empty response", "empty prompt"})],
+)
+def test_cases_that_teach_nothing_are_refused_with_their_counts(name: str, reasons: set[str]) -> None:
+    rows = pairs_of_case(name)
+    with pytest.raises(BadInputError, match="nothing to train on: ") as refusal:
+        tokenise("dpo", rows, demo_tokenizer(), 512)
+    counts = dict(part.split(" × ")[::-1] for part in str(refusal.value).partition(": ")[2].split(", "))
+    assert counts.keys() == reasons
+    assert sum(map(int, counts.values())) == len(rows)
+
+
+def test_the_case_whose_texts_bring_their_end_has_one_end() -> None:
+    tokenizer = demo_tokenizer()
+    data = tokenise("dpo", pairs_of_case("dpo_eos"), tokenizer, 512)
+    assert (len(data.rows), data.left_out) == (len(pairs_of_case("dpo_eos")), {})
+    for row in data.rows:
+        for part in ("chosen_ids", "rejected_ids"):
+            assert row[part].count(tokenizer.eos_token_id) == 1 == (row[part][-1] == tokenizer.eos_token_id)
+        assert tokenizer.eos_token_id not in row["prompt_ids"]

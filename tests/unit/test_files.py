@@ -16,15 +16,14 @@ import pytest
 
 from hsstar.data.columns import Row
 from hsstar.data.files import (
-    ExportFormat,
     read_json_lines,
     read_problems,
     read_rows,
-    write_rows,
 )
 from hsstar.data.layouts import detect_format, read_problem
 from hsstar.data.sample_layouts import group_samples, read_samples
 from hsstar.data.samples import read_imported_samples
+from hsstar.data.writing import ExportFormat, write_rows
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
 from tests.unit.tables import tables
