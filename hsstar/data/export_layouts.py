@@ -117,7 +117,7 @@ def _verl_problem(row: Row) -> Written:
 
 def _trl_reward(row: Row) -> Written:
     """TRL's stepwise supervision: the steps that have a reward, and whether each is right."""
-    steps = split_steps(row["resp"])[: len(row["reward"])]
+    steps = list(split_steps(row["resp"]))[: len(row["reward"])]
     labels = [reward >= _SOLVED for reward in row["reward"][: len(steps)]]
     return {"prompt": prompt(row["template"], row["query"]), "completions": steps, "labels": labels}
 
