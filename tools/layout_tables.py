@@ -1,12 +1,14 @@
-"""The tables of layouts in docs/formats.md, from the readers and writers that they describe."""
+"""Writes the tables of layouts in docs/formats.md, from the code: `python -m tools.layout_tables`."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from hsstar.data.export_layouts import EXPORT_LAYOUTS
 from hsstar.data.sample_layouts import SAMPLE_LAYOUTS
 from hsstar.data.training_rows import EXAMPLE_LAYOUTS, PAIR_LAYOUTS
 
+PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
 _TABLE = re.compile(r"(?P<begin><!-- table: (?P<name>[\w ]+) -->\n).*?(?P<end>\n<!-- end -->)", re.DOTALL)
 
 
@@ -64,3 +66,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "exports": _exports,
 }
 """What stands between `<!-- table: NAME -->` and `<!-- end -->`."""
+
+
+def main() -> None:
+    """Write the tables."""
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,22 +12,18 @@ import click
 
 from hsstar.cli.main import hsstar
 from hsstar.recipe.recipe import Recipe
-from tools.layout_tables import renewed
 
 ROOT = Path(__file__).parents[1]
 NOTE = "<!-- Written by `make references`; changes belong into the code. -->"
 COMMAND_PAGE = Path("docs/reference-cli.md")
 RECIPE_PAGE = Path("docs/reference-recipe.md")
-FORMATS_PAGE = Path("docs/formats.md")
-"""Written by hand, but for its tables of layouts."""
 
 Schema = dict[str, Any]
 
 
 def pages() -> dict[Path, str]:
     """The text of each reference page, by its path from the root of the repository."""
-    formats = renewed((ROOT / FORMATS_PAGE).read_text(encoding="utf-8"))
-    return {COMMAND_PAGE: command_page(), RECIPE_PAGE: recipe_page(), FORMATS_PAGE: formats}
+    return {COMMAND_PAGE: command_page(), RECIPE_PAGE: recipe_page()}
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

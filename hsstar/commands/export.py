@@ -12,6 +12,7 @@ from hsstar.data import hub
 from hsstar.data.export_card import export_card
 from hsstar.data.export_layouts import EXPORT_LAYOUTS, Exported, Written
 from hsstar.data.writing import ExportFormat, write_rows
+from hsstar.domain.errors import ConflictError
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.store import datasets, models, runs
 from hsstar.store.database import Database
@@ -66,7 +67,9 @@ def export_to_hub(
     hub refuses.
     """
     file = f"{request.exported}.{file_format}"
-    hub.check_upload(repository, file, replace=replace)
+    existing = hub.existing_files(repository)
+    if file in existing and not replace:
+        raise ConflictError(f"hub:{repository} has {file} already; give another data set, or --force")
     with tempfile.TemporaryDirectory(prefix="hsstar-hub-") as folder:
         path = Path(folder) / file
         report = export_rows(database, request, path, file_format)
@@ -74,7 +77,7 @@ def export_to_hub(
         if request.exported != "problems" and request.name is not None:
             with database.begin() as connection:
                 recipe = runs.find_run(connection, request.name).recipe.document()
-        others = [name for name in hub.existing_files(repository) if name != file]
+        others = [name for name in existing if name != file]
         card = export_card(repository, request.exported, request.name, request.layout, report.written, recipe)
         report.place = hub.upload(repository, path, card.with_files([file, *others]), public=public)
     return report

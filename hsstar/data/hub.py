@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from hsstar.domain.errors import BadInputError, ConflictError, HsstarError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, HsstarError, MissingDependencyError
 
 PREFIX = "hub:"
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -80,61 +80,6 @@ def download_file(dataset: str, file: str) -> Path:
         return Path(hf_hub_download(dataset, file, repo_type="dataset", etag_timeout=_TIMEOUT_SECONDS))
 
 
-def upload_name(name: str) -> str:
-    """Return OWNER/NAME of `hub:OWNER/NAME`; raise BadInputError for any other text."""
-    repository = name.removeprefix(PREFIX)
-    if not name.startswith(PREFIX) or _MODEL_NAME.fullmatch(repository) is None:
-        raise BadInputError(f"--to {name}: expected hub:OWNER/NAME")
-    return repository
-
-
-def existing_files(dataset: str) -> list[str]:
-    """Return the data files of a data set on the hub; none where it does not exist yet."""
-    with _one_line_errors(dataset):
-        from huggingface_hub import HfApi
-
-        if not HfApi().repo_exists(dataset, repo_type="dataset"):
-            return []
-    return list_data_files(dataset)
-
-
-def check_upload(dataset: str, file: str, *, replace: bool) -> None:
-    """Raise ConflictError if a data set of the hub has this file, unless `replace`; else as `upload`."""
-    with _naming_upload(dataset):
-        if file in existing_files(dataset) and not replace:
-            raise ConflictError(f"hub:{dataset} has {file} already; give another data set, or --force")
-
-
-def upload(dataset: str, file: Path, card: str, *, public: bool) -> str:
-    """Put a file and the README of a data set on the hub in one commit; return the address of the data set.
-
-    Raise BadInputError if the hub cannot be reached or refuses, MissingDependencyError without
-    huggingface_hub.
-    """
-    with _naming_upload(dataset), _one_line_errors(dataset):
-        from huggingface_hub import CommitOperationAdd, HfApi
-
-        api = HfApi()
-        place = api.create_repo(dataset, repo_type="dataset", private=not public, exist_ok=True)
-        api.create_commit(
-            dataset,
-            [CommitOperationAdd(file.name, file), CommitOperationAdd("README.md", card.encode())],
-            commit_message=f"{file.name}, written by hsstar",
-            repo_type="dataset",
-        )
-        return str(place)
-
-
-@contextmanager
-def _naming_upload(dataset: str) -> Iterator[None]:
-    try:
-        yield
-    except HubError as error:
-        raise BadInputError(
-            f"hub:{dataset} cannot be written ({error}); log in by `hf auth login`, or use --output"
-        ) from error
-
-
 def is_model_name(name: str) -> bool:
     """Tell whether a name means a checkpoint of the hub: it has the form, and is no local folder."""
     return _MODEL_NAME.fullmatch(name) is not None and not Path(name).expanduser().is_dir()
@@ -178,3 +123,51 @@ def _one_line_errors(name: str) -> Iterator[None]:
     except Exception as error:  # the hub client raises errors of several libraries
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise HubError(reason.strip()) from error
+
+
+def upload_name(name: str) -> str:
+    """Return OWNER/NAME of `hub:OWNER/NAME`; raise BadInputError for any other text."""
+    repository = name.removeprefix(PREFIX)
+    if not name.startswith(PREFIX) or _MODEL_NAME.fullmatch(repository) is None:
+        raise BadInputError(f"--to {name}: expected hub:OWNER/NAME")
+    return repository
+
+
+def existing_files(dataset: str) -> list[str]:
+    """Return the data files of a data set on the hub, none if it does not exist; errors as in `upload`."""
+    with _naming_upload(dataset):
+        from huggingface_hub import HfApi
+
+        exists = HfApi().repo_exists(dataset, repo_type="dataset")
+        return list_data_files(dataset) if exists else []
+
+
+def upload(dataset: str, file: Path, card: str, *, public: bool) -> str:
+    """Put a file and the README of a data set on the hub in one commit; return the address of the data set.
+
+    Raise BadInputError if the hub cannot be reached or refuses, MissingDependencyError without
+    huggingface_hub.
+    """
+    with _naming_upload(dataset):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        api = HfApi()
+        place = api.create_repo(dataset, repo_type="dataset", private=not public, exist_ok=True)
+        api.create_commit(
+            dataset,
+            [CommitOperationAdd(file.name, file), CommitOperationAdd("README.md", card.encode())],
+            commit_message=f"{file.name}, written by hsstar",
+            repo_type="dataset",
+        )
+        return str(place)
+
+
+@contextmanager
+def _naming_upload(dataset: str) -> Iterator[None]:
+    try:
+        with _one_line_errors(dataset):
+            yield
+    except HubError as error:
+        raise BadInputError(
+            f"hub:{dataset} cannot be written ({error}); log in by `hf auth login`, or use --output"
+        ) from error

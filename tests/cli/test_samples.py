@@ -11,7 +11,7 @@ from tests.cli.conftest import CommandLine
 from tests.store.driver import call
 from tests.store.factory import add_run, make_recipe
 
-CASES = Path(__file__).parents[1] / "unit" / "cases"
+CASES = Path(__file__).parents[1] / "unit" / "field_files"
 STATEMENTS = "SELECT statement, reference_answer FROM problems JOIN datasets ON datasets.id = dataset_id "
 RESPONSES = """
     SELECT statement, slot, response, finish_reason

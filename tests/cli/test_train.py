@@ -18,7 +18,7 @@ from hsstar.engines.training.resume import WRITING, publish
 from tests.cli.conftest import Called, CommandLine
 
 DEMO = "builtin:demo-policy"
-CASES = Path(__file__).parents[1] / "unit" / "cases"
+CASES = Path(__file__).parents[1] / "unit" / "field_files"
 PAIRS = [{"prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}"} for n in range(3)]
 SOLUTIONS = [
     {"problem": "1+1=?", "solution": "One and one.\n\nSo \\boxed{2}", "answer": "2"},

@@ -206,7 +206,7 @@ def test_the_configuration_stays_the_parents(
     assert after == before | {"dtype": "bfloat16"}
 
 
-CASES = Path(__file__).parents[1] / "unit" / "cases"
+CASES = Path(__file__).parents[1] / "unit" / "field_files"
 
 
 def pairs_of_case(name: str) -> list[TrainingRow]:

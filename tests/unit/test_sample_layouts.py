@@ -12,7 +12,7 @@ from hsstar.data.samples import digest_of, read_imported_samples, read_sample_ro
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent / "field_files"
 
 BODY = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}]}
 LEGACY = {"choices": [{"text": "a", "finish_reason": "length"}, {"text": "b", "finish_reason": "stop"}]}

@@ -24,7 +24,7 @@ from hsstar.data.training_rows import (
 )
 from hsstar.domain.errors import BadInputError
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent / "field_files"
 
 
 def user(content: Any) -> dict[str, Any]:
