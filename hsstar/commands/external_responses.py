@@ -139,9 +139,11 @@ def _match(connection: Connection, section: BenchmarkSection, by_key: Mapping[st
     check_benchmark(connection, section)
     dataset = datasets.find_dataset(connection, section.dataset)
     keys = datasets.statement_keys(connection, dataset.id)
-    for problem, name in datasets.source_ids(connection, dataset.id).items():
-        if _known_by("", name) in by_key:
-            keys[problem] = _known_by("", name)
+    names = datasets.source_ids(connection, dataset.id)
+    for problem, key in list(keys.items()):  # a file that names problems does so by their keys or ids
+        for name in (_known_by("", key), _known_by("", names.get(problem))):
+            if name in by_key:
+                keys[problem] = name
     return _Part(section, dataset.id, keys, _distribute(by_key, keys))
 
 

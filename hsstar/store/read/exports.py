@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, CursorResult, text
 
 from hsstar.store.database import execute_file
 from hsstar.store.datasets import Dataset
@@ -18,12 +18,13 @@ _REWARD_KEYS = ("query", "resp", "reward", "correct")
 
 def export_pairs(connection: Connection, run: Run) -> Iterator[Row]:
     """Yield every pair of a run: `statement`, `chosen`, `rejected`, and their origin."""
-    return _rows(connection, "export_pairs", run_id=run.id)
+    return _streamed(execute_file(connection, "export_pairs", {"run_id": run.id}, batch=_BATCH))
 
 
 def export_samples(connection: Connection, run: Run, kind: RoundKind = "iteration") -> Iterator[Row]:
     """Yield every sample of a run's iterations, or of its evaluations, with the published names of fields."""
-    for row in _rows(connection, "export_samples", run_id=run.id, kind=kind):
+    values = {"run_id": run.id, "kind": kind}
+    for row in _streamed(execute_file(connection, "export_samples", values, batch=_BATCH)):
         evaluation = row.pop("evaluation")
         yield row | ({"evaluation": evaluation} if kind == "evaluation" else {})
 
@@ -37,12 +38,13 @@ def export_rewards(connection: Connection, run: Run) -> Iterator[Row]:
 
 def export_problems(connection: Connection, dataset: Dataset) -> Iterator[Row]:
     """Yield every problem of a dataset, with the names by which it can be imported again."""
-    return _rows(connection, "export_problems", dataset_id=dataset.id)
+    return _streamed(execute_file(connection, "export_problems", {"dataset_id": dataset.id}, batch=_BATCH))
 
 
 def export_difficulty(connection: Connection, run: Run, iteration: int | None = None) -> Iterator[Row]:
     """Yield the problems of a run's iterations with pass rate, φ_acc, φ_r and level."""
-    return _rows(connection, "export_difficulty", run_id=run.id, iteration=iteration)
+    values = {"run_id": run.id, "iteration": iteration}
+    return _streamed(execute_file(connection, "export_difficulty", values, batch=_BATCH))
 
 
 def export_evaluations(connection: Connection, run: Run | None) -> Iterator[Row]:
@@ -52,10 +54,8 @@ def export_evaluations(connection: Connection, run: Run | None) -> Iterator[Row]
         WHERE CAST(:run AS text) IS NULL OR run = :run
         ORDER BY run, iteration, benchmark, round_id
     """)
-    for row in connection.execute(query, {"run": None if run is None else run.name}).mappings():
-        yield dict(row)
+    return _streamed(connection.execute(query, {"run": None if run is None else run.name}))
 
 
-def _rows(connection: Connection, name: str, **parameters: Any) -> Iterator[Row]:
-    for row in execute_file(connection, name, parameters, batch=_BATCH).mappings():
-        yield dict(row)
+def _streamed(result: CursorResult[*tuple[Any, ...]]) -> Iterator[Row]:
+    return (dict(row) for row in result.mappings())
