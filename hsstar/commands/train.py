@@ -1,5 +1,6 @@
 """Trains from a file, in the foreground and without a database: M_0, or DPO on pairs."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,15 @@ from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.commands.foreground_training import checked_output, train_in_foreground
 from hsstar.data.conversations import Turn
 from hsstar.data.hub import local_file
-from hsstar.data.training_rows import Conversation, Prompt, Question, read_examples, read_pairs
+from hsstar.data.training_rows import (
+    Conversation,
+    ExampleRow,
+    PairRow,
+    Prompt,
+    Question,
+    read_examples,
+    read_pairs,
+)
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.prompts import CHAT
 from hsstar.domain.rounding import SampledUpdate, resolve_format
@@ -30,6 +39,8 @@ from hsstar.engines.training.contract import (
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
+
+_OPENED_TAG = re.compile(r"(<\w+>)\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +115,34 @@ def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], Count
     rows: list[TrainingRow]
     if request.objective == "dpo":
         rows = [
-            TrainingPair(render(pair.prompt), pair.chosen, pair.rejected, pair.chosen_cut, pair.rejected_cut)
-            for pair in read_pairs(file, left_out, keep_cut=request.keep_cut)
+            _pair(render(pair.prompt), pair) for pair in read_pairs(file, left_out, keep_cut=request.keep_cut)
         ]
     else:
         rows = [
-            TrainingExample(render(example.prompt), example.response, example.cut)
+            _example(render(example.prompt), example)
             for example in read_examples(file, left_out, keep_cut=request.keep_cut)
         ]
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise BadInputError(f"{file} holds nothing to learn from: {reasons}")
     return rows, left_out
+
+
+def _pair(prompt: str, row: PairRow) -> TrainingPair:
+    chosen, rejected = _behind(prompt, row.chosen), _behind(prompt, row.rejected)
+    return TrainingPair(prompt, chosen, rejected, row.chosen_cut, row.rejected_cut)
+
+
+def _example(prompt: str, row: ExampleRow) -> TrainingExample:
+    return TrainingExample(prompt, _behind(prompt, row.response), row.cut)
+
+
+def _behind(prompt: str, response: str) -> str:
+    """Leave out the tag that a prompt has opened already, as templates of reasoning models open `<think>`."""
+    opened = _OPENED_TAG.search(prompt)
+    if opened is None or not response.lstrip().startswith(opened[1]):
+        return response
+    return response.lstrip().removeprefix(opened[1]).lstrip("\n")
 
 
 class PromptRenderer:

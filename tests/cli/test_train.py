@@ -248,3 +248,17 @@ def test_cut_responses_are_left_out_unless_the_recipe_keeps_them(
     only = cli.file("only.jsonl", cut)
     message = "holds nothing to learn from: 1 pairs whose chosen response was cut at its limit"
     assert message in train(cli, "dpo", only, "M3", "--model", DEMO).err
+
+
+def test_thoughts_that_the_template_opens_are_not_opened_twice(
+    cli: CommandLine, trainer: type[CopyingTrainer], chat_model: str
+) -> None:
+    with (Path(chat_model) / "chat_template.jinja").open("a") as template:
+        template.write("<think>{{ '\\n' }}")
+    said = ("<think>\nhm\n</think>\n\n2", "\n<think>hm</think>3", "4 <think>")
+    asked = {"role": "user", "content": "q"}
+    rows = [{"messages": [asked, {"role": "assistant", "content": text}]} for text in said]
+    assert train(cli, "sft", cli.file("chats.jsonl", *rows), "M1", "--model", chat_model).code == 0
+    learnt = [row for row in trainer.tasks[-1].rows if isinstance(row, contract.TrainingExample)]
+    assert [row.response for row in learnt] == ["hm\n</think>\n\n2", "hm</think>3", "4 <think>"]
+    assert all(row.prompt.endswith("<assistant><think>\n") for row in learnt)
