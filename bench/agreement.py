@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Self
 
 from bench.setup import ROOT, describe_host, table
-from hsstar.data.files import read_imported_samples, read_json_lines, read_problems
+from hsstar.data.files import read_json_lines, read_problems
+from hsstar.data.samples import read_imported_samples
 from hsstar.verifier import MathVerifier, VerificationRequest
 from hsstar.verifier.requests import read_request
 

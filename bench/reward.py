@@ -37,7 +37,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from bench.setup import benchmark_parser, describe_host, median_and_range, seconds, table
-from hsstar.data.files import read_imported_samples
+from hsstar.data.samples import read_imported_samples
 from hsstar.domain.steps import split_steps
 from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype, read_tensors
 from hsstar.engines.rewards.contract import RewardRequest

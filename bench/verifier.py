@@ -40,7 +40,8 @@ from bench.setup import (
     table,
     temporary_postgres,
 )
-from hsstar.data.files import read_imported_samples, read_problems
+from hsstar.data.files import read_problems
+from hsstar.data.samples import read_imported_samples
 from hsstar.store.database import Database
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier import MathVerifier

@@ -35,9 +35,9 @@ def steps(file: str, file_format: str, output: Path | None, refused: Path | None
     Hugging Face hub (hub:OWNER/NAME/FILE), or is made on demand (gym:gsm_symbolic?size=1000&seed=1). A line
     of the result holds query, resp, ref_ans and id. Solutions that cannot be split are left out and reported.
     """
-    from hsstar.data.files import write_rows
     from hsstar.data.hub import local_file
     from hsstar.data.solutions import StepReport, in_steps, read_solutions
+    from hsstar.data.writing import write_rows
 
     report = StepReport()
     problems = read_solutions(local_file(file), ProblemFormat(file_format))

@@ -94,20 +94,25 @@ def user() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def writing(*, required: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add `--output` as `output`, and `--overwrite`, without which no file of the command may be there."""
+def writing(
+    *, required: bool = False, passes_force: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add `--output` as `output`, and `--force`, without which no file of the command may be there.
+
+    With `passes_force` the command takes `force` too.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         text = "The file." if required else "The file.  [default: standard output]"
 
         @click.option("--output", required=required, type=click.Path(path_type=Path), help=text)
-        @click.option("--overwrite", is_flag=True, help="Replace the file if there is one.")
+        @click.option("--force", is_flag=True, help="Replace the file if there is one.")
         @wraps(command)
-        def wrapper(*arguments: Any, overwrite: bool, **options: Any) -> None:
+        def wrapper(*arguments: Any, force: bool, **options: Any) -> None:
             for file in (options["output"], options.get("refused")):
-                if file is not None and file.is_file() and not overwrite:
-                    raise ConflictError(f"{file} is there already; give another file, or --overwrite")
-            command(*arguments, **options)
+                if file is not None and file.is_file() and not force:
+                    raise ConflictError(f"{file} is there already; give another file, or --force")
+            command(*arguments, **options, **({"force": force} if passes_force else {}))
 
         return wrapper
 

@@ -47,7 +47,7 @@ def reverify(
     """
     from hsstar.cli.views.output import show_list
     from hsstar.commands import reverify as commands
-    from hsstar.data.files import write_rows
+    from hsstar.data.writing import write_rows
     from hsstar.settings import Settings
 
     if [run, evaluation, dataset].count(None) != 2:

@@ -47,10 +47,18 @@ def _options(data: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return add
 
 
+_prompt = click.option(
+    "--prompt",
+    metavar="TEMPLATE",
+    help="Renders problems, and conversations of one question.  [default: "
+    "for problems the recipe's, else qwen25-step-cot; for conversations the model's own]",
+)
+
+
 @train.command(epilog="Example:  hsstar train init --data steps.jsonl --model Qwen/Qwen2.5-7B --output ./M0")
 @_options("Solutions in steps")
-@click.option("--prompt", help="The prompt template; the recipe's, else qwen25-step-cot.")
-def init(data: str | None, model: str | None, prompt: str | None, **options: Any) -> None:
+@_prompt
+def init(data: str | None, model: str | None, **options: Any) -> None:
     """Make M_0: supervised fine-tuning on solutions in steps, the tokens of prompts masked from the loss.
 
     Settings are those of the table [initialisation] of the recipe; by default one epoch, batches of 256,
@@ -67,29 +75,46 @@ def init(data: str | None, model: str | None, prompt: str | None, **options: Any
         recipe,
         section,
         "initialise",
-        prompt or (recipe.policy.prompt if recipe else "qwen25-step-cot"),
         **options,
     )
 
 
+@train.command(epilog="Example:  hsstar train sft --data chats.jsonl --model ./M0 --output ./M1")
+@_options("Conversations, prompts with completions, samples, or problems with solutions")
+@_prompt
+def sft(data: str | None, model: str | None, **options: Any) -> None:
+    """Fine-tune on responses from a file, the tokens of prompts masked from the loss.
+
+    Of a conversation every answer of the assistant is learnt. Settings are those of the table [training] of
+    the recipe. Interrupted, the same command continues.
+    """
+    _train_as_an_iteration("sft", data, model, **options)
+
+
 @train.command(epilog="Example:  hsstar train dpo --data pairs.jsonl --model ./M0 --output ./M1")
-@_options("Preference pairs (prompt, chosen, rejected)")
+@_options("Preference pairs: prompt, chosen, rejected, or another layout")
+@_prompt
 def dpo(data: str | None, model: str | None, **options: Any) -> None:
-    """Train on preference pairs from a file, whose prompts are used unchanged.
+    """Train on preference pairs from a file; prompts that are texts are used unchanged.
 
     Settings are those of the table [training] of the recipe. Interrupted, the same command continues.
     """
+    _train_as_an_iteration("dpo", data, model, **options)
+
+
+def _train_as_an_iteration(
+    objective: Literal["sft", "dpo"], data: str | None, model: str | None, **options: Any
+) -> None:
     from hsstar.recipe.training import TrainingSection
 
     recipe = _recipe(**options)
     _train(
-        "dpo",
+        objective,
         _required(data, "--data", None),
         _required(model or (recipe.policy.model if recipe else None), "--model", "policy.model"),
         recipe,
         recipe.training if recipe else TrainingSection(),
         "train",
-        "bare",
         **options,
     )
 
@@ -183,14 +208,15 @@ def _train(
     recipe: "Recipe | None",
     section: "OptimisationSection",
     purpose: str,
-    prompt: str,
     *,
+    prompt: str | None,
     output: Path,
     file: Path | None,
     changes: tuple[str, ...],
     seed: int | None,
 ) -> None:
     from hsstar.commands.train import FileTraining, train_from_file
+    from hsstar.domain.preference import PairCut
     from hsstar.domain.seeds import derived_seed
     from hsstar.settings import Settings
 
@@ -202,13 +228,15 @@ def _train(
         _changed(section, changes),
         derived_seed(recipe.seed if recipe else seed or 0, purpose) % 2**31,
         prompt,
+        recipe.policy.prompt if recipe else "qwen25-step-cot",
         file.read_text(encoding="utf-8") if file else None,
         recipe.policy if recipe else None,
+        recipe is not None and recipe.pairs.cut is PairCut.KEEP,
     )
     with _resumable():
         report = train_from_file(task, Settings.from_environment(), _TrainingView())
-    if report.without_solution:
-        say(f"{report.without_solution} problems without a solution were left out", err=True)
+    for reason, count in report.left_out.items():
+        say(f"{count} {reason} were left out", err=True)
     if report.one_step:
         say(f"{report.one_step} solutions have one step only; see: hsstar data steps", err=True)
     _say_training(output, report.training)
@@ -245,7 +273,7 @@ class _TrainingView:
             begins = f"continuing from step {event.resumed_at}" if event.resumed_at else "beginning"
             say(
                 f"{begins}: {event.steps} steps, {event.examples} rows, {event.truncated} cut, "
-                f"{event.left_out} left out",
+                f"{event.describe_left_out()}",
                 err=True,
             )
         elif isinstance(event, TrainingStep):

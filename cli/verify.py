@@ -133,7 +133,7 @@ def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: boo
 
 
 def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
-    from hsstar.data.files import write_rows
+    from hsstar.data.writing import write_rows
 
     verdicts: Counter[str | None] = Counter()
     target = output if output is not None else sys.stdout.buffer

@@ -125,7 +125,7 @@ class MarkingTrainer:
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         tell = progress or (lambda event: None)
-        tell(TrainingStart(TRAINING_STEPS, 0, len(task.rows), 0, 0, {}))
+        tell(TrainingStart(TRAINING_STEPS, 0, len(task.rows), 0, {}, {}))
         for step in range(1, TRAINING_STEPS + 1):
             time.sleep(self._pause)
             tell(TrainingStep(step, TRAINING_STEPS, {"loss": 0.5}))

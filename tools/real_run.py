@@ -81,7 +81,7 @@ class RealRun:
         """M_0, on worked solutions in steps; `train init` continues what was interrupted."""
         if not (self.folder / "m0" / "config.json").exists():
             source = gym(self.sizes.solutions, seed=1, templates=self.sizes.seen)
-            self._hsstar("data", "steps", source, "--output", "solutions.jsonl", "--overwrite")
+            self._hsstar("data", "steps", source, "--output", "solutions.jsonl", "--force")
             chosen = [word for setting in self.initialisation for word in ("--set", setting)]
             files = ("--data", "solutions.jsonl", "--model", "smollm2", "--output", "m0")
             self._hsstar("train", "init", *files, "--prompt", "chat", *chosen)

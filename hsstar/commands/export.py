@@ -1,27 +1,128 @@
-"""Export pairs, samples and rewards."""
+"""Export what a run has made, and the problems of a dataset: to a file, a stream, or the hub."""
 
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
-from hsstar.commands.samples import export_pairs
-from hsstar.data.files import ExportFormat, write_rows
-from hsstar.store import retention, runs
+from sqlalchemy import Connection
+
+from hsstar.data import hub
+from hsstar.data.export_card import export_card
+from hsstar.data.export_layouts import EXPORT_LAYOUTS, Exported, Written
+from hsstar.data.writing import ExportFormat, write_rows
+from hsstar.domain.errors import ConflictError
+from hsstar.engines.prompts import prompt_renderer
+from hsstar.store import datasets, models, retention, runs
 from hsstar.store.database import Database
 from hsstar.store.read import exports
+from hsstar.store.runs import Run
 
-Exported = Literal["pairs", "samples", "rewards"]
-_ROWS = {"pairs": export_pairs, "samples": exports.export_samples, "rewards": exports.export_rewards}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What is exported, and in which of the layouts of `EXPORT_LAYOUTS`."""
+
+    exported: Exported
+    name: str | None  # of the run, of the dataset of problems; None: the evaluations of all runs
+    layout: str = "hsstar"
+    iteration: int | None = None  # of the difficulty; None: all
+    evaluations: bool = False  # samples of the evaluations, not of the iterations
+    correct: bool = False  # correct samples only
+
+
+@dataclass(slots=True)
+class ExportReport:
+    """What became of the rows, and where they are on the hub."""
+
+    written: int = 0
+    left_out: int = 0  # those that the layout cannot say
+    without_text: int = 0  # samples of the run whose text was deleted, so that no export has them
+    place: str | None = None
 
 
 def export_rows(
-    database: Database, run: str, rows: Exported, target: Path | IO[bytes], file_format: ExportFormat
-) -> int:
-    """Write the pairs, samples or rewards of a run in the layout published with HS-STaR; return how many."""
+    database: Database, request: ExportRequest, target: Path | IO[bytes], file_format: ExportFormat
+) -> ExportReport:
+    """Write rows to a file or a stream; raise NotFoundError without the run or dataset."""
+    report = ExportReport()
     with database.begin() as connection:
-        return write_rows(target, _ROWS[rows](connection, runs.find_run(connection, run)), file_format)
+        rows = _laid_out(_rows(connection, request), request, report)
+        report.written = write_rows(target, rows, file_format)
+        if request.exported in ("pairs", "samples", "rewards"):
+            run = runs.find_run(connection, request.name or "")
+            report.without_text = retention.count_pruned(connection, run.id)
+    return report
 
 
-def count_without_text(database: Database, run: str) -> int:
-    """Count the samples of a run that no export holds, because their text was deleted."""
-    with database.begin() as connection:
-        return retention.count_pruned(connection, runs.find_run(connection, run).id)
+def export_to_hub(
+    database: Database,
+    request: ExportRequest,
+    repository: str,
+    file_format: ExportFormat,
+    *,
+    public: bool,
+    replace: bool,
+) -> ExportReport:
+    """Write rows into a data set of the hub, with a card; it is private unless it exists or is to be public.
+
+    Raise ConflictError if the data set has a file of this name, unless `replace`, and BadInputError if the
+    hub refuses.
+    """
+    file = f"{request.exported}.{file_format}"
+    existing = hub.existing_files(repository)
+    if file in existing and not replace:
+        raise ConflictError(f"hub:{repository} has {file} already; give another data set, or --force")
+    with tempfile.TemporaryDirectory(prefix="hsstar-hub-") as folder:
+        path = Path(folder) / file
+        report = export_rows(database, request, path, file_format)
+        recipe = None
+        if request.exported != "problems" and request.name is not None:
+            with database.begin() as connection:
+                recipe = runs.find_run(connection, request.name).recipe.document()
+        others = [name for name in existing if name != file]
+        card = export_card(repository, request.exported, request.name, request.layout, report.written, recipe)
+        report.place = hub.upload(repository, path, card.with_files([file, *others]), public=public)
+    return report
+
+
+def _laid_out(rows: Iterator[Written], request: ExportRequest, report: ExportReport) -> Iterator[Written]:
+    layout = EXPORT_LAYOUTS[request.exported][request.layout]
+    for row in rows:
+        if request.correct and not row["correct"]:
+            continue
+        written = layout(row)
+        if written is None:
+            report.left_out += 1
+        else:
+            yield written
+
+
+def _rows(connection: Connection, request: ExportRequest) -> Iterator[Written]:
+    name = request.name
+    if request.exported == "problems":
+        dataset = datasets.find_dataset(connection, name or "")
+        return (row | {"dataset": dataset.name} for row in exports.export_problems(connection, dataset))
+    if request.exported == "evaluations":
+        return exports.export_evaluations(
+            connection, None if name is None else runs.find_run(connection, name)
+        )
+    run = runs.find_run(connection, name or "")
+    if request.exported == "difficulty":
+        return exports.export_difficulty(connection, run, request.iteration)
+    template = {"template": run.recipe.policy.prompt}
+    if request.exported == "pairs":
+        return (row | template for row in _pairs(connection, run))
+    if request.exported == "rewards":
+        return (row | template for row in exports.export_rewards(connection, run))
+    kind: exports.RoundKind = "evaluation" if request.evaluations else "iteration"
+    return (row | template for row in exports.export_samples(connection, run, kind))
+
+
+def _pairs(connection: Connection, run: Run) -> Iterator[Written]:
+    """Yield the preference pairs of a run with the prompts that its policy is trained on."""
+    policy = models.get_model(connection, run.model_id)
+    render = prompt_renderer(run.recipe.policy.prompt, policy.location)
+    for row in exports.export_pairs(connection, run):
+        yield {"prompt": render(row["statement"])} | row

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.evaluation_run import EvaluationRun, ensure_run
-from hsstar.data.files import read_imported_samples
+from hsstar.data.samples import read_imported_samples
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse
 from hsstar.domain.text import content_key
@@ -115,8 +115,14 @@ def _evaluation_key(section: BenchmarkSection) -> str:
 def _read_by_statement(path: Path) -> dict[str, Rows]:
     by_key: dict[str, Rows] = {}
     for entry in read_imported_samples(path):
-        by_key.setdefault(content_key(entry.problem.statement), []).append(entry.responses)
+        by_key.setdefault(_known_by(entry.problem.statement, entry.problem.source_id), []).append(
+            entry.responses
+        )
     return by_key
+
+
+def _known_by(statement: str, name: str | None) -> str:
+    return content_key(statement) if statement else f"name:{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ class _Part:
 
     section: BenchmarkSection
     dataset_id: int
-    keys: dict[int, str]  # by problem id, the key of its statement
+    keys: dict[int, str]  # by problem id, the key of its statement, or its name where the file has names
     responses: dict[int, list[ImportedResponse]]  # by problem id, for those problems that have any
 
 
@@ -133,6 +139,11 @@ def _match(connection: Connection, section: BenchmarkSection, by_key: Mapping[st
     check_benchmark(connection, section)
     dataset = datasets.find_dataset(connection, section.dataset)
     keys = datasets.statement_keys(connection, dataset.id)
+    names = datasets.source_ids(connection, dataset.id)
+    for problem, key in list(keys.items()):  # a file that names problems does so by their keys or ids
+        for name in (_known_by("", key), _known_by("", names.get(problem))):
+            if name in by_key:
+                keys[problem] = name
     return _Part(section, dataset.id, keys, _distribute(by_key, keys))
 
 

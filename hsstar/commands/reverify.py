@@ -296,6 +296,7 @@ class _Judging:
                 sample.min_reward,
                 str(sample.text_hash),  # as good as the text itself: it is compared alone
                 sample.tokens,
+                sample.truncated,
             )
             for sample in samples
             if sample.id in causes
@@ -310,5 +311,6 @@ class _Judging:
                 at_most=recipe.pairs.at_most_per_problem,
                 distinct=recipe.pairs.distinct,
                 length=recipe.pairs.length,
+                cut=recipe.pairs.cut,
             )
         )

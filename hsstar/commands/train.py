@@ -1,18 +1,32 @@
 """Trains from a file, in the foreground and without a database: M_0, or DPO on pairs."""
 
-from dataclasses import asdict, dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.commands.foreground_training import checked_output, train_in_foreground
+from hsstar.data.conversations import Turn
 from hsstar.data.hub import local_file
-from hsstar.data.solutions import read_pairs, read_solutions
+from hsstar.data.training_rows import (
+    Conversation,
+    ExampleRow,
+    PairRow,
+    Prompt,
+    Question,
+    read_examples,
+    read_pairs,
+)
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.prompts import CHAT
 from hsstar.domain.rounding import SampledUpdate, resolve_format
 from hsstar.domain.steps import split_steps
 from hsstar.engines.device import has_gpu
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import ConversationRenderer, Renderer, conversation_renderer, prompt_renderer
 from hsstar.engines.training.contract import (
     Objective,
     ProgressCallback,
@@ -26,6 +40,8 @@ from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
 
+_OPENED_TAG = re.compile(r"(<\w+>)\s*\Z")
+
 
 @dataclass(frozen=True, slots=True)
 class FileTraining:
@@ -37,9 +53,16 @@ class FileTraining:
     output: Path  # the folder of the new checkpoint; it is missing or empty
     section: OptimisationSection
     seed: int
-    prompt: str = "bare"  # the template that renders problems; pairs have their own prompts
+    prompt: str | None = None  # the template that the user names, for problems and single questions
+    default_prompt: str = "qwen25-step-cot"  # that renders problems otherwise
     recipe: str | None = None  # the text that the settings come from, for the model card
     policy: PolicySection | None = None  # that says how the new checkpoint is sampled; None for the defaults
+    keep_cut: bool = False  # whether a response that was cut at its limit may be learnt
+
+    @property
+    def template(self) -> str:
+        """The template that renders problems."""
+        return self.prompt or self.default_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +71,7 @@ class FileTrainingReport:
 
     training: TrainingReport
     update: SampledUpdate
-    without_solution: int = 0  # problems left out because they have no solution
+    left_out: Mapping[str, int] = field(default_factory=dict)  # rows of the file, by reason
     one_step: int = 0  # trained solutions that are not divided into steps
 
 
@@ -64,7 +87,7 @@ def train_from_file(
     output = checked_output(request.output)
     check_policy(request.model)
     policy = resolve(request.model)
-    rows, without_solution = _read(request, policy)
+    rows, left_out = _read(request, policy)
     chosen = training_settings(request.section, request.seed)
 
     def update_of(report: TrainingReport) -> SampledUpdate:
@@ -77,7 +100,7 @@ def train_from_file(
         request.objective, policy, rows, chosen, output, settings, write_card, progress
     )
     one_step = sum(len(split_steps(row.response)) < 2 for row in rows if isinstance(row, TrainingExample))
-    return FileTrainingReport(report, update_of(report), without_solution, one_step)
+    return FileTrainingReport(report, update_of(report), left_out, one_step)
 
 
 def _sampled_as(policy: PolicySection | None) -> str | None:
@@ -85,20 +108,77 @@ def _sampled_as(policy: PolicySection | None) -> str | None:
     return resolve_format("auto", gpu=gpu) if policy is None else policy.sampled_as(gpu=gpu)
 
 
-def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], int]:
-    file = local_file(request.data)
+def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], Counter[str]]:
+    """Return the rows of a file with their prompts rendered, and by reason how many others it has."""
+    file, left_out = local_file(request.data), Counter[str]()
+    render = PromptRenderer(request, policy)
+    rows: list[TrainingRow]
     if request.objective == "dpo":
-        return [TrainingPair(*pair) for pair in read_pairs(file)], 0
-    render = prompt_renderer(request.prompt, str(policy))
-    problems = list(read_solutions(file))
-    rows: list[TrainingRow] = [
-        TrainingExample(render(problem.statement), problem.solution)
-        for problem in problems
-        if problem.solution
-    ]
+        rows = [
+            _pair(render(pair.prompt), pair) for pair in read_pairs(file, left_out, keep_cut=request.keep_cut)
+        ]
+    else:
+        rows = [
+            _example(render(example.prompt), example)
+            for example in read_examples(file, left_out, keep_cut=request.keep_cut)
+        ]
     if not rows:
-        raise BadInputError(f"{file}: none of the {len(problems)} problems has a solution to learn from")
-    return rows, len(problems) - len(rows)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise BadInputError(f"{file} holds nothing to learn from: {reasons}")
+    return rows, left_out
+
+
+def _pair(prompt: str, row: PairRow) -> TrainingPair:
+    chosen, rejected = _behind(prompt, row.chosen), _behind(prompt, row.rejected)
+    return TrainingPair(prompt, chosen, rejected, row.chosen_cut, row.rejected_cut)
+
+
+def _example(prompt: str, row: ExampleRow) -> TrainingExample:
+    return TrainingExample(prompt, _behind(prompt, row.response), row.cut)
+
+
+def _behind(prompt: str, response: str) -> str:
+    """Leave out the tag that a prompt has opened already, as templates of reasoning models open `<think>`."""
+    opened = _OPENED_TAG.search(prompt)
+    if opened is None or not response.lstrip().startswith(opened[1]):
+        return response
+    return response.lstrip().removeprefix(opened[1]).lstrip("\n")
+
+
+class PromptRenderer:
+    """Renders the prompts of a file: questions by a template, conversations by the model's own.
+
+    Where the user names a template, it renders conversations too, if they are one question.
+    """
+
+    def __init__(self, request: FileTraining, policy: Path) -> None:
+        self._template = request.template
+        self._named = request.prompt not in (None, CHAT)
+        self._policy = policy
+
+    def __call__(self, prompt: Prompt) -> str:
+        """Return a prompt as text; raise CheckpointError if the model has no usable chat template for it."""
+        match prompt:
+            case Question(statement):
+                return self._question(statement)
+            case Conversation((Turn("user", statement),)) if self._named:
+                return self._question(statement)
+            case Conversation() if self._named:
+                raise BadInputError(
+                    f"--prompt {self._template} renders one question, and a row is a conversation of several "
+                    "turns; leave it out to use the model's own template"
+                )
+            case Conversation(turns):
+                return self._conversation([turn._asdict() for turn in turns])
+        return prompt
+
+    @cached_property
+    def _question(self) -> Renderer:
+        return prompt_renderer(self._template, str(self._policy))
+
+    @cached_property
+    def _conversation(self) -> ConversationRenderer:
+        return conversation_renderer(self._policy, "conversations need (or --prompt, for one question each)")
 
 
 def _card(

@@ -1,43 +1,27 @@
-"""Data files of users: problems and samples from files of every kind; rows out to JSONL and Parquet.
+"""Data files of users: problems from files of every kind.
 
 Every defect of a file is a `BadInputError` of one line that names the file and the line.
 """
 
-import json
-import os
-import secrets
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO
 
 from hsstar.data import gym, hub
 from hsstar.data.bad_rows import BadRows
-from hsstar.data.formats import group_samples, is_single_sample, read_samples
 from hsstar.data.layouts import detect_format, read_problem
 from hsstar.data.mapping import NO_MAP, ColumnMap
 from hsstar.data.rows import (
-    ROWS_IN_A_BATCH,
     NumberedRow,
-    first_line,
     json_lines,
     naming,
     not_empty,
-    parquet_modules,
-    reason_of,
     rows_of_file,
 )
-from hsstar.domain.errors import BadInputError
-from hsstar.domain.problems import ImportedSamples, Problem, ProblemFormat
-
-ExportFormat = Literal["jsonl", "parquet"]
+from hsstar.domain.problems import Problem, ProblemFormat
 
 _ROWS_TO_DETECT_FORMAT = 20
 
@@ -100,172 +84,3 @@ class ProblemFiles:
 def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
     """Stream the problems of a file; BadInputError as in `read_rows`, or if a row does not fit the format."""
     return iter(ProblemFiles([path], problem_format))
-
-
-def read_imported_samples(path: Path) -> Iterator[ImportedSamples]:
-    """Yield problems with responses that were drawn elsewhere.
-
-    A file with a problem per line is streamed. A file with a sample per line is held in memory, because the
-    samples of a problem may be anywhere. BadInputError as in `read_rows`, or if a row lacks its problem or
-    responses.
-    """
-    rows = read_rows(path)
-    first = next(rows)
-    samples = _named_samples(path, chain([first], rows))
-    return group_samples(samples) if is_single_sample(first[1]) else samples
-
-
-def write_rows(
-    target: Path | IO[bytes], rows: Iterable[Mapping[str, Any]], file_format: ExportFormat = "jsonl"
-) -> int:
-    """Write rows to a file or a binary stream, batch by batch; return their number.
-
-    A file is written aside and renamed when it is complete. On a stream, JSON lines before an error stay.
-    Without rows the result is an empty file (JSONL) or one without columns (Parquet).
-
-    Raises:
-        BadInputError: the target cannot be written, or values of a column do not fit one Parquet type.
-        MissingDependencyError: Parquet without pyarrow.
-    """
-    write = _WRITERS[file_format]
-    if isinstance(target, Path):
-        with _writable(target) as stream:
-            return write(stream, rows)
-    try:
-        try:
-            written = write(target, rows)
-        finally:
-            target.flush()
-    except BrokenPipeError:  # the reader of the pipe left: the command line ends quietly
-        raise
-    except OSError as error:
-        raise BadInputError(f"cannot write the output: {reason_of(error)}") from None
-    return written
-
-
-def _named_samples(path: Path, rows: Iterable[NumberedRow]) -> Iterator[ImportedSamples]:
-    for line, row in rows:
-        with naming(path, line):
-            samples = read_samples(row)
-        yield samples
-
-
-@contextmanager
-def _writable(target: Path) -> Iterator[IO[bytes]]:
-    """Open a stream whose bytes become the target at the end, or leave no trace on an error."""
-    try:
-        target = target.resolve()
-        if target.is_dir():
-            raise BadInputError(f"{target} is a folder, expected a file")
-        if target.exists() and not target.is_file():  # no file may replace a device or a pipe
-            with target.open("wb") as stream:
-                yield stream
-            return
-        with _aside(target) as stream:
-            yield stream
-    except OSError as error:
-        raise BadInputError(f"cannot write {target}: {reason_of(error)}") from None
-
-
-@contextmanager
-def _aside(target: Path) -> Iterator[IO[bytes]]:
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with aside.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _write_json_lines(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
-    written = 0
-    for row in rows:
-        line = json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
-        stream.write(line.encode("utf-8", "replace"))
-        written += 1
-        if written % ROWS_IN_A_BATCH == 0:
-            stream.flush()
-    return written
-
-
-def _write_parquet(stream: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one Parquet file.
-
-    Column types are known only after the last batch (a column may start with nulls or whole numbers), so
-    batches go into segments of one schema each, which are merged at the end.
-    """
-    pyarrow, _ = parquet_modules()
-    try:
-        with tempfile.TemporaryDirectory(prefix="hsstar-export-") as folder:
-            segments = _ParquetSegments(Path(folder))
-            for batch in _batches(rows):
-                segments.add(batch)
-            segments.merge_into(stream)
-            return segments.written
-    except pyarrow.ArrowException as error:
-        raise BadInputError(f"the rows do not fit one Parquet table ({first_line(error)})") from None
-
-
-class _ParquetSegments:
-    """Batches of one Parquet file: a new segment begins when a batch widens the schema."""
-
-    def __init__(self, folder: Path) -> None:
-        self.written = 0
-        self._pyarrow, self._parquet = parquet_modules()
-        self._folder = folder
-        self._paths: list[Path] = []
-        self._schema = self._pyarrow.schema([])
-        self._writer: Any = None
-
-    def add(self, rows: list[Mapping[str, Any]]) -> None:
-        names = dict.fromkeys(name for row in rows for name in row)
-        columns = {name: [row.get(name) for row in rows] for name in names}
-        schema = self._pyarrow.RecordBatch.from_pydict(columns).schema
-        wider = self._pyarrow.unify_schemas([self._schema, schema], promote_options="permissive")
-        if self._writer is None or wider != self._schema:
-            self._begin_segment(wider)
-        self._writer.write_batch(self._pyarrow.RecordBatch.from_pylist(rows, schema=wider))
-        self.written += len(rows)
-
-    def merge_into(self, stream: IO[bytes]) -> None:
-        if self._writer is None:
-            self._begin_segment(self._schema)
-        self._writer.close()
-        if len(self._paths) == 1:
-            with self._paths[0].open("rb") as segment:
-                shutil.copyfileobj(segment, stream)
-            return
-        with self._parquet.ParquetWriter(stream, self._schema) as writer:
-            for path in self._paths:
-                for batch in self._parquet.ParquetFile(path).iter_batches(batch_size=ROWS_IN_A_BATCH):
-                    rows = batch.to_pylist()
-                    writer.write_batch(self._pyarrow.RecordBatch.from_pylist(rows, schema=self._schema))
-
-    def _begin_segment(self, schema: Any) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._schema = schema
-        self._paths.append(self._folder / f"{len(self._paths)}.parquet")
-        self._writer = self._parquet.ParquetWriter(self._paths[-1], schema)
-
-
-_WRITERS: dict[ExportFormat, Callable[[IO[bytes], Iterable[Mapping[str, Any]]], int]] = {
-    "jsonl": _write_json_lines,
-    "parquet": _write_parquet,
-}
-
-
-def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    iterator = iter(rows)
-    while batch := list(islice(iterator, ROWS_IN_A_BATCH)):
-        yield batch
-
-
-def _plain(value: object) -> object:
-    """Return a value without a JSON type as text or number."""
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else str(value)

@@ -169,3 +169,51 @@ def _one_line_errors(name: str) -> Iterator[None]:
     except Exception as error:  # the hub client raises errors of several libraries
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise HubError(reason.strip()) from error
+
+
+def upload_name(name: str) -> str:
+    """Return OWNER/NAME of `hub:OWNER/NAME`; raise BadInputError for any other text."""
+    repository = name.removeprefix(PREFIX)
+    if not name.startswith(PREFIX) or _MODEL_NAME.fullmatch(repository) is None:
+        raise BadInputError(f"--to {name}: expected hub:OWNER/NAME")
+    return repository
+
+
+def existing_files(dataset: str) -> list[str]:
+    """Return the data files of a data set on the hub, none if it does not exist; errors as in `upload`."""
+    with _naming_upload(dataset):
+        from huggingface_hub import HfApi
+
+        exists = HfApi().repo_exists(dataset, repo_type="dataset")
+        return list_data_files(dataset) if exists else []
+
+
+def upload(dataset: str, file: Path, card: str, *, public: bool) -> str:
+    """Put a file and the README of a data set on the hub in one commit; return the address of the data set.
+
+    Raise BadInputError if the hub cannot be reached or refuses, MissingDependencyError without
+    huggingface_hub.
+    """
+    with _naming_upload(dataset):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        api = HfApi()
+        place = api.create_repo(dataset, repo_type="dataset", private=not public, exist_ok=True)
+        api.create_commit(
+            dataset,
+            [CommitOperationAdd(file.name, file), CommitOperationAdd("README.md", card.encode())],
+            commit_message=f"{file.name}, written by hsstar",
+            repo_type="dataset",
+        )
+        return str(place)
+
+
+@contextmanager
+def _naming_upload(dataset: str) -> Iterator[None]:
+    try:
+        with _one_line_errors(dataset):
+            yield
+    except HubError as error:
+        raise BadInputError(
+            f"hub:{dataset} cannot be written ({error}); log in by `hf auth login`, or use --output"
+        ) from error

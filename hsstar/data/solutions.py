@@ -1,4 +1,4 @@
-"""Training data from files: worked solutions and preference pairs."""
+"""Worked solutions from files, and what brings them into steps."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.data.files import read_problems, read_rows
-from hsstar.data.formats import is_single_sample, read_samples
 from hsstar.data.rows import naming
-from hsstar.domain.errors import BadInputError
+from hsstar.data.sample_layouts import is_single_sample, read_samples
 from hsstar.domain.problems import Problem, ProblemFormat
 from hsstar.domain.steps import Obstacle, step_form
-from hsstar.domain.text import kind_of
 
 
 def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
@@ -46,16 +44,3 @@ def in_steps(problems: Iterator[Problem], report: StepReport) -> Iterator[dict[s
             continue
         report.written += 1
         yield {"query": problem.statement, "resp": form.text, "ref_ans": problem.reference, "id": name}
-
-
-def read_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (prompt, chosen, rejected) of a file of published preference pairs; prompts stay unchanged.
-
-    BadInputError as in `files.read_rows`, or if a row is no pair.
-    """
-    for line, row in read_rows(path):
-        for key in ("prompt", "chosen", "rejected"):
-            if not isinstance(row.get(key), str):
-                value = kind_of(row[key]) if key in row else f"keys {', '.join(sorted(row)) or 'none'}"
-                raise BadInputError(f"{path}:{line}: expected text under {key}, found {value}")
-        yield row["prompt"], row["chosen"], row["rejected"]

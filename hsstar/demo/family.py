@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from hsstar.data.files import write_rows
+from hsstar.data.writing import write_rows
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.steps import STEP_SEPARATOR

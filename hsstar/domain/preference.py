@@ -26,6 +26,15 @@ class PairLength(StrEnum):
     """Rejected responses of like length first, matched by their order: pairs do not teach brevity."""
 
 
+class PairCut(StrEnum):
+    """What a correct response may be that was cut at its token limit."""
+
+    LEAVE_OUT = "leave-out"
+    """Nothing: who learns from it learns not to end."""
+    KEEP = "keep"
+    """Chosen, or an example to learn from, as any other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A verified sample that may enter a pair."""
@@ -35,6 +44,11 @@ class Candidate:
     minimum_reward: float | None
     response: str = ""
     tokens: int | None = None
+    cut: bool = False  # at its token limit
+
+    def may_teach(self, cut: PairCut) -> bool:
+        """Tell whether it may be chosen, or an example to learn from."""
+        return self.verdict is Verdict.CORRECT and (not self.cut or cut is PairCut.KEEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +80,14 @@ def select_pairs(
     at_most: int | None = None,
     distinct: bool = False,
     length: PairLength = PairLength.ANY,
+    cut: PairCut = PairCut.LEAVE_OUT,
 ) -> list[tuple[int, int]]:
     """Return the (chosen slot, rejected slot) pairs of one problem.
 
     Each side keeps `K = min(#correct, #incorrect)` samples, or `at_most` if that is less. The kept samples
-    are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair. Of pairs
-    with the same two texts `distinct` keeps the first.
+    are shuffled with the run's seed and matched one to one. Samples without a verdict enter no pair, nor do
+    correct ones that were cut at the token limit, unless `cut` is keep. Of pairs with the same two texts
+    `distinct` keeps the first.
 
     `length` match: the rejected ones that are kept are those whose number of tokens is closest to the mean of
     the chosen ones, and instead of a shuffle both sides are matched in the order of their lengths.
@@ -81,8 +97,11 @@ def select_pairs(
     shuffles = _Shuffles(seed, iteration, problem_key)
     pool = list(candidates)
     sides = [
-        sorted((c for c in pool if c.verdict is verdict), key=lambda c: shuffles.keep_order(rule, c))
-        for verdict in (Verdict.CORRECT, Verdict.INCORRECT)
+        sorted(side, key=lambda candidate: shuffles.keep_order(rule, candidate))
+        for side in (
+            [candidate for candidate in pool if candidate.may_teach(cut)],
+            [candidate for candidate in pool if candidate.verdict is Verdict.INCORRECT],
+        )
     ]
     kept = min(len(side) for side in sides)
     if at_most is not None:
@@ -126,15 +145,17 @@ def select_examples(
     iteration: int,
     problem_key: str,
     at_most: int | None = None,
+    cut: PairCut = PairCut.LEAVE_OUT,
 ) -> list[int]:
     """Return the slots of one problem's samples for supervised fine-tuning, in the order of the rule.
 
-    They are the correct samples, each response text once, at most `at_most`.
+    They are the correct samples, without those cut at the token limit unless `cut` is keep; each response
+    text once, at most `at_most`.
 
     Oracle for store/sql/example.sql; not called by the product.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
-    correct = [candidate for candidate in candidates if candidate.verdict is Verdict.CORRECT]
+    correct = [candidate for candidate in candidates if candidate.may_teach(cut)]
     slots: dict[str, int] = {}
     for candidate in sorted(correct, key=lambda candidate: shuffles.keep_order(rule, candidate)):
         slots.setdefault(candidate.response, candidate.slot)

@@ -86,10 +86,23 @@ def context_length(config: Any) -> int:
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[TokenIds]:
-    """Return the token ids of prompts, with the special tokens in front that inference servers add too."""
+    """Return the token ids of prompts, with the special tokens in front that inference servers add too.
+
+    A beginning-of-text token that both the text and the tokenizer bring is there once; an end-of-text token
+    that the tokenizer adds behind every text is not: a response follows.
+    """
     if not prompts:
         return []
-    return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    probe = tokenizer("1")["input_ids"]
+    adds_end = end is not None and len(probe) > 1 and probe[-1] == end
+    encoded = []
+    for ids in tokenizer(list(prompts))["input_ids"]:
+        first = 0
+        while begin is not None and list(ids[first : first + 2]) == [begin, begin]:
+            first += 1
+        encoded.append(list(ids[first : -1 if adds_end else None]))
+    return encoded
 
 
 @contextmanager

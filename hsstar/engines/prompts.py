@@ -1,6 +1,6 @@
 """Renders problems as prompts, for sampling, training and export; only chat templates import PyTorch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,12 @@ _MOST_ADDED = 1_000_000
 
 Renderer = Callable[[str], str]
 """Turns a problem into the text that the policy continues."""
+
+Conversation = Sequence[Mapping[str, str]]
+"""Turns with `role` and `content`."""
+
+ConversationRenderer = Callable[[Conversation], str]
+"""Turns a conversation into the text that the policy continues."""
 
 
 def prompt_renderer(template: str, policy: str | Path) -> Renderer:
@@ -55,16 +61,26 @@ def check_end_of_text(policy: str | Path) -> None:
 
 @lru_cache(maxsize=8)
 def _chat_renderer(folder: Path) -> Renderer:
+    converse = conversation_renderer(folder, f"policy.prompt = {CHAT!r} needs")
+    return lambda problem: converse([{"role": "user", "content": chat_message(problem)}])
+
+
+def conversation_renderer(policy: str | Path, needed_by: str = "conversations need") -> ConversationRenderer:
+    """Return what renders a conversation up to the assistant's next answer by the policy's chat template.
+
+    Raise CheckpointError if the policy has no usable chat template, MissingDependencyError if a package of it
+    is not installed.
+    """
+    folder = resolve(policy)
     tokenizer = _loading().load_tokenizer(folder)
     if not tokenizer.chat_template:
         raise CheckpointError(
-            f"{folder}: the model has no chat template, which policy.prompt = {CHAT!r} needs; "
+            f"{folder}: the model has no chat template, which {needed_by}; "
             f"use one of {', '.join(sorted(TEMPLATES))}"
         )
     added = _added_beginning(tokenizer)
 
-    def render(problem: str) -> str:
-        conversation = [{"role": "user", "content": chat_message(problem)}]
+    def render(conversation: Conversation) -> str:
         try:
             text: str = within(
                 _RENDER_SECONDS,
@@ -72,13 +88,16 @@ def _chat_renderer(folder: Path) -> Renderer:
                     tokenizer.apply_chat_template, conversation, tokenize=False, add_generation_prompt=True
                 ),
             )
-            if len(text) > len(problem) + _MOST_ADDED:
-                raise ValueError(f"it makes {len(text):,} characters of {len(problem):,}")
+            given = sum(len(turn["content"]) for turn in conversation)
+            if len(text) > given + _MOST_ADDED:
+                raise ValueError(f"it makes {len(text):,} characters of {given:,}")
         except Exception as error:  # a template is a program and can raise anything
             raise CheckpointError(f"{folder}: its chat template cannot render a question: {error}") from error
-        return text.removeprefix(added)
+        while added and text.startswith(added):
+            text = text.removeprefix(added)
+        return text
 
-    render("1 + 1 = ?")
+    render([{"role": "user", "content": chat_message("1 + 1 = ?")}])
     return render
 
 

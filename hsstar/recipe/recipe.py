@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.allocation.policy import Settings
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
-from hsstar.domain.preference import PairLength, PairRule
+from hsstar.domain.preference import PairCut, PairLength, PairRule
 from hsstar.domain.problems import Repeat
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import Name, Positive, Section, parse_section
@@ -115,6 +115,8 @@ class PairsSection(Section):
     length: PairLength = PairLength.ANY
     """`match`: rejected responses whose number of tokens is like that of the chosen ones come first; imported
     samples, whose tokens are not counted, are all alike."""
+    cut: PairCut = PairCut.LEAVE_OUT
+    """`keep`: a correct response that was cut at its token limit may be chosen, or an example of `sft`."""
 
 
 _LONGEST_NAME = 200

@@ -77,12 +77,17 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         rows: list[TrainingRow]
         if objective == "sft":
             examples = training.load_examples(connection, context.run, context.round)
-            ids = [sample for sample, _, _ in examples]
-            rows = [TrainingExample(render(problem), response) for _, problem, response in examples]
+            ids = [example.sample_id for example in examples]
+            rows = [TrainingExample(render(row.statement), row.response, row.cut) for row in examples]
         else:
             pairs = training.load_pairs(connection, job.round_id)
-            ids = [pair for pair, *_ in pairs]
-            rows = [TrainingPair(render(problem), chosen, worse) for _, problem, chosen, worse in pairs]
+            ids = [pair.id for pair in pairs]
+            rows = [
+                TrainingPair(
+                    render(pair.statement), pair.chosen, pair.rejected, pair.chosen_cut, pair.rejected_cut
+                )
+                for pair in pairs
+            ]
         seed = derived_seed(context.recipe.seed, "train", context.round.number) % 2**31
         seen = rows_seen(len(rows), section.rows, context.recipe.seed, context.round.number)
         rows, ids = [rows[place] for place in seen], [ids[place] for place in seen]

@@ -68,7 +68,7 @@ class TrainingRecorder:
             steps=event.steps,
             resumed_at=event.resumed_at,
             truncated=event.truncated,
-            left_out=event.left_out,
+            left_out=sum(event.left_out.values()),
             lengths=event.lengths,
         )
         begins = f"resumes from step {event.resumed_at}" if event.resumed_at else "begins"
@@ -76,5 +76,5 @@ class TrainingRecorder:
             connection,
             self._id,
             f"attempt {self._job.attempts} on {self._job.worker} {begins} of {event.steps} steps, "
-            f"{event.examples} examples, {event.truncated} of them cut, {event.left_out} left out",
+            f"{event.examples} examples, {event.truncated} of them cut, {event.describe_left_out()}",
         )

@@ -59,6 +59,16 @@ class DatasetUse:
     recipes: list[str]  # whose recipe names it
 
 
+@dataclass(frozen=True, slots=True)
+class KnownProblem:
+    """A problem of a dataset, as samples from elsewhere name it."""
+
+    key: str
+    source_id: str | None
+    statement: str
+    reference_answer: str
+
+
 def ensure_dataset(connection: Connection, name: str) -> int:
     """Return the id of the dataset of this name; add it if it is missing."""
     connection.execute(
@@ -150,6 +160,26 @@ def use_of_dataset(connection: Connection, dataset: Dataset) -> DatasetUse:
 def delete_dataset(connection: Connection, dataset: Dataset) -> None:
     """Delete a dataset with its problems, of which no round may have any."""
     connection.execute(text("DELETE FROM datasets WHERE id = :id"), {"id": dataset.id})
+
+
+def source_ids(connection: Connection, dataset_id: int) -> dict[int, str]:
+    """Return by problem id the name of a problem in its source, for those that have one."""
+    query = text("SELECT id, source_id FROM problems WHERE dataset_id = :id AND source_id IS NOT NULL")
+    return {row.id: row.source_id for row in connection.execute(query, {"id": dataset_id})}
+
+
+def find_problems(
+    connection: Connection, name: str, keys: Sequence[str], names: Sequence[str]
+) -> list[KnownProblem]:
+    """Return the problems of a dataset with one of these keys, or with one of these names in their source."""
+    query = text("""
+        SELECT key, source_id, statement, reference_answer
+        FROM problems JOIN datasets ON datasets.id = dataset_id
+        WHERE name = :name AND (key = ANY (:keys) OR source_id = ANY (:names))
+        ORDER BY problems.id
+    """)
+    values = {"name": name, "keys": list(keys), "names": list(names)}
+    return rows_of(connection.execute(query, values), KnownProblem)
 
 
 def first_problem(connection: Connection, dataset: Dataset) -> str:

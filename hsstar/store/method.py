@@ -74,10 +74,13 @@ def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
         SELECT FROM samples
         JOIN difficulty_labels AS labels USING (round_id, problem_id)
         JOIN round_problems USING (round_id, problem_id)
-        WHERE round_id = :id AND verdict = 'correct' AND level = ANY (:levels) AND exclusion IS NULL LIMIT 1
+        WHERE round_id = :id AND verdict = 'correct' AND level = ANY (:levels) AND exclusion IS NULL
+            AND (:cut = 'keep' OR finish_reason IS DISTINCT FROM 'length')
+        LIMIT 1
     """)
     levels = [level.value for level in run.recipe.trained_levels]
-    return exists(connection, query, {"id": iteration.id, "levels": levels})
+    values = {"id": iteration.id, "levels": levels, "cut": run.recipe.pairs.cut.value}
+    return exists(connection, query, values)
 
 
 def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
@@ -93,6 +96,7 @@ def _choice(run: Run, iteration: Round) -> dict[str, object]:
         "at_most": run.recipe.pairs.at_most_per_problem,
         "distinct": run.recipe.pairs.distinct,
         "length": run.recipe.pairs.length.value,
+        "cut": run.recipe.pairs.cut.value,
         "seed": run.recipe.seed,
         "iteration": iteration.number,
     }

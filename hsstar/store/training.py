@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.rounding import SampledUpdate
 from hsstar.store import method
-from hsstar.store.database import execute_file
+from hsstar.store.database import execute_file, rows_of
 from hsstar.store.queue.jobs import Job, fence
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
@@ -30,16 +30,41 @@ METRIC_COLUMNS = {
 """The column in `training_steps` of a metric, by the trainer's name of it."""
 
 
-def load_pairs(connection: Connection, round_id: int) -> list[tuple[int, str, str, str]]:
-    """Return (id, statement, chosen, rejected) of every pair of an iteration, in a fixed order."""
+@dataclass(frozen=True, slots=True)
+class StoredPair:
+    """A preference pair with its texts; which of them were cut at the token limit."""
+
+    id: int
+    statement: str
+    chosen: str
+    rejected: str
+    chosen_cut: bool
+    rejected_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExample:
+    """A sample for supervised fine-tuning; `cut` tells whether it was cut at the token limit."""
+
+    sample_id: int
+    statement: str
+    response: str
+    cut: bool
+
+
+def load_pairs(connection: Connection, round_id: int) -> list[StoredPair]:
+    """Return every pair of an iteration, in a fixed order."""
     rows = connection.execute(
         text("""
-            SELECT pairs.id, problems.statement, chosen.response AS chosen, rejected.response AS rejected
+            SELECT pairs.id, problems.statement, chosen.response AS chosen, rejected.response AS rejected,
+                coalesce(samples.finish_reason = 'length', false) AS chosen_cut,
+                coalesce(worse.finish_reason = 'length', false) AS rejected_cut
             FROM preference_pairs AS pairs
             JOIN problems ON problems.id = pairs.problem_id
             JOIN round_problems
                 ON round_problems.round_id = pairs.round_id AND round_problems.problem_id = pairs.problem_id
             JOIN samples ON samples.id = pairs.chosen_sample_id
+            JOIN samples AS worse ON worse.id = pairs.rejected_sample_id
             JOIN sample_responses AS chosen ON chosen.sample_id = pairs.chosen_sample_id
             JOIN sample_responses AS rejected ON rejected.sample_id = pairs.rejected_sample_id
             WHERE pairs.round_id = :id
@@ -47,14 +72,15 @@ def load_pairs(connection: Connection, round_id: int) -> list[tuple[int, str, st
         """),
         {"id": round_id},
     )
-    return [(row.id, row.statement, row.chosen, row.rejected) for row in rows]
+    return rows_of(rows, StoredPair)
 
 
-def load_examples(connection: Connection, run: Run, iteration: Round) -> list[tuple[int, str, str]]:
-    """Return (sample id, statement, response) of every sample of `method.choose_examples`."""
+def load_examples(connection: Connection, run: Run, iteration: Round) -> list[StoredExample]:
+    """Return every sample of `method.choose_examples`."""
     rows = connection.execute(
         text("""
-            SELECT sample_id, problems.statement, sample_responses.response
+            SELECT sample_id, problems.statement, sample_responses.response,
+                coalesce(samples.finish_reason = 'length', false) AS cut
             FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS examples (sample_id, place)
             JOIN samples ON samples.id = examples.sample_id
             JOIN problems ON problems.id = samples.problem_id
@@ -63,7 +89,7 @@ def load_examples(connection: Connection, run: Run, iteration: Round) -> list[tu
         """),
         {"ids": method.choose_examples(connection, run, iteration)},
     )
-    return [(row.sample_id, row.statement, row.response) for row in rows]
+    return rows_of(rows, StoredExample)
 
 
 def begin_training(

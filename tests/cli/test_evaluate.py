@@ -247,6 +247,23 @@ def test_given_responses_are_measured_as_they_are(cli: CommandLine) -> None:
     assert "there are none for more; import them: hsstar evaluate given --responses FILE" in unmeasured
 
 
+def test_responses_to_a_batch_of_requests_are_measured_by_their_names(cli: CommandLine) -> None:
+    """By the key of a statement, or by the problem's own id."""
+    add_dataset(cli.database, GREEDY_A)
+    with cli.database.begin() as connection:
+        connection.execute(text("UPDATE problems SET source_id = 'p' || id WHERE reference_readable"))
+    named = cli.rows("SELECT source_id, key FROM problems WHERE source_id IS NOT NULL ORDER BY id LIMIT 2")
+    body = {"choices": [{"message": {"content": "so \\boxed{1}"}, "finish_reason": "stop"}]}
+    names = [named[0][0], named[1][1], "nobody"]
+    rows = [{"custom_id": name, "response": {"body": body}, "error": None} for name in names]
+    with working(cli):
+        called = cli("evaluate", "batch", "--benchmarks", "sums", "--responses", cli.file("out.jsonl", *rows))
+    assert called.code == 0, called
+    assert "1 responses belong to no problem of these benchmarks" in called.err
+    found = cli.rows("SELECT source_id FROM samples JOIN problems ON problems.id = problem_id ORDER BY 1")
+    assert found == sorted((name,) for name, _ in named)
+
+
 def test_the_table_of_a_run_is_what_its_evaluations_say(cli: CommandLine) -> None:
     """A row per policy; a column per benchmark, the held-out problems last; the mean is of the benchmarks."""
     for dataset in ("more", "sums"):

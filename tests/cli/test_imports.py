@@ -354,7 +354,7 @@ def test_problems_of_the_demo_are_written_to_a_file(alone: CommandLine) -> None:
     file = alone.folder / "demo.jsonl"
 
     def written(*options: str) -> list[str]:
-        called = alone("problems", "demo", "--output", str(file), "--overwrite", "--count", "60", *options)
+        called = alone("problems", "demo", "--output", str(file), "--force", "--count", "60", *options)
         assert (called.code, called.err) == (0, f"60 problems written to {file}\n")
         return file.read_text().splitlines()
 

@@ -159,9 +159,9 @@ def test_a_file_is_replaced_only_if_so_asked(cli: CommandLine, command: tuple[st
     file = cli.folder / "rows.jsonl"
     file.write_text("precious")
     message = cli.refused(*command, "--output", str(file))
-    assert message == f"{file} is there already; give another file, or --overwrite"
+    assert message == f"{file} is there already; give another file, or --force"
     assert file.read_text() == "precious"
-    cli.ok(*command, "--output", str(file), "--overwrite")
+    cli.ok(*command, "--output", str(file), "--force")
     assert file.read_text() != "precious"
 
 

@@ -12,11 +12,13 @@ import pytest
 from hsstar.checkpoints.resolve import resolve
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines import registry
+from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.training import contract
 from hsstar.engines.training.resume import WRITING, publish
 from tests.cli.conftest import Called, CommandLine
 
 DEMO = "builtin:demo-policy"
+CASES = Path(__file__).parents[1] / "unit" / "field_files"
 PAIRS = [{"prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}"} for n in range(3)]
 SOLUTIONS = [
     {"problem": "1+1=?", "solution": "One and one.\n\nSo \\boxed{2}", "answer": "2"},
@@ -43,7 +45,7 @@ class CopyingTrainer:
     ) -> contract.TrainingReport:
         self.tasks.append(task)
         assert progress
-        progress(contract.TrainingStart(3, self.resumed_at, len(task.rows), 1, 2, {}))
+        progress(contract.TrainingStart(3, self.resumed_at, len(task.rows), 1, {"empty response": 2}, {}))
         for step in (1, 2, 3):
             progress(contract.TrainingStep(step, 3, METRICS))
         type(self).before_end()
@@ -74,7 +76,7 @@ def test_pairs_and_options_reach_the_trainer(cli: CommandLine, trainer: type[Cop
     changes = ("--set", "batch_size=8", "--set", "scheduler = linear", "--set", "loss_type='ipo'")
     called = train(cli, "dpo", data, "M1", "--recipe", cli.recipe(), *changes, "--seed", "5")
     step = "loss 0.2500  learning rate 1.00e-03  1,234 tokens/s"
-    beginning = "beginning: 3 steps, 3 rows, 1 cut, 2 left out"
+    beginning = "beginning: 3 steps, 3 rows, 1 cut, 2 left out (2 × empty response)"
     end = f"{output}: 3 rows, 1 of them cut, 2 left out, 3 steps, loss 0.25 (last 0.125)\n"
     assert called == Called(0, end, f"{beginning}\nstep 1/3  {step}\nstep 3/3  {step}\n")
     (task,) = trainer.tasks
@@ -180,3 +182,83 @@ def test_solutions_are_brought_into_steps_or_named_with_the_reason(cli: CommandL
     assert (row["query"], row["resp"].split("\n\n")[0]) == ("1+1=?", "One and one.")
     assert [json.loads(line)["reason"] for line in refused.open()] == ["one step only"] * 14
     assert cli.ok("data", "steps", data) == output.read_text()
+
+
+@pytest.fixture
+def chat_model(alone: CommandLine) -> str:
+    """The demo's policy with a chat template."""
+    folder = shutil.copytree(resolve(DEMO), alone.folder / "chat")
+    template = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}<assistant>"
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + template)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["dpo_conv", "dpo_implicit"])
+def test_conversations_are_rendered_by_the_models_own_template(
+    cli: CommandLine, trainer: type[CopyingTrainer], chat_model: str, name: str
+) -> None:
+    file = CASES / f"{name}.jsonl"
+    assert train(cli, "dpo", str(file), "M1", "--model", chat_model).code == 0
+    (task,) = trainer.tasks
+    begin = load_tokenizer(Path(chat_model)).bos_token
+    assert len(task.rows) == len(file.read_text().splitlines())
+    for row in task.rows:
+        assert isinstance(row, contract.TrainingPair)
+        assert row.prompt == f"{begin}<user>3*2*2=?\n<assistant>"
+        assert (row.chosen[-11:], row.rejected[-11:]) == (" \\boxed{12}", " \\boxed{10}")
+    refused = train(cli, "dpo", str(file), "M2", "--model", DEMO).err
+    assert (
+        "the model has no chat template, which conversations need (or --prompt, for one question" in refused
+    )
+    assert train(cli, "dpo", str(file), "M2", "--model", DEMO, "--prompt", "bare").code == 0
+    row = trainer.tasks[-1].rows[0]
+    assert isinstance(row, contract.TrainingPair) and row.prompt == "3*2*2=?\n\n"
+
+
+def test_every_answer_of_a_conversation_is_learnt(
+    cli: CommandLine, trainer: type[CopyingTrainer], chat_model: str
+) -> None:
+    roles = ("user", "assistant") * 2
+    turns = [{"role": role, "content": text} for role, text in zip(roles, "qapb", strict=True)]
+    data = cli.file("chats.jsonl", *[{"messages": turns}] * 2)
+    assert train(cli, "sft", data, "M1", "--model", chat_model, "--set", "batch_size=2").code == 0
+    (task,) = trainer.tasks
+    begin = load_tokenizer(Path(chat_model)).bos_token
+    first = contract.TrainingExample(f"{begin}<user>q<assistant>", "a")
+    second = contract.TrainingExample(f"{begin}<user>q<assistant>a<user>p<assistant>", "b")
+    assert (task.objective, list(task.rows)) == ("sft", [first, second] * 2)
+    assert (task.settings.batch_size, task.settings.learning_rate) == (2, 5e-7)
+    refused = train(cli, "sft", data, "M2", "--model", chat_model, "--prompt", "bare").err
+    assert "--prompt bare renders one question, and a row is a conversation of several turns" in refused
+
+
+def test_cut_responses_are_left_out_unless_the_recipe_keeps_them(
+    cli: CommandLine, trainer: type[CopyingTrainer]
+) -> None:
+    cut = PAIRS[0] | {"chosen_finish_reason": "length", "rejected_finish_reason": "length"}
+    data = cli.file("pairs.jsonl", cut, *PAIRS[1:])
+    called = train(cli, "dpo", data, "M1", "--model", DEMO)
+    assert "1 pairs whose chosen response was cut at its limit were left out" in called.err
+    assert list(trainer.tasks[-1].rows) == [contract.TrainingPair(**row) for row in PAIRS[1:]]
+    recipe = Path(cli.recipe())
+    recipe.write_text(recipe.read_text() + '\n[pairs]\ncut = "keep"\n')
+    assert train(cli, "dpo", data, "M2", "--recipe", str(recipe)).code == 0
+    kept = contract.TrainingPair(**PAIRS[0], chosen_cut=True, rejected_cut=True)
+    assert trainer.tasks[-1].rows[0] == kept
+    only = cli.file("only.jsonl", cut)
+    message = "holds nothing to learn from: 1 pairs whose chosen response was cut at its limit"
+    assert message in train(cli, "dpo", only, "M3", "--model", DEMO).err
+
+
+def test_thoughts_that_the_template_opens_are_not_opened_twice(
+    cli: CommandLine, trainer: type[CopyingTrainer], chat_model: str
+) -> None:
+    with (Path(chat_model) / "chat_template.jinja").open("a") as template:
+        template.write("<think>{{ '\\n' }}")
+    said = ("<think>\nhm\n</think>\n\n2", "\n<think>hm</think>3", "4 <think>")
+    asked = {"role": "user", "content": "q"}
+    rows = [{"messages": [asked, {"role": "assistant", "content": text}]} for text in said]
+    assert train(cli, "sft", cli.file("chats.jsonl", *rows), "M1", "--model", chat_model).code == 0
+    learnt = [row for row in trainer.tasks[-1].rows if isinstance(row, contract.TrainingExample)]
+    assert [row.response for row in learnt] == ["hm\n</think>\n\n2", "hm</think>3", "4 <think>"]
+    assert all(row.prompt.endswith("<assistant><think>\n") for row in learnt)

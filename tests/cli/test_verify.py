@@ -66,7 +66,7 @@ def test_a_person_sees_how_many_lines_are_verified(alone: CommandLine) -> None:
 def test_a_file_is_written_whole_or_not_at_all(alone: CommandLine) -> None:
     target = alone.folder / "verdicts.jsonl"
     target.write_text("old")
-    assert verify(alone, RIGHT * 3 + b"broken\n", "--output", "verdicts.jsonl", "--overwrite").code == 1
+    assert verify(alone, RIGHT * 3 + b"broken\n", "--output", "verdicts.jsonl", "--force").code == 1
     assert target.read_text() == "old"
     assert sorted(path.name for path in alone.folder.iterdir()) == ["answers.jsonl", "verdicts.jsonl"]
     assert "No such file" in alone.refused("verify", "answers.jsonl", "--output", "none/verdicts.jsonl")

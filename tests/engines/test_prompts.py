@@ -66,7 +66,7 @@ UNFIT = [
     (None, r"has no chat template.*use one of bare, qwen25-step-cot"),
     (WANTS_SYSTEM, "its chat template cannot render a question: no system message"),
     (ENDLESS, r"its chat template cannot render a question: it took more than 0\.3 s"),
-    ("{{ 'many ' * 300000 }}", "cannot render a question: it makes 1,500,000 characters of 9"),
+    ("{{ 'many ' * 300000 }}", "cannot render a question: it makes 1,500,000 characters of 119"),
 ]
 
 

@@ -93,7 +93,7 @@ def test_the_first_sft_loss_is_that_of_the_response_tokens_and_it_falls(train: T
 def test_the_model_reads_all_and_learns_the_response_only(train: Train, policy: Path, rows: Any) -> None:
     watched = WatchedTrainer()
     train(rows=rows, settings=ONE_STEP, trainer=watched)
-    texts = [list(asdict(row).values()) for row in rows]
+    texts = [[text for text in asdict(row).values() if isinstance(text, str)] for row in rows]
     read = [(tokens_of(policy, prompt, response)) for prompt, *said in texts for response in said]
     expected = [(prompt + response, [-100] * len(prompt) + response) for prompt, response in read]
     assert sorted(watched.rows) == sorted(expected)
@@ -103,15 +103,16 @@ def test_the_model_reads_all_and_learns_the_response_only(train: Train, policy: 
 @pytest.mark.parametrize(("context", "maximum"), [(14, 100), (100, 14)])
 def test_no_row_is_too_long(train: Train, tmp_path: Path, rows: Any, context: int, maximum: int) -> None:
     policy = tiny.tiny_policy(tmp_path / "policy", max_position_embeddings=context)
-    responses = len(asdict(rows[0])) - 1
-    rows = [*rows, type(rows[0])("9" * 14, *["1"] * responses)]
+    responses = 2 if rows is PAIRS else 1
+    rows = [*rows, type(rows[0])("9" * 14, *"12"[:responses])]
     watched, seen = WatchedTrainer(), Events()
     settings = replace(ONE_STEP, maximum_tokens=maximum)
     report = train("M1", rows, settings, policy=policy, trainer=watched, progress=seen.append)
     assert max(len(tokens) for tokens, _ in watched.rows) == 14
     assert len(watched.rows) == 12 * responses
     assert (report.examples, report.truncated, report.metrics["left_out"]) == (12, 12, 1)
-    assert seen.start == TrainingStart(1, 0, 12, 12, 1, seen.start.lengths)
+    left_out = {"prompt fills the limit": 1}
+    assert seen.start == TrainingStart(1, 0, 12, 12, left_out, seen.start.lengths)
     assert seen.start.lengths["prompt"]["max"] == 14
 
 
@@ -248,7 +249,7 @@ def test_progress_is_reported_and_the_console_quiet(train: Train, capfd: pytest.
     seen = Events()
     report = train(progress=seen.append)
     train("M0", EXAMPLES, ONE_STEP)
-    assert seen.start == TrainingStart(9, 0, 12, 0, 0, seen.start.lengths)
+    assert seen.start == TrainingStart(9, 0, 12, 0, {}, seen.start.lengths)
     assert seen.start.lengths["rejected"] == {"min": 11, "median": 11, "p90": 12, "p99": 12, "max": 12}
     assert [(step.step, step.steps) for step in seen.steps] == [(step, 9) for step in range(1, 10)]
     assert len(seen) == 10
@@ -294,11 +295,11 @@ def test_long_responses_are_cut_and_prompts_without_room_left_out_and_both_are_c
     pairs = [TrainingPair("p" * 4, "c" * 20, "r" * 3), TrainingPair("p" * 4, "c" * 5, "r" * 5)]
     data = tokenise("dpo", [*pairs, TrainingPair("p" * 10, "c", "r")], tiny.qwen_tokenizer(), 10)
     assert [(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in data.rows] == [(6, 4), (6, 6)]
-    assert (data.truncated, data.left_out) == (1, 1)
+    assert (data.truncated, data.left_out) == (1, {"prompt fills the limit": 1})
     examples = [TrainingExample("p" * 10, "r"), TrainingExample("p", "r" * 30)]
     data = tokenise("sft", examples, tiny.qwen_tokenizer(), 10)
     assert [len(row["input_ids"]) for row in data.rows] == [10]
-    assert (data.truncated, data.left_out) == (1, 1)
+    assert (data.truncated, data.left_out) == (1, {"prompt fills the limit": 1})
 
 
 @pytest.mark.parametrize("pairs", [[], [TrainingPair("p" * 50, "c", "r")]])

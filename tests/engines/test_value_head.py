@@ -143,9 +143,9 @@ def test_responses_are_cut_at_a_step_and_those_without_a_label_left_out() -> Non
     data = tokenise("prm", rows, tokenizer, 14)
     assert [[label for label in row["labels"] if label != -100] for row in data.rows] == [[0.5, 1.0], [0.25]]
     assert [len(row["input_ids"]) for row in data.rows] == [14, 8]
-    assert (data.truncated, data.left_out) == (1, 2)
+    assert (data.truncated, data.left_out) == (1, {"no labelled step within the limit": 2})
     assert data.lengths["response"]["max"] == 23
-    with pytest.raises(BadInputError, match="no labelled step ends within the 5 tokens allowed"):
+    with pytest.raises(BadInputError, match="4 × no labelled step within the limit"):
         tokenise("prm", rows, tokenizer, 5)
 
 

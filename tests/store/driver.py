@@ -43,6 +43,8 @@ TABLES = {
     "LEFT JOIN problems ON problems.id = problem_id ORDER BY 1, 2, jobs.id, problem_id",
     "samples": "SELECT kind, number, statement, slot, samples.seed, response, cause "
     f"{_SAMPLES} JOIN sample_responses ON sample_id = samples.id {_IN_ORDER}, slot",
+    "cut": "SELECT kind, number, statement, slot "
+    f"{_SAMPLES} WHERE finish_reason = 'length' {_IN_ORDER}, slot",
     "rewards": "SELECT kind, number, statement, slot, CAST(round(CAST(min_reward AS numeric), 4) AS float) "
     f"{_SAMPLES} WHERE min_reward IS NOT NULL {_IN_ORDER}, slot",
     "pairs": f"SELECT kind, number, statement, chosen.slot, rejected.slot {_PROBLEMS} "

@@ -116,7 +116,16 @@ class NotingTrainer:
         assert point is not None and progress is not None
         begin = step_of(point.checkpoint) if point.checkpoint else 0
         lengths = {"prompt": {"min": 3, "max": 40}}
-        progress(TrainingStart(self.STEPS, begin, len(task.rows), truncated=4, left_out=1, lengths=lengths))
+        progress(
+            TrainingStart(
+                self.STEPS,
+                begin,
+                len(task.rows),
+                truncated=4,
+                left_out={"equal responses": 1},
+                lengths=lengths,
+            )
+        )
         for step in range(begin + 1, self.STEPS + 1):
             self.after_step(step)
             progress(TrainingStep(step, self.STEPS, metrics_of(step)))

@@ -115,10 +115,12 @@ def check_iteration(recipe: Recipe, iteration: int, tables: dict[str, list[list[
         return [[Problem(row[2], "").key, *row[3:]] for row in own]
 
     rewards = {(key, slot): reward for key, slot, reward in rows_of("rewards")}
+    cut = rows_of("cut")
     samples: defaultdict[str, list[preference.Candidate]] = defaultdict(list)
     for key, slot, _, response, cause in rows_of("samples"):
         verdict = VERDICT_OF_CAUSE[Cause(cause)]
-        samples[key].append(preference.Candidate(slot, verdict, rewards.get((key, slot)), response))
+        reward, is_cut = rewards.get((key, slot)), [key, slot] in cut
+        samples[key].append(preference.Candidate(slot, verdict, reward, response, cut=is_cut))
     levels: dict[str, Difficulty | None] = {}
     for key, own in samples.items():
         pre = own[: recipe.sampling.budget.pre_samples]

@@ -47,7 +47,7 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     exported = {
         "samples": [*exports.export_samples(connection, run)],
         "rewards": [*exports.export_rewards(connection, run)],
-        "pairs": [*exports.export_pairs(connection, run, lambda statement: f"Solve: {statement}")],
+        "pairs": [*exports.export_pairs(connection, run)],
     }
     assert exported == EXPORTED
     assert json.dumps(exported) == json.dumps(EXPORTED)  # the fields in their order

@@ -14,7 +14,7 @@ from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
-from hsstar.domain.preference import Candidate, PairLength, PairRule
+from hsstar.domain.preference import Candidate, PairCut, PairLength, PairRule
 from hsstar.domain.problems import Repeat
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.recipe.recipe import Recipe
@@ -160,6 +160,7 @@ candidates = st.lists(
         st.one_of(st.none(), st.integers(0, 4).map(lambda step: step / 4)),
         st.sampled_from(["one text", "another", "a third"]),
         st.none() | st.integers(0, 9),
+        st.sampled_from([None, "stop", "length"]),
     ),
     max_size=12,
 )
@@ -176,6 +177,7 @@ candidates = st.lists(
                 "at_most_per_problem": st.one_of(st.none(), st.integers(1, 3)),
                 "distinct": st.booleans(),
                 "length": st.sampled_from(PairLength),
+                "cut": st.sampled_from(PairCut),
             }
         ),
         difficulty=st.fixed_dictionaries({"train": st.lists(levels, unique=True, min_size=1, max_size=3)}),
@@ -188,6 +190,7 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
 ) -> None:
     rule, at_most = recipe.pairs.rule, recipe.pairs.at_most_per_problem
     common: dict[str, Any] = {"seed": recipe.seed, "iteration": number, "at_most": at_most}
+    common |= {"cut": recipe.pairs.cut}
     with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
         keys = factory.keys_of(connection, [*by_id])
         pairs, examples = [], []
@@ -196,7 +199,12 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
                 continue
             pool = [
                 Candidate(
-                    slot, VERDICT_OF_CAUSE[of.cause] if of.cause else None, of.reward, of.response, of.tokens
+                    slot,
+                    VERDICT_OF_CAUSE[of.cause] if of.cause else None,
+                    of.reward,
+                    of.response,
+                    of.tokens,
+                    of.finish_reason == "length",
                 )
                 for slot, of in enumerate(drawn)
             ]
@@ -213,7 +221,8 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
         query = "SELECT id, problem_id, slot FROM samples"
         addresses = {sample: address for sample, *address in select(connection, query)}
         loaded = training.load_examples(connection, run, iteration)
-        assert [(*addresses[sample], response) for sample, _, response in loaded] == examples
+        assert [(*addresses[row.sample_id], row.response) for row in loaded] == examples
+        assert method.has_examples(connection, run, iteration) == bool(examples)
 
 
 PAIRS = """

@@ -18,7 +18,7 @@ from hsstar.checkpoints.card import CardEntry, Score, card
 from hsstar.data import hub
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
 from hsstar.data.files import read_problems
-from hsstar.data.solutions import StepReport, in_steps, read_pairs, read_solutions
+from hsstar.data.solutions import StepReport, in_steps, read_solutions
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.contamination import RUN_OF_WORDS, Overlap, OverlapIndex, OverlapKind, marks_of
 from hsstar.domain.errors import BadInputError
@@ -82,24 +82,6 @@ def test_what_is_written_in_steps_can_be_read_again(tmp_path: Path) -> None:
     assert report.refused == {Obstacle.ONE_STEP: ["easy/2"], Obstacle.NO_SOLUTION: ["3"]}
     (again,) = read_solutions(write(tmp_path / "steps.jsonl", *rows))
     assert (again.solution, again.source_id) == (rows[0]["resp"], "easy/1")
-
-
-def test_pairs_are_taken_as_they_are(tmp_path: Path) -> None:
-    file = write(tmp_path / "pairs.jsonl", {"prompt": "p\n", "chosen": "c", "rejected": "r", "iteration": 0})
-    assert list(read_pairs(file)) == [("p\n", "c", "r")]
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"prompt": "p", "chosen": "c"}, "expected text under rejected, found keys chosen, prompt"),
-        ({"prompt": "p", "chosen": ["c"], "rejected": "r"}, "expected text under chosen, found a list"),
-    ],
-)
-def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, object], message: str) -> None:
-    file = write(tmp_path / "pairs.jsonl", {"prompt": "p", "chosen": "c", "rejected": "r"}, row)
-    with pytest.raises(BadInputError, match=f"pairs.jsonl:2: {message}"):
-        list(read_pairs(file))
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the benchmark files are not at hand")

@@ -16,15 +16,14 @@ import pytest
 
 from hsstar.data.columns import Row
 from hsstar.data.files import (
-    ExportFormat,
-    read_imported_samples,
     read_json_lines,
     read_problems,
     read_rows,
-    write_rows,
 )
-from hsstar.data.formats import group_samples, read_samples
 from hsstar.data.layouts import detect_format, read_problem
+from hsstar.data.sample_layouts import group_samples, read_samples
+from hsstar.data.samples import read_imported_samples
+from hsstar.data.writing import ExportFormat, write_rows
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
 from tests.unit.tables import tables
@@ -133,7 +132,7 @@ def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
     first, second = (list(read_imported_samples(file)) for file in files)
     assert first == second
     broken = file_with(tmp_path, "c.jsonl", json_lines([{"problem": "q", "answer": "5"}]))
-    with pytest.raises(BadInputError, match=r"c\.jsonl:1: expected a list under responses"):
+    with pytest.raises(BadInputError, match=r"c\.jsonl:1: expected rows with a problem and response"):
         list(read_imported_samples(broken))
 
 

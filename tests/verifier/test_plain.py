@@ -13,7 +13,8 @@ from antlr4.atn.PredictionMode import PredictionMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsstar.data.files import read_imported_samples, read_problems
+from hsstar.data.files import read_problems
+from hsstar.data.samples import read_imported_samples
 from hsstar.domain.answers import extract_answer
 from hsstar.verifier.judging import formulas
 from hsstar.verifier.latex import LatexParser

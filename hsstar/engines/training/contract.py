@@ -12,19 +12,25 @@ from hsstar.recipe.training import OptimisationSection
 
 @dataclass(frozen=True, slots=True)
 class TrainingPair:
-    """One preference pair as text."""
+    """One preference pair as text; which of its responses were cut at their token limit."""
 
     prompt: str
     chosen: str
     rejected: str
+    chosen_cut: bool = False
+    rejected_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """One example for supervised fine-tuning; the loss leaves the prompt out."""
+    """One example for supervised fine-tuning; the loss leaves the prompt out.
+
+    `cut` tells whether the response was cut at its token limit.
+    """
 
     prompt: str
     response: str
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ class TrainingTask:
 class TrainingStart:
     """The size of a training, known before its first step; `resumed_at` steps are an earlier attempt's.
 
-    `truncated` counts rows cut to `maximum_tokens`, `left_out` those whose prompt alone fills it. `lengths`
+    `truncated` counts rows cut to `maximum_tokens`, `left_out` those that teach nothing, by reason. `lengths`
     are tokens before any cut, by part (`prompt`, `chosen` …) and quantile (`min`, `median` …).
     """
 
@@ -129,8 +135,13 @@ class TrainingStart:
     resumed_at: int
     examples: int
     truncated: int
-    left_out: int
+    left_out: dict[str, int]
     lengths: dict[str, dict[str, int]]
+
+    def describe_left_out(self) -> str:
+        """Return how many rows are left out and why, as in `3 left out (2 × equal responses, …)`."""
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in self.left_out.items())
+        return f"{sum(self.left_out.values())} left out" + (f" ({reasons})" if reasons else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """From pairs, examples and steps as text to the token ids that a model is trained on."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
@@ -14,8 +15,13 @@ from hsstar.engines.training.contract import Objective, TrainingRow, TrainingSte
 IGNORED_LABEL = -100
 """The label of a token that the loss leaves out."""
 
-RESPONSES: dict[Objective, tuple[str, ...]] = {"dpo": ("chosen", "rejected"), "sft": ("response",)}
-"""The fields of a row that follow its prompt."""
+RESPONSES: dict[Objective, dict[str, str]] = {
+    "dpo": {"chosen": "chosen_cut", "rejected": "rejected_cut"},
+    "sft": {"response": "cut"},
+}
+"""The fields of a row that follow its prompt, each with that which tells whether it was cut."""
+_ENOUGH = 64
+"""Tokens in front that show of nearly every response that it is not blank."""
 _SHARES = (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 
 
@@ -23,41 +29,54 @@ _SHARES = (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1
 class TrainingData:
     """Rows by TRL's columns: `prompt_ids`, `chosen_ids`, `rejected_ids`, or `input_ids` and `labels`.
 
-    Each row has room for a response token, or a labelled step; `left_out` counts those that have not.
-    `lengths` are tokens of each part before any cut, by quantile, left-out rows included.
+    `left_out` counts by reason the rows that teach nothing: without room for a response token or a labelled
+    step, with an empty part, or with equal responses. `lengths` are tokens of each part before any cut, by
+    quantile, left-out rows included.
     """
 
     rows: list[dict[str, list[Any]]]
     truncated: int
-    left_out: int
+    left_out: dict[str, int]
     lengths: dict[str, dict[str, int]]
 
 
 def tokenise(
-    objective: Objective, rows: Sequence[TrainingRow], tokenizer: Any, maximum_tokens: int
+    objective: Objective,
+    rows: Sequence[TrainingRow],
+    tokenizer: Any,
+    maximum_tokens: int,
+    end_ids: Sequence[int] = (),
 ) -> TrainingData:
-    """Return rows as token ids within `maximum_tokens`; raise BadInputError if no row can be trained on."""
+    """Return rows as token ids within `maximum_tokens`; raise BadInputError if no row can be trained on.
+
+    `end_ids` are tokens that end a response, beside the tokenizer's own end-of-text token.
+    """
     if objective == "prm":
         return _tokenise_steps(
             [row for row in rows if isinstance(row, TrainingSteps)], tokenizer, maximum_tokens
         )
     texts = [asdict(row) for row in rows]
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in texts])
+    encoder = ResponseEncoder(tokenizer, end_ids)
     responses = {
-        part: encode_responses(tokenizer, prompts, [(row["prompt"], row[part]) for row in texts])
-        for part in RESPONSES[objective]
+        part: encoder.encode(prompts, [(row["prompt"], row[part], row[cut]) for row in texts])
+        for part, cut in RESPONSES[objective].items()
     }
     columns: list[dict[str, list[Any]]] = []
+    left_out: Counter[str] = Counter()
     truncated = 0
-    for prompt, *parts in zip(prompts, *responses.values(), strict=True):
+    for text, prompt, *parts in zip(texts, prompts, *responses.values(), strict=True):
         room = maximum_tokens - len(prompt)
-        if room > 0:
-            columns.append(_columns(objective, prompt, [response[:room] for response in parts]))
-            truncated += max(map(len, parts)) > room
+        seen = [response[: max(room, 0)] for response in parts]
+        if reason := encoder.obstacle(text["prompt"], seen, room):
+            left_out[reason] += 1
+            continue
+        columns.append(_columns(objective, prompt, seen))
+        truncated += max(map(len, parts)) > room
     if not columns:
-        raise _nothing(rows, f"every prompt fills the {maximum_tokens} tokens allowed")
+        raise _nothing(rows, left_out)
     lengths = {part: _quantiles(map(len, ids)) for part, ids in {"prompt": prompts, **responses}.items()}
-    return TrainingData(columns, truncated, len(rows) - len(columns), lengths)
+    return TrainingData(columns, truncated, dict(left_out), lengths)
 
 
 def _tokenise_steps(rows: Sequence[TrainingSteps], tokenizer: Any, maximum_tokens: int) -> TrainingData:
@@ -73,14 +92,16 @@ def _tokenise_steps(rows: Sequence[TrainingSteps], tokenizer: Any, maximum_token
         if any(label != IGNORED_LABEL for label in labels):
             columns.append({"input_ids": text.tokens, "labels": labels})
             truncated += text.truncated
+    left_out = {"no labelled step within the limit": len(rows) - len(columns)}
     if not columns:
-        raise _nothing(rows, f"no labelled step ends within the {maximum_tokens} tokens allowed")
+        raise _nothing(rows, left_out)
     lengths = {"response": _quantiles(len(text.tokens) for text in texts)}
-    return TrainingData(columns, truncated, len(rows) - len(columns), lengths)
+    return TrainingData(columns, truncated, left_out if len(rows) > len(columns) else {}, lengths)
 
 
-def _nothing(rows: Sequence[TrainingRow], reason: str) -> BadInputError:
-    return BadInputError(f"nothing to train on: {reason if rows else 'there are no rows'}")
+def _nothing(rows: Sequence[TrainingRow], left_out: Mapping[str, int]) -> BadInputError:
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in left_out.items())
+    return BadInputError(f"nothing to train on: {reasons if rows else 'there are no rows'}")
 
 
 def _columns(objective: Objective, prompt: TokenIds, responses: list[TokenIds]) -> dict[str, list[Any]]:
@@ -91,23 +112,55 @@ def _columns(objective: Objective, prompt: TokenIds, responses: list[TokenIds]) 
     return {"input_ids": prompt + response, "labels": [IGNORED_LABEL] * len(prompt) + response}
 
 
-def encode_responses(
-    tokenizer: Any, prompts: Sequence[TokenIds], texts: Sequence[tuple[str, str]]
-) -> list[TokenIds]:
-    """Return the tokens of responses (`texts` are prompt and response), ended by the end-of-text token.
+class ResponseEncoder:
+    """Turns responses into the tokens that a policy learns to generate."""
 
-    In sampling a response begins at a token border. Where a token of the joined text spans this border, the
-    response is tokenised alone.
-    """
-    together = encode_prompts(tokenizer, [prompt + response for prompt, response in texts])
-    responses = []
-    for prompt, whole, (_, response) in zip(prompts, together, texts, strict=True):
-        if whole[: len(prompt)] == prompt:
-            tokens = whole[len(prompt) :]
-        else:
-            tokens = list(tokenizer(response, add_special_tokens=False)["input_ids"])
-        responses.append([*tokens, tokenizer.eos_token_id])
-    return responses
+    def __init__(self, tokenizer: Any, end_ids: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._end: int = tokenizer.eos_token_id
+        self._ends = {*end_ids, self._end}
+
+    def encode(self, prompts: Sequence[TokenIds], texts: Sequence[tuple[str, str, bool]]) -> list[TokenIds]:
+        """Return the tokens of responses; `texts` are prompt, response, and whether it was cut.
+
+        A response goes as far as its first end-of-text token. One such token ends it, unless it was cut at
+        its token limit. In sampling a response begins at a token border: where a token of the joined text
+        spans this border, the response is tokenised alone.
+        """
+        together = encode_prompts(self._tokenizer, [prompt + response for prompt, response, _ in texts])
+        responses = []
+        for prompt, whole, (_, response, cut) in zip(prompts, together, texts, strict=True):
+            if whole[: len(prompt)] == prompt:
+                tokens = whole[len(prompt) :]
+            else:
+                tokens = list(self._tokenizer(response, add_special_tokens=False)["input_ids"])
+            responses.append(self._body(tokens) + ([] if cut else [self._end]))
+        return responses
+
+    def obstacle(self, prompt: str, responses: Sequence[TokenIds], room: int) -> str | None:
+        """Tell why a row teaches nothing; `responses` are its tokens within the room, with their ends."""
+        if not prompt.strip():
+            return "empty prompt"
+        if room <= 0:
+            return "prompt fills the limit"
+        bodies = [self._body(response) for response in responses]
+        if any(map(self._is_blank, bodies)):
+            return "empty response"
+        if len(bodies) > 1 and bodies[0] == bodies[1]:
+            return "equal responses"
+        return None
+
+    def _is_blank(self, body: TokenIds) -> bool:
+        decode = self._tokenizer.decode
+        return not (decode(body[:_ENOUGH]).strip() or decode(body).strip())
+
+    def _body(self, tokens: TokenIds) -> TokenIds:
+        """Leave out the beginning-of-text tokens in front, and what begins with an end-of-text token."""
+        first = 0
+        while first < len(tokens) and tokens[first] == self._tokenizer.bos_token_id:
+            first += 1
+        end = next((place for place in range(first, len(tokens)) if tokens[place] in self._ends), None)
+        return tokens[first:end]
 
 
 def _quantiles(numbers: Iterable[int]) -> dict[str, int]:

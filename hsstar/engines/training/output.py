@@ -1,5 +1,6 @@
 """Writes a trained policy aside and renames the folder when it is whole."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import GenerationConfig
 
-from hsstar.checkpoints.files import fsync_folder, fsync_tree
+from hsstar.checkpoints.files import fsync_folder, fsync_tree, read_json
 from hsstar.domain.rounding import WeightUpdate
 from hsstar.engines.loading import load_policy
 from hsstar.engines.training.contract import TrainingSettings
@@ -80,12 +81,27 @@ def save_policy(
         _merge(policy, raw, checkpoint)
     elif sharded:
         _write(load_policy(raw, _CPU, torch.float32), checkpoint)
+    _keep_configuration(policy, checkpoint)
     for written in ("generation_config.json", "training_args.bin"):
         (checkpoint / written).unlink(missing_ok=True)
     for name in _KEPT_FILES:
         if (policy / name).is_file():
             shutil.copy2(policy / name, checkpoint / name)
     return save_as(policy, checkpoint, settings, device)
+
+
+def _keep_configuration(policy: Path, checkpoint: Path) -> None:
+    """Write the policy's own configuration: training changes settings that it needs itself (`use_cache`).
+
+    Only the format of the weights is that of the checkpoint.
+    """
+    config, written = read_json(policy / "config.json"), read_json(checkpoint / "config.json")
+    for key in ("dtype", "torch_dtype", "quantization_config"):
+        config.pop(key, None)
+        if key in written:
+            config[key] = written[key]
+    text = json.dumps(config, indent=2, sort_keys=True)
+    (checkpoint / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _merge(policy: Path, adapters: Path, checkpoint: Path) -> None:

@@ -15,6 +15,7 @@ from trl import DPOConfig, SFTConfig
 from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
 from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.sampling.completions import end_of_text_ids
 from hsstar.engines.training.arguments import (
     adapter_arguments,
     common_arguments,
@@ -68,7 +69,8 @@ class TrlTrainer:
             add_value_head(model)
         tokenizer = load_tokenizer(task.policy)
         limit = min(task.settings.maximum_tokens, context_length(model.config))
-        data = tokenise(task.objective, task.rows, tokenizer, limit)
+        end_ids = end_of_text_ids(model.generation_config, tokenizer)
+        data = tokenise(task.objective, task.rows, tokenizer, limit, end_ids)
         batches = plan_batches(task.settings, len(data.rows), PartialState().num_processes)
         dtype = self._compute_dtype(task.settings)
         with written_aside(task.output) as folder:
@@ -85,7 +87,7 @@ class TrlTrainer:
             )
             metrics = self._run(trainer, task, data, batches.steps, progress)
             updates = save_policy(trainer, task.policy, task.settings, self._device, folder)
-        metrics["left_out"] = data.left_out
+        metrics["left_out"] = sum(data.left_out.values())
         steps = trainer.state.global_step
         return TrainingReport(task.output, len(data.rows), data.truncated, steps, metrics, updates)
 

@@ -1,7 +1,8 @@
 -- The samples of a round for supervised fine-tuning (rejection sampling), in a fixed order.
 --
 -- SQL twin of `select_examples` in domain/preference.py. Parameters: round_id, levels, rule
--- (highest-reward | random), at_most (examples per problem; null for no limit), seed, iteration.
+-- (highest-reward | random), at_most (examples per problem; null for no limit), cut (leave-out | keep: responses that
+-- were cut at their token limit), seed, iteration.
 WITH
 candidates AS (
     SELECT
@@ -21,6 +22,7 @@ candidates AS (
     JOIN problems ON problems.id = samples.problem_id
     WHERE round_id = :round_id
       AND samples.verdict = 'correct'
+      AND (:cut = 'keep' OR samples.finish_reason IS DISTINCT FROM 'length')
       AND labels.level = ANY (CAST(:levels AS text[]))
       AND round_problems.exclusion IS NULL
 ),

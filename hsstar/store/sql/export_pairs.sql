@@ -8,7 +8,9 @@ SELECT
     chosen.slot AS chosen_slot,
     rejected.slot AS rejected_slot,
     chosen.min_reward AS chosen_reward,
-    rejected.min_reward AS rejected_reward
+    rejected.min_reward AS rejected_reward,
+    chosen.finish_reason AS chosen_finish_reason,
+    rejected.finish_reason AS rejected_finish_reason
 FROM preference_pairs AS pairs
 JOIN rounds ON rounds.id = pairs.round_id
 JOIN problems ON problems.id = pairs.problem_id

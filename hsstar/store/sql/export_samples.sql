@@ -1,4 +1,4 @@
--- The samples of a run's iterations, with the field names of the published data. Parameter: run_id.
+-- The samples of a run, with the field names of the published data. Parameters: run_id, kind (iteration | evaluation).
 SELECT
     rounds.number AS iteration,
     problems.key AS problem,
@@ -18,9 +18,10 @@ SELECT
     samples.seed,
     models.name AS model,
     samples.engine,
-    samples.milliseconds
+    samples.milliseconds,
+    rounds.evaluation_key AS evaluation
 FROM samples
-JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = 'iteration'
+JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = :kind
 JOIN problems ON problems.id = samples.problem_id
 JOIN sample_responses ON sample_responses.sample_id = samples.id
 LEFT JOIN rewards ON rewards.sample_id = samples.id
@@ -28,4 +29,4 @@ LEFT JOIN models ON models.id = samples.model_id
 LEFT JOIN difficulty_labels
     ON difficulty_labels.round_id = samples.round_id AND difficulty_labels.problem_id = samples.problem_id
 WHERE rounds.id IN (SELECT rounds_of(:run_id))
-ORDER BY rounds.number, samples.problem_id, samples.slot
+ORDER BY rounds.number, rounds.id, samples.problem_id, samples.slot

@@ -2,7 +2,8 @@
 --
 -- SQL twin of `select_pairs` in domain/preference.py. Parameters: round_id, problem_ids (only these; null for all),
 -- levels, rule (highest-reward | random), at_most (pairs per problem; null for no limit), distinct (of pairs with the
--- same texts the first), length (any | match), seed, iteration. A second run adds nothing.
+-- same texts the first), length (any | match), cut (leave-out | keep: chosen responses that were cut at their token
+-- limit), seed, iteration. A second run adds nothing.
 WITH
 -- of every table the rows of these problems, lest each batch reads all of them
 chosen AS (
@@ -33,6 +34,7 @@ candidates AS (
     JOIN chosen USING (problem_id)
     WHERE round_id = :round_id
       AND samples.verdict IS NOT NULL
+      AND (:cut = 'keep' OR samples.verdict <> 'correct' OR samples.finish_reason IS DISTINCT FROM 'length')
       AND (CAST(:problem_ids AS bigint[]) IS NULL OR samples.problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
 ranked AS (

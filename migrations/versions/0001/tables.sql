@@ -141,6 +141,9 @@ CREATE TABLE iterations (
     different_texts double precision,
     keep_going boolean NOT NULL DEFAULT false,
     gate_judged_at timestamptz,
+    imported text,
+    import_digest text,
+    CONSTRAINT ck_iterations_imported_has_digest CHECK ((imported IS NULL) = (import_digest IS NULL)),
     CONSTRAINT ck_iterations_state_known CHECK (
         state IN ('waiting', 'pre_sampling', 're_sampling', 'training', 'evaluating', 'done')
     ),
@@ -151,6 +154,8 @@ COMMENT ON COLUMN iterations.reward_quality IS 'chance that a correct sample has
 COMMENT ON COLUMN iterations.different_texts IS 'share of samples with a text that no earlier one of their problem has';
 COMMENT ON COLUMN iterations.keep_going IS 'whether its run continues if it trains nothing';
 COMMENT ON COLUMN iterations.gate_judged_at IS 'when the gate judged its pre-samples: they passed, or the run was held';
+COMMENT ON COLUMN iterations.imported IS 'the file whose samples it began with; null if all are drawn';
+COMMENT ON COLUMN iterations.import_digest IS 'names the content of that file';
 COMMENT ON COLUMN iterations.pre_samples IS 'n_p: slots below it are pre-samples';
 
 CREATE TABLE evaluations (
@@ -441,7 +446,7 @@ CREATE TABLE training_runs (
 );
 CREATE INDEX ix_training_runs_round_id ON training_runs (round_id);
 COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples for supervised fine-tuning, as often as an epoch has them';
-COMMENT ON COLUMN training_runs.left_out IS 'items without room for a response';
+COMMENT ON COLUMN training_runs.left_out IS 'items that teach nothing: no room for a response, an empty part, equal responses';
 COMMENT ON COLUMN training_runs.lengths IS 'tokens before any cut, by part and quantile';
 COMMENT ON COLUMN training_runs.resumed_at IS 'steps that were done when the last attempt started';
 COMMENT ON COLUMN training_runs.log IS 'events, a line each';

@@ -1,0 +1,150 @@
+"""The layouts in which pairs, samples, problems and rewards are written; each is a function from row to row.
+
+`EXPORT_LAYOUTS` has them by what is exported and the name of the layout; docs/formats.md shows it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from hsstar.domain.prompts import CHAT, chat_message, render_prompt
+from hsstar.domain.steps import split_steps
+
+Exported = Literal["pairs", "samples", "problems", "rewards", "evaluations", "difficulty"]
+
+Row = Mapping[str, Any]
+Written = dict[str, Any]
+Layout = Callable[[Row], Written | None]
+"""Returns the row as the layout has it; None for one that the layout cannot say."""
+
+_SOLVED = 0.5
+"""The least reward of a step that TRL's layout calls right."""
+
+
+def question(template: str, statement: str) -> str:
+    """Return what a user asks in a conversation about a problem, for a policy with this prompt template."""
+    return chat_message(statement) if template == CHAT else statement
+
+
+def prompt(template: str, statement: str) -> str | list[dict[str, str]]:
+    """Return a prompt as TRL has it: a conversation for the model's own template, else the rendered text."""
+    if template == CHAT:
+        return [_turn("user", chat_message(statement))]
+    return render_prompt(template, statement)
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _said(speaker: str, value: str) -> dict[str, str]:
+    return {"from": speaker, "value": value}
+
+
+def _without(*keys: str) -> Layout:
+    return lambda row: {key: value for key, value in row.items() if key not in keys}
+
+
+def _only(*keys: str) -> Layout:
+    return lambda row: {key: row[key] for key in keys}
+
+
+def _renamed(**names: str) -> Layout:
+    return lambda row: {new: row[old] for new, old in names.items()}
+
+
+def _answer(row: Row, text: str) -> str | list[dict[str, str]]:
+    return [_turn("assistant", text)] if row["template"] == CHAT else text
+
+
+def _trl_pair(row: Row) -> Written:
+    return {
+        "prompt": prompt(row["template"], row["statement"]),
+        "chosen": _answer(row, row["chosen"]),
+        "rejected": _answer(row, row["rejected"]),
+        "chosen_finish_reason": row["chosen_finish_reason"],
+        "rejected_finish_reason": row["rejected_finish_reason"],
+    }
+
+
+def _sharegpt_pair(row: Row) -> Written:
+    return {
+        "conversations": [_said("human", question(row["template"], row["statement"]))],
+        "chosen": _said("gpt", row["chosen"]),
+        "rejected": _said("gpt", row["rejected"]),
+        "chosen_finish_reason": row["chosen_finish_reason"],
+        "rejected_finish_reason": row["rejected_finish_reason"],
+    }
+
+
+def _trl_sample(row: Row) -> Written | None:
+    """TRL's unpaired preferences; a sample without a verdict is none."""
+    if row["correct"] is None:
+        return None
+    return {
+        "prompt": prompt(row["template"], row["query"]),
+        "completion": _answer(row, row["resp"]),
+        "label": row["correct"],
+        "finish_reason": row["finish_reason"],
+    }
+
+
+def _messages_of_sample(row: Row) -> Written:
+    asked = _turn("user", question(row["template"], row["query"]))
+    kept = {key: row[key] for key in ("correct", "finish_reason")}
+    return {"messages": [asked, _turn("assistant", row["resp"])]} | kept
+
+
+def _sharegpt_sample(row: Row) -> Written:
+    asked = _said("human", question(row["template"], row["query"]))
+    kept = {key: row[key] for key in ("correct", "finish_reason")}
+    return {"conversations": [asked, _said("gpt", row["resp"])]} | kept
+
+
+def _trl_problem(row: Row) -> Written:
+    return {"prompt": [_turn("user", row["problem"])], "solution": row["answer"]}
+
+
+def _verl_problem(row: Row) -> Written:
+    names = {"index": row["id"] or row["key"], "level": row["level"], "subject": row["subject"]}
+    return {
+        "data_source": row["dataset"],
+        "prompt": [_turn("user", row["problem"])],
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": row["answer"]},
+        "extra_info": names,
+    }
+
+
+def _trl_reward(row: Row) -> Written:
+    """TRL's stepwise supervision: the steps that have a reward, and whether each is right."""
+    steps = list(split_steps(row["resp"]))[: len(row["reward"])]
+    labels = [reward >= _SOLVED for reward in row["reward"][: len(steps)]]
+    return {"prompt": prompt(row["template"], row["query"]), "completions": steps, "labels": labels}
+
+
+_REWARDS = _only("query", "resp", "reward", "correct")
+
+EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
+    "pairs": {
+        "hsstar": _without("template", "statement"),
+        "hs-star": _only("prompt", "chosen", "rejected"),
+        "trl": _trl_pair,
+        "sharegpt": _sharegpt_pair,
+    },
+    "samples": {
+        "hsstar": _without("template"),
+        "hs-star": _only("query", "resp", "ref_ans", "ans", "correct", "reward"),
+        "trl": _trl_sample,
+        "verl": _messages_of_sample,
+        "sharegpt": _sharegpt_sample,
+    },
+    "problems": {
+        "hsstar": _without("dataset"),
+        "hs-star": _renamed(query="problem", ref_ans="answer", id="id"),
+        "trl": _trl_problem,
+        "verl": _verl_problem,
+    },
+    "rewards": {"hsstar": _REWARDS, "hs-star": _REWARDS, "trl": _trl_reward},
+    "evaluations": {"hsstar": dict},
+    "difficulty": {"hsstar": dict},
+}

@@ -1,0 +1,77 @@
+"""Writes the tables of layouts in docs/formats.md, from the code: `python -m tools.layout_tables`."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from hsstar.data.export_layouts import EXPORT_LAYOUTS
+from hsstar.data.sample_layouts import SAMPLE_LAYOUTS
+from hsstar.data.training_rows import EXAMPLE_LAYOUTS, PAIR_LAYOUTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
+_TABLE = re.compile(r"(?P<begin><!-- table: (?P<name>[\w ]+) -->\n).*?(?P<end>\n<!-- end -->)", re.DOTALL)
+
+
+def renewed(page: str) -> str:
+    """A page whose tables are those of the code."""
+    return _TABLE.sub(lambda found: f"{found['begin']}\n{TABLES[found['name']]()}\n{found['end']}", page)
+
+
+def _samples() -> str:
+    rows = (
+        (
+            layout.published,
+            _columns(layout.statement),
+            _columns(layout.reference),
+            _columns([layout.response]),
+        )
+        for layout in SAMPLE_LAYOUTS
+    )
+    return _table(("published by", "statement", "reference", "responses"), rows)
+
+
+def _pairs() -> str:
+    return _table(
+        ("published by", "recognised by"), ((layout.published, layout.sign) for layout in PAIR_LAYOUTS)
+    )
+
+
+def _examples() -> str:
+    rows = ((layout.published, layout.sign) for layout in EXAMPLE_LAYOUTS)
+    return _table(("published by", "recognised by"), rows)
+
+
+def _exports() -> str:
+    rows = ((f"`export {exported}`", _columns(layouts)) for exported, layouts in EXPORT_LAYOUTS.items())
+    return _table(("command", "`--layout`"), rows)
+
+
+def _columns(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "–"
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        .replace("| --- ", "|---")
+        .replace("--- |", "---|")
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "samples": _samples,
+    "pairs": _pairs,
+    "examples": _examples,
+    "exports": _exports,
+}
+"""What stands between `<!-- table: NAME -->` and `<!-- end -->`."""
+
+
+def main() -> None:
+    """Write the tables."""
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
