@@ -39,7 +39,8 @@ from bench.setup import (
     temporary_postgres,
 )
 from hsstar.commands.problems import import_problems
-from hsstar.data.files import ProblemFiles, read_problems, write_rows
+from hsstar.data.files import ProblemFiles, read_problems
+from hsstar.data.writing import write_rows
 from hsstar.store.database import Database
 
 BENCHMARKS = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
