@@ -17,7 +17,9 @@ _BULLET = re.compile(r"\s*[-*•+]\s+(?P<item>\S.*)")
 _EMPHASIS = re.compile(r"\*\*|__|`|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)")
 _AROUND = " \t*_>#`\"“”'"
 _CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)|(?:\([A-J]\)|[A-J][.)])\s?[-\d$\\(][^A-Za-z]{0,40}")
-_FEW_WORDS = re.compile(r"\W*[^\W\d_]{2,}(?:\s[^\W\d_]{2,})?\W*|\s*\$?\\(?:emptyset|varnothing|infty)\$?\W*")
+_FEW_WORDS = re.compile(
+    r"[^\w\\]*[^\W\d_]{2,}(?:\s[^\W\d_]{2,})?[^\w\\]*|\s*\$?\\(?:emptyset|varnothing|infty)\$?\W*"
+)
 _COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\{[^{}]*\}|\\(?:begin|end)\{[a-z]+\*?\}|\\[A-Za-z]+")
 _NO_WORD = re.compile(
     r"(?<![A-Za-z])(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|and|or)(?![A-Za-z])"
