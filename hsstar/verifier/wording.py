@@ -53,7 +53,7 @@ _PUNCTUATION = re.compile(rf"\\text|(?!(?<=\d)\.\d)[^\w+*/=<>^|\\{re.escape(_BRA
 _OPERATOR = re.compile(r"[+*/=<>^_\\]|-(?=[\d\\(])")
 _LEADING = re.compile(
     r"\A(?:(?![-+]\s?[\d\\(]|[(\[{\\])\W)*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?"
-    r"(?:(?:on|in|at)\s+(?=(?-i:[A-Z])))?(?:(?:mrs?|ms|dr|prof)(?:\.\s*|\s+))?",
+    r"(?:(?:on|in|at)\s+(?=(?-i:[A-Z])))?",
     re.IGNORECASE,
 )
 _ALL = re.compile(r"(?<!not )(?<![A-Za-z])all (?:the )?(?=[A-Za-z]{2})(?!of )", re.IGNORECASE)

@@ -115,7 +115,7 @@ def test_every_other_judgement_has_its_cause(
 def test_judgements_come_in_the_order_of_their_requests(verifier: MathVerifier) -> None:
     table = [
         (boxed("x+1", "x+2"), "x+1", Cause.INCORRECT),
-        (VerificationRequest("none", "1"), None, Cause.NO_ANSWER),
+        (VerificationRequest("I do not know", "1"), None, Cause.NO_ANSWER),
         (boxed(r"\dfrac{1}{2}", "0.5"), r"\dfrac{1}{2}", Cause.CORRECT),
         (boxed("1+x", "x+1"), "1+x", Cause.CORRECT),
         (boxed("x+1", "???"), "x+1", Cause.BAD_REFERENCE),

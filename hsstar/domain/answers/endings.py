@@ -11,13 +11,15 @@ from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
 _LONGEST_END = 4_000
 _LONGEST_BARE = 200
 _LONGEST_LIST = 8
-_LONGEST_DATE = 20
+_LONGEST_DATE = 25
 _SUBSTANCE = re.compile(r"[^\W_]")
 _BULLET = re.compile(r"\s*[-*•+]\s+(?P<item>\S.*)")
 _EMPHASIS = re.compile(r"\*\*|__|`|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)")
 _AROUND = " \t*_>#`\"“”'"
 _CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)|(?:\([A-J]\)|[A-J][.)])\s?[-\d$\\(][^A-Za-z]{0,40}")
-_FEW_WORDS = re.compile(r"\W*[^\W\d_]{2,}(?:\s[^\W\d_]{2,})?\W*|\s*\$?\\(?:emptyset|varnothing|infty)\$?\W*")
+_FEW_WORDS = re.compile(
+    r"[^\w\\]*[^\W\d_]{2,}(?:\s[^\W\d_]{2,})?[^\w\\]*|\s*\$?\\(?:emptyset|varnothing|infty)\$?\W*"
+)
 _COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\{[^{}]*\}|\\(?:begin|end)\{[a-z]+\*?\}|\\[A-Za-z]+")
 _NO_WORD = re.compile(
     r"(?<![A-Za-z])(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|and|or)(?![A-Za-z])"
@@ -34,8 +36,10 @@ _OPERATOR_BETWEEN = re.compile(rf"{_OPERATOR}\s|\s{_OPERATOR}")
 _ROWS = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 _END_OF_ROWS = re.compile(r"\\end\{(?:aligned|align\*?|gathered|split)\}")
 _POINT = re.compile(r"\([^()\s]{1,60}\)")
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = re.compile(
-    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s\d{1,2}(?:st|nd|rd|th)?(?:,?\s\d{4})?\Z",
+    rf"(?:{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH},?\s\d{{4}})\Z",
     re.IGNORECASE,
 )
 _HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
@@ -176,7 +180,7 @@ def _opening(chunks: list[tuple[str, int, int]], first: int, last: int) -> int:
         chunk = chunks[index][0]
         if not _is_mathematics(chunk):
             break
-        depth += sum(map(chunk.count, ")]")) - sum(map(chunk.count, "(["))
+        depth += sum(map(chunk.count, ")]}")) - sum(map(chunk.count, "([{"))
         if index <= first and depth <= 0:
             return index
     return first
