@@ -17,10 +17,11 @@ pages counted once.
 import json
 import random
 import re
+import resource
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -48,7 +49,7 @@ OTHER_REFERENCES = (("proof", 0.12), ("A", 0.08), ("B", 0.08), ("\\text{even}", 
 """References that are no value in NuminaMath, with their shares."""
 
 SOLUTION_CHARACTERS = 1_300
-_PAUSE = 0.05
+_PAUSE = 0.3
 
 
 @dataclass(frozen=True)
@@ -103,40 +104,39 @@ def _server(database: Database) -> psutil.Process:
 
 
 class _Watch:
-    """Processor time of this process, its descendants and the server; memory without the server."""
+    """Processor time of this process, its checking processes and the server; memory without the server."""
 
     def __init__(self, server: psutil.Process) -> None:
-        self._server = server
+        self._server, self._own = server, psutil.Process()
+        self._own_seconds = 0.0  # of looking
+        self._before = self._used()
         self.processor_seconds = self.megabytes = 0.0
-        self._own = psutil.Process()
-        self._before = 0.0
-        self._times: dict[int, float] = {}  # by process, also of those that have ended
 
     def look(self) -> None:
-        mine = [self._own, *self._own.children(recursive=True)]
+        """Measure memory, with shared pages counted once."""
         bytes_held = 0
-        for process in {*mine, self._server, *self._server.children()}:
-            try:
-                times = process.cpu_times()
-                self._times[process.pid] = times.user + times.system
-                bytes_held += process.memory_full_info().pss if process in mine else 0
-            except psutil.Error:  # it has just ended
-                continue
+        for process in [self._own, *self._own.children(recursive=True)]:
+            with suppress(psutil.Error):  # it has just ended
+                bytes_held += process.memory_full_info().pss
         self.megabytes = max(self.megabytes, bytes_held / 1e6)
-
-    def begin(self) -> None:
-        self.look()
-        self._before = sum(self._times.values())
+        self._own_seconds = time.thread_time()
 
     def end(self) -> None:
-        self.look()
-        self.processor_seconds = sum(self._times.values()) - self._before
+        """Take the processor time, when the checking processes have ended."""
+        self.processor_seconds = self._used() - self._before - self._own_seconds
+
+    def _used(self) -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = time.process_time() + children.ru_utime + children.ru_stime
+        for process in [self._server, *self._server.children()]:
+            with suppress(psutil.Error):
+                used += sum(process.cpu_times())
+        return used
 
 
 @contextmanager
 def _watched(server: psutil.Process) -> Iterator[_Watch]:
     watch, ended = _Watch(server), threading.Event()
-    watch.begin()
 
     def keep_looking() -> None:
         while not ended.wait(_PAUSE):
