@@ -6,8 +6,8 @@ Three files are imported into a temporary Postgres by this process, its checking
 
 - College Math as published, which has the hardest references;
 - GSM8K's test problems, repeated with other numbers up to `--rows`;
-- a mix like NuminaMath's: statements and solutions of its lengths, and the references of all benchmarks with
-  other digits, choices, words and proofs among them.
+- a mix like NuminaMath's: solutions of its length, problems of the benchmarks in the shares of its sources,
+  with other digits in their references, and choices, words and proofs among these.
 
 `two cores` is what two free cores would give: rows by half of the processor time. The clock counts whatever
 else the machine does. Memory is the peak of this process and its checking processes together, with shared
@@ -45,6 +45,12 @@ from hsstar.store.database import Database
 
 BENCHMARKS = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
 SEED = 17
+SOURCES = {  # word problems; school and competitions; olympiads; textbooks
+    ("gsm8k",): 0.18,
+    ("math500", "amc23", "aime24"): 0.55,
+    ("olympiadbench",): 0.17,
+    ("college_math", "minerva_math"): 0.10,
+}
 OTHER_REFERENCES = (("proof", 0.12), ("A", 0.08), ("B", 0.08), ("\\text{even}", 0.02), ("", 0.02))
 """References that are no value in NuminaMath, with their shares."""
 
@@ -168,11 +174,15 @@ def _gsm8k(count: int) -> Iterator[dict[str, Any]]:
 
 def _mix(count: int) -> Iterator[dict[str, Any]]:
     chance = random.Random(SEED)
-    problems = [problem for file in sorted(BENCHMARKS.glob("*.jsonl")) for problem in read_problems(file)]
+    pools = [
+        [problem for name in source for problem in read_problems(BENCHMARKS / f"{name}.jsonl")]
+        for source in SOURCES
+    ]
     names = [name for name, _ in OTHER_REFERENCES]
     shares = [share for _, share in OTHER_REFERENCES]
     for number in range(count):
-        problem = chance.choice(problems)
+        [pool] = chance.choices(pools, [*SOURCES.values()])
+        problem = chance.choice(pool)
         answer = _other_digits(problem.reference, chance)
         if chance.random() < sum(shares):
             [answer] = chance.choices(names, shares)

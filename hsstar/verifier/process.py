@@ -9,8 +9,8 @@ at a time:
 
 A checking process gets its tasks by its own socket: `{"id": n, "seconds": s, "answer": text, "reference":
 text}`; or with `formulas` in place of both, which asks whether all of them can be read. The results of a
-task are `{"begun": n}`, and `{"id": n, "outcome": "CAUSE RULE"}` when it is done. Whatever a task does, the kernel ends its process
-by SIGPROF after `s` seconds of processor time.
+task are `{"begun": n}`, and `{"id": n, "outcome": "CAUSE RULE"}` when it is done. Whatever a task does, the
+kernel ends its process by SIGPROF after `s` seconds of processor time.
 """
 
 import ctypes
