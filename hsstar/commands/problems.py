@@ -170,6 +170,8 @@ def _ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
 
 
 def _refuse_unreadable(report: ReferenceReport, options: ImportOptions) -> None:
+    if not report.read:
+        raise BadInputError("every row was left out; nothing was imported")
     if report.unusable_count * 2 > report.read and not options.allow_unreadable:
         example = next((named.reference for named in report.unusable if named.reference), "no answer")
         raise BadInputError(
