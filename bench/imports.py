@@ -6,8 +6,8 @@ Three files are imported into a temporary Postgres by this process, its checking
 
 - College Math as published, which has the hardest references;
 - GSM8K's test problems, repeated with other numbers up to `--rows`;
-- a mix like NuminaMath's: statements and solutions of its lengths, and the references of all benchmarks with
-  other digits, choices, words and proofs among them.
+- a mix like NuminaMath's: solutions of its length, problems of the benchmarks in the shares of its sources,
+  with other digits in their references, and choices, words and proofs among these.
 
 `two cores` is what two free cores would give: rows by half of the processor time. The clock counts whatever
 else the machine does. Memory is the peak of this process and its checking processes together, with shared
@@ -17,10 +17,11 @@ pages counted once.
 import json
 import random
 import re
+import resource
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -45,11 +46,17 @@ from hsstar.store.database import Database
 
 BENCHMARKS = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
 SEED = 17
+SOURCES = {  # word problems; school and competitions; olympiads; textbooks
+    ("gsm8k",): 0.18,
+    ("math500", "amc23", "aime24"): 0.55,
+    ("olympiadbench",): 0.17,
+    ("college_math", "minerva_math"): 0.10,
+}
 OTHER_REFERENCES = (("proof", 0.12), ("A", 0.08), ("B", 0.08), ("\\text{even}", 0.02), ("", 0.02))
 """References that are no value in NuminaMath, with their shares."""
 
 SOLUTION_CHARACTERS = 1_300
-_PAUSE = 0.05
+_PAUSE = 0.3
 
 
 @dataclass(frozen=True)
@@ -104,40 +111,39 @@ def _server(database: Database) -> psutil.Process:
 
 
 class _Watch:
-    """Processor time of this process, its descendants and the server; memory without the server."""
+    """Processor time of this process, its checking processes and the server; memory without the server."""
 
     def __init__(self, server: psutil.Process) -> None:
-        self._server = server
+        self._server, self._own = server, psutil.Process()
+        self._own_seconds = 0.0  # of looking
+        self._before = self._used()
         self.processor_seconds = self.megabytes = 0.0
-        self._own = psutil.Process()
-        self._before = 0.0
-        self._times: dict[int, float] = {}  # by process, also of those that have ended
 
     def look(self) -> None:
-        mine = [self._own, *self._own.children(recursive=True)]
+        """Measure memory, with shared pages counted once."""
         bytes_held = 0
-        for process in {*mine, self._server, *self._server.children()}:
-            try:
-                times = process.cpu_times()
-                self._times[process.pid] = times.user + times.system
-                bytes_held += process.memory_full_info().pss if process in mine else 0
-            except psutil.Error:  # it has just ended
-                continue
+        for process in [self._own, *self._own.children(recursive=True)]:
+            with suppress(psutil.Error):  # it has just ended
+                bytes_held += process.memory_full_info().pss
         self.megabytes = max(self.megabytes, bytes_held / 1e6)
-
-    def begin(self) -> None:
-        self.look()
-        self._before = sum(self._times.values())
+        self._own_seconds = time.thread_time()
 
     def end(self) -> None:
-        self.look()
-        self.processor_seconds = sum(self._times.values()) - self._before
+        """Take the processor time, when the checking processes have ended."""
+        self.processor_seconds = self._used() - self._before - self._own_seconds
+
+    def _used(self) -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = time.process_time() + children.ru_utime + children.ru_stime
+        for process in [self._server, *self._server.children()]:
+            with suppress(psutil.Error):
+                used += sum(process.cpu_times())
+        return used
 
 
 @contextmanager
 def _watched(server: psutil.Process) -> Iterator[_Watch]:
     watch, ended = _Watch(server), threading.Event()
-    watch.begin()
 
     def keep_looking() -> None:
         while not ended.wait(_PAUSE):
@@ -169,11 +175,15 @@ def _gsm8k(count: int) -> Iterator[dict[str, Any]]:
 
 def _mix(count: int) -> Iterator[dict[str, Any]]:
     chance = random.Random(SEED)
-    problems = [problem for file in sorted(BENCHMARKS.glob("*.jsonl")) for problem in read_problems(file)]
+    pools = [
+        [problem for name in source for problem in read_problems(BENCHMARKS / f"{name}.jsonl")]
+        for source in SOURCES
+    ]
     names = [name for name, _ in OTHER_REFERENCES]
     shares = [share for _, share in OTHER_REFERENCES]
     for number in range(count):
-        problem = chance.choice(problems)
+        [pool] = chance.choices(pools, [*SOURCES.values()])
+        problem = chance.choice(pool)
         answer = _other_digits(problem.reference, chance)
         if chance.random() < sum(shares):
             [answer] = chance.choices(names, shares)

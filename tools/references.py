@@ -19,7 +19,7 @@ NOTE = "<!-- Written by `make references`; changes belong into the code. -->"
 COMMAND_PAGE = Path("docs/reference-cli.md")
 RECIPE_PAGE = Path("docs/reference-recipe.md")
 FORMATS_PAGE = Path("docs/formats.md")
-LAYOUTS_BEGIN, LAYOUTS_END = "<!-- layouts, written by `make references` -->", "<!-- end of layouts -->"
+LAYOUTS_BEGIN, LAYOUTS_END = "<!-- table: problems -->", "<!-- end -->"
 
 Schema = dict[str, Any]
 

@@ -28,7 +28,7 @@ _BATCH = 1_000
 _BATCHES_AHEAD = 3
 """So many batches are read while the checking processes work on an earlier one."""
 
-_BYTES_IN_MEMORY = 64_000_000
+_BYTES_IN_MEMORY = 16_000_000
 """A larger file of problems is kept on disk between its verification and the transaction."""
 
 _MOST_CONFLICTS = 10_000
@@ -170,6 +170,8 @@ def _ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
 
 
 def _refuse_unreadable(report: ReferenceReport, options: ImportOptions) -> None:
+    if not report.read:
+        raise BadInputError("every row was left out; nothing was imported")
     if report.unusable_count * 2 > report.read and not options.allow_unreadable:
         example = next((named.reference for named in report.unusable if named.reference), "no answer")
         raise BadInputError(

@@ -1,6 +1,7 @@
 """Values of a row by the names of its columns, with errors that say what was expected."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,16 @@ def has(row: Row, *paths: str) -> bool:
 def first_value(row: Row, paths: Sequence[str]) -> tuple[str, Any] | None:
     """Return path and value of the first column that a row has, null included; None without one.
 
-    A column with a value comes before one that is null or empty.
+    A column with a value comes before a blank one.
     """
     held = [(path, value) for path in paths if (value := _value(row, path)) is not _MISSING]
-    filled = (pair for pair in held if pair[1] not in (None, ""))
+    filled = (pair for pair in held if not is_blank(pair[1]))
     return next(filled, held[0] if held else None)
+
+
+def is_blank(value: Any) -> bool:
+    """Tell whether a value is missing: null, empty text, or NaN, as which some programs write null."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def text_of(row: Row, *paths: str) -> str:

@@ -3,7 +3,7 @@
 `LAYOUTS` is in the order in which layouts are recognised; docs/formats.md shows it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hsstar.data.choices import Choices
@@ -12,6 +12,7 @@ from hsstar.data.columns import (
     chat_of,
     first_value,
     has,
+    is_blank,
     keys_of,
     listed,
     lowered,
@@ -76,7 +77,7 @@ class Layout:
         if entry is None and solution is None:
             expected = listed((*self.reference, *self.solution))
             raise BadInputError(f"expected {expected}, found keys {keys_of(row)}")
-        if entry is None or entry[1] in (None, ""):
+        if entry is None or is_blank(entry[1]):
             return self.final(solution or "")
         path, value = entry
         if isinstance(value, str) and (self.worked or r"\boxed" in value):
@@ -130,11 +131,14 @@ def read_problem(row: Row, problem_format: ProblemFormat) -> Problem:
 
     If the keys fit but hold no answer (no box, an empty answer, `proof`), the reference is empty: the import
     reports the problem as unverifiable and continues. Raise BadInputError if a key is missing or its value of
-    the wrong kind.
+    the wrong kind. A row with choices is read as multiple choice in every layout but hsstar's own: without
+    them its letter or position would mean nothing.
     """
     row = lowered(row)
     if problem_format is ProblemFormat.AUTO:
         problem_format = detect_format([row])
+    if problem_format is not ProblemFormat.HSSTAR and _offers_choices(row):
+        problem_format = ProblemFormat.CHOICES
     return _BY_FORMAT[problem_format].read(row)
 
 
@@ -166,6 +170,12 @@ def _final_or_bare(solution: str) -> str:
 
 def _is_question(row: Row) -> bool:
     return any(has(row, key) for key in ("question", "problem", "query", "prompt"))
+
+
+def _offers_choices(row: Row) -> bool:
+    return _is_question(row) and any(
+        isinstance(row.get(key), list | Mapping) and row[key] for key in _CHOICES
+    )
 
 
 def _asks_only(row: Row) -> bool:

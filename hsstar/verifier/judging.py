@@ -78,12 +78,6 @@ def _holds_otherwise(equivalence: Equivalence, answer: str, reference: str) -> b
     return False
 
 
-def can_read(text: str, algebra: Algebra) -> bool:
-    """Decide whether a reference answer can be read, every formula of it included. No bound on time."""
-    form = read(text)
-    return is_readable(form) and all(map(algebra.can_read, formulas(form)))
-
-
 def formulas(form: Form) -> list[Formula]:
     """Return the formulas within a form."""
     return [part for part in parts_of(form) if isinstance(part, Formula)]

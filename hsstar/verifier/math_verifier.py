@@ -79,7 +79,7 @@ class MathVerifier:
     def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
         """Decide open pairs, each different key once; raise EngineError if no process starts."""
         different = list({pair.key: pair for pair in pairs}.values())
-        tasks = [{"answer": pair.answer or "", "reference": pair.reference} for pair in different]
+        tasks: list[Task] = [{"answer": pair.answer or "", "reference": pair.reference} for pair in different]
         for index, outcome in self._run(tasks):
             yield different[index].key, _decision(outcome).cause
 
@@ -110,9 +110,10 @@ class MathVerifier:
 
     def _unreadable_formulas(self, references: Iterable[str], second_look_seconds: float) -> set[str]:
         """Return the references with a formula that algebra cannot read."""
-        doubtful = [text for text in references if formulas(read(text))]
-        outcomes = self._run([{"reference": text} for text in doubtful], second_look_seconds)
-        return {doubtful[index] for index, outcome in outcomes if outcome != Cause.CORRECT}
+        found = ((text, [formula.source for formula in formulas(read(text))]) for text in references)
+        doubtful = [(text, sources) for text, sources in found if sources]
+        outcomes = self._run([{"formulas": sources} for _, sources in doubtful], second_look_seconds)
+        return {doubtful[index][0] for index, outcome in outcomes if outcome != Cause.CORRECT}
 
     def explain(self, answer: str, reference: str) -> Explanation:
         """Say how an answer is judged; extract it first from a whole response. Raises as `decide` does."""

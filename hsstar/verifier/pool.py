@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from hsstar.domain.errors import EngineError, MissingDependencyError
 
-Task = dict[str, str]
+Task = Mapping[str, str | list[str]]
 
 
 class Failure(Enum):

@@ -8,9 +8,9 @@ at a time:
 - `{"end": pid}`, which kills that process if it lives: `{"ended": status}`, as `os.waitpid` gives it.
 
 A checking process gets its tasks by its own socket: `{"id": n, "seconds": s, "answer": text, "reference":
-text}`; without `answer` it asks whether the reference can be read. The results of a task are `{"begun": n}`,
-and `{"id": n, "outcome": "CAUSE RULE"}` when it is done. Whatever a task does, the kernel ends its process
-by SIGPROF after `s` seconds of processor time.
+text}`; or with `formulas` in place of both, which asks whether all of them can be read. The results of a
+task are `{"begun": n}`, and `{"id": n, "outcome": "CAUSE RULE"}` when it is done. Whatever a task does, the
+kernel ends its process by SIGPROF after `s` seconds of processor time.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ _WARMING_PAIRS = (  # one of each kind that is slow the first time, in sympy or 
     (r"2x+y=1", r"4x+2y=2"),
 )
 
-AnswerTask = Callable[[str | None, str], str]
+AnswerTask = Callable[[dict[str, Any]], str]
 
 
 def main(memory_limit_mb: int) -> None:
@@ -99,7 +99,7 @@ def _answer_tasks(
         _send(connection, {"begun": task["id"]})
         try:
             signal.setitimer(signal.ITIMER_PROF, task["seconds"])
-            outcome = answer_task(task.get("answer"), task["reference"])
+            outcome = answer_task(task)
             signal.setitimer(signal.ITIMER_PROF, 0)
         except BaseException:  # memory, recursion, or a bug: the parent replaces this process
             os._exit(1)
@@ -109,18 +109,20 @@ def _answer_tasks(
 def _warm_judge() -> AnswerTask:
     from hsstar.domain.verdict import Cause
     from hsstar.verifier.algebra import SympyAlgebra
-    from hsstar.verifier.judging import can_read, judge
+    from hsstar.verifier.forms import Formula
+    from hsstar.verifier.judging import judge
 
     algebra = SympyAlgebra()
 
-    def answer_task(answer: str | None, reference: str) -> str:
-        if answer is not None:
-            decision = judge(answer, reference, algebra)
-            return f"{decision.cause} {decision.rule}"
-        return Cause.CORRECT if can_read(reference, algebra) else Cause.BAD_REFERENCE
+    def answer_task(task: dict[str, Any]) -> str:
+        if "formulas" in task:
+            readable = all(algebra.can_read(Formula(source)) for source in task["formulas"])
+            return Cause.CORRECT if readable else Cause.BAD_REFERENCE
+        decision = judge(task["answer"], task["reference"], algebra)
+        return f"{decision.cause} {decision.rule}"
 
     for answer, reference in _WARMING_PAIRS:
-        answer_task(answer, reference)
+        answer_task({"answer": answer, "reference": reference})
     return answer_task
 
 

@@ -111,6 +111,13 @@ def test_a_file_without_references_is_refused_unless_it_is_wanted(cli: CommandLi
     assert cli.json("problems", "list") == [{"dataset": "mine", "problems": 3, "unreadable_references": 2}]
 
 
+def test_nothing_is_created_where_every_row_is_left_out(cli: CommandLine) -> None:
+    proof = {"problem": "a?", "solution": "w", "answer": "1", "source": "s", "question_type": "proof"}
+    command = ("problems", "import", cli.file("p.jsonl", proof), "--dataset", "mine", "--skip-doubtful")
+    assert cli.refused(*command) == "every row was left out; nothing was imported"
+    assert cli.rows("SELECT 1 FROM datasets") == []
+
+
 def test_a_sentence_is_imported_as_its_value(cli: CommandLine) -> None:
     file = cli.file("p.jsonl", {"problem": "How many?", "answer": "so the total is 12 bolts"})
     called = cli("problems", "import", file, "--dataset", "mine")

@@ -52,6 +52,22 @@ def test_every_layout_has_rows_here_or_among_the_problems() -> None:
     assert shown == {layout.format for layout in LAYOUTS} == {*ProblemFormat} - {ProblemFormat.AUTO}
 
 
+def test_choices_count_also_where_only_some_rows_have_them(tmp_path: Path) -> None:
+    rows = [
+        {"question": "q", "options": [], "answer": "5"},
+        {"question": "r", "options": [4, 7], "answer": "B"},
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert problems_of(tmp_path / "p.jsonl") == [Problem("q", "5"), Problem("r\n\n(A) 4\n(B) 7", "B")]
+    bare = {"question": "q", "choices": ["4", "7"], "answer": 1}
+    assert read_problem(bare, ProblemFormat.MATH).reference == "B"
+
+
+def test_a_missing_answer_written_as_nan_leaves_it_to_the_solution() -> None:
+    row = {"problem": "q", "answer": float("nan"), "solution": r"so \boxed{3}"}
+    assert read_problem(row, ProblemFormat.MATH).reference == "3"
+
+
 @pytest.mark.parametrize(("layout", "row", "message"), TABLES["unfit"])
 def test_an_unfit_row_is_refused(layout: str, row: Row, message: str) -> None:
     with pytest.raises(BadInputError) as refusal:
