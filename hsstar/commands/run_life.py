@@ -93,7 +93,7 @@ def rename_run(database: Database, name: str, new_name: str, models_folder: Path
             )
         if jobs.is_training(connection, run.id):
             raise ConflictError(
-                f"run {name!r} trains a policy of that name; wait, or first: hsstar runs pause {name}"
+                f"run {name!r} trains a policy of that name; wait, or first: hsstar runs cancel {name}"
             )
         runs.rename(connection, run.id, new_name)
         refuse_policy_names(connection, new_name)
