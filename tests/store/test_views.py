@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import counts, evaluations, method, models, rounds, samples
+from hsstar.store import counts, datasets, evaluations, method, models, rounds, samples
 from hsstar.store.queue import workers
 from hsstar.store.read import progress, studies
 from hsstar.store.runs import Run
@@ -274,7 +274,8 @@ def test_a_sample_that_ends_before_its_limit_is_cut_by_the_context(connection: C
     run = factory.add_run(connection, factory.make_recipe(sampling={"n": 4, "n_p": 4, "max_new_tokens": 20}))
     (problem,) = factory.add_problems(connection, 1)
     iteration = add_iteration(connection, run, [problem])
-    spec = evaluations.EvaluationSpec("key", 1, 4, Decoding(0.0, 1.0, 4, 8))
+    dataset = datasets.ensure_dataset(connection, factory.TRAIN)
+    spec = evaluations.EvaluationSpec("key", dataset, 4, Decoding(0.0, 1.0, 4, 8))
     evaluation = evaluations.add_evaluation(connection, run.id, 0, run.model_id, spec)
     rounds.assign_problems(connection, evaluation.id, [problem], 4)
     for of in (iteration.id, evaluation.id):
