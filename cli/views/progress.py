@@ -141,10 +141,11 @@ class Watch:
             progress = self._progress(self._console.print)
             ended = progress.state != "running"
             if ended or time.monotonic() - last >= _LINE_SECONDS:
-                lines = self._lines(progress) + self._reasons(progress)
+                reasons = self._reasons(progress)
+                lines = self._lines(progress) + reasons
                 for line in lines:
                     if line not in shown:
-                        self._console.print(f"{line}{self._left(progress)}")
+                        self._console.print(line if line in reasons else f"{line}{self._left(progress)}")
                 shown, last = lines, time.monotonic()
                 sys.stdout.flush()
             if ended:
