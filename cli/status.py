@@ -59,7 +59,7 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     if not progress.rounds:
         console.print(f"{name} has no iteration yet; start it: hsstar iterate {name} --watch")
         return
-    for line in round_lines(progress.rounds):
+    for line in round_lines(progress.rounds, held=progress.hold is not None):
         console.print(line)
     if rounds := open_rounds(progress.rounds):
         console.print()

@@ -26,20 +26,24 @@ _LINE_SECONDS = 5.0
 Result = TypeVar("Result")
 
 
-def round_lines(progress: Sequence[RoundProgress]) -> list[str]:
-    """Return one line per round: its state, with counts per stage."""
+def round_lines(progress: Sequence[RoundProgress], *, held: bool = False) -> list[str]:
+    """Return one line per round: its state, with counts per stage; `held`: no iteration starts."""
     states = {row.number: row.state for row in progress if row.kind == "iteration"}
     return [
-        _iteration_line(row, states.get(row.number - 1)) if row.kind == "iteration" else _evaluation_line(row)
+        _iteration_line(row, states.get(row.number - 1), held=held)
+        if row.kind == "iteration"
+        else _evaluation_line(row)
         for row in progress
     ]
 
 
-def _iteration_line(row: RoundProgress, state_before: str | None) -> str:
+def _iteration_line(row: RoundProgress, state_before: str | None, *, held: bool) -> str:
     head = f"iteration {row.number}  {row.state.replace('_', '-'):12}"
     if row.state == IterationState.WAITING:
         ready = state_before in (None, IterationState.EVALUATING, IterationState.DONE)
-        return f"{head}  " + ("about to start" if ready else f"waits for iteration {row.number - 1}")
+        if ready:
+            return f"{head}  {'waits until the run is resumed' if held else 'about to start'}"
+        return f"{head}  waits for iteration {row.number - 1}"
     parts = [f"samples {row.drawn}/{row.budget}"]
     if row.waves > 1:
         parts.append(f"wave {row.waves}")
@@ -137,10 +141,11 @@ class Watch:
             progress = self._progress(self._console.print)
             ended = progress.state != "running"
             if ended or time.monotonic() - last >= _LINE_SECONDS:
-                lines = round_lines(progress.rounds) + self._reasons(progress)
+                reasons = self._reasons(progress)
+                lines = self._lines(progress) + reasons
                 for line in lines:
                     if line not in shown:
-                        self._console.print(f"{line}{self._left(progress)}")
+                        self._console.print(line if line in reasons else f"{line}{self._left(progress)}")
                 shown, last = lines, time.monotonic()
                 sys.stdout.flush()
             if ended:
@@ -154,11 +159,14 @@ class Watch:
         return replace(progress, rounds=[row for row in progress.rounds if row.kind == self._kind])
 
     def _view(self, progress: RunProgress) -> Group:
-        lines = [Text(visible(line)) for line in round_lines(progress.rounds)]
+        lines = [Text(visible(line)) for line in self._lines(progress)]
         reasons = [Text(visible(reason), style="yellow") for reason in self._reasons(progress)]
         elapsed = duration(self._pace.elapsed)
         footer = f"run {self._run.name}, {elapsed}{self._left(progress)}; Ctrl-C ends this view only"
         return Group(*lines, *reasons, Text(footer))
+
+    def _lines(self, progress: RunProgress) -> list[str]:
+        return round_lines(progress.rounds, held=progress.hold is not None)
 
     def _reasons(self, progress: RunProgress) -> list[str]:
         return fault_lines(self._run, progress.rounds) + waiting_reasons(progress.queues)

@@ -114,7 +114,7 @@ def nothing_trained(number: int, objective: str, pairs: int) -> str:
     """Return why iteration `number` made no new policy."""
     match objective:
         case "sft":
-            reason = "no correct sample of the trained levels"
+            reason = "no correct sample to train on (or its training was discarded)"
         case _ if not pairs:
             reason = "no pair"
         case _:

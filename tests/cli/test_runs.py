@@ -1,6 +1,7 @@
 """What the commands on a run say is what its rows say, and `--watch` ends as the run does."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,27 @@ def test_a_training_that_rounding_loses_is_told_where_one_looks(finished: Comman
     assert origins == {("r", 0, "r-M1", 0.5)}
 
 
+def test_the_figures_of_an_iteration_are_the_same_wherever_they_stand(finished: CommandLine) -> None:
+    (viewed,) = finished.json("sql", "select * from iteration_statistics")
+    (reported,) = finished.json("report", "r", "--iterations")
+    assert json.loads(finished.ok("export", "iterations", "r")) == reported
+    assert {
+        "correct_share",
+        "cut_share",
+        "no_answer_share",
+        "rows_trained",
+    } <= reported.keys() & viewed.keys()
+    assert {key: viewed.get(key) for key in reported if key != "faults"} == {
+        key: pytest.approx(value) if isinstance(value, float) else value
+        for key, value in reported.items()
+        if key != "faults"
+    }
+    correct = f"{viewed['correct']} ({viewed['correct_share']:.0%})"
+    for shown in (finished.ok("report", "r"), finished.ok("report", "r", "--iterations")):
+        assert re.search(rf"^  correct +{re.escape(correct)} *$", shown, re.MULTILINE), shown
+    assert finished("report", "r", "--iterations", "--lengths").code == 2
+
+
 def test_the_report_of_the_demo_is_what_the_view_says(finished: CommandLine) -> None:
     (found,) = finished.json("sql", "select * from iteration_statistics")
     print_report(finished.database, "r")
@@ -354,9 +376,13 @@ def test_a_run_continues_without_what_is_missing_once_that_is_accepted(cli: Comm
     assert cli.refused("iterate", "r", "--accept-missing").startswith("no job of run 'r' has failed")
     failed = hold_up(cli)
     with working(cli):
-        told = cli.ok("iterate", "r", "--accept-missing", "--watch")
+        told = cli("iterate", "r", "--accept-missing", "--watch")
+    assert told.code == 3  # what is left makes no pair
+    assert told.err.startswith(
+        "hsstar: r is held (trained-nothing): iteration 0: no pair, nothing was trained"
+    )
     said = f"r: {len(failed)} failed jobs discarded; what is missing: hsstar status r --missing\n"
-    assert told.startswith(said)
+    assert told.out.startswith(said)
     assert cli.rows("SELECT number FROM rounds WHERE kind = 'iteration'") == [(0,)]  # enqueues nothing
     assert set(cli.rows("SELECT state FROM jobs")) == {("done",), ("discarded",)}
     assert "6 problems left out: discarded: it broke [now]" in cli.ok("status", "r")

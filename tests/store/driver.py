@@ -1,6 +1,7 @@
 """A worker without broker: it claims jobs one by one and runs the real stages on small engines."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -72,6 +73,10 @@ def rows(database: Database, query: str, **parameters: Any) -> Sequence[Any]:
         return connection.execute(text(query), parameters).all()
 
 
+class _KilledError(Exception):
+    """The process is gone."""
+
+
 class Worker:
     """Does what workers do, one job after the other, and reads the rows."""
 
@@ -87,6 +92,29 @@ class Worker:
         while job_ids := self.queued(kinds):
             for job_id in job_ids:
                 self.do(job_id)
+
+    def work_among_dying_conductors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Work until nothing moves; each look that moves the run is the last one of its process."""
+        look, moved = Conductor._pass, False
+
+        def die(conductor: Conductor, run_id: int) -> bool:
+            nonlocal moved
+            if look(conductor, run_id):
+                moved = True
+                raise _KilledError
+            return False
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Conductor, "_pass", die)
+            while True:
+                moved = False
+                with suppress(_KilledError):
+                    self.conductor.sweep()
+                queued = self.queued()
+                for job_id in queued:
+                    self.compute(job_id)
+                if not (moved or queued):
+                    return
 
     def do(self, job_id: int, name: str = "driver") -> bool:
         """Do one job; return whether the conductor may have added jobs after it."""

@@ -440,30 +440,12 @@ def test_sweeps_move_a_run_whose_workers_die_before_they_look(begin: Begin) -> N
     check_iteration(PLAIN, 0, driver.tables())
 
 
-class _KilledError(Exception):
-    """The process is gone."""
-
-
 def test_sweeps_move_a_run_whose_conductor_dies_after_every_look_that_moved_it(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round that others were waiting for has ended, and nobody is left who saw it."""
-    look = Conductor._pass
-
-    def killed(conductor: Conductor, run_id: int) -> bool:
-        if look(conductor, run_id):
-            raise _KilledError
-        return False
-
-    monkeypatch.setattr(Conductor, "_pass", killed)
     driver = begin(MEASURED, iterations=2)
-    for _ in range(60):
-        with contextlib.suppress(_KilledError):
-            driver.conductor.sweep()
-        for job_id in driver.queued():
-            driver.compute(job_id)
-            with contextlib.suppress(_KilledError):
-                driver.conductor.sweep()
+    driver.work_among_dying_conductors(monkeypatch)
     assert driver.states() == [IterationState.DONE] * 2
 
 

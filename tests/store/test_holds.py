@@ -114,6 +114,20 @@ def test_a_run_stops_after_each_iteration_that_trained_nothing(begin: Begin) -> 
     assert held(driver) == (None, None)  # nobody is stopped twice
 
 
+@pytest.mark.parametrize(
+    ("gate", "states"),
+    [({}, [DONE, WAITING]), ({"correct_share": [0.02, 1.0]}, [IterationState.PRE_SAMPLING, WAITING])],
+    ids=["trained nothing", "gate"],
+)
+def test_a_run_stops_where_it_has_to_whatever_dies(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, gate: dict[str, Any], states: list[IterationState]
+) -> None:
+    recipe = make_recipe(sampling={"n": 4, "n_p": 2}, evaluation={"dataset": HELDOUT}, gate=gate)
+    driver = begin(recipe, all_wrong, iterations=2)
+    driver.work_among_dying_conductors(monkeypatch)
+    assert (driver.states(), held(driver)[0]) == (states, "gate" if gate else "trained-nothing")
+
+
 def test_a_run_that_keeps_going_is_not_stopped(begin: Begin) -> None:
     driver = begin(RECIPE, all_wrong, iterations=0)
     with driver.database.begin() as connection:

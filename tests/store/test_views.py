@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import Cause
-from hsstar.store import counts, evaluations, method, models, rounds, samples
+from hsstar.store import counts, datasets, evaluations, method, models, rounds, samples
 from hsstar.store.queue import workers
 from hsstar.store.read import progress, studies
 from hsstar.store.runs import Run
@@ -261,11 +262,34 @@ def test_progress_counts_what_the_views_count(connection: Connection, example: E
     assert (found.running, found.slots_in_flight) == (1, 2 + 4)
     unknown = {name for name, value in asdict(waiting).items() if value is None}
     assert unknown == {
-        "model", "mean_tokens", "training_steps", "started_at", "seconds", "accuracy", "standard_error"
+        "model", "context", "output_model", "mean_tokens", "training_steps", "started_at", "seconds",
+        "accuracy", "standard_error",
     }  # fmt: skip
     assert {value for name, value in asdict(waiting).items() if name not in unknown} == {
         "iteration", 1, "waiting", 0, ""
     }  # fmt: skip
+
+
+def test_a_sample_that_ends_before_its_limit_is_cut_by_the_context(connection: Connection) -> None:
+    run = factory.add_run(connection, factory.make_recipe(sampling={"n": 4, "n_p": 4, "max_new_tokens": 20}))
+    (problem,) = factory.add_problems(connection, 1)
+    iteration = add_iteration(connection, run, [problem])
+    dataset = datasets.ensure_dataset(connection, factory.TRAIN)
+    spec = evaluations.EvaluationSpec("key", dataset, 4, Decoding(0.0, 1.0, 4, 8))
+    evaluation = evaluations.add_evaluation(connection, run.id, 0, run.model_id, spec)
+    rounds.assign_problems(connection, evaluation.id, [problem], 4)
+    for of in (iteration.id, evaluation.id):
+        ends = ((20, "length"), (8, "length"), (8, "stop"), (None, "length"))  # the last one is imported
+        drawn = [DrawnSample(problem, slot, "x", None, *end) for slot, end in enumerate(ends)]
+        samples.write_samples(connection, of, None, "w", drawn)
+    expected = [(iteration.id, 3, 1), (evaluation.id, 3, 0)]
+    query = "SELECT round_id, cut, cut_by_context FROM sample_counts ORDER BY round_id"
+    assert select(connection, query) == expected
+    assert counts.drifted(connection) == []
+    counts.recount(connection, [iteration.id, evaluation.id])
+    assert select(connection, query) == expected
+    execute(connection, "UPDATE sample_counts SET cut_by_context = 2 WHERE round_id = :id", id=evaluation.id)
+    assert counts.drifted(connection) == [evaluation.id]
 
 
 def test_the_progress_of_evaluations_comes_after_that_of_iterations(

@@ -34,6 +34,9 @@ def test_an_iteration_waits_for_the_one_before_until_that_has_its_policy() -> No
     for state, expected in (("training", "waits for iteration 0"), ("evaluating", "about to start")):
         assert expected in round_lines([replace(NOTHING, state=state), second])[1]
     assert "about to start" in round_lines([NOTHING])[0]
+    assert "waits until the run is resumed" in round_lines([NOTHING], held=True)[0]
+    assert RunProgress([NOTHING], [replace(QUIET, running=1)], "r is held").state == "running"
+    assert RunProgress([DONE], [QUIET], "r is held").state == "held"
 
 
 @pytest.mark.parametrize(("values", "line"), tables("progress")["lines"])

@@ -37,7 +37,7 @@ FAULTS = {
     "no example": (
         NOTHING,
         "sft",
-        ["no correct sample of the trained levels, nothing was trained: M1 is M0"],
+        ["no correct sample to train on (or its training was discarded), nothing was trained: M1 is M0"],
     ),
     "a training that was given up": (
         replace(HEALTHY, output_model="M0"),
