@@ -9,12 +9,16 @@ from hsstar.data.sample_layouts import SAMPLE_LAYOUTS
 from hsstar.data.training_rows import EXAMPLE_LAYOUTS, PAIR_LAYOUTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
-_TABLE = re.compile(r"(?P<begin><!-- table: (?P<name>[\w ]+) -->\n).*?(?P<end>\n<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"<!-- table: (?P<name>[\w ]+) -->(?:(?!<!--).)*<!-- end -->", re.DOTALL)
 
 
 def renewed(page: str) -> str:
     """A page whose tables are those of the code."""
-    return _TABLE.sub(lambda found: f"{found['begin']}\n{TABLES[found['name']]()}\n{found['end']}", page)
+    return _TABLE.sub(lambda found: _marked(found["name"]), page)
+
+
+def _marked(name: str) -> str:
+    return f"<!-- table: {name} -->\n\n{TABLES[name]()}\n\n<!-- end -->"
 
 
 def _samples() -> str:

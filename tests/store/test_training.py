@@ -171,7 +171,7 @@ def test_what_a_trainer_tells_is_recorded(database: Database, job_id: int, conte
     assert found.metrics == {"loss": 0.25, "last/loss": 0.125}
     assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ attempt", found.log)
     assert [line[21:] for line in found.log.splitlines()] == [
-        "attempt 1 on w begins of 6 steps, 8 examples, 4 of them cut, 1 left out",
+        "attempt 1 on w begins of 6 steps, 8 examples, 4 of them cut, 1 left out (1 × equal responses)",
         *(f"intermediate checkpoint at step {step}" for step in (2, 4, 6)),
     ]
     curve = rows(
