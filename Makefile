@@ -117,7 +117,6 @@ adapters: $(INSTALLED)
 
 references: $(LIGHT)
 	$(BIN)/python -m tools.references
-	$(BIN)/python -m tools.layout_tables
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

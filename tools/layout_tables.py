@@ -1,14 +1,15 @@
-"""Writes the tables of layouts in docs/formats.md, from the code: `python -m tools.layout_tables`."""
+"""The tables of layouts in docs/formats.md, from the code; `tools.references` writes them."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hsstar.data.export_layouts import EXPORT_LAYOUTS
+from hsstar.data.layouts import LAYOUTS
 from hsstar.data.sample_layouts import SAMPLE_LAYOUTS
 from hsstar.data.training_rows import EXAMPLE_LAYOUTS, PAIR_LAYOUTS
 
-PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
+PAGE = Path("docs/formats.md")
 _TABLE = re.compile(r"<!-- table: (?P<name>[\w ]+) -->(?:(?!<!--).)*<!-- end -->", re.DOTALL)
 
 
@@ -19,6 +20,24 @@ def renewed(page: str) -> str:
 
 def _marked(name: str) -> str:
     return f"<!-- table: {name} -->\n\n{TABLES[name]()}\n\n<!-- end -->"
+
+
+def _problems() -> str:
+    rows = (
+        (
+            f"`{layout.format}`",
+            layout.published,
+            layout.sign,
+            _columns(layout.statement),
+            _columns(layout.reference),
+            _columns(layout.solution),
+            _columns(layout.subject),
+            _columns(layout.level),
+        )
+        for layout in LAYOUTS
+    )
+    heading = ("layout", "of", "recognised by", "statement", "reference", "solution", "subject", "level")
+    return _table(heading, rows)
 
 
 def _samples() -> str:
@@ -64,18 +83,10 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "problems": _problems,
     "samples": _samples,
     "pairs": _pairs,
     "examples": _examples,
     "exports": _exports,
 }
 """What stands between `<!-- table: NAME -->` and `<!-- end -->`."""
-
-
-def main() -> None:
-    """Write the tables."""
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

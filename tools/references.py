@@ -11,22 +11,24 @@ from typing import Any
 import click
 
 from hsstar.cli.main import hsstar
-from hsstar.data.layouts import LAYOUTS, Layout
 from hsstar.recipe.recipe import Recipe
+from tools import layout_tables
 
 ROOT = Path(__file__).parents[1]
 NOTE = "<!-- Written by `make references`; changes belong into the code. -->"
 COMMAND_PAGE = Path("docs/reference-cli.md")
 RECIPE_PAGE = Path("docs/reference-recipe.md")
-FORMATS_PAGE = Path("docs/formats.md")
-LAYOUTS_BEGIN, LAYOUTS_END = "<!-- table: problems -->", "<!-- end -->"
 
 Schema = dict[str, Any]
 
 
 def pages() -> dict[Path, str]:
     """The text of each reference page, by its path from the root of the repository."""
-    return {COMMAND_PAGE: command_page(), RECIPE_PAGE: recipe_page(), FORMATS_PAGE: formats_page()}
+    return {
+        COMMAND_PAGE: command_page(),
+        RECIPE_PAGE: recipe_page(),
+        layout_tables.PAGE: layout_tables.renewed((ROOT / layout_tables.PAGE).read_text(encoding="utf-8")),
+    }
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -79,22 +81,6 @@ def _options(command: click.Command) -> list[tuple[str, str]]:
     options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
     records = (option.get_help_record(context) for option in options)
     return [(record[0].replace(" RANGE", ""), " ".join(record[1].split())) for record in records if record]
-
-
-def formats_page() -> str:
-    """The page of formats, with the table of layouts as the readers have them."""
-    before, _, rest = (ROOT / FORMATS_PAGE).read_text(encoding="utf-8").partition(LAYOUTS_BEGIN)
-    _, _, after = rest.partition(LAYOUTS_END)
-    head = ("layout", "of", "recognised by", "statement", "reference", "solution", "subject", "level")
-    rows = [head, ("---",) * len(head), *map(_layout_row, LAYOUTS)]
-    table = "\n".join(" | ".join(row).join(("| ", " |")) for row in rows)
-    return f"{before}{LAYOUTS_BEGIN}\n\n{table}\n\n{LAYOUTS_END}{after}"
-
-
-def _layout_row(layout: Layout) -> tuple[str, ...]:
-    columns = (layout.statement, layout.reference, layout.solution, layout.subject, layout.level)
-    named = (", ".join(f"`{path}`" for path in paths) or "–" for paths in columns)
-    return (f"`{layout.format}`", layout.published, layout.sign, *named)
 
 
 def recipe_page() -> str:
