@@ -95,7 +95,8 @@ def test_evaluations_are_exported_as_the_view_has_them(finished: CommandLine) ->
     finished.ok("export", "evaluations", "--output", str(file))
     (row,) = rows_of(file)
     accuracy = finished.rows("SELECT accuracy FROM evaluation_results")[0][0]
-    assert (row["run"], row["benchmark"], float(row["accuracy"])) == ("r", "train", pytest.approx(accuracy))
+    assert (row["run"], row["benchmark"]) == ("r", "train")
+    assert float(row["accuracy"]) == pytest.approx(accuracy)
     assert finished.ok("export", "evaluations", "r") == finished.ok("export", "evaluations")
     assert "there is no run 'x'" in finished.refused("export", "evaluations", "x")
 

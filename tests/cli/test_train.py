@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,7 @@ from tests.cli.conftest import Called, CommandLine
 
 DEMO = "builtin:demo-policy"
 CASES = Path(__file__).parents[1] / "unit" / "field_files"
-PAIRS = [{"prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}"} for n in range(3)]
+PAIRS: list[dict[str, Any]] = [{"prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}"} for n in range(3)]
 SOLUTIONS = [
     {"problem": "1+1=?", "solution": "One and one.\n\nSo \\boxed{2}", "answer": "2"},
     {"problem": "1+2=?", "solution": "\\boxed{3}", "answer": "3"},

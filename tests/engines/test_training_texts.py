@@ -61,9 +61,11 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return TOKENIZERS[request.param]()
 
 
-def pair_of(tokenizer: Any, *values: Any, limit: int = 200, **cut: bool) -> tuple[Any, Any, Any]:
+def pair_of(
+    tokenizer: Any, prompt: str, chosen: str, rejected: str, *, limit: int = 200, **cut: bool
+) -> tuple[Any, Any, Any]:
     """The tokens of the only row that a pair becomes."""
-    (row,) = tokenise("dpo", [TrainingPair(*values, **cut)], tokenizer, limit).rows
+    (row,) = tokenise("dpo", [TrainingPair(prompt, chosen, rejected, **cut)], tokenizer, limit).rows
     return row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]
 
 
