@@ -167,11 +167,16 @@ def _items(path: Path, value: Any) -> list[Any]:
         if len(value) == 1 and isinstance(value.get(key), list):
             return list(value[key])
     columns = list(value.values())
-    if len(columns) > 1 and all(isinstance(column, list) for column in columns):
+    if len(columns) > 1 and all(map(_is_column, columns)):
         if len({len(column) for column in columns}) > 1:
             raise BadInputError(f"{path} has columns of different length, expected a list of rows")
         return [dict(zip(value, items, strict=True)) for items in zip(*columns, strict=True)]
     return [value]
+
+
+def _is_column(value: Any) -> bool:
+    """Tell whether a value is a list of cells; a list of objects is a conversation."""
+    return isinstance(value, list) and not any(isinstance(cell, dict) for cell in value)
 
 
 class _Text:

@@ -13,7 +13,7 @@ import pytest
 
 from hsstar.data.bad_rows import BadRows
 from hsstar.data.columns import Row
-from hsstar.data.files import ProblemFiles
+from hsstar.data.files import ProblemFiles, read_rows
 from hsstar.data.layouts import LAYOUTS, detect_format, read_problem
 from hsstar.data.mapping import ColumnMap
 from hsstar.data.references import is_sentence, says_nothing, value_of_sentence
@@ -144,6 +144,12 @@ def test_text_is_read_however_it_is_packed(
     file = tmp_path / f"{name}{suffix}"
     file.write_bytes(pack(content))
     assert problems_of(file) == READ
+
+
+def test_a_row_of_conversations_is_no_table_of_columns(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
+    (tmp_path / "p.jsonl").write_text(json.dumps({"chosen": turns, "rejected": turns}) + "\n")
+    assert [row for _, row in read_rows(tmp_path / "p.jsonl")] == [{"chosen": turns, "rejected": turns}]
 
 
 @pytest.mark.parametrize(
