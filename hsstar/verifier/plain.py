@@ -7,6 +7,8 @@ evaluates more than Math-Verify does: the methods of its converter put the parts
 """
 
 import re
+from collections.abc import Callable
+from operator import truediv
 from typing import Any
 
 import sympy
@@ -16,7 +18,7 @@ from latex2sympy2_extended.symbols import GREEK_LETTER_MAP, get_symbol
 _PIECE = re.compile(
     r"[ \t\r\n]*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<letters>[A-Za-z]+)"
     r"|_\{(?P<index>[A-Za-z\d]+(?:[-+][A-Za-z\d]+)*)\}"
-    r"|(?P<sign>\\(?:begin|end)\{[a-z]+\}|_\{[a-cf-z]=|\\[A-Za-z]+|\\\\|[-+*/:!^|&()\[\]{}]))[ \t\r\n]*",
+    r"|(?P<sign>\\(?:begin|end)\{[a-z]+\}|_\{[a-cf-z]=|\\[A-Za-z]+|\\\\|[-+*/:!^|&(),\[\]{}]))[ \t\r\n]*",
     re.ASCII,
 )
 _LETTERS = re.compile(
@@ -32,11 +34,13 @@ _FUNCTIONS = {
     **{rf"\arc{name[1:]}": function for name, function in _INVERSES.items()},
     r"\ln": sympy.log,
 }
+_SEVERAL = (r"\gcd", r"\lcm", r"\max", r"\min")
 _LARGE = {r"\sum": sympy.Sum, r"\prod": sympy.Product}
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _MATRICES = {rf"\begin{{{kind}matrix}}": rf"\end{{{kind}matrix}}" for kind in ("", "p", "b", "v")}
 _NO_FUNCTIONS = {*_BRACKETS, *_MATRICES, *_SYMBOLS, r"\infty", r"\frac", r"\binom"}
-_ALL_FUNCTIONS = {*_FUNCTIONS, *_LARGE, r"\sqrt", "e"}
+_ALL_FUNCTIONS = {*_FUNCTIONS, *_SEVERAL, *_LARGE, r"\sqrt", "e"}
+_NAMES_OF_FUNCTIONS = frozenset("abcfghijklmnopqrstuvwxyzABCDFGHJKLMNOPQRSTUVWXYZ")  # not d, e, E, I
 _TIMES = ("*", r"\times", r"\cdot")
 _OVER = ("/", ":", r"\div", r"\over")
 _BEFORE_BARS = {*_TIMES, *_OVER, "+", "-", "(", "[", "{"}
@@ -47,7 +51,7 @@ class NotPlainError(Exception):
 
 
 def read_plain(latex: str, converter: _Latex2Sympy) -> Any:
-    """Return the sympy object of a formula; raise NotPlainError, or what sympy raises in building it."""
+    """Return the sympy object of a formula; raise NotPlainError if it is not plain."""
     pieces = _pieces(latex)
     _refuse_ambiguous(pieces)
     reader = _Reader(pieces, converter)
@@ -133,23 +137,23 @@ class _Reader:
             matrices = _is_matrix(total) or _is_matrix(term)
             if sign == "-":
                 term = self._negative(term, matrices)
-            total = (self._converter.mat_add_flat if matrices else self._converter.add_flat)(total, term)
+            total = _build(self._converter.mat_add_flat if matrices else self._converter.add_flat, total, term)
         return total
 
     def _negative(self, term: Any, as_matrix: bool) -> Any:
         if as_matrix:
-            return self._converter.mat_mul_flat(-1, term)
-        return -term if term.is_Number else self._converter.mul_flat(-1, term)
+            return _build(self._converter.mat_mul_flat, -1, term)
+        return -term if term.is_Number else _build(self._converter.mul_flat, -1, term)
 
     def _times(self, left: Any, right: Any) -> Any:
         matrices = _is_matrix(left) or _is_matrix(right)
-        return (self._converter.mat_mul_flat if matrices else self._converter.mul_flat)(left, right)
+        return _build(self._converter.mat_mul_flat if matrices else self._converter.mul_flat, left, right)
 
     def _over(self, top: Any, bottom: Any) -> Any:
         if not (_is_matrix(top) or _is_matrix(bottom)) and top.is_Integer and bottom.is_Integer:
-            return sympy.Rational(top, bottom)
+            return _build(sympy.Rational, top, bottom)
         product = sympy.MatMul if _is_matrix(top) or _is_matrix(bottom) else sympy.Mul
-        return product(top, sympy.Pow(bottom, -1, evaluate=False), evaluate=False)
+        return _build(product, top, _power(bottom, -1), evaluate=False)
 
     def _product(self, bare: bool = False) -> Any:
         product = self._signed(bare)
@@ -164,9 +168,9 @@ class _Reader:
         if self._take("-"):
             factor = self._signed(bare)
             return self._negative(factor, _is_matrix(factor))
-        factors = [self._power()]
+        factors = [self._power(bare)]
         while self._starts_factor(bare):
-            factors.append(self._power())
+            factors.append(self._power(bare))
         product = factors.pop()
         while factors:
             product = self._beside(factors.pop(), product)
@@ -191,21 +195,25 @@ class _Reader:
             return not (bare and piece in _ALL_FUNCTIONS)
         return piece.isalpha()
 
-    def _power(self) -> Any:
-        is_symbol = (len(self._next) == 1 and self._next.isalpha() and self._next not in "eE") or (
-            self._next in _SYMBOLS
-        )
+    def _power(self, bare: bool) -> Any:
+        symbol, start = self._next, self._at
+        is_symbol = (len(symbol) == 1 and symbol.isalpha() and symbol not in "eE") or symbol in _SYMBOLS
         base = self._factor()
+        is_alone = is_symbol and self._at == start + 1
+        if is_alone and not bare and self._next == "(" and (application := self._application(symbol)):
+            base, is_symbol, is_alone = application, False, False
         if self._next == "^":
-            exponent = self._exponent()
-            base = sympy.Pow(base, exponent, evaluate=False)
+            exponent = self._exponent(may_precede_index=is_alone)
+            if self._next[:1] == "_":
+                base = self._indexed(symbol)
+            base = _power(base, exponent)
         if is_symbol:
             self._refuse_application()
         while self._take("!"):
-            base = sympy.factorial(base, evaluate=False)
+            base = _build(sympy.factorial, base, evaluate=False)
         return base
 
-    def _exponent(self) -> Any:
+    def _exponent(self, may_precede_index: bool = False) -> Any:
         self.expect("^")
         if self._take(r"\infty"):
             exponent = sympy.oo
@@ -218,9 +226,26 @@ class _Reader:
             self.expect("}")
         else:
             raise NotPlainError
-        if self._next[:1] in ("^", "_"):
+        if self._next[:1] == "^" or (self._next[:1] == "_" and not may_precede_index):
             raise NotPlainError
         return exponent
+
+    def _application(self, name: str) -> Any:
+        """Return a function of one symbol or number, `f(x)`; None if a bracket of another kind is there."""
+        if self._pieces[self._at + 2 :][:1] != [")"]:
+            return None
+        argument = self._pieces[self._at + 1]
+        is_symbol = argument in _SYMBOLS or (len(argument) == 1 and argument.isalpha() and argument != "e")
+        if not is_symbol and not argument[:1].isdigit():
+            return None
+        if name not in _NAMES_OF_FUNCTIONS:
+            raise NotPlainError
+        self._at += 1
+        value = self._symbol() if is_symbol else self._factor()
+        self.expect(")")
+        if self._next[:1] in ("(", "[", "_"):
+            raise NotPlainError
+        return sympy.Function(name)(value)
 
     def _refuse_application(self) -> None:
         """Raise if a bracket behind a symbol makes the grammar take the symbol as a function: `f(x)`."""
@@ -248,7 +273,9 @@ class _Reader:
             return self._brackets()
         self._at += 1
         if piece[:1].isdigit() or piece[:1] == ".":
-            return self._converter.parse_number(piece)
+            return _build(self._converter.parse_number, piece)
+        if piece in _SEVERAL:
+            return self._function_of_several(piece[1:])
         if piece in _LARGE:
             return self._large(_LARGE[piece])
         if piece in _MATRICES:
@@ -259,12 +286,11 @@ class _Reader:
             case r"\frac":
                 return self._over(self._argument(), self._argument())
             case r"\binom":
-                return sympy.binomial(self._argument(), self._argument())
+                return _build(sympy.binomial, self._argument(), self._argument())
             case r"\sqrt":
                 degree = self._brackets() if self._next == "[" else None
                 radicand = self._argument()
-                exponent = sympy.S.Half if degree is None else 1 / degree
-                return sympy.Pow(radicand, exponent, evaluate=False)
+                return _power(radicand, sympy.S.Half if degree is None else _build(truediv, 1, degree))
         raise NotPlainError
 
     def _symbol(self) -> Any:
@@ -274,6 +300,9 @@ class _Reader:
             return sympy.I
         if self._next[:1] != "_" and letter != "I":
             return get_symbol(letter, is_real=True)
+        return self._indexed(letter)
+
+    def _indexed(self, letter: str) -> Any:
         if letter in ("E", "I") or len(letter) == 2 or self._next[:2] == "_{":
             raise NotPlainError
         index = self._next[1:]
@@ -282,7 +311,7 @@ class _Reader:
 
     def _exponential(self) -> Any:
         self._at += 1
-        return sympy.exp(self._exponent() if self._next == "^" else 1)
+        return _build(sympy.exp, self._exponent() if self._next == "^" else 1)
 
     def _argument(self) -> Any:
         if self._next != "{":
@@ -298,11 +327,11 @@ class _Reader:
         self.expect(_BRACKETS[opening])
         match opening:
             case "|":
-                return sympy.Abs(content, evaluate=False)
+                return _build(sympy.Abs, content, evaluate=False)
             case r"\lfloor":
-                return self._converter.handle_floor(content)
+                return _build(self._converter.handle_floor, content)
             case r"\lceil":
-                return self._converter.handle_ceil(content)
+                return _build(self._converter.handle_ceil, content)
         return content
 
     def _function(self) -> Any:
@@ -321,14 +350,24 @@ class _Reader:
         if power == -1 and name in _INVERSES:
             function, power = _INVERSES[name], None
         arguments = (argument, base) if function is sympy.log else (argument,)
-        value = function(*arguments, evaluate=False)
-        return sympy.Pow(value, power, evaluate=False) if power else value
+        value = _build(function, *arguments, evaluate=False)
+        return _power(value, power) if power else value
+
+    def _function_of_several(self, name: str) -> Any:
+        self.expect("(")
+        arguments = [self.sum()]
+        while self._take(","):
+            arguments.append(self.sum())
+        self.expect(")")
+        if name in ("gcd", "lcm"):
+            return _build(self._converter.handle_gcd_lcm, name, arguments)
+        return _build(sympy.Max if name == "max" else sympy.Min, *arguments, evaluate=False)
 
     def _base(self, function: Any) -> Any:
         index = self._next[1:] if function is sympy.log else ""
         self._at += 1
         if index.isdigit():
-            return self._converter.parse_number(index)
+            return _build(self._converter.parse_number, index)
         if index.isalpha() and len(index) == 1 and index not in "eI":
             return get_symbol(index, is_real=True)
         raise NotPlainError
@@ -341,7 +380,7 @@ class _Reader:
         low = self.sum()
         self.expect("}")
         high = self._exponent()
-        return kind(self._product(), (variable, low, high))
+        return _build(kind, self._product(), (variable, low, high))
 
     def _matrix(self, end: str) -> Any:
         rows = [[self.sum()]]
@@ -353,8 +392,22 @@ class _Reader:
                 if self._next != end:
                     rows.append([self.sum()])
         self.expect(end)
-        matrix = sympy.Matrix(rows)
-        return matrix.det() if end == r"\end{vmatrix}" else matrix
+        matrix = _build(sympy.Matrix, rows)
+        return _build(matrix.det) if end == r"\end{vmatrix}" else matrix
+
+
+def _build(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Let sympy make an object. What it refuses is left to Math-Verify, which refuses it as well."""
+    try:
+        return make(*arguments, **options)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise NotPlainError from error
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    return _build(sympy.Pow, base, exponent, evaluate=False)
 
 
 def _is_matrix(formula: Any) -> bool:
