@@ -258,9 +258,7 @@ _KNOWN: dict[type, Callable[[_Evaluation, Any], Ball]] = {
     sympy.log: _Evaluation._logarithm_to_base,
     sympy.Abs: _Evaluation._absolute,
     **dict.fromkeys((sympy.floor, sympy.ceiling, sympy.sign), _Evaluation._step),
-    **dict.fromkeys(
-        (sympy.sin, sympy.cos, sympy.tan, sympy.cot, sympy.sec, sympy.csc), _Evaluation._wave
-    ),
+    **dict.fromkeys((sympy.sin, sympy.cos, sympy.tan, sympy.cot, sympy.sec, sympy.csc), _Evaluation._wave),
     sympy.atan: _Evaluation._arctangent,
     **dict.fromkeys((sympy.factorial, sympy.binomial), _Evaluation._counted),
 }

@@ -28,7 +28,7 @@ _MANY_DIGITS = 1_000
 _UNSURE_DIGITS = 50
 _UNSURE_BITS = 40  # a value with fewer bits that are certain is what rounding left of zero
 _MOST_DIGITS = 1_000_000
-_FEW_BITS = 1_500  # two rational numbers of as many bits differ within _MANY_DIGITS
+_FEW_BITS = 20_000
 _SLOW = (*BINDING, sympy.Derivative, sympy.gamma, sympy.loggamma, sympy.zeta, sympy.polygamma)
 _COUNTS = (sympy.factorial, sympy.factorial2, sympy.binomial)  # slow between integers, large at them
 _POINTS = 12
@@ -182,7 +182,9 @@ def _bits(formula: Any) -> float:
         return int(formula.p).bit_length() + int(formula.q).bit_length()
     if formula.func in _COUNTS or (formula.is_Pow and not (formula.exp.is_Rational or formula.free_symbols)):
         return inf
-    factor = abs(int(formula.exp.p)) // int(formula.exp.q) + 1 if formula.is_Pow and formula.exp.is_Rational else 1
+    factor = (
+        abs(int(formula.exp.p)) // int(formula.exp.q) + 1 if formula.is_Pow and formula.exp.is_Rational else 1
+    )
     return factor * sum(map(_bits, formula.args))
 
 

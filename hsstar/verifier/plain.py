@@ -18,7 +18,8 @@ from latex2sympy2_extended.symbols import GREEK_LETTER_MAP, get_symbol
 _PIECE = re.compile(
     r"[ \t\r\n]*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<letters>[A-Za-z]+)"
     r"|_\{(?P<index>[A-Za-z\d]+(?:[-+][A-Za-z\d]+)*)\}"
-    r"|(?P<sign>\\(?:begin|end)\{[a-z]+\}|_\{[a-cf-z]=|\\[A-Za-z]+|\\\\|[-+*/:!^|&(),\[\]{}]))[ \t\r\n]*",
+    r"|(?P<array>\\begin\{array\}\{[lcr]+\})|(?P<sign>\\(?:begin|end)\{[a-z]+\}"
+    r"|_\{[a-cf-z]=|_\{(?=\\)|\\(?:hat|bar)\{[a-z]\}|\\[A-Za-z]+|\\\\|[-+*/:!^|&(),\[\]{}]))[ \t\r\n]*",
     re.ASCII,
 )
 _LETTERS = re.compile(
@@ -36,14 +37,19 @@ _FUNCTIONS = {
 }
 _SEVERAL = (r"\gcd", r"\lcm", r"\max", r"\min")
 _LARGE = {r"\sum": sympy.Sum, r"\prod": sympy.Product}
+_MARKED = (r"\hat{", r"\bar{")
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
-_MATRICES = {rf"\begin{{{kind}matrix}}": rf"\end{{{kind}matrix}}" for kind in ("", "p", "b", "v")}
+_ARRAY = r"\begin{array}"
+_MATRICES = {
+    **{rf"\begin{{{kind}matrix}}": rf"\end{{{kind}matrix}}" for kind in ("", "p", "b", "v")},
+    _ARRAY: r"\end{array}",
+}
 _NO_FUNCTIONS = {*_BRACKETS, *_MATRICES, *_SYMBOLS, r"\infty", r"\frac", r"\binom"}
 _ALL_FUNCTIONS = {*_FUNCTIONS, *_SEVERAL, *_LARGE, r"\sqrt", "e"}
 _NAMES_OF_FUNCTIONS = frozenset("abcfghijklmnopqrstuvwxyzABCDFGHJKLMNOPQRSTUVWXYZ")  # not d, e, E, I
 _TIMES = ("*", r"\times", r"\cdot")
 _OVER = ("/", ":", r"\div", r"\over")
-_BEFORE_BARS = {*_TIMES, *_OVER, "+", "-", "(", "[", "{"}
+_BEFORE_BARS = {*_TIMES, *_OVER, *_FUNCTIONS, "+", "-", "(", "[", "{"}
 
 
 class NotPlainError(Exception):
@@ -79,7 +85,7 @@ def _pieces(latex: str) -> list[str]:
             _letters(match["index"])
             pieces.append(f"_{match['index']}")
         else:
-            pieces.append(match["number"] or match["sign"])
+            pieces.append(match["number"] or match["sign"] or _ARRAY)
     pieces.append("")
     return pieces
 
@@ -101,7 +107,7 @@ def _refuse_ambiguous(pieces: list[str]) -> None:
     if r"\frac" in pieces and any(len(piece) == 2 and piece.isalpha() for piece in pieces):
         raise NotPlainError
     bars = [index for index, piece in enumerate(pieces) if piece == "|"]
-    if len(bars) > 2 and not (len(bars) == 4 and pieces[bars[2] - 1] in _BEFORE_BARS):
+    if any(pieces[bar - 1] not in _BEFORE_BARS for bar in bars[2::2]):
         raise NotPlainError
 
 
@@ -137,7 +143,9 @@ class _Reader:
             matrices = _is_matrix(total) or _is_matrix(term)
             if sign == "-":
                 term = self._negative(term, matrices)
-            total = _build(self._converter.mat_add_flat if matrices else self._converter.add_flat, total, term)
+            total = _build(
+                self._converter.mat_add_flat if matrices else self._converter.add_flat, total, term
+            )
         return total
 
     def _negative(self, term: Any, as_matrix: bool) -> Any:
@@ -191,7 +199,13 @@ class _Reader:
         piece = self._next
         if piece == "|":
             return not self._in_bars
-        if piece in _NO_FUNCTIONS or piece[:1].isdigit() or piece[:1] == "." or piece in _ALL_FUNCTIONS:
+        if (
+            piece in _NO_FUNCTIONS
+            or piece[:1].isdigit()
+            or piece.startswith(_MARKED)
+            or piece[:1] == "."
+            or piece in _ALL_FUNCTIONS
+        ):
             return not (bare and piece in _ALL_FUNCTIONS)
         return piece.isalpha()
 
@@ -200,7 +214,8 @@ class _Reader:
         is_symbol = (len(symbol) == 1 and symbol.isalpha() and symbol not in "eE") or symbol in _SYMBOLS
         base = self._factor()
         is_alone = is_symbol and self._at == start + 1
-        if is_alone and not bare and self._next == "(" and (application := self._application(symbol)):
+        name = symbol if is_alone else f"{symbol}_{{{self._pieces[start + 1][1:]}}}"
+        if is_symbol and not bare and self._next == "(" and (application := self._application(name)):
             base, is_symbol, is_alone = application, False, False
         if self._next == "^":
             exponent = self._exponent(may_precede_index=is_alone)
@@ -238,7 +253,7 @@ class _Reader:
         is_symbol = argument in _SYMBOLS or (len(argument) == 1 and argument.isalpha() and argument != "e")
         if not is_symbol and not argument[:1].isdigit():
             return None
-        if name not in _NAMES_OF_FUNCTIONS:
+        if name[0] not in _NAMES_OF_FUNCTIONS:
             raise NotPlainError
         self._at += 1
         value = self._symbol() if is_symbol else self._factor()
@@ -283,6 +298,8 @@ class _Reader:
         match piece:
             case r"\infty":
                 return sympy.oo
+            case _ if piece.startswith(_MARKED) and self._next[:1] not in ("(", "[", "_", "^"):
+                return get_symbol(piece[1:], is_real=True)
             case r"\frac":
                 return self._over(self._argument(), self._argument())
             case r"\binom":
@@ -366,6 +383,10 @@ class _Reader:
     def _base(self, function: Any) -> Any:
         index = self._next[1:] if function is sympy.log else ""
         self._at += 1
+        if index == "{":
+            base = self.sum()
+            self.expect("}")
+            return base
         if index.isdigit():
             return _build(self._converter.parse_number, index)
         if index.isalpha() and len(index) == 1 and index not in "eI":
