@@ -116,7 +116,8 @@ class _Evaluation:
         error = max(my_size + right.error, their_size + left.error, left.error + right.error) + 3
         if left.imaginary is None and right.imaginary is None:
             return self._rounded(libmp.mpf_mul(left.real, right.real, self._precision), None, error)
-        return self._rounded(*libmp.mpc_mul(_complex(left), _complex(right), self._precision), error)
+        real, imaginary = libmp.mpc_mul(_complex(left), _complex(right), self._precision)
+        return self._rounded(real, imaginary, error)
 
     def _power(self, formula: Any) -> Ball:
         base, exponent = formula.args
@@ -151,28 +152,29 @@ class _Evaluation:
         error = _relative_error(base)
         if base.imaginary is not None:
             _refuse_cut(base)
-            return self._with_relative_error(*libmp.mpc_sqrt(_complex(base), self._precision), error)
+            real, imaginary = libmp.mpc_sqrt(_complex(base), self._precision)
+            return self._with_relative_error(real, imaginary, error)
         root = libmp.mpf_sqrt(libmp.mpf_abs(base.real), self._precision)
-        parts = (libmp.fzero, root) if base.real[0] else (root, None)
-        return self._with_relative_error(*parts, error)
+        if base.real[0]:
+            return self._with_relative_error(libmp.fzero, root, error)
+        return self._with_relative_error(root, None, error)
 
     def _logarithm(self, argument: Ball) -> Ball:
         error = _relative_error(argument) + 2
         if argument.imaginary is not None:
             _refuse_cut(argument)
-            return self._rounded(*libmp.mpc_log(_complex(argument), self._precision), error)
+            real, imaginary = libmp.mpc_log(_complex(argument), self._precision)
+            return self._rounded(real, imaginary, error)
         real = libmp.mpf_log(libmp.mpf_abs(argument.real), self._precision)
         return self._rounded(real, libmp.mpf_pi(self._precision) if argument.real[0] else None, error)
 
     def _exponential(self, argument: Ball) -> Ball:
         _refuse_large(argument)
         if argument.imaginary is None:
-            return self._with_relative_error(
-                libmp.mpf_exp(argument.real, self._precision), None, argument.error
-            )
-        return self._with_relative_error(
-            *libmp.mpc_exp(_complex(argument), self._precision), argument.error + 1
-        )
+            real = libmp.mpf_exp(argument.real, self._precision)
+            return self._with_relative_error(real, None, argument.error)
+        real, imaginary = libmp.mpc_exp(_complex(argument), self._precision)
+        return self._with_relative_error(real, imaginary, argument.error + 1)
 
     def _logarithm_to_base(self, formula: Any) -> Ball:
         logarithms = [self._logarithm(self.ball(argument)) for argument in formula.args]

@@ -162,7 +162,7 @@ def surely_equal(mine: Any, theirs: Any, point: Point, size: Fraction) -> bool:
         return True  # so far, it is equal
     largest = max(map(abs, (*left, *right)))
     distance = max(abs(one - other) for one, other in zip(left, right, strict=True))
-    return distance * 10 ** (digits - _UNSURE_DIGITS) <= largest
+    return bool(distance * 10 ** (digits - _UNSURE_DIGITS) <= largest)
 
 
 def _many_digits(formula: Any, point: Point, digits: int) -> tuple[Fraction, Fraction]:
@@ -182,9 +182,8 @@ def _bits(formula: Any) -> float:
         return int(formula.p).bit_length() + int(formula.q).bit_length()
     if formula.func in _COUNTS or (formula.is_Pow and not (formula.exp.is_Rational or formula.free_symbols)):
         return inf
-    factor = (
-        abs(int(formula.exp.p)) // int(formula.exp.q) + 1 if formula.is_Pow and formula.exp.is_Rational else 1
-    )
+    has_factor = formula.is_Pow and formula.exp.is_Rational
+    factor = abs(int(formula.exp.p)) // int(formula.exp.q) + 1 if has_factor else 1
     return factor * sum(map(_bits, formula.args))
 
 

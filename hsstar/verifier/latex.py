@@ -7,7 +7,8 @@ import sympy
 from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 
-from hsstar.verifier.plain import NotPlainError, read_plain
+from hsstar.verifier.pieces import NotPlainError
+from hsstar.verifier.plain import read_plain
 
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _NUMBER_WITH_COMMAS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*", re.ASCII)

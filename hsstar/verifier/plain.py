@@ -6,7 +6,6 @@ so is what its grammar reads in a way of its own: `f(x)`, `x^{2}^{3}`, `|x||y|`,
 evaluates more than Math-Verify does: the methods of its converter put the parts together.
 """
 
-import re
 from collections.abc import Callable
 from operator import truediv
 from typing import Any
@@ -15,17 +14,8 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from latex2sympy2_extended.symbols import GREEK_LETTER_MAP, get_symbol
 
-_PIECE = re.compile(
-    r"[ \t\r\n]*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<letters>[A-Za-z]+)"
-    r"|_\{(?P<index>[A-Za-z\d]+(?:[-+][A-Za-z\d]+)*)\}"
-    r"|(?P<array>\\begin\{array\}\{[lcr]+\})|(?P<sign>\\(?:begin|end)\{[a-z]+\}"
-    r"|_\{[a-cf-z]=|_\{(?=\\)|\\(?:hat|bar)\{[a-z]\}|\\[A-Za-z]+|\\\\|[-+*/:!^|&(),\[\]{}]))[ \t\r\n]*",
-    re.ASCII,
-)
-_LETTERS = re.compile(
-    r"(?P<name>tr|eig|eye|gcd|lcm|svd|SVD|ones|cols|rows|zeros|diag|norm|rank|rref|orth|floor|ceil|[hv]stack"
-    r"|nullspace|[pbv]?matrix|arc?(?:sin|cos|tan)h)|d[A-Za-z]|[A-Za-z]"
-)
+from hsstar.verifier.pieces import ARRAY, NotPlainError, pieces_of
+
 _GREEK = {name for name in GREEK_LETTER_MAP if name[1:].isalpha()} - {r"\gamma", r"\Gamma"}  # functions
 _SYMBOLS = {*_GREEK, r"\ell", r"\angle", r"\triangle"}
 _INVERTIBLE = ("sin", "cos", "tan", "csc", "sec", "cot", "sinh", "cosh", "tanh")
@@ -39,10 +29,9 @@ _SEVERAL = (r"\gcd", r"\lcm", r"\max", r"\min")
 _LARGE = {r"\sum": sympy.Sum, r"\prod": sympy.Product}
 _MARKED = (r"\hat{", r"\bar{")
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
-_ARRAY = r"\begin{array}"
 _MATRICES = {
     **{rf"\begin{{{kind}matrix}}": rf"\end{{{kind}matrix}}" for kind in ("", "p", "b", "v")},
-    _ARRAY: r"\end{array}",
+    ARRAY: r"\end{array}",
 }
 _NO_FUNCTIONS = {*_BRACKETS, *_MATRICES, *_SYMBOLS, r"\infty", r"\frac", r"\binom"}
 _ALL_FUNCTIONS = {*_FUNCTIONS, *_SEVERAL, *_LARGE, r"\sqrt", "e"}
@@ -52,52 +41,14 @@ _OVER = ("/", ":", r"\div", r"\over")
 _BEFORE_BARS = {*_TIMES, *_OVER, *_FUNCTIONS, "+", "-", "(", "[", "{"}
 
 
-class NotPlainError(Exception):
-    """A formula that is left to Math-Verify."""
-
-
 def read_plain(latex: str, converter: _Latex2Sympy) -> Any:
     """Return the sympy object of a formula; raise NotPlainError if it is not plain."""
-    pieces = _pieces(latex)
+    pieces = pieces_of(latex)
     _refuse_ambiguous(pieces)
     reader = _Reader(pieces, converter)
     formula = reader.sum()
     reader.expect("")
     return formula
-
-
-def _pieces(latex: str) -> list[str]:
-    """Return numbers, letters, differentials (`dx`), indices (`_12`), signs; last an empty text."""
-    pieces = list[str]()
-    position = 0
-    while position < len(latex):
-        match = _PIECE.match(latex, position)
-        if match is None:
-            raise NotPlainError
-        position = match.end()
-        if match["letters"]:
-            if match["letters"][0] == "E" and pieces and pieces[-1][-1].isdigit():
-                raise NotPlainError  # 3E5
-            pieces += _letters(match["letters"])
-            if pieces[-1] == "d" and re.match(r"[A-Za-z\\]", latex[position:]):
-                raise NotPlainError  # d x, d\theta
-        elif match["index"]:
-            _letters(match["index"])
-            pieces.append(f"_{match['index']}")
-        else:
-            pieces.append(match["number"] or match["sign"] or _ARRAY)
-    pieces.append("")
-    return pieces
-
-
-def _letters(text: str) -> list[str]:
-    """Split a text at what the grammar takes as one; raise NotPlainError at the name of a function."""
-    pieces = list[str]()
-    for piece in _LETTERS.finditer(text):
-        if piece["name"]:
-            raise NotPlainError
-        pieces.append(piece[0])
-    return pieces
 
 
 def _refuse_ambiguous(pieces: list[str]) -> None:

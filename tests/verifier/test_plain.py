@@ -17,7 +17,8 @@ from hsstar.data.files import read_imported_samples, read_problems
 from hsstar.domain.answers import extract_answer
 from hsstar.verifier.judging import formulas
 from hsstar.verifier.latex import LatexParser
-from hsstar.verifier.plain import NotPlainError, read_plain
+from hsstar.verifier.pieces import NotPlainError
+from hsstar.verifier.plain import read_plain
 from hsstar.verifier.process import RECURSION_LIMIT
 from hsstar.verifier.reading import read
 
