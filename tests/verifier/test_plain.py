@@ -122,7 +122,8 @@ def test_the_quick_mode_of_math_verify_gives_the_same_trees_or_an_error() -> Non
 @pytest.mark.parametrize(
     "source",
     [
-        "f(x)", "x^{2}(y)", r"\pi(2)", "x(dt)", r"\frac{d}{dx}", r"d\theta", "d x", "I^{2}", "x^{2}^{3}",
+        "f^{2}(x)", "f(x,y)", "d(x)", r"\pi(x)", r"\hat{x}(y)", "f(x)(y)", r"\sin f(x)",
+        "x^{2}(y)", r"\pi(2)", "x(dt)", r"\frac{d}{dx}", r"d\theta", "d x", "I^{2}", "x^{2}^{3}",
         "3E5", "|x||y|", "a|b|c|d|", "{x}", "({x})", "[{x}+1]", r"\{x\}", "1,2", "x=2", "x!=2", "5.",
         r"\gamma", "gcd", r"\text{m}", "A^{T}", "x'", "x_{1}^{2}_{3}", "5_{3}", "50%", r"\pm1", r"\sqrt",
         r"\frac12", "x^2", "²", "(1", "1)", "", "()", "1+", "(1]", r"\begin{pmatrix}1&2\end{matrix}", "e_{1}",
@@ -151,6 +152,13 @@ ATOMS = (
         "c_{n-1}",
         "xy",
         "x_{prime}",
+        "f(x)",
+        "h(2)",
+        "f_{1}(t)",
+        "x^{2}_{1}",
+        r"\hat{t}",
+        r"\gcd(4,6)",
+        r"\begin{array}{l}1\\x\end{array}",
     ),
 )
 FRAMES = (
@@ -186,6 +194,7 @@ FRAMES = (
         r"\binom{{{}}}{{2}}",
     ),
     *(r"\sum_{{k=1}}^{{{}}} {}", r"\prod_{{n=1}}^{{4}}{}", r"\begin{{pmatrix}}{}&{}\\{}&{}\end{{pmatrix}}"),
+    *(r"\max({},{})", r"\ln|{}|", r"\sin|{}|+\cos|{}|", r"\log_{{\frac{{1}}{{2}}}} {}", r"{}^{{2}}_{{3}}"),
     *(r"\sin {}\cdot {}", r"\cos {}\sin {}", r"\ln({}){}", r"\begin{{bmatrix}}{}\\{}\end{{bmatrix}}"),
 )
 
