@@ -116,7 +116,8 @@ def _parse(source: str) -> Any:
         raise UnparsableError(source)
     if not (_is_scalar(parsed) or _is_matrix(parsed)):
         return parsed
-    return parsed.subs({symbol: sympy.I for symbol in parsed.free_symbols if symbol.name == "i"})
+    imaginary = {symbol: sympy.I for symbol in parsed.free_symbols if symbol.name == "i"}
+    return parsed.subs(imaginary) if imaginary else parsed
 
 
 def _difference(relation: Relation) -> Any:

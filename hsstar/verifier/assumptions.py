@@ -14,6 +14,7 @@ from typing import Any
 import sympy
 
 from hsstar.verifier.evaluation import (
+    BINDING,
     NO_VALUE,
     POINTS_NEEDED,
     Complex,
@@ -48,6 +49,7 @@ def equal_for_reals(mine: Any, theirs: Any) -> bool:
     if (left, right) == (mine, theirs) and not (bases or arguments):
         return False
     positive = set().union(*map(_positive_factors, bases))
+    not_negative = [with_real_roots(part) for part in (*bases, *arguments)]
     symbols = sorted(both.free_symbols, key=str)
     candidates: Iterable[Point] = [{}]
     if symbols:
@@ -56,7 +58,7 @@ def equal_for_reals(mine: Any, theirs: Any) -> bool:
     def is_inside(point: Point) -> bool:
         if any(point[symbol] <= 0 for symbol in positive):
             return False
-        sizes = [value(with_real_roots(part), point) for part in (*bases, *arguments)]
+        sizes = (value(part, point) for part in not_negative)
         return all(size is not None and not size.imaginary and size.real >= 0 for size in sizes)
 
     return _agree(left, right, filter(is_inside, candidates), POINTS_NEEDED if symbols else 1)
@@ -208,6 +210,8 @@ def _integers_of(formula: Any) -> set[Any]:
 
 
 def _at_integers(formula: Any, point: Point) -> Complex | None:
+    if not formula.has(*BINDING) and (found := value(formula, point)):
+        return found
     try:
         return value(formula.subs(point).doit(), {})
     except NO_VALUE:

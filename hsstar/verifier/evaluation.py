@@ -3,10 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from hashlib import blake2b
+from math import inf
 from typing import Any
 
 import sympy
+from mpmath.libmp import to_rational
+
+from hsstar.verifier.balls import Mpf, UnsureError, approximate
 
 Point = dict[Any, Any]
 
@@ -18,12 +23,14 @@ NO_VALUE = (ValueError, TypeError, ZeroDivisionError, AttributeError, NotImpleme
 
 _CLOSE = Fraction(1, 10_000)
 _DIGITS = 30
+_BITS = 100  # of as many digits
 _MANY_DIGITS = 1_000
 _UNSURE_DIGITS = 50
 _UNSURE_BITS = 40  # a value with fewer bits that are certain is what rounding left of zero
 _MOST_DIGITS = 1_000_000
+_FEW_BITS = 20_000
 _SLOW = (*BINDING, sympy.Derivative, sympy.gamma, sympy.loggamma, sympy.zeta, sympy.polygamma)
-_SLOW_BETWEEN_INTEGERS = (sympy.factorial, sympy.factorial2, sympy.binomial)
+_COUNTS = (sympy.factorial, sympy.factorial2, sympy.binomial)  # slow between integers, large at them
 _POINTS = 12
 _SCALES = {3: 16, 5: 16, 7: 400, 8: 400}  # most points are near zero, some are far from it
 _POINTS_OF_MIXED_SIZES = 8
@@ -57,15 +64,40 @@ def near(left: Complex, right: Complex, exact: bool) -> bool:
 def value(expression: Any, point: Point) -> Complex | None:
     """Return the value of an expression at a point, None if it has none or sympy cannot tell."""
     try:
-        number = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
-        real, imaginary = map(_certain, number.as_real_imag())
-        if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
-            return None
-        parts = Fraction(str(real)), Fraction(str(imaginary))
+        parts = _parts(expression, point)
     except NO_VALUE:
+        return None
+    if parts is None:
         return None
     small = max(map(abs, parts)) * EXACT
     return Complex(*(part if abs(part) > small else Fraction(0) for part in parts))
+
+
+def _parts(expression: Any, point: Point) -> tuple[Fraction, Fraction] | None:
+    try:
+        real, imaginary = approximate(expression, point, _BITS)
+        return _rounded(real), _rounded(imaginary)
+    except UnsureError:
+        number = expression.evalf(_DIGITS, subs=point) if point else expression.evalf(_DIGITS)
+    if not number.is_number:
+        return None  # f(2)
+    real, imaginary = map(_certain, number.as_real_imag())
+    if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
+        return None
+    return Fraction(str(real)), Fraction(str(imaginary))
+
+
+def _rounded(number: Mpf) -> Fraction:
+    """Return a number of mpmath, rounded to `_DIGITS` decimal digits or one more."""
+    sign, mantissa, exponent, bits = number
+    decimals = _DIGITS - (exponent + bits) * 30_103 // 100_000
+    top, bottom = mantissa << max(exponent, 0), 1 << max(-exponent, 0)
+    if decimals > 0:
+        top *= 10**decimals
+    else:
+        bottom *= 10**-decimals
+    digits = (2 * top + bottom) // (2 * bottom) * (-1 if sign else 1)
+    return Fraction(digits, 10**decimals) if decimals > 0 else Fraction(digits * 10**-decimals)
 
 
 def values(expression: Any, exact: bool) -> list[Complex]:
@@ -112,26 +144,47 @@ def surely_equal(mine: Any, theirs: Any, point: Point, size: Fraction) -> bool:
 
     2^2024 and 2^2024 - 1 have six hundred digits in common. Slow formulas are not asked for that many.
     """
-    slow = (*_SLOW, *_SLOW_BETWEEN_INTEGERS) if point else _SLOW
+    slow = (*_SLOW, *_COUNTS) if point else _SLOW
     if mine.has(*slow) or theirs.has(*slow):
         return True
+    bits = _bits(mine) + _bits(theirs)
     try:
-        mine, theirs = mine.doit(), theirs.doit()
-        if mine.is_Rational and theirs.is_Rational:
-            return bool(mine == theirs)
-        digits = _MANY_DIGITS + (int(size).bit_length() + _most_bits(mine, theirs)) // 3
+        if bits > _FEW_BITS:
+            mine, theirs = mine.doit(), theirs.doit()
+            if mine.is_Rational and theirs.is_Rational:
+                return bool(mine == theirs)
+            bits = _most_bits(mine, theirs)
+        digits = _MANY_DIGITS + (int(size).bit_length() + int(bits)) // 3
         if digits > _MOST_DIGITS:
             return False
-        left, right = (
-            [_certain(part) for part in formula.evalf(digits, subs=point).as_real_imag()]
-            for formula in (mine, theirs)
-        )
-        largest = max(map(abs, (*left, *right)))
-        distance = max(abs(one - other) for one, other in zip(left, right, strict=True))
-        noise = sympy.Float(10, digits) ** -(digits - _UNSURE_DIGITS)
-        return bool(distance <= largest * noise)
+        left, right = (_many_digits(formula, point, digits) for formula in (mine, theirs))
     except NO_VALUE:
         return True  # so far, it is equal
+    largest = max(map(abs, (*left, *right)))
+    distance = max(abs(one - other) for one, other in zip(left, right, strict=True))
+    return bool(distance * 10 ** (digits - _UNSURE_DIGITS) <= largest)
+
+
+def _many_digits(formula: Any, point: Point, digits: int) -> tuple[Fraction, Fraction]:
+    """Return real and imaginary part; raise one of NO_VALUE if they have none."""
+    try:
+        real, imaginary = approximate(formula, point, digits * 10 // 3)
+    except UnsureError:
+        parts = formula.doit().evalf(digits, subs=point).as_real_imag()
+        real, imaginary = (sympy.Rational(_certain(part)) for part in parts)
+        return Fraction(int(real.p), int(real.q)), Fraction(int(imaginary.p), int(imaginary.q))
+    return Fraction(*to_rational(real)), Fraction(*to_rational(imaginary))
+
+
+def _bits(formula: Any) -> float:
+    """Return the most bits that a number may have after `doit`, infinity if that is not known at once."""
+    if formula.is_Rational:
+        return int(formula.p).bit_length() + int(formula.q).bit_length()
+    if formula.func in _COUNTS or (formula.is_Pow and not (formula.exp.is_Rational or formula.free_symbols)):
+        return inf
+    has_factor = formula.is_Pow and formula.exp.is_Rational
+    factor = abs(int(formula.exp.p)) // int(formula.exp.q) + 1 if has_factor else 1
+    return factor * sum(map(_bits, formula.args))
 
 
 def _most_bits(*formulas: Any) -> int:
@@ -148,6 +201,7 @@ def _symbols(expression: Any) -> list[Any]:
     return sorted(expression.free_symbols, key=str)
 
 
+@lru_cache(maxsize=4_096)
 def _coordinate(symbol: Any, index: int) -> Any:
     size = sympy.Rational(200 + _noise(symbol, index) % 2_311, 997) * _SCALES.get(index, 1)
     return -size if index % 3 == 2 else size
@@ -158,4 +212,4 @@ def _size(symbol: Any, index: int) -> Any:
 
 
 def _noise(symbol: Any, index: int) -> int:
-    return int.from_bytes(blake2b(f"{symbol} {index}".encode(), digest_size=2).digest())
+    return int.from_bytes(blake2b(f"{symbol.name} {index}".encode(), digest_size=2).digest())

@@ -7,6 +7,7 @@ import sympy
 from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 
+from hsstar.verifier.pieces import NotPlainError
 from hsstar.verifier.plain import read_plain
 
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
@@ -41,23 +42,15 @@ class LatexParser(_Latex2Sympy):  # type: ignore[misc]
 
 def parse_latex(latex: str) -> Any:
     """Return what a formula means to Math-Verify's parser; None if it means nothing."""
-    for read in (_read_plain, _read_quickly, _read_fully):
+    try:
+        return read_plain(latex, LatexParser())
+    except NotPlainError:
+        pass
+    for mode in (PredictionMode.SLL, PredictionMode.LL):
         try:
-            return read(latex)
+            return LatexParser(mode).parse(latex)
         except (MemoryError, RecursionError):
             raise
         except Exception:  # noqa: S112 - the parser's own errors are of every kind
             continue
     return None
-
-
-def _read_plain(latex: str) -> Any:
-    return read_plain(latex, LatexParser())
-
-
-def _read_quickly(latex: str) -> Any:
-    return LatexParser(PredictionMode.SLL).parse(latex)
-
-
-def _read_fully(latex: str) -> Any:
-    return LatexParser().parse(latex)

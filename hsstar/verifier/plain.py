@@ -6,24 +6,16 @@ so is what its grammar reads in a way of its own: `f(x)`, `x^{2}^{3}`, `|x||y|`,
 evaluates more than Math-Verify does: the methods of its converter put the parts together.
 """
 
-import re
+from collections.abc import Callable
+from operator import truediv
 from typing import Any
 
 import sympy
 from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from latex2sympy2_extended.symbols import GREEK_LETTER_MAP, get_symbol
 
-_PIECE = re.compile(
-    r"[ \t\r\n]*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<letters>[A-Za-z]+)"
-    r"|_\{(?P<index>[A-Za-z\d]+(?:[-+][A-Za-z\d]+)*)\}"
-    r"|(?P<array>\\begin\{array\})\{[lcr|]+\}"
-    r"|(?P<sign>\\(?:begin|end)\{[a-z]+\}|_\{[a-cf-z]=|\\[A-Za-z]+|\\\\|[-+*/:!^|&()\[\]{}]))[ \t\r\n]*",
-    re.ASCII,
-)
-_LETTERS = re.compile(
-    r"(?P<name>tr|eig|eye|gcd|lcm|svd|SVD|ones|cols|rows|zeros|diag|norm|rank|rref|orth|floor|ceil|[hv]stack"
-    r"|nullspace|[pbv]?matrix|arc?(?:sin|cos|tan)h)|d[A-Za-z]|[A-Za-z]"
-)
+from hsstar.verifier.pieces import ARRAY, NotPlainError, pieces_of
+
 _GREEK = {name for name in GREEK_LETTER_MAP if name[1:].isalpha()} - {r"\gamma", r"\Gamma"}  # functions
 _SYMBOLS = {*_GREEK, r"\ell", r"\angle", r"\triangle"}
 _INVERTIBLE = ("sin", "cos", "tan", "csc", "sec", "cot", "sinh", "cosh", "tanh")
@@ -33,64 +25,30 @@ _FUNCTIONS = {
     **{rf"\arc{name[1:]}": function for name, function in _INVERSES.items()},
     r"\ln": sympy.log,
 }
+_SEVERAL = (r"\gcd", r"\lcm", r"\max", r"\min")
 _LARGE = {r"\sum": sympy.Sum, r"\prod": sympy.Product}
+_MARKED = (r"\hat{", r"\bar{")
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _MATRICES = {
-    rf"\begin{{{kind}}}": rf"\end{{{kind}}}" for kind in ("matrix", "pmatrix", "bmatrix", "vmatrix", "array")
+    **{rf"\begin{{{kind}matrix}}": rf"\end{{{kind}matrix}}" for kind in ("", "p", "b", "v")},
+    ARRAY: r"\end{array}",
 }
 _NO_FUNCTIONS = {*_BRACKETS, *_MATRICES, *_SYMBOLS, r"\infty", r"\frac", r"\binom"}
-_ALL_FUNCTIONS = {*_FUNCTIONS, *_LARGE, r"\sqrt", "e"}
+_ALL_FUNCTIONS = {*_FUNCTIONS, *_SEVERAL, *_LARGE, r"\sqrt", "e"}
+_NAMES_OF_FUNCTIONS = frozenset("abcfghijklmnopqrstuvwxyzABCDFGHJKLMNOPQRSTUVWXYZ")  # not d, e, E, I
 _TIMES = ("*", r"\times", r"\cdot")
 _OVER = ("/", ":", r"\div", r"\over")
 _BEFORE_BARS = {*_TIMES, *_OVER, *_FUNCTIONS, "+", "-", "(", "[", "{"}
 
 
-class NotPlainError(Exception):
-    """A formula that is left to Math-Verify."""
-
-
 def read_plain(latex: str, converter: _Latex2Sympy) -> Any:
-    """Return the sympy object of a formula; raise NotPlainError, or what sympy raises in building it."""
-    pieces = _pieces(latex)
+    """Return the sympy object of a formula; raise NotPlainError if it is not plain."""
+    pieces = pieces_of(latex)
     _refuse_ambiguous(pieces)
     reader = _Reader(pieces, converter)
     formula = reader.sum()
     reader.expect("")
     return formula
-
-
-def _pieces(latex: str) -> list[str]:
-    """Return numbers, letters, differentials (`dx`), indices (`_12`), signs; last an empty text."""
-    pieces = list[str]()
-    position = 0
-    while position < len(latex):
-        match = _PIECE.match(latex, position)
-        if match is None:
-            raise NotPlainError
-        position = match.end()
-        if match["letters"]:
-            if match["letters"][0] == "E" and pieces and pieces[-1][-1].isdigit():
-                raise NotPlainError  # 3E5
-            pieces += _letters(match["letters"])
-            if pieces[-1] == "d" and re.match(r"[A-Za-z\\]", latex[position:]):
-                raise NotPlainError  # d x, d\theta
-        elif match["index"]:
-            _letters(match["index"])
-            pieces.append(f"_{match['index']}")
-        else:
-            pieces.append(match["number"] or match["array"] or match["sign"])
-    pieces.append("")
-    return pieces
-
-
-def _letters(text: str) -> list[str]:
-    """Split a text at what the grammar takes as one; raise NotPlainError at the name of a function."""
-    pieces = list[str]()
-    for piece in _LETTERS.finditer(text):
-        if piece["name"]:
-            raise NotPlainError
-        pieces.append(piece[0])
-    return pieces
 
 
 def _refuse_ambiguous(pieces: list[str]) -> None:
@@ -136,23 +94,25 @@ class _Reader:
             matrices = _is_matrix(total) or _is_matrix(term)
             if sign == "-":
                 term = self._negative(term, matrices)
-            total = (self._converter.mat_add_flat if matrices else self._converter.add_flat)(total, term)
+            total = _build(
+                self._converter.mat_add_flat if matrices else self._converter.add_flat, total, term
+            )
         return total
 
     def _negative(self, term: Any, as_matrix: bool) -> Any:
         if as_matrix:
-            return self._converter.mat_mul_flat(-1, term)
-        return -term if term.is_Number else self._converter.mul_flat(-1, term)
+            return _build(self._converter.mat_mul_flat, -1, term)
+        return -term if term.is_Number else _build(self._converter.mul_flat, -1, term)
 
     def _times(self, left: Any, right: Any) -> Any:
         matrices = _is_matrix(left) or _is_matrix(right)
-        return (self._converter.mat_mul_flat if matrices else self._converter.mul_flat)(left, right)
+        return _build(self._converter.mat_mul_flat if matrices else self._converter.mul_flat, left, right)
 
     def _over(self, top: Any, bottom: Any) -> Any:
         if not (_is_matrix(top) or _is_matrix(bottom)) and top.is_Integer and bottom.is_Integer:
-            return sympy.Rational(top, bottom)
+            return _build(sympy.Rational, top, bottom)
         product = sympy.MatMul if _is_matrix(top) or _is_matrix(bottom) else sympy.Mul
-        return product(top, sympy.Pow(bottom, -1, evaluate=False), evaluate=False)
+        return _build(product, top, _power(bottom, -1), evaluate=False)
 
     def _product(self, bare: bool = False) -> Any:
         product = self._signed(bare)
@@ -167,9 +127,9 @@ class _Reader:
         if self._take("-"):
             factor = self._signed(bare)
             return self._negative(factor, _is_matrix(factor))
-        factors = [self._power()]
+        factors = [self._power(bare)]
         while self._starts_factor(bare):
-            factors.append(self._power())
+            factors.append(self._power(bare))
         product = factors.pop()
         while factors:
             product = self._beside(factors.pop(), product)
@@ -190,25 +150,36 @@ class _Reader:
         piece = self._next
         if piece == "|":
             return not self._in_bars
-        if piece in _NO_FUNCTIONS or piece[:1].isdigit() or piece[:1] == "." or piece in _ALL_FUNCTIONS:
+        if (
+            piece in _NO_FUNCTIONS
+            or piece[:1].isdigit()
+            or piece.startswith(_MARKED)
+            or piece[:1] == "."
+            or piece in _ALL_FUNCTIONS
+        ):
             return not (bare and piece in _ALL_FUNCTIONS)
         return piece.isalpha()
 
-    def _power(self) -> Any:
-        is_symbol = (len(self._next) == 1 and self._next.isalpha() and self._next not in "eE") or (
-            self._next in _SYMBOLS
-        )
+    def _power(self, bare: bool) -> Any:
+        symbol, start = self._next, self._at
+        is_symbol = (len(symbol) == 1 and symbol.isalpha() and symbol not in "eE") or symbol in _SYMBOLS
         base = self._factor()
+        is_alone = is_symbol and self._at == start + 1
+        name = symbol if is_alone else f"{symbol}_{{{self._pieces[start + 1][1:]}}}"
+        if is_symbol and not bare and self._next == "(" and (application := self._application(name)):
+            base, is_symbol, is_alone = application, False, False
         if self._next == "^":
-            exponent = self._exponent()
-            base = sympy.Pow(base, exponent, evaluate=False)
+            exponent = self._exponent(may_precede_index=is_alone)
+            if self._next[:1] == "_":
+                base = self._indexed(symbol)
+            base = _power(base, exponent)
         if is_symbol:
             self._refuse_application()
         while self._take("!"):
-            base = sympy.factorial(base, evaluate=False)
+            base = _build(sympy.factorial, base, evaluate=False)
         return base
 
-    def _exponent(self) -> Any:
+    def _exponent(self, may_precede_index: bool = False) -> Any:
         self.expect("^")
         if self._take(r"\infty"):
             exponent = sympy.oo
@@ -221,9 +192,26 @@ class _Reader:
             self.expect("}")
         else:
             raise NotPlainError
-        if self._next[:1] in ("^", "_"):
+        if self._next[:1] == "^" or (self._next[:1] == "_" and not may_precede_index):
             raise NotPlainError
         return exponent
+
+    def _application(self, name: str) -> Any:
+        """Return a function of one symbol or number, `f(x)`; None if a bracket of another kind is there."""
+        if self._pieces[self._at + 2 :][:1] != [")"]:
+            return None
+        argument = self._pieces[self._at + 1]
+        is_symbol = argument in _SYMBOLS or (len(argument) == 1 and argument.isalpha() and argument != "e")
+        if not is_symbol and not argument[:1].isdigit():
+            return None
+        if name[0] not in _NAMES_OF_FUNCTIONS:
+            raise NotPlainError
+        self._at += 1
+        value = self._symbol() if is_symbol else self._factor()
+        self.expect(")")
+        if self._next[:1] in ("(", "[", "_"):
+            raise NotPlainError
+        return sympy.Function(name)(value)
 
     def _refuse_application(self) -> None:
         """Raise if a bracket behind a symbol makes the grammar take the symbol as a function: `f(x)`."""
@@ -251,7 +239,9 @@ class _Reader:
             return self._brackets()
         self._at += 1
         if piece[:1].isdigit() or piece[:1] == ".":
-            return self._converter.parse_number(piece)
+            return _build(self._converter.parse_number, piece)
+        if piece in _SEVERAL:
+            return self._function_of_several(piece[1:])
         if piece in _LARGE:
             return self._large(_LARGE[piece])
         if piece in _MATRICES:
@@ -259,15 +249,16 @@ class _Reader:
         match piece:
             case r"\infty":
                 return sympy.oo
+            case _ if piece.startswith(_MARKED) and self._next[:1] not in ("(", "[", "_", "^"):
+                return get_symbol(piece[1:], is_real=True)
             case r"\frac":
                 return self._over(self._argument(), self._argument())
             case r"\binom":
-                return sympy.binomial(self._argument(), self._argument())
+                return _build(sympy.binomial, self._argument(), self._argument())
             case r"\sqrt":
                 degree = self._brackets() if self._next == "[" else None
                 radicand = self._argument()
-                exponent = sympy.S.Half if degree is None else 1 / degree
-                return sympy.Pow(radicand, exponent, evaluate=False)
+                return _power(radicand, sympy.S.Half if degree is None else _build(truediv, 1, degree))
         raise NotPlainError
 
     def _symbol(self) -> Any:
@@ -277,6 +268,9 @@ class _Reader:
             return sympy.I
         if self._next[:1] != "_" and letter != "I":
             return get_symbol(letter, is_real=True)
+        return self._indexed(letter)
+
+    def _indexed(self, letter: str) -> Any:
         if letter in ("E", "I") or len(letter) == 2 or self._next[:2] == "_{":
             raise NotPlainError
         index = self._next[1:]
@@ -285,7 +279,7 @@ class _Reader:
 
     def _exponential(self) -> Any:
         self._at += 1
-        return sympy.exp(self._exponent() if self._next == "^" else 1)
+        return _build(sympy.exp, self._exponent() if self._next == "^" else 1)
 
     def _argument(self) -> Any:
         if self._next != "{":
@@ -301,11 +295,11 @@ class _Reader:
         self.expect(_BRACKETS[opening])
         match opening:
             case "|":
-                return sympy.Abs(content, evaluate=False)
+                return _build(sympy.Abs, content, evaluate=False)
             case r"\lfloor":
-                return self._converter.handle_floor(content)
+                return _build(self._converter.handle_floor, content)
             case r"\lceil":
-                return self._converter.handle_ceil(content)
+                return _build(self._converter.handle_ceil, content)
         return content
 
     def _function(self) -> Any:
@@ -324,14 +318,28 @@ class _Reader:
         if power == -1 and name in _INVERSES:
             function, power = _INVERSES[name], None
         arguments = (argument, base) if function is sympy.log else (argument,)
-        value = function(*arguments, evaluate=False)
-        return sympy.Pow(value, power, evaluate=False) if power else value
+        value = _build(function, *arguments, evaluate=False)
+        return _power(value, power) if power else value
+
+    def _function_of_several(self, name: str) -> Any:
+        self.expect("(")
+        arguments = [self.sum()]
+        while self._take(","):
+            arguments.append(self.sum())
+        self.expect(")")
+        if name in ("gcd", "lcm"):
+            return _build(self._converter.handle_gcd_lcm, name, arguments)
+        return _build(sympy.Max if name == "max" else sympy.Min, *arguments, evaluate=False)
 
     def _base(self, function: Any) -> Any:
         index = self._next[1:] if function is sympy.log else ""
         self._at += 1
+        if index == "{":
+            base = self.sum()
+            self.expect("}")
+            return base
         if index.isdigit():
-            return self._converter.parse_number(index)
+            return _build(self._converter.parse_number, index)
         if index.isalpha() and len(index) == 1 and index not in "eI":
             return get_symbol(index, is_real=True)
         raise NotPlainError
@@ -344,7 +352,7 @@ class _Reader:
         low = self.sum()
         self.expect("}")
         high = self._exponent()
-        return kind(self._product(), (variable, low, high))
+        return _build(kind, self._product(), (variable, low, high))
 
     def _matrix(self, end: str) -> Any:
         rows = [[self.sum()]]
@@ -356,8 +364,22 @@ class _Reader:
                 if self._next != end:
                     rows.append([self.sum()])
         self.expect(end)
-        matrix = sympy.Matrix(rows)
-        return matrix.det() if end == r"\end{vmatrix}" else matrix
+        matrix = _build(sympy.Matrix, rows)
+        return _build(matrix.det) if end == r"\end{vmatrix}" else matrix
+
+
+def _build(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Let sympy make an object. What it refuses is left to Math-Verify, which refuses it as well."""
+    try:
+        return make(*arguments, **options)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise NotPlainError from error
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    return _build(sympy.Pow, base, exponent, evaluate=False)
 
 
 def _is_matrix(formula: Any) -> bool:

@@ -35,7 +35,9 @@ _WARMING_PAIRS = (  # one of each kind that is slow the first time, in sympy or 
     (r"\sqrt{2}\sin x+\ln x", r"\ln x+\sqrt{2}\sin x"),
     (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
     (r"\sum_{k=1}^{\infty}\frac{1}{2^{k}}", "1"),
-    (r"\lim_{x\to 0}\frac{\sin x}{x}", "1"),
+    (r"\lim_{h\to\infty}(1+3h)^{2}-\frac{1}{h}", r"f^{2}(h)"),
+    (r"\int_{1}^{3} 2t dt", "8"),
+    (r"\lceil x\rceil=2", r"\lfloor x\rfloor=2"),
     (r"\begin{pmatrix}x\\2\end{pmatrix}+\begin{pmatrix}1\\0\end{pmatrix}", "(x+1,2)"),
     (r"2x+y=1", r"4x+2y=2"),
 )

@@ -5,7 +5,7 @@ Answers come from a model and are untrusted: nothing here evaluates them; all ta
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from hsstar.domain.answers import balanced_braces, strip_math_delimiters
 from hsstar.verifier.characters import in_latex
@@ -170,10 +170,6 @@ def normal_spelling(text: str) -> str:
     """
     if _PLAIN_NUMBER.fullmatch(text):
         return text
-    return _kept_spelling(text) if len(text) <= _LONGEST_KEPT else _spelling(text)
-
-
-def _spelling(text: str) -> str:
     text = strip_math_delimiters(_NEXT_FORMULA.sub(", ", text))
     text = _MONEY.sub(r"\\$" if len(_MONEY.findall(text)) % 2 else "", text)
     text = _THOUSANDS.sub(",", _DELIMITERS.sub("", text))
@@ -185,9 +181,6 @@ def _spelling(text: str) -> str:
     words = _SPACE_TO_KEEP.sub("\x00", text.strip())
     text = _FULL_STOP.sub("", "".join(words.split()).replace("\x00", " "))
     return strip_braces(text)
-
-
-_kept_spelling = lru_cache(maxsize=4_096)(_spelling)  # a reference comes back with every response
 
 
 def strip_braces(text: str) -> str:
@@ -204,6 +197,10 @@ def parsable_source(text: str) -> str | None:
     has what could mean something to Python: double underscores, attribute calls, control characters, lone
     surrogates.
     """
+    return _kept_source(text) if len(text) <= _LONGEST_KEPT else _source(text)
+
+
+def _source(text: str) -> str | None:
     text = in_english(in_latex(text))
     if len(text) > LONGEST_ANSWER or _FORBIDDEN.search(text):
         return None
@@ -211,6 +208,9 @@ def parsable_source(text: str) -> str | None:
     if not source or not balanced_braces(source) or source.count(r"\begin{") != source.count(r"\end{"):
         return None
     return source if _nesting(source) <= _DEEPEST_NESTING else None
+
+
+_kept_source = lru_cache(maxsize=4_096)(_source)  # a reference comes back with every response
 
 
 def _plain_font(font: re.Match[str]) -> str:
@@ -240,7 +240,7 @@ def _nesting(text: str) -> int:
 
 def split(source: str, separators: str) -> tuple[list[str], list[str]]:
     """Split at a pattern outside of all brackets; return the pieces and the separators."""
-    if not _separator(separators).search(source):  # as for nearly all patterns; and far faster
+    if not _pattern(separators).search(source):
         return [source.strip()], []
     pieces, matched, depth, start = list[str](), list[str](), 0, 0
     for match in _scanner(separators).finditer(source):
@@ -269,9 +269,7 @@ def inside_brackets(source: str) -> tuple[str, str, str] | None:
     return None
 
 
-@lru_cache
-def _separator(separators: str) -> re.Pattern[str]:
-    return re.compile(separators, re.DOTALL)
+_pattern = lru_cache(partial(re.compile, flags=re.DOTALL))
 
 
 @lru_cache
