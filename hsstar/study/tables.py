@@ -72,8 +72,11 @@ def read_runs(paths: Sequence[Path], study: Study) -> list[RunMetrics]:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Return 16 hex digits that tell recipes apart."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+    """Return 16 hex digits that tell recipes apart by what differs from the defaults.
+
+    So a key that hsstar learns later leaves the results that exist readable.
+    """
+    return hashlib.sha256(recipe.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
 
 
 def _by_run(path: Path) -> dict[str, list[dict[str, str]]]:

@@ -14,6 +14,7 @@ from hsstar.demo.family import ModularExpression
 from hsstar.engines.sampling.contract import Completion
 from hsstar.store.read.studies import RunState
 from hsstar.study.document import load_study
+from hsstar.study.tables import read_runs
 from tests.cli.conftest import CommandLine, hold_up, interrupt, let_time_pass
 from tests.deterministic import DeterministicSampler
 
@@ -124,6 +125,14 @@ def test_tables_of_another_study_are_refused(study: CommandLine, monkeypatch: py
     (study.folder / "tiny.toml").write_text(STUDY.replace("per_iteration = 12", "per_iteration = 13"))
     assert refusal(header, *rows) == "run 'tiny-HS-STaR-101' had another recipe"
     assert study.refused(*at_once(1), "--seed", "9") == "seed 9 is none of the study's: 100, 101, 102"
+
+
+def test_the_published_rows_of_the_shipped_study_are_read() -> None:
+    root = HERE.parents[1]
+    study = load_study(root / "configs" / "study.toml")
+    tables = sorted((root / "bench" / "results").glob("*-study-seeds-*.csv"))
+    read = read_runs(tables, study)
+    assert {run.run.seed for run in read} >= {0, 1, 2, 3, 4, 5}
 
 
 def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
