@@ -78,8 +78,8 @@ def create_run(
             )
             reward_model_id = registered.id
         shared = None if origin is None else origin.shared
-        refuse_policy_names(connection, name)
         run = runs.create_run(connection, name, recipe, model.id, reward_model_id, shared)
+        refuse_policy_names(connection, name)
         _check_slices(dataset.name, _available(connection, run, dataset.id), recipe, 1)
         return run
 

@@ -56,7 +56,7 @@ _BEFORE_FONTS = _compiled(
     (r"\A\s*(?:\\(?:therefore|(?:Long)?[rR]ightarrow|implies|to|hence)(?![A-Za-z])|[=-]+>(?!=))\s*", ""),
     (r"\A\s*(\*{1,3}|`+|_(?=[^_]+_\s*\Z))\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
     (r"\A\s*'([^']+)'\s*\Z", r"\1"),
-    (r"\A(?:\\ |\{\}|&|\s)+|(?:\\\\|\\|&|\s)+\Z", ""),
+    (r"\A(?:\\ |\{\}|&|\s)+|(?<![\\&\s])[\\&\s]+\Z", ""),
     (
         r"\\(?:hfill|surd(?=\s*\Z)|nonumber|notag)(?![A-Za-z])|\\tag\*?\s?\{[^{}]*\}|\\h?phantom\s?\{[^{}]*\}",
         "",

@@ -284,7 +284,11 @@ def test_responses_become_the_pre_samples_of_the_run_that_is_named(cli: CommandL
         *(("1+1=?", slot, f"\\boxed{{{slot}}}", None, None) for slot in range(3)),
         ("1+2=?", 0, "\\boxed{3}", "length", -1.5),
     ]
-    assert "still has iterations under way" in cli.refused("samples", "import", file, "--run", "demo")
+    assert "are those of iteration 0 of 'demo' already" in cli.refused(
+        "samples", "import", file, "--run", "demo"
+    )
+    other = cli.file("other.jsonl", {"problem": "1+2=?", "answer": "3", "responses": ["\\boxed{4}"]})
+    assert "still has iterations under way" in cli.refused("samples", "import", other, "--run", "demo")
     cli.worker().work({JobKind.VERIFY})
     assert cli.rows("SELECT verdict FROM samples ORDER BY problem_id, slot") == [
         ("incorrect",), ("incorrect",), ("correct",), ("correct",)

@@ -149,7 +149,7 @@ def test_a_dumb_terminal_shows_the_progress_by_lines(
     monkeypatch.setenv("TERM", "dumb")
     terminal = output.PlainConsole(file=screen, force_terminal=True, width=200)
     monkeypatch.setattr(progress, "console", terminal)
-    assert not progress.Watch(hostile.database, "r").follow()
+    assert progress.Watch(hostile.database, "r").follow().state == "stuck"
     assert "iteration 0  pre-sampling" in screen.getvalue()
 
 

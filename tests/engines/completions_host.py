@@ -56,7 +56,7 @@ class Host:
         """A process of the server begins, with its first weights, unless it runs."""
         if self.server is None:
             self.weights, self.stale, self.started = self.first_weights, False, time.time()
-            self.server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
+            self.server = _Server(("127.0.0.1", self.port), _handler(self))
             threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def restart(self) -> None:
@@ -71,6 +71,10 @@ class Host:
             self.server = None
             for connection in list(self.connections):
                 cut(connection)
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with 5 a busy machine cuts connections that come at once
 
 
 @contextmanager

@@ -132,7 +132,9 @@ def hub_server(tmp_path: Path) -> Iterator[Hub]:
 def test_rows_are_streamed_by_configuration_and_split(hub_server: Hub, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     names = ["hub:o/n:main@test", "hub:o/n:main", "hub:o/n:other", "hub:o/n:none", "hub:o/n:main@valid"]
-    environment = os.environ | {"HF_ENDPOINT": hub_server.url, "HF_HOME": str(tmp_path / "home")}
+    environment = os.environ | {
+        "HF_ENDPOINT": hub_server.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"),
+    }  # fmt: skip
     command = [sys.executable, "-c", READ, *names]
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = ended.stdout.splitlines()
