@@ -231,7 +231,7 @@ def test_ranks_end_with_the_process_that_launched_them_and_others_go_on(
 @pytest.mark.heavy
 def test_a_failure_of_the_processes_says_why(train: Train, tmp_path: Path) -> None:
     trainer = LaunchedTrainer(1, device="cpu")
-    with pytest.raises(EngineError, match="every prompt fills the 3 tokens"):
+    with pytest.raises(EngineError, match="nothing to train on: 12 × prompt fills the limit"):
         train(rows=EXAMPLES, settings=replace(SETTINGS, maximum_tokens=3), trainer=trainer)
     assert list(tmp_path.iterdir()) == []
 
