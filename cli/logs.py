@@ -24,8 +24,8 @@ def logs(worker: str | None, follow: bool, lines: int) -> None:
     from hsstar.local.logs import LogReader, find_logs
     from hsstar.settings import Settings
 
-    found = find_logs(Settings.from_environment().home / "logs", worker)
-    readers = {name: LogReader(path) for name, path in found.items()}
+    logs_by_name = find_logs(Settings.from_environment().home / "logs", worker)
+    readers = {name: LogReader(path) for name, path in logs_by_name.items()}
     width = max(map(len, readers)) if len(readers) > 1 else 0
 
     def show(name: str, line: str) -> None:

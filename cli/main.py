@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("hsstar.cli.verify:verify", "Grade answers from a file; needs no database."),
     "reverify": ("hsstar.cli.reverify:reverify", "Judge stored samples again, by the present verifier."),
     "verdicts": ("hsstar.cli.verdicts:verdicts", "Correct the verdict of a sample."),
-    "export": ("hsstar.cli.export:export", "Write pairs, samples or rewards to a file."),
+    "export": ("hsstar.cli.export:export", "Write pairs, samples, problems and more, to a file or the hub."),
     "sql": ("hsstar.cli.sql:sql", "Query the statistics, read-only."),
     "jobs": ("hsstar.cli.jobs:jobs", "List and retry jobs."),
     "logs": ("hsstar.cli.logs:logs", "Print and follow the logs of this machine's processes."),

@@ -106,7 +106,7 @@ def writing(
         text = "The file." if required else "The file.  [default: standard output]"
 
         @click.option("--output", required=required, type=click.Path(path_type=Path), help=text)
-        @click.option("--force", is_flag=True, help="Replace the file if there is one.")
+        @click.option("--force", is_flag=True, help="Replace an existing file.")
         @wraps(command)
         def wrapper(*arguments: Any, force: bool, **options: Any) -> None:
             for file in (options["output"], options.get("refused")):

@@ -153,7 +153,7 @@ def resume(run: str) -> None:
 @runs.command(epilog="Example:  hsstar runs cancel demo")
 @click.argument("run", type=RUN)
 def cancel(run: str) -> None:
-    """Stop the jobs of RUN within the batch that each is at, which is dropped. What is written stays."""
+    """Stop the jobs of RUN; each drops its unfinished batch. What is written stays."""
     from hsstar.commands.run_life import cancel_run
 
     with open_database() as database:

@@ -88,11 +88,11 @@ def prune(before: "datetime", keep: tuple[str, ...], run: str | None, dry_run: b
     }  # fmt: skip
     moment = before.astimezone()
     with open_database() as database:
-        found = prune_samples(database, moment, keep, run, dry_run=True)
-        if found:
-            show_list(PrunedRound, found, "table", columns)
-        count, text = sum(lost.samples for lost in found), size(sum(lost.bytes for lost in found))
-        if dry_run or not found:
+        prunable = prune_samples(database, moment, keep, run, dry_run=True)
+        if prunable:
+            show_list(PrunedRound, prunable, "table", columns)
+        count, text = sum(lost.samples for lost in prunable), size(sum(lost.bytes for lost in prunable))
+        if dry_run or not prunable:
             say(f"{count} samples can lose their text: {text}")
             return
         if not yes:

@@ -2,7 +2,7 @@
 
 It remembers nothing between two calls. Each call looks at the rounds that are not done, enqueues their
 missing work, and advances those that miss nothing. It does so in short transactions that hold
-the run's lock, a batch of problems each; whoever finds the lock taken passes on. A held run stays as it is.
+the run's lock, a batch of problems each; a process that finds it taken passes on. A held run stays as it is.
 """
 
 from collections.abc import Callable, Iterator

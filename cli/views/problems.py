@@ -1,4 +1,4 @@
-"""What an import of problems found, in lines; and its progress."""
+"""The report of an import of problems, in lines; and its progress."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +65,7 @@ def reading_lines(source: "ProblemFiles") -> Iterator[str]:
 
 
 def report_lines(report: "ImportReport", dataset: str, replaced: bool) -> Iterator[str]:
-    """Yield what an import found beside its counts."""
+    """Yield the lines that follow the counts of an import."""
     yield from overlap_lines(report.overlaps)
     yield from _reference_lines(report)
     if report.doubtful:

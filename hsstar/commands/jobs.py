@@ -15,12 +15,12 @@ def retry_jobs(database: Database, run: str | None, job_ids: Sequence[int]) -> l
 
     Raises:
         HeldError: the run is held.
-        NotFoundError: there is no such run; a named job does not exist, has not failed or is of a held run.
+        NotFoundError: the run is unknown; a named job is unknown, has not failed, or is of a held run.
     """
     with database.begin() as connection:
         if run is None:
             return jobs.retry(connection, None, job_ids)
-        found = runs.find_run(connection, run)
-        lock_run(connection, found.id)
-        refuse_held(connection, found)
-        return jobs.retry(connection, found.id, job_ids)
+        stored = runs.find_run(connection, run)
+        lock_run(connection, stored.id)
+        refuse_held(connection, stored)
+        return jobs.retry(connection, stored.id, job_ids)

@@ -71,16 +71,16 @@ class _Room:
     def finding(self, key: str, dataset: str, limit: int) -> Finding | None:
         """Return a warning if responses of `limit` tokens to the problems of a dataset may not fit."""
         prompt = self._longest_prompt(dataset, limit)
-        left = self.context - prompt
-        if limit <= left:
+        room = self.context - prompt
+        if limit <= room:
             return None
         longest = f"the longest prompt of {dataset} ({prompt:,} tokens)" if prompt else "a prompt"
-        if left <= 0:
+        if room <= 0:
             text = f"{longest} alone fills the context of {self.context:,}; such problems are left out"
         else:
             text = (
                 f"{longest} and {key} = {limit:,} exceed the context of {self.context:,}: responses are cut "
-                f"after {left:,} tokens or fewer; set it to less than that"
+                f"after {room:,} tokens or fewer; set it to less than that"
             )
         return Finding(Level.WARN, _NAME, text)
 

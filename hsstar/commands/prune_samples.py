@@ -38,9 +38,9 @@ def prune_samples(
     """
     with database.begin() as connection:
         run_id = None if run is None else runs.find_run(connection, run).id
-        found = retention.list_prunable(connection, before, run_id)
+        prunable_rounds = retention.list_prunable(connection, before, run_id)
     pruned = []
-    for prunable in found:
+    for prunable in prunable_rounds:
         prune = partial(
             retention.prune_texts,
             round_id=prunable.round_id,

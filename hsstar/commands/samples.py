@@ -107,8 +107,8 @@ def _resolved(
                 )
             problem = replace(problem, statement=stored.statement)
         answers = references.setdefault(problem.key, [])
-        given = (stored.reference_answer if stored else "", problem.reference)
-        answers += [answer for answer in dict.fromkeys(given) if answer and answer not in answers]
+        candidates = (stored.reference_answer if stored else "", problem.reference)
+        answers += [answer for answer in dict.fromkeys(candidates) if answer and answer not in answers]
         if not answers:
             raise BadInputError(
                 f"{path}: no reference answer for {problem.statement[:60]!r}, nor in dataset {dataset!r}; "

@@ -42,14 +42,14 @@ def turns_of(key: str, value: Any) -> tuple[Turn, ...]:
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list) or not turns:
         raise BadInputError(f"expected messages under {key}, found {kind_of(value)}")
-    found = []
+    parsed = []
     for turn in turns:
         role = role_of(turn)
         if role is None:
             name = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else kind_of(turn)
             raise BadInputError(f"expected {key} with roles {', '.join(sorted(_ROLES))}, found {name}")
-        found.append(Turn(role, _content(key, turn.get("content", turn.get("value")))))
-    return tuple(found)
+        parsed.append(Turn(role, _content(key, turn.get("content", turn.get("value")))))
+    return tuple(parsed)
 
 
 def answer_of(key: str, turns: Sequence[Turn]) -> str:

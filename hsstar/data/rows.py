@@ -48,7 +48,7 @@ def count_rows(path: Path) -> int | None:
             if path.suffix.lower() in COMPRESSED or data_suffix(path) == ".json":
                 return None
             return sum(block.count(b"\n") for block in iter(lambda: stream.read(_BLOCK), b""))
-    except Exception:  # the reading names what is wrong
+    except Exception:  # only the progress bar asks; the reading itself names what is wrong
         return None
 
 

@@ -67,8 +67,8 @@ class SampleLayout:
             raise BadInputError(f"expected a list under {self.response}, found {kind_of(value)}")
         reasons = _finish_reasons(row, len(value))
         for item, reason in zip(value, reasons, strict=True):
-            given = item if isinstance(item, Mapping) else {"response": item, "finish_reason": reason}
-            yield _read_response(given)
+            response = item if isinstance(item, Mapping) else {"response": item, "finish_reason": reason}
+            yield _read_response(response)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,8 +169,8 @@ def _chat_pair(row: Row) -> PairRow:
     chosen, rejected = turns_of("chosen", row["chosen"]), turns_of("rejected", row["rejected"])
     before: tuple[Turn, ...] = ()
     if has(row, "prompt") and chosen[0].role == "assistant":  # else both begin with the prompt
-        given = row["prompt"]
-        before = (Turn("user", given),) if isinstance(given, str) else turns_of("prompt", given)
+        prompt = row["prompt"]
+        before = (Turn("user", prompt),) if isinstance(prompt, str) else turns_of("prompt", prompt)
     shared = shared_turns(chosen, rejected)
     sides = {"chosen": chosen, "rejected": rejected}
     answers = (answer_of(key, turns[len(shared) :]) for key, turns in sides.items())

@@ -15,7 +15,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 from hsstar.data.rows import ROWS_IN_A_BATCH, first_line, parquet_modules, reason_of
 from hsstar.domain.errors import BadInputError
@@ -104,7 +104,7 @@ def _compressed(target: Path, stream: IO[bytes]) -> Iterator[IO[bytes]]:
         yield stream
         return
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as plain:
-        yield plain  # type: ignore[misc]
+        yield cast(IO[bytes], plain)
 
 
 @contextmanager

@@ -88,9 +88,9 @@ def conversation_renderer(policy: str | Path, needed_by: str = "conversations ne
                     tokenizer.apply_chat_template, conversation, tokenize=False, add_generation_prompt=True
                 ),
             )
-            given = sum(len(turn["content"]) for turn in conversation)
-            if len(text) > given + _MOST_ADDED:
-                raise ValueError(f"it makes {len(text):,} characters of {given:,}")
+            length = sum(len(turn["content"]) for turn in conversation)
+            if len(text) > length + _MOST_ADDED:
+                raise ValueError(f"it makes {len(text):,} characters of {length:,}")
         except Exception as error:  # a template is a program and can raise anything
             raise CheckpointError(f"{folder}: its chat template cannot render a question: {error}") from error
         while added and text.startswith(added):

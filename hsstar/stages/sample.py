@@ -43,7 +43,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         rounds.exclude(connection, job.round_id, refused)
         jobs.complete(connection, job)
         run_id = context.run.id
-        # else whoever advances the run does this, for a held one after its release
+        # else the process that advances the run does this, for a held one after its release
         if try_lock_run(connection, run_id, shared=True) and not runs.is_held(connection, run_id):
             for kind in follow_ups:
                 rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids, job.id)

@@ -210,8 +210,8 @@ def _integers_of(formula: Any) -> set[Any]:
 
 
 def _at_integers(formula: Any, point: Point) -> Complex | None:
-    if not formula.has(*BINDING) and (found := value(formula, point)):
-        return found
+    if not formula.has(*BINDING) and (number := value(formula, point)):
+        return number
     try:
         return value(formula.subs(point).doit(), {})
     except NO_VALUE:

@@ -162,6 +162,10 @@ class Driver(Worker):
     def tables(self) -> dict[str, list[list[Any]]]:
         return {name: [list(row) for row in self.rows(query)] for name, query in TABLES.items()}
 
+    def made(self) -> dict[str, Any]:
+        """What a run has made, whatever its jobs were."""
+        return {name: rows for name, rows in self.tables().items() if name != "jobs"}
+
     def statistics(self, iteration: int = 0) -> Any:
         """The row of `iteration_statistics`."""
         query = "SELECT * FROM iteration_statistics WHERE run = :run AND iteration = :iteration"

@@ -20,18 +20,13 @@ RECIPE = make_recipe(
 )
 
 
-def made(driver: Driver) -> dict[str, Any]:
-    """What a run has made, whatever its jobs were."""
-    return {name: rows for name, rows in driver.tables().items() if name != "jobs"}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(make_database: MakeDatabase, template: str, begin_in: Begin) -> dict[str, Any]:
     """What the run makes that is never held."""
     with make_database(template) as database:
         driver = begin_in(database, RECIPE, iterations=2)
         driver.work()
-        return made(driver)
+        return driver.made()
 
 
 @pytest.mark.parametrize("jobs_before", range(0, 20, 4))
@@ -56,7 +51,7 @@ def test_a_held_run_plans_no_work_and_makes_the_same_after_its_release(
     driver.work()
     assert driver.states() == [IterationState.DONE] * 2
     assert driver.count("evaluations WHERE finished_at IS NULL") == 0
-    assert made(driver) == undisturbed
+    assert driver.made() == undisturbed
 
 
 def test_a_run_keeps_why_it_is_held(begin: Begin) -> None:

@@ -34,18 +34,13 @@ ROWS = """
 """
 
 
-def made(driver: Driver) -> dict[str, Any]:
-    """What a run has made, whatever its jobs were."""
-    return {name: rows for name, rows in driver.tables().items() if name != "jobs"}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(make_database: MakeDatabase, template: str, begin_in: Begin) -> dict[str, Any]:
     """What the run makes that nobody stops."""
     with make_database(template) as database:
         driver = begin_in(database, RECIPE, iterations=2)
         driver.work()
-        return made(driver)
+        return driver.made()
 
 
 def jobs_of(driver: Driver) -> dict[str, int]:
@@ -83,7 +78,7 @@ def test_a_run_that_is_stopped_at_any_moment_makes_the_same_once_it_is_resumed(
             driver.conductor.sweep()
     assert {JobKind.SAMPLE, JobKind.VERIFY} <= kinds
     assert driver.states() == [IterationState.DONE] * 2
-    assert made(driver) == undisturbed
+    assert driver.made() == undisturbed
 
 
 @pytest.mark.parametrize("stop", [pause_run, cancel_run])

@@ -69,13 +69,13 @@ def ending(response: str) -> Ending | None:
     that change it ("not 5", "5 or more") belong to it.
     """
     text = response[-_LONGEST_END:].rstrip()
-    found = _last_line(text) or (text if _FEW_WORDS.fullmatch(response) else None)
-    if found is None:
+    answer = _last_line(text) or (text if _FEW_WORDS.fullmatch(response) else None)
+    if answer is None:
         numbers = deque(_NUMBER.finditer(text), maxlen=1)
         number = numbers[0] if numbers else None
         span = _last_formulas(text, number) or (number and _around(text, number))
-        found = _with_changing_words(text, *span) if span else None
-    return Ending(found, bool(_NUMBER.fullmatch(found))) if found else None
+        answer = _with_changing_words(text, *span) if span else None
+    return Ending(answer, bool(_NUMBER.fullmatch(answer))) if answer else None
 
 
 def _last_line(text: str) -> str | None:
