@@ -12,7 +12,13 @@ SELECT
 FROM round_problems
 LEFT JOIN (
     SELECT problem_id, slot, verdict FROM samples
-    WHERE round_id = :round_id AND problem_id = ANY (CAST(:problem_ids AS bigint[]))
+    WHERE round_id = :round_id
+      AND problem_id = ANY (CAST(:problem_ids AS bigint[]))
+      -- lest the samples beyond all allotments be read, which an import may have brought
+      AND slot < (
+          SELECT max(allotment) FROM round_problems
+          WHERE round_id = :round_id AND problem_id = ANY (CAST(:problem_ids AS bigint[]))
+      )
 ) AS samples USING (problem_id)
 WHERE round_id = :round_id
   AND exclusion IS NULL
