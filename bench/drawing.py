@@ -257,7 +257,7 @@ class Queue:
                 """),
                 {"run_id": run.id},
             ).all()
-        render = prompt_renderer(self._recipe.policy.prompt, self._recipe.policy.model)
+        render = prompt_renderer(self._recipe.policy.prompt.resolved, self._recipe.policy.model)
         calls = [
             [SampleRequest(render(row.statement), row.seed) for row in of_job]
             for _, of_job in groupby(rows, lambda row: row.job_id)

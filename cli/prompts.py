@@ -21,10 +21,11 @@ def prompts() -> None:
 def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     """Print the prompt of a problem exactly as the policy of RECIPE sees it.
 
-    Its number of tokens goes to standard error. A beginning-of-text token that the tokenizer adds is counted
-    and not printed.
+    Its number of tokens goes to standard error, without --problem with the lengths of the dataset's first
+    1,000 prompts. A beginning-of-text token that the tokenizer adds is counted and not printed.
     """
     from hsstar.commands.models import policy_location
+    from hsstar.commands.prompts import prompt_lengths, with_examples
     from hsstar.engines.prompts import count_tokens, prompt_renderer
     from hsstar.insights.problems import first_problem
     from hsstar.recipe.recipe import load_recipe
@@ -32,15 +33,24 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     if problem is not None and dataset is not None:
         raise click.UsageError("give either --problem or --dataset")
     loaded = load_recipe(recipe)
-    policy = loaded.policy.model
+    section, policy = loaded.policy, loaded.policy.model
+    lengths = None
     if problem is None:
+        name = dataset or loaded.problems.dataset
         with open_database() as database:
-            problem = first_problem(database, dataset or loaded.problems.dataset)
-            policy = policy_location(database, policy)
-    prompt = prompt_renderer(loaded.policy.prompt, policy)(problem)
-    tokens = count_tokens(policy, prompt)
+            problem = first_problem(database, name)
+            section, policy = with_examples(database, section), policy_location(database, policy)
+            lengths = prompt_lengths(database, section.prompt.resolved, policy, name)
+    prompt = prompt_renderer(section.prompt.resolved, policy)(problem)
+    [tokens] = count_tokens(policy, [prompt])
     say_exactly(prompt)
     say(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
+    if lengths:
+        say(
+            f"{lengths.prompts:,} prompts of {lengths.dataset}: {lengths.least} to {lengths.most} tokens, "
+            f"median {lengths.median}, nine of ten at most {lengths.nine_of_ten}",
+            err=True,
+        )
 
 
 @prompts.command("list", epilog="Example:  hsstar prompts list")

@@ -217,6 +217,7 @@ def _train(
 ) -> None:
     from hsstar.commands.train import FileTraining, train_from_file
     from hsstar.domain.preference import PairCut
+    from hsstar.domain.prompts import DEFAULT
     from hsstar.domain.seeds import derived_seed
     from hsstar.settings import Settings
 
@@ -228,7 +229,7 @@ def _train(
         _changed(section, changes),
         derived_seed(recipe.seed if recipe else seed or 0, purpose) % 2**31,
         prompt,
-        recipe.policy.prompt if recipe else "qwen25-step-cot",
+        recipe.policy.prompt.resolved if recipe else DEFAULT,
         file.read_text(encoding="utf-8") if file else None,
         recipe.policy if recipe else None,
         recipe is not None and recipe.pairs.cut is PairCut.KEEP,

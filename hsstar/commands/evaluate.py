@@ -21,6 +21,7 @@ from hsstar.commands.external_responses import (
     import_responses,
 )
 from hsstar.commands.models import CheckedPolicy, check_recipe_policy
+from hsstar.commands.prompts import with_examples
 from hsstar.domain.benchmarks import BENCHMARKS, GREEDY
 from hsstar.domain.errors import BadInputError
 from hsstar.recipe.base import parse_section
@@ -104,7 +105,7 @@ def _resolve(
         responses = find_responses(connection, name)
     if responses is not None:
         return partial(find_external_run, database, responses)
-    section = _policy_section(name, options)
+    section = with_examples(database, _policy_section(name, options))
     return partial(_measure_policy, database, section, check_recipe_policy(database, section), options.seed)
 
 

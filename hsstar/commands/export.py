@@ -1,7 +1,7 @@
 """Export what a run has made, and the problems of a dataset: to a file, a stream, or the hub."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,7 +13,7 @@ from hsstar.data.export_card import export_card
 from hsstar.data.export_layouts import EXPORT_LAYOUTS, Exported, Written
 from hsstar.data.writing import ExportFormat, write_rows
 from hsstar.domain.errors import ConflictError
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import Renderer, prompt_renderer
 from hsstar.store import datasets, models, retention, runs
 from hsstar.store.database import Database
 from hsstar.store.read import exports
@@ -111,18 +111,30 @@ def _rows(connection: Connection, request: ExportRequest) -> Iterator[Written]:
     run = runs.find_run(connection, name or "")
     if request.exported == "difficulty":
         return exports.export_difficulty(connection, run, request.iteration)
-    template = {"template": run.recipe.policy.prompt}
     if request.exported == "pairs":
-        return (row | template for row in _pairs(connection, run))
+        return _with_prompts(connection, run, _pairs(connection, run))
     if request.exported == "rewards":
-        return (row | template for row in exports.export_rewards(connection, run))
+        return _with_prompts(connection, run, exports.export_rewards(connection, run))
     kind: exports.RoundKind = "evaluation" if request.evaluations else "iteration"
-    return (row | template for row in exports.export_samples(connection, run, kind))
+    return _with_prompts(connection, run, exports.export_samples(connection, run, kind))
+
+
+def _with_prompts(connection: Connection, run: Run, rows: Iterable[Written]) -> Iterator[Written]:
+    """Yield rows of a run with what its policy was asked: the turns of a chat, else a text."""
+    prompt = run.recipe.policy.prompt.resolved
+    ask = prompt.conversation if prompt.is_chat else _renderer(connection, run)
+    for row in rows:
+        yield row | {"asked": ask(row["query"]), "prefill": prompt.prefill}
 
 
 def _pairs(connection: Connection, run: Run) -> Iterator[Written]:
     """Yield the preference pairs of a run with the prompts that its policy is trained on."""
-    policy = models.get_model(connection, run.model_id)
-    render = prompt_renderer(run.recipe.policy.prompt, policy.location)
+    render = _renderer(connection, run)
     for row in exports.export_pairs(connection, run):
-        yield {"prompt": render(row["statement"])} | row
+        statement = row.pop("statement")
+        yield {"prompt": render(statement), "query": statement} | row
+
+
+def _renderer(connection: Connection, run: Run) -> Renderer:
+    policy = models.get_model(connection, run.model_id)
+    return prompt_renderer(run.recipe.policy.prompt.resolved, policy.location)

@@ -57,7 +57,7 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     location = known.location if known else name
     context = check_policy(location).context
     check_sampler_options(policy.engine, policy.engine_options)
-    prompt_renderer(policy.prompt, location)
+    prompt_renderer(policy.prompt.resolved, location)
     content = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != content:
         name = f"{name}@{content[:8]}"  # the place holds other weights by now

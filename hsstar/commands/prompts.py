@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hsstar.checkpoints.resolve import check_policy
-from hsstar.domain.errors import CheckpointError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
-from hsstar.domain.prompts import CHAT
+from hsstar.domain.prompts import PromptFormat
 from hsstar.engines.prompts import count_tokens, prompt_renderer
+from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.prompt import ExampleRow
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import datasets
 from hsstar.store.database import Database
@@ -17,11 +19,35 @@ _RENDERED = 1_000
 _NAME = "context"
 
 
+def with_examples(database: Database, policy: PolicySection) -> PolicySection:
+    """Return `[policy]` with the examples of its prompt drawn from their dataset, if it has some.
+
+    Raise NotFoundError if the dataset is not imported, BadInputError if too few of its problems have a
+    solution.
+    """
+    examples = policy.prompt.examples
+    if examples is None or examples.dataset is None or examples.rows:
+        return policy
+    with database.begin() as connection:
+        dataset = datasets.find_dataset(connection, examples.dataset)
+        wanted = examples.shown + 1  # one of them may be the problem itself
+        drawn = datasets.draw_solved(connection, dataset.id, wanted, examples.seed)
+    if len(drawn) < wanted:
+        raise BadInputError(
+            f"policy.prompt.examples needs {wanted} problems with a solution ({examples.shown} are shown, "
+            f"never the problem itself), and dataset {dataset.name!r} has {len(drawn)}"
+        )
+    rows = tuple(ExampleRow(problem=statement, solution=solution) for statement, solution in drawn)
+    section = examples.model_copy(update={"rows": rows})
+    return policy.model_copy(update={"prompt": policy.prompt.model_copy(update={"examples": section})})
+
+
 def check_rendering(database: Database, recipe: Recipe, policy: str) -> None:
     """Raise CheckpointError if the policy's chat template fails on one of the first problems of a dataset."""
-    if recipe.policy.prompt != CHAT:
+    prompt = recipe.policy.prompt.resolved
+    if not prompt.renders_by_a_program:
         return
-    render = prompt_renderer(CHAT, policy)
+    render = prompt_renderer(prompt, policy)
     for name in dict.fromkeys(dataset for _, dataset, _ in _limits(recipe)):
         with database.begin() as connection:
             statements = datasets.first_statements(connection, name, _RENDERED)
@@ -29,11 +55,38 @@ def check_rendering(database: Database, recipe: Recipe, policy: str) -> None:
             render(statement)
 
 
+@dataclass(frozen=True, slots=True)
+class PromptLengths:
+    """Tokens of the prompts of a dataset: of the first ones, if it has many."""
+
+    dataset: str
+    prompts: int
+    least: int
+    median: int
+    nine_of_ten: int  # nine of ten prompts have as many or fewer
+    most: int
+
+
+def prompt_lengths(database: Database, prompt: PromptFormat, policy: str, name: str) -> PromptLengths:
+    """Count the tokens of a dataset's prompts; raise NotFoundError if it is not imported or empty."""
+    with database.begin() as connection:
+        datasets.first_problem(connection, datasets.find_dataset(connection, name))  # or there is none
+        statements = datasets.first_statements(connection, name, _RENDERED)
+    render = prompt_renderer(prompt, policy)
+    counts = sorted(count_tokens(policy, [render(statement) for statement in statements]))
+    last = len(counts) - 1
+    return PromptLengths(
+        name, len(counts), counts[0], counts[last // 2], counts[last * 9 // 10], counts[last]
+    )
+
+
 def check_room(database: Database | None, recipe: Recipe, policy: str) -> list[Finding]:
     """Find where the longest prompt of a dataset and max_new_tokens exceed the context.
 
     Without a database, or where a dataset is not imported, prompts count nothing.
     """
+    if database is not None:
+        recipe = recipe.model_copy(update={"policy": with_examples(database, recipe.policy)})
     context = recipe.policy.context(check_policy(policy).context)
     if context is None:
         return [Finding(Level.UNCHECKED, _NAME, "the checkpoint does not say how many tokens it attends to")]
@@ -92,7 +145,7 @@ class _Room:
             statement = datasets.longest_statement(connection, dataset)
         if statement is None:
             return 0
-        prompt = prompt_renderer(self.recipe.policy.prompt, self.policy)(statement)
+        prompt = prompt_renderer(self.recipe.policy.prompt.resolved, self.policy)(statement)
         if len(prompt.encode()) + limit < self.context:  # a token has a byte at the least
             return 0
-        return count_tokens(self.policy, prompt)
+        return count_tokens(self.policy, [prompt])[0]

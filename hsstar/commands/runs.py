@@ -13,7 +13,7 @@ from hsstar.checkpoints.marker import check_free
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
-from hsstar.commands.prompts import check_rendering
+from hsstar.commands.prompts import check_rendering, with_examples
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
@@ -56,6 +56,7 @@ def create_run(
     """
     if models_folder is not None:
         check_free(models_folder / name)
+    recipe = recipe.model_copy(update={"policy": with_examples(database, recipe.policy)})
     policy = check_recipe_policy(database, _first_policy(recipe, origin))
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)

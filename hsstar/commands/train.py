@@ -22,7 +22,7 @@ from hsstar.data.training_rows import (
     read_pairs,
 )
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.prompts import CHAT
+from hsstar.domain.prompts import CHAT, DEFAULT, PromptFormat
 from hsstar.domain.rounding import SampledUpdate, resolve_format
 from hsstar.domain.steps import split_steps
 from hsstar.engines.device import has_gpu
@@ -54,15 +54,15 @@ class FileTraining:
     section: OptimisationSection
     seed: int
     prompt: str | None = None  # the template that the user names, for problems and single questions
-    default_prompt: str = "qwen25-step-cot"  # that renders problems otherwise
+    default_prompt: PromptFormat = DEFAULT  # that renders problems otherwise
     recipe: str | None = None  # the text that the settings come from, for the model card
     policy: PolicySection | None = None  # that says how the new checkpoint is sampled; None for the defaults
     keep_cut: bool = False  # whether a response that was cut at its limit may be learnt
 
     @property
-    def template(self) -> str:
-        """The template that renders problems."""
-        return self.prompt or self.default_prompt
+    def prompt_format(self) -> PromptFormat:
+        """What renders problems."""
+        return PromptFormat(self.prompt) if self.prompt else self.default_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class PromptRenderer:
     """
 
     def __init__(self, request: FileTraining, policy: Path) -> None:
-        self._template = request.template
+        self._format = request.prompt_format
         self._named = request.prompt not in (None, CHAT)
         self._policy = policy
 
@@ -165,8 +165,8 @@ class PromptRenderer:
                 return self._question(statement)
             case Conversation() if self._named:
                 raise BadInputError(
-                    f"--prompt {self._template} renders one question, and a row is a conversation of several "
-                    "turns; leave it out to use the model's own template"
+                    f"--prompt {self._format.template} renders one question, and a row is a conversation "
+                    "of several turns; leave it out to use the model's own template"
                 )
             case Conversation(turns):
                 return self._conversation([turn._asdict() for turn in turns])
@@ -174,7 +174,7 @@ class PromptRenderer:
 
     @cached_property
     def _question(self) -> Renderer:
-        return prompt_renderer(self._template, str(self._policy))
+        return prompt_renderer(self._format, str(self._policy))
 
     @cached_property
     def _conversation(self) -> ConversationRenderer:

@@ -6,7 +6,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from hsstar.domain.prompts import CHAT, chat_message, render_prompt
 from hsstar.domain.steps import split_steps
 
 Exported = Literal["pairs", "samples", "problems", "rewards", "evaluations", "difficulty"]
@@ -16,28 +15,32 @@ Written = dict[str, Any]
 Layout = Callable[[Row], Written | None]
 """Returns the row as the layout has it; None for one that the layout cannot say."""
 
+_OF_PROMPTS = ("asked", "prefill")
+"""What a row has beside: the prompt as text or turns, and the beginning of the response that it holds."""
 _SOLVED = 0.5
 """The least reward of a step that TRL's layout calls right."""
 
 
-def question(template: str, statement: str) -> str:
-    """Return what a user asks in a conversation about a problem, for a policy with this prompt template."""
-    return chat_message(statement) if template == CHAT else statement
-
-
-def prompt(template: str, statement: str) -> str | list[dict[str, str]]:
-    """Return a prompt as TRL has it: a conversation for the model's own template, else the rendered text."""
-    if template == CHAT:
-        return [_turn("user", chat_message(statement))]
-    return render_prompt(template, statement)
+_SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _said(speaker: str, value: str) -> dict[str, str]:
-    return {"from": speaker, "value": value}
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"from": _SPEAKERS[role], "value": content}
+
+
+def _conversation(row: Row) -> list[dict[str, str]]:
+    """The turns up to the question; for a policy that was asked by a text, the problem alone."""
+    asked = row["asked"]
+    return asked if isinstance(asked, list) else [_turn("user", row["query"])]
+
+
+def _response(row: Row, text: str) -> str:
+    """What the assistant said in a conversation; a text that was asked ends in its beginning."""
+    return f"{row['prefill']}{text}"
 
 
 def _without(*keys: str) -> Layout:
@@ -53,12 +56,12 @@ def _renamed(**names: str) -> Layout:
 
 
 def _answer(row: Row, text: str) -> str | list[dict[str, str]]:
-    return [_turn("assistant", text)] if row["template"] == CHAT else text
+    return [_turn("assistant", _response(row, text))] if isinstance(row["asked"], list) else text
 
 
 def _trl_pair(row: Row) -> Written:
     return {
-        "prompt": prompt(row["template"], row["statement"]),
+        "prompt": row["asked"],
         "chosen": _answer(row, row["chosen"]),
         "rejected": _answer(row, row["rejected"]),
         "chosen_finish_reason": row["chosen_finish_reason"],
@@ -68,9 +71,9 @@ def _trl_pair(row: Row) -> Written:
 
 def _sharegpt_pair(row: Row) -> Written:
     return {
-        "conversations": [_said("human", question(row["template"], row["statement"]))],
-        "chosen": _said("gpt", row["chosen"]),
-        "rejected": _said("gpt", row["rejected"]),
+        "conversations": [_said(**turn) for turn in _conversation(row)],
+        "chosen": _said("assistant", _response(row, row["chosen"])),
+        "rejected": _said("assistant", _response(row, row["rejected"])),
         "chosen_finish_reason": row["chosen_finish_reason"],
         "rejected_finish_reason": row["rejected_finish_reason"],
     }
@@ -81,7 +84,7 @@ def _trl_sample(row: Row) -> Written | None:
     if row["correct"] is None:
         return None
     return {
-        "prompt": prompt(row["template"], row["query"]),
+        "prompt": row["asked"],
         "completion": _answer(row, row["resp"]),
         "label": row["correct"],
         "finish_reason": row["finish_reason"],
@@ -89,15 +92,17 @@ def _trl_sample(row: Row) -> Written | None:
 
 
 def _messages_of_sample(row: Row) -> Written:
-    asked = _turn("user", question(row["template"], row["query"]))
     kept = {key: row[key] for key in ("correct", "finish_reason")}
-    return {"messages": [asked, _turn("assistant", row["resp"])]} | kept
+    return {"messages": _messages(row)} | kept
 
 
 def _sharegpt_sample(row: Row) -> Written:
-    asked = _said("human", question(row["template"], row["query"]))
     kept = {key: row[key] for key in ("correct", "finish_reason")}
-    return {"conversations": [asked, _said("gpt", row["resp"])]} | kept
+    return {"conversations": [_said(**turn) for turn in _messages(row)]} | kept
+
+
+def _messages(row: Row) -> list[dict[str, str]]:
+    return [*_conversation(row), _turn("assistant", _response(row, row["resp"]))]
 
 
 def _trl_problem(row: Row) -> Written:
@@ -119,20 +124,20 @@ def _trl_reward(row: Row) -> Written:
     """TRL's stepwise supervision: the steps that have a reward, and whether each is right."""
     steps = list(split_steps(row["resp"]))[: len(row["reward"])]
     labels = [reward >= _SOLVED for reward in row["reward"][: len(steps)]]
-    return {"prompt": prompt(row["template"], row["query"]), "completions": steps, "labels": labels}
+    return {"prompt": row["asked"], "completions": steps, "labels": labels}
 
 
 _REWARDS = _only("query", "resp", "reward", "correct")
 
 EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
     "pairs": {
-        "hsstar": _without("template", "statement"),
+        "hsstar": _without(*_OF_PROMPTS, "query"),
         "hs-star": _only("prompt", "chosen", "rejected"),
         "trl": _trl_pair,
         "sharegpt": _sharegpt_pair,
     },
     "samples": {
-        "hsstar": _without("template"),
+        "hsstar": _without(*_OF_PROMPTS),
         "hs-star": _only("query", "resp", "ref_ans", "ans", "correct", "reward"),
         "trl": _trl_sample,
         "verl": _messages_of_sample,

@@ -1,5 +1,7 @@
 """Renders problems as prompts, for sampling, training and export; only chat templates import PyTorch."""
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 from hsstar.checkpoints.files import read_json
 from hsstar.checkpoints.resolve import resolve
 from hsstar.domain.errors import CheckpointError, MissingDependencyError
-from hsstar.domain.prompts import CHAT, TEMPLATES, chat_message, render_prompt
+from hsstar.domain.prompts import CHAT, TEMPLATES, PromptFormat, chat_message, render_prompt
 from hsstar.engines.time_limit import within
 
 _RENDER_SECONDS = 5.0
@@ -25,25 +27,27 @@ ConversationRenderer = Callable[[Conversation], str]
 """Turns a conversation into the text that the policy continues."""
 
 
-def prompt_renderer(template: str, policy: str | Path) -> Renderer:
+def prompt_renderer(prompt: PromptFormat, policy: str | Path) -> Renderer:
     """Return the renderer of a recipe's `policy.prompt`.
 
     Raise CheckpointError if the policy has no usable chat template, MissingDependencyError if a package of it
-    is not installed, and RecipeError for an unknown template.
+    is not installed, RecipeError for an unknown template, and BadInputError for one that cannot be used.
     """
-    if template == CHAT:
-        return _chat_renderer(resolve(policy))
-    render_prompt(template, "")
-    return partial(render_prompt, template)
+    if prompt.is_chat:
+        return _chat_renderer(prompt, resolve(policy))
+    if "{" in prompt.template:
+        return _own_renderer(prompt)
+    render_prompt(prompt.template, "")
+    return lambda problem: render_prompt(prompt.template, problem) + prompt.prefill
 
 
-def count_tokens(policy: str | Path, prompt: str) -> int:
-    """Count a prompt's tokens as samplers and trainers read it.
+def count_tokens(policy: str | Path, prompts: Sequence[str]) -> list[int]:
+    """Return the number of tokens of each prompt, as samplers and trainers read it.
 
     Raise CheckpointError if the tokenizer cannot be loaded, MissingDependencyError if it lacks a package.
     """
     loading = _loading()
-    return len(loading.encode_prompts(loading.load_tokenizer(resolve(policy)), [prompt])[0])
+    return [len(ids) for ids in loading.encode_prompts(loading.load_tokenizer(resolve(policy)), prompts)]
 
 
 def check_end_of_text(policy: str | Path) -> None:
@@ -59,10 +63,20 @@ def check_end_of_text(policy: str | Path) -> None:
         )
 
 
-@lru_cache(maxsize=8)
-def _chat_renderer(folder: Path) -> Renderer:
-    converse = conversation_renderer(folder, f"policy.prompt = {CHAT!r} needs")
-    return lambda problem: converse([{"role": "user", "content": chat_message(problem)}])
+def _chat_renderer(prompt: PromptFormat, folder: Path) -> Renderer:
+    arguments = json.dumps(dict(prompt.chat_arguments), sort_keys=True)
+    converse = _conversation_renderer(folder, f"policy.prompt = {CHAT!r} needs", arguments)
+    return lambda problem: converse(prompt.conversation(problem)) + prompt.prefill
+
+
+def _own_renderer(prompt: PromptFormat) -> Renderer:
+    try:
+        from hsstar.engines.own_template import OwnTemplate
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"policy.prompt.template needs the package {error.name}: pip install 'hsstar[train]'"
+        ) from error
+    return OwnTemplate(prompt)
 
 
 def conversation_renderer(policy: str | Path, needed_by: str = "conversations need") -> ConversationRenderer:
@@ -71,13 +85,24 @@ def conversation_renderer(policy: str | Path, needed_by: str = "conversations ne
     Raise CheckpointError if the policy has no usable chat template, MissingDependencyError if a package of it
     is not installed.
     """
-    folder = resolve(policy)
+    return _conversation_renderer(resolve(policy), needed_by, "{}")
+
+
+@lru_cache(maxsize=8)
+def _conversation_renderer(folder: Path, needed_by: str, arguments: str) -> ConversationRenderer:
+    """As `conversation_renderer`; `arguments` is a JSON object with values of the template's variables."""
     tokenizer = _loading().load_tokenizer(folder)
+    values: dict[str, Any] = json.loads(arguments)
     if not tokenizer.chat_template:
         raise CheckpointError(
             f"{folder}: the model has no chat template, which {needed_by}; "
             f"use one of {', '.join(sorted(TEMPLATES))}"
         )
+    for name in values:
+        if not re.search(rf"\b{re.escape(name)}\b", str(tokenizer.chat_template)):
+            raise CheckpointError(
+                f"{folder}: its chat template does not use {name!r}, which policy.prompt.chat_arguments sets"
+            )
     added = _added_beginning(tokenizer)
 
     def render(conversation: Conversation) -> str:
@@ -85,7 +110,11 @@ def conversation_renderer(policy: str | Path, needed_by: str = "conversations ne
             text: str = within(
                 _RENDER_SECONDS,
                 partial(
-                    tokenizer.apply_chat_template, conversation, tokenize=False, add_generation_prompt=True
+                    tokenizer.apply_chat_template,
+                    conversation,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    **values,
                 ),
             )
             length = sum(len(turn["content"]) for turn in conversation)

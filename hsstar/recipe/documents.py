@@ -8,6 +8,7 @@ from typing import Any
 from hsstar.data import builtins
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.suggestions import did_you_mean
+from hsstar.recipe.prompt import with_template_text
 
 Document = dict[str, Any]
 
@@ -75,6 +76,7 @@ def extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> Docum
     Raises:
         RecipeError: the base is missing, broken or one of the chain.
     """
+    document = with_template_text(document, folder, str(chain[-1]))
     if EXTENDS not in document:
         return document
     changes = {key: value for key, value in document.items() if key != EXTENDS}

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from hsstar.domain.prompts import TEMPLATE_NAMES
+from hsstar.domain.prompts import DEFAULT
 from hsstar.domain.rounding import resolve_format
 from hsstar.recipe.base import Name, Positive, Section
+from hsstar.recipe.prompt import PromptSection
 
 
 class VllmSection(Section):
@@ -69,8 +70,7 @@ class PolicySection(Section):
     """M_0: a folder, a Hugging Face name, `builtin:demo-policy`, or a name from `hsstar models list`."""
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
     """What samples. For one seed, engines draw different samples."""
-    prompt: str = "qwen25-step-cot"
-    """Prompt template in sampling, training and evaluation: `qwen25-step-cot`, `bare` or `chat`."""
+    prompt: PromptSection = PromptSection(template=DEFAULT.template)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format while sampling; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     vllm: VllmSection | None = None
@@ -99,7 +99,7 @@ class PolicySection(Section):
     @model_validator(mode="after")
     def _table_of_the_engine(self) -> Self:
         for key, value in self:
-            if isinstance(value, BaseModel) and key != self.engine:
+            if isinstance(value, VllmSection | OpenAISection) and key != self.engine:
                 raise ValueError(f"[policy.{key}] needs engine = {key!r}, and engine is {self.engine!r}")
         if self.engine == "openai":
             if self.openai is None:
@@ -107,10 +107,3 @@ class PolicySection(Section):
             if self.dtype != "auto":
                 raise ValueError("the server decides dtype under engine = 'openai'; leave it out")
         return self
-
-    @field_validator("prompt")
-    @classmethod
-    def _known_template(cls, value: str) -> str:
-        if value not in TEMPLATE_NAMES:
-            raise ValueError(f"unknown prompt template; legal values: {', '.join(sorted(TEMPLATE_NAMES))}")
-        return value

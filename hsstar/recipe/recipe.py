@@ -17,6 +17,7 @@ from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.fork import ForkSection
 from hsstar.recipe.gate import GateSection
 from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
 
@@ -221,4 +222,5 @@ def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
     Raises:
         RecipeError: a file is missing or not TOML, or the result is not a recipe.
     """
-    return parse_recipe(merged(load_document(path), changes or {}), str(path))
+    changes = with_template_text(changes or {}, Path(), str(path))
+    return parse_recipe(merged(load_document(path), changes), str(path))

@@ -10,7 +10,8 @@ Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = "#/$defs/"
-_BENCHMARK = "BenchmarkSection"
+_NAME_ALONE = {"BenchmarkSection": "name", "PromptSection": "template"}
+"""Sections that may be written as a name alone, and the one key that they need."""
 _CHANGES = "Changes"
 
 
@@ -21,8 +22,8 @@ def recipe_schema() -> Schema:
     """
     whole = Recipe.model_json_schema()
     parts = whole.pop("$defs")
-    benchmark = parts[_BENCHMARK] | {"required": ["name"]}  # its protocol fills the rest
-    parts[_BENCHMARK] = {"anyOf": [{"type": "string"}, benchmark]}
+    for section, key in _NAME_ALONE.items():
+        parts[section] = {"anyOf": [{"type": "string"}, parts[section] | {"required": [key]}]}
     whole["properties"][EXTENDS] = {"type": "string", "description": "The recipe that this one changes."}
     changes = {f"{name}{_CHANGES}": _without_required(part) for name, part in parts.items()}
     changes[_CHANGES] = _without_required(whole)
@@ -45,12 +46,16 @@ def _without_required(schema: Schema) -> Schema:
         if not isinstance(value, dict):
             return value
         changed = {key: relax(item) for key, item in value.items() if not _demands(key, item)}
-        if isinstance(reference := changed.get("$ref"), str) and _BENCHMARK not in reference:
+        if isinstance(reference := changed.get("$ref"), str) and not _names_alone(reference):
             changed["$ref"] = f"{reference}{_CHANGES}"
         return changed
 
     relaxed: Schema = relax(deepcopy(schema))
     return relaxed
+
+
+def _names_alone(reference: str) -> bool:
+    return reference.removeprefix(_REFERENCE) in _NAME_ALONE
 
 
 def _demands(key: str, value: Any) -> bool:

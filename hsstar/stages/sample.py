@@ -57,7 +57,7 @@ def _draw(
 ) -> dict[int, str]:
     """Draw and write samples for these slots; return the problems that the sampler refuses, with reasons."""
     refused: dict[int, str] = {}
-    render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
+    render = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)
     with computing():  # a chat template is a program of the policy
         prompts = [render(slot.statement) + slot.prefix for slot in slots]
     requests = [

@@ -72,7 +72,7 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
     with worker.database.begin() as connection:
         context = load_context(connection, job)
         section = context.recipe.training
-        render = prompt_renderer(context.recipe.policy.prompt, context.policy.location)
+        render = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)
         objective: Objective = "sft" if section.objective == "sft" else "dpo"
         rows: list[TrainingRow]
         if objective == "sft":

@@ -209,6 +209,20 @@ def first_statements(connection: Connection, name: str, limit: int) -> list[str]
     return list(rows.scalars())
 
 
+def draw_solved(connection: Connection, dataset_id: int, count: int, seed: int) -> list[tuple[str, str]]:
+    """Return statement and solution of `count` problems, or of all that have one, in the order of a seed."""
+    rows = connection.execute(
+        text("""
+            SELECT statement, solution FROM problems
+            WHERE dataset_id = :dataset_id AND solution IS NOT NULL
+            ORDER BY sha256(convert_to(concat_ws(':', CAST(:seed AS bigint), 'example', key), 'UTF8'))
+            LIMIT :count
+        """),
+        {"dataset_id": dataset_id, "count": count, "seed": seed},
+    )
+    return [(row.statement, row.solution) for row in rows]
+
+
 def longest_statement(connection: Connection, name: str) -> str | None:
     """Return the statement of a dataset with the most characters; None if it is not imported."""
     statement: str | None = connection.scalar(

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from hsstar.cli.main import hsstar
-from hsstar.domain.errors import CheckpointError, MissingDependencyError, RecipeError
-from hsstar.domain.prompts import chat_message, render_prompt
-from hsstar.engines import prompts
+from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError, RecipeError
+from hsstar.domain.prompts import Example, PromptFormat, chat_message, render_prompt
+from hsstar.engines import own_template, prompts
 from hsstar.engines.loading import encode_prompts, load_tokenizer
 from hsstar.engines.prompts import check_end_of_text, count_tokens, prompt_renderer
 from hsstar.engines.time_limit import within
@@ -39,24 +40,25 @@ def chat_policy(tmp_path: Path) -> Path:
 
 
 def test_a_template_of_the_domain_does_not_look_at_the_policy() -> None:
-    assert prompt_renderer("bare", "no/such folder")("1+1") == render_prompt("bare", "1+1")
+    assert prompt_renderer(PromptFormat("bare"), "no/such folder")("1+1") == render_prompt("bare", "1+1")
     with pytest.raises(RecipeError, match="unknown prompt template 'cot'"):
-        prompt_renderer("cot", "no/such folder")
+        prompt_renderer(PromptFormat("cot"), "no/such folder")
 
 
 def test_a_chat_template_makes_a_conversation_whose_marks_are_tokens(chat_policy: Path) -> None:
-    prompt = prompt_renderer("chat", chat_policy)("1+1")
+    prompt = prompt_renderer(PromptFormat("chat"), chat_policy)("1+1")
     assert prompt == f"<|im_start|>user\n{chat_message('1+1')}<|im_end|>\n<|im_start|>assistant\n"
     tokenizer = load_tokenizer(chat_policy)
     [ids] = encode_prompts(tokenizer, [prompt])
     chat = [{"role": "user", "content": chat_message("1+1")}]
     assert ids == tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-    assert count_tokens(chat_policy, prompt) == len(ids) < len(prompt)
+    assert count_tokens(chat_policy, [prompt]) == [len(ids)]
+    assert len(ids) < len(prompt)
 
 
 def test_a_beginning_of_text_token_stands_there_once(tmp_path: Path) -> None:
     folder = tokenizer_folder(tmp_path / "llama", tiny.beginning_tokenizer(), WITH_BEGINNING)
-    prompt, tokenizer = prompt_renderer("chat", folder)("1+1"), load_tokenizer(folder)
+    prompt, tokenizer = prompt_renderer(PromptFormat("chat"), folder)("1+1"), load_tokenizer(folder)
     [ids] = encode_prompts(tokenizer, [prompt])
     assert prompt.startswith("[INST]")
     assert ids[0] == tokenizer.bos_token_id not in ids[1:]
@@ -77,7 +79,7 @@ def test_an_unfit_chat_template_is_refused(
     monkeypatch.setattr(prompts, "_RENDER_SECONDS", 0.3)
     folder = tokenizer_folder(tmp_path, tiny.qwen_tokenizer(), template)
     with pytest.raises(CheckpointError, match=message):
-        prompt_renderer("chat", folder)
+        prompt_renderer(PromptFormat("chat"), folder)
 
 
 def test_a_time_limit_ends_what_takes_too_long_and_changes_nothing_else() -> None:
@@ -116,9 +118,9 @@ def test_a_policy_without_end_of_text_token_is_refused(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(chat_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("hsstar.engines.loading")
     monkeypatch.setitem(sys.modules, "hsstar.engines.loading", None)
-    prompts._chat_renderer.cache_clear()
+    prompts._conversation_renderer.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"hsstar\[train\]"):
-        prompt_renderer("chat", chat_policy)
+        prompt_renderer(PromptFormat("chat"), chat_policy)
 
 
 @pytest.mark.parametrize("template", ["bare", "qwen25-step-cot", "chat"])
@@ -129,5 +131,72 @@ def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str
         demo.replace("builtin:demo-policy", str(chat_policy)).replace('"bare"', f'"{template}"')
     )
     shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", problem])
-    assert (shown.exit_code, shown.stdout) == (0, prompt_renderer(template, chat_policy)(problem))
-    assert shown.stderr == f"{count_tokens(chat_policy, shown.stdout)} tokens\n"
+    assert (shown.exit_code, shown.stdout) == (
+        0,
+        prompt_renderer(PromptFormat(template), chat_policy)(problem),
+    )
+    assert shown.stderr == f"{count_tokens(chat_policy, [shown.stdout])[0]} tokens\n"
+
+
+FEW_SHOT = """{{ system }}
+{% for example in examples %}Q: {{ example.problem }}
+A: {{ example.solution }}
+
+{% endfor %}Q: {{ problem }}
+{{ answer_instruction }}
+A:"""
+SOLVED = (Example("1+1", "It is \\boxed{2}."), Example("2+2", "It is \\boxed{4}."), Example("3+3", "6"))
+
+
+def test_a_template_of_ones_own_shows_examples_but_never_the_problem_itself() -> None:
+    form = PromptFormat(FEW_SHOT, "Be brief.", "Box it.", SOLVED, 2, prefill=" So")
+    render = prompt_renderer(form, "no/such folder")
+    others = "Be brief.\nQ: 2+2\nA: It is \\boxed{4}.\n\nQ: 3+3\nA: 6\n\nQ: 1+1\nBox it.\nA: So"
+    assert render("1+1") == others
+    assert render("{{ 9 }}").endswith(
+        "Q: 1+1\nA: It is \\boxed{2}.\n\nQ: 2+2\nA: It is \\boxed{4}.\n\nQ: {{ 9 }}\nBox it.\nA: So"
+    )
+
+
+def test_a_chat_has_system_examples_arguments_and_a_beginning(tmp_path: Path) -> None:
+    thinking = "{% if enable_thinking is false %}<think></think>{% endif %}"
+    folder = tokenizer_folder(
+        tmp_path, tiny.qwen_tokenizer(extra=("<|im_start|>", "<|im_end|>")), QWEN + thinking
+    )
+    form = PromptFormat("chat", "Be brief.", "", SOLVED[:2], 1, "So ", (("enable_thinking", False),))
+    turns = (
+        ("system", "Be brief."), ("user", "2+2"), ("assistant", "So It is \\boxed{4}."), ("user", "1+1")
+    )  # fmt: skip
+    said = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
+    assert prompt_renderer(form, folder)("1+1") == f"{said}<|im_start|>assistant\n<think></think>So "
+    mistyped = replace(form, chat_arguments=(("enable_thinkin", False),))
+    with pytest.raises(CheckpointError, match="its chat template does not use 'enable_thinkin'"):
+        prompt_renderer(mistyped, folder)
+
+
+UNFIT_TEXTS = [
+    ("{{ problem }", "no template: unexpected '}'"),
+    ("{{ problems }}", "it uses 'problems'; it may use .*; did you mean 'problem'"),
+    ("{{ system }}", "it does not show the problem"),
+    ("{{ problem.__class__.__mro__[1].__subclasses__() }}", "cannot render a problem: .*unsafe"),
+    ("{{ problem }}" + ENDLESS, "more than 0.3 s"),
+    ("{{ problem * 900000 }}", r"\* makes too much"),
+    ("{{ problem ~ 9 ** 9 ** 9 }}", r"\*\* makes too much"),
+    ("{{ (problem * 99999) ~ (problem * 99999) }}", "it makes 1,799,982 characters of 9"),
+    ("{{ problem }}{{ examples[0].problem }}", "cannot render a problem: "),
+    ("{% include '/etc/passwd' %}{{ problem }}", "cannot render a problem: no loader"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), UNFIT_TEXTS)
+def test_an_unfit_template_of_ones_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setattr(own_template, "RENDER_SECONDS", 0.3)
+    with pytest.raises(BadInputError, match=rf"policy\.prompt\.template: .*{message}"):
+        prompt_renderer(PromptFormat(text), "no/such folder")
+
+
+def test_what_a_template_does_not_show_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"policy\.prompt\.system is set, and the template does not use"):
+        prompt_renderer(PromptFormat("{{ problem }}", "Be brief."), "no/such folder")

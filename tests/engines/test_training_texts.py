@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from hsstar.checkpoints.resolve import resolve
 from hsstar.data.training_rows import read_pairs
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.prompts import PromptFormat
 from hsstar.engines.loading import encode_prompts, load_tokenizer
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.training.contract import TrainingExample, TrainingPair, TrainingRow
@@ -134,7 +135,9 @@ def test_a_template_that_brings_the_beginning_changes_nothing(
     tokenizer.chat_template = template + "Q: {{ messages[0].content }}\nA: "
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Qwen2ForCausalLM"]}))
-    prompt, _, _ = pair_of(load_tokenizer(tmp_path), prompt_renderer("chat", tmp_path)("1+1"), "a", "b")
+    prompt, _, _ = pair_of(
+        load_tokenizer(tmp_path), prompt_renderer(PromptFormat("chat"), tmp_path)("1+1"), "a", "b"
+    )
     begins = 1 if template or kind != "demo" else 0
     assert prompt.count(tokenizer.bos_token_id) == begins == (prompt[0] == tokenizer.bos_token_id)
     assert tokenizer.eos_token_id not in prompt

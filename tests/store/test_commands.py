@@ -70,7 +70,7 @@ def test_a_chat_template_that_fails_on_some_problems_is_found(filled: Database, 
 def test_responses_without_room_in_the_context_are_foreseen(filled: Database, tmp_path: Path) -> None:
     policy = str(tiny.tiny_policy(tmp_path))  # a context of 256
     longest = max((f"{TRAIN} problem {number}" for number in range(12)), key=len)
-    tokens = count_tokens(policy, render_prompt("bare", longest))
+    [tokens] = count_tokens(policy, [render_prompt("bare", longest)])
 
     def found(
         limit: int, sections: dict[str, Any] | None = None, database: Database | None = filled

@@ -207,7 +207,7 @@ def test_each_sample_is_asked_for_once_with_its_policy_its_decoding_and_its_seed
         (
             row.fingerprint,
             decodings[row.evaluation_key],
-            render_prompt(OWN_VALUES.policy.prompt, row.statement),
+            render_prompt(OWN_VALUES.policy.prompt.template, row.statement),
             (evaluation_seed if row.evaluation_key else slot_seed)(7, row.number, row.key, slot),
         )
         for row in finished.rows(
@@ -234,7 +234,7 @@ def test_each_policy_is_trained_from_the_one_before_on_all_pairs(finished: Drive
             "WHERE number = :number ORDER BY position",
             number=number,
         )
-        prompt = OWN_VALUES.policy.prompt
+        prompt = OWN_VALUES.policy.prompt.template
         trained_on = [
             TrainingPair(render_prompt(prompt, pair.statement), pair.chosen, pair.rejected) for pair in pairs
         ]

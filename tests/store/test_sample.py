@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import EngineDeadError
 from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.prompts import PromptFormat
 from hsstar.domain.seeds import slot_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Sampler, SampleRequest, SamplingParameters
@@ -78,7 +79,7 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
     engine = NotingSampler(policy)
     context = replace(context_of(database, engine), job_samples=5)
     assert sample.run(context, call(database, factory.claim, job_id)) == problem_ids
-    render = prompt_renderer(prompt, policy)
+    render = prompt_renderer(PromptFormat(prompt), policy)
     wanted = {
         (problem.id, slot): SampleRequest(render(problem.statement), slot_seed(77, 3, problem.key, slot))
         for problem in rows(database, "SELECT id, key, statement FROM problems ORDER BY id")

@@ -15,6 +15,7 @@ from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.preference import rows_seen
+from hsstar.domain.prompts import PromptFormat
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.verdict import Cause
 from hsstar.engines.prompts import prompt_renderer
@@ -112,7 +113,7 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     assert not (made / "left").exists()
     assert [path.name for path in made.parent.iterdir()] == ["M3"]
     (task,) = trainer.tasks
-    render = prompt_renderer(prompt, policy)
+    render = prompt_renderer(PromptFormat(prompt), policy)
     expected: list[TrainingRow] = []
     for place in range(8):
         rendered = render(f"train problem {place}")

@@ -18,7 +18,7 @@ from hsstar.data.training_rows import EXAMPLE_LAYOUTS, PAIR_LAYOUTS, Conversatio
 from hsstar.data.writing import ExportFormat, format_of, write_rows
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedResponse, Problem
-from hsstar.domain.prompts import chat_message
+from hsstar.domain.prompts import PromptFormat, chat_message
 
 NAN, INFINITY = float("nan"), -math.inf
 ROWS: list[dict[str, Any]] = [
@@ -89,7 +89,7 @@ def test_an_ending_that_says_nothing_or_another_format_is_refused(
 
 
 PAIR: dict[str, Any] = {
-    "prompt": "1+1=?\n", "iteration": 0, "problem": "k", "statement": "1+1=?", "chosen": "c", "rejected": "r",
+    "prompt": "1+1=?\n", "iteration": 0, "problem": "k", "query": "1+1=?", "chosen": "c", "rejected": "r",
     "chosen_slot": 0, "rejected_slot": 1, "chosen_reward": 0.5, "rejected_reward": None,
     "chosen_finish_reason": "stop", "rejected_finish_reason": "length",
 }  # fmt: skip
@@ -103,8 +103,11 @@ PROBLEM: dict[str, Any] = {
 }  # fmt: skip
 
 
+ASKED = {"bare": "1+1=?\n", "chat": PromptFormat("chat").conversation("1+1=?")}
+
+
 def laid_out(exported: Exported, name: str, row: dict[str, Any], template: str = "bare") -> Any:
-    return EXPORT_LAYOUTS[exported][name](row | {"template": template})
+    return EXPORT_LAYOUTS[exported][name](row | {"asked": ASKED[template], "prefill": ""})
 
 
 def test_pairs_go_round(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_pairs_go_round(tmp_path: Path) -> None:
             assert pair.prompt == (Conversation((Turn("user", asked),)) if is_chat else "1+1=?\n")
             assert (pair.chosen, pair.rejected) == ("c", "r")
             assert (pair.chosen_cut, pair.rejected_cut) == (False, name != "hs-star")
-    assert laid_out("pairs", "hsstar", PAIR) == {key: PAIR[key] for key in PAIR if key != "statement"}
+    assert laid_out("pairs", "hsstar", PAIR) == {key: PAIR[key] for key in PAIR if key != "query"}
 
 
 def test_samples_go_round() -> None:
