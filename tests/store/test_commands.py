@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.commands import problems as commands
@@ -19,7 +20,7 @@ from hsstar.data.files import ProblemFiles
 from hsstar.domain.errors import BadInputError, CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState, JobState
 from hsstar.domain.prompts import render_prompt
-from hsstar.engines.prompts import count_tokens
+from hsstar.engines.prompts import count_tokens, prompt_renderer
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import datasets, models, rounds, runs
 from hsstar.store.database import Database
@@ -65,6 +66,29 @@ def test_a_chat_template_that_fails_on_some_problems_is_found(filled: Database, 
     tokenizer.save_pretrained(policy)
     with pytest.raises(CheckpointError, match="its chat template cannot render a question: an 11"):
         create_run(filled, recipe_of(model=str(policy), prompt="chat"), "chatty")
+
+
+def test_examples_are_drawn_once_and_stored_with_the_run(filled: Database) -> None:
+    few = {"template": "{% for e in examples %}{{ e.problem }} {{ e.solution }}; {% endfor %}{{ problem }}"}
+    recipe = recipe_of(prompt=few | {"examples": {"dataset": TRAIN, "count": 3, "seed": 5}})
+    with pytest.raises(BadInputError, match=f"4 problems with a solution .* dataset '{TRAIN}' has 0"):
+        create_run(filled, recipe, "few")
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE problems SET solution = 'solved ' || statement"))
+    stored = create_run(filled, recipe, "few").recipe.policy.prompt.resolved
+    assert create_run(filled, recipe, "again").recipe.policy.prompt.resolved == stored
+    other = recipe_of(prompt=few | {"examples": {"dataset": TRAIN, "count": 3, "seed": 6}})
+    assert create_run(filled, other, "other").recipe.policy.prompt.resolved.examples != stored.examples
+    assert len(set(stored.examples)) == 4
+    render = prompt_renderer(stored, "no/such folder")
+    for number in range(12):
+        *shown, problem = render(f"{TRAIN} problem {number}").split("; ")
+        assert problem == f"{TRAIN} problem {number}"
+        assert len(shown) == 3
+        assert f"{problem} solved {problem}" not in shown
+    absent = recipe_of(prompt=few | {"examples": {"dataset": "elsewhere"}})
+    with pytest.raises(NotFoundError, match="there is no dataset 'elsewhere'"):
+        create_run(filled, absent, "absent")
 
 
 def test_responses_without_room_in_the_context_are_foreseen(filled: Database, tmp_path: Path) -> None:
