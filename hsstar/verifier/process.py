@@ -23,7 +23,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, NoReturn
 
 RECURSION_LIMIT = 3_000
@@ -35,8 +34,9 @@ _WARMING_PAIRS = (  # one of each kind that is slow the first time, in sympy or 
     (r"\sqrt{2}\sin x+\ln x", r"\ln x+\sqrt{2}\sin x"),
     (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
     (r"\sum_{k=1}^{\infty}\frac{1}{2^{k}}", "1"),
-    (r"\lim_{h\to\infty}(1+3h)^{2}-\frac{1}{h}", r"f^{2}(h)"),
-    (r"\int_{1}^{3} 2t dt", "8"),
+    (r"\lim_{h\to\infty}(1+3/h)^{h}-\frac{1}{h}", r"f^{2}(h)"),
+    (r"\int_{1}^{3} 2t^{3} dt", "40"),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "I_{2}"),
     (r"\lceil x\rceil=2", r"\lfloor x\rfloor=2"),
     (r"\begin{pmatrix}x\\2\end{pmatrix}+\begin{pmatrix}1\\0\end{pmatrix}", "(x+1,2)"),
     (r"2x+y=1", r"4x+2y=2"),
@@ -84,28 +84,24 @@ def _fork(parent: socket.socket, connection: int, answer_task: AnswerTask) -> in
 
 
 def _check(connection: socket.socket, answer_task: AnswerTask) -> NoReturn:
-    """Answer tasks until the parent is gone."""
-    tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    """Answer tasks until the parent is gone, on a thread with a large stack."""
     threading.stack_size(_THREAD_STACK_BYTES)
-    threading.Thread(target=_answer_tasks, args=(tasks, connection, answer_task), daemon=True).start()
-    for line in connection.makefile("rb"):
-        tasks.put(json.loads(line))
-    os._exit(0)  # the parent is gone or has closed this process; nobody waits for the current task
-
-
-def _answer_tasks(
-    tasks: SimpleQueue[dict[str, Any]], connection: socket.socket, answer_task: AnswerTask
-) -> NoReturn:
+    threading.Thread(target=_answer_tasks, args=(connection, answer_task), daemon=True).start()
     while True:
-        task = tasks.get()
-        _send(connection, {"begun": task["id"]})
-        try:
+        signal.pause()
+
+
+def _answer_tasks(connection: socket.socket, answer_task: AnswerTask) -> NoReturn:
+    try:
+        for line in connection.makefile("rb"):
+            task = json.loads(line)
+            _send(connection, {"begun": task["id"]})
             signal.setitimer(signal.ITIMER_PROF, task["seconds"])
             outcome = answer_task(task)
             signal.setitimer(signal.ITIMER_PROF, 0)
-        except BaseException:  # memory, recursion, or a bug: the parent replaces this process
-            os._exit(1)
-        _send(connection, {"id": task["id"], "outcome": outcome})
+            _send(connection, {"id": task["id"], "outcome": outcome})
+    finally:  # the parent is gone, or replaces this process: memory, recursion, or a bug
+        os._exit(1)
 
 
 def _warm_judge() -> AnswerTask:
