@@ -92,9 +92,9 @@ _MOST_WORDS_BEHIND = 2
 _DECIMAL_COMMA = re.compile(
     r"-?\d+,(?=\d*[1-9])(?:\d{1,2}|\d{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[a-z]+))?", re.ASCII
 )
-_DASHED_CHOICE = re.compile(r"(?P<letter>[A-J])[-—](?P<content>.+)", re.DOTALL)
+_DASHED_CHOICE = re.compile(r"(?P<letter>[A-J])-(?P<content>.+)", re.DOTALL)
 _SECOND_READINGS = (
-    (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=\\]+\Z"), r"\1"),
+    (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=]+\Z"), r"\1"),
     (re.compile(r"(?<=\d),(?=[1-9]\d{2}(?!\d))"), ";"),
     (
         re.compile(r"\A(-?\d+)\s?(?:\\text\{\s?and\s?\}|and)\s?(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})\Z"),

@@ -69,6 +69,7 @@ _BEFORE_FONTS = _compiled(
     ),
     ("* ` _", r"\A\s*(\*{1,3}|`+|_(?=[^_]+_\s*\Z))\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
     ("'", r"\A\s*'([^']+)'\s*\Z", r"\1"),
+    ("—", r"\A\s*([A-J])\s?—\s?", r"\1-"),
     ("", r"\A(?:\\ |\{\}|&|\s)+|(?<![\\&\s])[\\&\s]+\Z", ""),
     (
         "hfill surd nonumber notag tag phantom",
