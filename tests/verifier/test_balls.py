@@ -83,7 +83,9 @@ def test_what_is_not_certain_is_refused(formula: Any) -> None:
 K, N = sympy.symbols("k n", real=True)
 
 
-@pytest.mark.parametrize("term", [K * X, X**K, sympy.sqrt(K) / N, sympy.binomial(N, K), (-1) ** K * sympy.pi])
+@pytest.mark.parametrize(
+    "term", [K * X, X**K, sympy.sqrt(K) / N, sympy.binomial(N, K), (-1) ** K * K * sympy.pi]
+)
 def test_a_sum_or_product_over_few_integers_is_that_of_its_terms(term: Any) -> None:
     point = {X: sympy.Rational(1442, 997), N: sympy.Integer(5)}
     written_out = [term.subs(K, number) for number in range(2, 6)]
