@@ -201,7 +201,7 @@ def _is_general(formula: Any, constants: set[Any]) -> bool:
     constants in terms of their own.
     """
     own = all(not formula.diff(constant).free_symbols & constants for constant in constants)
-    return own and formula.has(sympy.exp, *_PERIODIC)
+    return own and bool(formula.has(sympy.exp, *_PERIODIC))
 
 
 def _if_constants(symbols: set[Any]) -> list[Any]:
