@@ -19,6 +19,7 @@ from hsstar.verifier.evaluation import (
     POINTS_NEEDED,
     Complex,
     Point,
+    certain_value,
     integer_points,
     near,
     points,
@@ -32,6 +33,7 @@ _WHOLE = (sympy.factorial, sympy.factorial2, sympy.binomial, sympy.floor, sympy.
 _PERIODIC = (sympy.sin, sympy.cos, sympy.tan, sympy.cot)
 _CONSTANT = re.compile(r"[cC](?:_\{?\d\}?)?")
 _ANY_CONSTANT = re.compile(r"[A-DKabck](?:_\{?\d\}?)?")
+_ANY_OF_SEVERAL = re.compile(r"(?:[A-HKMNa-dghkmn]|alpha|beta|lambda|mu)(?:_\{?\d\}?)?")
 _VARIABLE = re.compile(r"[p-z]|theta")
 _MOST_CONSTANTS = 3
 _MORE_POINTS = 12
@@ -41,11 +43,11 @@ _INTEGER_POINTS = 10
 def equal_for_reals(mine: Any, theirs: Any) -> bool:
     """Decide whether two formulas with roots or logarithms have the same values where all those are real."""
     both = sympy.Tuple(mine, theirs)
-    if both.has(sympy.I):
+    powers, arguments = both.atoms(sympy.Pow), [logarithm.args[0] for logarithm in both.atoms(sympy.log)]
+    bases = [power.base for power in powers if _is_even_root(power)]
+    if not (bases or arguments or any(map(_is_odd_root, powers))) or both.has(sympy.I):
         return False
     left, right = with_real_roots(mine), with_real_roots(theirs)
-    bases = [power.base for power in both.atoms(sympy.Pow) if _is_even_root(power)]
-    arguments = [logarithm.args[0] for logarithm in both.atoms(sympy.log)]
     if (left, right) == (mine, theirs) and not (bases or arguments):
         return False
     positive = set().union(*map(_positive_factors, bases))
@@ -91,8 +93,9 @@ def has_symbolic_bounds(formula: Any) -> bool:
 def renamings(mine: Any, theirs: Any) -> Iterator[Any]:
     r"""Yield a formula as it is, and with its free constants and its integer named as in the other.
 
-    Constants of integration are c, C, C_1, C_2 … in any order, or on one side other letters, A, B, K, a …,
-    beside a variable of both; an integer parameter is a multiple of π: k\pi.
+    Constants of integration are c, C, C_1, C_2 … in any order, or other letters, A, B, K, a …, beside a
+    variable of both: on one side, or on both in a general solution, a\cos x+b\sin x. An integer parameter is
+    a multiple of π: k\pi.
     """
     yield mine
     my_constants, their_constants = _matching_constants(mine, theirs)
@@ -112,6 +115,8 @@ def renamings(mine: Any, theirs: Any) -> Iterator[Any]:
 
 def without_nonzero_factors(formula: Any) -> Any:
     """Return a formula without factors that are zero nowhere, e^x, x^2+1; the very same if it has none."""
+    if all(map(_is_linear, sympy.Add.make_args(formula))):
+        return formula
     try:
         factors = sympy.Mul.make_args(sympy.factor(formula))
     except (sympy.PolynomialError, NotImplementedError, ValueError):
@@ -143,6 +148,14 @@ def _agree(left: Any, right: Any, chosen: Iterable[Point], needed: int) -> bool:
             return False
         agreeing += 1
     return agreeing >= needed
+
+
+def _is_linear(term: Any) -> bool:
+    """Decide whether a term is a number, a variable, or the product of both."""
+    factors = sympy.Mul.make_args(term)
+    return sum(not factor.is_Number for factor in factors) <= 1 and all(
+        factor.is_Number or factor.is_Symbol for factor in factors
+    )
 
 
 def _is_odd_root(part: Any) -> bool:
@@ -177,11 +190,23 @@ def _matching_constants(mine: Any, theirs: Any) -> tuple[list[Any], list[Any]]:
         return _if_constants(mine_alone), their_constants
     if theirs_alone and not their_constants and set(my_constants) == mine_alone:
         return my_constants, _if_constants(theirs_alone)
+    are_others = len(mine_alone) > 1 and not (my_constants or their_constants)
+    if are_others and _is_general(mine, mine_alone) and _is_general(theirs, theirs_alone):
+        return _if_constants(mine_alone), _if_constants(theirs_alone)
     return my_constants, their_constants
 
 
+def _is_general(formula: Any, constants: set[Any]) -> bool:
+    """Decide whether a formula is like the general solution of an equation: waves or powers of e, with
+    constants in terms of their own.
+    """
+    own = all(not formula.diff(constant).free_symbols & constants for constant in constants)
+    return own and bool(formula.has(sympy.exp, *_PERIODIC))
+
+
 def _if_constants(symbols: set[Any]) -> list[Any]:
-    named = all(_ANY_CONSTANT.fullmatch(symbol.name) for symbol in symbols)
+    name = _ANY_CONSTANT if len(symbols) == 1 else _ANY_OF_SEVERAL
+    named = all(name.fullmatch(symbol.name) for symbol in symbols)
     return sorted(symbols, key=str) if named else []
 
 
@@ -189,7 +214,7 @@ def _symbols_of_bounds(formula: Any) -> set[Any]:
     limits = (limits for term in formula.atoms(sympy.Sum, sympy.Product) for limits in term.limits)
     bounds = (bound for _, *bounds in limits for bound in bounds)
     symbols: set[Any] = {symbol for bound in bounds for symbol in bound.free_symbols}
-    return symbols.intersection(formula.free_symbols)
+    return symbols & formula.free_symbols if symbols else symbols
 
 
 def _integers_of(formula: Any) -> set[Any]:
@@ -210,7 +235,8 @@ def _integers_of(formula: Any) -> set[Any]:
 
 
 def _at_integers(formula: Any, point: Point) -> Complex | None:
-    if not formula.has(*BINDING) and (number := value(formula, point)):
+    evaluate = certain_value if formula.has(*BINDING) else value
+    if number := evaluate(formula, point):
         return number
     try:
         return value(formula.subs(point).doit(), {})

@@ -1,8 +1,8 @@
 """Approximate formulas with a bound on the error (ball arithmetic), many times faster than sympy's `evalf`.
 
 Known are rational numbers and decimals, π, e and i, sums, products, powers, absolute values, logarithms, the
-trigonometric functions of real numbers, and factorials and binomials of small integers. The mathematics is
-sympy's: powers and logarithms have their principal value.
+trigonometric functions of real numbers, factorials and binomials of small integers, and sums and products
+over a few of them. The mathematics is sympy's: powers and logarithms have their principal value.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ _SURE = -8  # a relative error of at most 2^-8: sums of its powers are below twi
 _LARGEST = 1 << 16  # bits of a value before or behind the point
 _LARGEST_ARGUMENT = 20  # bits of the integer part
 _LARGEST_INTEGER = 1_000
+_MOST_TERMS = 200
 
 
 class UnsureError(Exception):
@@ -95,7 +96,9 @@ class _Evaluation:
         return Ball(libmp.fzero, libmp.fone, _EXACT)
 
     def _sum(self, formula: Any) -> Ball:
-        terms = list(map(self.ball, formula.args))
+        return self._added(list(map(self.ball, formula.args)))
+
+    def _added(self, terms: list[Ball]) -> Ball:
         if all(map(_is_integer, terms)):
             return self._integer(reduce(libmp.mpf_add, (term.real for term in terms)))
         real, imaginary, error = libmp.fzero, None, _EXACT
@@ -239,6 +242,22 @@ class _Evaluation:
         number = factorial(*arguments) if len(arguments) == 1 else comb(*arguments)
         return self._rational(sympy.Integer(number))
 
+    def _repeated(self, formula: Any) -> Ball:
+        """Return a sum or product over the integers of a range that is not empty."""
+        if len(formula.limits) != 1 or len(formula.limits[0]) != 3:
+            raise UnsureError
+        variable, *bounds = formula.limits[0]
+        low, high = map(self._small_integer, bounds)
+        if not low <= high < low + _MOST_TERMS:
+            raise UnsureError
+        terms = [self._with(variable, number).ball(formula.function) for number in range(low, high + 1)]
+        return self._added(terms) if isinstance(formula, sympy.Sum) else reduce(self._times, terms)
+
+    def _with(self, variable: Any, number: int) -> "_Evaluation":
+        inner = _Evaluation({}, self._precision)
+        inner._values = {**self._values, variable: self._integer(libmp.from_int(number))}
+        return inner
+
     def _small_integer(self, formula: Any) -> int:
         """Return the value of a formula that is an integer for certain."""
         ball = self.ball(formula)
@@ -263,6 +282,7 @@ _KNOWN: dict[type, Callable[[_Evaluation, Any], Ball]] = {
     **dict.fromkeys((sympy.sin, sympy.cos, sympy.tan, sympy.cot, sympy.sec, sympy.csc), _Evaluation._wave),
     sympy.atan: _Evaluation._arctangent,
     **dict.fromkeys((sympy.factorial, sympy.binomial), _Evaluation._counted),
+    **dict.fromkeys((sympy.Sum, sympy.Product), _Evaluation._repeated),
 }
 
 

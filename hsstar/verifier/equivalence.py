@@ -126,6 +126,8 @@ class Equivalence:
                     return self._by("ratio as a fraction", quotient(form) == quotient(other))
                 case Numeral(digits=digits), Number(value=value):
                     return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
+                case Numeral(digits=digits), Formula(source=source) if not digits.isdecimal():
+                    return self._by("digits without their base", digits == source)
                 case Sequence(kind="list", items=items), Formula(source=letters) if items and all(
                     isinstance(item, Choice) for item in items
                 ):

@@ -21,6 +21,7 @@ BINDING = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit)
 # sympy raises these if a function has no value, or if it cannot tell
 NO_VALUE = (ValueError, TypeError, ZeroDivisionError, AttributeError, NotImplementedError, OverflowError)
 
+_ZERO = Fraction(0)
 _CLOSE = Fraction(1, 10_000)
 _DIGITS = 30
 _BITS = 100  # of as many digits
@@ -48,7 +49,7 @@ class Complex:
 
     def size(self) -> Fraction:
         """Return the larger of the absolute values of the two parts."""
-        return max(abs(self.real), abs(self.imaginary))
+        return max(abs(self.real), abs(self.imaginary)) if self.imaginary else abs(self.real)
 
     def distance(self, other: "Complex") -> Fraction:
         """Return the largest distance of a part."""
@@ -57,6 +58,8 @@ class Complex:
 
 def near(left: Complex, right: Complex, exact: bool) -> bool:
     """Decide whether two values agree to eighteen digits, or only to four if not `exact`."""
+    if left == right:
+        return True
     tolerance = EXACT if exact else _CLOSE
     return left.distance(right) <= tolerance * max(left.size() if exact else 0, right.size())
 
@@ -67,10 +70,23 @@ def value(expression: Any, point: Point) -> Complex | None:
         parts = _parts(expression, point)
     except NO_VALUE:
         return None
-    if parts is None:
+    return None if parts is None else _complex(*parts)
+
+
+def certain_value(expression: Any, point: Point) -> Complex | None:
+    """Return the value of an expression at a point if ball arithmetic knows it."""
+    try:
+        return _complex(*map(_rounded, approximate(expression, point, _BITS)))
+    except UnsureError:
         return None
-    small = max(map(abs, parts)) * EXACT
-    return Complex(*(part if abs(part) > small else Fraction(0) for part in parts))
+
+
+def _complex(real: Fraction, imaginary: Fraction) -> Complex:
+    """Return a number of two parts, without one that is tiny beside the other."""
+    if not imaginary:
+        return Complex(real, imaginary)
+    small = max(abs(real), abs(imaginary)) * EXACT
+    return Complex(*(part if abs(part) > small else _ZERO for part in (real, imaginary)))
 
 
 def _parts(expression: Any, point: Point) -> tuple[Fraction, Fraction] | None:
@@ -90,6 +106,8 @@ def _parts(expression: Any, point: Point) -> tuple[Fraction, Fraction] | None:
 def _rounded(number: Mpf) -> Fraction:
     """Return a number of mpmath, rounded to `_DIGITS` decimal digits or one more."""
     sign, mantissa, exponent, bits = number
+    if not mantissa:
+        return _ZERO
     decimals = _DIGITS - (exponent + bits) * 30_103 // 100_000
     top, bottom = mantissa << max(exponent, 0), 1 << max(-exponent, 0)
     if decimals > 0:
@@ -179,12 +197,12 @@ def _many_digits(formula: Any, point: Point, digits: int) -> tuple[Fraction, Fra
 def _bits(formula: Any) -> float:
     """Return the most bits that a number may have after `doit`, infinity if that is not known at once."""
     if formula.is_Rational:
-        return int(formula.p).bit_length() + int(formula.q).bit_length()
+        return (abs(int(formula.p)) - 1).bit_length() + (int(formula.q) - 1).bit_length()
     if formula.func in _COUNTS or (formula.is_Pow and not (formula.exp.is_Rational or formula.free_symbols)):
         return inf
-    has_factor = formula.is_Pow and formula.exp.is_Rational
-    factor = abs(int(formula.exp.p)) // int(formula.exp.q) + 1 if has_factor else 1
-    return factor * sum(map(_bits, formula.args))
+    if formula.is_Pow and formula.exp.is_Rational:
+        return (abs(int(formula.exp.p)) // int(formula.exp.q) + 1) * _bits(formula.base)
+    return sum(map(_bits, formula.args))
 
 
 def _most_bits(*formulas: Any) -> int:

@@ -48,7 +48,9 @@ _MOST_PARTS = 4
 _LONGEST_RATIO = 200
 _FUNCTION_OF_DEGREES = re.compile(r"\\[a-z]*(?:sin|cos|tan|cot|sec|csc|cis)")
 _IN_HEXADECIMAL = re.compile(r"\(?[A-F]{2,}\)?_\{16\}")
-_NUMERAL = re.compile(r"\(?(?P<digits>[0-9A-F]{1,60})\)?_\{(?:\\text\{)?(?P<base>\d{1,2}|[a-z]+)\}?\}")
+_NUMERAL = re.compile(r"\(?(?P<digits>[0-9A-Z]{1,60})\)?_\{(?:\\text\{)?(?P<base>\d{1,2}|[a-z]+)\}?\}")
+_LETTER_BEYOND_F = re.compile("[G-Z]")
+_BASES = {"hex": 16, "hexadecimal": 16, "oct": 8, "octal": 8, "bin": 2, "binary": 2}
 
 
 def read_ratio(source: str) -> Form | None:
@@ -134,8 +136,12 @@ def read_numeral(source: str) -> Form | None:
     match = _NUMERAL.fullmatch(TEXT.sub(r"\1", source, count=1) if source.startswith(r"\text{") else source)
     if match is None or not (re.search(r"\d", match["digits"]) or _IN_HEXADECIMAL.fullmatch(match[0])):
         return None
-    base = int(match["base"]) if match["base"].isdecimal() else number_in_words(match["base"])
-    return None if base is None else Numeral(match["digits"], int(base))
+    name = match["base"]
+    base = int(name) if name.isdecimal() else _BASES.get(name) or number_in_words(name)
+    numeral = None if base is None else Numeral(match["digits"], int(base))
+    if numeral and _LETTER_BEYOND_F.search(numeral.digits) and numeral.value() is None:
+        return None  # 2X_{12} is a product
+    return numeral
 
 
 def read_quantity(source: str) -> Form | None:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -180,24 +181,21 @@ class CheckingPool:
 
     def _take(self, process: "_CheckingProcess", message: dict[str, Any]) -> None:
         match process.look, message:
-            case _Look(index=index, seconds=seconds), {"begun": begun} if begun == index:
-                process.begun = True
-                process.deadline = time.monotonic() + _WALL_SECONDS + _WALL_SECONDS_PER_SECOND * seconds
             case _Look(index=index), {"id": done, "outcome": outcome} if done == index:
-                process.look, process.deadline = None, _NEVER
+                process.be_idle()
                 self._end_task(index, str(outcome))
             case _:
                 process.ended = True
 
     def _end(self, process: "_CheckingProcess") -> None:
         """End a process. Its task fails only if it had begun; otherwise another process gets the task."""
-        hangs = not process.ended
+        hangs, begun = not process.ended, process.has_begun()
         status = self._remove(process)
         look = process.look
         if status is None:
             self._give_back(process)
             self._lose_warm_process()
-        elif look is None or not process.begun:
+        elif look is None or not begun:
             self._give_back(process)
             self._count_vain_start()
         elif not hangs and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF):
@@ -276,9 +274,10 @@ class _WarmProcess:
     def fork(self) -> "_CheckingProcess":
         """Return a new checking process."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            answer = self._order({"fork": True}, [theirs.fileno()])
-        return _CheckingProcess(answer["forked"], ours)
+        begun, begins = map(FileIO, os.pipe(), ("rb", "wb"))
+        with theirs, begins:
+            answer = self._order({"fork": True}, [theirs.fileno(), begins.fileno()])
+        return _CheckingProcess(answer["forked"], ours, begun)
 
     def end(self, pid: int) -> int:
         """Kill a checking process if it lives; return its status as `os.waitpid` does."""
@@ -289,9 +288,9 @@ class _WarmProcess:
         self._process.wait()
         self._socket.close()
 
-    def _order(self, order: dict[str, object], sockets: Sequence[int] = ()) -> dict[str, Any]:
+    def _order(self, order: dict[str, object], files: Sequence[int] = ()) -> dict[str, Any]:
         try:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], sockets)
+            socket.send_fds(self._socket, [json.dumps(order).encode()], files)
         except OSError:
             raise _GoneError from None
         answer = self._answer(_START_SECONDS)
@@ -318,16 +317,17 @@ class _WarmProcess:
 
 
 class _CheckingProcess:
-    """One process; `look` is None while it is idle, `begun` once the process has read its task.
+    """One process; `look` is None while it is idle. `begun` is the pipe that says that it has begun a task.
 
-    `deadline` (`time.monotonic`) is when it must have begun, or be done. `ended`: its output is useless.
+    `deadline` (`time.monotonic`) is when it must be done. `ended`: its output is useless.
     """
 
-    def __init__(self, pid: int, connection: socket.socket) -> None:
-        self.pid, self._socket = pid, connection
+    def __init__(self, pid: int, connection: socket.socket, begun: FileIO) -> None:
+        self.pid, self._socket, self._begun = pid, connection, begun
         self._socket.setblocking(False)
+        os.set_blocking(begun.fileno(), False)
         self._unsent = self._received = b""
-        self.begun = self.ended = False
+        self.ended = False
         self.look: _Look | None = None
         self.deadline = _NEVER
 
@@ -335,10 +335,20 @@ class _CheckingProcess:
         poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
 
     def give(self, look: _Look, task: Task) -> None:
-        self.look, self.begun, self.deadline = look, False, time.monotonic() + _START_SECONDS
+        longest = _START_SECONDS + _WALL_SECONDS + _WALL_SECONDS_PER_SECOND * look.seconds
+        self.look, self.deadline = look, time.monotonic() + longest
         message = {"id": look.index, "seconds": look.seconds, **task}
         self._unsent = json.dumps(message).encode() + b"\n"
         self.send()
+
+    def be_idle(self) -> None:
+        """Wait for another task."""
+        self.has_begun()
+        self.look, self.deadline = None, _NEVER
+
+    def has_begun(self) -> bool:
+        """Say whether it has begun a task since the last call."""
+        return bool(self._begun.read(_READ_BYTES))
 
     def send(self) -> None:
         """Send what the socket takes now. A broken one is noticed where results are read."""
@@ -365,3 +375,4 @@ class _CheckingProcess:
 
     def close(self) -> None:
         self._socket.close()
+        self._begun.close()

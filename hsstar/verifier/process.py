@@ -4,12 +4,12 @@ The parent starts `python -m hsstar.verifier.process MEMORY_LIMIT_MB` with a soc
 warm process loads the libraries, says `{"ready": true}` or `{"failed": reason}`, and then answers one order
 at a time:
 
-- `{"fork": true}`, which comes with the socket of a new process: `{"forked": pid}`;
+- `{"fork": true}`, which comes with the socket of a new process and the end of a pipe: `{"forked": pid}`;
 - `{"end": pid}`, which kills that process if it lives: `{"ended": status}`, as `os.waitpid` gives it.
 
 A checking process gets its tasks by its own socket: `{"id": n, "seconds": s, "answer": text, "reference":
-text}`; or with `formulas` in place of both, which asks whether all of them can be read. The results of a
-task are `{"begun": n}`, and `{"id": n, "outcome": "CAUSE RULE"}` when it is done. Whatever a task does, the
+text}`; or with `formulas` in place of both, which asks whether all of them can be read. It writes a byte to
+the pipe when it begins a task, and answers `{"id": n, "outcome": "CAUSE RULE"}`. Whatever a task does, the
 kernel ends its process by SIGPROF after `s` seconds of processor time.
 """
 
@@ -23,7 +23,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, NoReturn
 
 RECURSION_LIMIT = 3_000
@@ -35,8 +34,9 @@ _WARMING_PAIRS = (  # one of each kind that is slow the first time, in sympy or 
     (r"\sqrt{2}\sin x+\ln x", r"\ln x+\sqrt{2}\sin x"),
     (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
     (r"\sum_{k=1}^{\infty}\frac{1}{2^{k}}", "1"),
-    (r"\lim_{h\to\infty}(1+3h)^{2}-\frac{1}{h}", r"f^{2}(h)"),
-    (r"\int_{1}^{3} 2t dt", "8"),
+    (r"\lim_{h\to\infty}(1+3/h)^{h}-\frac{1}{h}", r"f^{2}(h)"),
+    (r"\int_{1}^{3} 2t^{3} dt", "40"),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "I_{2}"),
     (r"\lceil x\rceil=2", r"\lfloor x\rfloor=2"),
     (r"\begin{pmatrix}x\\2\end{pmatrix}+\begin{pmatrix}1\\0\end{pmatrix}", "(x+1,2)"),
     (r"2x+y=1", r"4x+2y=2"),
@@ -60,17 +60,16 @@ def main(memory_limit_mb: int) -> None:
     gc.collect()
     gc.freeze()  # the processes share this memory until they write to it
     _send(parent, {"ready": True})
-    while (received := socket.recv_fds(parent, _ORDER_BYTES, 1))[0]:
+    while (received := socket.recv_fds(parent, _ORDER_BYTES, 2))[0]:
         match json.loads(received[0]):
             case {"end": pid}:
                 os.kill(pid, signal.SIGKILL)
                 _send(parent, {"ended": os.waitpid(pid, 0)[1]})
             case {"fork": True}:
-                [connection] = received[1]
-                _send(parent, {"forked": _fork(parent, connection, answer_task)})
+                _send(parent, {"forked": _fork(parent, received[1], answer_task)})
 
 
-def _fork(parent: socket.socket, connection: int, answer_task: AnswerTask) -> int:
+def _fork(parent: socket.socket, ends: list[int], answer_task: AnswerTask) -> int:
     warm_process = os.getpid()
     pid = os.fork()
     if not pid:
@@ -78,34 +77,32 @@ def _fork(parent: socket.socket, connection: int, answer_task: AnswerTask) -> in
         _die_with_parent()
         if os.getppid() != warm_process:
             os._exit(1)  # it died before the kernel knew
-        _check(socket.socket(fileno=connection), answer_task)
-    os.close(connection)
+        connection, begun = ends
+        _check(socket.socket(fileno=connection), begun, answer_task)
+    for end in ends:
+        os.close(end)
     return pid
 
 
-def _check(connection: socket.socket, answer_task: AnswerTask) -> NoReturn:
-    """Answer tasks until the parent is gone."""
-    tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
+def _check(connection: socket.socket, begun: int, answer_task: AnswerTask) -> NoReturn:
+    """Answer tasks until the parent is gone, on a thread with a large stack."""
     threading.stack_size(_THREAD_STACK_BYTES)
-    threading.Thread(target=_answer_tasks, args=(tasks, connection, answer_task), daemon=True).start()
-    for line in connection.makefile("rb"):
-        tasks.put(json.loads(line))
-    os._exit(0)  # the parent is gone or has closed this process; nobody waits for the current task
-
-
-def _answer_tasks(
-    tasks: SimpleQueue[dict[str, Any]], connection: socket.socket, answer_task: AnswerTask
-) -> NoReturn:
+    threading.Thread(target=_answer_tasks, args=(connection, begun, answer_task), daemon=True).start()
     while True:
-        task = tasks.get()
-        _send(connection, {"begun": task["id"]})
-        try:
+        signal.pause()
+
+
+def _answer_tasks(connection: socket.socket, begun: int, answer_task: AnswerTask) -> NoReturn:
+    try:
+        for line in connection.makefile("rb"):
+            task = json.loads(line)
+            os.write(begun, b".")
             signal.setitimer(signal.ITIMER_PROF, task["seconds"])
             outcome = answer_task(task)
             signal.setitimer(signal.ITIMER_PROF, 0)
-        except BaseException:  # memory, recursion, or a bug: the parent replaces this process
-            os._exit(1)
-        _send(connection, {"id": task["id"], "outcome": outcome})
+            _send(connection, {"id": task["id"], "outcome": outcome})
+    finally:  # the parent is gone, or replaces this process: memory, recursion, or a bug
+        os._exit(1)
 
 
 def _warm_judge() -> AnswerTask:

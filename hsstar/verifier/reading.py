@@ -12,6 +12,7 @@ from hsstar.domain.answers import balanced_braces
 from hsstar.verifier import measures, relations, several
 from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Sequence, Unreadable, Words
 from hsstar.verifier.lines import read_line
+from hsstar.verifier.names import has_variable
 from hsstar.verifier.numeric import MOST_DIGITS, Number, number_in_words, read_number
 from hsstar.verifier.spelling import parsable_source, strip_braces
 from hsstar.verifier.spoken import read_spoken
@@ -42,17 +43,23 @@ _PHRASE = re.compile(
 _ABOUT = re.compile(
     r"\A(?:\\text\{\s?)?(?:about|approximately|approx\.?|roughly|exactly|precisely|just|(?:a |the )?total of"
     r"|the (?:number|value)|etwa|ungefähr|rund|circa|ca\.|environ|aproximadamente|около|примерно"
-    r"|приблизительно)"
+    r"|приблизительно|there (?:is|are)|hay|es (?:gibt|sind)|il y a)"
     r"\s?\}?\s?(?=[-+.\d\\])",
     re.IGNORECASE,
 )
 _DOES = (
     r"has|have|had|needs?|gets?|got|gives?|costs?|takes?|weighs?|earns?|earned|pays?|paid|makes?|made|buys|bought"
     r"|sells|sold|ate|ran|runs|read|spent|spends|walks|walked|drove|scored|travels|contains|remain|becomes?|saves?"
-    r"|saved|ist|sind|beträgt|est|sont|vaut|es|son|vale|равна|равен|равно|составляет"
+    r"|saved|ist|sind|beträgt|hat|haben|misst|wiegt|kostet|lautet|lauten|est|sont|vaut|mesure|pèse|coûte|donne|es|son"
+    r"|vale|tiene|tienen|mide|pesa|cuesta|равна|равен|равно|составляет"
+)
+_EXACTLY = (
+    r"about|approximately|exactly|etwa|rund|ungefähr|genau|gleich|environ|de|d'environ|exactement|égale?s? à"
+    r"|aproximadamente|exactamente|de|igual(?:es)? a"
 )
 _SAYING = re.compile(
-    rf"\A(?:\\text\{{\s?)?(?:(?P<subject>(?:[^\W\d_][^\W\d_'-]*\s){{1,7}}?)(?:is|are|equals|{_DOES})(?![A-Za-z])\s?:?"
+    rf"\A(?:\\text\{{\s?)?(?:(?P<subject>(?:[^\W\d_](?:[^\W\d_]|['’-])*\s){{1,7}}?)"
+    rf"(?:is|are|equals|{_DOES})(?![^\W\d_])(?:\s(?:{_EXACTLY})(?![^\W\d_]))?\s?:?"
     r"|(?P<label>[A-Za-z'-]{3,}(?:\s[A-Za-z'-]+){0,6})\s?:"
     r"|\\?(?P<extremum>(?:local |absolute )?m(?:ax|in))(?:imum)?(?:\.|\.?\s?at(?![A-Za-z])))"
     r"\s?\}?\s?(?P<rest>[^A-Za-z\s}:=].*|[a-z]=.*)",
@@ -77,14 +84,17 @@ _PLAIN_NOTES = frozenset(
 )
 _MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
 _RESERVATION = re.compile(
-    r"\b(?:if|unless|when|where|for|than|not|no|never|nicht|kein|pas|не|menos|moins)\b", re.IGNORECASE
+    r"\b(?:if|unless|when|where|for|than|not|no|never|\w+n['’]t|nicht|keine?|nie|niemals|ohne|pas|jamais|sans|ne"
+    r"|не|menos|moins|nunca|jamás|sin)\b|\bn['’]",
+    re.IGNORECASE,
 )
 _MOST_WORDS_BEHIND = 2
 _DECIMAL_COMMA = re.compile(
     r"-?\d+,(?=\d*[1-9])(?:\d{1,2}|\d{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[a-z]+))?", re.ASCII
 )
+_DASHED_CHOICE = re.compile(r"(?P<letter>[A-J])-(?P<content>.+)", re.DOTALL)
 _SECOND_READINGS = (
-    (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=\\]+\Z"), r"\1"),
+    (re.compile(r"\A(.+)\\approx(?![A-Za-z])[^=]+\Z"), r"\1"),
     (re.compile(r"(?<=\d),(?=[1-9]\d{2}(?!\d))"), ";"),
     (
         re.compile(r"\A(-?\d+)\s?(?:\\text\{\s?and\s?\}|and)\s?(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})\Z"),
@@ -118,13 +128,18 @@ def read_otherwise(text: str, is_answer: bool) -> Form | None:
     """Return what an answer means by its second reading, None if it has one only.
 
     `1,100` may be two numbers, `2 and 1/2` one, and `C(10,3)` a binomial coefficient. In answers, not in
-    references, `3,5` may be 3.5.
+    references, `3,5` may be 3.5, and `B - 12` the choice B.
     """
     source = parsable_source(text)
     if source is None or len(source) > _LONGEST_CHOICE:
         return None
     if is_answer and _DECIMAL_COMMA.fullmatch(text.strip(" $")):
         return _read(source.replace(",", "."))
+    if is_answer and (choice := _DASHED_CHOICE.fullmatch(TEXT.sub(r"\1", source))):
+        content = _read(choice["content"])
+        source = content.source if isinstance(content, Formula) else ""
+        is_content = not (isinstance(content, Unreadable | Choice) or has_variable(source))
+        return Choice(choice["letter"]) if is_content else None
     for pattern, replacement in _SECOND_READINGS:
         if pattern.search(source):
             return _read(pattern.sub(replacement, source))

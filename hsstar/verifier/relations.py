@@ -89,20 +89,27 @@ def read_equation(source: str, read: Reader) -> Form | None:
         return Words(letters_of(source))
     first, last = sides[0], sides[-1]
     if is_name(first):
-        return Named(name_of(first), read(last))
+        return Named(name_of(first), _last_value(sides, signs, read))
     if len(sides) > 2:
         if has_variable(last) and all(map(has_variable, sides)) and _are_equations(sides):
             return Sequence("list", tuple(Relation("=", side, last) for side in sides[:-1]))
-        return read(last)
+        return _last_value(sides, signs, read)
     is_constant = not has_variable(first)
     if is_name(last) and is_constant:
         return Named(name_of(last), read(first))
     computes_matrix = r"\begin{" in first and inside_brackets(last) is not None
     if computes_matrix or is_constant:
-        return read(last)
+        return _last_value(sides, signs, read)
     if not has_variable(last) and was_asked(first):
         return Named(first, read(last))
     return Relation("=", first, last)
+
+
+def _last_value(sides: list[str], signs: list[str], read: Reader) -> Form:
+    """Return the value at the end of a chain; with the fraction that it is only near, 22/7 of π, both."""
+    last = read(sides[-1])
+    near = read_number(sides[-2]) if signs[-1].startswith(r"\approx") else None
+    return Sequence("set", (near, last)) if near and near.exact and isinstance(last, Formula) else last
 
 
 def _are_equations(sides: list[str]) -> bool:

@@ -41,39 +41,60 @@ _NESTED_FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)|mbox|math(?:rm|bf|it)|boldsymbol|boxed|fbox)(?=\s*\{)"
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |,\\!\s?|\\!,|['’_])(?=\d{3}(?!\d))")
-_Spelling = tuple[str, str | Callable[[re.Match[str]], str]]
+_Replacement = str | Callable[[re.Match[str]], str]
+_Spelling = tuple[tuple[str, ...], re.Pattern[str], _Replacement]
+"""Texts of which one is in whatever matches, a pattern, and its replacement."""
 
 
 def _ohm(match: re.Match[str]) -> str:
     return rf"\text{{{(match[1] or '').replace(chr(92) + 'mu', 'u')}ohm}}"
 
 
-def _compiled(*spellings: _Spelling) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
-    return [(re.compile(pattern), replacement) for pattern, replacement in spellings]
+def _hexadecimal(match: re.Match[str]) -> str:
+    return f"{match[1].upper()}_{{16}}"
+
+
+def _compiled(*spellings: tuple[str, str, _Replacement]) -> list[_Spelling]:
+    return [
+        (tuple(needed.split()) or ("",), re.compile(pattern), replacement)
+        for needed, pattern, replacement in spellings
+    ]
 
 
 _BEFORE_FONTS = _compiled(
-    (r"\A\s*(?:\\(?:therefore|(?:Long)?[rR]ightarrow|implies|to|hence)(?![A-Za-z])|[=-]+>(?!=))\s*", ""),
-    (r"\A\s*(\*{1,3}|`+|_(?=[^_]+_\s*\Z))\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
-    (r"\A\s*'([^']+)'\s*\Z", r"\1"),
-    (r"\A(?:\\ |\{\}|&|\s)+|(?<![\\&\s])[\\&\s]+\Z", ""),
     (
+        r"\ >",
+        r"\A\s*(?:\\(?:therefore|(?:Long)?[rR]ightarrow|implies|to|hence)(?![A-Za-z])|[=-]+>(?!=))\s*",
+        "",
+    ),
+    ("* ` _", r"\A\s*(\*{1,3}|`+|_(?=[^_]+_\s*\Z))\s*([^*`]+?)\s*\1\s*\Z", r"\2"),  # Markdown
+    ("'", r"\A\s*'([^']+)'\s*\Z", r"\1"),
+    ("—", r"\A\s*([A-J])\s?—\s?", r"\1-"),
+    ("", r"\A(?:\\ |\{\}|&|\s)+|(?<![\\&\s])[\\&\s]+\Z", ""),
+    (
+        "hfill surd nonumber notag tag phantom",
         r"\\(?:hfill|surd(?=\s*\Z)|nonumber|notag)(?![A-Za-z])|\\tag\*?\s?\{[^{}]*\}|\\h?phantom\s?\{[^{}]*\}",
         "",
     ),
-    (r"\\underbrace\s?\{([^{}]*)\}\s?_\s?\{(?:[^{}]|\{[^{}]*\})*\}", r"\1"),
-    (r"\\(?:overset|stackrel)\s?\{[^{}]*\}\s?\{([^{}]*)\}", r"\1"),
-    (r"\\f?colorbox\s?\{[^{}]*\}(?:\{[^{}]*\}(?=\s?\{))?\s?\{([^{}]*)\}", r"\1"),
-    (r"\\sqrt\s?\[\s*\]|\\surd(?![A-Za-z])", r"\\sqrt"),
-    (r"\A\s*[\"“”«„]([^\"“”«»„]+)[\"“”»]\s*\Z", r"\1"),
+    ("underbrace", r"\\underbrace\s?\{([^{}]*)\}\s?_\s?\{(?:[^{}]|\{[^{}]*\})*\}", r"\1"),
+    ("overset stackrel", r"\\(?:overset|stackrel)\s?\{[^{}]*\}\s?\{([^{}]*)\}", r"\1"),
+    ("colorbox", r"\\f?colorbox\s?\{[^{}]*\}(?:\{[^{}]*\}(?=\s?\{))?\s?\{([^{}]*)\}", r"\1"),
+    ("surd [", r"\\sqrt\s?\[\s*\]|\\surd(?![A-Za-z])", r"\\sqrt"),
+    ('" “ ” « „', r"\A\s*[\"“”«„]([^\"“”«»„]+)[\"“”»]\s*\Z", r"\1"),
     (  # arguments without braces
-        r"\\(mathbb|math(?:bf|rm|cal|it)|boldsymbol|bm|vec|hat|bar|overline)\s+([A-Za-z])(?![A-Za-z])",
-        r"\\\1{\2}",
+        r"\math \bold \bm \vec \hat \bar \overline",
+        r"\\(mathbb|math(?:bf|rm|cal|it)|boldsymbol|bm|vec|hat|bar|overline)(?:\s+([A-Za-z])(?![A-Za-z])|\s*(\d))",
+        r"\\\1{\2\3}",
     ),
-    (r"\^\{(-?\d)\}", r"^\1"),
-    (r"\\(?:vec|bm|boldsymbol|mathbf|hat)\s*\{\s*(?:\\hat\s*)?\\?([ijk])(?:math)?\s*\}", r"\\hat{\1}"),
-    (r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:underline|checkmark)(?![A-Za-z])", ""),
+    ("^{", r"\^\{(-?\d)\}", r"^\1"),
     (
+        r"\vec \bm \bold \mathbf \hat",
+        r"\\(?:vec|bm|boldsymbol|mathbf|hat)\s*\{\s*(?:\\hat\s*)?\\?([ijk])(?:math)?\s*\}",
+        r"\\hat{\1}",
+    ),
+    ("color underline checkmark", r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:underline|checkmark)(?![A-Za-z])", ""),
+    (
+        "\\",
         r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"
         r"|\\(?:left|right)(?:\.|(?![A-Za-z]))"
         r"|\\[Bb]igg?[lrm]?(?![A-Za-z])|\\(?:display|text)style(?![A-Za-z])|\\limits(?![A-Za-z])",
@@ -81,73 +102,80 @@ _BEFORE_FONTS = _compiled(
     ),
 )
 _SPELLINGS = _compiled(
-    (r"(?<!\\)\\(?:[,!;: \n]|q?quad(?![A-Za-z]))|~|\\h(?:space|skip)\{[^{}]*\}", " "),
-    (r"(\d)\1{1,20}\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", r"\\overline{\1}"),
-    (r"(?<=\d)\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", ""),
-    (r"(?<!\.)\.\.\.(?!\.)|…", r"\\ldots "),
-    (r"\(\s*(?:\\[pb]?mod|(?:\\text\{)?\s?mod\s?\}?)\s*(\d+)\s*\)", r"\\text{mod \1}"),
-    (r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
-    (r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),
-    (r"\\(?:nice|s|x)frac(?![A-Za-z])", r"\\frac"),
-    (r"\\frac\s+([A-Za-z\d])\s*([A-Za-z\d])", r"\\frac{\1}{\2}"),
-    (r"\A\s*\\(?:sim|approx|simeq)(?![A-Za-z])", ""),
-    (r"\\var(epsilon|theta|phi|rho|sigma|kappa|pi)(?![A-Za-z])", r"\\\1"),
-    (r"\\ell(?![A-Za-z])", "l"),
-    (r"\\le(?:q|qslant)(?![A-Za-z])|(?<![<=])<=", r"\\le "),
-    (r"\\ge(?:q|qslant)(?![A-Za-z])|>=", r"\\ge "),
-    (r"\\neq(?![A-Za-z])|!=", r"\\ne "),
-    (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
-    (r"\\lt(?![A-Za-z])", "<"),
-    (r"\\gt(?![A-Za-z])", ">"),
-    (r"(?<![\w)}\]|!'])\s*<([^<>,]*(?:,[^<>,]*)+)>(?!\s*[\w(\\{|])", r"\\langle \1\\rangle "),
-    (r"(?<![\w)}\]])\]([^][(),]*,[^][(),]*)(?=[\[\]])", r"(\1"),  # ]1,2[ is (1,2)
-    (r"(?<=[(\[])([^][(),]*,[^][(),]*)\[(?!\w)", r"\1)"),
-    (r"\\lbrace(?![A-Za-z])", r"\\{"),
-    (r"\\rbrace(?![A-Za-z])", r"\\}"),
-    (r"\\[lr]?vert(?![A-Za-z])|\\mid(?![A-Za-z])", "|"),
-    (r"\\colon(?![A-Za-z])", ":"),
-    (r"\\varnothing(?![A-Za-z])|\\oslash(?![A-Za-z])", r"\\emptyset "),
-    (r"\\big(c[ua]p)(?![A-Za-z])(?!\s*_)", r"\\\1 "),
-    (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
-    (r"\\(?:vec|overrightarrow|bm|pmb)\{([A-Za-z])\}", r"\1"),
-    (r"\\%", "%"),
-    (r"(?:\{\})?\^\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
-    (r"\^\s*\{?\s*((?:\\prime\s*)+)\}?", lambda primes: "'" * primes[1].count("p")),
+    (r"\ ~", r"(?<!\\)\\(?:[,!;: \n]|q?quad(?![A-Za-z]))|~|\\h(?:space|skip)\{[^{}]*\}", " "),
+    ("... dots …", r"(\d)\1{1,20}\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", r"\\overline{\1}"),
+    ("... dots …", r"(?<=\d)\s?(?:\.\.\.|\\[lc]?dots|…)\s*\Z", ""),
+    ("... …", r"(?<!\.)\.\.\.(?!\.)|…", r"\\ldots "),
+    ("mod", r"\(\s*(?:\\[pb]?mod|(?:\\text\{)?\s?mod\s?\}?)\s*(\d+)\s*\)", r"\\text{mod \1}"),
+    ("mod", r"\\[pb]?mod(?![A-Za-z])\s*\{?\s*(\d+)\s*\}?", r"\\text{mod \1}"),
+    ("frac binom", r"\\([dtc]?)(frac|binom)(?![A-Za-z])", r"\\\2"),
+    ("nicefrac sfrac xfrac", r"\\(?:nice|s|x)frac(?![A-Za-z])", r"\\frac"),
+    ("frac", r"\\frac\s+([A-Za-z\d])\s*([A-Za-z\d])", r"\\frac{\1}{\2}"),
+    (r"\sim \approx", r"\A\s*\\(?:sim|approx|simeq)(?![A-Za-z])", ""),
+    (r"\var", r"\\var(epsilon|theta|phi|rho|sigma|kappa|pi)(?![A-Za-z])", r"\\\1"),
+    (r"\ell", r"\\ell(?![A-Za-z])", "l"),
+    (r"\leq <=", r"\\le(?:q|qslant)(?![A-Za-z])|(?<![<=])<=", r"\\le "),
+    (r"\geq >=", r"\\ge(?:q|qslant)(?![A-Za-z])|>=", r"\\ge "),
+    (r"\neq !=", r"\\neq(?![A-Za-z])|!=", r"\\ne "),
+    (r"\lg", r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    (r"\lt", r"\\lt(?![A-Za-z])", "<"),
+    (r"\gt", r"\\gt(?![A-Za-z])", ">"),
+    ("<", r"(?<![\w)}\]|!'])\s*<([^<>,]*(?:,[^<>,]*)+)>(?!\s*[\w(\\{|])", r"\\langle \1\\rangle "),
+    ("]", r"(?<![\w)}\]])\]([^][(),]*,[^][(),]*)(?=[\[\]])", r"(\1"),  # ]1,2[ is (1,2)
+    ("[", r"(?<=[(\[])([^][(),]*,[^][(),]*)\[(?!\w)", r"\1)"),
+    (r"\lbrace", r"\\lbrace(?![A-Za-z])", r"\\{"),
+    (r"\rbrace", r"\\rbrace(?![A-Za-z])", r"\\}"),
+    (r"vert \mid", r"\\[lr]?vert(?![A-Za-z])|\\mid(?![A-Za-z])", "|"),
+    (r"\colon", r"\\colon(?![A-Za-z])", ":"),
+    (r"\varnothing \oslash", r"\\varnothing(?![A-Za-z])|\\oslash(?![A-Za-z])", r"\\emptyset "),
+    (r"\big", r"\\big(c[ua]p)(?![A-Za-z])(?!\s*_)", r"\\\1 "),
+    ("U", r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
+    (r"\vec \over \bm \pmb", r"\\(?:vec|overrightarrow|bm|pmb)\{([A-Za-z]|0)\}", r"\1"),
+    (r"\%", r"\\%", "%"),
+    (r"\circ \degree", r"(?:\{\})?\^\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
+    (r"\prime", r"\^\s*\{?\s*((?:\\prime\s*)+)\}?", lambda primes: "'" * primes[1].count("p")),
     (
-        rf"(?<![A-Za-z\\])(?!cost\s?[=:])({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))",
+        "sin cos tan cot sec csc cis log ln exp lcm gcd det sqrt",
+        rf"(?<![A-Za-z\\])(?!cost\s?[=:]|sind\s)({_FUNCTIONS}|sqrt)(?=\s*(?:[(^_\d\\{{]|[A-Za-z](?![A-Za-z])))",
         r"\\\1 ",
     ),
-    (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-    (rf"(?:\\sqrt|√)\s*{_ARGUMENT}", r"\\sqrt{\1}"),
-    (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
-    (r"√", r"\\sqrt "),
-    (rf"\\sqrt\s*(?:(\[[^\[\]]*\])\s*)?(\d|[A-Za-z]|{_GREEK})", r"\\sqrt\1{\2}"),
-    (r"\+\s?/\s?-", r"\\pm "),
-    (rf"\\frac\s*(\d|[A-Za-z](?=\s*[\d{{])|{_GREEK})\s*(?=[\dA-Za-z{{\\])", r"\\frac{\1}"),
-    (rf"\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}}){{0,200}}+\}})\s*([\dA-Za-z]|{_GREEK})", r"\\frac\1{\2}"),
-    (r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
-    (r"\{([^{}]+?)\\choose\s*([^{}]+)\}", r"\\binom{\1}{\2}"),
-    (r"\A([^{}]{1,60}?)\\choose\s*([^{}]+)\Z", r"\\binom{\1}{\2}"),
-    (r"(?<!\*)\*\*(?!\*)", "^"),
-    (rf"\^\s*{_ARGUMENT}", r"^{\1}"),
-    (r"(?<=\d)\s{0,2}(?:\\text\{)?\s?([kMGmun]|\\mu(?![A-Za-z]))?\s?\}?\s?\\Omega\s{0,2}\Z", _ohm),
-    (r"(?<=\d)\s{0,2}\\mu\s{0,2}(?:\\text\{)?(s|m|g|L|A|V|C|F|W|J|N)\}?\s{0,2}\Z", r"\\text{u\1}"),
-    (r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
-    (r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
-    (r"(?:\{\})?[\^_]\{(\d+)\}\s*P\s*_\{(\d+)\}", r"\\frac{\1!}{(\1-\2)!}"),
+    ("pi", r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+    ("sqrt √", rf"(?:\\sqrt|√)\s*{_ARGUMENT}", r"\\sqrt{\1}"),
+    ("√", r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
+    ("√", r"√", r"\\sqrt "),
+    ("sqrt", rf"\\sqrt\s*(?:(\[[^\[\]]*\])\s*)?(\d|[A-Za-z]|{_GREEK})", r"\\sqrt\1{\2}"),
+    ("/", r"\+\s?/\s?-", r"\\pm "),
+    ("frac", rf"\\frac\s*(\d|[A-Za-z](?=\s*[\d{{])|{_GREEK})\s*(?=[\dA-Za-z{{\\])", r"\\frac{\1}"),
     (
+        "frac",
+        rf"\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}}){{0,200}}+\}})\s*([\dA-Za-z]|{_GREEK})",
+        r"\\frac\1{\2}",
+    ),
+    ("binom", r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
+    (r"\choose", r"\{([^{}]+?)\\choose\s*([^{}]+)\}", r"\\binom{\1}{\2}"),
+    (r"\choose", r"\A([^{}]{1,60}?)\\choose\s*([^{}]+)\Z", r"\\binom{\1}{\2}"),
+    ("**", r"(?<!\*)\*\*(?!\*)", "^"),
+    ("^", rf"\^\s*{_ARGUMENT}", r"^{\1}"),
+    (r"\Omega", r"(?<=\d)\s{0,2}(?:\\text\{)?\s?([kMGmun]|\\mu(?![A-Za-z]))?\s?\}?\s?\\Omega\s{0,2}\Z", _ohm),
+    (r"\mu", r"(?<=\d)\s{0,2}\\mu\s{0,2}(?:\\text\{)?(s|m|g|L|A|V|C|F|W|J|N)\}?\s{0,2}\Z", r"\\text{u\1}"),
+    ("^ _", r"([\^_])\s*(-?\d+(?:\.\d+)?|[A-Za-z])", r"\1{\2}"),
+    ("C", r"(?:\{\})?[\^_]\{(\d+)\}\s*C\s*_\{(\d+)\}", r"\\binom{\1}{\2}"),
+    ("P", r"(?:\{\})?[\^_]\{(\d+)\}\s*P\s*_\{(\d+)\}", r"\\frac{\1!}{(\1-\2)!}"),
+    (
+        "C nc",
         r"(?<![\w}.,])(\d{1,4})\s?C\s?(\d{1,4})(?![\w.,])|\An[Cc][rR]\((\d+),\s*(\d+)\)\Z",
         r"\\binom{\1\3}{\2\4}",
     ),
-    (r"\A(\(?\w+\)?)_\{(?:\\text\{)?\s?(?:\(\s?(\w+)\s?\)|base\s?\}?\s?(\w+))\s?\}?\}\Z", r"\1_{\2\3}"),
+    ("_{", r"\A(\(?\w+\)?)_\{(?:\\text\{)?\s?(?:\(\s?(\w+)\s?\)|base\s?\}?\s?(\w+))\s?\}?\}\Z", r"\1_{\2\3}"),
     (
+        "base",
         r"\A(?:\\text\{)?(\w+),?\s?\(?(?:\\text\{)?\s?(?:in\s)?(?:base|to base)[-\s]?(\w+)\s?\}?\)?\Z",
         r"\1_{\2}",
     ),
-    (r"\A0x([0-9A-Fa-f]+)\Z", r"\1_{16}"),
-    (r"\A0b([01]+)\Z", r"\1_{2}"),
-    (r"(\\c[ua]p)\s*\{([^{}\\]+)\}", r"\1\\{\2\\}"),
-    (r"\A\s*\{([^{}\\]+)\}(?=\s*\\c[ua]p)", r"\\{\1\\}"),
+    ("0x", r"\A0x([0-9A-Fa-f]+)\Z", _hexadecimal),
+    ("0b", r"\A0b([01]+)\Z", r"\1_{2}"),
+    (r"\cup \cap", r"(\\c[ua]p)\s*\{([^{}\\]+)\}", r"\1\\{\2\\}"),
+    (r"\cup \cap", r"\A\s*\{([^{}\\]+)\}(?=\s*\\c[ua]p)", r"\\{\1\\}"),
 )
 _SPACE_TO_KEEP = re.compile(
     rf"(?<=[A-Za-z}}{_ACCENTED}])\s+(?=[A-Za-z\d{_ACCENTED}])"
@@ -173,14 +201,21 @@ def normal_spelling(text: str) -> str:
     text = strip_math_delimiters(_NEXT_FORMULA.sub(", ", text))
     text = _MONEY.sub(r"\\$" if len(_MONEY.findall(text)) % 2 else "", text)
     text = _THOUSANDS.sub(",", _DELIMITERS.sub("", text))
-    for pattern, replacement in _BEFORE_FONTS:
-        text = pattern.sub(replacement, text)
-    text = _NESTED_FONT.sub("", _FONT.sub(_plain_font, text))
-    for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
+    text = _respelled(text, _BEFORE_FONTS)
+    text = _respelled(_NESTED_FONT.sub("", _FONT.sub(_plain_font, text)), _SPELLINGS)
     words = _SPACE_TO_KEEP.sub("\x00", text.strip())
     text = _FULL_STOP.sub("", "".join(words.split()).replace("\x00", " "))
     return strip_braces(text)
+
+
+def _respelled(text: str, spellings: list[_Spelling]) -> str:
+    """Replace the patterns one by one; to look for a needed text is far faster than for a pattern."""
+    for needed, pattern, replacement in spellings:
+        for part in needed:
+            if part in text:
+                text = pattern.sub(replacement, text)
+                break
+    return text
 
 
 def strip_braces(text: str) -> str:

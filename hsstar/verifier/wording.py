@@ -68,6 +68,10 @@ _ASSENT = re.compile(
     r"|(no),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)(?:n't| not))\W*\Z",
     re.IGNORECASE,
 )
+_WINNER = re.compile(
+    r"\A(?P<who>(?:[Tt]he )?(?:[A-Za-z]+ )?(?:player|team)|[A-Z][a-z]+) (?:always |will )?"
+    r"(?:wins?|won|is the winner|has (?:a|the) winning strategy)(?: the (?:game|match|race))?[.!]?\Z"
+)
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![A-Za-z])", re.ASCII)
 _PLACE = re.compile(r"\d*(?:1st|2nd|3rd|\dth)", re.ASCII)
@@ -125,6 +129,8 @@ def count_words(source: str) -> int:
 def letters_of(source: str) -> str:
     """Return the letters, digits and operators by which texts are compared."""
     said = " ".join(TEXT.sub(r" \1 ", source).split())
+    if winner := _WINNER.match(said):
+        said = winner["who"]
     plain = _LEADING.sub("", _ALL.sub("", _SUBJECT.sub("", said)))
     plain = _BETWEEN_DIGITS.sub("|", _THOUSANDS_COMMA.sub("", _ORDINAL.sub("", plain)))
     letters = _PUNCTUATION.sub("", plain)

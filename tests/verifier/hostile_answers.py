@@ -13,14 +13,15 @@ LONGEST_READ = 9_900
 """About the longest answer that a verifier reads as mathematics at all."""
 
 
-def _text(part: Any) -> str:
+def _text(part: Any, share: int = 1) -> str:
+    """Return the text of a part; `share` n repeats an n-th as often."""
     match part:
         case str():
             return part
         case list():
-            return "".join(map(_text, part))
+            return "".join(_text(inner, share) for inner in part)
         case {"of": inner, "times": int(times)}:
-            return _text(inner) * times
+            return _text(inner) * (times // share)
         case {"each": template, "numbers": numbers, "between": separator}:
             texts = (
                 template.replace("#", str(number)).replace("@", str(number + 1)) for number in range(*numbers)
@@ -45,10 +46,13 @@ def _all_kinds() -> dict[str, dict[str, str]]:
         for name, unit in units.items()
         for length, frame in ((40, "{}7"), (900, "{}7"), (900, "x{}"))
     }
-    repeated, very_long = (
-        {name: _filled(unit, length) for name, unit in units.items()} for length in (LONGEST_READ, 100_000)
+    large = {name: _text(part, 10) for name, part in table["megabytes"].items()}
+    repeated, very_long, longest = (
+        {name: _filled(unit, length) for name, unit in units.items()}
+        for length in (LONGEST_READ, 30_000, 100_000)
     )
-    return kinds | {"short": short, "repeated": repeated, "very long": very_long, "megabytes": megabytes}
+    long = {"very long": very_long, "longest": longest, "large": large, "megabytes": megabytes}
+    return kinds | {"short": short, "repeated": repeated} | long
 
 
 HOSTILE_ANSWERS = _all_kinds()

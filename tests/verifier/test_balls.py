@@ -80,6 +80,27 @@ def test_what_is_not_certain_is_refused(formula: Any) -> None:
         parts(formula, POINTS[2])
 
 
+K, N = sympy.symbols("k n", real=True)
+
+
+@pytest.mark.parametrize(
+    "term", [K * X, X**K, sympy.sqrt(K) / N, sympy.binomial(N, K), (-1) ** K * K * sympy.pi]
+)
+def test_a_sum_or_product_over_few_integers_is_that_of_its_terms(term: Any) -> None:
+    point = {X: sympy.Rational(1442, 997), N: sympy.Integer(5)}
+    written_out = [term.subs(K, number) for number in range(2, 6)]
+    for large, small in ((sympy.Sum, sympy.Add), (sympy.Product, sympy.Mul)):
+        mine, theirs = parts(large(term, (K, 2, N)), point), parts(small(*written_out), point)
+        error = max(abs(one - other) for one, other in zip(mine, theirs, strict=True))
+        assert error <= max(map(abs, theirs)) / 2 ** (BITS - 2)
+
+
+@pytest.mark.parametrize("limits", [(K, 1, sympy.oo), (K, 5, 1), (K, 1, 1_000), (K, -2, 2), (K, 1, X)])
+def test_a_sum_over_no_or_many_integers_is_refused(limits: tuple[Any, ...]) -> None:
+    with pytest.raises(UnsureError):
+        parts(sympy.Sum(K * sympy.sqrt(2), limits), POINTS[0])
+
+
 def built(inside: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     functions = st.sampled_from(
         [

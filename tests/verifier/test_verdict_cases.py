@@ -19,6 +19,7 @@ from hsstar.verifier.contract import VerificationRequest
 from hsstar.verifier.forms import Form, Formula, Sequence, Unreadable, Words
 from hsstar.verifier.numeric import Number
 from hsstar.verifier.reading import read
+from hsstar.verifier.spelling import _BEFORE_FONTS, _SPELLINGS, normal_spelling
 
 HERE = Path(__file__).parent
 CASES = [json.loads(line) for line in (HERE / "verdict_cases.jsonl").read_text().splitlines()]
@@ -66,6 +67,15 @@ def test_the_table_is_large_and_has_every_kind_of_case() -> None:
     assert len({(case["answer"], case["reference"]) for case in CASES}) == len(CASES)
     assert {case["cause"] for case in CASES} == {"correct", "incorrect", "unparsable", "bad_reference"}
     assert f"{len(CASES):,} cases with a person's verdict" in PAGE.read_text()
+
+
+def test_a_spelling_is_looked_for_in_all_texts_that_it_changes() -> None:
+    texts = {text for case in CASES for text in (case["answer"], case["reference"])}
+    texts |= {normal_spelling(text) for text in texts}
+    spellings = (*_BEFORE_FONTS, *_SPELLINGS)
+    changed = [(needed, text) for needed, pattern, _ in spellings for text in texts if pattern.search(text)]
+    assert len({needed for needed, _ in changed}) > 30
+    assert [change for change in changed if not any(part in change[1] for part in change[0])] == []
 
 
 @pytest.mark.parametrize("row", FORMS, ids=lambda row: row["text"])
