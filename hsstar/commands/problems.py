@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -152,13 +153,23 @@ def _examine(
     progress: Callable[[int], None] | None,
 ) -> None:
     """Write each problem to the spool, as a line to copy, with whether its reference answer can be used."""
-    with ThreadPoolExecutor(_BATCHES_AHEAD, "references") as threads:
+    with ThreadPoolExecutor(_BATCHES_AHEAD, "references") as threads, _closed_on_error(verifier):
         for examined in _ahead(threads, partial(examine, verifier), _batches(problems)):
             for problem, kind, from_sentence in examined:
                 report.add(problem, kind, from_sentence=from_sentence)
                 spool.write(problem_import.copied_line(report.read, problem, kind.is_usable))
             if progress is not None:
                 progress(report.read)
+
+
+@contextmanager
+def _closed_on_error(verifier: MathVerifier) -> Iterator[None]:
+    """Close the verifier when the block fails or is interrupted, so that no thread works to its end."""
+    try:
+        yield
+    except BaseException:
+        verifier.close()
+        raise
 
 
 def _ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
