@@ -77,8 +77,9 @@ class ProblemFiles:
             rows = chain(first, rows)
         for line, row in rows:
             with self.bad.left_out(), naming(path, line):
-                yield read_problem(self.mapping.apply(row), layout)
+                problem = read_problem(self.mapping.apply(row), layout)
                 self.recognised[layout] += 1
+                yield problem
 
 
 def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:

@@ -221,6 +221,12 @@ def _swift_pair(row: Row) -> PairRow:
     return _with_cuts(row, Conversation(turns[:-1]), chosen, rejected)
 
 
+def _query_pair(row: Row) -> PairRow:
+    """Of ms-swift 2: the texts of the question and both answers."""
+    answers = (text_of(row, key) for key in ("response", "rejected_response"))
+    return _with_cuts(row, Conversation(alpaca_turns(row)), *answers)
+
+
 def _scored_pair(row: Row) -> PairRow | None:
     """Of UltraFeedback: the completions with the best and the worst score; None if these are equal."""
     completions = row["completions"]
@@ -305,6 +311,12 @@ PAIR_LAYOUTS: tuple[RowLayout[PairRow | None], ...] = (
         "`messages` with `rejected_response` or `rejected_messages`",
         lambda row: has(row, "messages") and (has(row, "rejected_response") or has(row, "rejected_messages")),
         _swift_pair,
+    ),
+    RowLayout(
+        "ms-swift 2",
+        "`query` with `response` and `rejected_response`, perhaps `system` and `history`",
+        lambda row: has(row, "query", "response", "rejected_response"),
+        _query_pair,
     ),
     RowLayout(
         "LLaMA-Factory (ShareGPT)",

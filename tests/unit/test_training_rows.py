@@ -57,6 +57,12 @@ PAIR = PairRow(asked("q"), "c", "r")
 CHATS, TEXTS = "TRL (conversations), UltraFeedback binarized", "TRL, hsstar"
 ALPACA, SHAREGPT = "LLaMA-Factory (Alpaca), Orca", "LLaMA-Factory (ShareGPT)"
 PAIRS: list[tuple[str, dict[str, Any], PairRow]] = [
+    ("ms-swift 2", {"query": "q", "response": "c", "rejected_response": "r"}, PAIR),
+    (
+        "ms-swift 2",
+        {"query": "q", "response": "c", "rejected_response": "r", "system": "s", "history": [["p", "a"]]},
+        PairRow(asked("p", "a", "q", system="s"), "c", "r"),
+    ),
     (TEXTS, {"prompt": "q\n"} | SIDES, PairRow("q\n", "c", "r")),
     (TEXTS, {"prompt": "q", **SIDES, "chosen_finish_reason": "stop", "rejected_finish_reason": "length"},
      PairRow("q", "c", "r", rejected_cut=True)),
