@@ -159,7 +159,7 @@ def prm(changes: tuple[str, ...], **options: Any) -> None:
         labelling = commands.label_steps(database, request)
         if not commands.is_labelled(database, labelling):
             interrupted = "the workers go on; the same command continues when the steps are labelled"
-            follow(database, request.run, interrupted, kind="steps")
+            follow(database, labelling.run.name, interrupted, kind="steps")
         with _resumable():
             report = commands.train_reward_model(
                 database, request, labelling, Settings.from_environment(), _TrainingView()
