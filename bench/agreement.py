@@ -20,7 +20,7 @@ from typing import Self
 
 from bench.setup import ROOT, describe_host, table
 from hsstar.data.files import read_json_lines, read_problems
-from hsstar.data.samples import read_imported_samples
+from hsstar.data.samples import SampleFiles
 from hsstar.verifier import MathVerifier, VerificationRequest
 from hsstar.verifier.requests import read_request
 
@@ -158,7 +158,7 @@ def describe_responses(paths: Sequence[Path]) -> str:
     requests = [
         VerificationRequest(response.text, row.problem.reference or "")
         for path in paths
-        for row in read_imported_samples(path)
+        for row in SampleFiles([path]).by_problem()
         for response in row.responses
     ]
     return f"## {len(requests)} responses of models\n\n" + _describe_agreement(

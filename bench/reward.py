@@ -37,7 +37,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from bench.setup import benchmark_parser, describe_host, median_and_range, seconds, table
-from hsstar.data.samples import read_imported_samples
+from hsstar.data.samples import SampleFiles
 from hsstar.domain.steps import split_steps
 from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype, read_tensors
 from hsstar.engines.rewards.contract import RewardRequest
@@ -92,7 +92,7 @@ def load_problems(path: Path) -> list[list[RewardRequest]]:
         return []
     return [
         [RewardRequest(row.problem.statement, split_steps(response.text)) for response in row.responses]
-        for row in read_imported_samples(path)
+        for row in SampleFiles([path]).by_problem()
     ]
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hsstar.checkpoints.tensors import sample_weights
+from hsstar.data.files import ProblemFiles
 from hsstar.data.solutions import read_solutions
 from hsstar.domain.rounding import SampledUpdate
 from hsstar.engines.loading import encode_prompts, load_policy, load_tokenizer
@@ -95,7 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [
         TrainingExample(f"{problem.statement}\n", problem.solution)
-        for problem in read_solutions(arguments.data)
+        for problem in read_solutions(ProblemFiles([arguments.data]))
         if problem.solution
     ][: arguments.steps * arguments.batch_size + HELD_OUT]
     print("| learning rate | weights | kept, foreseen | measured | loss | of the gain |")

@@ -41,7 +41,7 @@ from bench.setup import (
     temporary_postgres,
 )
 from hsstar.data.files import read_problems
-from hsstar.data.samples import read_imported_samples
+from hsstar.data.samples import SampleFiles
 from hsstar.store.database import Database
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier import MathVerifier
@@ -77,7 +77,7 @@ def load_jobs(path: Path) -> list[Job]:
     """Read the responses as jobs of a worker: all responses to eight problems in one job."""
     problems = [
         [VerificationRequest(response.text, row.problem.reference or "") for response in row.responses]
-        for row in read_imported_samples(path)
+        for row in SampleFiles([path]).by_problem()
     ]
     return [
         list(chain.from_iterable(problems[start : start + PROBLEMS_IN_A_JOB]))

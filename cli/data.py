@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from hsstar.cli.options import writing
+from hsstar.cli.options import reading, writing
 from hsstar.cli.text import say
 from hsstar.domain.problems import ProblemFormat
+
+if TYPE_CHECKING:
+    from hsstar.data.bad_rows import BadRows
 
 _SHOWN = 12
 
@@ -26,27 +30,42 @@ def data() -> None:
     default="auto",
     show_default=True,
 )
+@reading
 @writing()
 @click.option("--refused", type=click.Path(path_type=Path), help="A file that lists every problem left out.")
-def steps(file: str, file_format: str, output: Path | None, refused: Path | None) -> None:
+def steps(
+    file: str,
+    file_format: str,
+    mapping: tuple[str, ...],
+    bad: "BadRows",
+    output: Path | None,
+    refused: Path | None,
+) -> None:
     """Split the solutions in FILE into steps: a blank line between them, the answer in a box in the last.
 
-    FILE holds GSM8K, MATH, NuminaMath or HS-STaR rows (JSONL, JSON, CSV, Parquet), or is a dataset of the
-    Hugging Face hub (hub:OWNER/NAME/FILE), or is made on demand (gym:gsm_symbolic?size=1000&seed=1). A line
-    of the result holds query, resp, ref_ans and id. Solutions that cannot be split are left out and reported.
+    FILE holds GSM8K, MATH, NuminaMath or HS-STaR rows (JSONL, JSON, CSV, Parquet), or is a folder or pattern
+    of such files, a dataset of the Hugging Face hub (hub:OWNER/NAME/FILE), or made on demand
+    (gym:gsm_symbolic?size=1000&seed=1). A line of the result holds query, resp, ref_ans and id. Solutions
+    that cannot be split are left out and reported.
     """
-    from hsstar.data.hub import local_file
+    from hsstar.cli.views.rows import left_out_lines
+    from hsstar.data.files import ProblemFiles
+    from hsstar.data.mapping import ColumnMap
     from hsstar.data.solutions import StepReport, in_steps, read_solutions
+    from hsstar.data.sources import files_of
     from hsstar.data.writing import write_rows
 
-    report = StepReport()
-    problems = read_solutions(local_file(file), ProblemFormat(file_format))
+    columns = ColumnMap.parse(mapping, ("statement",), ("solution",))
+    files, report = ProblemFiles(files_of([file]), ProblemFormat(file_format), columns, bad), StepReport()
+    problems = read_solutions(files)
     write_rows(output if output is not None else sys.stdout.buffer, in_steps(problems, report))
     left_out = sum(map(len, report.refused.values()))
     say(f"{report.written} solutions in steps, {left_out} left out", err=True)
     for obstacle, names in report.refused.items():
         more = f" and {len(names) - _SHOWN} more (--refused FILE names all)" if len(names) > _SHOWN else ""
         say(f"  {obstacle}: {len(names)} ({', '.join(names[:_SHOWN])}{more})", err=True)
+    for line in left_out_lines(bad):
+        say(line, err=True)
     if refused is not None:
         rows = ({"id": name, "reason": reason} for reason, names in report.refused.items() for name in names)
         write_rows(refused, rows)

@@ -8,11 +8,12 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import MODEL
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.options import Format, formatted, reading
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from hsstar.commands.evaluate import EvaluateOptions, Evaluation, Notice
+    from hsstar.data.bad_rows import BadRows
     from hsstar.store.database import Database
 
 
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 @click.option(
     "--compare", type=MODEL, metavar="MODEL", help="Another policy that is measured too and held against it."
 )
+@reading
 @formatted
-def evaluate(shown_as: Format, **options: Any) -> None:
+def evaluate(shown_as: Format, bad: "BadRows", **options: Any) -> None:
     """Measure MODEL on benchmarks: a registered name, a folder, or a Hugging Face name.
 
     The workers sample and verify. Ctrl-C ends the view only. The same command again follows them, and shows
@@ -50,11 +52,14 @@ def evaluate(shown_as: Format, **options: Any) -> None:
     """
     from hsstar.cli.benchmarks import import_progress
     from hsstar.cli.iterate import follow
+    from hsstar.cli.views.rows import left_out_lines
     from hsstar.commands import evaluate as commands
 
-    request = _request(**options)
+    request = _request(bad=bad, **options)
     with open_database() as database:
         evaluation = commands.evaluate(database, request, _tell, import_progress())
+        for line in left_out_lines(bad):
+            say(line, err=True)
         for started in evaluation.unfinished(database):
             run = started.run.name
             interrupted = (
@@ -70,17 +75,27 @@ def _request(
     temperature: float | None,
     top_p: float | None,
     max_new_tokens: int | None,
+    responses: Path | None,
+    mapping: tuple[str, ...],
+    bad: "BadRows",
     **options: Any,
 ) -> "EvaluateOptions":
     from hsstar.cli.benchmarks import parse_names
     from hsstar.commands.evaluate import EvaluateOptions
+    from hsstar.data.mapping import ColumnMap
+    from hsstar.data.samples import SampleFiles
+    from hsstar.data.sources import files_of
 
+    if responses is None and (mapping or bad.limit):
+        raise click.UsageError("--map and --skip-bad go with --responses")
+    columns = ColumnMap.parse(mapping, ("statement",), ("response", "responses"))
     decoding = {
         "samples": samples, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens
     }  # fmt: skip
     return EvaluateOptions(
         benchmarks=() if benchmarks is None else parse_names(benchmarks),
         decoding={key: value for key, value in decoding.items() if value is not None},
+        responses=None if responses is None else SampleFiles(files_of([responses]), columns, bad),
         **options,
     )
 

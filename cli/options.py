@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import click
 
+from hsstar.data.bad_rows import BadRows
 from hsstar.domain.errors import ConflictError
 
 _ALL = 2**31 - 1  # more rows than any file has
@@ -37,28 +38,35 @@ def formatted(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def skipping(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--skip-bad`; the command takes as `bad` what may be left out of the user's rows."""
+
+    @click.option(
+        "--skip-bad",
+        type=click.IntRange(0),
+        default=0,
+        is_flag=False,
+        flag_value=_ALL,
+        metavar="[=N]",
+        help="Leave out rows that cannot be used, at most N, and name them.",
+    )
+    @wraps(command)
+    def wrapper(*arguments: Any, skip_bad: int, **options: Any) -> None:
+        command(*arguments, bad=BadRows(skip_bad), **options)
+
+    return wrapper
+
+
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--map` as `mapping`, and `--skip-bad`: how rows of the user's files are read."""
-    for option in (
-        click.option(
-            "--skip-bad",
-            type=click.IntRange(0),
-            default=0,
-            is_flag=False,
-            flag_value=_ALL,
-            metavar="[=N]",
-            help="Leave out rows that cannot be used, at most N, and name them.",
-        ),
-        click.option(
-            "--map",
-            "mapping",
-            multiple=True,
-            metavar="FIELD=PATH",
-            help="Where a field is, as in statement=prompt.-1.content; once per field.",
-        ),
-    ):
-        command = option(command)
-    return command
+    option = click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="FIELD=PATH",
+        help="Where a field is, as in statement=prompt.-1.content; once per field.",
+    )
+    return option(skipping(command))
 
 
 def changing(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,7 @@
 """`hsstar problems`: datasets."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from hsstar.cli.environment import open_database
 from hsstar.cli.options import Format, formatted, reading, writing
 from hsstar.cli.text import say
 from hsstar.domain.problems import ProblemFormat
+
+if TYPE_CHECKING:
+    from hsstar.data.bad_rows import BadRows
 
 
 @click.group(epilog="Example:  hsstar problems import train.jsonl --dataset numina")
@@ -36,7 +40,7 @@ def import_(
     files: tuple[Path, ...],
     file_format: str,
     mapping: tuple[str, ...],
-    skip_bad: int,
+    bad: "BadRows",
     dataset: str,
     show: int | None,
     allow_unreadable: bool,
@@ -51,13 +55,12 @@ def import_(
     """
     from hsstar.cli.views.problems import import_progress, reading_lines, report_lines, shown_lines
     from hsstar.commands.problems import ImportOptions, import_problems
-    from hsstar.data.bad_rows import BadRows
     from hsstar.data.files import ProblemFiles
     from hsstar.data.mapping import ColumnMap
     from hsstar.data.sources import files_of
 
     columns = ColumnMap.parse(mapping, ("statement",), ("reference", "solution"))
-    source = ProblemFiles(files_of(files), ProblemFormat(file_format), columns, BadRows(skip_bad))
+    source = ProblemFiles(files_of(files), ProblemFormat(file_format), columns, bad)
     if show is not None:
         for line in shown_lines(source, show):
             say(line)

@@ -7,12 +7,13 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
+from hsstar.cli.options import reading
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-_MOST_SHOWN = 8
+    from hsstar.data.bad_rows import BadRows
 
 
 @click.group(epilog="Example:  hsstar samples import responses.jsonl --run mine")
@@ -21,43 +22,51 @@ def samples() -> None:
 
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@reading
 @click.option("--run", required=True, type=RUN, help="The run that gets a new iteration.")
 @click.option("--dataset", metavar="NAME", help="The dataset for the problems.  [default: the recipe's]")
-@click.option(
-    "--map",
-    "mapped",
-    multiple=True,
-    metavar="FIELD=PATH",
-    help="Where rows of another layout have statement, reference, response or responses: response=out.0.text",
-)
-def import_(file: Path, run: str, dataset: str | None, mapped: tuple[str, ...]) -> None:
+@click.option("--allow-unreadable", is_flag=True, help="Import though most references cannot be used.")
+def import_(
+    files: tuple[Path, ...],
+    mapping: tuple[str, ...],
+    bad: "BadRows",
+    run: str,
+    dataset: str | None,
+    allow_unreadable: bool,
+) -> None:
     """Add an iteration to a run with the responses in FILE as pre-samples; workers verify and score them.
 
     A line of FILE holds a problem with its responses, {"problem": …, "answer": …, "responses": [...]}, or one
     sample, {"query": …, "resp": …, "ref_ans": …}, in one of the published layouts (docs/formats.md). The
     problems become the iteration's slice, and the workers draw the pre-samples that are missing. The same
-    samples are imported into a run once. FILE may be a dataset of the Hugging Face hub: hub:OWNER/NAME, or
-    hub:OWNER/NAME/FILE.
+    samples are imported into a run once. FILE may be a folder, a pattern, or a dataset of the Hugging Face
+    hub: hub:OWNER/NAME, or hub:OWNER/NAME/FILE.
     """
+    from hsstar.cli.views.problems import reference_lines
+    from hsstar.cli.views.rows import first_of, left_out_lines
     from hsstar.commands.samples import import_samples
-    from hsstar.data.hub import local_file
     from hsstar.data.mapping import ColumnMap
+    from hsstar.data.samples import SampleFiles
+    from hsstar.data.sources import files_of
     from hsstar.insights.runs import find_run
 
     with open_database() as database:
         stored = find_run(database, run)
-        columns = ColumnMap.parse(mapped, ("statement",), ("response", "responses"))
+        columns = ColumnMap.parse(mapping, ("statement",), ("response", "responses"))
         dataset = dataset or stored.recipe.problems.dataset
-        report = import_samples(database, stored, local_file(file), dataset, columns)
+        source = SampleFiles(files_of(files), columns, bad)
+        report = import_samples(database, stored, source, dataset, allow_unreadable=allow_unreadable)
     say(
         f"iteration {report.iteration} of {run}: {report.problems} problems, {report.imported} samples"
         + (f", {report.surplus} responses beyond n_p left out" if report.surplus else "")
     )
+    for line in (*left_out_lines(bad), *reference_lines(report.references)):
+        say(line, err=True)
     if report.conflicts:
         say(f"{len(report.conflicts)} problems have several reference answers; the first counts:", err=True)
-        for conflict in report.conflicts[:_MOST_SHOWN]:
-            say(f"  {conflict}", err=True)
+        for line in first_of([f"  {conflict}" for conflict in report.conflicts], len(report.conflicts)):
+            say(line, err=True)
     say(f"watch it: hsstar status {run}")
 
 

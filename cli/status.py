@@ -56,6 +56,8 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     if shown_as != "table":
         show_list(RoundProgress, progress.rounds, shown_as)
         return
+    if run.first_iteration:
+        console.print(f"{name} is forked from {run.forked_from}, and shares those before it")
     if not progress.rounds:
         console.print(f"{name} has no iteration yet; start it: hsstar iterate {name} --watch")
         return

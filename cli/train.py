@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from hsstar.cli.names import RUN
+from hsstar.cli.options import skipping
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
+    from hsstar.data.bad_rows import BadRows
     from hsstar.domain.reward_quality import RewardQuality
     from hsstar.engines.training.contract import TrainingEvent, TrainingReport
     from hsstar.recipe.recipe import Recipe
@@ -39,10 +41,10 @@ def _options(data: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 "--output", required=True, type=click.Path(path_type=Path), help="The new checkpoint."
             ),
             click.option("--model", help="The checkpoint to begin from: a folder or a Hugging Face name."),
-            click.option("--data", help=f"{data}: a file, or hub:OWNER/NAME/FILE."),
+            click.option("--data", help=f"{data}: a file, a folder, a pattern, or hub:OWNER/NAME/FILE."),
         ):
             command = option(command)
-        return command
+        return skipping(command)
 
     return add
 
@@ -157,7 +159,7 @@ def prm(changes: tuple[str, ...], **options: Any) -> None:
         labelling = commands.label_steps(database, request)
         if not commands.is_labelled(database, labelling):
             interrupted = "the workers go on; the same command continues when the steps are labelled"
-            follow(database, request.run, interrupted, kind="steps")
+            follow(database, labelling.run.name, interrupted, kind="steps")
         with _resumable():
             report = commands.train_reward_model(
                 database, request, labelling, Settings.from_environment(), _TrainingView()
@@ -214,7 +216,9 @@ def _train(
     file: Path | None,
     changes: tuple[str, ...],
     seed: int | None,
+    bad: "BadRows",
 ) -> None:
+    from hsstar.cli.views.rows import left_out_lines
     from hsstar.commands.train import FileTraining, train_from_file
     from hsstar.domain.preference import PairCut
     from hsstar.domain.prompts import DEFAULT
@@ -232,10 +236,13 @@ def _train(
         recipe.policy.prompt.resolved if recipe else DEFAULT,
         file.read_text(encoding="utf-8") if file else None,
         recipe.policy if recipe else None,
+        bad,
         recipe is not None and recipe.pairs.cut is PairCut.KEEP,
     )
     with _resumable():
         report = train_from_file(task, Settings.from_environment(), _TrainingView())
+    for line in left_out_lines(bad):
+        say(line, err=True)
     for reason, count in report.left_out.items():
         say(f"{count} {reason} were left out", err=True)
     if report.one_step:

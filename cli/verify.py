@@ -12,10 +12,11 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from hsstar.cli.options import writing
+from hsstar.cli.options import skipping, writing
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
+    from hsstar.data.bad_rows import BadRows
     from hsstar.verifier import MathVerifier
     from hsstar.verifier.contract import VerificationRequest
 
@@ -27,6 +28,7 @@ _STANDARD_INPUT = Path("-")
 @click.option(
     "--format", type=click.Choice(("jsonl",)), default="jsonl", show_default=True, expose_value=False
 )
+@skipping
 @writing()
 @click.option(
     "--processes", type=click.IntRange(1), help="Checking processes.  [default: one per core, at least two]"
@@ -61,6 +63,7 @@ _STANDARD_INPUT = Path("-")
 )
 def verify(
     file: Path | None,
+    bad: "BadRows",
     output: Path | None,
     processes: int | None,
     deadline: float,
@@ -77,7 +80,8 @@ def verify(
     A line of FILE holds {"reference": …} and either {"answer": …}, the final answer itself, or
     {"response": …}, a whole response whose final answer is extracted; {"truncated": true} says that
     the response was cut at its token limit. The output has one line per line of FILE, in the same
-    order, with verdict (correct, incorrect or null), cause and answer. Blank lines are skipped.
+    order, with verdict (correct, incorrect or null), cause and answer. Blank lines are skipped, and those
+    that --skip-bad leaves out.
 
     With --serve the same objects come over HTTP. An address that others can reach needs a token in
     HSSTAR_VERIFY_TOKEN or the file that HSSTAR_VERIFY_TOKEN_FILE names.
@@ -95,7 +99,7 @@ def verify(
         if explain is not None:
             _explain(verifier, *explain, as_json)
         elif file is not None:
-            _verify(verifier, file, output)
+            _verify(verifier, file, output, bad)
 
 
 def _serve(
@@ -132,28 +136,31 @@ def _explain(verifier: "MathVerifier", answer: str, reference: str, as_json: boo
         say(f"{name.replace('_', ' '):16}{'none' if value is None else ' '.join(value.split())}")
 
 
-def _verify(verifier: "MathVerifier", file: Path, output: Path | None) -> None:
+def _verify(verifier: "MathVerifier", file: Path, output: Path | None, bad: "BadRows") -> None:
+    from hsstar.cli.views.rows import left_out_lines
     from hsstar.data.writing import write_rows
 
     verdicts: Counter[str | None] = Counter()
     target = output if output is not None else sys.stdout.buffer
     shows_progress = sys.stderr.isatty() and (output is not None or not sys.stdout.isatty())
-    rows = _judged(file, verifier, verdicts)
+    rows = _judged(_requests(file, bad), verifier, verdicts)
     written = write_rows(target, _with_progress(rows) if shows_progress else rows)
     say(
         f"{written} lines: {verdicts['correct']} correct, {verdicts['incorrect']} incorrect, "
         f"{verdicts[None]} without verdict",
         err=True,
     )
+    for line in left_out_lines(bad):
+        say(line, err=True)
 
 
 def _judged(
-    file: Path, verifier: "MathVerifier", verdicts: Counter[str | None]
+    requests: Iterator["VerificationRequest"], verifier: "MathVerifier", verdicts: Counter[str | None]
 ) -> Iterator[dict[str, str | None]]:
     """Yield the lines to write, each window as soon as it is verified, and count their verdicts."""
     from hsstar.verifier.requests import write_judgement
 
-    for window in _windows(_requests(file)):
+    for window in _windows(requests):
         for judgement in verifier.verify(window):
             verdicts[judgement.verdict] += 1
             yield write_judgement(judgement)
@@ -177,17 +184,16 @@ def _windows(requests: Iterator["VerificationRequest"]) -> Iterator[list["Verifi
     yield window
 
 
-def _requests(file: Path) -> Iterator["VerificationRequest"]:
+def _requests(file: Path, bad: "BadRows") -> Iterator["VerificationRequest"]:
     from hsstar.data.files import read_json_lines
     from hsstar.data.rows import naming
     from hsstar.verifier.requests import read_request
 
     source: Path | IO[bytes] = sys.stdin.buffer if file == _STANDARD_INPUT else file
     name = source if isinstance(source, Path) else source.name
-    for line, row in read_json_lines(source):
-        with naming(name, line):
-            request = read_request(row)
-        yield request
+    for line, row in read_json_lines(source, bad):
+        with bad.left_out(), naming(name, line):
+            yield read_request(row)
 
 
 def _with_progress(rows: Iterator[dict[str, str | None]]) -> Iterator[dict[str, str | None]]:

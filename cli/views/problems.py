@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsstar.cli.views.overlaps import overlap_lines
+from hsstar.cli.views.rows import first_of, left_out_lines
 
 if TYPE_CHECKING:
     from hsstar.commands.problems import ImportReport
-    from hsstar.commands.references import NamedReference
+    from hsstar.commands.references import NamedReference, ReferenceReport
     from hsstar.data.files import ProblemFiles
 
-_SHOWN = 5
 _LONGEST = 90
 _IN_WORDS = {
     "value": "readable",
@@ -59,15 +59,13 @@ def reading_lines(source: "ProblemFiles") -> Iterator[str]:
     if source.format is ProblemFormat.AUTO and not source.mapping:
         layouts = ", ".join(f"{layout} ({count})" for layout, count in source.recognised.items())
         yield f"layout: {layouts}"
-    if source.bad.count:
-        yield f"{source.bad.count} rows left out:"
-        yield from _first([f"  {message}" for message in source.bad.messages], source.bad.count)
+    yield from left_out_lines(source.bad)
 
 
 def report_lines(report: "ImportReport", dataset: str, replaced: bool) -> Iterator[str]:
     """Yield the lines that follow the counts of an import."""
     yield from overlap_lines(report.overlaps)
-    yield from _reference_lines(report)
+    yield from reference_lines(report.references)
     if report.doubtful:
         yield (
             f"the source speaks against {report.doubtful} problems ({report.first_doubt}); "
@@ -80,10 +78,10 @@ def report_lines(report: "ImportReport", dataset: str, replaced: bool) -> Iterat
     yield from _conflict_lines(report, dataset, replaced)
 
 
-def _reference_lines(report: "ImportReport") -> Iterator[str]:
+def reference_lines(references: "ReferenceReport") -> Iterator[str]:
+    """Yield the reference answers of an import by kind, and the first that cannot be used."""
     from hsstar.verifier import ReferenceKind
 
-    references = report.references
     counted = (
         f"{references.counts[kind]} {_IN_WORDS[kind]} (as {_named(references.examples[kind])})"
         for kind in ReferenceKind
@@ -96,7 +94,7 @@ def _reference_lines(report: "ImportReport") -> Iterator[str]:
         count = references.unusable_count
         yield f"{count} reference answers cannot be used; their problems are left out:"
         named = [f"  problem {entry.number}: {_named(entry)}" for entry in references.unusable]
-        yield from _first(named, count)
+        yield from first_of(named, count)
 
 
 def _conflict_lines(report: "ImportReport", dataset: str, replaced: bool) -> Iterator[str]:
@@ -105,18 +103,12 @@ def _conflict_lines(report: "ImportReport", dataset: str, replaced: bool) -> Ite
     if within:
         yield f"{len(within)} equal statements have another reference answer; the first one stays:"
         lines = [f"  {_short(one.statement)}: {_short(one.kept)} and {_short(one.other)}" for one in within]
-        yield from _first(lines, len(within))
+        yield from first_of(lines, len(within))
     if stored and not replaced:
         yield f"{len(stored)} problems of {dataset} have another reference answer there, which stays"
         lines = [f"  {_short(one.statement)}: {_short(one.kept)}, here {_short(one.other)}" for one in stored]
-        yield from _first(lines, len(stored))
+        yield from first_of(lines, len(stored))
         yield "take those of the file: --replace"
-
-
-def _first(lines: Sequence[str], count: int) -> Iterator[str]:
-    yield from lines[:_SHOWN]
-    if count > _SHOWN:
-        yield f"  and {count - _SHOWN} more"
 
 
 def _named(entry: "NamedReference") -> str:

@@ -22,6 +22,7 @@ from hsstar.commands.external_responses import (
 )
 from hsstar.commands.models import CheckedPolicy, check_recipe_policy
 from hsstar.commands.prompts import with_examples
+from hsstar.data.samples import SampleFiles
 from hsstar.domain.benchmarks import BENCHMARKS, GREEDY
 from hsstar.domain.errors import BadInputError
 from hsstar.recipe.base import parse_section
@@ -49,7 +50,7 @@ class EvaluateOptions:
     engine: str | None = None
     recipe: Path | None = None  # file whose `[policy]` is taken; None for the defaults
     seed: int = 0
-    responses: Path | None = None  # file of external responses that are measured as `model`
+    responses: SampleFiles | None = None  # external responses that are measured as `model`
 
     def __post_init__(self) -> None:
         if self.model == self.compare:

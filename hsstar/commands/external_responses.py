@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.evaluation_run import EvaluationRun, ensure_run
-from hsstar.data.samples import read_imported_samples
+from hsstar.data.samples import SampleFiles
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import ImportedResponse
 from hsstar.domain.text import content_key
@@ -41,7 +41,7 @@ class ExternalResponsesReport:
 
 
 def import_responses(
-    database: Database, name: str, path: Path, benchmarks: Sequence[BenchmarkSection], *, strict: bool
+    database: Database, name: str, files: SampleFiles, benchmarks: Sequence[BenchmarkSection], *, strict: bool
 ) -> ExternalResponsesReport:
     """Make the responses of a file the samples of an evaluation; the workers verify them.
 
@@ -54,21 +54,21 @@ def import_responses(
         BadInputError: the file cannot be read, or holds no response to a problem of these benchmarks.
         ConflictError: the name stands for a policy or for other responses.
     """
-    by_key = _read_by_statement(path)
+    by_key = _read_by_statement(files)
     parts: list[_Part] = []
     with database.begin() as connection:
-        model = _register(connection, name, path, _fingerprint(by_key))
+        model = _register(connection, name, files.paths[0], _fingerprint(by_key))
         run = _ensure_run(connection, model)
         lock_run(connection, run.id)
         for section in benchmarks:
             part = _match(connection, section, by_key)
             if part.responses:
-                _add_evaluation(connection, run, model, part, f"import:{path.name}")
+                _add_evaluation(connection, run, model, part, f"import:{files.name}")
                 parts.append(part)
             elif strict:
-                raise BadInputError(f"{path} holds no response to a problem of {section.name}")
+                raise BadInputError(f"{files.place} holds no response to a problem of {section.name}")
         if not parts:
-            raise BadInputError(f"{path} holds no response to a problem of these benchmarks")
+            raise BadInputError(f"{files.place} holds no response to a problem of these benchmarks")
     matched = {part.keys[problem] for part in parts for problem in part.responses}
     return ExternalResponsesReport(
         _evaluation_run(run, model, [part.section for part in parts]),
@@ -112,9 +112,9 @@ def _evaluation_key(section: BenchmarkSection) -> str:
     return f"{section.name}, {_KEY_SUFFIX}"
 
 
-def _read_by_statement(path: Path) -> dict[str, Rows]:
+def _read_by_statement(files: SampleFiles) -> dict[str, Rows]:
     by_key: dict[str, Rows] = {}
-    for entry in read_imported_samples(path):
+    for entry in files.by_problem():
         by_key.setdefault(_known_by(entry.problem.statement, entry.problem.source_id), []).append(
             entry.responses
         )

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -10,6 +11,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, TypeVar
 
 from hsstar.commands.references import ReferenceReport, examine
+from hsstar.data.bad_rows import NOTHING_LEFT
 from hsstar.data.files import ProblemFiles
 from hsstar.domain.benchmarks import is_benchmark_dataset
 from hsstar.domain.contamination import OverlapCount
@@ -90,7 +92,10 @@ def import_problems(
         try:
             with SpooledTemporaryFile(_BYTES_IN_MEMORY) as spool:
                 _examine(verifier, _kept(files, options, report), spool, report.references, progress)
-                _refuse_unreadable(report.references, options)
+                if not report.references.read:
+                    raise BadInputError(NOTHING_LEFT)
+                if not options.allow_unreadable:
+                    report.references.refuse_unusable()
                 spool.seek(0)
                 _write(database, dataset, spool, options, report)
         except OSError as error:
@@ -148,14 +153,23 @@ def _examine(
     progress: Callable[[int], None] | None,
 ) -> None:
     """Write each problem to the spool, as a line to copy, with whether its reference answer can be used."""
-    with ThreadPoolExecutor(_BATCHES_AHEAD, "references") as threads:
+    with ThreadPoolExecutor(_BATCHES_AHEAD, "references") as threads, _closed_on_error(verifier):
         for examined in _ahead(threads, partial(examine, verifier), _batches(problems)):
             for problem, kind, from_sentence in examined:
-                report.add(problem, kind)
-                report.sentences += from_sentence
+                report.add(problem, kind, from_sentence=from_sentence)
                 spool.write(problem_import.copied_line(report.read, problem, kind.is_usable))
             if progress is not None:
                 progress(report.read)
+
+
+@contextmanager
+def _closed_on_error(verifier: MathVerifier) -> Iterator[None]:
+    """Close the verifier when the block fails or is interrupted, so that no thread works to its end."""
+    try:
+        yield
+    except BaseException:
+        verifier.close()
+        raise
 
 
 def _ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -167,18 +181,6 @@ def _ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
             yield begun.popleft().result()
     while begun:
         yield begun.popleft().result()
-
-
-def _refuse_unreadable(report: ReferenceReport, options: ImportOptions) -> None:
-    if not report.read:
-        raise BadInputError("every row was left out; nothing was imported")
-    if report.unusable_count * 2 > report.read and not options.allow_unreadable:
-        example = next((named.reference for named in report.unusable if named.reference), "no answer")
-        raise BadInputError(
-            f"{report.unusable_count} of {report.read} reference answers cannot be used, such as "
-            f"{' '.join(example.split())[:60]!r}; nothing was imported: see --format and --map, "
-            "or import them all the same with --allow-unreadable"
-        )
 
 
 def _write(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hsstar.data.references import is_sentence, value_of_sentence
+from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
 from hsstar.verifier import MathVerifier, ReferenceKind
 
@@ -41,14 +42,26 @@ class ReferenceReport:
         """References by which nothing can be judged; their problems take no part."""
         return sum(count for kind, count in self.counts.items() if not kind.is_usable)
 
-    def add(self, problem: Problem, kind: ReferenceKind) -> None:
+    def add(self, problem: Problem, kind: ReferenceKind, *, from_sentence: bool) -> None:
         """Count the next reference."""
         self.counts[kind] += 1
+        self.sentences += from_sentence
         named = NamedReference(self.read, problem.reference)
         if kind not in self.examples or (problem.reference and not self.examples[kind].reference):
             self.examples[kind] = named
         if not kind.is_usable and len(self.unusable) < MOST_NAMED:
             self.unusable.append(named)
+
+    def refuse_unusable(self) -> None:
+        """Raise BadInputError if most references cannot be used."""
+        if self.unusable_count * 2 <= self.read:
+            return
+        example = next((named.reference for named in self.unusable if named.reference), "no answer")
+        raise BadInputError(
+            f"{self.unusable_count} of {self.read} reference answers cannot be used, such as "
+            f"{' '.join(example.split())[:60]!r}; nothing was imported: name their column by --map, "
+            "or import them all the same with --allow-unreadable"
+        )
 
 
 def examine(verifier: MathVerifier, problems: Sequence[Problem]) -> list[tuple[Problem, ReferenceKind, bool]]:
@@ -65,6 +78,11 @@ def examine(verifier: MathVerifier, problems: Sequence[Problem]) -> list[tuple[P
         used = replace(problem, reference=reference) if value else problem
         examined.append((used, ReferenceKind.UNREADABLE if no_answer else kind, bool(value)))
     return examined
+
+
+def as_value(reference: str) -> str:
+    """Return the one value of a sentence, any other reference as it is."""
+    return _value_of(reference) or reference
 
 
 def _value_of(reference: str) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.commands.foreground_training import checked_output, train_in_foreground
+from hsstar.data.bad_rows import BadRows
 from hsstar.data.conversations import Turn
-from hsstar.data.hub import local_file
+from hsstar.data.sources import files_of
 from hsstar.data.training_rows import (
     Conversation,
     ExampleRow,
@@ -48,7 +50,7 @@ class FileTraining:
     """A training that a user asks for."""
 
     objective: Objective
-    data: str  # a file, or a name on the hub (`hub:OWNER/NAME`): solutions for `sft`, pairs for `dpo`
+    data: str  # a file, folder, pattern or name on the hub: examples for `sft`, pairs for `dpo`
     model: str  # the checkpoint to start from
     output: Path  # the folder of the new checkpoint; it is missing or empty
     section: OptimisationSection
@@ -57,6 +59,7 @@ class FileTraining:
     default_prompt: PromptFormat = DEFAULT  # that renders problems otherwise
     recipe: str | None = None  # the text that the settings come from, for the model card
     policy: PolicySection | None = None  # that says how the new checkpoint is sampled; None for the defaults
+    bad: BadRows = field(default_factory=BadRows)  # what takes rows that cannot be used
     keep_cut: bool = False  # whether a response that was cut at its limit may be learnt
 
     @property
@@ -110,21 +113,19 @@ def _sampled_as(policy: PolicySection | None) -> str | None:
 
 def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], Counter[str]]:
     """Return the rows of a file with their prompts rendered, and by reason how many others it has."""
-    file, left_out = local_file(request.data), Counter[str]()
+    files, left_out = files_of([request.data]), Counter[str]()
+    reading: dict[str, Any] = {"keep_cut": request.keep_cut, "bad": request.bad}
     render = PromptRenderer(request, policy)
     rows: list[TrainingRow]
     if request.objective == "dpo":
-        rows = [
-            _pair(render(pair.prompt), pair) for pair in read_pairs(file, left_out, keep_cut=request.keep_cut)
-        ]
+        rows = [_pair(render(pair.prompt), pair) for pair in read_pairs(files, left_out, **reading)]
     else:
         rows = [
-            _example(render(example.prompt), example)
-            for example in read_examples(file, left_out, keep_cut=request.keep_cut)
+            _example(render(example.prompt), example) for example in read_examples(files, left_out, **reading)
         ]
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise BadInputError(f"{file} holds nothing to learn from: {reasons}")
+        raise BadInputError(f"{request.data} holds nothing to learn from: {reasons}")
     return rows, left_out
 
 

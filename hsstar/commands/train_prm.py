@@ -57,7 +57,7 @@ class RewardTraining:
 class StepLabelling:
     """The round of continuations that a training waits for, and the iteration that it continues."""
 
-    run: Run
+    run: Run  # that the iteration belongs to
     iteration: Round
     policy: models.Model
     round: Round
@@ -86,6 +86,8 @@ class _Labelled:
 def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
     """Find or add the round that continues the responses; the workers draw what it lacks.
 
+    An iteration that a fork shares is labelled in the run that it belongs to.
+
     Raises:
         NotFoundError: there is no such run or iteration.
         ConflictError: no iteration is done, something lies at `output`, or the run is held.
@@ -93,9 +95,10 @@ def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
     """
     checked_output(request.output)
     with database.begin() as connection:
-        run = runs.find_run(connection, request.run)
-        lock_run(connection, run.id)
-        source = _source(run, rounds.list_iterations(connection, run.id), request.iteration)
+        asked = runs.find_run(connection, request.run)
+        source = _source(asked, rounds.list_shared_iterations(connection, asked.id), request.iteration)
+        lock_run(connection, source.run_id)
+        run = runs.get_run(connection, source.run_id)
         if retention.has_pruned(connection, source.id):
             raise ConflictError(
                 f"iteration {source.number} of run {run.name!r} has lost texts (hsstar samples prune)"

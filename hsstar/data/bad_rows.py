@@ -8,6 +8,8 @@ from hsstar.domain.errors import BadInputError
 MOST_NAMED = 1_000
 """As many messages are kept; further rows are counted."""
 
+NOTHING_LEFT = "every row was left out; nothing was imported"
+
 
 class BadRows:
     """The rows that a reader has left out; by default it leaves out none, and the first bad row is an error.

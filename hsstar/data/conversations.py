@@ -86,8 +86,8 @@ def implicit_prompt(one: str, other: str) -> str:
 
 
 def alpaca_turns(row: Row) -> tuple[Turn, ...]:
-    """Return the turns of a row with `instruction` or `question`, `input`, `system` and `history`."""
-    asked = text_of(row, "instruction", "question")
+    """Return the turns of a row: `instruction`, `question` or `query`, with `input`, `system`, `history`."""
+    asked = text_of(row, "instruction", "question", "query")
     if has(row, "input") and row["input"]:
         asked += "\n" + text_of(row, "input")
     turns = [Turn("system", text_of(row, "system"))] if row.get("system") else []

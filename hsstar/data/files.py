@@ -43,9 +43,9 @@ def read_rows(path: Path, bad: BadRows | None = None) -> Iterator[NumberedRow]:
     return rows_of_file(path, bad or BadRows())
 
 
-def read_json_lines(source: Path | IO[bytes]) -> Iterator[NumberedRow]:
+def read_json_lines(source: Path | IO[bytes], bad: BadRows | None = None) -> Iterator[NumberedRow]:
     """Stream the rows of JSON lines in a file of any suffix or a stream; errors as in `read_rows`."""
-    return json_lines(source, BadRows())
+    return json_lines(source, bad or BadRows())
 
 
 @dataclass
@@ -65,10 +65,10 @@ class ProblemFiles:
     def __iter__(self) -> Iterator[Problem]:
         """Yield the problems; BadInputError as in `read_rows`, or if a row does not fit the layout."""
         for path in self.paths:
-            yield from self._problems(path)
+            yield from self.read(path, read_rows(path, self.bad))
 
-    def _problems(self, path: Path) -> Iterator[Problem]:
-        rows = read_rows(path, self.bad)
+    def read(self, path: Path, rows: Iterator[NumberedRow]) -> Iterator[Problem]:
+        """Yield the problems in the rows of a file; errors as in iteration."""
         layout = ProblemFormat.HSSTAR if self.mapping else self.format
         if layout is ProblemFormat.AUTO:
             first = list(islice(rows, _ROWS_TO_DETECT_FORMAT))
@@ -77,8 +77,9 @@ class ProblemFiles:
             rows = chain(first, rows)
         for line, row in rows:
             with self.bad.left_out(), naming(path, line):
-                yield read_problem(self.mapping.apply(row), layout)
+                problem = read_problem(self.mapping.apply(row), layout)
                 self.recognised[layout] += 1
+                yield problem
 
 
 def read_problems(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:

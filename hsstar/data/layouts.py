@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hsstar.data.choices import Choices
+from hsstar.data.choices import Choices, choices_of
 from hsstar.data.columns import (
     Row,
     chat_of,
@@ -24,7 +24,6 @@ from hsstar.data.columns import (
 from hsstar.data.references import (
     announced_answer,
     boxed_answer,
-    from_solution,
     marked_answer,
     reference_text,
 )
@@ -34,8 +33,9 @@ from hsstar.domain.problems import Problem, ProblemFormat
 _NAMES = (
     "unique_id", "id", "idx", "question_number", "uuid", "question_id", "problem_id", "extra_info.index",
 )  # fmt: skip
-_CHOICES = ("choices", "options")
 _LONGEST_BARE_ANSWER = 200
+_PROOFS = {"question_type": "proof", "problem_type": "converted_proof"}
+"""Columns in which a source marks a proof, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Layout:
         """Return the problem in a row; errors as in `read_problem`."""
         solution = optional_text(row, *self.solution)
         statement, reference = statement_of(row, *self.statement), self._reference(row, solution)
-        if row.get("question_type") == "proof":
+        if _asks_for_proof(row):
             reference = ""
         return Problem(
             statement=statement,
@@ -91,9 +91,9 @@ class ChoiceLayout(Layout):
 
     def read(self, row: Row) -> Problem:
         """Return the problem with its choices in the statement, and the letter of the right one."""
-        entry, answer = first_value(row, _CHOICES), first_value(row, self.reference)
+        entry, answer = choices_of(row), first_value(row, self.reference)
         if entry is None or answer is None:
-            expected = listed(_CHOICES if entry is None else self.reference)
+            expected = listed(("choices", "options") if entry is None else self.reference)
             raise BadInputError(f"expected {expected}, found keys {keys_of(row)}")
         choices = Choices(*entry)
         return Problem(
@@ -153,7 +153,15 @@ def _doubt(row: Row) -> str | None:
         value = row.get(key)
         if isinstance(value, str) and value.casefold() != "yes":
             return f"{key}: {value}"
-    return "question_type: proof" if row.get("question_type") == "proof" else None
+    return next((f"{key}: {row[key]}" for key in _PROOFS if _is_proof(row, key)), None)
+
+
+def _asks_for_proof(row: Row) -> bool:
+    return any(_is_proof(row, key) for key in _PROOFS)
+
+
+def _is_proof(row: Row, key: str) -> bool:
+    return str(row.get(key)).casefold() == _PROOFS[key]
 
 
 def _marked(worked: str) -> str:
@@ -165,7 +173,7 @@ def _marked(worked: str) -> str:
 def _final_or_bare(solution: str) -> str:
     """Return the answer that a solution marks, or the solution itself if it is no more than an answer."""
     bare = solution if len(solution) <= _LONGEST_BARE_ANSWER and "\n" not in solution.strip() else ""
-    return announced_answer(solution) or from_solution(bare)
+    return announced_answer(solution) or reference_text("solution", bare)
 
 
 def _is_question(row: Row) -> bool:
@@ -173,9 +181,8 @@ def _is_question(row: Row) -> bool:
 
 
 def _offers_choices(row: Row) -> bool:
-    return _is_question(row) and any(
-        isinstance(row.get(key), list | Mapping) and row[key] for key in _CHOICES
-    )
+    entry = choices_of(row)
+    return _is_question(row) and entry is not None and isinstance(entry[1], list | Mapping)
 
 
 def _asks_only(row: Row) -> bool:
@@ -199,9 +206,9 @@ LAYOUTS = (
     ),
     ChoiceLayout(
         ProblemFormat.CHOICES,
-        "MMLU, MMLU-Pro, ARC, AQuA, MathQA",
-        "`choices` or `options` beside a question",
-        lambda row: _is_question(row) and any(row.get(key) for key in _CHOICES),
+        "MMLU, MMLU-Pro, CMMLU, ARC, AQuA, MathQA",
+        "`choices`, `options`, or columns `A`, `B`, … beside a question",
+        lambda row: _is_question(row) and choices_of(row) is not None,
         statement=("question", "problem", "query", "prompt"),
         reference=("answer", "answerkey", "correct", "answer_index", "answer_idx", "label", "target"),
         solution=("solution", "rationale", "explanation", "cot_content"),

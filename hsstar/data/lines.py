@@ -18,6 +18,7 @@ COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ARCHIVE = b"PK\x03\x04"
+_POINTER = b"version https://git-lfs"
 _LONGEST_MARK = 6
 
 
@@ -50,6 +51,8 @@ def open_lines(source: Path | IO[bytes]) -> Iterator[Iterator[bytes]]:
 def _lines(place: Path | str, raw: IO[bytes]) -> Iterator[bytes]:
     stream = _peekable(raw)
     start = stream.peek(_LONGEST_MARK)
+    if stream.peek(len(_POINTER)).startswith(_POINTER):
+        raise BadInputError(f"{place} is a pointer of Git LFS, not the file itself; get it: git lfs pull")
     if start.startswith(_ARCHIVE):
         raise BadInputError(f"{place} is a ZIP archive or an Excel file; unpack it, or save it as CSV")
     for mark, decompress in _DECOMPRESSORS.items():

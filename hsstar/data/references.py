@@ -10,9 +10,13 @@ from hsstar.domain.errors import BadInputError
 from hsstar.domain.text import kind_of, storable
 
 _NOTHING = re.compile(
-    r"proof|proved|prove|notfound|not found|none|null|nan|n/a|n\.a|nil|unknown|unanswered|tbd|answer|solution"
-    r"|no (?:final |reference |unique )?answer|not (?:available|applicable|provided|given|specified)"
-    r"|q\.?e\.?d|[-–—?.*_/\s]+|proof (?:by|of|that|see|follows|is|omitted|required|question|problem)\b.*"
+    r"proof|proved|prove|(?:answer )?not ?found|none|null|nan|n/a|n\.a|nil|unknown|unanswered|tbd|todo"
+    r"|omitted|answer|solution|no (?:final |reference |unique )?answer"
+    r"|not (?:available|applicable|provided|given|specified)"
+    r"|no (?:answer|solution|proof) (?:available|provided|given|found)"
+    r"|q\.?e\.?d|[-–—?.*_/\s∎□■]+|\\(?:qed|blacksquare|square|qedhere)"
+    r"|(?:the |this )?proof (?:by|of|that|see|follows|is|omitted|required|question|problem)\b.*"
+    r"|(?:it|this|which) (?:is|was|has been) (?:proved|proven|shown)\b.*"
     r"|(?:see|refer to|as in|given in|shown in|cf\.?) (?:the |our |its )?(?:\w+ )?"
     r"(?:solutions?|proofs?|explanations?|above|below|answers?|figures?|diagrams?|graphs?|text|attached)\b.*",
     re.IGNORECASE | re.DOTALL,

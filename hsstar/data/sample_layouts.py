@@ -59,6 +59,8 @@ class SampleLayout:
         )
 
     def _responses(self, row: Row) -> Iterator[ImportedResponse]:
+        if not has(row, self.response):
+            raise BadInputError(f"expected {self.response}, found keys {keys_of(row)}")
         value = row[self.response]
         if not self.several:
             yield _read_response({**row, "response": value})
@@ -83,7 +85,7 @@ class BatchLayout(SampleLayout):
         return ImportedSamples(Problem("", "", source_id=name), tuple(self._responses(row)))
 
     def _responses(self, row: Row) -> Iterator[ImportedResponse]:
-        answer = row[self.response]
+        answer = row.get(self.response)
         body = answer.get("body") if isinstance(answer, Mapping) else None
         choices = body.get("choices") if isinstance(body, Mapping) else None
         if not isinstance(choices, list) or not choices:
@@ -120,12 +122,16 @@ SAMPLE_LAYOUTS = (
 )
 
 
-def detect_samples(rows: Sequence[Row]) -> SampleLayout:
-    """Return the layout of the first rows of a file; raise BadInputError if they fit none."""
+def detect_samples(rows: Sequence[Row], *, tolerant: bool = False) -> SampleLayout:
+    """Return the layout that all of the first rows of a file fit, with `tolerant` the one that most fit.
+
+    Raise BadInputError if they fit none.
+    """
     plain = [lowered(row) for row in rows]
-    for layout in SAMPLE_LAYOUTS:
-        if rows and all(map(layout.fits, plain)):
-            return layout
+    fitting = [sum(map(layout.fits, plain)) for layout in SAMPLE_LAYOUTS]
+    most = max(fitting)
+    if most and (tolerant or most == len(rows)):
+        return SAMPLE_LAYOUTS[fitting.index(most)]
     columns = dict.fromkeys(layout.response for layout in SAMPLE_LAYOUTS)
     raise BadInputError(
         f"expected rows with a problem and {listed(tuple(columns))}, "
@@ -144,9 +150,12 @@ def read_samples(row: Row, layout: SampleLayout | None = None) -> ImportedSample
     return (layout or detect_samples([row])).read(row)
 
 
-def is_single_sample(row: Row) -> bool:
-    """Tell whether a row is one sample with its problem."""
-    row = lowered(row)
+def hold_samples(rows: Sequence[Row]) -> bool:
+    """Tell whether most rows are one sample with its problem each."""
+    return 2 * sum(map(_is_single_sample, map(lowered, rows))) > len(rows)
+
+
+def _is_single_sample(row: Row) -> bool:
     layout = next((layout for layout in SAMPLE_LAYOUTS if layout.fits(row)), None)
     return layout is not None and not layout.several
 

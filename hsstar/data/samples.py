@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
+from hsstar.data.bad_rows import BadRows
 from hsstar.data.files import read_rows
 from hsstar.data.mapping import NO_MAP, ColumnMap
 from hsstar.data.rows import NumberedRow, naming
@@ -17,37 +17,73 @@ from hsstar.domain.problems import ImportedSamples
 _ROWS_TO_DETECT_LAYOUT = 20
 
 
-def read_imported_samples(path: Path, mapping: ColumnMap = NO_MAP) -> Iterator[ImportedSamples]:
-    """Yield the problems of a file with their responses; errors as in `read_sample_rows`.
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A row of a file: a problem with its responses, or with one of them."""
 
-    A file with a problem per line is streamed. A file with a sample per line is held in memory, because the
-    samples of a problem may be anywhere.
-    """
-    layout, rows = _read(path, mapping)
-    return rows if layout.several else group_samples(rows)
-
-
-def read_sample_rows(path: Path, mapping: ColumnMap = NO_MAP) -> Iterator[ImportedSamples]:
-    """Stream the rows of a file, each a problem with its responses or with one of them.
-
-    Raise BadInputError as `read_rows`, and if a row lacks its problem or responses.
-    """
-    return _read(path, mapping)[1]
+    path: Path
+    line: int
+    samples: ImportedSamples
 
 
-def _read(path: Path, mapping: ColumnMap) -> tuple[SampleLayout, Iterator[ImportedSamples]]:
-    rows = ((line, _mapped(path, line, row, mapping)) for line, row in read_rows(path))
-    first = list(islice(rows, _ROWS_TO_DETECT_LAYOUT))
-    with naming(path, first[0][0]):
-        layout = detect_samples([row for _, row in first])
-    return layout, _samples(path, layout, chain(first, rows))
+@dataclass
+class SampleFiles:
+    """The samples of some files, streamed in order; each file has the layout that its first rows fit."""
 
+    paths: Sequence[Path]
+    mapping: ColumnMap = NO_MAP
+    bad: BadRows = field(default_factory=BadRows)
 
-def _samples(path: Path, layout: SampleLayout, rows: Iterable[NumberedRow]) -> Iterator[ImportedSamples]:
-    for line, row in rows:
-        with naming(path, line):
-            samples = read_samples(row, layout)
-        yield samples
+    @property
+    def name(self) -> str:
+        """What the files are called, in short."""
+        return f"{self.paths[0].name}{self._others}"
+
+    @property
+    def place(self) -> str:
+        """Where the files are, for messages."""
+        return f"{self.paths[0]}{self._others}"
+
+    @property
+    def _others(self) -> str:
+        return f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+
+    def __iter__(self) -> Iterator[SampleRow]:
+        """Yield the rows; BadInputError as in `read_rows`, and if a row lacks its problem or responses."""
+        for path in self.paths:
+            for _, row in self._rows(path):
+                yield row
+
+    def by_problem(self) -> Iterator[ImportedSamples]:
+        """Yield problems with their responses; errors as in iteration.
+
+        Rows with all responses of a problem are streamed. Single samples are held in memory, because those
+        of a problem may be anywhere; they come last.
+        """
+        single: list[ImportedSamples] = []
+        for path in self.paths:
+            for layout, row in self._rows(path):
+                if layout.several:
+                    yield row.samples
+                else:
+                    single.append(row.samples)
+        yield from group_samples(single)
+
+    def _rows(self, path: Path) -> Iterator[tuple[SampleLayout, SampleRow]]:
+        rows = self._mapped(path)
+        first = list(islice(rows, _ROWS_TO_DETECT_LAYOUT))
+        if not first:
+            return
+        with naming(path, first[0][0]):
+            layout = detect_samples([row for _, row in first], tolerant=self.bad.limit > 0)
+        for line, row in chain(first, rows):
+            with self.bad.left_out(), naming(path, line):
+                yield layout, SampleRow(path, line, read_samples(row, layout))
+
+    def _mapped(self, path: Path) -> Iterator[NumberedRow]:
+        for line, row in read_rows(path, self.bad):
+            with self.bad.left_out(), naming(path, line):
+                yield line, self.mapping.apply(row)
 
 
 def digest_of(samples: Iterable[ImportedSamples]) -> str:
@@ -58,8 +94,3 @@ def digest_of(samples: Iterable[ImportedSamples]) -> str:
         for response in entry.responses
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
-
-
-def _mapped(path: Path, line: int, row: dict[str, Any], mapping: ColumnMap) -> dict[str, Any]:
-    with naming(path, line):
-        return mapping.apply(row)

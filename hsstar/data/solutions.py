@@ -2,28 +2,33 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from itertools import chain, islice
 from typing import Any
 
-from hsstar.data.files import read_problems, read_rows
+from hsstar.data.files import ProblemFiles, read_rows
 from hsstar.data.rows import naming
-from hsstar.data.sample_layouts import is_single_sample, read_samples
-from hsstar.domain.problems import Problem, ProblemFormat
+from hsstar.data.sample_layouts import hold_samples, read_samples
+from hsstar.domain.problems import Problem
 from hsstar.domain.steps import Obstacle, step_form
 
+_ROWS_TO_DETECT_SAMPLES = 20
 
-def read_solutions(path: Path, problem_format: ProblemFormat = ProblemFormat.AUTO) -> Iterator[Problem]:
-    """Yield the problems of a file with their solutions; errors as in `files.read_problems`.
+
+def read_solutions(files: ProblemFiles) -> Iterator[Problem]:
+    """Yield the problems of some files with their solutions; errors as in `ProblemFiles`.
 
     The response of a published sample is its solution.
     """
-    if not is_single_sample(next(read_rows(path))[1]):
-        yield from read_problems(path, problem_format)
-        return
-    for line, row in read_rows(path):
-        with naming(path, line):
-            sample = read_samples(row)
-        yield replace(sample.problem, solution=sample.responses[0].text)
+    for path in files.paths:
+        rows = read_rows(path, files.bad)
+        first = list(islice(rows, _ROWS_TO_DETECT_SAMPLES))
+        if files.mapping or not hold_samples([row for _, row in first]):
+            yield from files.read(path, chain(first, rows))
+            continue
+        for line, row in chain(first, rows):
+            with files.bad.left_out(), naming(path, line):
+                sample = read_samples(row)
+                yield replace(sample.problem, solution=sample.responses[0].text)
 
 
 class StepReport:

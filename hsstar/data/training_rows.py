@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from hsstar.data.bad_rows import BadRows
 from hsstar.data.columns import Row, has, keys_of, lowered, text_of
 from hsstar.data.conversations import (
     Turn,
@@ -23,7 +24,7 @@ from hsstar.data.conversations import (
 )
 from hsstar.data.files import ProblemFiles, read_rows
 from hsstar.data.rows import NumberedRow, naming
-from hsstar.data.sample_layouts import is_single_sample, read_samples
+from hsstar.data.sample_layouts import hold_samples, read_samples
 from hsstar.domain.errors import BadInputError
 
 _ROWS_TO_DETECT_LAYOUT = 20
@@ -82,26 +83,26 @@ class RowLayout(Generic[Read]):
     published: str  # who publishes it
     sign: str  # how it is recognised, in words
     fits: Callable[[Row], bool]
-    read: Callable[[Row], Read]
+    parts: Callable[[Row], Read]
+
+    def read(self, row: Row) -> Read:
+        """Return what a row is; raise BadInputError if it does not fit, or a value is of the wrong kind."""
+        row = lowered(row)
+        if not self.fits(row):
+            raise BadInputError(f"expected {self.sign}; found keys {keys_of(row)}")
+        return self.parts(row)
 
 
-def read_pairs(path: Path, left_out: Counter[str], *, keep_cut: bool = False) -> Iterator[PairRow]:
-    """Yield the pairs of a file, and count in `left_out` those that are none, by reason.
+def read_pairs(
+    paths: Iterable[Path], left_out: Counter[str], *, keep_cut: bool = False, bad: BadRows | None = None
+) -> Iterator[PairRow]:
+    """Yield the pairs of some files, and count in `left_out` those that are none, by reason.
 
-    A pair whose chosen response was cut at its limit is left out, unless `keep_cut`. BadInputError as in
-    `files.read_rows`, or if a row is no pair.
+    A pair whose chosen response was cut at its limit is left out, unless `keep_cut`; `bad` takes rows that
+    cannot be used. BadInputError as in `files.read_rows`, or if a row is no pair.
     """
-    first, rows = _peeked(path)
-    with naming(path, first[0][0]):
-        layout = _detected(PAIR_LAYOUTS, [row for _, row in first])
-        if layout is None:
-            raise BadInputError(
-                "expected pairs with prompt, chosen and rejected, or in another layout of docs/formats.md, "
-                f"found keys {keys_of(first[0][1])}"
-            )
-    for line, row in rows:
-        with naming(path, line):
-            pair = layout.read(lowered(row))
+    bad = bad or BadRows()
+    for pair in chain.from_iterable(_pairs(path, bad) for path in paths):
         if pair is None:
             left_out[NO_PREFERENCE] += 1
         elif pair.chosen_cut and not keep_cut:
@@ -110,14 +111,31 @@ def read_pairs(path: Path, left_out: Counter[str], *, keep_cut: bool = False) ->
             yield pair
 
 
-def read_examples(path: Path, left_out: Counter[str], *, keep_cut: bool = False) -> Iterator[ExampleRow]:
-    """Yield the examples of a file, and count in `left_out` those that are none, by reason.
+def _pairs(path: Path, bad: BadRows) -> Iterator[PairRow | None]:
+    first, rows = _peeked(path, bad)
+    with naming(path, first[0][0]):
+        layout = _detected(PAIR_LAYOUTS, [row for _, row in first], bad)
+        if layout is None:
+            raise BadInputError(
+                "expected pairs with prompt, chosen and rejected, or in another layout of docs/formats.md, "
+                f"found keys {keys_of(first[0][1])}"
+            )
+    for line, row in rows:
+        with bad.left_out(), naming(path, line):
+            yield layout.read(row)
+
+
+def read_examples(
+    paths: Iterable[Path], left_out: Counter[str], *, keep_cut: bool = False, bad: BadRows | None = None
+) -> Iterator[ExampleRow]:
+    """Yield the examples of some files, and count in `left_out` those that are none, by reason.
 
     They are conversations, an example for each answer of the assistant, prompts with completions, samples, or
-    problems with their solutions. A response that was cut at its limit is left out, unless `keep_cut`.
-    BadInputError as in `files.read_rows`, or if a row is none of these.
+    problems with their solutions. A response that was cut at its limit is left out, unless `keep_cut`; `bad`
+    takes rows that cannot be used. BadInputError as in `files.read_rows`, or if a row is none of these.
     """
-    for example in _examples(path):
+    bad = bad or BadRows()
+    for example in chain.from_iterable(_examples(path, bad) for path in paths):
         if isinstance(example.prompt, Question) and not example.response:
             left_out[NO_SOLUTION] += 1
         elif example.cut and not keep_cut:
@@ -126,28 +144,31 @@ def read_examples(path: Path, left_out: Counter[str], *, keep_cut: bool = False)
             yield example
 
 
-def _examples(path: Path) -> Iterator[ExampleRow]:
-    first, rows = _peeked(path)
-    layout = _detected(EXAMPLE_LAYOUTS, [row for _, row in first])
-    if layout is None and not is_single_sample(first[0][1]):
-        for problem in ProblemFiles([path]):
+def _examples(path: Path, bad: BadRows) -> Iterator[ExampleRow]:
+    first, rows = _peeked(path, bad)
+    layout = _detected(EXAMPLE_LAYOUTS, [row for _, row in first], bad)
+    if layout is None and not hold_samples([row for _, row in first]):
+        for problem in ProblemFiles([path], bad=bad).read(path, rows):
             yield ExampleRow(Question(problem.statement), problem.solution or "")
         return
     for line, row in rows:
-        with naming(path, line):
-            examples = layout.read(lowered(row)) if layout else _of_sample(row)
-        yield from examples
+        with bad.left_out(), naming(path, line):
+            yield from layout.read(row) if layout else _of_sample(row)
 
 
-def _peeked(path: Path) -> tuple[list[NumberedRow], Iterator[NumberedRow]]:
-    rows = read_rows(path)
+def _peeked(path: Path, bad: BadRows) -> tuple[list[NumberedRow], Iterator[NumberedRow]]:
+    rows = read_rows(path, bad)
     first = list(islice(rows, _ROWS_TO_DETECT_LAYOUT))
     return first, chain(first, rows)
 
 
-def _detected(layouts: Iterable[RowLayout[Read]], rows: Sequence[Row]) -> RowLayout[Read] | None:
+def _detected(
+    layouts: Iterable[RowLayout[Read]], rows: Sequence[Row], bad: BadRows
+) -> RowLayout[Read] | None:
+    """Return the layout that all rows fit; where rows may be left out, one that most of them fit."""
     plain = [lowered(row) for row in rows]
-    return next((layout for layout in layouts if all(map(layout.fits, plain))), None)
+    fewest = len(rows) // 2 + 1 if bad.limit else len(rows)
+    return next((layout for layout in layouts if sum(map(layout.fits, plain)) >= fewest), None)
 
 
 def _of_sample(row: Row) -> list[ExampleRow]:
@@ -198,6 +219,12 @@ def _swift_pair(row: Row) -> PairRow:
     else:
         rejected = text_of(row, "rejected_response")
     return _with_cuts(row, Conversation(turns[:-1]), chosen, rejected)
+
+
+def _query_pair(row: Row) -> PairRow:
+    """Of ms-swift 2: the texts of the question and both answers."""
+    answers = (text_of(row, key) for key in ("response", "rejected_response"))
+    return _with_cuts(row, Conversation(alpaca_turns(row)), *answers)
 
 
 def _scored_pair(row: Row) -> PairRow | None:
@@ -284,6 +311,12 @@ PAIR_LAYOUTS: tuple[RowLayout[PairRow | None], ...] = (
         "`messages` with `rejected_response` or `rejected_messages`",
         lambda row: has(row, "messages") and (has(row, "rejected_response") or has(row, "rejected_messages")),
         _swift_pair,
+    ),
+    RowLayout(
+        "ms-swift 2",
+        "`query` with `response` and `rejected_response`, perhaps `system` and `history`",
+        lambda row: has(row, "query", "response", "rejected_response"),
+        _query_pair,
     ),
     RowLayout(
         "LLaMA-Factory (ShareGPT)",

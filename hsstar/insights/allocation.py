@@ -38,12 +38,15 @@ def calibrate_runs(database: Database, run_names: Sequence[str]) -> Calibration:
     """
     observations = []
     with database.begin() as connection:
-        for name in dict.fromkeys(run_names):
-            run = runs.find_run(connection, name)
-            n_p = run.recipe.sampling.n_p
-            for iteration in _sampled(connection, run, None):
-                problems = recorded_problems(connection, iteration.id)
-                observations += [_observation(problem, n_p) for problem in problems]
+        chosen = [
+            iteration
+            for name in dict.fromkeys(run_names)
+            for iteration in _sampled(connection, runs.find_run(connection, name), None)
+        ]
+        for iteration in dict.fromkeys(chosen):  # a run and its fork may share one
+            n_p = runs.get_run(connection, iteration.run_id).recipe.sampling.n_p
+            problems = recorded_problems(connection, iteration.id)
+            observations += [_observation(problem, n_p) for problem in problems]
     return calibrate(observations)
 
 
@@ -60,8 +63,11 @@ def _observation(problem: RecordedProblem, n_p: int) -> Observation:
 
 
 def _sampled(connection: Connection, run: Run, number: int | None) -> list[Round]:
-    """Return the iterations of a run (or that one) that have all their samples, at least one."""
-    of_run = rounds.list_iterations(connection, run.id)
+    """Return the iterations of a run (or that one) that have all their samples, at least one.
+
+    Those that a fork shares are among them.
+    """
+    of_run = rounds.list_shared_iterations(connection, run.id)
     ended = [each.round for each in of_run if each.state in ("training", "evaluating", "done")]
     if number is None and not ended:
         raise ConflictError(f"no iteration of {run.name!r} has all its samples yet")
@@ -91,10 +97,10 @@ def replay_policies(
     """
     sections = [parse_section(AllocationSection, choice, "--policy") for choice in choices]
     with database.begin() as connection:
-        run = runs.find_run(connection, run_name)
-        chosen = _sampled(connection, run, iteration)[-1]
+        chosen = _sampled(connection, runs.find_run(connection, run_name), iteration)[-1]
+        recipe = runs.get_run(connection, chosen.run_id).recipe  # by which it was sampled
         problems = recorded_problems(connection, chosen.id)
-    recipe, number = run.recipe, chosen.number
+    number = chosen.number
     n_p = recipe.sampling.n_p
     prior = empirical_prior(
         Counter(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from hsstar.insights.iterations import IterationSummary, load_iterations
-from hsstar.store import evaluations, models, runs
+from hsstar.store import evaluations, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.read import comparison
 from hsstar.store.runs import Run
@@ -63,12 +63,15 @@ def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _weights(connection: Connection, one: Run, other: Run) -> Iterator[Difference]:
     """Compare the weights that the runs begin with: a name may stand for others by now."""
+    begins = sorted({one.first_iteration, other.first_iteration})
+    known = {model.name: model for model in models.list_models(connection)}
 
     def weights(run: Run) -> dict[str, Any]:
         reward = run.reward_model_id and models.get_reward_model(connection, run.reward_model_id)
-        policy = models.get_model(connection, run.model_id)
+        names = dict(rounds.list_policies(connection, run.id))
+        policies = {number: known[names[number]] for number in begins if number in names}
         return {
-            f"policy M_{run.first_iteration}": f"{policy.name} ({policy.fingerprint[:8]})",
+            **{f"policy M_{number}": f"{of.name} ({of.fingerprint[:8]})" for number, of in policies.items()},
             "reward model": f"{reward.name} ({reward.fingerprint[:8]})" if reward else None,
         }
 

@@ -1,13 +1,14 @@
 """What the iterations of a run did, and what is wrong with them in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from hsstar.domain.run_quality import find_cuts, find_faults
 from hsstar.insights.progress import evaluation_name
-from hsstar.store import runs
+from hsstar.store import rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.read import progress
 from hsstar.store.read.progress import RoundProgress
@@ -74,13 +75,27 @@ class IterationSummary:
 
 
 def load_iterations(database: Database, run_name: str) -> list[IterationSummary]:
-    """Load the summaries of a run's iterations, in order; raise NotFoundError without the run."""
-    columns = [field.name for field in fields(IterationSummary) if field.name != "faults"]
+    """Load the summaries of a run's iterations, in order, with those that a fork shares.
+
+    Raise NotFoundError without the run.
+    """
     with database.begin() as connection:
-        run = runs.find_run(connection, run_name)
-        rows = progress.iteration_statistics(connection, run_name)
-    summaries = [IterationSummary(**{column: _plain(row[column]) for column in columns}) for row in rows]
-    return [replace(summary, faults=tuple(_faults(run, summary, summary.iteration))) for summary in summaries]
+        shared = rounds.list_shared_iterations(connection, runs.find_run(connection, run_name).id)
+        owners = [runs.get_run(connection, key) for key in dict.fromkeys(of.round.run_id for of in shared)]
+        of_owner = {run.id: {of.round.number for of in shared if of.round.run_id == run.id} for run in owners}
+        summaries = [
+            _summary(run, row)
+            for run in owners
+            for row in progress.iteration_statistics(connection, run.name)
+            if row["iteration"] in of_owner[run.id]
+        ]
+    return sorted(summaries, key=attrgetter("iteration"))
+
+
+def _summary(run: Run, row: Mapping[str, Any]) -> IterationSummary:
+    columns = [field.name for field in fields(IterationSummary) if field.name != "faults"]
+    summary = IterationSummary(**{column: _plain(row[column]) for column in columns})
+    return replace(summary, faults=tuple(_faults(run, summary, summary.iteration)))
 
 
 def _plain(value: Any) -> Any:

@@ -102,11 +102,20 @@ class MathVerifier:
     def examine_references(
         self, references: Sequence[str], second_look_seconds: float = 30.0
     ) -> list[ReferenceKind]:
-        """Say of each reference answer, in order, what kind it is; time and errors as `check_references`."""
-        kinds = {text: kind_without_algebra(text) for text in dict.fromkeys(references)}
+        """Say of each reference answer, in order, what kind it is; time and errors as `check_references`.
+
+        `close` in another thread ends it, as it ends a verification.
+        """
+        kinds = {text: kind_without_algebra(text) for text in self._while_open(dict.fromkeys(references))}
         usable = [text for text, kind in kinds.items() if kind.is_usable]
         unreadable = self._unreadable_formulas(usable, second_look_seconds)
         return [ReferenceKind.UNREADABLE if text in unreadable else kinds[text] for text in references]
+
+    def _while_open(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            if self._closed.is_set():
+                raise EngineError("the verifier is closed")
+            yield text
 
     def _unreadable_formulas(self, references: Iterable[str], second_look_seconds: float) -> set[str]:
         """Return the references with a formula that algebra cannot read."""

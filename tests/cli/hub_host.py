@@ -13,6 +13,7 @@ from typing import Any
 TOKEN = "hf_of_the_test"
 COMMIT = "0" * 40
 _API = re.compile(r"/api/datasets/(?P<name>[^/]+/[^/]+)(?P<rest>/.*)?")
+_LARGE = re.compile(r"/datasets/[^/]+/[^/]+\.git/info/lfs/objects/batch")
 _FILE = re.compile(r"/datasets/(?P<name>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")
 
 
@@ -25,6 +26,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.datasets: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
+        self.large: dict[str, bytes] = {}  # contents that came by Git LFS, by their digest
 
     @property
     def url(self) -> str:
@@ -67,10 +69,27 @@ class _Handler(BaseHTTPRequestHandler):
             self._create(json.loads(body))
         elif self.path == "/api/validate-yaml":
             self._answer(200, {"errors": [], "warnings": []})
+        elif _LARGE.fullmatch(self.path):
+            self._answer(200, self._uploads(json.loads(body)["objects"]))
         elif match := _API.fullmatch(self.path.partition("?")[0]):
             self._write(match["name"], match["rest"], body)
         else:
             self._answer(404, {"error": self.path})
+
+    def do_PUT(self) -> None:
+        content = self._body()
+        self.server.large[hashlib.sha256(content).hexdigest()] = content
+        self._answer(200, {})
+
+    def _uploads(self, wanted: list[dict[str, Any]]) -> dict[str, Any]:
+        """Say where to put the contents that are not there."""
+        objects = [
+            entry
+            if entry["oid"] in self.server.large
+            else entry | {"actions": {"upload": {"href": f"{self.server.url}/large/{entry['oid']}"}}}
+            for entry in wanted
+        ]
+        return {"transfer": "basic", "objects": objects}
 
     def _body(self) -> bytes:
         if self.headers["Transfer-Encoding"] != "chunked":
@@ -93,7 +112,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, name: str, action: str, body: bytes) -> None:
         if action.startswith("/preupload/"):
             asked = json.loads(body)["files"]
-            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in asked]
+            modes = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["path"].endswith(".parquet") else "regular",
+                    "shouldIgnore": False,
+                }
+                for file in asked
+            ]
             self._answer(200, {"files": modes})
         elif action.startswith("/paths-info/"):
             self._answer(200, [])
@@ -103,6 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if entry["key"] == "file":
                     content = base64.b64decode(entry["value"]["content"])
                     self.server.datasets[name][entry["value"]["path"]] = content
+                elif entry["key"] == "lfsFile":
+                    value = entry["value"]
+                    self.server.datasets[name][value["path"]] = self.server.large[value["oid"]]
             url = f"{self.server.url}/datasets/{name}/commit/{COMMIT}"
             self._answer(200, {"success": True, "commitOid": COMMIT, "commitUrl": url})
         else:

@@ -143,7 +143,7 @@ def on_hub(
     """Call hsstar in a process of its own, whose hub is this one."""
     environment = os.environ | {
         "HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HOME": str(cli.folder / "hf"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1",  # this hub speaks Git LFS
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "hsstar.cli", *arguments],
@@ -180,7 +180,8 @@ def test_pairs_go_to_a_hub_with_a_card_and_come_back(finished: CommandLine, hub:
         on_hub(finished, hub, "export", "problems", "train", "--to", "hub:me/sums", *options).returncode == 0
     )
     assert hub.private["me/sums"] is False
-    assert hub.datasets["me/sums"]["problems.parquet"][:4] == b"PAR1"
+    parquet = hub.datasets["me/sums"]["problems.parquet"]
+    assert (parquet[:4], [*hub.large.values()]) == (b"PAR1", [parquet])  # it came by Git LFS
     back = on_hub(finished, hub, "problems", "import", "hub:me/sums", "--dataset", "back")
     assert (back.returncode, back.stdout[:27]) == (0, "back: 12 problems imported,"), back
     more = on_hub(finished, hub, "export", "difficulty", "r", "--to", "hub:me/pairs")

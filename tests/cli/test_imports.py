@@ -3,10 +3,13 @@
 import io
 import json
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -17,6 +20,7 @@ from hsstar.store import migrate, rounds
 from hsstar.store.database import Database
 from tests.cli.conftest import Called, CommandLine, enqueue
 from tests.store.factory import add_problems, add_run
+from tests.waiting import wait_for
 
 DEMO = "builtin:demo-policy"
 GSM8K = {"question": "1+1=?", "answer": "that is\n#### 2"}
@@ -375,3 +379,36 @@ def test_problems_of_the_demo_are_written_to_a_file(alone: CommandLine) -> None:
     assert not set(training) & set(held_out)
     assert (again == training, other == training) == (True, False)
     assert json.loads(training[0]).keys() == {"question", "answer"}
+
+
+@pytest.mark.parametrize("command", [("problems",), ("samples", "--run", "demo")])
+def test_an_interrupted_import_leaves_no_rows_and_no_process(
+    cli: CommandLine, command: tuple[str, ...]
+) -> None:
+    has_datasets(cli)
+    cli.ok("runs", "create", "--recipe", cli.recipe())
+    before = cli.rows("SELECT count(*) FROM problems")
+    slow = "\\int_0^1 " * 60  # half a minute of algebra each
+    rows = [{"query": f"{n}?", "ref_ans": f"{slow} {n} dx", "resp": "1"} for n in range(64)]
+    file = cli.file("slow.jsonl", *rows)
+    kind, *options = command
+    arguments = [kind, "import", file, "--dataset", "interrupted", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsstar.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+    )
+
+    def checking() -> list[psutil.Process]:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return children if len(children) > 1 else []
+
+    processes = wait_for(checking)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out, error.split()) == (130, "", ["hsstar:", "interrupted"])
+    wait_for(lambda: not any(child.is_running() for child in processes))
+    assert cli.rows("SELECT count(*) FROM problems") == before
+    assert cli.rows("SELECT 1 FROM datasets WHERE name = 'interrupted' UNION ALL SELECT 1 FROM rounds") == []

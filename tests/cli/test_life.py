@@ -276,3 +276,27 @@ def test_a_shell_completes_the_names_of_runs_and_policies(two_done: CommandLine)
     assert completed("status", "r") == completed("runs", "delete", "") == ["r"]
     assert completed("models", "export", "r-") == ["r-M2", "r-M1"]
     assert completed("export", "pairs", "--format", "jsonl", "x") == []
+
+
+def test_what_is_asked_of_a_fork_sees_the_iterations_that_it_shares(two_done: CommandLine) -> None:
+    cli = two_done
+    cli.ok(
+        "runs", "fork", "r", "--from", "1", "--set", "sampling.n=6", "--set", "sampling.n_p=3", "--name", "f"
+    )
+    first, *others = cli.ok("status", "f").splitlines()
+    assert first == "f is forked from r, iteration 1, and shares those before it"
+    assert others == ["f has no iteration yet; start it: hsstar iterate f --watch"]
+    replayed = [cli.json("allocate", run, "--dry-run", "--iteration", "0") for run in ("r", "f")]
+    assert replayed[0] == replayed[1]
+    assert cli.json("calibrate", "r", "f") == cli.json("calibrate", "r") != cli.json("calibrate", "f")
+    own = cli.json("runs", "diff", "r", "f")
+    assert {row["name"] for row in own if row["part"] == "recipe"} == {
+        "sampling.n", "sampling.n_p", "fork.run", "fork.iteration"
+    }  # fmt: skip
+    assert [row["name"] for row in own if row["part"] == "data"] == [
+        "problems of iteration 1 (0 in common)"
+    ]  # what both share does not differ, and M_1 is the same policy
+    assert not [row for row in own if row["name"].startswith("iteration 0")]
+    exported = [json.loads(line) for line in cli.ok("export", "iterations", "f").splitlines()]
+    assert [row["iteration"] for row in exported] == [0]
+    assert cli.csv("report", "f", "--iterations") == cli.csv("report", "r", "--iterations")[:1]

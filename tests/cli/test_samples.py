@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hsstar.commands.samples import import_samples
+from hsstar.data.samples import SampleFiles
 from tests.cli.conftest import CommandLine
 from tests.store.driver import call
 from tests.store.factory import add_run, make_recipe
@@ -72,14 +73,14 @@ def test_the_dataset_tells_what_a_batch_of_requests_does_not(cli: CommandLine) -
     body = {"choices": [{"message": {"content": "\\boxed{2}"}, "finish_reason": "stop"}] * 2}
     rows = [{"custom_id": f"p{n}", "response": {"body": body}, "error": None} for n in (2, 1)]
     called = samples(cli, cli.file("out.jsonl", *rows))
-    assert (called.code, called.err) == (0, "")
+    assert (called.code, called.err) == (0, "references: 2 readable (as 3)\n")
     assert cli.rows(RESPONSES) == [
         (f"{n}+1=?", slot, "\\boxed{2}", "stop") for n in (1, 2) for slot in (0, 1)
     ]
     cli.worker().work()
     unknown = samples(cli, cli.file("other.jsonl", rows[0] | {"custom_id": "p7"})).err
     assert (
-        "other.jsonl: 'p7' names no problem of dataset 'given'; names are those of the problems' id"
+        "other.jsonl:1: 'p7' names no problem of dataset 'given'; names are those of the problems' id"
         in unknown
     )
     bare = samples(cli, cli.file("bare.jsonl", {"input": "0+1=?", "output": "\\boxed{1}"}))
@@ -93,6 +94,7 @@ def test_references_that_differ_are_reported(cli: CommandLine) -> None:
     called = samples(cli, CASES / "samp_conflict.jsonl")
     assert called.code == 0
     assert called.err.splitlines() == [
+        "references: 1 readable (as 12)",
         "1 problems have several reference answers; the first counts:",
         "  '3*2*2=?': 12 counts, not 13",
     ]
@@ -127,6 +129,74 @@ def test_importing_reads_no_more_than_the_file(cli: CommandLine) -> None:
     from hsstar.store.runs import find_run
 
     run = call(cli.database, find_run, "mine")
-    report = import_samples(cli.database, run, CASES / "openr1.jsonl", "given")
-    assert (report.iteration, report.conflicts) == (0, ())
+    report = import_samples(cli.database, run, SampleFiles([CASES / "openr1.jsonl"]), "given")
+    assert (report.iteration, report.conflicts) == (0, [])
     assert ("What is 2+3?", "5") in cli.rows(STATEMENTS)
+
+
+def test_a_reference_in_a_sentence_is_its_value_and_no_conflict(cli: CommandLine) -> None:
+    has_run(cli)
+    said = ["so the total is 12 bolts", "12", "The total is 24/2 bolts.", "13"]
+    rows = [{"query": "How many?", "ref_ans": text, "resp": "\\boxed{12}"} for text in said]
+    called = samples(cli, cli.file("said.jsonl", *rows))
+    assert called.err.splitlines() == [
+        "references: 1 readable (as 12)",
+        "1 of them stood in a sentence, and are its one value",
+        "1 problems have several reference answers; the first counts:",
+        "  'How many?': so the total is 12 bolts counts, not 13",
+    ]
+    assert cli.rows(STATEMENTS) == [("How many?", "12")]
+    cli.worker().work()
+    assert cli.rows("SELECT DISTINCT verdict FROM samples") == [("correct",)]
+
+
+def test_rows_that_cannot_be_used_are_left_out_on_demand(cli: CommandLine) -> None:
+    has_run(cli)
+    good = {"query": "1+1=?", "ref_ans": "2", "resp": "\\boxed{2}"}
+    rows = [good, good | {"resp": None}, {"query": "2+2=?", "resp": "4"}, good | {"resp": "\\boxed{3}"}]
+    file = cli.file("rows.jsonl", *rows)
+    assert "rows.jsonl:2: expected a response as text or object, found null" in samples(cli, file).err
+    assert "rows.jsonl:3: no reference answer for '2+2=?'" in samples(cli, file, "--skip-bad=1").err
+    assert cli.rows("SELECT 1 FROM rounds") == []
+    called = samples(cli, file, "--skip-bad")
+    assert called.out.startswith("iteration 0 of mine: 1 problems, 2 samples")
+    assert called.err.splitlines()[0] == "2 rows left out:"
+    assert [line.partition("rows.jsonl")[2][:3] for line in called.err.splitlines()[1:3]] == [":2:", ":3:"]
+    empty = samples(cli, cli.file("empty.jsonl", rows[1], rows[1]), "--skip-bad")
+    assert (empty.code, empty.err.strip()) == (1, "hsstar: every row was left out; nothing was imported")
+
+
+def test_samples_whose_references_cannot_be_used_are_refused_unless_allowed(cli: CommandLine) -> None:
+    has_run(cli)
+    rows = [{"query": f"{n}+1=?", "ref_ans": "\\frac{1", "resp": "\\boxed{2}"} for n in range(3)]
+    file = cli.file("rows.jsonl", *rows)
+    refused = samples(cli, file)
+    assert "3 of 3 reference answers cannot be used, such as" in refused.err
+    assert refused.code == 1
+    assert cli.rows("SELECT 1 FROM rounds UNION ALL SELECT 1 FROM datasets") == []
+    allowed = samples(cli, file, "--allow-unreadable")
+    assert allowed.out.startswith("iteration 0 of mine: 3 problems, 3 samples")
+    assert cli.rows("SELECT count(*) FROM problems WHERE reference_readable") == [(0,)]
+
+
+def test_the_reference_of_the_dataset_counts_though_it_has_none(cli: CommandLine) -> None:
+    has_run(cli)
+    proof = cli.file(
+        "p.jsonl", {"problem": "Prove it.", "answer": "proof"}, {"problem": "1+1", "answer": "2"}
+    )
+    cli.ok("problems", "import", proof, "--dataset", "given")
+    rows = [{"query": text, "ref_ans": "2", "resp": "\\boxed{2}"} for text in ("Prove it.", "1+1")]
+    called = samples(cli, cli.file("rows.jsonl", *rows))
+    assert called.err.splitlines()[-1] == "  'Prove it.': no answer counts, not 2"
+    assert "1 reference answers cannot be used" in called.err
+
+
+def test_the_shards_of_a_folder_are_one_import(cli: CommandLine) -> None:
+    has_run(cli)
+    (cli.folder / "out").mkdir()
+    for n in range(2):
+        row = {"query": "1+1=?", "ref_ans": "2", "resp": f"\\boxed{{{n}}}"}
+        cli.file(f"out/part-{n}.jsonl", row)
+    called = samples(cli, cli.folder / "out")
+    assert called.out.startswith("iteration 0 of mine: 1 problems, 2 samples")
+    assert cli.rows("SELECT imported FROM iterations") == [("part-0.jsonl and 1 more",)]

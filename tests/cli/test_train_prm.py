@@ -15,6 +15,7 @@ from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.training import contract
 from hsstar.engines.training.contract import TrainingSteps
 from tests.cli.conftest import CommandLine, enqueue, interrupt, let_time_pass, working
+from tests.store.factory import add_problems
 
 METRICS = {"loss": 0.5, "learning_rate": 1e-3, "tokens_per_second": 10.0, "left_out": 0.0, "last/loss": 0.25}
 
@@ -141,3 +142,25 @@ def test_an_interrupted_view_leaves_the_drawing_to_the_workers(
     assert trainer.tasks == []
     cli.worker().work()
     assert "3 steps, loss 0.5" in cli.ok(*TRAIN, "--output", "prm")
+
+
+def test_the_shared_iteration_of_a_fork_is_labelled_where_it_belongs(
+    cli: CommandLine, trainer: type[RewardModelCopier]
+) -> None:
+    with cli.database.begin() as connection:
+        add_problems(connection, 8, "demo-train")
+        add_problems(connection, 5, "demo-heldout")
+    small = ("--set", "sampling.n=4", "--set", "sampling.n_p=2")
+    cli.ok("runs", "create", cli.recipe(), "--name", "r", *small)
+    cli.ok("iterate", "r")
+    cli.worker().work()
+    cli.ok("runs", "fork", "r", "--from", "1", "--name", "f")
+    with working(cli):
+        cli.ok(*TRAIN[:3], "f", *TRAIN[4:], "--output", "of-fork")
+    owners = "SELECT DISTINCT runs.name FROM rounds JOIN runs ON runs.id = run_id WHERE kind = 'steps'"
+    assert cli.rows(owners) == [("r",)]
+    ((drawn,),) = cli.rows("SELECT count(*) FROM samples")
+    cli.ok(*TRAIN, "--output", "of-run")  # the labels are there
+    assert cli.rows("SELECT count(*) FROM samples") == [(drawn,)]
+    mine, its = trainer.tasks
+    assert mine.rows == its.rows

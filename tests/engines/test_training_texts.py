@@ -216,7 +216,7 @@ CASES = Path(__file__).parents[1] / "unit" / "field_files"
 
 def pairs_of_case(name: str) -> list[TrainingRow]:
     """The pairs of a file whose prompts are texts."""
-    pairs = read_pairs(CASES / f"{name}.jsonl", Counter())
+    pairs = read_pairs([CASES / f"{name}.jsonl"], Counter())
     return [TrainingPair(str(pair.prompt), pair.chosen, pair.rejected) for pair in pairs]
 
 

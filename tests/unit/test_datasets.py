@@ -17,7 +17,7 @@ from hsstar import __version__
 from hsstar.checkpoints.card import CardEntry, Score, card
 from hsstar.data import hub
 from hsstar.data.benchmarks import content_fingerprint, find_file, read_benchmark
-from hsstar.data.files import read_problems
+from hsstar.data.files import ProblemFiles, read_problems
 from hsstar.data.solutions import StepReport, in_steps, read_solutions
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.contamination import RUN_OF_WORDS, Overlap, OverlapIndex, OverlapKind, marks_of
@@ -65,7 +65,7 @@ def write(file: Path, *rows: Mapping[str, object]) -> Path:
 
 def test_of_published_samples_the_response_is_the_solution(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", {"query": "1+1=?", "resp": "Add.\n\n\\boxed{2}", "ref_ans": "2"})
-    assert [*read_solutions(file)] == [Problem("1+1=?", "2", solution="Add.\n\n\\boxed{2}")]
+    assert [*read_solutions(ProblemFiles([file]))] == [Problem("1+1=?", "2", solution="Add.\n\n\\boxed{2}")]
 
 
 def test_what_is_written_in_steps_can_be_read_again(tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_what_is_written_in_steps_can_be_read_again(tmp_path: Path) -> None:
         {"problem": "c", "answer": "4"},
     )
     report = StepReport()
-    rows = list(in_steps(read_solutions(file), report))
+    rows = list(in_steps(read_solutions(ProblemFiles([file])), report))
     assert rows == [{"query": "a", "resp": "First.\n\nThen $\\boxed{2}$.", "ref_ans": "2", "id": "easy/1"}]
     assert report.written == 1
     assert report.refused == {Obstacle.ONE_STEP: ["easy/2"], Obstacle.NO_SOLUTION: ["3"]}
-    (again,) = read_solutions(write(tmp_path / "steps.jsonl", *rows))
+    (again,) = read_solutions(ProblemFiles([write(tmp_path / "steps.jsonl", *rows)]))
     assert (again.solution, again.source_id) == (rows[0]["resp"], "easy/1")
 
 

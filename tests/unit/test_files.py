@@ -22,7 +22,7 @@ from hsstar.data.files import (
 )
 from hsstar.data.layouts import detect_format, read_problem
 from hsstar.data.sample_layouts import group_samples, read_samples
-from hsstar.data.samples import read_imported_samples
+from hsstar.data.samples import SampleFiles
 from hsstar.data.writing import ExportFormat, write_rows
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem, ProblemFormat
@@ -129,11 +129,11 @@ def test_imported_samples_are_read_in_both_layouts(tmp_path: Path) -> None:
     by_problem: list[dict[str, Any]] = [{"problem": "q", "answer": "5", "responses": ["a", "b"]}]
     by_sample: list[dict[str, Any]] = [{"query": "q", "ref_ans": "5", "resp": text} for text in "ab"]
     files = (file_with(tmp_path, "a.jsonl", json_lines(rows)) for rows in (by_problem, by_sample))
-    first, second = (list(read_imported_samples(file)) for file in files)
+    first, second = (list(SampleFiles([file]).by_problem()) for file in files)
     assert first == second
     broken = file_with(tmp_path, "c.jsonl", json_lines([{"problem": "q", "answer": "5"}]))
     with pytest.raises(BadInputError, match=r"c\.jsonl:1: expected rows with a problem and response"):
-        list(read_imported_samples(broken))
+        list(SampleFiles([broken]))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hsstar.data.files import read_problems
+from hsstar.data.files import ProblemFiles, read_problems
 from hsstar.data.gym import TASKS, generate_rows
 from hsstar.data.solutions import StepReport, in_steps, read_solutions
 from hsstar.domain.errors import BadInputError, MissingDependencyError
@@ -114,7 +114,7 @@ def test_templates_part_the_problems_of_one_name() -> None:
 def test_solutions_of_every_template_come_into_steps() -> None:
     pytest.importorskip("reasoning_gym")
     problems, report = problems_of(WORD_PROBLEMS), StepReport()
-    rows = list(in_steps(read_solutions(Path(WORD_PROBLEMS)), report))
+    rows = list(in_steps(read_solutions(ProblemFiles([Path(WORD_PROBLEMS)])), report))
     assert (report.written, report.refused) == (900, {})
     assert len({problem.subject for problem in problems}) == 85
     for problem, row in zip(problems, rows, strict=True):

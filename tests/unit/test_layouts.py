@@ -302,3 +302,17 @@ def test_rows_are_counted_before_they_are_read_where_that_is_quick() -> None:
     assert [count_rows(file) for file in counted] == [3, 3]
     assert total_rows(counted) == 6
     assert total_rows([*counted, FIELD_FILES / "data.jsonl.gz"]) is None
+
+
+def test_a_pointer_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(BadInputError, match=r"rows\.jsonl is a pointer of Git LFS, not the file itself"):
+        problems_of(file)
+
+
+def test_as_many_problems_are_counted_as_were_read(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(LINES)
+    source = ProblemFiles([tmp_path / "rows.jsonl"])
+    assert next(iter(source)) == READ[0]
+    assert source.recognised == {ProblemFormat.MATH: 1}

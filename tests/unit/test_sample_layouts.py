@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from hsstar.data.bad_rows import BadRows
 from hsstar.data.mapping import ColumnMap
 from hsstar.data.sample_layouts import SAMPLE_LAYOUTS, detect_samples
-from hsstar.data.samples import digest_of, read_imported_samples, read_sample_rows
+from hsstar.data.samples import SampleFiles, digest_of
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import ImportedResponse, ImportedSamples, Problem
 
@@ -147,7 +148,7 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("row", "message"), UNFIT)
 def test_a_request_without_response_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
-        list(read_imported_samples(lines(tmp_path, request("6", BODY), row)))
+        list(SampleFiles([lines(tmp_path, request("6", BODY), row)]))
 
 
 @pytest.mark.parametrize(
@@ -165,18 +166,19 @@ def test_a_request_without_response_is_named(tmp_path: Path, row: dict[str, Any]
 )
 def test_what_is_no_sample_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
-        list(read_imported_samples(lines(tmp_path, row)))
+        list(SampleFiles([lines(tmp_path, row)]))
 
 
 def test_columns_of_any_other_layout_are_mapped(tmp_path: Path) -> None:
     row = {"ask": {"q": "1+1"}, "key": 2, "out": [{"text": "\\boxed{2}", "why": "length"}]}
     options = ("statement=ask.q", "reference=key", "response=out.0.text", "finish_reason=out.0.why")
     mapping = ColumnMap.parse(options, ("statement",), ("response", "responses"))
-    (samples,) = read_imported_samples(lines(tmp_path, row, row), mapping)
+    (samples,) = SampleFiles([lines(tmp_path, row, row)], mapping).by_problem()
     assert samples.problem == Problem("1+1", "2")
     assert samples.responses == (ImportedResponse("\\boxed{2}", "length"),) * 2
     several = ColumnMap.parse(("statement=ask.q", "reference=key", "responses=texts"))
-    (samples,) = read_imported_samples(lines(tmp_path, row | {"texts": ["a", "b"]}), several)
+    rows = lines(tmp_path, row | {"texts": ["a", "b"]})
+    (samples,) = SampleFiles([rows], several).by_problem()
     assert [response.text for response in samples.responses] == ["a", "b"]
 
 
@@ -190,13 +192,13 @@ def test_columns_of_any_other_layout_are_mapped(tmp_path: Path) -> None:
     ],
 )
 def test_the_cases_are_read(name: str, problems: dict[str, str], responses: int) -> None:
-    samples = list(read_imported_samples(CASES / f"{name}.jsonl"))
+    samples = list(SampleFiles([CASES / f"{name}.jsonl"]).by_problem())
     assert {entry.problem.statement: entry.problem.reference for entry in samples} == problems
     assert sum(len(entry.responses) for entry in samples) == responses
 
 
 def test_generations_of_openr1_are_responses() -> None:
-    first, *_ = read_imported_samples(CASES / "openr1.jsonl")
+    first, *_ = SampleFiles([CASES / "openr1.jsonl"]).by_problem()
     assert (first.problem.statement, first.problem.reference) == ("What is 2+3?", "5")
     assert [response.text.partition("\\boxed")[2] for response in first.responses] == ["{5}", "{99}"]
 
@@ -211,6 +213,53 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
         lines(tmp_path, rows[0], name="part.jsonl"),
         lines(tmp_path, *rows, rows[0], name="more.jsonl"),
     ]
-    first, second, third, *others = (digest_of(read_sample_rows(file)) for file in files)
+    digests = (digest_of(row.samples for row in SampleFiles([file])) for file in files)
+    first, second, third, *others = digests
     assert first == second == third
     assert len({first, *others}) == 3
+
+
+GOOD = {"query": "q", "ref_ans": "5", "resp": "a"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "message"),
+    [
+        ((GOOD, GOOD | {"resp": 7}), 2, "expected a response as text"),
+        ((GOOD, GOOD | {"query": ""}), 2, "found empty text"),
+        ((GOOD, ["no object"]), 2, "expected a JSON object, found a list"),
+        (({"resp": "a"}, GOOD), 1, "expected query, found keys resp"),
+        ((*[GOOD] * 20, {"query": "q"}), 21, "expected resp, found keys query"),
+        ((request("6", BODY), request("7", None, "overloaded")), 2, "the request 7 has no response"),
+    ],
+)
+def test_one_bad_row_ends_the_reading_or_is_left_out_and_named(
+    tmp_path: Path, rows: tuple[Any, ...], line: int, message: str
+) -> None:
+    file = lines(tmp_path, *rows)
+    with pytest.raises(BadInputError, match=r"rows\.jsonl:"):
+        list(SampleFiles([file]))
+    files = SampleFiles([file], bad=BadRows(1))
+    assert {row.line for row in files} == {*range(1, len(rows) + 1)} - {line}
+    assert files.bad.count == 1
+    assert f"rows.jsonl:{line}: " in files.bad.messages[0]
+    assert message in files.bad.messages[0]
+
+
+def test_a_row_that_lacks_a_mapped_column_is_left_out(tmp_path: Path) -> None:
+    mapping = ColumnMap.parse(("statement=q", "response=out.0"))
+    rows: list[Any] = [{"q": "1+1", "out": []}, *({"q": "1+1", "out": [text]} for text in "ab")]
+    files = SampleFiles([lines(tmp_path, *rows)], mapping, BadRows(5))
+    (samples,) = files.by_problem()
+    assert [response.text for response in samples.responses] == ["a", "b"]
+    assert files.bad.messages[0].endswith(
+        "rows.jsonl:1: no value under out.0 for response, found keys out, q"
+    )
+
+
+def test_several_files_are_read_as_one(tmp_path: Path) -> None:
+    rows = [GOOD, GOOD | {"resp": "b"}, {"problem": "p", "answer": "6", "responses": ["c", "d"]}]
+    files = SampleFiles([lines(tmp_path, row, name=f"{n}.jsonl") for n, row in enumerate(rows)])
+    assert files.name == "0.jsonl and 2 more"
+    texts = {entry.problem.statement: [one.text for one in entry.responses] for entry in files.by_problem()}
+    assert texts == {"q": ["a", "b"], "p": ["c", "d"]}

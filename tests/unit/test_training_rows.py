@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hsstar.data.bad_rows import BadRows
 from hsstar.data.conversations import Turn, implicit_prompt
 from hsstar.data.training_rows import (
     CUT_CHOSEN,
@@ -56,6 +57,12 @@ PAIR = PairRow(asked("q"), "c", "r")
 CHATS, TEXTS = "TRL (conversations), UltraFeedback binarized", "TRL, hsstar"
 ALPACA, SHAREGPT = "LLaMA-Factory (Alpaca), Orca", "LLaMA-Factory (ShareGPT)"
 PAIRS: list[tuple[str, dict[str, Any], PairRow]] = [
+    ("ms-swift 2", {"query": "q", "response": "c", "rejected_response": "r"}, PAIR),
+    (
+        "ms-swift 2",
+        {"query": "q", "response": "c", "rejected_response": "r", "system": "s", "history": [["p", "a"]]},
+        PairRow(asked("p", "a", "q", system="s"), "c", "r"),
+    ),
     (TEXTS, {"prompt": "q\n"} | SIDES, PairRow("q\n", "c", "r")),
     (TEXTS, {"prompt": "q", **SIDES, "chosen_finish_reason": "stop", "rejected_finish_reason": "length"},
      PairRow("q", "c", "r", rejected_cut=True)),
@@ -107,14 +114,14 @@ def file_of(folder: Path, *rows: Any) -> Path:
     return path
 
 
-def pairs_of(path: Path, **options: bool) -> tuple[list[PairRow], dict[str, int]]:
+def pairs_of(path: Path, **options: Any) -> tuple[list[PairRow], dict[str, int]]:
     left_out = Counter[str]()
-    return list(read_pairs(path, left_out, **options)), dict(left_out)
+    return list(read_pairs([path], left_out, **options)), dict(left_out)
 
 
-def examples_of(path: Path, **options: bool) -> tuple[list[ExampleRow], dict[str, int]]:
+def examples_of(path: Path, **options: Any) -> tuple[list[ExampleRow], dict[str, int]]:
     left_out = Counter[str]()
-    return list(read_examples(path, left_out, **options)), dict(left_out)
+    return list(read_examples([path], left_out, **options)), dict(left_out)
 
 
 @pytest.mark.parametrize(("published", "row", "pair"), PAIRS)
@@ -269,3 +276,41 @@ def test_conversational_cases_are_read(name: str) -> None:
     assert pairs[0].chosen.endswith("\\boxed{12}")
     assert pairs[0].rejected.endswith("\\boxed{10}")
     assert left_out == {}
+
+
+GOOD_PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
+CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+UNFIT_CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "oracle", "content": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("read", "good", "bad_row", "message"),
+    [
+        (pairs_of, GOOD_PAIR, GOOD_PAIR | {"chosen": None}, "expected text under chosen, found null"),
+        (
+            pairs_of,
+            GOOD_PAIR,
+            {"prompt": "q"},
+            "as texts, with `prompt` or beginning with it; found keys prompt",
+        ),
+        (pairs_of, GOOD_PAIR, ["no object"], "expected a JSON object, found a list"),
+        (examples_of, CHAT, UNFIT_CHAT, "an answer of the assistant"),
+        (examples_of, {"prompt": "q", "completion": "a"}, {"prompt": "q"}, "completion"),
+        (examples_of, {"instruction": "q", "output": "a"}, {"instruction": "q"}, "output"),
+        (examples_of, {"query": "q", "resp": "a"}, {"query": " ", "resp": "a"}, "found empty text"),
+        (examples_of, {"problem": "q", "solution": "a"}, {"problem": 5, "solution": "a"}, "found a number"),
+    ],
+)
+def test_one_bad_row_ends_the_reading_or_is_left_out_and_named(
+    tmp_path: Path, read: Any, good: Any, bad_row: Any, message: str
+) -> None:
+    file = file_of(tmp_path, good, bad_row, good)
+    with pytest.raises(BadInputError, match=r"rows\.jsonl:"):
+        read(file)
+    bad = BadRows(1)
+    rows, _ = read(file, bad=bad)
+    assert (len(rows), bad.count) == (2, 1)
+    assert "rows.jsonl:2: " in bad.messages[0]
+    assert message in bad.messages[0]
+    with pytest.raises(BadInputError, match=r"; more than 1 rows cannot be used"):
+        read(file_of(tmp_path, good, bad_row, good, bad_row, good), bad=BadRows(1))

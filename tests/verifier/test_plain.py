@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsstar.data.files import read_problems
-from hsstar.data.samples import read_imported_samples
+from hsstar.data.samples import SampleFiles
 from hsstar.domain.answers import extract_answer
 from hsstar.verifier.judging import formulas
 from hsstar.verifier.latex import LatexParser
@@ -106,7 +105,7 @@ def test_the_formulas_of_cases_from_the_field_are_read_identically() -> None:
 @pytest.mark.skipif(not BENCHMARKS, reason="the published benchmarks and responses are not at hand")
 def test_the_formulas_of_published_references_and_responses_are_read_identically() -> None:
     references = [problem.reference or "" for path in BENCHMARKS for problem in read_problems(path)]
-    samples = chain.from_iterable(map(read_imported_samples, RESPONSES))
+    samples = SampleFiles(RESPONSES).by_problem()
     answers = [extract_answer(response.text) for sample in samples for response in sample.responses]
     texts = references + [answer.text for answer in answers if answer]
     assert assert_identical(texts) >= LEAST_PLAIN_SHARE
