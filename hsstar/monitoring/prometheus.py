@@ -106,9 +106,10 @@ def _runs(metrics: Metrics) -> Iterator[Metric]:
         "hsstar_run_held", "1 for a run of which no work is planned, with the reason.", ("run", "reason"),
         [((run.run, run.held), 1) for run in metrics.runs if run.held is not None],
     )  # fmt: skip
+    states = [(run, state.value) for run in metrics.runs for state in IterationState]
     yield _gauge(
         "hsstar_iterations", "Iterations by state.", ("run", "state"),
-        [((run.run, state.value), getattr(run, state.value)) for run in metrics.runs for state in IterationState],
+        [((run.run, state), getattr(run, state)) for run, state in states],
     )  # fmt: skip
     labels = ("run", "policy", "measure")
     yield _gauge(

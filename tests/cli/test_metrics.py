@@ -78,7 +78,8 @@ def test_a_run_that_has_ended_has_its_samples_causes_levels_and_accuracies(cli: 
     series = scraped(cli)
     assert value(series, "hsstar_iterations", run="r", state="done") == 1
     ((drawn, tokens),) = cli.rows(
-        "SELECT count(*), sum(tokens) FROM samples JOIN rounds ON rounds.id = round_id WHERE kind = 'iteration'"
+        "SELECT count(*), sum(tokens) FROM samples JOIN rounds ON rounds.id = round_id "
+        "WHERE kind = 'iteration'"
     )
     assert value(series, "hsstar_samples_total", run="r", round="iteration") == drawn
     assert value(series, "hsstar_sample_tokens_total", run="r", round="iteration") == tokens
