@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import EngineError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
 from hsstar.domain.text import storable
+from hsstar.store import notifications
 from hsstar.store.database import SCHEMA_REVISION, execute_file, exists
 
 _FREE_LAPSES = 5  # leases of a job that may expire before this counts as an attempt
@@ -204,6 +205,8 @@ def _end_attempt(
     if delay is None:
         delay = retry_delay_seconds(attempts)
     _settle(connection, job_id, state, attempts, error, traceback, delay)
+    if state is JobState.FAILED:
+        notifications.decide_failure(connection, job_id, error)
     return state
 
 

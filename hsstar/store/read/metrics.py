@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -89,6 +90,7 @@ class PolicyAccuracy:
     measure: str
     accuracy: float
     standard_error: float | None
+    finished_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

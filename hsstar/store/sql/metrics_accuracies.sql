@@ -4,7 +4,8 @@ SELECT
     rounds.number AS policy,
     rounds.evaluation_key AS measure,
     evaluations.accuracy,
-    evaluations.standard_error
+    evaluations.standard_error,
+    evaluations.finished_at
 FROM evaluations
 JOIN rounds ON rounds.id = evaluations.round_id
 JOIN runs ON runs.id = rounds.run_id
