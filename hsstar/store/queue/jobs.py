@@ -66,6 +66,25 @@ def claim(
     return Job(row.id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
 
 
+def describe(connection: Connection, job_id: int) -> dict[str, str | int]:
+    """Return the run, the round and the number of samples of a job, for people; empty if it is gone."""
+    row = (
+        connection.execute(
+            text("""
+            SELECT runs.name AS run, rounds.kind AS round, rounds.number, (
+                SELECT coalesce(sum(cardinality(slots)), 0) FROM job_items WHERE job_id = jobs.id
+            ) AS samples
+            FROM jobs JOIN rounds ON rounds.id = round_id JOIN runs ON runs.id = run_id
+            WHERE jobs.id = :id
+        """),
+            {"id": job_id},
+        )
+        .mappings()
+        .first()
+    )
+    return {} if row is None else dict(row)
+
+
 def problem_ids(connection: Connection, job: Job) -> list[int]:
     """Return the ids of a job's problems, in order."""
     rows = connection.execute(
