@@ -1,4 +1,4 @@
-"""A worker exports one span an attempt where OTEL variables ask for it, and imports nothing where they do not."""
+"""A worker exports a span per attempt where OTEL variables ask for it, and else imports nothing of it."""
 
 import json
 import os
