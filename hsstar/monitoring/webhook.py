@@ -38,7 +38,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 def send_due(database: Database, environ: Mapping[str, str] = os.environ) -> None:
     """Send the notifications that are due, one after the other; record what came of each."""
-    while (notification := database.run(notifications.claim)) is not None:
+    while (notification := database.run(notifications.claim, single=True)) is not None:
         try:
             post(notification, environ)
         except HsstarError as error:
