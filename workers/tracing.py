@@ -1,7 +1,7 @@
 """Traces of jobs by OpenTelemetry, where its variables ask for them and its packages are installed.
 
 `OTEL_TRACES_EXPORTER`, or an endpoint such as `OTEL_EXPORTER_OTLP_ENDPOINT`, turns them on; the other OTEL
-variables hold as OpenTelemetry says. Without them nothing is imported.
+variables hold as OpenTelemetry says. Without them its SDK is not imported.
 """
 
 import logging

@@ -31,12 +31,12 @@ for name, engine, ids in (("dies", [dead], [first]), ("works", [], others)):
     for job_id in ids:
         worker.run_job(int(job_id))
     worker.stop()
-print(sorted({name.partition(".")[0] for name in sys.modules} & {"opentelemetry"}), file=sys.stderr)
+print("opentelemetry.sdk.trace.export" in sys.modules, file=sys.stderr)  # redis imports a part of it
 """
 
 
 def worked(sampling: Sampling, **environment: str) -> tuple[list[dict[str, Any]], str]:
-    """The spans that a worker process prints, and whether it has imported OpenTelemetry."""
+    """The spans that a worker process prints, and whether it has imported the SDK."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     command = [sys.executable, "-c", PROGRAM, sampling.database.url, *map(str, sampling.job_ids[:2])]
     done = subprocess.run(
@@ -56,7 +56,7 @@ def test_each_attempt_of_a_worker_process_is_a_span(sampling: Sampling) -> None:
         "opentelemetry.sdk", reason="opentelemetry is not installed; make trackers installs it"
     )
     spans, imported = worked(sampling, OTEL_TRACES_EXPORTER="console", OTEL_RESOURCE_ATTRIBUTES="site=here")
-    assert imported == "['opentelemetry']"
+    assert imported == "True"
     assert {span["name"] for span in spans} == {"job sample"}
     failed, *others = sorted(spans, key=lambda span: span["start_time"])
     described = {"hsstar.run": "run", "hsstar.round": "iteration", "hsstar.number": 0, "hsstar.samples": 16}
@@ -83,7 +83,7 @@ def test_each_attempt_of_a_worker_process_is_a_span(sampling: Sampling) -> None:
     [{}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"}],
 )
 def test_a_worker_that_is_not_asked_imports_nothing(sampling: Sampling, environment: dict[str, str]) -> None:
-    assert worked(sampling, **environment) == ([], "[]")
+    assert worked(sampling, **environment) == ([], "False")
 
 
 def test_a_collector_that_is_away_costs_no_job(sampling: Sampling) -> None:
