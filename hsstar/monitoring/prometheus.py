@@ -6,7 +6,7 @@ that are shown and their policies alone.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from wsgiref.simple_server import WSGIServer
 
@@ -174,14 +174,14 @@ def _trainings(metrics: Metrics) -> Iterator[Metric]:
         yield _gauge(name, help_text, ("run",), values)
 
 
-def _gauge(name: str, help_text: str, labels: tuple[str, ...], rows: list[Sample]) -> Metric:
+def _gauge(name: str, help_text: str, labels: tuple[str, ...], rows: Sequence[Sample]) -> Metric:
     family = GaugeMetricFamily(name, help_text, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
     return family
 
 
-def _counter(name: str, help_text: str, labels: tuple[str, ...], rows: list[Sample]) -> Metric:
+def _counter(name: str, help_text: str, labels: tuple[str, ...], rows: Sequence[Sample]) -> Metric:
     family = CounterMetricFamily(name, help_text, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from functools import partial
 from http.client import HTTPException
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -32,7 +33,7 @@ class NotSentError(HsstarError):
 class _NoRedirects(HTTPRedirectHandler):
     """A redirected POST would become a GET without its body."""
 
-    def redirect_request(self, *_: object) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 

@@ -14,18 +14,10 @@ class TensorboardTracker:
     """A folder of event files."""
 
     def __init__(self, run: TrackedRun) -> None:
-        self._folder = str(run.folder / "tensorboard" / f"{run.name}-{run.key[:6]}")
-        self._last = self._read()
-        self._writer = EventFileWriter(self._folder)
-
-    def _read(self) -> LastSteps:
-        present = EventAccumulator(self._folder, size_guidance={"scalars": 1})  # the last point of each name
-        present.Reload()
-        last: LastSteps = {}
-        for name in present.Tags()["scalars"]:
-            axis = Axis(name.partition("/")[0])
-            last[axis] = max(last.get(axis, 0), *(event.step for event in present.Scalars(name)))
-        return last
+        folder = run.folder / "tensorboard" / f"{run.name}-{run.key[:6]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._last = _read(str(folder))
+        self._writer = EventFileWriter(str(folder))
 
     def last_steps(self) -> LastSteps:
         """Return what the files had when they were opened."""
@@ -42,3 +34,13 @@ class TensorboardTracker:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def _read(folder: str) -> LastSteps:
+    present = EventAccumulator(folder, size_guidance={"scalars": 1})  # the last point of each name
+    present.Reload()
+    last: LastSteps = {}
+    for name in present.Tags()["scalars"]:
+        axis = Axis(name.partition("/")[0])
+        last[axis] = max(last.get(axis, 0), *(event.step for event in present.Scalars(name)))
+    return last

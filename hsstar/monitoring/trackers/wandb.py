@@ -53,4 +53,4 @@ class WandbTracker:
 
     def close(self) -> None:
         """Wait until they are sent, or lie in the file of an offline run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
