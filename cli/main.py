@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verdicts": ("hsstar.cli.verdicts:verdicts", "Correct the verdict of a sample."),
     "export": ("hsstar.cli.export:export", "Write pairs, samples, problems and more, to a file or the hub."),
     "sql": ("hsstar.cli.sql:sql", "Query the statistics, read-only."),
+    "track": ("hsstar.cli.track:track", "Send the figures of a run to experiment trackers."),
+    "metrics": ("hsstar.cli.metrics:metrics", "Print or serve the figures of all runs for Prometheus."),
     "jobs": ("hsstar.cli.jobs:jobs", "List and retry jobs."),
     "logs": ("hsstar.cli.logs:logs", "Print and follow the logs of this machine's processes."),
     "workers": ("hsstar.cli.workers:workers", "List the workers; let some finish and stop."),

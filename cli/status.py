@@ -47,6 +47,7 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     from hsstar.insights.iterations import fault_lines
     from hsstar.insights.lengths import drift_warnings
     from hsstar.insights.models import rounding_warnings
+    from hsstar.insights.notifications import unsent_lines
     from hsstar.insights.progress import OpenRound, exclusions, open_rounds, run_progress, waiting_reasons
     from hsstar.insights.runs import find_run
     from hsstar.store.read.progress import RoundProgress
@@ -68,7 +69,11 @@ def _show_run(database: "Database", name: str, shown_as: Format) -> None:
         show_list(OpenRound, rounds, shown_as, title="samples")
     for reason, problems in exclusions(database, run):
         console.print(f"{problems} problems left out: {reason}")
-    warnings = (*drift_warnings(progress.rounds), *rounding_warnings(database, name))
+    warnings = (
+        *drift_warnings(progress.rounds),
+        *rounding_warnings(database, name),
+        *unsent_lines(database, run),
+    )
     for line in (*fault_lines(run, progress.rounds), *waiting_reasons(progress.queues), *warnings):
         console.print(line)
     if progress.hold is not None:

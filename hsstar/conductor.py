@@ -23,6 +23,7 @@ from hsstar.store import (
     evaluations,
     method,
     missing,
+    notifications,
     rounds,
     runs,
     steps,
@@ -304,6 +305,9 @@ class Conductor:
         if not rounds.leave_state(connection, iteration.round.id, IterationState.EVALUATING):
             return False
         self._stop_after(run, iteration, connection)
+        if rounds.all_iterations_done(connection, run.id):
+            done = f"iteration {iteration.round.number} is done, and no other is asked for"
+            notifications.decide(connection, run.id, "done", done)
         return True
 
     def _stop_after(self, run: Run, iteration: Iteration, connection: Connection) -> None:

@@ -12,6 +12,7 @@ from celery import Celery
 
 from hsstar.domain.errors import HsstarError, SchemaError
 from hsstar.domain.lifecycle import WorkerExit
+from hsstar.monitoring import webhook
 from hsstar.store.database import SCHEMA_REVISION
 from hsstar.store.queue import wakeups, workers
 from hsstar.store.queue.workers import Orders, Work
@@ -25,16 +26,18 @@ log = logging.getLogger("hsstar.worker")
 _HEARTBEATS_PER_LEASE = 4
 _SWEEPER_BEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
+_NOTIFY_SECONDS = 2.0
 _STUCK_SECONDS = 30.0
 """A sweeper that has not ended a sweep for so long leaves its place to another worker."""
 _TIDY_SECONDS = 3_600.0
 
 
 class Background:
-    """The threads of a worker process that run all the time: the pulse and the sweeper.
+    """The threads of a worker process that run all the time: the pulse, the sweeper and the notifier.
 
     The pulse writes the heartbeat, which extends the leases of the worker's jobs and brings its orders. The
-    sweeper polls; in one worker of all it also reclaims jobs, advances runs and sends wake-ups.
+    sweeper polls; in one worker of all it also reclaims jobs, advances runs and sends wake-ups. There the
+    notifier calls webhooks, which may answer slowly.
     """
 
     def __init__(self, worker: "Worker", app: Celery, watch_broker: Callable[[], None]) -> None:
@@ -48,10 +51,11 @@ class Background:
         self._last_tidying = -math.inf
         self._stopping = threading.Event()
         pulse = (self._beat_pause, self.report)
+        notifier = (lambda: _NOTIFY_SECONDS, self.notify)
         sweeper = (lambda: _SWEEP_SECONDS, self.sweep, self.poll_without_broker, watch_broker)
         self._threads = [
             threading.Thread(target=self._repeat, args=actions, name=name, daemon=True)
-            for name, actions in (("pulse", pulse), ("sweeper", sweeper))
+            for name, actions in (("pulse", pulse), ("sweeper", sweeper), ("notifier", notifier))
         ]
 
     def start(self) -> None:
@@ -123,6 +127,11 @@ class Background:
                 self._tidy()
         finally:
             self._last_sweep = time.monotonic()
+
+    def notify(self) -> None:
+        """Tell webhooks what is due, if this worker looks after all jobs."""
+        if self._orders is not None and self._orders.sweeps:
+            webhook.send_due(self._database)
 
     def _tidy(self) -> None:
         if time.monotonic() - self._last_tidying > _TIDY_SECONDS:

@@ -37,6 +37,7 @@ from hsstar.store.queue.jobs import Job
 from hsstar.store.queue.workers import Identity
 from hsstar.workers.background import Background, guarded
 from hsstar.workers.engine_schedule import EngineScheduler
+from hsstar.workers.tracing import SetAttribute, make_tracing
 
 log = logging.getLogger("hsstar.worker")
 
@@ -79,6 +80,7 @@ class Worker:
         self.jobs_done = 0
         self.leaving = False
         self._context = context
+        self._tracing = make_tracing(self.database, name)
         one_engine = context.engines.one_at_a_time and len({*roles} - {JobKind.VERIFY}) > 1
         self._scheduler = EngineScheduler(roles, settings.swap_seconds) if one_engine else None
         self._counting = threading.Lock()
@@ -114,6 +116,7 @@ class Worker:
         except DatabaseError as error:
             log.warning("could not deregister: %s", error)
         guarded(self._context.engines.close)
+        guarded(self._tracing.close)
         self.database.close()
 
     def _deregister(self, connection: Connection) -> None:
@@ -235,7 +238,8 @@ class Worker:
     def _run(self, job: Job) -> list[int] | None:
         log.info("job %d (%s), attempt %d", job.id, job.kind, job.attempts)
         try:
-            return self._attempt(job)
+            with self._tracing.span(job) as set_attribute:
+                return self._attempt(job, set_attribute)
         except DatabaseError as error:
             log.warning("job %d returns to the queue when its lease expires: %s", job.id, error)
             return None
@@ -243,15 +247,16 @@ class Worker:
             self.held.pop(job.id, None)
             self._context.progress.ended(job.id)
 
-    def _attempt(self, job: Job) -> list[int] | None:
+    def _attempt(self, job: Job, set_attribute: SetAttribute) -> list[int] | None:
         try:
             problem_ids = STAGES[job.kind](self._context, job)
         except jobs.LeaseLostError as error:
             log.warning("%s", error)
+            set_attribute("error", str(error))
         except Exception as error:
             if isinstance(error, DatabaseError) and not isinstance(error, RefusedRowError):
                 raise
-            self._record_failure(job, error)
+            set_attribute("error", self._record_failure(job, error))
             guarded(self.background.send_wakeups)
             if gpu_is_lost():
                 self.end(
@@ -262,15 +267,18 @@ class Worker:
         else:
             with self._counting:
                 self.jobs_done += 1
+            set_attribute("problems", len(problem_ids))
             return problem_ids
         return None
 
-    def _record_failure(self, job: Job, error: Exception) -> None:
+    def _record_failure(self, job: Job, error: Exception) -> str:
+        """Record a failure; return it in a line."""
         line = str(error) if isinstance(error, HsstarError) else f"{type(error).__name__}: {error}"
         line = " ".join(line.split())
         log.error("job %d failed: %s", job.id, line)
         trace = "".join(traceback.format_exception(error))
         self.database.run(lambda connection: self._end_attempt(connection, job, error, line, trace))
+        return line
 
     def _end_attempt(self, connection: Connection, job: Job, error: Exception, line: str, trace: str) -> None:
         """Queue the job again, whole or split, or fail it; locks the job's row before the worker's."""

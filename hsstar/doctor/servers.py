@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from hsstar import __version__
 from hsstar.broker import BrokerAddress
 from hsstar.domain.findings import Finding, Level
+from hsstar.insights.notifications import unsent_line
 from hsstar.insights.progress import STILL_SECONDS
-from hsstar.store import counts
+from hsstar.store import counts, notifications
 from hsstar.store.database import SCHEMA_REVISION, Database, Limits
 from hsstar.store.read import health
 from hsstar.store.reader_role import HOW_TO_MAKE, READER, guard
@@ -39,6 +40,7 @@ def check_database(locate: Callable[[], str]) -> Iterator[Finding]:
         with database.begin() as connection:
             yield from _workers(connection)
             yield from _jobs(connection)
+            yield from _notifications(connection)
         with database.begin() as connection:
             yield from _counts(connection)
 
@@ -115,3 +117,8 @@ def _jobs(connection: Connection) -> Iterator[Finding]:
         yield Finding(Level.WARN, "jobs", trouble)
     if not troubles:
         yield Finding(Level.OK, "jobs", f"{sum(row.open for row in rows)} open, none stuck")
+
+
+def _notifications(connection: Connection) -> Iterator[Finding]:
+    for row in notifications.count_unsent(connection):
+        yield Finding(Level.WARN, "notifications", unsent_line(row))

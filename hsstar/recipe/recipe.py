@@ -16,6 +16,7 @@ from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.fork import ForkSection
 from hsstar.recipe.gate import GateSection
+from hsstar.recipe.notify import NotifySection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import RewardSection
@@ -143,6 +144,7 @@ class Recipe(Section):
     evaluation: EvaluationSection = EvaluationSection()
     fork: ForkSection | None = None
     gate: GateSection = GateSection()
+    notify: NotifySection = NotifySection()
 
     @field_validator("name")
     @classmethod

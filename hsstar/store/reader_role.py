@@ -64,6 +64,13 @@ def guard(connection: Connection) -> Guard:
     return Guard(**rows.mappings().one())
 
 
+def only_read(connection: Connection) -> None:
+    """Let this transaction only read, under the role for that where the login may become it."""
+    connection.execute(text("SET TRANSACTION READ ONLY"))
+    if guard(connection).reader:
+        connection.execute(text("SELECT set_config('role', :reader, true)"), {"reader": READER})
+
+
 def ensure_reader(connection: Connection) -> None:
     """Create the role if this login may, and grant it every table and view.
 

@@ -60,6 +60,15 @@ class Shortfall:
 _ROUNDS = "SELECT id, run_id, kind, number, model_id FROM rounds"
 
 
+def all_iterations_done(connection: Connection, run_id: int) -> bool:
+    """Tell whether no iteration of a run is under way."""
+    query = text("""
+        SELECT FROM iterations JOIN rounds ON rounds.id = round_id
+        WHERE run_id = :run_id AND state <> 'done' LIMIT 1
+    """)
+    return not exists(connection, query, {"run_id": run_id})
+
+
 def get_round(connection: Connection, round_id: int) -> Round:
     """Return the round of this id."""
     query = text(f"{_ROUNDS} WHERE id = :id")

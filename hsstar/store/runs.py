@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.store import notifications
 from hsstar.store.database import execute_file, exists, lock_run, row_of, rows_of
 
 HoldKind = Literal["paused", "cancelled", "archived", "gate", "trained-nothing"]
@@ -193,6 +194,8 @@ def hold(connection: Connection, run_id: int, kind: HoldKind, reason: str) -> No
         text("UPDATE runs SET held = :kind, held_reason = :reason WHERE id = :id"),
         {"id": run_id, "kind": kind, "reason": reason},
     )
+    if kind != "archived":
+        notifications.decide(connection, run_id, "stopped", f"{kind}: {reason}")
 
 
 def release_hold(connection: Connection, run_id: int) -> bool:

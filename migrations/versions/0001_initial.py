@@ -14,7 +14,7 @@ TABLES = (
     "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
     "sample_counts", "majority_votes", "verdicts", "known_verdicts", "step_rounds", "step_prefixes",
     "rewards", "difficulty_labels", "allocation_waves", "allocations", "preference_pairs",
-    "training_runs", "layer_updates", "training_steps", "workers", "sweeper",
+    "training_runs", "layer_updates", "training_steps", "notifications", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",

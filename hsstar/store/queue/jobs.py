@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import EngineError, NotFoundError
 from hsstar.domain.lifecycle import JobKind, JobState, retry_delay_seconds, states_before
 from hsstar.domain.text import storable
+from hsstar.store import notifications
 from hsstar.store.database import SCHEMA_REVISION, execute_file, exists
 
 _FREE_LAPSES = 5  # leases of a job that may expire before this counts as an attempt
@@ -63,6 +64,25 @@ def claim(
     if row is None:
         return None
     return Job(row.id, row.round_id, JobKind(row.kind), row.attempts, token, worker)
+
+
+def describe(connection: Connection, job_id: int) -> dict[str, str | int]:
+    """Return the run, the round and the number of samples of a job, for people; empty if it is gone."""
+    row = (
+        connection.execute(
+            text("""
+            SELECT runs.name AS run, rounds.kind AS round, rounds.number, (
+                SELECT coalesce(sum(cardinality(slots)), 0) FROM job_items WHERE job_id = jobs.id
+            ) AS samples
+            FROM jobs JOIN rounds ON rounds.id = round_id JOIN runs ON runs.id = run_id
+            WHERE jobs.id = :id
+        """),
+            {"id": job_id},
+        )
+        .mappings()
+        .first()
+    )
+    return {} if row is None else dict(row)
 
 
 def problem_ids(connection: Connection, job: Job) -> list[int]:
@@ -204,6 +224,8 @@ def _end_attempt(
     if delay is None:
         delay = retry_delay_seconds(attempts)
     _settle(connection, job_id, state, attempts, error, traceback, delay)
+    if state is JobState.FAILED:
+        notifications.decide_failure(connection, job_id, error)
     return state
 
 
