@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.addresses import ITERATION
 from hsstar.domain.errors import BadInputError, NotFoundError
+from hsstar.domain.selections import Sort
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.store import datasets, runs
 from hsstar.store.database import Database
@@ -18,7 +19,6 @@ from hsstar.store.read.problems import (
     ProblemKey,
     ProblemRow,
     ProblemText,
-    Sort,
 )
 from hsstar.store.read.samples import Sample, SampleFilter
 
@@ -79,6 +79,14 @@ PRESETS: Mapping[str, Preset] = {
     "timed-out": Preset("timed out", ProblemFilter(cause="timed_out")),
 }
 """By the name that a command or an address has for them."""
+
+
+def find_preset(name: str) -> Preset:
+    """Return the preset of this name; raise NotFoundError, which lists them, without it."""
+    if name not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise NotFoundError(f"there is no preset {name!r} (there are: {known}){did_you_mean(name, PRESETS)}")
+    return PRESETS[name]
 
 
 @dataclass(frozen=True, slots=True)

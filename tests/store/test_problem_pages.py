@@ -10,11 +10,12 @@ from sqlalchemy import text
 
 from hsstar.domain.addresses import RoundAddress, SampleAddress
 from hsstar.domain.errors import BadInputError, NotFoundError
+from hsstar.domain.selections import CHANGES, SORTS
 from hsstar.domain.verdict import Cause
 from hsstar.insights import paired, problems, samples
 from hsstar.store import evaluations, method, models, rounds
 from hsstar.store.database import Database
-from hsstar.store.read.problems import CHANGES, SORTS, ProblemFilter
+from hsstar.store.read.problems import ProblemFilter
 from hsstar.store.read.samples import SampleFilter
 from hsstar.store.runs import Run
 from tests.store import factory
@@ -303,7 +304,8 @@ COLUMNS = json.loads(Path(__file__).with_name("view_columns.json").read_text())
 def test_the_view_of_responses_has_texts_of_iterations_and_evaluations(example: Example) -> None:
     query = """
         SELECT measure, iteration, statement, reference_answer, response, verdict, pair, difficulty
-        FROM responses WHERE run = 'example' AND problem_id IN (:one, :other) ORDER BY measure, iteration, slot
+        FROM responses WHERE run = 'example' AND problem_id IN (:one, :other)
+        ORDER BY measure, iteration, slot
     """
     with example.database.begin() as connection:
         values = {"one": example.ids[1], "other": example.ids[5]}

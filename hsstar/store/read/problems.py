@@ -2,24 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from hsstar.domain.selections import Change, Disagreement, Sort
 from hsstar.store.database import execute_file, row_of, rows_of
-from hsstar.store.read.samples import Disagreement, containing
-
-Change = Literal["learnt", "forgotten", "flipped", "never", "always"]
-"""Between the first and the last policy of a measure; a policy solves a problem from a pass rate of ½ on.
-
-`learnt`: not solved, then solved; `forgotten`: the other way; `flipped`: any change on the way; `never`: no
-correct sample of any policy; `always`: solved by each.
-"""
-Sort = Literal[
-    "problem", "accuracy", "quality", "pass", "tokens", "reward", "overrated", "underrated", "flips", "pairs"
-]
-SORTS: tuple[Sort, ...] = get_args(Sort)
-CHANGES: tuple[Change, ...] = get_args(Change)
+from hsstar.store.read.samples import containing
 
 
 @dataclass(frozen=True, slots=True)

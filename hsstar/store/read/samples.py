@@ -7,14 +7,8 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection
 
+from hsstar.domain.selections import RIGHT_REWARD, Disagreement, PairSide
 from hsstar.store.database import execute_file
-
-RIGHT_REWARD = 0.5
-"""The minimum step reward from which a reward model says that a response is right."""
-
-Disagreement = Literal["overrated", "underrated", "any"]
-"""Of verdict and reward: incorrect with a reward of at least ½, correct with one below, or either."""
-PairSide = Literal["chosen", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
