@@ -1,5 +1,6 @@
 """`hsstar samples`: look at them, draw one again, import others, and for how long texts are kept."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,28 @@ def show(
         say(f"{run} has no such sample")
     if key is not None:
         say(f"there are more; the next ones: --after {key}", err=True)
+
+
+@samples.command(epilog="Example:  hsstar samples redraw demo/0/17/3")
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def redraw(address: str, as_json: bool) -> None:
+    """Draw the sample at ADDRESS again, with its engine, seed and parameters, and compare bit by bit.
+
+    The policy is loaded in this process. The exit code is 1 if the two differ; the output then says where,
+    and whether engine, version or batch explain it.
+    """
+    from hsstar.cli.views.redrawn import show_redrawn
+    from hsstar.commands.redraw import redraw as draw_again
+    from hsstar.domain.addresses import SampleAddress
+    from hsstar.insights.samples import find_sample
+
+    parsed = SampleAddress.parse(address)
+    with open_database() as database:
+        redrawn = draw_again(database, parsed, find_sample(database, parsed))
+    show_redrawn(redrawn, as_json=as_json)
+    if not redrawn.same:
+        sys.exit(1)
 
 
 @contextmanager
