@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.addresses import ITERATION
 from hsstar.domain.errors import BadInputError, NotFoundError
+from hsstar.domain.problems import Repeat
 from hsstar.domain.selections import Sort
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.store import datasets, runs
@@ -21,6 +22,7 @@ from hsstar.store.read.problems import (
     ProblemText,
 )
 from hsstar.store.read.samples import Sample, SampleFilter
+from hsstar.store.runs import Run
 
 STATEMENT_CHARACTERS = 400
 """Of a statement in a table of problems."""
@@ -138,11 +140,13 @@ def list_problems(
     """
     key = None if after is None else _read_key(after)
     with database.begin() as connection:
-        measured = _find_measure(connection, run, measure, iteration)
+        stored = runs.find_run(connection, run)
+        measured = _find_measure(connection, stored, measure, iteration)
         rows = problems.problem_page(
             connection,
             [row.round_id for row in measured.rounds],
             wanted or ProblemFilter(),
+            each_once=_has_each_once(stored, measured),
             sort=sort,
             descending=descending,
             after=key,
@@ -161,21 +165,27 @@ def _measures(connection: Connection, run_id: int) -> list[Measure]:
     return [Measure(name, tuple(rows)) for name, rows in rounds.items()]
 
 
-def _find_measure(connection: Connection, run: str, name: str | None, iteration: int | None) -> Measure:
-    measures = {measure.name: measure for measure in _measures(connection, runs.find_run(connection, run).id)}
+def _has_each_once(run: Run, measure: Measure) -> bool:
+    """Tell whether no problem can be in two rounds of a measure."""
+    drawn_here = not any(row.imported for row in measure.rounds)
+    return measure.name == ITERATION and run.recipe.problems.repeat is Repeat.NEVER and drawn_here
+
+
+def _find_measure(connection: Connection, run: Run, name: str | None, iteration: int | None) -> Measure:
+    measures = {measure.name: measure for measure in _measures(connection, run.id)}
     if not measures:
-        raise NotFoundError(f"run {run!r} has no problems yet; start it: hsstar iterate {run}")
+        raise NotFoundError(f"run {run.name!r} has no problems yet; start it: hsstar iterate {run.name}")
     measure = measures.get(next(iter(measures)) if name is None else name)
     if measure is None:
         raise NotFoundError(
-            f"run {run!r} has no measure {name!r} (it has: {', '.join(measures)})"
+            f"run {run.name!r} has no measure {name!r} (it has: {', '.join(measures)})"
             f"{did_you_mean(name or '', measures)}"
         )
     if iteration is None:
         return measure
     if iteration not in measure.numbers:
         raise NotFoundError(
-            f"run {run!r} has no {measure.name} {iteration}; it has: {', '.join(map(str, measure.numbers))}"
+            f"run {run.name!r} has no {measure.name} {iteration}; it has: {', '.join(map(str, measure.numbers))}"
         )
     return replace(measure, rounds=tuple(row for row in measure.rounds if row.number == iteration))
 

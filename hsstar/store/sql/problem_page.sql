@@ -1,20 +1,24 @@
 -- A page of the problems of some rounds, each in one row, with what the policies of these rounds made of it.
 --
--- A policy solves a problem from a pass rate of one half on. Parameters: round_ids; problem_id, difficulty,
+-- A policy solves a problem from a pass rate of one half on. Parameters: round_ids, each_once (no problem is in two of
+-- them, which spares windows and groups); problem_id, difficulty,
 -- accuracy_from, accuracy_to, quality_from, quality_to, pass_from, pass_to (pass rate of the last policy), cause (of a
 -- sample), disagreement (overrated | underrated | any), change (learnt | forgotten | flipped | never | always), text (a
 -- pattern of ILIKE); sort (problem | accuracy | quality | pass | tokens | reward | overrated | underrated | flips | pairs),
 -- descending, after_key, after_problem (the last row of the page before), at_most, characters (of a statement); null is
 -- no limit.
 WITH
+outcomes AS NOT MATERIALIZED (
+    SELECT * FROM problem_outcomes WHERE round_id = ANY (CAST(:round_ids AS bigint[]))
+),
 by_policy AS (
     SELECT
         outcomes.*,
         lead(iteration) OVER policies IS NULL AS is_last,
         lag(pass_rate) OVER policies AS rate_before,
         lag(pass_rate) OVER policies IS NULL AND drawn > 0 AS is_first
-    FROM problem_outcomes AS outcomes
-    WHERE round_id = ANY (CAST(:round_ids AS bigint[]))
+    FROM outcomes
+    WHERE NOT :each_once
     -- those that have sampled it, and those that have not
     WINDOW policies AS (PARTITION BY problem_id, drawn > 0 ORDER BY iteration, round_id)
 ),
@@ -40,6 +44,12 @@ by_problem AS (
         bool_or(CAST(:cause AS text) = ANY (causes)) AS has_cause
     FROM by_policy
     GROUP BY problem_id
+    UNION ALL
+    SELECT
+        problem_id, drawn, correct, undecided, overrated, underrated, cut, pairs, mean_tokens, mean_reward, difficulty,
+        accuracy, process_quality, pass_rate, pass_rate, pass_rate, 0, CAST(:cause AS text) = ANY (causes)
+    FROM outcomes
+    WHERE :each_once
 ),
 sorted AS (
     SELECT
