@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Explain = Callable[[Sample], "Explanation"]
 """Says how the verdict on a sample comes about."""
 
-_COLUMNS = {
+_COLUMNS: dict[str, Callable[[Sample], Any]] = {
     "address": lambda sample: str(address_of(sample)),
     "phase": lambda sample: sample.phase,
     "level": lambda sample: sample.level,

@@ -7,7 +7,6 @@ from sqlalchemy import Connection
 
 from hsstar.domain.addresses import ITERATION
 from hsstar.domain.errors import BadInputError, NotFoundError
-from hsstar.domain.problems import Repeat
 from hsstar.domain.selections import Sort
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.store import datasets, runs
@@ -168,7 +167,7 @@ def _measures(connection: Connection, run_id: int) -> list[Measure]:
 def _has_each_once(run: Run, measure: Measure) -> bool:
     """Tell whether no problem can be in two rounds of a measure."""
     drawn_here = not any(row.imported for row in measure.rounds)
-    return measure.name == ITERATION and run.recipe.problems.repeat is Repeat.NEVER and drawn_here
+    return measure.name == ITERATION and run.recipe.problems.repeat == "never" and drawn_here
 
 
 def _find_measure(connection: Connection, run: Run, name: str | None, iteration: int | None) -> Measure:
@@ -184,9 +183,8 @@ def _find_measure(connection: Connection, run: Run, name: str | None, iteration:
     if iteration is None:
         return measure
     if iteration not in measure.numbers:
-        raise NotFoundError(
-            f"run {run.name!r} has no {measure.name} {iteration}; it has: {', '.join(map(str, measure.numbers))}"
-        )
+        known = ", ".join(map(str, measure.numbers))
+        raise NotFoundError(f"run {run.name!r} has no {measure.name} {iteration}; it has: {known}")
     return replace(measure, rounds=tuple(row for row in measure.rounds if row.number == iteration))
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from hsstar.domain.selections import RIGHT_REWARD, Disagreement, PairSide
 from hsstar.store.database import execute_file
@@ -116,9 +116,29 @@ def sample_page(
     return [Sample(**{**row, "step_rewards": _rewards(row["step_rewards"])}) for row in rows]
 
 
-def containing(text: str) -> str:
+def newest_sample(connection: Connection, run_id: int, *, characters: int) -> Sample | None:
+    """Return the newest sample of a run's open rounds that has a verdict; None without one."""
+    row = connection.execute(
+        text("""
+            SELECT number, coalesce(nullif(evaluation_key, ''), 'iteration') AS measure, problem_id, slot
+            FROM samples
+            JOIN rounds ON rounds.id = samples.round_id
+            JOIN round_states ON round_states.round_id = rounds.id
+            WHERE run_id = :run_id AND state <> 'done' AND cause IS NOT NULL
+            ORDER BY samples.id DESC LIMIT 1
+        """),
+        {"run_id": run_id},
+    ).first()
+    if row is None:
+        return None
+    wanted = SampleFilter(measure=row.measure, iteration=row.number, problem_id=row.problem_id, slot=row.slot)
+    (sample,) = sample_page(connection, run_id, wanted, at_most=1, characters=characters)
+    return sample
+
+
+def containing(part: str) -> str:
     """Return the pattern of ILIKE for texts that contain this one."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    escaped = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
 
 
