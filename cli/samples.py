@@ -105,8 +105,8 @@ def show(
 def redraw(address: str, as_json: bool) -> None:
     """Draw the sample at ADDRESS again, with its engine, seed and parameters, and compare bit by bit.
 
-    The policy is loaded in this process. The exit code is 1 if the two differ; the output then says where,
-    and whether engine, version or batch explain it.
+    The policy is loaded in this process. If the two differ, the output says where, and whether engine,
+    version or batch explain it; the exit code is 1 if the texts differ.
     """
     from hsstar.cli.views.redrawn import show_redrawn
     from hsstar.commands.redraw import redraw as draw_again
@@ -117,7 +117,7 @@ def redraw(address: str, as_json: bool) -> None:
     with open_database() as database:
         redrawn = draw_again(database, parsed, find_sample(database, parsed))
     show_redrawn(redrawn, as_json=as_json)
-    if not redrawn.same:
+    if not redrawn.same_text:
         sys.exit(1)
 
 

@@ -16,7 +16,7 @@ from hsstar.insights import paired, problems, samples
 from hsstar.store import evaluations, method, models, rounds
 from hsstar.store.database import Database
 from hsstar.store.read.problems import ProblemFilter
-from hsstar.store.read.samples import SampleFilter
+from hsstar.store.read.samples import Sample, SampleFilter
 from hsstar.store.runs import Run
 from tests.store import factory
 from tests.store.conftest import MakeDatabase
@@ -104,7 +104,7 @@ FILTERS = [
 ]
 
 
-def passes(row: samples.Sample, wanted: SampleFilter) -> bool:
+def passes(row: Sample, wanted: SampleFilter) -> bool:
     """The same rule, in Python."""
     reward = row.min_reward
     overrated = row.verdict == "incorrect" and reward is not None and reward >= 0.5

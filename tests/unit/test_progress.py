@@ -118,7 +118,7 @@ def test_the_time_left_follows_from_the_pace_since_the_first_look(monkeypatch: p
     assert pace.time_left([replace(SAMPLED, verified=605)]) is None  # half a percent says nothing
     left = pace.time_left([replace(SAMPLED, verified=700)])
     assert left is not None
-    assert (left.seconds, left.gained, left.measured_seconds) == pytest.approx((30 * 0.3 / 0.1, 0.08, 30))
+    assert (left.seconds, left.gained, left.measured_seconds) == pytest.approx((30 * 0.3 / 0.1, 0.1, 30))
     assert pace.time_left([replace(SAMPLED, state="done")]) is None
     assert pace.elapsed == 30
 

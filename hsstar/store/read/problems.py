@@ -99,7 +99,7 @@ def list_rounds(connection: Connection, run_id: int) -> list[MeasuredRound]:
     rows = connection.execute(
         text("""
             SELECT rounds.id AS round_id, coalesce(nullif(evaluation_key, ''), 'iteration') AS measure,
-                number, models.name AS model, state, imported IS NOT NULL AS imported, (
+                number, models.name AS model, round_states.state, imported IS NOT NULL AS imported, (
                     SELECT count(*) FROM round_problems WHERE round_problems.round_id = rounds.id
                 ) AS problems
             FROM rounds
