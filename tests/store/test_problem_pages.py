@@ -150,6 +150,11 @@ def test_one_sample_by_its_address(example: Example) -> None:
     address = SampleAddress.parse(f"example/heldout@1/{example.ids[7]}/0")
     sample = samples.find_sample(example.database, address)
     assert (sample.cause, samples.address_of(sample)) == ("timed_out", address)
+    assert (sample.response, sample.characters) == (LATE.response, len(LATE.response))
+    (short,) = samples.list_samples(
+        example.database, "example", SampleFilter(cause="timed_out", iteration=1), characters=3
+    ).samples
+    assert (short.response, short.characters) == (LATE.response[:3], len(LATE.response))
     with pytest.raises(NotFoundError, match="there is no sample example/0/1/99"):
         samples.find_sample(example.database, SampleAddress.parse("example/0/1/99"))
     with pytest.raises(BadInputError, match="no key"):
