@@ -19,11 +19,12 @@ TABLES = (
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
     "evaluation_results", "training_curves", "weight_updates", "budget_ledger", "problem_lifelines",
-    "response_lengths", "round_states", "verdict_history", "live_outcomes", "problem_outcomes", "responses",
+    "response_lengths", "round_states", "verdict_history", "problem_outcomes", "responses",
 )  # fmt: skip
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
     "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat", "rounds_of", "token_limit",
+    "count_outcomes",
 )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def upgrade() -> None:
         "heartbeat",
         "rounds_of",
         "token_limit",
+        "count_outcomes",
         *VIEWS,
     ):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))

@@ -260,7 +260,7 @@ def test_what_does_not_exist_is_named(example: Example) -> None:
         ({"iteration": 7}, "it has: 0"),
     ):
         with pytest.raises(NotFoundError, match=message):
-            problems.list_problems(example.database, "example", **options)  # type: ignore[arg-type]
+            problems.list_problems(example.database, "example", **options)
     with pytest.raises(BadInputError, match="no key"):
         problems.list_problems(example.database, "example", after="x:1")
     with pytest.raises(NotFoundError, match="there is no run 'exampel'"):

@@ -100,7 +100,7 @@ def test_it_follows_the_size_of_the_terminal() -> None:
     with Live(view, console=console, screen=True, auto_refresh=False) as live:
         live.refresh()
         screen.truncate(0)
-        console.size = (50, 12)  # type: ignore[assignment]
+        console.size = (50, 12)
         live.refresh()
         frame = screen.getvalue().rpartition("\x1b[H")[2]
     assert len(frame.split("\n")) <= 12

@@ -8,9 +8,8 @@ INSERT INTO stored_outcomes (
 SELECT
     round_id, problem_id, drawn, correct, undecided, overrated, underrated, cut, causes, mean_tokens, mean_reward, pairs,
     difficulty, accuracy, process_quality
-FROM live_outcomes
-WHERE round_id = :round_id
-  AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
+FROM count_outcomes(:round_id)
+WHERE CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[]))
 ON CONFLICT (round_id, problem_id) DO UPDATE SET
     drawn = excluded.drawn,
     correct = excluded.correct,

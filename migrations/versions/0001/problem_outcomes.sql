@@ -6,7 +6,7 @@ WITH
 outcomes AS (
     SELECT stored_outcomes.* FROM stored_outcomes JOIN rounds ON rounds.id = round_id WHERE outcomes_stored
     UNION ALL
-    SELECT live_outcomes.* FROM live_outcomes JOIN rounds ON rounds.id = round_id WHERE NOT outcomes_stored
+    SELECT counted.* FROM rounds CROSS JOIN LATERAL count_outcomes(rounds.id) AS counted WHERE NOT outcomes_stored
 )
 SELECT
     runs.name AS run,
