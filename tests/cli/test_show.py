@@ -72,6 +72,10 @@ def test_problems_are_a_table_and_one_is_a_page(done: CommandLine) -> None:
     rates = [row["pass_rate"] for row in rows]
     assert rates == sorted(rates, reverse=True)
     assert len(rows) == 6
+    assert set(done.rows("SELECT outcomes_stored FROM rounds")) == {(True,)}
+    counted = "SELECT counted.* FROM rounds CROSS JOIN LATERAL count_outcomes(rounds.id) AS counted"
+    assert done.rows(f"SELECT FROM (TABLE stored_outcomes EXCEPT {counted}) AS other") == []
+    assert done.rows("SELECT count(*) FROM stored_outcomes") == [(6,)]
     never = done.json("problems", "show", "r", "--preset", "never-right")
     assert {row["problem_id"] for row in never} == {row["problem_id"] for row in rows if row["correct"] == 0}
     boundary = done.json("problems", "show", "r", "--level", "boundary")

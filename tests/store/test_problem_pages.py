@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from hsstar.domain.addresses import RoundAddress, SampleAddress
 from hsstar.domain.errors import BadInputError, NotFoundError
 from hsstar.domain.selections import CHANGES, SORTS
-from hsstar.domain.verdict import Cause
+from hsstar.domain.verdict import Cause, Judgement
 from hsstar.insights import paired, problems, samples
-from hsstar.store import evaluations, method, models, rounds
+from hsstar.store import evaluations, method, models, rounds, verdicts
 from hsstar.store.database import Database
 from hsstar.store.read.problems import ProblemFilter
 from hsstar.store.read.samples import Sample, SampleFilter
@@ -303,7 +302,30 @@ def test_two_policies_on_the_same_problems_and_slots(example: Example) -> None:
         paired.compare_rounds(example.database, before, RoundAddress.parse("example/heldout@9"))
 
 
-COLUMNS = json.loads(Path(__file__).with_name("view_columns.json").read_text())
+def test_an_evaluation_that_is_judged_again_is_counted_until_it_ends(connection: Connection) -> None:
+    run = factory.add_run(connection, name="again")
+    ids = factory.add_problems(connection, 2)
+    evaluation = rounds.get_round(connection, add_evaluation(connection, run, evaluations.HELD_OUT))
+    rounds.assign_problems(connection, evaluation.id, ids, 1)
+    add_samples(connection, evaluation.id, {problem: {0: WRONG} for problem in ids})
+    outcomes = "SELECT correct, outcomes_stored FROM problem_outcomes JOIN rounds ON rounds.id = round_id"
+    query = f"{outcomes} WHERE run = 'again' ORDER BY problem_id"
+    assert factory.select(connection, query) == [(0, False), (0, False)]
+    evaluations.finish(connection, evaluation)
+    assert factory.select(connection, query) == [(0, True), (0, True)]
+    ((sample_id,),) = factory.select(connection, "SELECT id FROM samples WHERE problem_id = :id", id=ids[0])
+    adopted = verdicts.append(
+        connection,
+        evaluation.id,
+        {sample_id: Judgement(Cause.CORRECT, "1")},
+        [ids[0]],
+        verdicts.Author("me", reason="equal"),
+        change_evaluations=True,
+    )
+    assert adopted
+    assert factory.select(connection, query) == [(1, False), (0, False)]
+    evaluations.finish(connection, evaluation)
+    assert factory.select(connection, query) == [(1, True), (0, True)]
 
 
 def test_the_view_of_responses_has_texts_of_iterations_and_evaluations(example: Example) -> None:
