@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from textwrap import wrap
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
@@ -53,12 +54,12 @@ class Dashboard:
                 _Section(list(_open_rounds(look, width)), 1),
                 _Section(list(_done_rounds(look)), 4),
                 _Section(list(_workers(look.workers)), 3),
-                _Section([Text(visible(line), "yellow") for line in look.warnings], 2),
+                _Section([part for line in look.warnings for part in _wrapped(line, width, "yellow")], 2),
                 _Section(list(_sample(look)), 5),
             ]
         foot = [Text(self.footer, "dim")]
         if self.notice is not None:
-            foot.insert(0, Text(visible(self.notice), "bold yellow"))
+            foot = [*_wrapped(self.notice, width, "bold yellow"), *foot]
         return [*_fitted(sections, height - len(foot)), *foot][:height]
 
     def _head(self, look: RunLook) -> Text:
@@ -76,6 +77,11 @@ class _Section:
 
     lines: list[Text]
     rank: int
+
+
+def _wrapped(text: str, width: int, style: str) -> list[Text]:
+    """Return a text that is to be read whole, in as many lines as it takes."""
+    return [Text(line, style) for line in wrap(visible(text), width, subsequent_indent="  ")]
 
 
 def _fitted(sections: list[_Section], height: int) -> Iterable[Text]:

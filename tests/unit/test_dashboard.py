@@ -93,6 +93,12 @@ def test_a_notice_stands_above_the_footer() -> None:
     assert shown(80, 20, Dashboard("r", LOOK, notice="the database is away"))[-2] == "the database is away"
 
 
+def test_warnings_and_notices_are_wrapped_and_not_cut() -> None:
+    long = " ".join(f"word{number}" for number in range(20))
+    lines = shown(50, 60, Dashboard("r", replace(LOOK, warnings=[long]), notice=f"away: {long}"))
+    assert " ".join(line.strip() for line in lines).count("word19") == 2
+
+
 def test_it_follows_the_size_of_the_terminal() -> None:
     screen = io.StringIO()
     console = PlainConsole(file=screen, width=100, height=30, force_terminal=True, color_system=None)
