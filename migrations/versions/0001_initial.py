@@ -13,17 +13,18 @@ TABLES = (
     "installation", "datasets", "problems", "problem_overlaps", "models", "reward_models", "runs", "rounds",
     "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
     "sample_counts", "majority_votes", "verdicts", "known_verdicts", "step_rounds", "step_prefixes",
-    "rewards", "difficulty_labels", "allocation_waves", "allocations", "preference_pairs",
+    "rewards", "difficulty_labels", "stored_outcomes", "allocation_waves", "allocations", "preference_pairs",
     "training_runs", "layer_updates", "training_steps", "notifications", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
     "evaluation_results", "training_curves", "weight_updates", "budget_ledger", "problem_lifelines",
-    "response_lengths", "round_states", "verdict_history",
+    "response_lengths", "round_states", "verdict_history", "problem_outcomes", "responses",
 )  # fmt: skip
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
     "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat", "rounds_of", "token_limit",
+    "count_outcomes",
 )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def upgrade() -> None:
         "heartbeat",
         "rounds_of",
         "token_limit",
+        "count_outcomes",
         *VIEWS,
     ):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))
