@@ -24,9 +24,44 @@ class RunSummary:
     jobs_failed: int
 
 
-def summarise_runs(connection: Connection) -> list[RunSummary]:
-    """Return every run, oldest first, by one query."""
-    return [RunSummary(**row) for row in execute_file(connection, "overview", {}).mappings()]
+def summarise_runs(connection: Connection, *, everything: bool = False) -> list[RunSummary]:
+    """Return every run, oldest first; archived ones and finished evaluations only with `everything`."""
+    return rows_of(execute_file(connection, "overview", {"everything": everything}), RunSummary)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """The newest iteration of a run that has begun (None and 0 without one), and the run's accuracies."""
+
+    run: str
+    number: int | None
+    model: str | None
+    context: int | None  # tokens that the policy attends to at most
+    output_model: str | None
+    state: str
+    started_at: datetime | None
+    budget: int  # samples
+    drawn: int
+    verified: int
+    correct: int
+    cut: int
+    cut_by_context: int
+    no_answer: int
+    pairs: int
+    training_steps_done: int
+    training_steps: int | None
+    seconds_per_iteration: float | None  # mean of those that are done
+    accuracies: list[float]  # of the policies that are measured, in their order
+
+
+def run_figures(connection: Connection) -> list[RunFigures]:
+    """Return the figures of every run, oldest first."""
+    return rows_of(execute_file(connection, "run_figures", {}), RunFigures)
+
+
+def run_marks(connection: Connection) -> dict[str, str]:
+    """Return a mark of every run, by name, that changes when there is something new to see of it."""
+    return {row.name: row.mark for row in execute_file(connection, "run_marks", {})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,124 @@
+"""Charts as SVG: this computes where things are; the templates draw them, so that pages need no script."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_MOST_POINTS = 400
+"""Of a line; more do not show on a screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a bar: where it begins and how wide it is, as shares of the width."""
+
+    name: str  # also its class in the style sheet
+    value: float
+    start: float
+    width: float
+
+
+def stack(parts: Sequence[tuple[str, float]], whole: float | None = None) -> list[Part]:
+    """Return parts beside each other; `whole` is what the full width stands for, by default their sum."""
+    total = whole or sum(value for _, value in parts) or 1.0
+    placed, start = [], 0.0
+    for name, value in parts:
+        if value:
+            placed.append(Part(name, value, start, value / total))
+            start += value / total
+    return placed
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line in a box of 100 × 100, y downwards; its first and last value, and the bounds of y."""
+
+    name: str
+    points: str  # as SVG's `points`
+    last_x: float
+    last_y: float
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Lines over the same axes."""
+
+    lines: list[Line]
+    low: float
+    high: float
+    x_low: float
+    x_high: float
+    values: int = 0  # points in all, before thinning
+
+
+Series = Sequence[tuple[float, float | None]]
+"""Points (x, y); None where a value is missing."""
+
+
+def plot(series: dict[str, Series], low: float | None = None, high: float | None = None) -> Plot | None:
+    """Return lines over common axes; bounds of y where they are fixed. None without any point."""
+    known = {
+        name: [(x, y) for x, y in points if y is not None and y - y == 0]  # neither infinite nor NaN
+        for name, points in series.items()
+    }
+    every = [point for points in known.values() for point in points]
+    if not every:
+        return None
+    bottom = min(y for _, y in every) if low is None else low
+    top = max(y for _, y in every) if high is None else high
+    if top == bottom:
+        bottom, top = bottom - (abs(bottom) or 1.0) / 10, top + (abs(top) or 1.0) / 10
+    left, right = min(x for x, _ in every), max(x for x, _ in every)
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        x, y = point
+        across = 50.0 if right == left else 100 * (x - left) / (right - left)
+        return round(across, 2), round(100 * (top - y) / (top - bottom), 2)
+
+    lines = []
+    for name, points in known.items():
+        if points:
+            placed = [place(point) for point in thinned(points)]
+            text = " ".join(f"{x:g},{y:g}" for x, y in placed)
+            lines.append(Line(name, text, *placed[-1], points[0][1], points[-1][1]))
+    return Plot(lines, bottom, top, left, right, len(every))
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most a few hundred points: of each stretch its lowest and its highest, so peaks stay."""
+    if len(points) <= _MOST_POINTS:
+        return list(points)
+    stretch = len(points) / (_MOST_POINTS // 2)
+    chosen: list[tuple[float, float]] = [points[0]]
+    for number in range(_MOST_POINTS // 2):
+        part = points[int(number * stretch) : int((number + 1) * stretch)]
+        ends = {min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])}
+        chosen += sorted(ends)
+    return [*chosen, points[-1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a histogram: place and heights as shares of the plot; counts above and below its axis."""
+
+    start: float
+    width: float
+    label: str
+    above: int
+    above_height: float
+    below: int = 0
+    below_height: float = 0.0
+
+
+def histogram(
+    labels: Sequence[str], above: Sequence[int], below: Sequence[int] | None = None
+) -> list[Column]:
+    """Return columns, one per label; with `below` two groups on both sides of the axis, by one scale."""
+    under = below if below is not None else [0] * len(above)
+    highest = max([*above, *under], default=0) or 1
+    width = 1 / len(labels) if labels else 1.0
+    return [
+        Column(number * width, width, label, up, up / highest, down, down / highest)
+        for number, (label, up, down) in enumerate(zip(labels, above, under, strict=True))
+    ]
