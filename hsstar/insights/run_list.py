@@ -125,3 +125,11 @@ def _warnings(run: Run, figures: RunFigures) -> Sequence[str]:
     recipe = run.recipe
     context = recipe.policy.context(figures.context)
     return find_faults(figures, figures.number, recipe.training.objective, context)
+
+
+def find_card(database: Database, run: Run) -> RunCard:
+    """Return a run as the list shows it."""
+    with database.begin() as connection:
+        summaries = {row.run: row for row in overview.summarise_runs(connection, everything=True)}
+        figures = {row.run: row for row in overview.run_figures(connection)}
+    return _card(run, summaries[run.name], figures[run.name], datetime.now(UTC))

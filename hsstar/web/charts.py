@@ -1,6 +1,6 @@
 """Charts as SVG: this computes where things are; the templates draw them, so that pages need no script."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _MOST_POINTS = 400
@@ -54,6 +54,8 @@ class Plot:
 
 Series = Sequence[tuple[float, float | None]]
 """Points (x, y); None where a value is missing."""
+Counts = Mapping[str, Sequence[int]]
+"""How much each series has in each column."""
 
 
 def plot(series: dict[str, Series], low: float | None = None, high: float | None = None) -> Plot | None:
@@ -99,26 +101,53 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """What one series has in a column: its place and size as shares of the plot, y downwards."""
+
+    name: str
+    value: int
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a histogram: place and heights as shares of the plot; counts above and below its axis."""
+    """A column of a histogram: its place as shares of the width, and what stands in it."""
 
     start: float
     width: float
     label: str
-    above: int
-    above_height: float
-    below: int = 0
-    below_height: float = 0.0
+    blocks: list[Block]
 
 
-def histogram(
-    labels: Sequence[str], above: Sequence[int], below: Sequence[int] | None = None
-) -> list[Column]:
-    """Return columns, one per label; with `below` two groups on both sides of the axis, by one scale."""
-    under = below if below is not None else [0] * len(above)
-    highest = max([*above, *under], default=0) or 1
-    width = 1 / len(labels) if labels else 1.0
-    return [
-        Column(number * width, width, label, up, up / highest, down, down / highest)
-        for number, (label, up, down) in enumerate(zip(labels, above, under, strict=True))
-    ]
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Columns on an axis; the series below it, if any, hang from it."""
+
+    columns: list[Column]
+    names: list[str]
+    axis: float  # its height, as a share, y downwards
+    total: int
+
+
+def histogram(labels: Sequence[str], above: Counts, below: Counts | None = None) -> Histogram:
+    """Return columns, one per label: the series of `above` on each other, those of `below` under the axis."""
+    under = below or {}
+    up = [sum(series[number] for series in above.values()) for number in range(len(labels))]
+    down = [sum(series[number] for series in under.values()) for number in range(len(labels))]
+    highest = max([*up, *down], default=0) or 1
+    axis = 0.5 if under else 1.0
+    columns = []
+    for number, label in enumerate(labels):
+        blocks, y = [], axis
+        for name, series in above.items():
+            height = axis * series[number] / highest
+            y -= height
+            blocks.append(Block(name, series[number], y, height))
+        y = axis
+        for name, series in under.items():
+            height = (1 - axis) * series[number] / highest
+            blocks.append(Block(name, series[number], y, height))
+            y += height
+        columns.append(Column(number / len(labels), 1 / len(labels), label, [b for b in blocks if b.value]))
+    return Histogram(columns, [*above, *under], axis, sum(up) + sum(down))

@@ -55,7 +55,8 @@ def _templates() -> Jinja2Templates:
         "ago": ago, "count": count, "decimals": decimals, "duration": duration, "share": share, "iso": _iso,
     }  # fmt: skip
     environment.globals |= {
-        "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "static": _static,
+        "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
+        "static": _static,
         "with_query": pass_context(lambda context, **changes: address(context["request"], **changes)),
     }  # fmt: skip
     return Jinja2Templates(env=environment)
@@ -96,6 +97,11 @@ def decimals(number: float | None, places: int = 3) -> str | None:
 def share(number: float | None, places: int = 1) -> str | None:
     """Return a share as a percentage."""
     return None if number is None else f"{number:.{places}%}"
+
+
+def percent(number: float) -> str:
+    """Return a share as an SVG length."""
+    return f"{100 * min(1.0, max(0.0, number)):.3f}%"
 
 
 def ago(moment: datetime | None) -> str | None:
