@@ -57,7 +57,7 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
     )
     limits = Limits(statement=STATEMENT_SECONDS, lock=2.0, idle=60.0)
     app.state.database = Database(url, limits, read_only=True)
-    app.state.url = url
+    app.state.queries = Database(url, limits)
     app.state.pulse = Pulse(app.state.database)
     return app
 

@@ -52,7 +52,8 @@ def _templates() -> Jinja2Templates:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "ago": ago, "count": count, "decimals": decimals, "duration": duration, "share": share, "iso": _iso,
+        "ago": ago, "count": count, "decimals": decimals, "duration": duration, "roughly": roughly,
+        "share": share, "iso": _iso,
     }  # fmt: skip
     environment.globals |= {
         "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
@@ -102,6 +103,13 @@ def share(number: float | None, places: int = 1) -> str | None:
 def percent(number: float) -> str:
     """Return a share as an SVG length."""
     return f"{100 * min(1.0, max(0.0, number)):.3f}%"
+
+
+def roughly(seconds: float) -> str:
+    """Return seconds as a person estimates them: in one unit."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 
 def ago(moment: datetime | None) -> str | None:

@@ -44,6 +44,7 @@ def serve(url: str, host: str, port: int, names: Sequence[str], announce: Callab
             _Server(config).run(sockets=[bound])
         finally:
             app.state.database.close()
+            app.state.queries.close()
 
 
 def _application(

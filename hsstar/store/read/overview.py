@@ -99,6 +99,36 @@ def summarise_workers(connection: Connection, *, stopped: bool) -> list[WorkerSu
     return [WorkerSummary(**row) for row in rows.mappings()]
 
 
+def token_rates(connection: Connection) -> dict[str, float]:
+    """Return the tokens per second since its start, idle times included, of each worker that drew samples."""
+    rows = connection.execute(
+        text("""
+            SELECT name, tokens_done / CAST(extract(epoch FROM last_heartbeat - started_at) AS double precision)
+                AS rate
+            FROM workers WHERE tokens_done > 0 AND last_heartbeat > started_at
+        """)
+    )
+    return {row.name: row.rate for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQueue:
+    """The jobs of one kind that are not done, of all runs."""
+
+    kind: str
+    queued: int
+    running: int
+    failed: int
+    waited_seconds: float | None  # for which the oldest job that could run waits
+    still_seconds: float | None  # for which a running job has got no further, at most
+    workers: int  # live ones that serve the kind
+
+
+def open_queues(connection: Connection) -> list[OpenQueue]:
+    """Return the queues in which jobs are not done, by kind."""
+    return rows_of(execute_file(connection, "open_queues", {}), OpenQueue)
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationEntry:
     """A model on a benchmark, measured by hsstar evaluate."""

@@ -81,10 +81,10 @@ function move(step) {
 }
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
   const writing = event.target.closest("input, textarea, select");
-  if (event.key === "Escape" && writing) writing.blur();
-  if (event.key === "Enter" && event.ctrlKey && writing) writing.form?.requestSubmit();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) writing?.form?.requestSubmit();
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") writing?.blur();
   if (writing || document.querySelector("dialog[open]")) return;
   const actions = {
     j: () => move(1),
