@@ -103,8 +103,9 @@ def token_rates(connection: Connection) -> dict[str, float]:
     """Return the tokens per second since its start, idle times included, of each worker that drew samples."""
     rows = connection.execute(
         text("""
-            SELECT name, tokens_done / CAST(extract(epoch FROM last_heartbeat - started_at) AS double precision)
-                AS rate
+            SELECT name, CAST(
+                tokens_done / extract(epoch FROM last_heartbeat - started_at) AS double precision
+            ) AS rate
             FROM workers WHERE tokens_done > 0 AND last_heartbeat > started_at
         """)
     )

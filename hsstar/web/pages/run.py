@@ -80,6 +80,7 @@ def _values(request: Request, database: Database, run: Run) -> dict[str, Any]:
         "card": find_card(database, run),
         "progress": progress,
         "iterations": [(row, _levels(row), _stages(row)) for row in iterations],
+        "stage_labels": {f"series-{number}": stage for number, stage in enumerate(_STAGES)},
         "chosen": chosen,
         "flow": None if chosen is None else draw_flow(level_flow(database, run, chosen.iteration)),
         "warnings": [

@@ -16,12 +16,14 @@ from hsstar.domain.errors import BadInputError
 from hsstar.insights.views import list_views
 from hsstar.store.database import Database
 from hsstar.store.read.sql import querying
-from hsstar.web.charts import Plot, Series, plot
+from hsstar.web.charts import Series, plot
 from hsstar.web.render import database_of, page
 
 SECONDS = 30
 """For one query."""
 _MOST_ROWS = 1_000  # of a table; a file has all
+_MOST_CHARACTERS = 2_000  # of a cell
+_MOST_IN_ALL = 4_000_000  # characters of all cells, before they are cut
 _MOST_LINES = 5  # of a chart; `series-0` and so on in the style sheet
 _EXAMPLE = (
     "SELECT iteration, boundary, pairs, correct_share\nFROM iteration_statistics\nORDER BY run, iteration"
@@ -58,7 +60,7 @@ def _queries(request: Request) -> Database:
 
 def _answer(database: Database, query: str) -> dict[str, Any]:
     with querying(database, query, SECONDS) as (columns, rows):
-        shown = list(islice(rows, _MOST_ROWS))
+        shown = [*_first_rows(rows)]
         more = next(rows, None) is not None
     numeric = [place for place in range(len(columns)) if _is_numeric(shown, place)]
     return {
@@ -67,6 +69,16 @@ def _answer(database: Database, query: str) -> dict[str, Any]:
         "more": more,
         "chart": _chart(columns, shown, numeric),
     }
+
+
+def _first_rows(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Yield what one page can hold."""
+    room = _MOST_IN_ALL
+    for row in islice(rows, _MOST_ROWS):
+        yield row
+        room -= sum(len(value) for value in row if isinstance(value, str))
+        if room < 0:
+            return
 
 
 def _is_numeric(rows: Sequence[Sequence[Any]], place: int) -> bool:
@@ -81,10 +93,15 @@ def _cell(value: Any) -> str | None:
         return None
     if isinstance(value, float):
         return f"{value:.6g}"
-    return value.isoformat(" ", "seconds") if isinstance(value, datetime) else str(value)
+    text = value.isoformat(" ", "seconds") if isinstance(value, datetime) else str(value)
+    return (
+        text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} … ({len(text):,} characters)"
+    )
 
 
-def _chart(columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: Sequence[int]) -> Plot | None:
+def _chart(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: Sequence[int]
+) -> dict[str, Any] | None:
     """Return the numeric columns as lines over the first of them, or over the row's number."""
     if len(rows) < 2 or not numeric:
         return None
@@ -96,7 +113,16 @@ def _chart(columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: Seque
             for number, row in enumerate(rows)
         ]
 
-    return plot({columns[place]: sorted(points(place), key=lambda p: p[0]) for place in lines[:_MOST_LINES]})
+    chosen = lines[:_MOST_LINES]
+    drawn = plot({
+        f"series-{number}": sorted(points(place), key=lambda point: point[0])
+        for number, place in enumerate(chosen)
+    })  # fmt: skip
+    return {
+        "plot": drawn,
+        "title": "by row" if across is None else f"over {columns[across]}",
+        "labels": {f"series-{number}": columns[place] for number, place in enumerate(chosen)},
+    }
 
 
 def _number(value: Any) -> float | None:
