@@ -32,7 +32,8 @@ def stack(parts: Sequence[tuple[str, float]], whole: float | None = None) -> lis
 class Line:
     """A line in a box of 100 × 100, y downwards; its first and last value, and the bounds of y."""
 
-    name: str
+    name: str  # also its class in the style sheet
+    label: str
     points: str  # as SVG's `points`
     last_x: float
     last_y: float
@@ -58,8 +59,8 @@ Counts = Mapping[str, Sequence[int]]
 """How much each series has in each column."""
 
 
-def plot(series: dict[str, Series], low: float | None = None, high: float | None = None) -> Plot | None:
-    """Return lines over common axes; bounds of y where they are fixed. None without any point."""
+def plot(series: Mapping[str, Series], labels: Mapping[str, str] | None = None) -> Plot | None:
+    """Return lines over common axes, labelled by their names unless `labels` says more; None without points."""
     known = {
         name: [(x, y) for x, y in points if y is not None and y - y == 0]  # neither infinite nor NaN
         for name, points in series.items()
@@ -67,8 +68,7 @@ def plot(series: dict[str, Series], low: float | None = None, high: float | None
     every = [point for points in known.values() for point in points]
     if not every:
         return None
-    bottom = min(y for _, y in every) if low is None else low
-    top = max(y for _, y in every) if high is None else high
+    bottom, top = min(y for _, y in every), max(y for _, y in every)
     if top == bottom:
         bottom, top = bottom - (abs(bottom) or 1.0) / 10, top + (abs(top) or 1.0) / 10
     left, right = min(x for x, _ in every), max(x for x, _ in every)
@@ -83,7 +83,8 @@ def plot(series: dict[str, Series], low: float | None = None, high: float | None
         if points:
             placed = [place(point) for point in thinned(points)]
             text = " ".join(f"{x:g},{y:g}" for x, y in placed)
-            lines.append(Line(name, text, *placed[-1], points[0][1], points[-1][1]))
+            label = (labels or {}).get(name, name)
+            lines.append(Line(name, label, text, *placed[-1], points[0][1], points[-1][1]))
     return Plot(lines, bottom, top, left, right, len(every))
 
 

@@ -89,12 +89,13 @@ def _sample(place: int, slot: int) -> Drawn:
 
 def _train(connection: Connection, round_id: int, policies: list[int]) -> None:
     values: dict[str, Any] = {"round": round_id, "model": policies[-2], "output": policies[-1]}
-    execute(
-        connection,
-        "INSERT INTO training_runs (round_id, model_id, output_model_id, objective, settings, pairs, "
-        "steps_done, steps, finished_at) VALUES (:round, :model, :output, 'dpo', '{\"beta\": 0.1}', 9, 30, 30, now())",
-        **values,
-    )
+    insert = """
+        INSERT INTO training_runs (
+            round_id, model_id, output_model_id, objective, settings, pairs, steps_done, steps, finished_at
+        )
+        VALUES (:round, :model, :output, 'dpo', '{"beta": 0.1}', 9, 30, 30, now())
+    """
+    execute(connection, insert, **values)
     execute(
         connection,
         "INSERT INTO training_steps (training_run_id, step, loss, reward_margin, reward_accuracy, grad_norm) "

@@ -152,7 +152,7 @@ def test_a_query_that_another_site_links_to_is_shown_and_not_run(client: TestCli
 
 def test_numbers_of_a_query_become_a_chart(client: TestClient) -> None:
     page = client.get("/sql?q=select+n,+n*n+as+square+from+generate_series(1,9)+as+n").text
-    assert "over n: square from 1.000 to 81.000" in page
+    assert "square over n: square from 1.000 to 81.000" in page
 
 
 def test_pages_and_queries_change_nothing(client: TestClient, database: Database) -> None:

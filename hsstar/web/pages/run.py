@@ -165,10 +165,11 @@ def _curves(database: Database, run: Run) -> dict[str, Plot]:
     by_iteration: dict[str, list[TrainingStep]] = {}
     for step in steps:
         by_iteration.setdefault(f"series-{step.iteration % _COLOURS}", []).append(step)
+    labels = {series: f"iteration {rows[0].iteration}" for series, rows in by_iteration.items()}
     plots = {
         name: plot({
             series: [(row.step, getattr(row, name)) for row in rows] for series, rows in by_iteration.items()
-        })
+        }, labels)
         for name in _CURVES
     }  # fmt: skip
     return {name: drawn for name, drawn in plots.items() if drawn is not None}

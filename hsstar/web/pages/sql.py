@@ -16,7 +16,7 @@ from hsstar.domain.errors import BadInputError
 from hsstar.insights.views import list_views
 from hsstar.store.database import Database
 from hsstar.store.read.sql import querying
-from hsstar.web.charts import Series, plot
+from hsstar.web.charts import Plot, Series, plot
 from hsstar.web.render import database_of, page
 
 SECONDS = 30
@@ -24,7 +24,7 @@ SECONDS = 30
 _MOST_ROWS = 1_000  # of a table; a file has all
 _MOST_CHARACTERS = 2_000  # of a cell
 _MOST_IN_ALL = 4_000_000  # characters of all cells, before they are cut
-_MOST_LINES = 5  # of a chart; `series-0` and so on in the style sheet
+_MOST_CHARTS = 6
 _EXAMPLE = (
     "SELECT iteration, boundary, pairs, correct_share\nFROM iteration_statistics\nORDER BY run, iteration"
 )
@@ -32,7 +32,7 @@ _EXAMPLE = (
 
 def _sql(request: Request) -> Response:
     query = request.query_params.get("q", "").strip()
-    values: dict[str, Any] = {"columns": [], "rows": [], "more": False, "chart": None, "error": None}
+    values: dict[str, Any] = {"columns": [], "rows": [], "more": False, "charts": [], "error": None}
     foreign = request.headers.get("sec-fetch-site") == "cross-site"
     if query and not foreign:
         try:
@@ -67,7 +67,7 @@ def _answer(database: Database, query: str) -> dict[str, Any]:
         "columns": [(name, place in numeric) for place, name in enumerate(columns)],
         "rows": [[_cell(value) for value in row] for row in shown],
         "more": more,
-        "chart": _chart(columns, shown, numeric),
+        "charts": _charts(columns, shown, numeric),
     }
 
 
@@ -99,30 +99,24 @@ def _cell(value: Any) -> str | None:
     )
 
 
-def _chart(
+def _charts(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: Sequence[int]
-) -> dict[str, Any] | None:
-    """Return the numeric columns as lines over the first of them, or over the row's number."""
+) -> list[tuple[str, Plot]]:
+    """Return a line for each numeric column over the first of them, or over the number of the row."""
     if len(rows) < 2 or not numeric:
-        return None
+        return []
     across, *lines = numeric if len(numeric) > 1 else (None, numeric[0])
-
-    def points(place: int) -> Series:
-        return [
+    charts = []
+    for place in lines[:_MOST_CHARTS]:
+        points: Series = [
             (number if across is None else _number(row[across]) or 0.0, _number(row[place]))
             for number, row in enumerate(rows)
         ]
-
-    chosen = lines[:_MOST_LINES]
-    drawn = plot({
-        f"series-{number}": sorted(points(place), key=lambda point: point[0])
-        for number, place in enumerate(chosen)
-    })  # fmt: skip
-    return {
-        "plot": drawn,
-        "title": "by row" if across is None else f"over {columns[across]}",
-        "labels": {f"series-{number}": columns[place] for number, place in enumerate(chosen)},
-    }
+        ordered = sorted(points, key=lambda point: point[0])
+        drawn = plot({"series-0": ordered}, {"series-0": columns[place]})
+        if drawn is not None:
+            charts.append((f"{columns[place]} over {'rows' if across is None else columns[across]}", drawn))
+    return charts
 
 
 def _number(value: Any) -> float | None:
