@@ -60,7 +60,7 @@ Counts = Mapping[str, Sequence[int]]
 
 
 def plot(series: Mapping[str, Series], labels: Mapping[str, str] | None = None) -> Plot | None:
-    """Return lines over common axes, labelled by their names unless `labels` says more; None without points."""
+    """Return lines over common axes, labelled by their names or by `labels`; None without any point."""
     known = {
         name: [(x, y) for x, y in points if y is not None and y - y == 0]  # neither infinite nor NaN
         for name, points in series.items()

@@ -64,7 +64,7 @@ def test_static_files_are_kept_by_their_content(client: TestClient) -> None:
 def test_behind_the_door_nothing_is_seen_without_the_session(guarded: TestClient, path: str) -> None:
     answer = guarded.get(path)
     assert answer.status_code == 401
-    assert "demo" not in answer.text
+    assert "These pages need the link" in answer.text
     assert guarded.get(path, headers={"cookie": f"{COOKIE}=guessed"}).status_code == 401
 
 

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from hsstar.store.database import Database
 from tests.store.factory import execute
 
-sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.heavy,
@@ -30,7 +31,7 @@ ADDRESSES = {
     "sql": "/sql?q=select+step,+loss,+reward_margin+from+training_curves+where+iteration+=+0",
     "missing": "/runs/nothing",
 }
-LOOKS = {
+LOOKS: dict[str, Any] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
     "narrow": {"color_scheme": "light", "viewport": {"width": 400, "height": 800}},
@@ -42,9 +43,9 @@ WATCH_POLICY = """
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
+def browser() -> Iterator[Browser]:
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
@@ -71,9 +72,7 @@ def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def open_page(
-    browser: "sync_api.Browser", address: str, troubles: list[str], look: str = "light"
-) -> "sync_api.Page":
+def open_page(browser: Browser, address: str, troubles: list[str], look: str = "light") -> Page:
     """A page that is loaded, and a list of what its console and its policy complain of."""
     page = browser.new_context(**LOOKS[look]).new_page()
     page.set_default_timeout(60_000)
@@ -85,7 +84,7 @@ def open_page(
     return page
 
 
-def close_page(page: "sync_api.Page", troubles: list[str]) -> None:
+def close_page(page: Page, troubles: list[str]) -> None:
     assert page.title() != "owned"
     troubles += page.evaluate("violations")
     page.context.close()
@@ -94,7 +93,7 @@ def close_page(page: "sync_api.Page", troubles: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_a_page_fits_its_screen_in_both_themes(
-    browser: "sync_api.Browser", url: str, name: str, look: str, troubles: list[str], tmp_path: Path
+    browser: Browser, url: str, name: str, look: str, troubles: list[str], tmp_path: Path
 ) -> None:
     page = open_page(browser, url + ADDRESSES[name], troubles, look)
     if name == "run":
@@ -107,9 +106,7 @@ def test_a_page_fits_its_screen_in_both_themes(
     close_page(page, troubles)
 
 
-def test_keys_alone_lead_to_an_iteration_and_to_help(
-    browser: "sync_api.Browser", url: str, troubles: list[str]
-) -> None:
+def test_keys_alone_lead_to_an_iteration_and_to_help(browser: Browser, url: str, troubles: list[str]) -> None:
     page = open_page(browser, url, troubles)
     page.keyboard.press("/")
     page.keyboard.type("demo")
@@ -128,7 +125,7 @@ def test_keys_alone_lead_to_an_iteration_and_to_help(
     close_page(page, troubles)
 
 
-def test_a_theme_that_is_chosen_stays(browser: "sync_api.Browser", url: str, troubles: list[str]) -> None:
+def test_a_theme_that_is_chosen_stays(browser: Browser, url: str, troubles: list[str]) -> None:
     page = open_page(browser, url, troubles)
     page.get_by_label("Light or dark").click()
     page.goto(f"{url}/workers")
@@ -137,7 +134,7 @@ def test_a_theme_that_is_chosen_stays(browser: "sync_api.Browser", url: str, tro
 
 
 def test_a_change_of_the_rows_is_seen_without_a_reload(
-    browser: "sync_api.Browser", url: str, database: Database, troubles: list[str]
+    browser: Browser, url: str, database: Database, troubles: list[str]
 ) -> None:
     page = open_page(browser, f"{url}/runs/broken", troubles)
     page.evaluate("window.kept = true")
@@ -151,7 +148,7 @@ def test_a_change_of_the_rows_is_seen_without_a_reload(
     close_page(page, troubles)
 
 
-def test_pages_can_be_read_without_script(browser: "sync_api.Browser", url: str) -> None:
+def test_pages_can_be_read_without_script(browser: Browser, url: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{url}/runs/demo")

@@ -85,8 +85,8 @@ def test_without_its_database_a_page_says_so_and_comes_back(name: str) -> None:
         ("/runs/demmo", 404, "there is no run &#39;demmo&#39;"),
         ("/runs/demo?iteration=7", 404, "this run has no iteration 7"),
         ("/runs/demo?iteration=%3Cb%3E", 400, "iteration must be a whole number, not &#39;&lt;b&gt;&#39;"),
-        ("/sql?q=delete+from+runs", 400, "read-only"),
-        ("/sql.csv?q=delete+from+runs", 400, "read-only"),
+        ("/sql?q=delete+from+runs", 400, "the statement returns no rows"),
+        ("/sql.csv?q=delete+from+runs+returning+id", 400, "hsstar sql is read-only"),
         ("/static/../app.py", 404, "No page has this address."),
     ],
 )

@@ -1,6 +1,6 @@
 """The list of runs."""
 
-from typing import get_args
+from typing import Any, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +22,7 @@ def _live(request: Request) -> Response:
     return page(request, "runs_live.html", **_values(request))
 
 
-def _values(request: Request) -> dict[str, object]:
+def _values(request: Request) -> dict[str, Any]:
     cards = list_cards(database_of(request))
     chosen = request.query_params.get("show")
     shown = (chosen,) if chosen in GROUPS else _SHOWN_AT_FIRST
