@@ -25,7 +25,7 @@ PAGES = {
     ),
     "run_live": ("/runs/broken/live", ["hsstar jobs retry broken", "9 sample jobs failed", "owned"]),
     "run_figures": ("/runs/demo/figures?iteration=0", ["AUC 0.750", "pre-sampling", "Reward margin", "τ_l"]),
-    "workers": ("/workers", ["sample-0@box", "idle", "50.0", "Queues"]),
+    "workers": ("/workers", ["sample-0@box", "5,000", "50.0", "Queues"]),
     "workers_live": ("/workers/live?stopped", ["sample-0@box"]),
     "sql": ("/sql?q=select+run,number+from+runs", ["sample_facts", "process_quality", "column"]),
     "sql_csv": ("/sql.csv?q=select+name+from+runs+order+by+id", ["name\r\ndemo\r\n"]),
