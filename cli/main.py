@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "iterate": ("hsstar.cli.iterate:iterate", "Enqueue iterations of a run."),
     "status": ("hsstar.cli.status:status", "Show what is done, in flight, failed and remaining."),
     "show": ("hsstar.cli.show:show", "Show a run on one page."),
+    "web": ("hsstar.cli.web:web", "Show runs, workers and queries as pages in a browser."),
     "study": ("hsstar.cli.study:study", "Compare strategies over several seeds, with a table and plots."),
     "allocate": ("hsstar.cli.allocate:allocate", "Replay allocation policies on samples that are there."),
     "calibrate": ("hsstar.cli.calibrate:calibrate", "Say what pre-samples foretell, and what follows."),

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from hsstar.cli.options import Format
 from hsstar.cli.text import visible
+from hsstar.domain.text import duration as duration
 
 _FILE_COLUMNS = 1_000
 
@@ -147,17 +148,6 @@ def shown(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return str(_text_if_tuple(value))
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds as a person reads them."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def size(count: int) -> str:

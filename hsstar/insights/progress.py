@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from hsstar.commands.runs import hold_line
 from hsstar.store import runs
@@ -126,6 +126,26 @@ def waiting_reasons(queues: Sequence[QueueState]) -> list[str]:
     return reasons
 
 
+class ShareFigures(Protocol):
+    """What the share of an iteration that is done follows from."""
+
+    @property
+    def verified(self) -> int:
+        """Samples with a cause."""
+
+    @property
+    def budget(self) -> int:
+        """Samples that it may draw."""
+
+    @property
+    def training_steps_done(self) -> int:
+        """Optimiser steps so far."""
+
+    @property
+    def training_steps(self) -> int | None:
+        """Optimiser steps in all; None before its training."""
+
+
 def finished_share(rounds: Sequence[RoundProgress]) -> float:
     """Return the share that is done, in [0, 1]: of the iterations; after them of open step labels.
 
@@ -141,11 +161,17 @@ def finished_share(rounds: Sequence[RoundProgress]) -> float:
 def _share(row: RoundProgress) -> float:
     if row.done:
         return 1.0
-    sampled = row.verified / row.budget if row.budget else 0.0
-    if row.kind != "iteration":
-        return sampled
-    trained = row.training_steps_done / row.training_steps if row.training_steps else 0.0
-    return (1 - _TRAINING_SHARE) * sampled + _TRAINING_SHARE * trained
+    return _sampled_share(row) if row.kind != "iteration" else iteration_share(row)
+
+
+def _sampled_share(figures: ShareFigures) -> float:
+    return figures.verified / figures.budget if figures.budget else 0.0
+
+
+def iteration_share(figures: ShareFigures) -> float:
+    """Return the share of an open iteration that is done, in [0, 1]."""
+    trained = figures.training_steps_done / figures.training_steps if figures.training_steps else 0.0
+    return (1 - _TRAINING_SHARE) * _sampled_share(figures) + _TRAINING_SHARE * trained
 
 
 @dataclass(frozen=True, slots=True)

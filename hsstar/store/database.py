@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hsstar.domain.errors import BadInputError, DatabaseError, RefusedRowError, SchemaError
 from hsstar.domain.urls import without_secrets
+from hsstar.store.reader_role import BEGIN_READING
 
 SCHEMA_REVISION = "0001_initial"
 """The migration that this code needs: Alembic's head. Revisions sort by their names."""
@@ -58,11 +59,15 @@ class Limits:
 
 
 class Database:
-    """A Postgres database with a small pool for one process; `limits` may be replaced at any time."""
+    """A Postgres database with a small pool for one process; `limits` may be replaced at any time.
 
-    def __init__(self, url: str, limits: Limits | None = None) -> None:
+    With `read_only` its transactions change nothing, and run under the role that may only read if any.
+    """
+
+    def __init__(self, url: str, limits: Limits | None = None, *, read_only: bool = False) -> None:
         self.url = _normalised(url)
         self.limits = limits or Limits()
+        self._read_only = read_only
         self.engine: Engine = create_engine(
             self.url,
             pool_size=1,
@@ -155,6 +160,8 @@ class Database:
         connection = self._by_hand.connect()
         try:
             connection.exec_driver_sql(_begin(self.limits))
+            if self._read_only:
+                connection.exec_driver_sql(BEGIN_READING)
         except BaseException:
             connection.close()
             raise

@@ -17,6 +17,16 @@ _CREATE = "CREATE ROLE hsstar_reader NOLOGIN"
 _BECOME = "GRANT hsstar_reader TO CURRENT_USER WITH INHERIT FALSE, SET TRUE"
 _BECOME_BEFORE_16 = "GRANT hsstar_reader TO CURRENT_USER"
 
+BEGIN_READING = """
+    SET TRANSACTION READ ONLY;
+    SELECT set_config('role', rolname, true) FROM pg_roles
+    WHERE rolname = 'hsstar_reader' AND pg_has_role(
+        session_user, oid,
+        CASE WHEN CAST(current_setting('server_version_num') AS int) >= 160000 THEN 'SET' ELSE 'MEMBER' END
+    )
+"""
+"""Makes the present transaction one that may only read, under the role for it where this login has that."""
+
 _LET_READ = """
     DO $$
     DECLARE

@@ -21,6 +21,9 @@ assert m.head() == SCHEMA_REVISION
 r.load_recipe(d.RECIPE)
 check_policy('builtin:demo-policy'); check_reward_model('builtin:demo-prm')
 import hsstar.workers, hsstar.cli, hsstar.migrations
+from importlib.resources import files
+web = files('hsstar.web')
+assert all(web.joinpath(name).is_file() for name in ('static/style.css', 'templates/run.html'))
 """
 
 

@@ -1,7 +1,6 @@
 -- Every run in one row: how many iterations are done, where the first open one stands or why it is held, and its jobs.
 --
--- Archived runs are left out, and those that only evaluate once they are done.
--- No parameters.
+-- Parameter: everything; without it archived runs are left out, and those that only evaluate once they are done.
 WITH
 states AS (
     SELECT rounds.run_id, rounds.kind, rounds.number, round_states.state
@@ -49,6 +48,9 @@ SELECT
 FROM runs
 LEFT JOIN by_run ON by_run.run_id = runs.id
 LEFT JOIN live ON live.run_id = runs.id
-WHERE runs.held IS DISTINCT FROM 'archived'
-  AND NOT (runs.recipe -> 'problems' ->> 'dataset' = 'none' AND coalesce(by_run.evaluated, false))
+WHERE :everything
+    OR (
+        runs.held IS DISTINCT FROM 'archived'
+        AND NOT (runs.recipe -> 'problems' ->> 'dataset' = 'none' AND coalesce(by_run.evaluated, false))
+    )
 ORDER BY runs.id
