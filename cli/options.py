@@ -1,8 +1,5 @@
 """Options that many commands share."""
 
-import getpass
-import os
-import socket
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import click
 
+from hsstar.commands.author import author
 from hsstar.domain.errors import ConflictError
 
 _ALL = 2**31 - 1  # more rows than any file has
@@ -73,7 +71,7 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--by",
             "author",
-            default=user,
+            default=author,
             show_default="user@host",
             help="Who is recorded with the verdict.",
         ),
@@ -83,15 +81,6 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
-
-
-def user() -> str:
-    """Return who calls, as user@host."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a user id without an account, as in some containers
-        name = f"user-{os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
 
 
 def writing(

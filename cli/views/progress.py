@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from rich.console import Group
 from rich.live import Live
@@ -12,18 +11,22 @@ from rich.text import Text
 
 from hsstar.cli.text import visible
 from hsstar.cli.views.output import PlainConsole, console, duration, error_console
-from hsstar.domain.errors import DatabaseError, SchemaError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.insights.iterations import fault_lines
-from hsstar.insights.progress import Pace, RunProgress, evaluation_name, run_progress, waiting_reasons
+from hsstar.insights.progress import (
+    Pace,
+    RunProgress,
+    evaluation_name,
+    patiently,
+    run_progress,
+    waiting_reasons,
+)
 from hsstar.insights.runs import find_run
 from hsstar.store.database import Database
 from hsstar.store.read.progress import RoundProgress
 
 _REFRESH_SECONDS = 0.5
-_AWAY_SECONDS = 2.0
 _LINE_SECONDS = 5.0
-Result = TypeVar("Result")
 
 
 def round_lines(progress: Sequence[RoundProgress], *, held: bool = False) -> list[str]:
@@ -87,25 +90,6 @@ def _trouble(row: RoundProgress) -> list[str]:
     if row.failed:
         parts.append(f"{row.failed} jobs failed")
     return parts
-
-
-def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result:
-    """Return what a look at the database gives; while that is away, tell so once and wait for it."""
-    told = False
-    while True:
-        try:
-            found = look()
-        except SchemaError:
-            raise
-        except DatabaseError as error:
-            if not told:
-                tell(f"{error}; waiting for it")
-            told = True
-            time.sleep(_AWAY_SECONDS)
-        else:
-            if told:
-                tell("the database is back")
-            return found
 
 
 class Watch:
