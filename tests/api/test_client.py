@@ -13,7 +13,7 @@ import hsstar
 from hsstar.domain.lifecycle import JobKind
 from tests.cli.conftest import BROKEN, CommandLine, enqueue, hold_up, working
 from tests.deterministic import TRAINING_STEPS
-from tests.store.factory import HELDOUT, add_problems
+from tests.store.factory import add_problems
 
 SAMPLED = "SELECT count(*) FROM sample_facts WHERE run = 'r'"
 
@@ -30,7 +30,7 @@ def test_without_a_database_the_error_names_the_command(
     monkeypatch.setenv("HSSTAR_DATABASE_URL", "postgresql://127.0.0.1:9/x")
     with pytest.raises(hsstar.DatabaseError, match=r"hsstar is not up in .*/other; run: hsstar up$"):
         hsstar.connect(home=tmp_path / "other")
-    with pytest.raises(hsstar.DatabaseError, match="cannot reach the database postgresql.*127.0.0.1:9/x"):
+    with pytest.raises(hsstar.DatabaseError, match=r"cannot reach the database postgresql.*127.0.0.1:9/x"):
         hsstar.connect()
 
 
@@ -45,22 +45,10 @@ def test_a_url_goes_before_the_environment(cli: CommandLine, monkeypatch: pytest
 
 def test_a_whole_run_from_python(cli: CommandLine, db: hsstar.Client) -> None:
     with cli.database.begin() as connection:
-        add_problems(connection, 8)
-        add_problems(connection, 3, HELDOUT)
-    db.add_model("M0", cli.checkpoint)
-    run = db.create(
-        {
-            "name": "r",
-            "problems": {"dataset": "train", "per_iteration": 4},
-            "policy": {"model": "M0", "prompt": "bare"},
-            "reward": {"model": str(cli.checkpoint)},
-            "sampling": {"n": 4, "n_p": 2},
-            "difficulty": {"tau_low": 0.25, "tau_high": 0.75},
-            "evaluation": {"dataset": HELDOUT},
-        },
-        seed=3,
-        training={"beta": 0.2},
-    )
+        add_problems(connection, 8, "demo-train")
+        add_problems(connection, 3, "demo-heldout")
+    sizes = {"sampling": {"n": 4, "n_p": 2}, "training": {"beta": 0.2}}
+    run = db.create(cli.recipe(), name="r", seed=3, **sizes)
     assert (run.recipe["seed"], run.recipe["training"]["beta"]) == (3, 0.2)
     assert [entry.run for entry in db.runs()] == ["r"]
     assert run.iterate(2) == [0, 1]
@@ -85,10 +73,10 @@ def test_a_whole_run_from_python(cli: CommandLine, db: hsstar.Client) -> None:
     assert set(problems["statement"]) == {row["statement"] for row in texts}
     first, second = run.iterations().ordered().rows()
     assert (first["optimiser_steps"], second["state"]) == (TRAINING_STEPS, "done")
-    assert [row["iteration"] for row in run.evaluations(benchmark=HELDOUT).ordered()] == [0, 1, 2]
+    assert [row["iteration"] for row in run.evaluations(benchmark="demo-heldout").ordered()] == [0, 1, 2]
     assert run.training(iteration=0).to_arrow().num_rows == TRAINING_STEPS
     assert [policy.name for policy in run.allocate(["uniform"])] == ["uniform"]
-    assert run.table().rows[0][1] == "M0"
+    assert run.table().columns == ("demo-heldout",)
 
 
 def test_every_selection_has_the_columns_of_its_view(cli: CommandLine, db: hsstar.Client) -> None:
@@ -126,7 +114,7 @@ def test_queries_are_those_of_hsstar_sql(db: hsstar.Client) -> None:
     for read in (hsstar.Rows.rows, hsstar.Rows.to_arrow):
         with pytest.raises(hsstar.BadInputError, match="hsstar sql is read-only"):
             read(db.sql("DELETE FROM problems RETURNING id"))
-        with pytest.raises(hsstar.BadInputError, match="longer than 1 s; .*timeout_seconds"):
+        with pytest.raises(hsstar.BadInputError, match=r"longer than 1 s; .*timeout_seconds"):
             read(db.sql("SELECT 1 AS x WHERE pg_sleep(9) IS NOT NULL", timeout_seconds=1))
 
 
@@ -171,7 +159,7 @@ def test_a_run_that_failed_jobs_hold_up_is_retried_or_goes_without(
 def test_an_evaluation_from_python(cli: CommandLine, db: hsstar.Client) -> None:
     with cli.database.begin() as connection:
         add_problems(connection, 4)
-    started = db.evaluate(str(cli.checkpoint), ["train"], samples=2, temperature=1.0, prompt="bare")
+    started = db.evaluate("builtin:demo-policy", ["train"], samples=2, temperature=1.0, prompt="bare")
     assert not started.done
     with pytest.raises(hsstar.ConflictError, match=r"call wait\(\) first"):
         started.results()
@@ -181,7 +169,7 @@ def test_an_evaluation_from_python(cli: CommandLine, db: hsstar.Client) -> None:
     (entry,) = db.evaluations()
     assert (entry.model, entry.accuracy) == (policy, result.figures.accuracy.mean)
     assert started.comparison() is None
-    assert db.evaluate(str(cli.checkpoint), ["train"], samples=2, temperature=1.0, prompt="bare").done
+    assert db.evaluate("builtin:demo-policy", ["train"], samples=2, temperature=1.0, prompt="bare").done
 
 
 def test_a_missing_package_is_named_with_its_extra(

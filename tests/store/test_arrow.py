@@ -31,11 +31,13 @@ def sessions(database: Database) -> int:
 
 def test_types_come_as_they_are(filled: Database) -> None:
     query = """
-        SELECT CAST('nan' AS float8) AS nan, CAST(NULL AS float8) AS none, CAST('nan' AS numeric) AS odd, 1.25 AS exact,
-            sum(CAST(2 AS bigint)) AS total, ARRAY[1.5, NULL, 'nan'] AS rewards, CAST('{"a": 1}' AS jsonb) AS json,
+        SELECT CAST('nan' AS float8) AS nan, CAST(NULL AS float8) AS none, CAST('nan' AS numeric) AS odd,
+            1.25 AS exact, sum(CAST(2 AS bigint)) AS total,
+            ARRAY[CAST(1.5 AS float8), NULL, 'nan'] AS rewards, CAST('{"a": 1}' AS jsonb) AS json,
             CAST('2026-01-02 03:04:05.678901+02' AS timestamptz) AS at,
-            CAST('00000000-0000-0000-0000-000000000001' AS uuid) AS id, true AS yes, CAST('a' AS "char") AS kind
-    """.replace("ARRAY[1.5", "ARRAY[CAST(1.5 AS float8)")
+            CAST('00000000-0000-0000-0000-000000000001' AS uuid) AS id, true AS yes,
+            CAST('a' AS "char") AS kind
+    """
     table = read(filled, query)
     types = [*map(str, table.schema.types)]
     assert types == [
@@ -95,7 +97,7 @@ def test_nothing_but_one_query_is_let_through(filled: Database, query: str, mess
 
 
 def test_an_error_among_the_rows_is_one_line(filled: Database) -> None:
-    with pytest.raises(BadInputError, match="^the query is refused: division by zero$"):
+    with pytest.raises(BadInputError, match=r"^the query is refused: division by zero$"):
         read(filled, "SELECT 1 / (50000 - x) FROM generate_series(1, 50000) AS x")
     with pytest.raises(BadInputError, match="the query took longer than 1 s"):
         read(filled, "SELECT 1 AS x WHERE pg_sleep(30) IS NOT NULL", 1)

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 _COPIES = re.compile(r"\s*(?:select|with|table|values|\()", re.IGNORECASE)
 """Statements that COPY takes; the driver reads EXPLAIN and SHOW without it."""
 
+_ERRORS_AMONG_ROWS: dict[str, type[psycopg.Error]] = {
+    "statement timeout": psycopg.errors.QueryCanceled,
+    "temp_file_limit": psycopg.errors.ConfigurationLimitExceeded,
+    "permission denied": psycopg.errors.InsufficientPrivilege,
+    "read-only transaction": psycopg.errors.ReadOnlySqlTransaction,
+}
+"""What Postgres says of a query that fails while its rows are read: Arrow passes no SQLSTATE on."""
+
 
 def record_batches(
     database: Database, query: str, timeout_seconds: int, *, trusted: bool = False
@@ -69,10 +77,8 @@ def _reader(database: Database, query: str, timeout_seconds: int, checked: Check
         except adbc.Error as error:
             kind = psycopg.errors.lookup(error.sqlstate) if error.sqlstate else psycopg.OperationalError
             raise kind(_reason(error)) from None
-        except OSError as error:  # while rows are read; it has no SQLSTATE
-            timed_out = "statement timeout" in str(error)
-            kind = psycopg.errors.QueryCanceled if timed_out else psycopg.OperationalError
-            raise kind(_reason(error)) from None
+        except OSError as error:
+            raise _error_among_rows(_reason(error)) from None
 
 
 def _connect(database: Database) -> Any:
@@ -84,6 +90,11 @@ def _connect(database: Database) -> Any:
         raise DatabaseError(
             f"ADBC cannot reach the database {database.shown_url}: {_reason(error)}"
         ) from None
+
+
+def _error_among_rows(reason: str) -> psycopg.Error:
+    kinds = (kind for phrase, kind in _ERRORS_AMONG_ROWS.items() if phrase in reason)
+    return next(kinds, psycopg.OperationalError)(reason)
 
 
 def _reason(error: Exception) -> str:
