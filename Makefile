@@ -26,7 +26,7 @@ BIN := $(VENV)/bin
 # Two steps: what the static checks, the unit tests and the docs need, and on top of it what computes.
 LIGHT := $(VENV)/.light
 INSTALLED := $(VENV)/.installed
-LIGHT_EXTRAS := local,parquet,openai,web,metrics,docs,dev
+LIGHT_EXTRAS := local,parquet,notebook,openai,web,metrics,docs,dev
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST ?= $(BIN)/python -m pytest
 TESTS ?= tests

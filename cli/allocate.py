@@ -1,14 +1,10 @@
 """`hsstar allocate`: other allocation policies, replayed on samples that are there."""
 
-from typing import Any
-
 import click
 
 from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted
 from hsstar.domain.errors import BadInputError
-
-_OURS = ("levels", "uniform", "proportional", "variance", "knapsack", "stop", "pairs")
 
 
 @click.command(
@@ -40,13 +36,13 @@ def allocate(
     """
     from hsstar.cli.environment import open_database
     from hsstar.cli.views.output import show
-    from hsstar.insights.allocation import replay_policies
+    from hsstar.insights.allocation import OURS, parse_choice, replay_policies
 
     if not dry_run:
         raise BadInputError(
             "hsstar allocate only replays: say --dry-run; a run's policy is [allocation] of its recipe"
         )
-    choices = [_choice(text) for text in policies or _OURS]
+    choices = [parse_choice(text) for text in policies or OURS]
     with open_database() as database:
         replayed = replay_policies(database, run, iteration, choices, repetitions)
     show(
@@ -66,15 +62,3 @@ def allocate(
         title=f"Run {run}",
         shown_as=shown_as,
     )
-
-
-def _choice(text: str) -> dict[str, Any]:
-    """Read `pairs,waves=4,worth=cap`."""
-    policy, *keys = text.split(",")
-    found: dict[str, Any] = {"policy": policy}
-    for each in keys:
-        key, equals, value = each.partition("=")
-        if not equals:
-            raise BadInputError(f"--policy {text}: {each!r} is no KEY=VALUE")
-        found[key] = value
-    return found

@@ -52,7 +52,7 @@ def parse_names(text: str) -> list[str]:
 
 def show_import(benchmark: "ImportedBenchmark") -> None:
     """Say on standard error what an imported benchmark holds."""
-    from hsstar.cli.views.overlaps import overlap_lines
+    from hsstar.insights.overlaps import overlap_lines
 
     unreadable = f", {benchmark.unreadable} references cannot be read" if benchmark.unreadable else ""
     say(f"{benchmark.name}: {benchmark.problems} problems{unreadable}", err=True)

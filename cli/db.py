@@ -49,7 +49,7 @@ def current() -> None:
 @db.command(epilog='Example:  psql "$(hsstar db url)"')
 def url() -> None:
     """Print the database URL as psql and other programs take it."""
-    from hsstar.cli.environment import connected_settings
+    from hsstar.commands.connection import connected_settings
     from hsstar.settings import Settings
 
     database_url = connected_settings(Settings.from_environment()).database_url or ""

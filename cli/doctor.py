@@ -53,7 +53,7 @@ def doctor(shown_as: Format) -> None:
 
 
 def _configured(settings: "Settings") -> "list[Probe]":
-    from hsstar.cli.environment import locate_broker, locate_database
+    from hsstar.commands.connection import locate_broker, locate_database
     from hsstar.doctor.machine import check_disk
     from hsstar.doctor.probes import Probe
     from hsstar.doctor.servers import check_broker, check_database

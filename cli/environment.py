@@ -1,49 +1,12 @@
-"""Find the servers of the settings or of the local stack, and open the database."""
+"""Open the database of a command, and say where the home of a demo or a study is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from hsstar.domain.errors import DatabaseError, LocalStackError
-from hsstar.local.stack import Stack
+from hsstar.commands.connection import connect
 from hsstar.settings import Settings
 from hsstar.store.database import Database
-
-
-def connected_settings(settings: Settings, *, broker: bool = False) -> Settings:
-    """Fill in the URL of the database, and with `broker` that of the broker; those of the embedded servers.
-
-    Without these, raise DatabaseError if the database is not up, LocalStackError if the broker is not.
-    """
-    connected = replace(settings, database_url=locate_database(settings))
-    return replace(connected, broker_url=locate_broker(settings)) if broker else connected
-
-
-def locate_database(settings: Settings) -> str:
-    """Return the URL of the database, else of the embedded one; raise DatabaseError if that is not up."""
-    if settings.database_url is not None:
-        return settings.database_url
-    stack = Stack(settings)
-    if not stack.postgres.is_running():
-        raise DatabaseError(f"no database: HSSTAR_DATABASE_URL is not set and {_why_not(stack)}")
-    return stack.postgres.url
-
-
-def locate_broker(settings: Settings) -> str:
-    """Return the URL of the broker, else of the embedded one; raise LocalStackError if that is not up."""
-    if settings.broker_url is not None:
-        return settings.broker_url
-    stack = Stack(settings)
-    if not stack.broker.is_running():
-        raise LocalStackError(f"no broker: HSSTAR_BROKER_URL is not set and {_why_not(stack)}")
-    return stack.broker.url
-
-
-def _why_not(stack: Stack) -> str:
-    elsewhere = stack.elsewhere()
-    if elsewhere is not None:
-        return f"hsstar is up in {stack.home} {elsewhere}, not here"
-    return f"hsstar is not up in {stack.home}; run: hsstar up"
 
 
 def own_settings(settings: Settings, *path: str) -> Settings:
@@ -62,11 +25,8 @@ def open_database(settings: Settings | None = None, *, check_schema: bool = True
 
     Raise DatabaseError if none is up or can be reached, SchemaError if this code does not know its schema.
     """
-    connected = connected_settings(settings or Settings.from_environment())
-    database = Database(connected.database_url or "")
+    database = connect(settings or Settings.from_environment(), check_schema=check_schema)
     try:
-        if check_schema:
-            database.check_schema()
         yield database
     finally:
         database.close()

@@ -9,7 +9,6 @@ import click
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
 from hsstar.cli.text import say
-from hsstar.domain.errors import ConflictError, HeldError
 
 if TYPE_CHECKING:
     from hsstar.store.database import Database
@@ -74,16 +73,11 @@ def follow(
     only.
     """
     from hsstar.cli.views.progress import Watch
+    from hsstar.insights.progress import refuse_unfinished
 
     try:
         progress = Watch(database, run, kind, to_stderr=to_stderr, with_sample=samples).follow()
-        if progress.hold is not None:
-            raise HeldError(progress.hold)
-        if progress.state == "stuck":
-            raise ConflictError(
-                f"run {run!r} is incomplete and cannot continue: see hsstar status {run} --missing, then "
-                f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"
-            )
+        refuse_unfinished(run, progress)
         for line in then:
             say(line)
     except KeyboardInterrupt:

@@ -1,8 +1,5 @@
 """Options that many commands share."""
 
-import getpass
-import os
-import socket
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import click
 
+from hsstar.commands.author import author
 from hsstar.data.bad_rows import BadRows
 from hsstar.domain.errors import ConflictError
 
@@ -81,7 +79,7 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--by",
             "author",
-            default=user,
+            default=author,
             show_default="user@host",
             help="Who is recorded with the verdict.",
         ),
@@ -91,15 +89,6 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
-
-
-def user() -> str:
-    """Return who calls, as user@host."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a user id without an account, as in some containers
-        name = f"user-{os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
 
 
 def writing(

@@ -7,8 +7,9 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
-from hsstar.cli.options import Format, changing, formatted, user
+from hsstar.cli.options import Format, changing, formatted
 from hsstar.cli.text import say
+from hsstar.commands.author import author
 
 if TYPE_CHECKING:
     from hsstar.commands.delete_run import Deletion
@@ -32,11 +33,8 @@ def create(
 
     RECIPE is a TOML file, or builtin:demo. The whole recipe is stored with the run and never changes.
     """
-    from hsstar.cli.views.overlaps import overlap_lines
-    from hsstar.commands.models import policy_location
-    from hsstar.commands.prompts import check_room
-    from hsstar.commands.runs import create_run, run_overlaps
-    from hsstar.domain.findings import Level
+    from hsstar.commands.new_run import make_run
+    from hsstar.insights.overlaps import overlap_lines
     from hsstar.recipe.documents import parse_changes
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
@@ -48,15 +46,12 @@ def create(
     own = {key: value for key, value in own.items() if value is not None}
     loaded = load_recipe(chosen, parse_changes(changes) | own)
     with open_database() as database:
-        run = create_run(database, loaded, loaded.name, Settings.from_environment().models_dir)
-        overlaps = run_overlaps(database, loaded)
-        room = check_room(database, loaded, policy_location(database, loaded.policy.model))
-    for line in overlap_lines(overlaps, excluded=loaded.problems.overlaps == "exclude"):
+        made = make_run(database, loaded, Settings.from_environment().models_dir)
+    for line in overlap_lines(made.overlaps, excluded=loaded.problems.overlaps == "exclude"):
         say(line, err=True)
-    for finding in room:
-        if finding.level is Level.WARN:
-            say(f"warning: {finding.text}", err=True)
-    say(f"run {run.name} created; start it: hsstar iterate {run.name} --watch")
+    for warning in made.warnings:
+        say(f"warning: {warning}", err=True)
+    say(f"run {made.run} created; start it: hsstar iterate {made.run} --watch")
 
 
 @runs.command(epilog="Example:  hsstar runs fork demo --from 1 --set training.beta=0.2 --name demo-beta")
@@ -134,7 +129,7 @@ def pause(run: str) -> None:
     from hsstar.commands.run_life import pause_run
 
     with open_database() as database:
-        running = pause_run(database, run, user())
+        running = pause_run(database, run, author())
     under_way = f"; {running} running jobs end first" if running else ""
     say(f"{run} is paused{under_way}; continue it: hsstar runs resume {run}")
 
@@ -157,7 +152,7 @@ def cancel(run: str) -> None:
     from hsstar.commands.run_life import cancel_run
 
     with open_database() as database:
-        running = cancel_run(database, run, user())
+        running = cancel_run(database, run, author())
     stopped = f"; {running} running jobs stop with their batch" if running else ""
     say(f"{run} is cancelled{stopped}; its rows stay: hsstar runs resume {run}, or hsstar runs delete {run}")
 
@@ -169,7 +164,7 @@ def archive(run: str) -> None:
     from hsstar.commands.run_life import archive_run
 
     with open_database() as database:
-        archive_run(database, run, user())
+        archive_run(database, run, author())
     say(f"{run} is archived; bring it back: hsstar runs resume {run}")
 
 
@@ -205,7 +200,7 @@ def delete(run: str, dry_run: bool, yes: bool) -> None:
             return
         if not yes:
             click.confirm(f"Delete {run}?", abort=True)
-        delete_run(database, run, user(), Settings.from_environment().models_dir)
+        delete_run(database, run, author(), Settings.from_environment().models_dir)
     say(f"{run} is deleted")
 
 

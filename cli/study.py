@@ -104,8 +104,8 @@ def follow(
     Raise ConflictError if every unfinished run is held or held up by failed jobs.
     """
     from hsstar.cli.views.output import console
-    from hsstar.cli.views.progress import patiently
     from hsstar.domain.errors import ConflictError
+    from hsstar.insights.progress import patiently
     from hsstar.study import run
     from hsstar.study.metrics import load_metrics
 

@@ -35,7 +35,8 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     They serve the queues of their roles on the servers of HSSTAR_DATABASE_URL and HSSTAR_BROKER_URL, else on
     the embedded ones of `hsstar up`.
     """
-    from hsstar.cli.environment import connected_settings, open_database
+    from hsstar.cli.environment import open_database
+    from hsstar.commands.connection import connected_settings
     from hsstar.engines.registry import check_role
     from hsstar.local.placement import parse_roles
     from hsstar.settings import Settings, secret_environment

@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsstar.cli.views.overlaps import overlap_lines
 from hsstar.cli.views.rows import first_of, left_out_lines
+from hsstar.insights.overlaps import overlap_lines
 
 if TYPE_CHECKING:
     from hsstar.commands.problems import ImportReport

@@ -2,44 +2,20 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 from rich.live import Live
 
 from hsstar.cli.views.dashboard import Dashboard
 from hsstar.cli.views.output import PlainConsole, console, error_console
 from hsstar.cli.views.progress_lines import round_lines, time_left
-from hsstar.domain.errors import DatabaseError, SchemaError
-from hsstar.insights.progress import RunProgress
+from hsstar.insights.progress import RunProgress, patiently
 from hsstar.insights.runs import find_run
 from hsstar.insights.watch import RunLook, RunWatch
 from hsstar.store.database import Database
 
 _REFRESH_SECONDS = 0.5
-_AWAY_SECONDS = 2.0
 _LINE_SECONDS = 5.0
 _FRAMES = 4  # a second, so that the view follows the size of the terminal
-Result = TypeVar("Result")
-
-
-def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result:
-    """Return what a look at the database gives; while that is away, tell so once and wait for it."""
-    told = False
-    while True:
-        try:
-            found = look()
-        except SchemaError:
-            raise
-        except DatabaseError as error:
-            if not told:
-                tell(f"{error}; waiting for it")
-            told = True
-            time.sleep(_AWAY_SECONDS)
-        else:
-            if told:
-                tell("the database is back")
-            return found
 
 
 class Watch:

@@ -11,7 +11,7 @@ from hsstar.domain.allocation.belief import empirical_prior
 from hsstar.domain.allocation.policy import Settings, find_policy
 from hsstar.domain.allocation.replay import RecordedProblem, Replay, Rules, replay
 from hsstar.domain.calibration import Calibration, Observation, calibrate
-from hsstar.domain.errors import ConflictError, NotFoundError
+from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import parse_section
 from hsstar.store import rounds, runs
@@ -19,6 +19,9 @@ from hsstar.store.database import Database
 from hsstar.store.read.recorded import recorded_problems
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
+
+OURS = ("levels", "uniform", "proportional", "variance", "knapsack", "stop", "pairs")
+"""The policies that hsstar comes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,18 @@ def _sampled(connection: Connection, run: Run, number: int | None) -> list[Round
     if not chosen:
         raise ConflictError(f"iteration {number} of {run.name!r} still samples; ask when it has ended")
     return chosen
+
+
+def parse_choice(text: str) -> dict[str, Any]:
+    """Return the keys of `[allocation]` in a text such as `pairs,waves=4,worth=cap`."""
+    policy, *changes = text.split(",")
+    choice: dict[str, Any] = {"policy": policy}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise BadInputError(f"the policy {text!r}: {change!r} is no KEY=VALUE")
+        choice[key] = value
+    return choice
 
 
 def replay_policies(

@@ -1,11 +1,12 @@
 """The progress of a run: its rounds and queues, why something waits, and how long it will take."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from hsstar.commands.runs import hold_line
+from hsstar.domain.errors import ConflictError, DatabaseError, HeldError, SchemaError
 from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.evaluations import HELD_OUT
@@ -17,6 +18,11 @@ _TRAINING_SHARE = 0.2
 """Of an iteration, in the estimate of the time that is left; sampling takes the rest."""
 _LEAST_GAIN = 0.01
 """The share of a run that has to be done before its pace says anything."""
+
+
+_AWAY_SECONDS = 2.0
+_LOOK_SECONDS = 0.5
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,58 @@ def run_progress(database: Database, run: Run) -> RunProgress:
             progress.queue_states(connection, run.id),
             hold_line(runs.get_run(connection, run.id)),
         )
+
+
+def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result:
+    """Return what a look at the database gives; while that is away, tell so once and wait for it."""
+    told = False
+    while True:
+        try:
+            found = look()
+        except SchemaError:
+            raise
+        except DatabaseError as error:
+            if not told:
+                tell(f"{error}; waiting for it")
+            told = True
+            time.sleep(_AWAY_SECONDS)
+        else:
+            if told:
+                tell("the database is back")
+            return found
+
+
+def refuse_unfinished(run: str, progress: RunProgress) -> None:
+    """Raise HeldError for a run that is held, ConflictError for one that failed jobs keep from its end."""
+    if progress.hold is not None:
+        raise HeldError(progress.hold)
+    if progress.state == "stuck":
+        raise ConflictError(
+            f"run {run!r} is incomplete and cannot continue: see hsstar status {run} --missing, then "
+            f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"
+        )
+
+
+def wait_for_run(
+    database: Database,
+    run: Run,
+    timeout_seconds: float | None,
+    look: Callable[[RunProgress], None],
+    tell: Callable[[str], None],
+) -> RunProgress | None:
+    """Return the progress of a run once nothing of it is under way; None if that takes too long.
+
+    `look` is called with the progress twice a second, `tell` when the database is away and when it is back.
+    """
+    started = time.monotonic()
+    while True:
+        progress = patiently(lambda: run_progress(database, run), tell)
+        look(progress)
+        if progress.state != "running":
+            return progress
+        if timeout_seconds is not None and time.monotonic() - started >= timeout_seconds:
+            return None
+        time.sleep(_LOOK_SECONDS)
 
 
 def exclusions(database: Database, run: Run) -> list[tuple[str, int]]:

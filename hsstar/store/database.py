@@ -72,13 +72,8 @@ class Database:
             self.url,
             pool_size=1,
             max_overflow=_CONNECTIONS - 1,
-            connect_args={
-                "connect_timeout": _CONNECT_SECONDS,
-                "application_name": "hsstar",
-                # plan for the actual parameters, and keep no state that a connection pooler would lose
-                "prepare_threshold": None,
-                **_DEAD_LINE,
-            },
+            # plan for the actual parameters, and keep no state that a connection pooler would lose
+            connect_args={"prepare_threshold": None, **connection_options()},
         )
         self._by_hand = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -256,7 +251,8 @@ def _normalised(url: str) -> str:
 
 
 @cache
-def _statement(name: str) -> str:
+def read_statement(name: str) -> str:
+    """Return the statement of `store/sql/<name>.sql`."""
     return resources.files("hsstar.store").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
@@ -265,7 +261,13 @@ def execute_file(
 ) -> CursorResult[*tuple[Any, ...]]:
     """Run `store/sql/<name>.sql` with named parameters; with `batch`, stream that many rows at a time."""
     options = {} if batch is None else {"yield_per": batch}
-    return connection.execute(text(_statement(name)), parameters, execution_options=options)
+    return connection.execute(text(read_statement(name)), parameters, execution_options=options)
+
+
+def connection_options() -> dict[str, str]:
+    """Return the parameters of libpq that every connection of hsstar has."""
+    options = {"connect_timeout": _CONNECT_SECONDS, "application_name": "hsstar", **_DEAD_LINE}
+    return {name: str(value) for name, value in options.items()}
 
 
 def rows_of(result: CursorResult[*tuple[Any, ...]], kind: Callable[..., Result]) -> list[Result]:

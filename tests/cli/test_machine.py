@@ -202,7 +202,8 @@ def test_a_watch_waits_for_a_database_that_is_away(cli: CommandLine, monkeypatch
         return whole(*arguments)
 
     monkeypatch.setattr(watch, "run_progress", look)
-    let_time_pass(monkeypatch, WATCH, lambda: None, lambda: None, interrupt)
+    let_time_pass(monkeypatch, "hsstar.insights.progress", lambda: None, lambda: None)
+    let_time_pass(monkeypatch, WATCH, interrupt)
     called = cli("status", "r", "--watch")
     assert called.code == 130
     assert called.out.startswith(

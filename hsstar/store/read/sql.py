@@ -3,6 +3,7 @@
 import re
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
@@ -14,12 +15,18 @@ from hsstar.store.reader_role import READER, guard
 
 Answer = tuple[list[str], Iterator[tuple[Any, ...]]]
 
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A query that Postgres has parsed: its columns, and the settings of a transaction that guard it."""
+
+    columns: list[str]
+    settings: tuple[tuple[str, str], ...]  # name and value, in the order in which they are set
+
+
 _ROWS_AT_A_TIME = 1_000
 _TEMPORARY_FILES = "4GB"
-_LIMIT_FILES = """
-    SELECT set_config('temp_file_limit', %(limit)s, true)
-    WHERE has_parameter_privilege('temp_file_limit', 'SET')
-"""
+_MAY_LIMIT_FILES = "SELECT has_parameter_privilege('temp_file_limit', 'SET')"
 _BEYOND = re.compile(
     r"""(?<![\w$])(?:
     set_config | pg_(?:terminate|cancel)_backend | pg_logical_emit_message | pg_(?:try_)?advisory_\w+
@@ -38,34 +45,54 @@ texts can hide anything. They count wherever they stand: what is a text or a com
 
 
 @contextmanager
-def querying(database: Database, query: str, timeout_seconds: int) -> Iterator[Answer]:
+def querying(
+    database: Database, query: str, timeout_seconds: int, *, trusted: bool = False
+) -> Iterator[Answer]:
     """Yield column names and rows of one statement; the rows come as they are read.
+
+    A `trusted` statement is composed by hsstar of its own constants and of literals: any login may run it.
 
     Raises:
         BadInputError: the statement is no query, writes, takes too long, calls what reaches beyond the tables
             or is refused by Postgres; or the login has rights that no guard can limit.
         DatabaseError: the server cannot be reached.
     """
-    if called := _BEYOND.search(query):
+    with _checking(database, query, timeout_seconds, trusted=trusted) as (raw, checked):
+        rows = raw.cursor().stream(query, size=_ROWS_AT_A_TIME)
+        with closing(cast("Generator[tuple[Any, ...]]", rows)):  # it holds the connection's lock
+            yield checked.columns, rows
+
+
+def check_query(database: Database, query: str, timeout_seconds: int, *, trusted: bool = False) -> Checked:
+    """Return the columns of a query and what guards it, without running it. Raise as `querying` does."""
+    with _checking(database, query, timeout_seconds, trusted=trusted) as (_, checked):
+        return checked
+
+
+@contextmanager
+def _checking(
+    database: Database, query: str, timeout_seconds: int, *, trusted: bool
+) -> Iterator[tuple["psycopg.Connection[Any]", Checked]]:
+    """Yield a connection in a guarded transaction, and the checked query."""
+    if not trusted and (called := _BEYOND.search(query)):
         raise BadInputError(f"hsstar sql does not call {called[0].lower()}; use psql for that")
     with database.begin() as pooled:
         guards = guard(pooled)
-        if guards.powerful:
+        if guards.powerful and not trusted:
             raise BadInputError(
                 f"hsstar sql does not run as {guards.login!r}, a superuser or a reader or writer of the "
                 "server's files: a query could use that. Give hsstar a role of its own (docs/operations.md)"
             )
         raw = pooled.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)  # noqa: S101  # hsstar chooses the driver
-        with _guarded(raw, timeout_seconds, reader=guards.reader), _explained(timeout_seconds):
+        settings = _settings(raw, timeout_seconds, reader=guards.reader)
+        with _guarded(raw, settings), explained(timeout_seconds):
             columns = _columns(raw, query)
             if not columns:
                 raise BadInputError(
                     "the statement returns no rows; hsstar sql runs queries only, use psql to change data"
                 )
-            rows = raw.cursor().stream(query, size=_ROWS_AT_A_TIME)
-            with closing(cast("Generator[tuple[Any, ...]]", rows)):  # it holds the connection's lock
-                yield columns, rows
+            yield raw, Checked(columns, settings)
 
 
 def unguarded_note(database: Database) -> str | None:
@@ -79,15 +106,22 @@ def unguarded_note(database: Database) -> str | None:
     )
 
 
+def _settings(
+    raw: "psycopg.Connection[Any]", timeout_seconds: int, *, reader: bool
+) -> tuple[tuple[str, str], ...]:
+    """Return the limits of a transaction, and its role: without that its login keeps its rights."""
+    settings = [("statement_timeout", f"{timeout_seconds}s")]
+    if raw.info.server_version >= 150_000 and raw.execute(_MAY_LIMIT_FILES).fetchone() == (True,):
+        settings.append(("temp_file_limit", _TEMPORARY_FILES))
+    return (*settings, ("role", READER)) if reader else tuple(settings)
+
+
 @contextmanager
-def _guarded(raw: "psycopg.Connection[Any]", timeout_seconds: int, *, reader: bool) -> Iterator[None]:
-    """Open a read-only transaction with limits."""
+def _guarded(raw: "psycopg.Connection[Any]", settings: tuple[tuple[str, str], ...]) -> Iterator[None]:
+    """Make a transaction read-only and give it its settings."""
     raw.execute("SET TRANSACTION READ ONLY")
-    raw.execute("SELECT set_config('statement_timeout', %s, true)", (f"{timeout_seconds}s",))
-    if raw.info.server_version >= 150_000:
-        raw.execute(_LIMIT_FILES, {"limit": _TEMPORARY_FILES})
-    if reader:
-        raw.execute("SELECT set_config('role', %s, true)", (READER,))
+    for setting in settings:
+        raw.execute("SELECT set_config(%s, %s, true)", setting)
     try:
         yield
     finally:
@@ -96,7 +130,7 @@ def _guarded(raw: "psycopg.Connection[Any]", timeout_seconds: int, *, reader: bo
 
 
 @contextmanager
-def _explained(timeout_seconds: int) -> Iterator[None]:
+def explained(timeout_seconds: int) -> Iterator[None]:
     """Turn what Postgres says of a query into one line."""
     try:
         yield
@@ -104,7 +138,8 @@ def _explained(timeout_seconds: int) -> Iterator[None]:
         raise BadInputError("hsstar sql is read-only; use psql to change data") from None
     except psycopg.errors.QueryCanceled:
         raise BadInputError(
-            f"the query took longer than {timeout_seconds} s; narrow it or give more time: --timeout"
+            f"the query took longer than {timeout_seconds} s; narrow it or give more time: "
+            "--timeout, in Python timeout_seconds"
         ) from None
     except psycopg.errors.ConfigurationLimitExceeded:
         raise BadInputError(

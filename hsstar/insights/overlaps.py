@@ -1,16 +1,12 @@
 """Lines on training problems that overlap a benchmark."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hsstar.domain.contamination import OverlapCount
+from hsstar.domain.contamination import RUN_OF_WORDS, OverlapCount
 
 
-def overlap_lines(overlaps: "Sequence[OverlapCount]", *, excluded: bool = False) -> list[str]:
+def overlap_lines(overlaps: Sequence[OverlapCount], *, excluded: bool = False) -> list[str]:
     """Return a line per pair of datasets and one on what happens to these problems; empty without any."""
-    from hsstar.domain.contamination import RUN_OF_WORDS
-
     lines = [
         f"{count.exact + count.runs} of {count.problems} problems of {count.dataset} "
         f"overlap {count.against}: {count.exact} equal statements, "
