@@ -124,7 +124,8 @@ def _read(request: FileTraining, policy: Path) -> tuple[list[TrainingRow], Count
             _example(render(example.prompt), example) for example in read_examples(files, left_out, **reading)
         ]
     if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        counts = left_out + Counter({"rows that cannot be used": request.bad.count})
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise BadInputError(f"{request.data} holds nothing to learn from: {reasons}")
     return rows, left_out
 

@@ -260,7 +260,18 @@ def test_responses_to_a_batch_of_requests_are_measured_by_their_names(cli: Comma
         called = cli("evaluate", "batch", "--benchmarks", "sums", "--responses", cli.file("out.jsonl", *rows))
     assert called.code == 0, called
     assert "1 responses belong to no problem of these benchmarks" in called.err
-    found = cli.rows("SELECT source_id FROM samples JOIN problems ON problems.id = problem_id ORDER BY 1")
+    mapped = cli.file("odd.jsonl", *({"q": statement("sums", 0), "out": [said]} for said in ("1", None)))
+    reading = ("--map", "statement=q", "--map", "response=out.0", "--skip-bad")
+    with working(cli):
+        skipped = cli("evaluate", "odd", "--benchmarks", "sums", "--responses", mapped, *reading)
+    assert skipped.code == 0, skipped
+    assert "1 rows left out:" in skipped.err
+    assert "odd.jsonl:2: expected a response as text or object, found null" in skipped.err
+    assert "--map and --skip-bad go with --responses" in cli("evaluate", DEMO, "--skip-bad").err
+    found = cli.rows("""
+        SELECT source_id FROM samples JOIN problems ON problems.id = problem_id
+        WHERE worker = 'import:out.jsonl' ORDER BY 1
+    """)
     assert found == sorted((name,) for name, _ in named)
 
 

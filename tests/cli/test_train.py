@@ -182,6 +182,14 @@ def test_solutions_are_brought_into_steps_or_named_with_the_reason(cli: CommandL
     assert (row["query"], row["resp"].split("\n\n")[0]) == ("1+1=?", "One and one.")
     assert [json.loads(line)["reason"] for line in refused.open()] == ["one step only"] * 14
     assert cli.ok("data", "steps", data) == output.read_text()
+    broken = cli.file("e.jsonl", SOLUTIONS[0], {"problem": 5, "solution": "a"}, SOLUTIONS[0])
+    assert "e.jsonl:2: expected text under problem" in cli.refused("data", "steps", broken)
+    skipped = cli("data", "steps", broken, "--skip-bad=1")
+    assert [json.loads(line)["resp"] for line in skipped.out.splitlines()] == [row["resp"]] * 2
+    assert "e.jsonl:2: expected text under problem" in skipped.err
+    mapped = cli.file("f.jsonl", {"q": "1+1=?", "s": {"text": SOLUTIONS[0]["solution"]}})
+    paths = ("--map", "statement=q", "--map", "solution=s.text")
+    assert json.loads(cli.ok("data", "steps", mapped, *paths))["resp"] == row["resp"]
 
 
 @pytest.fixture
@@ -245,6 +253,11 @@ def test_cut_responses_are_left_out_unless_the_recipe_keeps_them(
     assert train(cli, "dpo", data, "M2", "--recipe", str(recipe)).code == 0
     kept = contract.TrainingPair(**PAIRS[0], chosen_cut=True, rejected_cut=True)
     assert trainer.tasks[-1].rows[0] == kept
+    rows = cli.file("rows.jsonl", PAIRS[0], {"prompt": "q", "chosen": 5, "rejected": "r"}, PAIRS[1])
+    assert "rows.jsonl:2: expected text under chosen" in train(cli, "dpo", rows, "M4", "--model", DEMO).err
+    skipped = train(cli, "dpo", rows, "M4", "--model", DEMO, "--skip-bad")
+    assert "1 rows left out:\n  " in skipped.err
+    assert list(trainer.tasks[-1].rows) == [contract.TrainingPair(**row) for row in PAIRS[:2]]
     only = cli.file("only.jsonl", cut)
     message = "holds nothing to learn from: 1 pairs whose chosen response was cut at its limit"
     assert message in train(cli, "dpo", only, "M3", "--model", DEMO).err

@@ -78,6 +78,9 @@ def test_a_bad_line_is_named_and_what_stands_before_it_is_verified(alone: Comman
     assert (done.code, causes(done.out)) == (1, ["correct"] * 3)
     assert done.err.startswith("hsstar: answers.jsonl:5: not UTF-8 (byte 0xff)")
     assert alone("verify", "-", given=line).err.startswith("hsstar: <stdin>:1: not UTF-8 (byte 0xff)")
+    skipped = alone("verify", "answers.jsonl", "--skip-bad")
+    assert (skipped.code, causes(skipped.out)) == (0, ["correct"] * 4)
+    assert skipped.err.splitlines()[1:] == ["1 rows left out:", "  answers.jsonl:5: not UTF-8 (byte 0xff)"]
 
 
 def test_a_pipe_gets_verdicts_before_its_input_ends(tmp_path: Path) -> None:
