@@ -46,7 +46,8 @@ def shown(width: int, height: int, view: Dashboard) -> list[str]:
 
 
 def test_everything_stands_in_a_large_terminal() -> None:
-    text = "\n".join(shown(120, 50, Dashboard("r", LOOK, 65.0)))
+    busy = replace(BUSY, since=datetime.now(UTC) - timedelta(seconds=75))
+    text = "\n".join(shown(120, 50, Dashboard("r", replace(LOOK, workers=[busy, LOST]), 65.0)))
     for part in (
         "run r  watched for 1 min 05 s · 4,322 tokens/s in the last 30 s · "
         "about 1 min 30 s left (25% in the last 30 s)",
