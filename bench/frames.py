@@ -5,8 +5,9 @@
 A temporary Postgres holds one iteration of `--samples` samples with responses of 1.2 KB. Read are the facts
 of all samples (the columns of `sample_facts`), five columns of them, their problems and responses, and the
 facts of an eighth of them as Python dictionaries, which is what Arrow saves. `client` is the processor time
-of this process, `server` that of the Postgres session. Memory is what this process gains while it goes
-through all responses batch by batch.
+of this process, `server` that of the Postgres sessions that end with the reading; dictionaries come over a
+session of the pool, which is not counted. Memory is what this process gains while it goes through all
+responses batch by batch.
 """
 
 import time
