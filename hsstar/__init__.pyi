@@ -14,4 +14,5 @@ from hsstar.domain.errors import HsstarError as HsstarError
 from hsstar.domain.errors import MissingDependencyError as MissingDependencyError
 from hsstar.domain.errors import NotFoundError as NotFoundError
 
+__all__: list[str]
 __version__: str

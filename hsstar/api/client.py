@@ -21,6 +21,7 @@ from hsstar.commands.problems import ImportOptions, ImportReport
 from hsstar.commands.verdicts import Correction
 from hsstar.data.files import ProblemFiles
 from hsstar.data.mapping import NO_MAP, ColumnMap
+from hsstar.data.samples import SampleFiles
 from hsstar.data.sources import files_of
 from hsstar.domain.calibration import Calibration
 from hsstar.domain.problems import ProblemFormat
@@ -203,7 +204,7 @@ class Client:
             engine=engine,
             recipe=_path(recipe),
             seed=seed,
-            responses=_path(responses),
+            responses=None if responses is None else SampleFiles(files_of([responses])),
         )
         evaluation = evaluating.evaluate(self._database, options, _warn)
         return EvaluationHandle(self._database, self._settings, evaluation, seed)

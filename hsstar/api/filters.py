@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError
@@ -11,7 +11,7 @@ from hsstar.domain.verdict import Cause, Verdict
 from hsstar.store.read.selections import Value
 
 Item = TypeVar("Item")
-OneOrMore = Item | Sequence[Item]
+OneOrMore: TypeAlias = Item | Sequence[Item]
 
 PhaseName = Literal["pre", "re"]
 VerdictName = Literal["correct", "incorrect", "none"]
@@ -37,7 +37,8 @@ def conditions(run: str, **filters: Any) -> dict[str, list[Value]]:
     Raise BadInputError for a word that the column never has, and for what is no whole number.
     """
     named = {column: _listed(given) for column, given in filters.items() if given is not None}
-    return {"run": [run]} | {column: _checked(column, given) for column, given in named.items()}
+    checked: dict[str, list[Value]] = {"run": [run]}
+    return checked | {column: _checked(column, given) for column, given in named.items()}
 
 
 def _listed(given: Any) -> list[Any]:

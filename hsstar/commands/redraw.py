@@ -92,7 +92,7 @@ def redraw(
             "the run's recipe was changed by hand"
         )
     folder = str(checkpoint_of(context.policy))
-    prompt = prompt_renderer(context.recipe.policy.prompt, context.policy.location)(slot.statement)
+    prompt = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)(slot.statement)
     sampler = (build or _build)(folder, context.recipe)
     try:
         request = SampleRequest(prompt + slot.prefix, seed)

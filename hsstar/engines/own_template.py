@@ -4,8 +4,9 @@ from functools import partial
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.prompts import PromptFormat

@@ -118,7 +118,7 @@ def test_a_tracker_that_fails_is_said_tried_again_and_gets_everything_once(track
     ]
 
 
-def test_a_database_that_is_away_is_waited_for() -> None:
+def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Point] = []
     lines: list[str] = []
     answers = [True, False]
@@ -131,7 +131,7 @@ def test_a_database_that_is_away_is_waited_for() -> None:
     follower = track.Follower(
         "t", lambda: Flaky(taken, []), read, lambda: True, lines.append, threading.Event()
     )
-    follower.stopping.wait = lambda pause: False  # type: ignore[method-assign, assignment]  # nobody waits
+    monkeypatch.setattr(follower.stopping, "wait", lambda pause: False)  # nobody waits
     follower.run()
     assert lines == ["the database is away; it is tried again in 5 s", "t takes points again"]
 

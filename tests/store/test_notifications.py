@@ -45,20 +45,20 @@ def listening() -> Iterator[Hook]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.headers["Content-Type"] == "application/json"
-            hook.told.append(json.loads(body))
-            status = hook.answers.pop(0) if hook.answers else 200
+            target.told.append(json.loads(body))
+            status = target.answers.pop(0) if target.answers else 200
             self.send_response(status)
             if status == 302:
-                self.send_header("Location", f"{hook.url}/elsewhere")
+                self.send_header("Location", f"{target.url}/elsewhere")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hook = Hook(f"http://127.0.0.1:{server.server_port}/hook")
+        target = Hook(f"http://127.0.0.1:{server.server_port}/hook")
         Thread(target=server.serve_forever, daemon=True).start()
-        yield hook
+        yield target
         server.shutdown()
 
 

@@ -35,7 +35,8 @@ def test_the_import_takes_no_time_and_imports_nothing() -> None:
 
 def test_every_name_is_there_and_typed() -> None:
     typed = re.findall(r"^from \S+ import (\w+) as \1$|^(\w+): str$", STUB.read_text(), re.MULTILINE)
-    assert {first or second for first, second in typed} == set(hsstar.__all__) == set(dir(hsstar))
+    named = {first or second for first, second in typed}
+    assert named == set(hsstar.__all__) == set(dir(hsstar))
     assert all(getattr(hsstar, name) is not None for name in hsstar.__all__)
     with pytest.raises(AttributeError, match="module 'hsstar' has no attribute 'conect'"):
         _ = hsstar.conect  # type: ignore[attr-defined]
@@ -88,7 +89,10 @@ def test_a_selection_is_one_statement_whose_values_are_quoted() -> None:
 
 
 def test_answers_are_judged_without_a_database() -> None:
-    rows = [{"answer": "0.5", "reference": r"\frac{1}{2}"}, {"response": "It is 3.", "reference": 4}]
+    rows: list[dict[str, object]] = [
+        {"answer": "0.5", "reference": r"\frac{1}{2}"},
+        {"response": "It is 3.", "reference": 4},
+    ]
     assert [judgement.verdict for judgement in verify(rows)] == ["correct", "incorrect"]
     explained = hsstar.explain("1/2", "0.5")
     assert (explained.cause, explained.answer) == (Cause.CORRECT, "1/2")
