@@ -1,6 +1,7 @@
 """`hsstar iterate`: enqueues iterations and follows them."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     help="Continue after an iteration that trains nothing, with the same policy.",
 )
 @click.option("--watch", is_flag=True, help="Follow the progress; Ctrl-C ends the view only.")
+@click.option("--samples", is_flag=True, help="With --watch on a terminal: also the newest sample.")
 @click.option(
     "--accept-missing",
     is_flag=True,
     help="Enqueue nothing; let RUN continue without what its failed jobs could not do.",
 )
-def iterate(run: str, iterations: int, keep_going: bool, watch: bool, accept_missing: bool) -> None:
+def iterate(
+    run: str, iterations: int, keep_going: bool, watch: bool, samples: bool, accept_missing: bool
+) -> None:
     """Enqueue the next iterations of RUN; the workers do the rest.
 
     RUN is held after an iteration that trains nothing, and where its recipe's gate says so, until
@@ -51,7 +55,7 @@ def iterate(run: str, iterations: int, keep_going: bool, watch: bool, accept_mis
         if not watch:
             say(f"follow them: hsstar status {run} --watch")
             return
-        follow(database, run, f"{run} continues; look again: hsstar status {run} --watch")
+        follow_run(database, run, samples=samples)
 
 
 def follow(
@@ -61,15 +65,18 @@ def follow(
     *,
     to_stderr: bool = False,
     kind: str | None = None,
+    samples: bool = False,
+    then: Sequence[str] = (),
 ) -> None:
-    """Show the progress of a run, or of its rounds of a kind, to its end.
+    """Show the progress of a run, or of its rounds of a kind, to its end; then say what to do next.
 
-    Ctrl-C prints `interrupted` and ends the view only.
+    With `samples` the newest one is shown too, on a terminal. Ctrl-C prints `interrupted` and ends the view
+    only.
     """
     from hsstar.cli.views.progress import Watch
 
     try:
-        progress = Watch(database, run, kind, to_stderr=to_stderr).follow()
+        progress = Watch(database, run, kind, to_stderr=to_stderr, with_sample=samples).follow()
         if progress.hold is not None:
             raise HeldError(progress.hold)
         if progress.state == "stuck":
@@ -77,6 +84,19 @@ def follow(
                 f"run {run!r} is incomplete and cannot continue: see hsstar status {run} --missing, then "
                 f"hsstar jobs retry {run}, or hsstar iterate {run} --accept-missing to continue without"
             )
+        for line in then:
+            say(line)
     except KeyboardInterrupt:
         say(f"\n{interrupted}", err=True)
         sys.exit(130)
+
+
+def follow_run(database: "Database", run: str, *, samples: bool = False) -> None:
+    """Show the progress of a run that trains to its end, and what to do next."""
+    follow(
+        database,
+        run,
+        f"{run} continues; look again: hsstar status {run} --watch",
+        samples=samples,
+        then=[f"{run} is done; look at it: hsstar show {run}; continue: hsstar iterate {run} --watch"],
+    )

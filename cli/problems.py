@@ -1,18 +1,24 @@
-"""`hsstar problems`: datasets."""
+"""`hsstar problems`: datasets, and the problems of a run."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hsstar.cli.environment import open_database
+from hsstar.cli.names import RUN
 from hsstar.cli.options import Format, formatted, reading, writing
 from hsstar.cli.text import say
+from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.problems import ProblemFormat
+from hsstar.domain.selections import SORTS, Sort
+from hsstar.domain.verdict import Cause
 
 
 @click.group(epilog="Example:  hsstar problems import train.jsonl --dataset numina")
 def problems() -> None:
-    """Import, list and delete problems; write those of the demo."""
+    """Import, list and delete problems; show those of a run; write those of the demo."""
 
 
 @problems.command(
@@ -83,6 +89,71 @@ def list_(shown_as: Format) -> None:
 
     with open_database() as database:
         show_list(DatasetEntry, list_datasets(database), shown_as)
+
+
+_TABLES = ", ".join(("boundary", "overrated", "learnt", "forgotten", "never-right", "timed-out"))
+
+
+@problems.command(epilog="Example:  hsstar problems show demo --preset overrated")
+@click.argument("run", type=RUN)
+@click.argument("problem", type=click.IntRange(1), required=False)
+@click.option(
+    "--preset", metavar="NAME", default="all", show_default=True, help=f"A usual table: {_TABLES} …"
+)
+@click.option("--measure", metavar="NAME", help="iteration, heldout, or a benchmark's.  [default: the first]")
+@click.option("--iteration", type=click.IntRange(0), help="Only this one; of evaluations only that of M_t.")
+@click.option("--level", type=click.Choice([*map(str, Difficulty)]))
+@click.option("--cause", type=click.Choice([*map(str, Cause)]), help="A sample has it.")
+@click.option("--pass-from", type=click.FloatRange(0, 1), help="Share of correct samples of the last policy.")
+@click.option("--pass-to", type=click.FloatRange(0, 1))
+@click.option("--text", help="In the statement, in any case.")
+@click.option("--sort", type=click.Choice(SORTS), help="The order.  [default: the preset's]")
+@click.option("--descending", is_flag=True, help="The greatest first.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--after", metavar="KEY", help="The next page, as the page before says.")
+@formatted
+def show(
+    run: str,
+    problem: int | None,
+    preset: str,
+    measure: str | None,
+    iteration: int | None,
+    sort: Sort | None,
+    descending: bool,
+    limit: int,
+    after: str | None,
+    shown_as: Format,
+    **wanted: Any,
+) -> None:
+    """Show the problems of RUN as a table, or PROBLEM alone with its history and all its samples.
+
+    A row says what the policies of a measure (its iterations, or one of its evaluations) made of a problem.
+    learnt and forgotten compare the first with the last of them, so they are asked of evaluations. over and
+    under count samples on which S(r) and the verdict disagree.
+    """
+    from hsstar.cli.views.run_problems import show_problem, show_problems
+    from hsstar.insights.problems import find_preset, list_problems
+    from hsstar.insights.problems import show_problem as load_problem
+
+    with open_database() as database:
+        if problem is not None:
+            show_problem(load_problem(database, run, problem), shown_as)
+            return
+        chosen = find_preset(preset)
+        page = list_problems(
+            database,
+            run,
+            measure,
+            replace(chosen.filter, **{name: value for name, value in wanted.items() if value is not None}),
+            iteration=iteration,
+            sort=sort or chosen.sort,
+            descending=descending or (sort is None and chosen.descending),
+            after=after,
+            at_most=limit,
+        )
+    show_problems(page, f"{run}, {page.measure}: {chosen.title}", shown_as)
+    if page.next is not None:
+        say(f"there are more; the next ones: --after {page.next}", err=True)
 
 
 @problems.command(epilog="Example:  hsstar problems delete numina --dry-run")

@@ -42,13 +42,13 @@ def report(run: str, lengths: bool, iterations: bool, shown_as: Format) -> None:
             return
         summaries = load_iterations(database, run)
         if iterations:
-            _print_iterations(summaries, f"Run {run}", shown_as)
+            print_iterations(summaries, f"Run {run}", shown_as)
             return
         table, warnings = run_table(database, run), rounding_warnings(database, run)
     show_run_table(table, f"Run {run}", shown_as)
     if summaries and shown_as in ("table", "markdown"):
         console.print()
-        _print_iterations(summaries, None, shown_as)
+        print_iterations(summaries, None, shown_as)
     if shown_as == "table":
         for warning in warnings:
             console.print(warning)
@@ -79,10 +79,10 @@ def print_report(database: "Database", run_name: str) -> None:
     """Print labels, budget, pairs, speed, times, accuracy and reward quality of every iteration."""
     from hsstar.insights.iterations import load_iterations
 
-    _print_iterations(load_iterations(database, run_name), f"Run {run_name}", "table")
+    print_iterations(load_iterations(database, run_name), f"Run {run_name}", "table")
 
 
-def _print_iterations(iterations: "list[IterationSummary]", title: str | None, shown_as: Format) -> None:
+def print_iterations(iterations: "list[IterationSummary]", title: str | None, shown_as: Format) -> None:
     """Print a column per iteration and what is wrong; for programs a row per iteration with all of it."""
     from hsstar.cli.views.output import console, show, show_list
     from hsstar.insights.iterations import IterationSummary

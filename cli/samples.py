@@ -1,23 +1,136 @@
-"""`hsstar samples`: responses drawn elsewhere, and for how long texts are kept."""
+"""`hsstar samples`: look at them, draw one again, import others, and for how long texts are kept."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
+from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
+from hsstar.domain.difficulty import Difficulty
+from hsstar.domain.verdict import Cause
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from hsstar.store.read.samples import Sample
+    from hsstar.verifier.math_verifier import Explanation
+
 _MOST_SHOWN = 8
 
 
-@click.group(epilog="Example:  hsstar samples import responses.jsonl --run mine")
+@click.group(epilog="Example:  hsstar samples show demo --iteration 0 --cause timed_out")
 def samples() -> None:
-    """Import responses drawn elsewhere; delete the texts of old samples."""
+    """Show samples; draw one again; import responses drawn elsewhere; delete the texts of old ones."""
+
+
+@samples.command(
+    epilog="Example:  hsstar samples show demo --iteration 0 --verdict incorrect --reward-from 0.5"
+)
+@click.argument("run", metavar="RUN|ADDRESS", type=RUN)
+@click.option(
+    "--measure", metavar="NAME", help="iteration, heldout, or the name of a benchmark's evaluation."
+)
+@click.option("--iteration", type=click.IntRange(0), help="Its number; of evaluations the t of M_t.")
+@click.option("--problem", type=click.IntRange(1), help="The id of a problem, as in the views.")
+@click.option("--policy", metavar="MODEL", help="Drawn by this policy.")
+@click.option("--verdict", type=click.Choice(("correct", "incorrect", "none")))
+@click.option("--cause", type=click.Choice([*map(str, Cause)]))
+@click.option("--level", type=click.Choice([*map(str, Difficulty)]), help="Of the problem.")
+@click.option("--phase", type=click.Choice(("pre", "re")), help="Pre-samples or re-samples.")
+@click.option("--reward-from", type=click.FloatRange(0, 1), help="S(r), the minimum step reward.")
+@click.option("--reward-to", type=click.FloatRange(0, 1))
+@click.option(
+    "--disagreement",
+    type=click.Choice(("overrated", "underrated", "any")),
+    help="Incorrect with S(r) of at least 0.5, correct with less, or both.",
+)
+@click.option("--pair", type=click.Choice(("chosen", "rejected", "any")), help="In a preference pair.")
+@click.option("--text", help="In the response or the statement, in any case.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option("--after", metavar="KEY", help="The next page, as the page before says.")
+@click.option("--whole", is_flag=True, help="Do not cut long responses.")
+@click.option("--explain", is_flag=True, help="Say how each verdict comes about, by the verifier of today.")
+@formatted
+def show(
+    run: str,
+    policy: str | None,
+    problem: int | None,
+    limit: int,
+    after: str | None,
+    whole: bool,
+    explain: bool,
+    shown_as: Format,
+    **wanted: Any,
+) -> None:
+    """Show samples of RUN: statement, response step by step with rewards, verdict, origin, pair.
+
+    ADDRESS is RUN/ITERATION/PROBLEM/SLOT, or RUN/MEASURE@T/PROBLEM/SLOT for a sample of an evaluation of M_t:
+    that one is shown whole. What a terminal would obey is escaped, as it is everywhere.
+    """
+    from hsstar.cli.views.samples import show_samples
+    from hsstar.domain.addresses import SampleAddress
+    from hsstar.insights.samples import MOST_CHARACTERS, find_sample, list_samples
+    from hsstar.store.read.samples import SampleFilter
+
+    with open_database() as database:
+        if "/" in run:
+            rows, key = [find_sample(database, SampleAddress.parse(run))], None
+        else:
+            page = list_samples(
+                database,
+                run,
+                SampleFilter(model=policy, problem_id=problem, **wanted),
+                after=after,
+                at_most=limit,
+                characters=None if whole or explain else MOST_CHARACTERS,
+            )
+            rows, key = page.samples, page.next
+    with _explaining(wanted=explain) as explanation:
+        show_samples(rows, shown_as, explanation)
+    if shown_as == "table" and not rows:
+        say(f"{run} has no such sample")
+    if key is not None:
+        say(f"there are more; the next ones: --after {key}", err=True)
+
+
+@samples.command(epilog="Example:  hsstar samples redraw demo/0/17/3")
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def redraw(address: str, as_json: bool) -> None:
+    """Draw the sample at ADDRESS again, with its engine, seed and parameters, and compare bit by bit.
+
+    The policy is loaded in this process. The exit code is 1 if the two differ; the output then says where,
+    and whether engine, version or batch explain it.
+    """
+    from hsstar.cli.views.redrawn import show_redrawn
+    from hsstar.commands.redraw import redraw as draw_again
+    from hsstar.domain.addresses import SampleAddress
+    from hsstar.insights.samples import find_sample
+
+    parsed = SampleAddress.parse(address)
+    with open_database() as database:
+        redrawn = draw_again(database, parsed, find_sample(database, parsed))
+    show_redrawn(redrawn, as_json=as_json)
+    if not redrawn.same:
+        sys.exit(1)
+
+
+@contextmanager
+def _explaining(*, wanted: bool) -> "Iterator[Callable[[Sample], Explanation] | None]":
+    """Yield what explains a verdict, by the verifier; None where nobody wants that."""
+    if not wanted:
+        yield None
+        return
+    from hsstar.verifier import MathVerifier
+
+    with MathVerifier(1) as verifier:
+        yield lambda sample: verifier.explain(sample.response or sample.answer or "", sample.reference)
 
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 @click.command(epilog="Example:  hsstar status demo --watch")
 @click.argument("run", required=False, type=RUN)
 @click.option("--watch", is_flag=True, help="Follow RUN until it ends; Ctrl-C ends the view only.")
+@click.option("--samples", is_flag=True, help="With --watch on a terminal: also the newest sample.")
 @click.option("--missing", is_flag=True, help="List what RUN lacks, slot by slot, and the job of each slot.")
 @formatted
-def status(run: str | None, watch: bool, missing: bool, shown_as: Format) -> None:
+def status(run: str | None, watch: bool, samples: bool, missing: bool, shown_as: Format) -> None:
     """Show the state of RUN: what is done, in flight, failed, remaining, and why something waits.
 
     Without RUN: every run in one line, and the workers. CSV, JSON and Markdown list the rounds of RUN, or
@@ -26,6 +27,8 @@ def status(run: str | None, watch: bool, missing: bool, shown_as: Format) -> Non
     """
     if run is None and (watch or missing):
         raise click.UsageError("--watch and --missing need a RUN")
+    if samples and not watch:
+        raise click.UsageError("--samples needs --watch")
     if watch and (missing or shown_as != "table"):
         raise click.UsageError("--watch shows lines only; leave --missing and --format out")
     with open_database() as database:
@@ -34,16 +37,16 @@ def status(run: str | None, watch: bool, missing: bool, shown_as: Format) -> Non
         elif missing:
             _show_missing(database, run, shown_as)
         elif watch:
-            from hsstar.cli.iterate import follow
+            from hsstar.cli.iterate import follow_run
 
-            follow(database, run, f"{run} continues; look again: hsstar status {run} --watch")
+            follow_run(database, run, samples=samples)
         else:
             _show_run(database, run, shown_as)
 
 
 def _show_run(database: "Database", name: str, shown_as: Format) -> None:
     from hsstar.cli.views.output import console, show_list
-    from hsstar.cli.views.progress import round_lines
+    from hsstar.cli.views.progress_lines import round_lines
     from hsstar.insights.iterations import fault_lines
     from hsstar.insights.lengths import drift_warnings
     from hsstar.insights.models import rounding_warnings

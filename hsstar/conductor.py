@@ -251,6 +251,7 @@ class Conductor:
 
         def pair(problem_ids: list[int], connection: Connection) -> None:
             method.build_pairs(connection, run, iteration, problem_ids)
+            rounds.store_outcomes(connection, iteration.id, problem_ids)
 
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(pair, problem_ids))
@@ -261,6 +262,7 @@ class Conductor:
         if not rounds.leave_state(connection, iteration.id, IterationState.RE_SAMPLING):
             return False
         rounds.set_quality(connection, iteration.id, quality)
+        rounds.use_stored_outcomes(connection, iteration.id, stored=True)
         match run.recipe.training.objective:
             case "none":
                 material = False

@@ -174,6 +174,15 @@ def iteration_share(figures: ShareFigures) -> float:
     return (1 - _TRAINING_SHARE) * _sampled_share(figures) + _TRAINING_SHARE * trained
 
 
+@dataclass(frozen=True, slots=True)
+class TimeLeft:
+    """An estimate of the time that is left, and what it rests on."""
+
+    seconds: float
+    gained: float  # share of the whole that was done while somebody looked
+    measured_seconds: float  # in which that was done
+
+
 class Pace:
     """Estimates the time that is left from the pace since the first look."""
 
@@ -186,10 +195,12 @@ class Pace:
         """Seconds since the first look."""
         return time.monotonic() - self._started
 
-    def seconds_left(self, rounds: Sequence[RoundProgress]) -> float | None:
-        """Return the seconds that are left; None at the end, or before there is a pace."""
+    def time_left(self, rounds: Sequence[RoundProgress]) -> TimeLeft | None:
+        """Return what is left; None at the end, or before there is a pace."""
         share = finished_share(rounds)
         if self._first_share is None:
             self._first_share = share
-        gained = share - self._first_share
-        return None if gained < _LEAST_GAIN or share >= 1 else self.elapsed * (1 - share) / gained
+        gained, elapsed = share - self._first_share, self.elapsed
+        if gained < _LEAST_GAIN or share >= 1:
+            return None
+        return TimeLeft(elapsed * (1 - share) / gained, gained, elapsed)

@@ -35,18 +35,23 @@ def list_runs(database: Database, *, archived: bool = False) -> list[RunEntry]:
     """Return the runs that train, oldest first; with `archived` also those that are archived."""
     with database.begin() as connection:
         return [
-            RunEntry(
-                run.name,
-                run.recipe.policy.model,
-                run.recipe.problems.dataset,
-                run.recipe.seed,
-                run.created_at,
-                run.forked_from,
-                run.held,
-            )
+            describe_run(run)
             for run in runs.list_runs(connection)
             if run.recipe.problems.used and (archived or run.held != "archived")
         ]
+
+
+def describe_run(run: Run) -> RunEntry:
+    """Return a run as a list of runs shows it."""
+    return RunEntry(
+        run.name,
+        run.recipe.policy.model,
+        run.recipe.problems.dataset,
+        run.recipe.seed,
+        run.created_at,
+        run.forked_from,
+        run.held,
+    )
 
 
 def summarise_runs(database: Database) -> list[RunSummary]:

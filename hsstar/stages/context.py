@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
+from hsstar.domain.seeds import continuation_seed, evaluation_seed, slot_seed
 from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.engine_pool import EnginePool
@@ -18,6 +19,10 @@ from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job, fence
 from hsstar.store.rounds import Round
 from hsstar.store.runs import Run
+from hsstar.store.samples import Slot
+
+_SEEDS = {"iteration": slot_seed, "evaluation": evaluation_seed, "steps": continuation_seed}
+"""By kind of round."""
 
 
 class ComputeError(EngineError):
@@ -59,6 +64,10 @@ class JobContext:
             max_new_tokens=settings.max_new_tokens,
             stop=self.recipe.sampling.stop,
         )
+
+    def seed_of(self, slot: Slot) -> int:
+        """Return the seed of the sample at a slot of the round."""
+        return _SEEDS[self.round.kind](self.recipe.seed, self.round.number, slot.problem_key, slot.slot)
 
 
 def load_context(connection: Connection, job: Job) -> JobContext:

@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import EngineError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.seeds import continuation_seed, evaluation_seed, slot_seed
 from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages.batching import in_batches
@@ -24,8 +23,6 @@ from hsstar.store.queue import jobs
 
 BATCH_SAMPLES = 256
 _BATCH_SECONDS = 2.0
-_SEEDS = {"iteration": slot_seed, "evaluation": evaluation_seed, "steps": continuation_seed}
-"""By kind of round."""
 
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
@@ -61,7 +58,7 @@ def _draw(
     with computing():  # a chat template is a program of the policy
         prompts = [render(slot.statement) + slot.prefix for slot in slots]
     requests = [
-        SampleRequest(prompt, _seed(context, slot)) for prompt, slot in zip(prompts, slots, strict=True)
+        SampleRequest(prompt, context.seed_of(slot)) for prompt, slot in zip(prompts, slots, strict=True)
     ]
     with (
         worker.engines.sampler(context.policy, context.recipe) as sampler,
@@ -113,7 +110,3 @@ def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> sa
         engine,
         drawn.milliseconds,
     )
-
-
-def _seed(context: JobContext, slot: samples.Slot) -> int:
-    return _SEEDS[context.round.kind](context.recipe.seed, context.round.number, slot.problem_key, slot.slot)

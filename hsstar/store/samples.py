@@ -55,6 +55,19 @@ def load_missing_slots(connection: Connection, job: Job) -> list[Slot]:
     return rows_of(execute_file(connection, "missing_slots", values), Slot)
 
 
+def find_slot(connection: Connection, round_id: int, problem_id: int, slot: int) -> Slot:
+    """Return the slot of a problem that a round has."""
+    values = {"round_id": round_id, "problem_id": problem_id, "slot": slot}
+    (found,) = rows_of(execute_file(connection, "slot_at", values), Slot)
+    return found
+
+
+def has_text(connection: Connection, sample_id: int, response: str) -> bool:
+    """Tell whether a response, stored or pruned by now, is this one, by its hash."""
+    query = text("SELECT text_hash = hashtextextended(:response, 0) FROM samples WHERE id = :id")
+    return bool(connection.scalar(query, {"id": sample_id, "response": response}))
+
+
 def write_samples(
     connection: Connection,
     round_id: int,

@@ -174,6 +174,7 @@ def _derive(connection: Connection, changed: Round, problem_ids: list[int]) -> N
             values,
         )
         rounds.set_looked_at(connection, [changed.id], None)
+        rounds.use_stored_outcomes(connection, changed.id, stored=False)
     elif changed.kind == "iteration":
         labels = connection.execute(
             text("""

@@ -13,13 +13,13 @@ TABLES = (
     "installation", "datasets", "problems", "problem_overlaps", "models", "reward_models", "runs", "rounds",
     "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
     "sample_counts", "majority_votes", "verdicts", "known_verdicts", "step_rounds", "step_prefixes",
-    "rewards", "difficulty_labels", "allocation_waves", "allocations", "preference_pairs",
-    "training_runs", "layer_updates", "training_steps", "workers", "sweeper",
+    "rewards", "difficulty_labels", "stored_outcomes", "allocation_waves", "allocations",
+    "preference_pairs", "training_runs", "layer_updates", "training_steps", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
     "evaluation_results", "training_curves", "weight_updates", "budget_ledger", "problem_lifelines",
-    "response_lengths", "round_states", "verdict_history",
+    "response_lengths", "round_states", "verdict_history", "live_outcomes", "problem_outcomes", "responses",
 )  # fmt: skip
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",

@@ -11,12 +11,12 @@ import pytest
 
 from hsstar.cli import demo
 from hsstar.cli.stack import _thread_counts
-from hsstar.cli.views import progress
 from hsstar.commands.workers import release_workers
 from hsstar.demo import RECIPE
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines import registry
+from hsstar.insights import watch
 from hsstar.insights.progress import run_progress
 from hsstar.insights.runs import find_run
 from hsstar.local.holders import Holder
@@ -201,7 +201,7 @@ def test_a_watch_waits_for_a_database_that_is_away(cli: CommandLine, monkeypatch
             raise error
         return whole(*arguments)
 
-    monkeypatch.setattr(progress, "run_progress", look)
+    monkeypatch.setattr(watch, "run_progress", look)
     let_time_pass(monkeypatch, WATCH, lambda: None, lambda: None, interrupt)
     called = cli("status", "r", "--watch")
     assert called.code == 130

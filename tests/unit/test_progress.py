@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hsstar.cli.views.progress import round_lines
+from hsstar.cli.views.progress_lines import round_lines
 from hsstar.insights.lengths import drift_warnings, pair_warnings
 from hsstar.insights.progress import Pace, RunProgress, finished_share, open_rounds, waiting_reasons
 from hsstar.store.read.progress import PolicyLengths, QueueState, RoundProgress
@@ -113,11 +113,13 @@ def test_the_time_left_follows_from_the_pace_since_the_first_look(monkeypatch: p
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     pace = Pace()
-    assert pace.seconds_left([SAMPLED]) is None
+    assert pace.time_left([SAMPLED]) is None
     now = 130.0
-    assert pace.seconds_left([replace(SAMPLED, verified=605)]) is None  # half a percent says nothing
-    assert pace.seconds_left([replace(SAMPLED, verified=700)]) == pytest.approx(30 * 0.3 / 0.1)
-    assert pace.seconds_left([replace(SAMPLED, state="done")]) is None
+    assert pace.time_left([replace(SAMPLED, verified=605)]) is None  # half a percent says nothing
+    left = pace.time_left([replace(SAMPLED, verified=700)])
+    assert left is not None
+    assert (left.seconds, left.gained, left.measured_seconds) == pytest.approx((30 * 0.3 / 0.1, 0.08, 30))
+    assert pace.time_left([replace(SAMPLED, state="done")]) is None
     assert pace.elapsed == 30
 
 

@@ -49,6 +49,8 @@ BEGIN
     PERFORM FROM rounds WHERE id IN (SELECT round_id FROM gone) FOR UPDATE;
     DELETE FROM difficulty_labels USING gone
     WHERE difficulty_labels.round_id = gone.round_id AND difficulty_labels.problem_id = gone.problem_id;
+    DELETE FROM stored_outcomes USING gone
+    WHERE stored_outcomes.round_id = gone.round_id AND stored_outcomes.problem_id = gone.problem_id;
     DELETE FROM allocations USING gone
     WHERE allocations.round_id = gone.round_id AND allocations.problem_id = gone.problem_id;
     DELETE FROM preference_pairs USING gone
@@ -75,6 +77,10 @@ END $$;
 CREATE TRIGGER tr_difficulty_labels_added AFTER INSERT ON difficulty_labels REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
 CREATE TRIGGER tr_difficulty_labels_changed AFTER UPDATE ON difficulty_labels REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
+CREATE TRIGGER tr_stored_outcomes_added AFTER INSERT ON stored_outcomes REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
+CREATE TRIGGER tr_stored_outcomes_changed AFTER UPDATE ON stored_outcomes REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();
 CREATE TRIGGER tr_allocations_added AFTER INSERT ON allocations REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION check_problems_of_rounds();

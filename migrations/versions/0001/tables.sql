@@ -104,6 +104,7 @@ CREATE TABLE rounds (
     evaluation_key text NOT NULL DEFAULT '',
     looked_at timestamptz,
     texts_pruned bigint NOT NULL DEFAULT 0,
+    outcomes_stored boolean NOT NULL DEFAULT false,
     CONSTRAINT uq_rounds_run_id_kind_number_evaluation_key UNIQUE (run_id, kind, number, evaluation_key),
     CONSTRAINT ck_rounds_kind_known CHECK (kind IN ('iteration', 'evaluation', 'steps')),
     CONSTRAINT ck_rounds_all_but_iterations_have_key CHECK ((kind = 'iteration') = (evaluation_key = ''))
@@ -111,6 +112,7 @@ CREATE TABLE rounds (
 COMMENT ON COLUMN rounds.number IS 'of the iteration, or t of the M_t that is evaluated or continues its responses';
 COMMENT ON COLUMN rounds.texts_pruned IS 'samples whose response and step rewards were deleted to save space';
 COMMENT ON COLUMN rounds.looked_at IS 'when it was last found to wait for a person or another round';
+COMMENT ON COLUMN rounds.outcomes_stored IS 'whether stored_outcomes has what its samples came to; else it is counted';
 COMMENT ON COLUMN rounds.evaluation_key IS 'names dataset and decoding of an evaluation, or what is continued; empty for an iteration';
 
 CREATE TABLE round_problems (
@@ -382,6 +384,29 @@ CREATE TABLE difficulty_labels (
     CONSTRAINT pk_difficulty_labels PRIMARY KEY (round_id, problem_id),
     CONSTRAINT ck_difficulty_labels_level_known CHECK (level IN ('inlier', 'boundary', 'outlier'))
 ) WITH (autovacuum_analyze_scale_factor = 0.01);
+
+CREATE TABLE stored_outcomes (
+    round_id bigint,
+    problem_id bigint,
+    drawn integer NOT NULL,
+    correct integer NOT NULL,
+    undecided integer NOT NULL,
+    overrated integer NOT NULL,
+    underrated integer NOT NULL,
+    cut integer NOT NULL,
+    causes text[] NOT NULL,
+    mean_tokens double precision,
+    mean_reward double precision,
+    pairs integer NOT NULL,
+    difficulty text,
+    accuracy double precision,
+    process_quality double precision,
+    CONSTRAINT pk_stored_outcomes PRIMARY KEY (round_id, problem_id)
+) WITH (autovacuum_analyze_scale_factor = 0.01);
+COMMENT ON TABLE stored_outcomes IS 'what the samples of a problem came to, once those of its round are complete';
+COMMENT ON COLUMN stored_outcomes.overrated IS 'incorrect samples whose minimum reward is at least 0.5';
+COMMENT ON COLUMN stored_outcomes.underrated IS 'correct samples whose minimum reward is below 0.5';
+COMMENT ON COLUMN stored_outcomes.causes IS 'those of its samples, each once';
 
 CREATE TABLE allocation_waves (
     round_id bigint CONSTRAINT fk_allocation_waves_round_id REFERENCES rounds ON DELETE CASCADE,
