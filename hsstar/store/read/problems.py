@@ -99,7 +99,8 @@ def list_rounds(connection: Connection, run_id: int) -> list[MeasuredRound]:
     rows = connection.execute(
         text("""
             SELECT rounds.id AS round_id, coalesce(nullif(evaluation_key, ''), 'iteration') AS measure,
-                number, models.name AS model, state, imported IS NOT NULL AS imported, (
+                number, models.name AS model, round_states.state,
+                imported IS NOT NULL AS imported, (
                     SELECT count(*) FROM round_problems WHERE round_problems.round_id = rounds.id
                 ) AS problems
             FROM rounds
@@ -239,3 +240,15 @@ def neighbours(
         {"round_ids": list(round_ids), "problem_id": problem_id},
     ).one()
     return row.before, row.after
+
+
+def statements(connection: Connection, problem_ids: Sequence[int], characters: int | None) -> dict[int, str]:
+    """Return the statements of problems by their ids, cut to so many characters."""
+    rows = connection.execute(
+        text("""
+            SELECT id, left(statement, coalesce(CAST(:characters AS int), length(statement))) AS statement
+            FROM problems WHERE id = ANY (CAST(:ids AS bigint[]))
+        """),
+        {"ids": list(problem_ids), "characters": characters},
+    )
+    return {row.id: row.statement for row in rows}
