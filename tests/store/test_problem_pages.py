@@ -150,10 +150,18 @@ def test_one_sample_by_its_address(example: Example) -> None:
     address = SampleAddress.parse(f"example/heldout@1/{example.ids[7]}/0")
     sample = samples.find_sample(example.database, address)
     assert (sample.cause, samples.address_of(sample)) == ("timed_out", address)
+    assert sample.response == LATE.response
     with pytest.raises(NotFoundError, match="there is no sample example/0/1/99"):
         samples.find_sample(example.database, SampleAddress.parse("example/0/1/99"))
     with pytest.raises(BadInputError, match="no key"):
         samples.list_samples(example.database, "example", after="1.2")
+
+
+def test_without_a_limit_statements_are_whole(example: Example) -> None:
+    (first, *_) = problems.list_problems(example.database, "example", characters=None).problems
+    assert first.statement == "train problem 0"
+    (first, *_) = problems.list_problems(example.database, "example", characters=5).problems
+    assert first.statement == "train"
 
 
 def page_of(example: Example, preset: str, measure: str | None = None, **options: object) -> list[int]:

@@ -110,7 +110,7 @@ passing AS (
 )
 SELECT
     passing.problem_id,
-    left(problems.statement, CAST(:characters AS int)) AS statement,
+    left(problems.statement, coalesce(CAST(:characters AS int), length(problems.statement))) AS statement,
     problems.reference_answer AS reference,
     problems.subject,
     problems.level AS source_level,

@@ -105,7 +105,7 @@ SELECT
     page.level,
     problems.statement,
     problems.reference_answer AS reference,
-    left(sample_responses.response, CAST(:characters AS int)) AS response,
+    left(sample_responses.response, coalesce(CAST(:characters AS int), length(sample_responses.response))) AS response,
     length(sample_responses.response) AS characters,
     page.answer,
     page.verdict,

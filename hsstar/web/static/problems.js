@@ -6,10 +6,11 @@
 async function fetchInto(details) {
   const address = details.dataset.fetch;
   details.removeAttribute("data-fetch");
+  const rest = [...details.children].filter((child) => child.tagName !== "SUMMARY");
+  rest.forEach((child) => { child.textContent = "…"; });
   const answer = await fetch(address, { headers: { accept: "text/html" } });
   const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
   const found = parsed.querySelectorAll("[data-part]");
-  const rest = [...details.children].filter((child) => child.tagName !== "SUMMARY");
   const part = document.createElement("div");
   part.append(...(found.length ? found : [parsed.querySelector("main p")?.textContent ?? "no answer"]));
   rest.forEach((child) => child.remove());

@@ -1,0 +1,1 @@
+"""The pages: what they show, who may see them, and how they look."""
