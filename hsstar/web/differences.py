@@ -8,7 +8,7 @@ Part = tuple[str, bool]
 """A part of a text, and whether the other text lacks it."""
 
 MOST_WORDS = 1_500
-"""Of the longer text between common beginning and end; the comparison takes the product of the two lengths."""
+"""Of the longer text between common beginning and end; the time grows with the product of the lengths."""
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 
 

@@ -56,7 +56,9 @@ def choice_of(request: Request, name: str, choices: Iterable[Choice]) -> Choice 
     for choice in known:
         if choice == given:
             return choice
-    raise BadInputError(f"{name} must be one of {', '.join(known)}, not {given!r}{did_you_mean(given, known)}")
+    raise BadInputError(
+        f"{name} must be one of {', '.join(known)}, not {given!r}{did_you_mean(given, known)}"
+    )
 
 
 def flag_of(request: Request, name: str) -> bool:

@@ -63,9 +63,7 @@ def _origin(sample: Sample) -> list[tuple[str, str]]:
     cut = ", cut at its limit" if sample.finish_reason == "length" else ""
     known = {
         "tokens": None if sample.tokens is None else f"{sample.tokens:,}{cut}",
-        "log-probability": None
-        if sample.cumulative_logprob is None
-        else f"{sample.cumulative_logprob:.2f}",
+        "log-probability": None if sample.cumulative_logprob is None else f"{sample.cumulative_logprob:.2f}",
         "seed": sample.seed,
         "policy": sample.model or "imported",
         "engine": sample.engine,
@@ -98,7 +96,11 @@ def by_round(samples: Sequence[Sample]) -> list[Group]:
         entry = shown(sample)
         if sample.round_id not in groups:
             is_iteration = sample.measure == "iteration"
-            title = f"Iteration {sample.iteration}" if is_iteration else f"{sample.measure} of M_{sample.iteration}"
+            title = (
+                f"Iteration {sample.iteration}"
+                if is_iteration
+                else f"{sample.measure} of M_{sample.iteration}"
+            )
             round_ = str(address_of(sample).round)
             groups[sample.round_id] = Group(title, sample.model, round_, [])
         groups[sample.round_id].entries.append(entry)

@@ -1,7 +1,9 @@
-"""What thresholds move, what pre-samples foretell, and what other policies would have made of an iteration."""
+"""What thresholds move, what pre-samples foretell, and what other policies would come to."""
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -15,10 +17,11 @@ from hsstar.insights.allocation import calibrate_runs, replay_policies
 from hsstar.insights.figures import load_distributions
 from hsstar.insights.iterations import IterationSummary, load_iterations
 from hsstar.insights.runs import find_run
-from hsstar.insights.thresholds import HUNDREDTHS, count_thresholds
+from hsstar.insights.thresholds import count_thresholds
 from hsstar.store.database import Database
+from hsstar.store.read.figures import BUCKETS
 from hsstar.store.runs import Run
-from hsstar.web.charts import histogram
+from hsstar.web.charts import Histogram, histogram
 from hsstar.web.flow import ORDER
 from hsstar.web.parameters import check_names, share_of, whole_of
 from hsstar.web.render import database_of, page
@@ -65,7 +68,7 @@ def _thresholds(request: Request, database: Database, run: Run, chosen: Iteratio
         raise BadInputError(f"tau_low must be less than tau_high, not {low / 100:g} and {high / 100:g}")
     if counts is None:
         return {"counts": None}
-    quality = load_distributions(database, run, chosen.iteration).get("process_quality")
+    boundary = counts.problems.at(low, high)["boundary"]
     return {
         "counts": counts,
         "document": json.dumps(asdict(counts)),
@@ -75,12 +78,17 @@ def _thresholds(request: Request, database: Database, run: Run, chosen: Iteratio
             (kind, of.at(*now), of.at(low, high))
             for kind, of in (("problems", counts.problems), ("pairs", counts.pairs))
         ],
-        "share": counts.further / boundary if (boundary := counts.problems.at(low, high)["boundary"]) else None,
-        "quality": None if quality is None else histogram(
-            ["{:.2f} to {:.2f}".format(*quality.bounds(number)) for number in range(20)],
-            {level: quality.series[level] for level in ORDER if level in quality.series},
-        ),
-    }  # fmt: skip
+        "share": counts.further / boundary if boundary else None,
+        "quality": _quality(database, run, chosen.iteration),
+    }
+
+
+def _quality(database: Database, run: Run, iteration: int) -> Histogram | None:
+    figure = load_distributions(database, run, iteration).get("process_quality")
+    if figure is None:
+        return None
+    labels = ["{:.2f} to {:.2f}".format(*figure.bounds(number)) for number in range(BUCKETS)]
+    return histogram(labels, {level: figure.series[level] for level in ORDER if level in figure.series})
 
 
 def _calibration(request: Request) -> Response:
@@ -130,14 +138,14 @@ def _replay(request: Request) -> Response:
     )  # fmt: skip
 
 
-class _alone:  # noqa: N801 - a context manager that is named like one
+@contextmanager
+def _alone() -> Iterator[None]:
     """Let one computation of seconds run at a time."""
-
-    def __enter__(self) -> None:
-        if not _one_at_a_time.acquire(blocking=False):
-            raise ConflictError("another replay or calibration is being computed; ask again in a moment")
-
-    def __exit__(self, *error: object) -> None:
+    if not _one_at_a_time.acquire(blocking=False):
+        raise ConflictError("another replay or calibration is being computed; ask again in a moment")
+    try:
+        yield
+    finally:
         _one_at_a_time.release()
 
 

@@ -49,7 +49,9 @@ def _compare(request: Request) -> Response:
     except BadInputError as error:
         status = 400 if any(given) else 200  # nobody asked for the usual two
         return page(request, "compare.html", status, **values | {"reason": str(error)})
-    return page(request, "compare.html", cell=cell, number=number, **values | _listed(database, found, number))
+    return page(
+        request, "compare.html", cell=cell, number=number, **values | _listed(database, found, number)
+    )
 
 
 def _usual(run: str, measures: list[Measure]) -> tuple[str | None, str | None]:
@@ -130,7 +132,9 @@ def _couple(first: Sample, second: Sample) -> dict[str, Any]:
         "sides": [(shown(first), one), (shown(second), other)],
         "same": first.response == second.response,
         "compared": compared,
-        "cut": any((sample.characters or 0) > len(text) for sample, text in zip((first, second), texts, strict=True)),
+        "cut": any(
+            (sample.characters or 0) > len(text) for sample, text in zip((first, second), texts, strict=True)
+        ),
     }
 
 

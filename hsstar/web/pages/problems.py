@@ -97,7 +97,9 @@ def _presets(request: Request) -> list[tuple[str, str, bool]]:
     for preset in PRESETS.values():
         chosen = _parameters(preset)
         query = urlencode(place | chosen)
-        found.append((preset.title, f"{request.url.path}?{query}" if query else request.url.path, here == chosen))
+        found.append(
+            (preset.title, f"{request.url.path}?{query}" if query else request.url.path, here == chosen)
+        )
     return found
 
 
