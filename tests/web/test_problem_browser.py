@@ -1,4 +1,4 @@
-"""The pages of problems in a real browser: run → problem → sample → pair, filters, two policies, keys alone."""
+"""The pages of problems in a real browser: from a run to a pair, filters, two policies, keys alone."""
 
 import os
 import shutil

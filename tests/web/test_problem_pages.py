@@ -39,6 +39,7 @@ def _measure(connection: Connection) -> None:
         connection, "UPDATE problems SET statement = :text WHERE id = :id", text=statement, id=ids[LEARNT]
     )
     run = find_run(connection, "demo")
+    _allot(connection)
     solved = ({BOTH, FORGOTTEN}, {BOTH, LEARNT})
     texts = [*HOSTILE[:NEITHER], LONG]
     for number, right in enumerate(solved):
@@ -53,6 +54,21 @@ def _measure(connection: Connection) -> None:
             problem: {0: _drawn(place in right, f"policy {number} {texts[place]}")}
             for place, problem in enumerate(ids)
         })  # fmt: skip
+
+
+def _allot(connection: Connection) -> None:
+    """A wave of the first iteration that gave its second problem two samples."""
+    execute(
+        connection,
+        "INSERT INTO allocation_waves (round_id, wave, budget, prior, gains, decided_at) "
+        "SELECT min(round_id), 0, 2, '[]', CAST(:gains AS jsonb), now() FROM difficulty_labels",
+        gains=json.dumps([[1, 1, 2, "boundary", [0.5, 0.25]]]),
+    )
+    execute(
+        connection,
+        "INSERT INTO allocations (round_id, wave, problem_id, correct, incorrect, drawn, samples) "
+        "SELECT min(round_id), 0, min(problem_id) + 1, 1, 1, 2, 2 FROM difficulty_labels",
+    )
 
 
 def _drawn(right: bool, text: str) -> Drawn:
@@ -93,12 +109,21 @@ PAGES = [
     ("/runs/demo/problems?measure=heldout&change=learnt", ["M_0 0.00, M_1 1.00"]),
     ("/runs/demo/problems?text=no+such+words", ["No problem is like that."]),
     ("/runs/resting/problems", ["hsstar iterate resting --watch"]),
-    ("/runs/demo/problems/{training}", ["Pairs", "slot 0 over 1", "hsstar samples redraw demo/0/", "wave"]),
+    (
+        "/runs/demo/problems/{training}",
+        [
+            "chosen over rejected",
+            "hsstar samples redraw demo/0/",
+            "wave 0",
+            "1 right, 1 wrong",
+            "0.500 … 0.250",
+        ],
+    ),
     ("/runs/demo/problems/{long}", ["more of 1,000,00"]),
     ("/samples/demo/0/{training}/0", ["hsstar samples redraw demo/0/", "all samples of problem"]),
     (
         "/explanations/demo/heldout@1/{both}/0",
-        ["boxed", "correct (correct)", "rule", "the verifier of that time"],
+        ["boxed", "incorrect (incorrect)", "rule", "the verifier of that time"],
     ),
     (f"/runs/demo/compare?{COUPLE}", ["2 problems differ", "McNemar", "p = <b>1.000</b>", "+1.00", "-1.00"]),
     (f"/runs/demo/compare?{COUPLE}&cell=only_second", ["Only the second solves it", "{learnt}</a>"]),
@@ -142,7 +167,7 @@ def test_a_page_says_what_the_rows_say(
         ("/runs/demo/problems/999999", 404, "has no problem 999999"),
         ("/runs/demo/problems/99999999999999999999999", 404, "has no problem"),
         ("/runs/demo/problems/one", 404, "No page has this address."),
-        ("/samples/demo/0/1", 400, "is no address of a sample"),
+        ("/samples/demo/0/1", 400, "is no address of a round"),
         ("/samples/demo/0/999999/0", 404, "there is no sample demo/0/999999/0"),
         ("/explanations/demo/0/999999/0", 404, "there is no sample"),
         ("/runs/demo/compare?first=demo/0&second=demo", 400, "is no address of a round"),
