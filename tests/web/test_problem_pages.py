@@ -61,7 +61,7 @@ def _allot(connection: Connection) -> None:
     execute(
         connection,
         "INSERT INTO allocation_waves (round_id, wave, budget, prior, gains, decided_at) "
-        "SELECT min(round_id), 0, 2, '[]', CAST(:gains AS jsonb), now() FROM difficulty_labels",
+        "SELECT min(round_id), 0, 2, '{1}', CAST(:gains AS jsonb), now() FROM difficulty_labels",
         gains=json.dumps([[1, 1, 2, "boundary", [0.5, 0.25]]]),
     )
     execute(
