@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 Part = tuple[str, bool]
 """A part of a text, and whether the other text lacks it."""
 
-MOST_WORDS = 1_500
+MOST_WORDS = 1_000
 """Of the longer text between common beginning and end; the time grows with the product of the lengths."""
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 
@@ -26,7 +26,7 @@ def mark_differences(first: str, second: str) -> tuple[list[Part], list[Part], b
     _add(parts[1], other[:start], marked=False)
     compared = max(len(middle), len(other_middle)) <= MOST_WORDS
     if compared:
-        matcher = SequenceMatcher(None, middle, other_middle)
+        matcher = SequenceMatcher(None, middle, other_middle, autojunk=False)  # frequent words count too
         for tag, from_, to, other_from, other_to in matcher.get_opcodes():
             _add(parts[0], middle[from_:to], marked=tag != "equal")
             _add(parts[1], other_middle[other_from:other_to], marked=tag != "equal")

@@ -19,7 +19,7 @@ def marked(parts: list[Part]) -> list[str]:
         ("So x = 2.", "So x = 3.", ["2"], ["3"]),
         ("the same", "the same", [], []),
         ("", "all new", [], ["all new"]),
-        ("a b c d", "a c d", [" b"], []),
+        ("a b c d", "a c d", ["b "], []),
         ("a a a", "a a", [" a"], []),
     ],
 )

@@ -21,7 +21,7 @@ from hsstar.web.samples import shown
 
 ROWS = 50
 """Of a page of problems."""
-COUPLES = 32
+COUPLES = 16
 """Pairs of texts on a page."""
 CHARACTERS = 6_000
 """Of each of them; two samples alone are compared at more."""
