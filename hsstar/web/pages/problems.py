@@ -66,7 +66,7 @@ def _problems(request: Request) -> Response:
 
 def _filter(request: Request) -> ProblemFilter:
     chosen: dict[str, Any] = {name: choice_of(request, name, known) for name, known in _CHOICES.items()}
-    shares = {name: share_of(request, name) for name in _SHARES}
+    shares: dict[str, Any] = {name: share_of(request, name) for name in _SHARES}
     return ProblemFilter(**chosen, **shares, text=text_of(request, "text"))
 
 
