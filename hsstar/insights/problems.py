@@ -289,3 +289,11 @@ def _beside(measures: Sequence[Measure], own: Mapping[str, Sequence[int]]) -> li
 def _row(connection: Connection, round_ids: Sequence[int], problem_id: int) -> ProblemRow:
     (row,) = problems.problem_page(connection, round_ids, ProblemFilter(problem_id=problem_id), at_most=1)
     return row
+
+
+def statements_of(
+    database: Database, problem_ids: Sequence[int], characters: int | None = STATEMENT_CHARACTERS
+) -> dict[int, str]:
+    """Return the statements of problems by their ids; unknown ids are left out."""
+    with database.begin() as connection:
+        return problems.statements(connection, problem_ids, characters)

@@ -13,10 +13,11 @@ from starlette.staticfiles import StaticFiles
 
 from hsstar.domain.errors import BadInputError, ConflictError, DatabaseError, NotFoundError
 from hsstar.store.database import Database, Limits
+from hsstar.verifier import MathVerifier
 from hsstar.web import live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
 from hsstar.web.live import Pulse
-from hsstar.web.pages import run, runs, sql, workers
+from hsstar.web.pages import allocation, compare, problem, problems, run, runs, sql, workers
 from hsstar.web.render import page
 
 STATEMENT_SECONDS = 20
@@ -36,6 +37,10 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
         routes=[
             *runs.ROUTES,
             *run.ROUTES,
+            *problems.ROUTES,
+            *problem.ROUTES,
+            *compare.ROUTES,
+            *allocation.ROUTES,
             *workers.ROUTES,
             *sql.ROUTES,
             *live.ROUTES,
@@ -58,6 +63,7 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
     limits = Limits(statement=STATEMENT_SECONDS, lock=2.0, idle=60.0)
     app.state.database = Database(url, limits, read_only=True)
     app.state.queries = Database(url, limits)
+    app.state.verifier = MathVerifier(1)  # its process starts when somebody asks why
     app.state.pulse = Pulse(app.state.database)
     return app
 

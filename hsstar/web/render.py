@@ -19,7 +19,9 @@ from hsstar.store.database import Database
 
 NAVIGATION = (("Runs", "runs"), ("Workers", "workers"), ("SQL", "sql"))
 """Heading and route of the pages that concern no single run."""
-RUN_NAVIGATION = (("Run", "run"),)
+RUN_NAVIGATION = (
+    ("Run", "run"), ("Problems", "problems"), ("Compare", "compare"), ("Allocation", "allocation"),
+)  # fmt: skip
 """Heading and route of the pages of a run; each route takes `run`, its name."""
 
 

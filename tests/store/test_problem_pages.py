@@ -160,6 +160,13 @@ def test_one_sample_by_its_address(example: Example) -> None:
         samples.list_samples(example.database, "example", after="1.2")
 
 
+def test_without_a_limit_statements_are_whole(example: Example) -> None:
+    (first, *_) = problems.list_problems(example.database, "example", characters=None).problems
+    assert first.statement == "train problem 0"
+    (first, *_) = problems.list_problems(example.database, "example", characters=5).problems
+    assert first.statement == "train"
+
+
 def page_of(example: Example, preset: str, measure: str | None = None, **options: object) -> list[int]:
     of = problems.PRESETS[preset]
     page = problems.list_problems(

@@ -239,3 +239,15 @@ def neighbours(
         {"round_ids": list(round_ids), "problem_id": problem_id},
     ).one()
     return row.before, row.after
+
+
+def statements(connection: Connection, problem_ids: Sequence[int], characters: int | None) -> dict[int, str]:
+    """Return the statements of problems by their ids, cut to so many characters."""
+    rows = connection.execute(
+        text("""
+            SELECT id, left(statement, coalesce(CAST(:characters AS int), length(statement))) AS statement
+            FROM problems WHERE id = ANY (CAST(:ids AS bigint[]))
+        """),
+        {"ids": list(problem_ids), "characters": characters},
+    )
+    return {row.id: row.statement for row in rows}
