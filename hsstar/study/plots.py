@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,7 +20,7 @@ def draw(study: Study, strategies: Sequence[StrategyMetrics], folder: Path) -> l
     name = study.document.name
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(10, 4), layout="constrained")
+        figure = Figure(figsize=(12, max(4, 0.28 * len(strategies))), layout="constrained")
         left, right = figure.subplots(1, 2)
         _draw_accuracies(left, strategies)
         _draw_differences(right, study, strategies)
@@ -30,12 +30,14 @@ def draw(study: Study, strategies: Sequence[StrategyMetrics], folder: Path) -> l
 
 
 def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyMetrics]) -> None:
+    colours = colormaps["tab20" if len(strategies) > 10 else "tab10"]
     for place, strategy in enumerate(strategies):
         shift = _SPREAD * (place - (len(strategies) - 1) / 2)
         axes.errorbar(
             [t + shift for t in range(len(strategy.accuracies))],
             [mean.value for mean in strategy.accuracies],
             yerr=[mean.standard_error or 0 for mean in strategy.accuracies],
+            color=colours(place % colours.N),
             marker="o",
             markersize=3,
             capsize=2,
@@ -44,7 +46,7 @@ def _draw_accuracies(axes: Axes, strategies: Sequence[StrategyMetrics]) -> None:
     axes.set_xticks(range(len(strategies[0].accuracies)))
     axes.set_xlabel("policy M_t")
     axes.set_ylabel("held-out accuracy, mean ± standard error")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)  # beside the lines, not over them
 
 
 def _draw_differences(axes: Axes, study: Study, strategies: Sequence[StrategyMetrics]) -> None:

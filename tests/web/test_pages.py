@@ -32,6 +32,11 @@ PAGES = {
 }
 """Name of each route, an address of it, and what its page says."""
 STREAMS = {"events"}
+OF_PROBLEMS = {
+    "problems", "problem", "sample", "explanation", "compare", "compare_problem", "texts", "allocation",
+    "calibration", "replay",
+}  # fmt: skip
+"""The routes that test_problem_pages.py tries."""
 AWAY = "postgresql://nobody@127.0.0.1:1/none"
 
 
@@ -57,7 +62,7 @@ def routes(app: Starlette) -> Iterator[str]:
 
 def test_every_route_is_tried(client: TestClient) -> None:
     assert isinstance(client.app, Starlette)
-    assert {*routes(client.app)} == PAGES.keys() | STREAMS
+    assert {*routes(client.app)} == PAGES.keys() | STREAMS | OF_PROBLEMS
 
 
 @pytest.mark.parametrize("name", PAGES)
