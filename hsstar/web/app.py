@@ -17,7 +17,7 @@ from hsstar.verifier import MathVerifier
 from hsstar.web import live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
 from hsstar.web.live import Pulse
-from hsstar.web.pages import allocation, compare, problem, problems, run, runs, sql, workers
+from hsstar.web.pages import allocation, compare, metrics, problem, problems, run, runs, sql, workers
 from hsstar.web.render import page
 
 STATEMENT_SECONDS = 20
@@ -43,6 +43,7 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
             *allocation.ROUTES,
             *workers.ROUTES,
             *sql.ROUTES,
+            *metrics.ROUTES,
             *live.ROUTES,
             *entrance,
             Mount("/static", StaticFiles(packages=[("hsstar.web", "static")]), name="static"),
