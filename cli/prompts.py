@@ -46,11 +46,9 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     say_exactly(prompt)
     say(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
     if lengths:
-        say(
-            f"{lengths.prompts:,} prompts of {lengths.dataset}: {lengths.least} to {lengths.most} tokens, "
-            f"median {lengths.median}, nine of ten at most {lengths.nine_of_ten}",
-            err=True,
-        )
+        prompts_of = f"{lengths.prompts:,} prompt{'' if lengths.prompts == 1 else 's'} of {lengths.dataset}"
+        spread = f"{lengths.least} to {lengths.most} tokens, median {lengths.median}"
+        say(f"{prompts_of}: {spread}, nine of ten at most {lengths.nine_of_ten}", err=True)
 
 
 @prompts.command("list", epilog="Example:  hsstar prompts list")

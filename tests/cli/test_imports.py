@@ -104,11 +104,11 @@ def test_files_from_the_field_are_imported_with_what_is_wrong_about_them(cli: Co
 
 
 def test_a_file_without_references_is_refused_unless_it_is_wanted(cli: CommandLine) -> None:
-    sentence = {"problem": "c?", "answer": "The proof follows from the lemma that was shown above."}
+    sentence = {"problem": "c?", "answer": "The curve that was drawn above."}
     readable, proof = {"problem": "b?", "answer": "12"}, {"problem": "a?", "answer": "proof"}
     file = cli.file("p.jsonl", proof, readable, sentence)
     command = ("problems", "import", file, "--dataset", "mine")
-    message = "2 of 3 reference answers cannot be used, such as 'The proof follows"
+    message = "2 of 3 reference answers cannot be used, such as 'The curve that was drawn above.'"
     assert cli.refused(*command).startswith(message)
     assert cli.rows("SELECT 1 FROM datasets") == []
     cli.ok(*command, "--allow-unreadable")
@@ -326,7 +326,10 @@ def test_a_prompt_is_shown_as_the_policy_sees_it(cli: CommandLine) -> None:
     options = ((), ("--dataset", "elsewhere"), ("--problem", "1+2*3=?"))
     shown = [cli("prompts", "show", cli.recipe(), *given) for given in options]
     assert [said.out for said in shown] == ["demo-train problem 0\n", "what is one?\n", "1+2*3=?\n"]
-    assert all(said.err.endswith(" tokens\n") for said in shown)
+    assert all(said.err.splitlines()[0].endswith(" tokens") for said in shown)
+    lengths = [said.err.splitlines()[1:] for said in shown]
+    assert lengths[0] == ["8 prompts of demo-train: 21 to 21 tokens, median 21, nine of ten at most 21"]
+    assert (lengths[1][0].partition(":")[0], lengths[2]) == ("1 prompt of elsewhere", [])
     step = cli.ok("prompts", "show", cli.recipe(("bare", "qwen25-step-cot")), "--problem", "1+2*3=?")
     assert "1+2*3=?" in step != "1+2*3=?\n"
     assert [row["template"] for row in cli.json("prompts", "list")] == ["qwen25-step-cot", "bare", "chat"]

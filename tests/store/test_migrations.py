@@ -16,6 +16,7 @@ from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, SchemaError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
+from hsstar.recipe.notify import Event
 from hsstar.store import migrate, rounds, runs
 from hsstar.store.database import SCHEMA_REVISION, Database
 from tests.store import factory
@@ -33,6 +34,7 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_jobs_kind_known": JobKind,
     "ck_jobs_state_known": JobState,
     "ck_known_verdicts_cause_known": LASTING_CAUSES,
+    "ck_notifications_event_known": get_args(Event),
     "ck_problem_overlaps_kind_known": OverlapKind,
     "ck_rounds_kind_known": ("iteration", "evaluation", "steps"),
     "ck_runs_held_known": get_args(runs.HoldKind),
