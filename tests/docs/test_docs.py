@@ -157,6 +157,7 @@ def variables(text: str) -> set[str]:
 def variables_of(*folders: str) -> set[str]:
     """The environment variables that files in these folders name."""
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    files = (path for path in files if path.suffix != ".pyc")  # compiled names may have any byte behind them
     return {name for file in files for name in variables(file.read_text(errors="ignore"))}
 
 
