@@ -10,7 +10,7 @@ def shuffle_key(seed: int, purpose: str, *parts: Part) -> bytes:
 
     SQL computes the same bytes: `sha256(convert_to(concat_ws(':', seed, purpose, …), 'UTF8'))`.
     """
-    return hashlib.sha256(":".join(str(part) for part in (seed, purpose, *parts)).encode()).digest()
+    return hashlib.sha256(":".join(map(str, (seed, purpose, *parts))).encode()).digest()
 
 
 def derived_seed(seed: int, purpose: str, *parts: Part) -> int:

@@ -107,12 +107,19 @@ class _Pool:
         self.problems = sorted(
             problems, key=lambda each: shuffle_key(rules.seed, "remainder", rules.iteration, each.key)
         )
+        self.texts = [
+            {
+                verdict: [each.text for each in problem.samples if each.correct is verdict]
+                for verdict in (True, False)
+            }
+            for problem in self.problems
+        ]
+        """By problem, the texts of its correct and of its incorrect samples."""
         self._reached: dict[Counts, list[float]] = {}
 
-    def pass_rate(self, problem: RecordedProblem, chance: float) -> float:
-        """Return the pass rate below which lies this share of what all its samples leave possible."""
-        right = sum(sample.correct is True for sample in problem.samples)
-        counts = right, sum(sample.correct is False for sample in problem.samples)
+    def pass_rate(self, place: int, chance: float) -> float:
+        """Return the pass rate below which lies this share of what a problem's samples leave possible."""
+        counts = len(self.texts[place][True]), len(self.texts[place][False])
         if counts not in self._reached:
             self._reached[counts] = list(accumulate(self.beliefs.weights(counts)))[:-1]
         return GRID[bisect_right(self._reached[counts], chance)]
@@ -125,7 +132,10 @@ class _Repetition:
         self._pool, self._rules, self._number = pool, pool.rules, number
         self._problems = pool.problems
         self._samples = [list(each.samples) for each in self._problems]
-        self._drawn = [min(self._rules.n_p, len(each.samples)) for each in self._problems]
+        self._drawn = [0] * len(self._problems)
+        self._right, self._wrong = list(self._drawn), list(self._drawn)
+        for place, samples in enumerate(self._samples):
+            self._take(place, min(self._rules.n_p, len(samples)))
 
     def run(self, policy: Policy, settings: Settings) -> Outcome:
         rules = self._rules
@@ -141,28 +151,38 @@ class _Repetition:
                 share = shares.by_state[state]
                 more = share.one_more and rest > 0
                 rest -= more
-                self._draw(place, share.samples + more)
+                if share.samples + more:
+                    self._draw(place, share.samples + more)
                 left -= share.samples + more
         return self._outcome()
 
     def _state(self, place: int) -> State:
-        drawn = self._samples[place][: self._drawn[place]]
-        right = sum(sample.correct is True for sample in drawn)
-        wrong = sum(sample.correct is False for sample in drawn)
-        return State(right, wrong, len(drawn), self._problems[place].level)
+        level = self._problems[place].level
+        return State(self._right[place], self._wrong[place], self._drawn[place], level)
 
     def _draw(self, place: int, count: int) -> None:
+        samples = self._samples[place]
+        missing = self._drawn[place] + count - len(samples)
+        if missing > 0:
+            self._impute(place, missing)
+        self._take(place, count)
+
+    def _take(self, place: int, count: int) -> None:
+        """Count the next samples of a problem, which are there."""
+        first = self._drawn[place]
+        taken = self._samples[place][first : first + count]
         self._drawn[place] += count
-        samples, problem = self._samples[place], self._problems[place]
-        missing = self._drawn[place] - len(samples)
-        if missing <= 0:
-            return
-        rate = self._pool.pass_rate(problem, self._chance(problem, "rate"))
+        self._right[place] += sum(sample.correct is True for sample in taken)
+        self._wrong[place] += sum(sample.correct is False for sample in taken)
+
+    def _impute(self, place: int, missing: int) -> None:
+        samples, problem, texts = self._samples[place], self._problems[place], self._pool.texts[place]
+        rate = self._pool.pass_rate(place, self._chance(problem, "rate"))
         for slot in range(len(samples), len(samples) + missing):
             correct = self._chance(problem, "verdict", slot) < rate
-            like = [sample.text for sample in problem.samples if sample.correct is correct]
-            text = like[int(self._chance(problem, "text", slot) * len(like))] if like else f"imputed {slot}"
-            samples.append(RecordedSample(correct, text))
+            like = texts[correct] or [f"imputed {slot}"]
+            chance = self._chance(problem, "text", slot) if len(like) > 1 else 0.0
+            samples.append(RecordedSample(correct, like[int(chance * len(like))]))
 
     def _chance(self, problem: RecordedProblem, what: str, slot: int = 0) -> float:
         """Return a number from 0 to less than 1, always the same for the same."""
