@@ -49,7 +49,7 @@ def _all_kinds() -> dict[str, dict[str, str]]:
     large = {name: _text(part, 10) for name, part in table["megabytes"].items()}
     repeated, very_long, longest = (
         {name: _filled(unit, length) for name, unit in units.items()}
-        for length in (LONGEST_READ, 30_000, 100_000)
+        for length in (LONGEST_READ, 15_000, 100_000)
     )
     long = {"very long": very_long, "longest": longest, "large": large, "megabytes": megabytes}
     return kinds | {"short": short, "repeated": repeated} | long

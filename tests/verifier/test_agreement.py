@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.agreement import PlainVerifier, error_of
 from hsstar.verifier import VerificationRequest
 from tests.checkout import ROOT
@@ -32,6 +34,7 @@ def tables(text: str) -> list[list[list[str]]]:
     ]
 
 
+@pytest.mark.heavy  # Math-Verify takes its whole minute for the endless one
 def test_errors_are_counted_by_kind_and_shown(tmp_path: Path) -> None:
     cases = write(
         tmp_path / "cases.jsonl",

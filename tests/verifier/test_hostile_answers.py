@@ -21,7 +21,7 @@ SECONDS_TO_REPLACE_A_PROCESS = 1.0
 SECONDS_TO_START = 20.0
 HARMLESS = "x+8"
 """A reference that no hostile answer equals; most of them need algebra to be compared with it."""
-MOST_SECONDS = {"very long": 0.5, "longest": 2.0, "large": 0.5, "megabytes": 2.0}
+MOST_SECONDS = {"very long": 0.25, "longest": 2.0, "large": 0.5, "megabytes": 2.0}
 """The most seconds to prepare one answer; shorter ones have less, so that both show what is not linear."""
 QUICK_KINDS = ["code", "texts", "junk", *MOST_SECONDS]
 SLOW_KINDS = [kind for kind in HOSTILE_ANSWERS if kind not in QUICK_KINDS]
