@@ -4,24 +4,17 @@ Screenshots go to the folder that HSSTAR_SCREENSHOTS names, else to the test's o
 """
 
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from hsstar.store.database import Database
 from tests.store.factory import execute
+from tests.web.chromium import LOOKS, MARKS, WATCH_POLICY, browser, url
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.heavy,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
+__all__ = ["browser", "url"]
+pytestmark = MARKS
 
 ADDRESSES = {
     "runs": "/",
@@ -31,35 +24,6 @@ ADDRESSES = {
     "sql": "/sql?q=select+step,+loss,+reward_margin+from+training_curves+where+iteration+=+0",
     "missing": "/runs/nothing",
 }
-LOOKS: dict[str, Any] = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
-    "narrow": {"color_scheme": "light", "viewport": {"width": 400, "height": 800}},
-}
-WATCH_POLICY = """
-    window.violations = [];
-    addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
-"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    """The address of a server of its own process."""
-    command = [sys.executable, "-m", "hsstar.cli", "web", "--port", "0"]
-    environment = {"HSSTAR_DATABASE_URL": database.url}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        yield process.stdout.readline().strip().rstrip("/")
-        process.kill()
 
 
 @pytest.fixture

@@ -1,59 +1,24 @@
 """The pages of problems in a real browser: from a run to a pair, filters, two policies, keys alone."""
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from hsstar.store.database import Database
+from tests.web.chromium import LOOKS, MARKS, WATCH_POLICY, browser, url
 from tests.web.test_problem_pages import COUPLE, database, ids
 
-__all__ = ["database", "ids"]
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.heavy,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
-WATCH_POLICY = """
-    window.violations = [];
-    addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
-"""
+__all__ = ["browser", "database", "ids", "url"]
+pytestmark = MARKS
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    """The address of a server of its own process."""
-    command = [sys.executable, "-m", "hsstar.cli", "web", "--port", "0"]
-    environment = {"HSSTAR_DATABASE_URL": database.url}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        yield process.stdout.readline().strip().rstrip("/")
-        process.terminate()
-
-
-@pytest.fixture(params=["light", "dark", "narrow"])
+@pytest.fixture(params=LOOKS)
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page of one look, without a complaint of its console or its policy in the end."""
     look = request.param
-    context = browser.new_context(
-        color_scheme="dark" if look == "dark" else "light",
-        viewport={"width": 400 if look == "narrow" else 1280, "height": 800},
-    )
+    context = browser.new_context(**LOOKS[look])
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.add_init_script(WATCH_POLICY)
