@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hsstar.data.layouts import read_problem
@@ -74,6 +74,8 @@ mathematics = st.text(alphabet="{}\\$ab1,. \n()[]", max_size=60)
 
 
 @given(st.one_of(st.text(), mathematics, mathematics.map(lambda text: "\\boxed{" + text)), st.booleans())
+@example("\rAA", False)
+@example("  AA", False)
 def test_extraction_never_fails_and_finds_only_what_is_there(response: str, truncated: bool) -> None:
     found = extract_answer(response, truncated)
     assert found is None or (found.text.strip() == found.text != "" and found.text in response)

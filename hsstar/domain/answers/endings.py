@@ -69,7 +69,7 @@ def ending(response: str) -> Ending | None:
     that change it ("not 5", "5 or more") belong to it.
     """
     text = response[-_LONGEST_END:].rstrip()
-    answer = _last_line(text) or (text if _FEW_WORDS.fullmatch(response) else None)
+    answer = _last_line(text) or (text.strip() if _FEW_WORDS.fullmatch(response) else None)
     if answer is None:
         numbers = deque(_NUMBER.finditer(text), maxlen=1)
         number = numbers[0] if numbers else None
