@@ -16,7 +16,18 @@ MAKE = """#!/bin/sh
 echo "$* complete=$HSSTAR_TESTS_COMPLETE by=$PYTEST" >>"$LOG"
 [ "$*" != "$FAILS" ]
 """
-TARGETS = ["vllm-cpu", "gym", "adapters", "check", "docs", "test-unit", "test", "test-heavy", "test-chaos"]
+TARGETS = [
+    "vllm-cpu",
+    "gym",
+    "trackers",
+    "adapters",
+    "check",
+    "docs",
+    "test-unit",
+    "test",
+    "test-heavy",
+    "test-chaos",
+]
 PASSES = "def test_passes(): pass\n"
 FAILS = "def test_fails(): assert False\n"
 LATE = """
