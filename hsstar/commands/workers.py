@@ -1,12 +1,16 @@
 """Ask workers to stop, and register what a supervisor starts and ends."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from hsstar.domain.lifecycle import JobKind
 from hsstar.local.holders import Holder
 from hsstar.store.database import Database
-from hsstar.store.queue.jobs import reclaim_of
+from hsstar.store.queue.jobs import has_running, reclaim_of
 from hsstar.store.queue.workers import deregister, request_stop, wait_for_name
+
+_LOCKED_SECONDS = 5.0
+"""How long Postgres may take to see that a killed worker is gone, whose last transaction locks its jobs."""
 
 
 def stop_workers(
@@ -30,7 +34,13 @@ def check_names_are_free(database: Database, names: Sequence[str], is_alive: Cal
 
 def release_workers(database: Database, names: Sequence[str], max_attempts: int) -> None:
     """Put the jobs of workers that have ended back into the queue, and mark the workers as stopped."""
-    with database.begin() as connection:
-        for name in names:
-            reclaim_of(connection, name, max_attempts)
-            deregister(connection, name)
+    for name in names:
+        latest = time.monotonic() + _LOCKED_SECONDS
+        while True:
+            with database.begin() as connection:
+                reclaim_of(connection, name, max_attempts)
+                deregister(connection, name)
+                remain = has_running(connection, name)
+            if not remain or time.monotonic() > latest:
+                break
+            time.sleep(0.1)

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
 import pytest
@@ -24,7 +25,7 @@ from hsstar.recipe.recipe import load_recipe
 from hsstar.settings import Settings
 from tests.checkout import check_is_this_checkout
 from tests.cli.conftest import WATCH, CommandLine, enqueue, interrupt, let_time_pass
-from tests.store.factory import add_worker, claim
+from tests.store.factory import add_worker, claim, execute
 
 SECRETS = ("HSSTAR_DATABASE_URL", "HSSTAR_BROKER_URL")
 
@@ -105,6 +106,24 @@ def test_what_a_supervisor_ends_is_released_and_stopped(cli: CommandLine) -> Non
         claim(connection, job, "w@x")
     release_workers(cli.database, ["w@x"], 3)
     assert cli.rows("SELECT jobs.state, workers.state FROM jobs, workers") == [("queued", "stopped")]
+
+
+def test_a_killed_worker_whose_last_transaction_is_open_gives_its_jobs_back(cli: CommandLine) -> None:
+    enqueue(cli)
+    worker = cli.worker()
+    worker.conductor.sweep()
+    (job_id,) = worker.queued()
+    with cli.database.begin() as connection:
+        add_worker(connection, "w@x", host="x")
+        claim(connection, job_id, "w@x")
+    with cli.database.begin() as dying:
+        execute(dying, "SELECT id FROM jobs WHERE id = :id FOR UPDATE", id=job_id)
+        release = Thread(target=release_workers, args=(cli.database, ["w@x"], 3))
+        release.start()
+        release.join(0.3)
+        assert release.is_alive()
+    release.join(10)
+    assert cli.rows(f"SELECT state FROM jobs WHERE id = {job_id}") == [("queued",)]
 
 
 def test_workers_alone_start_where_the_environment_names_the_servers(cli: CommandLine) -> None:

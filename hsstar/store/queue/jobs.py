@@ -182,6 +182,12 @@ def reclaim_of(connection: Connection, worker: str, max_attempts: int) -> None:
         _end_attempt(connection, row.id, row.attempts, error, "", max_attempts, divisible=True, delay=0)
 
 
+def has_running(connection: Connection, worker: str) -> bool:
+    """Tell whether running jobs are those of a worker."""
+    query = text("SELECT EXISTS (SELECT FROM jobs WHERE state = 'running' AND worker = :worker)")
+    return bool(connection.scalar(query, {"worker": worker}))
+
+
 def reclaim_expired(connection: Connection, max_attempts: int) -> None:
     """Reclaim the running jobs whose lease has expired.
 
