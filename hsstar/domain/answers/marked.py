@@ -139,7 +139,7 @@ _SINGLE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[A-Za-z({]")
 def json_values(response: str) -> list[Mark]:
     """Return the values of the key "answer" in JSON; a list is its elements between commas."""
     marks = list[Mark]()
-    for key in _KEY.finditer(response):
+    for key in _KEY.finditer(response) if "nswer" in response or "NSWER" in response else ():
         if value := _VALUE.match(response, key.end()):
             text = _list_text(value[0]) if value["list"] else _string(value[0])
             marks.append(Mark(text.strip(), key.start(), value.end()))
