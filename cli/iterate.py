@@ -73,11 +73,11 @@ def follow(
     only.
     """
     from hsstar.cli.views.progress import Watch
-    from hsstar.insights.progress import refuse_unfinished
+    from hsstar.insights.progress import refuse_incomplete
 
     try:
         progress = Watch(database, run, kind, to_stderr=to_stderr, with_sample=samples).follow()
-        refuse_unfinished(run, progress)
+        refuse_incomplete(run, progress)
         for line in then:
             say(line)
     except KeyboardInterrupt:

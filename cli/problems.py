@@ -155,7 +155,7 @@ def show(
         )
     show_problems(page, f"{run}, {page.measure}: {chosen.title}", shown_as)
     if page.next is not None:
-        say(f"there are more; the next ones: --after {page.next}", err=True)
+        say(f"more follow; the next page: --after {page.next}", err=True)
 
 
 @problems.command(epilog="Example:  hsstar problems delete numina --dry-run")

@@ -97,7 +97,7 @@ def show(
     if shown_as == "table" and not rows:
         say(f"{run} has no such sample")
     if key is not None:
-        say(f"there are more; the next ones: --after {key}", err=True)
+        say(f"more follow; the next page: --after {key}", err=True)
 
 
 @samples.command(epilog="Example:  hsstar samples redraw demo/0/17/3")

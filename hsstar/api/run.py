@@ -32,7 +32,7 @@ from hsstar.insights.lengths import drift_warnings
 from hsstar.insights.models import rounding_warnings
 from hsstar.insights.progress import (
     RunProgress,
-    refuse_unfinished,
+    refuse_incomplete,
     run_progress,
     wait_for_run,
     waiting_reasons,
@@ -226,7 +226,7 @@ class RunHandle:
             raise TimeoutError(
                 f"run {self.name!r} is not done after {timeout_seconds:g} s; it continues: wait again"
             )
-        refuse_unfinished(self.name, progress)
+        refuse_incomplete(self.name, progress)
         return progress
 
     def retry(self, job_ids: Sequence[int] = ()) -> list[int]:

@@ -73,7 +73,7 @@ def patiently(look: Callable[[], Result], tell: Callable[[str], None]) -> Result
             return found
 
 
-def refuse_unfinished(run: str, progress: RunProgress) -> None:
+def refuse_incomplete(run: str, progress: RunProgress) -> None:
     """Raise HeldError for a run that is held, ConflictError for one that failed jobs keep from its end."""
     if progress.hold is not None:
         raise HeldError(progress.hold)

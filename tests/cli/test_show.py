@@ -55,7 +55,7 @@ def test_samples_are_filtered_and_paged(done: CommandLine) -> None:
     assert wrong == [row for row in every if row["verdict"] == "incorrect" and row["min_reward"] <= 0.5] != []
     called = done("samples", "show", "r", "--limit", "2", "--format", "csv")
     *_, key = called.err.split()
-    assert called.err.startswith("there are more; the next ones: --after ")
+    assert called.err.startswith("more follow; the next page: --after ")
     after = done.json("samples", "show", "r", "--after", key, "--limit", "100")
     assert after == every[2:]
     assert done.ok("samples", "show", "r", "--cause", "crashed") == "r has no such sample\n"
@@ -67,7 +67,7 @@ def test_samples_are_filtered_and_paged(done: CommandLine) -> None:
 def test_problems_are_a_table_and_one_is_a_page(done: CommandLine) -> None:
     called = done("problems", "show", "r", "--limit", "4", "--sort", "pass", "--descending")
     assert called.out.startswith("r, iteration: all problems\n")
-    assert called.err.startswith("there are more; the next ones: --after -")
+    assert called.err.startswith("more follow; the next page: --after -")
     rows = done.json("problems", "show", "r", "--sort", "pass", "--descending")
     rates = [row["pass_rate"] for row in rows]
     assert rates == sorted(rates, reverse=True)

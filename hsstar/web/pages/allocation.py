@@ -49,10 +49,10 @@ def _allocation(request: Request) -> Response:
 
 def _chosen(request: Request, run: Run, iterations: list[IterationSummary]) -> IterationSummary:
     number = whole_of(request, "iteration")
-    found = [row for row in iterations if number in (None, row.iteration)]
-    if not found:
+    matching = [row for row in iterations if number in (None, row.iteration)]
+    if not matching:
         raise NotFoundError(f"run {run.name!r} has no iteration {number} with labels")
-    return found[-1]
+    return matching[-1]
 
 
 def _thresholds(request: Request, database: Database, run: Run, chosen: IterationSummary) -> dict[str, Any]:
@@ -99,15 +99,15 @@ def _calibration(request: Request) -> Response:
     if drawn > MOST_SAMPLES:
         raise BadInputError(_too_large(drawn, f"hsstar calibrate {run.name}"))
     with _alone():
-        found = calibrate_runs(database, [run.name])
-    return page(request, "calibration.html", run=run, found=found, rows=_grid(found))
+        calibration = calibrate_runs(database, [run.name])
+    return page(request, "calibration.html", run=run, calibration=calibration, rows=_grid(calibration))
 
 
-def _grid(found: Calibration) -> list[tuple[str, list[Any]]]:
+def _grid(calibration: Calibration) -> list[tuple[str, list[Any]]]:
     """Return a row per count of correct pre-samples, with a cell or None per band of quality."""
     lows = (0.0, *BANDS)
     rows: dict[tuple[int, int], list[Any]] = {}
-    for cell in found.cells:
+    for cell in calibration.cells:
         row = rows.setdefault((cell.right, cell.wrong), [None] * len(lows))
         row[0 if cell.low is None else lows.index(cell.low)] = cell
     return [(f"{right} of {right + wrong}", cells) for (right, wrong), cells in rows.items()]
@@ -131,10 +131,10 @@ def _replay(request: Request) -> Response:
         )
     with _alone():
         choices = [{"policy": name} for name in names]
-        found = replay_policies(database, run.name, chosen.iteration, choices, REPETITIONS)
-    most = max((each.replay.pairs + each.replay.pairs_deviation for each in found), default=0) or 1
+        replays = replay_policies(database, run.name, chosen.iteration, choices, REPETITIONS)
+    most = max((each.replay.pairs + each.replay.pairs_deviation for each in replays), default=0) or 1
     return page(
-        request, "replay.html", run=run, chosen=chosen, found=found, most=most, repetitions=REPETITIONS,
+        request, "replay.html", run=run, chosen=chosen, replays=replays, most=most, repetitions=REPETITIONS,
     )  # fmt: skip
 
 

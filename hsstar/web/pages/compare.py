@@ -38,19 +38,19 @@ def _compare(request: Request) -> Response:
     given = [text_of(request, name) for name in ("first", "second")]
     first, second = given if any(given) else _usual(run.name, measures)
     values: dict[str, Any] = {
-        "run": run, "rounds": rounds, "first": first, "second": second, "found": None, "reason": None,
+        "run": run, "rounds": rounds, "first": first, "second": second, "comparison": None, "reason": None,
     }  # fmt: skip
     if not (first and second):
         return page(request, "compare.html", **values)
     cell = choice_of(request, "cell", get_args(Cell))
     number = whole_of(request, "page", 1, _LAST_PAGE) or 1
     try:
-        found = compare_rounds(database, RoundAddress.parse(first), RoundAddress.parse(second), cell)
+        comparison = compare_rounds(database, RoundAddress.parse(first), RoundAddress.parse(second), cell)
     except BadInputError as error:
         status = 400 if any(given) else 200  # nobody asked for the usual two
         return page(request, "compare.html", status, **values | {"reason": str(error)})
     return page(
-        request, "compare.html", cell=cell, number=number, **values | _listed(database, found, number)
+        request, "compare.html", cell=cell, number=number, **values | _listed(database, comparison, number)
     )
 
 
@@ -65,13 +65,13 @@ def _usual(run: str, measures: list[Measure]) -> tuple[str | None, str | None]:
     return one, other
 
 
-def _listed(database: Database, found: PairedComparison, number: int) -> dict[str, Any]:
-    rows = found.problems[(number - 1) * ROWS : number * ROWS]
+def _listed(database: Database, comparison: PairedComparison, number: int) -> dict[str, Any]:
+    rows = comparison.problems[(number - 1) * ROWS : number * ROWS]
     return {
-        "found": found,
+        "comparison": comparison,
         "rows": rows,
         "statements": statements_of(database, [row.problem_id for row in rows]),
-        "pages": max(1, -(-len(found.problems) // ROWS)),
+        "pages": max(1, -(-len(comparison.problems) // ROWS)),
     }
 
 
@@ -82,8 +82,8 @@ def _compare_problem(request: Request) -> Response:
     run = find_run(database, request.path_params["run"])
     problem_id = request.path_params["problem"]
     rounds = [RoundAddress.parse(text_of(request, name) or "") for name in ("first", "second")]
-    found = compare_rounds(database, rounds[0], rounds[1])
-    places = [row.problem_id for row in found.problems]
+    comparison = compare_rounds(database, rounds[0], rounds[1])
+    places = [row.problem_id for row in comparison.problems]
     one, other = (_by_slot(database, address, problem_id) for address in rounds)
     slots = sorted(one.keys() & other.keys())
     place = places.index(problem_id) if problem_id in places else None
@@ -91,9 +91,9 @@ def _compare_problem(request: Request) -> Response:
         request,
         "compare_problem.html",
         run=run,
-        found=found,
+        comparison=comparison,
         problem_id=problem_id,
-        row=None if place is None else found.problems[place],
+        row=None if place is None else comparison.problems[place],
         before=places[place - 1] if place else None,
         after=places[place + 1] if place is not None and place + 1 < len(places) else None,
         statement=statements_of(database, [problem_id], None).get(problem_id),

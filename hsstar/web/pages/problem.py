@@ -56,21 +56,21 @@ def _explanation(request: Request) -> Response:
     address = SampleAddress.parse(request.path_params["address"])
     sample = find_sample(database_of(request), address)
     verifier: MathVerifier = request.app.state.verifier
-    found = verifier.explain(sample.response or sample.answer or "", sample.reference)
+    explanation = verifier.explain(sample.response or sample.answer or "", sample.reference)
     lines = {
-        "extracted by": found.extraction,
-        "answer": found.answer,
-        "read as": found.answer_form,
+        "extracted by": explanation.extraction,
+        "answer": explanation.answer,
+        "read as": explanation.answer_form,
         "reference": sample.reference,
-        "reference read as": found.reference_form,
-        "rule": found.rule,
-        "says": f"{VERDICT_OF_CAUSE[found.cause] or 'no verdict'} ({found.cause.replace('_', ' ')})",
+        "reference read as": explanation.reference_form,
+        "rule": explanation.rule,
+        "says": f"{VERDICT_OF_CAUSE[explanation.cause] or 'no verdict'} ({explanation.cause.replace('_', ' ')})",
     }
     return page(
         request,
         "explanation.html",
         address=str(address),
-        differs=sample.cause is not None and sample.cause != found.cause,
+        differs=sample.cause is not None and sample.cause != explanation.cause,
         stored=sample.cause,
         lines={name: _short(text) for name, text in lines.items()},
     )

@@ -93,14 +93,14 @@ def _presets(request: Request) -> list[tuple[str, str, bool]]:
     here = {
         name: value for name, value in request.query_params.items() if name not in (*_PLACE, "after")
     }  # fmt: skip
-    found = []
+    links = []
     for preset in PRESETS.values():
         chosen = _parameters(preset)
         query = urlencode(place | chosen)
-        found.append(
+        links.append(
             (preset.title, f"{request.url.path}?{query}" if query else request.url.path, here == chosen)
         )
-    return found
+    return links
 
 
 ROUTES = [Route("/runs/{run}/problems", _problems, name="problems")]

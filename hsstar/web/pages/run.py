@@ -128,13 +128,13 @@ def _figures(request: Request) -> Response:
     chosen = _chosen(request, iterations)
     if chosen is None:
         return page(request, "run_figures.html", run=run, chosen=None, histograms={}, ledger=[], curves={})
-    found = load_distributions(database, run, chosen.iteration)
+    distributions = load_distributions(database, run, chosen.iteration)
     return page(
         request,
         "run_figures.html",
         run=run,
         chosen=chosen,
-        histograms={name: (_histogram(name, figure), figure.upper) for name, figure in found.items()},
+        histograms={name: (_histogram(name, figure), figure.upper) for name, figure in distributions.items()},
         thresholds=[(run.recipe.difficulty.tau_low, "τ_l"), (run.recipe.difficulty.tau_high, "τ_h")],
         ledger=budget_ledger(database, run, chosen.iteration),
         curves=_curves(database, run),
