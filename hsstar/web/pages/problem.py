@@ -57,6 +57,7 @@ def _explanation(request: Request) -> Response:
     sample = find_sample(database_of(request), address)
     verifier: MathVerifier = request.app.state.verifier
     explanation = verifier.explain(sample.response or sample.answer or "", sample.reference)
+    verdict = VERDICT_OF_CAUSE[explanation.cause] or "no verdict"
     lines = {
         "extracted by": explanation.extraction,
         "answer": explanation.answer,
@@ -64,7 +65,7 @@ def _explanation(request: Request) -> Response:
         "reference": sample.reference,
         "reference read as": explanation.reference_form,
         "rule": explanation.rule,
-        "says": f"{VERDICT_OF_CAUSE[explanation.cause] or 'no verdict'} ({explanation.cause.replace('_', ' ')})",
+        "says": f"{verdict} ({explanation.cause.replace('_', ' ')})",
     }
     return page(
         request,
