@@ -27,6 +27,7 @@ from hsstar.store import (
     rounds,
     runs,
     steps,
+    stored_outcomes,
     training,
     votes,
 )
@@ -252,7 +253,7 @@ class Conductor:
 
         def pair(problem_ids: list[int], connection: Connection) -> None:
             method.build_pairs(connection, run, iteration, problem_ids)
-            rounds.store_outcomes(connection, iteration.id, problem_ids)
+            stored_outcomes.write(connection, iteration.id, problem_ids)
 
         for problem_ids in self._batches(run, iteration):
             self._turn(run.id, partial(pair, problem_ids))
@@ -263,7 +264,7 @@ class Conductor:
         if not rounds.leave_state(connection, iteration.id, IterationState.RE_SAMPLING):
             return False
         rounds.set_quality(connection, iteration.id, quality)
-        rounds.use_stored_outcomes(connection, iteration.id, stored=True)
+        stored_outcomes.use(connection, iteration.id, stored=True)
         match run.recipe.training.objective:
             case "none":
                 material = False

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.evaluation import ProblemOutcome
 from hsstar.recipe.evaluation import BenchmarkSection
-from hsstar.store import datasets
+from hsstar.store import datasets, stored_outcomes
 from hsstar.store.database import execute_file, exists, refresh_statistics, row_of, rows_of
-from hsstar.store.rounds import Round, add_round, assign_slice, store_outcomes, use_stored_outcomes
+from hsstar.store.rounds import Round, add_round, assign_slice
 from hsstar.store.runs import Run, look_again
 
 HELD_OUT = "heldout"
@@ -161,8 +161,8 @@ def find_decoding(connection: Connection, round_id: int) -> Decoding | None:
 def finish(connection: Connection, evaluation: Round) -> None:
     """Write the accuracy of a completely verified evaluation: the mean over problems of their own mean."""
     execute_file(connection, "finish_evaluation", {"round_id": evaluation.id})
-    store_outcomes(connection, evaluation.id)
-    use_stored_outcomes(connection, evaluation.id, stored=True)
+    stored_outcomes.write(connection, evaluation.id)
+    stored_outcomes.use(connection, evaluation.id, stored=True)
     look_again(connection, evaluation.run_id)
 
 

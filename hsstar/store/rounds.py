@@ -223,20 +223,6 @@ def begin_iteration(connection: Connection, round_id: int, model_id: int, per_pr
     return result.rowcount == 1
 
 
-def store_outcomes(connection: Connection, round_id: int, problem_ids: Sequence[int] | None = None) -> None:
-    """Store what the samples of problems of a round (None: of all) came to; replace what is stored."""
-    values = {"round_id": round_id, "problem_ids": None if problem_ids is None else list(problem_ids)}
-    execute_file(connection, "store_outcomes", values)
-
-
-def use_stored_outcomes(connection: Connection, round_id: int, *, stored: bool) -> None:
-    """Let the view problem_outcomes read what is stored of a round, or count its samples."""
-    connection.execute(
-        text("UPDATE rounds SET outcomes_stored = :stored WHERE id = :id"),
-        {"id": round_id, "stored": stored},
-    )
-
-
 def leave_state(
     connection: Connection, round_id: int, state: IterationState, output_model_id: int | None = None
 ) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.text import storable
 from hsstar.domain.verdict import Judgement
-from hsstar.store import method, rounds, runs
+from hsstar.store import method, rounds, runs, stored_outcomes
 from hsstar.store.database import execute_file, lock_run, row_of, rows_of
 from hsstar.store.rounds import Round
 from hsstar.store.samples import verdict_columns
@@ -174,7 +174,7 @@ def _derive(connection: Connection, changed: Round, problem_ids: list[int]) -> N
             values,
         )
         rounds.set_looked_at(connection, [changed.id], None)
-        rounds.use_stored_outcomes(connection, changed.id, stored=False)
+        stored_outcomes.use(connection, changed.id, stored=False)
     elif changed.kind == "iteration":
         labels = connection.execute(
             text("""

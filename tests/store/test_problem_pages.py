@@ -12,7 +12,7 @@ from hsstar.domain.errors import BadInputError, NotFoundError
 from hsstar.domain.selections import CHANGES, SORTS
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.insights import paired, problems, samples
-from hsstar.store import evaluations, method, models, rounds, verdicts
+from hsstar.store import evaluations, method, models, rounds, stored_outcomes, verdicts
 from hsstar.store.database import Database
 from hsstar.store.read.problems import ProblemFilter
 from hsstar.store.read.samples import Sample, SampleFilter
@@ -187,8 +187,8 @@ def either(example: Example, request: pytest.FixtureRequest) -> Iterator[Example
     with example.database.begin() as connection:
         ids = connection.execute(text("SELECT id FROM rounds")).scalars().all()
         for round_id in ids:
-            rounds.store_outcomes(connection, round_id)
-            rounds.use_stored_outcomes(connection, round_id, stored=request.param == "stored")
+            stored_outcomes.write(connection, round_id)
+            stored_outcomes.use(connection, round_id, stored=request.param == "stored")
         if request.param == "counted":
             connection.execute(text("DELETE FROM stored_outcomes"))
     yield example
