@@ -92,17 +92,34 @@ def may_be_curve(name: str) -> bool:
 def same_name(mine: str, theirs: str) -> bool:
     """Decide whether two names may stand for the same: `area` may be `A`, and `the area` the `area of it`.
 
-    Two symbols have to be the same; the words of one phrase have to be among those of the other.
+    Two symbols have to be the same; the words of one phrase have to be among those of the other, and a
+    phrase may name a symbol: `the value of x`.
     """
     my_words, their_words = _words(mine), _words(theirs)
     if my_words is None and their_words is None:
         return _symbol(mine) == _symbol(theirs) or _is_graph(mine, theirs) or _is_graph(theirs, mine)
-    if my_words is None or their_words is None:
-        return True
+    if my_words is None:
+        return _may_stand_for(their_words or set(), mine)
+    if their_words is None:
+        return _may_stand_for(my_words, theirs)
     if _WITHOUT_SPACES.search(mine + theirs):
         shorter, longer = sorted(("".join(my_words), "".join(their_words)), key=len)
         return bool(shorter) and shorter in longer
     return my_words <= their_words or their_words <= my_words
+
+
+def _may_stand_for(words: set[str], symbol: str) -> bool:
+    """Decide whether a symbol may be what a phrase says: S the `sum of x`, but y not the `value of x`."""
+    letter = next(iter(words)) if len(words) == 1 else ""
+    plain = _symbol(symbol)
+    if len(letter) != 1 or not re.fullmatch(r"[A-Za-z](?:_.*)?", plain):
+        return True
+    return plain[0].casefold() == letter
+
+
+def says_nothing(name: str) -> bool:
+    """Decide whether a name is words that any value may have: `the solution`."""
+    return _words(name) == set()
 
 
 def _is_graph(mine: str, theirs: str) -> bool:

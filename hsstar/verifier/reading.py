@@ -12,7 +12,7 @@ from hsstar.domain.answers import balanced_braces
 from hsstar.verifier import measures, relations, several
 from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Sequence, Unreadable, Words
 from hsstar.verifier.lines import read_line
-from hsstar.verifier.names import has_variable
+from hsstar.verifier.names import has_variable, says_nothing
 from hsstar.verifier.numeric import MOST_DIGITS, Number, number_in_words, read_number
 from hsstar.verifier.spelling import parsable_source, strip_braces
 from hsstar.verifier.spoken import read_spoken
@@ -64,6 +64,11 @@ _SAYING = re.compile(
     r"|\\?(?P<extremum>(?:local |absolute )?m(?:ax|in))(?:imum)?(?:\.|\.?\s?at(?![A-Za-z])))"
     r"\s?\}?\s?(?P<rest>[^A-Za-z\s}:=].*|[a-z]=.*)",
     re.DOTALL,
+)
+_OF_TWO = re.compile(  # the sum of x and y is 12
+    r"\A(?P<subject>(?:[a-z][a-z'-]*\s){1,4}(?:of|between)\s[^,=]{1,60}?and\s?[^,=]{1,60}?)\s?(?:is|equals)"
+    r"(?![^\W\d_])\s?:?(?P<rest>.+)\Z",
+    re.DOTALL | re.IGNORECASE,
 )
 _REASON = re.compile(
     r"(?<=\S)[,;]?\s?\(?(?:\\text\{\s?)?,?\s?\(?(?<![A-Za-z])(?:since|because)(?![A-Za-z]).*\Z",
@@ -216,7 +221,18 @@ def _read_saying(source: str) -> Form | None:
     value = _read(match["rest"])
     if isinstance(value, Words | Unreadable):
         return None
-    return value if isinstance(value, Choice) else Named(name.casefold(), value)
+    if isinstance(value, Choice) or (isinstance(value, Named) and says_nothing(name)):
+        return value
+    return Named(name.casefold(), value)
+
+
+def _read_of_two(source: str) -> Form | None:
+    """Read a value of two things, whose "and" joins no answers: `The sum of x and y is 12`."""
+    match = _OF_TWO.match(source)
+    if match is None or _RESERVATION.search(match["subject"]):
+        return None
+    value = _read(match["rest"])
+    return None if isinstance(value, Words | Unreadable) else Named(match["subject"].casefold(), value)
 
 
 def _recursive(reader: Callable[[str, Reader], Form | None]) -> Callable[[str], Form | None]:
@@ -233,6 +249,7 @@ _READERS: tuple[Callable[[str], Form | None], ...] = (
     measures.read_time,
     measures.read_date,
     measures.read_sum,
+    _read_of_two,
     _recursive(several.read_rows),
     _recursive(relations.read_with_integer),
     _recursive(several.read_solutions),

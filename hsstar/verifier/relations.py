@@ -16,7 +16,7 @@ from hsstar.verifier.forms import (
     Words,
 )
 from hsstar.verifier.intervals import intersected, united
-from hsstar.verifier.names import has_variable, is_name, name_of, renamed, was_asked
+from hsstar.verifier.names import has_variable, is_name, name_of, renamed, says_nothing, was_asked
 from hsstar.verifier.numeric import Number, read_number
 from hsstar.verifier.spelling import inside_brackets, split
 from hsstar.verifier.wording import COMMAND, LETTER, letters_of
@@ -29,8 +29,7 @@ _DOWNWARDS = (">", r"\ge")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
 _MAPSTO = re.compile(r"(?:f\s?:\s?)?([a-z])\s?\\mapsto(?![A-Za-z])\s?")
 _ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
-
-
+_SAYS = re.compile(r".*\s(?:is|are)\s(?P<symbol>[^\s{}]+)\Z")
 _INTEGER = re.compile(
     r"[,;]?\s?\(?(?:\\text\{,?\s?(?:where|for|with)\s?\}|where|for)?\s?"
     r"(?:(?P<member>[a-z])\\in\s?\\mathbb\{Z\}|(?P<said>[a-z])(?:\\text\{\s?)?\s?is an integer\}?)\)?\Z"
@@ -89,7 +88,11 @@ def read_equation(source: str, read: Reader) -> Form | None:
         return Words(letters_of(source))
     first, last = sides[0], sides[-1]
     if is_name(first):
-        return Named(name_of(first), _last_value(sides, signs, read))
+        if len(sides) > 2 and is_name(sides[1]) and says_nothing(first):
+            sides, signs = sides[1:], signs[1:]  # the solution = x = 3
+        said = _SAYS.match(sides[0])  # the result is A = 5
+        name = said["symbol"] if said and is_name(said["symbol"]) else sides[0]
+        return Named(name_of(name), _last_value(sides, signs, read))
     if len(sides) > 2:
         if has_variable(last) and all(map(has_variable, sides)) and _are_equations(sides):
             return Sequence("list", tuple(Relation("=", side, last) for side in sides[:-1]))

@@ -1,6 +1,7 @@
-"""The signs around a formula, and braces."""
+"""The signs around a formula, braces, and parts of a text."""
 
 import re
+from collections.abc import Iterable
 
 # A lone dollar sign is money: the signs around a formula touch it.
 FORMULA = re.compile(
@@ -29,3 +30,11 @@ def balanced_braces(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+def contains_any(text: str, parts: Iterable[str]) -> bool:
+    """Decide whether a text contains one of some parts, in less time than a generator or a pattern."""
+    for part in parts:  # noqa: SIM110
+        if part in text:
+            return True
+    return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hsstar.domain.answers.changing_words import SCALES
-from hsstar.domain.answers.delimiters import FORMULA, balanced_braces, strip_math_delimiters
+from hsstar.domain.answers.delimiters import FORMULA, balanced_braces, contains_any, strip_math_delimiters
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Boxes:
         self.open_at_end = False
         self._spans: list[tuple[int, int, int, int]] = []  # of contents and boxes
         self._response = response
-        position = 0
+        position = _first_backslash(response)
         while opening := _BOX.search(response, position):
             position = opening.end()
             if response.startswith("{", position):
@@ -108,13 +108,21 @@ class Boxes:
         self._spans.append((content_start, content_end, start, end))
 
 
+def _first_backslash(response: str) -> int:
+    r"""Return the position of the backslash before the first "ox", which is in the name of every box."""
+    place = response.find("ox")
+    return len(response) if place < 0 else max(response.rfind("\\", 0, place), 0)
+
+
 _TAG = re.compile(r"<(?P<close>/?)(?:final[_ ]?)?answer>|\[(?P<bracket>/?)(?:answer|boxed)\]", re.IGNORECASE)
+
+_PARTS_OF_TAGS = ("answer>", "answer]", "boxed]")  # folded
 
 
 def tags(response: str, truncated: bool) -> list[Mark]:
     """Return the answers in tags; a last one that is not closed reaches to the end, unless it was cut."""
     marks, opening = list[Mark](), None
-    for tag in _TAG.finditer(response):
+    for tag in _TAG.finditer(response) if contains_any(response.casefold(), _PARTS_OF_TAGS) else ():
         if not (tag["close"] or tag["bracket"]):
             opening = tag
         elif opening is not None:
@@ -209,6 +217,7 @@ _PART_BEFORE = re.compile(
     rf"(?:\d|[-+*/^)]|{_SIGN_OF_PRODUCT}|(?<![A-Za-z\\])[A-Za-z]|[\^_]\{{|\\sqrt(?:\[\d\])?\{{"
     r"|\\[dt]?frac\{|\}\{)\s*\Z"
 )
+_ENDS_OF_PARTS = "-+*/^){"
 _PART_BEHIND = re.compile(rf"\s*(?:\d|[-+*/^(!]|{_SIGN_OF_PRODUCT}|[A-Za-z](?![A-Za-z])|\}}\{{)")
 _HALF = re.compile(r"\A[*/^]|(?:[-+*/^]|\\cdot|\\times)\s*\Z")
 _EDGE = re.compile(
@@ -262,8 +271,9 @@ def _joined(response: str, group: Sequence[Mark]) -> str:
 
 def _formula_around(response: str, last: Mark, marks: Sequence[Mark]) -> str | None:
     """Return the side of an equation of which a mark is a part, `2\\boxed{3}`; None if it is all of it."""
-    before = response[max(0, last.start - _LONGEST_BETWEEN) : last.start]
-    if not (_PART_BEFORE.search(before) or _PART_BEHIND.match(response, last.end)):
+    before = response[max(0, last.start - _LONGEST_BETWEEN) : last.start].rstrip()
+    may_belong = before and (before[-1].isalnum() or before[-1] in _ENDS_OF_PARTS)
+    if not ((may_belong and _PART_BEFORE.search(before)) or _PART_BEHIND.match(response, last.end)):
         return None
     formula = next((match for match in FORMULA.finditer(response) if match.end() >= last.end), None)
     if formula is None or formula.start() > last.start:

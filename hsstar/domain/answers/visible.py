@@ -2,6 +2,8 @@ r"""What of a response counts as its reply: not its thinking, not the markup aro
 
 import re
 
+from hsstar.domain.answers.delimiters import contains_any
+
 _THINKING = r"think(?:ing)?|thoughts?|reasoning|analysis|scratchpad|reflection"
 _THOUGHT = re.compile(
     rf"(?P<begins><(?:{_THINKING})>|<\|begin_of_thought\|>|◁think▷|\[THINK\])"
@@ -9,11 +11,14 @@ _THOUGHT = re.compile(
     re.IGNORECASE,
 )
 _WORDS_OF_THINKING = ("think", "thought", "reasoning", "analysis", "scratchpad", "reflection")
+_PARTS_OF_MARKUP = (  # folded; without these and "<" a response is its reply
+    "◁", "~", "\x08", "\x0b", "\x0c", "[think]", "[/", "response", r"\\boxed",
+)  # fmt: skip
 _REPLY = re.compile(
     r"(?<!#)#{2,6}\s{0,4}Response\b:?|<\|im_start\|>assistant|<\|assistant\|>|<｜Assistant｜>|\[/INST\]",
     re.IGNORECASE,
 )
-_STARTS_OF_REPLIES = ("##", "<|", "<｜", "[/")
+_WORDS_OF_REPLIES = ("response", "assistant", "[/inst]")
 _BLOCK = re.compile(r"</?(?:p|div|li|ul|ol|h[1-6])>|<br\s?/?>", re.IGNORECASE)
 _FONT = re.compile(r"</?(?:b|strong|i|em|u|span|center|code|pre)>", re.IGNORECASE)
 _CLOSING = re.compile(r"</[a-z]|<br", re.IGNORECASE)
@@ -33,8 +38,11 @@ def visible_part(response: str) -> str:
     An unfinished block of thinking hides all that follows, an end of thinking without its beginning all that
     precedes. Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
     """
-    reply = _last_reply(_outside_thinking(response))
-    # most responses have none of these, and to look for a part of them takes a hundredth of the time
+    # Most responses have no markup, and to look for a part of it takes a hundredth of the time.
+    folded = response.casefold()
+    if "<" not in folded and not contains_any(folded, _PARTS_OF_MARKUP):
+        return response if response.strip() else ""
+    reply = _last_reply(_outside_thinking(response, folded), folded)
     if "<|" in reply or "</s>" in reply:
         reply = _SPECIAL_TOKEN.sub("", reply)
     if "~~" in reply:
@@ -42,15 +50,14 @@ def visible_part(response: str) -> str:
     if "<" in reply and _CLOSING.search(reply):
         reply = _POWER_OR_INDEX.sub(lambda tag: f"{'_^'[tag[1] in ('sup', 'SUP')]}{{{tag[2]}}}", reply)
         reply = _FONT.sub("", _BLOCK.sub("\n", reply))
-    if any(escape in reply for escape in _READ_AS_ESCAPES):
+    if contains_any(reply, _READ_AS_ESCAPES):
         reply = _ESCAPED_TAB.sub(r"\\t", reply.translate(_ESCAPES))
     doubled = r"\\boxed" in reply and _DOUBLE_BOX.search(reply)
     return _DOUBLE_COMMAND.sub(r"\\", reply) if doubled else reply
 
 
-def _outside_thinking(response: str) -> str:
-    folded = response.casefold()
-    if not any(word in folded for word in _WORDS_OF_THINKING):
+def _outside_thinking(response: str, folded: str) -> str:
+    if not contains_any(folded, _WORDS_OF_THINKING):
         return response
     parts, start, thinking = list[str](), 0, False
     for tag in _THOUGHT.finditer(response):
@@ -64,8 +71,8 @@ def _outside_thinking(response: str) -> str:
     return "".join(parts if thinking else [*parts, response[start:]])
 
 
-def _last_reply(text: str) -> str:
-    if not any(start in text for start in _STARTS_OF_REPLIES):
+def _last_reply(text: str, folded: str) -> str:
+    if not contains_any(folded, _WORDS_OF_REPLIES):
         return text if text.strip() else ""
     replies = (reply for reply in reversed(_REPLY.split(text)) if reply.strip())
     return next(replies, "")
