@@ -63,11 +63,13 @@ def build_sampler(
 ) -> Sampler:
     """Build the sampler of a policy; `options` are the recipe's `policy.engine_options`.
 
-    `device` is such as `auto`, `cpu` or `cuda:1`, `dtype` `auto`, `float32`, `bfloat16` or `float16`;
-    `batch_size` completions pass through the model together. Raise CheckpointError if the checkpoint is
-    missing, broken or no policy, MissingDependencyError if a package of the engine is not installed.
+    `engine` is a name of `SAMPLERS`, or `package.module:Class`, a class with the same arguments. `device` is
+    such as `auto`, `cpu` or `cuda:1`, `dtype` `auto`, `float32`, `bfloat16` or `float16`; `batch_size`
+    completions pass through the model together. Raise CheckpointError if the checkpoint is missing, broken or
+    no policy, MissingDependencyError if a package of the engine is not installed, BadInputError if there is
+    no such engine.
     """
-    build = _engine_class(engine, SAMPLERS)
+    build = _own_class(engine) if ":" in engine else _engine_class(engine, SAMPLERS)
     path = check_policy(model).path
     sampler: Sampler = build(path, device=device, dtype=dtype, batch_size=batch_size, **options)
     return sampler
@@ -90,9 +92,14 @@ def check_role(role: str) -> None:
 
 
 def check_sampler_options(engine: str, options: Mapping[str, Any]) -> None:
-    """Check a sampler's options before anything is built, as `vllm.options.check_options` does."""
+    """Check a sampler's options before anything is built, as `vllm.options.check_options` does.
+
+    Raise BadInputError too if an engine of the user cannot be imported.
+    """
     if engine == "vllm":
         check_options(options)
+    elif ":" in engine:
+        _own_class(engine)
 
 
 def check_reward_options(engine: str, options: Mapping[str, Any]) -> None:
@@ -151,6 +158,17 @@ def import_engines(kind: JobKind) -> None:
     for name in tables.get(kind, {}):
         if name not in _LATE:
             _engine_class(name, tables[kind])
+
+
+def _own_class(path: str) -> Callable[..., Any]:
+    module, _, attribute = path.partition(":")
+    try:
+        own: Callable[..., Any] = getattr(import_module(module), attribute)
+    except Exception as error:  # a module of the user's raises anything
+        raise BadInputError(f"policy.engine = {path!r} cannot be loaded: {error}") from error
+    if not callable(own):
+        raise BadInputError(f"policy.engine = {path!r} is no class")
+    return own
 
 
 def _engine_class(name: str, known: dict[str, str]) -> Callable[..., Any]:

@@ -1,8 +1,9 @@
 """`[policy]` of a recipe: M_0, the engine that samples from it, and the prompt."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from hsstar.domain.prompts import DEFAULT
 from hsstar.domain.rounding import resolve_format
@@ -63,18 +64,32 @@ class OpenAISection(Section):
         return value
 
 
+def _known_engine(value: str) -> str:
+    if value not in ENGINES and not _IMPORT_PATH.fullmatch(value):
+        raise ValueError(f"expected {', '.join(ENGINES)} or package.module:Class")
+    return value
+
+
+ENGINES = ("transformers", "vllm", "openai")
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+Engine = Annotated[Name, AfterValidator(_known_engine)]
+
+
 class PolicySection(Section):
     """`M_0`, the engine that samples from it, and its prompt."""
 
     model: Name
     """M_0: a folder, a Hugging Face name, `builtin:demo-policy`, or a name from `hsstar models list`."""
-    engine: Literal["transformers", "vllm", "openai"] = "transformers"
-    """What samples. For one seed, engines draw different samples."""
+    engine: Engine = "transformers"
+    """What samples: `transformers`, `vllm`, `openai`, or a class of yours, `package.module:Class`
+    ([extending.md](extending.md)). For one seed, engines draw different samples."""
     prompt: PromptSection = PromptSection(template=DEFAULT.template)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format while sampling; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     vllm: VllmSection | None = None
     openai: OpenAISection | None = None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of an engine of yours: further arguments of its class."""
 
     @property
     def one_policy_only(self) -> bool:
@@ -92,7 +107,9 @@ class PolicySection(Section):
 
     @property
     def engine_options(self) -> dict[str, Any]:
-        """The keys of the table with the engine's name that are set."""
+        """The keys of the table with the engine's name that are set; of an engine of yours its options."""
+        if self.options:
+            return self.options
         table: BaseModel | None = getattr(self, self.engine, None)
         return table.model_dump(mode="json", exclude_none=True) if table else {}
 
@@ -101,6 +118,8 @@ class PolicySection(Section):
         for key, value in self:
             if isinstance(value, VllmSection | OpenAISection) and key != self.engine:
                 raise ValueError(f"[policy.{key}] needs engine = {key!r}, and engine is {self.engine!r}")
+        if self.options and self.engine in ENGINES:
+            raise ValueError(f"[policy.options] is for an engine of yours, and engine is {self.engine!r}")
         if self.engine == "openai":
             if self.openai is None:
                 raise ValueError("engine = 'openai' needs [policy.openai] with base_url and model")

@@ -25,6 +25,8 @@ from hsstar.engines.registry import (
 )
 from hsstar.engines.vllm import options as vllm_options
 
+ROOT = Path(__file__).parents[2]
+
 
 class Noted:
     """An engine that notes what it was built with."""
@@ -50,6 +52,19 @@ def test_an_unknown_engine_and_a_wrong_checkpoint_are_refused(policy: Path) -> N
         build_sampler(policy, engine="abacus")
     with pytest.raises(CheckpointError, match="no reward head"):
         build_reward_model(policy)
+
+
+def test_an_engine_of_ones_own_is_built_by_its_import_path(policy: Path) -> None:
+    sampler: Any = build_sampler(policy, engine=f"{__name__}:Noted", retries=3)
+    assert sampler.built == ((policy,), {"device": "auto", "dtype": "auto", "batch_size": 256, "retries": 3})
+    for path, reason in (
+        ("no_such_module:Sampler", "No module named 'no_such_module'"),
+        (f"{__name__}:Absent", "has no attribute 'Absent'"),
+        (f"{__name__}:ROOT", "is no class"),
+    ):
+        with pytest.raises(BadInputError, match=reason) as failure:
+            check_sampler_options(path, {})
+        assert f"policy.engine = {path!r}" in str(failure.value)
 
 
 def printed(script: str) -> list[str]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hsstar.domain.errors import CheckpointError, EngineError, EngineMemoryError
 from hsstar.engines.registry import build_reward_model
 from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest, StepRewards
+from hsstar.testing import check_reward_model
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS, VLLM_OPTIONS
 from tests.engines.reward_references import REFERENCES, last_hidden_states, requests
@@ -79,6 +80,10 @@ def test_rewards_equal_the_plain_reference_and_differ(case: Case) -> None:
         assert (result.rewards, result.truncated) == (case.expected(request), False)
     assert case.model.score([]) == []
     assert case.model.name.startswith(case.family)
+
+
+def test_it_keeps_what_every_reward_model_promises(case: Case) -> None:
+    check_reward_model(case.model, tolerance=case.tolerance)
 
 
 def test_no_model_holds_a_vocabulary_head(case: Case) -> None:

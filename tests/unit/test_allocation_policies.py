@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from hsstar.domain.allocation import budget as levels_rule
 from hsstar.domain.allocation.belief import FLAT, GRID, Beliefs, beta_prior, empirical_prior
-from hsstar.domain.allocation.contract import check_gains
 from hsstar.domain.allocation.policies import pairs
 from hsstar.domain.allocation.policy import Policy, Settings, State, find_policy, make_table
 from hsstar.domain.allocation.sharing import allot, share_out
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError
+from hsstar.testing import BrokenPromiseError, check_policy
 
 MOST = 12
 OURS = ("levels", "uniform", "proportional", "variance", "knapsack", "stop", "pairs")
@@ -56,7 +56,7 @@ def exact_moment(prior: list[float], counts: tuple[int, int], x: int, y: int) ->
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_policy_of_ours_keeps_the_contract(name: str) -> None:
-    check_gains(find_policy(name).gains)
+    check_policy(find_policy(name).gains)
 
 
 def test_the_contract_notices_a_policy_that_remembers() -> None:
@@ -65,10 +65,10 @@ def test_the_contract_notices_a_policy_that_remembers() -> None:
     def remembering(state: State, most: int, *_: object) -> list[float]:
         return [1 / (1 + next(calls))] * min(1, most)
 
-    with pytest.raises(BadInputError, match="other gains when asked again"):
-        check_gains(remembering)
-    with pytest.raises(BadInputError, match="none greater than the one before"):
-        check_gains(lambda state, most, *_: [1.0, 2.0][:most])
+    with pytest.raises(BrokenPromiseError, match="the same gains when asked again"):
+        check_policy(remembering)
+    with pytest.raises(BrokenPromiseError, match="none greater than the one before"):
+        check_policy(lambda state, most, *_: [1.0, 2.0][:most])
 
 
 @given(rounds_of_problems, st.integers(0, 4), st.integers(0, 4), st.integers(0, 5), st.integers(0, 5))

@@ -1,6 +1,7 @@
 """A recipe or a study says all that decides it; a wrong one is refused in a line that names the key."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,21 @@ def test_a_server_is_told_of_new_policies_or_serves_one() -> None:
     assert not with_sections(policy=told, evaluation={"dataset": "heldout"}).policy.one_policy_only
     kept = {"policy": {"engine": "openai", "openai": SERVER}, "training": {"objective": "none"}}
     assert with_sections(**kept, evaluation={"dataset": "heldout"}).policy.one_policy_only
+
+
+def test_an_engine_of_ones_own_is_an_import_path_with_options() -> None:
+    own = {"engine": "my_package.samplers:Remote", "options": {"retries": 3}}
+    recipe = with_sections(policy=own)
+    assert (recipe.policy.engine, recipe.policy.engine_options) == (own["engine"], own["options"])
+    assert parse_recipe(recipe.document()) == recipe
+    for engine, message in (
+        ("vlm", "expected transformers, vllm, openai or package.module:Class, got 'vlm'"),
+        ("samplers.py:Remote.draw", "or package.module:Class"),
+    ):
+        with pytest.raises(RecipeError, match=re.escape(message)):
+            with_sections(policy={"engine": engine})
+    with pytest.raises(RecipeError, match="is for an engine of yours, and engine is 'vllm'"):
+        with_sections(policy={"engine": "vllm", "options": {"retries": 3}})
 
 
 def test_a_recipe_cannot_be_changed_in_place() -> None:

@@ -1,4 +1,4 @@
-"""What every allocation policy promises, as a check that the tests of a policy of your own may call."""
+"""What every allocation policy promises (`hsstar.domain.allocation.policy.Gains`)."""
 
 import itertools
 
@@ -6,6 +6,7 @@ from hsstar.domain.allocation.belief import FLAT, Beliefs, beta_prior, empirical
 from hsstar.domain.allocation.policy import Gains, Policy, Settings, State, make_table
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError
+from hsstar.testing.promises import BrokenPromiseError, demand
 
 _MOST = 12
 _STATES = [
@@ -18,8 +19,8 @@ _PRIORS = (FLAT, beta_prior(0.5, 0.5), empirical_prior({(0, 3): 30, (1, 2): 10, 
 _SETTINGS = (Settings(), Settings(frozenset(Difficulty), "fading", 1, 0.5), Settings(worth="count", pairs=9))
 
 
-def check_gains(gains: Gains) -> None:
-    """Ask a policy about many states, beliefs and settings; raise BadInputError where it breaks a promise.
+def check_policy(gains: Gains) -> None:
+    """Ask a policy about many states and beliefs; raise BrokenPromiseError where it breaks a promise.
 
     Its gains are numbers from 0, none greater than the one before, at most as many as are asked for, and the
     same for the same question, whatever was asked before.
@@ -28,8 +29,16 @@ def check_gains(gains: Gains) -> None:
     numbers = dict.fromkeys(_STATES, 1)
     for prior, settings in itertools.product(_PRIORS, _SETTINGS):
         beliefs = Beliefs(prior, _MOST)
-        table = make_table(policy, numbers, 100, beliefs, settings)
-        again = make_table(policy, dict.fromkeys(reversed(_STATES), 1), 100, beliefs, settings)
+        table = _table(policy, numbers, beliefs, settings)
+        again = _table(policy, dict.fromkeys(reversed(_STATES), 1), beliefs, settings)
         for state, row in table.items():
-            if again[state] != row:
-                raise BadInputError(f"the allocation policy gives {state} other gains when asked again")
+            demand(again[state] == row, "a policy gives a state the same gains when asked again", state)
+
+
+def _table(
+    policy: Policy, numbers: dict[State, int], beliefs: Beliefs, settings: Settings
+) -> dict[State, tuple[float, ...]]:
+    try:
+        return make_table(policy, numbers, 100, beliefs, settings)
+    except BadInputError as error:
+        raise BrokenPromiseError(str(error)) from None
