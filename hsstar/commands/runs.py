@@ -161,17 +161,8 @@ def accept_missing(database: Database, run: Run) -> int:
 
 def refuse_held(connection: Connection, run: Run) -> None:
     """Raise HeldError if no work of a run is planned at present."""
-    if line := hold_line(runs.get_run(connection, run.id)):
+    if line := runs.get_run(connection, run.id).hold_line:
         raise HeldError(line)
-
-
-def hold_line(run: Run) -> str | None:
-    """Return why a run is held and how it continues; None if it is active."""
-    if run.held is None:
-        return None
-    return (
-        f"{run.name} is held ({run.held}): {run.held_reason}; let it continue: hsstar runs resume {run.name}"
-    )
 
 
 def refuse_unfinished(run: Run, known: list[Iteration]) -> None:

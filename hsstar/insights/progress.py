@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from hsstar.commands.runs import hold_line
 from hsstar.domain.errors import ConflictError, DatabaseError, HeldError, SchemaError
 from hsstar.store import runs
 from hsstar.store.database import Database
@@ -50,7 +49,7 @@ def run_progress(database: Database, run: Run) -> RunProgress:
         return RunProgress(
             progress.round_progress(connection, run.id),
             progress.queue_states(connection, run.id),
-            hold_line(runs.get_run(connection, run.id)),
+            runs.get_run(connection, run.id).hold_line,
         )
 
 

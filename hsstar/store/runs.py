@@ -37,6 +37,16 @@ class Run:
         fork = self.recipe.fork
         return None if fork is None else f"{fork.run}, iteration {fork.iteration}"
 
+    @property
+    def hold_line(self) -> str | None:
+        """Why the run is held and how it continues; None if it is active."""
+        if self.held is None:
+            return None
+        return (
+            f"{self.name} is held ({self.held}): {self.held_reason}; "
+            f"let it continue: hsstar runs resume {self.name}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Fork:

@@ -52,6 +52,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_status_shows_needs_no_verifier() -> None:
+    program = (
+        "import sys, hsstar.insights.progress, hsstar.insights.models, hsstar.insights.iterations\n"
+        "print([name for name in sys.modules if name.startswith(('hsstar.verifier', 'hsstar.engines'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_command_says_what_it_does_with_an_example() -> None:
     for path, command in EVERY_COMMAND.items():
         assert command.help, path
