@@ -18,16 +18,23 @@ from hsstar.web import live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
 from hsstar.web.live import Pulse
 from hsstar.web.pages import allocation, compare, metrics, problem, problems, run, runs, sql, workers
-from hsstar.web.render import page
+from hsstar.web.render import Exported, page
 
 STATEMENT_SECONDS = 20
 """For one statement of a page."""
 
 
-def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = None) -> Starlette:
+def make_app(
+    url: str,
+    names: Sequence[str] = LOCAL_NAMES,
+    door: Door | None = None,
+    *,
+    exported: Exported | None = None,
+) -> Starlette:
     """Return the application over the database of a URL.
 
-    Only requests to a host of `names` are answered; with a door only browsers that came in by it.
+    Only requests to a host of `names` are answered; with a door only browsers that came in by it. With
+    `exported` its pages have neither forms nor what asks a server.
     """
     entrance = [] if door is None else [
         Route("/enter", door.show, methods=["GET"]),
@@ -62,6 +69,7 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
         },
     )
     limits = Limits(statement=STATEMENT_SECONDS, lock=2.0, idle=60.0)
+    app.state.exported = exported
     app.state.database = Database(url, limits, read_only=True)
     app.state.queries = Database(url, limits)
     app.state.verifier = MathVerifier(1)  # its process starts when somebody asks why
