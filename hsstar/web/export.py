@@ -1,6 +1,5 @@
 """A run as a static site: the pages of the server, asked for in this process, with links that lead to files."""
 
-import asyncio
 import hashlib
 import html
 import posixpath
@@ -15,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.applications import Starlette
 from starlette.types import Message
 
@@ -44,13 +44,14 @@ class _Site:
     """Pages as the server writes them, in files below a folder."""
 
     app: Starlette
+    portal: BlockingPortal  # a thread with an event loop, also where the caller has one
     run: str
     folder: Path
     files: dict[str, str] = field(default_factory=dict)  # by the address of the page
 
-    async def fetch(self, address: str) -> str | None:
+    def fetch(self, address: str) -> str | None:
         """Write a page to its file; return its text, or None if the server has no such page."""
-        status, body = await _ask(self.app, address)
+        status, body = self.portal.call(_ask, self.app, address)
         if status >= 500:
             raise DatabaseError(f"{address} cannot be exported ({_told(body)}); nothing is written")
         if status != 200:
@@ -130,8 +131,9 @@ def export_site(
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         find_run(app.state.database, run)
-        site = _Site(app, run, aside)
-        left_out = asyncio.run(_collect(site, megabytes * 1_000_000, tell or (lambda pages: None)))
+        with start_blocking_portal() as portal:
+            site = _Site(app, portal, run, aside)
+            left_out = _collect(site, megabytes * 1_000_000, tell or (lambda pages: None))
         site.link_files()
         with resources.as_file(resources.files("hsstar.web") / "static") as static:
             shutil.copytree(static, aside / "static")
@@ -146,7 +148,7 @@ def export_site(
     return SiteReport(len(site.files), size, left_out)
 
 
-async def _collect(site: _Site, room: int, tell: Callable[[int], None]) -> int:
+def _collect(site: _Site, room: int, tell: Callable[[int], None]) -> int:
     """Fetch the pages of a run, then those with samples while there is room; return how many had none."""
     seen, units = set[str](), dict[str, None]()
     waiting = deque([f"/runs/{quote(site.run)}"])
@@ -155,7 +157,7 @@ async def _collect(site: _Site, room: int, tell: Callable[[int], None]) -> int:
         if address in seen:
             continue
         seen.add(address)
-        if (text := await site.fetch(address)) is None:
+        if (text := site.fetch(address)) is None:
             continue
         tell(len(site.files))
         for link in site.links(text):
@@ -164,7 +166,7 @@ async def _collect(site: _Site, room: int, tell: Callable[[int], None]) -> int:
             elif not _is_detail(link):
                 waiting.append(link)
     for number, unit in enumerate(units):
-        fetched = await _collect_unit(site, unit)
+        fetched = _collect_unit(site, unit)
         size = sum((site.folder / site.files[address]).stat().st_size for address in fetched)
         if size > room:
             site.drop(fetched)
@@ -174,12 +176,12 @@ async def _collect(site: _Site, room: int, tell: Callable[[int], None]) -> int:
     return 0
 
 
-async def _collect_unit(site: _Site, unit: str) -> list[str]:
+def _collect_unit(site: _Site, unit: str) -> list[str]:
     """Fetch a page with samples, and those of its samples and pairs; return the addresses of the new ones."""
     fetched, waiting = [], [unit]
     while waiting:
         address = waiting.pop()
-        if address in site.files or (text := await site.fetch(address)) is None:
+        if address in site.files or (text := site.fetch(address)) is None:
             continue
         fetched.append(address)
         waiting += [link for link in site.links(text) if _is_detail(link)]
