@@ -23,6 +23,9 @@ _NOT_INSTALLED = "hsstar web needs {}: pip install 'hsstar[web]'"
     help="Another name that browsers call it by; repeatable.",
 )
 @click.option(
+    "--actions", is_flag=True, help="Pages also pause, resume and retry runs, and correct verdicts."
+)
+@click.option(
     "--export", "folder", type=click.Path(path_type=Path), help="Write the pages of RUN there, and serve none."
 )
 @click.option(
@@ -33,9 +36,17 @@ _NOT_INSTALLED = "hsstar web needs {}: pip install 'hsstar[web]'"
     help="Of pages with samples that --export writes.",
 )
 def web(
-    run: str | None, host: str, port: int, names: tuple[str, ...], folder: Path | None, megabytes: int
+    run: str | None,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    actions: bool,
+    folder: Path | None,
+    megabytes: int,
 ) -> None:
-    """Show runs, workers and queries as pages, which change while runs do. They change nothing themselves.
+    """Show runs, workers and queries as pages, which change while runs do.
+
+    They change nothing themselves, unless --actions lets them; the view action_log says who did what.
 
     It prints the address to open. An address that other machines can reach needs the link that is printed:
     it lets one browser in, and the next link is printed after it.
@@ -52,10 +63,12 @@ def web(
     except ModuleNotFoundError as error:
         raise MissingDependencyError(_NOT_INSTALLED.format(error.name)) from None
 
+    from hsstar.settings import Settings
+
     with open_database() as database:
         url = database.url
     if run is None or folder is None:
-        serve(url, host, port, names, say)
+        serve(url, host, port, names, say, Settings.from_environment() if actions else None)
         return
     report = export_site(url, run, folder, megabytes)
     say(f"{report.pages:,} pages, {report.size / 1e6:,.1f} MB; open {folder / 'index.html'}")

@@ -14,8 +14,10 @@ from starlette.staticfiles import StaticFiles
 from hsstar.domain.errors import BadInputError, ConflictError, DatabaseError, NotFoundError
 from hsstar.store.database import Database, Limits
 from hsstar.verifier import MathVerifier
-from hsstar.web import live
+from hsstar.settings import Settings
+from hsstar.web import actions, live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
+from hsstar.web.actions import Actions
 from hsstar.web.live import Pulse
 from hsstar.web.pages import allocation, compare, metrics, problem, problems, run, runs, sql, workers
 from hsstar.web.render import Exported, page
@@ -30,11 +32,13 @@ def make_app(
     door: Door | None = None,
     *,
     exported: Exported | None = None,
+    acting: Settings | None = None,
 ) -> Starlette:
     """Return the application over the database of a URL.
 
     Only requests to a host of `names` are answered; with a door only browsers that came in by it. With
-    `exported` its pages have neither forms nor what asks a server.
+    `exported` its pages have neither forms nor what asks a server. With `acting` they have actions, which
+    need the settings.
     """
     entrance = [] if door is None else [
         Route("/enter", door.show, methods=["GET"]),
@@ -52,6 +56,7 @@ def make_app(
             *sql.ROUTES,
             *metrics.ROUTES,
             *live.ROUTES,
+            *(actions.ROUTES if acting else []),
             *entrance,
             Mount("/static", StaticFiles(packages=[("hsstar.web", "static")]), name="static"),
         ],
@@ -70,6 +75,7 @@ def make_app(
     )
     limits = Limits(statement=STATEMENT_SECONDS, lock=2.0, idle=60.0)
     app.state.exported = exported
+    app.state.actions = None if acting is None else Actions(Database(url, limits), acting, door)
     app.state.database = Database(url, limits, read_only=True)
     app.state.queries = Database(url, limits)
     app.state.verifier = MathVerifier(1)  # its process starts when somebody asks why

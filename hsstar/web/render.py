@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -74,11 +75,11 @@ def _templates() -> Jinja2Templates:
         "share": share, "iso": _iso,
     }  # fmt: skip
     environment.globals |= {
-        "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
+        "form_key": uuid4, "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
         "static": _static,
         "with_query": pass_context(lambda context, **changes: address(context["request"], **changes)),
     }  # fmt: skip
-    return Jinja2Templates(env=environment, context_processors=[lambda request: {"exported": exported_of(request)}])
+    return Jinja2Templates(env=environment, context_processors=[_modes])
 
 
 def _shown(value: Any) -> Any:
@@ -94,6 +95,11 @@ def _shown(value: Any) -> Any:
 def _path(context: Context, name: str, **parameters: object) -> str:
     """Return the path of a route."""
     return str(context["request"].app.url_path_for(name, **parameters))
+
+
+def _modes(request: Request) -> dict[str, Any]:
+    """Return what the application was started for."""
+    return {"exported": exported_of(request), "actions": request.app.state.actions}
 
 
 @cache

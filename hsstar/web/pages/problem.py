@@ -11,7 +11,7 @@ from hsstar.domain.errors import NotFoundError
 from hsstar.domain.verdict import VERDICT_OF_CAUSE
 from hsstar.insights.problems import show_problem
 from hsstar.insights.runs import find_run
-from hsstar.insights.samples import find_sample
+from hsstar.insights.samples import find_sample, list_verdicts
 from hsstar.store.read.samples import Sample
 from hsstar.verifier import MathVerifier
 from hsstar.web.parameters import check_names
@@ -52,7 +52,10 @@ def _sample(request: Request) -> Response:
     run = find_run(database, address.round.run)
     sample = find_sample(database, address)
     explanation = _explain(request, sample) if exported_of(request) else None
-    return page(request, "sample.html", run=run, entry=shown(sample), explanation=explanation)
+    history = list_verdicts(database, sample) if sample.judged_again else []
+    return page(
+        request, "sample.html", run=run, entry=shown(sample), explanation=explanation, history=history
+    )
 
 
 def _explanation(request: Request) -> Response:
