@@ -71,7 +71,7 @@ class ProblemRow:
 
 @dataclass(frozen=True, slots=True)
 class ProblemFilter:
-    """Which problems; None lets all pass. `pass_from` and `pass_to` are of the last policy."""
+    """Which problems; None lets all pass. `pass_…` are of the last policy, `tokens_…` means of all."""
 
     problem_id: int | None = None
     level: str | None = None
@@ -81,6 +81,8 @@ class ProblemFilter:
     quality_to: float | None = None
     pass_from: float | None = None
     pass_to: float | None = None
+    tokens_from: float | None = None
+    tokens_to: float | None = None
     cause: str | None = None
     disagreement: Disagreement | None = None
     change: Change | None = None
