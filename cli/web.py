@@ -58,8 +58,10 @@ def web(
     if (run is None) != (folder is None):
         raise click.UsageError("RUN and --export go together, as in: hsstar web --export site demo")
     try:
-        from hsstar.web.export import export_site
-        from hsstar.web.serve import serve
+        if folder is None:
+            from hsstar.web.serve import serve
+        else:
+            from hsstar.web.export import export_site
     except ModuleNotFoundError as error:
         raise MissingDependencyError(_NOT_INSTALLED.format(error.name)) from None
 

@@ -17,7 +17,7 @@ from hsstar.insights.figures import (
     training_curves,
 )
 from hsstar.insights.iterations import IterationSummary, fault_lines, load_iterations
-from hsstar.insights.lengths import drift_warnings
+from hsstar.insights.lengths import drift_warnings, load_lengths, pair_warnings
 from hsstar.insights.models import Descendant, find_lineage, rounding_warnings
 from hsstar.insights.progress import exclusions, run_progress, waiting_reasons
 from hsstar.insights.run_list import find_card
@@ -135,7 +135,7 @@ def _figures(request: Request) -> Response:
 
 def _figure_values(database: Database, run: Run, chosen: IterationSummary | None) -> dict[str, Any]:
     if chosen is None:
-        return {"histograms": {}, "ledger": [], "curves": {}}
+        return {"histograms": {}, "ledger": [], "curves": {}, "pair_warnings": []}
     distributions = load_distributions(database, run, chosen.iteration)
     return {
         "histograms": {
@@ -144,6 +144,7 @@ def _figure_values(database: Database, run: Run, chosen: IterationSummary | None
         "thresholds": [(run.recipe.difficulty.tau_low, "τ_l"), (run.recipe.difficulty.tau_high, "τ_h")],
         "ledger": budget_ledger(database, run, chosen.iteration),
         "curves": _curves(database, run),
+        "pair_warnings": pair_warnings(load_lengths(database, run.name)),
     }
 
 
