@@ -54,3 +54,21 @@ def url() -> None:
 
     database_url = connected_settings(Settings.from_environment()).database_url or ""
     say(database_url.replace("postgresql+psycopg://", "postgresql://", 1))
+
+
+@db.command("index-text", epilog="Example:  hsstar db index-text")
+@click.option("--drop", is_flag=True, help="Remove the index.")
+def index_text(drop: bool) -> None:
+    """Make the search in statements fast by an index of trigrams; safe to run many times.
+
+    It needs the extension pg_trgm, which the embedded Postgres does not have. Without the index a search reads
+    each statement.
+    """
+    from hsstar.commands.search import index_text
+
+    with open_database() as database:
+        changed = index_text(database, drop=drop)
+    if drop:
+        say("the index is removed" if changed else "there is no index of statements")
+    else:
+        say("statements are indexed" if changed else "statements are indexed already")

@@ -108,6 +108,8 @@ _TABLES = ", ".join(("boundary", "overrated", "learnt", "forgotten", "never-righ
 @click.option("--cause", type=click.Choice([*map(str, Cause)]), help="A sample has it.")
 @click.option("--pass-from", type=click.FloatRange(0, 1), help="Share of correct samples of the last policy.")
 @click.option("--pass-to", type=click.FloatRange(0, 1))
+@click.option("--tokens-from", type=click.IntRange(0), help="Mean of its samples.")
+@click.option("--tokens-to", type=click.IntRange(0))
 @click.option("--text", help="In the statement, in any case.")
 @click.option("--sort", type=click.Choice(SORTS), help="The order.  [default: the preset's]")
 @click.option("--descending", is_flag=True, help="The greatest first.")

@@ -21,6 +21,10 @@ class DatabaseError(HsstarError):
     """The database cannot be reached, refuses the login, or has no room."""
 
 
+class StatementError(DatabaseError):
+    """The database is there, and refuses or ends a statement."""
+
+
 class RefusedRowError(DatabaseError):
     """The database refuses a row for its content; another attempt with the same row does not succeed."""
 

@@ -47,13 +47,13 @@ def load_distributions(database: Database, run: Run, iteration: int | None) -> d
 def budget_ledger(database: Database, run: Run, iteration: int) -> list[LedgerEntry]:
     """Return what the budget of an iteration went to."""
     with database.begin() as connection:
-        return figures.ledger(connection, run.name, iteration)
+        return figures.ledger(connection, run.id, iteration)
 
 
 def training_curves(database: Database, run: Run) -> list[TrainingStep]:
     """Return the optimiser steps of a run, in order."""
     with database.begin() as connection:
-        return figures.training_steps(connection, run.name)
+        return figures.training_steps(connection, run.id)
 
 
 def job_counts(database: Database, run: Run) -> list[JobCount]:

@@ -114,9 +114,21 @@ def time_left(summary: RunSummary, figures: RunFigures, now: datetime) -> TimeLe
         done = summary.iterations_done
         return None if mean is None else TimeLeft(mean * still, f"mean of {done} iterations")
     elapsed = (now - figures.started_at).total_seconds()
+    if (trained := _training_left(figures, now)) is not None:
+        later = (mean or elapsed + trained) * (still - 1)
+        steps = f"step {figures.training_steps_done:,} of {figures.training_steps:,}"
+        return TimeLeft(trained + later, f"pace of the training, {steps}")
     whole = elapsed / share
     later = (mean or whole) * (still - 1)
     return TimeLeft(whole - elapsed + later, f"pace of iteration {figures.number}, {share:.0%} of it done")
+
+
+def _training_left(figures: RunFigures, now: datetime) -> float | None:
+    """Return the seconds that an open training needs by its own pace: that of sampling says nothing of it."""
+    done, steps = figures.training_steps_done, figures.training_steps
+    if figures.state != "training" or not done or not steps or figures.training_started_at is None:
+        return None
+    return (now - figures.training_started_at).total_seconds() / done * max(0, steps - done)
 
 
 def _warnings(run: Run, figures: RunFigures) -> Sequence[str]:

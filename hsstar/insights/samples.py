@@ -9,7 +9,7 @@ from hsstar.domain.steps import split_steps
 from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.read import samples
-from hsstar.store.read.samples import Sample, SampleFilter, SampleKey
+from hsstar.store.read.samples import GivenVerdict, Sample, SampleFilter, SampleKey
 
 MOST_CHARACTERS = 20_000
 """Of a response in a list; one alone is shown whole."""
@@ -102,3 +102,9 @@ def _read_key(text: str) -> SampleKey:
             f"{text!r} is no key of a page of samples; take the one that the page before gives"
         )
     return SampleKey(*map(int, parts))
+
+
+def list_verdicts(database: Database, sample: Sample) -> list[GivenVerdict]:
+    """Return the verdicts on a sample that was judged more than once, oldest first."""
+    with database.begin() as connection:
+        return samples.given_verdicts(connection, sample.sample_id)

@@ -15,7 +15,13 @@ from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engi
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from hsstar.domain.errors import BadInputError, DatabaseError, RefusedRowError, SchemaError
+from hsstar.domain.errors import (
+    BadInputError,
+    DatabaseError,
+    RefusedRowError,
+    SchemaError,
+    StatementError,
+)
 from hsstar.domain.urls import without_secrets
 from hsstar.store.reader_role import BEGIN_READING
 
@@ -194,7 +200,7 @@ class Database:
                     f"another transaction held a lock for more than {self.limits.lock:g} s; try again"
                 )
             case psycopg.errors.QueryCanceled():
-                return DatabaseError(f"a statement took more than {self.limits.statement:g} s: {reason}")
+                return StatementError(f"a statement took more than {self.limits.statement:g} s: {reason}")
             case psycopg.errors.DiskFull():
                 return DatabaseError(
                     f"the database's disk is full ({reason}); free space, then repeat: nothing is lost"
@@ -209,7 +215,7 @@ class Database:
                 return DatabaseError(f"{self.shown_url}: {reason}; create the database first")
             case psycopg.OperationalError():
                 return DatabaseError(f"cannot reach the database {self.shown_url}: {reason}")
-        return DatabaseError(f"the database refused a statement: {reason}")
+        return StatementError(f"the database refused a statement: {reason}")
 
 
 def _is_passing(error: DBAPIError) -> bool:

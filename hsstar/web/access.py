@@ -16,6 +16,7 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 """The names by which browsers of this machine call it."""
 COOKIE = "hsstar_session"
 _FORM_BYTES = 4096
+_NAME_CHARACTERS = 60
 _OPEN_PATHS = ("/static/", "/enter")  # seen without a session: they show no row of the database
 
 _HEADERS = {
@@ -49,11 +50,11 @@ class SecureHeaders:
 
 
 class Door:
-    """One-time links, each of which gives one browser the session."""
+    """One-time links, each of which gives one browser a session."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self._announce = announce  # is given the path of each new link
-        self._session = secrets.token_urlsafe(32)
+        self._sessions: dict[str, str] = {}  # names by their secrets
         self._ticket = ""
 
     def open(self) -> None:
@@ -62,8 +63,15 @@ class Door:
         self._announce(f"/enter?ticket={self._ticket}")
 
     def admits(self, cookie: str | None) -> bool:
-        """Tell whether a browser has the session."""
-        return cookie is not None and hmac.compare_digest(cookie.encode(), self._session.encode())
+        """Tell whether a browser has a session."""
+        return self.name_of(cookie) is not None
+
+    def name_of(self, cookie: str | None) -> str | None:
+        """Return the name of the session of a cookie; None without one."""
+        for secret, name in self._sessions.items():
+            if cookie is not None and hmac.compare_digest(cookie.encode(), secret.encode()):
+                return name
+        return None
 
     def show(self, request: Request) -> Response:
         """Ask before the ticket is used: programs that look at links in messages do not press a button."""
@@ -76,19 +84,23 @@ class Door:
             body += chunk
             if len(body) > _FORM_BYTES:
                 return page(request, "refused.html", 413, reason="The form is too large.")
-        ticket = parse_qs(body.decode("latin-1")).get("ticket", [""])[0]
+        given = parse_qs(body.decode(errors="replace"))
+        ticket = given.get("ticket", [""])[0]
         if not self._ticket or not hmac.compare_digest(ticket.encode(), self._ticket.encode()):
             reason = "This link was used already. hsstar web prints a new one after each use."
             return page(request, "refused.html", 403, reason=reason)
         self.open()
+        session = secrets.token_urlsafe(32)
+        name = " ".join(given.get("name", [""])[0].split())[:_NAME_CHARACTERS]
+        self._sessions[session] = name or f"browser {len(self._sessions) + 1}"
         response = RedirectResponse("/", 303)
         secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, self._session, httponly=True, samesite="strict", secure=secure, path="/")
+        response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure, path="/")
         return response
 
 
 class Guard:
-    """Lets in those who have the session (without a door: everyone), and no form of another site."""
+    """Lets in those who have a session (without a door: everyone), and no form of another site."""
 
     def __init__(self, app: ASGIApp, door: Door | None) -> None:
         self._app = app

@@ -11,24 +11,43 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hsstar.domain.errors import BadInputError, ConflictError, DatabaseError, NotFoundError
+from hsstar.domain.errors import (
+    BadInputError,
+    ConflictError,
+    DatabaseError,
+    NotFoundError,
+    RefusedRowError,
+    SchemaError,
+    StatementError,
+)
 from hsstar.store.database import Database, Limits
 from hsstar.verifier import MathVerifier
+from hsstar.settings import Settings
 from hsstar.web import live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
 from hsstar.web.live import Pulse
 from hsstar.web.pages import allocation, compare, metrics, problem, problems, run, runs, sql, workers
-from hsstar.web.render import page
+from hsstar.web.render import Exported, page
 
 STATEMENT_SECONDS = 20
 """For one statement of a page."""
 
 
-def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = None) -> Starlette:
+def make_app(
+    url: str,
+    names: Sequence[str] = LOCAL_NAMES,
+    door: Door | None = None,
+    *,
+    exported: Exported | None = None,
+    acting: Settings | None = None,
+) -> Starlette:
     """Return the application over the database of a URL.
 
-    Only requests to a host of `names` are answered; with a door only browsers that came in by it.
+    Only requests to a host of `names` are answered; with a door only browsers that came in by it. With
+    `exported` its pages have neither forms nor what asks a server. With `acting` they have actions, which
+    need the settings.
     """
+    acts, action_routes = _acting(url, acting, door) if acting else (None, [])
     entrance = [] if door is None else [
         Route("/enter", door.show, methods=["GET"]),
         Route("/enter", door.enter, methods=["POST"]),
@@ -45,6 +64,7 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
             *sql.ROUTES,
             *metrics.ROUTES,
             *live.ROUTES,
+            *action_routes,
             *entrance,
             Mount("/static", StaticFiles(packages=[("hsstar.web", "static")]), name="static"),
         ],
@@ -59,14 +79,27 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
             BadInputError: _bad_input,
             ConflictError: _bad_input,
             DatabaseError: _away,
+            RefusedRowError: _failed,
+            SchemaError: _failed,
+            StatementError: _failed,
         },
     )
     limits = Limits(statement=STATEMENT_SECONDS, lock=2.0, idle=60.0)
+    app.state.exported = exported
+    app.state.actions = acts
     app.state.database = Database(url, limits, read_only=True)
     app.state.queries = Database(url, limits)
     app.state.verifier = MathVerifier(1)  # its process starts when somebody asks why
     app.state.pulse = Pulse(app.state.database)
     return app
+
+
+def _acting(url: str, settings: Settings, door: Door | None) -> tuple[object, list[Route]]:
+    """Return what actions need, and their routes; what they import is not imported without them."""
+    from hsstar.web.actions import ROUTES, Actions
+
+    limits = Limits(statement=STATEMENT_SECONDS, lock=10.0, idle=60.0)
+    return Actions(Database(url, limits), settings, door), ROUTES
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -82,6 +115,10 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 async def _bad_input(request: Request, error: Exception) -> Response:
     return page(request, "refused.html", 400, reason=str(error))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return page(request, "failed.html", 500, reason=str(error))
 
 
 async def _away(request: Request, error: Exception) -> Response:

@@ -1,15 +1,18 @@
 """Server-sent events: one look at the rows a second, for all pages that are open."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from hsstar.domain.errors import DatabaseError
+from hsstar.domain.errors import DatabaseError, SchemaError, StatementError
 from hsstar.insights.changes import Marks, run_marks
 from hsstar.store.database import Database
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _QUIET_SECONDS = 15.0
@@ -66,6 +69,9 @@ class Pulse:
         while True:
             try:
                 marks = await asyncio.to_thread(run_marks, self._database)
+            except (SchemaError, StatementError) as error:
+                _log.warning("cannot look for changes: %s", error)
+                marks = self._marks or Marks("unknown", {})
             except DatabaseError:
                 marks = Marks("away", dict.fromkeys(self._marks.of_run if self._marks else (), "away"))
             if marks != self._marks:

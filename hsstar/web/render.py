@@ -1,11 +1,13 @@
 """Templates: how values become text. All text is escaped, and what would steer a display is made visible."""
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -25,6 +27,15 @@ RUN_NAVIGATION = (
 """Heading and route of the pages of a run; each route takes `run`, its name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Says that pages become files: of which run, when, and what their browser may load."""
+
+    run: str
+    at: datetime
+    policy: str
+
+
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """Render a template."""
     return _templates().TemplateResponse(request, template, values, status_code=status)
@@ -34,6 +45,12 @@ def database_of(request: Request) -> Database:
     """Return the database that the pages read."""
     database: Database = request.app.state.database
     return database
+
+
+def exported_of(request: Request) -> Exported | None:
+    """Return what the application exports, if it does."""
+    exported: Exported | None = request.app.state.exported
+    return exported
 
 
 def address(request: Request, **changes: object) -> str:
@@ -54,15 +71,15 @@ def _templates() -> Jinja2Templates:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "ago": ago, "count": count, "decimals": decimals, "duration": duration, "roughly": roughly,
+        "ago": _when, "count": count, "decimals": decimals, "duration": duration, "roughly": roughly,
         "share": share, "iso": _iso,
     }  # fmt: skip
     environment.globals |= {
-        "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
+        "form_key": uuid4, "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
         "static": _static,
         "with_query": pass_context(lambda context, **changes: address(context["request"], **changes)),
     }  # fmt: skip
-    return Jinja2Templates(env=environment)
+    return Jinja2Templates(env=environment, context_processors=[_modes])
 
 
 def _shown(value: Any) -> Any:
@@ -78,6 +95,11 @@ def _shown(value: Any) -> Any:
 def _path(context: Context, name: str, **parameters: object) -> str:
     """Return the path of a route."""
     return str(context["request"].app.url_path_for(name, **parameters))
+
+
+def _modes(request: Request) -> dict[str, Any]:
+    """Return what the application was started for."""
+    return {"exported": exported_of(request), "actions": request.app.state.actions}
 
 
 @cache
@@ -123,6 +145,12 @@ def ago(moment: datetime | None) -> str | None:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+@pass_context
+def _when(context: Context, moment: datetime | None) -> str | None:
+    """Return how long ago a moment was; in a file, which is read later, the moment."""
+    return _iso(moment) if context["exported"] else ago(moment)
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import uvicorn
 from starlette.applications import Starlette
 
+from hsstar.settings import Settings
 from hsstar.verifier.server import address, listen
 from hsstar.web.access import LOCAL_NAMES, Door
 from hsstar.web.app import make_app
@@ -24,14 +25,23 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(url: str, host: str, port: int, names: Sequence[str], announce: Callable[[str], None]) -> None:
+def serve(
+    url: str,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    announce: Callable[[str], None],
+    acting: Settings | None = None,
+) -> None:
     """Serve the pages until SIGTERM or Ctrl-C; `announce` is given each address to open.
+
+    With `acting`, the settings, the pages have actions.
 
     Raise BadInputError if the address is none or is taken. Call it from the main thread.
     """
     with listen(host, port, "by one-time links") as bound:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends by the handler that it found
-        app = _application(url, host, bound, names, announce)
+        app = _application(url, host, bound, names, announce, acting)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -46,16 +56,23 @@ def serve(url: str, host: str, port: int, names: Sequence[str], announce: Callab
             app.state.database.close()
             app.state.queries.close()
             app.state.verifier.close()
+            if app.state.actions is not None:
+                app.state.actions.database.close()
 
 
 def _application(
-    url: str, host: str, bound: socket.socket, names: Sequence[str], announce: Callable[[str], None]
+    url: str,
+    host: str,
+    bound: socket.socket,
+    names: Sequence[str],
+    announce: Callable[[str], None],
+    acting: Settings | None,
 ) -> Starlette:
     allowed = (*LOCAL_NAMES, host, socket.gethostname(), *names)
     if ip_address(bound.getsockname()[0]).is_loopback:
         announce(f"http://{address(bound)}/")
-        return make_app(url, allowed)
+        return make_app(url, allowed, acting=acting)
     shown = address(bound).replace("0.0.0.0", socket.gethostname()).replace("[::]", socket.gethostname())  # noqa: S104
     door = Door(lambda path: announce(f"http://{shown}{path}"))
     door.open()
-    return make_app(url, allowed, door)
+    return make_app(url, allowed, door, acting=acting)

@@ -14,12 +14,12 @@ TABLES = (
     "round_problems", "iterations", "evaluations", "jobs", "job_items", "samples", "sample_responses",
     "sample_counts", "majority_votes", "verdicts", "known_verdicts", "step_rounds", "step_prefixes",
     "rewards", "difficulty_labels", "stored_outcomes", "allocation_waves", "allocations", "preference_pairs",
-    "training_runs", "layer_updates", "training_steps", "notifications", "workers", "sweeper",
+    "training_runs", "layer_updates", "training_steps", "notifications", "actions", "workers", "sweeper",
 )  # fmt: skip
 VIEWS = (
     "sample_facts", "remaining_budget", "problem_statistics", "iteration_statistics", "worker_activity",
     "evaluation_results", "training_curves", "weight_updates", "budget_ledger", "problem_lifelines",
-    "response_lengths", "round_states", "verdict_history", "problem_outcomes", "responses",
+    "response_lengths", "round_states", "verdict_history", "problem_outcomes", "responses", "action_log",
 )  # fmt: skip
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",

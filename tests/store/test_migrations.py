@@ -17,6 +17,7 @@ from hsstar.domain.errors import BadInputError, SchemaError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
 from hsstar.recipe.notify import Event
+from hsstar.commands.actions import ActionName
 from hsstar.store import migrate, rounds, runs
 from hsstar.store.database import SCHEMA_REVISION, Database
 from tests.store import factory
@@ -29,6 +30,7 @@ REFUSED_ROWS = list(map(json.loads, (FOLDER / "refused_rows.jsonl").read_text().
 """Changes of rows that contradict themselves, and the constraint that each one violates."""
 
 KNOWN_VALUES: dict[str, Iterable[str]] = {
+    "ck_actions_action_known": get_args(ActionName),
     "ck_difficulty_labels_level_known": Difficulty,
     "ck_iterations_state_known": IterationState,
     "ck_jobs_kind_known": JobKind,

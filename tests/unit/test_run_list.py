@@ -1,5 +1,6 @@
 """How long a run still takes, as a list of runs estimates it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,7 +20,7 @@ def figures(
 ) -> RunFigures:
     began = None if began_seconds_ago is None else NOW - timedelta(seconds=began_seconds_ago)
     return RunFigures(
-        "run", 0, "M0", None, None, state, began, 1_000, verified, verified, 0, 0, 0, 0, 0, 0, None, mean, []
+        "run", 0, "M0", None, None, state, began, 1_000, verified, verified, 0, 0, 0, 0, 0, 0, None, None, mean, []
     )
 
 
@@ -49,3 +50,14 @@ def test_the_time_that_is_left_follows_from_the_pace(
     else:
         assert estimate.seconds == pytest.approx(expected.seconds)
         assert estimate.basis == expected.basis
+
+
+def test_a_training_is_estimated_by_its_own_pace() -> None:
+    """Sampling took a minute; 10 of 1,000 steps took 100 s: 9,900 s are left, whatever share is done."""
+    sampled = figures(1_000, 160, state="training")
+    began = NOW - timedelta(seconds=100)
+    newest = replace(sampled, training_steps_done=10, training_steps=1_000, training_started_at=began)
+    estimate = time_left(summary(1, 0, "training"), newest, NOW)
+    assert estimate is not None
+    assert estimate.seconds == pytest.approx(9_900)
+    assert estimate.basis == "pace of the training, step 10 of 1,000"

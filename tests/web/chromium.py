@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -39,7 +40,21 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def url(database: Database) -> Iterator[str]:
     """The address of a server of its own process."""
-    command = [sys.executable, "-m", "hsstar.cli", "web", "--port", "0"]
+    with serving(database) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def acting_url(database: Database) -> Iterator[str]:
+    """The address of a server whose pages have actions."""
+    with serving(database, "--actions") as address:
+        yield address
+
+
+@contextmanager
+def serving(database: Database, *options: str) -> Iterator[str]:
+    """A server of its own process."""
+    command = [sys.executable, "-m", "hsstar.cli", "web", "--port", "0", *options]
     environment = {"HSSTAR_DATABASE_URL": database.url}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -3,18 +3,20 @@
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from hsstar.commands.fork import fork_run
 from hsstar.domain.errors import DatabaseError
 from hsstar.store.database import Database
 from hsstar.web.app import make_app
 from tests.store.conftest import MakeDatabase
 from tests.store.factory import add_problems, add_run, execute, select
-from tests.web.rows import HOSTILE
+from tests.web.rows import HOSTILE, fill
 
 PAGES = {
     "runs": ("/", ["demo", "broken", "finished", "0.400 → <b>0.600</b>", "Evaluations", "measured", "0.625"]),
@@ -82,6 +84,21 @@ def test_without_its_database_a_page_says_so_and_comes_back(name: str) -> None:
     assert answer.status_code == 503
     assert "The database is away" in answer.text
     assert answer.headers["retry-after"] == "5"
+
+
+def test_a_statement_that_the_database_refuses_is_no_absence(
+    make_database: MakeDatabase, template: str
+) -> None:
+    with make_database(template) as database:
+        with database.begin() as connection:
+            execute(connection, "DROP FUNCTION token_limit CASCADE")
+            execute(connection, "DROP VIEW iteration_statistics CASCADE")
+            add_run(connection, name="demo")
+        with TestClient(make_app(database.url), base_url="http://localhost") as client:
+            answer = client.get("/runs/demo")
+    assert answer.status_code == 500
+    assert "The page failed" in answer.text
+    assert "The database is away</h1>" not in answer.text
 
 
 def test_without_its_database_a_scrape_says_so() -> None:
@@ -192,3 +209,30 @@ def test_rows_that_appear_are_shown_without_a_new_start(client: TestClient, data
     with database.begin() as connection:
         execute(connection, "DELETE FROM runs WHERE name = 'later'")
     assert "later" not in client.get("/").text
+
+
+def test_a_fork_shows_the_iterations_that_it_shares(make_database: MakeDatabase, template: str) -> None:
+    with make_database(template) as database:
+        with database.begin() as connection:
+            fill(connection)
+        fork_run(database, "demo", 1, {}, "fork", Path("/nowhere"))
+        with TestClient(make_app(database.url), base_url="http://localhost") as client:
+            page, figures = client.get("/runs/fork").text, client.get("/runs/fork/figures?iteration=0").text
+            whole = client.get("/runs/demo?iteration=0").text
+    (flow,) = re.findall(r'<section class="flow.*?</section>', page, re.DOTALL)
+    assert flow == re.findall(r'<section class="flow.*?</section>', whole, re.DOTALL)[0]
+    assert "<td>train</td>" in page  # its jobs
+    for words in ("AUC 0.750", "pre-sampling", "Reward margin", "Pairs per problem"):
+        assert words in figures, words
+
+
+def test_pairs_that_teach_a_length_are_a_warning(make_database: MakeDatabase, template: str) -> None:
+    with make_database(template) as database:
+        with database.begin() as connection:
+            fill(connection)
+            execute(
+                connection,
+                "UPDATE samples SET tokens = CASE verdict WHEN 'correct' THEN 900 ELSE 100 END",
+            )
+        with TestClient(make_app(database.url), base_url="http://localhost") as client:
+            assert "so pairs teach a length" in client.get("/runs/demo/figures").text

@@ -107,6 +107,7 @@ PAGES = [
         ['<option value="inlier" selected>', "inlier"],
     ),
     ("/runs/demo/problems?measure=heldout&change=learnt", ["M_0 0.00, M_1 1.00"]),
+    ("/runs/demo/problems?tokens_from=40&tokens_to=50", ["boundary", "6 in all"]),
     ("/runs/demo/problems?text=no+such+words", ["No problem is like that."]),
     ("/runs/resting/problems", ["hsstar iterate resting --watch"]),
     (

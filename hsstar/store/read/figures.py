@@ -54,16 +54,19 @@ class LedgerEntry:
     gain: float | None  # mean of what the policy's table promised of one
 
 
-def ledger(connection: Connection, run: str, iteration: int) -> list[LedgerEntry]:
+def ledger(connection: Connection, run_id: int, iteration: int) -> list[LedgerEntry]:
     """Return what the budget of an iteration went to: pre-samples first, then the waves."""
     rows = connection.execute(
         text("""
             SELECT wave, count(*) AS samples, count(*) FILTER (WHERE verdict = 'correct') AS correct,
                 count(*) FILTER (WHERE in_a_pair) AS in_a_pair, avg(gain) AS gain
-            FROM budget_ledger WHERE run = :run AND iteration = :iteration
+            FROM budget_ledger WHERE iteration = :iteration AND run = (
+                SELECT runs.name FROM rounds JOIN runs ON runs.id = run_id
+                WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND kind = 'iteration' AND number = :iteration
+            )
             GROUP BY wave ORDER BY wave NULLS FIRST
         """),
-        {"run": run, "iteration": iteration},
+        {"run_id": run_id, "iteration": iteration},
     )
     return rows_of(rows, LedgerEntry)
 
@@ -81,14 +84,18 @@ class TrainingStep:
     tokens_per_second: float | None
 
 
-def training_steps(connection: Connection, run: str) -> list[TrainingStep]:
-    """Return the optimiser steps of a run, in order."""
+def training_steps(connection: Connection, run_id: int) -> list[TrainingStep]:
+    """Return the optimiser steps of a run, with those of iterations that a fork shares, in order."""
     rows = connection.execute(
         text("""
             SELECT iteration, step, loss, reward_margin, reward_accuracy, grad_norm, tokens_per_second
-            FROM training_curves WHERE run = :run ORDER BY iteration, step
+            FROM training_curves WHERE (run, iteration) IN (
+                SELECT runs.name, number FROM rounds JOIN runs ON runs.id = run_id
+                WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND kind = 'iteration'
+            )
+            ORDER BY iteration, step
         """),
-        {"run": run},
+        {"run_id": run_id},
     )
     return rows_of(rows, TrainingStep)
 
@@ -107,7 +114,7 @@ class JobCount:
 
 
 def job_counts(connection: Connection, run_id: int) -> list[JobCount]:
-    """Return the jobs of a run by kind."""
+    """Return the jobs of a run by kind, with those of iterations that a fork shares."""
     rows = connection.execute(
         text("""
             SELECT jobs.kind, count(*) FILTER (WHERE state = 'queued') AS queued,
@@ -118,7 +125,7 @@ def job_counts(connection: Connection, run_id: int) -> list[JobCount]:
                 CAST(coalesce(sum(extract(epoch FROM finished_at - started_at)), 0) AS double precision)
                     AS seconds
             FROM jobs JOIN rounds ON rounds.id = jobs.round_id
-            WHERE rounds.run_id = :run_id GROUP BY jobs.kind ORDER BY jobs.kind
+            WHERE rounds.id IN (SELECT rounds_of(:run_id)) GROUP BY jobs.kind ORDER BY jobs.kind
         """),
         {"run_id": run_id},
     )

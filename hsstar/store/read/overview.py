@@ -50,6 +50,7 @@ class RunFigures:
     pairs: int
     training_steps_done: int
     training_steps: int | None
+    training_started_at: datetime | None
     seconds_per_iteration: float | None  # mean of those that are done
     accuracies: list[float]  # of the policies that are measured, in their order
 

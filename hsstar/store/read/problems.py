@@ -21,7 +21,6 @@ class MeasuredRound:
     model: str | None
     state: str
     imported: bool  # whether it began with samples of a file, whose problems may be those of another one
-    problems: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class ProblemRow:
 
 @dataclass(frozen=True, slots=True)
 class ProblemFilter:
-    """Which problems; None lets all pass. `pass_from` and `pass_to` are of the last policy."""
+    """Which problems; None lets all pass. `pass_…` are of the last policy, `tokens_…` means of all."""
 
     problem_id: int | None = None
     level: str | None = None
@@ -81,6 +80,8 @@ class ProblemFilter:
     quality_to: float | None = None
     pass_from: float | None = None
     pass_to: float | None = None
+    tokens_from: float | None = None
+    tokens_to: float | None = None
     cause: str | None = None
     disagreement: Disagreement | None = None
     change: Change | None = None
@@ -99,9 +100,7 @@ def list_rounds(connection: Connection, run_id: int) -> list[MeasuredRound]:
     rows = connection.execute(
         text("""
             SELECT rounds.id AS round_id, coalesce(nullif(evaluation_key, ''), 'iteration') AS measure,
-                number, models.name AS model, round_states.state, imported IS NOT NULL AS imported, (
-                    SELECT count(*) FROM round_problems WHERE round_problems.round_id = rounds.id
-                ) AS problems
+                number, models.name AS model, round_states.state, imported IS NOT NULL AS imported
             FROM rounds
             JOIN round_states ON round_states.round_id = rounds.id
             LEFT JOIN models ON models.id = rounds.model_id
@@ -130,8 +129,11 @@ def problem_page(
 
     It is quicker if `each_once` promises that no problem is in two of them.
     """
+    plain = sort == "problem" and wanted == ProblemFilter()
+    first = _next_problems(connection, round_ids, after and after.problem_id, at_most) if plain else None
     values = asdict(wanted) | {
         "round_ids": list(round_ids),
+        "problem_ids": first,
         "each_once": each_once or len(round_ids) == 1,
         "difficulty": wanted.level,
         "text": None if wanted.text is None else containing(wanted.text),
@@ -143,6 +145,23 @@ def problem_page(
         "characters": characters,
     }
     return [_row(**row) for row in execute_file(connection, "problem_page", values).mappings()]
+
+
+def _next_problems(
+    connection: Connection, round_ids: Sequence[int], after: int | None, at_most: int
+) -> list[int]:
+    """Return the ids of the next problems of rounds; an index has them, where no filter asks for more."""
+    query = text("""
+        SELECT DISTINCT next.problem_id FROM unnest(CAST(:round_ids AS bigint[])) AS round_id
+        CROSS JOIN LATERAL (
+            SELECT problem_id FROM round_problems
+            WHERE round_problems.round_id = round_id.round_id AND problem_id > :after
+            ORDER BY problem_id LIMIT :at_most
+        ) AS next
+        ORDER BY 1 LIMIT :at_most
+    """)
+    values = {"round_ids": list(round_ids), "after": after or 0, "at_most": at_most}
+    return list(connection.execute(query, values).scalars())
 
 
 def _row(**values: Any) -> ProblemRow:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy import Connection, text
 
 from hsstar.domain.selections import RIGHT_REWARD, Disagreement, PairSide
-from hsstar.store.database import execute_file
+from hsstar.store.database import execute_file, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,19 @@ class Sample:
     pair: PairSide | None
     partner_slot: int | None
     judged_again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GivenVerdict:
+    """A verdict on a sample, by a version of the verifier or a person."""
+
+    verdict: str | None
+    cause: str
+    verifier: str | None
+    author: str | None
+    reason: str | None
+    in_force: bool
+    judged_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +157,12 @@ def containing(part: str) -> str:
 
 def _rewards(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(values)
+
+
+def given_verdicts(connection: Connection, sample_id: int) -> list[GivenVerdict]:
+    """Return the verdicts of a sample that has had more than one, oldest first."""
+    query = text("""
+        SELECT verdict, cause, verifier, author, reason, in_force, judged_at
+        FROM verdict_history WHERE sample_id = :id ORDER BY judged_at
+    """)
+    return rows_of(connection.execute(query, {"id": sample_id}), GivenVerdict)

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.store import evaluations
-from hsstar.store.database import execute_file, rows_of
+from hsstar.store.database import rows_of
 from hsstar.store.read import metrics, progress
 from hsstar.store.read.metrics import PolicyAccuracy
 from hsstar.store.runs import Run
@@ -42,5 +42,11 @@ def policies_measured(connection: Connection, run: Run, after: int) -> list[list
 
 def optimiser_steps(connection: Connection, run: Run, after: int, most: int) -> list[Row]:
     """Return the optimiser steps behind `after`, counted over all trainings of the run, at most `most`."""
-    values = {"run_id": run.id, "after": after, "most": most}
-    return rows_of(execute_file(connection, "tracked_steps", values), dict)
+    query = text("""
+        SELECT run_step AS step, iteration, recorded_at, loss, reward_margin, reward_accuracy, reward_chosen,
+            reward_rejected, logp_chosen, logp_rejected, token_accuracy, grad_norm, learning_rate,
+            tokens_per_second
+        FROM training_curves WHERE run = :run AND run_step > :after ORDER BY run_step LIMIT :most
+    """)
+    values = {"run": run.name, "after": after, "most": most}
+    return rows_of(connection.execute(query, values), dict)

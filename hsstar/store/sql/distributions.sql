@@ -6,7 +6,7 @@
 WITH
 chosen AS (
     SELECT id FROM rounds
-    WHERE run_id = :run_id AND kind = 'iteration' AND (CAST(:iteration AS integer) IS NULL OR number = :iteration)
+    WHERE id IN (SELECT rounds_of(:run_id)) AND kind = 'iteration' AND (CAST(:iteration AS integer) IS NULL OR number = :iteration)
 ),
 labels AS (
     SELECT level, accuracy, process_quality FROM difficulty_labels WHERE round_id IN (SELECT id FROM chosen)

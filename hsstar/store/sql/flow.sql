@@ -6,7 +6,7 @@ paired AS (
     SELECT preference_pairs.round_id, problem_id, count(*) AS pairs
     FROM preference_pairs
     JOIN rounds ON rounds.id = preference_pairs.round_id
-    WHERE rounds.run_id = :run_id AND rounds.number = :iteration
+    WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND rounds.number = :iteration
     GROUP BY preference_pairs.round_id, problem_id
 )
 SELECT
@@ -20,5 +20,5 @@ JOIN iterations ON iterations.round_id = rounds.id
 JOIN round_problems AS sliced ON sliced.round_id = rounds.id AND sliced.exclusion IS NULL
 LEFT JOIN difficulty_labels AS labels ON labels.round_id = rounds.id AND labels.problem_id = sliced.problem_id
 LEFT JOIN paired ON paired.round_id = rounds.id AND paired.problem_id = sliced.problem_id
-WHERE rounds.run_id = :run_id AND rounds.kind = 'iteration' AND rounds.number = :iteration
+WHERE rounds.id IN (SELECT rounds_of(:run_id)) AND rounds.kind = 'iteration' AND rounds.number = :iteration
 GROUP BY 1

@@ -1,15 +1,17 @@
 -- A page of the problems of some rounds, each in one row, with what the policies of these rounds made of it.
 --
 -- A policy solves a problem from a pass rate of one half on. Parameters: round_ids, each_once (no problem is in two of
--- them, which spares windows and groups); problem_id, difficulty,
--- accuracy_from, accuracy_to, quality_from, quality_to, pass_from, pass_to (pass rate of the last policy), cause (of a
--- sample), disagreement (overrated | underrated | any), change (learnt | forgotten | flipped | never | always), text (a
+-- them, which spares windows and groups), problem_ids (the only ones that count; null for all); problem_id, difficulty,
+-- accuracy_from, accuracy_to, quality_from, quality_to, pass_from, pass_to (pass rate of the last policy), tokens_from,
+-- tokens_to (mean of its samples), cause (of a sample), disagreement (overrated | underrated | any), change (learnt | forgotten | flipped | never | always), text (a
 -- pattern of ILIKE); sort (problem | accuracy | quality | pass | tokens | reward | overrated | underrated | flips | pairs),
 -- descending, after_key, after_problem (the last row of the page before), at_most, characters (of a statement); null is
 -- no limit.
 WITH
 outcomes AS NOT MATERIALIZED (
-    SELECT * FROM problem_outcomes WHERE round_id = ANY (CAST(:round_ids AS bigint[]))
+    SELECT * FROM problem_outcomes
+    WHERE round_id = ANY (CAST(:round_ids AS bigint[]))
+      AND (CAST(:problem_ids AS bigint[]) IS NULL OR problem_id = ANY (CAST(:problem_ids AS bigint[])))
 ),
 by_policy AS (
     SELECT
@@ -83,6 +85,8 @@ passing AS (
       AND (CAST(:quality_to AS double precision) IS NULL OR process_quality <= :quality_to)
       AND (CAST(:pass_from AS double precision) IS NULL OR pass_rate >= :pass_from)
       AND (CAST(:pass_to AS double precision) IS NULL OR pass_rate <= :pass_to)
+      AND (CAST(:tokens_from AS double precision) IS NULL OR mean_tokens >= :tokens_from)
+      AND (CAST(:tokens_to AS double precision) IS NULL OR mean_tokens <= :tokens_to)
       AND (CAST(:cause AS text) IS NULL OR has_cause)
       AND (
           CAST(:disagreement AS text) IS NULL

@@ -35,7 +35,7 @@ sampled AS (
     GROUP BY round_id
 ),
 trained AS (
-    SELECT DISTINCT ON (round_id) round_id, steps_done, steps
+    SELECT DISTINCT ON (round_id) round_id, steps_done, steps, started_at
     FROM training_runs
     WHERE round_id IN (SELECT round_id FROM newest)
     ORDER BY round_id, id DESC
@@ -82,6 +82,7 @@ SELECT
     (SELECT count(*) FROM preference_pairs WHERE round_id = newest.round_id) AS pairs,
     coalesce(trained.steps_done, 0) AS training_steps_done,
     trained.steps AS training_steps,
+    trained.started_at AS training_started_at,
     lasted.seconds AS seconds_per_iteration,
     coalesce(lines.accuracies, CAST('{}' AS double precision[])) AS accuracies
 FROM runs

@@ -1,5 +1,7 @@
 """One problem with all its samples beside each other, one sample alone, and why the verifier says so."""
 
+from dataclasses import dataclass
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -9,10 +11,11 @@ from hsstar.domain.errors import NotFoundError
 from hsstar.domain.verdict import VERDICT_OF_CAUSE
 from hsstar.insights.problems import show_problem
 from hsstar.insights.runs import find_run
-from hsstar.insights.samples import find_sample
+from hsstar.insights.samples import find_sample, list_verdicts
+from hsstar.store.read.samples import Sample
 from hsstar.verifier import MathVerifier
 from hsstar.web.parameters import check_names
-from hsstar.web.render import database_of, page
+from hsstar.web.render import database_of, exported_of, page
 from hsstar.web.samples import by_round, shown
 
 SAMPLES = 256
@@ -47,14 +50,31 @@ def _sample(request: Request) -> Response:
     database = database_of(request)
     address = SampleAddress.parse(request.path_params["address"])
     run = find_run(database, address.round.run)
-    return page(request, "sample.html", run=run, entry=shown(find_sample(database, address)))
+    sample = find_sample(database, address)
+    explanation = _explain(request, sample) if exported_of(request) else None
+    history = list_verdicts(database, sample) if sample.judged_again else []
+    return page(
+        request, "sample.html", run=run, entry=shown(sample), explanation=explanation, history=history
+    )
 
 
 def _explanation(request: Request) -> Response:
-    """Say how a verdict comes about, by the verifier of today; asked for only when somebody opens it."""
+    """Say how a verdict comes about; asked for only when somebody opens it."""
     check_names(request, ())
     address = SampleAddress.parse(request.path_params["address"])
     sample = find_sample(database_of(request), address)
+    return page(request, "explanation.html", address=str(address), explanation=_explain(request, sample))
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """How the verifier of today judges a sample, by what its lines are called."""
+
+    lines: dict[str, str]
+    stored: str | None  # cause of the verdict in force, if that is another one
+
+
+def _explain(request: Request, sample: Sample) -> _Explained:
     verifier: MathVerifier = request.app.state.verifier
     explanation = verifier.explain(sample.response or sample.answer or "", sample.reference)
     verdict = VERDICT_OF_CAUSE[explanation.cause] or "no verdict"
@@ -67,14 +87,8 @@ def _explanation(request: Request) -> Response:
         "rule": explanation.rule,
         "says": f"{verdict} ({explanation.cause.replace('_', ' ')})",
     }
-    return page(
-        request,
-        "explanation.html",
-        address=str(address),
-        differs=sample.cause is not None and sample.cause != explanation.cause,
-        stored=sample.cause,
-        lines={name: _short(text) for name, text in lines.items()},
-    )
+    differs = sample.cause is not None and sample.cause != explanation.cause
+    return _Explained({name: _short(text) for name, text in lines.items()}, sample.cause if differs else None)
 
 
 def _short(text: str) -> str:

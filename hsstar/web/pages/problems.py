@@ -21,6 +21,7 @@ from hsstar.web.render import database_of, page
 ROWS = 50
 """Of a page."""
 _SHARES = ("accuracy_from", "accuracy_to", "quality_from", "quality_to", "pass_from", "pass_to")
+_TOKENS = ("tokens_from", "tokens_to")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "level": tuple(map(str, Difficulty)),
     "cause": tuple(map(str, Cause)),
@@ -28,7 +29,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "change": CHANGES,
 }
 _KNOWN = (
-    *_CHOICES, *_SHARES, "text", "measure", "iteration", "sort", "descending", "after", "preset",
+    *_CHOICES, *_SHARES, *_TOKENS, "text", "measure", "iteration", "sort", "descending", "after", "preset",
 )  # fmt: skip
 _PLACE = ("measure", "iteration")
 """What a preset does not say."""
@@ -67,6 +68,7 @@ def _problems(request: Request) -> Response:
 def _filter(request: Request) -> ProblemFilter:
     chosen: dict[str, Any] = {name: choice_of(request, name, known) for name, known in _CHOICES.items()}
     shares: dict[str, Any] = {name: share_of(request, name) for name in _SHARES}
+    shares |= {name: whole_of(request, name) for name in _TOKENS}
     return ProblemFilter(**chosen, **shares, text=text_of(request, "text"))
 
 

@@ -17,7 +17,7 @@ from hsstar.insights.figures import (
     training_curves,
 )
 from hsstar.insights.iterations import IterationSummary, fault_lines, load_iterations
-from hsstar.insights.lengths import drift_warnings
+from hsstar.insights.lengths import drift_warnings, load_lengths, pair_warnings
 from hsstar.insights.models import Descendant, find_lineage, rounding_warnings
 from hsstar.insights.progress import exclusions, run_progress, waiting_reasons
 from hsstar.insights.run_list import find_card
@@ -27,7 +27,7 @@ from hsstar.store.read.figures import TrainingStep
 from hsstar.store.runs import Run
 from hsstar.web.charts import Histogram, Plot, histogram, plot, stack
 from hsstar.web.flow import ORDER, draw_flow
-from hsstar.web.render import database_of, page
+from hsstar.web.render import database_of, exported_of, page
 
 _JOBS_SHOWN = 12
 _COLOURS = 5  # `series-0` and so on in the style sheet
@@ -37,13 +37,16 @@ _STAGES = ("sampling", "verification", "reward", "training", "evaluation")
 
 def _run(request: Request) -> Response:
     database, run = _found(request)
+    values = _values(request, database, run)
+    if exported_of(request):  # a file fetches nothing
+        values |= _figure_values(database, run, values["chosen"])
     return page(
         request,
         "run.html",
         recipe=run.recipe.document(),
         lineage=_lineage(database, run),
         benchmarks=_benchmarks(database, run),
-        **_values(request, database, run),
+        **values,
     )
 
 
@@ -124,21 +127,25 @@ def _benchmarks(database: Database, run: Run) -> RunTable | None:
 
 def _figures(request: Request) -> Response:
     database, run = _found(request)
-    iterations = load_iterations(database, run.name)
-    chosen = _chosen(request, iterations)
-    if chosen is None:
-        return page(request, "run_figures.html", run=run, chosen=None, histograms={}, ledger=[], curves={})
-    distributions = load_distributions(database, run, chosen.iteration)
+    chosen = _chosen(request, load_iterations(database, run.name))
     return page(
-        request,
-        "run_figures.html",
-        run=run,
-        chosen=chosen,
-        histograms={name: (_histogram(name, figure), figure.upper) for name, figure in distributions.items()},
-        thresholds=[(run.recipe.difficulty.tau_low, "τ_l"), (run.recipe.difficulty.tau_high, "τ_h")],
-        ledger=budget_ledger(database, run, chosen.iteration),
-        curves=_curves(database, run),
+        request, "run_figures.html", run=run, chosen=chosen, **_figure_values(database, run, chosen)
     )
+
+
+def _figure_values(database: Database, run: Run, chosen: IterationSummary | None) -> dict[str, Any]:
+    if chosen is None:
+        return {"histograms": {}, "ledger": [], "curves": {}, "pair_warnings": []}
+    distributions = load_distributions(database, run, chosen.iteration)
+    return {
+        "histograms": {
+            name: (_histogram(name, figure), figure.upper) for name, figure in distributions.items()
+        },
+        "thresholds": [(run.recipe.difficulty.tau_low, "τ_l"), (run.recipe.difficulty.tau_high, "τ_h")],
+        "ledger": budget_ledger(database, run, chosen.iteration),
+        "curves": _curves(database, run),
+        "pair_warnings": pair_warnings(load_lengths(database, run.name)),
+    }
 
 
 def _histogram(name: str, figure: Distribution) -> Histogram:

@@ -111,7 +111,16 @@ function applyFilter(field) {
 
 // --- what every part of a page needs, also one that was fetched
 
+// What scrolls sideways on this screen can be reached, and so scrolled, by keyboard.
+function reachScrolling() {
+  for (const part of all(".scroll")) {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+  }
+}
+
 function enliven(root) {
+  reachScrolling();
   const filter = document.querySelector("input[data-filter]");
   if (filter && !filter.form) applyFilter(filter);
   for (const part of all("[data-load]", root)) {
@@ -160,6 +169,7 @@ addEventListener("DOMContentLoaded", () => {
   if (events) follow(events);
   if (every) setInterval(refreshAll, Number(every));
   document.addEventListener("keydown", press);
+  addEventListener("resize", reachScrolling);
   document.addEventListener("input", (event) => {
     if (event.target.matches("input[data-filter]") && !event.target.form) applyFilter(event.target);
   });

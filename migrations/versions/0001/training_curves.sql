@@ -18,9 +18,15 @@ SELECT
     training_steps.grad_norm,
     training_steps.learning_rate,
     training_steps.tokens_per_second,
-    training_steps.recorded_at
+    training_steps.recorded_at,
+    CAST(trainings.steps_before + training_steps.step AS bigint) AS run_step
 FROM training_steps
 JOIN training_runs ON training_runs.id = training_steps.training_run_id
+JOIN (
+    SELECT training_runs.id, sum(steps) OVER (PARTITION BY run_id ORDER BY number, training_runs.id) - steps AS steps_before
+    FROM training_runs
+    JOIN rounds ON rounds.id = round_id
+) AS trainings ON trainings.id = training_runs.id
 JOIN models ON models.id = training_runs.model_id
 JOIN rounds ON rounds.id = training_runs.round_id
 JOIN runs ON runs.id = rounds.run_id;
