@@ -54,15 +54,19 @@ class JobContext:
         """Return the run's recipe."""
         return self.run.recipe
 
-    @property
-    def parameters(self) -> SamplingParameters:
-        """Return how the round is sampled: as the evaluation says, else as the recipe does."""
-        settings = self.evaluated or self.recipe.sampling
+    def parameters_of(self, slot: Slot) -> SamplingParameters:
+        """Return how a slot is sampled: as the evaluation says, else as the recipe does for its wave."""
+        sampling, evaluated = self.recipe.sampling, self.evaluated
+        settings = evaluated or sampling
         return SamplingParameters(
-            temperature=settings.temperature,
+            temperature=evaluated.temperature if evaluated else sampling.temperature_of(slot.wave),
             top_p=settings.top_p,
             max_new_tokens=settings.max_new_tokens,
-            stop=self.recipe.sampling.stop,
+            stop=sampling.stop,
+            stop_token_ids=sampling.stop_token_ids,
+            top_k=settings.top_k,
+            min_p=settings.min_p,
+            repetition_penalty=settings.repetition_penalty,
         )
 
     def seed_of(self, slot: Slot) -> int:

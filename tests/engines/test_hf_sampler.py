@@ -133,6 +133,13 @@ def test_draws_share_a_batch_and_long_prompts_widen_its_cache(policy: Path) -> N
     assert [rows for rows, _ in seen].count(4) > 0.8 * len(seen)
 
 
+def test_a_row_that_joins_a_batch_is_penalised_for_its_own_tokens(policy: Path) -> None:
+    sampler = refilled(policy, batch_size=4)
+    penalised = replace(DRAWN, repetition_penalty=1.5)
+    expected = [complete(sampler, [request], penalised)[0] for request in ANSWERS]
+    assert all_same(complete(sampler, ANSWERS, penalised), expected)
+
+
 def test_draws_with_other_settings_wait_for_an_empty_batch(policy: Path) -> None:
     sampler = refilled(policy, batch_size=4)
     expected = complete(sampler, ANSWERS), complete(sampler, LONG, GREEDY)

@@ -10,12 +10,20 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How completions are drawn: temperature 0 is greedy, `top_p` in (0, 1], cut before a `stop` string."""
+    """How completions are drawn: temperature 0 is greedy, `top_p` in (0, 1], cut before a `stop` string.
+
+    A token of `stop_token_ids` ends a completion as the end-of-text token does. Of the most probable tokens,
+    `top_k` (0: no limit) cuts before `top_p`, and `min_p`, a share of the highest probability, after it.
+    """
 
     temperature: float
     top_p: float
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

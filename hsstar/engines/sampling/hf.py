@@ -67,7 +67,14 @@ class TransformersSampler:
         rows = sorted(indices, key=lambda row: len(row.prompt), reverse=True)
         stop = parameters.stop
         settings = DrawSettings(
-            parameters.temperature, parameters.top_p, stop, self._end_ids, stop_check(self._tokenizer, stop)
+            parameters.temperature,
+            parameters.top_p,
+            stop,
+            tuple(sorted({*self._end_ids, *parameters.stop_token_ids})),
+            stop_check(self._tokenizer, stop),
+            parameters.top_k,
+            parameters.min_p,
+            parameters.repetition_penalty,
         )
         with closing(self._batch.draw(rows, settings)) as drawn:
             for row, milliseconds in drawn:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hsstar.domain.errors import EngineError
 from hsstar.engines.loading import TokenIds, context_length
-from hsstar.engines.sampling.choice import choose_tokens
+from hsstar.engines.sampling.choice import choose_tokens, penalised
 from hsstar.engines.sampling.hf_cache import growing_cache, takes_rows
 
 STOP_CHECK_INTERVAL = 8
 """Tokens between two calls of `DrawSettings.stopped`; the caller cuts tokens after the stop string."""
-_ROW_TENSORS = ("_input", "_padding", "_seeds", "_drawn")
+_ROW_TENSORS = ("_input", "_padding", "_seeds", "_drawn", "_seen")
 """What a batch has of each row, beside the cache."""
 
 
@@ -48,6 +48,9 @@ class DrawSettings:
     stop: tuple[str, ...]
     end_ids: tuple[int, ...]
     stopped: Callable[[TokenIds], bool] | None = field(compare=False)
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
 
 class Batch:
@@ -68,6 +71,8 @@ class Batch:
         self._padding = torch.tensor([longest - len(row.prompt) for row in rows], device=device)
         self._seeds = torch.tensor([row.seed for row in rows], device=device)
         self._drawn = torch.zeros_like(self._seeds)
+        # the tokens of prompt and completion, (rows, vocabulary); no column where nothing asks for them
+        self._seen = torch.zeros((len(rows), 0), dtype=torch.bool, device=device)
 
     @property
     def unfinished(self) -> list[int]:
@@ -78,12 +83,25 @@ class Batch:
     def step(self) -> list[Row]:
         """Draw the next token of every row; return the rows that it finishes."""
         logits = self._forward()
-        settings = self.settings
-        tokens = choose_tokens(logits, self._seeds, self._drawn, settings.temperature, settings.top_p)
+        tokens = self._choose(logits)
         logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
         self._input = tokens[:, None]
         self._drawn += 1
         return self._record(tokens.tolist(), logprobs.tolist())
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        settings = self.settings
+        cuts = settings.temperature, settings.top_p, settings.top_k, settings.min_p
+        if settings.repetition_penalty == 1:
+            return choose_tokens(logits, self._seeds, self._drawn, *cuts)
+        if not self._seen.shape[1]:
+            self._seen = torch.zeros_like(logits, dtype=torch.bool)
+            for seen, row in zip(self._seen, self.rows, strict=True):
+                seen[row.prompt] = True
+        likely = penalised(logits, self._seen, settings.repetition_penalty)
+        tokens = choose_tokens(likely, self._seeds, self._drawn, *cuts)
+        self._seen.scatter_(1, tokens[:, None], True)
+        return tokens
 
     def _forward(self) -> Tensor:
         seen = self._cache.get_seq_length()
