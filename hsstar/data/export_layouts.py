@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hsstar.domain.steps import split_steps
 
-Exported = Literal["pairs", "samples", "problems", "rewards", "evaluations", "difficulty"]
+Exported = Literal["pairs", "samples", "problems", "rewards", "groups", "evaluations", "difficulty"]
 
 Row = Mapping[str, Any]
 Written = dict[str, Any]
@@ -150,6 +150,7 @@ EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
         "verl": _verl_problem,
     },
     "rewards": {"hsstar": _REWARDS, "hs-star": _REWARDS, "trl": _trl_reward},
+    "groups": {"hsstar": dict},
     "evaluations": {"hsstar": dict},
     "difficulty": {"hsstar": dict},
 }
