@@ -130,7 +130,8 @@ def _with_prompts(connection: Connection, run: Run, rows: Iterable[Written]) -> 
     prompt = run.recipe.policy.prompt.resolved
     ask = prompt.conversation if prompt.is_chat else _renderer(connection, run)
     for row in rows:
-        yield row | {"asked": ask(row["query"]), "prefill": prompt.prefill}
+        beside = {"asked": ask(row["query"]), "prefill": prompt.prefill}
+        yield row | beside | {"thinking": run.recipe.policy.thinking}
 
 
 def _rendered(connection: Connection, run: Run, rows: Iterable[Written]) -> Iterator[Written]:

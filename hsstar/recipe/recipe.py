@@ -213,6 +213,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _room_for_an_answer(self) -> Self:
+        budget, limit = self.policy.thinking_tokens, self.sampling.max_new_tokens
+        if budget is not None and budget >= limit:
+            raise ValueError(
+                f"policy.thinking_tokens = {budget} leaves no room for an answer: "
+                f"sampling.max_new_tokens = {limit}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _nothing_decided_twice(self) -> Self:
         options = self.policy.openai.options if self.policy.openai else {}
         evaluation = self.evaluation

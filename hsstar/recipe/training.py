@@ -113,6 +113,8 @@ class TrainingSection(OptimisationSection):
     """Weight of an incorrect one; KTO's authors keep the two sums of weights within a factor of 4/3."""
     maximum_tokens: Positive = 2048
     """Prompt and response together; longer texts are cut at the end and counted."""
+    thinking: Literal["keep", "remove"] = "keep"
+    """`remove` leaves blocks of thinking (`policy.thinking`) out of what the policy learns."""
     precompute_reference_logprobs: bool = False
     """Ask the reference once, before training: saves memory for a pass over the pairs."""
 

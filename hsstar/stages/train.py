@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hsstar.checkpoints.marker import Marker, check_place, put_in_place, scratch_name
 from hsstar.checkpoints.resolve import fingerprint
+from hsstar.domain.answers.thinking import without_thinking
 from hsstar.domain.preference import LEARNT_FROM, rows_seen
 from hsstar.domain.rounding import SampledUpdate
 from hsstar.domain.seeds import derived_seed
@@ -76,16 +77,28 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         render = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)
         objective: Objective = "dpo" if section.objective == "none" else section.objective
         rows: list[TrainingRow]
+
+        def taught(response: str) -> str:
+            keeps = section.thinking == "keep"
+            return response if keeps else without_thinking(response, context.recipe.policy.thinking)
+
         if objective in LEARNT_FROM:
             examples = training.load_examples(connection, context.run, context.round, LEARNT_FROM[objective])
             ids = [example.sample_id for example in examples]
-            rows = [_row(objective, render(example.statement), example) for example in examples]
+            rows = [
+                _row(objective, render(example.statement), taught(example.response), example)
+                for example in examples
+            ]
         else:
             pairs = training.load_pairs(connection, job.round_id)
             ids = [pair.id for pair in pairs]
             rows = [
                 TrainingPair(
-                    render(pair.statement), pair.chosen, pair.rejected, pair.chosen_cut, pair.rejected_cut
+                    render(pair.statement),
+                    taught(pair.chosen),
+                    taught(pair.rejected),
+                    pair.chosen_cut,
+                    pair.rejected_cut,
                 )
                 for pair in pairs
             ]
@@ -98,10 +111,10 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
     return _Assignment(context, objective, rows, settings, record, database)
 
 
-def _row(objective: Objective, prompt: str, example: training.StoredExample) -> TrainingRow:
+def _row(objective: Objective, prompt: str, response: str, example: training.StoredExample) -> TrainingRow:
     if objective == "kto":
-        return TrainingVerdict(prompt, example.response, example.correct, example.cut)
-    return TrainingExample(prompt, example.response, example.cut)
+        return TrainingVerdict(prompt, response, example.correct, example.cut)
+    return TrainingExample(prompt, response, example.cut)
 
 
 def _register(

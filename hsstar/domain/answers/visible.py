@@ -2,13 +2,8 @@ r"""What of a response counts as its reply: not its thinking, not the markup aro
 
 import re
 
-_THINKING = r"think(?:ing)?|thoughts?|reasoning|analysis|scratchpad|reflection"
-_THOUGHT = re.compile(
-    rf"(?P<begins><(?:{_THINKING})>|<\|begin_of_thought\|>|◁think▷|\[THINK\])"
-    rf"|</(?:{_THINKING})>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]",
-    re.IGNORECASE,
-)
-_WORDS_OF_THINKING = ("think", "thought", "reasoning", "analysis", "scratchpad", "reflection")
+from hsstar.domain.answers.thinking import outside_thinking
+
 _REPLY = re.compile(
     r"(?<!#)#{2,6}\s{0,4}Response\b:?|<\|im_start\|>assistant|<\|assistant\|>|<｜Assistant｜>|\[/INST\]",
     re.IGNORECASE,
@@ -30,10 +25,9 @@ _DOUBLE_COMMAND = re.compile(r"(?<!\\)\\\\(?=[A-Za-z{}])")
 def visible_part(response: str) -> str:
     r"""Return the reply: what stands outside of blocks of thinking and behind the last mark of a reply.
 
-    An unfinished block of thinking hides all that follows, an end of thinking without its beginning all that
-    precedes. Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
+    Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
     """
-    reply = _last_reply(_outside_thinking(response))
+    reply = _last_reply(outside_thinking(response))
     # most responses have none of these, and to look for a part of them takes a hundredth of the time
     if "<|" in reply or "</s>" in reply:
         reply = _SPECIAL_TOKEN.sub("", reply)
@@ -46,22 +40,6 @@ def visible_part(response: str) -> str:
         reply = _ESCAPED_TAB.sub(r"\\t", reply.translate(_ESCAPES))
     doubled = r"\\boxed" in reply and _DOUBLE_BOX.search(reply)
     return _DOUBLE_COMMAND.sub(r"\\", reply) if doubled else reply
-
-
-def _outside_thinking(response: str) -> str:
-    folded = response.casefold()
-    if not any(word in folded for word in _WORDS_OF_THINKING):
-        return response
-    parts, start, thinking = list[str](), 0, False
-    for tag in _THOUGHT.finditer(response):
-        if tag["begins"] and not thinking:
-            parts.append(response[start : tag.start()])
-            thinking = True
-        elif not tag["begins"]:
-            if not thinking:
-                parts.clear()
-            start, thinking = tag.end(), False
-    return "".join(parts if thinking else [*parts, response[start:]])
 
 
 def _last_reply(text: str) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from hsstar.domain.answers.thinking import Thinking
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -14,6 +16,9 @@ class SamplingParameters:
 
     A token of `stop_token_ids` ends a completion as the end-of-text token does. Of the most probable tokens,
     `top_k` (0: no limit) cuts before `top_p`, and `min_p`, a share of the highest probability, after it.
+
+    A completion that has `thinking_tokens` tokens (0: no budget) and still thinks gets the closing mark; the
+    tokens of the mark count, but not in `cumulative_logprob`.
     """
 
     temperature: float
@@ -24,6 +29,8 @@ class SamplingParameters:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    thinking: Thinking | None = None
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
