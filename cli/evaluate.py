@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from hsstar.store.database import Database
 
 
+_DECODING = (
+    "samples", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens"
+)  # fmt: skip
+
+
 @click.command(epilog="Example:  hsstar evaluate ./my-policy --benchmarks gsm8k,math500 --data ./benchmarks")
 @click.argument("model", type=MODEL)
 @click.option("--benchmarks", metavar="NAME,…", help="Benchmarks or imported datasets.  [default: all seven]")
@@ -29,6 +34,11 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(1), help="Samples per problem, in place of the protocol's.")
 @click.option("--temperature", type=click.FloatRange(0, 10), help="In place of the protocol's; 0 is greedy.")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="In place of the protocol's.")
+@click.option("--top-k", type=click.IntRange(0), help="Of the most probable tokens; 0: all.  [default: 0]")
+@click.option("--min-p", type=click.FloatRange(0, 1), help="Share of the highest probability.  [default: 0]")
+@click.option(
+    "--repetition-penalty", type=click.FloatRange(0, 10, min_open=True), help="Above 1: fewer repetitions."
+)
 @click.option("--max-new-tokens", type=click.IntRange(1), help="In place of the protocol's.")
 @click.option("--prompt", help="Prompt template: qwen25-step-cot (default), bare, chat.")
 @click.option("--engine", type=click.Choice(("transformers", "vllm", "openai")), help="What samples.")
@@ -71,10 +81,6 @@ def evaluate(shown_as: Format, bad: "BadRows", **options: Any) -> None:
 
 def _request(
     benchmarks: str | None,
-    samples: int | None,
-    temperature: float | None,
-    top_p: float | None,
-    max_new_tokens: int | None,
     responses: Path | None,
     mapping: tuple[str, ...],
     bad: "BadRows",
@@ -89,9 +95,7 @@ def _request(
     if responses is None and (mapping or bad.limit):
         raise click.UsageError("--map and --skip-bad go with --responses")
     columns = ColumnMap.parse(mapping, ("statement",), ("response", "responses"))
-    decoding = {
-        "samples": samples, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens
-    }  # fmt: skip
+    decoding = {key: options.pop(key) for key in _DECODING}
     return EvaluateOptions(
         benchmarks=() if benchmarks is None else parse_names(benchmarks),
         decoding={key: value for key, value in decoding.items() if value is not None},

@@ -80,6 +80,16 @@ def rewards(**options: Any) -> None:
     _export("rewards", **options)
 
 
+@export.command(epilog="Example:  hsstar export groups demo --by reward --output groups.parquet")
+@_options("groups")
+@click.option(
+    "--by", type=click.Choice(("verdict", "reward")), default="verdict", show_default=True, help="The reward."
+)
+def groups(**options: Any) -> None:
+    """Write the samples of RUN in groups, one per problem, with the advantages of GRPO."""
+    _export("groups", **options)
+
+
 @export.command(epilog="Example:  hsstar export difficulty demo --output difficulty.parquet")
 @_options("difficulty")
 @click.option("--iteration", type=click.IntRange(0), help="[default: all]")

@@ -9,7 +9,7 @@ from hsstar.cli.names import MODEL
 from hsstar.cli.options import Format, formatted
 from hsstar.cli.text import say
 
-_ITEMS = {"dpo": "pairs", "sft": "samples"}
+_ITEMS = {"dpo": "pairs", "kto": "samples", "sft": "samples"}
 
 
 @click.group(epilog="Example:  hsstar models list")

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from hsstar.domain.lifecycle import IterationState, JobKind
+from hsstar.domain.preference import LEARNT_FROM
 from hsstar.domain.run_quality import failed_evaluation, failed_limit, nothing_trained
 from hsstar.settings import Settings
 from hsstar.store import (
@@ -265,13 +266,13 @@ class Conductor:
             return False
         rounds.set_quality(connection, iteration.id, quality)
         stored_outcomes.use(connection, iteration.id, stored=True)
-        match run.recipe.training.objective:
-            case "none":
-                material = False
-            case "sft":
-                material = method.has_examples(connection, run, iteration)
-            case _:
-                material = method.has_pairs(connection, iteration)
+        objective = run.recipe.training.objective
+        if objective == "none":
+            material = False
+        elif verdicts := LEARNT_FROM.get(objective):
+            material = all(method.has_examples(connection, run, iteration, verdict) for verdict in verdicts)
+        else:
+            material = method.has_pairs(connection, iteration)
         if material:
             training.ensure_training_job(connection, iteration.id)
         else:

@@ -176,6 +176,9 @@ class Client:
         samples: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         max_new_tokens: int | None = None,
         prompt: str | None = None,
         engine: str | None = None,
@@ -191,6 +194,9 @@ class Client:
             "samples": samples,
             "temperature": temperature,
             "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
             "max_new_tokens": max_new_tokens,
         }
         options = EvaluateOptions(

@@ -278,7 +278,7 @@ class RunHandle:
         file_format: ExportFormat | None = None,
         **choices: Any,
     ) -> ExportReport:
-        """Write its pairs, samples, rewards, difficulty or evaluations to a file, in a published layout.
+        """Write its pairs, samples, rewards, groups, difficulty or evaluations to a file, in a layout.
 
         `choices` are the other fields of `hsstar.commands.export.ExportRequest`. A file is replaced.
         """

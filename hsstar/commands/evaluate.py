@@ -21,7 +21,7 @@ from hsstar.commands.external_responses import (
     import_responses,
 )
 from hsstar.commands.models import CheckedPolicy, check_recipe_policy
-from hsstar.commands.prompts import with_examples
+from hsstar.commands.prompts import with_examples, with_thinking
 from hsstar.data.samples import SampleFiles
 from hsstar.domain.benchmarks import BENCHMARKS, GREEDY
 from hsstar.domain.errors import BadInputError
@@ -107,7 +107,9 @@ def _resolve(
     if responses is not None:
         return partial(find_external_run, database, responses)
     section = with_examples(database, _policy_section(name, options))
-    return partial(_measure_policy, database, section, check_recipe_policy(database, section), options.seed)
+    policy = check_recipe_policy(database, section)
+    section = with_thinking(section, policy.location)
+    return partial(_measure_policy, database, section, policy, options.seed)
 
 
 def _policy_section(name: str, options: EvaluateOptions) -> PolicySection:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from hsstar.domain.answers.thinking import AUTO
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import evaluations, models, runs
@@ -39,7 +40,9 @@ def ensure_run(connection: Connection, policy: PolicySection, model: models.Mode
 
 def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:
     section = policy.model_dump(mode="json") | {"model": model.name}
-    decisive = json.dumps([section, model.fingerprint, seed], sort_keys=True)
+    usual = {"thinking": AUTO, "thinking_tokens": None}  # names are older than these keys
+    named = {key: value for key, value in section.items() if key not in usual or value != usual[key]}
+    decisive = json.dumps([named, model.fingerprint, seed], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
     readable = re.sub(r"[^\w.+-]+", "-", Path(model.name).name)[:60]
     return parse_recipe(

@@ -12,7 +12,7 @@ from hsstar.data import hub
 from hsstar.data.export_card import export_card
 from hsstar.data.export_layouts import EXPORT_LAYOUTS, Exported, Written
 from hsstar.data.writing import ExportFormat, write_rows
-from hsstar.domain.errors import ConflictError
+from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.engines.prompts import Renderer, prompt_renderer
 from hsstar.store import datasets, models, retention, runs
 from hsstar.store.database import Database
@@ -30,6 +30,7 @@ class ExportRequest:
     iteration: int | None = None  # of the difficulty; None: all
     evaluations: bool = False  # samples of the evaluations, not of the iterations
     correct: bool = False  # correct samples only
+    by: exports.GroupReward = "verdict"  # what the advantages in groups are of
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ def export_rows(
     with database.begin() as connection:
         rows = _laid_out(_rows(connection, request), request, report)
         report.written = write_rows(target, rows, file_format)
-        if request.exported in ("pairs", "samples", "rewards"):
+        if request.exported in ("pairs", "samples", "rewards", "groups"):
             run = runs.find_run(connection, request.name or "")
             report.without_text = retention.count_pruned(connection, run.id)
     return report
@@ -112,7 +113,12 @@ def _rows(connection: Connection, request: ExportRequest) -> Iterator[Written]:
     if request.exported == "difficulty":
         return exports.export_difficulty(connection, run, request.iteration)
     if request.exported == "pairs":
-        return _with_prompts(connection, run, _pairs(connection, run))
+        pairs = exports.export_pairs(connection, run)
+        return _with_prompts(connection, run, _rendered(connection, run, pairs))
+    if request.exported == "groups":
+        if request.by == "reward" and not run.recipe.reward.used:
+            raise BadInputError(f"run {run.name!r} has no rewards (reward.model = 'none'); take --by verdict")
+        return _rendered(connection, run, exports.export_groups(connection, run, request.by))
     if request.exported == "rewards":
         return _with_prompts(connection, run, exports.export_rewards(connection, run))
     kind: exports.RoundKind = "evaluation" if request.evaluations else "iteration"
@@ -124,13 +130,14 @@ def _with_prompts(connection: Connection, run: Run, rows: Iterable[Written]) -> 
     prompt = run.recipe.policy.prompt.resolved
     ask = prompt.conversation if prompt.is_chat else _renderer(connection, run)
     for row in rows:
-        yield row | {"asked": ask(row["query"]), "prefill": prompt.prefill}
+        beside = {"asked": ask(row["query"]), "prefill": prompt.prefill}
+        yield row | beside | {"thinking": run.recipe.policy.thinking}
 
 
-def _pairs(connection: Connection, run: Run) -> Iterator[Written]:
-    """Yield the preference pairs of a run with the prompts that its policy is trained on."""
+def _rendered(connection: Connection, run: Run, rows: Iterable[Written]) -> Iterator[Written]:
+    """Yield rows of a run with the prompts that its policy is trained on."""
     render = _renderer(connection, run)
-    for row in exports.export_pairs(connection, run):
+    for row in rows:
         statement = row.pop("statement")
         yield {"prompt": render(statement), "query": statement} | row
 

@@ -71,7 +71,8 @@ def _check_room(source: Path, folder: Path) -> None:
 def _card_entry(entry: LineageEntry) -> CardEntry:
     made = f"elsewhere, and registered from {entry.location}"
     if entry.run is not None:
-        kind = "preference pairs" if entry.objective == "dpo" else "correct samples"
+        kinds = {"dpo": "preference pairs", "kto": "judged samples"}
+        kind = kinds.get(entry.objective or "", "correct samples")
         made = (
             f"by {(entry.objective or '').upper()} on {entry.items} {kind} of iteration {entry.iteration} of "
             f"the run {entry.run}, in {entry.steps} optimiser steps"

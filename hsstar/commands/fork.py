@@ -70,6 +70,7 @@ def _evaluates_alike(before: Recipe, after: Recipe) -> bool:
     """Tell whether two recipes draw the same samples when they evaluate a policy."""
 
     def decisive(recipe: Recipe) -> tuple[object, ...]:
-        return recipe.seed, recipe.evaluation, recipe.policy, recipe.sampling.stop
+        sampling = recipe.sampling
+        return recipe.seed, recipe.evaluation, recipe.policy, sampling.stop, sampling.stop_token_ids
 
     return decisive(before) == decisive(after)

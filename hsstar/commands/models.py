@@ -1,14 +1,21 @@
-"""Register policies, and check those that a recipe names."""
+"""Register policies, and check those that a recipe names, with the engines that sample from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
+from hsstar.checkpoints.size import model_size
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.findings import Finding, Level
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.engines.registry import check_sampler_options
+from hsstar.engines.registry import check_installed, check_sampler_options
 from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.recipe import Recipe
 from hsstar.store import models
 from hsstar.store.database import Database
+
+LARGE_FROM = 3e9
+"""Parameters of a policy from which on transformers samples only where a recipe says so."""
 
 
 def add_model(database: Database, name: str, location: str) -> models.Model:
@@ -48,7 +55,7 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     """Check everything that `[policy]` names.
 
     Raise CheckpointError if the checkpoint is missing or broken, or has no chat template to use, and
-    BadInputError if the engine does not know an option.
+    BadInputError if the engine does not know an option, or nobody chose transformers for a large policy.
     """
     with database.begin() as connection:
         registered = {model.name: model for model in models.list_models(connection)}
@@ -57,11 +64,44 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     location = known.location if known else name
     context = check_policy(location).context
     check_sampler_options(policy.engine, policy.engine_options)
+    for finding in check_engine(policy, model_size(location).parameters):
+        if finding.level is Level.FAIL:
+            raise BadInputError(finding.text)
     prompt_renderer(policy.prompt.resolved, location)
     content = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != content:
         name = f"{name}@{content[:8]}"  # the place holds other weights by now
     return CheckedPolicy(name, location, content, context)
+
+
+def check_engine(policy: PolicySection, parameters: int | None) -> list[Finding]:
+    """Warn if a large policy is sampled by transformers; fail if `[policy]` does not even say so."""
+    if policy.engine != "transformers" or parameters is None or parameters < LARGE_FROM:
+        return []
+    size = f"a policy of {parameters / 1e9:.1f} billion parameters"
+    if "engine" in policy.model_fields_set:
+        slow = f"policy.engine = 'transformers' samples from {size}; vLLM does that many times faster"
+        return [Finding(Level.WARN, "policy.engine", slow)]
+    choose = (
+        f"{size} needs policy.engine: 'vllm' (pip install 'hsstar[vllm]'), or 'transformers', "
+        "which samples many times slower"
+    )
+    return [Finding(Level.FAIL, "policy.engine", choose)]
+
+
+def check_installation(recipe: Recipe) -> list[Finding]:
+    """Warn of engines that are not installed here; the workers may be on other machines."""
+    findings = []
+    for key, engine, kind in (
+        ("policy.engine", recipe.policy.engine, "sampling"),
+        ("reward.engine", recipe.reward.engine, "scoring"),
+    ):
+        try:
+            check_installed(engine)
+        except MissingDependencyError as error:
+            fails = f"{error}; on a machine without it every {kind} job fails"
+            findings.append(Finding(Level.WARN, key, fails))
+    return findings
 
 
 def lasting_location(location: str) -> str:

@@ -1,10 +1,11 @@
-"""Make a run, and say what its recipe's data and prompts give reason to look at."""
+"""Make a run, and say what its recipe's data, prompts and engines give reason to look at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsstar.commands.models import policy_location
+from hsstar.checkpoints.size import model_size
+from hsstar.commands.models import check_engine, check_installation, policy_location
 from hsstar.commands.prompts import check_room
 from hsstar.commands.runs import create_run, run_overlaps
 from hsstar.domain.contamination import OverlapCount
@@ -26,5 +27,7 @@ def make_run(database: Database, recipe: Recipe, models_folder: Path) -> NewRun:
     """Create the run of a recipe, under its name. Raise as `create_run` does."""
     run = create_run(database, recipe, recipe.name, models_folder)
     overlaps = run_overlaps(database, recipe)
-    room = check_room(database, recipe, policy_location(database, recipe.policy.model))
-    return NewRun(run.name, overlaps, [finding.text for finding in room if finding.level is Level.WARN])
+    location = policy_location(database, recipe.policy.model)
+    findings = check_engine(recipe.policy, model_size(location).parameters) + check_installation(recipe)
+    findings += check_room(database, recipe, location)
+    return NewRun(run.name, overlaps, [finding.text for finding in findings if finding.level is Level.WARN])

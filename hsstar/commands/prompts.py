@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hsstar.checkpoints.resolve import check_policy
+from hsstar.domain.answers.thinking import AUTO, begun_by
 from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
 from hsstar.domain.prompts import PromptFormat
@@ -40,6 +41,14 @@ def with_examples(database: Database, policy: PolicySection) -> PolicySection:
     rows = tuple(ExampleRow(problem=statement, solution=solution) for statement, solution in drawn)
     section = examples.model_copy(update={"rows": rows})
     return policy.model_copy(update={"prompt": policy.prompt.model_copy(update={"examples": section})})
+
+
+def with_thinking(policy: PolicySection, location: str) -> PolicySection:
+    """Return `[policy]` with the marks of thinking if it says `auto` and prompts end with a known one."""
+    if policy.thinking != AUTO:
+        return policy
+    begun = begun_by(prompt_renderer(policy.prompt.resolved, location)("1 + 1 = ?"))
+    return policy if begun is None else policy.model_copy(update={"thinking": begun})
 
 
 def check_rendering(database: Database, recipe: Recipe, policy: str) -> None:

@@ -96,7 +96,7 @@ def redraw(
     sampler = (build or _build)(folder, context.recipe)
     try:
         request = SampleRequest(prompt + slot.prefix, seed)
-        ((_, completion),) = sampler.draw([request], context.parameters)
+        ((_, completion),) = sampler.draw([request], context.parameters_of(slot))
         engine = sampler.name
     finally:
         sampler.close()

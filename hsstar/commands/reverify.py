@@ -11,6 +11,7 @@ from itertools import groupby
 from pkgutil import resolve_name
 
 from hsstar.conductor import Conductor
+from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.difficulty import Difficulty, DifficultyEstimate, Thresholds, classify
 from hsstar.domain.errors import BadInputError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
@@ -191,9 +192,12 @@ class _Judging:
     def _judgements(self, samples: Sequence[JudgedSample]) -> dict[int, Judgement]:
         """Judge samples by id, those left out that are not decided this time."""
         verifier, database = self._verifier, self._database
+        thinking = self._run.recipe.policy.thinking
         pairs = verifier.prepare(
             [
-                VerificationRequest(sample.response, sample.reference_answer, sample.truncated)
+                VerificationRequest(
+                    reply_of(sample.response, thinking), sample.reference_answer, sample.truncated
+                )
                 for sample in samples
             ]
         )

@@ -13,7 +13,7 @@ from hsstar.checkpoints.marker import check_free
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
-from hsstar.commands.prompts import check_rendering, with_examples
+from hsstar.commands.prompts import check_rendering, with_examples, with_thinking
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
@@ -58,6 +58,7 @@ def create_run(
         check_free(models_folder / name)
     recipe = recipe.model_copy(update={"policy": with_examples(database, recipe.policy)})
     policy = check_recipe_policy(database, _first_policy(recipe, origin))
+    recipe = recipe.model_copy(update={"policy": with_thinking(recipe.policy, policy.location)})
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
     check_rendering(database, recipe, policy.location)

@@ -6,17 +6,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.steps import split_steps
 
-Exported = Literal["pairs", "samples", "problems", "rewards", "evaluations", "difficulty"]
+Exported = Literal["pairs", "samples", "problems", "rewards", "groups", "evaluations", "difficulty"]
 
 Row = Mapping[str, Any]
 Written = dict[str, Any]
 Layout = Callable[[Row], Written | None]
 """Returns the row as the layout has it; None for one that the layout cannot say."""
 
-_OF_PROMPTS = ("asked", "prefill")
-"""What a row has beside: the prompt as text or turns, and the beginning of the response that it holds."""
+_OF_PROMPTS = ("asked", "prefill", "thinking")
+"""What a row has beside: the prompt as text or turns, the beginning of the response that it holds, and
+`policy.thinking`."""
 _SOLVED = 0.5
 """The least reward of a step that TRL's layout calls right."""
 
@@ -122,7 +124,7 @@ def _verl_problem(row: Row) -> Written:
 
 def _trl_reward(row: Row) -> Written:
     """TRL's stepwise supervision: the steps that have a reward, and whether each is right."""
-    steps = list(split_steps(row["resp"]))[: len(row["reward"])]
+    steps = list(split_steps(reply_of(row["resp"], row["thinking"])))[: len(row["reward"])]
     labels = [reward >= _SOLVED for reward in row["reward"][: len(steps)]]
     return {"prompt": row["asked"], "completions": steps, "labels": labels}
 
@@ -150,6 +152,7 @@ EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
         "verl": _verl_problem,
     },
     "rewards": {"hsstar": _REWARDS, "hs-star": _REWARDS, "trl": _trl_reward},
+    "groups": {"hsstar": dict},
     "evaluations": {"hsstar": dict},
     "difficulty": {"hsstar": dict},
 }

@@ -17,6 +17,9 @@ class Decoding:
     top_p: float
     samples: int
     max_new_tokens: int
+    top_k: int = 0  # 0: no limit
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     @property
     def greedy(self) -> bool:
@@ -29,6 +32,12 @@ class Decoding:
         parts = ["greedy"] if self.temperature == 0 else [f"temperature {self.temperature:g}"]
         if self.temperature and self.top_p < 1:
             parts.append(f"top-p {self.top_p:g}")
+        if self.temperature and self.top_k:
+            parts.append(f"top-k {self.top_k}")
+        if self.temperature and self.min_p:
+            parts.append(f"min-p {self.min_p:g}")
+        if self.repetition_penalty != 1:
+            parts.append(f"repetition penalty {self.repetition_penalty:g}")
         if self.samples > 1:
             parts.append(f"{self.samples} samples")
         return ", ".join([*parts, f"{self.max_new_tokens} tokens"])

@@ -1,6 +1,6 @@
 """Preference pairs from the samples of one problem (METHOD step 6)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,6 +33,13 @@ class PairCut(StrEnum):
     """Nothing: who learns from it learns not to end."""
     KEEP = "keep"
     """Chosen, or an example to learn from, as any other."""
+
+
+LEARNT_FROM: Mapping[str, tuple[Verdict, ...]] = {
+    "sft": (Verdict.CORRECT,),
+    "kto": (Verdict.CORRECT, Verdict.INCORRECT),
+}
+"""The verdicts of the samples that an objective without pairs learns from; it needs some of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +153,22 @@ def select_examples(
     problem_key: str,
     at_most: int | None = None,
     cut: PairCut = PairCut.LEAVE_OUT,
+    verdict: Verdict = Verdict.CORRECT,
 ) -> list[int]:
-    """Return the slots of one problem's samples for supervised fine-tuning, in the order of the rule.
+    """Return the slots of one problem's samples to learn from without pairs, in the order of the rule.
 
-    They are the correct samples, without those cut at the token limit unless `cut` is keep; each response
-    text once, at most `at_most`.
+    They are those of one verdict, without correct ones cut at the token limit unless `cut` is keep; each
+    response text once, at most `at_most`.
 
     Oracle for store/sql/example.sql; not called by the product.
     """
     shuffles = _Shuffles(seed, iteration, problem_key)
-    correct = [candidate for candidate in candidates if candidate.may_teach(cut)]
+    pool = [
+        candidate
+        for candidate in candidates
+        if candidate.verdict is verdict and (verdict is not Verdict.CORRECT or candidate.may_teach(cut))
+    ]
     slots: dict[str, int] = {}
-    for candidate in sorted(correct, key=lambda candidate: shuffles.keep_order(rule, candidate)):
+    for candidate in sorted(pool, key=lambda candidate: shuffles.keep_order(rule, candidate)):
         slots.setdefault(candidate.response, candidate.slot)
     return list(slots.values())[:at_most]

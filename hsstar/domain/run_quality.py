@@ -115,6 +115,8 @@ def nothing_trained(number: int, objective: str, pairs: int) -> str:
     match objective:
         case "sft":
             reason = "no correct sample to train on (or its training was discarded)"
+        case "kto":
+            reason = "no correct or no incorrect sample to train on (or its training was discarded)"
         case _ if not pairs:
             reason = "no pair"
         case _:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from hsstar.domain.addresses import RoundAddress, SampleAddress
+from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.errors import BadInputError, NotFoundError
 from hsstar.domain.steps import split_steps
 from hsstar.store import runs
@@ -85,8 +86,8 @@ def address_of(sample: Sample, run: str | None = None) -> SampleAddress:
 
 
 def steps_of(sample: Sample) -> list[Step]:
-    """Return the steps of a response with their rewards."""
-    texts = split_steps(sample.response or "")
+    """Return the steps of a response, without its thinking, with their rewards."""
+    texts = split_steps(reply_of(sample.response or "", sample.thinking))
     rewards = (sample.step_rewards or ())[: len(texts)]
     return [Step(text or "", reward) for text, reward in zip_longest(texts, rewards)]
 

@@ -39,6 +39,7 @@ class Figure:
 
 _OTHER_OBJECTIVES = {
     "none": Figure(0.0, "training.objective is none"),
+    "kto": Figure(None, "training.objective is kto: it takes judged samples, how many is not foreseen"),
     "sft": Figure(None, "training.objective is sft: it takes correct samples, how many is not foreseen"),
 }
 

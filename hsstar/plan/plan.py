@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsstar.commands.models import registered_locations
+from hsstar.commands.models import check_engine, check_installation, registered_locations
 from hsstar.commands.problems import usable_problems
 from hsstar.commands.prompts import check_room
 from hsstar.domain.errors import DatabaseError
@@ -56,6 +56,8 @@ def make_plan(
     if policy is not None and policy.folder is not None:
         opened = database if isinstance(database, Database) else None
         findings += check_room(opened, recipe, str(policy.folder))
+    findings += check_engine(recipe.policy, None if policy is None else policy.parameters)
+    findings += check_installation(recipe)
     findings += check_arguments(recipe)
     findings += check_memory(recipe, policy, reward, device)
     findings.append(check_disk(forecast, models_directory))

@@ -10,6 +10,10 @@ from hsstar.domain.suggestions import did_you_mean
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w./: +-]+$")]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Temperature = Annotated[float, Field(ge=0, le=10)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+MinP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
 NumberFormat = Literal["float32", "bfloat16", "float16"]
 Document = TypeVar("Document", bound=BaseModel)
 

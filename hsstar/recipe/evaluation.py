@@ -1,12 +1,21 @@
 """`[evaluation]` of a recipe: the problems that every policy of a run is evaluated on."""
 
-from dataclasses import asdict
-from typing import Annotated, Any, Self
+from dataclasses import asdict, fields
+from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from hsstar.domain.benchmarks import BENCHMARKS, GREEDY, Decoding, dataset_of
-from hsstar.recipe.base import Name, Positive, Section
+from hsstar.recipe.base import (
+    MinP,
+    Name,
+    Natural,
+    Positive,
+    RepetitionPenalty,
+    Section,
+    Temperature,
+    TopP,
+)
 
 
 class BenchmarkSection(Section):
@@ -16,10 +25,16 @@ class BenchmarkSection(Section):
     """A benchmark, or an imported dataset."""
     problems: Positive | None = None
     """How many problems, from the start of the file; default: all."""
-    temperature: Annotated[float, Field(ge=0, le=10)]
+    temperature: Temperature
     """Default: the benchmark's protocol; 0 for another dataset."""
-    top_p: Annotated[float, Field(gt=0, le=1)]
+    top_p: TopP
     """Default: the protocol; 1 for another dataset."""
+    top_k: Natural = 0
+    """As in `[sampling]`."""
+    min_p: MinP = 0.0
+    """As in `[sampling]`."""
+    repetition_penalty: RepetitionPenalty = 1.0
+    """As in `[sampling]`."""
     samples: Positive
     """Samples per problem. Default: the protocol; 1 for another dataset."""
     max_new_tokens: Positive
@@ -49,13 +64,18 @@ class BenchmarkSection(Section):
     @property
     def decoding(self) -> Decoding:
         """The decoding of its samples."""
-        return Decoding(self.temperature, self.top_p, self.samples, self.max_new_tokens)
+        return decoding_of(self)
 
     @property
     def evaluation_key(self) -> str:
         """Problems and decoding in words: two sections with equal keys are the same evaluation."""
         first = f", first {self.problems}" if self.problems else ""
         return f"{self.name}{first}, {self.decoding.shown}"
+
+
+def decoding_of(section: "BenchmarkSection | EvaluationSection") -> Decoding:
+    """Return the decoding that a section says: its keys of the same names."""
+    return Decoding(**{field.name: getattr(section, field.name) for field in fields(Decoding)})
 
 
 class EvaluationSection(Section):
@@ -65,10 +85,16 @@ class EvaluationSection(Section):
     """Imported dataset of held-out problems."""
     problems: Positive | None = None
     """How many of them, the first in the run's seeded order; default: all."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    temperature: Temperature = 0.0
     """Sampling temperature on `dataset`; 0 is greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: TopP = 1.0
     """Nucleus mass on `dataset`."""
+    top_k: Natural = 0
+    """As in `[sampling]`."""
+    min_p: MinP = 0.0
+    """As in `[sampling]`."""
+    repetition_penalty: RepetitionPenalty = 1.0
+    """As in `[sampling]`."""
     samples: Positive = 1
     """Samples per problem of `dataset`; with more than one, the accuracy is avg@k."""
     max_new_tokens: Positive = 2048
@@ -90,7 +116,7 @@ class EvaluationSection(Section):
     @property
     def decoding(self) -> Decoding:
         """The decoding of the samples of the held-out dataset."""
-        return Decoding(self.temperature, self.top_p, self.samples, self.max_new_tokens)
+        return decoding_of(self)
 
     @field_validator("benchmarks")
     @classmethod

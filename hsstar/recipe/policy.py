@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from hsstar.domain.answers.thinking import AUTO, marks_of
+from hsstar.domain.errors import BadInputError
 from hsstar.domain.prompts import DEFAULT
 from hsstar.domain.rounding import resolve_format
 from hsstar.recipe.base import Name, Positive, Section
@@ -86,10 +88,38 @@ class PolicySection(Section):
     prompt: PromptSection = PromptSection(template=DEFAULT.template)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format while sampling; `auto` is bfloat16 on a GPU and float32 on a CPU."""
+    thinking: Annotated[str, Field(max_length=200)] = AUTO
+    """Marks of blocks of thinking, which count in no answer and no step: `auto` (all that are known), `none`,
+    or two: `<think>,</think>`. A third word, `prompt`, says that the prompt ends with the first mark."""
+    thinking_tokens: Positive | None = None
+    """After so many tokens of a response that still thinks, the closing mark is put and the answer follows;
+    needs `engine = "transformers"` and two marks. It holds in evaluation too."""
     vllm: VllmSection | None = None
     openai: OpenAISection | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Of an engine of yours: further arguments of its class."""
+
+    @field_validator("thinking")
+    @classmethod
+    def _names_marks(cls, value: str) -> str:
+        try:
+            marks_of(value)
+        except BadInputError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _budget_of_thinking(self) -> Self:
+        if self.thinking_tokens is None:
+            return self
+        if marks_of(self.thinking) is None:
+            raise ValueError("thinking_tokens needs the marks: thinking = '<think>,</think>'")
+        if self.engine != "transformers":
+            raise ValueError(
+                f"thinking_tokens needs engine = 'transformers', and engine is {self.engine!r}; "
+                "a server may have a key of its own for policy.openai.options"
+            )
+        return self
 
     @property
     def one_policy_only(self) -> bool:

@@ -11,7 +11,17 @@ from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.preference import PairCut, PairLength, PairRule
 from hsstar.domain.problems import Repeat
 from hsstar.recipe.allocation import AllocationSection
-from hsstar.recipe.base import Name, Positive, Section, parse_section
+from hsstar.recipe.base import (
+    MinP,
+    Name,
+    Natural,
+    Positive,
+    RepetitionPenalty,
+    Section,
+    Temperature,
+    TopP,
+    parse_section,
+)
 from hsstar.recipe.documents import load_document, merged
 from hsstar.recipe.evaluation import EvaluationSection
 from hsstar.recipe.fork import ForkSection
@@ -51,14 +61,26 @@ class SamplingSection(Section):
     """Pre-samples of every problem, at most `n`."""
     strategy: Literal["hierarchical", "uniform"] = "hierarchical"
     """`uniform` draws all `n` samples of every problem and re-samples nothing."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.7
+    temperature: Temperature = 0.7
     """Sampling temperature; 0 is greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    wave_temperatures: tuple[Temperature, ...] = ()
+    """Temperatures of the waves of re-sampling, in order; the last one holds for the rest. Empty:
+    `temperature`."""
+    top_p: TopP = 0.95
     """Nucleus mass."""
+    top_k: Natural = 0
+    """How many of the most probable tokens may be drawn; 0: all. It cuts before `top_p`."""
+    min_p: MinP = 0.0
+    """Least probability of a token that may be drawn, as a share of the most probable one's."""
+    repetition_penalty: RepetitionPenalty = 1.0
+    """Above 1 it makes the tokens of prompt and response less likely: positive logits are divided by it,
+    negative ones multiplied."""
     max_new_tokens: Positive = 2048
     """Length limit of a sample, in tokens."""
     stop: tuple[str, ...] = ()
     """A sample ends before the first of these texts, in evaluation too."""
+    stop_token_ids: tuple[Natural, ...] = ()
+    """A sample ends with the first of these tokens, as with the end of the text, in evaluation too."""
 
     @model_validator(mode="after")
     def _pre_samples_within_budget(self) -> Self:
@@ -67,6 +89,18 @@ class SamplingSection(Section):
                 f"n_p = {self.n_p} is more than n = {self.n}; pre-samples are part of the budget"
             )
         return self
+
+    @model_validator(mode="after")
+    def _waves_only_where_some_are(self) -> Self:
+        if self.wave_temperatures and self.strategy == "uniform":
+            raise ValueError("strategy = 'uniform' has no waves; leave wave_temperatures out")
+        return self
+
+    def temperature_of(self, wave: int) -> float:
+        """Return the temperature of a wave of re-sampling, from 1 on; of the pre-samples for 0."""
+        if not wave or not self.wave_temperatures:
+            return self.temperature
+        return self.wave_temperatures[:wave][-1]
 
     @property
     def budget(self) -> Budget:
@@ -166,6 +200,38 @@ class Recipe(Section):
             raise ValueError(
                 "pairs.rule = 'highest-reward' needs reward.model; name one, or set pairs.rule = 'random'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _temperatures_of_waves(self) -> Self:
+        count, waves = len(self.sampling.wave_temperatures), self.allocation.waves
+        if count > waves:
+            raise ValueError(
+                f"sampling.wave_temperatures has {count} values, and allocation.waves = {waves}; "
+                "give one for each wave at most"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_an_answer(self) -> Self:
+        budget, limit = self.policy.thinking_tokens, self.sampling.max_new_tokens
+        if budget is not None and budget >= limit:
+            raise ValueError(
+                f"policy.thinking_tokens = {budget} leaves no room for an answer: "
+                f"sampling.max_new_tokens = {limit}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_decided_twice(self) -> Self:
+        options = self.policy.openai.options if self.policy.openai else {}
+        evaluation = self.evaluation
+        for key, plain in (("top_k", 0), ("min_p", 0.0), ("repetition_penalty", 1.0), ("stop_token_ids", ())):
+            chosen = [
+                getattr(table, key, plain) for table in (self.sampling, evaluation, *evaluation.benchmarks)
+            ]
+            if key in options and any(value != plain for value in chosen):
+                raise ValueError(f"policy.openai.options and a table of the recipe both have {key}; keep one")
         return self
 
     @model_validator(mode="after")

@@ -91,23 +91,30 @@ class OptimisationSection(Section):
 class TrainingSection(OptimisationSection):
     """The training of an iteration; `objective = "none"` ends it with its pairs."""
 
-    objective: Literal["dpo", "sft", "none"] = "dpo"
-    """`sft` trains on the correct samples; `none` ends an iteration with its pairs."""
+    objective: Literal["dpo", "kto", "sft", "none"] = "dpo"
+    """`dpo` trains on pairs, `kto` on correct and incorrect samples without pairs, `sft` on correct ones;
+    `none` ends an iteration with its pairs."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
     """Peak learning rate."""
     rows: Positive | None = None
     """Pairs (or solutions) seen in a training, whatever their number: repeated, or a seeded part of them. So
     runs can be compared at equal optimiser steps; default: each once an epoch."""
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """Strength of DPO's constraint."""
+    """Strength of the constraint of DPO and KTO."""
     loss_type: LossType = "sigmoid"
     """TRL's preference losses; `sigmoid` is DPO's own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of pairs taken to be swapped; for `robust`, `exo_pair`, `aot` and `aot_unpaired`."""
     nll_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of an added negative log-likelihood of the chosen response (RPO)."""
+    desirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of a correct sample in KTO's loss."""
+    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of an incorrect one; KTO's authors keep the two sums of weights within a factor of 4/3."""
     maximum_tokens: Positive = 2048
     """Prompt and response together; longer texts are cut at the end and counted."""
+    thinking: Literal["keep", "remove"] = "keep"
+    """`remove` leaves blocks of thinking (`policy.thinking`) out of what the policy learns."""
     precompute_reference_logprobs: bool = False
     """Ask the reference once, before training: saves memory for a pass over the pairs."""
 
@@ -115,6 +122,22 @@ class TrainingSection(OptimisationSection):
     def _rows_instead_of_epochs(self) -> Self:
         if self.rows is not None and self.epochs != 1:
             raise ValueError("rows says how many are seen; it goes with epochs = 1 only")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_the_objective(self) -> Self:
+        if self.objective != "kto":
+            if (self.desirable_weight, self.undesirable_weight) != (1, 1):
+                raise ValueError("desirable_weight and undesirable_weight need objective = 'kto'")
+            return self
+        for key, plain in (("loss_type", "sigmoid"), ("label_smoothing", 0), ("nll_weight", 0)):
+            if getattr(self, key) != plain:
+                raise ValueError(f"objective = 'kto' has a loss of its own; leave {key} out")
+        if min(self.batch_size, self.micro_batch_size) < 2:
+            raise ValueError(
+                "objective = 'kto' needs batch_size and micro_batch_size of 2 or more: "
+                "it compares the samples of a pass"
+            )
         return self
 
     @model_validator(mode="after")

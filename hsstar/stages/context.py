@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from hsstar.domain.answers.thinking import marks_of
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.errors import EngineDeadError, EngineError, EngineMemoryError
 from hsstar.domain.seeds import continuation_seed, evaluation_seed, slot_seed
@@ -54,15 +55,21 @@ class JobContext:
         """Return the run's recipe."""
         return self.run.recipe
 
-    @property
-    def parameters(self) -> SamplingParameters:
-        """Return how the round is sampled: as the evaluation says, else as the recipe does."""
-        settings = self.evaluated or self.recipe.sampling
+    def parameters_of(self, slot: Slot) -> SamplingParameters:
+        """Return how a slot is sampled: as the evaluation says, else as the recipe does for its wave."""
+        sampling, policy, evaluated = self.recipe.sampling, self.recipe.policy, self.evaluated
+        settings = evaluated or sampling
         return SamplingParameters(
-            temperature=settings.temperature,
+            temperature=evaluated.temperature if evaluated else sampling.temperature_of(slot.wave),
             top_p=settings.top_p,
             max_new_tokens=settings.max_new_tokens,
-            stop=self.recipe.sampling.stop,
+            stop=sampling.stop,
+            stop_token_ids=sampling.stop_token_ids,
+            top_k=settings.top_k,
+            min_p=settings.min_p,
+            repetition_penalty=settings.repetition_penalty,
+            thinking=marks_of(policy.thinking) if policy.thinking_tokens else None,
+            thinking_tokens=policy.thinking_tokens or 0,
         )
 
     def seed_of(self, slot: Slot) -> int:

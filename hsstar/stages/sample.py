@@ -63,7 +63,11 @@ def _draw(
     with (
         worker.engines.sampler(context.policy, context.recipe) as sampler,
         closing(
-            in_batches(_drawn(sampler, requests, context.parameters), BATCH_SAMPLES, _BATCH_SECONDS)
+            in_batches(
+                _drawn(sampler, requests, list(map(context.parameters_of, slots))),
+                BATCH_SAMPLES,
+                _BATCH_SECONDS,
+            )
         ) as batches,
     ):
         for batch in batches:
@@ -86,16 +90,19 @@ def _write(
 
 
 def _drawn(
-    sampler: Sampler, requests: Sequence[SampleRequest], parameters: SamplingParameters
+    sampler: Sampler, requests: Sequence[SampleRequest], parameters: Sequence[SamplingParameters]
 ) -> Generator[tuple[int, Completion | str]]:
+    """Yield index and result of each request; the requests of a wave are drawn together."""
     with computing():
-        for index, result in sampler.draw(requests, parameters):
-            if isinstance(result, Completion) and not isfinite(result.cumulative_logprob):
-                raise EngineError(
-                    f"the policy gave a sample the log-probability {result.cumulative_logprob}; "
-                    "are its weights whole?"
-                )
-            yield index, result
+        for alike in dict.fromkeys(parameters):
+            places = [place for place, chosen in enumerate(parameters) if chosen == alike]
+            for index, result in sampler.draw([requests[place] for place in places], alike):
+                if isinstance(result, Completion) and not isfinite(result.cumulative_logprob):
+                    raise EngineError(
+                        f"the policy gave a sample the log-probability {result.cumulative_logprob}; "
+                        "are its weights whole?"
+                    )
+                yield places[index], result
 
 
 def _sample(slot: samples.Slot, seed: int, drawn: Completion, engine: str) -> samples.DrawnSample:

@@ -5,6 +5,7 @@ from math import isfinite
 
 from sqlalchemy import Connection
 
+from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.steps import minimum_reward, split_steps
 from hsstar.engines.rewards.contract import RewardRequest
@@ -32,7 +33,11 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         reward_model = models.get_reward_model(connection, context.run.reward_model_id)
         unscored = samples.load_unscored(connection, job)
     engine = worker.engines.reward_model(reward_model, context.recipe)
-    requests = [RewardRequest(sample.statement, split_steps(sample.response)) for sample in unscored]
+    thinking = context.recipe.policy.thinking
+    requests = [
+        RewardRequest(sample.statement, split_steps(reply_of(sample.response, thinking)))
+        for sample in unscored
+    ]
     try:
         with computing():
             scores = engine.score(requests)

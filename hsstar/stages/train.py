@@ -1,4 +1,4 @@
-"""Training: trains the next policy on the pairs (or correct samples) of an iteration."""
+"""Training: trains the next policy on the pairs (or samples) of an iteration."""
 
 import shutil
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from hsstar.checkpoints.marker import Marker, check_place, put_in_place, scratch_name
 from hsstar.checkpoints.resolve import fingerprint
-from hsstar.domain.preference import rows_seen
+from hsstar.domain.answers.thinking import without_thinking
+from hsstar.domain.preference import LEARNT_FROM, rows_seen
 from hsstar.domain.rounding import SampledUpdate
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.device import has_gpu
@@ -20,6 +21,7 @@ from hsstar.engines.training.contract import (
     TrainingRow,
     TrainingSettings,
     TrainingTask,
+    TrainingVerdict,
     training_settings,
 )
 from hsstar.engines.training.resume import adopt_checkpoint, clear_removed, training_identity
@@ -73,18 +75,30 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         context = load_context(connection, job)
         section = context.recipe.training
         render = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)
-        objective: Objective = "sft" if section.objective == "sft" else "dpo"
+        objective: Objective = "dpo" if section.objective == "none" else section.objective
         rows: list[TrainingRow]
-        if objective == "sft":
-            examples = training.load_examples(connection, context.run, context.round)
+
+        def taught(response: str) -> str:
+            keeps = section.thinking == "keep"
+            return response if keeps else without_thinking(response, context.recipe.policy.thinking)
+
+        if objective in LEARNT_FROM:
+            examples = training.load_examples(connection, context.run, context.round, LEARNT_FROM[objective])
             ids = [example.sample_id for example in examples]
-            rows = [TrainingExample(render(row.statement), row.response, row.cut) for row in examples]
+            rows = [
+                _row(objective, render(example.statement), taught(example.response), example)
+                for example in examples
+            ]
         else:
             pairs = training.load_pairs(connection, job.round_id)
             ids = [pair.id for pair in pairs]
             rows = [
                 TrainingPair(
-                    render(pair.statement), pair.chosen, pair.rejected, pair.chosen_cut, pair.rejected_cut
+                    render(pair.statement),
+                    taught(pair.chosen),
+                    taught(pair.rejected),
+                    pair.chosen_cut,
+                    pair.rejected_cut,
                 )
                 for pair in pairs
             ]
@@ -95,6 +109,12 @@ def _load(worker: WorkerContext, job: jobs.Job) -> _Assignment:
         record = training.begin_training(connection, job, context.policy.id, objective, asdict(settings), ids)
         database = models.database_id(connection)
     return _Assignment(context, objective, rows, settings, record, database)
+
+
+def _row(objective: Objective, prompt: str, response: str, example: training.StoredExample) -> TrainingRow:
+    if objective == "kto":
+        return TrainingVerdict(prompt, response, example.correct, example.cut)
+    return TrainingExample(prompt, response, example.cut)
 
 
 def _register(

@@ -12,9 +12,10 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.stages.batching import in_batches
-from hsstar.stages.context import WorkerContext, computing
+from hsstar.stages.context import WorkerContext, computing, load_context
 from hsstar.stages.vote import vote
 from hsstar.store import samples, votes
 from hsstar.store.queue import jobs
@@ -34,10 +35,12 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Verify the unverified samples of a job; return the ids of its problems."""
     database, verifier = worker.database, worker.engines.verifier()
     with database.begin() as connection:
+        thinking = load_context(connection, job).recipe.policy.thinking
         problem_ids = jobs.problem_ids(connection, job)
         pending = samples.load_unverified(connection, job)
     requests = [
-        VerificationRequest(sample.response, sample.reference_answer, sample.truncated) for sample in pending
+        VerificationRequest(reply_of(sample.response, thinking), sample.reference_answer, sample.truncated)
+        for sample in pending
     ]
     with computing():
         pairs = verifier.prepare(requests)

@@ -1,7 +1,7 @@
 """Evaluations: rounds of a policy on a dataset, how they are decoded, and their results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -29,6 +29,7 @@ class EvaluationSpec:
     decoding: Decoding | None  # None for external responses
 
 
+_DECODING = [field.name for field in fields(Decoding)]
 _EVALUATIONS = """
     SELECT id, run_id, kind, number, model_id
     FROM rounds JOIN evaluations ON evaluations.round_id = rounds.id
@@ -57,20 +58,19 @@ def add_evaluation(
 ) -> Round:
     """Add an evaluation without problems."""
     added = add_round(connection, run_id, "evaluation", number, model_id, spec.evaluation_key)
-    decoding = spec.decoding
+    chosen = dict.fromkeys(_DECODING) if spec.decoding is None else asdict(spec.decoding)
     connection.execute(
         text("""
-            INSERT INTO evaluations (round_id, dataset_id, samples, temperature, top_p, max_new_tokens)
-            VALUES (:id, :dataset_id, :samples, :temperature, :top_p, :max_new_tokens)
+            INSERT INTO evaluations (
+                round_id, dataset_id, samples,
+                temperature, top_p, max_new_tokens, top_k, min_p, repetition_penalty
+            )
+            VALUES (
+                :id, :dataset_id, :samples,
+                :temperature, :top_p, :max_new_tokens, :top_k, :min_p, :repetition_penalty
+            )
         """),
-        {
-            "id": added.id,
-            "dataset_id": spec.dataset_id,
-            "samples": spec.samples,
-            "temperature": decoding and decoding.temperature,
-            "top_p": decoding and decoding.top_p,
-            "max_new_tokens": decoding and decoding.max_new_tokens,
-        },
+        chosen | {"id": added.id, "dataset_id": spec.dataset_id, "samples": spec.samples},
     )
     return added
 
@@ -150,7 +150,8 @@ def find_decoding(connection: Connection, round_id: int) -> Decoding | None:
     """Return the decoding of a round; None for an iteration and for external responses."""
     rows = connection.execute(
         text("""
-            SELECT temperature, top_p, samples, max_new_tokens FROM evaluations
+            SELECT temperature, top_p, samples, max_new_tokens, top_k, min_p, repetition_penalty
+            FROM evaluations
             WHERE round_id = :id AND temperature IS NOT NULL
         """),
         {"id": round_id},

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from hsstar.domain.verdict import Verdict
 from hsstar.store.database import execute_file, exists
 from hsstar.store.rounds import Round, SampleQuality
 from hsstar.store.runs import Run
@@ -68,24 +69,29 @@ def sample_quality(connection: Connection, iteration: Round) -> SampleQuality:
     return SampleQuality(row.area, row.different)
 
 
-def has_examples(connection: Connection, run: Run, iteration: Round) -> bool:
-    """Tell whether an iteration has a sample for supervised fine-tuning."""
+def has_examples(connection: Connection, run: Run, iteration: Round, verdict: Verdict) -> bool:
+    """Tell whether an iteration has a sample of this verdict that may be learnt from without a pair."""
     query = text("""
         SELECT FROM samples
         JOIN difficulty_labels AS labels USING (round_id, problem_id)
         JOIN round_problems USING (round_id, problem_id)
-        WHERE round_id = :id AND verdict = 'correct' AND level = ANY (:levels) AND exclusion IS NULL
-            AND (:cut = 'keep' OR finish_reason IS DISTINCT FROM 'length')
+        WHERE round_id = :id AND verdict = :verdict AND level = ANY (:levels) AND exclusion IS NULL
+            AND (:cut = 'keep' OR verdict <> 'correct' OR finish_reason IS DISTINCT FROM 'length')
         LIMIT 1
     """)
     levels = [level.value for level in run.recipe.trained_levels]
-    values = {"id": iteration.id, "levels": levels, "cut": run.recipe.pairs.cut.value}
+    values = {
+        "id": iteration.id, "verdict": verdict.value, "levels": levels, "cut": run.recipe.pairs.cut.value
+    }  # fmt: skip
     return exists(connection, query, values)
 
 
-def choose_examples(connection: Connection, run: Run, iteration: Round) -> list[int]:
-    """Return the ids of the samples for supervised fine-tuning, in a fixed order."""
-    return list(execute_file(connection, "example", _choice(run, iteration)).scalars())
+def choose_examples(
+    connection: Connection, run: Run, iteration: Round, verdicts: Sequence[Verdict]
+) -> list[int]:
+    """Return the ids of the samples that are learnt from without pairs, in a fixed order."""
+    values = _choice(run, iteration) | {"verdicts": [verdict.value for verdict in verdicts]}
+    return list(execute_file(connection, "example", values).scalars())
 
 
 def _choice(run: Run, iteration: Round) -> dict[str, object]:

@@ -20,6 +20,7 @@ class Slot:
     statement: str
     slot: int
     prefix: str = ""  # the beginning of the response, which is not drawn
+    wave: int = 0  # of re-sampling, from 1 on; 0: a pre-sample, or not of an iteration
 
 
 @dataclass(frozen=True, slots=True)

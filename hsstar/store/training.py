@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from hsstar.domain.rounding import SampledUpdate
+from hsstar.domain.verdict import Verdict
 from hsstar.store import method
 from hsstar.store.database import execute_file, rows_of
 from hsstar.store.queue.jobs import Job, fence
@@ -22,6 +23,7 @@ METRIC_COLUMNS = {
     "rewards/accuracies": "reward_accuracy",
     "logps/chosen": "logp_chosen",
     "logps/rejected": "logp_rejected",
+    "kl": "kl",
     "mean_token_accuracy": "token_accuracy",
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
@@ -44,12 +46,13 @@ class StoredPair:
 
 @dataclass(frozen=True, slots=True)
 class StoredExample:
-    """A sample for supervised fine-tuning; `cut` tells whether it was cut at the token limit."""
+    """A sample to learn from without a pair; `cut` tells whether it was cut at the token limit."""
 
     sample_id: int
     statement: str
     response: str
     cut: bool
+    correct: bool
 
 
 def load_pairs(connection: Connection, round_id: int) -> list[StoredPair]:
@@ -75,19 +78,22 @@ def load_pairs(connection: Connection, round_id: int) -> list[StoredPair]:
     return rows_of(rows, StoredPair)
 
 
-def load_examples(connection: Connection, run: Run, iteration: Round) -> list[StoredExample]:
+def load_examples(
+    connection: Connection, run: Run, iteration: Round, verdicts: Sequence[Verdict]
+) -> list[StoredExample]:
     """Return every sample of `method.choose_examples`."""
     rows = connection.execute(
         text("""
             SELECT sample_id, problems.statement, sample_responses.response,
-                coalesce(samples.finish_reason = 'length', false) AS cut
+                coalesce(samples.finish_reason = 'length', false) AS cut,
+                samples.verdict = 'correct' AS correct
             FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS examples (sample_id, place)
             JOIN samples ON samples.id = examples.sample_id
             JOIN problems ON problems.id = samples.problem_id
             JOIN sample_responses USING (sample_id)
             ORDER BY place
         """),
-        {"ids": method.choose_examples(connection, run, iteration)},
+        {"ids": method.choose_examples(connection, run, iteration, verdicts)},
     )
     return rows_of(rows, StoredExample)
 
@@ -102,7 +108,7 @@ def begin_training(
 ) -> int:
     """Record that an attempt at a training of `model_id` starts; return the id of the record.
 
-    `item_ids` are preference pairs, or samples for supervised fine-tuning, as often as an epoch has them.
+    `item_ids` are preference pairs, or samples without pairs, as often as an epoch has them.
     Raise LeaseLostError if the job, and with it the record, belongs to another worker.
     """
     fence(connection, job)
@@ -159,11 +165,12 @@ def report_step(
         text("""
             INSERT INTO training_steps (
                 training_run_id, step, loss, reward_chosen, reward_rejected, reward_margin, reward_accuracy,
-                logp_chosen, logp_rejected, token_accuracy, grad_norm, learning_rate, tokens_per_second
+                logp_chosen, logp_rejected, kl, token_accuracy, grad_norm, learning_rate, tokens_per_second
             )
             VALUES (
                 :id, :step, :loss, :reward_chosen, :reward_rejected, :reward_margin, :reward_accuracy,
-                :logp_chosen, :logp_rejected, :token_accuracy, :grad_norm, :learning_rate, :tokens_per_second
+                :logp_chosen, :logp_rejected, :kl, :token_accuracy, :grad_norm, :learning_rate,
+                :tokens_per_second
             )
             ON CONFLICT (training_run_id, step) DO NOTHING
         """),

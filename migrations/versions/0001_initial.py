@@ -24,7 +24,7 @@ VIEWS = (
 FUNCTIONS = (
     "check_problems_of_rounds", "check_samples_of_pairs", "check_items_of_jobs",
     "delete_of_problems", "delete_of_samples", "delete_of_jobs", "heartbeat", "rounds_of", "token_limit",
-    "count_outcomes",
+    "count_outcomes", "wave_of",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def upgrade() -> None:
         "rounds_of",
         "token_limit",
         "count_outcomes",
+        "wave_of",
         *VIEWS,
     ):  # problem_statistics reads remaining_budget
         op.execute((Path(__file__).with_name("0001") / f"{name}.sql").read_text(encoding="utf-8"))

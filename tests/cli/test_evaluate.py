@@ -143,6 +143,7 @@ def newest(cli: CommandLine) -> dict[str, Any]:
     (row,) = cli.rows("""
         SELECT recipe || jsonb_build_object(
             'samples', evaluations.samples, 'temperature', temperature, 'top_p', top_p,
+            'top_k', top_k, 'min_p', min_p, 'repetition_penalty', repetition_penalty,
             'max_new_tokens', max_new_tokens, 'run', name, 'problems',
             (SELECT jsonb_agg(statement ORDER BY position) FROM round_problems
                 JOIN problems ON problems.id = problem_id WHERE round_id = rounds.id)
@@ -157,7 +158,8 @@ def newest(cli: CommandLine) -> dict[str, Any]:
 def test_every_option_of_the_drawing_reaches_the_rows(cli: CommandLine) -> None:
     add_dataset(cli.database, SAMPLED)
     recipe = cli.recipe(("[policy]\n", '[policy]\ndtype = "float32"\n'))
-    drawing = {"samples": 3, "temperature": 0.25, "top_p": 0.5, "max_new_tokens": 77, "seed": 9}
+    cuts = {"top_p": 0.5, "top_k": 20, "min_p": 0.125, "repetition_penalty": 1.5}
+    drawing = {"samples": 3, "temperature": 0.25, "max_new_tokens": 77, "seed": 9} | cuts
     options = [f"--{name.replace('_', '-')}={value}" for name, value in ({"problems": 2} | drawing).items()]
     evaluate = ("evaluate", DEMO, "--benchmarks", "sums", *options, "--recipe", recipe)
     with working(cli):
@@ -188,6 +190,7 @@ def test_an_imported_benchmark_is_measured_by_its_protocol(cli: CommandLine) -> 
     assert called.err.splitlines()[0] == "amc23: 6 problems, 1 references cannot be read"
     (found,) = json.loads(called.out)["policies"][0]["benchmarks"]
     decoding = {"temperature": 0.6, "top_p": 0.95, "samples": 32, "max_new_tokens": 2048}
+    decoding |= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
     accuracy = pytest.approx(statistics.fmean(shares(GREEDY_A)))
     expected = {"benchmark": "amc23", "drawn": 5 * 32, "decoding": decoding, "accuracy": accuracy}
     assert found == found | expected

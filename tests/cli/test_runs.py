@@ -157,6 +157,34 @@ def test_pairs_are_exported_with_the_prompts_of_the_policy(finished: CommandLine
     assert parquet.read_table(file).to_pylist() == lines
 
 
+def test_groups_are_exported_with_their_advantages_also_after_pruning(finished: CommandLine) -> None:
+    lines = exported(finished, "groups")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in lines:
+        groups.setdefault(row["group"], []).append(row)
+    assert {len(rows) for rows in groups.values()} == {rows[0]["group_size"] for rows in groups.values()}
+    assert any(rows[0]["varied"] for rows in groups.values())
+    for rows in groups.values():
+        assert sum(row["advantage"] for row in rows) == pytest.approx(0, abs=1e-9)
+        assert rows[0]["varied"] == (len({row["correct"] for row in rows}) == 2)
+        assert all(row["advantage"] > 0 for row in rows if row["varied"] and row["correct"])
+    stored = finished.rows("""
+        SELECT statement || E'\\n', response FROM samples JOIN problems ON problems.id = problem_id
+        JOIN sample_responses ON sample_id = samples.id ORDER BY problem_id, slot
+    """)
+    assert [(row["prompt"], row["response"]) for row in lines] == stored
+    with finished.database.begin() as connection:
+        connection.execute(text("DELETE FROM sample_responses WHERE sample_id % 2 = 0"))
+    kept = [json.loads(line) for line in finished.ok("export", "groups", "r").splitlines()]
+    assert kept == [row for row in lines if row in kept] and 0 < len(kept) < len(lines)
+    with finished.database.begin() as connection:
+        without = {"reward,model": "none", "difficulty,signal": "accuracy", "pairs,rule": "random"}
+        for key, value in without.items():
+            change = f"UPDATE runs SET recipe = jsonb_set(recipe, '{{{key}}}', '\"{value}\"')"
+            connection.execute(text(change))
+    assert "run 'r' has no rewards" in finished.refused("export", "groups", "r", "--by", "reward")
+
+
 def test_a_run_is_shown_whole_and_listed_with_what_it_is_made_of(finished: CommandLine) -> None:
     (listed,) = finished.json("runs", "list")
     assert listed == listed | {"run": "r", "policy": "M0", "dataset": "train", "seed": 0}
@@ -396,6 +424,27 @@ def test_a_server_of_one_policy_cannot_sample_from_a_trained_one(cli: CommandLin
     message = cli.refused("iterate", "r", "--iterations", "2")
     assert message.startswith("iteration 1 of run 'r' samples from a policy that is trained before")
     cli.ok("iterate", "r")
+
+
+def test_transformers_samples_from_a_large_policy_where_it_is_asked_for(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo's policy stands for one; and an engine that is not installed is told where a run is made."""
+    monkeypatch.setattr("hsstar.commands.models.LARGE_FROM", 800_000)
+    monkeypatch.setattr("hsstar.engines.registry.find_spec", lambda package: None)
+    with cli.database.begin() as connection:
+        add_problems(connection, 12, "demo-train")
+        add_problems(connection, 12, "demo-heldout")
+    said = "a policy of 0.0 billion parameters needs policy.engine: 'vllm' (pip install 'hsstar[vllm]')"
+    assert cli.refused("runs", "create", cli.recipe()).startswith(said)
+    assert cli.refused("evaluate", "builtin:demo-policy", "--benchmarks", "demo-heldout").startswith(said)
+    assert cli.rows("SELECT FROM runs") == []
+    for name, engine, warning in (
+        ("slow", "transformers", "policy.engine = 'transformers' samples from a policy of 0.0 billion"),
+        ("fast", "vllm", "the engine 'vllm' needs the package vllm: pip install 'hsstar[vllm]'"),
+    ):
+        made = cli("runs", "create", cli.recipe(), "--name", name, "--set", f"policy.engine={engine}")
+        assert made.code == 0 and f"warning: {warning}" in made.err
 
 
 def test_ctrl_c_ends_the_view_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

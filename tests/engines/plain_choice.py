@@ -7,12 +7,22 @@ from hsstar.engines.sampling.noise import gumbel_noise
 
 
 def choose_plainly(
-    logits: Tensor, seeds: Tensor, positions: Tensor, temperature: float, top_p: float
+    logits: Tensor,
+    seeds: Tensor,
+    positions: Tensor,
+    temperature: float,
+    top_p: float,
+    top_k: int = 0,
+    min_p: float = 0.0,
 ) -> Tensor:
     """Sort the vocabulary, sum in float32, and take noise for every token."""
     if temperature == 0:
         return logits.argmax(-1)
     scaled = logits / temperature
+    if top_k:
+        last = scaled.sort(-1, descending=True).values[:, :top_k][:, -1:]
+        scaled = scaled.masked_fill(scaled < last, -torch.inf)
+    shares = scaled.softmax(-1)
     if top_p < 1:
         probabilities = scaled.softmax(-1)
         ordered = probabilities.sort(-1, descending=True).values
@@ -20,6 +30,7 @@ def choose_plainly(
         beyond[:, 0] = False
         smallest = ordered.masked_fill(beyond, 1.0).amin(-1, keepdim=True)
         scaled = scaled.masked_fill(probabilities < smallest, -torch.inf)
+    scaled = scaled.masked_fill(shares < min_p * shares.amax(-1, keepdim=True), -torch.inf)
     return (scaled + gumbel_noise(seeds, positions, torch.arange(logits.shape[-1]))).argmax(-1)
 
 

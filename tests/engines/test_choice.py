@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from hsstar.engines.sampling.choice import choose_tokens
+from hsstar.engines.sampling.choice import choose_tokens, penalised
 from hsstar.engines.sampling.noise import gumbel_noise
 from tests.engines.plain_choice import choose_plainly, peaked
 
@@ -93,13 +101,57 @@ def test_short_cuts_choose_what_the_plain_way_chooses(logits_of: Any, vocabulary
         assert torch.equal(choose_tokens(*arguments), choose_plainly(*arguments)), settings
 
 
+CUTS = list(product([0, 1, 7, 200], [0.0, 1e-6, 0.05, 0.5, 1.0]))
+
+
+@pytest.mark.parametrize("vocabulary", [11, 520, 17_001])
+@pytest.mark.parametrize("logits_of", [peaked, flat, tied, equal, impossible, halved])
+def test_cuts_by_number_and_share_choose_what_the_plain_way_chooses(logits_of: Any, vocabulary: int) -> None:
+    random = torch.Generator().manual_seed(vocabulary)
+    rows = 40 if vocabulary < 1_000 else 5
+    logits = logits_of(rows, vocabulary, random)
+    seeds = torch.randint(2**63 - 1, (rows,), generator=random)
+    for temperature, top_p, (top_k, min_p) in product([0.0, 0.7, 1.7], [0.3, 0.95, 1.0], CUTS):
+        arguments = logits, seeds, at(5, seeds), temperature, top_p, top_k, min_p
+        assert torch.equal(choose_tokens(*arguments), choose_plainly(*arguments)), arguments[3:]
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
+@pytest.mark.parametrize("top_k", [0, 1, 20])
+@pytest.mark.parametrize("min_p", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("temperature", [0.6, 1.4])
+def test_the_same_tokens_may_be_drawn_as_in_transformers(
+    temperature: float, top_p: float, top_k: int, min_p: float
+) -> None:
+    random = torch.Generator().manual_seed(7)
+    logits = torch.randn(60, 900, generator=random) * 3
+    seeds = torch.randint(2**63 - 1, (60,), generator=random)
+    processors = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
+    processors += [TopKLogitsWarper(top_k)] if top_k else []
+    processors += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    processors += [MinPLogitsWarper(min_p)] if min_p else []
+    allowed = processors(None, logits)
+    expected = (allowed + gumbel_noise(seeds, at(3, seeds), torch.arange(900))).argmax(-1)
+    assert torch.equal(choose_tokens(logits, seeds, at(3, seeds), temperature, top_p, top_k, min_p), expected)
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.1, 2.0])
+def test_repeated_tokens_are_penalised_as_in_transformers(penalty: float) -> None:
+    random = torch.Generator().manual_seed(3)
+    logits, tokens = torch.randn(30, 70, generator=random), torch.randint(70, (30, 25), generator=random)
+    seen = torch.zeros(30, 70, dtype=torch.bool).scatter(1, tokens, True)
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(tokens, logits.clone())
+    assert torch.equal(penalised(logits, seen, penalty), expected)
+    assert not torch.equal(expected, logits)
+
+
 def test_short_cuts_choose_what_the_plain_way_chooses_at_the_size_of_real_vocabularies() -> None:
     random = torch.Generator().manual_seed(0)
     for vocabulary, logits_of in product((49_152, 151_936), (peaked, tied)):
         logits = logits_of(6, vocabulary, random)
         seeds = torch.arange(6) * 2**60 + vocabulary
-        for settings in ((0.7, 0.95), (1.0, 1.0)):
-            arguments = logits, seeds, at(3, seeds), *settings
+        for settings in ((0.7, 0.95), (1.0, 1.0), (0.7, 0.95, 50, 0.01), (1.0, 1.0, 20_000)):
+            arguments: Any = logits, seeds, at(3, seeds), *settings
             assert torch.equal(choose_tokens(*arguments), choose_plainly(*arguments))
 
 

@@ -1,5 +1,6 @@
 """Drawing from a completions server, whatever happens to it: from a local one, at last from vLLM's own."""
 
+import json
 import logging
 import os
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -75,6 +77,20 @@ def test_a_request_says_all_that_decides_the_sample(host: Host, connect: Open, i
     of_vllm = {"top_k": -1, "repetition_penalty": 1.0} if is_vllm else {}
     assert host.bodies == [body | chances | of_vllm]
     assert sampler.name == ("openai:vllm 0.32.0" if is_vllm else "openai")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("top_k", 5), ("min_p", 0.1), ("repetition_penalty", 1.2), ("stop_token_ids", (3, 4))]
+)
+def test_keys_beyond_the_protocol_go_to_vllm_alone(host: Host, connect: Open, key: str, value: Any) -> None:
+    parameters = replace(PARAMETERS, **{key: value})
+    draw_all(connect(), REQUESTS[:1], parameters)
+    sent = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0} | {key: value}
+    assert {name: host.bodies[0].get(name) for name in sent} == json.loads(json.dumps(sent))
+    host.is_vllm = False
+    with pytest.raises(EngineError, match=f"is no vLLM server, and {key} is no key of the protocol"):
+        draw_all(connect(), REQUESTS[:1], parameters)
+    assert len(host.bodies) == 1
 
 
 def test_no_more_requests_are_under_way_than_allowed(host: Host, connect: Open) -> None:

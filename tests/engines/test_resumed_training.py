@@ -31,7 +31,7 @@ from hsstar.engines.training.resume import (
     of_another_training,
     publish,
 )
-from tests.engines.trainings import EXAMPLES, PAIRS, SAVING, SETTINGS, Events, Train, identity_of
+from tests.engines.trainings import EXAMPLES, PAIRS, SAVING, SETTINGS, VERDICTS, Events, Train, identity_of
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,7 @@ WITH_ADAPTERS = replace(SAVING, lora_rank=4, lora_dropout=0.1)
 PRECOMPUTED = replace(SAVING, precompute_reference_logprobs=True)
 TRAININGS = [
     (PAIRS, SAVING),
+    (VERDICTS, SAVING),
     *(
         pytest.param(*training, marks=pytest.mark.heavy)
         for training in [(PAIRS, WITH_ADAPTERS), (PAIRS, PRECOMPUTED), (EXAMPLES, SAVING)]

@@ -46,7 +46,16 @@ def openai(policy: Path) -> Iterator[Sampler]:
     def answer(weights: str, body: Json) -> Json | str:
         """Draws it together with what other threads have asked for by now."""
         stop = tuple(body.get("stop", ()))
-        parameters = SamplingParameters(body["temperature"], body["top_p"], body["max_tokens"], stop)
+        parameters = SamplingParameters(
+            body["temperature"],
+            body["top_p"],
+            body["max_tokens"],
+            stop,
+            tuple(body.get("stop_token_ids", ())),
+            max(body["top_k"], 0),
+            body["min_p"],
+            body["repetition_penalty"],
+        )
         key = weights, parameters, SampleRequest(body["prompt"], body["seed"])
         asked.add(key)
         with turn:
@@ -126,6 +135,52 @@ def test_temperature_and_nucleus_decide_what_is_drawn(sampler: Sampler) -> None:
     greedy = complete(sampler, 8, replace(GREEDY, max_new_tokens=60))
     for least in (replace(DRAWN, temperature=0.0), replace(DRAWN, top_p=1e-6)):
         assert all_same(complete(sampler, 8, least), greedy)
+
+
+CUT = replace(DRAWN, temperature=1.5, top_k=5, min_p=0.02, repetition_penalty=1.3)
+
+
+def test_each_cut_changes_what_is_drawn_and_least_cuts_are_greedy(sampler: Sampler) -> None:
+    wide = replace(DRAWN, temperature=1.5, top_p=1.0)
+    cuts: tuple[dict[str, Any], ...] = {}, {"top_k": 3}, {"min_p": 0.4}, {"repetition_penalty": 3.0}
+    texts = [[one.text for one in complete(sampler, 8, replace(wide, **cut))] for cut in cuts]
+    assert not any(len(set(row)) < 4 for row in zip(*texts, strict=True))
+    greedy = complete(sampler, 8, replace(GREEDY, max_new_tokens=60))
+    for least in (replace(wide, top_k=1), replace(wide, min_p=1.0)):
+        assert all_same(complete(sampler, 8, least), greedy)
+
+
+def test_penalised_and_cut_completions_are_the_same_in_any_batch(sampler: Sampler, policy: Path) -> None:
+    together = complete(sampler, 24, CUT)
+    assert all_same(draw_all(sampler, requests(24)[7::9], CUT), together[7::9])
+    assert all_same([draw_all(sampler, [request], CUT)[0] for request in requests(4)], together[:4])
+    for request, result in zip(requests(6), together[:6], strict=True):
+        assert result.cumulative_logprob == pytest.approx(
+            raw_logprob(policy, request.prompt, result), abs=1e-3
+        )
+
+
+def test_penalised_greedy_decoding_is_that_of_transformers_generate(sampler: Sampler, policy: Path) -> None:
+    tokenizer = load_tokenizer(policy)
+    prompt = torch.tensor([tokenizer("12*3=\n")["input_ids"]])
+    generated = AutoModelForCausalLM.from_pretrained(policy).generate(
+        prompt, do_sample=False, max_new_tokens=40, repetition_penalty=1.4
+    )[0]
+    penalised = replace(GREEDY, repetition_penalty=1.4)
+    [drawn] = complete(sampler, [SampleRequest("12*3=\n", 0)], penalised)
+    assert drawn.text == tokenizer.decode(generated[prompt.shape[1] :], skip_special_tokens=True)
+    assert not same(drawn, complete(sampler, [SampleRequest("12*3=\n", 0)], GREEDY)[0])
+
+
+def test_a_stop_token_ends_a_completion_and_is_counted(sampler: Sampler, policy: Path) -> None:
+    ends = "aeiouAEIOU0123456789"
+    ids = tuple(load_tokenizer(policy)(ends)["input_ids"])
+    results = complete(sampler, 20, replace(DRAWN, stop_token_ids=ids))
+    assert sum(result.finish_reason == "stop" for result in results) > 15
+    for result, whole in zip(results, complete(sampler, 20), strict=True):
+        place = next((n for n, letter in enumerate(whole.text) if letter in ends), len(whole.text))
+        assert result.text == whole.text[:place]
+        assert result.tokens == place + (result.finish_reason == "stop")
 
 
 def test_a_limit_counts_the_end_of_text_token_too(sampler: Sampler) -> None:

@@ -17,14 +17,21 @@ from transformers.models.qwen2 import Qwen2Tokenizer
 
 from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.domain.errors import BadInputError, EngineError, MissingDependencyError
+from hsstar.domain.seeds import shuffle_key
 from hsstar.engines.loading import encode_prompts
 from hsstar.engines.sampling.contract import Completion, SampleRequest
 from hsstar.engines.sampling.hf import TransformersSampler
 from hsstar.engines.training import contract
 from hsstar.engines.training.arguments import BatchPlan, plan_batches, quantised_loading
 from hsstar.engines.training.callbacks import STEP_METRICS
-from hsstar.engines.training.contract import TrainingExample, TrainingPair, TrainingSettings, TrainingStart
-from hsstar.engines.training.data import tokenise
+from hsstar.engines.training.contract import (
+    TrainingExample,
+    TrainingPair,
+    TrainingSettings,
+    TrainingStart,
+    TrainingVerdict,
+)
+from hsstar.engines.training.data import mismatched, tokenise
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.recipe.training import LossType, TrainingSection
 from tests.engines import tiny
@@ -375,6 +382,86 @@ def test_a_loss_is_what_the_log_probabilities_give(train: Train, policy: Path, l
         rewards = [float(BETA * ratio.mean()) for ratio in ratios]
         curves = [step.metrics[f"rewards/{name}"] for name in ("chosen", "rejected", "margins")]
         assert curves == pytest.approx([*rewards, rewards[0] - rewards[1]], abs=2e-3)
+
+
+SIX_VERDICTS = [
+    TrainingVerdict(pair.prompt, pair.chosen if place % 2 else pair.rejected, place % 2 == 1)
+    for place, pair in enumerate(SIX_PAIRS)
+]
+OF_KTO = replace(TWO_STEPS, desirable_weight=1.5, undesirable_weight=0.5)
+
+
+def kto_by_hand(moved: Path, reference: Path) -> tuple[float, float, float, float]:
+    """Loss, KL, and mean rewards of the desirable and undesirable rows, from plain forward passes."""
+    order = sorted(range(6), key=lambda place: shuffle_key(3, "kto", place))
+    shuffled = [SIX_VERDICTS[place] for place in order]
+    texts = [(row.prompt, row.response) for row in shuffled]
+    swapped = [(row.prompt, shuffled[place - 1].response) for place, row in enumerate(shuffled)]
+    ratios, apart = (
+        torch.stack(
+            [
+                after.sum() - before.sum()
+                for after, before in zip(
+                    logprobs_of(moved, asked), logprobs_of(reference, asked), strict=True
+                )
+            ]
+        )
+        for asked in (texts, swapped)
+    )
+    kl = apart.mean().clamp(min=0)
+    good = torch.tensor([row.desirable for row in shuffled])
+    losses = torch.where(
+        good, 1.5 * (1 - sigmoid(BETA * (ratios - kl))), 0.5 * (1 - sigmoid(BETA * (kl - ratios)))
+    )
+    rewards = BETA * ratios
+    return float(losses.mean()), float(kl), float(rewards[good].mean()), float(rewards[~good].mean())
+
+
+def test_the_loss_of_kto_is_what_the_log_probabilities_give(train: Train, policy: Path) -> None:
+    seen = Events()
+    train("M2", SIX_VERDICTS, OF_KTO, progress=seen.append)
+    moved = train("moved", SIX_VERDICTS, replace(OF_KTO, epochs=1)).checkpoint
+    for step, stepped_from in zip(seen.steps, (policy, moved), strict=True):
+        found = [step.metrics[name] for name in ("loss", "kl", "rewards/chosen", "rewards/rejected")]
+        assert found == pytest.approx(kto_by_hand(stepped_from, policy), abs=2e-3)
+    assert seen.values("loss")[0] == pytest.approx((3 * 1.5 + 3 * 0.5) / 6 / 2, abs=1e-5)
+
+
+def test_what_spares_memory_changes_nothing_of_kto(train: Train) -> None:
+    usual = replace(OF_KTO, micro_batch_size=3)
+    spared = replace(usual, precompute_reference_logprobs=True, gradient_checkpointing=True)
+    metrics = [train(rows=SIX_VERDICTS, settings=settings).metrics for settings in (usual, spared)]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4, "learning_rate": 2e-2}])
+def test_the_policy_learns_what_is_desirable(train: Train, policy: Path, changes: dict[str, Any]) -> None:
+    settings = replace(OF_KTO, epochs=8, **changes)
+    report = train(rows=SIX_VERDICTS, settings=settings)
+    _, _, desirable, undesirable = kto_by_hand(report.checkpoint, policy)
+    assert desirable - undesirable > 0.3
+    assert report.metrics["last/loss"] < report.metrics["loss"] < 0.5
+
+
+def test_kto_compares_the_samples_of_a_pass(train: Train) -> None:
+    with pytest.raises(EngineError, match="to an even multiple of the processes"):
+        train(rows=SIX_VERDICTS, settings=replace(OF_KTO, batch_size=3, micro_batch_size=2))
+
+
+@pytest.mark.parametrize("pass_size", [2, 4, 5])
+def test_each_row_of_kto_has_the_response_of_its_neighbour_in_the_pass(pass_size: int) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt_ids": [0] * (n % 4 + 1), "completion_ids": [n] * 3, "label": n % 2 == 0} for n in range(11)
+    ]
+    found = mismatched(rows, pass_size, 5, seed=1)
+    assert sorted(row["completion_ids"] for row in found) == sorted(row["completion_ids"] for row in rows)
+    for start in range(0, 11, pass_size):
+        together = found[start : start + pass_size]
+        for place, row in enumerate(together):
+            room = 5 - len(row["prompt_ids"])
+            assert row["KL_completion_ids"] == together[place - 1]["completion_ids"][:room]
+    assert found == mismatched(rows, pass_size, 5, seed=1)
+    assert found != mismatched(rows, pass_size, 5, seed=2)
 
 
 def test_precomputed_reference_log_probabilities_change_nothing(train: Train) -> None:

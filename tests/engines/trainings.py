@@ -13,12 +13,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hsstar.engines.registry import build_trainer
 from hsstar.engines.training import contract
-from hsstar.engines.training.contract import TrainingExample, TrainingPair, TrainingSettings, TrainingStep
+from hsstar.engines.training.contract import (
+    TrainingExample,
+    TrainingPair,
+    TrainingSettings,
+    TrainingStep,
+    TrainingVerdict,
+)
 from hsstar.engines.training.resume import adopt_checkpoint, training_identity
 from hsstar.engines.training.trl import TrlTrainer
 
 PAIRS = [TrainingPair(f"{n}+1=?\n", f"So {n}+1 is {n + 1}.\n\nGood.", f"No idea {n}!") for n in range(12)]
 EXAMPLES = [TrainingExample(pair.prompt, pair.chosen) for pair in PAIRS]
+VERDICTS = [
+    TrainingVerdict(pair.prompt, pair.rejected if place % 3 else pair.chosen, place % 3 == 0)
+    for place, pair in enumerate(PAIRS)
+]
 SETTINGS = TrainingSettings(1e-3, 4, 3, 0.03, "cosine", maximum_tokens=100, seed=11, micro_batch_size=2)
 """Nine steps of four rows; the second epoch begins in step 4."""
 ONE_STEP = replace(SETTINGS, epochs=1, batch_size=256, micro_batch_size=256, scheduler="constant")

@@ -142,7 +142,7 @@ class NotingTrainer:
 
 METRICS = """
     loss rewards/chosen rewards/rejected rewards/margins rewards/accuracies logps/chosen logps/rejected
-    mean_token_accuracy grad_norm learning_rate tokens_per_second entropy
+    kl mean_token_accuracy grad_norm learning_rate tokens_per_second entropy
 """
 
 

@@ -1,15 +1,20 @@
 """What is only read: exports, runs, their queues, the health of a deployment, the lineage of policies."""
 
 import json
+from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from hsstar.domain.errors import NotFoundError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
 from hsstar.domain.rounding import SampledUpdate, WeightUpdate
-from hsstar.domain.verdict import Cause, Judgement
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 from hsstar.store import evaluations, method, models, rounds, runs, samples, training
 from hsstar.store.queue import workers
 from hsstar.store.read import exports, health, overview, progress
@@ -17,6 +22,7 @@ from hsstar.store.read.lineage import ancestry, lineage, sampled_updates
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample, SampleReward
 from tests.store import factory
+from tests.store.conftest import Scratch
 from tests.store.factory import add_evaluation, add_iteration, add_job, add_run, change_jobs, claim
 
 EXPORTED = json.loads(Path(__file__).with_name("exports.json").read_text())
@@ -51,6 +57,47 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     }
     assert exported == EXPORTED
     assert json.dumps(exported) == json.dumps(EXPORTED)  # the fields in their order
+
+
+judged = st.tuples(
+    st.sampled_from([Cause.CORRECT, Cause.CORRECT, *Cause, None]),
+    st.none() | st.sampled_from([0.1, 0.2, 1 / 3, 1.0]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(judged, max_size=6), min_size=1, max_size=5))
+def test_an_advantage_is_that_among_the_samples_of_the_problem(scratch: Scratch, groups: list[Any]) -> None:
+    with scratch() as connection:
+        run, ids = add_run(connection), factory.add_problems(connection, len(groups))
+        for number in range(2):
+            iteration = add_iteration(connection, run, ids, number)
+            drawn = {
+                problem: {slot: factory.Drawn(*one) for slot, one in enumerate(group[number:])}
+                for problem, group in zip(ids, groups, strict=True)
+            }
+            factory.add_samples(connection, iteration.id, drawn)
+        expected: dict[str, list[tuple[Any, ...]]] = {"verdict": [], "reward": []}
+        for number, (problem, group) in product(range(2), zip(ids, groups, strict=True)):
+            right: dict[Verdict | None, float] = {Verdict.CORRECT: 1.0, Verdict.INCORRECT: 0.0}
+            for by, of in (
+                ("verdict", [right.get(VERDICT_OF_CAUSE[cause]) if cause else None for cause, _ in group]),
+                ("reward", [reward for _, reward in group]),
+            ):
+                known = [reward for reward in of[number:] if reward is not None]
+                for slot, reward in enumerate(of[number:]):
+                    if reward is None:
+                        continue
+                    varied = len(set(known)) > 1
+                    advantage = (reward - mean(known)) / stdev(known) if varied else 0.0
+                    row = f"{number}/{problem}", slot, reward, varied, len(known), pytest.approx(advantage)
+                    expected[by].append(row)
+        for by in get_args(exports.GroupReward):
+            found = [
+                tuple(row[name] for name in ("group", "slot", "reward", "varied", "group_size", "advantage"))
+                for row in exports.export_groups(connection, run, by)
+            ]
+            assert found == expected[by]
 
 
 def test_the_list_of_runs_says_where_each_one_stands(connection: Connection) -> None:

@@ -14,9 +14,9 @@ from hsstar.domain import preference, seeds
 from hsstar.domain.allocation import budget
 from hsstar.domain.difficulty import Difficulty, Signal, classify, estimate_difficulty
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
-from hsstar.domain.preference import Candidate, PairCut, PairLength, PairRule
+from hsstar.domain.preference import LEARNT_FROM, Candidate, PairCut, PairLength, PairRule
 from hsstar.domain.problems import Repeat
-from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Verdict
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import datasets, evaluations, method, rounds, runs, training
 from hsstar.store.database import Database
@@ -193,7 +193,8 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
     common |= {"cut": recipe.pairs.cut}
     with iteration_of(scratch, recipe, states, number) as (connection, run, iteration, by_id):
         keys = factory.keys_of(connection, [*by_id])
-        pairs, examples = [], []
+        pairs: list[tuple[int, int, int]] = []
+        examples: dict[Verdict, list[Any]] = {verdict: [] for verdict in LEARNT_FROM["kto"]}
         for problem, (left_out, level, drawn) in reversed(by_id.items()):
             if level not in recipe.difficulty.train or left_out:
                 continue
@@ -213,18 +214,33 @@ def test_pairs_and_examples_are_those_of_the_pure_rules(
                 pool, rule, distinct=recipe.pairs.distinct, length=recipe.pairs.length, **how
             )
             pairs += [(problem, *pair) for pair in chosen]
-            for slot in preference.select_examples(pool, rule, **how):
-                examples.append((problem, slot, drawn[slot].response))
+            for verdict, found in examples.items():
+                for slot in preference.select_examples(pool, rule, verdict=verdict, **how):
+                    found.append((problem, slot, drawn[slot].response, verdict is Verdict.CORRECT))
         assert method.build_pairs(connection, run, iteration) == len(pairs)
         assert select(connection, PAIRS, id=iteration.id) == sorted(pairs, key=lambda pair: pair[0])
         assert method.build_pairs(connection, run, iteration) == 0
+        assert select(connection, OF_TWO_PROBLEMS) == []
         query = "SELECT id, problem_id, slot FROM samples"
         addresses = {sample: address for sample, *address in select(connection, query)}
-        loaded = training.load_examples(connection, run, iteration)
-        assert [(*addresses[row.sample_id], row.response) for row in loaded] == examples
-        assert method.has_examples(connection, run, iteration) == bool(examples)
+        places = {problem: place for place, problem in enumerate(reversed(by_id))}
+        for objective, verdicts in LEARNT_FROM.items():
+            loaded = training.load_examples(connection, run, iteration, verdicts)
+            expected = [row for verdict in verdicts for row in examples[verdict]]
+            assert [(*addresses[row.sample_id], row.response, row.correct) for row in loaded] == sorted(
+                expected, key=lambda row: places[row[0]]
+            ), objective
+        for verdict, found in examples.items():
+            assert method.has_examples(connection, run, iteration, verdict) == bool(found)
 
 
+OF_TWO_PROBLEMS = """
+    SELECT pairs.id
+    FROM preference_pairs AS pairs
+    JOIN samples AS chosen ON chosen.id = chosen_sample_id
+    JOIN samples AS rejected ON rejected.id = rejected_sample_id
+    WHERE (chosen.problem_id, chosen.round_id) IS DISTINCT FROM (rejected.problem_id, rejected.round_id)
+"""
 PAIRS = """
     SELECT pairs.problem_id, chosen.slot, rejected.slot
     FROM preference_pairs AS pairs

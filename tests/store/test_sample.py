@@ -4,7 +4,7 @@ import itertools
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,21 @@ import pytest
 from sqlalchemy import Connection
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
+from hsstar.commands.redraw import redraw
+from hsstar.domain.addresses import RoundAddress, SampleAddress
 from hsstar.domain.errors import EngineDeadError
-from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.domain.prompts import PromptFormat
 from hsstar.domain.seeds import slot_seed
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.engines.sampling.contract import Sampler, SampleRequest, SamplingParameters
+from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages import sample
 from hsstar.stages.context import ComputeError, WorkerContext
-from hsstar.store import models, rounds, samples
+from hsstar.store import models, rounds, runs, samples
 from hsstar.store.database import Database, try_lock_run
 from hsstar.store.queue import jobs
 from hsstar.store.queue.jobs import Job, LeaseLostError
+from hsstar.store.read.samples import SampleFilter, sample_page
 from tests.store import drawing, factory, noting
 from tests.store.drawing import add_sampling, responses
 from tests.store.driver import Result, call, rows
@@ -103,6 +106,46 @@ def test_every_slot_is_drawn_with_its_own_prompt_seed_and_circumstances(
         (kind, list(wanted)[start : start + 5]) for kind in ("verify", "score") for start in (0, 5, 10)
     ]
     assert context.progress.tokens == sum(completion.tokens for completion in drawn)
+
+
+class HeatedSampler(NotingSampler):
+    """Its texts say the temperature."""
+
+    def draw(
+        self, requests: Sequence[SampleRequest], parameters: SamplingParameters
+    ) -> Iterator[tuple[int, Completion | str]]:
+        for index, result in super().draw(requests, parameters):
+            assert isinstance(result, Completion)
+            yield index, replace(result, text=f"{result.text} at {parameters.temperature}")
+
+
+def test_each_wave_is_drawn_at_its_temperature_and_drawn_again_at_the_same(database: Database) -> None:
+    def add(connection: Connection) -> tuple[str, int]:
+        recipe = factory.make_recipe(
+            sampling={"n": 3, "n_p": 1, "wave_temperatures": [3.0, 1.5]},
+            allocation={"policy": "uniform", "waves": 2},
+        )
+        run = factory.add_run(connection, recipe, checkpoint=Path(resolve(noting.POLICY)))
+        iteration = factory.add_iteration(connection, run, factory.add_problems(connection, 4))
+        factory.allot_budget(connection, run, iteration)
+        rounds.leave_state(connection, iteration.id, IterationState.PRE_SAMPLING)
+        factory.allot_budget(connection, run, iteration)
+        return run.name, iteration.id
+
+    call(database, factory.add_worker, "w")
+    name, round_id = call(database, add)
+    (job_id,) = call(database, rounds.allocate, round_id, JobKind.SAMPLE, 12)
+    engine = HeatedSampler()
+    sample.run(context_of(database, engine), call(database, factory.claim, job_id))
+    assert [parameters.temperature for parameters in engine.parameters] == [0.7, 3.0, 1.5]
+    assert len({request.seed for request in engine.requests}) == 12
+    with database.begin() as connection:
+        drawn = sample_page(connection, runs.find_run(connection, name).id, SampleFilter())
+    assert len(drawn) == 12
+    for one in drawn:
+        address = SampleAddress(RoundAddress(name, "iteration", 0), one.problem_id, one.slot)
+        assert one.response is not None and one.response.endswith(f" at {[0.7, 3.0, 1.5][one.slot]}")
+        assert redraw(database, address, one, lambda *_: HeatedSampler()).same
 
 
 def chat_policy(folder: Path) -> Path:

@@ -9,12 +9,14 @@ from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
 from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.insights.samples import steps_of
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages import score
 from hsstar.stages.context import ComputeError
 from hsstar.store import models, runs
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job
+from hsstar.store.read.samples import SampleFilter, sample_page
 from tests.store import factory
 from tests.store.driver import call, rows
 from tests.store.noting import POLICY, REWARD_MODEL, NotingRewardModel, make_context, rewards_of
@@ -62,6 +64,26 @@ def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[st
         items = {problem: range(7) for problem in reversed(ids[:2])} | {ids[2]: range(5)}
         del steps[ids[2], 5]
         return factory.claim(connection, factory.add_job(connection, round_id, JobKind.SCORE, items)), steps
+
+
+def test_the_steps_of_thinking_are_not_scored(database: Database) -> None:
+    with database.begin() as connection:
+        recipe = factory.make_recipe(policy={"model": "M0", "thinking": "<plan>,</plan>"})
+        run = factory.add_run(connection, recipe, checkpoint=resolve(POLICY))
+        problem = factory.add_problems(connection, 1)[0]
+        round_id = factory.add_iteration(connection, run, [problem]).id
+        response = "<plan>one\n\ntwo</plan>\n\nthree\n\nfour"
+        factory.add_samples(connection, round_id, {problem: {0: factory.Drawn(response=response)}})
+        job = factory.claim(connection, factory.add_job(connection, round_id, JobKind.SCORE, {problem: [0]}))
+    build = Builder()
+    score.run(make_context(database, reward_model=build), job)
+    (request,) = build.built[0].requests
+    assert request.steps == ("three", "four")
+    with database.begin() as connection:
+        (found,) = sample_page(connection, run.id, SampleFilter())
+    assert found.response == response
+    assert [step.text for step in steps_of(found)] == ["three", "four"]
+    assert [step.reward for step in steps_of(found)] == list(rewards_of(request).rewards)
 
 
 def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> None:

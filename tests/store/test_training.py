@@ -19,7 +19,14 @@ from hsstar.domain.prompts import PromptFormat
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.verdict import Cause
 from hsstar.engines.prompts import prompt_renderer
-from hsstar.engines.training.contract import Trainer, TrainingExample, TrainingPair, TrainingRow, TrainingStep
+from hsstar.engines.training.contract import (
+    Trainer,
+    TrainingExample,
+    TrainingPair,
+    TrainingRow,
+    TrainingStep,
+    TrainingVerdict,
+)
 from hsstar.engines.training.trl import TrlTrainer
 from hsstar.stages import train
 from hsstar.stages.context import WorkerContext
@@ -97,11 +104,17 @@ def take(database: Database, job_id: int) -> jobs.Job:
     return call(database, factory.claim, job_id)
 
 
-@pytest.mark.parametrize(("objective", "prompt"), [("dpo", "chat"), ("sft", "qwen25-step-cot")])
+OF_KTO = {"loss_type": "sigmoid", "label_smoothing": 0.0, "nll_weight": 0.0}
+OF_KTO |= {"desirable_weight": 1.5, "undesirable_weight": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("objective", "prompt"), [("dpo", "chat"), ("sft", "qwen25-step-cot"), ("kto", "qwen25-step-cot")]
+)
 def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     database: Database, context: MakeContext, policy: Path, tmp_path: Path, objective: str, prompt: str
 ) -> None:
-    settings = SETTINGS | {"objective": objective}
+    settings = SETTINGS | {"objective": objective} | (OF_KTO if objective == "kto" else {})
     job_id = call(database, prepare, settings, policy, prompt=prompt, number=2)
     made = tmp_path / "models" / "run" / "M3"
     made.mkdir(parents=True)
@@ -117,14 +130,20 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     expected: list[TrainingRow] = []
     for place in range(8):
         rendered = render(f"train problem {place}")
+        right, wrong = (CHOSEN, f"so it is {place}"), "no idea " + "!" * (5 * place)
         if objective == "dpo":
-            expected.append(TrainingPair(rendered, CHOSEN, "no idea " + "!" * (5 * place)))
+            expected.append(TrainingPair(rendered, CHOSEN, wrong))
+        elif objective == "kto":
+            expected += [TrainingVerdict(rendered, response, True) for response in right]
+            expected.append(TrainingVerdict(rendered, wrong, False))
         else:
-            expected += [TrainingExample(rendered, right) for right in (CHOSEN, f"so it is {place}")]
+            expected += [TrainingExample(rendered, response) for response in right]
     assert (task.objective, task.policy, task.output.name) == (objective, policy, "M3")
     assert list(task.rows) == expected
     seed = derived_seed(41, "train", 2) % 2**31
-    given = SETTINGS | {"lora_target_modules": ("q_proj",), "seed": seed, "quantization": "none"}
+    given = {"desirable_weight": 1.0, "undesirable_weight": 1.0, **settings, "seed": seed}
+    given |= {"lora_target_modules": ("q_proj",), "quantization": "none"}
+    del given["objective"]
     assert asdict(task.settings) == given
     (found,) = rows(
         database,
@@ -140,6 +159,22 @@ def test_the_trainer_gets_rendered_prompts_and_every_setting_of_the_recipe(
     assert (found.name, found.location) == ("run-M3", str(made))
     assert found.fingerprint == fingerprint(made) != fingerprint(policy)
     assert found.parent_id == found.model_id == found.sampled
+
+
+@pytest.mark.parametrize("thinking", ["keep", "remove"])
+def test_thinking_is_taught_or_left_out(database: Database, context: MakeContext, thinking: str) -> None:
+    job_id = call(database, prepare, {"thinking": thinking})
+    with database.begin() as connection:
+        factory.execute(
+            connection, "UPDATE sample_responses SET response = '<think>so</think>' || E'\\n\\n' || response"
+        )
+    trainer = NotingTrainer()
+    train.run(context(trainer), take(database, job_id))
+    begins = "" if thinking == "remove" else "<think>so</think>\n\n"
+    pairs = [row for row in trainer.tasks[0].rows if isinstance(row, TrainingPair)]
+    assert len(pairs) == 8
+    assert {pair.chosen for pair in pairs} == {f"{begins}{CHOSEN}"}
+    assert all(pair.rejected.startswith(f"{begins}no idea") for pair in pairs)
 
 
 @pytest.mark.parametrize("wanted", [5, 20])
@@ -178,12 +213,12 @@ def test_what_a_trainer_tells_is_recorded(database: Database, job_id: int, conte
     curve = rows(
         database,
         "SELECT run, iteration, model, objective, steps, step, loss, reward_chosen, reward_rejected, "
-        "reward_margin, reward_accuracy, logp_chosen, logp_rejected, token_accuracy, grad_norm, "
+        "reward_margin, reward_accuracy, logp_chosen, logp_rejected, kl, token_accuracy, grad_norm, "
         "learning_rate, tokens_per_second "
         "FROM training_curves ORDER BY step",
     )
     assert [tuple(row) for row in curve] == [
-        ("run", 0, "sampled", "dpo", 6, step, *list(metrics_of(step).values())[:11]) for step in range(1, 7)
+        ("run", 0, "sampled", "dpo", 6, step, *list(metrics_of(step).values())[:12]) for step in range(1, 7)
     ]
 
 
@@ -298,6 +333,21 @@ def test_an_attempt_that_loses_its_lease_ends_and_leaves_the_policy_to_the_next_
     train.run(context(NotingTrainer()), take(database, job_id))
     assert rows(database, "SELECT resumed_at, steps_done FROM training_runs") == [(resumed_at, 6)]
     assert [path.name for path in (tmp_path / "models" / "run").iterdir()] == ["M1"]
+
+
+def test_kto_of_the_demos_policy_is_recorded_and_it_learns(database: Database, context: MakeContext) -> None:
+    settings = {"objective": "kto", "learning_rate": 2e-5, "batch_size": 8, "epochs": 3, "beta": 0.5}
+    job_id = call(database, prepare, settings | {"maximum_tokens": 80, "scheduler": "constant"})
+    train.run(context(TrlTrainer("cpu")), take(database, job_id))
+    curve = rows(database, "SELECT * FROM training_curves ORDER BY step")
+    assert [(row.objective, row.step, row.steps) for row in curve] == [("kto", n, 9) for n in range(1, 10)]
+    assert (curve[0].loss, curve[0].kl) == (pytest.approx(0.5, abs=1e-5), pytest.approx(0, abs=1e-5))
+    assert sum(row.loss for row in curve[-3:]) / 3 < 0.5
+    last = [row for row in curve[-3:] if row.reward_margin is not None]
+    assert last and all(row.reward_chosen > row.reward_rejected for row in last)
+    assert all(row.kl >= 0 and row.grad_norm > 0 for row in curve) and any(row.kl > 0 for row in curve)
+    (record,) = rows(database, "SELECT pairs, item_ids, left_out FROM training_runs")
+    assert (record.pairs, len(set(record.item_ids)), record.left_out) == (24, 24, 0)
 
 
 def test_the_curve_of_the_real_training_is_recorded_and_it_learns(

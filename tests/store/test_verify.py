@@ -23,7 +23,17 @@ from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from tests.store import noting
 from tests.store.driver import call, rows
-from tests.store.factory import TRAIN, Drawn, add_iteration, add_job, add_run, add_samples, claim, state_of
+from tests.store.factory import (
+    TRAIN,
+    Drawn,
+    add_iteration,
+    add_job,
+    add_run,
+    add_samples,
+    claim,
+    make_recipe,
+    state_of,
+)
 from tests.store.threads import at_once, running
 from tests.waiting import wait_for
 
@@ -59,7 +69,7 @@ def context_of(database: Database, verifier: MathVerifier) -> WorkerContext:
     return noting.make_context(database, verifier=lambda: verifier)
 
 
-def add_verification(database: Database, judged: Sequence[Judged]) -> Job:
+def add_verification(database: Database, judged: Sequence[Judged], thinking: str = "auto") -> Job:
     """A claimed job over samples of a problem each; the samples' order is that of the list."""
     with database.begin() as connection:
         dataset = datasets.ensure_dataset(connection, TRAIN)
@@ -67,12 +77,23 @@ def add_verification(database: Database, judged: Sequence[Judged]) -> Job:
         datasets.add_problems(connection, dataset, given, [True] * len(given))
         by_key = datasets.problem_ids(connection, dataset, [problem.key for problem in given])
         ids = [by_key[problem.key] for problem in given]
-        round_id = add_iteration(connection, add_run(connection), ids).id
+        recipe = make_recipe(policy={"model": "M0", "thinking": thinking})
+        round_id = add_iteration(connection, add_run(connection, recipe), ids).id
         for problem_id, (drawn, _) in zip(ids, judged, strict=True):
             sample = Drawn(response=rf"So it is $\boxed{{{drawn}}}$.") if isinstance(drawn, str) else drawn
             add_samples(connection, round_id, {problem_id: {0: sample}})
         job_id = add_job(connection, round_id, JobKind.VERIFY, {problem_id: [0] for problem_id in ids})
         return claim(connection, job_id)
+
+
+def test_no_answer_comes_from_thinking_with_marks_of_ones_own(
+    database: Database, verifier: MathVerifier
+) -> None:
+    responses = ["<plan>It is \\boxed{1}", "<plan>\\boxed{1}</plan>\\boxed{2}", "\\boxed{1}</plan>\\boxed{2}"]
+    judged = [(Drawn(response=response), "1") for response in responses]
+    job = add_verification(database, judged, "<plan>,</plan>")
+    verify.run(context_of(database, verifier), job)
+    assert causes_of(database, job) == ["no_answer", "incorrect", "incorrect"]
 
 
 def causes_of(database: Database, job: Job) -> list[str | None]:

@@ -116,6 +116,9 @@ def test_each_wave_gives_what_the_pure_rule_gives(
         query = "SELECT problem_id, allotment FROM round_problems WHERE exclusion IS NULL"
         assert dict(select(connection, query)) == {key: len(known) for key, known in verdicts.items()}
         assert sorted(select(connection, LEDGER, run=run.name)) == sorted(ledger)
+        query = "SELECT problem_id, slot, wave_of(round_id, problem_id, slot) FROM samples"
+        numbers = [(key, slot, 0 if wave is None else wave + 1) for key, slot, _, wave, *_ in ledger]
+        assert sorted(select(connection, query)) == sorted(numbers)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from hsstar.checkpoints.size import ModelSize, model_size
+from hsstar.commands.models import check_engine, check_installation
 from hsstar.domain.allocation.budget import Budget
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.findings import Level
@@ -212,6 +213,40 @@ def test_an_engine_argument_that_vllm_lacks_is_named_by_its_key(
     monkeypatch.setattr("hsstar.engines.registry.find_spec", lambda package: None)
     assert check_arguments(recipe(**sections))[0].level is Level.UNCHECKED
     assert check_arguments(recipe()) == []
+
+
+def test_an_engine_that_is_not_here_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_vllm = recipe(policy={"model": "m", "engine": "vllm"}, reward={"model": "prm", "engine": "vllm"})
+    monkeypatch.setattr("hsstar.engines.registry.find_spec", lambda package: package)
+    assert check_installation(on_vllm) == []
+    monkeypatch.setattr("hsstar.engines.registry.find_spec", lambda package: None)
+    found = {finding.name: finding for finding in check_installation(on_vllm)}
+    assert list(found) == ["policy.engine", "reward.engine"]
+    for name, kind in (("policy.engine", "sampling"), ("reward.engine", "scoring")):
+        assert found[name].level is Level.WARN
+        assert "pip install 'hsstar[vllm]'" in found[name].text
+        assert found[name].text.endswith(f"; on a machine without it every {kind} job fails")
+    assert check_installation(recipe()) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "parameters", "level"),
+    [
+        ({}, 7 * 10**9, Level.FAIL),
+        ({"engine": "transformers"}, 7 * 10**9, Level.WARN),
+        ({"engine": "vllm"}, 7 * 10**9, None),
+        ({}, 10**9, None),
+        ({}, None, None),
+    ],
+)
+def test_transformers_samples_from_a_large_policy_only_where_the_recipe_says_so(
+    policy: dict[str, Any], parameters: int | None, level: Level | None
+) -> None:
+    found = check_engine(recipe(policy={"model": "m"} | policy).policy, parameters)
+    assert [finding.level for finding in found] == ([] if level is None else [level])
+    assert all(
+        "7.0 billion parameters" in finding.text and "vllm" in finding.text.lower() for finding in found
+    )
 
 
 def test_weights_shared_by_gpus_count_in_parts() -> None:

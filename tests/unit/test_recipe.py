@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,31 @@ def test_an_evaluation_draws_as_its_section_says() -> None:
     assert section.datasets == ["d", "b"]
     expected = "b, first 3, temperature 0.5, top-p 0.75, 4 samples, 7 tokens"
     assert section.benchmarks[0].evaluation_key == expected
+
+
+def test_a_decoding_is_told_apart_by_each_of_its_keys() -> None:
+    known = Decoding(0.5, 0.75, 4, 7)
+    cuts: list[dict[str, Any]] = [{"top_k": 5}, {"min_p": 0.05}, {"repetition_penalty": 1.1}]
+    said = {
+        with_sections(evaluation={"benchmarks": [{"name": "b", **asdict(replace(known, **cut))}]})
+        .evaluation.benchmarks[0]
+        .evaluation_key: cut
+        for cut in cuts
+    }
+    assert [key.removeprefix("b, temperature 0.5, top-p 0.75, ") for key in said] == [
+        "top-k 5, 4 samples, 7 tokens",
+        "min-p 0.05, 4 samples, 7 tokens",
+        "repetition penalty 1.1, 4 samples, 7 tokens",
+    ]
+    greedy = replace(known, temperature=0.0, samples=1, top_k=5, min_p=0.05, repetition_penalty=1.1)
+    assert greedy.shown == "greedy, repetition penalty 1.1, 7 tokens"
+
+
+def test_the_last_temperature_of_a_wave_holds_for_the_rest() -> None:
+    temperatures = {"temperature": 0.7, "wave_temperatures": [0.9, 1.2]}
+    sampling = with_sections(sampling=temperatures, allocation={"policy": "pairs", "waves": 4}).sampling
+    assert [sampling.temperature_of(wave) for wave in range(5)] == [0.7, 0.9, 1.2, 1.2, 1.2]
+    assert [with_sections().sampling.temperature_of(wave) for wave in range(3)] == [0.7] * 3
 
 
 def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:

@@ -53,7 +53,9 @@ def form(page: str, action: str) -> dict[str, str]:
 
 def log(database: Database) -> list[tuple[str, str, str | None, bool]]:
     with database.begin() as connection:
-        rows = select(connection, "SELECT author, action, outcome, refused FROM action_log ORDER BY action_id")
+        rows = select(
+            connection, "SELECT author, action, outcome, refused FROM action_log ORDER BY action_id"
+        )
         return [tuple(row) for row in rows]
 
 

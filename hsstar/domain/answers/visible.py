@@ -3,14 +3,8 @@ r"""What of a response counts as its reply: not its thinking, not the markup aro
 import re
 
 from hsstar.domain.answers.delimiters import contains_any
+from hsstar.domain.answers.thinking import outside_thinking
 
-_THINKING = r"think(?:ing)?|thoughts?|reasoning|analysis|scratchpad|reflection"
-_THOUGHT = re.compile(
-    rf"(?P<begins><(?:{_THINKING})>|<\|begin_of_thought\|>|◁think▷|\[THINK\])"
-    rf"|</(?:{_THINKING})>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]",
-    re.IGNORECASE,
-)
-_WORDS_OF_THINKING = ("think", "thought", "reasoning", "analysis", "scratchpad", "reflection")
 _PARTS_OF_MARKUP = (  # folded; without these and "<" a response is its reply
     "◁", "~", "\x08", "\x0b", "\x0c", "[think]", "[/", "response", r"\\boxed",
 )  # fmt: skip
@@ -35,14 +29,13 @@ _DOUBLE_COMMAND = re.compile(r"(?<!\\)\\\\(?=[A-Za-z{}])")
 def visible_part(response: str) -> str:
     r"""Return the reply: what stands outside of blocks of thinking and behind the last mark of a reply.
 
-    An unfinished block of thinking hides all that follows, an end of thinking without its beginning all that
-    precedes. Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
+    Markup of HTML goes; `\boxed` is put right where its backslash was doubled or read as an escape.
     """
     # Most responses have no markup, and to look for a part of it takes a hundredth of the time.
     folded = response.casefold()
     if "<" not in folded and not contains_any(folded, _PARTS_OF_MARKUP):
         return response if response.strip() else ""
-    reply = _last_reply(_outside_thinking(response, folded), folded)
+    reply = _last_reply(outside_thinking(response), folded)
     if "<|" in reply or "</s>" in reply:
         reply = _SPECIAL_TOKEN.sub("", reply)
     if "~~" in reply:
@@ -54,21 +47,6 @@ def visible_part(response: str) -> str:
         reply = _ESCAPED_TAB.sub(r"\\t", reply.translate(_ESCAPES))
     doubled = r"\\boxed" in reply and _DOUBLE_BOX.search(reply)
     return _DOUBLE_COMMAND.sub(r"\\", reply) if doubled else reply
-
-
-def _outside_thinking(response: str, folded: str) -> str:
-    if not contains_any(folded, _WORDS_OF_THINKING):
-        return response
-    parts, start, thinking = list[str](), 0, False
-    for tag in _THOUGHT.finditer(response):
-        if tag["begins"] and not thinking:
-            parts.append(response[start : tag.start()])
-            thinking = True
-        elif not tag["begins"]:
-            if not thinking:
-                parts.clear()
-            start, thinking = tag.end(), False
-    return "".join(parts if thinking else [*parts, response[start:]])
 
 
 def _last_reply(text: str, folded: str) -> str:

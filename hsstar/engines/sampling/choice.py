@@ -1,4 +1,4 @@
-"""The choice of the next token from logits: temperature, nucleus, and noise by address."""
+"""The choice of the next token from logits: repetition, temperature, cuts, and noise by address."""
 
 import torch
 from torch import Tensor
@@ -15,13 +15,27 @@ _CHUNK = 2**19
 """Logits that a CPU looks at together, so that what is computed of them stays in its cache."""
 
 
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Return logits in which the tokens that were `seen`, (rows, vocabulary), are less likely.
+
+    Positive ones are divided by the penalty, negative ones multiplied (Keskar et al. 2019).
+    """
+    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+
+
 def choose_tokens(
-    logits: Tensor, seeds: Tensor, positions: Tensor, temperature: float, top_p: float
+    logits: Tensor,
+    seeds: Tensor,
+    positions: Tensor,
+    temperature: float,
+    top_p: float,
+    top_k: int = 0,
+    min_p: float = 0.0,
 ) -> Tensor:
     """Return next tokens, (rows,), from float32 logits, (rows, vocabulary).
 
     It is greedy at temperature 0, else drawn by Gumbel noise. `seeds` and `positions` are int64, (rows,);
-    a position counts within its completion.
+    a position counts within its completion. Tokens as probable as the last of the `top_k` (0: all) stay too.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -29,14 +43,29 @@ def choose_tokens(
     if logits.device.type == "cpu":
         rows = max(1, _CHUNK // logits.shape[-1])
     chunks = zip(*(torch.split(part, rows) for part in (logits, seeds, positions)), strict=True)
-    return torch.cat([_choose(temperature, top_p, *chunk) for chunk in chunks])
+    return torch.cat([_choose(temperature, top_p, top_k, min_p, *chunk) for chunk in chunks])
 
 
-def _choose(temperature: float, top_p: float, logits: Tensor, seeds: Tensor, positions: Tensor) -> Tensor:
+def _choose(
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    min_p: float,
+    logits: Tensor,
+    seeds: Tensor,
+    positions: Tensor,
+) -> Tensor:
     scaled = logits / temperature
+    if 0 < top_k < scaled.shape[-1]:
+        scaled.masked_fill_(scaled < _most_probable(scaled, top_k)[0][:, -1:], -torch.inf)
+    if top_p >= 1 and not min_p:
+        return _noisy_argmax(scaled, seeds, positions)
+    probabilities = scaled.softmax(-1)
+    if min_p:
+        scaled.masked_fill_(probabilities < min_p * probabilities.amax(-1, keepdim=True), -torch.inf)
     if top_p >= 1:
         return _noisy_argmax(scaled, seeds, positions)
-    return _choose_in_nucleus(top_p, _PREFIX, scaled, scaled.softmax(-1), seeds, positions)
+    return _choose_in_nucleus(top_p, _PREFIX, scaled, probabilities, seeds, positions)
 
 
 def _choose_in_nucleus(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hsstar.engines.loading import TokenIds
-from hsstar.engines.sampling.contract import Completion, FinishReason
+from hsstar.engines.sampling.contract import Completion, FinishReason, SamplingParameters
 from hsstar.engines.sampling.hf_decoding import STOP_CHECK_INTERVAL, Draw
 
 _TOKENS_PER_CHARACTER = 4
@@ -27,6 +27,22 @@ def stop_check(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[TokenIds], bo
         return None
     window = STOP_CHECK_INTERVAL + _TOKENS_PER_CHARACTER * max(map(len, stop))
     return lambda tokens: first_stop(_text(tokenizer, tokens[-window:]), stop) is not None
+
+
+def closing_of_thinking(
+    tokenizer: Any, parameters: SamplingParameters
+) -> Callable[[TokenIds], TokenIds] | None:
+    """Return what gives the tokens that end the thinking of a row's tokens, none if it does not think."""
+    thinking = parameters.thinking
+    if thinking is None or not parameters.thinking_tokens:
+        return None
+    mark: TokenIds = tokenizer(thinking.closing, add_special_tokens=False)["input_ids"]
+
+    def closing(tokens: TokenIds) -> TokenIds:
+        said = tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return list(mark) if thinking.is_open(said) else []
+
+    return closing
 
 
 def completion(tokenizer: Any, draw: Draw, stop: tuple[str, ...], milliseconds: float) -> Completion:

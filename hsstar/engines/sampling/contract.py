@@ -5,17 +5,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from hsstar.domain.answers.thinking import Thinking
+
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How completions are drawn: temperature 0 is greedy, `top_p` in (0, 1], cut before a `stop` string."""
+    """How completions are drawn: temperature 0 is greedy, `top_p` in (0, 1], cut before a `stop` string.
+
+    A token of `stop_token_ids` ends a completion as the end-of-text token does. Of the most probable tokens,
+    `top_k` (0: no limit) cuts before `top_p`, and `min_p`, a share of the highest probability, after it.
+
+    A completion that has `thinking_tokens` tokens (0: no budget) and still thinks gets the closing mark; the
+    tokens of the mark count, but not in `cumulative_logprob`.
+    """
 
     temperature: float
     top_p: float
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    thinking: Thinking | None = None
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

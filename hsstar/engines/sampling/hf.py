@@ -15,7 +15,13 @@ from hsstar.engines.loading import (
     pick_device,
     pick_dtype,
 )
-from hsstar.engines.sampling.completions import completion, end_of_text_ids, refusal, stop_check
+from hsstar.engines.sampling.completions import (
+    closing_of_thinking,
+    completion,
+    end_of_text_ids,
+    refusal,
+    stop_check,
+)
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf_batching import ContinuousBatch
 from hsstar.engines.sampling.hf_decoding import DrawSettings, Row
@@ -67,7 +73,17 @@ class TransformersSampler:
         rows = sorted(indices, key=lambda row: len(row.prompt), reverse=True)
         stop = parameters.stop
         settings = DrawSettings(
-            parameters.temperature, parameters.top_p, stop, self._end_ids, stop_check(self._tokenizer, stop)
+            parameters.temperature,
+            parameters.top_p,
+            stop,
+            tuple(sorted({*self._end_ids, *parameters.stop_token_ids})),
+            stop_check(self._tokenizer, stop),
+            parameters.top_k,
+            parameters.min_p,
+            parameters.repetition_penalty,
+            parameters.thinking,
+            parameters.thinking_tokens,
+            closing_of_thinking(self._tokenizer, parameters),
         )
         with closing(self._batch.draw(rows, settings)) as drawn:
             for row, milliseconds in drawn:

@@ -173,6 +173,6 @@ class ContinuousBatch:
         self._batch = None
         for caller in members:
             for row in reversed(caller.live):
-                row.draw, row.finished = Draw(), False
+                row.draw, row.finished, row.put = Draw(), False, []
                 caller.waiting.appendleft(row)
             caller.live.clear()

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hsstar.domain.answers.thinking import Thinking
 from hsstar.domain.errors import EngineError
 from hsstar.engines.loading import TokenIds, context_length
-from hsstar.engines.sampling.choice import choose_tokens
+from hsstar.engines.sampling.choice import choose_tokens, penalised
 from hsstar.engines.sampling.hf_cache import growing_cache, takes_rows
 
 STOP_CHECK_INTERVAL = 8
 """Tokens between two calls of `DrawSettings.stopped`; the caller cuts tokens after the stop string."""
-_ROW_TENSORS = ("_input", "_padding", "_seeds", "_drawn")
+_ROW_TENSORS = ("_input", "_padding", "_seeds", "_drawn", "_seen")
 """What a batch has of each row, beside the cache."""
 
 
@@ -30,24 +31,37 @@ class Draw:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One completion to draw: the prompt's tokens, the seed, the most new tokens, and what is drawn."""
+    """One completion to draw: the prompt's tokens, the seed, the most new tokens, and what is drawn.
+
+    The tokens of `put` come next, instead of drawn ones.
+    """
 
     prompt: TokenIds
     seed: int
     limit: int
     draw: Draw = field(default_factory=Draw)
     finished: bool = False
+    put: TokenIds = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class DrawSettings:
-    """The settings of all rows of a batch; `stopped` tells of a row's tokens whether it may end here."""
+    """The settings of all rows of a batch; `stopped` tells of a row's tokens whether it may end here.
+
+    `closing` returns of the tokens of a row that has `thinking_tokens` what ends its thinking.
+    """
 
     temperature: float
     top_p: float
     stop: tuple[str, ...]
     end_ids: tuple[int, ...]
     stopped: Callable[[TokenIds], bool] | None = field(compare=False)
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    thinking: Thinking | None = None
+    thinking_tokens: int = 0
+    closing: Callable[[TokenIds], TokenIds] | None = field(default=None, compare=False)
 
 
 class Batch:
@@ -68,6 +82,8 @@ class Batch:
         self._padding = torch.tensor([longest - len(row.prompt) for row in rows], device=device)
         self._seeds = torch.tensor([row.seed for row in rows], device=device)
         self._drawn = torch.zeros_like(self._seeds)
+        # the tokens of prompt and completion, (rows, vocabulary); no column where nothing asks for them
+        self._seen = torch.zeros((len(rows), 0), dtype=torch.bool, device=device)
 
     @property
     def unfinished(self) -> list[int]:
@@ -78,12 +94,28 @@ class Batch:
     def step(self) -> list[Row]:
         """Draw the next token of every row; return the rows that it finishes."""
         logits = self._forward()
-        settings = self.settings
-        tokens = choose_tokens(logits, self._seeds, self._drawn, settings.temperature, settings.top_p)
+        tokens = self._choose(logits)
         logprobs = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        for place, row in enumerate(self.rows):
+            if row.put and not row.finished:
+                tokens[place], logprobs[place] = row.put.pop(0), 0.0
+        if self._seen.shape[1]:
+            self._seen.scatter_(1, tokens[:, None], True)
         self._input = tokens[:, None]
         self._drawn += 1
         return self._record(tokens.tolist(), logprobs.tolist())
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        settings = self.settings
+        cuts = settings.temperature, settings.top_p, settings.top_k, settings.min_p
+        if settings.repetition_penalty == 1:
+            return choose_tokens(logits, self._seeds, self._drawn, *cuts)
+        if not self._seen.shape[1]:
+            self._seen = torch.zeros_like(logits, dtype=torch.bool)
+            for seen, row in zip(self._seen, self.rows, strict=True):
+                seen[row.prompt] = True
+        likely = penalised(logits, self._seen, settings.repetition_penalty)
+        return choose_tokens(likely, self._seeds, self._drawn, *cuts)
 
     def _forward(self) -> Tensor:
         seen = self._cache.get_seq_length()
@@ -114,6 +146,8 @@ class Batch:
             drawn.append(token)
             row.draw.logprobs.append(logprob)
             row.draw.ended = token in end_ids
+            if self.settings.closing and len(drawn) == self.settings.thinking_tokens:
+                row.put = self.settings.closing(drawn)
             check = stopped if len(drawn) % STOP_CHECK_INTERVAL == 0 else None
             if row.draw.ended or len(drawn) >= row.limit or (check and check(drawn)):
                 row.finished = True

@@ -21,8 +21,11 @@ from hsstar.engines.sampling.openai_server import (
 )
 from hsstar.settings import read_secret
 
-_NEUTRAL_FOR_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Options that vLLM would otherwise read from the checkpoint's generation_config.json."""
+_BEYOND_THE_PROTOCOL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": ()}
+"""Keys that vLLM has beside the protocol's, with what changes nothing.
+
+Without the first three vLLM takes those of the checkpoint's generation_config.json.
+"""
 
 Result = tuple[int, Completion | str]
 
@@ -173,7 +176,21 @@ class OpenAISampler:
         }
         if parameters.stop:
             body["stop"] = list(parameters.stop)
-        return body | (_NEUTRAL_FOR_VLLM if self._server.is_vllm else {}) | self._options
+        return body | self._beyond_the_protocol(parameters) | self._options
+
+    def _beyond_the_protocol(self, parameters: SamplingParameters) -> dict[str, Any]:
+        chosen = {key: getattr(parameters, key) for key in _BEYOND_THE_PROTOCOL}
+        changed = [key for key, plain in _BEYOND_THE_PROTOCOL.items() if chosen[key] != plain]
+        if self._server.is_vllm:
+            ends = chosen.pop("stop_token_ids")
+            chosen["top_k"] = chosen["top_k"] or -1  # older versions know no 0
+            return chosen | ({"stop_token_ids": list(ends)} if ends else {})
+        if changed:
+            raise EngineError(
+                f"{self._base_url} is no vLLM server, and {changed[0]} is no key of the protocol; leave it "
+                "out of the recipe, or send the server's own key by policy.openai.options"
+            )
+        return {}
 
     def _completion(self, answer: dict[str, Any], milliseconds: float) -> Completion:
         try:

@@ -84,6 +84,17 @@ def preference_arguments(settings: TrainingSettings) -> dict[str, Any]:
     }
 
 
+def verdict_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the arguments that KTOConfig adds; only adapters may have dropout."""
+    return {
+        "beta": settings.beta,
+        "desirable_weight": settings.desirable_weight,
+        "undesirable_weight": settings.undesirable_weight,
+        "precompute_ref_log_probs": settings.precompute_reference_logprobs,
+        "disable_dropout": settings.lora_dropout == 0,
+    }
+
+
 def shared_gradients() -> dict[str, Any]:
     """Return the arguments by which each pass adds to a process's own share of the gradients, in float32.
 

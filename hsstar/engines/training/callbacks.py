@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback
-from trl import DPOTrainer, SFTTrainer
+from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
 from hsstar.domain.errors import EngineError
 from hsstar.engines.training.contract import ProgressCallback, ResumePoint, TrainingSaved, TrainingStep
@@ -24,6 +24,7 @@ STEP_METRICS = (
     "rewards/accuracies",
     "logps/chosen",
     "logps/rejected",
+    "kl",
     "mean_token_accuracy",
 )
 """The reported metrics of an optimiser step, by TRL's names."""
@@ -105,6 +106,13 @@ class _Publishing:
 
 class PairTrainer(_Publishing, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """DPO on tokenised pairs, so that training and sampling read a prompt alike."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_arguments: Any) -> Dataset:
+        return dataset
+
+
+class VerdictTrainer(_Publishing, KTOTrainer):  # type: ignore[misc]  # TRL has no types
+    """KTO on tokenised responses with their verdicts, in the order of the rows."""
 
     def _prepare_dataset(self, dataset: Dataset, *_arguments: Any) -> Dataset:
         return dataset

@@ -34,6 +34,19 @@ class TrainingExample:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingVerdict:
+    """A response that is desirable or not, without another one beside it.
+
+    `cut` tells whether it was cut at its token limit.
+    """
+
+    prompt: str
+    response: str
+    desirable: bool
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSteps:
     """A response in steps with a label in [0, 1] for each; the loss leaves out steps without one (None)."""
 
@@ -42,10 +55,11 @@ class TrainingSteps:
     labels: tuple[float | None, ...]
 
 
-TrainingRow = TrainingPair | TrainingExample | TrainingSteps
-Objective = Literal["dpo", "sft", "prm"]
+TrainingRow = TrainingPair | TrainingVerdict | TrainingExample | TrainingSteps
+Objective = Literal["dpo", "kto", "sft", "prm"]
 ROWS: dict[Objective, type[TrainingRow]] = {
     "dpo": TrainingPair,
+    "kto": TrainingVerdict,
     "sft": TrainingExample,
     "prm": TrainingSteps,
 }
@@ -53,7 +67,10 @@ ROWS: dict[Objective, type[TrainingRow]] = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Optimisation settings of all objectives (METHOD step 7); only `dpo` uses `beta` and the next four.
+    """Optimisation settings of all objectives (METHOD step 7).
+
+    Only `dpo` and `kto` use `beta` and `precompute_reference_logprobs`, only `dpo` the three between, only
+    `kto` the two weights.
 
     Attributes:
         batch_size: rows per optimiser step.
@@ -62,6 +79,7 @@ class TrainingSettings:
         loss_type: the preference loss by TRL's name.
         label_smoothing: assumed share of swapped pairs, for the losses that support it.
         nll_weight: weight of the added negative log-likelihood of the chosen response (0: none).
+        desirable_weight, undesirable_weight: of the two kinds of rows in KTO's loss.
         gradient_checkpointing: None: on a GPU only.
         lora_rank: of the adapters to train (0: train the weights themselves).
         lora_target_modules: names of the adapted layers; empty: every linear layer but the head.
@@ -83,6 +101,8 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     nll_weight: float = 0.0
     precompute_reference_logprobs: bool = False
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     save_dtype: NumberFormat = "float32"
     save_rounding: Literal["nearest", "stochastic"] = "nearest"
@@ -109,10 +129,11 @@ class ResumePoint:
 class TrainingTask:
     """A training to run: pairs for `dpo` (direct preference optimisation), examples for `sft`.
 
-    With labelled steps `prm` makes a process reward model in Skywork's layout from the policy.
+    `kto` (Kahneman-Tversky optimisation) takes responses with their verdicts. With labelled steps `prm` makes
+    a process reward model in Skywork's layout from the policy.
 
-    `policy` is the folder to start from, for `dpo` also the frozen reference, and `output` that of the new
-    checkpoint. Without `resume_point` no intermediate checkpoints are written.
+    `policy` is the folder to start from, for `dpo` and `kto` also the frozen reference, and `output` that of
+    the new checkpoint. Without `resume_point` no intermediate checkpoints are written.
     """
 
     objective: Objective

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.seeds import shuffle_key
 from hsstar.engines.loading import TokenIds, encode_prompts
 from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.engines.rewards.skywork import SkyworkRenderer
@@ -17,6 +18,7 @@ IGNORED_LABEL = -100
 
 RESPONSES: dict[Objective, dict[str, str]] = {
     "dpo": {"chosen": "chosen_cut", "rejected": "rejected_cut"},
+    "kto": {"response": "cut"},
     "sft": {"response": "cut"},
 }
 """The fields of a row that follow its prompt, each with that which tells whether it was cut."""
@@ -27,14 +29,15 @@ _SHARES = (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Rows by TRL's columns: `prompt_ids`, `chosen_ids`, `rejected_ids`, or `input_ids` and `labels`.
+    """Rows by TRL's columns: `prompt_ids` with `chosen_ids` and `rejected_ids`, or with `completion_ids` and
+    `label`; else `input_ids` and `labels`.
 
     `left_out` counts by reason the rows that teach nothing: without room for a response token or a labelled
     step, with an empty part, or with equal responses. `lengths` are tokens of each part before any cut, by
     quantile, left-out rows included.
     """
 
-    rows: list[dict[str, list[Any]]]
+    rows: list[dict[str, Any]]
     truncated: int
     left_out: dict[str, int]
     lengths: dict[str, dict[str, int]]
@@ -62,7 +65,7 @@ def tokenise(
         part: encoder.encode(prompts, [(row["prompt"], row[part], row[cut]) for row in texts])
         for part, cut in RESPONSES[objective].items()
     }
-    columns: list[dict[str, list[Any]]] = []
+    columns: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
     truncated = 0
     for text, prompt, *parts in zip(texts, prompts, *responses.values(), strict=True):
@@ -71,7 +74,7 @@ def tokenise(
         if reason := encoder.obstacle(text["prompt"], seen, room):
             left_out[reason] += 1
             continue
-        columns.append(_columns(objective, prompt, seen))
+        columns.append(_columns(text, prompt, seen))
         truncated += max(map(len, parts)) > room
     if not columns:
         raise _nothing(rows, left_out)
@@ -104,12 +107,32 @@ def _nothing(rows: Sequence[TrainingRow], left_out: Mapping[str, int]) -> BadInp
     return BadInputError(f"nothing to train on: {reasons if rows else 'there are no rows'}")
 
 
-def _columns(objective: Objective, prompt: TokenIds, responses: list[TokenIds]) -> dict[str, list[Any]]:
-    if objective == "dpo":
+def _columns(row: Mapping[str, Any], prompt: TokenIds, responses: list[TokenIds]) -> dict[str, Any]:
+    if len(responses) == 2:
         chosen, rejected = responses
         return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
     (response,) = responses
+    if "desirable" in row:
+        return {"prompt_ids": prompt, "completion_ids": response, "label": row["desirable"]}
     return {"input_ids": prompt + response, "labels": [IGNORED_LABEL] * len(prompt) + response}
+
+
+def mismatched(
+    rows: Sequence[Mapping[str, Any]], pass_size: int, maximum_tokens: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return KTO's rows in a seeded order, each with the response to the row before in its pass.
+
+    From these `KL_completion_ids` KTO estimates how far the policy has moved. TRL reads the rows in this
+    order, in every epoch; `pass_size` of them pass through the model at once in a process.
+    """
+    shuffled = sorted(enumerate(rows), key=lambda row: shuffle_key(seed, "kto", row[0]))
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(shuffled), pass_size):
+        together = [row for _, row in shuffled[start : start + pass_size]]
+        for row, before in zip(together, [together[-1], *together[:-1]], strict=True):
+            room = maximum_tokens - len(row["prompt_ids"])
+            found.append({**row, "KL_completion_ids": before["completion_ids"][:room]})
+    return found
 
 
 class ResponseEncoder:

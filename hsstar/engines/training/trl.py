@@ -1,6 +1,7 @@
-"""Trainer on TRL: DPO, supervised fine-tuning for step-wise initialisation, and process reward models."""
+"""Trainer on TRL: DPO, KTO, supervised fine-tuning (also for M_0), and process reward models."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
 from torch.distributed.fsdp import fully_shard
 from transformers import GenerationConfig, PrinterCallback, TrainingArguments, set_seed
-from trl import DPOConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, SFTConfig
 
 from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
 from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
 from hsstar.engines.sampling.completions import end_of_text_ids
 from hsstar.engines.training.arguments import (
+    BatchPlan,
     adapter_arguments,
     common_arguments,
     pace_of_saves,
@@ -24,6 +26,7 @@ from hsstar.engines.training.arguments import (
     preference_arguments,
     quantised_loading,
     shared_gradients,
+    verdict_arguments,
 )
 from hsstar.engines.training.callbacks import (
     STEP_METRICS,
@@ -32,6 +35,7 @@ from hsstar.engines.training.callbacks import (
     Reporter,
     SaveEvery,
     StepTrainer,
+    VerdictTrainer,
 )
 from hsstar.engines.training.contract import (
     ProgressCallback,
@@ -40,7 +44,7 @@ from hsstar.engines.training.contract import (
     TrainingStart,
     TrainingTask,
 )
-from hsstar.engines.training.data import TrainingData, tokenise
+from hsstar.engines.training.data import TrainingData, mismatched, tokenise
 from hsstar.engines.training.output import save_policy, written_aside
 from hsstar.engines.training.resume import WRITING, discard, step_of
 from hsstar.engines.training.value_head import add_value_head, padded, step_loss
@@ -72,6 +76,8 @@ class TrlTrainer:
         end_ids = end_of_text_ids(model.generation_config, tokenizer)
         data = tokenise(task.objective, task.rows, tokenizer, limit, end_ids)
         batches = plan_batches(task.settings, len(data.rows), PartialState().num_processes)
+        if task.objective == "kto":
+            data = _for_kto(data, batches, limit, task.settings.seed)
         dtype = self._compute_dtype(task.settings)
         with written_aside(task.output) as folder:
             writing = task.resume_point.folder / WRITING if task.resume_point else folder / "trainer"
@@ -121,6 +127,9 @@ class TrlTrainer:
             reference = load_policy(task.policy, self._device, self._compute_dtype(settings))
             if _shares_layers():
                 _shard_layers(reference)
+        if task.objective == "kto":
+            verdicts = KTOConfig(**arguments, **verdict_arguments(settings))
+            return VerdictTrainer(args=_on_one_device(verdicts), ref_model=reference, **parts)
         config = DPOConfig(**arguments, **preference_arguments(settings))
         return PairTrainer(args=_on_one_device(config), ref_model=reference, **parts)
 
@@ -168,6 +177,15 @@ class TrlTrainer:
         saved = task.settings.save_dtype  # rounded copies are written beside the float32 weights
         bytes_per_weight = 4 if saved == "float32" else 4 + getattr(torch, saved).itemsize
         check_space(task.output.parent, *training_bytes(parameters, trained, bytes_per_weight, saves=saves))
+
+
+def _for_kto(data: TrainingData, batches: BatchPlan, limit: int, seed: int) -> TrainingData:
+    if batches.micro_batch_size < 2:
+        raise EngineError(
+            "objective 'kto' compares the samples of a pass, and one sample makes a pass here; set "
+            "training.batch_size to an even multiple of the processes"
+        )
+    return replace(data, rows=mismatched(data.rows, batches.micro_batch_size, limit, seed))
 
 
 def _shares_layers() -> bool:

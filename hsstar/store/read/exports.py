@@ -11,6 +11,7 @@ from hsstar.store.runs import Run
 
 Row = dict[str, Any]
 RoundKind = Literal["iteration", "evaluation"]
+GroupReward = Literal["verdict", "reward"]
 
 _BATCH = 1_000
 _REWARD_KEYS = ("query", "resp", "reward", "correct")
@@ -34,6 +35,11 @@ def export_rewards(connection: Connection, run: Run) -> Iterator[Row]:
     for row in export_samples(connection, run):
         if row["reward"] is not None:
             yield {key: row[key] for key in _REWARD_KEYS}
+
+
+def export_groups(connection: Connection, run: Run, by: GroupReward) -> Iterator[Row]:
+    """Yield every sample of a run's iterations that has a reward, with its advantage among its problem's."""
+    return _streamed(execute_file(connection, "export_groups", {"run_id": run.id, "by": by}, batch=_BATCH))
 
 
 def export_problems(connection: Connection, dataset: Dataset) -> Iterator[Row]:

@@ -25,6 +25,7 @@ class Sample:
         rewards_truncated: the reward model saw the beginning of the response only.
         model: the policy that drew it; None for an imported one.
         partner_slot: of the other sample of its preference pair.
+        thinking: `policy.thinking` of its run.
         judged_again: whether it has had another verdict; the view verdict_history has them all.
     """
 
@@ -60,6 +61,7 @@ class Sample:
     pair: PairSide | None
     partner_slot: int | None
     judged_again: bool
+    thinking: str
 
 
 @dataclass(frozen=True, slots=True)

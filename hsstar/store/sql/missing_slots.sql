@@ -1,4 +1,4 @@
--- The slots of a sampling job that are not drawn yet, problem by problem, each with the prefix that it continues.
+-- The slots of a sampling job that are not drawn yet, problem by problem, each with the prefix that it continues and its wave.
 --
 -- The prefix is empty but in a round of continuations. Parameters: job_id, round_id.
 SELECT
@@ -6,7 +6,8 @@ SELECT
     problems.key AS problem_key,
     problems.statement,
     target.slot,
-    coalesce(left(sample_responses.response, step_prefixes.characters), '') AS prefix
+    coalesce(left(sample_responses.response, step_prefixes.characters), '') AS prefix,
+    wave_of(:round_id, job_items.problem_id, target.slot) AS wave
 FROM job_items
 CROSS JOIN LATERAL unnest(job_items.slots) AS target (slot)
 JOIN problems ON problems.id = job_items.problem_id

@@ -8,7 +8,8 @@ trained AS (
     UNION
     SELECT rejected_sample_id FROM preference_pairs WHERE round_id = :round_id AND :keep_pairs
     UNION
-    SELECT unnest(item_ids) FROM training_runs WHERE round_id = :round_id AND objective = 'sft' AND :keep_pairs
+    SELECT unnest(item_ids) FROM training_runs 
+    WHERE round_id = :round_id AND objective IN ('sft', 'kto') AND :keep_pairs
 ),
 doomed AS (
     SELECT samples.id, octet_length(response) AS bytes

@@ -12,6 +12,7 @@ of_run AS (
         rounds.kind,
         rounds.number,
         runs.name AS run,
+        coalesce(runs.recipe #>> '{policy,thinking}', 'auto') AS thinking,
         coalesce(nullif(rounds.evaluation_key, ''), 'iteration') AS measure,
         iterations.pre_samples
     FROM rounds
@@ -125,7 +126,8 @@ SELECT
     page.created_at,
     CASE WHEN chosen.id IS NOT NULL THEN 'chosen' WHEN rejected.id IS NOT NULL THEN 'rejected' END AS pair,
     partner.slot AS partner_slot,
-    EXISTS (SELECT FROM verdicts WHERE verdicts.sample_id = page.sample_id) AS judged_again
+    EXISTS (SELECT FROM verdicts WHERE verdicts.sample_id = page.sample_id) AS judged_again,
+    page.thinking
 FROM page
 JOIN problems ON problems.id = page.problem_id
 LEFT JOIN sample_responses ON sample_responses.sample_id = page.sample_id

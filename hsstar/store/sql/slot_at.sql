@@ -1,4 +1,4 @@
--- The slot at an address, with the prefix that it continues; the prefix is empty but in a round of continuations.
+-- The slot at an address, with its wave and the prefix that it continues; the prefix is empty but in a round of continuations.
 --
 -- Parameters: round_id, problem_id, slot.
 SELECT
@@ -6,7 +6,8 @@ SELECT
     problems.key AS problem_key,
     problems.statement,
     CAST(:slot AS int) AS slot,
-    coalesce(left(sample_responses.response, step_prefixes.characters), '') AS prefix
+    coalesce(left(sample_responses.response, step_prefixes.characters), '') AS prefix,
+    wave_of(:round_id, problems.id, CAST(:slot AS int)) AS wave
 FROM problems
 LEFT JOIN step_rounds ON step_rounds.round_id = :round_id
 LEFT JOIN step_prefixes

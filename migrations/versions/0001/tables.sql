@@ -173,8 +173,11 @@ CREATE TABLE evaluations (
     temperature double precision,
     top_p double precision,
     max_new_tokens integer,
+    top_k integer,
+    min_p double precision,
+    repetition_penalty double precision,
     CONSTRAINT ck_evaluations_drawn_or_given_altogether CHECK (
-        num_nulls(temperature, top_p, max_new_tokens) IN (0, 3)
+        num_nulls(temperature, top_p, max_new_tokens, top_k, min_p, repetition_penalty) IN (0, 6)
     )
 );
 COMMENT ON COLUMN evaluations.samples IS 'per problem, at most';
@@ -470,7 +473,7 @@ CREATE TABLE training_runs (
     sampled_as text
 );
 CREATE INDEX ix_training_runs_round_id ON training_runs (round_id);
-COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples for supervised fine-tuning, as often as an epoch has them';
+COMMENT ON COLUMN training_runs.item_ids IS 'of preference_pairs, or of samples (objectives sft and kto), as often as an epoch has them';
 COMMENT ON COLUMN training_runs.left_out IS 'items that teach nothing: no room for a response, an empty part, equal responses';
 COMMENT ON COLUMN training_runs.lengths IS 'tokens before any cut, by part and quantile';
 COMMENT ON COLUMN training_runs.resumed_at IS 'steps that were done when the last attempt started';
@@ -506,6 +509,7 @@ CREATE TABLE training_steps (
     logp_rejected double precision,
     reward_margin double precision,
     reward_accuracy double precision,
+    kl double precision,
     token_accuracy double precision,
     grad_norm double precision,
     learning_rate double precision,

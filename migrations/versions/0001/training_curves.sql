@@ -14,6 +14,7 @@ SELECT
     training_steps.reward_rejected,
     training_steps.logp_chosen,
     training_steps.logp_rejected,
+    training_steps.kl,
     training_steps.token_accuracy,
     training_steps.grad_norm,
     training_steps.learning_rate,
