@@ -26,7 +26,10 @@ _NOT_INSTALLED = "hsstar web needs {}: pip install 'hsstar[web]'"
     "--actions", is_flag=True, help="Pages also pause, resume and retry runs, and correct verdicts."
 )
 @click.option(
-    "--export", "folder", type=click.Path(path_type=Path), help="Write the pages of RUN there, and serve none."
+    "--export",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Write the pages of RUN there, and serve none.",
 )
 @click.option(
     "--megabytes",

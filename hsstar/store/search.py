@@ -34,9 +34,7 @@ def add_statement_index(connection: Connection) -> bool:
             f"this login may not create the extension {EXTENSION}; as a superuser: CREATE EXTENSION {EXTENSION}"
         ) from error
     connection.execute(
-        text(
-            "CREATE INDEX ix_problems_statement_trigrams ON problems USING gin (statement gin_trgm_ops)"
-        )
+        text("CREATE INDEX ix_problems_statement_trigrams ON problems USING gin (statement gin_trgm_ops)")
     )
     return True
 

@@ -25,7 +25,9 @@ from hsstar.web.render import Exported
 
 MEGABYTES = 100
 """Of pages with samples, unless the caller says otherwise."""
-_POLICY = "default-src 'self' file:; base-uri 'none'; connect-src 'none'; form-action 'none'; object-src 'none'"
+_POLICY = (
+    "default-src 'self' file:; base-uri 'none'; connect-src 'none'; form-action 'none'; object-src 'none'"
+)
 _LINK = re.compile(r' (href|src)="(/[^"]*)"')  # text has no quotes: they are escaped
 _LONGEST_NAME = 80
 
@@ -102,7 +104,9 @@ class _Site:
     def _name(self, address: str) -> str:
         """Return the file of an address: `index.html`, `problems/17.html`, `problems/level-boundary.html`."""
         parts = urlsplit(address)
-        places = [_safe(unquote(place)) for place in parts.path.removeprefix(f"/runs/{quote(self.run)}").split("/")]
+        places = [
+            _safe(unquote(place)) for place in parts.path.removeprefix(f"/runs/{quote(self.run)}").split("/")
+        ]
         query = "-".join(_safe(f"{name}-{value}") for name, value in parse_qsl(parts.query))
         name = "/".join(place for place in (*places, query) if place)[:_LONGEST_NAME] or "index"
         if f"{name}.html" in self.files.values():

@@ -20,7 +20,26 @@ def figures(
 ) -> RunFigures:
     began = None if began_seconds_ago is None else NOW - timedelta(seconds=began_seconds_ago)
     return RunFigures(
-        "run", 0, "M0", None, None, state, began, 1_000, verified, verified, 0, 0, 0, 0, 0, 0, None, None, mean, []
+        "run",
+        0,
+        "M0",
+        None,
+        None,
+        state,
+        began,
+        1_000,
+        verified,
+        verified,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        None,
+        None,
+        mean,
+        [],
     )
 
 

@@ -1,4 +1,4 @@
-"""Actions of the pages: only with --actions, only by a form of ours, once each, with a record of who asked."""
+"""Actions of the pages: only with --actions, by a form of ours, once each, with a record of who asked."""
 
 import re
 from collections.abc import Iterator
@@ -53,14 +53,16 @@ def form(page: str, action: str) -> dict[str, str]:
 
 def log(database: Database) -> list[tuple[str, str, str | None, bool]]:
     with database.begin() as connection:
-        rows = select(connection, "SELECT author, action, outcome, refused FROM action_log ORDER BY action_id")
+        rows = select(
+            connection, "SELECT author, action, outcome, refused FROM action_log ORDER BY action_id"
+        )
         return [tuple(row) for row in rows]
 
 
 def held(database: Database, run: str) -> str | None:
     with database.begin() as connection:
         ((kind,),) = select(connection, "SELECT held FROM runs WHERE name = :run", run=run)
-        return kind
+        return None if kind is None else str(kind)
 
 
 def test_a_run_is_paused_and_resumed_with_a_row_for_each(client: TestClient, database: Database) -> None:

@@ -61,8 +61,12 @@ def test_every_link_of_every_file_leads_to_a_file_of_the_site(site: Path) -> Non
 def test_no_file_asks_a_server_or_shows_a_form_that_does_nothing(site: Path) -> None:
     for file in site.rglob("*.html"):
         page = Page(file)
-        assert not {name for name in page.names if name in ("data-live", "data-load", "data-fetch", "data-events")}
-        assert page.tags.count("form") - page.names.issuperset({"data-counts"}) == 1  # the list of keys is closed
+        assert not {
+            name for name in page.names if name in ("data-live", "data-load", "data-fetch", "data-events")
+        }
+        assert (
+            page.tags.count("form") - page.names.issuperset({"data-counts"}) == 1
+        )  # the list of keys is closed
         assert "submit" not in file.read_text(encoding="utf-8")
 
 

@@ -128,9 +128,7 @@ def _benchmarks(database: Database, run: Run) -> RunTable | None:
 def _figures(request: Request) -> Response:
     database, run = _found(request)
     chosen = _chosen(request, load_iterations(database, run.name))
-    return page(
-        request, "run_figures.html", run=run, chosen=chosen, **_figure_values(database, run, chosen)
-    )
+    return page(request, "run_figures.html", run=run, chosen=chosen, **_figure_values(database, run, chosen))
 
 
 def _figure_values(database: Database, run: Run, chosen: IterationSummary | None) -> dict[str, Any]:
