@@ -145,7 +145,7 @@ class Client:
     ) -> Plan:
         """Forecast samples, tokens, hours and disk of a recipe, and check that models, data and memory fit.
 
-        `stated` are figures that you know better than earlier runs do; `gpu_memory` is in gigabytes of one GPU.
+        `stated` are figures that you know better than earlier runs do; `gpu_memory` is gigabytes of one GPU.
         """
         device = find_device(self._settings, gpu_memory, training_gpus)
         figures = stated or UserFigures()
@@ -237,7 +237,7 @@ class Client:
         return prune_samples.prune_samples(self._database, before.astimezone(), keep, run, dry_run=dry_run)
 
     def index_text(self, *, drop: bool = False) -> bool:
-        """Make the search in statements fast by an index, or drop it; return whether that changed anything."""
+        """Make the search in statements fast by an index, or drop it; return whether it changed that."""
         return search.index_text(self._database, drop=drop)
 
     def stop_workers(self, *names: str, roles: Sequence[str] = (), everyone: bool = False) -> list[str]:

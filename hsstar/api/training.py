@@ -24,10 +24,10 @@ def train(
     skip_bad: int = 0,
     **changes: Any,
 ) -> FileTrainingReport:
-    """Train a policy on solutions (`init`), responses (`sft`) or pairs (`dpo`) into a folder; return a report.
+    """Train a policy on solutions (`init`), responses (`sft`) or pairs (`dpo`) into a folder.
 
-    The settings are those of the recipe's table `initialisation` or `training`, with `changes` of its keys, as
-    in `beta=0.2`. The same call continues after an interruption. Raise BadInputError for what is no data,
+    The settings are those of the recipe's table `initialisation` or `training`, with `changes` of its keys,
+    as in `beta=0.2`. The same call continues after an interruption. Raise BadInputError for what is no data,
     CheckpointError for what is no policy, ConflictError if the folder holds something else.
     """
     loaded = load_recipe(Path(recipe), {} if seed is None else {"seed": seed}) if recipe is not None else None
