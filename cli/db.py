@@ -61,8 +61,8 @@ def url() -> None:
 def index_text(drop: bool) -> None:
     """Make the search in statements fast by an index of trigrams; safe to run many times.
 
-    It needs the extension pg_trgm, which the embedded Postgres does not have. Without the index a search reads
-    each statement.
+    It needs the extension pg_trgm, which the embedded Postgres does not have. Without the index a search
+    reads each statement.
     """
     from hsstar.commands.search import index_text
 

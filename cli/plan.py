@@ -1,6 +1,5 @@
 """`hsstar plan`: say what a recipe takes, and whether it fits, before anything runs."""
 
-import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from hsstar.plan.arithmetic import SamplePlan
     from hsstar.plan.forecast import Forecast
     from hsstar.plan.plan import Plan
-    from hsstar.plan.preflight import Device
     from hsstar.recipe.recipe import Recipe
-    from hsstar.settings import Settings
     from hsstar.store.database import Database
 
 _UNKNOWN = "not known"
@@ -70,11 +67,12 @@ def plan(
     from hsstar.domain.findings import Level
     from hsstar.plan.forecast import UserFigures
     from hsstar.plan.plan import make_plan
+    from hsstar.plan.preflight import find_device
     from hsstar.recipe.recipe import load_recipe
     from hsstar.settings import Settings
 
     loaded, settings = load_recipe(recipe), Settings.from_environment()
-    device = _device(settings, gpu_memory, training_gpus)
+    device = find_device(settings, gpu_memory, training_gpus)
     database: Database | DatabaseError
     with ExitStack() as stack:
         try:
@@ -85,20 +83,6 @@ def plan(
     _print(loaded, made, shown_as)
     if any(finding.level is Level.FAIL for finding in made.findings):
         sys.exit(1)
-
-
-def _device(settings: "Settings", gpu_memory: float | None, training_gpus: int | None) -> "Device":
-    import psutil
-
-    from hsstar.local.gpus import least_gpu_memory
-    from hsstar.plan.preflight import GIGABYTE, Device
-
-    processes = training_gpus or settings.train_processes * settings.train_nodes
-    shared = training_gpus is not None or settings.accelerate_config is not None
-    memory = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
-    if memory is None:
-        return Device(psutil.virtual_memory().total, False, processes, shared)
-    return Device(memory, True, processes, shared)
 
 
 def _print(recipe: "Recipe", plan: "Plan", shown_as: Format) -> None:

@@ -219,25 +219,21 @@ def _train(
     bad: "BadRows",
 ) -> None:
     from hsstar.cli.views.rows import left_out_lines
-    from hsstar.commands.train import FileTraining, train_from_file
-    from hsstar.domain.preference import PairCut
-    from hsstar.domain.prompts import DEFAULT
-    from hsstar.domain.seeds import derived_seed
+    from hsstar.commands.train import file_training, train_from_file
     from hsstar.settings import Settings
 
-    task = FileTraining(
+    task = file_training(
         objective,
         data,
         model,
         output,
         _changed(section, changes),
-        derived_seed(recipe.seed if recipe else seed or 0, purpose) % 2**31,
-        prompt,
-        recipe.policy.prompt.resolved if recipe else DEFAULT,
-        file.read_text(encoding="utf-8") if file else None,
-        recipe.policy if recipe else None,
-        bad,
-        recipe is not None and recipe.pairs.cut is PairCut.KEEP,
+        purpose,
+        recipe=recipe,
+        recipe_text=file.read_text(encoding="utf-8") if file else None,
+        prompt=prompt,
+        seed=seed,
+        bad=bad,
     )
     with _resumable():
         report = train_from_file(task, Settings.from_environment(), _TrainingView())

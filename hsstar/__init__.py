@@ -20,6 +20,7 @@ _HOMES = {
     "RunHandle": "hsstar.api.run",
     "Rows": "hsstar.api.selection",
     "Selection": "hsstar.api.selection",
+    "train": "hsstar.api.training",
     "explain": "hsstar.api.verification",
     "verify": "hsstar.api.verification",
     "BadInputError": "hsstar.domain.errors",

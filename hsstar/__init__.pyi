@@ -4,6 +4,7 @@ from hsstar.api.evaluation import EvaluationHandle as EvaluationHandle
 from hsstar.api.run import RunHandle as RunHandle
 from hsstar.api.selection import Rows as Rows
 from hsstar.api.selection import Selection as Selection
+from hsstar.api.training import train as train
 from hsstar.api.verification import explain as explain
 from hsstar.api.verification import verify as verify
 from hsstar.domain.errors import BadInputError as BadInputError

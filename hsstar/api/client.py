@@ -2,14 +2,24 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from hsstar.api.evaluation import EvaluationHandle
 from hsstar.api.run import RunHandle
 from hsstar.api.selection import Rows
-from hsstar.commands import connection, verdicts
+from hsstar.commands import (
+    connection,
+    export_model,
+    prune_models,
+    prune_samples,
+    samples,
+    search,
+    verdicts,
+    workers,
+)
 from hsstar.commands import evaluate as evaluating
 from hsstar.commands import problems as importing
 from hsstar.commands.author import author
@@ -18,6 +28,9 @@ from hsstar.commands.external_responses import ExternalResponsesReport
 from hsstar.commands.models import add_model
 from hsstar.commands.new_run import make_run
 from hsstar.commands.problems import ImportOptions, ImportReport
+from hsstar.commands.prune_models import PolicyFolder
+from hsstar.commands.prune_samples import PrunedRound
+from hsstar.commands.samples import SampleImportReport
 from hsstar.commands.verdicts import Correction
 from hsstar.data.files import ProblemFiles
 from hsstar.data.mapping import NO_MAP, ColumnMap
@@ -34,6 +47,9 @@ from hsstar.insights.overlaps import overlap_lines
 from hsstar.insights.problems import DatasetEntry, list_datasets
 from hsstar.insights.runs import RunEntry, find_run, list_runs
 from hsstar.insights.workers import list_workers
+from hsstar.plan.forecast import UserFigures
+from hsstar.plan.plan import Plan, make_plan
+from hsstar.plan.preflight import find_device
 from hsstar.recipe.documents import merged
 from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 from hsstar.settings import Settings, secret_environment
@@ -117,6 +133,26 @@ class Client:
         """Say how far the pre-samples of runs foretold their further samples."""
         return calibrate_runs(self._database, runs)
 
+    def plan(
+        self,
+        recipe: str | Path | Mapping[str, Any],
+        iterations: int = 3,
+        *,
+        gpu_memory: float | None = None,
+        training_gpus: int | None = None,
+        stated: UserFigures | None = None,
+        **changes: Any,
+    ) -> Plan:
+        """Forecast samples, tokens, hours and disk of a recipe, and check that models, data and memory fit.
+
+        `stated` are figures that you know better than earlier runs do; `gpu_memory` is gigabytes of one GPU.
+        """
+        device = find_device(self._settings, gpu_memory, training_gpus)
+        figures = stated or UserFigures()
+        return make_plan(
+            _load(recipe, changes), iterations, figures, device, self._settings.models_dir, self._database
+        )
+
     # --- queries -------------------------------------------------------------------------------------
 
     def sql(self, query: str, *, timeout_seconds: int = QUERY_SECONDS) -> Rows:
@@ -162,6 +198,51 @@ class Client:
     def add_model(self, name: str, location: str | Path) -> None:
         """Register the checkpoint in a folder, or of a Hugging Face name, under a name."""
         add_model(self._database, name, str(location))
+
+    def export_model(self, name: str, folder: str | Path) -> Path:
+        """Copy the checkpoint of a policy, with a model card, into a folder that is missing or empty."""
+        return export_model.export_model(self._database, name, Path(folder))
+
+    def import_samples(
+        self, run: str, files: str | Path, dataset: str, *, allow_unreadable: bool = False
+    ) -> SampleImportReport:
+        """Add an iteration to a run whose pre-samples are responses of files that were drawn elsewhere."""
+        stored = find_run(self._database, run)
+        source = SampleFiles(files_of([files]))
+        return samples.import_samples(
+            self._database, stored, source, dataset, allow_unreadable=allow_unreadable
+        )
+
+    def delete_dataset(self, dataset: str, *, force: bool = False, dry_run: bool = False) -> int:
+        """Delete a dataset that no run uses; return the number of its problems."""
+        return importing.delete_dataset(self._database, dataset, force=force, dry_run=dry_run)
+
+    # --- room and speed ------------------------------------------------------------------------------
+
+    def prune_models(self, *, dry_run: bool = False) -> list[PolicyFolder]:
+        """Delete the checkpoints that nothing needs any more; return them."""
+        if dry_run:
+            return [entry for entry in prune_models.list_folders(self._database) if entry.needed_by is None]
+        return prune_models.prune_models(self._database)
+
+    def prune_samples(
+        self,
+        before: datetime,
+        *,
+        keep: Collection[Literal["pairs", "correct"]] = (),
+        run: str | None = None,
+        dry_run: bool = False,
+    ) -> list[PrunedRound]:
+        """Delete the texts of rounds that were done before a moment; verdicts, rewards and pairs stay."""
+        return prune_samples.prune_samples(self._database, before.astimezone(), keep, run, dry_run=dry_run)
+
+    def index_text(self, *, drop: bool = False) -> bool:
+        """Make the search in statements fast by an index, or drop it; return whether it changed that."""
+        return search.index_text(self._database, drop=drop)
+
+    def stop_workers(self, *names: str, roles: Sequence[str] = (), everyone: bool = False) -> list[str]:
+        """Ask live workers to finish their jobs and to end; return their names."""
+        return workers.stop_workers(self._database, names, roles, everyone=everyone)
 
     # --- measuring and judging -----------------------------------------------------------------------
 

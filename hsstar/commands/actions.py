@@ -86,4 +86,5 @@ def _perform(database: Database, settings: Settings, request: ActionRequest) -> 
                 settings,
                 change_evaluations=request.change_evaluations,
             )
-            return f"{done.before} before; {'in force' if done.in_force else 'the earlier verdict stays in force'}"
+            place = "in force" if done.in_force else "the earlier verdict stays in force"
+            return f"{done.before} before; {place}"

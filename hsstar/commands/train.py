@@ -24,8 +24,10 @@ from hsstar.data.training_rows import (
     read_pairs,
 )
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.preference import PairCut
 from hsstar.domain.prompts import CHAT, DEFAULT, PromptFormat
 from hsstar.domain.rounding import SampledUpdate, resolve_format
+from hsstar.domain.seeds import derived_seed
 from hsstar.domain.steps import split_steps
 from hsstar.engines.device import has_gpu
 from hsstar.engines.prompts import ConversationRenderer, Renderer, conversation_renderer, prompt_renderer
@@ -39,6 +41,7 @@ from hsstar.engines.training.contract import (
     training_settings,
 )
 from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.recipe import Recipe
 from hsstar.recipe.training import OptimisationSection
 from hsstar.settings import Settings
 
@@ -66,6 +69,40 @@ class FileTraining:
     def prompt_format(self) -> PromptFormat:
         """What renders problems."""
         return PromptFormat(self.prompt) if self.prompt else self.default_prompt
+
+
+def file_training(
+    objective: Objective,
+    data: str,
+    model: str,
+    output: Path,
+    section: OptimisationSection,
+    purpose: str,
+    *,
+    recipe: Recipe | None,
+    recipe_text: str | None,
+    prompt: str | None,
+    seed: int | None,
+    bad: BadRows,
+) -> FileTraining:
+    """Return the training that a user asks for by these settings; the rest is what the recipe says, if any.
+
+    `purpose` tells the seeds of an initialisation and a training of one recipe apart.
+    """
+    return FileTraining(
+        objective,
+        data,
+        model,
+        output,
+        section,
+        derived_seed(recipe.seed if recipe else seed or 0, purpose) % 2**31,
+        prompt,
+        recipe.policy.prompt.resolved if recipe else DEFAULT,
+        recipe_text,
+        recipe.policy if recipe else None,
+        bad,
+        recipe is not None and recipe.pairs.cut is PairCut.KEEP,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """Checks before a run: that models and data exist, and that memory and disk hold what the run needs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
@@ -11,10 +14,12 @@ from hsstar.commands.benchmarks import check_benchmark
 from hsstar.domain.errors import BadInputError, CheckpointError, HsstarError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
 from hsstar.engines.registry import check_installed, check_reward_options, check_sampler_options
+from hsstar.local.gpus import least_gpu_memory
 from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.recipe import Recipe
+from hsstar.settings import Settings
 from hsstar.store.database import Database
 
 GIGABYTE = 1e9
@@ -28,6 +33,19 @@ class Device:
     gpu: bool
     processes: int = 1  # of one training, one per GPU
     shared: bool = False  # whether they share the model evenly (FSDP, ZeRO-3), whatever the recipe says
+
+
+def find_device(settings: Settings, gpu_memory: float | None, training_gpus: int | None) -> Device:
+    """Return the device that is stated, in gigabytes of one GPU, else the one that this machine has.
+
+    Without `training_gpus` the settings say how many processes train.
+    """
+    processes = training_gpus or settings.train_processes * settings.train_nodes
+    shared = training_gpus is not None or settings.accelerate_config is not None
+    memory = gpu_memory * GIGABYTE if gpu_memory is not None else least_gpu_memory(os.environ)
+    if memory is None:
+        return Device(psutil.virtual_memory().total, False, processes, shared)
+    return Device(memory, True, processes, shared)
 
 
 def check_models(

@@ -1,4 +1,4 @@
-"""The index that makes the search in statements fast: trigrams, by an extension of Postgres; a choice of users."""
+"""The index that makes the search in statements fast: trigrams, by an extension of Postgres."""
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
@@ -22,8 +22,8 @@ def add_statement_index(connection: Connection) -> bool:
     available = text("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = :name)")
     if not connection.scalar(available, {"name": EXTENSION}):
         raise ConflictError(
-            f"this Postgres has no extension {EXTENSION} (the embedded one has none; others: postgresql-contrib); "
-            "without it the search in statements works and reads each of them"
+            f"this Postgres has no extension {EXTENSION} (the embedded one has none; others have it with "
+            "postgresql-contrib); without it the search in statements works and reads each of them"
         )
     connection.execute(text(_WITHOUT_LIMITS))
     try:
@@ -31,7 +31,8 @@ def add_statement_index(connection: Connection) -> bool:
             connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
     except ProgrammingError as error:
         raise ConflictError(
-            f"this login may not create the extension {EXTENSION}; as a superuser: CREATE EXTENSION {EXTENSION}"
+            f"this login may not create the extension {EXTENSION}; "
+            f"as a superuser: CREATE EXTENSION {EXTENSION}"
         ) from error
     connection.execute(
         text("CREATE INDEX ix_problems_statement_trigrams ON problems USING gin (statement gin_trgm_ops)")

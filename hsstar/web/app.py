@@ -20,9 +20,9 @@ from hsstar.domain.errors import (
     SchemaError,
     StatementError,
 )
+from hsstar.settings import Settings
 from hsstar.store.database import Database, Limits
 from hsstar.verifier import MathVerifier
-from hsstar.settings import Settings
 from hsstar.web import live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
 from hsstar.web.live import Pulse

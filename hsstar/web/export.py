@@ -1,4 +1,4 @@
-"""A run as a static site: the pages of the server, asked for in this process, with links that lead to files."""
+"""A run as a static site: the pages of the server, fetched in process, with links that lead to files."""
 
 import hashlib
 import html

@@ -75,8 +75,8 @@ def _templates() -> Jinja2Templates:
         "share": share, "iso": _iso,
     }  # fmt: skip
     environment.globals |= {
-        "form_key": uuid4, "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path, "percent": percent,
-        "static": _static,
+        "form_key": uuid4, "navigation": NAVIGATION, "run_navigation": RUN_NAVIGATION, "path": _path,
+        "percent": percent, "static": _static,
         "with_query": pass_context(lambda context, **changes: address(context["request"], **changes)),
     }  # fmt: skip
     return Jinja2Templates(env=environment, context_processors=[_modes])

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas
@@ -178,3 +179,40 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(hsstar.MissingDependencyError, match=r'polars .*pip install "hsstar\[notebook\]"$'):
         db.sql("SELECT 1").to_polars()
+
+
+def test_what_a_recipe_takes_is_planned_and_what_nothing_needs_goes(
+    cli: CommandLine, db: hsstar.Client, tmp_path: Path
+) -> None:
+    with cli.database.begin() as connection:
+        add_problems(connection, 8, "demo-train")
+        add_problems(connection, 3, "demo-heldout")
+        add_problems(connection, 2, "unused")
+    plan = db.plan(cli.recipe(), 2, gpu_memory=80, sampling={"n": 4, "n_p": 2})
+    assert plan.forecast.samples.iterations == 2
+    assert {finding.name for finding in plan.findings} >= {"context"}
+    assert (db.delete_dataset("unused", dry_run=True), db.delete_dataset("unused")) == (2, 2)
+    run = db.create(cli.recipe(), name="r")
+    run.iterate(1)
+    with working(cli):
+        run.wait(120)
+    folder = db.export_model(cli.rows("SELECT name FROM models ORDER BY id DESC")[0][0], tmp_path / "M1")
+    assert (folder / "README.md").is_file()
+    assert db.prune_models(dry_run=True) == db.prune_models() == []  # the run needs its policy
+    lost = db.prune_samples(datetime.now(UTC), keep=["pairs"], dry_run=True)
+    assert {round_.run for round_ in lost} == {"r"}
+    assert db.prune_samples(datetime.now(UTC), keep=["pairs"]) == lost
+    with pytest.raises(hsstar.ConflictError, match="no extension pg_trgm"):
+        db.index_text()
+    with pytest.raises(hsstar.NotFoundError):
+        db.stop_workers("nobody")
+
+
+def test_a_training_from_python_is_that_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
+    with pytest.raises(hsstar.BadInputError):
+        hsstar.train("dpo", tmp_path / "none.jsonl", "builtin:demo-policy", tmp_path / "M1", beta=0.2)
+    with pytest.raises(hsstar.BadInputError, match="betta"):
+        hsstar.train("dpo", tmp_path / "none.jsonl", "builtin:demo-policy", tmp_path / "M1", betta=0.2)

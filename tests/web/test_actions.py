@@ -1,4 +1,4 @@
-"""Actions of the pages: only with --actions, only by a form of ours, once each, with a record of who asked."""
+"""Actions of the pages: only with --actions, by a form of ours, once each, with a record of who asked."""
 
 import re
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def log(database: Database) -> list[tuple[str, str, str | None, bool]]:
 def held(database: Database, run: str) -> str | None:
     with database.begin() as connection:
         ((kind,),) = select(connection, "SELECT held FROM runs WHERE name = :run", run=run)
-        return kind
+        return None if kind is None else str(kind)
 
 
 def test_a_run_is_paused_and_resumed_with_a_row_for_each(client: TestClient, database: Database) -> None:

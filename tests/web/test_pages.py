@@ -3,15 +3,13 @@
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from hsstar.commands.fork import fork_run
-from hsstar.domain.errors import DatabaseError
+from hsstar.domain.errors import DatabaseError, StatementError
 from hsstar.store.database import Database
 from hsstar.web.app import make_app
 from tests.store.conftest import MakeDatabase
@@ -91,11 +89,11 @@ def test_a_statement_that_the_database_refuses_is_no_absence(
 ) -> None:
     with make_database(template) as database:
         with database.begin() as connection:
-            execute(connection, "DROP FUNCTION token_limit CASCADE")
-            execute(connection, "DROP VIEW iteration_statistics CASCADE")
-            add_run(connection, name="demo")
+            execute(connection, "DROP TABLE workers CASCADE")
+        with pytest.raises(StatementError), database.begin() as connection:
+            execute(connection, "SELECT 1 +")
         with TestClient(make_app(database.url), base_url="http://localhost") as client:
-            answer = client.get("/runs/demo")
+            answer = client.get("/workers")
     assert answer.status_code == 500
     assert "The page failed" in answer.text
     assert "The database is away</h1>" not in answer.text
@@ -215,7 +213,12 @@ def test_a_fork_shows_the_iterations_that_it_shares(make_database: MakeDatabase,
     with make_database(template) as database:
         with database.begin() as connection:
             fill(connection)
-        fork_run(database, "demo", 1, {}, "fork", Path("/nowhere"))
+            fork = add_run(connection, name="fork").id
+            share = """
+                UPDATE runs SET forked_at = 1, forked_from = (SELECT id FROM runs WHERE name = 'demo')
+                WHERE id = :id
+            """
+            execute(connection, share, id=fork)
         with TestClient(make_app(database.url), base_url="http://localhost") as client:
             page, figures = client.get("/runs/fork").text, client.get("/runs/fork/figures?iteration=0").text
             whole = client.get("/runs/demo?iteration=0").text
