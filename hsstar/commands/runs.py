@@ -17,7 +17,7 @@ from hsstar.commands.prompts import check_rendering, with_examples, with_thinkin
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
-from hsstar.engines.prompts import check_end_of_text
+from hsstar.engines.prompts import check_end_of_text, check_stop_tokens
 from hsstar.engines.registry import check_reward_options
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
@@ -61,6 +61,7 @@ def create_run(
     recipe = recipe.model_copy(update={"policy": with_thinking(recipe.policy, policy.location)})
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
+    check_stop_tokens(policy.location, recipe.sampling.stop_token_ids)
     check_rendering(database, recipe, policy.location)
     location, reward = lasting_location(recipe.reward.model), None
     if recipe.reward.used:

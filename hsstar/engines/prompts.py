@@ -9,7 +9,7 @@ from typing import Any
 
 from hsstar.checkpoints.files import read_json
 from hsstar.checkpoints.resolve import resolve
-from hsstar.domain.errors import CheckpointError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError
 from hsstar.domain.prompts import CHAT, TEMPLATES, PromptFormat, chat_message, render_prompt
 from hsstar.engines.time_limit import within
 
@@ -60,6 +60,17 @@ def check_end_of_text(policy: str | Path) -> None:
         raise CheckpointError(
             f"{folder}: its tokenizer has no end-of-text token (eos_token), and training ends responses with "
             "it; only training.objective = 'none' works without"
+        )
+
+
+def check_stop_tokens(policy: str | Path, token_ids: Sequence[int]) -> None:
+    """Raise BadInputError for the id of a token that a policy does not have, or as `count_tokens`."""
+    if not token_ids:
+        return
+    size = len(_loading().load_tokenizer(resolve(policy)))
+    if (unknown := max(token_ids)) >= size:
+        raise BadInputError(
+            f"sampling.stop_token_ids: {unknown} is no token of {policy}, whose last one is {size - 1}"
         )
 
 

@@ -93,7 +93,7 @@ class PolicySection(Section):
     or two: `<think>,</think>`. A third word, `prompt`, says that the prompt ends with the first mark."""
     thinking_tokens: Positive | None = None
     """After so many tokens of a response that still thinks, the closing mark is put and the answer follows;
-    needs `engine = "transformers"` and two marks. It holds in evaluation too."""
+    needs two marks, and a server cannot do it. It holds in evaluation too."""
     vllm: VllmSection | None = None
     openai: OpenAISection | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -114,9 +114,9 @@ class PolicySection(Section):
             return self
         if marks_of(self.thinking) is None:
             raise ValueError("thinking_tokens needs the marks: thinking = '<think>,</think>'")
-        if self.engine != "transformers":
+        if self.engine == "openai":
             raise ValueError(
-                f"thinking_tokens needs engine = 'transformers', and engine is {self.engine!r}; "
+                "thinking_tokens needs engine = 'transformers' or 'vllm'; "
                 "a server may have a key of its own for policy.openai.options"
             )
         return self

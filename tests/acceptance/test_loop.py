@@ -38,6 +38,22 @@ def test_each_iteration_trains_the_next_policy_on_fresh_problems(finished: Home)
 
 
 @pytest.mark.heavy
+def test_kto_trains_the_next_policy_from_samples_without_pairs(finished: Home) -> None:
+    """The second policy of `loop` is forked, so that nothing is drawn anew for the first iteration."""
+    changes = ("--set", "training.objective=kto", "--set", "training.batch_size=16")
+    finished.ok("runs", "fork", "loop", "--from", "1", "--name", "kto", *changes)
+    finished.ok("iterate", "kto", "--watch")
+    (row,) = finished.query("select * from iteration_statistics where run = 'kto' and iteration = 1")
+    assert row["output_model"] == "kto-M2"
+    curve = finished.query("select * from training_curves where run = 'kto' order by step")
+    assert {step["objective"] for step in curve} == {"kto"}
+    assert [step["step"] for step in curve] == list(range(1, curve[0]["steps"] + 1))
+    assert all(step["kl"] >= 0 and step["grad_norm"] > 0 for step in curve)
+    models = {entry["name"]: entry for entry in json.loads(finished.ok("models", "list", "--json"))}
+    assert models["kto-M2"]["objective"] == "kto"
+
+
+@pytest.mark.heavy
 def test_published_pairs_leave_and_come_back(finished: Home) -> None:
     pairs, output = finished.folder / "pairs.jsonl", finished.folder / "from-pairs"
     finished.ok("export", "pairs", "loop", "--output", str(pairs))

@@ -13,7 +13,6 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from hsstar.checkpoints.resolve import resolve
 from hsstar.demo.family import distinct_problems
-from hsstar.domain.answers.thinking import Thinking
 from hsstar.domain.errors import EngineMemoryError
 from hsstar.domain.steps import step_prefixes
 from hsstar.engines.registry import build_sampler
@@ -139,45 +138,6 @@ def test_a_row_that_joins_a_batch_is_penalised_for_its_own_tokens(policy: Path) 
     penalised = replace(DRAWN, repetition_penalty=1.5)
     expected = [complete(sampler, [request], penalised)[0] for request in ANSWERS]
     assert all_same(complete(sampler, ANSWERS, penalised), expected)
-
-
-BUDGET = 9
-
-
-@pytest.mark.parametrize("penalty", [1.0, 1.4])
-def test_thinking_that_exceeds_its_budget_is_ended_and_an_answer_follows(
-    policy: Path, penalty: float
-) -> None:
-    """The policy has a token for each character, and thinks from the start, until it says `e`."""
-    sampler = refilled(policy, batch_size=4)
-    usual = replace(DRAWN, repetition_penalty=penalty)
-    budgeted = replace(usual, thinking=Thinking("<", "e", begun=True), thinking_tokens=BUDGET)
-    drawn = complete(sampler, ANSWERS, budgeted)
-    assert all_same([complete(sampler, [request], budgeted)[0] for request in ANSWERS], drawn)
-    ended = 0
-    for request, free, one in zip(ANSWERS, complete(sampler, ANSWERS, usual), drawn, strict=True):
-        if "e" in free.text[:BUDGET] or free.tokens <= BUDGET:
-            assert same(free, one)
-            continue
-        ended += 1
-        assert one.text.startswith(free.text[:BUDGET] + "e")
-        assert one.tokens > BUDGET + 1
-        put = SampleRequest(request.prompt + one.text[:BUDGET], 0)
-        of_put = raw_logprob(policy, put.prompt, Completion("e", 1, "length", 0.0, 0.0))
-        whole = raw_logprob(policy, request.prompt, one)
-        assert one.cumulative_logprob == pytest.approx(whole - of_put, abs=1e-3)
-    assert 2 < ended < len(ANSWERS)
-
-
-def test_a_mark_of_several_tokens_is_put_up_to_the_limit_and_only_where_a_block_is_open(policy: Path) -> None:
-    sampler = TransformersSampler(policy, device="cpu", batch_size=8)
-    thinking = replace(DRAWN, thinking=Thinking("<think>", "</think>", begun=True), thinking_tokens=BUDGET)
-    for limit in (BUDGET + 3, 40):
-        for one in complete(sampler, 8, replace(thinking, max_new_tokens=limit)):
-            put = one.text[BUDGET:][: len("</think>")]
-            assert one.tokens <= BUDGET or put == "</think>"[: limit - BUDGET]
-    closed = replace(thinking, thinking=Thinking("<think>", "</think>"))
-    assert all_same(complete(sampler, 8, closed), complete(sampler, 8))
 
 
 def test_draws_with_other_settings_wait_for_an_empty_batch(policy: Path) -> None:

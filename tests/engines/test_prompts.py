@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from hsstar.checkpoints.resolve import resolve
 from hsstar.cli.main import hsstar
+from hsstar.commands.prompts import with_thinking
 from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError, RecipeError
 from hsstar.domain.prompts import Example, PromptFormat, chat_message, render_prompt
 from hsstar.engines import own_template, prompts
 from hsstar.engines.loading import encode_prompts, load_tokenizer
-from hsstar.engines.prompts import check_end_of_text, count_tokens, prompt_renderer
+from hsstar.engines.prompts import check_end_of_text, check_stop_tokens, count_tokens, prompt_renderer
 from hsstar.engines.time_limit import within
+from hsstar.recipe.policy import PolicySection
+from hsstar.recipe.prompt import PromptSection
 from tests.engines import tiny
 
 QWEN = tiny.CHAT_TEMPLATE + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -200,3 +204,25 @@ def test_an_unfit_template_of_ones_own_is_refused(
 def test_what_a_template_does_not_show_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"policy\.prompt\.system is set, and the template does not use"):
         prompt_renderer(PromptFormat("{{ problem }}", "Be brief."), "no/such folder")
+
+
+def test_a_stop_token_that_the_policy_lacks_is_named() -> None:
+    policy = "builtin:demo-policy"
+    size = len(load_tokenizer(resolve(policy)))
+    check_stop_tokens(policy, ())
+    check_stop_tokens(policy, (0, size - 1))
+    with pytest.raises(BadInputError, match=f"stop_token_ids: {size} is no token of builtin:demo-policy"):
+        check_stop_tokens(policy, (3, size))
+
+
+@pytest.mark.parametrize(
+    ("ending", "setting"), [("", "auto"), ("<think>\n", "<think>,</think>,prompt"), ("</think>", "auto")]
+)
+def test_a_template_that_opens_a_block_of_thinking_is_noticed(
+    tmp_path: Path, ending: str, setting: str
+) -> None:
+    policy = tokenizer_folder(tmp_path, tiny.qwen_tokenizer(), "{{ messages[0].content }}" + ending)
+    section = PolicySection(model="m", prompt=PromptSection(template="chat"))
+    assert with_thinking(section, str(policy)).thinking == setting
+    chosen = section.model_copy(update={"thinking": "none"})
+    assert with_thinking(chosen, str(policy)).thinking == "none"

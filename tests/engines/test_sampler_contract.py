@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from hsstar.domain.answers.thinking import Thinking
 from hsstar.engines.loading import load_tokenizer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
@@ -181,6 +182,51 @@ def test_a_stop_token_ends_a_completion_and_is_counted(sampler: Sampler, policy:
         place = next((n for n, letter in enumerate(whole.text) if letter in ends), len(whole.text))
         assert result.text == whole.text[:place]
         assert result.tokens == place + (result.finish_reason == "stop")
+
+
+THINKERS = [SampleRequest("1+1=", seed) for seed in range(24)]
+BUDGET = 25
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.4])
+def test_thinking_that_exceeds_its_budget_is_ended_and_an_answer_follows(
+    sampler: Sampler, factory: Factory, policy: Path, penalty: float
+) -> None:
+    """The policy has a token for each character, and thinks from the start, until it says `e`."""
+    if factory is openai:
+        pytest.skip("a recipe asks no server for it")
+    usual = replace(DRAWN, repetition_penalty=penalty)
+    budgeted = replace(usual, thinking=Thinking("<", "e", begun=True), thinking_tokens=BUDGET)
+    drawn = complete(sampler, THINKERS, budgeted)
+    assert all_same([complete(sampler, [request], budgeted)[0] for request in THINKERS], drawn)
+    ended = 0
+    for request, free, one in zip(THINKERS, complete(sampler, THINKERS, usual), drawn, strict=True):
+        if "e" in free.text[:BUDGET] or free.tokens <= BUDGET:
+            assert one.text.startswith(free.text[:BUDGET])
+            continue
+        ended += 1
+        assert one.text.startswith(free.text[:BUDGET] + "e")
+        assert one.tokens > BUDGET + 1
+        put = SampleRequest(request.prompt + one.text[:BUDGET], 0)
+        of_put = raw_logprob(policy, put.prompt, Completion("e", 1, "length", 0.0, 0.0))
+        whole = raw_logprob(policy, request.prompt, one)
+        assert one.cumulative_logprob == pytest.approx(whole - of_put, abs=1e-3)
+    assert 2 < ended < len(THINKERS)
+
+
+def test_a_mark_of_several_tokens_is_put_up_to_the_limit_and_only_where_a_block_is_open(
+    sampler: Sampler, factory: Factory
+) -> None:
+    if factory is openai:
+        pytest.skip("a recipe asks no server for it")
+    thinking = replace(DRAWN, thinking=Thinking("<think>", "</think>", begun=True), thinking_tokens=BUDGET)
+    for limit in (BUDGET + 3, 40):
+        for one in complete(sampler, 8, replace(thinking, max_new_tokens=limit)):
+            put = one.text[BUDGET:][: len("</think>")]
+            assert one.tokens <= BUDGET or put == "</think>"[: limit - BUDGET]
+    closed = complete(sampler, 8, replace(thinking, thinking=Thinking("<think>", "</think>")))
+    for one, free in zip(closed, complete(sampler, 8), strict=True):
+        assert one.text.startswith(free.text[:BUDGET]) and "</think>" not in one.text
 
 
 def test_a_limit_counts_the_end_of_text_token_too(sampler: Sampler) -> None:

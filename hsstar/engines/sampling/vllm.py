@@ -1,5 +1,6 @@
 """Sampler on vLLM in this process: any causal language model that vLLM knows, on GPUs or on a CPU."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,16 @@ from hsstar.checkpoints.files import weight_files
 from hsstar.checkpoints.resolve import check_policy
 from hsstar.checkpoints.tensors import tensor_names
 from hsstar.domain.errors import BadInputError, EngineDeadError, EngineError
+from hsstar.domain.seeds import derived_seed
 from hsstar.engines.device import clear_memory
 from hsstar.engines.loading import TokenIds, encode_prompts, load_tokenizer, pick_dtype
-from hsstar.engines.sampling.completions import completion, end_of_text_ids, refusal, stop_check
+from hsstar.engines.sampling.completions import (
+    closing_of_thinking,
+    completion,
+    end_of_text_ids,
+    refusal,
+    stop_check,
+)
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.hf_decoding import STOP_CHECK_INTERVAL, Draw
 from hsstar.engines.vllm.loop import EngineLoop, Progress
@@ -45,6 +53,9 @@ _BOOKKEEPING = {
 @dataclass(slots=True)
 class _Row:
     index: int
+    prompt: TokenIds
+    seed: int
+    limit: int
     begun: float = 0.0
     tokens: TokenIds = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -97,33 +108,68 @@ class VllmSampler:
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
     ) -> Iterator[tuple[int, Completion | str]]:
-        """Draw, as `contract.Sampler.draw` says."""
+        """Draw, as `contract.Sampler.draw` says; what follows put tokens is a second request of vLLM."""
         prompts = encode_prompts(self._tokenizer, [request.prompt for request in requests])
-        rows, admitted = [], []
+        rows = []
         for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             if reason := refusal(prompt, self._context):
                 yield index, reason
             else:
-                rows.append(_Row(index))
-                admitted.append(self._arguments_of(prompt, request.seed, parameters))
+                limit = min(parameters.max_new_tokens, self._context - len(prompt))
+                rows.append(_Row(index, prompt, request.seed, limit))
+        closing = closing_of_thinking(self._tokenizer, parameters)
+        if closing is None:
+            yield from self._decode(rows, parameters)
+            return
+        continued = []
+        for row, result in self._begin(rows, parameters):
+            if result is not None:
+                yield row.index, result
+                continue
+            put = closing(row.tokens)[: row.limit - len(row.tokens)]
+            row.tokens += put
+            row.logprobs += [0.0] * len(put)
+            row.seed = derived_seed(row.seed, "answer")
+            continued.append(row)
+        yield from self._decode(continued, parameters)
+
+    def _decode(
+        self, rows: Sequence[_Row], parameters: SamplingParameters
+    ) -> Iterator[tuple[int, Completion | str]]:
+        full = [row for row in rows if len(row.tokens) == row.limit]
+        for row in full:
+            yield row.index, self._completion(row, False, parameters, time.monotonic())
+        for row, result in self._begin([row for row in rows if row not in full], parameters, whole=True):
+            assert result is not None  # noqa: S101  # no budget ends it before its limit
+            yield row.index, result
+
+    def _begin(
+        self, rows: Sequence[_Row], parameters: SamplingParameters, *, whole: bool = False
+    ) -> Iterator[tuple[_Row, Completion | str | None]]:
+        """Draw rows up to the budget of thinking, if there is one, or `whole`; None for those that go on."""
+        budget = None if whole else parameters.thinking_tokens or None
+        admitted = [self._arguments_of(row, parameters, budget) for row in rows]
         stopped = stop_check(self._tokenizer, parameters.stop)
         group = self._loop.start(admitted)
         try:
             for progress in group:
                 row = rows[progress.place]
                 if isinstance(progress.output, str):
-                    yield row.index, progress.output
+                    yield row, progress.output
                     continue
                 ended = _add(row, progress)
                 enough = stopped is not None and stopped(row.tokens)
                 if enough and not progress.finished:
                     group.end(progress.place)
                 if enough or progress.finished:
-                    draw = Draw(row.tokens, row.logprobs, ended)
-                    milliseconds = 1000 * (progress.ended - row.begun)
-                    yield row.index, completion(self._tokenizer, draw, parameters.stop, milliseconds)
+                    goes_on = not (ended or enough) and len(row.tokens) < row.limit
+                    yield row, None if goes_on else self._completion(row, ended, parameters, progress.ended)
         finally:
             group.close()
+
+    def _completion(self, row: _Row, ended: bool, parameters: SamplingParameters, at: float) -> Completion:
+        draw = Draw(row.tokens, row.logprobs, ended)
+        return completion(self._tokenizer, draw, parameters.stop, 1000 * (at - row.begun))
 
     def reload(self, model: Path) -> None:
         """Load another policy in place of this one; only its weights if all else is equal."""
@@ -162,17 +208,18 @@ class VllmSampler:
         self._loop.close()
         clear_memory()
 
-    def _arguments_of(self, prompt: TokenIds, seed: int, parameters: SamplingParameters) -> dict[str, Any]:
+    def _arguments_of(self, row: _Row, parameters: SamplingParameters, budget: int | None) -> dict[str, Any]:
+        most = row.limit if budget is None else min(budget, row.limit)
         return {
-            "prompt": vllm.TokensPrompt(prompt_token_ids=prompt),
+            "prompt": vllm.TokensPrompt(prompt_token_ids=row.prompt + row.tokens),
             "params": vllm.SamplingParams(
                 temperature=parameters.temperature,
                 top_p=parameters.top_p,
                 top_k=parameters.top_k,
                 min_p=parameters.min_p,
                 repetition_penalty=parameters.repetition_penalty,
-                seed=seed,
-                max_tokens=min(parameters.max_new_tokens, self._context - len(prompt)),
+                seed=row.seed,
+                max_tokens=most - len(row.tokens),
                 ignore_eos=True,
                 stop_token_ids=[*self._end_ids, *parameters.stop_token_ids],
                 logprobs=0,
