@@ -1,0 +1,171 @@
+"""The tests of a problem, in a sandbox without the program: its functions are called through the channel.
+
+What a function returns comes as a plain value, so that no comparison runs code of the program. An object that
+is none is a `Remote`, equal to itself alone.
+"""
+
+import ast
+import builtins
+import importlib
+import sys
+import traceback
+from typing import Any
+
+from hsstar.verifier.sandbox.inside.channel import Channel, Message
+from hsstar.verifier.sandbox.inside.values import NotPlainError, decode, encode
+
+_FILE = "tests.py"
+_LONGEST_SHOWN = 200
+
+
+class _CannotAskError(BaseException):
+    """The tests want of the program what no plain value can say; no test may catch this."""
+
+
+class RemoteError(Exception):
+    """The program raised an exception of a class of its own."""
+
+
+class _Program:
+    """The program, on the other side of the channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.last = ""  # what it has returned last, shortened
+
+    def ask(self, op: str, target: Any, **rest: Any) -> Message:
+        self._channel.send({"ask": {"op": op, "target": target, **rest}})
+        answer = self._channel.receive()
+        if answer is None:
+            raise SystemExit
+        if "raised" in answer:
+            self.last = f"the program raised {answer['text']}"
+            kind = getattr(builtins, str(answer["raised"]), None)
+            is_error = isinstance(kind, type) and issubclass(kind, Exception)
+            try:
+                raised = kind(answer["text"]) if is_error else RemoteError(answer["text"])
+            except TypeError:  # UnicodeDecodeError has five arguments
+                raised = RemoteError(answer["text"])
+            raise raised
+        return answer
+
+    def value(self, sent: Any) -> Any:
+        try:
+            return decode(sent, self._remote)
+        except NotPlainError as error:
+            raise RemoteError(f"the program's answer is no value: {error}") from None
+
+    def _remote(self, sent: list[Any]) -> "Remote":
+        return Remote(self, sent, str(sent[-1]))
+
+    def argument(self, value: Any) -> Any:
+        def keep(value: Any) -> list[Any]:
+            if isinstance(value, Remote):
+                return list(value._target)
+            raise _CannotAskError(f"they pass a {type(value).__name__}, which cannot leave its process")
+
+        return encode(value, keep)
+
+
+class Remote:
+    """A function, class or object of the program."""
+
+    def __init__(self, program: _Program, target: Any, shown: str) -> None:
+        self._program, self._target, self._shown = program, target, shown
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        program = self._program
+        sent = [program.argument(argument) for argument in arguments]
+        answer = program.ask(
+            "call",
+            self._target,
+            arguments=sent,
+            named={name: program.argument(held) for name, held in named.items()},
+        )
+        for place, changed in dict(answer.get("changed") or {}).items():
+            _replace(arguments[int(place)], program.value(changed))
+        value = program.value(answer.get("value"))
+        program.last = f"the program returned {_shown(value)}"
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._program.value(self._program.ask("get", self._target, name=name).get("value"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Remote) and other._target == self._target
+
+    def __hash__(self) -> int:
+        return hash(str(self._target))
+
+    def __repr__(self) -> str:
+        return f"<{self._shown} of the program>"
+
+
+def run_tests(message: Message, channel: Channel) -> Message:
+    """Run tests in order until one fails; return its place and why, or that none did.
+
+    `bad_tests` says why the tests themselves cannot be run.
+    """
+    program = _Program(channel)
+    names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+    place = 0
+    try:
+        for source in message["setup"]:
+            exec(compile(source, _FILE, "exec"), names)  # noqa: S102  # that is what it is for
+        tests = [(source, ast.parse(source, _FILE)) for source in message["tests"]]
+        for tree in [tree for _, tree in tests]:
+            _provide(tree, names, set(message["names"]), program)
+        for name in message["called"]:
+            names[name] = Remote(program, message["entry_point"] or name, name)
+    except (Exception, RecursionError) as error:
+        return {"bad_tests": f"{type(error).__name__}: {error}"}
+    for place, (source, tree) in enumerate(tests):
+        program.last = ""
+        try:
+            exec(compile(tree, _FILE, "exec"), names)  # noqa: S102  # that is what it is for
+        except _CannotAskError as error:
+            return {"bad_tests": str(error)}
+        except SystemExit:
+            return {"failed": place, "why": "the tests were left by an exit"}
+        except Exception as error:
+            return {"failed": place, "why": _why(error, source, program.last)}
+    return {"failed": None, "count": len(tests)}
+
+
+def _provide(tree: ast.Module, names: dict[str, Any], defined: set[str], program: _Program) -> None:
+    """Provide the names that a test reads and does not define: the program's, else modules."""
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name) or node.id in names or hasattr(builtins, node.id):
+            continue
+        if node.id in sys.stdlib_module_names and node.id not in called:  # the program's `math` would be a forgery
+            names[node.id] = importlib.import_module(node.id)
+        elif node.id in defined:
+            names[node.id] = Remote(program, node.id, node.id)
+
+
+def _replace(argument: Any, changed: Any) -> None:
+    """Change a list, dictionary or set as the program has changed its copy."""
+    match argument, changed:
+        case list(), list():
+            argument[:] = changed
+        case (dict(), dict()) | (set(), set()):
+            argument.clear()
+            argument.update(changed)
+
+
+def _why(error: Exception, source: str, last: str) -> str:
+    """Return the line that failed and what the program did last."""
+    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _FILE]
+    lines = source.splitlines()
+    number = numbers[-1] if numbers else None
+    line = lines[number - 1].strip() if number and number <= len(lines) else source.strip()
+    text = "" if isinstance(error, AssertionError) and not str(error) else f"{type(error).__name__}: {error}"
+    return "; ".join(part for part in (line[:_LONGEST_SHOWN], text[:_LONGEST_SHOWN], last) if part)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
