@@ -34,7 +34,7 @@ class Limits:
     output_mb: int = 8
     file_mb: int = 16  # each file; /tmp holds four times as much
     cpu_seconds: float = 6.0  # for one message
-    wall_seconds: float = 60.0  # for one message
+    wall_seconds: float = 120.0  # for one message
 
     def as_arguments(self) -> str:
         """Return the limits that the harness sets for itself."""

@@ -14,7 +14,6 @@ from typing import Any
 from hsstar.verifier.sandbox.inside.channel import Channel, Message
 from hsstar.verifier.sandbox.inside.values import NotPlainError, decode, encode
 
-_FILE = "tests.py"
 _LONGEST_SHOWN = 200
 
 
@@ -32,8 +31,10 @@ class _Program:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.last = ""  # what it has returned last, shortened
+        self.asked = False
 
     def ask(self, op: str, target: Any, **rest: Any) -> Message:
+        self.asked = True
         self._channel.send({"ask": {"op": op, "target": target, **rest}})
         answer = self._channel.receive()
         if answer is None:
@@ -110,28 +111,30 @@ def run_tests(message: Message, channel: Channel) -> Message:
     """
     program = _Program(channel)
     names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
-    place = 0
+    sources: dict[str, str] = {f"test {place}": source for place, source in enumerate(message["tests"])}
     try:
         for source in message["setup"]:
-            exec(compile(source, _FILE, "exec"), names)  # noqa: S102  # that is what it is for
-        tests = [(source, ast.parse(source, _FILE)) for source in message["tests"]]
-        for tree in [tree for _, tree in tests]:
+            exec(compile(source, "setup", "exec"), names)  # noqa: S102  # that is what it is for
+        trees = {file: ast.parse(source, file) for file, source in sources.items()}
+        for tree in trees.values():
             _provide(tree, names, set(message["names"]), program)
         for name in message["called"]:
             names[name] = Remote(program, message["entry_point"] or name, name)
     except (Exception, RecursionError) as error:
         return {"bad_tests": f"{type(error).__name__}: {error}"}
-    for place, (source, tree) in enumerate(tests):
+    for place, (file, tree) in enumerate(trees.items()):
         program.last = ""
         try:
-            exec(compile(tree, _FILE, "exec"), names)  # noqa: S102  # that is what it is for
+            exec(compile(tree, file, "exec"), names)  # noqa: S102  # that is what it is for
         except _CannotAskError as error:
             return {"bad_tests": str(error)}
         except SystemExit:
             return {"failed": place, "why": "the tests were left by an exit"}
         except Exception as error:
-            return {"failed": place, "why": _why(error, source, program.last)}
-    return {"failed": None, "count": len(tests)}
+            return {"failed": place, "why": _why(error, sources, file, program.last)}
+    if not program.asked:
+        return {"bad_tests": "they call nothing of the program"}
+    return {"failed": None, "count": len(trees)}
 
 
 def _provide(tree: ast.Module, names: dict[str, Any], defined: set[str], program: _Program) -> None:
@@ -156,12 +159,11 @@ def _replace(argument: Any, changed: Any) -> None:
             argument.update(changed)
 
 
-def _why(error: Exception, source: str, last: str) -> str:
+def _why(error: Exception, sources: dict[str, str], file: str, last: str) -> str:
     """Return the line that failed and what the program did last."""
-    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _FILE]
-    lines = source.splitlines()
-    number = numbers[-1] if numbers else None
-    line = lines[number - 1].strip() if number and number <= len(lines) else source.strip()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in sources]
+    place, number = (frames[-1].filename, frames[-1].lineno or 1) if frames else (file, 1)
+    line = sources[place].splitlines()[number - 1].strip()
     text = "" if isinstance(error, AssertionError) and not str(error) else f"{type(error).__name__}: {error}"
     return "; ".join(part for part in (line[:_LONGEST_SHOWN], text[:_LONGEST_SHOWN], last) if part)
 
