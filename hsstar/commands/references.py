@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from hsstar.data.references import is_sentence, value_of_sentence
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
+from hsstar.domain.program_tests import holds_program_tests
 from hsstar.verifier import MathVerifier, ReferenceKind
 
 MOST_NAMED = 1_000
@@ -86,7 +87,9 @@ def as_value(reference: str) -> str:
 
 
 def _value_of(reference: str) -> str:
-    return value_of_sentence(reference) if is_sentence(reference) else ""
+    if not is_sentence(reference) or holds_program_tests(reference):
+        return ""
+    return value_of_sentence(reference)
 
 
 def _says_too_much(reference: str) -> bool:

@@ -88,7 +88,7 @@ def _read(value: Any) -> ProgramTests:
         case {"test": str(test), "entry_point": str(entry_point)}:
             setup = (_source(value["setup"]),) if value.get("setup") else ()
             return AssertTests((_source(test), f"check({entry_point})"), setup, entry_point)
-        case [str(), *others] if all(isinstance(test, str) for test in others):
+        case [str(), *_] if all(isinstance(test, str) and "assert" in test for test in value):
             return AssertTests(tuple(map(_source, value)))
         case [{"input": _, "output": _}, *_]:
             return _cases(value, None)

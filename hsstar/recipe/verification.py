@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -11,18 +11,23 @@ from hsstar.recipe.base import Name, Section
 from hsstar.verifier.kinds import SETTINGS
 from hsstar.verifier.kinds.base import KindSettings
 
-Kind = Literal["math", "exact"]
+Kind = Literal["math", "exact", "code"]
 
 
 class KindSection(Section):
     """The kind of verification of one dataset; a key belongs to the kinds that its meaning names first."""
 
     kind: Kind = "math"
-    """`math`: equivalent to the reference as mathematics; `exact`: the same text."""
+    """`math`: equivalent to the reference as mathematics; `exact`: the same text; `code`: a program
+    that passes the tests in the reference."""
     ignore_case: bool | None = None
     """`exact`: capital letters count as small ones; default: false."""
     ignore_spaces: bool | None = None
     """`exact`: white space at the ends does not count, and within counts as one space; default: true."""
+    test_seconds: Annotated[float, Field(gt=0)] | None = None
+    """`code`: the processor time of a program for one test; default: 6."""
+    memory_mb: Annotated[int, Field(ge=64)] | None = None
+    """`code`: the memory of a program in MiB; default: 512."""
 
     @model_validator(mode="before")
     @classmethod

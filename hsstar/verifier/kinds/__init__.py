@@ -6,12 +6,13 @@ name all of them.
 
 from hsstar.verifier.contract import Verifier
 from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.code import CodeSettings, CodeVerifier
 from hsstar.verifier.kinds.exact import ExactSettings, ExactVerifier
 from hsstar.verifier.kinds.mathematics import MathSettings
 from hsstar.verifier.math_verifier import MathVerifier
 
 SETTINGS: dict[str, type[KindSettings]] = {
-    settings.kind: settings for settings in (MathSettings, ExactSettings)
+    settings.kind: settings for settings in (MathSettings, ExactSettings, CodeSettings)
 }
 """By kind."""
 
@@ -23,5 +24,7 @@ def make_verifier(settings: KindSettings) -> Verifier:
             return MathVerifier()
         case ExactSettings():
             return ExactVerifier(settings)
+        case CodeSettings():
+            return CodeVerifier(settings)
         case _:
             raise ValueError(f"no verifier of kind {settings.kind!r}")

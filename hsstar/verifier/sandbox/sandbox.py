@@ -6,6 +6,7 @@ import select
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -68,10 +69,16 @@ class EndedError(Exception):
 
 
 class Sandbox:
-    """A process in a sandbox, which answers messages; use it from one thread."""
+    """A process in a sandbox, which answers messages; use it from one thread.
 
-    def __init__(self, way: Way, limits: Limits, *options: str) -> None:
+    `ended` is called when it is closed. Raise SandboxError if it does not start.
+    """
+
+    def __init__(
+        self, way: Way, limits: Limits, *options: str, ended: "Callable[[Sandbox], None] | None" = None
+    ) -> None:
         self._limits = limits
+        self._ended = ended
         self._most = (limits.output_mb << 20) * 6 + _MESSAGE_BYTES  # JSON writes up to six bytes for one
         inner = inner_command(limits.as_arguments(), *options)
         try:
@@ -118,8 +125,14 @@ class Sandbox:
                 break  # the answer says why
         return self._answer(begin, deadline - time.monotonic())
 
+    def kill(self) -> None:
+        """End everything in the sandbox; any thread may do so, before it is closed."""
+        self._process.kill()
+
     def close(self) -> None:
         """End everything in the sandbox."""
+        if self._ended is not None:
+            self._ended(self)
         self._process.kill()
         self._process.wait()
         for pipe in (self._into, self._from, self._errors):
