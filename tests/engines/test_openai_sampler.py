@@ -21,6 +21,7 @@ from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
 from hsstar.engines.sampling import openai_server
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai import OpenAISampler
+from hsstar.remote import http
 from tests.engines import tiny
 from tests.engines.completions_host import CUT, Host, Json, running, text_of
 from tests.engines.draws import complete, draw_all
@@ -34,7 +35,7 @@ Open = Callable[..., OpenAISampler]
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    monkeypatch.setattr(openai_server, "_FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(http, "FIRST_PAUSE_SECONDS", 0.05)
     with running(Host(text_of, weights="M0")) as server:
         yield server
 
@@ -102,8 +103,8 @@ def test_the_server_says_how_long_to_wait(host: Host, connect: Open, wait: Calla
 
 def test_the_pauses_between_requests_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: high)
-    pauses = [openai_server._pause(attempt) for attempt in range(40)]
-    first, longest = openai_server._FIRST_PAUSE_SECONDS, openai_server._LONGEST_PAUSE_SECONDS
+    pauses = [http.pause_seconds(attempt) for attempt in range(40)]
+    first, longest = http.FIRST_PAUSE_SECONDS, http.LONGEST_PAUSE_SECONDS
     assert pauses == [min(longest, first * 2**attempt) for attempt in range(40)]
 
 

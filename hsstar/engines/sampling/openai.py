@@ -19,7 +19,7 @@ from hsstar.engines.sampling.openai_server import (
     RefusedRequestError,
     Reload,
 )
-from hsstar.settings import read_secret
+from hsstar.remote.secrets import read_secret
 
 _NEUTRAL_FOR_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """Options that vLLM would otherwise read from the checkpoint's generation_config.json."""

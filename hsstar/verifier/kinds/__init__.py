@@ -8,11 +8,12 @@ from hsstar.verifier.contract import Verifier
 from hsstar.verifier.kinds.base import KindSettings
 from hsstar.verifier.kinds.code import CodeSettings, CodeVerifier
 from hsstar.verifier.kinds.exact import ExactSettings, ExactVerifier
+from hsstar.verifier.kinds.judge import JudgeSettings, JudgeVerifier
 from hsstar.verifier.kinds.mathematics import MathSettings
 from hsstar.verifier.math_verifier import MathVerifier
 
 SETTINGS: dict[str, type[KindSettings]] = {
-    settings.kind: settings for settings in (MathSettings, ExactSettings, CodeSettings)
+    settings.kind: settings for settings in (MathSettings, ExactSettings, CodeSettings, JudgeSettings)
 }
 """By kind."""
 
@@ -26,5 +27,7 @@ def make_verifier(settings: KindSettings) -> Verifier:
             return ExactVerifier(settings)
         case CodeSettings():
             return CodeVerifier(settings)
+        case JudgeSettings():
+            return JudgeVerifier(settings)
         case _:
             raise ValueError(f"no verifier of kind {settings.kind!r}")
