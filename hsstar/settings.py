@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.remote.secrets import existing_file, read_secret, refusal
 

@@ -110,7 +110,10 @@ def _cases(cases: Sequence[Any], function: str | None) -> ProgramTests:
         return CallTests(
             function,
             tuple(
-                ([json.loads(line) for line in case["input"].splitlines() if line], json.loads(case["output"]))
+                (
+                    [json.loads(line) for line in case["input"].splitlines() if line],
+                    json.loads(case["output"]),
+                )
                 for case in cases
             ),
         )

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from hsstar.domain.benchmarks import dataset_of
-from hsstar.recipe.base import Name, Section
+from hsstar.recipe.base import Name, Positive, Section
 from hsstar.verifier.kinds import SETTINGS
 from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.judge import MOST_CHARACTERS
 
-Kind = Literal["math", "exact", "code"]
+Kind = Literal["math", "exact", "code", "judge"]
 
 
 class KindSection(Section):
@@ -19,7 +20,7 @@ class KindSection(Section):
 
     kind: Kind = "math"
     """`math`: equivalent to the reference as mathematics; `exact`: the same text; `code`: a program
-    that passes the tests in the reference."""
+    that passes the tests in the reference; `judge`: a language model decides."""
     ignore_case: bool | None = None
     """`exact`: capital letters count as small ones; default: false."""
     ignore_spaces: bool | None = None
@@ -28,6 +29,23 @@ class KindSection(Section):
     """`code`: the processor time of a program for one test; default: 6."""
     memory_mb: Annotated[int, Field(ge=64)] | None = None
     """`code`: the memory of a program in MiB; default: 512."""
+    base_url: str | None = None
+    """`judge`: an OpenAI-compatible server with chat completions, such as `http://localhost:8000/v1`."""
+    model: str | None = None
+    """`judge`: the server's name of the model."""
+    rubric: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)] | None = None
+    """`judge`: what is correct, in words, or a file that ends in `.txt` or `.md`; default: a rubric that
+    compares with the reference."""
+    judge_temperature: Annotated[float, Field(ge=0)] | None = None
+    """`judge`: default: 0."""
+    judge_tokens: Positive | None = None
+    """`judge`: the most tokens of its answer; default: 1024."""
+    concurrency: Positive | None = None
+    """`judge`: requests at a time; default: 8."""
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """`judge`: the longest silence about one request; default: 120."""
+    attempts: Positive | None = None
+    """`judge`: how often a request is sent until it has an answer; default: 6."""
 
     @model_validator(mode="before")
     @classmethod

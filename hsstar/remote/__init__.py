@@ -1,1 +1,1 @@
-"""What the clients of other servers share: keys, pauses between requests, errors in words, chat completions."""
+"""What the clients of other servers share: keys, pauses, errors in words, chat completions."""

@@ -34,7 +34,14 @@ class ChatClient:
     """
 
     def __init__(
-        self, base_url: str, model: str, *, api_key: str, key_variable: str, timeout_seconds: float, attempts: int
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str,
+        key_variable: str,
+        timeout_seconds: float,
+        attempts: int,
     ) -> None:
         self._url, self._model = base_url.rstrip("/"), model
         self._api_key, self._key_variable = api_key, key_variable
@@ -93,7 +100,9 @@ class ChatClient:
         except EngineError as error:
             raise NoAnswerError(str(error)) from None
         if content.get("error"):
-            raise NoAnswerError(f"{self._url} answers 200 with an error: {message_of(response, self._api_key)}")
+            raise NoAnswerError(
+                f"{self._url} answers 200 with an error: {message_of(response, self._api_key)}"
+            )
         usage = content.get("usage")
         if isinstance(usage, dict):
             self._count(**{key: usage.get(key) for key in ("prompt_tokens", "completion_tokens")})

@@ -87,7 +87,13 @@ def test_a_rubric_of_ones_own_takes_the_place_of_the_default(host: Host, judge: 
 def test_the_version_names_what_decides(host: Host, judge: Build) -> None:
     versions = {
         judge(**settings).version
-        for settings in ({}, {"rubric": "x"}, {"model": "other"}, {"judge_temperature": 1.0}, {"judge_tokens": 9})
+        for settings in (
+            {},
+            {"rubric": "x"},
+            {"model": "other"},
+            {"judge_temperature": 1.0},
+            {"judge_tokens": 9},
+        )
     }
     assert len(versions) == 5
     same = judge(concurrency=1, attempts=1, timeout_seconds=1.0).version
@@ -146,7 +152,9 @@ def test_a_failure_is_a_verdict_of_none_with_its_reason(
     assert reason in str(judgement.detail)
 
 
-def test_an_answer_that_is_no_json_is_named(host: Host, judge: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_no_json_is_named(
+    host: Host, judge: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.complete = lambda weights, body: _Raw("<html>")  # type: ignore[return-value]
     monkeypatch.setattr("json.dumps", _dumps)
     [judgement] = judge().verify(REQUESTS[:1])
@@ -238,7 +246,7 @@ def test_a_wrong_address_ends_the_verification_in_a_line(host: Host, judge: Buil
 def test_a_silent_server_is_asked_again(host: Host, judge: Build) -> None:
     speaking = threading.Event()
     host.complete = lambda weights, body: (
-        chat("late", **{"ignored": speaking.wait(60)}) if len(host.bodies) <= 1 else even(weights, body)
+        chat("late", ignored=speaking.wait(60)) if len(host.bodies) <= 1 else even(weights, body)
     )
     assert judge(timeout_seconds=0.8).verify(REQUESTS[:1])[0].cause is Cause.CORRECT
     speaking.set()

@@ -55,7 +55,9 @@ def _same(value: Any, expected: Any) -> bool:
         case list(), list():
             return len(value) == len(expected) and all(map(_same, value, expected))
         case dict(), dict():
-            return value.keys() == expected.keys() and all(_same(held, expected[key]) for key, held in value.items())
+            return value.keys() == expected.keys() and all(
+                _same(held, expected[key]) for key, held in value.items()
+            )
     return type(value) is type(expected) and bool(value == expected)
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.domain.errors import EngineError
-from hsstar.verifier.sandbox import inside, namespaces
+from hsstar.verifier.sandbox import namespaces
+from hsstar.verifier.sandbox.inside import harness  # and so Python keeps it compiled
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}  # noqa: S108
 """All that a program finds in its environment."""
 
 _CODE = "/code/hsstar/verifier/sandbox/inside"
-_START = "import sys; sys.path.append('/code'); from hsstar.verifier.sandbox.inside.harness import main; main()"
+_START = (
+    "import sys; sys.path.append('/code'); from hsstar.verifier.sandbox.inside.harness import main; main()"
+)
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache")
 
 
@@ -67,7 +70,7 @@ def _places() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     for place in (Path(_interpreter()).parent, prefix / "lib", prefix / "lib64"):
         if place.is_dir() and not place.is_relative_to("/usr"):
             binds.append((str(place), str(place)))
-    return [*binds, (str(Path(str(inside.__file__)).parent), _CODE)], links
+    return [*binds, (str(Path(str(harness.__file__)).parent), _CODE)], links
 
 
 def _bubblewrap(program: str, inner: Sequence[str], temporary_bytes: int) -> list[str]:

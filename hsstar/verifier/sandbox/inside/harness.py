@@ -71,7 +71,9 @@ def _run(message: Message, output_bytes: int, channel: Channel) -> Message:
     _end_all_others()
     if exchange.is_too_much:
         return {"too_much_output": True}
-    written, complaints = (bytes(held).decode(errors="replace") for held in (exchange.output, exchange.errors))
+    written, complaints = (
+        bytes(held).decode(errors="replace") for held in (exchange.output, exchange.errors)
+    )
     return {"exit": code, "output": written, "errors": complaints}
 
 
@@ -94,7 +96,7 @@ class _Exchange:
 
     def step(self) -> bool:
         """Move what can be moved, or wait a moment; return whether output or errors are still open."""
-        for key, _ in self._selector.select(_WAIT_SECONDS):
+        for key, _ in self._selector.select(_WAIT_SECONDS) if self._open else ():
             if key.fd == self._into:
                 self._write()
             else:

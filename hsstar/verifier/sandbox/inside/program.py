@@ -4,11 +4,10 @@ import builtins
 import sys
 import traceback
 import types
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hsstar.verifier.sandbox.inside.channel import Message
-from hsstar.verifier.sandbox.inside.values import encode, decode
+from hsstar.verifier.sandbox.inside.values import decode, encode
 
 _FILE = "program.py"
 _LONGEST_TEXT = 500
@@ -72,7 +71,9 @@ class LoadedProgram:
             after = [encode(argument, self._keep) for argument in arguments]
         except BaseException as error:
             return {"raised": type(error).__name__, "text": described(error)}
-        changed = {place: then for place, (now, then) in enumerate(zip(before, after, strict=True)) if now != then}
+        changed = {
+            place: then for place, (now, then) in enumerate(zip(before, after, strict=True)) if now != then
+        }
         return {"value": value, "changed": changed}
 
     def _target(self, target: Any) -> Any:

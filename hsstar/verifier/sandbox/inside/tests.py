@@ -139,11 +139,17 @@ def run_tests(message: Message, channel: Channel) -> Message:
 
 def _provide(tree: ast.Module, names: dict[str, Any], defined: set[str], program: _Program) -> None:
     """Provide the names that a test reads and does not define: the program's, else modules."""
-    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Name) or node.id in names or hasattr(builtins, node.id):
             continue
-        if node.id in sys.stdlib_module_names and node.id not in called:  # the program's `math` would be a forgery
+        if (
+            node.id in sys.stdlib_module_names and node.id not in called
+        ):  # the program's `math` would be a forgery
             names[node.id] = importlib.import_module(node.id)
         elif node.id in defined:
             names[node.id] = Remote(program, node.id, node.id)
