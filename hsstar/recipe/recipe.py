@@ -21,6 +21,7 @@ from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
+from hsstar.recipe.verification import VerificationSection
 
 
 class ProblemsSection(Section):
@@ -135,6 +136,7 @@ class Recipe(Section):
     problems: ProblemsSection
     policy: PolicySection
     sampling: SamplingSection = SamplingSection()
+    verification: VerificationSection = VerificationSection()
     reward: RewardSection = RewardSection()
     difficulty: DifficultySection = DifficultySection()
     allocation: AllocationSection = AllocationSection()

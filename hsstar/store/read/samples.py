@@ -44,6 +44,7 @@ class Sample:
     answer: str | None
     verdict: str | None
     cause: str | None
+    cause_detail: str | None
     verifier: str | None
     min_reward: float | None
     step_rewards: tuple[float, ...] | None
