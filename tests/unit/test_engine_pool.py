@@ -276,7 +276,8 @@ class Pool(EnginePool):
 
     def _builder(self, kind: str, engine: type[Engine]) -> Callable[..., Engine]:
         def build(*arguments: Any) -> Engine:
-            self.built[kind].append(engine(*arguments[:1]))
+            folder = arguments[:1] if kind in ("sampler", "scorer") else ()
+            self.built[kind].append(engine(*folder))
             return self.built[kind][-1]
 
         return build
