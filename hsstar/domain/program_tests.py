@@ -83,11 +83,11 @@ def _read(value: Any) -> ProgramTests:
         case {"tests": list(cases)}:
             return _cases(cases, value.get("fn_name"))
         case {"test_list": [*tests]} if all(isinstance(test, str) for test in tests):
-            setup = [*value.get("test_imports", ()), value.get("test_setup_code") or ""]
-            return AssertTests(tuple(map(_source, tests)), tuple(map(_source, filter(None, setup))))
+            setup = filter(None, [*value.get("test_imports", ()), value.get("test_setup_code")])
+            return AssertTests(tuple(map(_source, tests)), tuple(map(_source, setup)))
         case {"test": str(test), "entry_point": str(entry_point)}:
-            setup = (_source(value["setup"]),) if value.get("setup") else ()
-            return AssertTests((_source(test), f"check({entry_point})"), setup, entry_point)
+            checks = (_source(test), f"check({entry_point})")
+            return AssertTests(checks, tuple(map(_source, filter(None, [value.get("setup")]))), entry_point)
         case [str(), *_] if all(isinstance(test, str) and "assert" in test for test in value):
             return AssertTests(tuple(map(_source, value)))
         case [{"input": _, "output": _}, *_]:

@@ -1,4 +1,4 @@
-"""A local HTTP server that speaks the protocol of completions and chats as vLLM does, and has all of its bad days."""
+"""A local HTTP server that completes texts and chats as vLLM does, and has all of its bad days."""
 
 import json
 import socket

@@ -90,7 +90,7 @@ def test_the_version_names_what_decides(host: Host, judge: Build) -> None:
         for settings in (
             {},
             {"rubric": "x"},
-            {"model": "other"},
+            {"model": "a"},
             {"judge_temperature": 1.0},
             {"judge_tokens": 9},
         )
@@ -152,24 +152,11 @@ def test_a_failure_is_a_verdict_of_none_with_its_reason(
     assert reason in str(judgement.detail)
 
 
-def test_an_answer_that_is_no_json_is_named(
-    host: Host, judge: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.complete = lambda weights, body: _Raw("<html>")  # type: ignore[return-value]
-    monkeypatch.setattr("json.dumps", _dumps)
+def test_an_answer_that_is_no_json_is_named(host: Host, judge: Build) -> None:
+    host.shape = lambda text: "<html>"
+    host.faults = [200]
     [judgement] = judge().verify(REQUESTS[:1])
     assert "something else than a JSON object" in str(judgement.detail)
-
-
-class _Raw(dict[str, Any]):
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-def _dumps(value: Any, *rest: Any, **more: Any) -> str:
-    import json
-
-    return value.text if isinstance(value, _Raw) else json.JSONEncoder(*rest, **more).encode(value)
 
 
 def test_one_failure_affects_no_neighbour(host: Host, judge: Build) -> None:

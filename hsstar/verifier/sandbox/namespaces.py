@@ -1,4 +1,4 @@
-"""Start a command in namespaces of its own, without bubblewrap: run as a program, by the standard library alone.
+"""Start a command in namespaces of its own, without bubblewrap; a program of the standard library alone.
 
     python -I -S namespaces.py '{"parent": 7, "binds": [["/usr", "/usr"]], …}' COMMAND …
 
@@ -94,7 +94,7 @@ def _be_first_process(command: Sequence[str]) -> NoReturn:
     child = os.fork()
     if not child:
         os.setsid()
-        os.execv(command[0], command)  # noqa: S606  # the sandbox is what makes it safe
+        os.execv(command[0], list(command))  # noqa: S606  # the sandbox is what makes it safe
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -149,10 +149,8 @@ def _map_users(child: int) -> None:
     folder = Path(f"/proc/{child}")
     if os.getuid():
         (folder / "setgroups").write_text("deny")
-        users, groups = (os.getuid(),), (os.getgid(),)
-    else:
-        users = groups = OTHER_USERS
-    for file, ids in (("gid_map", groups), ("uid_map", users)):
+    for file, mine in (("gid_map", os.getgid()), ("uid_map", os.getuid())):
+        ids = (mine,) if os.getuid() else OTHER_USERS
         for index, number in enumerate(ids):
             try:
                 (folder / file).write_text(f"{USER} {number} 1")

@@ -1,6 +1,7 @@
 """A program of a model: run as the main module, or loaded so that its functions can be called."""
 
 import builtins
+import os
 import sys
 import traceback
 import types
@@ -10,6 +11,7 @@ from hsstar.verifier.sandbox.inside.channel import Message
 from hsstar.verifier.sandbox.inside.values import decode, encode
 
 _FILE = "program.py"
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 _LONGEST_TEXT = 500
 
 
@@ -17,8 +19,7 @@ def run_as_main(source: str) -> NoReturn:
     """Run a program in this process, and end it as Python would."""
     module = _main_module()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = open({"stdin": 0, "stdout": 1, "stderr": 2}[name], mode, encoding="utf-8", closefd=False)
-        setattr(sys, name, stream)
+        setattr(sys, name, os.fdopen(_STANDARD[name], mode, encoding="utf-8", closefd=False))
     try:
         exec(compile(source, _FILE, "exec"), module.__dict__)  # noqa: S102  # that is what it is for
     except SystemExit:

@@ -9,6 +9,7 @@ import builtins
 import importlib
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from hsstar.verifier.sandbox.inside.channel import Channel, Message
@@ -41,13 +42,7 @@ class _Program:
             raise SystemExit
         if "raised" in answer:
             self.last = f"the program raised {answer['text']}"
-            kind = getattr(builtins, str(answer["raised"]), None)
-            is_error = isinstance(kind, type) and issubclass(kind, Exception)
-            try:
-                raised = kind(answer["text"]) if is_error else RemoteError(answer["text"])
-            except TypeError:  # UnicodeDecodeError has five arguments
-                raised = RemoteError(answer["text"])
-            raise raised
+            raise _raised(str(answer["raised"]), str(answer["text"]))
         return answer
 
     def value(self, sent: Any) -> Any:
@@ -75,6 +70,7 @@ class Remote:
         self._program, self._target, self._shown = program, target, shown
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it with plain values; return what it returns."""
         program = self._program
         sent = [program.argument(argument) for argument in arguments]
         answer = program.ask(
@@ -153,6 +149,15 @@ def _provide(tree: ast.Module, names: dict[str, Any], defined: set[str], program
             names[node.id] = importlib.import_module(node.id)
         elif node.id in defined:
             names[node.id] = Remote(program, node.id, node.id)
+
+
+def _raised(name: str, text: str) -> Exception:
+    """Return an exception of Python by its name; of another name, or one that text does not make, ours."""
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        with suppress(TypeError):  # UnicodeDecodeError has five arguments
+            return kind(text)
+    return RemoteError(text)
 
 
 def _replace(argument: Any, changed: Any) -> None:
