@@ -19,7 +19,7 @@ from hsstar.verifier.code.judging import judge_program
 from hsstar.verifier.code.programs import find_program
 from hsstar.verifier.sandbox import Limits, Sandbox, Way, usable_way
 
-LIMITS = Limits(cpu_seconds=0.6, wall_seconds=120.0, memory_mb=256, processes=16, output_mb=1)
+LIMITS = Limits(cpu_seconds=0.6, idle_seconds=10.0, memory_mb=256, processes=16, output_mb=1)
 DOUBLE = {"inputs": ["21\n", "4\n"], "outputs": ["42\n", "8\n"]}
 CASES: dict[str, list[dict[str, str]]] = tomllib.loads(
     (Path(__file__).parent / "programs.toml").read_text(encoding="utf-8")
@@ -59,7 +59,8 @@ def test_no_program_forges_its_verdict(way: Way, case: dict[str, str]) -> None:
     assert found.cause is Cause.INCORRECT, found
 
 
-SLEEPY = Limits(cpu_seconds=5.0, wall_seconds=1.0)
+SLEEPY = Limits(cpu_seconds=60.0, idle_seconds=1.0)
+STARVED = Limits(cpu_seconds=60.0, idle_seconds=60.0, wall_seconds=1.0)
 
 
 @cases("hostile")
@@ -69,9 +70,12 @@ def test_a_program_without_end_is_ended_and_named(way: Way, case: dict[str, str]
     assert re.search(case["detail"], str(found.detail), re.IGNORECASE), found
 
 
-def test_a_program_that_sleeps_has_no_verdict(way: Way) -> None:
+def test_a_program_that_waits_for_nothing_is_incorrect_and_one_without_a_processor_is_not(way: Way) -> None:
     found = judged(way, "import time\ntime.sleep(60)", DOUBLE, SLEEPY)
-    assert found == CheckResult(Cause.TIMED_OUT, "test 1 of 2: the program did not end within 1 s")
+    assert found == CheckResult(Cause.INCORRECT, "test 1 of 2: the program did not end within 1 s")
+    found = judged(way, "while True: pass", DOUBLE, STARVED)
+    assert found.cause is Cause.TIMED_OUT
+    assert "did not get enough of a processor" in str(found.detail)
 
 
 def run(way: Way, program: str) -> str:

@@ -1,8 +1,8 @@
 """Judge a program by tests, in sandboxes: what it returns or writes is compared where it cannot reach.
 
 A program that fails a test is incorrect, whatever the way: a wrong value, an error, an exit, its limit of
-processor time or memory. It has no verdict only where the machine may be to blame: it did not end in a time
-in which it should have got its processor time many times over, or the sandbox failed.
+processor time or memory, or that it waits for nothing. It has no verdict only where the machine may be to
+blame: it got no processor, or the sandbox failed.
 """
 
 import time
@@ -97,7 +97,7 @@ def _judge_by_asserts(source: str, tests: AssertTests, open_sandbox: Open, deadl
             try:
                 answer = testing.ask(message)
             except EndedError as error:
-                late = error.how in (End.CPU, End.WALL)
+                late = error.how in (End.CPU, End.IDLE, End.WALL)
                 return CheckResult(Cause.TIMED_OUT if late else Cause.CRASHED, f"the tests: {error}")
             if "ask" not in answer:
                 return _of_tests(answer, tests)

@@ -35,7 +35,8 @@ class Limits:
     output_mb: int = 8
     file_mb: int = 16  # each file; /tmp holds four times as much
     cpu_seconds: float = 6.0  # for one message
-    wall_seconds: float = 120.0  # for one message
+    idle_seconds: float = 30.0  # for one message, by the clock, while it waits for no processor
+    wall_seconds: float = 600.0  # for one message, whatever the load of the machine
 
     def as_arguments(self) -> str:
         """Return the limits that the harness sets for itself."""
@@ -54,6 +55,7 @@ class End(Enum):
     """Why a sandbox gives no answer."""
 
     CPU = "used all of its processor time"
+    IDLE = "did nothing"
     WALL = "did not end in time"
     MEMORY = "used more memory than it may"
     OUTPUT = "wrote more than it may"
@@ -100,7 +102,7 @@ class Sandbox:
             os.set_blocking(pipe.fileno(), False)
         self._received = b""
         try:
-            ready = self._answer(Usage(_CPU_SECONDS, 0), _START_SECONDS)
+            ready = self._answer(Usage(_CPU_SECONDS, 0, 0.0), time.monotonic() + _START_SECONDS)
         except EndedError as error:
             complaint = self._complaint()
             self.close()
@@ -111,11 +113,10 @@ class Sandbox:
 
     def ask(self, message: Message) -> Message:
         """Send a message and return the answer; raise EndedError if the program is over before."""
-        begin = usage_of(self._process.pid)
-        deadline = time.monotonic() + self._limits.wall_seconds
+        begin, since = usage_of(self._process.pid), time.monotonic()
         rest = memoryview(json.dumps(message).encode() + b"\n")
         while rest:
-            self._look(begin, deadline)
+            self._look(begin, since)
             select.select([], [self._into], [], _LOOK_SECONDS)
             try:
                 rest = rest[os.write(self._into.fileno(), rest) :]
@@ -123,7 +124,7 @@ class Sandbox:
                 continue
             except BrokenPipeError:
                 break  # the answer says why
-        return self._answer(begin, deadline - time.monotonic())
+        return self._answer(begin, since)
 
     def kill(self) -> None:
         """End everything in the sandbox; any thread may do so, before it is closed."""
@@ -144,10 +145,9 @@ class Sandbox:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _answer(self, begin: Usage, seconds: float) -> Message:
-        deadline = time.monotonic() + seconds
+    def _answer(self, begin: Usage, since: float) -> Message:
         while b"\n" not in self._received:
-            self._look(begin, deadline)
+            self._look(begin, since)
             if not select.select([self._from], [], [], _LOOK_SECONDS)[0]:
                 continue
             piece = os.read(self._from.fileno(), _READ_BYTES)
@@ -165,15 +165,18 @@ class Sandbox:
             raise EndedError(End.LEFT, "an answer that is none")
         return answer
 
-    def _look(self, begin: Usage, deadline: float) -> None:
+    def _look(self, begin: Usage, since: float) -> None:
         """Raise EndedError if a limit is passed."""
         used = usage_of(self._process.pid)
         if used.memory_bytes > self._limits.memory_mb << 20:
             raise EndedError(End.MEMORY, f"used more than {self._limits.memory_mb} MiB of memory")
         if used.cpu_seconds - begin.cpu_seconds > self._limits.cpu_seconds:
             raise EndedError(End.CPU, f"used {self._limits.cpu_seconds:g} s of processor time")
-        if time.monotonic() > deadline:
-            raise EndedError(End.WALL, f"did not end within {self._limits.wall_seconds:g} s")
+        elapsed = time.monotonic() - since
+        if elapsed - (used.waiting_seconds - begin.waiting_seconds) > self._limits.idle_seconds:
+            raise EndedError(End.IDLE, f"did not end within {self._limits.idle_seconds:g} s")
+        if elapsed > self._limits.wall_seconds:
+            raise EndedError(End.WALL, f"did not get enough of a processor in {elapsed:.0f} s")
 
     def _left(self) -> EndedError:
         with suppress(subprocess.TimeoutExpired):

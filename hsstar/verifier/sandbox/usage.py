@@ -10,15 +10,19 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Processor seconds of a process and all below it, ended ones included, and bytes of their own memory."""
+    """What a process and all below it have used.
 
-    cpu_seconds: float
-    memory_bytes: int
+    `waiting_seconds`: how long their threads wanted a processor and had none; ended threads do not count.
+    """
+
+    cpu_seconds: float  # of ended processes too
+    memory_bytes: int  # of their own, and shared between them
+    waiting_seconds: float
 
 
 def usage_of(process: int) -> Usage:
     """Return what a process and all below it use; nothing if it is gone."""
-    cpu, memory = 0, 0
+    cpu = memory = waiting = 0
     for one in _with_all_below(process):
         try:
             # behind the name, which may hold spaces: state is the third field of proc(5)
@@ -27,24 +31,36 @@ def usage_of(process: int) -> Usage:
         except OSError:
             continue
         cpu += sum(map(int, fields[11:15]))
+        waiting += sum(map(_waiting, _threads(one)))
         memory += sum(
             int(line.split()[1]) << 10
             for line in status.splitlines()
             if line.startswith(("RssAnon:", "RssShmem:"))
         )
-    return Usage(cpu / _TICKS, memory)
+    return Usage(cpu / _TICKS, memory, waiting / 1e9)
 
 
 def _with_all_below(process: int) -> Iterator[int]:
     yield process
-    try:
-        threads = list(Path(f"/proc/{process}/task").iterdir())
-    except OSError:
-        return
-    for thread in threads:
+    for thread in _threads(process):
         try:
             children = (thread / "children").read_text().split()
         except OSError:
             continue
         for child in children:
             yield from _with_all_below(int(child))
+
+
+def _threads(process: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{process}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _waiting(thread: Path) -> int:
+    """Return the nanoseconds that a thread has waited for a processor; 0 where the kernel does not say."""
+    try:
+        return int((thread / "schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
