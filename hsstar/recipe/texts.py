@@ -6,28 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.domain.errors import RecipeError
-from hsstar.recipe import prompt
+from hsstar.recipe import prompt, verification
 from hsstar.recipe.prompt import IS_JINJA
-from hsstar.verifier.kinds import judge
+from hsstar.verifier.kinds.sources import file_of
 
 _TEMPLATE_FILE = re.compile(r"[^{}\n]+\.(j2|jinja|jinja2|txt)")
 _RUBRIC_FILE = re.compile(r"[^\n]+\.(txt|md)")
 
 
 def with_texts(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
-    """Return a recipe's document with the texts of files in their places: prompt template and rubrics.
+    """Return a recipe's document with the texts of files in their places: prompt template,
+    functions and rubrics.
 
     A relative path starts at `folder`. Raise RecipeError if a file cannot be read or is too long.
     """
     changed = _with_template(document, folder, source)
     if isinstance(section := changed.get("verification"), Mapping):
-        section = _with_rubric(section, folder, f"{source}: verification.rubric")
+        section = _with_check(section, folder, f"{source}: verification")
         if isinstance(datasets := section.get("datasets"), Mapping):
             section["datasets"] = {
-                name: _with_rubric(one, folder, f"{source}: verification.datasets.{name}.rubric")
-                if isinstance(one, Mapping)
-                else one
-                for name, one in datasets.items()
+                name: _with_check(table, folder, f"{source}: verification.datasets.{name}")
+                if isinstance(table, Mapping)
+                else table
+                for name, table in datasets.items()
             }
         changed["verification"] = section
     return changed
@@ -47,11 +48,17 @@ def _with_template(document: Mapping[str, Any], folder: Path, source: str) -> di
     return {**document, "policy": {**policy, "prompt": changed}}  # type: ignore[dict-item]  # it has a prompt
 
 
-def _with_rubric(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
-    rubric = section.get("rubric")
-    if not isinstance(rubric, str) or not _RUBRIC_FILE.fullmatch(rubric):
-        return dict(section)
-    return {**section, "rubric": _read(folder / Path(rubric).expanduser(), where, judge.MOST_CHARACTERS)}
+def _with_check(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """Return a section of verification with the texts of a function's file and of a rubric's."""
+    most, changed = verification.MOST_CHARACTERS, dict(section)
+    rubric, function = section.get("rubric"), section.get("function")
+    if isinstance(rubric, str) and _RUBRIC_FILE.fullmatch(rubric):
+        changed["rubric"] = _read(folder / Path(rubric).expanduser(), f"{where}.rubric", most)
+    if isinstance(function, str) and section.get("source") is None:
+        path = file_of(function)  # without one, that of a recipe which this one changes does not count
+        text = None if path is None else _read(folder / Path(path).expanduser(), f"{where}.function", most)
+        changed["source"] = text
+    return changed
 
 
 def _read(file: Path, where: str, most: int) -> str:

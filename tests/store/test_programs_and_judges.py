@@ -68,7 +68,7 @@ def test_programs_of_a_published_layout_are_judged_by_their_tests(database: Data
     report = import_problems(database, ProblemFiles([PROGRAMMING]), TRAIN)
     assert (report.imported, report.references.unusable_count) == (len(GIVEN), 0)
     responses = [[fenced(row["code"]), fenced(row["wrong"]), "I cannot."] for row in GIVEN]
-    job_id = add_verification(database, responses, kind="code", test_seconds=1.0)
+    job_id = add_verification(database, responses, kind="code", deadline_seconds=1.0)
     worker.run_job(job_id)
     found = judged(database, job_id)
     assert found[0::3] == [("correct", "correct", None)] * len(GIVEN)

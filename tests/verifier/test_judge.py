@@ -91,8 +91,8 @@ def test_the_version_names_what_decides(host: Host, judge: Build) -> None:
             {},
             {"rubric": "x"},
             {"model": "a"},
-            {"judge_temperature": 1.0},
-            {"judge_tokens": 9},
+            {"temperature": 1.0},
+            {"max_tokens": 9},
         )
     }
     assert len(versions) == 5

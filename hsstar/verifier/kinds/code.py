@@ -28,8 +28,8 @@ class CodeSettings(KindSettings):
     """What a program may use for one test."""
 
     kind: ClassVar[str] = "code"
-    test_seconds: float = 6.0  # of processor time
-    memory_mb: int = 512
+    deadline_seconds: float = 6.0  # of processor time
+    memory_limit_mb: int = 512
 
 
 class CodeVerifier(BaseVerifier):
@@ -43,7 +43,7 @@ class CodeVerifier(BaseVerifier):
 
     def __init__(self, settings: CodeSettings, processes: int | None = None) -> None:
         self._version = version_of(settings, f"python {platform.python_version()}")
-        self._limits = Limits(settings.memory_mb, cpu_seconds=settings.test_seconds)
+        self._limits = Limits(settings.memory_limit_mb, cpu_seconds=settings.deadline_seconds)
         self._threads = ThreadPoolExecutor(processes or os.cpu_count() or 1, thread_name_prefix="programs")
         self._running: set[Sandbox] = set()
         self._lock = threading.Lock()

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("hsstar.verifier.judge")
 
 API_KEY_VARIABLE = "HSSTAR_JUDGE_API_KEY"
-MOST_CHARACTERS = 100_000
-"""Of a rubric."""
-
 DEFAULT_RUBRIC = """\
 Decide whether the response solves the problem.
 Its final answer must agree with the reference answer in meaning; another form of the same answer is correct.
@@ -70,8 +67,8 @@ class JudgeSettings(KindSettings):
     base_url: str
     model: str
     rubric: str = DEFAULT_RUBRIC
-    judge_temperature: float = 0.0
-    judge_tokens: int = 1024
+    temperature: float = 0.0
+    max_tokens: int = 1024
     concurrency: int = 8
     timeout_seconds: float = 120.0
     attempts: int = 6
@@ -146,8 +143,8 @@ class JudgeVerifier(BaseVerifier):
 
         request = pair.request or VerificationRequest(pair.answer or "", pair.reference, is_answer=True)
         options = {
-            "temperature": self._settings.judge_temperature,
-            "max_tokens": self._settings.judge_tokens,
+            "temperature": self._settings.temperature,
+            "max_tokens": self._settings.max_tokens,
             "seed": 0,
         }
         try:
@@ -158,7 +155,7 @@ class JudgeVerifier(BaseVerifier):
         cause = _cause_of(text)
         if cause is not None:
             return CheckResult(cause, _shortened(text))
-        cut = f", cut at {self._settings.judge_tokens} tokens" if answer.finish_reason == "length" else ""
+        cut = f", cut at {self._settings.max_tokens} tokens" if answer.finish_reason == "length" else ""
         return CheckResult(Cause.CHECK_FAILED, _shortened(f"no verdict in the judge's answer{cut}: {text}"))
 
 
@@ -168,8 +165,8 @@ def _decisive(settings: JudgeSettings) -> JudgeSettings:
         settings.base_url,
         settings.model,
         settings.rubric,
-        settings.judge_temperature,
-        settings.judge_tokens,
+        settings.temperature,
+        settings.max_tokens,
     )
 
 
