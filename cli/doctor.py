@@ -20,7 +20,7 @@ _IMPORT_SECONDS = 7.5
 @click.command(epilog="Example:  hsstar doctor --json")
 @formatted
 def doctor(shown_as: Format) -> None:
-    """Check database, schema, broker, engines, GPUs, sandbox, disk, clock, workers and jobs, within ten seconds.
+    """Check servers, schema, engines, GPUs, sandbox, disk, clock, workers and jobs, within ten seconds.
 
     A line each: ok, warn or FAIL, a name, and what was found. The exit code is 1 where something FAILs.
     """

@@ -15,8 +15,7 @@ _RUBRIC_FILE = re.compile(r"[^\n]+\.(txt|md)")
 
 
 def with_texts(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
-    """Return a recipe's document with the texts of files in their places: prompt template,
-    functions and rubrics.
+    """Return a recipe's document with the texts of files in their places: template, functions, rubrics.
 
     A relative path starts at `folder`. Raise RecipeError if a file cannot be read or is too long.
     """

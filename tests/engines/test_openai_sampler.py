@@ -1,10 +1,6 @@
 """Drawing from a completions server, whatever happens to it: from a local one, at last from vLLM's own."""
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +21,7 @@ from hsstar.remote import http
 from tests.engines import tiny
 from tests.engines.completions_host import CUT, Host, Json, running, text_of
 from tests.engines.draws import complete, draw_all
+from tests.engines.vllm_server import serving
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
 REQUESTS = [SampleRequest(f"prompt {number}", 2**62 + number) for number in range(50)]
@@ -251,10 +248,6 @@ def test_a_policy_loads_after_an_abandoned_draw(host: Host, connect: Open, tmp_p
     assert host.loads == [str(tmp_path.parent), str(tmp_path)]
 
 
-SWITCHES = ("VLLM_SERVER_DEV_MODE", "VLLM_NO_USAGE_STATS", "TORCHDYNAMO_DISABLE", "HF_HUB_OFFLINE")
-ENVIRONMENT = dict.fromkeys(SWITCHES, "1") | {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-
-
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [tiny.tiny_policy(tmp_path_factory.mktemp("M"), seed=seed) for seed in (0, 1)]
@@ -263,26 +256,9 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def serve(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Makes samplers of the first policy on one server of vLLM."""
-    pytest.importorskip("vllm")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url, log = f"http://127.0.0.1:{port}/v1", tmp_path_factory.mktemp("vllm") / "log"
-    served = {"model": policies[0], "served-model-name": "policy", "host": "127.0.0.1", "port": port}
-    options = served | {"dtype": "float32", "kv-cache-memory-bytes": 64 << 20, "max-num-seqs": 32}
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *arguments]
-
-    def check(news: str) -> None:
-        """While the sampler waits for the server."""
-        assert server.poll() is None, log.read_text()[-3000:]
-
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=output, stderr=output)
-    try:
-        yield partial(OpenAISampler, policies[0], base_url=url, model="policy", note=check)
-    finally:
-        server.terminate()
-        server.wait(30)
+    with serving(policies[0], tmp_path_factory.mktemp("vllm")) as server:
+        options: dict[str, Any] = {"base_url": server.url, "model": "policy", "note": server.check}
+        yield partial(OpenAISampler, policies[0], **options)
 
 
 @pytest.mark.heavy

@@ -1,4 +1,4 @@
-"""Programs and judged responses through the queue: imported, verified by a worker, kept and not asked again."""
+"""Programs and judged responses through the queue: imported, verified by a worker, and kept."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -51,13 +51,13 @@ def add_verification(database: Database, responses: Sequence[Sequence[str]], **v
         return add_job(connection, round_id, JobKind.VERIFY, slots)
 
 
-def judged(database: Database, job_id: int) -> list[tuple[str, str | None, str | None]]:
+def judged(database: Database, job_id: int) -> list[tuple[Any, ...]]:
     """Cause, verdict and detail of the samples of a job's round, in order."""
     query = """
         SELECT cause, verdict, cause_detail FROM samples
         WHERE round_id = (SELECT round_id FROM jobs WHERE id = :id) ORDER BY problem_id, slot
     """
-    return [(row.cause, row.verdict, row.cause_detail) for row in rows(database, query, id=job_id)]
+    return [tuple(row) for row in rows(database, query, id=job_id)]
 
 
 def fenced(source: str) -> str:

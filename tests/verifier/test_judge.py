@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,3 +261,31 @@ def test_closing_ends_a_verification_at_once(host: Host) -> None:
     assert time.monotonic() - begin < 20
     with pytest.raises(EngineError, match="closed"):
         judge.verify(REQUESTS[:1])
+
+
+@pytest.mark.heavy
+def test_a_model_on_a_server_of_vllm_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from tests.engines import tiny
+    from tests.engines.vllm_server import serving
+
+    policy = tiny.tiny_judge(tmp_path / "policy")
+    with serving(policy, tmp_path) as server:
+        server.await_ready()
+        settings = JudgeSettings(
+            server.url, "policy", rubric="It has to be seven.", max_tokens=16, attempts=2
+        )
+        with JudgeVerifier(settings) as judge, caplog.at_level(logging.INFO, "hsstar.verifier.judge"):
+            judged = judge.verify(
+                [VerificationRequest(text, "7", problem="3+4?") for text in ("7", "8", "seven", "7.0")]
+            )
+            [too_long] = judge.verify([VerificationRequest("7" * 5_000, "7", problem="3+4?")])
+        with JudgeVerifier(replace(settings, model="other")) as other, pytest.raises(EngineError) as failure:
+            other.verify([VerificationRequest("7", "7")])
+    correct, incorrect = Cause.CORRECT, Cause.INCORRECT
+    assert [judgement.cause for judgement in judged] == [correct, incorrect, incorrect, correct]
+    assert [judgement.detail for judgement in judged[:2]] == ["VERDICT: correct", "VERDICT: incorrect"]
+    assert too_long.cause is Cause.CHECK_FAILED
+    assert "answers 400: " in str(too_long.detail) and "context length" in str(too_long.detail)
+    assert "answers 404: " in str(failure.value)
+    news = caplog.records[0].message
+    assert "4 requests (0 repeated)" in news and "8 completion tokens; 4 verdicts, 0 failed" in news

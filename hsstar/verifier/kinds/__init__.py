@@ -1,7 +1,7 @@
 """The kinds of verification: a module each, with its settings and its verifier (contract `Verifier`).
 
-A kind imports the contract, what runs its checks, and the modules here that kinds share; `SETTINGS` and `make_verifier`
-name all kinds.
+A kind imports the contract, what runs its checks, and the modules here that kinds share; `SETTINGS` and
+`make_verifier` name all kinds.
 """
 
 from dataclasses import MISSING, fields
