@@ -20,18 +20,22 @@ _IMPORT_SECONDS = 7.5
 @click.command(epilog="Example:  hsstar doctor --json")
 @formatted
 def doctor(shown_as: Format) -> None:
-    """Check database, schema, broker, engines, GPUs, disk, clock, workers and jobs, within ten seconds.
+    """Check servers, schema, engines, GPUs, sandbox, disk, clock, workers and jobs, within ten seconds.
 
     A line each: ok, warn or FAIL, a name, and what was found. The exit code is 1 where something FAILs.
     """
     from hsstar.cli.views.output import show_list
-    from hsstar.doctor.machine import check_engines, check_gpus
+    from hsstar.doctor.machine import check_engines, check_gpus, check_sandbox
     from hsstar.doctor.probes import Probe, examine
     from hsstar.domain.errors import HsstarError
     from hsstar.domain.findings import Finding, Level
     from hsstar.settings import Settings
 
-    probes = [Probe("engines", lambda: check_engines(_IMPORT_SECONDS)), Probe("gpus", check_gpus)]
+    probes = [
+        Probe("engines", lambda: check_engines(_IMPORT_SECONDS)),
+        Probe("gpus", check_gpus),
+        Probe("sandbox", check_sandbox),
+    ]
     try:
         probes = [*_configured(Settings.from_environment()), *probes]
     except HsstarError as error:

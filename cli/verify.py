@@ -106,7 +106,7 @@ def _serve(
     host: str, port: int, queue: int, processes: int | None, deadline: float, memory_limit: int
 ) -> None:
     from hsstar.domain.errors import MissingDependencyError
-    from hsstar.settings import read_secret
+    from hsstar.remote.secrets import read_secret
     from hsstar.verifier import SharedVerifier
 
     try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsstar.domain.errors import BadInputError
 from hsstar.domain.lifecycle import JobKind
+from hsstar.remote.secrets import existing_file, read_secret, refusal
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 RESIDENT_ENGINES = ("auto", "one", "all")
@@ -59,7 +59,7 @@ class Settings:
                 environ, "HSSTAR_DATABASE_URL", DATABASE_SCHEMES, "postgresql://user@host/database"
             ),
             broker_url=_url(environ, "HSSTAR_BROKER_URL", (), "redis://host:6379/0 or amqp://user@host//"),
-            broker_ca=_file(environ, "HSSTAR_BROKER_CA"),
+            broker_ca=existing_file(environ, "HSSTAR_BROKER_CA"),
             server_dir=_folder(environ, "HSSTAR_SERVER_DIR"),
             runtime_dir=_folder(environ, "HSSTAR_RUNTIME_DIR"),
             log_level=_one_of(environ, "HSSTAR_LOG_LEVEL", LOG_LEVELS, cls.log_level),
@@ -74,7 +74,7 @@ class Settings:
             train_processes=_positive(environ, "HSSTAR_TRAIN_PROCESSES", cls.train_processes),
             train_nodes=_positive(environ, "HSSTAR_TRAIN_NODES", cls.train_nodes),
             train_launcher=environ.get("HSSTAR_TRAIN_LAUNCHER", "").strip() or None,
-            accelerate_config=_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
+            accelerate_config=existing_file(environ, "HSSTAR_ACCELERATE_CONFIG"),
             stall_seconds=_positive(environ, "HSSTAR_STALL_SECONDS", 0.0) or None,
         )
 
@@ -113,35 +113,6 @@ def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("HSSTAR_")}
 
 
-def read_secret(environ: Mapping[str, str], variable: str) -> str | None:
-    """Read a secret from its variable, or from the file that `<variable>_FILE` names.
-
-    Raises BadInputError if both are set, or if the file is missing, empty, or open to others than its owner.
-    """
-    value = environ.get(variable, "").strip() or None
-    file = _file(environ, f"{variable}_FILE")
-    if file is None:
-        return value
-    if value is not None:
-        raise BadInputError(f"{variable} and {variable}_FILE are both set; unset one of them")
-    mode = file.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise BadInputError(
-            f"{variable}_FILE: {file} is open to others (mode {mode:04o}); run: chmod 600 {file}"
-        )
-    try:
-        secret = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{variable}_FILE: {file} cannot be read: {error}") from None
-    if not secret or "\n" in secret:
-        raise BadInputError(f"{variable}_FILE: {file} must hold one line, the secret")
-    return secret
-
-
-def _refuse(variable: str, value: str, legal: str) -> BadInputError:
-    return BadInputError(f"{variable}={value!r} is not legal: it must be {legal}")
-
-
 def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
     value = environ.get(variable, "").strip()
     if not value:
@@ -149,20 +120,10 @@ def _folder(environ: Mapping[str, str], variable: str) -> Path | None:
     try:
         folder = Path(value).expanduser().absolute()
     except RuntimeError as error:  # "~name" of an unknown user
-        raise _refuse(variable, value, "a folder of an existing user") from error
+        raise refusal(variable, value, "a folder of an existing user") from error
     if folder.exists() and not folder.is_dir():
-        raise _refuse(variable, value, "a folder; a file lies there")
+        raise refusal(variable, value, "a folder; a file lies there")
     return folder
-
-
-def _file(environ: Mapping[str, str], variable: str) -> Path | None:
-    value = environ.get(variable, "").strip()
-    if not value:
-        return None
-    file = Path(value).absolute()
-    if not file.is_file():
-        raise _refuse(variable, value, "an existing file")
-    return file
 
 
 def _url(environ: Mapping[str, str], variable: str, schemes: tuple[str, ...], example: str) -> str | None:
@@ -172,14 +133,14 @@ def _url(environ: Mapping[str, str], variable: str, schemes: tuple[str, ...], ex
     scheme, separator, _ = value.partition("://")
     if not separator or not scheme or (schemes and scheme not in schemes):
         shown = f"{scheme}://…" if separator else "…"  # the rest may hold a password
-        raise _refuse(variable, shown, f"a URL such as {example}")
+        raise refusal(variable, shown, f"a URL such as {example}")
     return value
 
 
 def _one_of(environ: Mapping[str, str], variable: str, words: tuple[str, ...], default: str) -> str:
     value = environ.get(variable, "").strip()
     if value.lower() not in ("", *words):
-        raise _refuse(variable, value, f"one of {', '.join(words)}")
+        raise refusal(variable, value, f"one of {', '.join(words)}")
     return value.lower() or default
 
 
@@ -192,4 +153,4 @@ def _positive(environ: Mapping[str, str], variable: str, default: Number) -> Num
         if 0 < number < math.inf:
             return number
     legal = "a whole number of at least 1" if isinstance(default, int) else "a number greater than 0"
-    raise _refuse(variable, value, legal)
+    raise refusal(variable, value, legal)

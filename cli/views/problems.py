@@ -19,6 +19,7 @@ _LONGEST = 90
 _IN_WORDS = {
     "value": "readable",
     "words": "in words",
+    "tests": "tests of programs",
     "unreadable": "unreadable",
     "inconsistent": "not equal to themselves",
 }

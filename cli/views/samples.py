@@ -15,7 +15,7 @@ from hsstar.insights.samples import address_of, steps_of
 from hsstar.store.read.samples import Sample
 
 if TYPE_CHECKING:
-    from hsstar.verifier.math_verifier import Explanation
+    from hsstar.commands.explanations import Explanation
 
 Explain = Callable[[Sample], "Explanation"]
 """Says how the verdict on a sample comes about."""
@@ -54,7 +54,7 @@ def _record(sample: Sample, explain: Explain | None) -> Mapping[str, Any]:
 
 
 def _why(explanation: "Explanation") -> str:
-    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in asdict(explanation).items())
+    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in explanation.items())
 
 
 def _lines(samples: Iterable[Sample], explain: Explain | None) -> Iterator[Text]:
@@ -124,6 +124,8 @@ def _disagreement(sample: Sample) -> str:
 def _origin(sample: Sample) -> Iterator[str]:
     if sample.cause is not None:
         yield "no answer" if sample.answer is None else f"answer: {sample.answer}"
+    if sample.cause_detail is not None:
+        yield sample.cause_detail
     yield sample.model or "imported"
     if sample.engine is not None:
         yield sample.engine

@@ -16,7 +16,7 @@ from hsstar.domain.difficulty import Difficulty, DifficultyEstimate, Thresholds,
 from hsstar.domain.errors import BadInputError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.preference import Candidate, select_pairs
-from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Judgement
+from hsstar.domain.verdict import PASSING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement
 from hsstar.settings import Settings
 from hsstar.store import datasets, rounds, runs, verdicts
 from hsstar.store.database import Database
@@ -25,6 +25,8 @@ from hsstar.store.runs import Run
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.store.verdicts import Author, JudgedSample, NamedRound
 from hsstar.verifier.contract import VerificationRequest, Verifier
+from hsstar.verifier.kinds import make_verifier
+from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 _BATCH_SAMPLES = 4_000
 """About how many samples are read, with their texts, and judged at once."""
@@ -67,7 +69,7 @@ class RoundReport:
     round_id: int
     judged: int = 0  # samples
     corrected: int = 0  # samples that a person has judged, left alone
-    undecided: int = 0  # timed out or crashed this time: the earlier verdict counts
+    undecided: int = 0  # without a verdict this time, for a passing cause: the earlier verdict counts
     verdicts: int = 0  # that are others now
     causes: int = 0  # others of the same verdict
     labels: int = 0  # that are others
@@ -79,20 +81,25 @@ class RoundReport:
     without_text: int = 0  # samples whose text was deleted: then the round is not judged again
 
 
-def open_verifier(name: str) -> Verifier:
-    """Return a new verifier of the class MODULE:CLASS; raise BadInputError if there is none."""
+def open_verifiers(name: str | None) -> OpenVerifiers:
+    """Return the verifiers of recipes, or one of the class MODULE:CLASS in place of all of them.
+
+    Raise BadInputError if there is no such class.
+    """
+    if name is None:
+        return OpenVerifiers(make_verifier)
     try:
         verifier: Verifier = resolve_name(name)()
         _ = verifier.version
     except (ValueError, ImportError, AttributeError, TypeError) as error:
         raise BadInputError(f"--verifier {name}: no verifier by MODULE:CLASS ({error})") from None
-    return verifier
+    return OpenVerifiers(lambda settings: verifier)
 
 
 def reverify(
     database: Database,
     request: ReverifyRequest,
-    verifier: Verifier,
+    verifiers: OpenVerifiers,
     settings: Settings,
     reports: list[RoundReport],
     progress: Callable[[int], None] = lambda judged: None,
@@ -120,7 +127,7 @@ def reverify(
             report.without_text = named.texts_pruned
             reports.append(report)
             continue
-        judging = _Judging(database, request, verifier, named, report)
+        judging = _Judging(database, request, verifiers, named, report)
         for problem_ids in judging.batches(dataset_id):
             yield from judging.judge(problem_ids)
             progress(total + report.judged)
@@ -140,17 +147,19 @@ class _Judging:
         self,
         database: Database,
         request: ReverifyRequest,
-        verifier: Verifier,
+        verifiers: OpenVerifiers,
         named: NamedRound,
         report: RoundReport,
     ) -> None:
-        self._database, self._request, self._verifier = database, request, verifier
+        self._database, self._request = database, request
         self._named, self._report = named, report
         self._before = self._after = 0.0  # sums over problems of the share of correct samples
         with database.begin() as connection:
             self._round: Round = rounds.get_round(connection, named.round_id)
             self._run: Run = runs.get_run(connection, named.run_id)
+            dataset = rounds.dataset_of(connection, named.round_id)
             states = {of.round.id: of.state for of in rounds.list_iterations(connection, named.run_id)}
+        self._verifier = verifiers.get(self._run.recipe.verification.of_dataset(dataset))
         self._has_pairs = states.get(named.round_id) in _PAIRED
 
     def batches(self, dataset_id: int | None) -> Iterator[list[int]]:
@@ -196,25 +205,31 @@ class _Judging:
         pairs = verifier.prepare(
             [
                 VerificationRequest(
-                    reply_of(sample.response, thinking), sample.reference_answer, sample.truncated
+                    reply_of(sample.response, thinking),
+                    sample.reference_answer,
+                    sample.truncated,
+                    problem=sample.statement,
+                    source_id=sample.source_id,
                 )
                 for sample in samples
             ]
         )
         waiting = {pair.key: pair for pair in pairs if pair.cause is None}
         with database.begin() as connection:
-            causes = load_known_verdicts(connection, verifier.version, list(waiting))
-        found = dict(verifier.decide([pair for key, pair in waiting.items() if key not in causes]))
-        database.run(partial(remember_verdicts, version=verifier.version, causes=found))
-        causes |= found
+            known = load_known_verdicts(connection, verifier.version, list(waiting))
+        found = dict(verifier.decide([pair for key, pair in waiting.items() if key not in known]))
+        database.run(partial(remember_verdicts, version=verifier.version, found=found))
+        known |= found
         judged = {
-            sample.id: Judgement(pair.cause or causes[pair.key], pair.answer)
+            sample.id: Judgement(pair.cause, pair.answer, pair.detail)
+            if pair.cause is not None
+            else Judgement(known[pair.key].cause, pair.answer, known[pair.key].detail)
             for sample, pair in zip(samples, pairs, strict=True)
         }
         decided = {
             sample_id: judgement
             for sample_id, judgement in judged.items()
-            if judgement.cause not in (Cause.TIMED_OUT, Cause.CRASHED)
+            if judgement.cause not in PASSING_CAUSES
         }
         self._report.judged += len(judged)
         self._report.undecided += len(judged) - len(decided)

@@ -25,6 +25,7 @@ from hsstar.store import contamination, datasets, missing, models, rounds, runs
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
+from hsstar.verifier.kinds import check_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def create_run(
         check_end_of_text(policy.location)
     check_stop_tokens(policy.location, recipe.sampling.stop_token_ids)
     check_rendering(database, recipe, policy.location)
+    for settings in recipe.verification.all_settings:
+        check_settings(settings)
     location, reward = lasting_location(recipe.reward.model), None
     if recipe.reward.used:
         reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)

@@ -21,6 +21,7 @@ from hsstar.data.columns import (
     statement_of,
     text_of,
 )
+from hsstar.data.programs import ReadParts, apps, humaneval, livecodebench, mbpp, name_of, tests_text
 from hsstar.data.references import (
     announced_answer,
     boxed_answer,
@@ -104,6 +105,25 @@ class ChoiceLayout(Layout):
             level=_level(row, self.level),
             source_id=optional_label(row, *_NAMES),
             doubt=_doubt(row),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramLayout(Layout):
+    """A layout of problems that ask for a program; `reference` names the columns of its tests."""
+
+    parts: ReadParts = humaneval
+
+    def read(self, row: Row) -> Problem:
+        """Return the problem with its tests as reference."""
+        parts = self.parts(row)
+        return Problem(
+            statement=parts.statement,
+            reference=tests_text(parts.tests),
+            solution=parts.solution,
+            subject=optional_label(row, *self.subject),
+            level=_level(row, self.level),
+            source_id=name_of(row),
         )
 
 
@@ -214,6 +234,49 @@ LAYOUTS = (
         solution=("solution", "rationale", "explanation", "cot_content"),
         subject=("subject", "category", "type"),
         level=("level", "difficulty"),
+    ),
+    ProgramLayout(
+        ProblemFormat.HUMANEVAL,
+        "HumanEval, EvalPlus",
+        "`prompt` with `test` and `entry_point`",
+        lambda row: has(row, "prompt", "test", "entry_point"),
+        statement=("prompt",),
+        reference=("test",),
+        solution=("canonical_solution",),
+        parts=humaneval,
+    ),
+    ProgramLayout(
+        ProblemFormat.MBPP,
+        "MBPP",
+        "`text` or `prompt` with `test_list`",
+        lambda row: has(row, "test_list") and (has(row, "text") or has(row, "prompt")),
+        statement=("text", "prompt"),
+        reference=("test_list",),
+        solution=("code",),
+        parts=mbpp,
+    ),
+    ProgramLayout(
+        ProblemFormat.APPS,
+        "APPS, TACO",
+        "`question` or `prompt` with `input_output`",
+        lambda row: has(row, "input_output") and (has(row, "question") or has(row, "prompt")),
+        statement=("question", "prompt"),
+        reference=("input_output",),
+        solution=("solutions",),
+        subject=("source",),
+        level=("difficulty",),
+        parts=apps,
+    ),
+    ProgramLayout(
+        ProblemFormat.LIVECODEBENCH,
+        "LiveCodeBench",
+        "`question_content` with `public_test_cases`",
+        lambda row: has(row, "question_content", "public_test_cases"),
+        statement=("question_content",),
+        reference=("public_test_cases",),
+        subject=("platform",),
+        level=("difficulty",),
+        parts=livecodebench,
     ),
     Layout(
         ProblemFormat.VERL,

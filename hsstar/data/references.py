@@ -7,6 +7,7 @@ from typing import Any
 
 from hsstar.domain.answers import GUESSED, ExtractionRule, extract_answer, strip_math_delimiters
 from hsstar.domain.errors import BadInputError
+from hsstar.domain.program_tests import holds_program_tests
 from hsstar.domain.text import kind_of, storable
 
 _NOTHING = re.compile(
@@ -42,13 +43,18 @@ def reference_text(key: str, value: Any) -> str:
     """Return an answer as text, empty if it is none: null, NaN, `proof`, `not found`, `see solution`.
 
     Several answers are joined by commas, also where their list is JSON as text; a whole number loses its
-    ".0"; true and false are words. Raise BadInputError for an object.
+    ".0"; true and false are words. Tests of a program stay as they are, an object or a list as JSON. Raise
+    BadInputError for another object.
     """
+    if isinstance(value, dict | list) and holds_program_tests(text := json.dumps(value, ensure_ascii=False)):
+        return storable(text)
     match value:
         case None:
             return ""
         case bool():
             return "true" if value else "false"
+        case str() if holds_program_tests(value):
+            return storable(value)
         case str():
             return _from_text(key, value)
         case list():

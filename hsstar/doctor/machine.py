@@ -1,4 +1,4 @@
-"""Probe this machine: engines, GPUs, disk."""
+"""Probe this machine: engines, GPUs, disk, the sandbox of programs."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from hsstar.domain.findings import Finding, Level
 from hsstar.local.files import LEAST_FREE_BYTES
 from hsstar.local.gpus import find_gpus
 from hsstar.settings import without_settings
+from hsstar.verifier.sandbox import SandboxError, usable_way
 
 _SCARCE_BYTES = 5_000_000_000
 _ENGINES = {
@@ -110,6 +111,16 @@ def _import(packages: list[str], seconds: float) -> dict[str, tuple[str, int | N
             name, *found = json.loads(line.removeprefix(_MARK))
             imported[name] = tuple(found)
     return imported
+
+
+def check_sandbox() -> Iterator[Finding]:
+    """Try to make a sandbox for programs, as verification of kind `code` needs one."""
+    try:
+        way = usable_way()
+    except SandboxError as error:
+        yield Finding(Level.WARN, "sandbox", f"verification of kind code cannot run: {error}")
+    else:
+        yield Finding(Level.OK, "sandbox", f"programs run isolated, by {way.name}")
 
 
 def check_gpus() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from hsstar import __version__
 from hsstar.domain.errors import BadInputError, HsstarError
-from hsstar.settings import read_secret
+from hsstar.remote.secrets import read_secret
 from hsstar.store import notifications
 from hsstar.store.database import Database
 from hsstar.store.notifications import Notification

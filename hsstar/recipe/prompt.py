@@ -1,8 +1,6 @@
 """`[policy.prompt]` of a recipe: how a problem becomes what the policy continues."""
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -15,8 +13,7 @@ from hsstar.recipe.base import Name, Natural, Positive, Section
 MOST_CHARACTERS = 100_000
 """Of a template; a prompt is read again with every sample."""
 
-_FILE = re.compile(r"[^{}\n]+\.(j2|jinja|jinja2|txt)")
-_JINJA = re.compile(r"\{[{%]")
+IS_JINJA = re.compile(r"\{[{%]")
 _Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 
 
@@ -83,7 +80,7 @@ class PromptSection(Section):
 
     @model_validator(mode="after")
     def _template_shows_all(self) -> Self:
-        if self.template not in TEMPLATE_NAMES and not _JINJA.search(self.template):
+        if self.template not in TEMPLATE_NAMES and not IS_JINJA.search(self.template):
             meant = did_you_mean(self.template, TEMPLATE_NAMES)
             raise ValueError(
                 f"unknown prompt template; legal values: {', '.join(sorted(TEMPLATE_NAMES))}, "
@@ -122,29 +119,3 @@ class PromptSection(Section):
             self.prefill,
             tuple(self.chat_arguments.items()),
         )
-
-
-def with_template_text(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
-    """Return a recipe's document with the text of a template's file in its place.
-
-    A relative path starts at `folder`. Raise RecipeError if the file cannot be read or is too long.
-    """
-    policy = document.get("policy")
-    prompt = policy.get("prompt") if isinstance(policy, Mapping) else None
-    template = prompt.get("template") if isinstance(prompt, Mapping) else prompt
-    if not isinstance(template, str) or not _FILE.fullmatch(template):
-        return dict(document)
-    file = folder / Path(template).expanduser()
-    try:
-        with file.open(encoding="utf-8") as stream:
-            text = stream.read(MOST_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{source}: policy.prompt.template: {file} cannot be read ({error})") from None
-    if len(text) > MOST_CHARACTERS:
-        raise RecipeError(
-            f"{source}: policy.prompt.template: {file} has more than {MOST_CHARACTERS:,} characters"
-        )
-    if not _JINJA.search(text):
-        raise RecipeError(f"{source}: policy.prompt.template: {file} has no {{{{ problem }}}}")
-    changed = {**prompt, "template": text} if isinstance(prompt, Mapping) else text
-    return {**document, "policy": {**policy, "prompt": changed}}  # type: ignore[dict-item]  # it has a prompt

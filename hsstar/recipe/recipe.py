@@ -28,9 +28,10 @@ from hsstar.recipe.fork import ForkSection
 from hsstar.recipe.gate import GateSection
 from hsstar.recipe.notify import NotifySection
 from hsstar.recipe.policy import PolicySection
-from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import RewardSection
+from hsstar.recipe.texts import with_texts
 from hsstar.recipe.training import InitialisationSection, TrainingSection
+from hsstar.recipe.verification import VerificationSection
 
 
 class ProblemsSection(Section):
@@ -169,6 +170,7 @@ class Recipe(Section):
     problems: ProblemsSection
     policy: PolicySection
     sampling: SamplingSection = SamplingSection()
+    verification: VerificationSection = VerificationSection()
     reward: RewardSection = RewardSection()
     difficulty: DifficultySection = DifficultySection()
     allocation: AllocationSection = AllocationSection()
@@ -290,5 +292,5 @@ def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
     Raises:
         RecipeError: a file is missing or not TOML, or the result is not a recipe.
     """
-    changes = with_template_text(changes or {}, Path(), str(path))
+    changes = with_texts(changes or {}, Path(), str(path))
     return parse_recipe(merged(load_document(path), changes), str(path))

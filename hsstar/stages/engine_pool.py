@@ -14,6 +14,8 @@ from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store import models
 from hsstar.store.models import checkpoint_of
 from hsstar.verifier.contract import Verifier
+from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 
 class EnginePool:
@@ -23,18 +25,17 @@ class EnginePool:
         self,
         build_sampler: Callable[[str, Recipe], Sampler],
         build_reward_model: Callable[[str, Recipe], ProcessRewardModel],
-        build_verifier: Callable[[], Verifier],
+        build_verifier: Callable[[KindSettings], Verifier],
         build_trainer: Callable[[], Trainer],
         *,
         one_at_a_time: bool = False,
     ) -> None:
         self.one_at_a_time = one_at_a_time
         self._build_reward_model = build_reward_model
-        self._build_verifier = build_verifier
         self._build_trainer = build_trainer
         self._sampler = SharedSampler(build_sampler)
         self._reward_model: tuple[object, ProcessRewardModel] | None = None
-        self._verifier: Verifier | None = None
+        self._verifiers = OpenVerifiers(build_verifier)
         self._trainer: Trainer | None = None
         self._moving = threading.Lock()
         self._present: JobKind | None = None
@@ -59,11 +60,9 @@ class EnginePool:
             (_, engine), self._reward_model = self._reward_model, None
             engine.close()
 
-    def verifier(self) -> Verifier:
-        """Return the verifier."""
-        if self._verifier is None:
-            self._verifier = self._build_verifier()
-        return self._verifier
+    def verifier(self, settings: KindSettings) -> Verifier:
+        """Return the verifier of these settings."""
+        return self._verifiers.get(settings)
 
     def trainer(self) -> Trainer:
         """Return the trainer."""
@@ -76,9 +75,8 @@ class EnginePool:
         """Close all engines."""
         self._sampler.close()
         self.close_reward_model()
-        if self._verifier is not None:
-            self._verifier.close()
-        self._verifier = self._trainer = None
+        self._verifiers.close()
+        self._trainer = None
 
     def _make_room(self, kind: JobKind) -> None:
         if not self.one_at_a_time:

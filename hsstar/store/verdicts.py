@@ -47,6 +47,8 @@ class JudgedSample:
     problem_id: int
     problem_key: str
     slot: int
+    statement: str
+    source_id: str | None
     reference_answer: str
     response: str
     truncated: bool

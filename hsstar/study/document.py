@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from hsstar.domain.errors import RecipeError
 from hsstar.recipe.base import parse_section
 from hsstar.recipe.documents import EXTENDS, extended, merged, read_toml
-from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.recipe.texts import with_texts
 
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[\w.+-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -112,7 +112,7 @@ def _recipe(
                 "set it in [recipe]"
             )
     own = {"name": f"{study}-{strategy}-{seed}", "seed": seed}
-    changes = with_template_text(changes, path.parent, str(path))
+    changes = with_texts(changes, path.parent, str(path))
     return parse_recipe(merged(base, changes) | own, f"{path}: strategies.{strategy}")
 
 

@@ -9,6 +9,7 @@ import re
 from enum import StrEnum
 
 from hsstar.domain.answers import extract_answer
+from hsstar.domain.program_tests import holds_program_tests
 from hsstar.domain.verdict import Cause
 from hsstar.verifier.forms import Form, Words, is_readable, source_of
 from hsstar.verifier.judging import judge_quickly
@@ -25,6 +26,8 @@ class ReferenceKind(StrEnum):
     VALUE = "value"
     WORDS = "words"
     """Text, compared letter by letter."""
+    TESTS = "tests"
+    """Tests of a program."""
     UNREADABLE = "unreadable"
     INCONSISTENT = "inconsistent"
     """Read, but not judged correct against itself or its canonical form."""
@@ -32,13 +35,15 @@ class ReferenceKind(StrEnum):
     @property
     def is_usable(self) -> bool:
         """Whether responses can be judged by it."""
-        return self in (ReferenceKind.VALUE, ReferenceKind.WORDS)
+        return self in (ReferenceKind.VALUE, ReferenceKind.WORDS, ReferenceKind.TESTS)
 
 
 def kind_without_algebra(reference: str) -> ReferenceKind:
     """Return the kind of a reference; algebra may still not read its formulas."""
     if _PLAIN.fullmatch(reference):
         return ReferenceKind.VALUE
+    if holds_program_tests(reference):
+        return ReferenceKind.TESTS
     if len(reference) > LONGEST_ANSWER or not is_readable(form := read(reference)):
         return ReferenceKind.UNREADABLE
     answers = (_from_box(reference), _canonical(reference, form))

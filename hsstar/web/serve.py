@@ -55,7 +55,7 @@ def serve(
         finally:
             app.state.database.close()
             app.state.queries.close()
-            app.state.verifier.close()
+            app.state.verifiers.close()
             if app.state.actions is not None:
                 app.state.actions.database.close()
 

@@ -1,4 +1,4 @@
-"""A local HTTP server that speaks the completions protocol as vLLM does, and has all of its bad days."""
+"""A local HTTP server that completes texts and chats as vLLM does, and has all of its bad days."""
 
 import json
 import socket
@@ -143,7 +143,9 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
-            if self.path == "/v1/completions":
+            if host.api_key and self.headers.get("Authorization", "") != f"Bearer {host.api_key}":
+                self.refuse(401, "wrong key")
+            elif self.path in ("/v1/completions", "/v1/chat/completions"):
                 self.completion(body)
             elif self.path == "/tokenize" and host.is_vllm:
                 self.answer(200, {"count": len(body["prompt"]), "max_model_len": host.context})

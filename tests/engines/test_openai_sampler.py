@@ -2,10 +2,6 @@
 
 import json
 import logging
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +19,11 @@ from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
 from hsstar.engines.sampling import openai_server
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai import OpenAISampler
+from hsstar.remote import http
 from tests.engines import tiny
 from tests.engines.completions_host import CUT, Host, Json, running, text_of
 from tests.engines.draws import complete, draw_all
+from tests.engines.vllm_server import serving
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
 REQUESTS = [SampleRequest(f"prompt {number}", 2**62 + number) for number in range(50)]
@@ -36,7 +34,7 @@ Open = Callable[..., OpenAISampler]
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    monkeypatch.setattr(openai_server, "_FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(http, "FIRST_PAUSE_SECONDS", 0.05)
     with running(Host(text_of, weights="M0")) as server:
         yield server
 
@@ -118,8 +116,8 @@ def test_the_server_says_how_long_to_wait(host: Host, connect: Open, wait: Calla
 
 def test_the_pauses_between_requests_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: high)
-    pauses = [openai_server._pause(attempt) for attempt in range(40)]
-    first, longest = openai_server._FIRST_PAUSE_SECONDS, openai_server._LONGEST_PAUSE_SECONDS
+    pauses = [http.pause_seconds(attempt) for attempt in range(40)]
+    first, longest = http.FIRST_PAUSE_SECONDS, http.LONGEST_PAUSE_SECONDS
     assert pauses == [min(longest, first * 2**attempt) for attempt in range(40)]
 
 
@@ -266,10 +264,6 @@ def test_a_policy_loads_after_an_abandoned_draw(host: Host, connect: Open, tmp_p
     assert host.loads == [str(tmp_path.parent), str(tmp_path)]
 
 
-SWITCHES = ("VLLM_SERVER_DEV_MODE", "VLLM_NO_USAGE_STATS", "TORCHDYNAMO_DISABLE", "HF_HUB_OFFLINE")
-ENVIRONMENT = dict.fromkeys(SWITCHES, "1") | {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-
-
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [tiny.tiny_policy(tmp_path_factory.mktemp("M"), seed=seed) for seed in (0, 1)]
@@ -278,26 +272,9 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def serve(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Makes samplers of the first policy on one server of vLLM."""
-    pytest.importorskip("vllm")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url, log = f"http://127.0.0.1:{port}/v1", tmp_path_factory.mktemp("vllm") / "log"
-    served = {"model": policies[0], "served-model-name": "policy", "host": "127.0.0.1", "port": port}
-    options = served | {"dtype": "float32", "kv-cache-memory-bytes": 64 << 20, "max-num-seqs": 32}
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *arguments]
-
-    def check(news: str) -> None:
-        """While the sampler waits for the server."""
-        assert server.poll() is None, log.read_text()[-3000:]
-
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=output, stderr=output)
-    try:
-        yield partial(OpenAISampler, policies[0], base_url=url, model="policy", note=check)
-    finally:
-        server.terminate()
-        server.wait(30)
+    with serving(policies[0], tmp_path_factory.mktemp("vllm")) as server:
+        options: dict[str, Any] = {"base_url": server.url, "model": "policy", "note": server.check}
+        yield partial(OpenAISampler, policies[0], **options)
 
 
 @pytest.mark.heavy

@@ -24,9 +24,11 @@ _POLICY_SIZES = {"num_attention_heads": 1}
 """One head of size 32, the smallest that vLLM runs."""
 
 
-def qwen_tokenizer(*, pad: bool = True, extra: tuple[str, ...] = ()) -> Qwen2Tokenizer:
-    """Qwen2's own tokenizer without merges: one token per ASCII character."""
-    letters = [END, *extra, *_LETTERS, "Ġ", "Ċ"]  # the last two are byte-level space and line feed
+def qwen_tokenizer(
+    *, pad: bool = True, extra: tuple[str, ...] = (), words: tuple[str, ...] = ()
+) -> Qwen2Tokenizer:
+    """Qwen2's own tokenizer without merges: one token per ASCII character; it only writes `words`."""
+    letters = [END, *extra, *words, *_LETTERS, "Ġ", "Ċ"]  # the last two are byte-level space and line feed
     vocabulary = {letter: number for number, letter in enumerate(letters)}
     special = {"pad_token": END if pad else None, "additional_special_tokens": list(extra)}
     return Qwen2Tokenizer(vocab=vocabulary, merges=[], **special)
@@ -69,6 +71,33 @@ def tiny_policy(folder: Path, *, seed: int = 0, tokenizer: Any = None, **changes
     tokenizer = tokenizer or qwen_tokenizer()
     configuration = qwen_configuration(tokenizer, **(_POLICY_SIZES | changes))
     return written(folder, tokenizer, lambda: Qwen2ForCausalLM(configuration), seed)
+
+
+JUDGED = ("VERDICT:Ġcorrect", "VERDICT:Ġincorrect")
+
+
+def tiny_judge(folder: Path) -> Path:
+    """Writes a policy that finds a response correct if it begins with 7, and any other incorrect.
+
+    Its chat template puts that character last, and only the last token decides the next.
+    """
+    tokenizer = qwen_tokenizer(words=JUDGED)
+    tokenizer.chat_template = (
+        "{{ messages[0].content }}{{ messages[0].content.split(' RESPONSE]')[1].strip()[0] }}"
+    )
+    sizes = {"hidden_size": 128, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+    model = Qwen2ForCausalLM(qwen_configuration(tokenizer, **(_POLICY_SIZES | sizes)))
+    seven, end, correct, incorrect = tokenizer.convert_tokens_to_ids(["7", END, *JUDGED])
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weights.zero_()
+        embedded, head = model.model.embed_tokens.weight, model.lm_head.weight
+        embedded.copy_(torch.eye(*embedded.shape))
+        head.zero_()
+        head[incorrect] = 1.0
+        head[correct, seven] = head[end, correct] = head[end, incorrect] = 2.0
+    return written(folder, tokenizer, lambda: model, 0)
 
 
 def tiny_policy_without_end(folder: Path) -> Path:

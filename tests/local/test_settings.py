@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import BadInputError
-from hsstar.settings import Settings, read_secret
+from hsstar.remote.secrets import read_secret
+from hsstar.settings import Settings
 
 HERE = Path(__file__)
 TABLES = json.loads(HERE.with_name("settings.json").read_text())

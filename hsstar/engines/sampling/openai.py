@@ -19,7 +19,7 @@ from hsstar.engines.sampling.openai_server import (
     RefusedRequestError,
     Reload,
 )
-from hsstar.settings import read_secret
+from hsstar.remote.secrets import read_secret
 
 _BEYOND_THE_PROTOCOL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": ()}
 """Keys that vLLM has beside the protocol's, with what changes nothing.

@@ -2,20 +2,18 @@
 
 import asyncio
 import logging
-import random
 import re
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
 
 from hsstar.domain.errors import CheckpointError, EngineError
+from hsstar.remote.http import TOO_BUSY, described, json_object, message_of, pause_seconds, retry_after
 
 log = logging.getLogger("hsstar.engines.openai")
-logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
 
 Reload = Literal["none", "vllm"]
 Note = Callable[[str], None]
@@ -25,14 +23,10 @@ API_KEY_VARIABLE = "HSSTAR_OPENAI_API_KEY"
 
 _ATTEMPTS = 5
 """How often a request is sent if its answer fails although the server can be reached."""
-_FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _LOAD_SECONDS = 1800.0
 _LOG_EVERY_SECONDS = 60.0
 _RESETS = 20
-_SHOWN_CHARACTERS = 300
-_TOO_BUSY = frozenset({429, 502, 503, 504})
 _START_TIME = re.compile(r"^process_start_time_seconds\s+(\S+)", re.MULTILINE)
 
 
@@ -97,7 +91,7 @@ class CompletionsServer:
                     if not trouble:
                         self._checked = True
                         break
-                    await self._waiting.pause(trouble, _pause(attempt))
+                    await self._waiting.pause(trouble, pause_seconds(attempt))
                     attempt += 1
         self._waiting.over()
 
@@ -111,7 +105,7 @@ class CompletionsServer:
         while True:
             await self.ready()
             loaded = self._loaded
-            pause = _pause(pauses)
+            pause = pause_seconds(pauses)
             try:
                 response, connected = await self._send(body)
                 if self._reload == "vllm" and not await self._held(loaded, connected):
@@ -123,14 +117,14 @@ class CompletionsServer:
             except httpx2.TransportError as error:  # a time-out, or a cut connection
                 self.doubt()
                 failures += 1
-                trouble = _described(error)
+                trouble = described(error)
             else:
                 if response.status_code == httpx2.codes.OK:
-                    return self._content(response)
-                trouble = f"status {response.status_code}: {self._message(response)}"
-                if response.status_code in _TOO_BUSY:
+                    return json_object(response)
+                trouble = f"status {response.status_code}: {message_of(response, self._api_key)}"
+                if response.status_code in TOO_BUSY:
                     self._checked &= response.status_code == httpx2.codes.TOO_MANY_REQUESTS
-                    pause = max(pause, _retry_after(response))
+                    pause = max(pause, retry_after(response))
                 elif response.status_code < httpx2.codes.INTERNAL_SERVER_ERROR:
                     raise self._refusal(response)
                 else:
@@ -167,7 +161,7 @@ class CompletionsServer:
             return None
         if response.status_code != httpx2.codes.OK:
             return None
-        content = self._content(response)
+        content = json_object(response)
         count, context = content.get("count"), content.get("max_model_len")
         return (count, context) if isinstance(count, int) and isinstance(context, int) else None
 
@@ -176,14 +170,14 @@ class CompletionsServer:
         try:
             response = await self._client.get(f"{self._url}/models", timeout=_CONNECT_SECONDS)
             if response.status_code == 429 or response.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR:
-                return f"status {response.status_code}: {self._message(response)}"
+                return f"status {response.status_code}: {message_of(response, self._api_key)}"
             if response.status_code != httpx2.codes.OK:
                 raise self._refusal(response)
-            await self._look_at(self._content(response).get("data"))
+            await self._look_at(json_object(response).get("data"))
             if self._reload == "vllm":
                 await self._load()
         except httpx2.TransportError as error:
-            return _described(error)
+            return described(error)
         return ""
 
     async def _look_at(self, models: Any) -> None:
@@ -198,7 +192,7 @@ class CompletionsServer:
         if self.is_vllm and not self.version:
             response = await self._client.get(f"{self._root}/version", timeout=_CONNECT_SECONDS)
             if response.status_code == httpx2.codes.OK:
-                self.version = f"vllm {self._content(response).get('version', '')}".strip()
+                self.version = f"vllm {json_object(response).get('version', '')}".strip()
 
     async def _load(self) -> None:
         """Load the policy's weights, unless this process of the server has them (by its start time)."""
@@ -211,7 +205,7 @@ class CompletionsServer:
         for attempt in range(_RESETS):  # it fails while the server ends abandoned requests
             if (await self._post_load("reset_prefix_cache", None)).get("success", True):
                 break
-            await asyncio.sleep(_pause(attempt) / 10)
+            await asyncio.sleep(pause_seconds(attempt) / 10)
         else:
             raise EngineError(f"{self._url} keeps what it cached of other weights; do others use it?")
         self._loaded = (self._checkpoint, started) if started else None
@@ -234,38 +228,18 @@ class CompletionsServer:
         if response.status_code != httpx2.codes.OK:
             raise CheckpointError(
                 f"{self._root} cannot load {self._checkpoint} (status {response.status_code}: "
-                f"{self._message(response)}); it must see this folder under this path"
+                f"{message_of(response, self._api_key)}); it must see this folder under this path"
             )
-        return self._content(response) if response.content else {}
+        return json_object(response) if response.content else {}
 
     def _refusal(self, response: httpx2.Response) -> EngineError:
-        trouble = f"{response.url} answers {response.status_code}: {self._message(response)}"
+        trouble = f"{response.url} answers {response.status_code}: {message_of(response, self._api_key)}"
         if response.status_code in (401, 403):
             reason = "is not accepted" if self._api_key else "is not set"
             return EngineError(f"{trouble}; {API_KEY_VARIABLE} {reason}")
         if response.status_code in (400, 413, 422):
-            return RefusedRequestError(self._message(response))
+            return RefusedRequestError(message_of(response, self._api_key))
         return EngineError(f"{trouble}; is policy.openai.base_url right? It usually ends in /v1")
-
-    def _content(self, response: httpx2.Response) -> dict[str, Any]:
-        try:
-            content = response.json()
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            raise EngineError(f"{response.url} answers with something else than a JSON object")
-        return content
-
-    def _message(self, response: httpx2.Response) -> str:
-        try:
-            content = response.json()
-            text = content.get("error", content)
-            if isinstance(text, dict):
-                text = text.get("message") or text.get("detail") or content
-        except (ValueError, AttributeError):
-            text = response.text
-        line = " ".join(str(text).split())[:_SHOWN_CHARACTERS] or "no reason given"
-        return line.replace(self._api_key, "…") if self._api_key else line
 
 
 class _Waiting:
@@ -292,25 +266,3 @@ class _Waiting:
             log.info("%s", news)
             self._note(news)
             self._since = None
-
-
-def _pause(attempt: int) -> float:
-    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
-    return longest * random.uniform(0.5, 1)  # noqa: S311  # spreads retries, keeps no secret
-
-
-def _retry_after(response: httpx2.Response) -> float:
-    """Return the seconds that the server asks us to wait, by either form of its header; 0 without one."""
-    value = response.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _described(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -40,11 +40,13 @@ class Sample:
     level: str | None
     statement: str
     reference: str
+    source_id: str | None
     response: str | None
     characters: int | None
     answer: str | None
     verdict: str | None
     cause: str | None
+    cause_detail: str | None
     verifier: str | None
     min_reward: float | None
     step_rewards: tuple[float, ...] | None

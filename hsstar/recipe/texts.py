@@ -1,0 +1,71 @@
+"""Texts that a recipe takes from files; a run stores them whole."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hsstar.domain.errors import RecipeError
+from hsstar.recipe import prompt, verification
+from hsstar.recipe.prompt import IS_JINJA
+from hsstar.verifier.kinds.sources import file_of
+
+_TEMPLATE_FILE = re.compile(r"[^{}\n]+\.(j2|jinja|jinja2|txt)")
+_RUBRIC_FILE = re.compile(r"[^\n]+\.(txt|md)")
+
+
+def with_texts(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
+    """Return a recipe's document with the texts of files in their places: template, functions, rubrics.
+
+    A relative path starts at `folder`. Raise RecipeError if a file cannot be read or is too long.
+    """
+    changed = _with_template(document, folder, source)
+    if isinstance(section := changed.get("verification"), Mapping):
+        section = _with_check(section, folder, f"{source}: verification")
+        if isinstance(datasets := section.get("datasets"), Mapping):
+            section["datasets"] = {
+                name: _with_check(table, folder, f"{source}: verification.datasets.{name}")
+                if isinstance(table, Mapping)
+                else table
+                for name, table in datasets.items()
+            }
+        changed["verification"] = section
+    return changed
+
+
+def _with_template(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
+    policy = document.get("policy")
+    section = policy.get("prompt") if isinstance(policy, Mapping) else None
+    template = section.get("template") if isinstance(section, Mapping) else section
+    if not isinstance(template, str) or not _TEMPLATE_FILE.fullmatch(template):
+        return dict(document)
+    file, where = folder / Path(template).expanduser(), f"{source}: policy.prompt.template"
+    text = _read(file, where, prompt.MOST_CHARACTERS)
+    if not IS_JINJA.search(text):
+        raise RecipeError(f"{where}: {file} has no {{{{ problem }}}}")
+    changed = {**section, "template": text} if isinstance(section, Mapping) else text
+    return {**document, "policy": {**policy, "prompt": changed}}  # type: ignore[dict-item]  # it has a prompt
+
+
+def _with_check(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """Return a section of verification with the texts of a function's file and of a rubric's."""
+    most, changed = verification.MOST_CHARACTERS, dict(section)
+    rubric, function = section.get("rubric"), section.get("function")
+    if isinstance(rubric, str) and _RUBRIC_FILE.fullmatch(rubric):
+        changed["rubric"] = _read(folder / Path(rubric).expanduser(), f"{where}.rubric", most)
+    if isinstance(function, str) and section.get("source") is None:
+        path = file_of(function)  # without one, that of a recipe which this one changes does not count
+        text = None if path is None else _read(folder / Path(path).expanduser(), f"{where}.function", most)
+        changed["source"] = text
+    return changed
+
+
+def _read(file: Path, where: str, most: int) -> str:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(most + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{where}: {file} cannot be read ({error})") from None
+    if len(text) > most:
+        raise RecipeError(f"{where}: {file} has more than {most:,} characters")
+    return text

@@ -1,0 +1,1 @@
+"""What the clients of other servers share: keys, pauses, errors in words, chat completions."""

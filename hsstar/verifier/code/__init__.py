@@ -1,0 +1,1 @@
+"""Programs in responses: found, run on the tests of their problem in a sandbox, and judged."""

@@ -1,0 +1,1 @@
+"""What runs inside of the sandbox: the standard library and this folder are all that it sees."""
