@@ -71,13 +71,14 @@ def options_of(statement: str) -> dict[str, str]:
 def named_option(text: str, options: dict[str, str]) -> str | None:
     """Return the letter of the option that a text names by its letter, its text, or both alike.
 
-    None if it names none, two, or letter and text of different ones.
+    A letter alone is one, also where another option reads so. None if a text names none, two, or letter and
+    text of different ones.
     """
     text = _plain(text)
-    same = [letter for letter, option in options.items() if _plain(option).casefold() == text.casefold()]
     letter = _LETTER.fullmatch(text)
-    if letter is not None and letter[1].upper() in options and not (set(same) - {letter[1].upper()}):
+    if letter is not None and letter[1].upper() in options:
         return letter[1].upper()
+    same = [name for name, option in options.items() if _plain(option).casefold() == text.casefold()]
     if same:
         return same[0] if len(same) == 1 else None
     both = _LETTER_AND_TEXT.fullmatch(text)
