@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--prompt", help="Prompt template: qwen25-step-cot (default), bare, chat.")
 @click.option("--engine", type=click.Choice(("transformers", "vllm", "openai")), help="What samples.")
 @click.option(
-    "--recipe", type=click.Path(path_type=Path), help="Recipe whose [policy] and [verification] are taken."
+    "--recipe", type=click.Path(path_type=Path), help="Recipe whose [policy] and [verification] count."
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option(
