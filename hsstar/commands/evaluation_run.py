@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from hsstar.domain.answers.thinking import AUTO
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.recipe.verification import VerificationSection
 from hsstar.store import evaluations, models, runs
 from hsstar.store.database import Database
 from hsstar.store.runs import Run
@@ -30,19 +31,29 @@ class EvaluationRun:
             return evaluations.all_finished(connection, self.run.id, [key for _, key in self.parts])
 
 
-def ensure_run(connection: Connection, policy: PolicySection, model: models.Model, seed: int) -> Run:
-    """Find the run whose name follows from policy, weights and seed, or create it."""
-    recipe = _recipe(policy, model, seed)
+def ensure_run(
+    connection: Connection,
+    policy: PolicySection,
+    model: models.Model,
+    seed: int,
+    verification: VerificationSection | None = None,
+) -> Run:
+    """Find the run whose name follows from policy, weights, seed and verification, or create it."""
+    recipe = _recipe(policy, model, seed, verification or VerificationSection())
     if recipe.name in {run.name for run in runs.list_runs(connection)}:
         return runs.find_run(connection, recipe.name)
     return runs.create_run(connection, recipe.name, recipe, model.id, None)
 
 
-def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:
+def _recipe(
+    policy: PolicySection, model: models.Model, seed: int, verification: VerificationSection
+) -> Recipe:
     section = policy.model_dump(mode="json") | {"model": model.name}
-    usual = {"thinking": AUTO, "thinking_tokens": None}  # names are older than these keys
+    usual = {"thinking": AUTO, "thinking_tokens": None, "options": {}}  # names are older than these keys
     named = {key: value for key, value in section.items() if key not in usual or value != usual[key]}
-    decisive = json.dumps([named, model.fingerprint, seed], sort_keys=True)
+    verified = verification.model_dump(mode="json")
+    other = [] if verification == VerificationSection() else [verified]
+    decisive = json.dumps([named, model.fingerprint, seed, *other], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
     readable = re.sub(r"[^\w.+-]+", "-", Path(model.name).name)[:60]
     return parse_recipe(
@@ -51,6 +62,7 @@ def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:
             "seed": seed,
             "problems": {"dataset": "none", "per_iteration": 1},
             "policy": section,
+            "verification": verified,
             "difficulty": {"signal": "accuracy"},
             "pairs": {"rule": "random"},
             "training": {"objective": "none"},

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from hsstar.domain.answers.thinking import reply_of
 from hsstar.store import rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.read.samples import Sample
@@ -18,7 +19,7 @@ def explain(database: Database, verifiers: OpenVerifiers, sample: Sample) -> Exp
         recipe = runs.find_run(connection, sample.run).recipe
         dataset = rounds.dataset_of(connection, sample.round_id)
     verifier = verifiers.get(recipe.verification.of_dataset(dataset))
-    response = sample.response or sample.answer or ""
+    response = reply_of(sample.response or "", recipe.policy.thinking) or sample.answer or ""
     if isinstance(verifier, MathVerifier):
         return {
             name: str(value) for name, value in asdict(verifier.explain(response, sample.reference)).items()

@@ -147,7 +147,7 @@ def export_site(
         raise BadInputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        for part in (app.state.database, app.state.queries, app.state.verifier):
+        for part in (app.state.database, app.state.queries, app.state.verifiers):
             part.close()
     return SiteReport(len(site.files), size, left_out)
 
