@@ -17,6 +17,8 @@ from hsstar.store.read.samples import Sample
 if TYPE_CHECKING:
     from hsstar.verifier.math_verifier import Explanation
 
+_FIELDS = [field.name for field in fields(Sample) if field.name != "step_rule"]
+
 Explain = Callable[[Sample], "Explanation"]
 """Says how the verdict on a sample comes about."""
 
@@ -44,7 +46,7 @@ def show_samples(samples: Sequence[Sample], shown_as: Format, explain: Explain |
             show(list(_COLUMNS), rows, shown_as=shown_as)
         case _:
             records = [_record(sample, explain) for sample in samples]
-            names = ["address", *(field.name for field in fields(Sample)), *(["why"] if explain else [])]
+            names = ["address", *_FIELDS, *(["why"] if explain else [])]
             show(names, [[record[name] for name in names] for record in records], shown_as=shown_as)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from hsstar.checkpoints.marker import check_free
 from hsstar.checkpoints.resolve import check_reward_model, fingerprint
+from hsstar.checkpoints.step_rule import check_step_rule
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.commands.models import check_recipe_policy, lasting_location
 from hsstar.commands.prompts import check_rendering, with_examples
@@ -65,6 +66,7 @@ def create_run(
     if recipe.reward.used:
         reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)
         check_reward_options(recipe.reward.engine, recipe.reward.engine_options)
+        check_step_rule(reward.path, recipe.steps.trained)
     with database.begin() as connection:
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)

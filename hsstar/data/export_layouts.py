@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from hsstar.domain.steps import split_steps
+from hsstar.domain.steps import StepRule, split_steps
 
 Exported = Literal["pairs", "samples", "problems", "rewards", "evaluations", "difficulty"]
 
@@ -15,8 +15,8 @@ Written = dict[str, Any]
 Layout = Callable[[Row], Written | None]
 """Returns the row as the layout has it; None for one that the layout cannot say."""
 
-_OF_PROMPTS = ("asked", "prefill")
-"""What a row has beside: the prompt as text or turns, and the beginning of the response that it holds."""
+_BESIDE = ("asked", "prefill", "step_rule")
+"""What a row has beside: the prompt as text or turns, the prefill that it holds, the rule of its steps."""
 _SOLVED = 0.5
 """The least reward of a step that TRL's layout calls right."""
 
@@ -122,7 +122,7 @@ def _verl_problem(row: Row) -> Written:
 
 def _trl_reward(row: Row) -> Written:
     """TRL's stepwise supervision: the steps that have a reward, and whether each is right."""
-    steps = list(split_steps(row["resp"]))[: len(row["reward"])]
+    steps = list(split_steps(row["resp"], StepRule(row["step_rule"])))[: len(row["reward"])]
     labels = [reward >= _SOLVED for reward in row["reward"][: len(steps)]]
     return {"prompt": row["asked"], "completions": steps, "labels": labels}
 
@@ -131,13 +131,13 @@ _REWARDS = _only("query", "resp", "reward", "correct")
 
 EXPORT_LAYOUTS: dict[Exported, dict[str, Layout]] = {
     "pairs": {
-        "hsstar": _without(*_OF_PROMPTS, "query"),
+        "hsstar": _without(*_BESIDE, "query"),
         "hs-star": _only("prompt", "chosen", "rejected"),
         "trl": _trl_pair,
         "sharegpt": _sharegpt_pair,
     },
     "samples": {
-        "hsstar": _without(*_OF_PROMPTS),
+        "hsstar": _without(*_BESIDE),
         "hs-star": _only("query", "resp", "ref_ans", "ans", "correct", "reward"),
         "trl": _trl_sample,
         "verl": _messages_of_sample,

@@ -7,6 +7,7 @@ from pathlib import Path
 from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
+from hsstar.checkpoints.step_rule import check_step_rule
 from hsstar.commands.benchmarks import check_benchmark
 from hsstar.domain.errors import BadInputError, CheckpointError, HsstarError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
@@ -58,6 +59,7 @@ def _check_model(subject: str, name: str, recipe: Recipe) -> tuple[Finding, Mode
             check_policy(size.folder)
         else:
             check_reward_model(size.folder, recipe.reward.kind, recipe.reward.engine)
+            check_step_rule(size.folder, recipe.steps.trained)
     except CheckpointError as error:
         return Finding(Level.FAIL, subject, str(error)), None
     return Finding(Level.OK, subject, f"{name}: {_parameters(size)}"), size

@@ -20,6 +20,7 @@ from hsstar.recipe.notify import NotifySection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import RewardSection
+from hsstar.recipe.steps import StepsSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
 
 
@@ -136,6 +137,7 @@ class Recipe(Section):
     policy: PolicySection
     sampling: SamplingSection = SamplingSection()
     reward: RewardSection = RewardSection()
+    steps: StepsSection = StepsSection()
     difficulty: DifficultySection = DifficultySection()
     allocation: AllocationSection = AllocationSection()
     pairs: PairsSection = PairsSection()

@@ -6,8 +6,9 @@ from math import isfinite
 from sqlalchemy import Connection
 
 from hsstar.domain.errors import EngineDeadError, EngineError
-from hsstar.domain.steps import minimum_reward, split_steps
+from hsstar.domain.steps import minimum_reward, steps_at
 from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.engines.step_splitting import split_responses
 from hsstar.stages.context import WorkerContext, computing, load_context
 from hsstar.store import models, samples
 from hsstar.store.queue import jobs
@@ -32,9 +33,13 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         reward_model = models.get_reward_model(connection, context.run.reward_model_id)
         unscored = samples.load_unscored(connection, job)
     engine = worker.engines.reward_model(reward_model, context.recipe)
-    requests = [RewardRequest(sample.statement, split_steps(sample.response)) for sample in unscored]
     try:
         with computing():
+            split = split_responses([sample.response for sample in unscored], context.recipe.steps)
+            requests = [
+                RewardRequest(sample.statement, steps_at(sample.response, spans))
+                for sample, spans in zip(unscored, split, strict=True)
+            ]
             scores = engine.score(requests)
             for sample, score in zip(unscored, scores, strict=True):
                 _check(sample, score.rewards)

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 RoundKind = Literal["iteration", "evaluation"]
 
 _BATCH = 1_000
-_REWARD_KEYS = ("query", "resp", "reward", "correct")
+_REWARD_KEYS = ("query", "resp", "reward", "correct", "step_rule")
 
 
 def export_pairs(connection: Connection, run: Run) -> Iterator[Row]:

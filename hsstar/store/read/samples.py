@@ -25,6 +25,7 @@ class Sample:
         rewards_truncated: the reward model saw the beginning of the response only.
         model: the policy that drew it; None for an imported one.
         partner_slot: of the other sample of its preference pair.
+        step_rule: by which the response is split into steps.
         judged_again: whether it has had another verdict; the view verdict_history has them all.
     """
 
@@ -46,6 +47,7 @@ class Sample:
     cause: str | None
     verifier: str | None
     min_reward: float | None
+    step_rule: str
     step_rewards: tuple[float, ...] | None
     rewards_truncated: bool
     tokens: int | None

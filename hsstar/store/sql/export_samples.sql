@@ -19,9 +19,11 @@ SELECT
     models.name AS model,
     samples.engine,
     samples.milliseconds,
-    rounds.evaluation_key AS evaluation
+    rounds.evaluation_key AS evaluation,
+    coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule
 FROM samples
 JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = :kind
+JOIN runs ON runs.id = rounds.run_id
 JOIN problems ON problems.id = samples.problem_id
 JOIN sample_responses ON sample_responses.sample_id = samples.id
 LEFT JOIN rewards ON rewards.sample_id = samples.id

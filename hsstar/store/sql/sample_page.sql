@@ -12,6 +12,7 @@ of_run AS (
         rounds.kind,
         rounds.number,
         runs.name AS run,
+        coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule,
         coalesce(nullif(rounds.evaluation_key, ''), 'iteration') AS measure,
         iterations.pre_samples
     FROM rounds
@@ -112,6 +113,7 @@ SELECT
     page.cause,
     page.verifier,
     page.min_reward,
+    page.step_rule,
     rewards.step_rewards,
     coalesce(rewards.truncated, false) AS rewards_truncated,
     page.tokens,
