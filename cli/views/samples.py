@@ -102,6 +102,8 @@ def _head(sample: Sample) -> Text:
     parts = [part for part in (sample.phase, sample.level) if part]
     if sample.min_reward is not None:
         parts.append(f"S(r) {sample.min_reward:.2f}{_disagreement(sample)}")
+    if len(sample.rewards) > 1:
+        parts += [f"{name} {value:.2f}" for name, value in sample.rewards.items()]
     if sample.tokens is not None:
         parts.append(f"{sample.tokens} tokens{', cut' if sample.finish_reason == 'length' else ''}")
     if sample.pair is not None:

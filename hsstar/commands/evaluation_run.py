@@ -34,7 +34,7 @@ def ensure_run(connection: Connection, policy: PolicySection, model: models.Mode
     recipe = _recipe(policy, model, seed)
     if recipe.name in {run.name for run in runs.list_runs(connection)}:
         return runs.find_run(connection, recipe.name)
-    return runs.create_run(connection, recipe.name, recipe, model.id, None)
+    return runs.create_run(connection, recipe.name, recipe, model.id)
 
 
 def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:

@@ -96,11 +96,6 @@ def split_steps(response: str, rule: StepRule = StepRule.BLANK_LINE) -> tuple[st
     return steps_at(response, step_spans(response, rule))
 
 
-def minimum_reward(step_rewards: tuple[float, ...] | list[float]) -> float:
-    """Return `S(r)`: the smallest step reward; 0 for a response without a step."""
-    return min(step_rewards, default=0.0)
-
-
 class Obstacle(StrEnum):
     """Why a solution has no step form."""
 

@@ -47,12 +47,13 @@ class JudgedSample:
     problem_id: int
     problem_key: str
     slot: int
+    statement: str
     reference_answer: str
     response: str
     truncated: bool
     cause: str | None
     answer: str | None
-    min_reward: float | None
+    pair_reward: float | None
     tokens: int | None
     text_hash: int
     level: str | None  # label of the problem

@@ -19,7 +19,6 @@ from hsstar.domain.steps import (
     Obstacle,
     StepForm,
     StepRule,
-    minimum_reward,
     spans_of_steps,
     split_steps,
     step_form,
@@ -155,10 +154,6 @@ def test_the_steps_of_a_function_are_texts_of_the_response_in_order() -> None:
             spans_of_steps("a b a", steps)
     with pytest.raises(ValueError, match="those of its function"):
         split_steps("a", StepRule.PYTHON)
-
-
-def test_the_weakest_step_decides_and_without_a_step_the_reward_is_nought() -> None:
-    assert [minimum_reward(rewards) for rewards in ((0.9, 0.2, 0.7), [1.0], ())] == [0.2, 1.0, 0.0]
 
 
 def test_a_gsm8k_solution_has_a_step_a_line() -> None:

@@ -194,7 +194,7 @@ def test_a_registered_policy_is_found_by_its_name(registered: dict[str, str] | N
 def test_a_training_of_7b_needs_what_its_kind_keeps_on_each_device(
     training: dict[str, Any], device: Device, level: Level, need: str
 ) -> None:
-    *before, found = check_memory(recipe(training=training), SEVEN_BILLION, SEVEN_BILLION, device)
+    *before, found = check_memory(recipe(training=training), SEVEN_BILLION, {"reward": SEVEN_BILLION}, device)
     assert [check.level for check in (*before, found)] == [Level.OK, Level.OK, level]
     assert found.text.startswith(need)
 
@@ -217,12 +217,12 @@ def test_an_engine_argument_that_vllm_lacks_is_named_by_its_key(
 def test_weights_shared_by_gpus_count_in_parts() -> None:
     shared = {"model": "m", "engine": "vllm", "vllm": {"tensor_parallel_size": 2}}
     for run, level in ((recipe(), Level.FAIL), (recipe(policy=shared), Level.OK)):
-        assert check_memory(run, SEVEN_BILLION, None, Device(10e9, gpu=True))[0].level is level
+        assert check_memory(run, SEVEN_BILLION, {}, Device(10e9, gpu=True))[0].level is level
 
 
 def test_what_is_not_known_is_not_judged() -> None:
     unknown = ModelSize(None, None, True)
-    assert {check.level for check in check_memory(recipe(), unknown, None, ONE_GPU)} == {Level.UNCHECKED}
+    assert {check.level for check in check_memory(recipe(), unknown, {}, ONE_GPU)} == {Level.UNCHECKED}
 
 
 SERVER = {"model": "m", "engine": "openai", "openai": {"base_url": "http://localhost:8000/v1", "model": "m"}}

@@ -1,6 +1,6 @@
 """Samples with all that is known of them, in pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -22,6 +22,7 @@ class Sample:
         phase: `pre` or `re`; None outside of iterations.
         response: at most as long as was asked for; None where it was pruned.
         characters: length of the whole response.
+        rewards: those of the run by their names, each of the whole response.
         rewards_truncated: the reward model saw the beginning of the response only.
         model: the policy that drew it; None for an imported one.
         partner_slot: of the other sample of its preference pair.
@@ -50,6 +51,7 @@ class Sample:
     step_rule: str
     step_rewards: tuple[float, ...] | None
     rewards_truncated: bool
+    rewards: Mapping[str, float]
     tokens: int | None
     finish_reason: str | None
     cumulative_logprob: float | None
