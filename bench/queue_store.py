@@ -13,7 +13,7 @@ from bench.queue_setup import count, processor_seconds
 from bench.setup import RESPONSE_BYTES, add_problems, fill
 from hsstar.checkpoints.resolve import fingerprint
 from hsstar.domain.lifecycle import JobKind
-from hsstar.domain.verdict import Cause, Judgement
+from hsstar.domain.verdict import Cause, CheckResult, Judgement
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.recipe.recipe import parse_recipe
@@ -27,6 +27,7 @@ from hsstar.store.queue import jobs
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
+from hsstar.verifier.references import ReferenceKind
 from hsstar.workers.app import make_app
 from hsstar.workers.runtime import Worker
 
@@ -100,6 +101,7 @@ class InstantEngine:
     """A sampler, verifier and reward model that answers at once."""
 
     name = version = "instant 1"
+    compares_answers = True
 
     def draw(
         self, requests: Sequence[SampleRequest], parameters: SamplingParameters
@@ -120,7 +122,11 @@ class InstantEngine:
         """Call every other sample correct."""
         return [Judgement(pair.cause or Cause.CRASHED, pair.answer) for pair in self.prepare(requests)]
 
-    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+    def examine(self, requests: Sequence[VerificationRequest]) -> list[ReferenceKind]:
+        """Call every reference a value."""
+        return [ReferenceKind.VALUE] * len(requests)
+
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
         """Decide nothing: no pair is open."""
         return iter(())
 
@@ -186,7 +192,7 @@ def context_of(engine: InstantEngine, settings: Settings, database: Database) ->
     engines = EnginePool(
         lambda location, recipe: engine,
         lambda location, section: engine,
-        lambda: engine,
+        lambda settings: engine,
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )
     return WorkerContext(database, engines, settings.job_samples, settings.models_dir)

@@ -15,7 +15,7 @@ from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.store.queue import workers
-from hsstar.verifier import MathVerifier
+from hsstar.verifier.kinds import make_verifier
 
 log = logging.getLogger("hsstar.worker")
 
@@ -27,7 +27,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
         engines=EnginePool(
             partial(_sampler, note_taker(database, worker)),
             build_scorer,
-            MathVerifier,
+            make_verifier,
             lambda: build_trainer(**settings.trainer_options),
             one_at_a_time=_one_at_a_time(settings),
         ),

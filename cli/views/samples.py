@@ -128,6 +128,8 @@ def _disagreement(sample: Sample) -> str:
 def _origin(sample: Sample) -> Iterator[str]:
     if sample.cause is not None:
         yield "no answer" if sample.answer is None else f"answer: {sample.answer}"
+    if sample.cause_detail is not None:
+        yield sample.cause_detail
     yield sample.model or "imported"
     if sample.engine is not None:
         yield sample.engine

@@ -17,7 +17,15 @@ PhaseName = Literal["pre", "re"]
 VerdictName = Literal["correct", "incorrect", "none"]
 LevelName = Literal["inlier", "boundary", "outlier", "none"]
 CauseName = Literal[
-    "correct", "incorrect", "no_answer", "unparsable", "timed_out", "crashed", "bad_reference", "none"
+    "correct",
+    "incorrect",
+    "no_answer",
+    "unparsable",
+    "timed_out",
+    "crashed",
+    "bad_reference",
+    "check_failed",
+    "none",
 ]
 """`none` means rows that have no such value yet, or never."""
 

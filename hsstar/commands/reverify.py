@@ -15,7 +15,7 @@ from hsstar.conductor import Conductor
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, NotFoundError
 from hsstar.domain.lifecycle import PAIRED
-from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Judgement
+from hsstar.domain.verdict import PASSING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement
 from hsstar.settings import Settings
 from hsstar.store import datasets, rounds, runs, verdicts
 from hsstar.store.database import Database
@@ -64,7 +64,7 @@ class RoundReport:
     round_id: int
     judged: int = 0  # samples
     corrected: int = 0  # samples that a person has judged, left alone
-    undecided: int = 0  # timed out or crashed this time: the earlier verdict counts
+    undecided: int = 0  # without a verdict this time, for a passing cause: the earlier verdict counts
     verdicts: int = 0  # that are others now
     causes: int = 0  # others of the same verdict
     labels: int = 0  # that are others
@@ -191,24 +191,32 @@ class _Judging:
         verifier, database = self._verifier, self._database
         pairs = verifier.prepare(
             [
-                VerificationRequest(sample.response, sample.reference_answer, sample.truncated)
+                VerificationRequest(
+                    sample.response,
+                    sample.reference_answer,
+                    sample.truncated,
+                    problem=sample.statement,
+                    source_id=sample.source_id,
+                )
                 for sample in samples
             ]
         )
         waiting = {pair.key: pair for pair in pairs if pair.cause is None}
         with database.begin() as connection:
-            causes = load_known_verdicts(connection, verifier.version, list(waiting))
-        found = dict(verifier.decide([pair for key, pair in waiting.items() if key not in causes]))
-        database.run(partial(remember_verdicts, version=verifier.version, causes=found))
-        causes |= found
+            known = load_known_verdicts(connection, verifier.version, list(waiting))
+        found = dict(verifier.decide([pair for key, pair in waiting.items() if key not in known]))
+        database.run(partial(remember_verdicts, version=verifier.version, found=found))
+        known |= found
         judged = {
-            sample.id: Judgement(pair.cause or causes[pair.key], pair.answer)
+            sample.id: Judgement(pair.cause, pair.answer, pair.detail)
+            if pair.cause is not None
+            else Judgement(known[pair.key].cause, pair.answer, known[pair.key].detail)
             for sample, pair in zip(samples, pairs, strict=True)
         }
         decided = {
             sample_id: judgement
             for sample_id, judgement in judged.items()
-            if judgement.cause not in (Cause.TIMED_OUT, Cause.CRASHED)
+            if judgement.cause not in PASSING_CAUSES
         }
         self._report.judged += len(judged)
         self._report.undecided += len(judged) - len(decided)

@@ -18,6 +18,8 @@ class Cause(StrEnum):
     """The checking process died on this response (memory, recursion)."""
     BAD_REFERENCE = "bad_reference"
     """The reference answer cannot be read, which says nothing about the sample."""
+    CHECK_FAILED = "check_failed"
+    """The check itself failed: its function raised, its server was away."""
 
 
 class Verdict(StrEnum):
@@ -35,11 +37,26 @@ VERDICT_OF_CAUSE: dict[Cause, Verdict | None] = {
     Cause.TIMED_OUT: None,
     Cause.CRASHED: None,
     Cause.BAD_REFERENCE: None,
+    Cause.CHECK_FAILED: None,
 }
 
 
 LASTING_CAUSES = frozenset({Cause.CORRECT, Cause.INCORRECT, Cause.UNPARSABLE, Cause.BAD_REFERENCE})
-"""Causes that every machine finds; time-outs and crashes depend on the machine and the moment."""
+"""Causes that every machine finds; the others depend on the machine and the moment."""
+
+PASSING_CAUSES = frozenset({Cause.TIMED_OUT, Cause.CRASHED, Cause.CHECK_FAILED})
+"""Causes that say nothing about sample or reference, and may be gone the next time."""
+
+LONGEST_DETAIL = 2_000
+"""Characters of a cause's detail that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check finds: the cause of a verdict, and what it says beside it."""
+
+    cause: Cause
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +65,7 @@ class Judgement:
 
     cause: Cause
     answer: str | None = None  # the final answer as written in the response; None without one
+    detail: str | None = None  # what the check says beside the cause; None for mathematics
 
     @property
     def verdict(self) -> Verdict | None:

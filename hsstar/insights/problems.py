@@ -78,6 +78,7 @@ PRESETS: Mapping[str, Preset] = {
     "flipped": Preset("flipped between policies", ProblemFilter(change="flipped"), "flips", True),
     "never-right": Preset("never right", ProblemFilter(change="never"), "reward", True),
     "timed-out": Preset("timed out", ProblemFilter(cause="timed_out")),
+    "check-failed": Preset("check failed", ProblemFilter(cause="check_failed")),
 }
 """By the name that a command or an address has for them."""
 

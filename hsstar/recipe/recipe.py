@@ -23,6 +23,7 @@ from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import NamedRewardSection, RewardSection
 from hsstar.recipe.steps import StepsSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
+from hsstar.recipe.verification import VerificationSection
 
 
 class ProblemsSection(Section):
@@ -137,6 +138,7 @@ class Recipe(Section):
     problems: ProblemsSection
     policy: PolicySection
     sampling: SamplingSection = SamplingSection()
+    verification: VerificationSection = VerificationSection()
     reward: RewardSection = RewardSection()
     rewards: tuple[NamedRewardSection, ...] = ()
     """Several rewards in place of `[reward]`."""

@@ -15,6 +15,8 @@ from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store import models
 from hsstar.store.models import scorer_location
 from hsstar.verifier.contract import Verifier
+from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 
 class EnginePool:
@@ -27,18 +29,17 @@ class EnginePool:
         self,
         build_sampler: Callable[[str, Recipe], Sampler],
         build_reward_model: Callable[[str, RewardSection], ProcessRewardModel],
-        build_verifier: Callable[[], Verifier],
+        build_verifier: Callable[[KindSettings], Verifier],
         build_trainer: Callable[[], Trainer],
         *,
         one_at_a_time: bool = False,
     ) -> None:
         self.one_at_a_time = one_at_a_time
         self._build_reward_model = build_reward_model
-        self._build_verifier = build_verifier
         self._build_trainer = build_trainer
         self._sampler = SharedSampler(build_sampler)
         self._reward_models: dict[object, ProcessRewardModel] = {}
-        self._verifier: Verifier | None = None
+        self._verifiers = OpenVerifiers(build_verifier)
         self._trainer: Trainer | None = None
         self._moving = threading.Lock()
         self._present: JobKind | None = None
@@ -67,11 +68,9 @@ class EnginePool:
         while self._reward_models:
             self._reward_models.popitem()[1].close()
 
-    def verifier(self) -> Verifier:
-        """Return the verifier."""
-        if self._verifier is None:
-            self._verifier = self._build_verifier()
-        return self._verifier
+    def verifier(self, settings: KindSettings) -> Verifier:
+        """Return the verifier of these settings."""
+        return self._verifiers.get(settings)
 
     def trainer(self) -> Trainer:
         """Return the trainer."""
@@ -84,9 +83,8 @@ class EnginePool:
         """Close all engines."""
         self._sampler.close()
         self.close_reward_models()
-        if self._verifier is not None:
-            self._verifier.close()
-        self._verifier = self._trainer = None
+        self._verifiers.close()
+        self._trainer = None
 
     def _make_room(self, kind: JobKind) -> None:
         if not self.one_at_a_time:

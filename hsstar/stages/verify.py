@@ -12,11 +12,11 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from hsstar.domain.verdict import Cause, Judgement
+from hsstar.domain.verdict import CheckResult, Judgement
 from hsstar.stages.batching import in_batches
-from hsstar.stages.context import WorkerContext, computing
+from hsstar.stages.context import WorkerContext, computing, load_context
 from hsstar.stages.vote import vote
-from hsstar.store import samples, votes
+from hsstar.store import rounds, samples, votes
 from hsstar.store.queue import jobs
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
@@ -32,12 +32,23 @@ Compared = tuple[int, AnswerPair]
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Verify the unverified samples of a job; return the ids of its problems."""
-    database, verifier = worker.database, worker.engines.verifier()
+    database = worker.database
     with database.begin() as connection:
+        context = load_context(connection, job)
+        dataset = rounds.dataset_of(connection, job.round_id)
         problem_ids = jobs.problem_ids(connection, job)
         pending = samples.load_unverified(connection, job)
+    with computing():
+        verifier = worker.engines.verifier(context.recipe.verification.of_dataset(dataset))
     requests = [
-        VerificationRequest(sample.response, sample.reference_answer, sample.truncated) for sample in pending
+        VerificationRequest(
+            sample.response,
+            sample.reference_answer,
+            sample.truncated,
+            problem=sample.statement,
+            source_id=sample.source_id,
+        )
+        for sample in pending
     ]
     with computing():
         pairs = verifier.prepare(requests)
@@ -47,13 +58,13 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         if pair.cause is None:
             open_pairs[pair.key].append((sample.id, pair))
         else:
-            judged[sample.id] = Judgement(pair.cause, pair.answer)
+            judged[sample.id] = Judgement(pair.cause, pair.answer, pair.detail)
     with database.begin() as connection:
         known = load_known_verdicts(connection, verifier.version, list(open_pairs))
         _write(connection, job, verifier.version, judged | _judgements(open_pairs, known))
     unknown = [compared[0][1] for key, compared in open_pairs.items() if key not in known]
     log.info(
-        "job %d: %d samples, %d pairs for algebra, %d of them known",
+        "job %d: %d samples, %d pairs left to decide, %d of them known",
         job.id,
         len(pending),
         len(open_pairs),
@@ -61,9 +72,9 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     )
     with closing(in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS)) as batches:
         for batch in batches:
-            causes = dict(batch)
+            found = dict(batch)
             database.run(
-                partial(_write_batch, job, verifier.version, _judgements(open_pairs, causes), causes),
+                partial(_write_batch, job, verifier.version, _judgements(open_pairs, found), found),
             )
             worker.progress.moved(job.id)
     with database.begin() as connection:
@@ -79,17 +90,17 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     return problem_ids
 
 
-def _decided(verifier: Verifier, pairs: Sequence[AnswerPair]) -> Generator[tuple[bytes, Cause]]:
+def _decided(verifier: Verifier, pairs: Sequence[AnswerPair]) -> Generator[tuple[bytes, CheckResult]]:
     with computing():
         yield from verifier.decide(pairs)
 
 
 def _judgements(
-    open_pairs: Mapping[bytes, Sequence[Compared]], causes: Mapping[bytes, Cause]
+    open_pairs: Mapping[bytes, Sequence[Compared]], found: Mapping[bytes, CheckResult]
 ) -> dict[int, Judgement]:
     return {
-        sample_id: Judgement(cause, pair.answer)
-        for key, cause in causes.items()
+        sample_id: Judgement(result.cause, pair.answer, result.detail)
+        for key, result in found.items()
         for sample_id, pair in open_pairs[key]
     }
 
@@ -98,11 +109,11 @@ def _write_batch(
     job: jobs.Job,
     verifier_version: str,
     judgements: Mapping[int, Judgement],
-    causes: Mapping[bytes, Cause],
+    found: Mapping[bytes, CheckResult],
     connection: Connection,
 ) -> None:
     _write(connection, job, verifier_version, judgements)
-    remember_verdicts(connection, verifier_version, causes)
+    remember_verdicts(connection, verifier_version, found)
 
 
 def _write(

@@ -17,12 +17,14 @@ def vote(ballots: Mapping[int, Ballot], verifier: Verifier) -> dict[int, bool]:
 
     Correct answers are one class. Wrong ones are put together where the verifier finds them equivalent,
     a later one with the first class whose first answer it equals. Samples without an answer cast no vote.
-    Of equally frequent answers the first one counts.
+    Of equally frequent answers the first one counts. Where the verifier compares no answers, equal texts are
+    equivalent.
     """
     pairs = [
         (problem, later, earlier)
         for problem, ballot in ballots.items()
         for later, earlier in _deciding_pairs(ballot.answers)
+        if verifier.compares_answers
     ]
     requests = [VerificationRequest(later, earlier, is_answer=True) for _, later, earlier in pairs]
     judged = zip(pairs, verifier.verify(requests), strict=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from hsstar.domain.text import storable
-from hsstar.domain.verdict import LASTING_CAUSES, Cause, Judgement
+from hsstar.domain.verdict import LASTING_CAUSES, LONGEST_DETAIL, Cause, CheckResult, Judgement
 from hsstar.store.database import execute_file, rows_of
 from hsstar.store.queue.jobs import Job
 
@@ -48,6 +48,7 @@ class StoredSample:
     response: str
     tokens: int | None
     truncated: bool
+    source_id: str | None
 
 
 def load_missing_slots(connection: Connection, job: Job) -> list[Slot]:
@@ -108,7 +109,7 @@ _ROWS_A_STATEMENT = 2_000
 
 _JOB_SAMPLES = """
     SELECT samples.id, samples.problem_id, statement, reference_answer, response, tokens,
-        coalesce(finish_reason = 'length', false) AS truncated
+        coalesce(finish_reason = 'length', false) AS truncated, source_id
     FROM job_items
     JOIN samples
         ON samples.round_id = :round_id
@@ -139,7 +140,7 @@ def write_verdicts(
     sample_ids: Sequence[int],
     judgements: Sequence[Judgement],
 ) -> None:
-    """Write verdict, cause and extracted answer of samples that have none yet."""
+    """Write verdict, cause with its detail, and extracted answer of samples that have none yet."""
     values = {"worker": worker, "verifier": verifier_version}
     execute_file(connection, "write_verdicts", values | verdict_columns(sample_ids, judgements))
 
@@ -152,39 +153,48 @@ def verdict_columns(sample_ids: Sequence[int], judgements: Sequence[Judgement]) 
         "verdicts": [judgement.verdict for judgement in judgements],
         "causes": [judgement.cause for judgement in judgements],
         "answers": [None if answer is None else storable(answer) for answer in answers],
+        "details": [_kept_detail(judgement.detail) for judgement in judgements],
     }
 
 
-def load_known_verdicts(connection: Connection, version: str, keys: Sequence[bytes]) -> dict[bytes, Cause]:
+def _kept_detail(detail: str | None) -> str | None:
+    return None if detail is None else storable(detail[:LONGEST_DETAIL])
+
+
+def load_known_verdicts(
+    connection: Connection, version: str, keys: Sequence[bytes]
+) -> dict[bytes, CheckResult]:
     """Return the earlier findings of this version of the verifier, by the key of the pair."""
     if not keys:
         return {}
     rows = connection.execute(
         text("""
-            SELECT pair_key, cause FROM known_verdicts
+            SELECT pair_key, cause, cause_detail FROM known_verdicts
             WHERE verifier_version = :version AND pair_key = ANY (CAST(:keys AS bytea[]))
         """),
         {"version": version, "keys": list(keys)},
     )
-    return {row.pair_key: Cause(row.cause) for row in rows}
+    return {row.pair_key: CheckResult(Cause(row.cause), row.cause_detail) for row in rows}
 
 
-def remember_verdicts(connection: Connection, version: str, causes: Mapping[bytes, Cause]) -> None:
+def remember_verdicts(connection: Connection, version: str, found: Mapping[bytes, CheckResult]) -> None:
     """Keep the lasting causes that this version of the verifier found; existing ones stay.
 
     Call it at most once in a transaction: keys in order save concurrent transactions from deadlocks.
     """
-    lasting = sorted((key, cause) for key, cause in causes.items() if cause in LASTING_CAUSES)
+    lasting = [(key, found[key]) for key in sorted(found) if found[key].cause in LASTING_CAUSES]
     connection.execute(
         text("""
-            INSERT INTO known_verdicts (verifier_version, pair_key, cause)
-            SELECT :version, pair_key, cause
-            FROM unnest(CAST(:keys AS bytea[]), CAST(:causes AS text[])) AS input (pair_key, cause)
+            INSERT INTO known_verdicts (verifier_version, pair_key, cause, cause_detail)
+            SELECT :version, pair_key, cause, cause_detail
+            FROM unnest(CAST(:keys AS bytea[]), CAST(:causes AS text[]), CAST(:details AS text[]))
+                AS input (pair_key, cause, cause_detail)
             ON CONFLICT DO NOTHING
         """),
         {
             "version": version,
             "keys": [key for key, _ in lasting],
-            "causes": [cause for _, cause in lasting],
+            "causes": [result.cause for _, result in lasting],
+            "details": [_kept_detail(result.detail) for _, result in lasting],
         },
     )

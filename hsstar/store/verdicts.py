@@ -48,6 +48,7 @@ class JudgedSample:
     problem_key: str
     slot: int
     statement: str
+    source_id: str | None
     reference_answer: str
     response: str
     truncated: bool

@@ -2,23 +2,20 @@
 
 import hashlib
 import os
-import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from queue import SimpleQueue
 from typing import Self
 
 from hsstar.domain.answers import GUESSED, extract_answer
 from hsstar.domain.errors import EngineError
-from hsstar.domain.verdict import Cause, Judgement
+from hsstar.domain.verdict import Cause, CheckResult, Judgement
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.forms import is_readable
 from hsstar.verifier.judging import Decision, formulas, judge_quickly
-from hsstar.verifier.pool import CheckingPool, Failure, Outcome, Task
+from hsstar.verifier.pool import Failure, Outcome
+from hsstar.verifier.pool_processes import PoolOptions, Task
+from hsstar.verifier.pool_thread import PoolThread
 from hsstar.verifier.reading import read
 from hsstar.verifier.references import ReferenceKind, kind_without_algebra
 from hsstar.verifier.spelling import LONGEST_ANSWER, parsable_source
@@ -58,6 +55,8 @@ class MathVerifier:
     libraries.
     """
 
+    compares_answers = True
+
     def __init__(
         self, processes: int | None = None, deadline_seconds: float = 3.0, memory_limit_mb: int = 1024
     ) -> None:
@@ -66,28 +65,38 @@ class MathVerifier:
                 f"the memory limit of the verifier has to be at least {SMALLEST_MEMORY_LIMIT_MB} MiB"
             )
         self.version = f"math-verify {version('math-verify')}/hsstar {RULES_VERSION}"
-        command = [sys.executable, "-P", "-m", "hsstar.verifier.process", str(memory_limit_mb)]
         self._second_look_seconds = _SECOND_LOOK * deadline_seconds
-        self._pool = CheckingPool(command, processes or max(2, os.cpu_count() or 1), deadline_seconds)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
-        self._closed = threading.Event()
+        self._pool = PoolThread(
+            PoolOptions(
+                "hsstar.verifier.algebra_task",
+                {},
+                "Math-Verify",
+                processes or max(2, os.cpu_count() or 1),
+                deadline_seconds,
+                memory_limit_mb,
+            )
+        )
+
+    def examine(self, requests: Sequence[VerificationRequest]) -> list[ReferenceKind]:
+        """Say of each request, in order, what kind its reference is. Raises as `decide` does."""
+        return self.examine_references([request.reference for request in requests])
 
     def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
         """Extract the answers and decide what needs no algebra; return one pair per request, in order."""
         return [_pair(request) for request in requests]
 
-    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
         """Decide open pairs, each different key once; raise EngineError if no process starts."""
         different = list({pair.key: pair for pair in pairs}.values())
         tasks: list[Task] = [{"answer": pair.answer or "", "reference": pair.reference} for pair in different]
         for index, outcome in self._run(tasks):
-            yield different[index].key, _decision(outcome).cause
+            yield different[index].key, CheckResult(_decision(outcome).cause)
 
     def verify(self, requests: Sequence[VerificationRequest]) -> list[Judgement]:
         """Return one judgement per request, in order. Raises as `decide` does."""
         pairs = self.prepare(requests)
         decided = dict(self.decide([pair for pair in pairs if pair.cause is None]))
-        return [Judgement(pair.cause or decided[pair.key], pair.answer) for pair in pairs]
+        return [Judgement(pair.cause or decided[pair.key].cause, pair.answer) for pair in pairs]
 
     def check_references(self, references: Sequence[str], second_look_seconds: float = 30.0) -> list[bool]:
         """Say of each reference answer, in order, whether it can be read as mathematics.
@@ -113,7 +122,7 @@ class MathVerifier:
 
     def _while_open(self, texts: Iterable[str]) -> Iterator[str]:
         for text in texts:
-            if self._closed.is_set():
+            if self._pool.is_closed:
                 raise EngineError("the verifier is closed")
             yield text
 
@@ -141,10 +150,7 @@ class MathVerifier:
 
     def close(self) -> None:
         """End the checking processes; a verification in another thread ends with an error."""
-        self._closed.set()
-        with suppress(RuntimeError):  # it is closed already
-            self._thread.submit(self._pool.close).result()
-        self._thread.shutdown()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,35 +161,8 @@ class MathVerifier:
     def _run(
         self, tasks: Sequence[Task], second_look_seconds: float | None = None
     ) -> Iterator[tuple[int, Outcome]]:
-        """Run tasks on the pool's own thread, which outlives the calling threads."""
-        if not tasks:
-            return
-        outcomes: SimpleQueue[tuple[int, Outcome] | None] = SimpleQueue()
-        abandoned = threading.Event()
-
-        def is_wanted() -> bool:
-            return not (abandoned.is_set() or self._closed.is_set())
-
-        def report(index: int, outcome: Outcome) -> None:
-            outcomes.put((index, outcome))
-
-        if second_look_seconds is None:
-            second_look_seconds = self._second_look_seconds
-        try:
-            running = self._thread.submit(self._pool.run, tasks, report, is_wanted, second_look_seconds)
-        except RuntimeError:
-            raise EngineError("the verifier is closed") from None
-        running.add_done_callback(lambda _: outcomes.put(None))
-        waiting = len(tasks)
-        try:
-            while (outcome := outcomes.get()) is not None:
-                waiting -= 1
-                yield outcome
-        finally:
-            abandoned.set()
-        if self._closed.is_set() and waiting:
-            raise EngineError("the verifier was closed during a verification")
-        running.result()
+        seconds = self._second_look_seconds if second_look_seconds is None else second_look_seconds
+        return self._pool.run(tasks, seconds)
 
 
 def _pair(request: VerificationRequest) -> AnswerPair:

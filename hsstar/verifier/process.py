@@ -1,20 +1,20 @@
 """The warm process, and the checking processes that it forks. They talk in JSON, one object a line.
 
-The parent starts `python -m hsstar.verifier.process MEMORY_LIMIT_MB` with a socket as standard input. The
-warm process loads the libraries, says `{"ready": true}` or `{"failed": reason}`, and then answers one order
-at a time:
+The parent starts `python -m hsstar.verifier.process MEMORY_LIMIT_MB MODULE` with a socket as standard input,
+and sends one object: what the function `load` of the module gets. The warm process calls it, says
+`{"ready": true}` or `{"failed": reason}`, and then answers one order at a time:
 
 - `{"fork": true}`, which comes with the socket of a new process and the end of a pipe: `{"forked": pid}`;
 - `{"end": pid}`, which kills that process if it lives: `{"ended": status}`, as `os.waitpid` gives it.
 
-A checking process gets its tasks by its own socket: `{"id": n, "seconds": s, "answer": text, "reference":
-text}`; or with `formulas` in place of both, which asks whether all of them can be read. It writes a byte to
-the pipe when it begins a task, and answers `{"id": n, "outcome": "CAUSE RULE"}`. Whatever a task does, the
-kernel ends its process by SIGPROF after `s` seconds of processor time.
+A checking process gets its tasks by its own socket: `{"id": n, "seconds": s, …}`; the module says what else.
+It writes a byte to the pipe when it begins a task, and answers `{"id": n, "outcome": text}`. Whatever a task
+does, the kernel ends its process by SIGPROF after `s` seconds of processor time.
 """
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import resource
@@ -29,33 +29,23 @@ RECURSION_LIMIT = 3_000
 _THREAD_STACK_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
 _ORDER_BYTES = 1 << 10
-_WARMING_PAIRS = (  # one of each kind that is slow the first time, in sympy or in the parser
-    (r"x^{2}-\frac{1}{2}", r"\frac{2x^2-1}{2}"),
-    (r"\sqrt{2}\sin x+\ln x", r"\ln x+\sqrt{2}\sin x"),
-    (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
-    (r"\sum_{k=1}^{\infty}\frac{1}{2^{k}}", "1"),
-    (r"\lim_{h\to\infty}(1+3/h)^{h}-\frac{1}{h}", r"f^{2}(h)"),
-    (r"\int_{1}^{3} 2t^{3} dt", "40"),
-    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "I_{2}"),
-    (r"\lceil x\rceil=2", r"\lfloor x\rfloor=2"),
-    (r"\begin{pmatrix}x\\2\end{pmatrix}+\begin{pmatrix}1\\0\end{pmatrix}", "(x+1,2)"),
-    (r"2x+y=1", r"4x+2y=2"),
-)
-
+_SETUP_BYTES = 1 << 16
 AnswerTask = Callable[[dict[str, Any]], str]
+"""Returns the outcome of a task."""
 
 
-def main(memory_limit_mb: int) -> None:
+def main(memory_limit_mb: int, module: str) -> None:
     """Fork checking processes until the parent is gone."""
     parent = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)  # no process inherits the socket as its standard input
     _set_signals()
     _die_with_parent()
     _limit_resources(memory_limit_mb)
+    setup = _first_line(parent)
     try:
-        answer_task = _warm_judge()
-    except ImportError as error:
-        _send(parent, {"failed": str(error)})
+        answer_task: AnswerTask = importlib.import_module(module).load(setup)
+    except Exception as error:  # the user's own code raises anything
+        _send(parent, {"failed": f"{type(error).__name__}: {error}"})
         return
     gc.collect()
     gc.freeze()  # the processes share this memory until they write to it
@@ -67,6 +57,15 @@ def main(memory_limit_mb: int) -> None:
                 _send(parent, {"ended": os.waitpid(pid, 0)[1]})
             case {"fork": True}:
                 _send(parent, {"forked": _fork(parent, received[1], answer_task)})
+
+
+def _first_line(parent: socket.socket) -> Any:
+    received = b""
+    while not received.endswith(b"\n"):
+        if not (part := parent.recv(_SETUP_BYTES)):
+            sys.exit(1)
+        received += part
+    return json.loads(received)
 
 
 def _fork(parent: socket.socket, ends: list[int], answer_task: AnswerTask) -> int:
@@ -105,26 +104,6 @@ def _answer_tasks(connection: socket.socket, begun: int, answer_task: AnswerTask
         os._exit(1)
 
 
-def _warm_judge() -> AnswerTask:
-    from hsstar.domain.verdict import Cause
-    from hsstar.verifier.algebra import SympyAlgebra
-    from hsstar.verifier.forms import Formula
-    from hsstar.verifier.judging import judge
-
-    algebra = SympyAlgebra()
-
-    def answer_task(task: dict[str, Any]) -> str:
-        if "formulas" in task:
-            readable = all(algebra.can_read(Formula(source)) for source in task["formulas"])
-            return Cause.CORRECT if readable else Cause.BAD_REFERENCE
-        decision = judge(task["answer"], task["reference"], algebra)
-        return f"{decision.cause} {decision.rule}"
-
-    for answer, reference in _WARMING_PAIRS:
-        answer_task({"answer": answer, "reference": reference})
-    return answer_task
-
-
 def _send(connection: socket.socket, message: dict[str, object]) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
 
@@ -152,4 +131,4 @@ def _limit_resources(memory_limit_mb: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -13,7 +13,7 @@ from queue import LifoQueue
 from typing import Self
 
 from hsstar.domain.errors import EngineError
-from hsstar.domain.verdict import Cause, Judgement
+from hsstar.domain.verdict import CheckResult, Judgement
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.math_verifier import MathVerifier
 
@@ -35,7 +35,7 @@ class SharedVerifier:
         for verifier in reversed(self._verifiers):
             self._free.put(verifier)
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="shared-verifier")
-        self._deciding: dict[bytes, Future[Cause]] = {}
+        self._deciding: dict[bytes, Future[CheckResult]] = {}
         self._lock = threading.Lock()
 
     def submit(self, request: VerificationRequest) -> Future[Judgement]:
@@ -71,17 +71,17 @@ class SharedVerifier:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _begin(self, pair: AnswerPair) -> Future[Cause]:
+    def _begin(self, pair: AnswerPair) -> Future[CheckResult]:
         try:
             return self._threads.submit(self._decide, pair)
         except RuntimeError:
             raise EngineError("the verifier is closed") from None
 
-    def _decide(self, pair: AnswerPair) -> Cause:
+    def _decide(self, pair: AnswerPair) -> CheckResult:
         verifier = self._free.get()
         try:
-            [(_, cause)] = verifier.decide([pair])
-            return cause
+            [(_, result)] = verifier.decide([pair])
+            return result
         finally:
             self._free.put(verifier)
             with self._lock:
@@ -119,7 +119,7 @@ def _request(answer: str, reference: str, is_answer: bool, truncated: bool) -> V
     return VerificationRequest(answer, reference, truncated, is_answer)
 
 
-def _pass_on(judged: Future[Judgement], answer: str | None, decided: Future[Cause]) -> None:
+def _pass_on(judged: Future[Judgement], answer: str | None, decided: Future[CheckResult]) -> None:
     """End a caller's future, which the caller may have cancelled, as its pair has ended."""
     if not judged.set_running_or_notify_cancel():
         return
@@ -128,7 +128,8 @@ def _pass_on(judged: Future[Judgement], answer: str | None, decided: Future[Caus
     elif error := decided.exception():
         judged.set_exception(error)
     else:
-        judged.set_result(Judgement(decided.result(), answer))
+        result = decided.result()
+        judged.set_result(Judgement(result.cause, answer, result.detail))
 
 
 _own: SharedVerifier | None = None

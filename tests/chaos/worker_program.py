@@ -99,7 +99,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
     engines = EnginePool(
         lambda folder, recipe: StallingSampler(folder, SAMPLE_SECONDS),
         lambda folder, recipe: StallingRewardModel(SCORE_SECONDS),
-        lambda: MathVerifier(processes=1),
+        lambda settings: MathVerifier(processes=1),
         lambda: SwellingTrainer(STEP_SECONDS),
     )
     return WorkerContext(database, engines, settings.job_samples, settings.models_dir)

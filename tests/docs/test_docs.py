@@ -57,8 +57,8 @@ def test_every_recipe_key_that_is_named_exists(page: Page) -> None:
     ]
     shown = [key for block in page.blocks if block.language == "toml" for key in keys_of_block(block)]
     unknown = {*named, *shown} - known
-    # vLLM and chat templates have keys of their own
-    assert {key for key in unknown if not re.search(r"\.(vllm|chat_arguments)\.", key)} == set()
+    # vLLM and chat templates have keys of their own, and datasets have names
+    assert {key for key in unknown if not re.search(r"\.(vllm|chat_arguments|datasets)\.", key)} == set()
 
 
 @ALL

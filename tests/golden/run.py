@@ -68,7 +68,7 @@ def golden_rows(database: Database, folder: Path) -> Rows:
         engines = EnginePool(
             lambda location, recipe: build_sampler(location, device="cpu", dtype="float32"),
             lambda location, section: build_reward_model(location, device="cpu", dtype="float32"),
-            lambda: verifier,
+            lambda settings: verifier,
             ScalingTrainer,
         )
         driver = Driver(database, run, engines, folder, 32)

@@ -181,7 +181,7 @@ def small_engines(
     return EnginePool(
         lambda folder, recipe: sampler(folder, script=script),
         lambda folder, recipe: ReadingRewardModel(),
-        lambda: verifier,
+        lambda settings: verifier,
         MarkingTrainer,
     )
 

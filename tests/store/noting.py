@@ -26,6 +26,7 @@ from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.verifier.contract import Verifier
+from hsstar.verifier.kinds.base import KindSettings
 
 POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
 NOWHERE = Path("/nonexistent")
@@ -157,7 +158,7 @@ def make_context(
     *,
     sampler: Callable[[str, Recipe], Sampler] | None = None,
     reward_model: Callable[[str, RewardSection], ProcessRewardModel] | None = None,
-    verifier: Callable[[], Verifier] | None = None,
+    verifier: Callable[[KindSettings], Verifier] | None = None,
     trainer: Trainer | None = None,
     job_samples: int = 256,
     models_folder: Path = NOWHERE,

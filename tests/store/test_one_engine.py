@@ -156,7 +156,7 @@ def work(begin: Begin, database: Database, verifier: MathVerifier, tmp_path: Pat
     def work(census: Census, runs: int, *, one_at_a_time: bool) -> Counter[str]:
         for _ in range(runs):
             begin(RECIPE)
-        builders = census.sampler, census.reward_model, lambda: verifier, census.trainer
+        builders = census.sampler, census.reward_model, lambda settings: verifier, census.trainer
         engines = EnginePool(*builders, one_at_a_time=one_at_a_time)
         context = WorkerContext(database, engines, JOB_SAMPLES, tmp_path / "models")
         settings = Settings(tmp_path, tmp_path, job_samples=JOB_SAMPLES)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
-from hsstar.domain.verdict import LASTING_CAUSES, Cause
+from hsstar.domain.verdict import LASTING_CAUSES, Cause, CheckResult
 from hsstar.stages import verify
 from hsstar.stages.context import ComputeError, WorkerContext
 from hsstar.store import datasets
@@ -45,7 +45,7 @@ class StallingVerifier(MathVerifier):
         self.prepared += len(requests)
         return super().prepare(requests)
 
-    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
         self.asked += len(pairs)
         for number, decision in enumerate(super().decide(pairs)):
             if number == self.after:
@@ -56,7 +56,7 @@ class StallingVerifier(MathVerifier):
 
 
 def context_of(database: Database, verifier: MathVerifier) -> WorkerContext:
-    return noting.make_context(database, verifier=lambda: verifier)
+    return noting.make_context(database, verifier=lambda settings: verifier)
 
 
 def add_verification(database: Database, judged: Sequence[Judged]) -> Job:
@@ -185,29 +185,33 @@ def test_failures_of_the_database_are_not_blamed_on_the_samples(
 # --- known verdicts -------------------------------------------------------------------------------
 
 
+CORRECT, INCORRECT = CheckResult(Cause.CORRECT), CheckResult(Cause.INCORRECT, "by its text")
+UNPARSABLE = CheckResult(Cause.UNPARSABLE)
+
+
 def keys(count: int) -> list[bytes]:
     return [number.to_bytes(16, "big") for number in range(count)]
 
 
 def test_every_version_has_its_own_verdicts_and_what_is_known_stays(connection: Connection) -> None:
     one, two, three = keys(3)
-    remember_verdicts(connection, "1", {one: Cause.CORRECT})
-    remember_verdicts(connection, "1", {one: Cause.INCORRECT, two: Cause.INCORRECT})
-    remember_verdicts(connection, "2", {one: Cause.UNPARSABLE})
+    remember_verdicts(connection, "1", {one: CORRECT})
+    remember_verdicts(connection, "1", {one: INCORRECT, two: INCORRECT})
+    remember_verdicts(connection, "2", {one: UNPARSABLE})
     known = [load_known_verdicts(connection, version, [one, two, three]) for version in "123"]
-    assert known == [{one: Cause.CORRECT, two: Cause.INCORRECT}, {one: Cause.UNPARSABLE}, {}]
-    assert load_known_verdicts(connection, "1", [two]) == {two: Cause.INCORRECT}
+    assert known == [{one: CORRECT, two: INCORRECT}, {one: UNPARSABLE}, {}]
+    assert load_known_verdicts(connection, "1", [two]) == {two: INCORRECT}
 
 
 def test_only_lasting_causes_are_remembered(connection: Connection) -> None:
-    given = dict(zip(keys(len(Cause)), Cause, strict=True))
+    given = dict(zip(keys(len(Cause)), map(CheckResult, Cause), strict=True))
     remember_verdicts(connection, "1", given)
-    lasting = {key: cause for key, cause in given.items() if cause in LASTING_CAUSES}
+    lasting = {key: result for key, result in given.items() if result.cause in LASTING_CAUSES}
     assert load_known_verdicts(connection, "1", list(given)) == lasting
 
 
 def test_one_call_takes_no_pair_or_ten_thousand(connection: Connection) -> None:
-    for verdicts in (dict.fromkeys(keys(10_000), Cause.CORRECT), {}):
+    for verdicts in (dict.fromkeys(keys(10_000), CORRECT), {}):
         remember_verdicts(connection, "1", verdicts)
         assert load_known_verdicts(connection, "1", list(verdicts)) == verdicts
 
@@ -218,7 +222,7 @@ def test_workers_that_find_the_same_pairs_in_another_order_do_not_block_each_oth
     barrier = threading.Barrier(4)
 
     def remember(order: int) -> None:
-        verdicts = dict.fromkeys(keys(2_000)[::order], Cause.CORRECT)
+        verdicts = dict.fromkeys(keys(2_000)[::order], CORRECT)
         for _ in range(3):
             barrier.wait(60)
             call(database, remember_verdicts, "1", verdicts)

@@ -25,7 +25,7 @@ from hsstar.domain.steps import (
     step_prefixes,
     step_spans,
 )
-from hsstar.domain.verdict import LASTING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
+from hsstar.domain.verdict import LASTING_CAUSES, PASSING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 from tests.unit.tables import tables
 
 INSTRUCTION = r".*step by step.*blank line.*\\boxed\{\}\."
@@ -93,13 +93,13 @@ def test_a_box_gives_back_what_was_put_into_it(before: str, content: str, after:
 
 def test_an_answer_that_cannot_be_read_is_wrong_and_a_failed_check_is_no_verdict() -> None:
     wrong = dict.fromkeys((Cause.INCORRECT, Cause.NO_ANSWER, Cause.UNPARSABLE), Verdict.INCORRECT)
-    unknown = dict.fromkeys((Cause.TIMED_OUT, Cause.CRASHED, Cause.BAD_REFERENCE), None)
+    unknown = dict.fromkeys((*PASSING_CAUSES, Cause.BAD_REFERENCE), None)
     assert {Cause.CORRECT: Verdict.CORRECT, **wrong, **unknown} == VERDICT_OF_CAUSE
     assert {cause: Judgement(cause, "42").verdict for cause in Cause} == VERDICT_OF_CAUSE
 
 
 def test_what_depends_on_the_machine_does_not_last_and_no_answer_needs_no_memory() -> None:
-    assert set(Cause) - LASTING_CAUSES == {Cause.TIMED_OUT, Cause.CRASHED, Cause.NO_ANSWER}
+    assert set(Cause) - LASTING_CAUSES == PASSING_CAUSES | {Cause.NO_ANSWER}
 
 
 TABLES = tables("steps")

@@ -22,6 +22,7 @@ from hsstar.recipe.recipe import Recipe
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store.models import Model, RewardModel, checkpoint_of
+from hsstar.verifier.kinds.mathematics import MathSettings
 from tests.store.factory import make_recipe
 from tests.waiting import wait_for
 
@@ -275,7 +276,8 @@ class Pool(EnginePool):
 
     def _builder(self, kind: str, engine: type[Engine]) -> Callable[..., Engine]:
         def build(*arguments: Any) -> Engine:
-            self.built[kind].append(engine(*arguments[:1]))
+            folder = arguments[:1] if kind in ("sampler", "scorer") else ()
+            self.built[kind].append(engine(*folder))
             return self.built[kind][-1]
 
         return build
@@ -286,7 +288,7 @@ class Pool(EnginePool):
                 return sampler
         if kind == "scorer":
             return only(self, reward_model(self.folder / "prm"), RECIPE)
-        return getattr(self, kind)()
+        return self.verifier(MathSettings()) if kind == "verifier" else self.trainer()
 
     def open(self) -> set[str]:
         return {kind for kind, built in self.built.items() if built and not built[-1].closed}

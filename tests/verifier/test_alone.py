@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hsstar.domain.errors import EngineError
-from hsstar.domain.verdict import Cause
+from hsstar.domain.verdict import Cause, CheckResult
 from hsstar.verifier import (
     AnswerPair,
     MathVerifier,
@@ -91,7 +91,7 @@ def test_equal_pairs_that_wait_together_are_computed_once(monkeypatch: pytest.Mo
     computed: list[str | None] = []
     decide = MathVerifier.decide
 
-    def counted(self: MathVerifier, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+    def counted(self: MathVerifier, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
         computed.extend(pair.answer for pair in pairs)
         return decide(self, pairs)
 

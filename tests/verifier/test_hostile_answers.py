@@ -101,7 +101,8 @@ def assert_harmless(verifier: MathVerifier, pairs: Sequence[AnswerPair]) -> None
     for index, pair in enumerate(pairs):
         mixed += [neighbours[index // every], pair] if index % every == 0 else [pair]
     start = processor_seconds()
-    causes = dict(verifier.decide([pair for pair in mixed if pair.cause is None]))
+    open_pairs = [pair for pair in mixed if pair.cause is None]
+    causes = {key: result.cause for key, result in verifier.decide(open_pairs)}
     assert processor_seconds() - start < longest_seconds(len(mixed))
     assert {causes[pair.key] for pair in neighbours} == {Cause.CORRECT}
     wrong = [pair for pair in pairs if (pair.cause or causes[pair.key]) is Cause.CORRECT]

@@ -43,7 +43,7 @@ def test_every_case_has_the_verdict_that_a_person_gives_by_algebra_and_by_texts(
     pairs = verifier.prepare(
         [VerificationRequest(case["answer"], case["reference"], is_answer=True) for case in CASES]
     )
-    by_algebra = dict(verifier.decide(pairs))
+    by_algebra = {key: result.cause for key, result in verifier.decide(pairs)}
     wrong = [
         f"{case['answer']!r} against {case['reference']!r} is {by_algebra[pair.key]} by algebra, "
         f"{pair.cause} by texts; {case['cause']}: {case['why']}"

@@ -46,6 +46,7 @@ class Sample:
     answer: str | None
     verdict: str | None
     cause: str | None
+    cause_detail: str | None
     verifier: str | None
     min_reward: float | None
     step_rule: str

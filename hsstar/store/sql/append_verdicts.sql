@@ -7,8 +7,9 @@
 WITH
 input AS (
     SELECT * FROM unnest(
-        CAST(:ids AS bigint[]), CAST(:verdicts AS text[]), CAST(:causes AS text[]), CAST(:answers AS text[])
-    ) AS input (id, verdict, cause, answer)
+        CAST(:ids AS bigint[]), CAST(:verdicts AS text[]), CAST(:causes AS text[]), CAST(:answers AS text[]),
+        CAST(:details AS text[])
+    ) AS input (id, verdict, cause, answer, cause_detail)
 ),
 news AS (
     SELECT
@@ -19,6 +20,7 @@ news AS (
         samples.verdict AS old_verdict,
         samples.cause AS old_cause,
         samples.answer AS old_answer,
+        samples.cause_detail AS old_detail,
         samples.verifier AS old_verifier,
         newest.sample_id IS NULL AS is_second
     FROM input
@@ -40,7 +42,8 @@ news AS (
 ),
 put_in_force AS (
     UPDATE samples
-    SET verdict = news.verdict, cause = news.cause, answer = news.answer, verifier = CAST(:verifier AS text)
+    SET verdict = news.verdict, cause = news.cause, answer = news.answer, verifier = CAST(:verifier AS text),
+        cause_detail = news.cause_detail
     FROM news
     WHERE samples.id = news.id AND CAST(:adopted AS boolean)
 ),
@@ -57,12 +60,12 @@ counted AS (
     ON CONFLICT (round_id, worker) DO UPDATE
     SET correct = counts.correct + excluded.correct, no_answer = counts.no_answer + excluded.no_answer
 )
-INSERT INTO verdicts (sample_id, verdict, cause, answer, verifier, author, reason, adopted, judged_at)
-SELECT sample_id, verdict, cause, answer, verifier, author, reason, adopted, judged_at
+INSERT INTO verdicts (sample_id, verdict, cause, answer, cause_detail, verifier, author, reason, adopted, judged_at)
+SELECT sample_id, verdict, cause, answer, cause_detail, verifier, author, reason, adopted, judged_at
 FROM (
     SELECT
         id AS sample_id, 1 AS place, old_verdict AS verdict, old_cause AS cause, old_answer AS answer,
-        old_verifier AS verifier, job.worker AS author, CAST(NULL AS text) AS reason, true AS adopted,
+        old_detail AS cause_detail, old_verifier AS verifier, job.worker AS author, CAST(NULL AS text) AS reason, true AS adopted,
         job.finished_at AS judged_at
     FROM news
     LEFT JOIN LATERAL (
@@ -78,7 +81,7 @@ FROM (
     ) AS job ON true
     WHERE is_second
     UNION ALL
-    SELECT id, 2, verdict, cause, answer, CAST(:verifier AS text), :author, CAST(:reason AS text), CAST(:adopted AS boolean), now()
+    SELECT id, 2, verdict, cause, answer, cause_detail, CAST(:verifier AS text), :author, CAST(:reason AS text), CAST(:adopted AS boolean), now()
     FROM news
 ) AS added
 ORDER BY sample_id, place

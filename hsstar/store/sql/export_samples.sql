@@ -8,6 +8,7 @@ SELECT
     samples.answer AS ans,
     samples.verdict = 'correct' AS correct,
     samples.cause,
+    samples.cause_detail,
     samples.slot,
     difficulty_labels.level AS difficulty,
     samples.min_reward,

@@ -7,6 +7,7 @@ SELECT
     problems.key AS problem_key,
     samples.slot,
     problems.statement,
+    problems.source_id,
     problems.reference_answer,
     sample_responses.response,
     coalesce(samples.finish_reason = 'length', false) AS truncated,

@@ -1,15 +1,17 @@
--- Writes verdict, cause and extracted answer of samples that have none yet, and counts them.
+-- Writes verdict, cause with its detail, and extracted answer of samples that have none yet, and counts them.
 --
 -- Parameters: worker, verifier (its version), and one array per column of `input`.
 WITH
 input AS (
     SELECT * FROM unnest(
-        CAST(:ids AS bigint[]), CAST(:verdicts AS text[]), CAST(:causes AS text[]), CAST(:answers AS text[])
-    ) AS input (id, verdict, cause, answer)
+        CAST(:ids AS bigint[]), CAST(:verdicts AS text[]), CAST(:causes AS text[]), CAST(:answers AS text[]),
+        CAST(:details AS text[])
+    ) AS input (id, verdict, cause, answer, cause_detail)
 ),
 written AS (
     UPDATE samples
-    SET verdict = input.verdict, cause = input.cause, answer = input.answer, verifier = :verifier
+    SET verdict = input.verdict, cause = input.cause, answer = input.answer, verifier = :verifier,
+        cause_detail = input.cause_detail
     FROM input
     WHERE samples.id = input.id AND samples.cause IS NULL
     RETURNING round_id, samples.verdict, samples.cause

@@ -13,6 +13,7 @@ SELECT
     samples.answer,
     samples.verdict,
     samples.cause,
+    samples.cause_detail,
     samples.min_reward,
     rewards.step_rewards,
     samples.tokens,

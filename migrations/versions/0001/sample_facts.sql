@@ -9,6 +9,7 @@ SELECT
     difficulty_labels.level AS difficulty,
     samples.verdict,
     samples.cause,
+    samples.cause_detail,
     samples.min_reward,
     samples.tokens,
     samples.finish_reason,

@@ -271,10 +271,12 @@ CREATE TABLE samples (
     milliseconds double precision,
     text_hash bigint,
     verifier text,
+    cause_detail text,
     CONSTRAINT uq_samples_round_id_problem_id_slot UNIQUE (round_id, problem_id, slot),
     CONSTRAINT ck_samples_verdict_known CHECK (verdict IN ('correct', 'incorrect')),
     CONSTRAINT ck_samples_cause_known CHECK (
-        cause IN ('correct', 'incorrect', 'no_answer', 'unparsable', 'timed_out', 'crashed', 'bad_reference')
+        cause IN ('correct', 'incorrect', 'no_answer', 'unparsable', 'timed_out', 'crashed', 'bad_reference',
+            'check_failed')
     ),
     CONSTRAINT ck_samples_verdict_has_cause CHECK (verdict IS NULL OR cause IS NOT NULL),
     CONSTRAINT ck_samples_reward_in_range CHECK (min_reward BETWEEN 0 AND 1),
@@ -286,6 +288,7 @@ COMMENT ON COLUMN samples.min_reward IS 'what its rewards came to for the diffic
 COMMENT ON COLUMN samples.pair_reward IS 'what they came to for its rank in pairs, if that is another number';
 COMMENT ON COLUMN samples.text_hash IS 'of the response: equal texts have equal hashes';
 COMMENT ON COLUMN samples.verifier IS 'version of the verifier that gave the verdict; null for a person''s';
+COMMENT ON COLUMN samples.cause_detail IS 'what the check says beside the cause; null for mathematics';
 COMMENT ON COLUMN samples.engine IS 'name and version of the engine that drew it';
 
 CREATE TABLE sample_responses (
@@ -335,9 +338,11 @@ CREATE TABLE verdicts (
     reason text,
     adopted boolean NOT NULL,
     judged_at timestamptz,
+    cause_detail text,
     CONSTRAINT ck_verdicts_verdict_known CHECK (verdict IN ('correct', 'incorrect')),
     CONSTRAINT ck_verdicts_cause_known CHECK (
-        cause IN ('correct', 'incorrect', 'no_answer', 'unparsable', 'timed_out', 'crashed', 'bad_reference')
+        cause IN ('correct', 'incorrect', 'no_answer', 'unparsable', 'timed_out', 'crashed', 'bad_reference',
+            'check_failed')
     ),
     CONSTRAINT ck_verdicts_of_verifier_or_with_reason CHECK (verifier IS NULL OR reason IS NULL)
 );
@@ -354,13 +359,14 @@ CREATE TABLE known_verdicts (
     pair_key bytea,
     cause text NOT NULL,
     decided_at timestamptz NOT NULL DEFAULT now(),
+    cause_detail text,
     CONSTRAINT pk_known_verdicts PRIMARY KEY (verifier_version, pair_key),
     CONSTRAINT ck_known_verdicts_cause_known CHECK (
         cause IN ('bad_reference', 'correct', 'incorrect', 'unparsable')
     )
 );
-COMMENT ON COLUMN known_verdicts.pair_key IS 'identifies answer and reference by their content';
-COMMENT ON TABLE known_verdicts IS 'findings of the algebra, so that no pair is computed twice';
+COMMENT ON COLUMN known_verdicts.pair_key IS 'identifies what is compared by its content';
+COMMENT ON TABLE known_verdicts IS 'what a check has found, so that no pair is computed twice';
 
 CREATE TABLE step_rounds (
     round_id bigint

@@ -9,6 +9,7 @@ SELECT
     verdicts.sample_id,
     verdicts.verdict,
     verdicts.cause,
+    verdicts.cause_detail,
     verdicts.answer,
     verdicts.verifier,
     verdicts.author,

@@ -1,0 +1,124 @@
+"""What the kinds of verification share: settings, the final answer of a response, and a verifier of texts."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
+
+from hsstar.domain.answers import extract_answer
+from hsstar.domain.verdict import Cause, CheckResult, Judgement
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
+from hsstar.verifier.references import ReferenceKind
+
+KINDS_VERSION = 1
+"""Raised whenever a response may get another verdict than before from a kind other than mathematics."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindSettings:
+    """What a kind of verification is told; its fields are the recipe's keys beside `kind`.
+
+    Settings that are equal give the same verifier.
+    """
+
+    kind: ClassVar[str]
+
+
+def version_of(settings: KindSettings, *sources: str) -> str:
+    """Return a version that names the kind, and a digest of its settings and of what else decides."""
+    decisive = json.dumps([asdict(settings), *sources], sort_keys=True)
+    digest = hashlib.blake2b(decisive.encode(), digest_size=6).hexdigest()
+    return f"{settings.kind} {digest}/hsstar {KINDS_VERSION}"
+
+
+def key_of(*texts: str) -> bytes:
+    """Return the key of a pair that these texts decide."""
+    decisive = json.dumps(texts)  # ASCII, and unlike for lists that are unlike
+    return hashlib.blake2b(decisive.encode(), digest_size=16).digest()
+
+
+def final_answer(request: VerificationRequest) -> str | None:
+    """Return the final answer of a response, by the rules that hold for mathematics."""
+    if request.is_answer:
+        return request.response
+    extracted = extract_answer(request.response, request.truncated)
+    return None if extracted is None else extracted.text
+
+
+class BaseVerifier(ABC):
+    """The contract `Verifier` over `prepare` and `decide`."""
+
+    compares_answers = True
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Verifiers of the same version give the same verdicts."""
+
+    @abstractmethod
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+        """As the contract says."""
+
+    @abstractmethod
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
+        """As the contract says."""
+
+    def examine(self, requests: Sequence[VerificationRequest]) -> list[ReferenceKind]:
+        """Every reference that is not empty can be used, unless the kind knows more."""
+        empty, words = ReferenceKind.UNREADABLE, ReferenceKind.WORDS
+        return [words if request.reference.strip() else empty for request in requests]
+
+    def verify(self, requests: Sequence[VerificationRequest]) -> list[Judgement]:
+        """Return one judgement per request, in order."""
+        pairs = self.prepare(requests)
+        decided = dict(self.decide([pair for pair in pairs if pair.cause is None]))
+        return [
+            Judgement(pair.cause, pair.answer, pair.detail)
+            if pair.cause is not None
+            else Judgement(decided[pair.key].cause, pair.answer, decided[pair.key].detail)
+            for pair in pairs
+        ]
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what the verifier has started."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class TextVerifier(BaseVerifier):
+    """A kind that compares the final answer with the reference in a moment, in this process."""
+
+    def __init__(self, settings: KindSettings) -> None:
+        self._version = version_of(settings)
+
+    @property
+    def version(self) -> str:
+        """Names kind and settings."""
+        return self._version
+
+    @abstractmethod
+    def compare(self, answer: str, request: VerificationRequest) -> CheckResult:
+        """Compare a final answer with the reference; it takes no longer than reading both."""
+
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+        """Decide all."""
+        return [self._pair(request, final_answer(request)) for request in requests]
+
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
+        """Nothing is left to decide."""
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def _pair(self, request: VerificationRequest, answer: str | None) -> AnswerPair:
+        found = CheckResult(Cause.NO_ANSWER) if answer is None else self.compare(answer, request)
+        key = key_of(answer or "", request.reference, request.problem)
+        return AnswerPair(answer, request.reference, found.cause, key, found.detail)
