@@ -17,7 +17,7 @@ from hsstar.store.read.samples import Sample
 if TYPE_CHECKING:
     from hsstar.verifier.math_verifier import Explanation
 
-_FIELDS = [field.name for field in fields(Sample) if field.name != "step_rule"]
+_FIELDS = [field.name for field in fields(Sample) if field.name not in ("step_rule", "step_spans")]
 
 Explain = Callable[[Sample], "Explanation"]
 """Says how the verdict on a sample comes about."""

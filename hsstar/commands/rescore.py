@@ -228,9 +228,10 @@ class _Scoring:
             scores = self._engine.score(requests)
         except RequestError as error:
             raise error.of(f"reward {self._section.name!r}, sample {missing[error.place].id}") from error
+        of_function = self._run.recipe.steps.function is not None
         scored = [
-            SampleReward(sample.id, score.rewards, score.truncated)
-            for sample, score in zip(missing, scores, strict=True)
+            SampleReward(sample.id, score.rewards, score.truncated, spans if of_function else None)
+            for sample, score, spans in zip(missing, scores, split, strict=True)
         ]
         if scored and not self._request.dry_run:
             self._database.run(partial(rewards.write, reward_model_id=self._model_id, scored=scored))

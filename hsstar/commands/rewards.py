@@ -1,6 +1,7 @@
 """Check and register what gives the rewards of a recipe."""
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -10,10 +11,13 @@ from hsstar.checkpoints.step_rule import check_step_rule
 from hsstar.commands.models import lasting_location
 from hsstar.domain.errors import BadInputError
 from hsstar.engines.registry import check_reward_options
+from hsstar.engines.rewards.function import FunctionReward
+from hsstar.engines.step_splitting import check_splitting
 from hsstar.recipe.recipe import Recipe
 from hsstar.recipe.reward import RewardSection
 from hsstar.recipe.steps import StepsSection
 from hsstar.store import models
+from hsstar.verifier.kinds.sources import source_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,10 @@ def check_rewards(recipe: Recipe) -> list[Scorer]:
     """Check everything that the rewards of a recipe name, in order.
 
     Raise CheckpointError if a reward model is missing, broken or of another kind, or was trained on other
-    steps, and BadInputError for an option that its engine lacks, or for one model with two sets of options.
+    steps, BadInputError for an option that its engine lacks, or for one model with two sets of options, and
+    EngineError for a function that does not import or cannot be called.
     """
+    check_splitting(recipe.steps)
     scorers: list[Scorer] = []
     for place, reward in enumerate(recipe.scoring):
         scorer = check_scorer(reward, recipe.steps)
@@ -52,13 +58,21 @@ def check_rewards(recipe: Recipe) -> list[Scorer]:
 
 def check_scorer(reward: RewardSection, steps: StepsSection) -> Scorer:
     """Check what a reward names, for responses that are split so; errors as in `check_rewards`."""
+    if reward.function is not None:
+        with closing(FunctionReward(reward.function, reward.source)) as function:
+            function.check()
+        return Scorer(reward.function, reward.kind, _digest(source_of(reward.function, reward.source)))
     if not reward.has_model:
         options = reward.rule_options.items()
         settings = ", ".join(f"{key} {value}" for key, value in options if value is not None)
         text = f"{reward.kind}: {settings or 'final answer'}"
-        return Scorer(text, reward.kind, hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
+        return Scorer(text, reward.kind, _digest(text))
     location = lasting_location(reward.model)
     info = check_reward_model(location, reward.model_kind, reward.engine)
     check_reward_options(reward.engine, reward.engine_options)
     check_step_rule(info.path, steps.trained)
     return Scorer(location, info.family, fingerprint(location))
+
+
+def _digest(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

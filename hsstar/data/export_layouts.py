@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from hsstar.domain.steps import StepRule, split_steps
+from hsstar.domain.steps import StepRule, shown_steps
 
 Exported = Literal["pairs", "samples", "problems", "rewards", "evaluations", "difficulty"]
 
@@ -15,7 +15,7 @@ Written = dict[str, Any]
 Layout = Callable[[Row], Written | None]
 """Returns the row as the layout has it; None for one that the layout cannot say."""
 
-_BESIDE = ("asked", "prefill", "step_rule")
+_BESIDE = ("asked", "prefill", "step_rule", "step_spans")
 """What a row has beside: the prompt as text or turns, the prefill that it holds, the rule of its steps."""
 _SOLVED = 0.5
 """The least reward of a step that TRL's layout calls right."""
@@ -122,7 +122,7 @@ def _verl_problem(row: Row) -> Written:
 
 def _trl_reward(row: Row) -> Written:
     """TRL's stepwise supervision: the steps that have a reward, and whether each is right."""
-    steps = list(split_steps(row["resp"], StepRule(row["step_rule"])))[: len(row["reward"])]
+    steps = [*shown_steps(row["resp"], StepRule(row["step_rule"]), row["step_spans"])][: len(row["reward"])]
     labels = [reward >= _SOLVED for reward in row["reward"][: len(steps)]]
     return {"prompt": row["asked"], "completions": steps, "labels": labels}
 

@@ -91,6 +91,16 @@ def step_prefixes(response: str, rule: StepRule = StepRule.BLANK_LINE) -> tuple[
     return prefixes_at(response, step_spans(response, rule))
 
 
+def shown_steps(response: str, rule: StepRule, ends: Sequence[int] | None) -> tuple[str, ...]:
+    """Return the steps of a response that may be cut; `ends` are those of a function's spans, in turns.
+
+    Without these, steps of a function are shown as those between blank lines.
+    """
+    if ends is not None:
+        return steps_at(response, [*zip(ends[::2], ends[1::2], strict=True)])
+    return split_steps(response, StepRule.BLANK_LINE if rule is StepRule.PYTHON else rule)
+
+
 def split_steps(response: str, rule: StepRule = StepRule.BLANK_LINE) -> tuple[str, ...]:
     """Return the steps of a response by a rule that needs no function."""
     return steps_at(response, step_spans(response, rule))

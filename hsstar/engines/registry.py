@@ -29,6 +29,7 @@ REWARD_MODELS = {
 }
 """Module and class on transformers by family of reward model."""
 RULES = {
+    "python": "hsstar.engines.rewards.function:FunctionReward",
     "length": "hsstar.engines.rewards.rules:LengthReward",
     "format": "hsstar.engines.rewards.rules:FormatReward",
 }

@@ -8,13 +8,14 @@ from pydantic import Field, field_validator, model_validator
 from hsstar.domain.rewards import Aggregation, RewardUse
 from hsstar.recipe.base import Name, Natural, Positive, Section
 from hsstar.recipe.policy import VllmSection
-from hsstar.recipe.steps import FunctionName
+from hsstar.recipe.prompt import MOST_CHARACTERS
+from hsstar.recipe.steps import FunctionName, check_source
 
 _REWARD_VLLM_OWN = {"model", "runner", "pooler_config", "dtype", "enable_prefix_caching"}
 """Arguments of vLLM that hsstar decides for scoring."""
 _OF_KIND = {"python": "function", "length": "limit", "format": "pattern"}
 """Kinds of rewards without a model, and the key that says the most of each."""
-_OTHER_KEYS = {"function": "python", "target": "length", "limit": "length", "pattern": "format"}
+_OTHER_KEYS = {"function": "python", "source": "python", "target": "length", "limit": "length", "pattern": "format"}
 """Keys that one kind alone has."""
 
 
@@ -38,6 +39,8 @@ class RewardSection(Section):
     function: FunctionName | None = None
     """For `python`: `my_rewards.py:reward` or `package.module:reward`, called with response, reference and
     problem; it returns a number in [0, 1], or one for each step."""
+    source: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
+    """For `python`: the text of the function's file, which the run stores here for its workers."""
     target: Natural = 0
     """For `length`: up to so many tokens the reward is 1."""
     limit: Positive | None = None
@@ -75,6 +78,7 @@ class RewardSection(Section):
             raise ValueError(
                 "kind = 'python' needs function: 'my_rewards.py:reward' or 'package.module:reward'"
             )
+        check_source(self.function, self.source)
         if self.limit is not None and self.target >= self.limit:
             raise ValueError(f"target = {self.target} must be below limit = {self.limit}")
         return self

@@ -4,7 +4,7 @@ The rewards of a run follow each other within a job, and each is written when it
 a failure computes what is missing, and a sample either waits for scoring or has all it needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import isfinite
 
@@ -14,6 +14,7 @@ from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.domain.steps import Span, steps_at
 from hsstar.engines.rewards.contract import ProcessRewardModel, RequestError, RewardRequest, StepRewards
 from hsstar.engines.step_splitting import split_responses
+from hsstar.recipe.steps import StepsSection
 from hsstar.stages.context import JobContext, WorkerContext, computing, load_context
 from hsstar.store import models, rewards, samples
 from hsstar.store.queue import jobs
@@ -32,19 +33,29 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         unscored = samples.load_unscored(connection, job)
         given = rewards.list_given(connection, [sample.id for sample in unscored])
     engines = worker.engines.reward_models([*zip(registered, context.recipe.scoring, strict=True)])
+    section = context.recipe.steps
     with computing():
-        split = split_responses([sample.response for sample in unscored], context.recipe.steps)
+        split = _split(unscored, section)
+    # what a rule splits, any reader can split again
+    kept = {sample.id: spans for sample, spans in zip(unscored, split, strict=True) if section.function}
     asked = [(sample, _request(sample, spans)) for sample, spans in zip(unscored, split, strict=True)]
     for reward, engine in zip(needed, engines, strict=True):
         missing = [pair for pair in asked if (pair[0].id, reward.reward_model_id) not in given]
         given |= {(sample.id, reward.reward_model_id) for sample, _ in missing}  # two rewards may share it
-        scored = _score(worker, reward, engine, missing)
+        scored = _score(worker, reward, engine, missing, kept)
         if reward is needed[-1]:
             worker.database.run(partial(_finish, job, context, reward, scored, unscored))
         elif scored:
             worker.database.run(partial(_write, job, reward, scored))
             worker.progress.moved(job.id)
     return sorted({sample.problem_id for sample in unscored})
+
+
+def _split(samples: Sequence[StoredSample], section: StepsSection) -> list[tuple[Span, ...]]:
+    try:
+        return split_responses([sample.response for sample in samples], section)
+    except RequestError as error:
+        raise error.of(f"steps of sample {samples[error.place].id}") from error
 
 
 def _request(sample: StoredSample, spans: Sequence[Span]) -> RewardRequest:
@@ -62,6 +73,7 @@ def _score(
     reward: RunReward,
     engine: ProcessRewardModel,
     missing: Sequence[tuple[StoredSample, RewardRequest]],
+    spans: Mapping[int, Sequence[Span]],
 ) -> list[SampleReward]:
     try:
         with computing():
@@ -72,7 +84,7 @@ def _score(
         worker.engines.close_reward_models()
         raise
     return [
-        SampleReward(sample.id, score.rewards, score.truncated)
+        SampleReward(sample.id, score.rewards, score.truncated, spans.get(sample.id))
         for (sample, _), score in zip(missing, scores, strict=True)
     ]
 

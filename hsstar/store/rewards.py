@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from hsstar.domain.rewards import Aggregation, RewardRule, RewardUse
+from hsstar.domain.steps import Span
 from hsstar.recipe.reward import NamedRewardSection
 from hsstar.store.database import execute_file
 
@@ -21,11 +22,12 @@ class RunReward:
 
 @dataclass(frozen=True, slots=True)
 class SampleReward:
-    """The step rewards of a sample."""
+    """The step rewards of a sample, and its steps if a function of the user has split it."""
 
     sample_id: int
     step_rewards: tuple[float, ...]
     truncated: bool
+    step_spans: Sequence[Span] | None = None
 
 
 def add_to_run(
@@ -121,8 +123,14 @@ def write(connection: Connection, reward_model_id: int, scored: Sequence[SampleR
             # repr of a float is exact
             "rewards": ["{" + ",".join(map(repr, reward.step_rewards)) + "}" for reward in scored],
             "truncated": [reward.truncated for reward in scored],
+            "spans": [_array(reward.step_spans) for reward in scored],
         },
     )
+
+
+def _array(spans: Sequence[Span] | None) -> str | None:
+    """Return spans as the text of a Postgres array of their ends in turns."""
+    return None if spans is None else "{" + ",".join(str(end) for span in spans for end in span) + "}"
 
 
 def combine(connection: Connection, run_id: int, worker: str, sample_ids: Sequence[int]) -> None:

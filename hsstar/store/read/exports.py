@@ -13,7 +13,7 @@ Row = dict[str, Any]
 RoundKind = Literal["iteration", "evaluation"]
 
 _BATCH = 1_000
-_REWARD_KEYS = ("query", "resp", "reward", "correct", "step_rule")
+_REWARD_KEYS = ("query", "resp", "reward", "correct", "step_rule", "step_spans")
 
 
 def export_pairs(connection: Connection, run: Run) -> Iterator[Row]:

@@ -27,6 +27,7 @@ class Sample:
         model: the policy that drew it; None for an imported one.
         partner_slot: of the other sample of its preference pair.
         step_rule: by which the response is split into steps.
+        step_spans: where its steps begin and end, in turns, if a function has split it.
         judged_again: whether it has had another verdict; the view verdict_history has them all.
     """
 
@@ -51,6 +52,7 @@ class Sample:
     min_reward: float | None
     step_rule: str
     step_rewards: tuple[float, ...] | None
+    step_spans: Sequence[int] | None
     rewards_truncated: bool
     rewards: Mapping[str, float]
     tokens: int | None

@@ -21,7 +21,8 @@ SELECT
     samples.engine,
     samples.milliseconds,
     rounds.evaluation_key AS evaluation,
-    coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule
+    coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule,
+    rewards.step_spans
 FROM samples
 JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = :kind
 JOIN runs ON runs.id = rounds.run_id

@@ -118,6 +118,7 @@ SELECT
     page.min_reward,
     page.step_rule,
     rewards.step_rewards,
+    rewards.step_spans,
     coalesce(rewards.truncated, false) AS rewards_truncated,
     -- by name, of those in force
     (

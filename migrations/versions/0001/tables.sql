@@ -406,8 +406,10 @@ CREATE TABLE rewards (
     reward_model_id bigint CONSTRAINT fk_rewards_reward_model_id REFERENCES reward_models,
     step_rewards double precision[] NOT NULL,
     truncated boolean NOT NULL DEFAULT false,
+    step_spans integer[],
     CONSTRAINT pk_rewards PRIMARY KEY (sample_id, reward_model_id)
 );
+COMMENT ON COLUMN rewards.step_spans IS 'where each step begins and ends, in turns, if a function has split the response';
 COMMENT ON TABLE rewards IS 'the rewards of a sample by each that scored it; rows are only added';
 
 CREATE TABLE difficulty_labels (
