@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hsstar.cli.environment import open_database
-from hsstar.cli.options import Format, formatted
+from hsstar.cli.options import Format, formatted, verification_kind
 from hsstar.cli.text import say
 
 if TYPE_CHECKING:
@@ -27,17 +27,23 @@ def benchmarks() -> None:
     type=click.Path(path_type=Path),
     help="Their files, NAME.jsonl (or .json, .csv, .parquet) in a folder; the hub where left out.",
 )
-def import_(names: str | None, data: Path | None) -> None:
+@verification_kind
+def import_(names: str | None, data: Path | None, kind: str) -> None:
     """Import the benchmarks NAMES, separated by commas; all seven where left out.
 
     A file is taken as it was published, and refused if it has not as many problems as the benchmark.
     """
     from hsstar.commands.benchmarks import ensure_imported
     from hsstar.domain.benchmarks import BENCHMARKS, find_benchmark
+    from hsstar.verifier.kinds import settings_for_references
 
+    verification = settings_for_references(kind)
     with open_database() as database:
         for name in parse_names(names or ",".join(BENCHMARKS)):
-            show_import(ensure_imported(database, find_benchmark(name), data, progress=import_progress()))
+            benchmark, progress = find_benchmark(name), import_progress()
+            show_import(
+                ensure_imported(database, benchmark, data, progress=progress, verification=verification)
+            )
 
 
 def parse_names(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import click
 from hsstar.commands.author import author
 from hsstar.data.bad_rows import BadRows
 from hsstar.domain.errors import ConflictError
+from hsstar.domain.verdict import Kind
 
 _ALL = 2**31 - 1  # more rows than any file has
 
@@ -34,6 +35,18 @@ def formatted(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, shown_as="json" if as_json else shown_as, **options)
 
     return wrapper
+
+
+def verification_kind(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--verification` as `kind`: by which kind of verification references are read."""
+    return click.option(
+        "--verification",
+        "kind",
+        type=click.Choice(get_args(Kind)),
+        default="math",
+        show_default=True,
+        help="How answers will be verified, which decides what a reference may be.",
+    )(command)
 
 
 def skipping(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
-from hsstar.cli.options import Format, formatted, reading, writing
+from hsstar.cli.options import Format, formatted, reading, verification_kind, writing
 from hsstar.cli.text import say
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.problems import ProblemFormat
@@ -39,6 +39,7 @@ def problems() -> None:
 @click.option("--dataset", required=True, metavar="NAME", help="The dataset to add the problems to.")
 @click.option("--show", type=click.IntRange(1), metavar="N", help="Show N problems as read; import nothing.")
 @click.option("--allow-unreadable", is_flag=True, help="Import though most references cannot be used.")
+@verification_kind
 @click.option("--skip-doubtful", is_flag=True, help="Leave out proofs and problems marked as not valid.")
 @click.option("--replace", is_flag=True, help="Give problems of the dataset the references of FILE.")
 def import_(
@@ -51,6 +52,7 @@ def import_(
     allow_unreadable: bool,
     skip_doubtful: bool,
     replace: bool,
+    kind: str,
 ) -> None:
     """Import the problems of each FILE (JSONL, JSON, CSV, TSV or Parquet, also compressed) into a dataset.
 
@@ -63,6 +65,7 @@ def import_(
     from hsstar.data.files import ProblemFiles
     from hsstar.data.mapping import ColumnMap
     from hsstar.data.sources import files_of
+    from hsstar.verifier.kinds import settings_for_references
 
     columns = ColumnMap.parse(mapping, ("statement",), ("reference", "solution"))
     source = ProblemFiles(files_of(files), ProblemFormat(file_format), columns, bad)
@@ -71,9 +74,9 @@ def import_(
             say(line)
         return
     with open_database() as database, import_progress(source.paths) as progress:
-        report = import_problems(
-            database, source, dataset, ImportOptions(allow_unreadable, replace, skip_doubtful), progress
-        )
+        verification = settings_for_references(kind)
+        options = ImportOptions(allow_unreadable, replace, skip_doubtful, verification)
+        report = import_problems(database, source, dataset, options, progress)
     say(
         f"{dataset}: {report.imported} problems imported, {report.duplicates} duplicates left out"
         f" (read {report.read})"

@@ -20,10 +20,8 @@ from hsstar.cli.options import Format, formatted, judging, writing
 @click.option("--dataset", metavar="NAME", help="Samples of the problems of this dataset, in all runs.")
 @click.option(
     "--verifier",
-    default="hsstar.verifier:MathVerifier",
-    show_default=True,
     metavar="MODULE:CLASS",
-    help="Another class with the contract of hsstar.verifier.Verifier.",
+    help="A class with the contract of hsstar.verifier.Verifier.  [default: as recipes say]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would change; record no verdict.")
 @judging
@@ -33,7 +31,7 @@ def reverify(
     run: str | None,
     evaluation: int | None,
     dataset: str | None,
-    verifier: str,
+    verifier: str | None,
     output: Path | None,
     shown_as: Format,
     **options: Any,
@@ -55,7 +53,7 @@ def reverify(
     request = commands.ReverifyRequest(run=run, evaluation=evaluation, dataset=dataset, **options)
     reports: list[commands.RoundReport] = []
     progress = {"progress": _progress} if sys.stderr.isatty() else {}
-    with open_database() as database, closing(commands.open_verifier(verifier)) as opened:
+    with open_database() as database, closing(commands.open_verifiers(verifier)) as opened:
         changes = commands.reverify(
             database, request, opened, Settings.from_environment(), reports, **progress
         )

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from hsstar.domain.verdict import Cause
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from hsstar.commands.explanations import Explanation
     from hsstar.data.bad_rows import BadRows
+    from hsstar.store.database import Database
     from hsstar.store.read.samples import Sample
-    from hsstar.verifier.math_verifier import Explanation
 
 _MOST_SHOWN = 8
 
@@ -92,8 +93,8 @@ def show(
                 characters=None if whole or explain else MOST_CHARACTERS,
             )
             rows, key = page.samples, page.next
-    with _explaining(wanted=explain) as explanation:
-        show_samples(rows, shown_as, explanation)
+        with _explaining(database, wanted=explain) as explanation:
+            show_samples(rows, shown_as, explanation)
     if shown_as == "table" and not rows:
         say(f"{run} has no such sample")
     if key is not None:
@@ -123,15 +124,17 @@ def redraw(address: str, as_json: bool) -> None:
 
 
 @contextmanager
-def _explaining(*, wanted: bool) -> "Iterator[Callable[[Sample], Explanation] | None]":
+def _explaining(database: "Database", *, wanted: bool) -> "Iterator[Callable[[Sample], Explanation] | None]":
     """Yield what explains a verdict, by the verifier; None where nobody wants that."""
     if not wanted:
         yield None
         return
-    from hsstar.verifier import MathVerifier
+    from hsstar.commands.explanations import explain
+    from hsstar.verifier.kinds import make_verifier
+    from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
-    with MathVerifier(1) as verifier:
-        yield lambda sample: verifier.explain(sample.response or sample.answer or "", sample.reference)
+    with closing(OpenVerifiers(lambda settings: make_verifier(settings, 1))) as verifiers:
+        yield lambda sample: explain(database, verifiers, sample)
 
 
 @samples.command("import", epilog="Example:  hsstar samples import responses.jsonl --run mine")

@@ -15,7 +15,7 @@ from hsstar.insights.samples import address_of, steps_of
 from hsstar.store.read.samples import Sample
 
 if TYPE_CHECKING:
-    from hsstar.verifier.math_verifier import Explanation
+    from hsstar.commands.explanations import Explanation
 
 _FIELDS = [field.name for field in fields(Sample) if field.name not in ("step_rule", "step_spans")]
 
@@ -56,7 +56,7 @@ def _record(sample: Sample, explain: Explain | None) -> Mapping[str, Any]:
 
 
 def _why(explanation: "Explanation") -> str:
-    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in asdict(explanation).items())
+    return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in explanation.items())
 
 
 def _lines(samples: Iterable[Sample], explain: Explain | None) -> Iterator[Text]:

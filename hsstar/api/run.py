@@ -257,14 +257,17 @@ class RunHandle:
         *,
         dry_run: bool = False,
         change_evaluations: bool = False,
-        verifier: str = "hsstar.verifier:MathVerifier",
+        verifier: str | None = None,
     ) -> list[RoundReport]:
-        """Judge its samples again; return what changed in each round, or would with `dry_run`."""
+        """Judge its samples again; return what changed in each round, or would with `dry_run`.
+
+        `verifier` is MODULE:CLASS with the contract of `hsstar.verifier.Verifier`, in place of the recipe's.
+        """
         request = ReverifyRequest(
             run=self.name, author=author(), dry_run=dry_run, change_evaluations=change_evaluations
         )
         reports: list[RoundReport] = []
-        with closing(reverifying.open_verifier(verifier)) as opened:
+        with closing(reverifying.open_verifiers(verifier)) as opened:
             changes = reverifying.reverify(self._database, request, opened, self._settings, reports)
             deque(changes, maxlen=0)
         return reports

@@ -1,6 +1,7 @@
 """Import benchmarks, and check those that a recipe names."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import contamination, datasets
 from hsstar.store.database import Database
-from hsstar.verifier import MathVerifier
+from hsstar.verifier import MathVerifier, VerificationRequest
+from hsstar.verifier.kinds import make_verifier
+from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.mathematics import MATH
 
 _BATCH = 500
 
@@ -55,6 +59,7 @@ def ensure_imported(
     *,
     partial: bool = False,  # a file with another number of problems becomes a dataset of its own
     progress: Callable[[int], None] | None = None,
+    verification: KindSettings = MATH,  # of which kind its references are
 ) -> ImportedBenchmark:
     """Import a benchmark, unless the database has it; `progress` gets the number of references read so far.
 
@@ -80,7 +85,7 @@ def ensure_imported(
                 f"{benchmark.title} is there already, and {source} has other statements or answers; "
                 "leave out --data to use what is there"
             )
-    readable = _check_references(problems, progress)
+    readable = _check_references(problems, progress, verification)
     with database.begin() as connection:
         dataset_id = datasets.ensure_dataset(connection, dataset)
         datasets.add_problems(connection, dataset_id, problems, readable)
@@ -95,12 +100,21 @@ def _imported(connection: Connection, name: str, dataset: str) -> ImportedBenchm
     return ImportedBenchmark(name, stored.problems, stored.unreadable)
 
 
-def _check_references(problems: Sequence[Problem], progress: Callable[[int], None] | None) -> list[bool]:
-    references = [problem.reference for problem in problems]
+def _check_references(
+    problems: Sequence[Problem], progress: Callable[[int], None] | None, verification: KindSettings
+) -> list[bool]:
+    requests = [
+        VerificationRequest("", problem.reference, problem=problem.statement, source_id=problem.source_id)
+        for problem in problems
+    ]
     readable: list[bool] = []
-    with MathVerifier() as verifier:
-        for start in range(0, len(references), _BATCH):
-            readable += verifier.check_references(references[start : start + _BATCH])
+    with closing(make_verifier(verification)) as verifier:
+        for start in range(0, len(requests), _BATCH):
+            batch = requests[start : start + _BATCH]
+            if isinstance(verifier, MathVerifier):
+                readable += verifier.check_references([request.reference for request in batch])
+            else:
+                readable += [kind.is_usable for kind in verifier.examine(batch)]
             if progress is not None:
                 progress(len(readable))
     return readable

@@ -3,25 +3,27 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import IO, TypeVar
 
-from hsstar.commands.references import ReferenceReport, examine
+from hsstar.commands.references import ReferenceReport, examine, same_references
 from hsstar.data.bad_rows import NOTHING_LEFT
 from hsstar.data.files import ProblemFiles
 from hsstar.domain.benchmarks import is_benchmark_dataset
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.problems import Problem
-from hsstar.domain.verdict import Cause
 from hsstar.store import contamination, datasets, problem_import
 from hsstar.store.database import Database
 from hsstar.store.problem_import import ReferenceConflict
-from hsstar.verifier import MathVerifier, VerificationRequest
+from hsstar.verifier import Verifier
+from hsstar.verifier.kinds import make_verifier
+from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.mathematics import MATH
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,6 +45,7 @@ class ImportOptions:
     allow_unreadable: bool = False  # import a file most of whose references cannot be used
     replace: bool = False  # give stored problems the references of the file
     skip_doubtful: bool = False  # leave out problems against which their source itself speaks
+    verification: KindSettings = MATH  # of which kind the references are
 
 
 @dataclass
@@ -88,7 +91,7 @@ def import_problems(
     if dataset == "none" or is_benchmark_dataset(dataset):
         raise BadInputError(f"the dataset name {dataset!r} is kept for hsstar; choose another one")
     options, report = options or ImportOptions(), ImportReport()
-    with MathVerifier() as verifier:
+    with closing(make_verifier(options.verification)) as verifier:
         try:
             with SpooledTemporaryFile(_BYTES_IN_MEMORY) as spool:
                 _examine(verifier, _kept(files, options, report), spool, report.references, progress)
@@ -146,7 +149,7 @@ def _kept(files: Iterable[Problem], options: ImportOptions, report: ImportReport
 
 
 def _examine(
-    verifier: MathVerifier,
+    verifier: Verifier,
     problems: Iterable[Problem],
     spool: IO[bytes],
     report: ReferenceReport,
@@ -163,7 +166,7 @@ def _examine(
 
 
 @contextmanager
-def _closed_on_error(verifier: MathVerifier) -> Iterator[None]:
+def _closed_on_error(verifier: Verifier) -> Iterator[None]:
     """Close the verifier when the block fails or is interrupted, so that no thread works to its end."""
     try:
         yield
@@ -200,11 +203,11 @@ def _write(
         report.overlaps = contamination.find_overlaps(connection, [dataset_id], measured, newest)
 
 
-def _different(verifier: MathVerifier, conflicts: list[ReferenceConflict]) -> list[ReferenceConflict]:
+def _different(verifier: Verifier, conflicts: list[ReferenceConflict]) -> list[ReferenceConflict]:
     """Return the conflicts whose two references do not mean the same."""
-    requests = [VerificationRequest(conflict.other, conflict.kept, is_answer=True) for conflict in conflicts]
-    judged = zip(conflicts, verifier.verify(requests), strict=True)
-    return [conflict for conflict, judgement in judged if judgement.cause is not Cause.CORRECT]
+    pairs = [(conflict.statement, conflict.other, conflict.kept) for conflict in conflicts]
+    same = same_references(verifier, pairs)
+    return [conflict for conflict, is_same in zip(conflicts, same, strict=True) if not is_same]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from hsstar.data.references import is_sentence, value_of_sentence
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.problems import Problem
-from hsstar.verifier import MathVerifier, ReferenceKind
+from hsstar.domain.verdict import Cause
+from hsstar.verifier import MathVerifier, ReferenceKind, VerificationRequest, Verifier
 
 MOST_NAMED = 1_000
 """As many unusable references are kept in a report; further ones are counted."""
@@ -64,11 +65,14 @@ class ReferenceReport:
         )
 
 
-def examine(verifier: MathVerifier, problems: Sequence[Problem]) -> list[tuple[Problem, ReferenceKind, bool]]:
+def examine(verifier: Verifier, problems: Sequence[Problem]) -> list[tuple[Problem, ReferenceKind, bool]]:
     """Return each problem with the kind of its reference, and whether that was the value of a sentence.
 
-    A sentence with one value becomes that value. A longer one without is no answer.
+    In mathematics a sentence with one value becomes that value. A longer one without is no answer.
     """
+    if not isinstance(verifier, MathVerifier):
+        kinds = verifier.examine([_request(problem) for problem in problems])
+        return [(problem, kind, False) for problem, kind in zip(problems, kinds, strict=True)]
     values = [_value_of(problem.reference) for problem in problems]
     references = [value or problem.reference for value, problem in zip(values, problems, strict=True)]
     kinds = verifier.examine_references(references)
@@ -78,6 +82,20 @@ def examine(verifier: MathVerifier, problems: Sequence[Problem]) -> list[tuple[P
         used = replace(problem, reference=reference) if value else problem
         examined.append((used, ReferenceKind.UNREADABLE if no_answer else kind, bool(value)))
     return examined
+
+
+def same_references(verifier: Verifier, pairs: Sequence[tuple[str, str, str]]) -> list[bool]:
+    """Say of each (statement, reference, other reference) whether the two references mean the same."""
+    if not verifier.compares_answers:
+        return [one.strip() == other.strip() for _, one, other in pairs]
+    requests = [
+        VerificationRequest(one, other, is_answer=True, problem=problem) for problem, one, other in pairs
+    ]
+    return [judgement.cause is Cause.CORRECT for judgement in verifier.verify(requests)]
+
+
+def _request(problem: Problem) -> VerificationRequest:
+    return VerificationRequest("", problem.reference, problem=problem.statement, source_id=problem.source_id)
 
 
 def as_value(reference: str) -> str:

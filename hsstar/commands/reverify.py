@@ -24,6 +24,8 @@ from hsstar.store.runs import Run
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.store.verdicts import Author, JudgedSample, NamedRound
 from hsstar.verifier.contract import VerificationRequest, Verifier
+from hsstar.verifier.kinds import make_verifier
+from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 _BATCH_SAMPLES = 4_000
 """About how many samples are read, with their texts, and judged at once."""
@@ -76,20 +78,25 @@ class RoundReport:
     without_text: int = 0  # samples whose text was deleted: then the round is not judged again
 
 
-def open_verifier(name: str) -> Verifier:
-    """Return a new verifier of the class MODULE:CLASS; raise BadInputError if there is none."""
+def open_verifiers(name: str | None) -> OpenVerifiers:
+    """Return the verifiers of recipes, or one of the class MODULE:CLASS in place of all of them.
+
+    Raise BadInputError if there is no such class.
+    """
+    if name is None:
+        return OpenVerifiers(make_verifier)
     try:
         verifier: Verifier = resolve_name(name)()
         _ = verifier.version
     except (ValueError, ImportError, AttributeError, TypeError) as error:
         raise BadInputError(f"--verifier {name}: no verifier by MODULE:CLASS ({error})") from None
-    return verifier
+    return OpenVerifiers(lambda settings: verifier)
 
 
 def reverify(
     database: Database,
     request: ReverifyRequest,
-    verifier: Verifier,
+    verifiers: OpenVerifiers,
     settings: Settings,
     reports: list[RoundReport],
     progress: Callable[[int], None] = lambda judged: None,
@@ -117,7 +124,7 @@ def reverify(
             report.without_text = named.texts_pruned
             reports.append(report)
             continue
-        judging = _Judging(database, request, verifier, named, report)
+        judging = _Judging(database, request, verifiers, named, report)
         for problem_ids in judging.batches(dataset_id):
             yield from judging.judge(problem_ids)
             progress(total + report.judged)
@@ -137,17 +144,19 @@ class _Judging:
         self,
         database: Database,
         request: ReverifyRequest,
-        verifier: Verifier,
+        verifiers: OpenVerifiers,
         named: NamedRound,
         report: RoundReport,
     ) -> None:
-        self._database, self._request, self._verifier = database, request, verifier
+        self._database, self._request = database, request
         self._named, self._report = named, report
         self._before = self._after = 0.0  # sums over problems of the share of correct samples
         with database.begin() as connection:
             self._round: Round = rounds.get_round(connection, named.round_id)
             self._run: Run = runs.get_run(connection, named.run_id)
+            dataset = rounds.dataset_of(connection, named.round_id)
             states = {of.round.id: of.state for of in rounds.list_iterations(connection, named.run_id)}
+        self._verifier = verifiers.get(self._run.recipe.verification.of_dataset(dataset))
         self._has_pairs = states.get(named.round_id) in PAIRED
 
     def batches(self, dataset_id: int | None) -> Iterator[list[int]]:

@@ -24,6 +24,7 @@ from hsstar.store import contamination, datasets, missing, models, rounds, runs
 from hsstar.store.database import Database, lock_run
 from hsstar.store.rounds import Iteration
 from hsstar.store.runs import Run
+from hsstar.verifier.kinds import check_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def create_run(
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
     check_rendering(database, recipe, policy.location)
+    for settings in recipe.verification.all_settings:
+        check_settings(settings)
     scorers = check_rewards(recipe)
     with database.begin() as connection:
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)

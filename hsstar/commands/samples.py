@@ -1,8 +1,9 @@
 """Import samples that were drawn elsewhere."""
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from hsstar.commands.references import ReferenceReport, as_value, examine
+from hsstar.commands.references import ReferenceReport, as_value, examine, same_references
 from hsstar.commands.runs import (
     next_iteration,
     refuse_held,
@@ -16,11 +17,11 @@ from hsstar.data.sample_layouts import group_samples
 from hsstar.data.samples import SampleFiles, SampleRow, digest_of
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.problems import ImportedSamples, Problem
-from hsstar.domain.verdict import Cause
 from hsstar.store import datasets, rounds, samples
 from hsstar.store.database import Database, lock_run
 from hsstar.store.runs import Run
-from hsstar.verifier import MathVerifier, VerificationRequest
+from hsstar.verifier import MathVerifier, Verifier
+from hsstar.verifier.kinds import make_verifier
 
 
 @dataclass
@@ -55,7 +56,8 @@ def import_samples(
     if not resolved.rows:
         raise BadInputError(NOTHING_LEFT)
     entries = list(group_samples(resolved.rows))
-    with MathVerifier() as verifier:
+    settings = run.recipe.verification.of_dataset(dataset)
+    with closing(make_verifier(settings)) as verifier:
         examined = examine(verifier, [entry.problem for entry in entries])
         report.conflicts = _conflicts(verifier, resolved)
     for problem, kind, from_sentence in examined:
@@ -132,17 +134,15 @@ def _resolve(database: Database, rows: list[SampleRow], dataset: str, bad: BadRo
     return resolved
 
 
-def _conflicts(verifier: MathVerifier, resolved: _Resolved) -> list[str]:
+def _conflicts(verifier: Verifier, resolved: _Resolved) -> list[str]:
     """Return the reference answers that do not mean the same as the one that counts, by statement."""
     references = resolved.references
     pairs = [(key, other) for key, answers in references.items() for other in answers[1:]]
-    requests = [
-        VerificationRequest(as_value(other), as_value(references[key][0]), is_answer=True)
-        for key, other in pairs
-    ]
+    read = as_value if isinstance(verifier, MathVerifier) else str
+    compared = [(resolved.statements[key], read(other), read(references[key][0])) for key, other in pairs]
     others: dict[str, list[str]] = {}
-    for (key, other), judgement in zip(pairs, verifier.verify(requests), strict=True):
-        if judgement.cause is not Cause.CORRECT:
+    for (key, other), is_same in zip(pairs, same_references(verifier, compared), strict=True):
+        if not is_same:
             others.setdefault(key, []).append(other)
     return [
         f"{resolved.statements[key][:60]!r}: {references[key][0] or 'no answer'} counts, "

@@ -3,6 +3,7 @@
 The same name gives the same problems, as long as the version of the package is the same.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,8 @@ _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 def generate_rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the problems of a name, numbered from 1, as rows of the format `math`.
 
-    The subject is the task; of gsm_symbolic it names the template too, as in `gsm_symbolic/27`.
+    The subject is the task; of gsm_symbolic it names the template too, as in `gsm_symbolic/27`. The id is
+    task, seed, number and what other options the name gives, by which the problem can be made again.
     `templates=0-79,90` leaves out the problems of its other templates.
 
     Raises:
@@ -43,7 +45,9 @@ def generate_rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         MissingDependencyError: reasoning-gym is not installed.
     """
     task, values = _parse(name)
-    dataset, wanted = _create(name, task, values)
+    dataset, wanted, options = _create(name, task, values)
+    changed = {key: value for key, value in sorted(options.items()) if key not in ("seed", "size")}
+    others = f" {json.dumps(changed)}" if changed else ""
     for index in range(dataset.size):
         subject = task
         if task == _TEMPLATED:
@@ -62,7 +66,7 @@ def generate_rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 "answer": problem["answer"],
                 "solution": problem["metadata"].get("answer_cot"),
                 "subject": subject,
-                "id": f"{task}-{dataset.seed}-{index}",
+                "id": f"{task}-{dataset.seed}-{index}{others}",
             },
         )
 
@@ -85,8 +89,8 @@ def _parse(name: str) -> tuple[str, dict[str, str]]:
     return task, values
 
 
-def _create(name: str, task: str, values: dict[str, str]) -> tuple[Any, Sequence[range]]:
-    """Return the data set of a task, and the templates that are wanted of it."""
+def _create(name: str, task: str, values: dict[str, str]) -> tuple[Any, Sequence[range], dict[str, Any]]:
+    """Return the data set of a task, the templates that are wanted of it, and its options."""
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError:
@@ -105,7 +109,7 @@ def _create(name: str, task: str, values: dict[str, str]) -> tuple[Any, Sequence
             raise BadInputError(f"{name}: expected {expected} as {key}, found {text!r}") from None
     wanted = options.pop(_TEMPLATES, [range(_LARGEST_SIZE)])
     try:
-        return create_dataset(task, **options), wanted
+        return create_dataset(task, **options), wanted, options
     except (AssertionError, ValueError) as error:
         raise BadInputError(
             f"{name}: {task} refuses these values{f' ({error})' if str(error) else ''}"

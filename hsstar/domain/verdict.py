@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+Kind = Literal["math", "choice", "exact", "numeric", "regex", "json", "gym", "python"]
+"""The kinds of verification; `hsstar/verifier/kinds` has a module for each."""
 
 
 class Cause(StrEnum):

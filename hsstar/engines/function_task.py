@@ -6,7 +6,6 @@ A task holds the arguments by name. Its outcome is `{"value": …}`, or `{"error
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -42,7 +41,7 @@ def _rewards(value: Any, task: Task) -> list[float]:
         value = value.tolist()
     values = value if isinstance(value, list | tuple) else [value]
     for number in values:
-        if not isinstance(number, Real) or not isfinite(number) or not 0 <= number <= 1:
+        if not isinstance(number, Real) or not 0 <= float(number) <= 1:  # nor NaN
             shown = f"{type(number).__name__} {number!r}"[:200]
             raise ValueError(f"it returned {shown}; a reward is a number from 0 to 1")
     return [float(number) for number in values]

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any
 
 from hsstar.engines.rewards.contract import RequestError
-from hsstar.verifier.kinds.pooled import processes
+from hsstar.verifier.kinds.pooled import processes_or_default
 from hsstar.verifier.pool import Failure
 from hsstar.verifier.pool_processes import PoolOptions
 from hsstar.verifier.pool_thread import PoolThread
@@ -28,7 +28,7 @@ class UserFunction:
                 "hsstar.engines.function_task",
                 {"call": call, "function": function, "source": source},
                 function,
-                processes(),
+                processes_or_default(None),
                 _SECONDS,
                 _MEMORY_MB,
                 one_task_each=True,

@@ -9,6 +9,7 @@ from hsstar.data import builtins
 from hsstar.domain.errors import RecipeError
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.prompt import with_template_text
+from hsstar.recipe.verification import with_function_text
 
 Document = dict[str, Any]
 
@@ -77,6 +78,7 @@ def extended(document: Document, folder: Path, chain: tuple[Path, ...]) -> Docum
         RecipeError: the base is missing, broken or one of the chain.
     """
     document = with_template_text(document, folder, str(chain[-1]))
+    document = with_function_text(document, folder, str(chain[-1]))
     if EXTENDS not in document:
         return document
     changes = {key: value for key, value in document.items() if key != EXTENDS}

@@ -23,7 +23,7 @@ from hsstar.recipe.prompt import with_template_text
 from hsstar.recipe.reward import NamedRewardSection, RewardSection
 from hsstar.recipe.steps import StepsSection
 from hsstar.recipe.training import InitialisationSection, TrainingSection
-from hsstar.recipe.verification import VerificationSection
+from hsstar.recipe.verification import VerificationSection, with_function_text
 
 
 class ProblemsSection(Section):
@@ -276,4 +276,5 @@ def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
         RecipeError: a file is missing or not TOML, or the result is not a recipe.
     """
     changes = with_template_text(changes or {}, Path(), str(path))
+    changes = with_function_text(changes, Path(), str(path))
     return parse_recipe(merged(load_document(path), changes), str(path))

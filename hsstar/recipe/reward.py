@@ -15,7 +15,13 @@ _REWARD_VLLM_OWN = {"model", "runner", "pooler_config", "dtype", "enable_prefix_
 """Arguments of vLLM that hsstar decides for scoring."""
 _OF_KIND = {"python": "function", "length": "limit", "format": "pattern"}
 """Kinds of rewards without a model, and the key that says the most of each."""
-_OTHER_KEYS = {"function": "python", "source": "python", "target": "length", "limit": "length", "pattern": "format"}
+_OTHER_KEYS = {
+    "function": "python",
+    "source": "python",
+    "target": "length",
+    "limit": "length",
+    "pattern": "format",
+}
 """Keys that one kind alone has."""
 
 

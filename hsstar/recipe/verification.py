@@ -1,28 +1,67 @@
 """`[verification]` of a recipe: what decides whether a response is correct."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from hsstar.domain.benchmarks import dataset_of
+from hsstar.domain.errors import RecipeError
+from hsstar.domain.verdict import Kind
 from hsstar.recipe.base import Name, Section
 from hsstar.verifier.kinds import SETTINGS
 from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.python import Signature
+from hsstar.verifier.kinds.sources import file_of
 
-Kind = Literal["math", "exact"]
+MOST_CHARACTERS = 200_000
+"""Of a file with a function."""
+
+_NotNegative = Annotated[float, Field(ge=0)]
 
 
 class KindSection(Section):
-    """The kind of verification of one dataset; a key belongs to the kinds that its meaning names first."""
+    """The kind of verification of one dataset; the meaning of a key names the kinds that have it."""
 
     kind: Kind = "math"
-    """`math`: equivalent to the reference as mathematics; `exact`: the same text."""
+    """`math`: equivalent to the reference as mathematics. `choice`: names the same option of the statement.
+    `exact`: the same text. `numeric`: a number near the reference. `regex`: found or matched by a pattern.
+    `json`: the same data. `gym`: reasoning-gym's own score. `python`: a function of your own."""
+    extract: str | None = None
+    """`choice`, `exact`, `numeric`, `json`: a regular expression whose last match, of it the first group, is
+    the answer; default: the final answer of the response."""
     ignore_case: bool | None = None
-    """`exact`: capital letters count as small ones; default: false."""
+    """`exact`, `regex`: capital letters count as small ones; default: false."""
     ignore_spaces: bool | None = None
     """`exact`: white space at the ends does not count, and within counts as one space; default: true."""
+    relative_tolerance: _NotNegative | None = None
+    """`numeric`: how far off a number may be, as a share of the reference; default: 1e-6."""
+    absolute_tolerance: _NotNegative | None = None
+    """`numeric`: how far off it may be; default: 0. Within either tolerance is near enough."""
+    pattern: str | None = None
+    """`regex`: its last match in the response, of it the first group, has to be the reference; default: the
+    reference is the pattern, which has to match all of the final answer."""
+    keys: tuple[str, ...] | None = None
+    """`json`: the keys of an object that count, such as `total` or `address.city`; default: all."""
+    function: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
+    """`python`: `FILE.py:NAME` with a path from the recipe's folder, `MODULE:NAME`, or the name of an entry
+    point of the group `hsstar.verifiers`."""
+    source: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
+    """`python`: the text of the file, which the run stores here for its workers."""
+    signature: Signature | None = None
+    """`python`: how the function is called; default: `auto`, as the names of its parameters say."""
+    data_source: str | None = None
+    """`python`: what a function of verl gets as `data_source`; default: empty."""
+    threshold: float | None = None
+    """`python`, `gym`: the number from which a response is correct; default: none, and 1 for `gym`."""
+    deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """`python`, `gym`: processor time for one response; default: 10. A function has ten times as long by the
+    clock."""
+    memory_limit_mb: Annotated[int, Field(ge=256)] | None = None
+    """`python`, `gym`: address space for one response, in MiB; default: 4096, and 2048 for `gym`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -37,27 +76,35 @@ class KindSection(Section):
         }
         return defaults | {key: given for key, given in value.items() if given is not None}
 
+    @field_validator("extract", "pattern")
+    @classmethod
+    def _is_a_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Self:
         known = {field.name: field for field in fields(SETTINGS[self.kind])}
         for key in KindSection.model_fields:
             given = getattr(self, key) is not None
             if key != "kind" and given and key not in known:
-                kinds = [name for name, of in SETTINGS.items() if key in {field.name for field in fields(of)}]
-                raise ValueError(f"{key} needs kind = {' or '.join(map(repr, kinds))}, got {self.kind!r}")
+                raise ValueError(f"{key} needs kind = {' or '.join(_kinds_with(key))}, got {self.kind!r}")
             if not given and key in known and known[key].default is MISSING:
                 raise ValueError(f"kind = {self.kind!r} needs {key}")
+        if self.function is not None and (file_of(self.function) is None) != (self.source is None):
+            missing = "is of a file, and its text (source) is missing"
+            wrong = missing if self.source is None else "is of no file, and source is the text of one"
+            raise ValueError(f"function = {self.function!r} {wrong}")
         return self
 
     @model_serializer(mode="wrap")
     def _without_keys_of_other_kinds(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        known = {field.name for field in fields(SETTINGS[self.kind])}
-        return {
-            key: value
-            for key, value in document.items()
-            if key in known or key not in KindSection.model_fields or key == "kind"
-        }
+        other = KindSection.model_fields.keys() - {field.name for field in fields(SETTINGS[self.kind])}
+        return {key: value for key, value in document.items() if key == "kind" or key not in other}
 
     @property
     def settings(self) -> KindSettings:
@@ -78,3 +125,65 @@ class VerificationSection(KindSection):
             if dataset is not None and dataset in (name, dataset_of(name)):
                 return section.settings
         return self.settings
+
+    @property
+    def all_settings(self) -> list[KindSettings]:
+        """All that responses are verified by, each once."""
+        return list(dict.fromkeys([self.settings, *(section.settings for section in self.datasets.values())]))
+
+
+def _kinds_with(key: str) -> list[str]:
+    return [repr(kind) for kind, of in SETTINGS.items() if key in {field.name for field in fields(of)}]
+
+
+def with_function_text(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
+    """Return a recipe's document with the texts of the files that its functions are in.
+
+    A relative path starts at `folder`. Raise RecipeError if a file cannot be read or is too long.
+    """
+    document = _with_texts_of_rewards(document, folder, source)
+    section = document.get("verification")
+    if not isinstance(section, Mapping):
+        return document
+    changed = _with_text(section, folder, f"{source}: verification")
+    if isinstance(datasets := section.get("datasets"), Mapping):
+        changed["datasets"] = {
+            name: _with_text(table, folder, f"{source}: verification.datasets.{name}")
+            if isinstance(table, Mapping)
+            else table
+            for name, table in datasets.items()
+        }
+    return {**document, "verification": changed}
+
+
+def _with_texts_of_rewards(document: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
+    changed = dict(document)
+    for key in ("reward", "steps"):
+        if isinstance(section := document.get(key), Mapping):
+            changed[key] = _with_text(section, folder, f"{source}: {key}")
+    if isinstance(rewards := document.get("rewards"), Sequence):
+        changed["rewards"] = [
+            _with_text(section, folder, f"{source}: rewards.{place}")
+            if isinstance(section, Mapping)
+            else section
+            for place, section in enumerate(rewards)
+        ]
+    return changed
+
+
+def _with_text(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    function = section.get("function")
+    if not isinstance(function, str) or section.get("source") is not None:
+        return dict(section)
+    path = file_of(function)
+    if path is None:
+        return {**section, "source": None}  # that of a recipe which this one changes does not count
+    file = folder / Path(path).expanduser()
+    try:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MOST_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{where}.function: {file} cannot be read ({error})") from None
+    if len(text) > MOST_CHARACTERS:
+        raise RecipeError(f"{where}.function: {file} has more than {MOST_CHARACTERS:,} characters")
+    return {**section, "source": text}

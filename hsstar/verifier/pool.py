@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
 
 from hsstar.domain.errors import EngineError
 from hsstar.verifier.pool_processes import (
@@ -158,7 +157,7 @@ class CheckingPool:
         if process.ended or now >= process.deadline:
             self._end(process)
 
-    def _take(self, process: CheckingProcess, message: dict[str, Any]) -> None:
+    def _take(self, process: CheckingProcess, message: object) -> None:
         match process.look, message:
             case Look(index=index), {"id": done, "outcome": outcome} if done == index:
                 process.be_idle()

@@ -55,6 +55,8 @@ class PoolOptions:
     """Give every task a process of its own, so that nothing it changes reaches another."""
     wall_factor: float | None = None
     """End a task also after so many times the deadline by the clock; None: when it hardly runs at all."""
+    start_seconds: float = _START_SECONDS
+    """How long loading may take."""
 
     @property
     def command(self) -> list[str]:
@@ -107,7 +109,7 @@ class WarmProcess:
             self._socket.sendall(json.dumps(options.setup).encode() + b"\n")
         self._received = b""
         self._ready = False
-        self._deadline = time.monotonic() + _START_SECONDS
+        self._deadline = time.monotonic() + options.start_seconds
 
     def is_ready(self) -> bool:
         """Say whether it has loaded the libraries, which it may do now for half a second."""
@@ -216,7 +218,7 @@ class CheckingProcess:
         except OSError:
             self._unsent = b""
 
-    def receive(self) -> Iterator[dict[str, Any]]:
+    def receive(self) -> Iterator[object]:
         """Yield the messages that have come."""
         try:
             while data := self._socket.recv(_READ_BYTES):
@@ -227,7 +229,11 @@ class CheckingProcess:
         except OSError:
             self.ended = True
         *lines, self._received = self._received.split(b"\n")
-        yield from map(json.loads, lines)
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:  # the code that it runs wrote into its channel
+                self.ended = True
 
     def close(self) -> None:
         """Close the connection."""

@@ -23,11 +23,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 RECURSION_LIMIT = 3_000
 _THREAD_STACK_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _ORDER_BYTES = 1 << 10
 _SETUP_BYTES = 1 << 16
 AnswerTask = Callable[[dict[str, Any]], str]
@@ -40,23 +43,45 @@ def main(memory_limit_mb: int, module: str) -> None:
     os.dup2(1, 0)  # no process inherits the socket as its standard input
     _set_signals()
     _die_with_parent()
+    _adopt_orphans()
     _limit_resources(memory_limit_mb)
     setup = _first_line(parent)
     try:
         answer_task: AnswerTask = importlib.import_module(module).load(setup)
-    except Exception as error:  # the user's own code raises anything
+    except BaseException as error:  # the user's own code raises anything
         _send(parent, {"failed": f"{type(error).__name__}: {error}"})
         return
     gc.collect()
     gc.freeze()  # the processes share this memory until they write to it
     _send(parent, {"ready": True})
+    living: set[int] = set()
     while (received := socket.recv_fds(parent, _ORDER_BYTES, 2))[0]:
         match json.loads(received[0]):
             case {"end": pid}:
                 os.kill(pid, signal.SIGKILL)
-                _send(parent, {"ended": os.waitpid(pid, 0)[1]})
+                status = os.waitpid(pid, 0)[1]
+                living.discard(pid)
+                _end_orphans(living)
+                _send(parent, {"ended": status})
             case {"fork": True}:
-                _send(parent, {"forked": _fork(parent, received[1], answer_task)})
+                forked = _fork(parent, received[1], answer_task)
+                living.add(forked)
+                _send(parent, {"forked": forked})
+
+
+def _adopt_orphans() -> None:
+    """Let the kernel give the processes that a task leaves behind to this one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_orphans(living: set[int]) -> None:
+    """Kill what ended tasks have left behind, and what that has started."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while children.exists() and (orphans := {*map(int, children.read_text().split())} - living):
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _first_line(parent: socket.socket) -> Any:
@@ -92,16 +117,27 @@ def _check(connection: socket.socket, begun: int, answer_task: AnswerTask) -> No
 
 
 def _answer_tasks(connection: socket.socket, begun: int, answer_task: AnswerTask) -> NoReturn:
+    owner = os.getpid()
+    os.register_at_fork(after_in_child=partial(_leave_channel, connection.fileno(), begun))
     try:
         for line in connection.makefile("rb"):
             task = json.loads(line)
             os.write(begun, b".")
             signal.setitimer(signal.ITIMER_PROF, task["seconds"])
             outcome = answer_task(task)
+            if os.getpid() != owner:
+                os._exit(0)  # a child that the task has forked
             signal.setitimer(signal.ITIMER_PROF, 0)
             _send(connection, {"id": task["id"], "outcome": outcome})
     finally:  # the parent is gone, or replaces this process: memory, recursion, or a bug
         os._exit(1)
+
+
+def _leave_channel(*files: int) -> None:
+    """Keep a child that a task forks away from the parent, and let it end with the task."""
+    for file in files:
+        os.close(file)
+    _die_with_parent()
 
 
 def _send(connection: socket.socket, message: dict[str, object]) -> None:

@@ -13,7 +13,8 @@ from starlette.staticfiles import StaticFiles
 
 from hsstar.domain.errors import BadInputError, ConflictError, DatabaseError, NotFoundError
 from hsstar.store.database import Database, Limits
-from hsstar.verifier import MathVerifier
+from hsstar.verifier.kinds import make_verifier
+from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 from hsstar.web import live
 from hsstar.web.access import LOCAL_NAMES, Door, Guard, SecureHeaders
 from hsstar.web.live import Pulse
@@ -64,7 +65,8 @@ def make_app(url: str, names: Sequence[str] = LOCAL_NAMES, door: Door | None = N
     limits = Limits(statement=STATEMENT_SECONDS, lock=2.0, idle=60.0)
     app.state.database = Database(url, limits, read_only=True)
     app.state.queries = Database(url, limits)
-    app.state.verifier = MathVerifier(1)  # its process starts when somebody asks why
+    # their processes start when somebody asks why
+    app.state.verifiers = OpenVerifiers(lambda settings: make_verifier(settings, 1))
     app.state.pulse = Pulse(app.state.database)
     return app
 

@@ -45,7 +45,7 @@ def serve(url: str, host: str, port: int, names: Sequence[str], announce: Callab
         finally:
             app.state.database.close()
             app.state.queries.close()
-            app.state.verifier.close()
+            app.state.verifiers.close()
 
 
 def _application(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from hsstar.commands.reverify import Change, ReverifyRequest, RoundReport, open_verifier, reverify
+from hsstar.commands.reverify import Change, ReverifyRequest, RoundReport, open_verifiers, reverify
 from hsstar.commands.verdicts import Correction, set_verdict
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.lifecycle import IterationState, JobKind
@@ -24,7 +24,8 @@ from hsstar.settings import Settings
 from hsstar.store import method, rounds, votes
 from hsstar.store.database import Database, lock_run
 from hsstar.verifier import MathVerifier
-from hsstar.verifier.contract import AnswerPair, VerificationRequest
+from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
+from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 from tests.checkout import this_checkout
 from tests.store.driver import Begin, Driver, call, small_engines
 from tests.store.factory import (
@@ -67,6 +68,10 @@ EVERYTHING = {
     "iterations": "SELECT * FROM iterations ORDER BY 1",
     "jobs": "SELECT id, state FROM jobs ORDER BY 1",
 }
+
+
+def always(verifier: Verifier) -> OpenVerifiers:
+    return OpenVerifiers(lambda settings: verifier)
 
 
 class OlderVerifier(MathVerifier):
@@ -124,7 +129,7 @@ def again(begun: Driver, verifier: MathVerifier) -> Again:
         if not {"evaluation", "dataset"} & set(options):
             options["run"] = begun.run.name
         request = ReverifyRequest(author="ann@box", **options)
-        changes = list(reverify(begun.database, request, verifier, SETTINGS, reports))
+        changes = list(reverify(begun.database, request, always(verifier), SETTINGS, reports))
         return reports, changes
 
     return judge
@@ -354,7 +359,7 @@ def test_judging_again_holds_up_no_worker(begun: Driver, verifier: MathVerifier)
 
     with Waiting() as waiting:
         request = ReverifyRequest(run=begun.run.name, author="ann")
-        with beside(lambda: list(reverify(begun.database, request, waiting, SETTINGS, []))) as errors:
+        with beside(lambda: list(reverify(begun.database, request, always(waiting), SETTINGS, []))) as errors:
             try:
                 wait_for(asked.is_set, what="it judges")
                 begun.work()
@@ -418,7 +423,7 @@ def test_a_time_out_replaces_no_verdict(database: Database) -> None:
     reports: list[RoundReport] = []
     with MathVerifier(1, deadline_seconds=0.5) as hasty:
         request = ReverifyRequest(run=run.name, author="ann")
-        assert list(reverify(database, request, hasty, SETTINGS, reports)) == []
+        assert list(reverify(database, request, always(hasty), SETTINGS, reports)) == []
     assert (reports[0].judged, reports[0].undecided) == (1, 1)
     with database.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM verdicts")) == 0
@@ -486,4 +491,4 @@ def test_a_vote_on_other_verdicts_counts_no_more(begin: Begin) -> None:
 @pytest.mark.parametrize("name", ["nothing", "no.such:Class", "hsstar.verifier:Nothing", "pathlib:Path"])
 def test_what_is_no_verifier_is_refused(name: str) -> None:
     with pytest.raises(BadInputError, match=f"--verifier {name}: no verifier"):
-        open_verifier(name)
+        open_verifiers(name)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from hsstar.commands.runs import create_run
-from hsstar.domain.errors import BadInputError
+from hsstar.domain.errors import BadInputError, HsstarError, RecipeError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.rewards import Aggregation, RewardRule, RewardUse, aggregate, combine
 from hsstar.engines.registry import build_scorer
+from hsstar.insights.samples import list_samples, steps_of
+from hsstar.recipe.recipe import load_recipe
 from hsstar.recipe.reward import RewardSection
 from hsstar.stages import score
 from hsstar.stages.context import ComputeError
@@ -235,3 +237,110 @@ def test_one_model_with_two_sets_of_engine_keys_is_refused(database: Database) -
     call(database, add_problems, 8)
     with pytest.raises(BadInputError, match="rewards 'one' and 'other' name one model with different keys"):
         create_run(database, recipe_of(*named, policy=policy), "refused")
+
+
+SOURCE = """
+def brevity(response, reference, problem):
+    if response == "raise":
+        raise KeyError("no such key")
+    if response == "nothing":
+        return None
+    if response == "nan":
+        return float("nan")
+    if response == "two":
+        return 2
+    if response == "exit":
+        import os
+        os._exit(1)
+    return [0.25, 0.5] if response == "steps" else problem.endswith(reference)
+
+
+def words(response):
+    return ["elsewhere"] if response == "wrong" else response.split(" ", 1)
+
+
+def two(response, reference):
+    return 1.0
+"""
+BREVITY = {"name": "brevity", "kind": "python", "function": "my.py:brevity", "source": SOURCE}
+WORDS = {"rule": "python", "function": "my.py:words", "source": SOURCE}
+OF_DEMO = {"policy": {"model": "builtin:demo-policy", "prompt": "bare"}}
+FAILURES = {
+    "raise": "KeyError: 'no such key' (line 4 of my.py)",
+    "nothing": "it returned NoneType None; a reward is a number from 0 to 1",
+    "nan": "it returned float nan; a reward",
+    "two": "it returned int 2; a reward",
+    "exit": "my.py:brevity crashed",
+}
+
+
+def test_a_function_of_the_user_gives_rewards_and_its_failures_are_named(database: Database) -> None:
+    responses = ["steps", "fine", *FAILURES]
+    (problem,) = call(database, add_problems, 1)
+    sections = {"problems": {"dataset": "train", "per_iteration": 1}} | OF_DEMO
+    run = create_run(database, recipe_of(BREVITY, **sections), "by-function")
+    with database.begin() as connection:
+        round_id = factory.add_iteration(connection, run, [problem]).id
+        drawn = {slot: Drawn(response=response) for slot, response in enumerate(responses)}
+        add_samples(connection, round_id, {problem: drawn})
+        factory.add_job(connection, round_id, JobKind.SCORE, {problem: range(len(responses))})
+    errors = [error for _, error in work(database, JobKind.SCORE, reward_model=build_scorer)]
+    for response, failure in FAILURES.items():
+        assert any(failure in error for error in errors), (response, errors)
+    assert len(errors) == len(FAILURES) and all("reward 'brevity', sample " in error for error in errors)
+    scored = rows(database, "SELECT slot, step_rewards, value FROM sample_rewards ORDER BY slot")
+    assert [tuple(row) for row in scored] == [(0, [0.25, 0.5], 0.25), (1, [1.0], 1.0)]
+    assert rows(database, "SELECT kind, model FROM sample_rewards LIMIT 1") == [("python", "my.py:brevity")]
+
+
+def test_a_function_of_the_user_splits_responses(database: Database) -> None:
+    (problem,) = call(database, add_problems, 1)
+    sections = {"problems": {"dataset": "train", "per_iteration": 1}, "steps": WORDS} | OF_DEMO
+    run = create_run(database, make_recipe(reward={"model": "builtin:demo-prm"}, **sections), "split")
+    with database.begin() as connection:
+        round_id = factory.add_iteration(connection, run, [problem]).id
+        texts = ["one two\n\nthree", "wrong"]
+        add_samples(
+            connection, round_id, {problem: {slot: Drawn(response=t) for slot, t in enumerate(texts)}}
+        )
+        factory.add_job(connection, round_id, JobKind.SCORE, {problem: range(2)})
+    ((_, error),) = work(database, JobKind.SCORE, reward_model=build_scorer)
+    assert "steps of sample " in error and "step 1 ('elsewhere') is not a text of the response" in error
+    page = list_samples(database, "split").samples
+    assert [[step.text for step in steps_of(sample)] for sample in page] == [
+        ["one", "two\n\nthree"],
+        ["wrong"],
+    ]
+    assert [len(sample.step_rewards or ()) for sample in page] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("function", "source", "message"),
+    [
+        ("my.py:two", SOURCE, "expected a function of response, reference, problem, found"),
+        ("my.py:three", SOURCE, "there is no 'three' in it"),
+        ("my.py:brevity", "import nowhere_at_all", "No module named 'nowhere_at_all'"),
+        ("nowhere.at_all:brevity", None, "nowhere"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused_before_the_run(
+    database: Database, function: str, source: str | None, message: str
+) -> None:
+    call(database, add_problems, 8)
+    reward = BREVITY | {"function": function, "source": source}
+    with pytest.raises(HsstarError, match=message):
+        create_run(database, recipe_of(reward, **OF_DEMO), "refused")
+
+
+def test_the_text_of_a_functions_file_is_kept_with_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text(SOURCE)
+    (tmp_path / "r.toml").write_text(
+        'name = "r"\nproblems = { dataset = "train", per_iteration = 1 }\npolicy = { model = "m" }\n'
+        'steps = { rule = "python", function = "my.py:words" }\n'
+        '[[rewards]]\nname = "brevity"\nkind = "python"\nfunction = "my.py:brevity"\n'
+    )
+    recipe = load_recipe(tmp_path / "r.toml")
+    assert recipe.scoring[0].source == recipe.steps.source == SOURCE
+    (tmp_path / "my.py").unlink()
+    with pytest.raises(RecipeError, match=r"rewards\.0\.function: .*my\.py cannot be read|steps\.function"):
+        load_recipe(tmp_path / "r.toml")

@@ -30,4 +30,4 @@ def client(database: Database) -> Iterator[TestClient]:
         yield client
     app.state.database.close()
     app.state.queries.close()
-    app.state.verifier.close()
+    app.state.verifiers.close()

@@ -95,7 +95,7 @@ def client(database: Database) -> Iterator[TestClient]:
     app = make_app(database.url)
     with TestClient(app, base_url="http://localhost") as client:
         yield client
-    for opened in (app.state.database, app.state.queries, app.state.verifier):
+    for opened in (app.state.database, app.state.queries, app.state.verifiers):
         opened.close()
 
 

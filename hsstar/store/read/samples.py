@@ -42,6 +42,7 @@ class Sample:
     level: str | None
     statement: str
     reference: str
+    source_id: str | None
     response: str | None
     characters: int | None
     answer: str | None

@@ -108,6 +108,7 @@ SELECT
     page.level,
     problems.statement,
     problems.reference_answer AS reference,
+    problems.source_id,
     left(sample_responses.response, coalesce(CAST(:characters AS int), 2147483647)) AS response,
     length(sample_responses.response) AS characters,
     page.answer,

@@ -1,27 +1,78 @@
 """The kinds of verification: a module each, with its settings and its verifier (contract `Verifier`).
 
-A kind imports nothing of ours but the contract and `base`; `SETTINGS` and `make_verifier` are the places that
-name all of them.
+A kind imports the contract, the pool, and the modules here that kinds share; `SETTINGS` and `make_verifier`
+name all kinds.
 """
+
+from dataclasses import MISSING, fields
 
 from hsstar.verifier.contract import Verifier
 from hsstar.verifier.kinds.base import KindSettings
+from hsstar.verifier.kinds.choice import ChoiceSettings, ChoiceVerifier
 from hsstar.verifier.kinds.exact import ExactSettings, ExactVerifier
+from hsstar.verifier.kinds.gym import GymSettings, GymVerifier
+from hsstar.verifier.kinds.json_value import JsonSettings, JsonVerifier
 from hsstar.verifier.kinds.mathematics import MathSettings
+from hsstar.verifier.kinds.numeric import NumericSettings, NumericVerifier
+from hsstar.verifier.kinds.pooled import PooledVerifier
+from hsstar.verifier.kinds.python import PythonSettings, PythonVerifier
+from hsstar.verifier.kinds.regex import RegexSettings, RegexVerifier
 from hsstar.verifier.math_verifier import MathVerifier
 
 SETTINGS: dict[str, type[KindSettings]] = {
-    settings.kind: settings for settings in (MathSettings, ExactSettings)
+    settings.kind: settings
+    for settings in (
+        MathSettings,
+        ChoiceSettings,
+        ExactSettings,
+        NumericSettings,
+        RegexSettings,
+        JsonSettings,
+        GymSettings,
+        PythonSettings,
+    )
 }
 """By kind."""
 
 
-def make_verifier(settings: KindSettings) -> Verifier:
-    """Return a new verifier of the kind and with the settings."""
+def make_verifier(settings: KindSettings, processes: int | None = None) -> Verifier:
+    """Return a new verifier; `processes`: at most so many checking processes, by default one per core."""
     match settings:
         case MathSettings():
-            return MathVerifier()
+            return MathVerifier(processes)
+        case ChoiceSettings():
+            return ChoiceVerifier(settings, processes)
         case ExactSettings():
-            return ExactVerifier(settings)
+            return ExactVerifier(settings, processes)
+        case NumericSettings():
+            return NumericVerifier(settings, processes)
+        case RegexSettings():
+            return RegexVerifier(settings, processes)
+        case JsonSettings():
+            return JsonVerifier(settings, processes)
+        case GymSettings():
+            return GymVerifier(settings, processes)
+        case PythonSettings():
+            return PythonVerifier(settings, processes)
         case _:
             raise ValueError(f"no verifier of kind {settings.kind!r}")
+
+
+def check_settings(settings: KindSettings) -> None:
+    """Load what a kind needs; raise EngineError or BadInputError, in one line, if that is not there."""
+    verifier = make_verifier(settings, 1)
+    try:
+        if isinstance(verifier, PooledVerifier):
+            verifier.check()
+    finally:
+        verifier.close()
+
+
+def settings_for_references(kind: str) -> KindSettings:
+    """Return settings that examine the references of a kind, before a recipe says more.
+
+    A kind that needs more than its name takes any reference that is not empty, as `exact` does.
+    """
+    settings = SETTINGS[kind]
+    needs_more = any(field.default is MISSING for field in fields(settings))
+    return ExactSettings() if needs_more else settings()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
 
 from hsstar.domain.answers import extract_answer
-from hsstar.domain.verdict import Cause, CheckResult, Judgement
+from hsstar.domain.verdict import CheckResult, Judgement
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.references import ReferenceKind
 
@@ -90,35 +90,3 @@ class BaseVerifier(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-class TextVerifier(BaseVerifier):
-    """A kind that compares the final answer with the reference in a moment, in this process."""
-
-    def __init__(self, settings: KindSettings) -> None:
-        self._version = version_of(settings)
-
-    @property
-    def version(self) -> str:
-        """Names kind and settings."""
-        return self._version
-
-    @abstractmethod
-    def compare(self, answer: str, request: VerificationRequest) -> CheckResult:
-        """Compare a final answer with the reference; it takes no longer than reading both."""
-
-    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
-        """Decide all."""
-        return [self._pair(request, final_answer(request)) for request in requests]
-
-    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
-        """Nothing is left to decide."""
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing was started."""
-
-    def _pair(self, request: VerificationRequest, answer: str | None) -> AnswerPair:
-        found = CheckResult(Cause.NO_ANSWER) if answer is None else self.compare(answer, request)
-        key = key_of(answer or "", request.reference, request.problem)
-        return AnswerPair(answer, request.reference, found.cause, key, found.detail)

@@ -1,15 +1,15 @@
-"""`exact`: the final answer is the reference, letter by letter."""
+"""`exact`: the answer is the reference, letter by letter."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from hsstar.domain.verdict import Cause, CheckResult
 from hsstar.verifier.contract import VerificationRequest
-from hsstar.verifier.kinds.base import KindSettings, TextVerifier
+from hsstar.verifier.kinds.texts import TextSettings, TextVerifier
 
 
 @dataclass(frozen=True, slots=True)
-class ExactSettings(KindSettings):
+class ExactSettings(TextSettings):
     """Which differences between two texts do not count."""
 
     kind: ClassVar[str] = "exact"
@@ -21,8 +21,8 @@ class ExactSettings(KindSettings):
 class ExactVerifier(TextVerifier):
     """Compare texts (contract `Verifier`)."""
 
-    def __init__(self, settings: ExactSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: ExactSettings, processes: int | None = None) -> None:
+        super().__init__(settings, processes)
         self._settings = settings
 
     def compare(self, answer: str, request: VerificationRequest) -> CheckResult:

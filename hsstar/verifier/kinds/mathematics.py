@@ -11,3 +11,7 @@ class MathSettings(KindSettings):
     """Nothing to tell: `MathVerifier` has one way."""
 
     kind: ClassVar[str] = "math"
+
+
+MATH = MathSettings()
+"""The kind where nothing else is said."""

@@ -1,11 +1,12 @@
 """Verifiers by their settings, opened when first asked for."""
 
+import threading
 from collections.abc import Callable
 
 from hsstar.verifier.contract import Verifier
 from hsstar.verifier.kinds.base import KindSettings
 
-_MOST = 4
+_MOST = 8
 """Each may have a warm process."""
 
 
@@ -15,16 +16,18 @@ class OpenVerifiers:
     def __init__(self, build: Callable[[KindSettings], Verifier]) -> None:
         self._build = build
         self._open: dict[KindSettings, Verifier] = {}  # the one used last is the last one
+        self._taking = threading.Lock()
 
     def get(self, settings: KindSettings) -> Verifier:
         """Return the verifier of these settings."""
-        verifier = self._open.pop(settings, None)
-        if verifier is None:
-            if len(self._open) >= _MOST:
-                self._open.pop(next(iter(self._open))).close()
-            verifier = self._build(settings)
-        self._open[settings] = verifier
-        return verifier
+        with self._taking:
+            verifier = self._open.pop(settings, None)
+            if verifier is None:
+                if len(self._open) >= _MOST:
+                    self._open.pop(next(iter(self._open))).close()
+                verifier = self._build(settings)
+            self._open[settings] = verifier
+            return verifier
 
     def close(self) -> None:
         """Close all of them."""

@@ -4,13 +4,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hsstar.commands.explanations import explain
 from hsstar.domain.addresses import SampleAddress
 from hsstar.domain.errors import NotFoundError
-from hsstar.domain.verdict import VERDICT_OF_CAUSE
+from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.insights.problems import show_problem
 from hsstar.insights.runs import find_run
 from hsstar.insights.samples import find_sample
-from hsstar.verifier import MathVerifier
 from hsstar.web.parameters import check_names
 from hsstar.web.render import database_of, page
 from hsstar.web.samples import by_round, shown
@@ -55,25 +55,25 @@ def _explanation(request: Request) -> Response:
     check_names(request, ())
     address = SampleAddress.parse(request.path_params["address"])
     sample = find_sample(database_of(request), address)
-    verifier: MathVerifier = request.app.state.verifier
-    explanation = verifier.explain(sample.response or sample.answer or "", sample.reference)
-    verdict = VERDICT_OF_CAUSE[explanation.cause] or "no verdict"
+    explanation = explain(database_of(request), request.app.state.verifiers, sample)
+    cause = Cause(explanation["cause"])
     lines = {
-        "extracted by": explanation.extraction,
-        "answer": explanation.answer,
-        "read as": explanation.answer_form,
+        "extracted by": explanation.get("extraction"),
+        "answer": explanation.get("answer"),
+        "read as": explanation.get("answer_form"),
         "reference": sample.reference,
-        "reference read as": explanation.reference_form,
-        "rule": explanation.rule,
-        "says": f"{verdict} ({explanation.cause.replace('_', ' ')})",
+        "reference read as": explanation.get("reference_form"),
+        "rule": explanation.get("rule", explanation.get("detail")),
+        "verifier": explanation.get("verifier"),
+        "says": f"{VERDICT_OF_CAUSE[cause] or 'no verdict'} ({cause.replace('_', ' ')})",
     }
     return page(
         request,
         "explanation.html",
         address=str(address),
-        differs=sample.cause is not None and sample.cause != explanation.cause,
+        differs=sample.cause is not None and sample.cause != cause,
         stored=sample.cause,
-        lines={name: _short(text) for name, text in lines.items()},
+        lines={name: _short(text) for name, text in lines.items() if text is not None},
     )
 
 

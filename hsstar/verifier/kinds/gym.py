@@ -1,0 +1,91 @@
+"""`gym`: reasoning-gym's own scorer of the task that made a problem."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import ClassVar
+
+from hsstar.domain.verdict import Cause
+from hsstar.verifier.contract import AnswerPair, VerificationRequest
+from hsstar.verifier.kinds.base import KindSettings, final_answer, key_of, version_of
+from hsstar.verifier.kinds.pooled import PooledVerifier, processes_or_default
+from hsstar.verifier.pool_processes import PoolOptions, Task
+from hsstar.verifier.references import ReferenceKind
+
+_MODULE = "hsstar.verifier.kinds.gym_task"
+
+
+@dataclass(frozen=True, slots=True)
+class GymSettings(KindSettings):
+    """From which score an answer is correct, and what a score may take."""
+
+    kind: ClassVar[str] = "gym"
+    threshold: float = 1.0
+    deadline_seconds: float = 10.0
+    memory_limit_mb: int = 2048
+
+
+class GymVerifier(PooledVerifier):
+    """Make the problem again by its id, and score the final answer (contract `Verifier`)."""
+
+    def __init__(self, settings: GymSettings, processes: int | None = None) -> None:
+        setup = {"threshold": settings.threshold}
+        options = PoolOptions(
+            _MODULE,
+            setup,
+            "reasoning-gym",
+            processes_or_default(processes),
+            settings.deadline_seconds,
+            settings.memory_limit_mb,
+        )
+        super().__init__(settings, options)
+
+    @property
+    def version(self) -> str:
+        """Names kind, settings and the version of reasoning-gym."""
+        return version_of(self._settings, _installed())
+
+    def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
+        """Extract the answers; a response without one is decided."""
+        return [self._pair(request) for request in requests]
+
+    def task(self, answer: str | None, request: VerificationRequest) -> Task:
+        """Return the task that scores an answer."""
+        return {
+            "answer": answer or "",
+            "reference": request.reference,
+            "problem": request.problem,
+            "source_id": request.source_id or "",
+        }
+
+    def examine(self, requests: Sequence[VerificationRequest]) -> list[ReferenceKind]:
+        """A reference has to get the score that an answer needs, and its problem to be made again."""
+        own = [
+            VerificationRequest(
+                request.reference,
+                request.reference,
+                is_answer=True,
+                problem=request.problem,
+                source_id=request.source_id,
+            )
+            for request in requests
+        ]
+        kinds = {Cause.CORRECT: ReferenceKind.VALUE, Cause.INCORRECT: ReferenceKind.INCONSISTENT}
+        return [kinds.get(found.cause, ReferenceKind.UNREADABLE) for found in self.verify(own)]
+
+    def _pair(self, request: VerificationRequest) -> AnswerPair:
+        answer = final_answer(request)
+        texts = (answer or "", request.reference, request.problem, request.source_id or "")
+        cause = Cause.NO_ANSWER if answer is None else None
+        return AnswerPair(
+            answer, request.reference, cause, key_of(str(answer is None), *texts), request=request
+        )
+
+
+@cache
+def _installed() -> str:
+    try:
+        return version("reasoning-gym")
+    except PackageNotFoundError:
+        return "not installed"
