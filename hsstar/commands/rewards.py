@@ -74,5 +74,15 @@ def check_scorer(reward: RewardSection, steps: StepsSection) -> Scorer:
     return Scorer(location, info.family, fingerprint(location))
 
 
+def refuse_uncounted(recipe: Recipe) -> None:
+    """Raise BadInputError for imported samples, whose tokens nobody has counted, where a reward counts them."""
+    for reward in recipe.scoring:
+        if reward.kind == "length":
+            raise BadInputError(
+                f"the reward {reward.name!r} counts tokens, and imported samples have no number of them; "
+                "make a run without it"
+            )
+
+
 def _digest(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -80,10 +80,13 @@ def test_labels_and_pairs_that_would_differ_are_those_of_the_method(trained: Com
 
 def test_what_cannot_score_again_is_refused_in_a_line(trained: CommandLine) -> None:
     command = ("rescore", "r", "--reward")
-    assert "gives the run 'r' its rewards already" in trained.refused(*command, str(trained.checkpoint))
+    trained.ok(*command, "orm")
+    with trained.database.begin() as connection:
+        execute(connection, "UPDATE run_rewards SET in_force = NOT in_force, shown = NOT in_force")
+    assert "gives the run 'r' its rewards already" in trained.refused(*command, "orm")
     assert "there is no such folder" in trained.refused(*command, "nowhere")
     assert "there is no run 'x'" in trained.refused("rescore", "x", "--reward", "orm")
     assert "say which one the model stands in for: --in-place-of NAME" in trained.refused(
         *command, "orm", "--in-place-of", "x"
     )
-    assert trained.rows("SELECT count(*) FROM run_rewards") == [(1,)]
+    assert trained.rows("SELECT count(*) FROM run_rewards") == [(2,)]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
+from hsstar.commands.rewards import refuse_uncounted
 from hsstar.commands.runs import create_run
 from hsstar.domain.errors import BadInputError, HsstarError, RecipeError
 from hsstar.domain.lifecycle import JobKind
@@ -344,3 +345,9 @@ def test_the_text_of_a_functions_file_is_kept_with_the_recipe(tmp_path: Path) ->
     (tmp_path / "my.py").unlink()
     with pytest.raises(RecipeError, match=r"rewards\.0\.function: .*my\.py cannot be read|steps\.function"):
         load_recipe(tmp_path / "r.toml")
+
+
+def test_imported_samples_have_no_length() -> None:
+    refuse_uncounted(recipe_of(BREVITY))
+    with pytest.raises(BadInputError, match="the reward 'short' counts tokens, and imported samples have no"):
+        refuse_uncounted(recipe_of(BREVITY, {"name": "short", "kind": "length"}))

@@ -199,6 +199,25 @@ def test_a_training_of_7b_needs_what_its_kind_keeps_on_each_device(
     assert found.text.startswith(need)
 
 
+def test_the_reward_models_of_a_run_have_to_fit_together() -> None:
+    """A model under two names counts once, and a rule weighs nothing."""
+    named = [
+        {"name": "one", "model": "builtin:demo-prm"},
+        {"name": "again", "model": "builtin:demo-prm", "aggregate": "mean"},
+        {"name": "other", "model": "x"},
+        {"name": "brevity", "kind": "length", "use": "record"},
+    ]
+    run = recipe(reward={"model": "none"}, rewards=named)
+    sizes = dict.fromkeys(("one", "again", "other"), SEVEN_BILLION)
+    _, found, *_ = check_memory(run, SEVEN_BILLION, sizes, ONE_GPU)
+    assert found.text.startswith("28 GB at the least (weights of 2 reward models)")
+    checks, _, _ = check_models(run, None)
+    assert [check.name for check in checks] == [
+        "policy", "reward one", "reward again", "reward other", "reward brevity"
+    ]  # fmt: skip
+    assert [check.level for check in checks[1:]] == [Level.OK, Level.OK, Level.FAIL, Level.OK]
+
+
 @pytest.mark.parametrize(("name", "level"), [("max_num_seqs", Level.OK), ("max_seqs", Level.FAIL)])
 def test_an_engine_argument_that_vllm_lacks_is_named_by_its_key(
     monkeypatch: pytest.MonkeyPatch, name: str, level: Level

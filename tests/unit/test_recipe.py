@@ -107,9 +107,15 @@ def test_without_a_reward_model_the_other_signals_do() -> None:
 
 
 def test_a_function_splits_steps_where_the_rule_says_so() -> None:
-    for function in ("my_steps.py:split", "../my steps.py:split", "package.module:split.by"):
+    for function, source in (
+        ("my steps.py:split", "…"),
+        ("../my.py:a.b", "…"),
+        ("package.module:split", None),
+    ):
         table = {"rule": "python", "function": function}
-        assert with_sections(steps=table).steps.trained == table
+        assert with_sections(steps=table | {"source": source}).steps.trained == table
+        with pytest.raises(RecipeError, match=r"is of a file, and its text \(source\) is missing|names none"):
+            with_sections(steps=table | {"source": None if source else "…"})
     assert with_sections(steps={"rule": "numbered"}).steps.trained == {"rule": "numbered"}
     for refused in ("split", ":split", "my-steps:split", "my_steps.py:1", "a b.c:d"):
         with pytest.raises(RecipeError, match=r"recipe: steps\.function: .* should match pattern"):
