@@ -75,7 +75,7 @@ def check_scorer(reward: RewardSection, steps: StepsSection) -> Scorer:
 
 
 def refuse_uncounted(recipe: Recipe) -> None:
-    """Raise BadInputError for imported samples, whose tokens nobody has counted, where a reward counts them."""
+    """Raise BadInputError where a reward counts tokens, which imported samples have no number of."""
     for reward in recipe.scoring:
         if reward.kind == "length":
             raise BadInputError(
