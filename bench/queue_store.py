@@ -157,7 +157,7 @@ def add_run(database: Database, problems: int) -> Run:
         reward = models.register_reward_model(
             connection, REWARD_MODEL, REWARD_MODEL, "skywork", fingerprint(REWARD_MODEL)
         )
-        run = runs.create_run(connection, "cost", recipe, policy.id, reward.id)
+        run = runs.create_run(connection, "cost", recipe, policy.id, [reward.id])
         add_problems(connection, "cost", problems)
     return run
 
@@ -191,7 +191,7 @@ def context_of(engine: InstantEngine, settings: Settings, database: Database) ->
     """Return the context of a worker with this engine for everything but training."""
     engines = EnginePool(
         lambda location, recipe: engine,
-        lambda location, recipe: engine,
+        lambda location, section: engine,
         lambda settings: engine,
         lambda: None,  # type: ignore[arg-type, return-value]  # nothing is trained
     )

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "samples": ("hsstar.cli.samples:samples", "Show samples, draw one again; import responses."),
     "verify": ("hsstar.cli.verify:verify", "Grade answers from a file; needs no database."),
     "reverify": ("hsstar.cli.reverify:reverify", "Judge stored samples again, by the present verifier."),
+    "rescore": ("hsstar.cli.rescore:rescore", "Score stored samples by another reward model."),
     "verdicts": ("hsstar.cli.verdicts:verdicts", "Correct the verdict of a sample."),
     "export": ("hsstar.cli.export:export", "Write pairs, samples, problems and more, to a file or the hub."),
     "sql": ("hsstar.cli.sql:sql", "Query the statistics, read-only."),

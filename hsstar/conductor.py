@@ -182,7 +182,7 @@ class Conductor:
 
     def _estimate_difficulty(self, run: Run, iteration: Round) -> bool:
         """Pre-sampling → re-sampling: label every problem, then allot the rest of the budget."""
-        if not self._complete(run, iteration, scored=run.recipe.reward.used):
+        if not self._complete(run, iteration, scored=run.recipe.scored):
             return False
         if not self._turn(run.id, partial(self._pass_gate, run, iteration)):
             return False
@@ -243,7 +243,7 @@ class Conductor:
         """Re-sampling → training: the next wave, or pairs from the samples of the trained levels."""
         # read before looking what is missing: what is complete is then complete for these waves
         wave = self._turn(run.id, partial(allocation.decided_waves, iteration=iteration))
-        if not self._complete(run, iteration, scored=run.recipe.reward.used):
+        if not self._complete(run, iteration, scored=run.recipe.scored):
             return False
         if wave < run.recipe.allocation.waves:
             if not self._give_away(run, iteration, wave):

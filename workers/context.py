@@ -6,8 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hsstar.domain.errors import DatabaseError
-from hsstar.engines.registry import build_reward_model, build_sampler, build_trainer
-from hsstar.engines.rewards.contract import ProcessRewardModel
+from hsstar.engines.registry import build_sampler, build_scorer, build_trainer
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.local.gpus import find_gpus
 from hsstar.recipe.recipe import Recipe
@@ -27,7 +26,7 @@ def make_context(settings: Settings, database: Database, worker: str) -> WorkerC
         database=database,
         engines=EnginePool(
             partial(_sampler, note_taker(database, worker)),
-            _reward_model,
+            build_scorer,
             make_verifier,
             lambda: build_trainer(**settings.trainer_options),
             one_at_a_time=_one_at_a_time(settings),
@@ -50,13 +49,6 @@ def _sampler(note: Callable[[str], None], location: str, recipe: Recipe) -> Samp
     if policy.engine == "openai":
         options["note"] = note  # waits for its server and says so
     return build_sampler(location, engine=policy.engine, dtype=policy.dtype, **options)
-
-
-def _reward_model(location: str, recipe: Recipe) -> ProcessRewardModel:
-    reward = recipe.reward
-    return build_reward_model(
-        location, kind=reward.kind, engine=reward.engine, dtype=reward.dtype, **reward.engine_options
-    )
 
 
 def note_taker(database: Database, worker: str) -> Callable[[str], None]:

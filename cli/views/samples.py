@@ -17,6 +17,8 @@ from hsstar.store.read.samples import Sample
 if TYPE_CHECKING:
     from hsstar.commands.explanations import Explanation
 
+_FIELDS = [field.name for field in fields(Sample) if field.name not in ("step_rule", "step_spans")]
+
 Explain = Callable[[Sample], "Explanation"]
 """Says how the verdict on a sample comes about."""
 
@@ -44,7 +46,7 @@ def show_samples(samples: Sequence[Sample], shown_as: Format, explain: Explain |
             show(list(_COLUMNS), rows, shown_as=shown_as)
         case _:
             records = [_record(sample, explain) for sample in samples]
-            names = ["address", *(field.name for field in fields(Sample)), *(["why"] if explain else [])]
+            names = ["address", *_FIELDS, *(["why"] if explain else [])]
             show(names, [[record[name] for name in names] for record in records], shown_as=shown_as)
 
 
@@ -100,6 +102,8 @@ def _head(sample: Sample) -> Text:
     parts = [part for part in (sample.phase, sample.level) if part]
     if sample.min_reward is not None:
         parts.append(f"S(r) {sample.min_reward:.2f}{_disagreement(sample)}")
+    if len(sample.rewards) > 1:
+        parts += [f"{name} {value:.2f}" for name, value in sample.rewards.items()]
     if sample.tokens is not None:
         parts.append(f"{sample.tokens} tokens{', cut' if sample.finish_reason == 'length' else ''}")
     if sample.pair is not None:

@@ -42,7 +42,7 @@ def ensure_run(
     recipe = _recipe(policy, model, seed, verification or VerificationSection())
     if recipe.name in {run.name for run in runs.list_runs(connection)}:
         return runs.find_run(connection, recipe.name)
-    return runs.create_run(connection, recipe.name, recipe, model.id, None)
+    return runs.create_run(connection, recipe.name, recipe, model.id)
 
 
 def _recipe(

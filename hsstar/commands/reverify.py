@@ -10,12 +10,12 @@ from functools import partial
 from itertools import groupby
 from pkgutil import resolve_name
 
+from hsstar.commands.consequences import label_of, pairs_of
 from hsstar.conductor import Conductor
 from hsstar.domain.answers.thinking import reply_of
-from hsstar.domain.difficulty import Difficulty, DifficultyEstimate, Thresholds, classify
+from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, NotFoundError
-from hsstar.domain.lifecycle import IterationState
-from hsstar.domain.preference import Candidate, select_pairs
+from hsstar.domain.lifecycle import PAIRED
 from hsstar.domain.verdict import PASSING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement
 from hsstar.settings import Settings
 from hsstar.store import datasets, rounds, runs, verdicts
@@ -30,8 +30,6 @@ from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 _BATCH_SAMPLES = 4_000
 """About how many samples are read, with their texts, and judged at once."""
-
-_PAIRED = (IterationState.TRAINING, IterationState.EVALUATING, IterationState.DONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +158,7 @@ class _Judging:
             dataset = rounds.dataset_of(connection, named.round_id)
             states = {of.round.id: of.state for of in rounds.list_iterations(connection, named.run_id)}
         self._verifier = verifiers.get(self._run.recipe.verification.of_dataset(dataset))
-        self._has_pairs = states.get(named.round_id) in _PAIRED
+        self._has_pairs = states.get(named.round_id) in PAIRED
 
     def batches(self, dataset_id: int | None) -> Iterator[list[int]]:
         """Yield the ids of the round's problems, those of a batch at a time."""
@@ -274,62 +272,18 @@ class _Judging:
         first = samples[0]
         if self._round.kind != "iteration" or first.level is None or before == after:
             return
-        level, again = Difficulty(first.level), self._level(samples, after)
+        recipe, level = self._run.recipe, Difficulty(first.level)
+        again = label_of(recipe, samples, after, first.process_quality)  # the rewards, so their mean, stay
         if again is not level:
             report.labels += 1
             yield of_problem("label", (), level, again)
         if not self._has_pairs:
             return
-        lost, gained = self._pairs(samples, before, level), self._pairs(samples, after, again)
+        rewards = {sample.id: sample.pair_reward for sample in samples}
+        number = self._round.number
+        lost = pairs_of(recipe, number, samples, before, level, rewards)
+        gained = pairs_of(recipe, number, samples, after, again, rewards)
         report.pairs_lost += len(lost - gained)
         report.pairs_gained += len(gained - lost)
         for pair in sorted(lost ^ gained):
             yield of_problem("pair", pair, *(("pair", None) if pair in lost else (None, "pair")))
-
-    def _level(self, samples: Sequence[JudgedSample], causes: Mapping[int, Cause]) -> Difficulty | None:
-        """Return the label that follows from the causes; the rewards, and so their mean, stay."""
-        recipe = self._run.recipe
-        pre_samples = [
-            causes[sample.id]
-            for sample in samples
-            if sample.slot < recipe.sampling.budget.pre_samples and sample.id in causes
-        ]
-        if Cause.BAD_REFERENCE in pre_samples:
-            return None
-        accuracy = pre_samples.count(Cause.CORRECT) / len(pre_samples)
-        estimate = DifficultyEstimate(accuracy, samples[0].process_quality)
-        difficulty = recipe.difficulty
-        return classify(estimate, difficulty.signal, Thresholds(difficulty.tau_low, difficulty.tau_high))
-
-    def _pairs(
-        self, samples: Sequence[JudgedSample], causes: Mapping[int, Cause], level: Difficulty | None
-    ) -> set[tuple[int, int]]:
-        """Return the pairs that follow from label and causes, as slots."""
-        recipe = self._run.recipe
-        if level not in recipe.trained_levels:
-            return set()
-        candidates = [
-            Candidate(
-                sample.slot,
-                VERDICT_OF_CAUSE[causes[sample.id]],
-                sample.min_reward,
-                str(sample.text_hash),  # as good as the text itself: it is compared alone
-                sample.tokens,
-                sample.truncated,
-            )
-            for sample in samples
-            if sample.id in causes
-        ]
-        return set(
-            select_pairs(
-                candidates,
-                recipe.pairs.rule,
-                seed=recipe.seed,
-                iteration=self._round.number,
-                problem_key=samples[0].problem_key,
-                at_most=recipe.pairs.at_most_per_problem,
-                distinct=recipe.pairs.distinct,
-                length=recipe.pairs.length,
-                cut=recipe.pairs.cut,
-            )
-        )

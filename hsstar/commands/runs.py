@@ -10,15 +10,14 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from hsstar.checkpoints.marker import check_free
-from hsstar.checkpoints.resolve import check_reward_model, fingerprint
 from hsstar.commands.benchmarks import check_benchmark
-from hsstar.commands.models import check_recipe_policy, lasting_location
+from hsstar.commands.models import check_recipe_policy
 from hsstar.commands.prompts import check_rendering, with_examples, with_thinking
+from hsstar.commands.rewards import check_rewards
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
 from hsstar.engines.prompts import check_end_of_text, check_stop_tokens
-from hsstar.engines.registry import check_reward_options
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import contamination, datasets, missing, models, rounds, runs
@@ -66,10 +65,7 @@ def create_run(
     check_rendering(database, recipe, policy.location)
     for settings in recipe.verification.all_settings:
         check_settings(settings)
-    location, reward = lasting_location(recipe.reward.model), None
-    if recipe.reward.used:
-        reward = check_reward_model(location, recipe.reward.kind, recipe.reward.engine)
-        check_reward_options(recipe.reward.engine, recipe.reward.engine_options)
+    scorers = check_rewards(recipe)
     with database.begin() as connection:
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
@@ -77,14 +73,9 @@ def create_run(
         model = models.register_model(
             connection, policy.name, policy.location, policy.fingerprint, context=policy.context
         )
-        reward_model_id = None
-        if reward is not None:
-            registered = models.register_reward_model(
-                connection, location, location, reward.family, fingerprint(location)
-            )
-            reward_model_id = registered.id
+        reward_model_ids = [scorer.register(connection).id for scorer in scorers]
         shared = None if origin is None else origin.shared
-        run = runs.create_run(connection, name, recipe, model.id, reward_model_id, shared)
+        run = runs.create_run(connection, name, recipe, model.id, reward_model_ids, shared)
         refuse_policy_names(connection, name)
         _check_slices(dataset.name, _available(connection, run, dataset.id), recipe, 1)
         return run

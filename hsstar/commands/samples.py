@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from hsstar.commands.references import ReferenceReport, as_value, examine, same_references
+from hsstar.commands.rewards import refuse_uncounted
 from hsstar.commands.runs import (
     next_iteration,
     refuse_held,
@@ -70,6 +71,7 @@ def import_samples(
         lock_run(connection, run.id)
         refuse_held(connection, run)
         refuse_without_problems(run)
+        refuse_uncounted(run.recipe)
         if (earlier := rounds.find_import(connection, run.id, digest)) is not None:
             raise ConflictError(
                 f"{files.place}: these samples are those of iteration {earlier[0]} of {run.name!r} already "

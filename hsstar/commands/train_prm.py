@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsstar.checkpoints.card import CardEntry, card
+from hsstar.checkpoints.step_rule import write_step_rule
 from hsstar.commands.foreground_training import checked_output, train_in_foreground
 from hsstar.commands.runs import refuse_held
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
@@ -17,10 +18,11 @@ from hsstar.domain.lifecycle import IterationState
 from hsstar.domain.reward_quality import RewardQuality, ScoredResponse, held_out_keys, reward_quality
 from hsstar.domain.seeds import derived_seed
 from hsstar.domain.step_labels import Label, share, soft_labels
-from hsstar.domain.steps import split_steps
+from hsstar.domain.steps import Span, prefixes_at, steps_at
 from hsstar.engines.device import clear_memory
 from hsstar.engines.registry import build_reward_model
 from hsstar.engines.rewards.contract import RewardRequest
+from hsstar.engines.step_splitting import split_responses
 from hsstar.engines.training.contract import (
     ProgressCallback,
     TrainingReport,
@@ -76,11 +78,12 @@ class _Labelled:
     """A response with the labels of its steps."""
 
     response: JudgedResponse
+    spans: Sequence[Span]
     labels: tuple[Label, ...]
 
     @property
     def steps(self) -> tuple[str, ...]:
-        return split_steps(self.response.response)
+        return steps_at(self.response.response, self.spans)
 
 
 def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
@@ -97,6 +100,13 @@ def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
     with database.begin() as connection:
         asked = runs.find_run(connection, request.run)
         source = _source(asked, rounds.list_shared_iterations(connection, asked.id), request.iteration)
+        section = runs.get_run(connection, source.run_id).recipe.steps
+        judged = steps.load_judged(connection, source.id, request.responses)
+    texts = [of.response for of in judged]
+    prefixes = [
+        prefixes_at(text, spans) for text, spans in zip(texts, split_responses(texts, section), strict=True)
+    ]
+    with database.begin() as connection:
         lock_run(connection, source.run_id)
         run = runs.get_run(connection, source.run_id)
         if retention.has_pruned(connection, source.id):
@@ -105,7 +115,13 @@ def label_steps(database: Database, request: RewardTraining) -> StepLabelling:
             )
         policy = models.get_model(connection, source.model_id or run.model_id)
         checkpoint_of(policy)
-        added = steps.ensure_step_round(connection, source, request.responses, request.continuations)
+        added = steps.ensure_step_round(
+            connection,
+            source,
+            request.responses,
+            request.continuations,
+            steps.different_prefixes(judged, prefixes),
+        )
         if not steps.is_finished(connection, added.id):
             refuse_held(connection, run)
     return StepLabelling(run, source, policy, added)
@@ -161,6 +177,7 @@ def train_reward_model(
     found: list[RewardQuality] = []
 
     def measure(checkpoint: Path, report: TrainingReport) -> str:
+        write_step_rule(checkpoint, labelling.run.recipe.steps.trained)
         found.append(reward_quality(_scored(checkpoint, measured), further))
         return _card(request, labelling, report, chosen, found[-1])
 
@@ -181,10 +198,15 @@ def _load(
     for of in counts:
         prefix = texts[of.sample_id][: of.characters]
         shares.setdefault(of.problem_id, {})[prefix] = share(of.correct, of.incorrect)
+    split = split_responses([of.response for of in judged], labelling.run.recipe.steps)
     labelled = [
-        _Labelled(of, soft_labels(of.response, of.correct, shares.get(of.problem_id, {})))
-        for of in judged
-        if split_steps(of.response)
+        _Labelled(
+            of,
+            spans,
+            soft_labels(prefixes_at(of.response, spans), of.correct, shares.get(of.problem_id, {})),
+        )
+        for of, spans in zip(judged, split, strict=True)
+        if spans
     ]
     verdicts = {
         problem.key: [sample.correct for sample in problem.samples[request.responses :]]

@@ -16,7 +16,7 @@ class EngineKey:
     """The engine that a job needs."""
 
     kind: JobKind  # the job's
-    model_id: int | None = None  # the policy or reward model; None for a trainer, which loads one per job
+    models: tuple[int, ...] = ()  # ids: the policy, or all reward models of a run
 
 
 VERIFIER = EngineKey(JobKind.VERIFY)

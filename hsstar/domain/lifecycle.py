@@ -50,6 +50,10 @@ class IterationState(StrEnum):
     DONE = "done"
 
 
+PAIRED = (IterationState.TRAINING, IterationState.EVALUATING, IterationState.DONE)
+"""States of an iteration that has its pairs."""
+
+
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING}),
     JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.QUEUED}),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from hsstar.domain.calibration import Observation, area_under_curve, calibrate, gain_of_quality
+from hsstar.domain.rewards import aggregate
 from hsstar.domain.seeds import shuffle_key
 from hsstar.domain.step_labels import Label
-from hsstar.domain.steps import minimum_reward
 
 BINS = 10
 
@@ -67,7 +67,7 @@ def reward_quality(
         if label is not None
     ]
     minima = [
-        (minimum_reward([*response.rewards]), int(response.correct), int(not response.correct))
+        (aggregate([*response.rewards]), int(response.correct), int(not response.correct))
         for response in responses
     ]
     by_problem: dict[str, list[ScoredResponse]] = {}
@@ -87,7 +87,7 @@ def reward_quality(
 
 def _observation(responses: Sequence[ScoredResponse], further_right: int, further_wrong: int) -> Observation:
     right = sum(response.correct for response in responses)
-    quality = fmean(minimum_reward([*response.rewards]) for response in responses)
+    quality = fmean(aggregate([*response.rewards]) for response in responses)
     return Observation(right, len(responses) - right, quality, further_right, further_wrong)
 
 

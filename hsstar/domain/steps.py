@@ -1,6 +1,7 @@
 """Steps of a response or solution, and where one ends and the next begins."""
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,37 +10,100 @@ from hsstar.domain.problems import Problem
 
 STEP_SEPARATOR = "\n\n"
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
+_SENTENCE_ENDS = (
+    r"(?<![\s.][A-Za-z]\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?<=[.!?])\s+(?=[A-Z$\\(])"
+    r"|(?<=[.!?][$)\"”])\s+(?=[A-Z$\\(])"
+)
+_SENTENCES = re.compile(rf"{_BLANK_LINES.pattern}|{_SENTENCE_ENDS}")
+_NUMBERS = re.compile(
+    r"^(?=[ \t]*(?:#{1,6}[ \t]*)?(?:\*\*|__)?(?:[Ss]tep[ \t]+\d+\b|\(?\d+[.)][ \t\n]))", re.MULTILINE
+)
+"""Lines that begin with `1.`, `2)`, `(3)` or `Step 4`, also as a heading or in bold."""
+
+Span = tuple[int, int]
+"""Where a step begins and ends in its response, in characters."""
 
 
-def split_steps(response: str) -> tuple[str, ...]:
-    """Return the steps of a response: its stripped parts between blank lines, without empty ones."""
-    return tuple(response[start:end] for start, end in _spans(response))
+class StepRule(StrEnum):
+    """Where a step of a response ends and the next one begins."""
+
+    BLANK_LINE = "blank-line"
+    SENTENCE = "sentence"
+    NUMBERED = "numbered"
+    PYTHON = "python"  # a function of the user says it
 
 
-def step_prefixes(response: str) -> tuple[str, ...]:
-    """Return what of a response stands before its second step, before its third one, and so on.
+def step_spans(response: str, rule: StepRule = StepRule.BLANK_LINE) -> tuple[Span, ...]:
+    """Return where each step of a response is, without white space around it and without empty ones.
 
-    A prefix ends where the next step begins: a policy that continues it has written the blank line itself.
+    A step of `sentence` ends with a sentence or before a blank line, but not within a formula; one of
+    `numbered` is a line that begins with its number, and what follows. `python` has no rule of its own.
     """
-    return tuple(response[:start] for start, _ in _spans(response)[1:])
-
-
-def _spans(response: str) -> list[tuple[int, int]]:
-    """Return where each step begins and ends."""
+    if rule is StepRule.PYTHON:
+        raise ValueError("the steps of the rule python are those of its function")
+    if rule is StepRule.NUMBERED:
+        separators = [match.span() for match in _NUMBERS.finditer(response)]
+    elif rule is StepRule.SENTENCE:
+        protected = [match.span() for match in _PROTECTED.finditer(response)]
+        separators = [match.span() for match in _outside(_SENTENCES.finditer(response), protected, response)]
+    else:
+        separators = [match.span() for match in _BLANK_LINES.finditer(response)]
     spans, begin = [], 0
-    separators = [match.span() for match in _BLANK_LINES.finditer(response)]
     for end, following in [*separators, (len(response), len(response))]:
         part = response[begin:end]
         if step := part.strip():
             start = begin + part.index(step)
             spans.append((start, start + len(step)))
         begin = following
-    return spans
+    return tuple(spans)
 
 
-def minimum_reward(step_rewards: tuple[float, ...] | list[float]) -> float:
-    """Return `S(r)`: the smallest step reward; 0 for a response without a step."""
-    return min(step_rewards, default=0.0)
+def spans_of_steps(response: str, steps: Iterable[str]) -> tuple[Span, ...]:
+    """Return where the steps that a function gives are; raise ValueError for one that does not follow."""
+    spans, begin = [], 0
+    for number, step in enumerate(steps, 1):
+        text = step.strip()
+        start = response.find(text, begin)
+        if not text or start < 0:
+            raise ValueError(
+                f"step {number} ({step[:40]!r}) is not a text of the response after the step before"
+            )
+        begin = start + len(text)
+        spans.append((start, begin))
+    return tuple(spans)
+
+
+def steps_at(response: str, spans: Sequence[Span]) -> tuple[str, ...]:
+    """Return the texts of the steps of a response."""
+    return tuple(response[start:end] for start, end in spans)
+
+
+def prefixes_at(response: str, spans: Sequence[Span]) -> tuple[str, ...]:
+    """Return what of a response stands before its second step, before its third one, and so on.
+
+    A prefix ends where the next step begins: a policy that continues it has written the blank line itself.
+    """
+    return tuple(response[:start] for start, _ in spans[1:])
+
+
+def step_prefixes(response: str, rule: StepRule = StepRule.BLANK_LINE) -> tuple[str, ...]:
+    """Return the prefixes of a response by a rule that needs no function."""
+    return prefixes_at(response, step_spans(response, rule))
+
+
+def shown_steps(response: str, rule: StepRule, ends: Sequence[int] | None) -> tuple[str, ...]:
+    """Return the steps of a response that may be cut; `ends` are those of a function's spans, in turns.
+
+    Without these, steps of a function are shown as those between blank lines.
+    """
+    if ends is not None:
+        return steps_at(response, [*zip(ends[::2], ends[1::2], strict=True)])
+    return split_steps(response, StepRule.BLANK_LINE if rule is StepRule.PYTHON else rule)
+
+
+def split_steps(response: str, rule: StepRule = StepRule.BLANK_LINE) -> tuple[str, ...]:
+    """Return the steps of a response by a rule that needs no function."""
+    return steps_at(response, step_spans(response, rule))
 
 
 class Obstacle(StrEnum):
@@ -107,8 +171,7 @@ _BREAKS = (
     re.compile(r"\n[ \t]*\n\s*"),
     re.compile(r"\n\s*"),
     re.compile(
-        r"(?<![\s.][A-Za-z]\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?<=[.!?])\s+(?=[A-Z$\\(])"
-        r"|(?<=[.!?][$)\"”])\s+(?=[A-Z$\\(])"
+        rf"{_SENTENCE_ENDS}"
         r"|(?<=\\\]|\$\$|.\})\s*(?=[A-Z][a-z])"  # after a displayed formula
     ),
 )
@@ -131,16 +194,23 @@ def _split(solution: str) -> list[str]:
 
 def _parts(solution: str, sign: re.Pattern[str], protected: list[tuple[int, int]]) -> list[str]:
     """Return the parts between those occurrences of a sign that are outside protected spans."""
-    parts, begin, spans = [], 0, iter([*protected, (len(solution), len(solution))])
+    parts, begin = [], 0
+    for match in _outside(sign.finditer(solution), protected, solution):
+        cut = match.end() - len(match[0]) + len(match[0].rstrip())
+        parts.append(solution[begin:cut])
+        begin = match.end()
+    return [*parts, solution[begin:]]
+
+
+def _outside(matches: Iterable[re.Match[str]], protected: list[Span], text: str) -> Iterator[re.Match[str]]:
+    """Yield the matches that do not overlap a protected span; both are in order."""
+    spans = iter([*protected, (len(text), len(text))])
     start, end = next(spans)
-    for match in sign.finditer(solution):
-        while end <= match.start():
+    for match in matches:
+        while end <= match.start() and start < len(text):
             start, end = next(spans)
         if match.end() <= start or match.start() >= end:
-            cut = match.end() - len(match[0]) + len(match[0].rstrip())
-            parts.append(solution[begin:cut])
-            begin = match.end()
-    return [*parts, solution[begin:]]
+            yield match
 
 
 def _joined(parts: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.engines.training.contract import Trainer
 from hsstar.engines.vllm.options import check_names, check_options
+from hsstar.recipe.reward import RewardSection
 
 SAMPLERS = {
     "transformers": "hsstar.engines.sampling.hf:TransformersSampler",
@@ -27,6 +28,12 @@ REWARD_MODELS = {
     "outcome": "hsstar.engines.rewards.outcome:OutcomeRewardModel",
 }
 """Module and class on transformers by family of reward model."""
+RULES = {
+    "python": "hsstar.engines.rewards.function:FunctionReward",
+    "length": "hsstar.engines.rewards.rules:LengthReward",
+    "format": "hsstar.engines.rewards.rules:FormatReward",
+}
+"""Module and class by the kind of a reward without a model."""
 VLLM_REWARD_MODELS = {"qwen-math": "hsstar.engines.rewards.qwen_math_vllm:VllmQwenMathRewardModel"}
 """Module and class on vLLM by family of reward model."""
 TRAINERS = {
@@ -127,6 +134,22 @@ def build_reward_model(
     build = _engine_class(info.family, VLLM_REWARD_MODELS if engine == "vllm" else REWARD_MODELS)
     reward_model: ProcessRewardModel = build(info.path, device=device, dtype=dtype, **options)
     return reward_model
+
+
+def build_scorer(location: str, section: RewardSection, *, device: str = "auto") -> ProcessRewardModel:
+    """Build what a reward of a recipe names: the reward model at a location, or a rule. Errors as below."""
+    if section.has_model:
+        return build_reward_model(
+            location,
+            kind=section.model_kind,
+            engine=section.engine,
+            device=device,
+            dtype=section.dtype,
+            **section.engine_options,
+        )
+    build = _engine_class(section.kind, RULES)
+    scorer: ProcessRewardModel = build(**section.rule_options)
+    return scorer
 
 
 def build_trainer(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from hsstar.insights.iterations import IterationSummary, load_iterations
-from hsstar.store import evaluations, models, rounds, runs
+from hsstar.store import evaluations, models, rewards, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.read import comparison
 from hsstar.store.runs import Run
@@ -67,12 +67,18 @@ def _weights(connection: Connection, one: Run, other: Run) -> Iterator[Differenc
     known = {model.name: model for model in models.list_models(connection)}
 
     def weights(run: Run) -> dict[str, Any]:
-        reward = run.reward_model_id and models.get_reward_model(connection, run.reward_model_id)
+        given = [
+            (reward.name, models.get_reward_model(connection, reward.reward_model_id))
+            for reward in rewards.list_of_run(connection, run.id)
+        ]
         names = dict(rounds.list_policies(connection, run.id))
         policies = {number: known[names[number]] for number in begins if number in names}
         return {
             **{f"policy M_{number}": f"{of.name} ({of.fingerprint[:8]})" for number, of in policies.items()},
-            "reward model": f"{reward.name} ({reward.fingerprint[:8]})" if reward else None,
+            **{
+                "reward model" if name == "reward" else f"reward {name}": f"{of.name} ({of.fingerprint[:8]})"
+                for name, of in given
+            },
         }
 
     return _differences("data", weights(one), weights(other))

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from hsstar.domain.addresses import RoundAddress, SampleAddress
 from hsstar.domain.answers.thinking import reply_of
 from hsstar.domain.errors import BadInputError, NotFoundError
-from hsstar.domain.steps import split_steps
+from hsstar.domain.steps import StepRule, shown_steps
 from hsstar.store import runs
 from hsstar.store.database import Database
 from hsstar.store.read import samples
@@ -87,7 +87,8 @@ def address_of(sample: Sample, run: str | None = None) -> SampleAddress:
 
 def steps_of(sample: Sample) -> list[Step]:
     """Return the steps of a response, without its thinking, with their rewards."""
-    texts = split_steps(reply_of(sample.response or "", sample.thinking))
+    reply = reply_of(sample.response or "", sample.thinking)
+    texts = [*filter(None, shown_steps(reply, StepRule(sample.step_rule), sample.step_spans))]
     rewards = (sample.step_rewards or ())[: len(texts)]
     return [Step(text or "", reward) for text, reward in zip_longest(texts, rewards)]
 

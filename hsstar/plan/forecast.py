@@ -84,7 +84,7 @@ def make_forecast(
     tokens = arithmetic.plan_tokens(
         samples,
         length,
-        scored=recipe.reward.used,
+        scored=recipe.scored,
         pairs_per_sample=figures["pairs per sample"].value,
         epochs=recipe.training.epochs,
     )
@@ -163,6 +163,7 @@ def _figures(recipe: Recipe, stated: UserFigures, measured: Throughput | None) -
     def unknown(option: str) -> Figure:
         return Figure(None, f"not known; give --{option}-tokens-per-second")
 
+    models = [reward.model for reward in recipe.scoring if reward.has_model] or ["none"]
     assumed_length = f"assumed: {share:.0%} of max_new_tokens; give --tokens-per-sample"
     assumed_pairs = Figure(_ASSUMED_PAIRS_PER_SAMPLE, "assumed; give --pairs-per-sample")
     return {
@@ -170,7 +171,7 @@ def _figures(recipe: Recipe, stated: UserFigures, measured: Throughput | None) -
         "pairs per sample": _OTHER_OBJECTIVES.get(recipe.training.objective)
         or figure("pairs_per_sample", assumed_pairs),
         "sampling speed": figure("sampling_speed", unknown("sampling")),
-        "scoring speed": figure("scoring_speed", unknown("scoring"), f"{own} with {recipe.reward.model}"),
+        "scoring speed": figure("scoring_speed", unknown("scoring"), f"{own} with {', '.join(models)}"),
         "training speed": figure("training_speed", unknown("training")),
     }
 

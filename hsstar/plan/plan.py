@@ -51,11 +51,11 @@ def make_plan(
                 connection,
                 recipe.policy.model,
                 recipe.policy.engine,
-                recipe.reward.model,
+                [reward.model for reward in recipe.scoring if reward.has_model],
                 recipe.training.objective,
             )
         registered, sizes = registered_locations(database), usable_problems(database)
-    findings, policy, reward = check_models(recipe, registered)
+    findings, policy, rewards = check_models(recipe, registered)
     forecast = make_forecast(recipe, iterations, stated, measured, policy, sizes, device.gpu)
     if isinstance(database, Database):
         findings += check_data(database, recipe, iterations, sizes)
@@ -68,7 +68,7 @@ def make_plan(
     findings += check_installation(recipe)
     findings += check_arguments(recipe)
     findings += check_verification(recipe)
-    findings += check_memory(recipe, policy, reward, device)
+    findings += check_memory(recipe, policy, rewards, device)
     findings.append(check_disk(forecast, models_directory))
     if recipe.training.objective != "none":
         findings.append(check_rounding(recipe, policy, forecast.pairs_per_iteration, gpu=device.gpu))

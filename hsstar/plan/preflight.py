@@ -1,7 +1,7 @@
 """Checks before a run: that models and data exist, and that memory and disk hold what the run needs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import psutil
 from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
+from hsstar.checkpoints.step_rule import check_step_rule
 from hsstar.commands.benchmarks import check_benchmark
+from hsstar.commands.rewards import check_scorer
 from hsstar.domain.errors import (
     BadInputError,
     CheckpointError,
@@ -25,6 +27,7 @@ from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.recipe import Recipe
+from hsstar.recipe.reward import NamedRewardSection
 from hsstar.settings import Settings
 from hsstar.store.database import Database
 from hsstar.verifier.kinds import check_settings
@@ -58,8 +61,10 @@ def find_device(settings: Settings, gpu_memory: float | None, training_gpus: int
 
 def check_models(
     recipe: Recipe, registered: Mapping[str, str] | None
-) -> tuple[list[Finding], ModelSize | None, ModelSize | None]:
-    """Check that policy and reward model exist and are whole; return their sizes too, None if missing.
+) -> tuple[list[Finding], ModelSize | None, dict[str, ModelSize | None]]:
+    """Check that policy and reward models exist and are whole; return their sizes too, None if missing.
+
+    Those of the reward models are by the name of the reward, one for each model.
 
     `registered` has the locations of registered policies by name; None without a database.
     """
@@ -68,22 +73,46 @@ def check_models(
         reason = f"{name} is no folder; whether a policy is registered so, only the database knows"
         policy_finding, policy = Finding(Level.UNCHECKED, "policy", reason), None
     else:
-        policy_finding, policy = _check_model("policy", (registered or {}).get(name, name), recipe)
-    if not recipe.reward.used:
-        return [policy_finding], policy, None
-    reward_finding, reward = _check_model("reward model", recipe.reward.model, recipe)
-    return [policy_finding, reward_finding], policy, reward
+        policy_finding, policy = _check_model("policy", (registered or {}).get(name, name), check_policy)
+    findings, sizes = [policy_finding], dict[str, ModelSize | None]()
+    for reward in recipe.scoring:
+        if reward.has_model:
+            finding, sizes[reward.name] = _check_reward_model(reward, recipe)
+        else:
+            finding = _check_rule(reward, recipe)
+        findings.append(finding)
+    return findings, policy, sizes
 
 
-def _check_model(subject: str, name: str, recipe: Recipe) -> tuple[Finding, ModelSize | None]:
+def _check_rule(reward: NamedRewardSection, recipe: Recipe) -> Finding:
+    subject = _subject(reward, "reward")
+    try:
+        scorer = check_scorer(reward, recipe.steps)
+    except HsstarError as error:
+        return Finding(Level.FAIL, subject, str(error))
+    return Finding(Level.OK, subject, scorer.location)
+
+
+def _subject(reward: NamedRewardSection, single: str) -> str:
+    return single if reward.name == "reward" else f"reward {reward.name}"
+
+
+def _check_reward_model(reward: NamedRewardSection, recipe: Recipe) -> tuple[Finding, ModelSize | None]:
+    def check(folder: Path) -> None:
+        check_reward_model(folder, reward.model_kind, reward.engine)
+        check_step_rule(folder, recipe.steps.trained)
+
+    return _check_model(_subject(reward, "reward model"), reward.model, check)
+
+
+def _check_model(
+    subject: str, name: str, check: Callable[[Path], object]
+) -> tuple[Finding, ModelSize | None]:
     try:
         size = model_size(name)
         if size.folder is None:
             return Finding(Level.UNCHECKED, subject, f"{name} is not downloaded{_assumed(size)}"), size
-        if subject == "policy":
-            check_policy(size.folder)
-        else:
-            check_reward_model(size.folder, recipe.reward.kind, recipe.reward.engine)
+        check(size.folder)
     except CheckpointError as error:
         return Finding(Level.FAIL, subject, str(error)), None
     return Finding(Level.OK, subject, f"{name}: {_parameters(size)}"), size
@@ -105,7 +134,11 @@ def check_arguments(recipe: Recipe) -> list[Finding]:
     """Check the engine arguments of vLLM where it is installed; without it they are not checked."""
     sections = {
         "policy": (recipe.policy.engine, check_sampler_options, recipe.policy.engine_options),
-        "reward": (recipe.reward.engine, check_reward_options, recipe.reward.engine_options),
+        **{
+            _subject(reward, "reward"): (reward.engine, check_reward_options, reward.engine_options)
+            for reward in recipe.scoring
+            if reward.has_model
+        },
     }
     findings = []
     for section, (engine, check, options) in sections.items():
@@ -171,7 +204,7 @@ def _check_dataset(subject: str, name: str, wanted: int, usable: int | None) -> 
 
 
 def check_memory(
-    recipe: Recipe, policy: ModelSize | None, reward: ModelSize | None, device: Device
+    recipe: Recipe, policy: ModelSize | None, rewards: Mapping[str, ModelSize | None], device: Device
 ) -> list[Finding]:
     """Check that the weights of each engine, and what training keeps beside them, fit into one device."""
     sampling = recipe.policy
@@ -180,12 +213,23 @@ def check_memory(
     if sampling.engine != "openai":
         need = _weights(policy, number_bytes(sampling.dtype, device.gpu), shared or 1)
         findings.append(_compare("memory, sampling", need, device, "weights; the cache comes on top"))
-    if reward is not None:
-        need = _weights(reward, number_bytes(recipe.reward.dtype, device.gpu))
-        findings.append(_compare("memory, scoring", need, device, "weights; activations come on top"))
+    if any(size is not None for size in rewards.values()):
+        findings.append(_check_scoring(recipe, rewards, device))
     if recipe.training.objective != "none":
         findings.append(_check_training(recipe, policy, device))
     return findings
+
+
+def _check_scoring(recipe: Recipe, sizes: Mapping[str, ModelSize | None], device: Device) -> Finding:
+    """Check that the reward models fit together: a worker keeps all of a run, each of them once."""
+    needs = {
+        reward.engine_keys: _weights(sizes[reward.name], number_bytes(reward.dtype, device.gpu))
+        for reward in recipe.scoring
+        if reward.name in sizes
+    }
+    known = [need for need in needs.values() if need is not None]
+    what = "weights; activations come on top" if len(needs) == 1 else f"weights of {len(needs)} reward models"
+    return _compare("memory, scoring", sum(known) if len(known) == len(needs) else None, device, what)
 
 
 def _check_training(recipe: Recipe, policy: ModelSize | None, device: Device) -> Finding:

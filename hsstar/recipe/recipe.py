@@ -10,6 +10,7 @@ from hsstar.domain.allocation.policy import Settings
 from hsstar.domain.difficulty import Difficulty, Signal, Thresholds
 from hsstar.domain.preference import PairCut, PairLength, PairRule
 from hsstar.domain.problems import Repeat
+from hsstar.domain.rewards import RewardUse
 from hsstar.recipe.allocation import AllocationSection
 from hsstar.recipe.base import (
     MinP,
@@ -28,7 +29,8 @@ from hsstar.recipe.fork import ForkSection
 from hsstar.recipe.gate import GateSection
 from hsstar.recipe.notify import NotifySection
 from hsstar.recipe.policy import PolicySection
-from hsstar.recipe.reward import RewardSection
+from hsstar.recipe.reward import NamedRewardSection, RewardSection
+from hsstar.recipe.steps import StepsSection
 from hsstar.recipe.texts import with_texts
 from hsstar.recipe.training import InitialisationSection, TrainingSection
 from hsstar.recipe.verification import VerificationSection
@@ -172,6 +174,9 @@ class Recipe(Section):
     sampling: SamplingSection = SamplingSection()
     verification: VerificationSection = VerificationSection()
     reward: RewardSection = RewardSection()
+    rewards: tuple[NamedRewardSection, ...] = ()
+    """Several rewards in place of `[reward]`."""
+    steps: StepsSection = StepsSection()
     difficulty: DifficultySection = DifficultySection()
     allocation: AllocationSection = AllocationSection()
     pairs: PairsSection = PairsSection()
@@ -190,17 +195,43 @@ class Recipe(Section):
         return name
 
     @model_validator(mode="after")
+    def _one_list_of_rewards(self) -> Self:
+        if self.rewards and self.reward.used:
+            raise ValueError("[reward] and [[rewards]] exclude each other; make it one of [[rewards]]")
+        names = [reward.name for reward in self.rewards]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"rewards: two are called {twice[0]!r}; give each a name of its own")
+        for reward in self.rewards:
+            if reward.use is RewardUse.DIFFICULTY and not self.difficulty.signal.needs_reward:
+                raise ValueError(
+                    f"rewards: {reward.name!r} is for the difficulty, which difficulty.signal = 'accuracy' "
+                    "judges without rewards; set use = 'record', or another signal"
+                )
+            if reward.use is RewardUse.PAIRS and self.pairs.rule is not PairRule.HIGHEST_REWARD:
+                raise ValueError(
+                    f"rewards: {reward.name!r} is for pairs, which pairs.rule = {self.pairs.rule.value!r} "
+                    "makes without rewards; set use = 'record', or pairs.rule = 'highest-reward'"
+                )
+        for reward in self.scoring:
+            if reward.limit is not None and reward.target >= reward.limit:
+                raise ValueError(
+                    f"target = {reward.target} of the reward {reward.name!r} must be below its limit, "
+                    f"{reward.limit} tokens"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _rewards_where_needed(self) -> Self:
-        if self.reward.used:
-            return self
-        if self.difficulty.signal.needs_reward:
+        needed = "one of [[rewards]] with that use" if self.rewards else "reward.model"
+        uses = [reward.use for reward in self.scoring]
+        if self.difficulty.signal.needs_reward and not any(use.labels for use in uses):
             raise ValueError(
-                f"difficulty.signal = {self.difficulty.signal.value!r} needs reward.model; "
+                f"difficulty.signal = {self.difficulty.signal.value!r} needs {needed}; "
                 "name one, or set difficulty.signal = 'accuracy'"
             )
-        if self.pairs.rule is PairRule.HIGHEST_REWARD:
+        if self.pairs.rule is PairRule.HIGHEST_REWARD and not any(use.ranks for use in uses):
             raise ValueError(
-                "pairs.rule = 'highest-reward' needs reward.model; name one, or set pairs.rule = 'random'"
+                f"pairs.rule = 'highest-reward' needs {needed}; name one, or set pairs.rule = 'random'"
             )
         return self
 
@@ -264,6 +295,24 @@ class Recipe(Section):
                 f"the server cannot load one; set reload = 'vllm', or leave {key} out"
             )
         return self
+
+    @property
+    def scoring(self) -> tuple[NamedRewardSection, ...]:
+        """The rewards of a sample: `[[rewards]]`, or `[reward]` under the name `reward`; may be empty."""
+        single = {"name": "reward", **self.reward.model_dump(exclude_unset=True)}
+        chosen = self.rewards or ((NamedRewardSection(**single),) if self.reward.used else ())
+        limit = self.sampling.max_new_tokens
+        return tuple(
+            reward.model_copy(update={"limit": limit})
+            if reward.kind == "length" and reward.limit is None
+            else reward
+            for reward in chosen
+        )
+
+    @property
+    def scored(self) -> bool:
+        """Whether samples are scored."""
+        return self.reward.used or bool(self.rewards)
 
     @property
     def allocation_settings(self) -> Settings:

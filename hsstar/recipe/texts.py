@@ -1,7 +1,7 @@
 """Texts that a recipe takes from files; a run stores them whole."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,16 @@ def with_texts(document: Mapping[str, Any], folder: Path, source: str) -> dict[s
     A relative path starts at `folder`. Raise RecipeError if a file cannot be read or is too long.
     """
     changed = _with_template(document, folder, source)
+    for key in ("reward", "steps"):
+        if isinstance(section := changed.get(key), Mapping):
+            changed[key] = _with_function(section, folder, f"{source}: {key}")
+    if isinstance(rewards := changed.get("rewards"), Sequence):
+        changed["rewards"] = [
+            _with_function(section, folder, f"{source}: rewards.{place}")
+            if isinstance(section, Mapping)
+            else section
+            for place, section in enumerate(rewards)
+        ]
     if isinstance(section := changed.get("verification"), Mapping):
         section = _with_check(section, folder, f"{source}: verification")
         if isinstance(datasets := section.get("datasets"), Mapping):
@@ -49,10 +59,15 @@ def _with_template(document: Mapping[str, Any], folder: Path, source: str) -> di
 
 def _with_check(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a section of verification with the texts of a function's file and of a rubric's."""
-    most, changed = verification.MOST_CHARACTERS, dict(section)
-    rubric, function = section.get("rubric"), section.get("function")
+    changed, rubric = _with_function(section, folder, where), section.get("rubric")
     if isinstance(rubric, str) and _RUBRIC_FILE.fullmatch(rubric):
-        changed["rubric"] = _read(folder / Path(rubric).expanduser(), f"{where}.rubric", most)
+        file = folder / Path(rubric).expanduser()
+        changed["rubric"] = _read(file, f"{where}.rubric", verification.MOST_CHARACTERS)
+    return changed
+
+
+def _with_function(section: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    most, changed, function = verification.MOST_CHARACTERS, dict(section), section.get("function")
     if isinstance(function, str) and section.get("source") is None:
         path = file_of(function)  # without one, that of a recipe which this one changes does not count
         text = None if path is None else _read(folder / Path(path).expanduser(), f"{where}.function", most)

@@ -1,7 +1,7 @@
 """The engines of a worker process."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from hsstar.domain.lifecycle import JobKind
@@ -10,21 +10,25 @@ from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.engines.training.contract import Trainer
 from hsstar.recipe.recipe import Recipe
+from hsstar.recipe.reward import RewardSection
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store import models
-from hsstar.store.models import checkpoint_of
+from hsstar.store.models import scorer_location
 from hsstar.verifier.contract import Verifier
 from hsstar.verifier.kinds.base import KindSettings
 from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 
 class EnginePool:
-    """At most one engine of each kind (of all with `one_at_a_time`); threads share only the sampler."""
+    """At most one engine of each kind (of all with `one_at_a_time`), but all reward models of one run.
+
+    Threads share only the sampler.
+    """
 
     def __init__(
         self,
         build_sampler: Callable[[str, Recipe], Sampler],
-        build_reward_model: Callable[[str, Recipe], ProcessRewardModel],
+        build_reward_model: Callable[[str, RewardSection], ProcessRewardModel],
         build_verifier: Callable[[KindSettings], Verifier],
         build_trainer: Callable[[], Trainer],
         *,
@@ -34,7 +38,7 @@ class EnginePool:
         self._build_reward_model = build_reward_model
         self._build_trainer = build_trainer
         self._sampler = SharedSampler(build_sampler)
-        self._reward_model: tuple[object, ProcessRewardModel] | None = None
+        self._reward_models: dict[object, ProcessRewardModel] = {}
         self._verifiers = OpenVerifiers(build_verifier)
         self._trainer: Trainer | None = None
         self._moving = threading.Lock()
@@ -45,20 +49,24 @@ class EnginePool:
         self._make_room(JobKind.SAMPLE)
         return self._sampler.held(policy, recipe)
 
-    def reward_model(self, registered: models.RewardModel, recipe: Recipe) -> ProcessRewardModel:
-        """Return this process reward model; close another one first."""
+    def reward_models(
+        self, wanted: Sequence[tuple[models.RewardModel, RewardSection]]
+    ) -> list[ProcessRewardModel]:
+        """Return the reward models of a run, in order; close all others first. They stay loaded together."""
         self._make_room(JobKind.SCORE)
-        wanted = (registered.fingerprint, registered.location, recipe.reward)
-        if self._reward_model is None or self._reward_model[0] != wanted:
-            self.close_reward_model()
-            self._reward_model = (wanted, self._build_reward_model(str(checkpoint_of(registered)), recipe))
-        return self._reward_model[1]
+        keys = [(of.fingerprint, of.location, section.engine_keys) for of, section in wanted]
+        for key in self._reward_models.keys() - set(keys):
+            self._reward_models.pop(key).close()
+        for key, (registered, section) in zip(keys, wanted, strict=True):
+            if key not in self._reward_models:
+                location = scorer_location(registered)
+                self._reward_models[key] = self._build_reward_model(location, section)
+        return [self._reward_models[key] for key in keys]
 
-    def close_reward_model(self) -> None:
-        """Close the process reward model, if there is one."""
-        if self._reward_model is not None:
-            (_, engine), self._reward_model = self._reward_model, None
-            engine.close()
+    def close_reward_models(self) -> None:
+        """Close the reward models, if there are any."""
+        while self._reward_models:
+            self._reward_models.popitem()[1].close()
 
     def verifier(self, settings: KindSettings) -> Verifier:
         """Return the verifier of these settings."""
@@ -74,7 +82,7 @@ class EnginePool:
     def close(self) -> None:
         """Close all engines."""
         self._sampler.close()
-        self.close_reward_model()
+        self.close_reward_models()
         self._verifiers.close()
         self._trainer = None
 
@@ -84,7 +92,7 @@ class EnginePool:
         with self._moving:
             if self._present is not kind:
                 self._sampler.release()
-                self.close_reward_model()
+                self.close_reward_models()
                 self._trainer = None
                 clear_memory()
                 self._present = kind

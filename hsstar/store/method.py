@@ -26,7 +26,7 @@ def label_problems(
             "signal": difficulty.signal.value,
             "tau_low": difficulty.tau_low,
             "tau_high": difficulty.tau_high,
-            "with_reward": run.recipe.reward.used,
+            "with_reward": run.recipe.scored,
             "problem_ids": None if problem_ids is None else list(problem_ids),
         },
     )

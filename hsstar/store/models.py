@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from sqlalchemy import Connection, text
 
-from hsstar.checkpoints.resolve import fingerprint, resolve
+from hsstar.checkpoints.resolve import RewardFamily, fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, ConflictError, NotFoundError
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.store.database import execute_file, row_of, rows_of
@@ -26,7 +27,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """A process reward model checkpoint of a known family."""
+    """What gives rewards: a checkpoint of a known family, a function or a rule."""
 
     id: int
     name: str
@@ -156,6 +157,13 @@ def checkpoint_of(registered: Model | RewardModel) -> Path:
             "put them back, or create a new run"
         )
     return folder
+
+
+def scorer_location(registered: RewardModel) -> str:
+    """Return the place of a checkpoint or function, or a rule's settings; errors as in `checkpoint_of`."""
+    if registered.family in get_args(RewardFamily):
+        return str(checkpoint_of(registered))
+    return registered.location
 
 
 def trained_by(connection: Connection, run_id: int) -> list[Model]:

@@ -1,6 +1,7 @@
 """Runs: a recipe under a name, which never changes; and whether the run is held."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, text
 from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.suggestions import did_you_mean
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import notifications
+from hsstar.store import notifications, rewards
 from hsstar.store.database import execute_file, exists, lock_run, row_of, rows_of
 
 HoldKind = Literal["paused", "cancelled", "archived", "gate", "trained-nothing"]
@@ -25,7 +26,6 @@ class Run:
     name: str
     recipe: Recipe
     model_id: int
-    reward_model_id: int | None
     created_at: datetime
     first_iteration: int  # of its own; a fork shares those before it
     held: HoldKind | None  # None: it is active
@@ -58,7 +58,7 @@ class Fork:
 
 
 _RUNS = """
-    SELECT id, name, recipe, model_id, reward_model_id, created_at, coalesce(forked_at, 0) AS first_iteration,
+    SELECT id, name, recipe, model_id, created_at, coalesce(forked_at, 0) AS first_iteration,
         held, held_reason
     FROM runs
 """
@@ -73,15 +73,18 @@ def create_run(
     name: str,
     recipe: Recipe,
     model_id: int,
-    reward_model_id: int | None,
+    reward_model_ids: Sequence[int] = (),
     fork: Fork | None = None,
 ) -> Run:
-    """Store a run with its whole recipe; raise ConflictError if the name is taken."""
+    """Store a run with its whole recipe; raise ConflictError if the name is taken.
+
+    `reward_model_ids` are those of the recipe's rewards (`scoring`), in order.
+    """
     run_id = connection.execute(
         text(
             "INSERT INTO runs "
-            "(name, recipe, seed, model_id, reward_model_id, forked_from, forked_at, shares_evaluations) "
-            "VALUES (:name, CAST(:recipe AS jsonb), :seed, :model_id, :reward_model_id, :forked_from, "
+            "(name, recipe, seed, model_id, forked_from, forked_at, shares_evaluations) "
+            "VALUES (:name, CAST(:recipe AS jsonb), :seed, :model_id, :forked_from, "
             ":forked_at, :shares_evaluations) ON CONFLICT (name) DO NOTHING RETURNING id"
         ),
         {
@@ -89,7 +92,6 @@ def create_run(
             "recipe": json.dumps(recipe.document()),
             "seed": recipe.seed,
             "model_id": model_id,
-            "reward_model_id": reward_model_id,
             "forked_from": fork and fork.run_id,
             "forked_at": fork and fork.iteration,
             "shares_evaluations": fork is not None and fork.shares_evaluations,
@@ -97,6 +99,7 @@ def create_run(
     ).scalar()
     if run_id is None:
         raise _taken(name)
+    rewards.add_to_run(connection, run_id, [*zip(recipe.scoring, reward_model_ids, strict=True)])
     return get_run(connection, run_id)
 
 

@@ -1,4 +1,4 @@
-"""Samples, responses, verdicts and rewards: what jobs on samples read and write."""
+"""Samples, responses and verdicts: what jobs on samples read and write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ class StoredSample:
     statement: str
     reference_answer: str
     response: str
+    tokens: int | None
     truncated: bool
     source_id: str | None
 
@@ -108,7 +109,7 @@ _ROWS_A_STATEMENT = 2_000
 """A statement holds the texts of its rows in memory, here and in the server."""
 
 _JOB_SAMPLES = """
-    SELECT samples.id, samples.problem_id, statement, reference_answer, response,
+    SELECT samples.id, samples.problem_id, statement, reference_answer, response, tokens,
         coalesce(finish_reason = 'length', false) AS truncated, source_id
     FROM job_items
     JOIN samples
@@ -128,7 +129,7 @@ def load_unverified(connection: Connection, job: Job) -> list[StoredSample]:
 
 
 def load_unscored(connection: Connection, job: Job) -> list[StoredSample]:
-    """Return the samples of a scoring job that have no reward yet."""
+    """Return the samples of a scoring job that lack a reward."""
     query = text(f"{_JOB_SAMPLES} AND min_reward IS NULL ORDER BY samples.id")
     return rows_of(connection.execute(query, {"job_id": job.id, "round_id": job.round_id}), StoredSample)
 
@@ -159,35 +160,6 @@ def verdict_columns(sample_ids: Sequence[int], judgements: Sequence[Judgement]) 
 
 def _kept_detail(detail: str | None) -> str | None:
     return None if detail is None else storable(detail[:LONGEST_DETAIL])
-
-
-@dataclass(frozen=True, slots=True)
-class SampleReward:
-    """The step rewards of a sample and their minimum."""
-
-    sample_id: int
-    step_rewards: tuple[float, ...]
-    minimum: float
-    truncated: bool
-
-
-def write_rewards(
-    connection: Connection, worker: str, reward_model_id: int, scored: Sequence[SampleReward]
-) -> None:
-    """Write step rewards, and their minimum on the sample's own row; existing rewards stay."""
-    execute_file(
-        connection,
-        "write_rewards",
-        {
-            "worker": worker,
-            "reward_model_id": reward_model_id,
-            "ids": [reward.sample_id for reward in scored],
-            # repr of a float is exact
-            "rewards": ["{" + ",".join(map(repr, reward.step_rewards)) + "}" for reward in scored],
-            "minima": [reward.minimum for reward in scored],
-            "truncated": [reward.truncated for reward in scored],
-        },
-    )
 
 
 def load_known_verdicts(

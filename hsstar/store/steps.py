@@ -4,10 +4,9 @@ Every different prefix of a problem is continued equally often: slot number · c
 continuation of that prefix. The response of such a sample is the prefix and what follows it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 
 from sqlalchemy import Connection, text
 
@@ -46,10 +45,17 @@ _ROUNDS = """
 """
 
 
-def ensure_step_round(connection: Connection, iteration: Round, responses: int, continuations: int) -> Round:
+def ensure_step_round(
+    connection: Connection,
+    iteration: Round,
+    responses: int,
+    continuations: int,
+    prefixes: Mapping[int, Sequence[tuple[int, int]]],
+) -> Round:
     """Return the round that continues the first responses of an iteration; add it if the run has none.
 
-    The caller holds the run's lock, and the iteration has all its verdicts.
+    `prefixes` is that of `different_prefixes`. The caller holds the run's lock, and the iteration has all its
+    verdicts.
     """
     key = f"step labels of {responses} responses by {continuations} continuations"
     query = text(f"{_ROUNDS} AND number = :number AND evaluation_key = :key")
@@ -65,18 +71,17 @@ def ensure_step_round(connection: Connection, iteration: Round, responses: int, 
         """),
         {"id": added.id, "responses": responses, "continuations": continuations},
     )
-    _add_prefixes(connection, added.id, load_judged(connection, iteration.id, responses), continuations)
+    _add_prefixes(connection, added.id, prefixes, continuations)
     return added
 
 
 def _add_prefixes(
-    connection: Connection, round_id: int, judged: Sequence[JudgedResponse], continuations: int
+    connection: Connection,
+    round_id: int,
+    prefixes: Mapping[int, Sequence[tuple[int, int]]],
+    continuations: int,
 ) -> None:
-    """Assign the problems of these responses, in their order, with as many slots as they need."""
-    prefixes = {
-        problem: _prefixes(list(of_problem))
-        for problem, of_problem in groupby(judged, attrgetter("problem_id"))
-    }
+    """Assign the problems of these prefixes, in their order, with as many slots as they need."""
     connection.execute(
         text("""
             INSERT INTO round_problems (round_id, problem_id, position, allotment)
@@ -115,10 +120,20 @@ def _add_prefixes(
     refresh_statistics(connection, "round_problems, step_prefixes")
 
 
-def _prefixes(judged: Sequence[JudgedResponse]) -> list[tuple[int, int]]:
-    """Return the first sample and the length of every different prefix of a problem's responses."""
-    first = first_with_prefix([response.response for response in judged])
-    return [(judged[place].sample_id, len(prefix)) for prefix, place in first.items()]
+def different_prefixes(
+    judged: Sequence[JudgedResponse], prefixes: Sequence[Sequence[str]]
+) -> dict[int, list[tuple[int, int]]]:
+    """Return the first sample and the length of every different prefix, by problem; the order stays.
+
+    `prefixes` are those of each response.
+    """
+    different = {}
+    together = zip(judged, prefixes, strict=True)
+    for problem, of_problem in groupby(together, key=lambda pair: pair[0].problem_id):
+        responses, own = zip(*of_problem, strict=True)
+        first = first_with_prefix(own)
+        different[problem] = [(responses[place].sample_id, len(prefix)) for prefix, place in first.items()]
+    return different
 
 
 def load_judged(connection: Connection, iteration_id: int, responses: int) -> list[JudgedResponse]:

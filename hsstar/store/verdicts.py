@@ -54,7 +54,7 @@ class JudgedSample:
     truncated: bool
     cause: str | None
     answer: str | None
-    min_reward: float | None
+    pair_reward: float | None
     tokens: int | None
     text_hash: int
     level: str | None  # label of the problem

@@ -29,12 +29,13 @@ def write_report(study: Study, metrics: Sequence[RunMetrics], folder: Path) -> l
 def markdown(study: Study, metrics: Sequence[RunMetrics], strategies: Sequence[StrategyMetrics]) -> str:
     """Return all tables as Markdown, each with what its figures mean."""
     document, recipe = study.document, study.runs[0].recipe
+    rewards = ", ".join(f"`{reward.model if reward.has_model else reward.kind}`" for reward in recipe.scoring)
     seeds = [run.run.seed for run in metrics if run.run.strategy == document.reference]
     head = (
         f"# Study {document.name}\n\n"
         f"{len(seeds)} of {len(document.seeds)} seeds ({', '.join(map(str, seeds))}), "
         f"{document.iterations} iterations of {recipe.problems.per_iteration} problems × "
-        f"{recipe.sampling.n} samples, policy `{recipe.policy.model}`, reward model `{recipe.reward.model}`, "
+        f"{recipe.sampling.n} samples, policy `{recipe.policy.model}`, reward model {rewards or '`none`'}, "
         f"{recipe.evaluation.problems or 'all'} held-out problems of `{recipe.evaluation.dataset}`.\n"
     )
     policies = [f"M_{t}" for t in range(document.iterations + 1)]

@@ -64,6 +64,15 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> type[RewardModelCopier]:
 TRAIN = ("train", "prm", "--run", "r", "--continuations", "3", "--responses", "2", "--held-out", "0.4")
 
 
+REWARD_OF_STEPS = """
+name = "with-prm"
+problems = { dataset = "train", per_iteration = 2 }
+policy = { model = "builtin:demo-policy", prompt = "bare" }
+reward = { model = "prm" }
+steps = { rule = "sentence" }
+"""
+
+
 def test_a_reward_model_is_made_of_labelled_steps_and_measured_on_held_out_problems(
     cli: CommandLine, trainer: type[RewardModelCopier]
 ) -> None:
@@ -88,6 +97,11 @@ def test_a_reward_model_is_made_of_labelled_steps_and_measured_on_held_out_probl
     readme = (cli.folder / "prm" / "README.md").read_text()
     assert "| AUC of the minimum reward for the verdict |" in readme
     assert "on 8 responses of iteration 0 of the run r, each step labelled by 3 continuations" in readme
+    recipe = cli.folder / "of-steps.toml"
+    recipe.write_text(REWARD_OF_STEPS)
+    assert 'prm: it was trained on other steps; set steps = { rule = "blank-line" }' in cli.refused(
+        "runs", "create", str(recipe)
+    )
     refusal = cli.refused(*TRAIN, "--output", "prm")
     assert "prm is not empty; give another folder, or remove it" in refusal
     samples = "SELECT count(*) FROM samples"

@@ -67,7 +67,7 @@ def golden_rows(database: Database, folder: Path) -> Rows:
     with MathVerifier(1) as verifier:
         engines = EnginePool(
             lambda location, recipe: build_sampler(location, device="cpu", dtype="float32"),
-            lambda location, recipe: build_reward_model(location, device="cpu", dtype="float32"),
+            lambda location, section: build_reward_model(location, device="cpu", dtype="float32"),
             lambda settings: verifier,
             ScalingTrainer,
         )

@@ -118,7 +118,7 @@ def add_sampling(
     with database.begin() as connection:
         ids = add_problems(connection, problems)
         model = models.register_model(connection, name, str(policy), fingerprint(policy))
-        run = runs.create_run(connection, name, recipe, model.id, None)
+        run = runs.create_run(connection, name, recipe, model.id)
         round_id = add_iteration(connection, run, ids).id
         addresses = [(problem, slot) for problem in ids for slot in range(slots)]
         parts = [addresses[start : start + JOB_SAMPLES] for start in range(0, len(addresses), JOB_SAMPLES)]

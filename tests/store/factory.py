@@ -16,7 +16,7 @@ from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause
 from hsstar.engines.sampling.contract import FinishReason
 from hsstar.recipe.recipe import Recipe, parse_recipe
-from hsstar.store import allocation, counts, datasets, evaluations, models, rounds, runs, samples
+from hsstar.store import allocation, counts, datasets, evaluations, models, rewards, rounds, runs, samples
 from hsstar.store.database import Database
 from hsstar.store.evaluations import EvaluationSpec
 from hsstar.store.queue import jobs, workers
@@ -79,11 +79,22 @@ def add_run(
     if checkpoint is not None:
         policy = reward = (str(checkpoint), fingerprint(checkpoint))
     model = models.register_model(connection, recipe.policy.model, *policy)
-    reward_model_id = None
-    if recipe.reward.used:
-        described = (recipe.reward.model, reward[0], "skywork", reward[1])
-        reward_model_id = models.register_reward_model(connection, *described).id
-    return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_id)
+    described = [
+        (of.model if of.has_model else of.name, reward[0], "skywork", reward[1]) for of in recipe.scoring
+    ]
+    reward_model_ids = [models.register_reward_model(connection, *of).id for of in described]
+    return runs.create_run(connection, name or f"run-{next(_runs)}", recipe, model.id, reward_model_ids)
+
+
+def reward_ids(connection: Connection, run: Run) -> tuple[int, ...]:
+    """The reward models of a run, in the order of its recipe."""
+    return tuple(reward.reward_model_id for reward in rewards.list_of_run(connection, run.id))
+
+
+def write_rewards(connection: Connection, run: Run, given: Sequence[rewards.SampleReward]) -> None:
+    """What the first reward model of a run gives, and what the samples come to with it."""
+    rewards.write(connection, reward_ids(connection, run)[0], given)
+    rewards.combine(connection, run.id, "w", [reward.sample_id for reward in given])
 
 
 def add_iteration(

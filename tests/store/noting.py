@@ -21,6 +21,7 @@ from hsstar.engines.training.contract import (
 )
 from hsstar.engines.training.resume import WRITING, publish, step_of
 from hsstar.recipe.recipe import Recipe
+from hsstar.recipe.reward import RewardSection
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
@@ -85,8 +86,8 @@ class NotingRewardModel:
 
     name = "noting 2"
 
-    def __init__(self, folder: str, recipe: Recipe) -> None:
-        self.folder, self.recipe = folder, recipe
+    def __init__(self, folder: str, section: RewardSection) -> None:
+        self.folder, self.section = folder, section
         self.requests: list[RewardRequest] = []
         self.fails_with: Exception | None = None
         self.closed = False
@@ -156,7 +157,7 @@ def make_context(
     database: Database,
     *,
     sampler: Callable[[str, Recipe], Sampler] | None = None,
-    reward_model: Callable[[str, Recipe], ProcessRewardModel] | None = None,
+    reward_model: Callable[[str, RewardSection], ProcessRewardModel] | None = None,
     verifier: Callable[[KindSettings], Verifier] | None = None,
     trainer: Trainer | None = None,
     job_samples: int = 256,

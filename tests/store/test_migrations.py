@@ -16,6 +16,7 @@ from hsstar.domain.contamination import OverlapKind
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, SchemaError
 from hsstar.domain.lifecycle import IterationState, JobKind, JobState
+from hsstar.domain.rewards import Aggregation, RewardUse
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
 from hsstar.recipe.notify import Event
 from hsstar.store import migrate, rounds, runs
@@ -39,6 +40,8 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "ck_notifications_event_known": get_args(Event),
     "ck_problem_overlaps_kind_known": OverlapKind,
     "ck_rounds_kind_known": ("iteration", "evaluation", "steps"),
+    "ck_run_rewards_aggregation_known": Aggregation,
+    "ck_run_rewards_use_known": RewardUse,
     "ck_runs_held_known": get_args(runs.HoldKind),
     "ck_samples_cause_known": Cause,
     "ck_samples_verdict_known": Verdict,

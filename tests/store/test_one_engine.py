@@ -16,6 +16,7 @@ from hsstar.domain.errors import BadInputError, CheckpointError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.engines.training.launch import LaunchedTrainer
 from hsstar.recipe.recipe import Recipe
+from hsstar.recipe.reward import RewardSection
 from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
@@ -39,6 +40,7 @@ from tests.store.factory import (
     change_jobs,
     claim,
     make_recipe,
+    reward_ids,
     state_of,
 )
 from tests.store.noting import POLICY, REWARD_MODEL
@@ -68,7 +70,8 @@ def test_engines_get_the_options_of_the_recipe(tmp_path: Path, dtype: str) -> No
     with engines.sampler(Model(1, "M0", POLICY, fingerprint(POLICY), None), recipe) as sampler:
         assert sampler.name.startswith("transformers")
         assert str(vars(sampler)["_dtype"]) == f"torch.{dtype}"
-    scorer = vars(engines.reward_model(reward_model(), recipe))
+    (built,) = engines.reward_models([(reward_model(), recipe.scoring[0])])
+    scorer = vars(built)
     assert (scorer["_batch_tokens"], str(scorer["_model"].dtype)) == (321, f"torch.{dtype}")
     engines.close()
 
@@ -77,7 +80,7 @@ def test_engines_get_the_options_of_the_recipe(tmp_path: Path, dtype: str) -> No
 def test_a_reward_model_of_another_kind_or_engine_is_refused(tmp_path: Path, option: str, other: str) -> None:
     recipe = make_recipe(reward={"model": REWARD_MODEL, option: other})
     with pytest.raises((CheckpointError, BadInputError), match=other):
-        context_of(tmp_path).engines.reward_model(reward_model(), recipe)
+        context_of(tmp_path).engines.reward_models([(reward_model(), recipe.scoring[0])])
 
 
 def test_settings_that_concern_engines_reach_them(tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ class Census:
     def sampler(self, folder: str, recipe: Recipe) -> Any:
         return self.engine("sampler", DeterministicSampler(folder))
 
-    def reward_model(self, folder: str, recipe: Recipe) -> Any:
+    def reward_model(self, folder: str, section: RewardSection) -> Any:
         return self.engine("reward model", ReadingRewardModel())
 
     def trainer(self) -> Any:
@@ -213,9 +216,9 @@ def test_queued_jobs_are_grouped_by_the_engine_that_they_need(connection: Connec
     change_jobs(connection, "available_at = now() - interval '9 seconds'", scoring)
     found = {jobs.engine: (jobs.job_id, jobs.seconds) for jobs in waiting_jobs(connection, ALL_KINDS)}
     assert found == {
-        EngineKey(JobKind.SAMPLE, run.model_id): (samplings[2], 0.0),
-        EngineKey(JobKind.SAMPLE, other.model_id): (samplings[1], 0.0),
-        EngineKey(JobKind.SCORE, run.reward_model_id): (scoring, 9.0),
+        EngineKey(JobKind.SAMPLE, (run.model_id,)): (samplings[2], 0.0),
+        EngineKey(JobKind.SAMPLE, (other.model_id,)): (samplings[1], 0.0),
+        EngineKey(JobKind.SCORE, reward_ids(connection, run)): (scoring, 9.0),
         EngineKey(JobKind.VERIFY): (verification, 0.0),
     }
     assert [each.engine.kind for each in waiting_jobs(connection, [JobKind.VERIFY])] == [JobKind.VERIFY]

@@ -19,8 +19,9 @@ from hsstar.store import evaluations, method, models, rounds, runs, samples, tra
 from hsstar.store.queue import workers
 from hsstar.store.read import exports, health, overview, progress
 from hsstar.store.read.lineage import ancestry, lineage, sampled_updates
+from hsstar.store.rewards import SampleReward
 from hsstar.store.runs import Run
-from hsstar.store.samples import DrawnSample, SampleReward
+from hsstar.store.samples import DrawnSample
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import add_evaluation, add_iteration, add_job, add_run, change_jobs, claim
@@ -43,9 +44,8 @@ def test_exports_say_everything_that_is_known_of_samples_and_pairs(connection: C
     ids = [key for (key,) in factory.select(connection, "SELECT id FROM samples ORDER BY problem_id, slot")]
     judgements = [Judgement(Cause.CORRECT, "0"), Judgement(Cause.UNPARSABLE, "1+*")]
     samples.write_verdicts(connection, "w", "v", ids[:2], judgements)
-    assert run.reward_model_id is not None
-    rewards = [SampleReward(ids[0], (0.75, 0.5), 0.5, False), SampleReward(ids[1], (0.25,), 0.25, True)]
-    samples.write_rewards(connection, "w", run.reward_model_id, rewards)
+    rewards = [SampleReward(ids[0], (0.75, 0.5), False), SampleReward(ids[1], (0.25,), True)]
+    factory.write_rewards(connection, run, rewards)
     factory.add_labels(connection, iteration.id, {problem: "boundary"})
     method.build_pairs(connection, run, iteration)
     other = add_iteration(connection, add_run(connection), [problem])

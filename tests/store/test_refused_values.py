@@ -70,7 +70,7 @@ def add_scoring(database: Database, reward_model: str) -> list[int]:
         policy = models.register_model(connection, "M0", POLICY, fingerprint(resolve(POLICY)))
         mark = fingerprint(resolve(reward_model))
         model = models.register_reward_model(connection, "prm", reward_model, "skywork", mark)
-        run = runs.create_run(connection, "r", make_recipe(reward={"model": "prm"}), policy.id, model.id)
+        run = runs.create_run(connection, "r", make_recipe(reward={"model": "prm"}), policy.id, [model.id])
         ids = add_problems(connection, 4)
         round_id = add_iteration(connection, run, ids).id
         for place, problem in enumerate(ids):
@@ -101,7 +101,7 @@ def test_a_reward_that_is_no_number_names_its_sample(database: Database, tmp_pat
     ((size, error),) = work(database, JobKind.SCORE, reward_model=build)
     assert (size, scored(database)) == (1, 7)
     assert error.endswith(
-        f"the reward model gave nan for step 1 of sample {sample_id}; are its weights whole?"
+        f"the reward model gave nan for step 1 of sample {sample_id} (reward); are its weights whole?"
     )
 
 

@@ -23,6 +23,9 @@ from tests.store.driver import Begin, Driver, call
 from tests.store.factory import HELDOUT, TRAIN, add_problems, claim, make_recipe
 from tests.waiting import wait_for
 
+WITHOUT_REWARD: dict[str, Any] = {
+    "reward": {"model": "none"}, "difficulty": {"signal": "accuracy"}, "pairs": {"rule": "random"}
+}  # fmt: skip
 RECIPE = make_recipe(
     problems={"dataset": TRAIN, "per_iteration": 4},
     sampling={"n": 4, "n_p": 2},
@@ -175,7 +178,7 @@ def test_a_deletion_leaves_the_policies_that_others_need_and_their_ancestors(
     driver = begin(RECIPE, name="doomed", folder=tmp_path, iterations=3)
     driver.work()
     second = call(driver.database, models.find_model, "doomed-M2")
-    call(driver.database, runs.create_run, "user", make_recipe(), second.id, None)
+    call(driver.database, runs.create_run, "user", make_recipe(**WITHOUT_REWARD), second.id)
     deletion = delete_run(driver.database, "doomed", "a test", tmp_path)
     assert (deletion.policies, deletion.kept_policies) == (["doomed-M3"], ["doomed-M1", "doomed-M2"])
     assert sorted(path.name for path in (tmp_path / "doomed").iterdir()) == ["M1", "M2"]
@@ -183,7 +186,7 @@ def test_a_deletion_leaves_the_policies_that_others_need_and_their_ancestors(
 
 def test_a_name_is_given_to_one_run(begin: Begin, tmp_path: Path) -> None:
     driver = begin(RECIPE, name="first", folder=tmp_path)
-    call(driver.database, runs.create_run, "second", RECIPE, driver.run.model_id, None)
+    call(driver.database, runs.create_run, "second", make_recipe(**WITHOUT_REWARD), driver.run.model_id)
     call(driver.database, add_problems, 8)
     driver.work(set(JobKind) - {JobKind.TRAIN})
     with pytest.raises(ConflictError, match="trains a policy of that name"):

@@ -11,8 +11,9 @@ from hsstar.domain.errors import ConflictError, NotFoundError
 from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.problems import Problem
 from hsstar.domain.verdict import Cause, Judgement
-from hsstar.store import counts, datasets, models, runs, samples
-from hsstar.store.samples import DrawnSample, SampleReward
+from hsstar.store import counts, datasets, models, rewards, runs, samples
+from hsstar.store.rewards import SampleReward
+from hsstar.store.samples import DrawnSample
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import Drawn, add_job, add_problems, add_round, add_samples, execute, select
@@ -92,16 +93,16 @@ def test_rewards_of_any_length_are_written_once_and_exactly(connection: Connecti
     add_samples(connection, iteration.id, {problem: dict.fromkeys(range(3), Drawn())})
     none, one, many = sample_ids(connection)
     scored = [
-        SampleReward(none, (), 0.0, False),
-        SampleReward(one, (0.1 + 0.2,), 0.1 + 0.2, False),
-        SampleReward(many, (1.0, 5e-324, 1 / 3), 5e-324, True),
+        SampleReward(none, (), False),
+        SampleReward(one, (0.1 + 0.2,), False),
+        SampleReward(many, (1.0, 5e-324, 1 / 3), True),
     ]
-    assert run.reward_model_id is not None
-    samples.write_rewards(connection, "w", run.reward_model_id, scored)
-    samples.write_rewards(connection, "w", run.reward_model_id, [SampleReward(one, (1.0, 1.0), 1.0, False)])
-    columns = "id, step_rewards, min_reward, truncated"
+    factory.write_rewards(connection, run, scored)
+    factory.write_rewards(connection, run, [SampleReward(one, (1.0, 1.0), False)])
+    columns = "id, step_rewards, truncated, min_reward"
     found = select(connection, f"SELECT {columns} FROM samples JOIN rewards ON sample_id = id ORDER BY slot")
-    assert [SampleReward(sample, tuple(steps), *others) for sample, steps, *others in found] == scored
+    assert [SampleReward(sample, tuple(steps), cut) for sample, steps, cut, _ in found] == scored
+    assert [least for *_, least in found] == [0.0, 0.1 + 0.2, 0.0]
 
 
 def test_equal_statements_are_one_problem_and_the_first_one_stays(connection: Connection) -> None:
@@ -172,9 +173,10 @@ def test_the_samples_of_a_round_are_counted_by_whoever_writes_them(connection: C
     ids = [id for (id,) in select(connection, "SELECT id FROM samples ORDER BY slot")]
     for judged in (ids[:2], ids[:3]):
         samples.write_verdicts(connection, "b", "v", judged, [Judgement(Cause.CORRECT, "1")] * len(judged))
-    reward = select(connection, "SELECT id FROM reward_models")[0][0]
+    ((run_id, reward),) = select(connection, "SELECT run_id, reward_model_id FROM run_rewards")
     for _ in range(2):
-        samples.write_rewards(connection, "a", reward, [SampleReward(ids[0], (0.5,), 0.5, False)])
+        rewards.write(connection, reward, [SampleReward(ids[0], (0.5,), False)])
+        rewards.combine(connection, run_id, "a", ids[:1])
     query = "SELECT worker, drawn, drawn_pre, tokens, verified, scored FROM sample_counts ORDER BY worker"
     counted = [("a", 4, 3, 46, 0, 1), ("b", 0, 0, 0, 3, 0)]
     assert select(connection, query) == counted

@@ -11,6 +11,7 @@ from hsstar.domain.verdict import Cause
 from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.insights.samples import steps_of
 from hsstar.recipe.recipe import Recipe
+from hsstar.recipe.reward import RewardSection
 from hsstar.stages import score
 from hsstar.stages.context import ComputeError
 from hsstar.store import models, runs
@@ -33,10 +34,15 @@ class Builder:
         self.fails_with = fails_with
         self.built: list[NotingRewardModel] = []
 
-    def __call__(self, folder: str, recipe: Recipe) -> NotingRewardModel:
-        self.built.append(NotingRewardModel(folder, recipe))
+    def __call__(self, folder: str, section: RewardSection) -> NotingRewardModel:
+        self.built.append(NotingRewardModel(folder, section))
         self.built[-1].fails_with = self.fails_with
         return self.built[-1]
+
+
+def asked_about(statement: str, steps: tuple[str, ...]) -> RewardRequest:
+    """The request for a response of these steps."""
+    return RewardRequest(statement, steps, " \n\n\n".join(steps), statement.split()[-1], 10)
 
 
 def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[str, ...]]]:
@@ -47,7 +53,7 @@ def add_scoring(database: Database) -> tuple[Job, dict[tuple[int, int], tuple[st
         for name in ("another", "mine"):
             mark = fingerprint(REWARD_MODEL)
             reward_model = models.register_reward_model(connection, name, REWARD_MODEL, "skywork", mark)
-        run = runs.create_run(connection, "scored", recipe, policy.id, reward_model.id)
+        run = runs.create_run(connection, "scored", recipe, policy.id, [reward_model.id])
         ids = factory.add_problems(connection, 3)
         round_id = factory.add_iteration(connection, run, ids).id
         steps = {
@@ -92,7 +98,7 @@ def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> N
     problem_ids = score.run(make_context(database, reward_model=build), job)
     statements = {row.id: row.statement for row in rows(database, "SELECT id, statement FROM problems")}
     assert problem_ids == sorted(statements)
-    requests = {address: RewardRequest(statements[address[0]], own) for address, own in steps.items()}
+    requests = {address: asked_about(statements[address[0]], own) for address, own in steps.items()}
     (built,) = build.built
     assert len(built.requests) == len(requests)
     assert set(built.requests) == set(requests.values())
@@ -109,7 +115,7 @@ def test_every_sample_gets_the_rewards_of_its_own_steps(database: Database) -> N
     ]
     assert rows(database, "SELECT min(min_reward) FROM samples WHERE slot = 6") == [(KNOWN.reward,)]
     recipe = call(database, runs.find_run, "scored").recipe
-    assert (built.folder, built.recipe) == (str(resolve(REWARD_MODEL)), recipe)
+    assert (built.folder, built.section) == (str(resolve(REWARD_MODEL)), recipe.scoring[0])
     assert call(database, factory.state_of, job.id) == "done"
 
 

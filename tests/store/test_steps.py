@@ -31,6 +31,13 @@ drawn = st.builds(Drawn, st.sampled_from([None, *Cause]), st.none(), texts)
 problems = st.lists(st.lists(drawn, max_size=5), min_size=1, max_size=4)
 
 
+def ensure_step_round(connection: Connection, iteration: Round, responses: int) -> Round:
+    """The round that continues these responses, added if it is missing."""
+    judged = steps.load_judged(connection, iteration.id, responses)
+    prefixes = steps.different_prefixes(judged, [step_prefixes(of.response) for of in judged])
+    return steps.ensure_step_round(connection, iteration, responses, EACH, prefixes)
+
+
 def plain_prefixes(problem: list[Drawn], responses: int) -> list[str]:
     """The different prefixes of the first responses with a verdict."""
     judged = [of for of in problem[:responses] if of.cause and VERDICT_OF_CAUSE[of.cause]]
@@ -47,8 +54,8 @@ def test_prefixes_slots_and_counts_are_those_of_plain_loops(
         iteration = factory.add_iteration(connection, factory.add_run(connection), ids[::-1])
         by_id = dict(zip(ids, made, strict=True))
         add_samples(connection, iteration.id, {key: dict(enumerate(of)) for key, of in by_id.items()})
-        added = steps.ensure_step_round(connection, iteration, responses, EACH)
-        assert steps.ensure_step_round(connection, iteration, responses, EACH) == added
+        added = ensure_step_round(connection, iteration, responses)
+        assert ensure_step_round(connection, iteration, responses) == added
         prefixes = {key: plain_prefixes(of, responses) for key, of in by_id.items()}
         slots = missing_slots(connection, added)
         assert slots == {
@@ -99,7 +106,7 @@ def iteration_of(driver: Driver) -> Round:
 def continue_responses(driver: Driver) -> Round:
     """Do the run's iteration; then add the round that continues two responses of each problem."""
     driver.work()
-    added = call(driver.database, steps.ensure_step_round, iteration_of(driver), 2, EACH)
+    added = call(driver.database, ensure_step_round, iteration_of(driver), 2)
     assert driver.queued() == []
     driver.conductor.sweep()
     return added
@@ -128,7 +135,9 @@ def test_a_round_of_continuations_is_drawn_verified_and_finished_by_its_rows(beg
     )
     judged = call(driver.database, steps.load_judged, iteration_of(driver).id, 2)
     prefixes = {
-        problem: list(first_with_prefix([of.response for of in judged if of.problem_id == problem]))
+        problem: list(
+            first_with_prefix([step_prefixes(of.response) for of in judged if of.problem_id == problem])
+        )
         for problem in sorted({of.problem_id for of in judged})
     }
     addresses = [(key, slot) for key, own in prefixes.items() for slot in range(EACH * len(own))]

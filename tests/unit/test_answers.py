@@ -18,10 +18,12 @@ from hsstar.domain.steps import (
     STEP_SEPARATOR,
     Obstacle,
     StepForm,
-    minimum_reward,
+    StepRule,
+    spans_of_steps,
     split_steps,
     step_form,
     step_prefixes,
+    step_spans,
 )
 from hsstar.domain.verdict import LASTING_CAUSES, PASSING_CAUSES, VERDICT_OF_CAUSE, Cause, Judgement, Verdict
 from tests.unit.tables import tables
@@ -124,8 +126,34 @@ def test_splitting_what_was_joined_gives_the_same_steps(response: str) -> None:
     assert all(step == step.strip() != "" for step in steps)
 
 
-def test_the_weakest_step_decides_and_without_a_step_the_reward_is_nought() -> None:
-    assert [minimum_reward(rewards) for rewards in ((0.9, 0.2, 0.7), [1.0], ())] == [0.2, 1.0, 0.0]
+@pytest.mark.parametrize("rule", ["sentence", "numbered"])
+def test_other_rules_find_the_steps_of_a_table(rule: str) -> None:
+    expected = TABLES[rule]
+    assert [[response, [*split_steps(response, StepRule(rule))]] for response, _ in expected] == expected
+
+
+PIECES = ["a", "B c.", " ", "\n", "\n\n", "1. ", "2) ", "Step 3", "$x. Y$", "\\[ z! A \\]", "$", "?"]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join), st.sampled_from(list(StepRule)[:3]))
+def test_steps_of_any_rule_are_parts_that_follow_each_other(response: str, rule: StepRule) -> None:
+    spans = step_spans(response, rule)
+    assert spans_of_steps(response, split_steps(response, rule)) == spans
+    rest = response
+    for step in reversed(split_steps(response, rule)):
+        assert step == step.strip() != ""
+        rest, _, after = rest.rpartition(step)
+        assert not after.strip()
+    assert not rest.strip()
+
+
+def test_the_steps_of_a_function_are_texts_of_the_response_in_order() -> None:
+    assert spans_of_steps("a b a", ["a", " b ", "a"]) == ((0, 1), (2, 3), (4, 5))
+    for steps in (["b", "b"], ["a", ""], ["c"]):
+        with pytest.raises(ValueError, match=rf"step {len(steps)} .* is not a text of the response after"):
+            spans_of_steps("a b a", steps)
+    with pytest.raises(ValueError, match="those of its function"):
+        split_steps("a", StepRule.PYTHON)
 
 
 def test_a_gsm8k_solution_has_a_step_a_line() -> None:

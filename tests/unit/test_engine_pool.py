@@ -287,7 +287,7 @@ class Pool(EnginePool):
             with self.sampler(write_model(self.folder / "M0"), RECIPE) as sampler:
                 return sampler
         if kind == "scorer":
-            return self.reward_model(reward_model(self.folder / "prm"), RECIPE)
+            return only(self, reward_model(self.folder / "prm"), RECIPE)
         return self.verifier(MathSettings()) if kind == "verifier" else self.trainer()
 
     def open(self) -> set[str]:
@@ -297,6 +297,31 @@ class Pool(EnginePool):
 def reward_model(folder: Path, weights: bytes = b"weights") -> RewardModel:
     written = write_model(folder, weights)
     return RewardModel(1, "prm", written.location, "skywork", written.fingerprint)
+
+
+def only(pool: EnginePool, registered: RewardModel, recipe: Recipe) -> Any:
+    """The reward model of a recipe that has one."""
+    (built,) = pool.reward_models([(registered, recipe.scoring[0])])
+    return built
+
+
+def test_the_reward_models_of_a_run_stay_loaded_together(tmp_path: Path) -> None:
+    """A model under two names is one engine; the next run closes what it does not need."""
+    pool = Pool(tmp_path)
+    recipe = make_recipe(
+        reward={},
+        rewards=[
+            {"name": "least", "model": "prm"},
+            {"name": "mean", "model": "prm", "aggregate": "mean", "weight": 2.0, "use": "record"},
+            {"name": "exact", "model": "prm", "dtype": "float32"},
+        ],
+    )
+    wanted = [(reward_model(tmp_path / "prm"), section) for section in recipe.scoring]
+    least, mean, exact = pool.reward_models(wanted)
+    assert least is mean is not exact
+    assert pool.reward_models(wanted) == [least, mean, exact] and len(pool.built["scorer"]) == 2
+    assert pool.reward_models(wanted[2:]) == [exact]
+    assert [engine.closed for engine in pool.built["scorer"]] == [True, False]
 
 
 def test_an_engine_is_built_once(tmp_path: Path) -> None:
@@ -315,13 +340,13 @@ def test_another_place_other_settings_and_new_weights_need_another_reward_model(
     assert here.fingerprint == there.fingerprint
     exact = make_recipe(reward={"model": "prm", "dtype": "float32"})
     for model, recipe in ((here, RECIPE), (there, RECIPE), (there, exact)):
-        pool.reward_model(model, recipe)
+        only(pool, model, recipe)
     new = reward_model(tmp_path / "there", b"trained further")
-    assert pool.reward_model(new, exact) is pool.reward_model(new, exact) is pool.built["scorer"][-1]
+    assert only(pool, new, exact) is only(pool, new, exact) is pool.built["scorer"][-1]
     assert [engine.loaded for engine in pool.built["scorer"]] == [["here"], ["there"], ["there"], ["there"]]
     assert [engine.closed for engine in pool.built["scorer"]] == [True, True, True, False]
     with pytest.raises(CheckpointError, match=f"{OTHER_WEIGHTS}'prm'"):
-        pool.reward_model(there, exact)
+        only(pool, there, exact)
 
 
 @pytest.mark.parametrize("sampler", [Engine, SleepingEngine])

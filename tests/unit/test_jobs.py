@@ -49,8 +49,8 @@ def test_supervisors_know_how_a_worker_exits() -> None:
     assert exits == (0, 1, 80, 81)
 
 
-SAMPLER, OTHER_SAMPLER = EngineKey(JobKind.SAMPLE, 1), EngineKey(JobKind.SAMPLE, 2)
-SCORER, TRAINER = EngineKey(JobKind.SCORE, 1), EngineKey(JobKind.TRAIN)
+SAMPLER, OTHER_SAMPLER = EngineKey(JobKind.SAMPLE, (1,)), EngineKey(JobKind.SAMPLE, (2,))
+SCORER, TRAINER = EngineKey(JobKind.SCORE, (1,)), EngineKey(JobKind.TRAIN)
 ENGINES = {"sampler": SAMPLER, "other": OTHER_SAMPLER, "scorer": SCORER, "trainer": TRAINER}
 NAMED = ENGINES | {"verifier": VERIFIER}
 PATIENCE = 60.0

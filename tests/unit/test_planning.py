@@ -195,9 +195,28 @@ def test_a_registered_policy_is_found_by_its_name(registered: dict[str, str] | N
 def test_a_training_of_7b_needs_what_its_kind_keeps_on_each_device(
     training: dict[str, Any], device: Device, level: Level, need: str
 ) -> None:
-    *before, found = check_memory(recipe(training=training), SEVEN_BILLION, SEVEN_BILLION, device)
+    *before, found = check_memory(recipe(training=training), SEVEN_BILLION, {"reward": SEVEN_BILLION}, device)
     assert [check.level for check in (*before, found)] == [Level.OK, Level.OK, level]
     assert found.text.startswith(need)
+
+
+def test_the_reward_models_of_a_run_have_to_fit_together() -> None:
+    """A model under two names counts once, and a rule weighs nothing."""
+    named = [
+        {"name": "one", "model": "builtin:demo-prm"},
+        {"name": "again", "model": "builtin:demo-prm", "aggregate": "mean"},
+        {"name": "other", "model": "x"},
+        {"name": "brevity", "kind": "length", "use": "record"},
+    ]
+    run = recipe(reward={"model": "none"}, rewards=named)
+    sizes = dict.fromkeys(("one", "again", "other"), SEVEN_BILLION)
+    _, found, *_ = check_memory(run, SEVEN_BILLION, sizes, ONE_GPU)
+    assert found.text.startswith("28 GB at the least (weights of 2 reward models)")
+    checks, _, _ = check_models(run, None)
+    assert [check.name for check in checks] == [
+        "policy", "reward one", "reward again", "reward other", "reward brevity"
+    ]  # fmt: skip
+    assert [check.level for check in checks[1:]] == [Level.OK, Level.OK, Level.FAIL, Level.OK]
 
 
 @pytest.mark.parametrize(("name", "level"), [("max_num_seqs", Level.OK), ("max_seqs", Level.FAIL)])
@@ -252,12 +271,12 @@ def test_transformers_samples_from_a_large_policy_only_where_the_recipe_says_so(
 def test_weights_shared_by_gpus_count_in_parts() -> None:
     shared = {"model": "m", "engine": "vllm", "vllm": {"tensor_parallel_size": 2}}
     for run, level in ((recipe(), Level.FAIL), (recipe(policy=shared), Level.OK)):
-        assert check_memory(run, SEVEN_BILLION, None, Device(10e9, gpu=True))[0].level is level
+        assert check_memory(run, SEVEN_BILLION, {}, Device(10e9, gpu=True))[0].level is level
 
 
 def test_what_is_not_known_is_not_judged() -> None:
     unknown = ModelSize(None, None, True)
-    assert {check.level for check in check_memory(recipe(), unknown, None, ONE_GPU)} == {Level.UNCHECKED}
+    assert {check.level for check in check_memory(recipe(), unknown, {}, ONE_GPU)} == {Level.UNCHECKED}
 
 
 SERVER = {"model": "m", "engine": "openai", "openai": {"base_url": "http://localhost:8000/v1", "model": "m"}}

@@ -108,6 +108,25 @@ def test_without_a_reward_model_the_other_signals_do() -> None:
     assert not with_sections(reward={"model": "none"}, **other).reward.used
 
 
+def test_a_function_splits_steps_where_the_rule_says_so() -> None:
+    for function, source in (
+        ("my steps.py:split", "…"),
+        ("../my.py:a.b", "…"),
+        ("package.module:split", None),
+    ):
+        table = {"rule": "python", "function": function}
+        assert with_sections(steps=table | {"source": source}).steps.trained == table
+        with pytest.raises(RecipeError, match=r"is of a file, and its text \(source\) is missing|names none"):
+            with_sections(steps=table | {"source": None if source else "…"})
+    assert with_sections(steps={"rule": "numbered"}).steps.trained == {"rule": "numbered"}
+    for refused in ("split", ":split", "my-steps:split", "my_steps.py:1", "a b.c:d"):
+        with pytest.raises(RecipeError, match=r"recipe: steps\.function: .* should match pattern"):
+            with_sections(steps={"rule": "python", "function": refused})
+    for table in ({"rule": "python"}, {"function": "my_steps.py:split"}):
+        with pytest.raises(RecipeError, match="steps: function belongs to rule = 'python', which needs it"):
+            with_sections(steps=table)
+
+
 def test_a_reward_engine_gets_the_keys_that_are_its_own() -> None:
     usual = with_sections(reward={"batch_tokens": 8192}).reward
     assert usual.engine_options == {"batch_tokens": 8192, "attention": "auto"}

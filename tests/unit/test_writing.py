@@ -95,7 +95,7 @@ PAIR: dict[str, Any] = {
 }  # fmt: skip
 SAMPLE: dict[str, Any] = {
     "query": "1+1=?", "resp": "one\n\ntwo\n\nthree", "ref_ans": "2", "ans": "2", "correct": True,
-    "reward": [0.75, 0.25], "finish_reason": "stop", "slot": 3,
+    "reward": [0.75, 0.25], "finish_reason": "stop", "slot": 3, "step_rule": "blank-line", "step_spans": None,
 }  # fmt: skip
 PROBLEM: dict[str, Any] = {
     "problem": "1+1=?", "answer": "2", "solution": None, "subject": "sums", "level": "3", "id": None,

@@ -4,13 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hsstar.domain.errors import EngineError
+
 
 @dataclass(frozen=True, slots=True)
 class RewardRequest:
-    """A problem's statement and one response in steps, from `domain.steps.split_steps`."""
+    """A problem's statement and one response in steps; beside it what functions and rules read."""
 
     problem: str
     steps: tuple[str, ...]
+    response: str = ""
+    reference: str = ""
+    tokens: int | None = None  # None: not counted, as of imported responses
+
+
+class RequestError(EngineError):
+    """One request of several cannot be scored."""
+
+    def __init__(self, place: int, reason: str) -> None:
+        super().__init__(reason)
+        self.place = place
+
+    def of(self, subject: str) -> "RequestError":
+        """Return the error with the name of what it is about."""
+        return RequestError(self.place, f"{subject}: {self}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ RoundKind = Literal["iteration", "evaluation"]
 GroupReward = Literal["verdict", "reward"]
 
 _BATCH = 1_000
-_REWARD_KEYS = ("query", "resp", "reward", "correct")
+_REWARD_KEYS = ("query", "resp", "reward", "correct", "step_rule", "step_spans")
 
 
 def export_pairs(connection: Connection, run: Run) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Samples with all that is known of them, in pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -22,10 +22,13 @@ class Sample:
         phase: `pre` or `re`; None outside of iterations.
         response: at most as long as was asked for; None where it was pruned.
         characters: length of the whole response.
+        rewards: those of the run by their names, each of the whole response.
         rewards_truncated: the reward model saw the beginning of the response only.
         model: the policy that drew it; None for an imported one.
         partner_slot: of the other sample of its preference pair.
         thinking: `policy.thinking` of its run.
+        step_rule: by which the response is split into steps.
+        step_spans: where its steps begin and end, in turns, if a function has split it.
         judged_again: whether it has had another verdict; the view verdict_history has them all.
     """
 
@@ -49,8 +52,11 @@ class Sample:
     cause_detail: str | None
     verifier: str | None
     min_reward: float | None
+    step_rule: str
     step_rewards: tuple[float, ...] | None
+    step_spans: Sequence[int] | None
     rewards_truncated: bool
+    rewards: Mapping[str, float]
     tokens: int | None
     finish_reason: str | None
     cumulative_logprob: float | None

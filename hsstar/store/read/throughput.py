@@ -1,5 +1,6 @@
 """The throughput of earlier runs: lengths, yields and speeds, by the models that they used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -14,11 +15,13 @@ class Throughput:
     tokens_per_sample: float | None  # mean response tokens of a sample
     pairs_per_sample: float | None  # preference pairs per sample, of iterations that have pairs
     sampling_speed: float | None  # response tokens per second of sampling by this engine
-    scoring_speed: float | None  # response tokens per second of scoring by this reward model
+    scoring_speed: float | None  # response tokens per second of scoring by these reward models
     training_speed: float | None  # response tokens of pairs, times epochs, per second of training
 
 
-def throughput(connection: Connection, policy: str, engine: str, reward: str, objective: str) -> Throughput:
+def throughput(
+    connection: Connection, policy: str, engine: str, rewards: Sequence[str], objective: str
+) -> Throughput:
     """Return the throughput of the runs whose recipes have these values (`objective` is the training's)."""
-    parameters = {"policy": policy, "engine": engine, "reward": reward, "objective": objective}
+    parameters = {"policy": policy, "engine": engine, "rewards": list(rewards), "objective": objective}
     return Throughput(**execute_file(connection, "throughput", parameters).mappings().one())

@@ -13,7 +13,7 @@ candidates AS (
         samples.verdict,
         round_problems.position,
         samples.text_hash,
-        CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
+        CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.pair_reward, samples.min_reward, 0) END AS reward,
         CASE WHEN :rule = 'random' THEN sha256(convert_to(
             concat_ws(':', CAST(:seed AS bigint), 'keep', CAST(:iteration AS int), problems.key, samples.slot),
             'UTF8'

@@ -1,4 +1,4 @@
--- The preference pairs of a run with their texts, slots and minimum rewards. Parameter: run_id.
+-- The preference pairs of a run with their texts, slots and the rewards that ranked them. Parameter: run_id.
 SELECT
     rounds.number AS iteration,
     problems.key AS problem,
@@ -7,8 +7,8 @@ SELECT
     rejected_text.response AS rejected,
     chosen.slot AS chosen_slot,
     rejected.slot AS rejected_slot,
-    chosen.min_reward AS chosen_reward,
-    rejected.min_reward AS rejected_reward,
+    coalesce(chosen.pair_reward, chosen.min_reward) AS chosen_reward,
+    coalesce(rejected.pair_reward, rejected.min_reward) AS rejected_reward,
     chosen.finish_reason AS chosen_finish_reason,
     rejected.finish_reason AS rejected_finish_reason
 FROM preference_pairs AS pairs

@@ -20,12 +20,17 @@ SELECT
     models.name AS model,
     samples.engine,
     samples.milliseconds,
-    rounds.evaluation_key AS evaluation
+    rounds.evaluation_key AS evaluation,
+    coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule,
+    rewards.step_spans
 FROM samples
 JOIN rounds ON rounds.id = samples.round_id AND rounds.kind = :kind
+JOIN runs ON runs.id = rounds.run_id
 JOIN problems ON problems.id = samples.problem_id
 JOIN sample_responses ON sample_responses.sample_id = samples.id
-LEFT JOIN rewards ON rewards.sample_id = samples.id
+LEFT JOIN run_rewards ON run_rewards.run_id = rounds.run_id AND run_rewards.shown
+LEFT JOIN rewards
+    ON rewards.sample_id = samples.id AND rewards.reward_model_id = run_rewards.reward_model_id
 LEFT JOIN models ON models.id = samples.model_id
 LEFT JOIN difficulty_labels
     ON difficulty_labels.round_id = samples.round_id AND difficulty_labels.problem_id = samples.problem_id

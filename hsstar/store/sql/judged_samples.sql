@@ -13,7 +13,7 @@ SELECT
     coalesce(samples.finish_reason = 'length', false) AS truncated,
     samples.cause,
     samples.answer,
-    samples.min_reward,
+    coalesce(samples.pair_reward, samples.min_reward) AS pair_reward,
     samples.tokens,
     samples.text_hash,
     labels.level,

@@ -9,7 +9,7 @@ rounds_of_run AS (
         rounds.kind,
         rounds.number,
         round_states.state,
-        rounds.kind = 'iteration' AND runs.reward_model_id IS NOT NULL AS scored
+        rounds.kind = 'iteration' AND EXISTS (SELECT FROM run_rewards WHERE run_rewards.run_id = runs.id) AS scored
     FROM rounds
     JOIN runs ON runs.id = rounds.run_id
     JOIN round_states ON round_states.round_id = rounds.id

@@ -28,7 +28,7 @@ candidates AS (
         samples.slot,
         samples.text_hash,
         coalesce(samples.tokens, 0) AS tokens,
-        CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.min_reward, 0) END AS reward,
+        CASE WHEN :rule = 'highest-reward' THEN coalesce(samples.pair_reward, samples.min_reward, 0) END AS reward,
         concat_ws(':', CAST(:iteration AS int), chosen.key, samples.slot) AS address
     FROM samples
     JOIN chosen USING (problem_id)

@@ -1,4 +1,4 @@
--- The preference pairs of iterations: both responses (null once pruned), their addresses and minimum rewards.
+-- The preference pairs of iterations: both responses (null once pruned), their addresses and the rewards that ranked them.
 SELECT
     runs.name AS run,
     rounds.number AS iteration,
@@ -8,8 +8,8 @@ SELECT
     rejected_text.response AS rejected,
     chosen.slot AS chosen_slot,
     rejected.slot AS rejected_slot,
-    chosen.min_reward AS chosen_reward,
-    rejected.min_reward AS rejected_reward,
+    coalesce(chosen.pair_reward, chosen.min_reward) AS chosen_reward,
+    coalesce(rejected.pair_reward, rejected.min_reward) AS rejected_reward,
     pairs.repeated,
     pairs.chosen_sample_id,
     pairs.rejected_sample_id

@@ -10,9 +10,11 @@ of_run AS (
     SELECT
         rounds.id,
         rounds.kind,
+        rounds.run_id,
         rounds.number,
         runs.name AS run,
         coalesce(runs.recipe #>> '{policy,thinking}', 'auto') AS thinking,
+        coalesce(runs.recipe #>> '{steps,rule}', 'blank-line') AS step_rule,
         coalesce(nullif(rounds.evaluation_key, ''), 'iteration') AS measure,
         iterations.pre_samples
     FROM rounds
@@ -116,8 +118,18 @@ SELECT
     page.cause_detail,
     page.verifier,
     page.min_reward,
+    page.step_rule,
     rewards.step_rewards,
+    rewards.step_spans,
     coalesce(rewards.truncated, false) AS rewards_truncated,
+    -- by name, of those in force
+    (
+        SELECT coalesce(json_object_agg(named.name, reward_of(given.step_rewards, named.aggregation) ORDER BY named.place), '{}')
+        FROM run_rewards AS named
+        JOIN rewards AS given
+            ON given.sample_id = page.sample_id AND given.reward_model_id = named.reward_model_id
+        WHERE named.run_id = page.run_id AND named.in_force
+    ) AS rewards,
     page.tokens,
     page.finish_reason,
     page.cumulative_logprob,
@@ -134,7 +146,9 @@ SELECT
 FROM page
 JOIN problems ON problems.id = page.problem_id
 LEFT JOIN sample_responses ON sample_responses.sample_id = page.sample_id
-LEFT JOIN rewards ON rewards.sample_id = page.sample_id
+LEFT JOIN run_rewards ON run_rewards.run_id = page.run_id AND run_rewards.shown
+LEFT JOIN rewards
+    ON rewards.sample_id = page.sample_id AND rewards.reward_model_id = run_rewards.reward_model_id
 LEFT JOIN models ON models.id = page.model_id
 LEFT JOIN preference_pairs AS chosen ON chosen.chosen_sample_id = page.sample_id
 LEFT JOIN preference_pairs AS rejected ON rejected.rejected_sample_id = page.sample_id

@@ -11,5 +11,6 @@ JOIN samples ON samples.id = sample_facts.sample_id
 JOIN problems ON problems.id = sample_facts.problem_id
 JOIN runs ON runs.name = sample_facts.run
 LEFT JOIN sample_responses ON sample_responses.sample_id = sample_facts.sample_id
+LEFT JOIN run_rewards ON run_rewards.run_id = runs.id AND run_rewards.shown
 LEFT JOIN rewards
-    ON rewards.sample_id = sample_facts.sample_id AND rewards.reward_model_id = runs.reward_model_id
+    ON rewards.sample_id = sample_facts.sample_id AND rewards.reward_model_id = run_rewards.reward_model_id

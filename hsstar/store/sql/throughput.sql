@@ -1,6 +1,6 @@
 -- The throughput of earlier runs of one policy: lengths, yields and speeds.
 --
--- Parameters: policy, engine, reward, objective, as the planned recipe names them. Null without a row. Speeds are
+-- Parameters: policy, engine, rewards (models), objective, as the planned recipe names them. Null without a row. Speeds are
 -- response tokens per second in which a worker had such a job: the time of concurrent jobs of a worker counts once.
 WITH
 own AS (
@@ -8,7 +8,11 @@ own AS (
         rounds.id AS round_id,
         CAST(runs.recipe->'training'->>'epochs' AS double precision) AS epochs,
         runs.recipe->'policy'->>'engine' = :engine AS same_engine,
-        runs.recipe->'reward'->>'model' = :reward AS same_reward,
+        ARRAY(
+            SELECT reward->>'model'
+            FROM jsonb_array_elements(coalesce(nullif(runs.recipe->'rewards', '[]'), jsonb_build_array(runs.recipe->'reward'))) AS reward
+            WHERE reward->>'model' <> 'none'
+        ) = CAST(:rewards AS text[]) AS same_reward,
         runs.recipe->'training'->>'objective' = :objective AS same_objective
     FROM runs
     JOIN rounds ON rounds.run_id = runs.id

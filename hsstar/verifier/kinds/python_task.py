@@ -37,7 +37,7 @@ _COLUMNS = ("solution", "answer", "ground_truth", "reference")
 
 def load(setup: dict[str, Any]) -> AnswerTask:
     """Import the function; return what asks it. Raise an error in one line if it is none of those above."""
-    function = _import(setup["function"], setup["source"])
+    function = import_function(setup["function"], setup["source"])
     signature = setup["signature"]
     if signature == "auto":
         signature = _signature_of(function)
@@ -49,13 +49,13 @@ def load(setup: dict[str, Any]) -> AnswerTask:
         try:
             cause, detail = _cause_of(ask(task), setup["threshold"])
         except BaseException as error:  # it is the user's own code
-            cause, detail = Cause.CHECK_FAILED, _failure(error)
+            cause, detail = Cause.CHECK_FAILED, failure(error)
         return json.dumps({"cause": cause, "detail": detail and detail[:LONGEST_DETAIL]})
 
     return answer_task
 
 
-def _import(function: str, source: str | None) -> Any:
+def import_function(function: str, source: str | None) -> Any:
     """Return what the name means, from the text of its file if that is given."""
     path = file_of(function)
     if path is None:
@@ -182,7 +182,8 @@ def _cause_of(value: Any, threshold: float | None) -> tuple[Cause, str | None]:
     return Cause.CORRECT if number >= threshold else Cause.INCORRECT, f"score {number:g}"
 
 
-def _failure(error: BaseException) -> str:
+def failure(error: BaseException) -> str:
+    """Return in a line what a function has raised, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     line = f" (line {frames[-1].lineno} of {PurePath(frames[-1].filename).name})" if len(frames) > 1 else ""
     return " ".join(f"{type(error).__name__}: {error}".split()) + line

@@ -25,7 +25,7 @@ def module_of(function: str) -> str:
     if function not in found:
         known = ", ".join(sorted(found)) or "none is installed"
         raise BadInputError(
-            f"verification.function: no entry point {function!r} in the group {GROUP} ({known}); "
+            f"function: no entry point {function!r} in the group {GROUP} ({known}); "
             "or give FILE.py:NAME or MODULE:NAME"
         )
     return found[function].value
@@ -58,10 +58,10 @@ def _path_of(module: str) -> Path:
         name = ".".join(module.split(".")[:end])
         found = _spec(name, places)
         if found is None or (found.origin is None and not found.submodule_search_locations):
-            raise BadInputError(f"verification.function: there is no module {name!r}")
+            raise BadInputError(f"function: there is no module {name!r}")
         places = [*(found.submodule_search_locations or ())]
     if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise BadInputError(f"verification.function: {module!r} is no module with a source file")
+        raise BadInputError(f"function: {module!r} is no module with a source file")
     return Path(found.origin)
 
 

@@ -26,7 +26,9 @@ JOIN rounds ON rounds.id = samples.round_id AND rounds.kind <> 'steps'
 JOIN runs ON runs.id = rounds.run_id
 JOIN problems ON problems.id = samples.problem_id
 LEFT JOIN sample_responses ON sample_responses.sample_id = samples.id
-LEFT JOIN rewards ON rewards.sample_id = samples.id
+LEFT JOIN run_rewards ON run_rewards.run_id = rounds.run_id AND run_rewards.shown
+LEFT JOIN rewards
+    ON rewards.sample_id = samples.id AND rewards.reward_model_id = run_rewards.reward_model_id
 LEFT JOIN models ON models.id = samples.model_id
 LEFT JOIN preference_pairs AS chosen ON chosen.chosen_sample_id = samples.id
 LEFT JOIN preference_pairs AS rejected ON rejected.rejected_sample_id = samples.id
