@@ -49,7 +49,11 @@ def _recipe(
     policy: PolicySection, model: models.Model, seed: int, verification: VerificationSection
 ) -> Recipe:
     section = policy.model_dump(mode="json") | {"model": model.name}
-    usual = {"thinking": AUTO, "thinking_tokens": None, "options": {}}  # names are older than these keys
+    usual: dict[str, object] = {
+        "thinking": AUTO,
+        "thinking_tokens": None,
+        "options": {},
+    }  # names are older than these keys
     named = {key: value for key, value in section.items() if key not in usual or value != usual[key]}
     verified = verification.model_dump(mode="json")
     other = [] if verification == VerificationSection() else [verified]

@@ -29,6 +29,10 @@ def check_verifier(
     alone = [_verify(verifier, [request])[0] for request in requests]
     demand(_causes(alone) == _causes(together), "the other requests of a batch change no verdict")
     _check_pairs(verifier, requests, together)
+    examined = verifier.examine(requests)
+    demand(len(examined) == len(requests), "there is one kind of reference per request", len(examined))
+    usable = all(kind.is_usable for kind in examined[: len(right)])
+    demand(usable, "the references of correct responses are usable", examined)
     hostile = [VerificationRequest(text, right[0].reference) for text in HOSTILE_TEXTS]
     after = _verify(verifier, [*hostile, *right])[len(hostile) :]
     demand(_causes(after) == _causes(together)[: len(right)], "hostile responses change no other verdict")
@@ -46,7 +50,8 @@ def _check_pairs(
     demand(len(causes) == len(decided), "each different key is decided once")
     for pair, judgement in zip(pairs, together, strict=True):
         demand(len(pair.key) == 16, "a key has 16 bytes", pair)
-        cause = causes.get(pair.key) if pair.cause is None else pair.cause
+        result = causes.get(pair.key)
+        cause = pair.cause or (result and result.cause)
         demand(
             cause == judgement.cause, "`prepare` with `decide` finds what `verify` finds", (pair, judgement)
         )

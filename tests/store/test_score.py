@@ -10,7 +10,6 @@ from hsstar.domain.lifecycle import JobKind
 from hsstar.domain.verdict import Cause
 from hsstar.engines.rewards.contract import RewardRequest
 from hsstar.insights.samples import steps_of
-from hsstar.recipe.recipe import Recipe
 from hsstar.recipe.reward import RewardSection
 from hsstar.stages import score
 from hsstar.stages.context import ComputeError

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from hsstar.domain.verdict import Cause, Judgement
+from hsstar.domain.verdict import Cause, CheckResult, Judgement
 from hsstar.engines.rewards.contract import RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, FinishReason, SampleRequest, SamplingParameters
 from hsstar.testing import BrokenPromiseError, check_reward_model, check_sampler, check_verifier
+from hsstar.verifier import ReferenceKind
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 
 PROMPTS = ("1+1=", "2*3=", "a longer prompt: ")
@@ -173,9 +174,13 @@ class SameText:
     """A response is right if it is the reference; `spoil` changes the judgements of a batch."""
 
     version = "same text 1"
+    compares_answers = True
 
     def __init__(self, spoil: Any = lambda judgements: judgements) -> None:
         self.spoil = spoil
+
+    def examine(self, requests: Sequence[VerificationRequest]) -> list[ReferenceKind]:
+        return [ReferenceKind.WORDS for _ in requests]
 
     def prepare(self, requests: Sequence[VerificationRequest]) -> list[AnswerPair]:
         return [
@@ -183,7 +188,7 @@ class SameText:
             for one, judgement in zip(requests, self.verify(requests), strict=True)
         ]
 
-    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, Cause]]:
+    def decide(self, pairs: Sequence[AnswerPair]) -> Iterator[tuple[bytes, CheckResult]]:
         yield from ()
 
     def verify(self, requests: Sequence[VerificationRequest]) -> list[Judgement]:
