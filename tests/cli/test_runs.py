@@ -170,7 +170,8 @@ def test_groups_are_exported_with_their_advantages_also_after_pruning(finished: 
         assert all(row["advantage"] > 0 for row in rows if row["varied"] and row["correct"])
     stored = finished.rows("""
         SELECT statement || E'\\n', response FROM samples JOIN problems ON problems.id = problem_id
-        JOIN sample_responses ON sample_id = samples.id ORDER BY problem_id, slot
+        JOIN sample_responses ON sample_id = samples.id JOIN rounds ON rounds.id = round_id
+        WHERE kind = 'iteration' AND verdict IS NOT NULL ORDER BY number, problem_id, slot
     """)
     assert [(row["prompt"], row["response"]) for row in lines] == stored
     with finished.database.begin() as connection:
