@@ -217,7 +217,7 @@ def usable_way() -> Way:
             else:
                 raise SandboxError(
                     f"no sandbox for programs works here ({'; '.join(troubles)}), and none runs without; "
-                    "Linux 5.14 with user namespaces is needed, for containers see docs/verification.md"
+                    "Linux 5.14 with user namespaces is needed, for containers see docs/programs-and-judges.md"
                 )
         return _usable
 
