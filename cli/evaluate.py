@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--max-new-tokens", type=click.IntRange(1), help="In place of the protocol's.")
 @click.option("--prompt", help="Prompt template: qwen25-step-cot (default), bare, chat.")
 @click.option("--engine", type=click.Choice(("transformers", "vllm", "openai")), help="What samples.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe whose [policy] is taken.")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="Recipe whose [policy] and [verification] count."
+)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option(
     "--responses",

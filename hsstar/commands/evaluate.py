@@ -29,8 +29,10 @@ from hsstar.recipe.base import parse_section
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import load_recipe
+from hsstar.recipe.verification import VerificationSection
 from hsstar.store import evaluations, models
 from hsstar.store.database import Database, lock_run
+from hsstar.verifier.kinds import check_settings
 
 Notice = ImportedBenchmark | ExternalResponsesReport
 """What a user is told while an evaluation starts."""
@@ -48,7 +50,7 @@ class EvaluateOptions:
     decoding: Mapping[str, Any] = field(default_factory=dict)  # replaces values of the protocol
     prompt: str | None = None  # replaces that of `[policy]`, as does `engine`
     engine: str | None = None
-    recipe: Path | None = None  # file whose `[policy]` is taken; None for the defaults
+    recipe: Path | None = None  # file whose `[policy]` and `[verification]` are taken; None for the defaults
     seed: int = 0
     responses: SampleFiles | None = None  # external responses that are measured as `model`
 
@@ -107,7 +109,19 @@ def _resolve(
     if responses is not None:
         return partial(find_external_run, database, responses)
     section = with_examples(database, _policy_section(name, options))
-    return partial(_measure_policy, database, section, check_recipe_policy(database, section), options.seed)
+    verification = _verification(options)
+    policy = check_recipe_policy(database, section)
+    return partial(_measure_policy, database, section, policy, options.seed, verification)
+
+
+def _verification(options: EvaluateOptions) -> VerificationSection:
+    """Return how responses are verified; raise EngineError or BadInputError if what that needs is missing."""
+    if options.recipe is None:
+        return VerificationSection()
+    verification = load_recipe(options.recipe).verification
+    for settings in verification.all_settings:
+        check_settings(settings)
+    return verification
 
 
 def _policy_section(name: str, options: EvaluateOptions) -> PolicySection:
@@ -145,13 +159,14 @@ def _measure_policy(
     section: PolicySection,
     policy: CheckedPolicy,
     seed: int,
+    verification: VerificationSection,
     benchmarks: Sequence[BenchmarkSection],
 ) -> EvaluationRun:
     with database.begin() as connection:
         model = models.register_model(
             connection, policy.name, policy.location, policy.fingerprint, context=policy.context
         )
-        run = ensure_run(connection, section, model, seed)
+        run = ensure_run(connection, section, model, seed, verification)
         lock_run(connection, run.id)
         for benchmark in benchmarks:
             check_benchmark(connection, benchmark)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe, parse_recipe
+from hsstar.recipe.verification import VerificationSection
 from hsstar.store import evaluations, models, runs
 from hsstar.store.database import Database
 from hsstar.store.runs import Run
@@ -29,17 +30,27 @@ class EvaluationRun:
             return evaluations.all_finished(connection, self.run.id, [key for _, key in self.parts])
 
 
-def ensure_run(connection: Connection, policy: PolicySection, model: models.Model, seed: int) -> Run:
-    """Find the run whose name follows from policy, weights and seed, or create it."""
-    recipe = _recipe(policy, model, seed)
+def ensure_run(
+    connection: Connection,
+    policy: PolicySection,
+    model: models.Model,
+    seed: int,
+    verification: VerificationSection | None = None,
+) -> Run:
+    """Find the run whose name follows from policy, weights, seed and verification, or create it."""
+    recipe = _recipe(policy, model, seed, verification or VerificationSection())
     if recipe.name in {run.name for run in runs.list_runs(connection)}:
         return runs.find_run(connection, recipe.name)
     return runs.create_run(connection, recipe.name, recipe, model.id, None)
 
 
-def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:
+def _recipe(
+    policy: PolicySection, model: models.Model, seed: int, verification: VerificationSection
+) -> Recipe:
     section = policy.model_dump(mode="json") | {"model": model.name}
-    decisive = json.dumps([section, model.fingerprint, seed], sort_keys=True)
+    verified = verification.model_dump(mode="json")
+    other = [] if verification == VerificationSection() else [verified]
+    decisive = json.dumps([section, model.fingerprint, seed, *other], sort_keys=True)
     digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
     readable = re.sub(r"[^\w.+-]+", "-", Path(model.name).name)[:60]
     return parse_recipe(
@@ -48,6 +59,7 @@ def _recipe(policy: PolicySection, model: models.Model, seed: int) -> Recipe:
             "seed": seed,
             "problems": {"dataset": "none", "per_iteration": 1},
             "policy": section,
+            "verification": verified,
             "difficulty": {"signal": "accuracy"},
             "pairs": {"rule": "random"},
             "training": {"objective": "none"},

@@ -9,7 +9,15 @@ from hsstar.commands.prompts import check_room
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.findings import Finding, Level
 from hsstar.plan.forecast import Forecast, UserFigures, make_forecast
-from hsstar.plan.preflight import Device, check_arguments, check_data, check_disk, check_memory, check_models
+from hsstar.plan.preflight import (
+    Device,
+    check_arguments,
+    check_data,
+    check_disk,
+    check_memory,
+    check_models,
+    check_verification,
+)
 from hsstar.plan.rounding import check_rounding
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
@@ -57,6 +65,7 @@ def make_plan(
         opened = database if isinstance(database, Database) else None
         findings += check_room(opened, recipe, str(policy.folder))
     findings += check_arguments(recipe)
+    findings += check_verification(recipe)
     findings += check_memory(recipe, policy, reward, device)
     findings.append(check_disk(forecast, models_directory))
     if recipe.training.objective != "none":

@@ -8,7 +8,13 @@ from hsstar.checkpoints.disk_space import bytes_text, disk_space
 from hsstar.checkpoints.resolve import check_policy, check_reward_model
 from hsstar.checkpoints.size import ModelSize, model_size
 from hsstar.commands.benchmarks import check_benchmark
-from hsstar.domain.errors import BadInputError, CheckpointError, HsstarError, MissingDependencyError
+from hsstar.domain.errors import (
+    BadInputError,
+    CheckpointError,
+    EngineError,
+    HsstarError,
+    MissingDependencyError,
+)
 from hsstar.domain.findings import Finding, Level
 from hsstar.engines.registry import check_installed, check_reward_options, check_sampler_options
 from hsstar.plan import arithmetic
@@ -16,6 +22,8 @@ from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store.database import Database
+from hsstar.verifier.kinds import check_settings
+from hsstar.verifier.kinds.mathematics import MATH
 
 GIGABYTE = 1e9
 
@@ -95,6 +103,20 @@ def check_arguments(recipe: Recipe) -> list[Finding]:
             else:
                 known = f"the installed vLLM knows all {len(options)} arguments"
                 findings.append(Finding(Level.OK, name, known))
+    return findings
+
+
+def check_verification(recipe: Recipe) -> list[Finding]:
+    """Check that what the recipe's kinds of verification load is there: functions, reasoning-gym."""
+    findings = []
+    for settings in recipe.verification.all_settings:
+        if settings != MATH:
+            try:
+                check_settings(settings)
+            except (EngineError, BadInputError, MissingDependencyError) as error:
+                findings.append(Finding(Level.FAIL, "verification", str(error)))
+            else:
+                findings.append(Finding(Level.OK, "verification", f"{settings.kind}: what it needs is there"))
     return findings
 
 

@@ -193,7 +193,8 @@ class CheckingPool:
     def _count_vain_start(self) -> None:
         self._vain_starts += 1
         if self._vain_starts >= _VAIN_STARTS_BEFORE_GIVING_UP:
-            raise EngineError(f"the checking process does not start: {' '.join(self._options.command)}")
+            command = " ".join(self._options.command)
+            raise EngineError(f"the checking process does not start: {command} ({self._options.loads})")
 
     def _end_task(self, index: int, outcome: Outcome) -> None:
         self._vain_starts = 0

@@ -2,7 +2,8 @@
 
 The parent starts `python -m hsstar.verifier.process MEMORY_LIMIT_MB MODULE` with a socket as standard input,
 and sends one object: what the function `load` of the module gets. The warm process calls it, says
-`{"ready": true}` or `{"failed": reason}`, and then answers one order at a time:
+`{"ready": true}` or `{"failed": reason}`, and then answers one order at a time. A module with
+`ON_MAIN_THREAD` answers its tasks there:
 
 - `{"fork": true}`, which comes with the socket of a new process and the end of a pipe: `{"forked": pid}`;
 - `{"end": pid}`, which kills that process if it lives: `{"ended": status}`, as `os.waitpid` gives it.
@@ -47,7 +48,10 @@ def main(memory_limit_mb: int, module: str) -> None:
     _limit_resources(memory_limit_mb)
     setup = _first_line(parent)
     try:
-        answer_task: AnswerTask = importlib.import_module(module).load(setup)
+        loaded = importlib.import_module(module)
+        check = partial(
+            _check, answer_task=loaded.load(setup), on_main_thread=getattr(loaded, "ON_MAIN_THREAD", False)
+        )
     except BaseException as error:  # the user's own code raises anything
         _send(parent, {"failed": f"{type(error).__name__}: {error}"})
         return
@@ -64,7 +68,7 @@ def main(memory_limit_mb: int, module: str) -> None:
                 _end_orphans(living)
                 _send(parent, {"ended": status})
             case {"fork": True}:
-                forked = _fork(parent, received[1], answer_task)
+                forked = _fork(parent, received[1], check)
                 living.add(forked)
                 _send(parent, {"forked": forked})
 
@@ -93,7 +97,7 @@ def _first_line(parent: socket.socket) -> Any:
     return json.loads(received)
 
 
-def _fork(parent: socket.socket, ends: list[int], answer_task: AnswerTask) -> int:
+def _fork(parent: socket.socket, ends: list[int], check: Callable[[socket.socket, int], NoReturn]) -> int:
     warm_process = os.getpid()
     pid = os.fork()
     if not pid:
@@ -102,14 +106,18 @@ def _fork(parent: socket.socket, ends: list[int], answer_task: AnswerTask) -> in
         if os.getppid() != warm_process:
             os._exit(1)  # it died before the kernel knew
         connection, begun = ends
-        _check(socket.socket(fileno=connection), begun, answer_task)
+        check(socket.socket(fileno=connection), begun)
     for end in ends:
         os.close(end)
     return pid
 
 
-def _check(connection: socket.socket, begun: int, answer_task: AnswerTask) -> NoReturn:
-    """Answer tasks until the parent is gone, on a thread with a large stack."""
+def _check(
+    connection: socket.socket, begun: int, answer_task: AnswerTask, *, on_main_thread: bool
+) -> NoReturn:
+    """Answer tasks until the parent is gone, on a thread with a large stack unless a module wants none."""
+    if on_main_thread:
+        _answer_tasks(connection, begun, answer_task)
     threading.stack_size(_THREAD_STACK_BYTES)
     threading.Thread(target=_answer_tasks, args=(connection, begun, answer_task), daemon=True).start()
     while True:

@@ -43,7 +43,7 @@ class ChoiceVerifier(TextVerifier):
         answers = super()._answers(requests)
         for place, (request, answer) in enumerate(zip(requests, answers, strict=True)):
             options = options_of(request.problem)
-            if self._patterns is None and not (isinstance(answer, str) and named_option(answer, options)):
+            if self._patterns is None and not _names_something(answer, options):
                 answers[place] = _option_at_the_end(request.response, options) or answer
         return answers
 
@@ -71,13 +71,14 @@ def options_of(statement: str) -> dict[str, str]:
 def named_option(text: str, options: dict[str, str]) -> str | None:
     """Return the letter of the option that a text names by its letter, its text, or both alike.
 
-    None if it names none, two, or letter and text of different ones.
+    A letter alone is one, also where another option reads so. None if a text names none, two, or letter and
+    text of different ones.
     """
     text = _plain(text)
-    same = [letter for letter, option in options.items() if _plain(option).casefold() == text.casefold()]
     letter = _LETTER.fullmatch(text)
-    if letter is not None and letter[1].upper() in options and not (set(same) - {letter[1].upper()}):
+    if letter is not None and letter[1].upper() in options:
         return letter[1].upper()
+    same = [name for name, option in options.items() if _plain(option).casefold() == text.casefold()]
     if same:
         return same[0] if len(same) == 1 else None
     both = _LETTER_AND_TEXT.fullmatch(text)
@@ -89,17 +90,23 @@ def named_option(text: str, options: dict[str, str]) -> str | None:
     return named if not other or named in other else None
 
 
+def _names_something(answer: str | CheckResult, options: dict[str, str]) -> bool:
+    """Whether an answer names an option, or at least one by its letter."""
+    if isinstance(answer, CheckResult):
+        return False
+    return named_option(answer, options) is not None or _LETTER_AND_TEXT.fullmatch(_plain(answer)) is not None
+
+
 def _option_at_the_end(response: str, options: dict[str, str]) -> str | None:
-    """Return the text of the one option with which the last line of a response ends."""
+    """Return the text of the option with which the last line of a response ends, if it names no other."""
     lines = response.rpartition("</think>")[2].strip().splitlines()
     last = _plain(lines[-1]).casefold() if lines else ""
-    ending = [
-        option
-        for option in options.values()
-        if (text := _plain(option).casefold()) and re.search(rf"(?<!\w){re.escape(text)}\Z", last)
-    ]
-    longest = max(ending, key=len, default=None)
-    return longest if ending.count(longest or "") == 1 else None
+    texts = [_plain(option).casefold() for option in options.values()]
+    named = [text for text in texts if re.search(rf"(?<!\w){re.escape(text)}(?!\w)", last) and len(text) > 1]
+    longest = max(named, key=len, default="")
+    if not longest or not last.endswith(longest) or any(text not in longest for text in named):
+        return None
+    return longest if texts.count(longest) == 1 else None
 
 
 def _plain(text: str) -> str:

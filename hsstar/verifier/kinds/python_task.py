@@ -28,6 +28,9 @@ from hsstar.verifier.process import AnswerTask
 Ask = Callable[[dict[str, str]], Any]
 """Asks the function about a task."""
 
+ON_MAIN_THREAD = True
+"""Some libraries set alarms, which only the main thread can."""
+
 _COLUMNS = ("solution", "answer", "ground_truth", "reference")
 """The names under which data sets of TRL hold references."""
 
