@@ -12,7 +12,7 @@ from hsstar.recipe.verification import VerificationSection
 from hsstar.verifier.kinds.code import CodeSettings
 from hsstar.verifier.kinds.judge import DEFAULT_RUBRIC, JudgeSettings
 
-SERVER = {"base_url": "http://localhost:1/v1", "model": "m"}
+SERVER: dict[str, Any] = {"base_url": "http://localhost:1/v1", "model": "m"}
 RECIPE = """
 name = "judged"
 problems = { dataset = "train", per_iteration = 1 }

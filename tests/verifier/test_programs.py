@@ -236,7 +236,7 @@ def test_a_sandbox_that_shows_files_is_refused(way: Way, monkeypatch: pytest.Mon
 def test_a_sandbox_with_secrets_in_its_environment_is_refused(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sandbox.ENVIRONMENT, "HSSTAR_JUDGE_API_KEY", "s3cret")
+    monkeypatch.setitem(ways.ENVIRONMENT, "HSSTAR_JUDGE_API_KEY", "s3cret")
     assert trouble_with(way) == "it has not a clean environment"
 
 
