@@ -57,4 +57,8 @@ def serving(policy: Path, folder: Path) -> Iterator[Server]:
         yield Server(f"http://127.0.0.1:{port}/v1", process, log)
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # it has not got as far as to listen
+            process.kill()
+            process.wait()

@@ -147,13 +147,17 @@ def test_the_domain_imports_the_standard_library_and_itself_without_clock_disk_n
     assert others
 
 
-def test_the_verifier_imports_only_four_modules_of_the_domain() -> None:
-    names = ("answers", "errors", "text", "verdict")
+def test_the_verifier_imports_only_five_modules_of_the_domain_and_for_judges_their_client() -> None:
+    names = ("answers", "errors", "program_tests", "text", "verdict")
     in_domain = (HSSTAR / "domain").rglob("*.py")
     files = [path for path in in_domain if path.stem in names or path.parent.name in names]
     files += (HSSTAR / "verifier").rglob("*.py")
     modules = {module for file in files for module in imported_modules(file) if module.startswith("hsstar.")}
     others = {module for module in modules if not module.startswith("hsstar.verifier")}
+    judges = set(imported_modules(HSSTAR / "verifier" / "kinds" / "judge.py"))
+    remote = {module for module in others if module.startswith("hsstar.remote")}
+    assert remote and remote <= judges
+    others -= remote
     assert {".".join(module.split(".")[:3]) for module in others} == {
         f"hsstar.domain.{name}" for name in names
     }

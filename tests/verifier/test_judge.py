@@ -264,6 +264,7 @@ def test_closing_ends_a_verification_at_once(host: Host) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(900)
 def test_a_model_on_a_server_of_vllm_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from tests.engines import tiny
     from tests.engines.vllm_server import serving

@@ -4,20 +4,28 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hsstar.doctor.machine import check_sandbox
+from hsstar.domain.errors import EngineError
+from hsstar.domain.findings import Level
 from hsstar.domain.program_tests import read_program_tests
 from hsstar.domain.verdict import Cause, CheckResult
 from hsstar.verifier.code.judging import judge_program
 from hsstar.verifier.code.programs import find_program
-from hsstar.verifier.sandbox import Limits, Sandbox, Way, usable_way
+from hsstar.verifier.contract import VerificationRequest
+from hsstar.verifier.kinds.code import CodeSettings, CodeVerifier
+from hsstar.verifier.references import ReferenceKind
+from hsstar.verifier.sandbox import Limits, Sandbox, SandboxError, Way, sandbox, usable_way, ways
+from hsstar.verifier.sandbox.sandbox import trouble_with
 
 LIMITS = Limits(cpu_seconds=0.6, idle_seconds=10.0, memory_mb=256, processes=16, output_mb=1)
 DOUBLE = {"inputs": ["21\n", "4\n"], "outputs": ["42\n", "8\n"]}
@@ -80,8 +88,8 @@ def test_a_program_that_waits_for_nothing_is_incorrect_and_one_without_a_process
 
 def run(way: Way, program: str) -> str:
     """What a program prints or raises."""
-    with Sandbox(way, LIMITS) as sandbox:
-        answer = sandbox.ask({"op": "run", "program": program, "input": ""})
+    with Sandbox(way, LIMITS) as opened:
+        answer = opened.ask({"op": "run", "program": program, "input": ""})
     return str(answer["output"]) + str(answer["errors"])
 
 
@@ -141,13 +149,13 @@ def test_no_other_process_is_reached_and_none_is_left(way: Way) -> None:
         "import os, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n"
         "    time.sleep(300)\n  os._exit(0)\nprint('gone')"
     )
-    with Sandbox(way, LIMITS) as sandbox:
-        assert sandbox.ask({"op": "run", "program": left, "input": ""})["output"] == "gone\n"
+    with Sandbox(way, LIMITS) as opened:
+        assert opened.ask({"op": "run", "program": left, "input": ""})["output"] == "gone\n"
         count = "import os\nprint(len([n for n in range(2, 300) if not os.system('true') and _alive(n)]))"
         alive = (
             "def _alive(n):\n  import os\n  try: os.kill(n, 0); return True\n  except OSError: return False\n"
         )
-        assert int(str(sandbox.ask({"op": "run", "program": alive + count, "input": ""})["output"])) <= 3
+        assert int(str(opened.ask({"op": "run", "program": alive + count, "input": ""})["output"])) <= 3
 
 
 def processes() -> Iterator[str]:
@@ -157,9 +165,9 @@ def processes() -> Iterator[str]:
 
 
 def test_a_closed_sandbox_leaves_no_process(way: Way) -> None:
-    sandbox = Sandbox(way, LIMITS, "--marked-a")
+    opened = Sandbox(way, LIMITS, "--marked-a")
     assert any("--marked-a" in line for line in processes())
-    sandbox.close()
+    opened.close()
     for _ in range(100):
         if not any("--marked-a" in line for line in processes()):
             break
@@ -202,3 +210,72 @@ def test_a_response_without_a_program_says_why(response: str, options: dict[str,
 
 def test_an_answer_is_the_program() -> None:
     assert find_program("x = 1", is_answer=True).source == "x = 1"
+
+
+def broken(inner: Sequence[str], temporary_bytes: int) -> list[str]:
+    return ["/bin/sh", "-c", "echo 'namespaces are forbidden here' >&2; exit 1"]
+
+
+def test_a_machine_without_a_sandbox_runs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_usable", None)
+    monkeypatch.setattr(sandbox, "ways", lambda: [Way("bubblewrap", broken), Way("namespaces", broken)])
+    pattern = r"no sandbox .*bubblewrap: .*namespaces are forbidden here; namespaces: .*none runs without"
+    with CodeVerifier(CodeSettings()) as verifier, pytest.raises(SandboxError, match=pattern):
+        verifier.verify([VerificationRequest("```python\nprint(42)\n```", json.dumps(DOUBLE))])
+    [finding] = check_sandbox()
+    assert finding.level is Level.WARN and "kind code cannot run: no sandbox" in finding.text
+
+
+def test_a_sandbox_that_shows_files_is_refused(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    binds, links = ways._places()
+    monkeypatch.setattr(ways, "_places", lambda: ([*binds, ("/etc", "/etc")], links))
+    leaking = Way("leaking", lambda inner, size: way.command(inner, size), way.options)
+    assert "it has not hidden files (it sees /etc/passwd" in trouble_with(leaking)
+
+
+def test_a_sandbox_with_secrets_in_its_environment_is_refused(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ways.ENVIRONMENT, "HSSTAR_JUDGE_API_KEY", "s3cret")
+    assert trouble_with(way) == "it has not a clean environment"
+
+
+def test_the_doctor_names_the_sandbox(way: Way) -> None:
+    [finding] = check_sandbox()
+    assert (finding.level, finding.text) == (Level.OK, f"programs run isolated, by {way.name}")
+
+
+def test_several_programs_run_at_once_and_equal_ones_once(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    together = threading.Barrier(2, timeout=60)
+
+    def judge(source: str, *rest: object) -> CheckResult:
+        started.append(source)
+        together.wait()
+        return CheckResult(Cause.CORRECT)
+
+    monkeypatch.setattr("hsstar.verifier.kinds.code.judge_program", judge)
+    requests = [VerificationRequest(text, json.dumps(DOUBLE), is_answer=True) for text in ("a", "b", "a")]
+    with CodeVerifier(CodeSettings(), processes=2) as verifier:
+        assert {judgement.cause for judgement in verifier.verify(requests)} == {Cause.CORRECT}
+    assert sorted(started) == ["a", "b"]
+
+
+def test_closing_ends_programs_at_once(way: Way) -> None:
+    verifier = CodeVerifier(CodeSettings(deadline_seconds=600.0), processes=1)
+    request = VerificationRequest("while True: pass", json.dumps(DOUBLE), is_answer=True)
+    threading.Timer(2.0, verifier.close).start()
+    begin = time.monotonic()
+    with pytest.raises(EngineError, match="closed"):
+        verifier.verify([request])
+    assert time.monotonic() - begin < 60
+    with pytest.raises(EngineError, match="closed"):
+        verifier.verify([request])
+
+
+def test_references_that_hold_no_tests_are_told(way: Way) -> None:
+    with CodeVerifier(CodeSettings()) as verifier:
+        requests = [VerificationRequest("x", reference, is_answer=True) for reference in ("42", "assert f()")]
+        assert verifier.examine(requests) == [ReferenceKind.UNREADABLE, ReferenceKind.TESTS]
+        [judgement] = verifier.verify(requests[:1])
+    assert judgement.cause is Cause.BAD_REFERENCE

@@ -215,9 +215,10 @@ def usable_way() -> Way:
                     break
                 troubles.append(f"{way.name}: {trouble}")
             else:
+                tried = "; ".join(troubles)
                 raise SandboxError(
-                    f"no sandbox for programs works here ({'; '.join(troubles)}), and none runs without; "
-                    "Linux 5.14 with user namespaces is needed, for containers see docs/verification.md"
+                    f"no sandbox for programs works here ({tried}), and none runs without; "
+                    "Linux 5.14 with user namespaces is needed; see docs/programs-and-judges.md"
                 )
         return _usable
 
