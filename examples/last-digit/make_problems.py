@@ -15,10 +15,10 @@ def problems(random: Random) -> Iterator[dict[str, str]]:
     while True:
         digits = [str(random.randint(2, 9)) for _ in range(random.randint(5, 6))]
         signs = [random.choice("++*") for _ in digits[1:]]
-        words = " ".join(part for pair in zip(digits, [*map(WORDS.get, signs), ""], strict=True) for part in pair)
+        words = " ".join(map(" ".join, zip(digits, [*(WORDS[sign] for sign in signs), ""], strict=True)))
         if words not in seen:
             seen.add(words)
-            value = eval("".join(part for pair in zip(digits, [*signs, ""], strict=True) for part in pair))  # noqa: S307
+            value = eval("".join(map("".join, zip(digits, [*signs, ""], strict=True))))
             reference = json.dumps({"digit": value % 10, "value": value})
             yield {"problem": f"What is the last digit of {words.strip()}?", "answer": reference}
 

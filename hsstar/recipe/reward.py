@@ -53,7 +53,8 @@ class RewardSection(Section):
     """For `length`: from so many tokens on it is 0, between the two it falls evenly; default:
     `sampling.max_new_tokens`."""
     pattern: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """For `format`: a regular expression that the response has to hold; default: it announces its answer."""
+    """For `format`: a regular expression that the response has to hold, with `^` and `$` at lines and `.` for
+    line breaks too; default: it announces its answer."""
     vllm: VllmSection | None = None
 
     @property

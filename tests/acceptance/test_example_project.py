@@ -24,7 +24,12 @@ def test_the_project_checks_with_its_own_function_and_trains(tmp_path: Path) -> 
         environment = os.environ | home.environment | {"PATH": path}
         for command in block.splitlines():
             done = subprocess.run(
-                ["bash", "-c", command], cwd=project, env=environment, capture_output=True, text=True, timeout=300
+                ["bash", "-c", command],
+                cwd=project,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
             )
             assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
         [figures] = home.query(

@@ -225,7 +225,7 @@ def test_a_reward_that_fails_names_itself_and_the_sample_and_spares_the_neighbou
     ]
     assert failed and len(errors) == 2
     assert f"reward 'brevity', sample {imported}: its tokens are not counted" in errors[0]
-    assert f"reward 'slow', sample {slow}: the pattern takes more than 1 s" in errors[1]
+    assert f"reward 'slow', sample {slow}: the pattern timed out" in errors[1]
     assert rows(database, "SELECT slot FROM samples WHERE min_reward IS NOT NULL ORDER BY 1") == [(0,), (3,)]
 
 

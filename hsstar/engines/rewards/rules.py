@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-import regex
-
 from hsstar.domain.answers import GUESSED, extract_answer
+from hsstar.domain.verdict import CheckResult
 from hsstar.engines.rewards.contract import RequestError, RewardRequest, StepRewards
-
-_SECONDS = 1.0
-"""Time that a pattern has for a response; some take for ever."""
+from hsstar.verifier.kinds.pooled import CAUSE_OF_FAILURE, PatternSearch
 
 
 class LengthReward:
@@ -40,22 +37,26 @@ class FormatReward:
     name = "format"
 
     def __init__(self, pattern: str | None) -> None:
-        self._pattern = None if pattern is None else regex.compile(pattern)
+        self._pattern = pattern
+        self._search = PatternSearch()  # its processes start with the first search
 
     def score(self, requests: Sequence[RewardRequest]) -> list[StepRewards]:
-        """Score requests in order; raise RequestError for one that takes the pattern more than a second."""
-        return [StepRewards((float(self._holds(place, of.response)),)) for place, of in enumerate(requests)]
+        """Score requests in order; raise RequestError for one at which the pattern hangs."""
+        if self._pattern is None:
+            found = [_announces(of.response) for of in requests]
+        else:
+            found = [False] * len(requests)
+            for place, result in self._search.find([(self._pattern, of.response) for of in requests]):
+                found[place] = isinstance(result, str)
+                if isinstance(result, CheckResult) and result.cause in CAUSE_OF_FAILURE.values():
+                    raise RequestError(place, f"{result.detail}; make it simpler")
+        return [StepRewards((float(holds),)) for holds in found]
 
     def close(self) -> None:
-        """Do nothing: it holds nothing."""
+        """End the processes that search."""
+        self._search.close()
 
-    def _holds(self, place: int, response: str) -> bool:
-        if self._pattern is None:
-            answer = extract_answer(response)
-            return answer is not None and answer.rule not in GUESSED
-        try:
-            return self._pattern.search(response, timeout=_SECONDS) is not None
-        except TimeoutError:
-            raise RequestError(
-                place, f"the pattern takes more than {_SECONDS:g} s; make it simpler"
-            ) from None
+
+def _announces(response: str) -> bool:
+    answer = extract_answer(response)
+    return answer is not None and answer.rule not in GUESSED
