@@ -107,9 +107,7 @@ ASKED = {"bare": "1+1=?\n", "chat": PromptFormat("chat").conversation("1+1=?")}
 
 
 def laid_out(exported: Exported, name: str, row: dict[str, Any], template: str = "bare") -> Any:
-    return EXPORT_LAYOUTS[exported][name](
-        row | {"asked": ASKED[template], "prefill": "", "thinking": "auto"}
-    )
+    return EXPORT_LAYOUTS[exported][name](row | {"asked": ASKED[template], "prefill": "", "thinking": "auto"})
 
 
 def test_pairs_go_round(tmp_path: Path) -> None:
