@@ -19,13 +19,14 @@ def prompts() -> None:
 @click.option("--problem", metavar="TEXT", help="The problem; needs no database.")
 @click.option("--dataset", metavar="NAME", help="Take its first problem.  [default: the recipe's dataset]")
 def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
-    """Print the prompt of a problem exactly as the policy of RECIPE sees it.
+    """Print the prompt of a problem exactly as the policy of RECIPE sees it, or as a chat server gets it.
 
     Its number of tokens goes to standard error, without --problem with the lengths of the dataset's first
     1,000 prompts. A beginning-of-text token that the tokenizer adds is counted and not printed.
     """
     from hsstar.commands.models import policy_location
     from hsstar.commands.prompts import prompt_lengths, with_examples
+    from hsstar.domain.chat_prompts import chat_prompt, for_people
     from hsstar.engines.prompts import count_tokens, prompt_renderer
     from hsstar.insights.problems import first_problem
     from hsstar.recipe.recipe import load_recipe
@@ -43,6 +44,8 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
             lengths = prompt_lengths(database, section.prompt.resolved, policy, name)
     prompt = prompt_renderer(section.prompt.resolved, policy)(problem)
     [tokens] = count_tokens(policy, [prompt])
+    if section.sends_messages:
+        prompt = for_people(chat_prompt(section.prompt.resolved, problem))
     say_exactly(prompt)
     say(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
     if lengths:

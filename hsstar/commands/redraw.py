@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hsstar.domain.addresses import SampleAddress
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.text import storable
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import request_renderer
 from hsstar.engines.registry import build_sampler
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest
 from hsstar.recipe.recipe import Recipe
@@ -92,10 +92,11 @@ def redraw(
             "the run's recipe was changed by hand"
         )
     folder = str(checkpoint_of(context.policy))
-    prompt = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)(slot.statement)
+    policy = context.recipe.policy
+    render = request_renderer(policy.prompt.resolved, context.policy.location, messages=policy.sends_messages)
     sampler = (build or _build)(folder, context.recipe)
     try:
-        request = SampleRequest(prompt + slot.prefix, seed)
+        request = SampleRequest(render(slot.statement) + slot.prefix, seed)
         ((_, completion),) = sampler.draw([request], context.parameters_of(slot))
         engine = sampler.name
     finally:

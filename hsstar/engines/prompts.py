@@ -9,6 +9,7 @@ from typing import Any
 
 from hsstar.checkpoints.files import read_json
 from hsstar.checkpoints.resolve import resolve
+from hsstar.domain.chat_prompts import chat_prompt
 from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError
 from hsstar.domain.prompts import CHAT, TEMPLATES, PromptFormat, chat_message, render_prompt
 from hsstar.engines.time_limit import within
@@ -39,6 +40,11 @@ def prompt_renderer(prompt: PromptFormat, policy: str | Path) -> Renderer:
         return _own_renderer(prompt)
     render_prompt(prompt.template, "")
     return lambda problem: render_prompt(prompt.template, problem) + prompt.prefill
+
+
+def request_renderer(prompt: PromptFormat, policy: str | Path, *, messages: bool) -> Renderer:
+    """Return what makes the prompts of requests: a renderer, or `messages` that a server renders."""
+    return partial(chat_prompt, prompt) if messages else prompt_renderer(prompt, policy)
 
 
 def count_tokens(policy: str | Path, prompts: Sequence[str]) -> list[int]:

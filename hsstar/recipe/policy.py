@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, fi
 
 from hsstar.domain.answers.thinking import AUTO, marks_of
 from hsstar.domain.errors import BadInputError
-from hsstar.domain.prompts import DEFAULT
+from hsstar.domain.prompts import CHAT, DEFAULT
 from hsstar.domain.rounding import resolve_format
 from hsstar.recipe.base import Name, Positive, Section
 from hsstar.recipe.prompt import PromptSection
@@ -39,24 +39,59 @@ OWN_REQUEST_KEYS = frozenset(
         "stop", "logprobs", "echo", "stream", "stream_options", "suffix", "add_special_tokens",
     }
 )  # fmt: skip
-"""Keys of a completion request that hsstar decides."""
+"""Keys of a request that hsstar decides."""
+_OWN_CHAT_KEYS = frozenset(
+    {
+        "messages", "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
+        "top_logprobs", "max_completion_tokens", "tools", "tool_choice",
+    }
+)  # fmt: skip
+"""Further ones of a chat."""
+
+
+_Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
 
 
 class OpenAISection(Section):
-    """A server that speaks OpenAI's completions protocol and serves the policy."""
+    """A server, or several, that speak OpenAI's completions protocol and serve the policy."""
 
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+    base_url: _Address | None = None
     """Address of the protocol, without user and password: `http://gpu1:8000/v1`."""
+    base_urls: tuple[_Address, ...] | None = None
+    """Those of several servers, instead of `base_url`: each request goes to the least busy one."""
     model: Annotated[str, Field(min_length=1, max_length=500)]
     """The server's name for the policy (`--served-model-name`)."""
     concurrency: Positive = 64
-    """Requests that one worker process sends at once."""
+    """Requests that one worker process sends to a server at once."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """How long the server may be silent about one request."""
+    protocol: Literal["completions", "chat"] = "completions"
+    """`chat`: the server renders the prompt by its chat template; needs `policy.prompt.template = "chat"`."""
+    logprobs: bool = True
+    """Whether the server gives log-probabilities; without them samples have none."""
     reload: Literal["none", "vllm"] = "none"
     """How a newly trained policy gets into the server; `none` allows one policy."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keys of each request, sent as they are: `{ min_p = 0.05 }`."""
+
+    @field_validator("base_urls")
+    @classmethod
+    def _different(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value == ():
+            raise ValueError("give the address of a server")
+        addresses = [address.rstrip("/").lower() for address in value or ()]
+        for place, address in enumerate(addresses):
+            if address in addresses[:place]:
+                raise ValueError(f"{(value or ())[place]} is there twice")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.base_url is None) == (self.base_urls is None):
+            raise ValueError("give either base_url or base_urls")
+        if self.protocol == "chat" and (own := sorted(_OWN_CHAT_KEYS & self.options.keys())):
+            raise ValueError(f"options: {own[0]!r} belongs to hsstar and cannot be set")
+        return self
 
     @field_validator("options")
     @classmethod
@@ -126,6 +161,11 @@ class PolicySection(Section):
         """Whether the engine cannot load the weights of a trained policy."""
         return self.openai is not None and self.openai.reload == "none"
 
+    @property
+    def sends_messages(self) -> bool:
+        """Whether a server renders the prompt."""
+        return self.openai is not None and self.openai.protocol == "chat"
+
     def sampled_as(self, *, gpu: bool) -> str | None:
         """Return the number format of the weights while sampling; None if a server decides it."""
         return None if self.engine == "openai" else resolve_format(self.dtype, gpu=gpu)
@@ -155,4 +195,9 @@ class PolicySection(Section):
                 raise ValueError("engine = 'openai' needs [policy.openai] with base_url and model")
             if self.dtype != "auto":
                 raise ValueError("the server decides dtype under engine = 'openai'; leave it out")
+        if self.sends_messages and self.prompt.template != CHAT:
+            raise ValueError(
+                "policy.openai.protocol = 'chat' needs policy.prompt.template = 'chat': the server "
+                "renders the messages; for another template take protocol = 'completions'"
+            )
         return self

@@ -68,7 +68,7 @@ class JobContext:
             top_k=settings.top_k,
             min_p=settings.min_p,
             repetition_penalty=settings.repetition_penalty,
-            thinking=marks_of(policy.thinking) if policy.thinking_tokens else None,
+            thinking=marks_of(policy.thinking),
             thinking_tokens=policy.thinking_tokens or 0,
         )
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from hsstar.domain.errors import EngineError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import request_renderer
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.stages.batching import in_batches
 from hsstar.stages.context import JobContext, WorkerContext, computing, load_context
@@ -54,7 +54,8 @@ def _draw(
 ) -> dict[int, str]:
     """Draw and write samples for these slots; return the problems that the sampler refuses, with reasons."""
     refused: dict[int, str] = {}
-    render = prompt_renderer(context.recipe.policy.prompt.resolved, context.policy.location)
+    policy = context.recipe.policy
+    render = request_renderer(policy.prompt.resolved, context.policy.location, messages=policy.sends_messages)
     with computing():  # a chat template is a program of the policy
         prompts = [render(slot.statement) + slot.prefix for slot in slots]
     requests = [
@@ -97,7 +98,7 @@ def _drawn(
         for alike in dict.fromkeys(parameters):
             places = [place for place, chosen in enumerate(parameters) if chosen == alike]
             for index, result in sampler.draw([requests[place] for place in places], alike):
-                if isinstance(result, Completion) and not isfinite(result.cumulative_logprob):
+                if isinstance(result, Completion) and not isfinite(result.cumulative_logprob or 0.0):
                     raise EngineError(
                         f"the policy gave a sample the log-probability {result.cumulative_logprob}; "
                         "are its weights whole?"

@@ -48,6 +48,7 @@ def complete(
 def same(left: Completion | str, right: Completion | str) -> bool:
     """Whether two completions are equal up to rounding of their log-probability."""
     one, other = completion(left), completion(right)
+    assert one.cumulative_logprob is not None and other.cumulative_logprob is not None
     near = abs(one.cumulative_logprob - other.cumulative_logprob) < 1e-3
     return near and replace(one, cumulative_logprob=other.cumulative_logprob) == other
 

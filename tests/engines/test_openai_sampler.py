@@ -190,7 +190,9 @@ REFUSING = {"complete": lambda weights, body: "no  such\nthing"}
         (REFUSING | {"shape": lambda text: {"error": text}}, {}, "refuses a request: no such thing"),
         (REFUSING | {"shape": lambda text: text}, {}, "refuses a request: no such thing"),
         (REFUSING | {"shape": lambda text: ""}, {}, "refuses a request: no reason given"),
-        (answering(logprobs=None), {}, "without text, finish_reason, usage or logprobs"),
+        (answering(logprobs=None), {}, "without log-probabilities of the tokens; set policy.openai.logprobs"),
+        (answering(text=None), {}, "without text, finish_reason or usage"),
+        ({"complete": lambda weights, body: {"error": "over quota"}}, {}, "with an error: over quota"),
         (answering(finish_reason="content_filter"), {}, "for the reason 'content_filter'"),
         ({"development": False}, {"reload": "vllm", "checkpoint": "/"}, "with VLLM_SERVER_DEV_MODE=1"),
         ({}, {"reload": "vllm", "checkpoint": "/no"}, r"cannot load /no .*it must see this folder"),
@@ -287,7 +289,7 @@ def test_on_vllm_a_seed_decides_a_completion_whatever_the_order(serve: Any) -> N
     for one in together:
         assert tiny.END not in one.text
         assert one.tokens == len(one.text) + (one.finish_reason == "stop")  # one per character, and the end
-        assert one.cumulative_logprob < 0
+        assert one.cumulative_logprob is not None and one.cumulative_logprob < 0
 
 
 @pytest.mark.heavy

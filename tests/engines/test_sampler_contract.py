@@ -250,7 +250,7 @@ def test_a_stop_string_ends_the_completion_before_it(sampler: Sampler) -> None:
         place, string = min(places)
         ended = (drawn.text, drawn.finish_reason, drawn.tokens)
         assert ended == (before.text[:place], "stop", place + len(string))
-        assert drawn.cumulative_logprob > before.cumulative_logprob
+        assert (drawn.cumulative_logprob or 0.0) > (before.cumulative_logprob or 0.0)
 
 
 def test_a_prompt_without_a_completion_concerns_its_own_request_only(sampler: Sampler) -> None:

@@ -36,6 +36,15 @@ def sampling(database: Database, host: Host) -> Sampling:
 
 
 @pytest.fixture
+def shared(database: Database, host: Host) -> Iterator[tuple[Sampling, Host]]:
+    """The same round on two servers."""
+    with running(Host(text_of, weights="first")) as other:
+        options = {"base_urls": [host.url, other.url], "model": "policy", "concurrency": 2, "reload": "vllm"}
+        engine: dict[str, Any] = {"engine": "openai", "prompt": "bare", "openai": options}
+        yield Sampling(database, *add_sampling(database, "run", POLICY, 4, 4, **engine)), other
+
+
+@pytest.fixture
 def worker(database: Database, tmp_path: Path) -> Iterator[Worker]:
     settings = Settings(tmp_path, tmp_path)
     context = make_context(settings, database, "worker")
@@ -69,3 +78,19 @@ def test_a_refused_key_fails_the_job_in_a_line(sampling: Sampling, worker: Worke
     (error,) = sampling.errors()
     assert "HSSTAR_OPENAI_API_KEY is not set" in str(error)
     assert "\n" not in str(error)
+
+
+def test_each_sample_is_drawn_once_when_one_of_two_servers_is_killed(
+    shared: tuple[Sampling, Host], worker: Worker, host: Host
+) -> None:
+    sampling, other = shared
+    host.delay = other.delay = 0.1
+    with beside(lambda: worker.run_job(sampling.job_ids[0])):
+        wait_for(lambda: len(host.bodies) >= 3)
+        host.stop()
+    assert [drawn.split("|")[0] for drawn in sampling.responses().values()] == [POLICY.name] * 16
+    assert sampling.jobs() == [("done", 1, 16)]
+    assert sampling.note() is None
+    seeds = [body["seed"] for body in host.bodies + other.bodies]
+    assert len(set(seeds)) == 16
+    assert len(seeds) <= 18  # what was under way at the killed one was asked for again

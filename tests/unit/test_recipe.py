@@ -189,7 +189,10 @@ def test_the_table_of_the_engine_is_what_it_is_started_with() -> None:
 
 def test_a_server_is_told_of_new_policies_or_serves_one() -> None:
     recipe = with_sections(policy={"engine": "openai", "openai": SERVER | {"options": {"top_k": 5}}})
-    usual = {"concurrency": 64, "timeout_seconds": 600, "reload": "none"}
+    usual = {"concurrency": 64, "timeout_seconds": 600, "reload": "none"} | {
+        "protocol": "completions",
+        "logprobs": True,
+    }
     assert recipe.policy.engine_options == SERVER | usual | {"options": {"top_k": 5}}
     assert recipe.policy.one_policy_only
     assert parse_recipe(recipe.document()) == recipe

@@ -46,13 +46,13 @@ class Completion:
     """One drawn completion: `text` ends before a stop string or end-of-text token, which `tokens` counts.
 
     `cumulative_logprob` is that of the generated tokens under the raw (temperature 1, untruncated)
-    distribution, in nats. `milliseconds` is the wall clock in the engine.
+    distribution, in nats; None from a server that gives none. `milliseconds` is the wall clock in the engine.
     """
 
     text: str
     tokens: int
     finish_reason: FinishReason
-    cumulative_logprob: float
+    cumulative_logprob: float | None
     milliseconds: float = field(compare=False)
 
 
