@@ -41,7 +41,8 @@ def _check_completions(completions: Sequence[Completion], parameters: SamplingPa
             one,
         )
         demand(one.finish_reason in ("stop", "length"), "a completion ends by `stop` or `length`", one)
-        demand(one.cumulative_logprob <= 0, "a log-probability is at most 0", one)
+        logprob = one.cumulative_logprob
+        demand(logprob is None or logprob <= 0, "a log-probability is at most 0", one)
         demand(one.milliseconds >= 0, "a completion takes at least no time", one)
 
 
@@ -124,6 +125,10 @@ def _draw(
 def _demand_same(left: Sequence[Completion], right: Sequence[Completion], promise: str) -> None:
     """Compare completions; their log-probabilities up to rounding."""
     for one, other in zip(left, right, strict=True):
-        near = abs(one.cumulative_logprob - other.cumulative_logprob) < 1e-3 * max(1, one.tokens)
+        mine, theirs = one.cumulative_logprob, other.cumulative_logprob
+        if mine is None or theirs is None:
+            near = mine is theirs
+        else:
+            near = abs(mine - theirs) < 1e-3 * max(1, one.tokens)
         same = near and replace(one, cumulative_logprob=other.cumulative_logprob) == other
         demand(same, promise, f"{one} and {other}")
