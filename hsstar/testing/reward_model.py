@@ -36,9 +36,8 @@ def _score(model: ProcessRewardModel, requests: Sequence[RewardRequest]) -> list
     for request, result in zip(requests, results, strict=True):
         for reward in result.rewards:
             demand(0 <= reward <= 1, "a reward is a number from 0 to 1", result)
-        demand(bool(request.steps) or not result.rewards, "a request without steps gets no rewards", result)
-        most = len(request.steps)
-        demand(len(result.rewards) <= most, "a response has at most one reward per step", result)
+        most = max(1, len(request.steps))
+        demand(len(result.rewards) <= most, "a response has at most one reward, or one per step", result)
     return results
 
 
