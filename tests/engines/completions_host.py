@@ -31,6 +31,7 @@ class Host:
     headers: dict[str, str] = field(default_factory=dict)  # of answers with a fault
     shape: Callable[[str], Json | str] = lambda message: {"error": {"message": message}}
     delay: float = 0.0  # seconds before each completion
+    owner: str = "somebody"  # as it says, where it is not vLLM
     is_vllm: bool = True  # it says so, and has vLLM's further endpoints
     development: bool = True
     api_key: str = ""  # what it demands
@@ -126,7 +127,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                 self.answer(status, host.shape(message), **headers)
 
         def do_GET(self) -> None:
-            owner, key = "vllm" if host.is_vllm else "somebody", self.headers.get("Authorization", "")
+            owner, key = "vllm" if host.is_vllm else host.owner, self.headers.get("Authorization", "")
             known: dict[str, Json | str] = {
                 "/v1/models": {"data": [{"id": host.model, "owned_by": owner}]},
                 "/version": {"version": "0.32.0"},
@@ -148,7 +149,13 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
             elif self.path in ("/v1/completions", "/v1/chat/completions"):
                 self.completion(body)
             elif self.path == "/tokenize" and host.is_vllm:
-                self.answer(200, {"count": len(body["prompt"]), "max_model_len": host.context})
+                self.answer(
+                    200,
+                    {
+                        "count": len(body.get("prompt") or body["messages"][-1]["content"]),
+                        "max_model_len": host.context,
+                    },
+                )
             elif self.path == "/collective_rpc" and host.development:
                 weights = body["kwargs"]["weights_path"]
                 if not Path(weights).is_dir():

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
+from hsstar.domain.prompts import PromptFormat
+from hsstar.engines.prompts import request_renderer
 from hsstar.engines.sampling import openai_server
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai import OpenAISampler
 from hsstar.remote import http
 from tests.engines import tiny
 from tests.engines.completions_host import CUT, Host, Json, running, text_of
-from tests.engines.draws import complete, draw_all
+from tests.engines.draws import all_same, complete, draw_all
 from tests.engines.vllm_server import serving
 
 PARAMETERS = SamplingParameters(temperature=0.7, top_p=0.95, max_new_tokens=60, stop=("Q:",))
@@ -266,9 +268,18 @@ def test_a_policy_loads_after_an_abandoned_draw(host: Host, connect: Open, tmp_p
     assert host.loads == [str(tmp_path.parent), str(tmp_path)]
 
 
+CHAT_TEMPLATE = (
+    "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return [tiny.tiny_policy(tmp_path_factory.mktemp("M"), seed=seed) for seed in (0, 1)]
+    tokenizer = tiny.qwen_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    folders = [tmp_path_factory.mktemp("M") for _ in range(2)]
+    return [tiny.tiny_policy(folder, seed=seed, tokenizer=tokenizer) for seed, folder in enumerate(folders)]
 
 
 @pytest.fixture(scope="module")
@@ -311,3 +322,22 @@ def test_vllm_takes_the_weights_of_another_policy(serve: Any, policies: list[Pat
         sampler.reload(policies[0])
         assert [one.text for one in complete(sampler, 24)] == [one.text for one in first]
     assert not {one.text for one in first} & {one.text for one in second}
+
+
+@pytest.mark.heavy
+def test_on_vllm_a_chat_draws_what_its_rendered_prompt_does(serve: Any, policies: list[Path]) -> None:
+    form = PromptFormat("chat", "Be brief.", answer_instruction="")
+    problems = [f"{number}+{number}" for number in range(12)]
+    drawn = []
+    for messages, protocol in ((False, "completions"), (True, "chat")):
+        render = request_renderer(form, policies[0], messages=messages)
+        asked = [SampleRequest(render(problem), seed) for seed, problem in enumerate(problems)]
+        with closing(serve(protocol=protocol)) as sampler:
+            drawn.append(complete(sampler, asked))
+    assert [one.text for one in drawn[0]] == [one.text for one in drawn[1]]
+    assert all_same(*drawn)
+    with closing(serve(protocol="chat")) as sampler:
+        [refused] = draw_all(sampler, [SampleRequest(render("y" * 300), 1)])
+        [begun] = complete(sampler, [SampleRequest(render("1+1") + "so", 1)])
+    assert isinstance(refused, str) and "fills the model's context of 256" in refused
+    assert begun.text

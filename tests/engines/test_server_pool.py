@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import EngineError
-from hsstar.engines.sampling import openai_server
 from hsstar.engines.sampling.openai import OpenAISampler
+from hsstar.remote import http
 from tests.engines.completions_host import CUT, Host, running, text_of
 from tests.engines.draws import draw_all
 from tests.engines.test_openai_sampler import PARAMETERS, REQUESTS, expected, text, texts
@@ -21,7 +21,7 @@ Open = Callable[..., OpenAISampler]
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host]]:
-    monkeypatch.setattr(openai_server, "_FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(http, "FIRST_PAUSE_SECONDS", 0.05)
     with ExitStack() as started:
         yield [started.enter_context(running(Host(text_of, weights="M0", delay=0.02))) for _ in range(3)]
 

@@ -94,3 +94,23 @@ def test_each_sample_is_drawn_once_when_one_of_two_servers_is_killed(
     seeds = [body["seed"] for body in host.bodies + other.bodies]
     assert len(set(seeds)) == 16
     assert len(seeds) <= 18  # what was under way at the killed one was asked for again
+
+
+def test_a_chat_without_log_probabilities_gives_rows_without(
+    database: Database, worker: Worker, host: Host
+) -> None:
+    def chat(weights: str, body: dict[str, Any]) -> dict[str, Any]:
+        message = {"content": f"so {body['seed']}", "reasoning_content": body["messages"][-1]["content"]}
+        choice = {"message": message, "finish_reason": "stop"}
+        return {"choices": [choice], "usage": {"completion_tokens": 3}}
+
+    host.complete, host.is_vllm = chat, False
+    options = {"base_url": host.url, "model": "policy", "protocol": "chat", "logprobs": False}
+    engine: dict[str, Any] = {"engine": "openai", "prompt": "chat", "openai": options}
+    sampling = Sampling(database, *add_sampling(database, "run", POLICY, 4, 4, **engine))
+    worker.run_job(sampling.job_ids[0])
+    assert sampling.jobs() == [("done", 1, 16)]
+    assert all(drawn.startswith("<think>") for drawn in sampling.responses().values())
+    with database.begin() as connection:
+        facts = connection.exec_driver_sql("SELECT cumulative_logprob FROM sample_facts").scalars().all()
+    assert facts == [None] * 16
