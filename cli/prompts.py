@@ -27,7 +27,7 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     from hsstar.commands.models import policy_location
     from hsstar.commands.prompts import prompt_lengths, with_examples
     from hsstar.domain.chat_prompts import chat_prompt, for_people
-    from hsstar.engines.prompts import count_tokens, prompt_renderer
+    from hsstar.engines.prompts import checking_renderer, count_tokens
     from hsstar.insights.problems import first_problem
     from hsstar.recipe.recipe import load_recipe
 
@@ -41,8 +41,8 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
         with open_database() as database:
             problem = first_problem(database, name)
             section, policy = with_examples(database, section), policy_location(database, policy)
-            lengths = prompt_lengths(database, section.prompt.resolved, policy, name)
-    prompt = prompt_renderer(section.prompt.resolved, policy)(problem)
+            lengths = prompt_lengths(database, section, policy, name)
+    prompt = checking_renderer(section.prompt.resolved, policy, messages=section.sends_messages)(problem)
     [tokens] = count_tokens(policy, [prompt])
     if section.sends_messages:
         prompt = for_people(chat_prompt(section.prompt.resolved, problem))

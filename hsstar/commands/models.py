@@ -7,7 +7,7 @@ from hsstar.checkpoints.resolve import check_policy, fingerprint
 from hsstar.checkpoints.size import model_size
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
-from hsstar.engines.prompts import prompt_renderer
+from hsstar.engines.prompts import checking_renderer
 from hsstar.engines.registry import check_installed, check_sampler_options
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
@@ -67,7 +67,7 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     for finding in check_engine(policy, model_size(location).parameters):
         if finding.level is Level.FAIL:
             raise BadInputError(finding.text)
-    prompt_renderer(policy.prompt.resolved, location)
+    checking_renderer(policy.prompt.resolved, location, messages=policy.sends_messages)
     content = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != content:
         name = f"{name}@{content[:8]}"  # the place holds other weights by now

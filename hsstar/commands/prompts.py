@@ -7,8 +7,7 @@ from hsstar.checkpoints.resolve import check_policy
 from hsstar.domain.answers.thinking import AUTO, begun_by
 from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
-from hsstar.domain.prompts import PromptFormat
-from hsstar.engines.prompts import count_tokens, prompt_renderer
+from hsstar.engines.prompts import checking_renderer, count_tokens
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.prompt import ExampleRow
 from hsstar.recipe.recipe import Recipe
@@ -47,7 +46,8 @@ def with_thinking(policy: PolicySection, location: str) -> PolicySection:
     """Return `[policy]` with the marks of thinking if it says `auto` and prompts end with a known one."""
     if policy.thinking != AUTO:
         return policy
-    begun = begun_by(prompt_renderer(policy.prompt.resolved, location)("1 + 1 = ?"))
+    render = checking_renderer(policy.prompt.resolved, location, messages=policy.sends_messages)
+    begun = begun_by(render("1 + 1 = ?"))
     return policy if begun is None else policy.model_copy(update={"thinking": begun})
 
 
@@ -56,7 +56,7 @@ def check_rendering(database: Database, recipe: Recipe, policy: str) -> None:
     prompt = recipe.policy.prompt.resolved
     if not prompt.renders_by_a_program:
         return
-    render = prompt_renderer(prompt, policy)
+    render = checking_renderer(prompt, policy, messages=recipe.policy.sends_messages)
     for name in dict.fromkeys(dataset for _, dataset, _ in _limits(recipe)):
         with database.begin() as connection:
             statements = datasets.first_statements(connection, name, _RENDERED)
@@ -76,12 +76,12 @@ class PromptLengths:
     most: int
 
 
-def prompt_lengths(database: Database, prompt: PromptFormat, policy: str, name: str) -> PromptLengths:
+def prompt_lengths(database: Database, section: PolicySection, policy: str, name: str) -> PromptLengths:
     """Count the tokens of a dataset's prompts; raise NotFoundError if it is not imported or empty."""
     with database.begin() as connection:
         datasets.first_problem(connection, datasets.find_dataset(connection, name))  # or there is none
         statements = datasets.first_statements(connection, name, _RENDERED)
-    render = prompt_renderer(prompt, policy)
+    render = checking_renderer(section.prompt.resolved, policy, messages=section.sends_messages)
     counts = sorted(count_tokens(policy, [render(statement) for statement in statements]))
     last = len(counts) - 1
     return PromptLengths(
@@ -154,7 +154,9 @@ class _Room:
             statement = datasets.longest_statement(connection, dataset)
         if statement is None:
             return 0
-        prompt = prompt_renderer(self.recipe.policy.prompt.resolved, self.policy)(statement)
+        section = self.recipe.policy
+        render = checking_renderer(section.prompt.resolved, self.policy, messages=section.sends_messages)
+        prompt = render(statement)
         if len(prompt.encode()) + limit < self.context:  # a token has a byte at the least
             return 0
         return count_tokens(self.policy, [prompt])[0]

@@ -17,7 +17,7 @@ from hsstar.commands.rewards import check_rewards
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, HeldError, NotFoundError
 from hsstar.domain.lifecycle import IterationState
-from hsstar.engines.prompts import check_end_of_text, check_stop_tokens
+from hsstar.engines.prompts import check_end_of_text, check_stop_tokens, prompt_renderer
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import contamination, datasets, missing, models, rounds, runs
@@ -61,6 +61,7 @@ def create_run(
     recipe = recipe.model_copy(update={"policy": with_thinking(recipe.policy, policy.location)})
     if recipe.training.objective != "none":
         check_end_of_text(policy.location)
+        prompt_renderer(recipe.policy.prompt.resolved, policy.location)  # a server's template trains nobody
     check_stop_tokens(policy.location, recipe.sampling.stop_token_ids)
     check_rendering(database, recipe, policy.location)
     for settings in recipe.verification.all_settings:

@@ -47,6 +47,19 @@ def request_renderer(prompt: PromptFormat, policy: str | Path, *, messages: bool
     return partial(chat_prompt, prompt) if messages else prompt_renderer(prompt, policy)
 
 
+def checking_renderer(prompt: PromptFormat, policy: str | Path, *, messages: bool) -> Renderer:
+    """Return what renders prompts before a run, as `prompt_renderer` does.
+
+    Where a server renders `messages`, a policy needs no chat template here: its prompts are these messages.
+    """
+    try:
+        return prompt_renderer(prompt, policy)
+    except CheckpointError:
+        if not messages:
+            raise
+        return partial(chat_prompt, prompt)
+
+
 def count_tokens(policy: str | Path, prompts: Sequence[str]) -> list[int]:
     """Return the number of tokens of each prompt, as samplers and trainers read it.
 

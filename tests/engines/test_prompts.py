@@ -142,6 +142,18 @@ def test_show_prints_the_prompt(tmp_path: Path, chat_policy: Path, template: str
     assert shown.stderr == f"{count_tokens(chat_policy, [shown.stdout])[0]} tokens\n"
 
 
+def test_messages_of_a_server_are_shown_though_the_policy_has_no_template(tmp_path: Path) -> None:
+    demo, recipe = (Path(__file__).parents[2] / "configs" / "demo.toml").read_text(), tmp_path / "recipe.toml"
+    server = '[policy.openai]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\nprotocol = "chat"\n'
+    text = demo.replace('prompt = "bare"', f'prompt = "chat"\nengine = "openai"\n\n{server}')
+    recipe.write_text(text.replace("[training]", '[training]\nobjective = "none"'))
+    shown = CliRunner().invoke(hsstar, ["prompts", "show", str(recipe), "--problem", "1+1?"])
+    assert shown.exit_code == 0, shown.output
+    [message] = json.loads(shown.stdout)["messages"]
+    assert message["role"] == "user"
+    assert message["content"].startswith("1+1?\n")
+
+
 FEW_SHOT = """{{ system }}
 {% for example in examples %}Q: {{ example.problem }}
 A: {{ example.solution }}
