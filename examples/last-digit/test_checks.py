@@ -4,8 +4,7 @@ from pathlib import Path
 
 from hsstar.testing import check_verifier
 from hsstar.verifier import VerificationRequest
-from hsstar.verifier.kinds import make_verifier
-from hsstar.verifier.kinds.python import PythonSettings
+from hsstar.verifier.kinds import PythonSettings, make_verifier
 
 SOURCE = Path(__file__).with_name("checks.py").read_text(encoding="utf-8")
 REFERENCE = '{"digit": 7, "value": 37}'

@@ -13,13 +13,12 @@ from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError, NotFoundError
 from hsstar.domain.problems import Problem
 from hsstar.domain.suggestions import did_you_mean
+from hsstar.domain.verification import MATH, KindSettings
 from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import contamination, datasets
 from hsstar.store.database import Database
 from hsstar.verifier import MathVerifier, VerificationRequest
 from hsstar.verifier.kinds import make_verifier
-from hsstar.verifier.kinds.base import KindSettings
-from hsstar.verifier.kinds.mathematics import MATH
 
 _BATCH = 500
 

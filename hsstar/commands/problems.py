@@ -17,13 +17,12 @@ from hsstar.domain.benchmarks import is_benchmark_dataset
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError
 from hsstar.domain.problems import Problem
+from hsstar.domain.verification import MATH, KindSettings
 from hsstar.store import contamination, datasets, problem_import
 from hsstar.store.database import Database
 from hsstar.store.problem_import import ReferenceConflict
 from hsstar.verifier import Verifier
 from hsstar.verifier.kinds import make_verifier
-from hsstar.verifier.kinds.base import KindSettings
-from hsstar.verifier.kinds.mathematics import MATH
 
 T = TypeVar("T")
 R = TypeVar("R")

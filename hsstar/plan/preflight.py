@@ -21,6 +21,7 @@ from hsstar.domain.errors import (
     MissingDependencyError,
 )
 from hsstar.domain.findings import Finding, Level
+from hsstar.domain.verification import MATH
 from hsstar.engines.registry import check_installed, check_reward_options, check_sampler_options
 from hsstar.local.gpus import least_gpu_memory
 from hsstar.plan import arithmetic
@@ -31,7 +32,6 @@ from hsstar.recipe.reward import NamedRewardSection
 from hsstar.settings import Settings
 from hsstar.store.database import Database
 from hsstar.verifier.kinds import check_settings
-from hsstar.verifier.kinds.mathematics import MATH
 
 GIGABYTE = 1e9
 

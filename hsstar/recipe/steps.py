@@ -5,9 +5,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hsstar.domain.steps import StepRule
+from hsstar.domain.verification import file_of
 from hsstar.recipe.base import Section
 from hsstar.recipe.prompt import MOST_CHARACTERS
-from hsstar.verifier.kinds.sources import file_of
 
 FunctionName = Annotated[
     str, Field(pattern=r"^(\S.*\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hsstar.domain.errors import RecipeError
+from hsstar.domain.verification import file_of
 from hsstar.recipe import prompt, verification
 from hsstar.recipe.prompt import IS_JINJA
-from hsstar.verifier.kinds.sources import file_of
 
 _TEMPLATE_FILE = re.compile(r"[^{}\n]+\.(j2|jinja|jinja2|txt)")
 _RUBRIC_FILE = re.compile(r"[^\n]+\.(txt|md)")

@@ -9,11 +9,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from hsstar.domain.benchmarks import dataset_of
 from hsstar.domain.verdict import Kind
+from hsstar.domain.verification import SETTINGS, KindSettings, Signature, file_of
 from hsstar.recipe.base import Name, Positive, Section
-from hsstar.verifier.kinds import SETTINGS
-from hsstar.verifier.kinds.base import KindSettings
-from hsstar.verifier.kinds.python import Signature
-from hsstar.verifier.kinds.sources import file_of
 
 MOST_CHARACTERS = 200_000
 """Of a file with a function, and of a rubric."""

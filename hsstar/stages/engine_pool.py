@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from hsstar.domain.lifecycle import JobKind
+from hsstar.domain.verification import KindSettings
 from hsstar.engines.device import clear_memory
 from hsstar.engines.rewards.contract import ProcessRewardModel
 from hsstar.engines.sampling.contract import Sampler
@@ -15,7 +16,6 @@ from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store import models
 from hsstar.store.models import scorer_location
 from hsstar.verifier.contract import Verifier
-from hsstar.verifier.kinds.base import KindSettings
 from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.seeds import derived_seed
+from hsstar.domain.verification import KindSettings
 from hsstar.engines.rewards.contract import ProcessRewardModel, RewardRequest, StepRewards
 from hsstar.engines.sampling.contract import Completion, Sampler, SampleRequest, SamplingParameters
 from hsstar.engines.training.contract import (
@@ -26,7 +27,6 @@ from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
 from hsstar.verifier.contract import Verifier
-from hsstar.verifier.kinds.base import KindSettings
 
 POLICY, REWARD_MODEL = "builtin:demo-policy", "builtin:demo-prm"
 NOWHERE = Path("/nonexistent")

@@ -17,12 +17,12 @@ import pytest
 from hsstar.checkpoints.files import differ_in_weights_only
 from hsstar.checkpoints.resolve import fingerprint, resolve
 from hsstar.domain.errors import CheckpointError, EngineDeadError
+from hsstar.domain.verification import MathSettings
 from hsstar.engines.sampling.contract import Sampler
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.stages.shared_sampler import SharedSampler
 from hsstar.store.models import Model, RewardModel, checkpoint_of
-from hsstar.verifier.kinds.mathematics import MathSettings
 from tests.store.factory import make_recipe
 from tests.waiting import wait_for
 

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import RecipeError
+from hsstar.domain.verification import (
+    MATH,
+    ChoiceSettings,
+    ExactSettings,
+    GymSettings,
+    NumericSettings,
+    PythonSettings,
+)
 from hsstar.recipe.base import parse_section
 from hsstar.recipe.documents import load_document
 from hsstar.recipe.recipe import load_recipe, parse_recipe
 from hsstar.recipe.verification import VerificationSection
-from hsstar.verifier.kinds.choice import ChoiceSettings
-from hsstar.verifier.kinds.exact import ExactSettings
-from hsstar.verifier.kinds.gym import GymSettings
-from hsstar.verifier.kinds.mathematics import MATH
-from hsstar.verifier.kinds.numeric import NumericSettings
-from hsstar.verifier.kinds.python import PythonSettings
 
 FUNCTION = "def check(response, reference, problem):\n    return True\n"
 RECIPE = """

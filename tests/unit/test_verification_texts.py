@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from hsstar.domain.errors import RecipeError
+from hsstar.domain.verification import DEFAULT_RUBRIC, CodeSettings, JudgeSettings
 from hsstar.recipe.base import parse_section
 from hsstar.recipe.recipe import load_recipe, parse_recipe
 from hsstar.recipe.verification import VerificationSection
-from hsstar.verifier.kinds.code import CodeSettings
-from hsstar.verifier.kinds.judge import DEFAULT_RUBRIC, JudgeSettings
 
 SERVER: dict[str, Any] = {"base_url": "http://localhost:1/v1", "model": "m"}
 RECIPE = """

@@ -13,10 +13,11 @@ import pytest
 
 from hsstar.domain.errors import EngineError
 from hsstar.domain.verdict import LONGEST_DETAIL, Cause, Judgement
+from hsstar.domain.verification import DEFAULT_RUBRIC, JudgeSettings
 from hsstar.remote import http
 from hsstar.verifier.contract import VerificationRequest
 from hsstar.verifier.kinds import make_verifier
-from hsstar.verifier.kinds.judge import DEFAULT_RUBRIC, JudgeSettings, JudgeVerifier
+from hsstar.verifier.kinds.judge import JudgeVerifier
 from tests.engines.completions_host import CUT, Host, Json, running
 
 REQUESTS = [

@@ -7,17 +7,20 @@ from typing import Any, get_args
 import pytest
 
 from hsstar.domain.verdict import Cause, Judgement, Kind
+from hsstar.domain.verification import (
+    MATH,
+    SETTINGS,
+    ChoiceSettings,
+    ExactSettings,
+    GymSettings,
+    JsonSettings,
+    KindSettings,
+    NumericSettings,
+    RegexSettings,
+)
 from hsstar.verifier import ReferenceKind, VerificationRequest
-from hsstar.verifier.kinds import SETTINGS, make_verifier, settings_for_references
-from hsstar.verifier.kinds.base import KindSettings
-from hsstar.verifier.kinds.choice import ChoiceSettings
-from hsstar.verifier.kinds.exact import ExactSettings
-from hsstar.verifier.kinds.gym import GymSettings
-from hsstar.verifier.kinds.json_value import JsonSettings
-from hsstar.verifier.kinds.mathematics import MATH
-from hsstar.verifier.kinds.numeric import NumericSettings
+from hsstar.verifier.kinds import make_verifier, settings_for_references
 from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
-from hsstar.verifier.kinds.regex import RegexSettings
 
 COLOURS = "Which?\n\n(A) red\n(B) 2\n(C) dark blue\n(D) A\n(E) blue"
 TWICE = "Which? A. one B. two\n\nA. one\nB. one\nC. three"

@@ -19,10 +19,11 @@ from hsstar.domain.errors import EngineError
 from hsstar.domain.findings import Level
 from hsstar.domain.program_tests import read_program_tests
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import CodeSettings
 from hsstar.verifier.code.judging import judge_program
 from hsstar.verifier.code.programs import find_program
 from hsstar.verifier.contract import VerificationRequest
-from hsstar.verifier.kinds.code import CodeSettings, CodeVerifier
+from hsstar.verifier.kinds.code import CodeVerifier
 from hsstar.verifier.references import ReferenceKind
 from hsstar.verifier.sandbox import Limits, Sandbox, SandboxError, Way, sandbox, usable_way, ways
 from hsstar.verifier.sandbox.sandbox import trouble_with

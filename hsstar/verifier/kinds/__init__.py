@@ -1,42 +1,54 @@
-"""The kinds of verification: a module each, with its settings and its verifier (contract `Verifier`).
+"""The kinds of verification: a module each with its verifier (contract `Verifier`).
 
-A kind imports the contract, what runs its checks, and the modules here that kinds share; `SETTINGS` and
-`make_verifier` name all kinds.
+A kind imports the contract, what runs its checks, and the modules here that kinds share. Their settings are
+in `hsstar.domain.verification`, so that reading a recipe loads no verifier.
 """
 
 from dataclasses import MISSING, fields
 
+from hsstar.domain.verification import (
+    SETTINGS,
+    ChoiceSettings,
+    CodeSettings,
+    ExactSettings,
+    GymSettings,
+    JsonSettings,
+    JudgeSettings,
+    KindSettings,
+    MathSettings,
+    NumericSettings,
+    PythonSettings,
+    RegexSettings,
+)
 from hsstar.verifier.contract import Verifier
-from hsstar.verifier.kinds.base import KindSettings
-from hsstar.verifier.kinds.choice import ChoiceSettings, ChoiceVerifier
-from hsstar.verifier.kinds.code import CodeSettings, CodeVerifier
-from hsstar.verifier.kinds.exact import ExactSettings, ExactVerifier
-from hsstar.verifier.kinds.gym import GymSettings, GymVerifier
-from hsstar.verifier.kinds.json_value import JsonSettings, JsonVerifier
-from hsstar.verifier.kinds.judge import JudgeSettings, JudgeVerifier
-from hsstar.verifier.kinds.mathematics import MathSettings
-from hsstar.verifier.kinds.numeric import NumericSettings, NumericVerifier
+from hsstar.verifier.kinds.choice import ChoiceVerifier
+from hsstar.verifier.kinds.code import CodeVerifier
+from hsstar.verifier.kinds.exact import ExactVerifier
+from hsstar.verifier.kinds.gym import GymVerifier
+from hsstar.verifier.kinds.json_value import JsonVerifier
+from hsstar.verifier.kinds.judge import JudgeVerifier
+from hsstar.verifier.kinds.numeric import NumericVerifier
 from hsstar.verifier.kinds.pooled import PooledVerifier
-from hsstar.verifier.kinds.python import PythonSettings, PythonVerifier
-from hsstar.verifier.kinds.regex import RegexSettings, RegexVerifier
+from hsstar.verifier.kinds.python import PythonVerifier
+from hsstar.verifier.kinds.regex import RegexVerifier
 from hsstar.verifier.math_verifier import MathVerifier
 
-SETTINGS: dict[str, type[KindSettings]] = {
-    settings.kind: settings
-    for settings in (
-        MathSettings,
-        ChoiceSettings,
-        ExactSettings,
-        NumericSettings,
-        RegexSettings,
-        JsonSettings,
-        GymSettings,
-        PythonSettings,
-        CodeSettings,
-        JudgeSettings,
-    )
-}
-"""By kind."""
+__all__ = [
+    "ChoiceSettings",
+    "CodeSettings",
+    "ExactSettings",
+    "GymSettings",
+    "JsonSettings",
+    "JudgeSettings",
+    "KindSettings",
+    "MathSettings",
+    "NumericSettings",
+    "PythonSettings",
+    "RegexSettings",
+    "check_settings",
+    "make_verifier",
+    "settings_for_references",
+]
 
 
 def make_verifier(settings: KindSettings, processes: int | None = None) -> Verifier:

@@ -4,26 +4,17 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from dataclasses import asdict
+from typing import Self
 
 from hsstar.domain.answers import extract_answer
 from hsstar.domain.verdict import CheckResult, Judgement
+from hsstar.domain.verification import KindSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.references import ReferenceKind
 
 KINDS_VERSION = 1
 """Raised whenever a response may get another verdict than before from a kind other than mathematics."""
-
-
-@dataclass(frozen=True, slots=True)
-class KindSettings:
-    """What a kind of verification is told; its fields are the recipe's keys beside `kind`.
-
-    Settings that are equal give the same verifier.
-    """
-
-    kind: ClassVar[str]
 
 
 def version_of(settings: KindSettings, *sources: str) -> str:

@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from hsstar.domain.verdict import Cause, CheckResult
 from hsstar.verifier.contract import VerificationRequest
-from hsstar.verifier.kinds.texts import TextSettings, TextVerifier
+from hsstar.verifier.kinds.texts import TextVerifier
 from hsstar.verifier.references import ReferenceKind
 
 _OPTION = re.compile(r"^[ \t]*(?:\(([A-J])\)|([A-J])[.):])[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
@@ -15,13 +13,6 @@ _LETTER = re.compile(r"\(?([A-Ja-j])\)?[.:]?")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([A-Ja-j])\)|([A-J])[.):])\s*(\S.*)", re.DOTALL)
 _WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boxed)\s*\{([^{}]*)\}")
 _LETTERS = "ABCDEFGHIJ"
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceSettings(TextSettings):
-    """Nothing to tell beside how the answer is found."""
-
-    kind: ClassVar[str] = "choice"
 
 
 class ChoiceVerifier(TextVerifier):

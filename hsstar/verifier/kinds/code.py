@@ -5,31 +5,21 @@ import platform
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 from hsstar.domain.errors import BadInputError, EngineError
 from hsstar.domain.program_tests import holds_program_tests, read_program_tests
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import CodeSettings
 from hsstar.verifier.code.judging import judge_program
 from hsstar.verifier.code.programs import find_program
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import BaseVerifier, KindSettings, key_of, version_of
+from hsstar.verifier.kinds.base import BaseVerifier, key_of, version_of
 from hsstar.verifier.references import ReferenceKind
 from hsstar.verifier.sandbox import Limits, Sandbox, SandboxError, Way, usable_way
 
 _STARTS = 2
 """How often a sandbox is started if it fails."""
-
-
-@dataclass(frozen=True, slots=True)
-class CodeSettings(KindSettings):
-    """What a program may use for one test."""
-
-    kind: ClassVar[str] = "code"
-    deadline_seconds: float = 6.0  # of processor time
-    memory_limit_mb: int = 512
 
 
 class CodeVerifier(BaseVerifier):

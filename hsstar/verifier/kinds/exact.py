@@ -1,21 +1,9 @@
 """`exact`: the answer is the reference, letter by letter."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import ExactSettings
 from hsstar.verifier.contract import VerificationRequest
-from hsstar.verifier.kinds.texts import TextSettings, TextVerifier
-
-
-@dataclass(frozen=True, slots=True)
-class ExactSettings(TextSettings):
-    """Which differences between two texts do not count."""
-
-    kind: ClassVar[str] = "exact"
-    ignore_case: bool = False
-    ignore_spaces: bool = True
-    """White space at the ends goes, and any within counts as one space."""
+from hsstar.verifier.kinds.texts import TextVerifier
 
 
 class ExactVerifier(TextVerifier):

@@ -1,29 +1,18 @@
 """`gym`: reasoning-gym's own scorer of the task that made a problem."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import ClassVar
 
 from hsstar.domain.verdict import Cause
+from hsstar.domain.verification import GymSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import KindSettings, final_answer, key_of, version_of
+from hsstar.verifier.kinds.base import final_answer, key_of, version_of
 from hsstar.verifier.kinds.pooled import PooledVerifier, processes_or_default
 from hsstar.verifier.pool_processes import PoolOptions, Task
 from hsstar.verifier.references import ReferenceKind
 
 _MODULE = "hsstar.verifier.kinds.gym_task"
-
-
-@dataclass(frozen=True, slots=True)
-class GymSettings(KindSettings):
-    """From which score an answer is correct, and what a score may take."""
-
-    kind: ClassVar[str] = "gym"
-    threshold: float = 1.0
-    deadline_seconds: float = 10.0
-    memory_limit_mb: int = 2048
 
 
 class GymVerifier(PooledVerifier):

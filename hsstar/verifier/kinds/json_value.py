@@ -2,26 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import JsonSettings
 from hsstar.verifier.contract import VerificationRequest
 from hsstar.verifier.kinds.base import final_answer
-from hsstar.verifier.kinds.texts import TextSettings, TextVerifier
+from hsstar.verifier.kinds.texts import TextVerifier
 from hsstar.verifier.references import ReferenceKind
 
 _FENCE = "```"
 _LONGEST = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class JsonSettings(TextSettings):
-    """What of two values is compared."""
-
-    kind: ClassVar[str] = "json"
-    keys: tuple[str, ...] = ()
-    """Keys of an object that count; a dot leads into an object within. Empty: all of the value."""
 
 
 class JsonVerifier(TextVerifier):

@@ -8,14 +8,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from hsstar.domain.answers.visible import visible_part
 from hsstar.domain.errors import EngineError, MissingDependencyError
 from hsstar.domain.verdict import LONGEST_DETAIL, Cause, CheckResult
+from hsstar.domain.verification import JudgeSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import BaseVerifier, KindSettings, final_answer, key_of, version_of
+from hsstar.verifier.kinds.base import BaseVerifier, final_answer, key_of, version_of
 
 if TYPE_CHECKING:
     from hsstar.remote.chat import ChatClient
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("hsstar.verifier.judge")
 
 API_KEY_VARIABLE = "HSSTAR_JUDGE_API_KEY"
-DEFAULT_RUBRIC = """\
-Decide whether the response solves the problem.
-Its final answer must agree with the reference answer in meaning; another form of the same answer is correct.
-Where the reference is a description of what is wanted, the response must meet every part of it.
-Do not solve the problem again if the reference decides it. Judge the content, not style or length."""
 
 _FRAME = """\
 You grade a response to a problem.
@@ -57,21 +52,6 @@ _FRAME_VERSION = "1"
 _CUT = "\nThe response was cut at its limit of tokens.\n"
 
 _VERDICT = re.compile(r"\bverdict\b[\W_]{1,10}(correct|incorrect)\b(?!\s*(?:/|\||or\b))", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeSettings(KindSettings):
-    """Which model judges, by what, and how it is asked."""
-
-    kind: ClassVar[str] = "judge"
-    base_url: str
-    model: str
-    rubric: str = DEFAULT_RUBRIC
-    temperature: float = 0.0
-    max_tokens: int = 1024
-    concurrency: int = 8
-    timeout_seconds: float = 120.0
-    attempts: int = 6
 
 
 class JudgeVerifier(BaseVerifier):

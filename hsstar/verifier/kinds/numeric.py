@@ -3,13 +3,12 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
 
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import NumericSettings
 from hsstar.verifier.contract import VerificationRequest
-from hsstar.verifier.kinds.texts import TextSettings, TextVerifier
+from hsstar.verifier.kinds.texts import TextVerifier
 from hsstar.verifier.references import ReferenceKind
 
 _NUMBER = re.compile(
@@ -18,16 +17,6 @@ _NUMBER = re.compile(
     re.ASCII,
 )
 _LONGEST = 400
-
-
-@dataclass(frozen=True, slots=True)
-class NumericSettings(TextSettings):
-    """How near is near enough: within either of the two tolerances."""
-
-    kind: ClassVar[str] = "numeric"
-    relative_tolerance: float = 1e-6
-    """Of the reference's absolute value."""
-    absolute_tolerance: float = 0.0
 
 
 class NumericVerifier(TextVerifier):

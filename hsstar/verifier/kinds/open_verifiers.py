@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable
 
+from hsstar.domain.verification import KindSettings
 from hsstar.verifier.contract import Verifier
-from hsstar.verifier.kinds.base import KindSettings
 
 _MOST = 8
 """Each may have a warm process."""

@@ -6,8 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import KindSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import BaseVerifier, KindSettings, version_of
+from hsstar.verifier.kinds.base import BaseVerifier, version_of
 from hsstar.verifier.pool import Failure, Outcome
 from hsstar.verifier.pool_processes import PoolOptions, Task
 from hsstar.verifier.pool_thread import PoolThread

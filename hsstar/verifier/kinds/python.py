@@ -2,41 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
 
+from hsstar.domain.verification import PythonSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import KindSettings, final_answer, key_of, version_of
+from hsstar.verifier.kinds.base import final_answer, key_of, version_of
 from hsstar.verifier.kinds.pooled import PooledVerifier, processes_or_default
 from hsstar.verifier.kinds.sources import source_of
 from hsstar.verifier.pool_processes import PoolOptions, Task
 
-Signature = Literal["auto", "hsstar", "trl", "trl-text", "verl", "verifiers"]
-
 _MODULE = "hsstar.verifier.kinds.python_task"
 _WALL_FACTOR = 10.0
 _START_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class PythonSettings(KindSettings):
-    """Which function, and what it may take."""
-
-    kind: ClassVar[str] = "python"
-    function: str
-    """`FILE.py:NAME`, `MODULE:NAME`, or the name of an entry point of the group `hsstar.verifiers`."""
-    source: str | None = None
-    """The text of the file."""
-    signature: Signature = "auto"
-    """How it is called; `auto`: as the names of its parameters say."""
-    data_source: str = ""
-    """What a function of verl gets as `data_source`."""
-    threshold: float | None = None
-    """From which number a response is correct."""
-    deadline_seconds: float = 10.0
-    """Processor time for one response; ten times as long by the clock."""
-    memory_limit_mb: int = 4096
 
 
 class PythonVerifier(PooledVerifier):

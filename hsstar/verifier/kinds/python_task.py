@@ -22,7 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from hsstar.domain.verdict import LONGEST_DETAIL, Cause, Verdict
-from hsstar.verifier.kinds.sources import file_of, module_of
+from hsstar.domain.verification import file_of
+from hsstar.verifier.kinds.sources import module_of
 from hsstar.verifier.process import AnswerTask
 
 Ask = Callable[[dict[str, str]], Any]

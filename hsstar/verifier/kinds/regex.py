@@ -1,24 +1,12 @@
 """`regex`: a pattern finds the answer, or the reference is a pattern that the answer has to match."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import RegexSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import BaseVerifier, KindSettings, final_answer, key_of, version_of
+from hsstar.verifier.kinds.base import BaseVerifier, final_answer, key_of, version_of
 from hsstar.verifier.kinds.pooled import PatternSearch
-
-
-@dataclass(frozen=True, slots=True)
-class RegexSettings(KindSettings):
-    """What the pattern is."""
-
-    kind: ClassVar[str] = "regex"
-    pattern: str | None = None
-    """Its last match in the response, of it the first group, has to be the reference; None: the reference is
-    a pattern, which has to match all of the final answer."""
-    ignore_case: bool = False
 
 
 class RegexVerifier(BaseVerifier):

@@ -11,12 +11,6 @@ GROUP = "hsstar.verifiers"
 """The group of entry points."""
 
 
-def file_of(function: str) -> str | None:
-    """Return the path in `FILE.py:NAME`; None for a function of a module."""
-    path, colon, _ = function.rpartition(":")
-    return path if colon and path.endswith(".py") else None
-
-
 def module_of(function: str) -> str:
     """Return `MODULE:NAME` of a function that is no file's; raise BadInputError without its entry point."""
     if ":" in function:

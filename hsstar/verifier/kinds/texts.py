@@ -2,20 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from hsstar.domain.verdict import Cause, CheckResult
+from hsstar.domain.verification import TextSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
-from hsstar.verifier.kinds.base import BaseVerifier, KindSettings, final_answer, key_of, version_of
+from hsstar.verifier.kinds.base import BaseVerifier, final_answer, key_of, version_of
 from hsstar.verifier.kinds.pooled import PatternSearch
-
-
-@dataclass(frozen=True, slots=True)
-class TextSettings(KindSettings):
-    """How the answer is found."""
-
-    extract: str | None = None
-    """A regular expression whose last match, of it the first group, is the answer; None: the final answer."""
 
 
 class TextVerifier(BaseVerifier):
