@@ -13,8 +13,8 @@ raise an error, and no pair takes longer than its deadline. `judge` and `SharedV
 once; `adapters` are rewards for other trainers, `server` answers over HTTP.
 
 The package imports only the standard library, Math-Verify with its sympy (in checking processes), and the
-modules `answers`, `errors`, `program_tests`, `text` and `verdict` of `hsstar.domain`, which import nothing
-else. `server` also imports Starlette and uvicorn, a verifier of kind `judge` `hsstar.remote` with httpx2.
+modules `answers`, `errors`, `program_tests`, `text`, `verdict` and `verification` of `hsstar.domain`, which
+import nothing else. `server` also imports Starlette and uvicorn, a verifier of kind `judge` `hsstar.remote` with httpx2.
 """
 
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier

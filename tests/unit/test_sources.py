@@ -147,8 +147,8 @@ def test_the_domain_imports_the_standard_library_and_itself_without_clock_disk_n
     assert others
 
 
-def test_the_verifier_imports_only_five_modules_of_the_domain_and_for_judges_their_client() -> None:
-    names = ("answers", "errors", "program_tests", "text", "verdict")
+def test_the_verifier_imports_only_six_modules_of_the_domain_and_for_judges_their_client() -> None:
+    names = ("answers", "errors", "program_tests", "text", "verdict", "verification")
     in_domain = (HSSTAR / "domain").rglob("*.py")
     files = [path for path in in_domain if path.stem in names or path.parent.name in names]
     files += (HSSTAR / "verifier").rglob("*.py")
