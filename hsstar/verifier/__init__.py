@@ -14,7 +14,8 @@ once; `adapters` are rewards for other trainers, `server` answers over HTTP.
 
 The package imports only the standard library, Math-Verify with its sympy (in checking processes), and the
 modules `answers`, `errors`, `program_tests`, `text`, `verdict` and `verification` of `hsstar.domain`, which
-import nothing else. `server` also imports Starlette and uvicorn, a verifier of kind `judge` `hsstar.remote` with httpx2.
+import nothing else. `server` also imports Starlette and uvicorn, a verifier of kind `judge` `hsstar.remote`
+with httpx2.
 """
 
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
