@@ -112,7 +112,9 @@ def rescore(
             raise BadInputError(
                 f"{registered.name} gives the run {run.name!r} its rewards already, and has not changed since"
             )
-        if not request.dry_run:
+        if request.dry_run:
+            connection.rollback()
+        else:
             rewards.add_again(connection, run.id, chosen.section, registered.id)
     states = {of.round.id: of for of in iterations}
     with closing(build_scorer(models.scorer_location(registered), chosen.section)) as engine:

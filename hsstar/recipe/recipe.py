@@ -197,7 +197,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _one_list_of_rewards(self) -> Self:
         if self.rewards and self.reward.used:
-            raise ValueError("[reward] and [[rewards]] exclude each other; make it one of [[rewards]]")
+            raise ValueError(
+                "[reward] and [[rewards]] exclude each other; make it one of [[rewards]], "
+                "or set reward.model = 'none' where another recipe has it"
+            )
         names = [reward.name for reward in self.rewards]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"rewards: two are called {twice[0]!r}; give each a name of its own")

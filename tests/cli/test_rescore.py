@@ -51,7 +51,9 @@ def made_again(cli: CommandLine) -> tuple[dict[int, str], set[tuple[int, int, in
 def test_labels_and_pairs_that_would_differ_are_those_of_the_method(trained: CommandLine) -> None:
     cli, command = trained, ("rescore", "r", "--reward", "orm")
     before = cli.rows("SELECT id, min_reward, pair_reward FROM samples ORDER BY id")
+    models = cli.rows("SELECT name FROM reward_models ORDER BY id")
     (dry,) = cli.json(*command, "--dry-run")
+    assert cli.rows("SELECT name FROM reward_models ORDER BY id") == models
     assert cli.rows("SELECT count(*) FROM sample_rewards WHERE NOT in_force") == [(0,)]
     (row,) = cli.json(*command, "--output", "changes.jsonl")
     assert row == dry
