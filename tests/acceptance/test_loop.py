@@ -49,8 +49,8 @@ def test_kto_trains_the_next_policy_from_samples_without_pairs(finished: Home) -
     assert {step["objective"] for step in curve} == {"kto"}
     assert [step["step"] for step in curve] == list(range(1, curve[0]["steps"] + 1))
     assert all(step["kl"] >= 0 and step["grad_norm"] > 0 for step in curve)
-    models = {entry["name"]: entry for entry in json.loads(finished.ok("models", "list", "--json"))}
-    assert models["kto-M2"]["objective"] == "kto"
+    models = {entry["model"] for entry in json.loads(finished.ok("models", "list", "--json"))}
+    assert "kto-M2" in models
 
 
 @pytest.mark.heavy
