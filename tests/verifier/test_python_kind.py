@@ -96,13 +96,13 @@ def judged(settings: PythonSettings, *pairs: tuple[str, str]) -> list[Judgement]
 def test_whatever_a_function_does_its_neighbours_get_their_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSSTAR_DATABASE_URL", "postgresql://secret")
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    others = {child.pid for child in checking_processes()}
+    checking = {child.pid for child in checking_processes()}
     pairs = [("recurse", ""), ("secrets", "")]
     for name in EXPECTED:
         pairs += [(name, ""), ("same", "same"), ("same", "other")]
     with closing(make_verifier(settings_of(HOSTILE), 2)) as verifier:
         found = verifier.verify([VerificationRequest(*pair, problem="the statement") for pair in pairs])
-        assert len([child for child in checking_processes() if child.pid not in others]) <= 2
+        assert len([child for child in checking_processes() if child.pid not in checking]) <= 2
         assert all(
             child in warm_processes() for child in psutil.Process().children() if child.pid not in before
         )
