@@ -76,11 +76,11 @@ FAILING = {
     "nan_policy": (True, "sample jobs failed: .*log-probability nan; are its weights whole"),
     "nan_prm": (
         False,
-        r"score jobs failed: .*the reward model gave nan for step 1 of sample \d+; are its weights",
+        r"score jobs failed: .*the reward model gave nan for step 1 of sample \d+ \(reward\); are its weights",
     ),
     "nan_prm_for_sevens": (
         False,
-        r"score jobs failed: .*the reward model gave nan for step \d+ of sample \d+;",
+        r"score jobs failed: .*the reward model gave nan for step \d+ of sample \d+ \(reward\);",
     ),
 }
 
