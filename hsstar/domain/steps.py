@@ -141,7 +141,10 @@ def step_form(problem: Problem) -> StepForm:
         steps.append(f"The final answer is \\boxed{{{answer}}}.")
     if len(steps) < 2:
         return StepForm(None, Obstacle.ONE_STEP)
-    return StepForm(STEP_SEPARATOR.join(steps))
+    text = STEP_SEPARATOR.join(steps)
+    if not _GSM8K_END.search(solution) and _UNCLOSED.search(_PROTECTED.sub(" ", text)):
+        return StepForm(None, Obstacle.UNCLOSED)  # without its blank lines another formula is read
+    return StepForm(text)
 
 
 _GSM8K_END = re.compile(r"^####.*$", re.MULTILINE)

@@ -329,6 +329,8 @@ class _Reader:
         self.expect(")")
         if name in ("gcd", "lcm"):
             return _build(self._converter.handle_gcd_lcm, name, arguments)
+        if len(set(arguments)) < len(arguments):  # of equal ones sympy makes now one object, now another
+            raise NotPlainError
         return _build(sympy.Max if name == "max" else sympy.Min, *arguments, evaluate=False)
 
     def _base(self, function: Any) -> Any:

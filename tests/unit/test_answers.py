@@ -191,6 +191,7 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
+@example("$5\\[c\n\nd\\]\\begin{cases}$a. B$\\end{cases}")
 @given(st.lists(pieces, max_size=30).map("".join))
 def test_every_result_is_steps_with_a_box_at_the_end(solution: str) -> None:
     found = step_form(Problem("what?", "7", solution))
