@@ -76,7 +76,7 @@ FAILING = {
     "nan_policy": (True, "sample jobs failed: .*log-probability nan; are its weights whole"),
     "nan_prm": (
         False,
-        r"score jobs failed: .*the reward model gave nan for step 1 of sample \d+ \(reward\); are its weights",
+        r"score jobs failed: .*the reward model gave nan for step 1 of sample \d+ \(reward\); are its",
     ),
     "nan_prm_for_sevens": (
         False,

@@ -14,7 +14,10 @@ _LONGEST_LIST = 8
 _LONGEST_DATE = 25
 _SUBSTANCE = re.compile(r"[^\W_]")
 _BULLET = re.compile(r"\s*[-*•+]\s+(?P<item>\S.*)")
-_EMPHASIS = re.compile(r"\*\*|__|`|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)")
+_EMPHASIS = re.compile(  # not the sign of a power, 2**3
+    r"(?<![^\s(\[{\"'“:=,;$*_`])(?:\*\*|__|`)(?=\S)|(?<=\S)(?:\*\*|__|`)(?=[\s.,;:!?)\]}\"'”$*_`]|\Z)"
+    r"|(?<!\S)\*(?=[^\s*])|(?<=[^\s*])\*(?!\S)"
+)
 _AROUND = " \t*_>#`\"“”'"
 _CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)|(?:\([A-J]\)|[A-J][.)])\s?[-\d$\\(][^A-Za-z]{0,40}")
 _FEW_WORDS = re.compile(
