@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from hsstar.domain.answers.thinking import reply_of
-from hsstar.store import rounds, runs
+from hsstar.store import datasets, runs
 from hsstar.store.database import Database
 from hsstar.store.read.samples import Sample
 from hsstar.verifier import MathVerifier, VerificationRequest
@@ -17,7 +17,7 @@ def explain(database: Database, verifiers: OpenVerifiers, sample: Sample) -> Exp
     """Verify a sample by the kind that the recipe of its run says; nothing is stored."""
     with database.begin() as connection:
         recipe = runs.find_run(connection, sample.run).recipe
-        dataset = rounds.dataset_of(connection, sample.round_id)
+        dataset = datasets.name_of_round(connection, sample.round_id)
     verifier = verifiers.get(recipe.verification.of_dataset(dataset))
     response = reply_of(sample.response or "", recipe.policy.thinking) or sample.answer or ""
     if isinstance(verifier, MathVerifier):
@@ -32,7 +32,7 @@ def explain(database: Database, verifiers: OpenVerifiers, sample: Sample) -> Exp
         source_id=sample.source_id,
     )
     [judgement] = verifier.verify([request])
-    found = {"answer": judgement.answer, "detail": judgement.detail, "cause": judgement.cause}
+    parts = {"answer": judgement.answer, "detail": judgement.detail, "cause": judgement.cause}
     return {"verifier": verifier.version} | {
-        name: str(value) for name, value in found.items() if value is not None
+        name: str(value) for name, value in parts.items() if value is not None
     }

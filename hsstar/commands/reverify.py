@@ -26,7 +26,7 @@ from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.store.verdicts import Author, JudgedSample, NamedRound
 from hsstar.verifier.contract import VerificationRequest, Verifier
 from hsstar.verifier.kinds import make_verifier
-from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
+from hsstar.verifier.kinds.open_verifiers import OneVerifier, OpenVerifiers
 
 _BATCH_SAMPLES = 4_000
 """About how many samples are read, with their texts, and judged at once."""
@@ -91,7 +91,7 @@ def open_verifiers(name: str | None) -> OpenVerifiers:
         _ = verifier.version
     except (ValueError, ImportError, AttributeError, TypeError) as error:
         raise BadInputError(f"--verifier {name}: no verifier by MODULE:CLASS ({error})") from None
-    return OpenVerifiers(lambda settings: verifier)
+    return OneVerifier(verifier)
 
 
 def reverify(
@@ -155,7 +155,7 @@ class _Judging:
         with database.begin() as connection:
             self._round: Round = rounds.get_round(connection, named.round_id)
             self._run: Run = runs.get_run(connection, named.run_id)
-            dataset = rounds.dataset_of(connection, named.round_id)
+            dataset = datasets.name_of_round(connection, named.round_id)
             states = {of.round.id: of.state for of in rounds.list_iterations(connection, named.run_id)}
         self._verifier = verifiers.get(self._run.recipe.verification.of_dataset(dataset))
         self._has_pairs = states.get(named.round_id) in PAIRED
@@ -215,9 +215,9 @@ class _Judging:
         waiting = {pair.key: pair for pair in pairs if pair.cause is None}
         with database.begin() as connection:
             known = load_known_verdicts(connection, verifier.version, list(waiting))
-        found = dict(verifier.decide([pair for key, pair in waiting.items() if key not in known]))
-        database.run(partial(remember_verdicts, version=verifier.version, found=found))
-        known |= found
+        results = dict(verifier.decide([pair for key, pair in waiting.items() if key not in known]))
+        database.run(partial(remember_verdicts, version=verifier.version, results=results))
+        known |= results
         judged = {
             sample.id: Judgement(pair.cause, pair.answer, pair.detail)
             if pair.cause is not None

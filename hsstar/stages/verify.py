@@ -17,7 +17,7 @@ from hsstar.domain.verdict import CheckResult, Judgement
 from hsstar.stages.batching import in_batches
 from hsstar.stages.context import WorkerContext, computing, load_context
 from hsstar.stages.vote import vote
-from hsstar.store import rounds, samples, votes
+from hsstar.store import datasets, samples, votes
 from hsstar.store.queue import jobs
 from hsstar.store.samples import load_known_verdicts, remember_verdicts
 from hsstar.verifier.contract import AnswerPair, VerificationRequest, Verifier
@@ -36,7 +36,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     database = worker.database
     with database.begin() as connection:
         context = load_context(connection, job)
-        dataset = rounds.dataset_of(connection, job.round_id)
+        dataset = datasets.name_of_round(connection, job.round_id)
         problem_ids = jobs.problem_ids(connection, job)
         pending = samples.load_unverified(connection, job)
     with computing():

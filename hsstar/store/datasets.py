@@ -242,3 +242,17 @@ def problem_ids(connection: Connection, dataset_id: int, keys: Sequence[str]) ->
         {"dataset_id": dataset_id, "keys": list(keys)},
     )
     return {row.key: row.id for row in rows}
+
+
+def name_of_round(connection: Connection, round_id: int) -> str | None:
+    """Return the name of the dataset of a round's problems; None without problems."""
+    query = text("""
+        SELECT datasets.name
+        FROM round_problems
+        JOIN problems ON problems.id = problem_id
+        JOIN datasets ON datasets.id = dataset_id
+        WHERE round_id = :id
+        LIMIT 1
+    """)
+    name: str | None = connection.scalar(query, {"id": round_id})
+    return name

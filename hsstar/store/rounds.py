@@ -355,20 +355,6 @@ def has_problems(connection: Connection, round_id: int) -> bool:
     return exists(connection, query, {"id": round_id})
 
 
-def dataset_of(connection: Connection, round_id: int) -> str | None:
-    """Return the name of the dataset of a round's problems; None without problems."""
-    query = text("""
-        SELECT datasets.name
-        FROM round_problems
-        JOIN problems ON problems.id = problem_id
-        JOIN datasets ON datasets.id = dataset_id
-        WHERE round_id = :id
-        LIMIT 1
-    """)
-    name: str | None = connection.scalar(query, {"id": round_id})
-    return name
-
-
 def exclude(connection: Connection, round_id: int, reasons: dict[int, str]) -> None:
     """Leave problems out of a round from now on, each with its reason, by problem id."""
     connection.execute(

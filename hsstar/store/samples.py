@@ -178,12 +178,12 @@ def load_known_verdicts(
     return {row.pair_key: CheckResult(Cause(row.cause), row.cause_detail) for row in rows}
 
 
-def remember_verdicts(connection: Connection, version: str, found: Mapping[bytes, CheckResult]) -> None:
+def remember_verdicts(connection: Connection, version: str, results: Mapping[bytes, CheckResult]) -> None:
     """Keep the lasting causes that this version of the verifier found; existing ones stay.
 
     Call it at most once in a transaction: keys in order save concurrent transactions from deadlocks.
     """
-    lasting = [(key, found[key]) for key in sorted(found) if found[key].cause in LASTING_CAUSES]
+    lasting = [(key, results[key]) for key in sorted(results) if results[key].cause in LASTING_CAUSES]
     connection.execute(
         text("""
             INSERT INTO known_verdicts (verifier_version, pair_key, cause, cause_detail)

@@ -20,7 +20,7 @@ from hsstar.domain.verification import (
 )
 from hsstar.verifier import ReferenceKind, VerificationRequest
 from hsstar.verifier.kinds import make_verifier, settings_for_references
-from hsstar.verifier.kinds.open_verifiers import OpenVerifiers
+from hsstar.verifier.kinds.open_verifiers import OneVerifier, OpenVerifiers
 
 COLOURS = "Which?\n\n(A) red\n(B) 2\n(C) dark blue\n(D) A\n(E) blue"
 TWICE = "Which? A. one B. two\n\nA. one\nB. one\nC. three"
@@ -222,3 +222,19 @@ def test_the_gym_scores_an_answer_of_the_problem_that_it_makes_again() -> None:
         (Cause.BAD_REFERENCE, "'17' names no problem of reasoning-gym"),
     ]
     assert kinds_of(GymSettings(), request("", rows[0])) == [ReferenceKind.VALUE]
+
+
+def test_one_verifier_in_place_of_all_is_closed_once_at_the_end() -> None:
+    closed: list[Any] = []
+
+    class Closing:
+        def close(self) -> None:
+            closed.append(self)
+
+    verifier: Any = Closing()
+    opened = OneVerifier(verifier)
+    kinds = [NumericSettings(relative_tolerance=number / 100) for number in range(12)]
+    assert all(opened.get(settings) is verifier for settings in kinds)
+    assert closed == []
+    opened.close()
+    assert closed == [verifier]

@@ -146,7 +146,7 @@ class VllmSampler:
     def _begin(
         self, rows: Sequence[_Row], parameters: SamplingParameters, *, whole: bool = False
     ) -> Iterator[tuple[_Row, Completion | str | None]]:
-        """Draw rows up to the budget of thinking, if there is one, or `whole`; None for those that go on."""
+        """Draw rows up to a budget of thinking, or `whole`; None for those that continue."""
         budget = None if whole else parameters.thinking_tokens or None
         admitted = [self._arguments_of(row, parameters, budget) for row in rows]
         stopped = stop_check(self._tokenizer, parameters.stop)
@@ -162,8 +162,8 @@ class VllmSampler:
                 if enough and not progress.finished:
                     group.end(progress.place)
                 if enough or progress.finished:
-                    goes_on = not (ended or enough) and len(row.tokens) < row.limit
-                    yield row, None if goes_on else self._completion(row, ended, parameters, progress.ended)
+                    continues = not (ended or enough) and len(row.tokens) < row.limit
+                    yield row, None if continues else self._completion(row, ended, parameters, progress.ended)
         finally:
             group.close()
 

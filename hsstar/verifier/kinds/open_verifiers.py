@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from hsstar.domain.verification import KindSettings
+from hsstar.domain.verification import MATH, KindSettings
 from hsstar.verifier.contract import Verifier
 
 _MOST = 8
@@ -33,3 +33,14 @@ class OpenVerifiers:
         """Close all of them."""
         while self._open:
             self._open.popitem()[1].close()
+
+
+class OneVerifier(OpenVerifiers):
+    """Keep one verifier, which is taken whatever the settings, and close it once."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        super().__init__(lambda settings: verifier)
+
+    def get(self, settings: KindSettings) -> Verifier:
+        """Return the verifier."""
+        return super().get(MATH)
