@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
 import httpx2
@@ -30,7 +31,8 @@ def retry_after(response: httpx2.Response) -> float:
     """Return the seconds that the server asks us to wait, by either form of its header; 0 without one."""
     value = response.headers.get("retry-after", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if isfinite(seconds) else 0.0
     except ValueError:
         pass
     try:
@@ -53,8 +55,10 @@ def message_of(response: httpx2.Response, secret: str = "") -> str:
             text = text.get("message") or text.get("detail") or content
     except (ValueError, AttributeError):
         text = response.text
-    line = " ".join(str(text).split())[:_SHOWN_CHARACTERS] or "no reason given"
-    return line.replace(secret, "…") if secret else line
+    line = " ".join(str(text).split())
+    if secret:  # before the cut, which might leave a part of it
+        line = line.replace(secret, "…")
+    return line[:_SHOWN_CHARACTERS] or "no reason given"
 
 
 def json_object(response: httpx2.Response) -> dict[str, Any]:
