@@ -25,6 +25,8 @@ from subprocess import DEVNULL
 import psutil
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+REWARD_TRAINING = ("learning_rate=3e-5", "batch_size=16", "micro_batch_size=4", "epochs=2")
+"""Of the reward model: 640 responses make few steps."""
 UNSEEN = "70-84"
 """Templates of GSM-Symbolic that are only measured."""
 
@@ -81,9 +83,8 @@ class RealRun:
         if not (self.folder / "m0" / "config.json").exists():
             source = gym(self.sizes.solutions, seed=1, templates=self.sizes.seen)
             self._hsstar("data", "steps", source, "--output", "solutions.jsonl", "--force")
-            chosen = [word for setting in self.initialisation for word in ("--set", setting)]
             files = ("--data", "solutions.jsonl", "--model", "smollm2", "--output", "m0")
-            self._hsstar("train", "init", *files, "--prompt", "chat", *chosen)
+            self._hsstar("train", "init", *files, "--prompt", "chat", *set_to(self.initialisation))
 
     def sample_first(self) -> None:
         """The problems, and the responses of M_0 from which the reward model is made."""
@@ -106,7 +107,7 @@ class RealRun:
         if not (self.folder / "prm" / "config.json").exists():
             numbers = (str(self.sizes.responses), "--continuations", str(self.sizes.continuations))
             source = ("--run", "real-first", "--output", "prm", "--responses")
-            self._hsstar("train", "prm", *source, *numbers)
+            self._hsstar("train", "prm", *source, *numbers, *set_to(REWARD_TRAINING))
         self._hsstar("down")
 
     def compare(self, seeds: Sequence[str], output: Path) -> None:
@@ -170,6 +171,11 @@ class RealRun:
         return subprocess.run(
             command, cwd=self.folder, env=environment, check=check, stdout=stdout, stderr=stderr, text=True
         )
+
+
+def set_to(settings: Sequence[str]) -> list[str]:
+    """Return the options that give a training these settings."""
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def gym(size: int, seed: int, templates: str) -> str:
