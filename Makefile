@@ -2,7 +2,7 @@
 # make check       static checks: ruff, mypy, import contracts (no PyTorch needed)
 # make test-unit   the tests of the pure rules, under a minute (no PyTorch needed)
 # make test        every test but the heavy ones and the chaos; TESTS=tests/store/test_jobs.py says which
-# make test-heavy  real training, whole runs, vLLM
+# make test-heavy  real training, whole runs, vLLM; generated tests with all their examples
 # make test-chaos  real processes are killed, frozen and cut off; CHAOS_SCENARIOS (58) says how often
 # make mutants     would the tests notice MUTANTS (200) small changes of the product? An hour; MUTANTS_SEED (0)
 # make golden      renew the rows of the golden run; REASON="why they differ" becomes a line of CHANGELOG.md
@@ -33,6 +33,8 @@ TESTS ?= tests
 # Processes that test at a time: more than the two cores, because many tests wait for other processes.
 TESTERS ?= 3
 pytest = OMP_NUM_THREADS=1 $(PYTEST) -n $(1) --dist $(2) -m '$(3)'
+# Tests start hundreds of processes: without bytecode each of them would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 FUZZ_SECONDS ?= 600
 REAL_SEEDS ?=
 MUTANTS ?= 200
@@ -75,7 +77,7 @@ test: $(INSTALLED)
 	$(call pytest,$(TESTERS),worksteal,not heavy and not chaos) $(TESTS)
 
 test-heavy: $(INSTALLED)
-	$(call pytest,2,load,heavy) $(TESTS)
+	$(call pytest,2,load,heavy or hypothesis) $(TESTS)
 
 test-chaos: $(INSTALLED)
 	$(call pytest,2,loadgroup,chaos) tests/chaos

@@ -55,7 +55,7 @@ def up(workers: dict[str, int], new_database: bool) -> None:
 
 def start_stack(stack: "Stack", workers: dict[str, int], *, new_database: bool = False) -> None:
     """Migrate the database, and start servers and workers; first check what they need."""
-    from hsstar.engines.registry import check_role
+    from hsstar.engines.packages import check_role
 
     stack.check_programs()
     for role, count in workers.items():
@@ -87,7 +87,6 @@ def own_stack(
 
 
 def _prepare(database_url: str, stack: "Stack") -> None:
-    from hsstar.commands.models import move_models
     from hsstar.store import migrate
     from hsstar.store.database import Database
 
@@ -95,6 +94,8 @@ def _prepare(database_url: str, stack: "Stack") -> None:
     try:
         migrate.upgrade(database)
         if stack.moved_from is not None and stack.postgres in stack.embedded:
+            from hsstar.commands.models import move_models
+
             move_models(database, stack.moved_from, stack.home)
     finally:
         database.close()

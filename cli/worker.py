@@ -37,7 +37,7 @@ def worker(role: str, gpus: str | None, name: str | None) -> None:
     """
     from hsstar.cli.environment import open_database
     from hsstar.commands.connection import connected_settings
-    from hsstar.engines.registry import check_role
+    from hsstar.engines.packages import check_role
     from hsstar.local.placement import parse_roles
     from hsstar.settings import Settings, secret_environment
 

@@ -4,14 +4,19 @@ import os
 from collections.abc import Generator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-# generated tests share the processors with others: how long an example takes says nothing
-settings.register_profile("hsstar", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("hsstar")
+from tests.generated import register_profiles
+
 COMPLETE = os.environ.get("HSSTAR_TESTS_COMPLETE") == "1"
 
 Report = pytest.TestReport | pytest.CollectReport
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let generated tests draw all examples where they are asked for by their mark."""
+    register_profiles()
+    settings.load_profile("full" if "hypothesis" in config.option.markexpr else "quick")
 
 
 def _refuse_skip(report: Report) -> None:

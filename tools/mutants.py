@@ -32,7 +32,7 @@ from tools.mutations import Mutation, embedded_sql_mutations, mutations
 ROOT = Path(__file__).parents[1]
 _SLOWEST_SECONDS = 600
 _PYTEST = ("-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--timeout=60")
-_SELECTION = ("-m", "not heavy and not chaos", "-k", "not vllm")
+_SELECTION = ("-m", "not heavy and not chaos", "-k", "not vllm", "--hypothesis-profile=full")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,12 @@ iteration  waiting → pre_sampling → re_sampling → training → evaluating 
 """
 
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 from hsstar.domain.errors import IllegalTransitionError
+
+Event = Literal["failed", "stopped", "done"]
+"""Of a run, of which a webhook is told."""
 
 
 class JobKind(StrEnum):

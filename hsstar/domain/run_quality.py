@@ -143,6 +143,11 @@ def find_faults(figures: IterationFigures, number: int, objective: str, context:
     return faults + find_cuts(figures, context) + _unanswered(figures)
 
 
+def context_of(*limits: int | None) -> int | None:
+    """Return how many tokens a prompt and its response have at most, by the limits that are known."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def find_cuts(figures: SampleCounts, context: int | None) -> list[str]:
     """Return by what samples were cut, in words, where many were; `context` as in `find_faults`."""
     if figures.cut <= _MUCH_CUT * figures.drawn:

@@ -42,13 +42,6 @@ TRAINERS = {
 }
 """Module and class by engine name; `trl-launched` is `trl` in several processes."""
 
-_PACKAGES = {
-    JobKind.SAMPLE: ("torch", "transformers"),
-    JobKind.SCORE: ("torch", "transformers"),
-    JobKind.TRAIN: ("torch", "transformers", "trl", "accelerate"),
-}
-"""What a worker imports before its first job, by role."""
-
 _LATE = frozenset({"vllm", "openai"})
 """Samplers imported with their first job only: not every worker has their packages."""
 _ADVICE = {
@@ -86,16 +79,6 @@ def check_installed(engine: str) -> None:
     """Raise MissingDependencyError if the package of a sampler is not installed; imports nothing."""
     if engine == "vllm" and find_spec("vllm") is None:
         raise _missing(engine, "vllm")
-
-
-def check_role(role: str) -> None:
-    """Raise MissingDependencyError if a worker of this role (a kind of job or `all`) lacks a package."""
-    kinds = list(JobKind) if role == "all" else [JobKind(role)]
-    needed = dict.fromkeys(package for kind in kinds for package in _PACKAGES.get(kind, ()))
-    if missing := [package for package in needed if find_spec(package) is None]:
-        raise MissingDependencyError(
-            f"a worker of the role {role} needs {', '.join(missing)}: pip install 'hsstar[train]'"
-        )
 
 
 def check_sampler_options(engine: str, options: Mapping[str, Any]) -> None:

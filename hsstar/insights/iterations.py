@@ -103,8 +103,7 @@ def _plain(value: Any) -> Any:
 
 
 def _faults(run: Run, figures: IterationSummary | RoundProgress, number: int) -> list[str]:
-    recipe = run.recipe
-    return find_faults(figures, number, recipe.training.objective, recipe.policy.context(figures.context))
+    return find_faults(figures, number, run.objective, run.context(figures.context))
 
 
 def fault_lines(run: Run, rounds: Sequence[RoundProgress]) -> list[str]:
@@ -114,6 +113,6 @@ def fault_lines(run: Run, rounds: Sequence[RoundProgress]) -> list[str]:
         if row.kind == "iteration":
             lines += [f"iteration {row.number}: {fault}" for fault in _faults(run, row, row.number)]
         elif row.kind == "evaluation":
-            cuts = find_cuts(row, run.recipe.policy.context(row.context))
+            cuts = find_cuts(row, run.context(row.context))
             lines += [f"M_{row.number} {evaluation_name(row)}: {cut}" for cut in cuts]
     return lines

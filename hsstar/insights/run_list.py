@@ -134,9 +134,7 @@ def _training_left(figures: RunFigures, now: datetime) -> float | None:
 def _warnings(run: Run, figures: RunFigures) -> Sequence[str]:
     if figures.number is None:
         return ()
-    recipe = run.recipe
-    context = recipe.policy.context(figures.context)
-    return find_faults(figures, figures.number, recipe.training.objective, context)
+    return find_faults(figures, figures.number, run.objective, run.context(figures.context))
 
 
 def find_card(database: Database, run: Run) -> RunCard:

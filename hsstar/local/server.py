@@ -44,6 +44,15 @@ class ServerStatus:
         return without_secrets(self.url)
 
 
+@dataclass(frozen=True)
+class Start:
+    """A start of a server that has begun."""
+
+    identity: ProcessIdentity | None  # None: its process ended at once
+    log_offset: int  # where its log was before, in bytes
+    deadline: float  # on the monotonic clock
+
+
 class EmbeddedServer(ABC):
     """A server that listens on a Unix socket only and outlives the process that started it.
 
@@ -157,21 +166,27 @@ class EmbeddedServer(ABC):
         return ServerStatus(self.name, identity.pid if identity else None, self.url, self.directory)
 
     def start(self) -> None:
-        """Start the server unless it runs, and wait until it answers.
+        """Start the server unless it runs, and wait until it answers."""
+        self.wait_for_start(self.begin_start())
+
+    def begin_start(self) -> Start:
+        """Start the server unless it runs; `wait_for_start` does the rest.
 
         One that has lost its socket is stopped before: a supervisor would see to it, and none may be there.
         """
         if not self._is_soon_reachable():
             self.stop()
         offset = self.log.stat().st_size if self.log.exists() else 0
-        identity = self.launch()
-        deadline = time.monotonic() + START_SECONDS
+        return Start(self.launch(), offset, time.monotonic() + START_SECONDS)
+
+    def wait_for_start(self, start: Start) -> None:
+        """Wait until the server answers; stop it and raise LocalStackError if it does not."""
         while not self.is_ready():
-            lives = processes.alive(identity)
-            if not lives or time.monotonic() > deadline:
+            lives = processes.alive(start.identity)
+            if not lives or time.monotonic() > start.deadline:
                 self.stop()
                 what = f"did not answer within {START_SECONDS:.0f} seconds" if lives else "did not start"
-                raise self._failure(what, offset)
+                raise self._failure(what, start.log_offset)
             time.sleep(processes.POLL_SECONDS)
         self.finish_start()
 

@@ -241,10 +241,13 @@ class Stack:
             )
 
     def _start_servers(self, started: list[EmbeddedServer]) -> None:
-        for server in self.embedded:
+        starts = []
+        for server in reversed(self.embedded):  # the broker starts while a new database is made
             if not server.is_running():
                 started.append(server)
-            server.start()
+            starts.append((server, server.begin_start()))
+        for server, start in starts:
+            server.wait_for_start(start)
 
     def _start_supervisor(self, spec: StackSpec) -> None:
         write_json(self._spec_file, asdict(spec))

@@ -1,12 +1,11 @@
 """`[notify]` of a recipe: whom to tell when a run needs a person, or has ended."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from hsstar.domain.lifecycle import Event
 from hsstar.recipe.base import Section
-
-Event = Literal["failed", "stopped", "done"]
 
 _URL = r"^(https?://[^\s@/]+[^\s@]*|\$\{HSSTAR_NOTIFY\w*\})$"
 """Without a user; of variables only those made for this: a recipe must not send others away."""

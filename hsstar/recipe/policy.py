@@ -9,6 +9,7 @@ from hsstar.domain.answers.thinking import AUTO, marks_of
 from hsstar.domain.errors import BadInputError
 from hsstar.domain.prompts import CHAT, DEFAULT
 from hsstar.domain.rounding import resolve_format
+from hsstar.domain.run_quality import context_of
 from hsstar.recipe.base import Name, Positive, Section
 from hsstar.recipe.prompt import PromptSection
 
@@ -172,8 +173,7 @@ class PolicySection(Section):
 
     def context(self, of_model: int | None) -> int | None:
         """Return how many tokens a prompt and its response have at most; None if that is not known."""
-        limits = (of_model, self.vllm.max_model_len if self.vllm else None)
-        return min((limit for limit in limits if limit is not None), default=None)
+        return context_of(of_model, self.vllm.max_model_len if self.vllm else None)
 
     @property
     def engine_options(self) -> dict[str, Any]:

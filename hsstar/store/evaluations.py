@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.benchmarks import Decoding
 from hsstar.domain.evaluation import ProblemOutcome
-from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.store import datasets, stored_outcomes
 from hsstar.store.database import execute_file, exists, refresh_statistics, row_of, rows_of
 from hsstar.store.rounds import Round, add_round, assign_slice
 from hsstar.store.runs import Run, look_again
+
+if TYPE_CHECKING:
+    from hsstar.recipe.evaluation import BenchmarkSection
 
 HELD_OUT = "heldout"
 """The evaluation key of a recipe's held-out problems."""
@@ -87,7 +89,7 @@ def ensure_held_out(connection: Connection, run: Run, number: int, model_id: int
 
 
 def ensure_benchmark(
-    connection: Connection, run: Run, number: int, model_id: int, benchmark: BenchmarkSection
+    connection: Connection, run: Run, number: int, model_id: int, benchmark: "BenchmarkSection"
 ) -> Round:
     """Return the evaluation of a policy on a benchmark; add it if the run has none."""
     known = find_evaluation(connection, run.id, model_id, benchmark.evaluation_key)

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from hsstar.domain.lifecycle import Event
 from hsstar.domain.text import storable
-from hsstar.recipe.notify import Event
 from hsstar.store.database import execute_file, row_of, rows_of
 
 _ATTEMPTS = 30

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.rewards import Aggregation, RewardRule, RewardUse
-from hsstar.domain.steps import Span
-from hsstar.recipe.reward import NamedRewardSection
 from hsstar.store.database import execute_file
+
+if TYPE_CHECKING:
+    from hsstar.domain.steps import Span
+    from hsstar.recipe.reward import NamedRewardSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,11 @@ class SampleReward:
     sample_id: int
     step_rewards: tuple[float, ...]
     truncated: bool
-    step_spans: Sequence[Span] | None = None
+    step_spans: "Sequence[Span] | None" = None
 
 
 def add_to_run(
-    connection: Connection, run_id: int, rewards: Sequence[tuple[NamedRewardSection, int]]
+    connection: Connection, run_id: int, rewards: "Sequence[tuple[NamedRewardSection, int]]"
 ) -> None:
     """Store the rewards of a new run, each with the id of its reward model.
 
@@ -42,7 +45,9 @@ def add_to_run(
         _add(connection, run_id, reward, reward_model_id, place, in_force=True, shown=place == shown)
 
 
-def add_again(connection: Connection, run_id: int, reward: NamedRewardSection, reward_model_id: int) -> None:
+def add_again(
+    connection: Connection, run_id: int, reward: "NamedRewardSection", reward_model_id: int
+) -> None:
     """Store that samples of a run are scored again, by another model in the place of a reward."""
     query = text("SELECT place FROM run_rewards WHERE run_id = :run_id AND name = :name AND in_force")
     place = connection.execute(query, {"run_id": run_id, "name": reward.name}).scalar() or 0
@@ -52,7 +57,7 @@ def add_again(connection: Connection, run_id: int, reward: NamedRewardSection, r
 def _add(
     connection: Connection,
     run_id: int,
-    reward: NamedRewardSection,
+    reward: "NamedRewardSection",
     reward_model_id: int,
     place: int,
     *,
@@ -128,7 +133,7 @@ def write(connection: Connection, reward_model_id: int, scored: Sequence[SampleR
     )
 
 
-def _array(spans: Sequence[Span] | None) -> str | None:
+def _array(spans: "Sequence[Span] | None") -> str | None:
     """Return spans as the text of a Postgres array of their ends in turns."""
     return None if spans is None else "{" + ",".join(str(end) for span in spans for end in span) + "}"
 

@@ -4,32 +4,52 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, text
 
 from hsstar.domain.errors import ConflictError, NotFoundError
+from hsstar.domain.run_quality import context_of
 from hsstar.domain.suggestions import did_you_mean
-from hsstar.recipe.recipe import Recipe, parse_recipe
 from hsstar.store import notifications, rewards
 from hsstar.store.database import execute_file, exists, lock_run, row_of, rows_of
+
+if TYPE_CHECKING:
+    from hsstar.recipe.recipe import Recipe
 
 HoldKind = Literal["paused", "cancelled", "archived", "gate", "trained-nothing"]
 """Why a run is held: by a person, or by the conductor after what an iteration did."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """A run with its recipe and the models it starts from."""
 
     id: int
     name: str
-    recipe: Recipe
+    document: dict[str, Any]  # its recipe as it is stored, with every default
     model_id: int
     created_at: datetime
     first_iteration: int  # of its own; a fork shares those before it
     held: HoldKind | None  # None: it is active
     held_reason: str | None  # a sentence for people
+
+    @cached_property
+    def recipe(self) -> "Recipe":
+        """Its recipe. Reading one takes as long as connecting; what shows progress needs none."""
+        from hsstar.recipe.recipe import parse_recipe
+
+        return parse_recipe(self.document, f"run {self.name}")
+
+    @property
+    def objective(self) -> str:
+        """What its policies are trained by."""
+        return str(self.document["training"]["objective"])
+
+    def context(self, of_model: int | None) -> int | None:
+        """Return how many tokens a prompt and its response have at most; None if that is not known."""
+        return context_of(of_model, (self.document["policy"]["vllm"] or {}).get("max_model_len"))
 
     @property
     def forked_from(self) -> str | None:
@@ -58,20 +78,16 @@ class Fork:
 
 
 _RUNS = """
-    SELECT id, name, recipe, model_id, created_at, coalesce(forked_at, 0) AS first_iteration,
+    SELECT id, name, recipe AS document, model_id, created_at, coalesce(forked_at, 0) AS first_iteration,
         held, held_reason
     FROM runs
 """
 
 
-def _run(name: str, recipe: dict[str, Any], **fields: Any) -> Run:
-    return Run(name=name, recipe=parse_recipe(recipe, f"run {name}"), **fields)
-
-
 def create_run(
     connection: Connection,
     name: str,
-    recipe: Recipe,
+    recipe: "Recipe",
     model_id: int,
     reward_model_ids: Sequence[int] = (),
     fork: Fork | None = None,
@@ -109,12 +125,12 @@ def _taken(name: str) -> ConflictError:
 
 def get_run(connection: Connection, run_id: int) -> Run:
     """Return the run of this id."""
-    return _run(**connection.execute(text(f"{_RUNS} WHERE id = :id"), {"id": run_id}).mappings().one())
+    return Run(**connection.execute(text(f"{_RUNS} WHERE id = :id"), {"id": run_id}).mappings().one())
 
 
 def find_run(connection: Connection, name: str) -> Run:
     """Return the run of this name; raise NotFoundError, which names the existing runs, without it."""
-    run = row_of(connection.execute(text(f"{_RUNS} WHERE name = :name"), {"name": name}), _run)
+    run = row_of(connection.execute(text(f"{_RUNS} WHERE name = :name"), {"name": name}), Run)
     if run is None:
         known = [other.name for other in list_runs(connection)]
         raise NotFoundError(
@@ -125,7 +141,7 @@ def find_run(connection: Connection, name: str) -> Run:
 
 def list_runs(connection: Connection) -> list[Run]:
     """Return every run, oldest first."""
-    return rows_of(connection.execute(text(f"{_RUNS} ORDER BY id")), _run)
+    return rows_of(connection.execute(text(f"{_RUNS} ORDER BY id")), Run)
 
 
 def rename(connection: Connection, run_id: int, name: str) -> None:

@@ -16,7 +16,7 @@ from hsstar.commands.workers import release_workers
 from hsstar.demo import RECIPE
 from hsstar.domain.errors import DatabaseError
 from hsstar.domain.lifecycle import JobKind
-from hsstar.engines import registry
+from hsstar.engines import packages
 from hsstar.insights import watch
 from hsstar.insights.progress import run_progress
 from hsstar.insights.runs import find_run
@@ -200,13 +200,13 @@ def test_another_installation_is_not_taken_for_this_checkout(tmp_path: Path) -> 
 def test_what_a_role_needs_is_checked_before_anything_starts(
     alone: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], role: str
 ) -> None:
-    monkeypatch.setattr(registry, "find_spec", lambda package: None if package == "torch" else package)
+    monkeypatch.setattr(packages, "find_spec", lambda package: None if package == "torch" else package)
     message = alone.refused(*command)
     assert message == f"a worker of the role {role} needs torch: pip install 'hsstar[train]'"
     assert not (alone.folder / "home" / "servers").exists()
-    monkeypatch.setattr(registry, "find_spec", lambda package: package)
+    monkeypatch.setattr(packages, "find_spec", lambda package: package)
     for each in (*JobKind, "all"):
-        registry.check_role(each)
+        packages.check_role(each)
 
 
 def test_a_watch_waits_for_a_database_that_is_away(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,13 @@ def test_problems_are_a_table_and_one_is_a_page(done: CommandLine) -> None:
     assert [sample["slot"] for sample in document["samples"]] == list(range(len(document["samples"])))
 
 
+def test_a_status_reads_no_recipe(done: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building the sections of recipes would be a third of its processor time."""
+    monkeypatch.setattr("hsstar.recipe.recipe.parse_recipe", lambda *_: pytest.fail("a recipe was read"))
+    assert done.ok("status", "r").startswith("iteration 0  done")
+    assert done.json("status")[0]["state"] == "done"
+
+
 def test_a_run_is_one_page(done: CommandLine) -> None:
     page = done.ok("show", "r")
     for part in (

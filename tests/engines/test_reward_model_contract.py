@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.errors import CheckpointError, EngineError, EngineMemoryError
@@ -19,6 +19,7 @@ from hsstar.testing import check_reward_model
 from tests.engines import tiny
 from tests.engines.conftest import SKYWORK_LAYOUTS, VLLM_OPTIONS
 from tests.engines.reward_references import REFERENCES, last_hidden_states, requests
+from tests.generated import examples
 
 STEP_MODELS: dict[str, Callable[[Path], Path]] = {
     **{f"skywork {name}": partial(tiny.tiny_skywork, **layout) for name, layout in SKYWORK_LAYOUTS.items()},
@@ -100,7 +101,7 @@ STEPS = st.lists(PRINTABLE.map(str.strip).filter(bool), max_size=5)
 BATCHES = st.lists(st.builds(RewardRequest, PRINTABLE, STEPS.map(tuple)), max_size=6)
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(made=BATCHES, tokens=st.integers(1, 2_000))
 def test_any_batch_gives_the_plain_rewards(case: Case, made: list[RewardRequest], tokens: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

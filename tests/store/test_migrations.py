@@ -15,10 +15,9 @@ from hsstar.commands.actions import ActionName
 from hsstar.domain.contamination import OverlapKind
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError, SchemaError
-from hsstar.domain.lifecycle import IterationState, JobKind, JobState
+from hsstar.domain.lifecycle import Event, IterationState, JobKind, JobState
 from hsstar.domain.rewards import Aggregation, RewardUse
 from hsstar.domain.verdict import LASTING_CAUSES, Cause, Verdict
-from hsstar.recipe.notify import Event
 from hsstar.store import migrate, rounds, runs
 from hsstar.store.database import SCHEMA_REVISION, Database
 from tests.store import factory

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -22,6 +22,7 @@ from hsstar.store.read.lineage import ancestry, lineage, sampled_updates
 from hsstar.store.rewards import SampleReward
 from hsstar.store.runs import Run
 from hsstar.store.samples import DrawnSample
+from tests.generated import examples
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import add_evaluation, add_iteration, add_job, add_run, change_jobs, claim
@@ -65,7 +66,7 @@ judged = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.lists(judged, max_size=6), min_size=1, max_size=5))
 def test_an_advantage_is_that_among_the_samples_of_the_problem(scratch: Scratch, groups: list[Any]) -> None:
     with scratch() as connection:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -24,6 +24,7 @@ from hsstar.store import models, rewards, runs, samples
 from hsstar.store.database import Database
 from hsstar.store.rewards import SampleReward
 from tests.engines import tiny
+from tests.generated import examples
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.driver import call, rows
@@ -53,7 +54,7 @@ def recipe_of(*named: dict[str, Any], **others: Any) -> Any:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(rules, steps), min_size=1, max_size=4), st.integers(0, 3))
 def test_what_rewards_come_to_is_that_of_plain_python(
     scratch: Scratch, made: list[tuple[RewardRule, tuple[float, ...]]], late: int

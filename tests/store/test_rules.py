@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
@@ -20,11 +20,12 @@ from hsstar.domain.verdict import VERDICT_OF_CAUSE, Cause, Verdict
 from hsstar.recipe.recipe import Recipe
 from hsstar.store import datasets, evaluations, method, rounds, runs, training
 from hsstar.store.database import Database
+from tests.generated import examples
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import HELDOUT, TRAIN, Drawn, add_iteration, add_job, add_problems, add_run, select
 
-CASES = settings(max_examples=60, deadline=None)
+CASES = examples(60)
 
 GRID = 8
 """Minimum rewards and thresholds are multiples of 1/8: sums are exact, and means often lie at a threshold."""

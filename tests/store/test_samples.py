@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -14,6 +14,7 @@ from hsstar.domain.verdict import Cause, Judgement
 from hsstar.store import counts, datasets, models, rewards, runs, samples
 from hsstar.store.rewards import SampleReward
 from hsstar.store.samples import DrawnSample
+from tests.generated import examples
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import Drawn, add_job, add_problems, add_round, add_samples, execute, select
@@ -37,7 +38,7 @@ def test_a_slot_that_is_taken_keeps_what_it_has(connection: Connection) -> None:
     assert stored == [(2**63 - 1, 3), (None, None)]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.text(st.characters(exclude_categories=()), max_size=50), st.just(1))
 @example("\x00\udc80φ{}\\", 300_000)
 def test_any_text_can_be_stored_even_megabytes(scratch: Scratch, response: str, times: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from hsstar.store import rounds, samples, steps
 from hsstar.store.queue import jobs
 from hsstar.store.read import overview
 from hsstar.store.rounds import Round
+from tests.generated import examples
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.driver import Begin, Driver, call
@@ -44,7 +45,7 @@ def plain_prefixes(problem: list[Drawn], responses: int) -> list[str]:
     return list(dict.fromkeys(prefix for of in judged for prefix in step_prefixes(of.response)))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(made=problems, responses=st.integers(1, 5), causes=st.lists(st.sampled_from(Cause), min_size=1))
 def test_prefixes_slots_and_counts_are_those_of_plain_loops(
     scratch: Scratch, made: list[list[Drawn]], responses: int, causes: list[Cause]

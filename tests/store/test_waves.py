@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -16,6 +16,7 @@ from hsstar.domain.allocation.policy import Settings, State, find_policy, make_t
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.verdict import Cause
 from hsstar.store import allocation, rounds
+from tests.generated import examples
 from tests.store import factory
 from tests.store.conftest import Scratch
 from tests.store.factory import Drawn, add_iteration, add_problems, add_run, select
@@ -42,7 +43,7 @@ LEDGER = """
 """
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(st.tuples(st.none() | st.sampled_from(Difficulty), st.booleans()), min_size=1, max_size=12),
     st.lists(gains, min_size=1, max_size=9),

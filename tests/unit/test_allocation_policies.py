@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.allocation import budget as levels_rule
@@ -17,6 +17,7 @@ from hsstar.domain.allocation.sharing import allot, share_out
 from hsstar.domain.difficulty import Difficulty
 from hsstar.domain.errors import BadInputError
 from hsstar.testing import BrokenPromiseError, check_policy
+from tests.generated import examples
 
 MOST = 12
 OURS = ("levels", "uniform", "proportional", "variance", "knapsack", "stop", "pairs")
@@ -72,7 +73,7 @@ def test_the_contract_notices_a_policy_that_remembers() -> None:
 
 
 @given(rounds_of_problems, st.integers(0, 4), st.integers(0, 4), st.integers(0, 5), st.integers(0, 5))
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_moments_are_those_of_exact_numbers(
     problems: dict[State, int], correct: int, incorrect: int, x: int, y: int
 ) -> None:
@@ -117,7 +118,7 @@ def test_a_beta_prior_has_the_moments_of_its_distribution() -> None:
 
 
 @given(st.sampled_from(OURS), rounds_of_problems, st.integers(0, 200), chosen)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_tables_fall_and_the_budget_goes_to_their_greatest_entries(
     name: str, problems: dict[State, int], budget: int, values: Settings
 ) -> None:

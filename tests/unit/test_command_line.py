@@ -52,10 +52,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_what_status_shows_needs_no_verifier() -> None:
+def test_what_status_shows_needs_no_recipe_and_no_verifier() -> None:
     program = (
-        "import sys, hsstar.insights.progress, hsstar.insights.models, hsstar.insights.iterations\n"
-        "print([name for name in sys.modules if name.startswith(('hsstar.verifier', 'hsstar.engines'))])"
+        "import sys, hsstar.cli.views.progress_lines, hsstar.insights.iterations, hsstar.insights.lengths\n"
+        "import hsstar.insights.models, hsstar.insights.notifications, hsstar.insights.runs\n"
+        "heavy = ('hsstar.verifier', 'hsstar.engines', 'hsstar.recipe', 'pydantic', 'alembic')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

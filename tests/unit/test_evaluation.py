@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import combinations, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.domain.benchmarks import BENCHMARKS, Decoding, dataset_of, find_benchmark
@@ -26,6 +26,7 @@ from hsstar.domain.statistics import (
     student_cumulative,
     student_quantile,
 )
+from tests.generated import examples
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
@@ -57,7 +58,7 @@ def test_the_majority_is_the_first_of_the_most_frequent_answers(votes: list[str 
     assert majority(votes) == slow
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.integers(0, 6), st.integers(0, 6))
 def test_mcnemar_is_the_share_of_coin_throws_as_uneven(first: int, second: int) -> None:
     coins = first + second
@@ -82,7 +83,7 @@ def test_the_bootstrap_by_hand() -> None:
     assert paired_bootstrap(values, chance(3)) != paired_bootstrap(values, chance(4))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=4))
 def test_the_bootstrap_against_all_resamples(values: list[float]) -> None:
     """Of the exact distribution, a share of about 2.5 % lies outside on either side."""

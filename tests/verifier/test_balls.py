@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import sympy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mpmath.libmp import to_rational
 
 from hsstar.verifier.balls import UnsureError, approximate
+from tests.generated import examples
 
 BITS = 100
 X, Y = sympy.symbols("x y", real=True)
@@ -127,7 +128,7 @@ def built(inside: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 ATOMS = st.sampled_from([X, Y, sympy.pi, sympy.E, sympy.I, *map(sympy.Integer, (-3, -1, 2, 10**12))])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.recursive(ATOMS, built, max_leaves=6), st.sampled_from(POINTS))
 def test_generated_formulas_are_near_the_truth_or_refused(formula: Any, point: dict[Any, Any]) -> None:
     try:

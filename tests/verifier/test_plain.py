@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sympy
 from antlr4.atn.PredictionMode import PredictionMode
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hsstar.data.files import read_problems
@@ -21,6 +21,7 @@ from hsstar.verifier.pieces import NotPlainError
 from hsstar.verifier.plain import read_plain
 from hsstar.verifier.process import RECURSION_LIMIT
 from hsstar.verifier.reading import read
+from tests.generated import examples
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[1].parent / "shared"
@@ -208,7 +209,7 @@ def framed(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @example(r"\max(0,{0})")
 @given(st.recursive(st.sampled_from(ATOMS), framed, max_leaves=12).filter(lambda source: len(source) < 90))
 def test_generated_formulas_are_read_identically_or_declined(source: str) -> None:

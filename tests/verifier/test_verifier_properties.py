@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import VerificationRequest
 from tests.fuzz.answer_grammar import drawn_request
 from tests.fuzz.verifier_checks import check_preparation, check_verdicts
+from tests.generated import examples
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def requests(draw: st.DrawFn) -> VerificationRequest:
     )
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(requests())
 def test_preparation_is_quick_and_raises_nothing(
     verifier: MathVerifier, request_: VerificationRequest
@@ -34,7 +35,7 @@ def test_preparation_is_quick_and_raises_nothing(
     check_preparation(verifier, request_)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(requests(), min_size=1, max_size=6))
 def test_every_request_gets_a_judgement_and_readable_references_equal_themselves(
     verifier: MathVerifier, requests_: list[VerificationRequest]
