@@ -22,6 +22,11 @@ _PLAIN = {
     **dict(zip("−–‐‑‒﹣－", "-------", strict=True)),
     **dict(zip("÷∕⁄", "///", strict=True)),
     "°": r"^\circ ",
+    "º": r"^\circ ",
+    "˚": r"^\circ ",
+    "∶": ":",
+    "∗": "*",
+    "‖": r"\|",
     "¢": r"\text{ cents}",
     "￥": "¥",
     "℃": r"^\circ C",
@@ -52,6 +57,10 @@ _COMPATIBLE = re.compile(
     "[\uff01-\uff5d\u2160-\u217f\U0001d400-\U0001d7ff\u210a-\u2113\u2115-\u211d\u212f-\u2134]"
 )
 _COMPOSED = re.compile("[\u0300-\u036f]")
+_OVERLINED = re.compile("((?:[0-9][\u0304\u0305])+)|([A-Za-z])[\u0304\u0305]")
+_LINES = re.compile("[\u0304\u0305]")
+_LEADING_DASH = re.compile("\\A\\s*—(?=\\s?[\\d.\\\\])")
+_SIGMA = re.compile("Σ(?=\\s?_)")
 
 
 def in_latex(text: str) -> str:
@@ -59,7 +68,8 @@ def in_latex(text: str) -> str:
     if text.isascii():
         return text
     if _COMPOSED.search(text):
-        text = unicodedata.normalize("NFC", text)
+        text = _OVERLINED.sub(_overlined, unicodedata.normalize("NFC", text))
+    text = _SIGMA.sub(r"\\sum", _LEADING_DASH.sub("-", text))
     text = _FRACTION.sub(_fraction, text)
     text = _ROOT_INDEX.sub(_root, text)
     text = _RAISED_RUN.sub(lambda run: f"^{{{run[0].translate(_AS_PLAIN)}}}", text)
@@ -67,6 +77,10 @@ def in_latex(text: str) -> str:
     text = _ROOT.sub(lambda root: rf"\sqrt[{'34'[root[1] == '∜']}]{{{root[2] or root[3]}}}", text)
     text = _COMPATIBLE.sub(_compatible, text.translate(_CHARACTERS))
     return text.translate(_CHARACTERS)
+
+
+def _overlined(match: re.Match[str]) -> str:
+    return rf"\overline{{{_LINES.sub('', match[1])}}}" if match[1] else rf"\bar{{{match[2]}}}"
 
 
 def _root(match: re.Match[str]) -> str:

@@ -109,6 +109,8 @@ def _end_of_argument(source: str, start: int) -> int | None:
 
 
 def _divides(argument: str, denominator: str) -> bool:
-    r"""Decide whether a slash ends the argument: `\ln x/x` is a quotient, `\sin x/2` is not."""
+    r"""Decide whether a slash ends the argument: `\ln x/x`, `\ln x/\ln 2`, but not `\sin x/2`."""
+    if _FUNCTION.match(denominator.lstrip()):
+        return True
     divisor = _LETTERS.match(denominator)
     return divisor is not None and divisor[0] in _LETTERS.findall(argument)

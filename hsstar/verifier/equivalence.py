@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from hsstar.verifier.forms import (
+    Approximated,
     Case,
     Choice,
     Form,
@@ -76,6 +77,8 @@ class Equivalence:
     algebra: Algebra
     rule: str = ""
     """The rule that decided last, for people."""
+    depth: int = 0
+    """How many collections surround the forms: {1} within a set is not 1."""
 
     def holds(self, answer: Form, reference: Form) -> bool:
         """Decide whether the answer means the same as the reference."""
@@ -83,6 +86,10 @@ class Equivalence:
             return self._by("equal forms", True)
         if isinstance(answer, Choice) or isinstance(reference, Choice):
             return self._choices(answer, reference)
+        if isinstance(reference, Approximated):
+            return self.holds(answer, reference.value)
+        if isinstance(answer, Approximated):
+            return self.holds(answer.value, answer.stated) and self.holds(answer.value, reference)
         if self._agree(answer, reference):
             return self._by("alternatives that agree", True)
         if isinstance(answer, Named) or isinstance(reference, Named):
@@ -125,7 +132,8 @@ class Equivalence:
                 case Ratio(), Number():
                     return self._by("ratio as a fraction", quotient(form) == quotient(other))
                 case Numeral(digits=digits), Number(value=value):
-                    return self._by("digits without their base", digits.isdecimal() and int(digits) == value)
+                    same = digits.isdecimal() and int(digits) == value and form.value() is not None
+                    return self._by("digits without their base", same)
                 case Numeral(digits=digits), Formula(source=source) if not digits.isdecimal():
                     return self._by("digits without their base", digits == source)
                 case Sequence(kind="list", items=items), Formula(source=letters) if items and all(
@@ -134,7 +142,7 @@ class Equivalence:
                     return self._by("letters of choices", _letters_of_choices(items) == sorted(letters))
                 case Sequence(kind="list", items=rows), Formula() if cases := as_cases(rows):
                     return self._by("cases", self.algebra.equal_cases(cases, other))
-                case Sequence(kind="set" | "list", items=(only,)), _:
+                case Sequence(kind="set" | "list", items=(only,)), _ if not self.depth:
                     return self._either_way(only, other, form is answer)
         return self._by("different kinds of answer", False)
 
@@ -316,13 +324,15 @@ class Equivalence:
     def _any_order(self, answer: Items[Form], reference: Items[Form]) -> bool:
         if len(answer) != len(reference):
             return self._by("number of elements", False)
+        self.depth += 1
         remaining = list(answer)
         for wanted in reference:
             equal = next((item for item in remaining if self.holds(item, wanted)), None)
             if equal is None:
-                return self._by("elements in any order", False)
+                break
             remaining.remove(equal)
-        return self._by("elements in any order", True)
+        self.depth -= 1
+        return self._by("elements in any order", not remaining)
 
     def _different(self, items: Items[Form]) -> list[Form]:
         different = list[Form]()

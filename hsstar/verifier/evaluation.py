@@ -35,7 +35,9 @@ _COUNTS = (sympy.factorial, sympy.factorial2, sympy.binomial)  # slow between in
 _POINTS = 12
 _SCALES = {3: 16, 5: 16, 7: 400, 8: 400}  # most points are near zero, some are far from it
 _POINTS_OF_MIXED_SIZES = 8
+_POINTS_OF_MIXED_SIGNS = 4
 _SIZES = (sympy.Rational(1, 10**6), sympy.Integer(10**3))
+_CORNERS = (sympy.Abs, sympy.Max, sympy.Min, sympy.sign)
 _STEPS = (sympy.floor, sympy.ceiling, sympy.Mod, sympy.frac)
 _LARGEST_INTEGER = 12
 
@@ -127,17 +129,29 @@ def values(expression: Any, exact: bool) -> list[Complex]:
 def points(expression: Any, exact: bool) -> list[Point]:
     """Return points to evaluate at; a variable's values follow from its name alone.
 
-    Formulas with steps are evaluated at integers as well, those with decimals also where some variables are
-    tiny and others large: no term may hide behind another.
+    Formulas with steps are evaluated at integers as well; those with corners or even roots where variables
+    have different signs, as |x| + |y| is |x + y| where they have the same; those with decimals also where
+    some variables are tiny and others large: no term may hide behind another.
     """
     symbols = _symbols(expression)
     chosen = [{symbol: _coordinate(symbol, index) for symbol in symbols} for index in range(_POINTS)]
     if expression.has(*_STEPS):
         chosen += integer_points(symbols, _POINTS)
+    if len(symbols) > 1 and _depends_on_signs(expression):
+        chosen += [
+            {symbol: (-1) ** place * point[symbol] for place, symbol in enumerate(symbols)}
+            for point in chosen[:_POINTS_OF_MIXED_SIGNS]
+        ]
     if not exact:
         for index in range(_POINTS, _POINTS + _POINTS_OF_MIXED_SIZES):
             chosen.append({symbol: _coordinate(symbol, index) * _size(symbol, index) for symbol in symbols})
     return chosen
+
+
+def _depends_on_signs(expression: Any) -> bool:
+    return bool(expression.has(*_CORNERS)) or any(
+        power.exp.is_Rational and power.exp.q % 2 == 0 for power in expression.atoms(sympy.Pow)
+    )
 
 
 def positive_points(symbols: Iterable[Any], number: int) -> Iterator[Point]:

@@ -128,6 +128,17 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Approximated:
+    r"""A value with the number that was stated for it: `3.14\approx\pi`; both have to be right."""
+
+    value: "Form"
+    stated: "Form"
+
+    def __str__(self) -> str:
+        return f"{self.value}, about {self.stated}"
+
+
+@dataclass(frozen=True, slots=True)
 class Relation:
     """An equation or inequality that names no value: `left` minus `right` is compared with zero."""
 
@@ -186,7 +197,9 @@ class Unreadable:
         return "unreadable"
 
 
-_Composed = Quantity | Choice | Sequence | IntervalForm | Union | Matrix | Line | Named | Relation
+_Composed = (
+    Quantity | Choice | Sequence | IntervalForm | Union | Matrix | Line | Named | Approximated | Relation
+)
 Form = _Composed | Number | Formula | Words | Ratio | Numeral | Infinite | Unreadable
 
 Reader = Callable[[str], Form]
@@ -207,6 +220,8 @@ def parts_of(form: Form) -> list[Form]:
             inside = tuple(cell for row in form.rows for cell in row)
         case Named() | Quantity():
             inside = (form.value,)
+        case Approximated():
+            inside = (form.value, form.stated)
         case IntervalForm():
             inside = (form.low, form.high)
         case Choice():
@@ -270,7 +285,7 @@ def in_radians(angle: Quantity) -> Form:
 
 def unit_as_letters(quantity: Quantity) -> Formula | None:
     """Return the formula that a quantity may be if its unit is bare letters: `5 m`."""
-    letters = re.fullmatch(r"[A-Za-z]{1,3}(?:[/^{}A-Za-z\d-]*)", quantity.unit.written)
+    letters = re.fullmatch(r"[A-Za-z]{1,3}(?:[/^{][/^{}A-Za-z\d-]*)?", quantity.unit.written)
     if letters is None or not isinstance(quantity.value, Number):
         return None
     return Formula(f"{source_of(quantity.value)}{quantity.unit.written}")

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
+from math import prod
 
 from hsstar.verifier.han_numbers import read_han_number
 
@@ -45,7 +47,7 @@ degrés=degrees pour_cent=percent mille=thousand million=million millions=millio
 milliards=billion mètres_carrés=m^2 centimètres_carrés=cm^2 kilomètres_carrés=km^2 mètres_cubes=m^3
 centimètres_cubes=cm^3
 м=m метр=m метра=m метров=m см=cm сантиметров=cm мм=mm миллиметров=mm км=km километров=km г=g граммов=g
-кг=kg килограммов=kg литров=L ч=hours час=hour часа=hours часов=hours мин=minutes минут=minutes
+км/час=km/h кг=kg килограммов=kg литров=L ч=hours час=hour часа=hours часов=hours мин=minutes минут=minutes
 минуты=minutes секунд=seconds дней=days дня=days лет=years градусов=degrees рублей=rubles рубля=rubles
 минута=minute секунды=seconds день=day недель=weeks недели=weeks месяцев=months месяца=months год=year
 года=years градуса=degrees руб=rubles рубль=rubles процентов=percent процента=percent тысяч=thousand
@@ -63,10 +65,35 @@ keine_Lösung=no_solution sin_solución=no_solution no_tiene_solución=no_soluti
 pas_de_solution=no_solution aucune_solution=no_solution нет_решений=no_solution
 不存在=does_not_exist 无穷大=infinity 是=yes 否=no はい=yes いいえ=no 예=yes 아니오=no
 sí=yes ja=yes nein=no oui=yes non=no да=yes нет=no
+对=true 正确=true 真=true 错=false 错误=false 假=false 正しい=true 誤り=false 참=true 거짓=false
+verdadero=true falso=false vrai=true faux=false wahr=true richtig=true falsch=false верно=true неверно=false
+infinito=infinity infini=infinity unendlich=infinity бесконечность=infinity 正无穷=infinity 负无穷=-infinity
+无穷=infinity 無限大=infinity 무한대=infinity menos_infinito=-infinity moins_l'infini=-infinity
+no_existe=does_not_exist n'existe_pas=does_not_exist
+existiert_nicht=does_not_exist не_существует=does_not_exist
+存在しない=does_not_exist 존재하지_않는다=does_not_exist 존재하지_않음=does_not_exist
+aucune_solution_réelle=no_solution keine_reelle_Lösung=no_solution keine_reellen_Lösungen=no_solution
+no_hay_solución=no_solution no_hay_soluciones=no_solution sin_solución_real=no_solution
+нет_действительных_решений=no_solution нет_корней=no_solution решений_нет=no_solution 无实数解=no_solution
+无实根=no_solution 没有实数解=no_solution 没有解=no_solution 実数解なし=no_solution 실근이_없다=no_solution
+conjunto_vacío=empty_set ensemble_vide=empty_set leere_Menge=empty_set пустое_множество=empty_set
+la_mitad=1/2 un_medio=1/2 un_tercio=1/3 dos_tercios=2/3 un_cuarto=1/4 tres_cuartos=3/4
+la_moitié=1/2 un_demi=1/2 un_tiers=1/3 deux_tiers=2/3 un_quart=1/4 trois_quarts=3/4
+die_Hälfte=1/2 ein_halb=1/2 ein_Drittel=1/3 zwei_Drittel=2/3 ein_Viertel=1/4 drei_Viertel=3/4
+половина=1/2 треть=1/3 одна_треть=1/3 две_трети=2/3 четверть=1/4 три_четверти=3/4 一半=1/2 半分=1/2 절반=1/2
 cero=0 uno=1 dos=2 tres=3 cuatro=4 cinco=5 seis=6 siete=7 ocho=8 nueve=9 diez=10 once=11 doce=12
-null=0 eins=1 zwei=2 drei=3 vier=4 fünf=5 sechs=6 sieben=7 acht=8 neun=9 zehn=10 elf=11 zwölf=12
+trece=13 catorce=14 quince=15 dieciséis=16 diecisiete=17 dieciocho=18 diecinueve=19 veinte=20 treinta=30
+cuarenta=40 cincuenta=50 sesenta=60 setenta=70 ochenta=80 noventa=90 cien=100 mil=1000
+eins=1 zwei=2 drei=3 vier=4 fünf=5 sechs=6 sieben=7 acht=8 neun=9 zehn=10 elf=11 zwölf=12
+dreizehn=13 vierzehn=14 fünfzehn=15 sechzehn=16 siebzehn=17 achtzehn=18 neunzehn=19 zwanzig=20 dreißig=30
+vierzig=40 fünfzig=50 sechzig=60 siebzig=70 achtzig=80 neunzig=90 hundert=100 tausend=1000
 zéro=0 un=1 deux=2 trois=3 quatre=4 cinq=5 sept=7 huit=8 neuf=9 dix=10 onze=11 douze=12
-ноль=0 один=1 два=2 три=3 четыре=4 пять=5 шесть=6 семь=7 восемь=8 девять=9 десять=10 двенадцать=12
+treize=13 quatorze=14 quinze=15 seize=16 dix-sept=17 dix-huit=18 dix-neuf=19 vingt=20 trente=30 quarante=40
+cinquante=50 soixante=60 soixante-dix=70 quatre-vingts=80 quatre-vingt-dix=90 cent=100 mille=1000
+ноль=0 один=1 два=2 три=3 четыре=4 пять=5 шесть=6 семь=7 восемь=8 девять=9 десять=10
+одиннадцать=11 двенадцать=12 тринадцать=13 четырнадцать=14 пятнадцать=15 шестнадцать=16
+семнадцать=17 восемнадцать=18 девятнадцать=19 двадцать=20 тридцать=30 сорок=40 пятьдесят=50 шестьдесят=60
+семьдесят=70 восемьдесят=80 девяносто=90 сто=100 тысяча=1000
 영=0 하나=1 둘=2 셋=3 넷=4 다섯=5 여섯=6 일곱=7 여덟=8 아홉=9 열=10
 """)
 _SCALES = {"百": 10**2, "千": 10**3, "万": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
@@ -80,16 +107,32 @@ _COUNTED = "|".join(
         "송이",
     )
 )
+_NUMBER_BEHIND_A_WORD = re.compile(r"\d\s[^\W\d_]{1,12}\.?,?\s(?:[^\W\d_]{1,3}\s)?\d")
+_HALF_MORE = re.compile(r"\A(\d+)\s(?:y\smedi[oa]|et\sdemie?|с\sполовиной)(?=\s|\Z)")
+_TIME_OF_DAY = re.compile(
+    r"\A(?:(?P<am>上午|早上|凌晨|午前|오전)|下午|晚上|午後|오후)\s?(?P<hour>\d{1,2})\s?[点點時时시]"
+    r"(?:\s?(?P<minute>[0-5]\d)\s?[分분])?\Z"
+)
+_SPEED = re.compile(
+    r"\A(?P<per>時速|时速|毎時|每小时|秒速|毎秒|每秒)(?:は|是|为)?(?P<value>\d+(?:\.\d+)?)\s?(?P<unit>km|m|千米|公里|米|キロ(?:メートル)?|メートル)\Z"
+)
+_MINUS = re.compile(r"\A(?:menos|moins|минус|マイナス|마이너스)\s?(?=\d)")
+_ROOT = re.compile(r"(?:根号|ルート|루트)\s?(\d+)")
 _OTHER = r"\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # letters of Chinese, Japanese, Korean
 _BEHIND = "|".join(sorted(_UNITS_BEHIND, key=len, reverse=True))
 _BEHIND_A_SPACE = "|".join(sorted(_UNITS_BEHIND_A_SPACE, key=len, reverse=True))
 _VALUE_BEFORE = r"(?<=[\d})\]])"
 
-_SCALED = re.compile(rf"(\d+(?:\.\d+)?)\s?((?:{'|'.join(_SCALES)})+)(?![米克瓦卡分])")
+_SCALED = re.compile(rf"(\d+(?:\.\d+)?)\s?((?:{'|'.join(_SCALES)})+)(?![米克瓦卡分\d])")
+_SUM_OF_SCALES = re.compile(rf"(?:\d+(?:{'|'.join(_SCALES)})+){{2,4}}(?:\d{{1,4}})?(?![米克瓦卡分\d])")
+_SCALE_OF_SUM = re.compile(rf"(\d+)((?:{'|'.join(_SCALES)})*)")
 _UNIT = re.compile(
     rf"{_VALUE_BEFORE}\s?(?:\\text\s?\{{\s?(?P<set>{_BEHIND})\s?\}}|(?P<bare>{_BEHIND})(?![{_OTHER}]))"
 )
 _MIXED_UNIT = re.compile(rf"{_VALUE_BEFORE}\s?({_BEHIND})(?=\d)")
+_MIXED_UNIT_BEHIND_A_SPACE = re.compile(
+    rf"(?<=\d)\s(?P<bare>{_BEHIND_A_SPACE})\.?(?=,?\s(?:y\s|и\s|et\s|und\s)?\d)"
+)
 _UNIT_BEHIND_A_SPACE = re.compile(
     rf"(?<=[\d}}])\s?(?:\\text\s?\{{\s?(?P<set>{_BEHIND_A_SPACE})\s?\}}|(?<=\s)(?P<bare>{_BEHIND_A_SPACE}))\.?"
     r"(?P<power>\^\{?[23]\}?)?\s*\Z"
@@ -100,13 +143,13 @@ _COUNT = re.compile(
 )
 _JOINED = re.compile(
     r"\s?(?P<own>或者|或|以及|和|与|且|または|또는|그리고)\s?"
-    r"|(?<=[\d})\]])\s(?P<spaced>oder|und|o|ou|y|et|или|и|と)\s(?=[-\d\\(\[$]|[A-Za-z]\s?=)"
+    r"|(?<=[\d})\]$])\s(?P<spaced>oder|und|o|ou|y|et|или|и|と)\s(?=[-\d\\(\[$]|[A-Za-z]\s?=)"
 )
 _NAME = re.compile(
-    rf"\A(?P<name>(?:(?![不非没未])[{_OTHER}]){{1,12}}?|[A-Za-z](?=\s?[是为はは]))\s?(?:为|是|等于|[:：=]|은|는|は)\s?(?=[-+\d\\($√]|[A-Za-z]\s?[=^])"
+    rf"\A(?P<name>(?:(?!大于|小于|[不非没未])[{_OTHER}]){{1,12}}?|[A-Za-z](?=\s?[是为はは]))\s?(?:为|是|等于|[:：=]|은|는|は)\s?(?=[-+\d\\($√]|[A-Za-z]\s?[=^])"
 )
 _FILLER = re.compile(
-    rf"\A(?:答案|答|选项?|一共有?|总共有?|共有?|共计|第|大?约|合計|全部で|총|약|(?:(?![没不非未少多])[{_OTHER}]){{1,6}}有(?=\d))"
+    rf"\A(?:答案|答|选项?|一共有?|总共有?|共有?|共计|第|大?[约約]|等于|是|为|还?剩下?|需要|合計|全部で|총|약|(?:(?![没不非未少多])[{_OTHER}]){{1,6}}有(?=\d))"
     r"[:：]?\s?(?=[-\d\\($]|[A-J](?![A-Za-z]))"
 )
 _CHOICE = re.compile(r"\A(\(?[A-J]\)?)\s?选?项\Z")
@@ -117,20 +160,31 @@ _OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 
 def in_english(text: str) -> str:
     """Return a text with the English of the foreign words that its tables know."""
-    whole = " ".join(text.strip(" .!").split())
+    whole = " ".join(text.strip(" .!。").split())
     if whole in _SENTENCES:
         return _SENTENCES[whole]
+    text = _MINUS.sub("-", text)
+    if half_more := _HALF_MORE.match(whole):
+        return f"{half_more[1]} and a half{whole[half_more.end() :]}"
     if not text.isascii():
         if number := read_han_number(whole):
             return number
         if _CIRCLED.fullmatch(whole):
             return "".join(sorted(_NOT_CIRCLED.sub("", whole)))
+        if time := _TIME_OF_DAY.fullmatch(whole):
+            return f"{time['hour']}:{time['minute'] or '00'} {'am' if time['am'] else 'pm'}"
+        if speed := _SPEED.fullmatch(whole):
+            unit = _UNITS_BEHIND.get(speed["unit"], {"キロ": "km"}.get(speed["unit"], speed["unit"]))
+            return f"{speed['value']} {unit}/{'s' if '秒' in speed['per'] else 'h'}"
         text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    if _NUMBER_BEHIND_A_WORD.search(text):
+        text = _MIXED_UNIT_BEHIND_A_SPACE.sub(lambda unit: f" {_UNITS_BEHIND_A_SPACE[unit['bare']]}", text)
     text = _UNIT_BEHIND_A_SPACE.sub(_english_unit(_UNITS_BEHIND_A_SPACE), text)
     if text.isascii():
         return _JOINED.sub(_english_word, text)
     text = _CHOICE.sub(r"\1", _FILLER.sub("", text.strip()))
-    text = _SCALED.sub(_scaled, text.removesuffix("左右"))
+    text = _ROOT.sub(r"\\sqrt{\1}", text.removesuffix("左右"))
+    text = _SCALED.sub(_scaled, _SUM_OF_SCALES.sub(_sum_of_scales, text))
     text = _NAME.sub(r"\\text{\g<name>}=", text)
     text = _MIXED_UNIT.sub(lambda unit: f" {_UNITS_BEHIND[unit[1]]} ", text)
     text = _COUNT.sub("", _UNIT.sub(_english_unit(_UNITS_BEHIND), text))
@@ -156,3 +210,13 @@ def _scaled(match: re.Match[str]) -> str:
     for scale in match[2]:
         value *= _SCALES[scale]
     return f"{value.normalize():f}" if len(match[1]) < 30 else match[0]
+
+
+def _sum_of_scales(match: re.Match[str]) -> str:
+    """Return `3万5千` as one number, whose parts must fall."""
+    parts = list[int]()
+    for digits, scales in _SCALE_OF_SUM.findall(match[0]):
+        if digits:
+            parts.append(int(digits) * prod(_SCALES[scale] for scale in scales))
+    falling = all(lower < higher for higher, lower in pairwise(parts))
+    return str(sum(parts)) if falling else match[0]

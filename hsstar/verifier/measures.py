@@ -25,6 +25,7 @@ _MONEY = re.compile(
     r"(-?)(?:(?:US|CA|A|NZ|HK)?\\\$|(?:\\text\{)?([€£₹¥₩₽]|Rs\.?|USD|EUR|GBP|INR|RMB|CNY|JPY)\}?\s?(?=[-\d.]))(-?)"
 )
 _TO = re.compile(r"(?<=\d)\s?(?:\\text\{to\}|to)\s?(?=\d)")
+_ODDS = re.compile(r"(?<=\d)\s?(?:\\text\{\s?)?(?:odds|ratio)\s?\}?\Z")
 _CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}")
 _OCLOCK = re.compile(r"(\d{1,2})\s?o(?:'|\^\{?\\prime\}?)clock")
 _ISO_DATE = re.compile(r"(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])", re.ASCII)
@@ -44,6 +45,11 @@ _DATES = [
 _PART_OF_SUM = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s?(?P<unit>[A-Za-z]+)\.?(?:\s|,|and(?![A-Za-z]))*")
 _MINUTES_OF_ARC = re.compile(r"(?P<degrees>\d+)\^\\circ\s?(?P<minutes>\d+)'(?:(?P<seconds>\d+)(?:''|\"))?")
 _FEET_AND_INCHES = re.compile(r"(?P<feet>\d+)'\s?(?P<inches>\d+)(?:''|\")")
+_MONTH_OF_YEAR = re.compile(rf"{_MONTH},?\s?(?:of\s)?(?P<year>\d{{4}})", re.IGNORECASE | re.ASCII)
+_INCHES = re.compile(r"(\d+(?:\.\d+)?)(?:''|\")")
+_DOLLARS_AND_CENTS = re.compile(r"\\\$(\d+) ?(?:and )?(\d{1,2}) ?cents?")
+_LARGE_MONEY = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<size>[kKMB])", re.ASCII)
+_SIZES_OF_MONEY = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 _MOST_PARTS = 4
 _LONGEST_RATIO = 200
 _FUNCTION_OF_DEGREES = re.compile(r"\\[a-z]*(?:sin|cos|tan|cot|sec|csc|cis)")
@@ -55,7 +61,7 @@ _BASES = {"hex": 16, "hexadecimal": 16, "oct": 8, "octal": 8, "bin": 2, "binary"
 
 def read_ratio(source: str) -> Form | None:
     """Read a ratio of numbers, `3:4` or `3 to 4`; it may also be a time of day."""
-    source = _TO.sub(":", source)
+    source = _ODDS.sub("", _TO.sub(":", source))
     if ":" not in source or len(source) > _LONGEST_RATIO:
         return None
     parts = [read_number(part) for part in source.split(":")]
@@ -97,6 +103,8 @@ def read_date(source: str) -> Form | None:
     plain = TEXT.sub(r" \1 ", source).strip()
     if iso := _ISO_DATE.fullmatch(plain):
         return Words(f"{_MONTHS[int(iso['month']) - 1]} {int(iso['day'])} {iso['year']}")
+    if match := _MONTH_OF_YEAR.fullmatch(plain):
+        return Words(f"{match['month'][:3].casefold()} {match['year']}")
     for date in _DATES:
         if match := date.fullmatch(plain):
             return Words(f"{match['month'][:3].casefold()} {int(match['day'])} {match['year'] or ''}".strip())
@@ -108,6 +116,10 @@ def read_sum(source: str) -> Form | None:
     if len(source) > _LONGEST_RATIO:
         return None
     plain = " ".join(TEXT.sub(r" \1 ", source).split())
+    if match := _INCHES.fullmatch(plain):
+        return read_quantity(rf"{match[1]}\text{{ inches}}")
+    if match := _DOLLARS_AND_CENTS.fullmatch(plain):
+        plain = f"{match[1]} dollars {match[2]} cents"
     if match := _FEET_AND_INCHES.fullmatch(plain):
         plain = f"{match['feet']} ft {match['inches']} in"
     if match := _MINUTES_OF_ARC.fullmatch(plain):
@@ -125,7 +137,7 @@ def read_sum(source: str) -> Form | None:
         for higher, lower, number in zip(units, units[1:], numbers[1:], strict=False)
     ):
         return None  # 3 m and 5 m are two lengths
-    last = units[-1]
+    last = DOLLAR if units[-1].dimensions == DOLLAR.dimensions else units[-1]
     whole = sum(number * unit.factor for number, unit in zip(numbers, units, strict=True))
     decimals = parts[-1]["number"].partition(".")[2]
     return Quantity(Number(whole / last.factor, len(decimals) or None), last)
@@ -164,6 +176,8 @@ def read_quantity(source: str) -> Form | None:
 
 
 def _read_money(sign: str, currency: str | None, rest: str) -> Form | None:
+    if large := _LARGE_MONEY.fullmatch(rest):
+        rest = str(Fraction(large["number"]) * _SIZES_OF_MONEY[large["size"]])
     value: Form | None = _read_value(sign + rest)
     if value is None and not _MONEY.match(rest):
         said_twice = read_quantity(rest)  # $5 dollars

@@ -46,6 +46,12 @@ _ALIKE = {
     **dict.fromkeys(("max", "maximal", "greatest", "largest", "highest", "longest", "most"), "maximum"),
     **dict.fromkeys(("gcf", "hcf"), "gcd"),
 }
+_DENIAL = re.compile(
+    r"\b(?:if|unless|when|where|for|than|not|no|never|\w+n['’]t|cannot|without|except|impossible|false|untrue|wrong"
+    r"|incorrect|invalid|extraneous|let|try|(?:contradict|assum|suppos)\w*|(?:exclud|reject|discard|eliminat)\w*|nicht|keine?|nie|niemals|ohne|pas|jamais|sans"
+    r"|ne|не|нет|menos|moins|nunca|jamás|sin)\b|\bn['’]",
+    re.IGNORECASE,
+)
 _CALL = re.compile(r"\\?[A-Za-z]+\(.*\)")
 _WORD = re.compile(r"[^\W\d_]+")
 _WITHOUT_SPACES = re.compile(r"[\u3041-\u30ff\u3400-\u9fff]")  # Chinese and Japanese
@@ -115,6 +121,11 @@ def _may_stand_for(words: set[str], symbol: str) -> bool:
     if len(letter) != 1 or not re.fullmatch(r"[A-Za-z](?:_.*)?", plain):
         return True
     return plain[0].casefold() == letter
+
+
+def denies(name: str) -> bool:
+    """Decide whether words before a value deny it or set a condition: `no solutions with x`."""
+    return bool(_DENIAL.search(name))
 
 
 def says_nothing(name: str) -> bool:

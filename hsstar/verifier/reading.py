@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from hsstar.domain.answers import balanced_braces
+from hsstar.domain.answers import balanced_braces, contains_any
 from hsstar.verifier import measures, relations, several
 from hsstar.verifier.forms import Choice, Form, Formula, Named, Reader, Sequence, Unreadable, Words
 from hsstar.verifier.lines import read_line
-from hsstar.verifier.names import has_variable, says_nothing
+from hsstar.verifier.names import denies, has_variable, says_nothing
 from hsstar.verifier.numeric import MOST_DIGITS, Number, number_in_words, read_number
 from hsstar.verifier.spelling import parsable_source, strip_braces
 from hsstar.verifier.spoken import read_spoken
@@ -32,18 +32,24 @@ _LONGEST_CHOICE = 400
 _ONLY_DIGITS = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _ONLY_DOTS = re.compile(r"(?:\\[cl]?dots\s?|\.)+")
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|answer)\s?)?(?:\((?P<round>[A-Ja-j])\)|(?P<bare>[A-J]))[.:)]?", re.IGNORECASE
+    r"(?:(?:option|choice|answer)\s?)?(?:\((?P<round>[A-Ja-j])\)|(?P<bare>[A-J]))[.:)]?"
+    r"(?:\sis (?:the )?(?:correct|right)(?: answer| choice| option)?)?",
+    re.IGNORECASE,
 )
 _CHOICE_WITH_CONTENT = re.compile(
-    r"(?:\((?P<round>[A-J])\)|(?P<bare>[A-J])[.):])(?P<content>(?!\s?(?:[,;]|and\b|or\b)).+)", re.DOTALL
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s?)?(?:\((?P<round>[A-J])\)|(?P<bare>[A-J])[.):])(?P<content>(?!\s?(?:[,;]|and\b|or\b)).+)",
+    re.DOTALL,
 )
 _PHRASE = re.compile(
     r"\A(?:\\text\{)?(?:the )?(?:final |correct )?(?:answer|option|choice)(?: is|:| is:)\s?\}?", re.IGNORECASE
 )
 _ABOUT = re.compile(
-    r"\A(?:\\text\{\s?)?(?:about|approximately|approx\.?|roughly|exactly|precisely|just|(?:a |the )?total of"
-    r"|the (?:number|value)|etwa|ungefähr|rund|circa|ca\.|environ|aproximadamente|около|примерно"
-    r"|приблизительно|there (?:is|are)|hay|es (?:gibt|sind)|il y a)"
+    r"\A(?:\\text\{\s?)?(?=[^\W\d_])(?:(?:so|thus|hence|therefore|then)\b,?\s?)?"
+    r"(?:(?:it['’]s|it is|is|equals|we (?:get|have))\s)?"
+    r"(?:about|around|approximately|approx\.?|roughly|exactly|precisely|just|(?:a |the )?total of"
+    r"|the (?:number|value)|in(?: the year)?|the year|etwa|ungefähr|rund|circa|ca\.|genau|exakt"
+    r"|environ|exactement|aproximadamente|exactamente|около|примерно|приблизительно|ровно"
+    r"|there (?:is|are)|hay|es (?:gibt|sind)|il y a)?"
     r"\s?\}?\s?(?=[-+.\d\\])",
     re.IGNORECASE,
 )
@@ -74,8 +80,12 @@ _REASON = re.compile(
     r"(?<=\S)[,;]?\s?\(?(?:\\text\{\s?)?,?\s?\(?(?<![A-Za-z])(?:since|because)(?![A-Za-z]).*\Z",
     re.DOTALL | re.IGNORECASE,
 )
+_WHERE = re.compile(  # x^2+1, where x > 0
+    r"\A(?P<value>(?:(?![<>]|\\[lgn]e(?![A-Za-z])).)+?),\s?(?:\\text\{\s?)?(?:where|with|for)\s?\}?\s?[a-z]\s?"
+    r"(?:[<>]|\\[lgn]e(?![A-Za-z]))[^,;]*\Z"
+)
 _ONLY = re.compile(
-    r"(?<=\S),?\s?(?:\\text\{,?\s?(?:only|respectively)\s?\}|(?<![A-Za-z])(?:only|respectively))\Z|\Aonly\s",
+    r"(?<=\S),?\s?(?:\\text\{,?\s?(?:only|respectively)\s?\}|(?<![A-Za-z])(?:only|respectively))\Z|\A(?:only|both)\s",
     re.IGNORECASE,
 )
 _NOTE = re.compile(r"(?P<value>[^()]*\d[^()]*?)\s?\((?P<note>[A-Za-z][A-Za-z -]+)\)")
@@ -86,16 +96,12 @@ _AGAIN = re.compile(
 )
 _PLAIN_NOTES = frozenset(
     {"answer", "approx", "approximately", "exact", "exactly", "exact value", "simplified", "in simplest form"}
+    | {"see above", "see below", "shown above", "total", "the total", "in total", "final answer"}
 )
 _MORE = re.compile(r"\d\s?(?:more|fewer|less|extra|other|out of)(?![A-Za-z])", re.IGNORECASE)
-_RESERVATION = re.compile(
-    r"\b(?:if|unless|when|where|for|than|not|no|never|\w+n['’]t|nicht|keine?|nie|niemals|ohne|pas|jamais|sans|ne"
-    r"|не|menos|moins|nunca|jamás|sin)\b|\bn['’]",
-    re.IGNORECASE,
-)
 _MOST_WORDS_BEHIND = 2
 _DECIMAL_COMMA = re.compile(
-    r"-?\d+,(?=\d*[1-9])(?:\d{1,2}|\d{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[a-z]+))?", re.ASCII
+    r"-?[0-9]+,(?=[0-9]*[1-9])(?:[0-9]{1,2}|[0-9]{4,})(?:\s?(?:\\?%|\\text\{[^{}]*\}|[^\W\d_]{1,20}|[€£$]))?"
 )
 _DASHED_CHOICE = re.compile(r"(?P<letter>[A-J])-(?P<content>.+)", re.DOTALL)
 _SECOND_READINGS = (
@@ -158,6 +164,8 @@ def _read(source: str) -> Form:
         source = whole_text[1].strip()
     source = _ABOUT.sub("", _PHRASE.sub("", source, count=1), count=1)
     source = _ONLY.sub("", _REASON.sub("", source, count=1))
+    if "," in source and contains_any(source, ("where", "with", "for")):
+        source = _WHERE.sub(r"\g<value>", source)
     if not source:
         return Unreadable()
     for reader in _READERS:
@@ -216,7 +224,7 @@ def _read_saying(source: str) -> Form | None:
     if count_words(match["rest"]) > _MOST_WORDS_BEHIND:
         return None
     name = (match["subject"] or match["label"] or match["extremum"]).strip()
-    if _RESERVATION.search(name):
+    if denies(name):
         return None
     value = _read(match["rest"])
     if isinstance(value, Words | Unreadable):
@@ -229,7 +237,7 @@ def _read_saying(source: str) -> Form | None:
 def _read_of_two(source: str) -> Form | None:
     """Read a value of two things, whose "and" joins no answers: `The sum of x and y is 12`."""
     match = _OF_TWO.match(source)
-    if match is None or _RESERVATION.search(match["subject"]):
+    if match is None or denies(match["subject"]):
         return None
     value = _read(match["rest"])
     return None if isinstance(value, Words | Unreadable) else Named(match["subject"].casefold(), value)

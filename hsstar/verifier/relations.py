@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 
 from hsstar.verifier.forms import (
+    Approximated,
     Form,
     Formula,
     Infinite,
@@ -16,10 +17,10 @@ from hsstar.verifier.forms import (
     Words,
 )
 from hsstar.verifier.intervals import intersected, united
-from hsstar.verifier.names import has_variable, is_name, name_of, renamed, says_nothing, was_asked
+from hsstar.verifier.names import denies, has_variable, is_name, name_of, renamed, says_nothing, was_asked
 from hsstar.verifier.numeric import Number, read_number
 from hsstar.verifier.spelling import inside_brackets, split
-from hsstar.verifier.wording import COMMAND, LETTER, letters_of
+from hsstar.verifier.wording import COMMAND, LETTER, letters_of, says_words
 
 MEMBER = r"\\in(?![A-Za-z])"
 _EQUALS = r"=|\\(?:equiv|approx)(?![A-Za-z])"
@@ -29,10 +30,14 @@ _DOWNWARDS = (">", r"\ge")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
 _MAPSTO = re.compile(r"(?:f\s?:\s?)?([a-z])\s?\\mapsto(?![A-Za-z])\s?")
 _ABSOLUTE = re.compile(r"\|(?P<name>[A-Za-z])(?P<shift>[-+][^|A-Za-z]+)?\|")
+_COMPUTED = re.compile(
+    r"\\(?:int|lim|sum|prod|det)(?![A-Za-z])|\\frac\{d(?:\^\{\d\})?\}\{d[a-z](?:\^\{\d\})?\}"
+)
 _SAYS = re.compile(r".*\s(?:is|are)\s(?P<symbol>[^\s{}]+)\Z")
 _INTEGER = re.compile(
     r"[,;]?\s?\(?(?:\\text\{,?\s?(?:where|for|with)\s?\}|where|for)?\s?"
-    r"(?:(?P<member>[a-z])\\in\s?\\mathbb\{Z\}|(?P<said>[a-z])(?:\\text\{\s?)?\s?is an integer\}?)\)?\Z"
+    r"(?:(?P<member>[a-z])\\in\s?(?:\\mathbb\{Z\}|Z(?![A-Za-z^_]))"
+    r"|(?P<said>[a-z])(?:\\text\{\s?)?\s?is an integer\}?)\)?\Z"
 )
 
 
@@ -87,6 +92,10 @@ def read_equation(source: str, read: Reader) -> Form | None:
     if split(source, _ORDER)[1]:
         return Words(letters_of(source))
     first, last = sides[0], sides[-1]
+    if is_name(first) and says_words(first) and denies(first):
+        return Words(letters_of(source))
+    if _COMPUTED.match(first) and not _COMPUTED.match(last):
+        return _last_value(sides, signs, read)
     if is_name(first):
         if len(sides) > 2 and is_name(sides[1]) and says_nothing(first):
             sides, signs = sides[1:], signs[1:]  # the solution = x = 3
@@ -109,10 +118,13 @@ def read_equation(source: str, read: Reader) -> Form | None:
 
 
 def _last_value(sides: list[str], signs: list[str], read: Reader) -> Form:
-    """Return the value at the end of a chain; with the fraction that it is only near, 22/7 of π, both."""
+    """Return the value at the end of a chain; with the constant that it is only near, 22/7 of π, both."""
     last = read(sides[-1])
-    near = read_number(sides[-2]) if signs[-1].startswith(r"\approx") else None
-    return Sequence("set", (near, last)) if near and near.exact and isinstance(last, Formula) else last
+    if not signs[-1].startswith(r"\approx") or has_variable(sides[-2]):
+        return last
+    near = read_number(sides[-2]) or read(sides[-2])
+    is_rounded = isinstance(last, Number) and not last.exact
+    return last if is_rounded or not isinstance(near, Number | Formula) else Approximated(last, near)
 
 
 def _are_equations(sides: list[str]) -> bool:

@@ -50,6 +50,7 @@ _ROWS_BEGIN = re.compile(r"\\begin\{(?:d?cases|aligned|align\*?|gathered|split)\
 _CONDITION = re.compile(r"\A(?:\\text\{\s?(?:if|for|when)\s?\}|(?:if|for|when)(?![A-Za-z]))\s?")
 _OTHERWISE = re.compile(r"(?:\\text\{\s?)?(?:otherwise|else)\s?\}?", re.IGNORECASE)
 _TRANSPOSED = re.compile(r"\^(?:T|\{\s?(?:\\text\{T\}|T|\\top)\s?\})\Z")
+_ANY_REAL = re.compile(r"[a-z](?:,[a-z])?\s?\\in\s?\\mathbb\{R\}")
 _AXES = "ijk"
 _UNIT_VECTOR = re.compile(
     r"(?P<factor>.*?)(?:\\cdot|\*)?\s?(?P<hat>\\hat\{)?(?P<axis>[ijk])(?(hat)\})", re.DOTALL
@@ -193,6 +194,8 @@ def read_point(source: str, read: Reader) -> Form | None:
 
 def _read_set(inside: str, read: Reader) -> Form:
     pieces, separators = split(inside, r"\||:")
+    if len(separators) == 1 and pieces[0].startswith("(") and _ANY_REAL.fullmatch(pieces[1]):
+        return read(pieces[0])  # {(t, 2t) : t real} is a line
     if len(separators) == 1 and (is_name(pieces[0]) or split(pieces[0], MEMBER)[1]):
         return read(pieces[1])
     if not inside:

@@ -63,6 +63,17 @@ def _compiled(*spellings: tuple[str, str, _Replacement]) -> list[_Spelling]:
 
 _BEFORE_FONTS = _compiled(
     (
+        "begin{",
+        r"\\(?:begin|end)\s?\{(?:equation|displaymath|math|multline|center|answer)\*?\}",
+        "",
+    ),
+    ("const", r"(?<=[+-])\s?(?:\\(?:text|mathrm)\s?\{\s?)?const(?:ant|\.)?(?![A-Za-z])\s?\}?", "C"),
+    ("{", r"\A\s*(?<!\\)\{(\s*[a-z]\s*(?:\||:|\\mid|\\in)[^{}]*)\}\s*\Z", r"\\{\1\\}"),
+    ("oo", r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "),
+    ("&=", r"\A([^&\\]{1,60})&=", r"\1="),
+    (r"\ensuremath", r"\\ensuremath\s?\{([^{}]*)\}", r"\1"),
+    ("mathrm operatorname", r"\\(?:mathrm|operatorname)\s?\{\s?([eid])\s?\}", r"{\1}"),
+    (
         r"\ >",
         r"\A\s*(?:\\(?:therefore|(?:Long)?[rR]ightarrow|implies|to|hence)(?![A-Za-z])|[=-]+>(?!=))\s*",
         "",
@@ -118,6 +129,8 @@ _SPELLINGS = _compiled(
     (r"\geq >=", r"\\ge(?:q|qslant)(?![A-Za-z])|>=", r"\\ge "),
     (r"\neq !=", r"\\neq(?![A-Za-z])|!=", r"\\ne "),
     (r"\lg", r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    (r"\ast \star", r"\\(?:ast|star)(?![A-Za-z])(?=\s*[\d(a-z\\])", r"\\cdot "),
+    ("/d", r"(?<![A-Za-z\\])d([a-z])\s?/\s?d([a-z])(?![A-Za-z])", r"\\frac{d\1}{d\2}"),
     (r"\lt", r"\\lt(?![A-Za-z])", "<"),
     (r"\gt", r"\\gt(?![A-Za-z])", ">"),
     ("<", r"(?<![\w)}\]|!'])\s*<([^<>,]*(?:,[^<>,]*)+)>(?!\s*[\w(\\{|])", r"\\langle \1\\rangle "),
@@ -145,6 +158,7 @@ _SPELLINGS = _compiled(
     ("√", r"√", r"\\sqrt "),
     ("sqrt", rf"\\sqrt\s*(?:(\[[^\[\]]*\])\s*)?(\d|[A-Za-z]|{_GREEK})", r"\\sqrt\1{\2}"),
     ("/", r"\+\s?/\s?-", r"\\pm "),
+    ("+-", r"\A\s*\+-(?=\s?[\d\\])", r"\\pm "),
     ("frac", rf"\\frac\s*(\d|[A-Za-z](?=\s*[\d{{])|{_GREEK})\s*(?=[\dA-Za-z{{\\])", r"\\frac{\1}"),
     (
         "frac",
@@ -172,7 +186,10 @@ _SPELLINGS = _compiled(
         r"\A(?:\\text\{)?(\w+),?\s?\(?(?:\\text\{)?\s?(?:in\s)?(?:base|to base)[-\s]?(\w+)\s?\}?\)?\Z",
         r"\1_{\2}",
     ),
-    ("0x", r"\A0x([0-9A-Fa-f]+)\Z", _hexadecimal),
+    ("0x 0X", r"\A0[xX]([0-9A-Fa-f]+)\Z", _hexadecimal),
+    ("0o", r"\A0o([0-7]+)\Z", r"\1_{8}"),
+    ("base", r"\Abase\s?(\w+):\s?(\w+)\Z", r"\2_{\1}"),
+    ("_{16}", r"\A([0-9a-f]*[a-f][0-9a-f]*)(?=_\{16\}\Z)", lambda digits: digits[1].upper()),
     ("0b", r"\A0b([01]+)\Z", r"\1_{2}"),
     (r"\cup \cap", r"(\\c[ua]p)\s*\{([^{}\\]+)\}", r"\1\\{\2\\}"),
     (r"\cup \cap", r"\A\s*\{([^{}\\]+)\}(?=\s*\\c[ua]p)", r"\\{\1\\}"),

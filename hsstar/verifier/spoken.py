@@ -17,6 +17,8 @@ _PARTS = r"half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|
 _DIGIT = r"one|two|three|four|five|six|seven|eight|nine"
 _SMALL = rf"an?|{_DIGIT}"
 _SCALE = "|".join(SCALES)
+_NUMBER_WORDS = rf"(?:{_DIGIT}|ten|eleven|twelve|twenty|half)(?: and (?:a half|a quarter|three quarters))?"
+_RESULTS = {"sum": "+", "difference": "-", "product": r"\cdot ", "quotient": "/"}
 _BOUNDS = {
     "(?:greater|more|larger) than or equal to|at least|(?:not|no) (?:less|fewer|smaller) than": r"\\ge ",
     "(?:less|fewer|smaller) than or equal to|at most|(?:not|no) (?:greater|more|larger) than": r"\\le ",
@@ -61,6 +63,31 @@ def _all_but(match: re.Match[str]) -> str:
     return rf"\mathbb{{R}}\setminus\{{{match['rest'].strip()}\}}"
 
 
+def _scaled_words(match: re.Match[str]) -> str:
+    """Return `two dozen` or `two and a half million` as one number."""
+    count = number_in_words(match["count"])
+    value = None if count is None else count * SCALES[match["scale"].casefold()]
+    return str(value) if value is not None and value.denominator == 1 else match[0]
+
+
+def _percent(match: re.Match[str]) -> str:
+    number = number_in_words(match["words"])
+    return match[0] if number is None else f"{number}%"
+
+
+def _share(match: re.Match[str]) -> str:
+    return rf"\frac{{{match['top']}}}{{{match['bottom']}}}" if match["bottom"].strip("0") else match[0]
+
+
+def _result(match: re.Match[str]) -> str:
+    return f"({match[2]}){_RESULTS[match['name'].casefold()]}({match[3]})"
+
+
+def _part_of(match: re.Match[str]) -> str:
+    part = number_in_words(f"one {match['part']}")
+    return match[0] if part is None else rf"\frac{{{match['whole'].replace(',', '')}}}{{{part.denominator}}}"
+
+
 def _power(match: re.Match[str]) -> str:
     return f"{match['base']}^{{{match[2]}}}"
 
@@ -70,7 +97,7 @@ _PHRASES: tuple[tuple[str, _Replacement], ...] = (
         rf"(?P<whole>[a-z]+) point (?P<digits>(?:zero|{_DIGIT})(?: (?:zero|{_DIGIT}))*)(?![A-Za-z])",
         _with_point,
     ),
-    (r"(?:half (?:of )?|one half of )(?=a\s|\d)", r"\\frac{1}{2}\\cdot "),
+    (r"(?:(?:a )?half (?:of )?|one half of )(?=a\s|\d)", r"\\frac{1}{2}\\cdot "),
     (r"(?:double|twice) (?=\d)", r"2\\cdot "),
     (r"(?:triple|thrice) (?=\d)", r"3\\cdot "),
     (
@@ -81,6 +108,17 @@ _PHRASES: tuple[tuple[str, _Replacement], ...] = (
     ),
     (rf"(?P<whole>\d+) and (?P<count>{_SMALL}) (?P<part>{_PARTS})(?![A-Za-z])", _mixed),
     (rf"(?P<count>{_NUMBER}|\ban?) (?P<scale>{_SCALE})s?(?![A-Za-z])", _scaled),
+    (rf"(?P<count>{_NUMBER_WORDS}) (?P<scale>{_SCALE})s?(?![A-Za-z])", _scaled_words),
+    (r"(?P<top>\d+) out of (?P<bottom>\d+)\Z", _share),
+    (r"(?P<top>1) in (?P<bottom>\d+)\Z", _share),
+    (rf"(?:the )?(?P<name>{'|'.join(_RESULTS)}) of ({_OPERAND}) and ({_OPERAND})\Z", _result),
+    (rf"(?:the )?square of ({_OPERAND})", r"(\1)^{2}"),
+    (rf"(?:the )?cube of ({_OPERAND})", r"(\1)^{3}"),
+    (rf"(?:one|a) (?P<part>{_PARTS}) of (?P<whole>{_NUMBER})\Z", _part_of),
+    (rf"(?P<first>{_NUMBER}) less (?=\d)", r"\g<first>-"),
+    (r"(?P<whole>-?\d*)\.(?P<digit>\d) (?:repeating|recurring)\Z", r"\g<whole>.\\overline{\g<digit>}"),
+    (r"(?P<words>[a-z]+(?:-[a-z]+)?) per ?cent(?![A-Za-z])", _percent),
+    (rf"(?:x (?:is |lies )?)?between ({_OPERAND}) and ({_OPERAND})\Z", r"\1<x<\2"),
     (rf"(?P<count>\d+) (?P<part>{_PARTS})(?![A-Za-z])(?! (?:of|and|in)\b)", _part),
     (r"plus or minus (?=[\d\\(A-Za-z])", r"\\pm "),
     (r"(?:minus|negative) (?=[\d\\(]|[A-Za-z](?![A-Za-z]))", "-"),
@@ -108,7 +146,9 @@ _SPOKEN = tuple(
 _QUICK = re.compile(
     rf"(?<![A-Za-z\\])(?:{_SCALE}|{_PARTS}|plus|minus|negative|times|multiplied|divided|over|choose|root"
     r"|squared|cubed|factorial|raised|to the|(?:with )?(?:a )?remainder|point|double|twice|triple|thrice"
-    r"|(?:less|greater|more|fewer|larger|smaller) than|at least|at most|real numbers except)",
+    r"|(?:less|greater|more|fewer|larger|smaller) than|at least|at most|real numbers except|out of"
+    r"|1 ?in |less \d|(?:sum|difference|product|quotient|square|cube) of|between|per ?cent"
+    r"|repeating|recurring)",
     re.IGNORECASE,
 )
 

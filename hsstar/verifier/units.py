@@ -15,6 +15,7 @@ _TABLE = """
 length   1         m meter meters metre metres
 length   1/100     cm centimeter centimeters centimetre centimetres
 length   1/1000    mm millimeter millimeters millimetre millimetres
+length   1/10      dm decimeter decimeters decimetre decimetres
 length   1000      km kilometer kilometers kilometre kilometres
 length   127/5000  in inch inches
 length   381/1250  ft foot feet
@@ -27,6 +28,8 @@ time     86400     day days
 time     604800    week weeks
 month    1         month months
 month    12        yr yrs year years
+month    120       decade decades
+month    1200      century centuries
 mass     1         g gram grams
 mass     1000      kg kilogram kilograms
 mass     1/1000    mg milligram milligrams
@@ -61,13 +64,15 @@ data     8         byte bytes
 decibel  1         dB
 beats    1         bpm
 turn     1         rpm
+light    1         cd candela candelas
+lux      1         lux
 """
 _DERIVED = """
 1      kg m s^{-2}  N newton newtons
 1      N m          J joule joules
 1      J/s          W watt watts
 1/1000  m^{3}       L l liter liters litre litres
-1/1000000  m^{3}    mL ml milliliter milliliters
+1/1000000  m^{3}    mL ml milliliter milliliters cc
 1      A s          C coulomb coulombs
 1      W/A          V volt volts
 1      V/A          ohm ohms
@@ -78,6 +83,10 @@ _DERIVED = """
 100000  Pa          bar bars
 4184/1000  J        cal calorie calories
 1      V s/m^{2}    T tesla teslas
+1      V s          Wb weber webers
+1      V s/A        H henry henries
+1      A s/V        F farad farads
+1      mile/gallon  mpg
 1      mile/hour    mph
 1      km/hour      kph
 1000   kg           tonne tonnes
@@ -91,12 +100,13 @@ _SIZES = {
     **dict.fromkeys(("m", "milli"), Fraction(1, 10**3)),
     **dict.fromkeys(("u", "micro"), Fraction(1, 10**6)),
     **dict.fromkeys(("n", "nano"), Fraction(1, 10**9)),
+    **dict.fromkeys(("p", "pico"), Fraction(1, 10**12)),
 }
-_SHORT_UNITS = "m g s L N J W C V A T Hz Pa mol eV ohm Wh cal"
+_SHORT_UNITS = "m g s L N J W C V A T H F Hz Pa Wb mol eV ohm Wh cal"
 _LONG_UNITS = (
     "meter meters metre metres gram grams second seconds liter liters litre litres newton newtons joule "
     "joules watt watts coulomb coulombs volt volts ampere amperes amp amps hertz pascal pascals mole moles "
-    "ohm ohms"
+    "ohm ohms farad farads henry henries tesla teslas weber webers"
 )
 _PERCENT_WORDS = re.compile(r"percentage points?|per ?cent")
 
@@ -185,8 +195,8 @@ def _read_known(source: str) -> Unit | None:
             sign = -1
         elif word in _PREFIXES:
             prefix = _PREFIXES[word]
-        elif word in _UNITS:
-            last = _power(_UNITS[word], prefix)
+        elif known := _UNITS.get(word) or (_UNITS.get(word.lower()) if len(word) > 3 else None):
+            last = _power(known, prefix)
             result, prefix = _product(result, _power(last, sign)), 1
         elif word not in ("", ".", "*"):
             return None

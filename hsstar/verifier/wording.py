@@ -9,6 +9,7 @@ from hsstar.verifier.numeric import Number, number_in_words, ordinal_in_words
 TEXT = re.compile(r"\\text\{([^{}]*)\}")
 COMMAND = re.compile(r"\\(?:begin|end)\{[A-Za-z]+\*?\}(?:\{[lcr| ]*\})?|\\[A-Za-z]+")
 WORD = re.compile(r"[A-Za-z]{2,}")
+_COEFFICIENT = re.compile(r"[A-DKMNP][xyzt]")  # Ax + B
 _WHOLE_WORD = re.compile(r"[A-Za-z]{2,}(?![A-Za-z^_])")  # Ce^x is none
 LETTER = re.compile(r"[A-Za-z]")
 OTHER_LETTER = re.compile(r"[^\W_](?<![\x00-\x7f])")
@@ -26,7 +27,9 @@ _SPECIAL_WORDS: dict[str, Form] = {
     **dict.fromkeys((*_NOTHING, "nosolutionsexist", "norealsolutionsexist", "emptyset", "nullset"), EMPTY),
     **dict.fromkeys(("infinity", "inf", "infinite", "positiveinfinity"), Infinite(positive=True)),
     **dict.fromkeys(("minusinfinity", "negativeinfinity"), Infinite(positive=False)),
-    **dict.fromkeys(("allrealnumbers", "allreals", "allreal", "realnumbers", "anyrealnumber"), REALS),
+    **dict.fromkeys(
+        ("allrealnumbers", "allreals", "allreal", "realnumbers", "reals", "anyrealnumber"), REALS
+    ),
     **dict.fromkeys(("allpositiverealnumbers", "positiverealnumbers", "allpositivereals"), POSITIVE),
     **dict.fromkeys(("doesnotexist", "dne"), Words("doesnotexist")),
     **dict.fromkeys(
@@ -53,7 +56,7 @@ _PUNCTUATION = re.compile(rf"\\text|(?!(?<=\d)\.\d)[^\w+*/=<>^|\\{re.escape(_BRA
 _OPERATOR = re.compile(r"[+*/=<>^_\\]|-(?=[\d\\(])")
 _LEADING = re.compile(
     r"\A(?:(?![-+]\s?[\d\\(]|[(\[{\\])\W)*(?:there (?:is|are)\s+)?(?:(?:the|an|a)\s+)?"
-    r"(?:(?:on|in|at)\s+(?=(?-i:[A-Z])))?",
+    r"(?:(?:on|in|at)\s+(?:the\s+|(?=(?-i:[A-Z]))))?",
     re.IGNORECASE,
 )
 _ALL = re.compile(r"(?<!not )(?<![A-Za-z])all (?:the )?(?=[A-Za-z]{2})(?!of )", re.IGNORECASE)
@@ -64,8 +67,9 @@ _SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _ASSENT = re.compile(
-    r"\A(?:(yes),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)"
-    r"|(no),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)(?:n't| not))\W*\Z",
+    r"\A(?:(yes),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)(?! not|n't)"
+    r"|(no),? ?(?:it|they|that|this|there) (?:is|are|does|do|can|will|has|have)(?:n't| not))"
+    r"(?: [a-z]+){0,3}\W*\Z",
     re.IGNORECASE,
 )
 _WINNER = re.compile(
@@ -143,5 +147,5 @@ def _is_word(word: str) -> bool:
     """Tell a word from a product of letters: it is long, capitalised, or a known short one."""
     if word in FUNCTION_WORDS:
         return False
-    capitalised = word[:1].isupper() and word[1:].islower()
+    capitalised = word[:1].isupper() and word[1:].islower() and not _COEFFICIENT.fullmatch(word)
     return len(word) > 3 or capitalised or word.casefold() in _SHORT_WORDS

@@ -6,7 +6,7 @@ tags, JSON), `announced` (phrases such as "the answer is"), `endings` (the last 
 `changing_words` (words that make a number another one), `delimiters` (braces and signs of a formula).
 """
 
-from hsstar.domain.answers.delimiters import balanced_braces, strip_math_delimiters
+from hsstar.domain.answers.delimiters import balanced_braces, contains_any, strip_math_delimiters
 from hsstar.domain.answers.extraction import GUESSED, ExtractedAnswer, ExtractionRule, extract_answer
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ExtractedAnswer",
     "ExtractionRule",
     "balanced_braces",
+    "contains_any",
     "extract_answer",
     "strip_math_delimiters",
 ]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from hsstar.domain.answers.changing_words import (
     BOUND_BEHIND,
-    CHANGED_BEFORE,
     CHANGED_BEHIND,
     CHANGES_NUMBER,
+    changed_before,
 )
-from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
+from hsstar.domain.answers.delimiters import FORMULA, contains_any, strip_math_delimiters
 
 _ADVERB = r"(?:,?\s+(?:therefore|thus|hence|simply|just|equal\s+to|given\s+by|then)\b,?)?"
 _IS = (
@@ -25,13 +25,14 @@ _FINAL = re.compile(
 )
 _VERB = r"(?:ist|lautet|beträgt|sind|es|son|est|sont|é|è|это|равен|равна|равно|является)"
 _LATIN_OR_CYRILLIC = (
-    r"\b(?:Antwort|Lösung|Ergebnis|Lösungen|respuesta|soluci[oó]n|resultado|resposta|réponse|solution|résultat"
-    r"|risposta|ответ(?:ом)?)\b\W{0,4}?"
-    rf"(?:\b[^.\n:=]{{0,60}}?\b{_VERB}\b(?:\s+(?:also|donc|entonces|portanto|somit))?|\s*[:=—–])[ \t:*_]*\s*"
+    r"\b(?:Antwort|Lösung|Lösungen|(?:End)?ergebnis|respuesta|soluci[oó]n|opci[oó]n|resultado|resposta|réponse"
+    r"|solution|résultat|risposta|ответ(?:ом)?)\b\W{0,4}?"
+    rf"(?:\b[^.\n:=]{{0,60}}?\b{_VERB}\b(?:\s+(?:also|donc|entonces|portanto|somit))?"
+    r"|(?:\s+(?:final|correct|richtig)\w{0,2})?\s*[:=—–])[ \t:*_]*\s*(?:(?:la|el|die|le)\s+(?=\W?[A-J]\b))?"
 )
 _CHINESE = (
-    r"(?:答案|答)\s*(?:应该|应)?(?:是|为|為|等于|[:：])[ \t:：*]*\s*(?:选项|选)?"
-    r"|(?:(?:故|因此|所以|应|应当)(?:选择|选)|^选择?)\s*[:：]?\s*(?:选项)?"
+    r"(?:答案|答|正确选项)\s*(?:应该|应)?(?:是|为|為|等于|[:：])[ \t:：*]*\s*(?:选项|选)?|【答案】\s*"
+    r"|(?:(?:故|因此|所以|应|应当)[，,]?(?:选择|选)|^选择?)\s*[:：]?\s*(?:选项)?"
 )
 _JAPANESE = r"(?:答え?|解答|正解|解)(?:は|[:：])[ \t:：*、]*\s*"
 _KOREAN = r"(?:정답|답)\s*(?:은|는|[:：])[ \t:：*]*\s*"
@@ -66,12 +67,22 @@ _ANSWER_LINE = re.compile(
 _DOUBT = re.compile(
     r"\b(?:wait|hmm+|oops|sorry|scratch\s+that|correction|hold\s+on|on\s+second\s+thought)\b"
     r"|(?<=[.!?\n])\s{0,3}(?:no|actually)\b|\b(?:that|this|it)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake)"
-    r"|\bmade\s+an?\s+(?:\w+\s+)?(?:mistake|error)\b",
+    r"|\bmade\s+an?\s+(?:\w+\s+)?(?:mistake|error)\b|\bI\s+meant?\b|\bmake\s+that\b|等等|不对|不對|算错",
     re.I,
 )
+_WRONG = r"(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct)|a\s+mistake)\b"
 _RETRACTED = re.compile(
-    r"\b(?:wait|oops|sorry|no)\b[^.\n]{0,40}\b(?:that|this|it)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake)\b"
-    r"|\bscratch\s+that\b",
+    rf"\b(?:wait|oops|sorry|no)\b[^.\n]{{0,40}}(?<!\w)(?:that|this|it|\$?-?\d[\d.,/]*\$?){_WRONG}|\bscratch\s+that\b",
+    re.I,
+)
+_PARTS_OF_RETRACTIONS = ("wrong", "incorrect", "mistake", "not right", "not correct", "scratch")
+_RETRACTED_AT_ONCE = re.compile(
+    rf"[\s.,;$*)\]\\]{{0,9}}(?:(?:but|hmm+|however|no|wait)[\s,]+)?(?:that|this|it){_WRONG}", re.I
+)
+_SAID_AGAIN = re.compile(  # Correction: 7. No, 7. I mean 7.
+    r"(?:\bcorrection\s*:|(?:\b(?:no|oops|sorry|wait|hmm+)\b[\s,:—-]*)+(?:it['’]s\s+)?|\bI\s+meant?\b|\bmake\s+that\b"
+    r"|(?:应该是|应为|应当是))\s*(?P<value>\$[^$\n]{1,60}\$|\(?(?-i:[A-J])\)?|-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)"
+    r"(?=\s*(?:[.。!\n]|\Z))",
     re.I,
 )
 _STATES = re.compile(
@@ -87,8 +98,21 @@ _JOINS = re.compile(
     r"\s?(?P<comma>[,;、，]\s?)?(?:(?P<word>and|or|oder|und|o|ou|y|et|или|и|或者?|和|与|または|と|또는|와|과)\s?)?(?=[$\\])"
 )
 _BUT = re.compile(
-    r"\s*not\s[^.\n]{1,60}?,?\s(?:but(?:\s+rather)?|it\s+is)\s(?=[-+$\\\d(])|不是[^。\n]{1,40}?[，,]?而是\s*",
+    r"\s*(?:not|nicht|не)\s[^.\n]{1,60}?,?\s(?:but(?:\s+rather)?|it\s+is|sondern|а)\s(?=[-+$\\\d(])"
+    r"|不是[^。\n]{1,40}?[，,]?而是\s*",
     re.IGNORECASE,
+)
+_BUT_OTHERWISE = re.compile(r"[^.\n]{1,60}?,?\s(?:sino|mais|but)\s(?=[-+$\\\d(])", re.IGNORECASE)
+_VALUE = r"(?:\$[^$\n]{1,60}\$|\(?[A-J]\)?|-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)"
+_NOT_OTHERS = re.compile(rf"(?P<value>{_VALUE}),?\s(?:and\s)?not\s{_VALUE}\W*\Z")
+_AMENDED = re.compile(  # 5, no wait, 7
+    rf"{_VALUE}\W{{1,5}}(?:no|wait|sorry|oops|actually|I\smean|or\srather)\b[^.\d$]{{0,30}}?(?P<value>{_VALUE})\W*",
+    re.IGNORECASE,
+)
+_MEASURE = re.compile(
+    r"(?:[kcmn]?m|[km]?g|ft|in|lbs?|oz|s|min|h|hours?|minutes?|seconds?|days?|weeks?|months?|years?"
+    r"|(?:centi|milli|kilo)?(?:met(?:er|re)s?|grams?)|inch(?:es)?|feet|foot|yards?|miles?|pounds?|cents?)"
+    r"(?:\^?\{?[23]\}?|[²³])?\.?\Z"
 )
 _AROUND = " \t*_`\"“”'"
 _MOST_PHRASES = 8
@@ -131,11 +155,14 @@ def announced(response: str, truncated: bool) -> Announcements:
     denied_until = 0
     for final, phrase in ((True, _FINAL), (False, _ANSWER)):
         for match in reversed(deque(phrase.finditer(response), maxlen=_MOST_PHRASES)):
-            content = _content(response, match.end(), truncated)
+            denies = _DENYING.search(match[0])
+            instead = _BUT_OTHERWISE.match(response, match.end()) if denies else None
+            content = _content(response, instead.end() if instead else match.end(), truncated)
             if content is None:
                 break
             text, end = content
-            if _DENIED.match(text) or _DENYING.search(match[0]) or response.startswith("?", end - 1):
+            denied = _DENIED.match(text) or (denies and not instead)
+            if denied or response.startswith("?", end - 1):
                 denied_until = max(denied_until, end)
             elif text and not _REFERS.fullmatch(text):
                 return _corrected(response, Announcement(text, final, end))
@@ -154,13 +181,23 @@ def correction(response: str, start: int) -> Announcement | None:
         content = _content(response, statement.end(), truncated=False)
         if content and content[0] and not _DENIED.match(content[0]):
             return Announcement(content[0], False, content[1])
+    if again := _SAID_AGAIN.search(response, doubt.start()):
+        return Announcement(strip_math_delimiters(again["value"]), False, again.end())
     return None
+
+
+def retracted_until(response: str, start: int) -> int:
+    """Return where the words end that take an answer back ("that is wrong"); 0 without any."""
+    if not contains_any(response[start:].casefold(), _PARTS_OF_RETRACTIONS):
+        return 0
+    retracted = _RETRACTED_AT_ONCE.match(response, start) or _RETRACTED.search(response, start)
+    return retracted.end() if retracted else 0
 
 
 def _corrected(response: str, first: Announcement) -> Announcements:
     corrected = correction(response, first.end)
-    if corrected is None and (retracted := _RETRACTED.search(response, first.end)):
-        return Announcements(None, retracted.end())
+    if corrected is None and (end := retracted_until(response, first.end)):
+        return Announcements(None, end)
     return Announcements(corrected or first)
 
 
@@ -178,7 +215,7 @@ def _content(response: str, start: int, truncated: bool) -> tuple[str, int] | No
     formula = FORMULA.search(sentence)
     if formula and not _SENTENCE_BEFORE_FORMULA.search(sentence, 0, formula.start()):
         text, stop = joined_formulas(sentence, formula)
-        changed = CHANGED_BEFORE.search(sentence[: formula.start()])
+        changed = changed_before(sentence, 0, formula.start())
         if not changed and not CHANGED_BEHIND.match(sentence, stop):
             return text, start + stop
         end = _END_OF_SENTENCE.search(sentence, stop)
@@ -186,8 +223,14 @@ def _content(response: str, start: int, truncated: bool) -> tuple[str, int] | No
         return None
     stop = end.start() if end else len(sentence)
     text = _POLITE_END.sub("", strip_math_delimiters(sentence[:stop].strip(_AROUND))).rstrip(", ")
+    if others := _NOT_OTHERS.fullmatch(text) or _AMENDED.fullmatch(text):
+        return strip_math_delimiters(others["value"]), start + stop + 1
     amount = _AMOUNT_THEN_WORDS.match(text)
-    if amount and not (CHANGES_NUMBER.match(text, amount.end("space")) or BOUND_BEHIND.search(text)):
+    if amount and not (
+        CHANGES_NUMBER.match(text, amount.end("space"))
+        or BOUND_BEHIND.search(text)
+        or _MEASURE.match(text, amount.end("space"))
+    ):
         text = amount[1]
     return text, start + stop + 1
 

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from hsstar.domain.answers.announced import joined_formulas
-from hsstar.domain.answers.changing_words import BOUND_BEHIND, CHANGED_BEFORE, CHANGED_BEHIND
+from hsstar.domain.answers.changing_words import BOUND_BEHIND, CHANGED_BEHIND, changed_before
 from hsstar.domain.answers.delimiters import FORMULA, strip_math_delimiters
 
 _LONGEST_END = 4_000
@@ -13,13 +13,19 @@ _LONGEST_BARE = 200
 _LONGEST_LIST = 8
 _LONGEST_DATE = 25
 _SUBSTANCE = re.compile(r"[^\W_]")
-_BULLET = re.compile(r"\s*[-*•+]\s+(?P<item>\S.*)")
+_BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s+(?P<item>\S.*)")
 _EMPHASIS = re.compile(  # not the sign of a power, 2**3
     r"(?<![^\s(\[{\"'“:=,;$*_`])(?:\*\*|__|`)(?=\S)|(?<=\S)(?:\*\*|__|`)(?=[\s.,;:!?)\]}\"'”$*_`]|\Z)"
     r"|(?<!\S)\*(?=[^\s*])|(?<=[^\s*])\*(?!\S)"
 )
-_AROUND = " \t*_>#`\"“”'"
-_CHOICE = re.compile(r"\(?[A-J]\)?[.)]?|\([a-j]\)|(?:\([A-J]\)|[A-J][.)])\s?[-\d$\\(][^A-Za-z]{0,40}")
+_AROUND = " \t*_>#`\"“”'👉✅➡"
+_CHOICE = re.compile(
+    r"(?:[Oo]ption\s|[Cc]hoice\s)?\(?[A-J]\)?[.)]?|\([a-j]\)|(?:\([A-J]\)|[A-J][.)])\s?[-\d$\\(][^A-Za-z]{0,40}"
+)
+_CHOSEN = re.compile(
+    r"(?:\A|(?<=[.!?\n])|(?<=[.!?\n]\s))(?:(?i:I(?:\swould\s|['’]d\s|\s)(?:choose|pick|select)|so|hence|thus|therefore),?\s)"
+    r"(?P<choice>(?i:option\s|choice\s)?\(?[B-J]\)?)[.!]?\s*\Z"
+)
 _FEW_WORDS = re.compile(
     r"[^\w\\]*[^\W\d_]{2,}(?:\s[^\W\d_]{2,})?[^\w\\]*|\s*\$?\\(?:emptyset|varnothing|infty)\$?\W*"
 )
@@ -28,7 +34,7 @@ _NO_WORD = re.compile(
     r"(?<![A-Za-z])(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|max|min|gcd|lcm|mod|and|or)(?![A-Za-z])"
 )
 _WORD = re.compile(r"[^\W\d_]{2}")
-_LONG_WORD = re.compile(r"[^\W\d_]{4}")
+_LONG_WORD = re.compile(r"[^\W\d_]{4}|[\u3041-\u30ff\uac00-\ud7a3]{2}")
 _MATHEMATICAL = re.compile(r"[\d\\+*/=<>^()|√π∞-]")
 _NUMBER = re.compile(r"(?:(?<![\w)}.])[-−])?(?:\d+(?:,\d{3})*(?:\.\d+)?|(?<![\w.])\.\d+)(?:/\d+)?%?")
 _SAYS = re.compile(r"(?:\b(?:is|are|be|equals?|gets?|gives?|obtain|have)|[=:：])[\s*]*\Z", re.IGNORECASE)
@@ -39,6 +45,42 @@ _OPERATOR_BETWEEN = re.compile(rf"{_OPERATOR}\s|\s{_OPERATOR}")
 _ROWS = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 _END_OF_ROWS = re.compile(r"\\end\{(?:aligned|align\*?|gathered|split)\}")
 _POINT = re.compile(r"\([^()\s]{1,60}\)")
+_POINTS_BEFORE = re.compile(r"(?:\([^()$]{1,40},[^()$]{1,40}\)(?:,\s|,?\s(?:and|or)\s))+\Z")
+_EQUATION = r"(?<![\w$\\^])[A-Za-z](?:_\d)?\s?=\s?[-−]?[\d./]+"
+_EQUATIONS_BEFORE = re.compile(rf"(?:{_EQUATION},\s)*{_EQUATION},?\s(?:and|or)\s\Z")
+_ONE_EQUATION = re.compile(_EQUATION)
+_SYMBOL = re.compile(r"[A-Za-z](?:_\{?\w\}?)?")
+_MIXED_MEASURE = re.compile(  # 2 hours and 30 minutes
+    r"(?<![\d.$])\d+\s(?:"
+    + "|".join(
+        rf"(?:{large}),?\s(?:and\s)?\d+(?:\.\d+)?\s(?:{small})\b"
+        for large, small in (
+            (r"weeks?|days?", r"days?|hours?"),
+            (r"hours?|hrs?", r"minutes?|mins?"),
+            (r"minutes?|mins?", r"seconds?|secs?"),
+            (r"feet|foot|ft", r"inch(?:es)?|in"),
+            (r"pounds?|lbs?", r"ounces?|oz"),
+            (r"meters?|m", r"centimeters?|cm"),
+            (r"kilometers?|km", r"meters?|m"),
+            (r"dollars?", r"cents?"),
+        )
+    )
+    + ")"
+)
+_VERDICT = re.compile(  # There is no solution. The series diverges. Yes, it is.
+    r"(?:\A|(?<=[.!?\n]))\s*(?:(?:so|thus|hence|therefore|then|finally)\b,?\s*)?(?P<said>(?:yes|no)\b[^.!?\n\d$\\]{0,40}"
+    r"|(?:the|this|that|it|our)\s[^.!?\n\d$\\,]{0,60}?(?:diverges?|converges?(?:\s\w+ly)?|does\snot\sexist|is\sundefined)"
+    r"|(?:the|this|that)\s(?:\w+\s)?(?:statement|claim|assertion|proposition|conjecture)\sis\s(?:true|false)"
+    r"|(?:there\s(?:is|are)\s)?no\s(?:real\s|such\s|integer\s)?solutions?(?:\sexists?)?)[.!*]{0,3}\s*\Z",
+    re.IGNORECASE,
+)
+_NOT_OTHERS = re.compile(
+    r"(?P<value>(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?:\s[a-z]+){0,2},?\s(?:and\s)?not\s\Z"
+)
+_JOINED_BY_WORD = re.compile(r"\s(?:and|or|und|y|et|и)\s")
+_REASON = re.compile(r"(?<=\S)\s?\((?:since|because|as)\s[^()]{1,80}\)[.\s]*\Z")
+_QUESTION = re.compile(r"[$*]?\s?[?？]")
+_LEADING_EQUALS = re.compile(r"\A(?:=\s?)+")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = re.compile(
     rf"(?:{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?"
@@ -47,11 +89,12 @@ _DATE = re.compile(
 )
 _HALF_OF_DAY = re.compile(r"[ap]\.?m\b\.?", re.IGNORECASE)
 _TRAILING = ".,;:!?。，；！？"
+_FACTORIAL = re.compile(r"[\w)]![.,;]+\Z")  # 10!. is no exclamation
 _END_OF_SENTENCE = re.compile(r"\n|[.;!?](?=\s|$)|[。！？；]")
 _BOUND_BEHIND_WORDS = re.compile(rf"(?:\s+[^\W\d_]+){{1,3}}\s+{BOUND_BEHIND.pattern}", re.IGNORECASE)
 _SPOKEN_OPERATOR = re.compile(
     r"(?<=\S)\s+(?:plus|minus|times|over|mod|modulo|choose|remainder|(?:divided|multiplied)\s+by"
-    r"|(?:raised\s+)?to\s+the\s+power\s+of)\s+\Z",
+    r"|(?:raised\s+)?to\s+the\s+power\s+of|(?<=\d\s)out\s+of|(?<=\b1\s)in|(?:in\s+)?base)\s+\Z",
     re.IGNORECASE,
 )
 
@@ -72,13 +115,28 @@ def ending(response: str) -> Ending | None:
     that change it ("not 5", "5 or more") belong to it.
     """
     text = response[-_LONGEST_END:].rstrip()
+    if text.endswith((")", ").")):
+        text = _REASON.sub("", text)
     answer = _last_line(text) or (text.strip() if _FEW_WORDS.fullmatch(response) else None)
+    if answer is None:
+        answer = _said(text)
     if answer is None:
         numbers = deque(_NUMBER.finditer(text), maxlen=1)
         number = numbers[0] if numbers else None
         span = _last_formulas(text, number) or (number and _around(text, number))
         answer = _with_changing_words(text, *span) if span else None
     return Ending(answer, bool(_NUMBER.fullmatch(answer))) if answer else None
+
+
+def _said(text: str) -> str | None:
+    """Return what the last sentence says in words: a choice, or "there is no solution"."""
+    if not text.rstrip(".!*) ")[-1:].isalpha():
+        return None
+    start = max(0, len(text) - _LONGEST_BARE)
+    if chosen := _CHOSEN.search(text, start):
+        return chosen["choice"]
+    verdict = _VERDICT.search(text, start)
+    return verdict["said"] if verdict else None
 
 
 def _last_line(text: str) -> str | None:
@@ -119,13 +177,22 @@ def _last_formulas(text: str, number: re.Match[str] | None) -> tuple[int, int] |
     end = formulas[-1].end()
     last = formulas[-1]
     for formula in reversed(formulas):
-        if joined_formulas(text, formula)[1] != end or _name(formula[0]) != _name(last[0]):
+        if joined_formulas(text, formula)[1] != end or not _of_one_kind(text, formula, last):
             break
         start = formula.start()
     if number is None or number.start() < start:
         says_so = "=" in text[start:end] or (_SAYS.search(text, 0, start) and end - start > len("$x$"))
         return (start, end) if says_so else None
     return start, end
+
+
+def _of_one_kind(text: str, first: re.Match[str], last: re.Match[str]) -> bool:
+    """Decide whether two formulas are values of one name, or of two names joined by "and" or "or"."""
+    names = _name(first[0]), _name(last[0])
+    if names[0] == names[1]:
+        return True
+    joined_by_word = _JOINED_BY_WORD.search(text, first.end(), last.start())
+    return bool(joined_by_word) and all(map(_SYMBOL.fullmatch, names))
 
 
 def _name(formula: str) -> str:
@@ -138,6 +205,9 @@ def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
     line_start = text.rfind("\n", 0, number.start()) + 1
     line_end = text.find("\n", number.end())
     line = text[line_start : len(text) if line_end < 0 else line_end]
+    for measure in _MIXED_MEASURE.finditer(line) if text.startswith(" ", number.end()) else ():
+        if line_start + measure.start() <= number.start() < line_start + measure.end():
+            return line_start + measure.start(), line_start + measure.end()
     chunks = [(match[0], match.start(), match.end()) for match in re.finditer(r"\S+", line)]
     last = next(index for index, chunk in enumerate(chunks) if line_start + chunk[2] >= number.end())
     if not _is_mathematics(chunks[last][0]):
@@ -159,9 +229,21 @@ def _around(text: str, number: re.Match[str]) -> tuple[int, int]:
     first = _opening(chunks, first, last)
     if first == last:
         first = _first_of_list([chunk[0] for chunk in chunks[: last + 1]])
+    if joined := _joined_before(line, chunks[first][1], chunks[last][2]):
+        return line_start + joined, line_start + chunks[last][2]
     if last + 1 < len(chunks) and _HALF_OF_DAY.fullmatch(chunks[last + 1][0]):
         last += 1
     return line_start + chunks[first][1], line_start + chunks[last][2]
+
+
+def _joined_before(line: str, start: int, end: int) -> int:
+    """Return where a list of equations or points begins that ends with a part of a line; 0 without any."""
+    part = line[start:end].rstrip(_TRAILING)
+    pattern = _EQUATIONS_BEFORE if _ONE_EQUATION.fullmatch(part) else _POINTS_BEFORE
+    if pattern is _POINTS_BEFORE and not (part.startswith("(") and "," in part and part.endswith(")")):
+        return 0
+    before = pattern.search(line, max(0, start - _LONGEST_BARE), start)
+    return before.start() if before else 0
 
 
 def _is_mathematics(chunk: str) -> bool:
@@ -210,12 +292,19 @@ def _first_of_list(chunks: list[str]) -> int:
 def _with_changing_words(text: str, start: int, end: int) -> str:
     """Return a part of the text with the words that change it, without the signs around it."""
     sentence_start = max(text.rfind("\n", 0, start) + 1, start - _LONGEST_BARE)
-    if changed := CHANGED_BEFORE.search(text[sentence_start:start]):
-        start = sentence_start + changed.start()
+    if changed := changed_before(text, sentence_start, start):
+        if instead := _NOT_OTHERS.search(text, sentence_start, start):
+            return instead["value"]
+        start = changed.start()
     if CHANGED_BEHIND.match(text, end) or _BOUND_BEHIND_WORDS.match(text, end):
         sentence_end = _END_OF_SENTENCE.search(text, end)
         end = sentence_end.start() if sentence_end else len(text)
-    part = strip_math_delimiters(text[start:end].strip(_AROUND).rstrip(_TRAILING).strip(_AROUND))
+    part = text[start:end].strip(_AROUND)
+    end_of_part = "!" if _FACTORIAL.search(part) else ""
+    part = strip_math_delimiters(f"{part.rstrip(_TRAILING)}{end_of_part}".strip(_AROUND))
+    part = _LEADING_EQUALS.sub("", part)
+    if _QUESTION.match(text, end) or text[start:end].rstrip(" *$").endswith(("?", "？")):
+        return f"{part}?"
     if _ROWS.search(part):  # of a chain of equations the last one
         part = _END_OF_ROWS.sub("", part).rstrip("\\ \n").rpartition(r"\\")[2].replace("&", "").strip(" \n.,")
     if sum(map(part.count, "([")) != sum(map(part.count, ")]")):

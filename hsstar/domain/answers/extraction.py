@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hsstar.domain.answers.announced import Announcement, announced, answer_line, correction
+from hsstar.domain.answers.announced import (
+    Announcement,
+    announced,
+    answer_line,
+    correction,
+    retracted_until,
+)
 from hsstar.domain.answers.endings import ending
 from hsstar.domain.answers.marked import Boxes, MarkedAnswer, json_values, last_marked, tags
 from hsstar.domain.answers.visible import visible_part
@@ -19,6 +25,8 @@ class ExtractionRule(StrEnum):
     LAST_FORMULA = "last_formula"
     LAST_NUMBER = "last_number"
 
+
+_SHORTEST_CORRECTION = len("No, 7")
 
 GUESSED = frozenset({ExtractionRule.LAST_FORMULA, ExtractionRule.LAST_NUMBER})
 """The rules that take what stands at the end of a response, which names no answer."""
@@ -79,10 +87,12 @@ def _announced(answer: Announcement) -> ExtractedAnswer:
     )
 
 
-def _unless_corrected(reply: str, boxed: MarkedAnswer, truncated: bool) -> ExtractedAnswer:
-    """Return the box, unless the response announces another answer behind it."""
-    if not truncated:
+def _unless_corrected(reply: str, boxed: MarkedAnswer, truncated: bool) -> ExtractedAnswer | None:
+    """Return the box, unless the response takes it back or announces another answer behind it."""
+    if not truncated and len(reply) - boxed.end > _SHORTEST_CORRECTION:
         later = correction(reply, boxed.end) or answer_line(reply, boxed.end)
         if later:
             return _announced(later)
+        if retracted_until(reply, boxed.end):
+            return None
     return ExtractedAnswer(boxed.text, ExtractionRule.BOXED)

@@ -114,9 +114,11 @@ def _first_backslash(response: str) -> int:
     return len(response) if place < 0 else max(response.rfind("\\", 0, place), 0)
 
 
-_TAG = re.compile(r"<(?P<close>/?)(?:final[_ ]?)?answer>|\[(?P<bracket>/?)(?:answer|boxed)\]", re.IGNORECASE)
+_TAG = re.compile(
+    r"<(?P<close>/?)(?:final[_ ]?)?ans(?:wer)?>|\[(?P<bracket>/?)(?:answer|boxed)\]", re.IGNORECASE
+)
 
-_PARTS_OF_TAGS = ("answer>", "answer]", "boxed]")  # folded
+_PARTS_OF_TAGS = ("answer>", "ans>", "answer]", "boxed]")  # folded
 
 
 def tags(response: str, truncated: bool) -> list[Mark]:
@@ -202,22 +204,26 @@ _SAYS_AND = re.compile(r"(?<![^\W\d_])and(?![^\W\d_])", re.IGNORECASE)
 _NAME_BEFORE = re.compile(rf"{_NO_LETTER_BEFORE}({_NAME})[\s$]{{0,3}}(?:\\[(\[]\s?)?\Z")
 _LONGEST_BETWEEN = 80
 _LONGEST_NAME = 20
-_NEGATED = re.compile(r"(?:[=$(]|\\[(\[])\s*[-−]\s?\Z")
+_NEGATED = re.compile(r"(?:(?:[=$(]|\\[(\[])\s*[-−]|\b(?:minus|negative)\s[$\\(\s]{0,3})\s?\Z", re.IGNORECASE)
 _BEHIND = re.compile(
     r"\\?%|\^\\circ|\^\{\\circ\}"
     r"|(?:\\[ ,;])?\s?\\(?:text|mathrm)\{[~\s]?(?!(?:is|are|or|and|if|so|for|as|by)\b)[A-Za-z/]{1,12}"
     r"(?:\^\{?\d\}?)?\}(?:\^\{?\d\}?)?"
     rf"|[\s$)\\\]]{{0,4}}\s(?:(?:{'|'.join(SCALES)})s?|or\s(?:more|less|fewer|greater))\b"
 )
+_PARTS_OF_NEGATIONS = ("-", "−", "inus", "egative")
+_PARTS_OF_DENIALS = ("ot", "n't", "n’t", "ever", "不", "非")
 _NOT_BEFORE = re.compile(
-    r"(?<!if\s)\bnot(?:\s+(?:equal(?:\s+to)?|just|the))?[\s$(\\\[*]{0,4}\Z", re.IGNORECASE
+    r"(?:(?<!if\s)\b(?:not|\w+n['’]t|cannot|never)(?:\s+(?:be|equal(?:\s+to)?|just|the))?|不是|不等于|并非|不选)"
+    r"[\s$(\\\[*]{0,4}\Z",
+    re.IGNORECASE,
 )
 _SIGN_OF_PRODUCT = r"\\(?:cdot|times|div|pi|sqrt|[dt]?frac)(?![A-Za-z])"
 _PART_BEFORE = re.compile(
-    rf"(?:\d|[-+*/^)]|{_SIGN_OF_PRODUCT}|(?<![A-Za-z\\])[A-Za-z]|[\^_]\{{|\\sqrt(?:\[\d\])?\{{"
+    rf"(?:\d|[-+*/^)|]|{_SIGN_OF_PRODUCT}|\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)|(?<![A-Za-z\\])[A-Za-z]|[\^_]\{{|\\sqrt(?:\[\d\])?\{{"
     r"|\\[dt]?frac\{|\}\{)\s*\Z"
 )
-_ENDS_OF_PARTS = "-+*/^){"
+_ENDS_OF_PARTS = "-+*/^){|"
 _PART_BEHIND = re.compile(rf"\s*(?:\d|[-+*/^(!]|{_SIGN_OF_PRODUCT}|[A-Za-z](?![A-Za-z])|\}}\{{)")
 _HALF = re.compile(r"\A[*/^]|(?:[-+*/^]|\\cdot|\\times)\s*\Z")
 _EDGE = re.compile(
@@ -241,8 +247,9 @@ def last_marked(response: str, marks: Sequence[Mark]) -> MarkedAnswer | None:
             continue  # within another mark
         if group and not _belong_together(response, mark, group[-1]):
             break
-        denied = _DENIED.match(response, mark.end) or _NOT_BEFORE.search(
-            response[max(0, mark.start - _LONGEST_NAME) : mark.start]
+        before = response[max(0, mark.start - _LONGEST_NAME) : mark.start]
+        denied = _DENIED.match(response, mark.end) or (
+            contains_any(before, _PARTS_OF_DENIALS) and _NOT_BEFORE.search(before)
         )
         if not _PLACEHOLDER.fullmatch(mark.text) and not denied:
             group.append(mark)
@@ -305,6 +312,7 @@ def _named(response: str, mark: Mark) -> str:
 def _with_its_signs(response: str, mark: Mark) -> str:
     """Return the value with a minus before and a percent or degree sign behind its box."""
     behind = _BEHIND.match(response, mark.end)
-    minus = _NEGATED.search(response[max(0, mark.start - _LONGEST_NAME) : mark.start])
+    before = response[max(0, mark.start - _LONGEST_NAME) : mark.start]
+    minus = contains_any(before, _PARTS_OF_NEGATIONS) and _NEGATED.search(before)
     text = mark.text + (behind[0] if behind else "")
     return text if not minus else f"-{text}" if _PLAIN.fullmatch(mark.text) else f"-({text})"

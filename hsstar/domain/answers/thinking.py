@@ -15,6 +15,8 @@ _KNOWN = {
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "◁think▷": "◁/think▷",
     "[THINK]": "[/THINK]",
+    "<seed:think>": "</seed:think>",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
 }
 """The closing mark by the opening one."""
 _WORDS = ("think", "thought", "reasoning", "analysis", "scratchpad", "reflection")
