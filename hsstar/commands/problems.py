@@ -13,6 +13,7 @@ from typing import IO, TypeVar
 from hsstar.commands.references import ReferenceReport, examine, same_references
 from hsstar.data.bad_rows import NOTHING_LEFT
 from hsstar.data.files import ProblemFiles
+from hsstar.data.gym import refuse_as_mathematics
 from hsstar.domain.benchmarks import is_benchmark_dataset
 from hsstar.domain.contamination import OverlapCount
 from hsstar.domain.errors import BadInputError, ConflictError
@@ -90,6 +91,8 @@ def import_problems(
     if dataset == "none" or is_benchmark_dataset(dataset):
         raise BadInputError(f"the dataset name {dataset!r} is kept for hsstar; choose another one")
     options, report = options or ImportOptions(), ImportReport()
+    if options.verification == MATH:
+        refuse_as_mathematics(files.paths)
     with closing(make_verifier(options.verification)) as verifier:
         try:
             with SpooledTemporaryFile(_BYTES_IN_MEMORY) as spool:

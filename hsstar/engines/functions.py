@@ -13,6 +13,7 @@ from hsstar.verifier.pool_thread import PoolThread
 
 _SECONDS, _MEMORY_MB, _WALL_FACTOR = 10.0, 4096, 10.0
 """Processor time and address space of one task; ten times as long by the clock."""
+_START_SECONDS = 60.0
 
 
 class UserFunction:
@@ -33,6 +34,7 @@ class UserFunction:
                 _MEMORY_MB,
                 one_task_each=True,
                 wall_factor=_WALL_FACTOR,
+                start_seconds=_START_SECONDS,
             )
         )
 

@@ -16,6 +16,7 @@ from hsstar.plan.preflight import (
     check_disk,
     check_memory,
     check_models,
+    check_prompt,
     check_verification,
 )
 from hsstar.plan.rounding import check_rounding
@@ -67,6 +68,7 @@ def make_plan(
     findings += check_engine(recipe.policy, None if policy is None else policy.parameters)
     findings += check_installation(recipe)
     findings += check_arguments(recipe)
+    findings += check_prompt(recipe)
     findings += check_verification(recipe)
     findings += check_memory(recipe, policy, rewards, device)
     findings.append(check_disk(forecast, models_directory))

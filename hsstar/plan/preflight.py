@@ -22,11 +22,13 @@ from hsstar.domain.errors import (
 )
 from hsstar.domain.findings import Finding, Level
 from hsstar.domain.verification import MATH
+from hsstar.engines.prompts import prompt_renderer
 from hsstar.engines.registry import check_installed, check_reward_options, check_sampler_options
 from hsstar.local.gpus import least_gpu_memory
 from hsstar.plan import arithmetic
 from hsstar.plan.forecast import Forecast, number_bytes
 from hsstar.recipe.evaluation import BenchmarkSection
+from hsstar.recipe.prompt import IS_JINJA
 from hsstar.recipe.recipe import Recipe
 from hsstar.recipe.reward import NamedRewardSection
 from hsstar.settings import Settings
@@ -156,6 +158,22 @@ def check_arguments(recipe: Recipe) -> list[Finding]:
                 known = f"the installed vLLM knows all {len(options)} arguments"
                 findings.append(Finding(Level.OK, name, known))
     return findings
+
+
+def check_prompt(recipe: Recipe) -> list[Finding]:
+    """Check that a template of the recipe's own renders a problem."""
+    prompt, subject = recipe.policy.prompt, "prompt template"
+    if not IS_JINJA.search(prompt.template):
+        return []
+    if prompt.examples is not None and not prompt.examples.rows:
+        return [Finding(Level.UNCHECKED, subject, "its examples are drawn when a run is created")]
+    try:
+        prompt_renderer(prompt.resolved, recipe.policy.model)
+    except BadInputError as error:
+        return [Finding(Level.FAIL, subject, str(error))]
+    except MissingDependencyError as error:
+        return [Finding(Level.UNCHECKED, subject, str(error))]
+    return [Finding(Level.OK, subject, "it renders a problem")]
 
 
 def check_verification(recipe: Recipe) -> list[Finding]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from hsstar.domain.errors import EngineError
+from hsstar.domain.errors import EngineError, HsstarError
 from hsstar.verifier.pool_processes import (
     LONGEST_WAIT_SECONDS,
     CheckingProcess,
@@ -114,6 +114,10 @@ class CheckingPool:
         except GoneError:
             self._lose_warm_process()
             return False
+        except HsstarError:  # the next start may find what this one lacked
+            self._warm.kill()
+            self._warm = None
+            raise
 
     def _lose_warm_process(self) -> None:
         """Give the tasks of the processes, which the kernel ends with the warm one, to others."""

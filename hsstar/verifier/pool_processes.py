@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from hsstar.domain.errors import MissingDependencyError
+from hsstar.domain.errors import EngineError, MissingDependencyError
 
 Task = Mapping[str, Any]
 
@@ -28,6 +28,8 @@ _NEEDED = (
     "TMPDIR",
     "SYSTEMROOT",
 )
+_FIXED = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+"""The order of sets is the same in all, so that what depends on it is decided alike."""
 _START_SECONDS = 300.0
 _FORK_SECONDS = 5.0
 _WALL_SECONDS, _WALL_SECONDS_PER_SECOND = 60.0, 200.0
@@ -103,7 +105,7 @@ class WarmProcess:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=_environment() | {"PYTHONPATH": module_path, "OMP_NUM_THREADS": "1"},
+                env=_environment() | _FIXED | {"PYTHONPATH": module_path},
             )
         with suppress(OSError):  # it is gone: `is_ready` says so
             self._socket.sendall(json.dumps(options.setup).encode() + b"\n")
@@ -122,7 +124,11 @@ class WarmProcess:
                         f"the checking process cannot load {self._options.loads}: {reason}"
                     )
                 case None if time.monotonic() >= self._deadline:
-                    raise GoneError
+                    seconds = self._options.start_seconds
+                    raise EngineError(
+                        f"the checking process cannot load {self._options.loads}: "
+                        f"it takes more than {seconds:g} s"
+                    )
         return self._ready
 
     def fork(self) -> "CheckingProcess":

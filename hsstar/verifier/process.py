@@ -24,6 +24,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,6 +60,7 @@ def main(memory_limit_mb: int, module: str) -> None:
     gc.collect()
     gc.freeze()  # the processes share this memory until they write to it
     gc.enable()
+    _end_all_with_parent()
     _send(parent, {"ready": True})
     living: set[int] = set()
     while (received := socket.recv_fds(parent, _ORDER_BYTES, 2))[0]:
@@ -86,8 +88,27 @@ def _end_orphans(living: set[int]) -> None:
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     while children.exists() and (orphans := {*map(int, children.read_text().split())} - living):
         for pid in orphans:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            with suppress(ProcessLookupError, ChildProcessError):  # this call may interrupt another one
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _end_all_with_parent() -> None:
+    """When the parent dies, end what tasks have started, and then this process.
+
+    Until here the kernel alone ends it: what it loads may hang.
+    """
+    warm_process, parent = os.getpid(), os.getppid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() == warm_process:
+            _end_orphans(set())
+        os._exit(1)
+
+    signal.signal(signal.SIGHUP, end)
+    _die_with_parent(signal.SIGHUP)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before the kernel knew
 
 
 def _first_line(parent: socket.socket) -> Any:
@@ -103,6 +124,7 @@ def _fork(parent: socket.socket, ends: list[int], check: Callable[[socket.socket
     warm_process = os.getpid()
     pid = os.fork()
     if not pid:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         parent.close()
         _die_with_parent()
         if os.getppid() != warm_process:
@@ -162,10 +184,10 @@ def _set_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
 
 
-def _die_with_parent() -> None:
-    """Let the kernel end this process when the parent dies."""
+def _die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Let the kernel send this process a signal when the parent dies."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
 
 
 def _limit_resources(memory_limit_mb: int) -> None:

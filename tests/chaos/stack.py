@@ -22,6 +22,7 @@ from hsstar.insights.runs import find_run
 from hsstar.local.stack import Stack
 from hsstar.local.state import read_state
 from hsstar.local.supervisor import STATE_FILE
+from hsstar.recipe.recipe import Recipe
 from hsstar.settings import Settings
 from hsstar.store import migrate, models
 from hsstar.store.database import Database
@@ -40,16 +41,24 @@ PATIENCE_SECONDS = 120.0
 _DISK_MEGABYTES = 330
 _SMALL_MEMORY = 1 << 26
 """Bytes that a worker may get more once it has no room."""
-_RECIPE = make_recipe(
-    seed=11,
-    problems={"dataset": "train", "per_iteration": PROBLEMS},
-    policy={"model": "builtin:demo-policy", "prompt": "bare"},
-    sampling={"n": 6, "n_p": 3},
-    reward={"model": "builtin:demo-prm"},
-    difficulty={"tau_low": 0.2, "tau_high": 0.65},
-    allocation={"policy": "pairs", "waves": 2},
-    evaluation={"dataset": HELDOUT},
-)
+
+
+def chaos_recipe(**sections: Any) -> Recipe:
+    """The recipe of the runs, with further sections."""
+    return make_recipe(
+        seed=11,
+        problems={"dataset": "train", "per_iteration": PROBLEMS},
+        policy={"model": "builtin:demo-policy", "prompt": "bare"},
+        sampling={"n": 6, "n_p": 3},
+        reward={"model": "builtin:demo-prm"},
+        difficulty={"tau_low": 0.2, "tau_high": 0.65},
+        allocation={"policy": "pairs", "waves": 2},
+        evaluation={"dataset": HELDOUT},
+        **sections,
+    )
+
+
+_RECIPE = chaos_recipe()
 _UNFINISHED = """
     SELECT count(*) FROM rounds JOIN runs ON runs.id = run_id
     LEFT JOIN iterations ON iterations.round_id = rounds.id
@@ -122,10 +131,10 @@ class ChaosStack:
         self.run = self.start_another_run()
         return self.run
 
-    def start_another_run(self) -> str:
+    def start_another_run(self, recipe: Recipe = _RECIPE) -> str:
         """Enqueues all iterations of a new run; its name."""
         name = next(self._names)
-        self.insist(lambda database: create_run(database, _RECIPE, name))
+        self.insist(lambda database: create_run(database, recipe, name))
         self.insist(lambda database: start_iterations(database, find_run(database, name), ITERATIONS))
         return name
 
@@ -220,13 +229,13 @@ def memory_group(name: str) -> Path | None:
 
 
 @contextmanager
-def chaos_stack() -> Iterator[ChaosStack]:
+def chaos_stack(stall_seconds: float = 4.0) -> Iterator[ChaosStack]:
     """A stack that is up, with its problems imported; on a small disk of its own where we may mount one."""
     with temporary_home() as home:
         servers = home.folder / "servers"
         servers.mkdir()
         limits = {"LEASE_SECONDS": str(LEASE_SECONDS), "JOB_SAMPLES": "9", "MAX_ATTEMPTS": "10"}
-        limits["STALL_SECONDS"] = "4"
+        limits["STALL_SECONDS"] = str(stall_seconds)
         home.environment |= {f"HSSTAR_{name}": value for name, value in limits.items()}
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MEGABYTES}m,mode=755", "tmpfs", str(servers)]
         mounted = subprocess.run(mount, capture_output=True).returncode == 0

@@ -7,6 +7,7 @@ Everything else is the product's. The file `delivery` in the home says how its w
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hsstar.settings import Settings
 from hsstar.stages.context import WorkerContext
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.store.database import Database
-from hsstar.verifier import MathVerifier
+from hsstar.verifier.kinds import make_verifier
 from hsstar.workers.__main__ import work
 from hsstar.workers.messages import RedisChannel, RedisTransport
 from tests.deterministic import DeterministicSampler, MarkingTrainer, ReadingRewardModel
@@ -95,11 +96,11 @@ def was_asked(wish: str) -> bool:
 
 
 def make_context(settings: Settings, database: Database, worker: str) -> WorkerContext:
-    """A context with deterministic engines and the real verifier."""
+    """A context with deterministic engines and the real verifiers."""
     engines = EnginePool(
         lambda folder, recipe: StallingSampler(folder, SAMPLE_SECONDS),
         lambda folder, recipe: StallingRewardModel(SCORE_SECONDS),
-        lambda settings: MathVerifier(processes=1),
+        partial(make_verifier, processes=1),
         lambda: SwellingTrainer(STEP_SECONDS),
     )
     return WorkerContext(database, engines, settings.job_samples, settings.models_dir)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from hsstar.domain.findings import Level
 from hsstar.domain.lifecycle import JobKind, JobState
+from hsstar.plan.preflight import check_prompt
 from tests.cli.conftest import CommandLine
 from tests.store import factory
 
@@ -96,3 +98,35 @@ def test_earlier_runs_and_data_are_asked_where_a_database_is_up(cli: CommandLine
     assert found["figures"]["tokens per sample"] == {"value": 11, "source": "given"}
     (training,) = [finding for finding in found["findings"] if finding["name"] == "training problems"]
     assert training["text"] == "demo-train holds 20 usable problems, 24 are needed"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "level", "said"),
+    [
+        ("bare", None, ""),
+        ("{{ problem }}=", Level.OK, "it renders a problem"),
+        ("{{ problem ", Level.FAIL, "policy.prompt.template: no template: "),
+        ("{{ problm }}", Level.FAIL, "policy.prompt.template: it uses 'problm'; "),
+        ("{{ problem }}{{ 'x' * 10000000 }}", Level.FAIL, "cannot render a problem: * makes too much"),
+        (
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}{{ problem }}",
+            Level.FAIL,
+            "cannot render a problem: it took more than 0.5 s",
+        ),
+        (
+            {"template": "{{ problem }}{{ examples }}", "examples": {"dataset": "solved"}},
+            Level.UNCHECKED,
+            "its examples are drawn when a run is created",
+        ),
+    ],
+)
+def test_a_template_of_the_recipe_is_rendered(
+    prompt: Any, level: Level | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    from hsstar.engines import own_template
+
+    monkeypatch.setattr(own_template, "RENDER_SECONDS", 0.5)
+    findings = check_prompt(factory.make_recipe(policy={"model": "builtin:demo-policy", "prompt": prompt}))
+    assert [finding.level for finding in findings] == ([] if level is None else [level])
+    assert all(finding.name == "prompt template" and said in finding.text for finding in findings)

@@ -1,25 +1,30 @@
 """Problems of reasoning-gym by their `gym:` names: what a name may say, and what it gives."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hsstar.data.files import ProblemFiles, read_problems
-from hsstar.data.gym import TASKS, generate_rows
+from hsstar.data.gym import COMPARABLE, NO_ANSWER, generate_rows, refuse_as_mathematics
+from hsstar.data.gym_problems import make_rows
 from hsstar.data.solutions import StepReport, in_steps, read_solutions
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.problems import Problem
 from hsstar.domain.steps import split_steps
+from hsstar.domain.verdict import Cause
+from hsstar.domain.verification import GymSettings
 from hsstar.verifier import MathVerifier
 from hsstar.verifier.contract import VerificationRequest
+from hsstar.verifier.kinds.gym import GymVerifier
 
 WORD_PROBLEMS = "gym:gsm_symbolic?size=900&seed=7"
 WRONG_TEXTS = [
-    ("gym:", "expected a task with answers that hsstar can judge: acre, aiw, "),
-    ("gym:sudoku?size=1&seed=1", "expected a task with answers that hsstar can judge: acre, aiw, "),
+    ("gym:", "expected a task, as in gym:chain_sum?size=1000&seed=1"),
     ("gym:gcd", "size and seed missing; as in gym:gcd?size=1000&seed=1"),
     ("gym:gcd?size=3", "seed missing; as in"),
     ("gym:gcd?size=3&seed", "expected KEY=VALUE joined by & after the question mark"),
@@ -36,13 +41,24 @@ WRONG_VALUES = [
     ("basic_arithmetic?size=3&seed=1&format_style=odd", "expected one of simple, natural as format_style"),
     ("gsm_symbolic?size=3&seed=1&templates=9-", "expected numbers and ranges as in 0-79,90 as templates"),
     ("gsm_symbolic?size=3&seed=1&templates=900", " holds no rows"),
+    ("sudok?size=1&seed=1", "reasoning-gym has no task 'sudok'; did you mean 'sudoku'?"),
+    ("qqqq?size=1&seed=1", "reasoning-gym has no task 'qqqq'; it has ab, acre, advanced_geometry, "),
+    ("composite?size=3&seed=1", "composite refuses these values (Must specify at least one dataset)"),
+    ("countdown?size=3&seed=1&operators=add", "countdown refuses these values"),
+    ("complex_arithmetic?size=3&seed=1&operations_weights=1,x", "expected numbers with commas between them"),
     ("gsm_symbolic?size=3&seed=1&difficulty=2", "gsm_symbolic refuses these values"),
     ("gcd?size=3&seed=1&max_value=0", r"gcd refuses these values (max_value must be > min_value)"),
 ]
 PRINT = """
-from hsstar.data.gym import TASKS, generate_rows
-print([list(generate_rows(f"gym:{task}?size=9&seed=5")) for task in TASKS])
+import json
+import sys
+from hsstar.data.gym_problems import make_rows
+size, *tasks = sys.argv[1:]
+made = [[row for _, row in make_rows(f"gym:{task}?size={size}&seed=5")] for task in tasks]
+print(json.dumps(made))
 """
+HASHED = ("isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")
+"""Their problems depend on the order of sets."""
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +77,39 @@ def test_a_wrong_name_is_refused_before_the_package_is_asked(
 ) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
     with pytest.raises(BadInputError) as refusal:
-        problems_of(name)
+        list(make_rows(name))
     assert str(refusal.value).startswith(f"{name}: {message}")
 
 
 def test_without_the_package_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
     with pytest.raises(MissingDependencyError, match=r'install it with pip install "hsstar\[gym\]"'):
-        problems_of("gym:gcd?size=3&seed=1")
+        list(make_rows("gym:gcd?size=3&seed=1"))
 
 
 @pytest.mark.parametrize(("name", "message"), WRONG_VALUES)
 def test_a_wrong_value_is_refused_with_what_is_expected(name: str, message: str) -> None:
     pytest.importorskip("reasoning_gym")
     with pytest.raises(BadInputError) as refusal:
-        problems_of(f"gym:{name}")
+        if not list(make_rows(f"gym:{name}")):
+            problems_of(f"gym:{name}")
     assert str(refusal.value).startswith(f"gym:{name}")
     assert message in str(refusal.value)
+
+
+def test_a_refusal_passes_from_the_process_that_makes_problems() -> None:
+    pytest.importorskip("reasoning_gym")
+    with pytest.raises(BadInputError, match=r"^gym:sudok\?size=1&seed=1: reasoning-gym has no task 'sudok'"):
+        problems_of("gym:sudok?size=1&seed=1")
+
+
+def test_only_what_mathematics_can_compare_is_taken_as_mathematics() -> None:
+    pytest.importorskip("reasoning_gym")
+    refuse_as_mathematics([Path("gym:gcd?size=3&seed=1"), Path("countdown.jsonl")])
+    with pytest.raises(BadInputError, match="only reasoning-gym itself can judge its answers: add --verif"):
+        refuse_as_mathematics([Path("gym:countdown?size=3&seed=1")])
+    with pytest.raises(BadInputError, match="reasoning-gym has no task 'countdwn'"):
+        refuse_as_mathematics([Path("gym:countdwn?size=3&seed=1")])
 
 
 def test_a_word_problem_has_its_worked_solution_and_its_template() -> None:
@@ -124,18 +156,78 @@ def test_solutions_of_every_template_come_into_steps() -> None:
         assert not any(step.endswith(":") or "####" in step for step in steps)
 
 
-def test_the_same_names_give_the_same_problems_in_every_process() -> None:
+def made_elsewhere(hash_seed: str, size: int, *tasks: str) -> list[list[dict[str, Any]]]:
+    """The rows of each task, made by a process with a hash seed."""
+    output = subprocess.check_output(
+        [sys.executable, "-c", PRINT, str(size), *tasks], env={"PYTHONHASHSEED": hash_seed}, text=True
+    )
+    made: list[list[dict[str, Any]]] = json.loads(output)
+    return made
+
+
+def test_tasks_that_mathematics_compares_are_the_same_in_every_process() -> None:
     pytest.importorskip("reasoning_gym")
-    here = [list(generate_rows(f"gym:{task}?size=9&seed=5")) for task in TASKS]
-    there = subprocess.check_output([sys.executable, "-c", PRINT], env={"PYTHONHASHSEED": "1"}, text=True)
-    assert there.strip() == repr(here)
+    here = [[row for _, row in make_rows(f"gym:{task}?size=9&seed=5")] for task in COMPARABLE]
+    assert made_elsewhere("1", 9, *COMPARABLE) == here
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", HASHED)
+def test_a_name_gives_the_same_problems_whatever_the_hash_seed(
+    task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("reasoning_gym")
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    first = [row for _, row in generate_rows(f"gym:{task}?size=9&seed=5")]
+    assert [first] == made_elsewhere("0", 9, task)
+    assert [first] != made_elsewhere("1", 9, task)
+
+
+@pytest.mark.heavy
+def test_the_gym_judges_answers_of_every_task_that_it_has() -> None:
+    """Also answers of several lines, and tasks that name none, or whose problems depend on their number."""
+    pytest.importorskip("reasoning_gym")
+    from reasoning_gym.factory import DATASETS
+
+    tasks = sorted(set(DATASETS) - {"composite"})
+    rows = [row for made in made_elsewhere("0", 2, *tasks) for row in made]
+    problems = [Problem(row["question"], row["answer"], source_id=row["id"]) for row in rows]
+    assert len(problems) == 2 * len(tasks) > 200
+
+    def requests(answer: Callable[[Problem], str]) -> list[VerificationRequest]:
+        return [
+            VerificationRequest(
+                f"So:\n<answer>\n{answer(problem)}\n</answer>",
+                problem.reference,
+                problem=problem.statement,
+                source_id=problem.source_id,
+            )
+            for problem in problems
+        ]
+
+    with GymVerifier(GymSettings(), 2) as verifier:
+        kinds = verifier.examine(requests(lambda problem: ""))
+        right = verifier.verify(requests(lambda problem: problem.reference))
+        wrong = verifier.verify(requests(lambda problem: "something else"))
+    unusable = [
+        problem.source_id for problem, kind in zip(problems, kinds, strict=True) if not kind.is_usable
+    ]
+    assert unusable == []
+    named = [problem.reference != NO_ANSWER for problem in problems]
+    assert named.count(False) == 10
+    misjudged = [
+        (problem.source_id, judgement)
+        for problem, judgement, has_answer in zip(problems, right, named, strict=True)
+        if (judgement.cause is Cause.CORRECT) != has_answer
+    ]
+    assert misjudged == []
+    assert {judgement.cause for judgement in wrong} <= {Cause.INCORRECT, Cause.CHECK_FAILED}
+
+
+@pytest.mark.parametrize("task", COMPARABLE)
 def test_the_verifier_judges_answers_as_the_task_itself_does(task: str, verifier: MathVerifier) -> None:
     gym = pytest.importorskip("reasoning_gym")
     entries = list(gym.create_dataset(task, size=8, seed=5))
-    answers = [row["answer"] for _, row in generate_rows(f"gym:{task}?size=8&seed=5")]
+    answers = [row["answer"] for _, row in make_rows(f"gym:{task}?size=8&seed=5")]
     pairs = [(answer, entry) for entry in entries for answer in answers]
     requests = [
         VerificationRequest(f"So it is \\boxed{{{answer}}}.", entry["answer"]) for answer, entry in pairs

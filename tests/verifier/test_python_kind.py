@@ -1,5 +1,6 @@
 """A function of the user's own decides: what it may do, and that nothing it does reaches another response."""
 
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +12,9 @@ from hsstar.domain.errors import BadInputError, EngineError, MissingDependencyEr
 from hsstar.domain.verdict import Cause, Judgement
 from hsstar.domain.verification import PythonSettings
 from hsstar.verifier import VerificationRequest
-from hsstar.verifier.kinds import check_settings, make_verifier
+from hsstar.verifier.kinds import check_settings, make_verifier, python
 from tests.verifier.processes import checking_processes, warm_processes
+from tests.waiting import wait_for
 
 HOSTILE = """
 import os, subprocess, sys, time
@@ -117,6 +119,43 @@ def test_whatever_a_function_does_its_neighbours_get_their_verdicts(monkeypatch:
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
 
 
+LEAVING = """
+import os, subprocess, sys, time
+
+def check(response, reference, problem):
+    command = [sys.executable, "-c", "import time; time.sleep(1000)", problem]
+    subprocess.Popen(command, start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        os.execv(command[0], command)
+    time.sleep(1000)
+"""
+ASKING = f"""
+from hsstar.domain.verification import PythonSettings
+from hsstar.verifier import VerificationRequest
+from hsstar.verifier.kinds import make_verifier
+
+settings = PythonSettings("checks.py:check", source={LEAVING!r})
+make_verifier(settings, 2).verify([VerificationRequest("a", "b", problem="{{mark}}")])
+"""
+
+
+def test_what_a_function_has_started_ends_with_a_killed_worker(tmp_path: Path) -> None:
+    mark = tmp_path.name + "-left"
+
+    def started() -> list[psutil.Process]:
+        return [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
+
+    with subprocess.Popen([sys.executable, "-c", ASKING.format(mark=mark)]) as worker:
+        wait_for(lambda: len(started()) == 2, what="both processes of the function")
+        worker.kill()
+    try:
+        wait_for(lambda: not started(), 10, "the end of what the function has started")
+    finally:
+        for left in started():
+            left.kill()
+
+
 @pytest.mark.parametrize(
     ("source", "threshold"),
     [
@@ -191,7 +230,7 @@ def test_a_function_that_cannot_be_asked_is_refused_before_a_run_exists(source: 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("nosuchmodule.at:check", "there is no module 'nosuchmodule'"),
+        ("nosuchmodule.at:check", "function = .nosuchmodule.at:check.: there is no module 'nosuchmodule'"),
         ("hsstar.nosuchmodule:check", "there is no module 'hsstar.nosuchmodule'"),
         ("sys:exit", "'sys' is no module with a source file"),
         ("nosuchname", "no entry point 'nosuchname' in the group hsstar.verifiers"),
@@ -200,6 +239,17 @@ def test_a_function_that_cannot_be_asked_is_refused_before_a_run_exists(source: 
 def test_a_function_that_is_not_installed_is_refused(function: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         check_settings(PythonSettings(function=function))
+
+
+def test_a_file_that_sleeps_is_refused_in_a_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python, "_START_SECONDS", 1.0)
+    verifier = make_verifier(settings_of("import time; time.sleep(1000)"))
+    message = "the checking process cannot load checks.py:check: it takes more than 1 s"
+    for _ in range(2):
+        with pytest.raises(EngineError) as refused:
+            verifier.verify([VerificationRequest("a", "b", problem="c")])
+        assert str(refused.value) == message
+    verifier.close()
 
 
 def test_a_file_that_ends_the_process_is_refused() -> None:

@@ -41,8 +41,8 @@ class ExtractedAnswer:
     rule: ExtractionRule
 
 
-def extract_answer(response: str, truncated: bool = False) -> ExtractedAnswer | None:
-    """Return the final answer of a response, None if it has none.
+def extract_answer(response: str, truncated: bool = False, *, whole: bool = False) -> ExtractedAnswer | None:
+    """Return the final answer of a response, None if it has none; `whole` keeps all lines of a tag.
 
     1. Text in blocks of thinking does not count.
     2. The last of the boxes, the tags `<answer>` and the keys "answer" of JSON.
@@ -60,7 +60,7 @@ def extract_answer(response: str, truncated: bool = False) -> ExtractedAnswer | 
     boxed = last_marked(reply, boxes.marks)
     tagged = last_marked(reply, [*tags(reply, truncated), *json_values(reply)])
     if tagged and not (boxed and boxed.end > tagged.end):
-        return ExtractedAnswer(_inside_tag(tagged), ExtractionRule.TAGGED)
+        return ExtractedAnswer(_inside_tag(tagged, whole), ExtractionRule.TAGGED)
     if boxed:
         return _unless_corrected(reply, boxed, truncated)
     announcements = announced(reply, truncated)
@@ -74,11 +74,15 @@ def extract_answer(response: str, truncated: bool = False) -> ExtractedAnswer | 
     )
 
 
-def _inside_tag(tagged: MarkedAnswer) -> str:
-    """Return the answer within a tag: what is marked or announced there, else all of a single line."""
+def _inside_tag(tagged: MarkedAnswer, whole: bool) -> str:
+    """Return the answer within a tag: what is marked or announced there, else all of a single line.
+
+    With `whole` it is all of any lines.
+    """
     inside = extract_answer(tagged.text)
     guessed = inside is None or inside.rule in GUESSED
-    return tagged.text if inside is None or (guessed and "\n" not in tagged.text) else inside.text
+    is_all = inside is None or (guessed and (whole or "\n" not in tagged.text))
+    return tagged.text if is_all else inside.text
 
 
 def _announced(answer: Announcement) -> ExtractedAnswer:

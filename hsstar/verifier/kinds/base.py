@@ -13,7 +13,7 @@ from hsstar.domain.verification import KindSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.references import ReferenceKind
 
-KINDS_VERSION = 1
+KINDS_VERSION = 2
 """Raised whenever a response may get another verdict than before from a kind other than mathematics."""
 
 
@@ -30,11 +30,11 @@ def key_of(*texts: str) -> bytes:
     return hashlib.blake2b(decisive.encode(), digest_size=16).digest()
 
 
-def final_answer(request: VerificationRequest) -> str | None:
-    """Return the final answer of a response, by the rules that hold for mathematics."""
+def final_answer(request: VerificationRequest, *, whole: bool = False) -> str | None:
+    """Return the final answer of a response, by the rules of `extract_answer`."""
     if request.is_answer:
         return request.response
-    extracted = extract_answer(request.response, request.truncated)
+    extracted = extract_answer(request.response, request.truncated, whole=whole)
     return None if extracted is None else extracted.text
 
 

@@ -8,7 +8,7 @@ from hsstar.domain.verdict import Cause
 from hsstar.domain.verification import GymSettings
 from hsstar.verifier.contract import AnswerPair, VerificationRequest
 from hsstar.verifier.kinds.base import final_answer, key_of, version_of
-from hsstar.verifier.kinds.pooled import PooledVerifier, processes_or_default
+from hsstar.verifier.kinds.pooled import PooledVerifier, processes_or_default, result_of
 from hsstar.verifier.pool_processes import PoolOptions, Task
 from hsstar.verifier.references import ReferenceKind
 
@@ -43,28 +43,22 @@ class GymVerifier(PooledVerifier):
         """Return the task that scores an answer."""
         return {
             "answer": answer or "",
-            "reference": request.reference,
             "problem": request.problem,
             "source_id": request.source_id or "",
+            "is_reference": False,
         }
 
     def examine(self, requests: Sequence[VerificationRequest]) -> list[ReferenceKind]:
         """A reference has to get the score that an answer needs, and its problem to be made again."""
-        own = [
-            VerificationRequest(
-                request.reference,
-                request.reference,
-                is_answer=True,
-                problem=request.problem,
-                source_id=request.source_id,
-            )
-            for request in requests
-        ]
+        tasks = [{**self.task(one.reference, one), "is_reference": True} for one in requests]
         kinds = {Cause.CORRECT: ReferenceKind.VALUE, Cause.INCORRECT: ReferenceKind.INCONSISTENT}
-        return [kinds.get(found.cause, ReferenceKind.UNREADABLE) for found in self.verify(own)]
+        examined = [ReferenceKind.UNREADABLE] * len(requests)
+        for index, outcome in self._pool.run(tasks, 0.0):
+            examined[index] = kinds.get(result_of(outcome).cause, ReferenceKind.UNREADABLE)
+        return examined
 
     def _pair(self, request: VerificationRequest) -> AnswerPair:
-        answer = final_answer(request)
+        answer = final_answer(request, whole=True)
         texts = (answer or "", request.reference, request.problem, request.source_id or "")
         cause = Cause.NO_ANSWER if answer is None else None
         return AnswerPair(

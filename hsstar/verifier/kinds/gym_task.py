@@ -1,8 +1,8 @@
 """What the checking processes of `GymVerifier` do: make an entry of reasoning-gym again, and score an answer.
 
 A problem is named `TASK-SEED-INDEX`, and behind that, where its task had other options than size and seed,
-these as a JSON object. A task is `{"answer": …, "reference": …, "problem": …, "source_id": …}`; its outcome
-is cause and detail.
+these as a JSON object. A task is `{"answer": …, "problem": …, "source_id": …, "is_reference": …}`; its
+outcome is cause and detail. A reference of an entry without an answer is right.
 """
 
 import json
@@ -24,7 +24,7 @@ def load(setup: dict[str, Any]) -> AnswerTask:
 
     @lru_cache(maxsize=4)
     def entry(task: str, seed: int, index: int, options: str) -> tuple[Any, Any]:
-        dataset = create_dataset(task, seed=seed, size=index + 1, **json.loads(options))
+        dataset = create_dataset(task, **{"seed": seed, "size": index + 1, **json.loads(options)})
         return dataset, dataset[index]
 
     def answer_task(task: dict[str, Any]) -> str:
@@ -32,12 +32,13 @@ def load(setup: dict[str, Any]) -> AnswerTask:
         if named is None or named["task"] not in DATASETS:
             return _outcome(Cause.BAD_REFERENCE, f"{task['source_id']!r} names no problem of reasoning-gym")
         try:
-            dataset, made = entry(
-                named["task"], int(named["seed"]), int(named["index"]), named["options"] or "{}"
-            )
+            place = int(named["seed"]), int(named["index"])
+            dataset, made = entry(named["task"], *place, named["options"] or "{}")
             if " ".join(made["question"].split()) != " ".join(task["problem"].split()):
                 version = "this version of reasoning-gym makes another problem"
                 return _outcome(Cause.BAD_REFERENCE, f"{version} of {task['source_id']}")
+            if task["is_reference"] and made["answer"] is None:
+                return _outcome(Cause.CORRECT, "the task names no answer")
             score = float(dataset.score_answer(task["answer"], made))
         except Exception as error:  # each task fails in its own way
             return _outcome(Cause.CHECK_FAILED, f"{type(error).__name__}: {error}")

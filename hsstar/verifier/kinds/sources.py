@@ -33,7 +33,7 @@ def source_of(function: str, text: str | None) -> str:
     if text is not None:
         return text
     module = module_of(function).partition(":")[0]
-    path = _path_of(module)
+    path = _path_of(module, function)
     top = module.partition(".")[0]
     package = next(iter(packages_distributions().get(top, ())), None)
     installed = f"{package} {version(package)}" if package else "of no package"
@@ -44,18 +44,18 @@ def _installed() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=GROUP))
 
 
-def _path_of(module: str) -> Path:
-    """Return the file of a module, found part by part without executing any."""
+def _path_of(module: str, function: str) -> Path:
+    """Return the file of a function's module, found part by part without executing any."""
     places: list[str] | None = None
     found = None
     for end in range(1, module.count(".") + 2):
         name = ".".join(module.split(".")[:end])
         found = _spec(name, places)
         if found is None or (found.origin is None and not found.submodule_search_locations):
-            raise BadInputError(f"function: there is no module {name!r}")
+            raise BadInputError(f"function = {function!r}: there is no module {name!r}")
         places = [*(found.submodule_search_locations or ())]
     if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise BadInputError(f"function: {module!r} is no module with a source file")
+        raise BadInputError(f"function = {function!r}: {module!r} is no module with a source file")
     return Path(found.origin)
 
 

@@ -1,0 +1,70 @@
+"""Write solutions for the initialisation: `python make_solutions.py`."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from reasoning_gym import create_dataset
+
+FOLDER = Path(__file__).parent
+SEED, SOLUTIONS = 1, 4_000
+HELD_OUT_SEED, HELD_OUT = 1_000_000, 150
+"""Those of README.md. Problem i of these tasks follows from seed + i."""
+
+Entry = dict[str, Any]
+
+
+def sum_in_steps(entry: Entry) -> Iterator[str]:
+    """Yield the running total behind each further term."""
+    total, *rest = entry["metadata"]["expression"].split()
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        value = int(total) + int(term) if sign == "+" else int(total) - int(term)
+        yield f"{total}{sign}{term}={value}"
+        total = str(value)
+
+
+def counts_in_steps(entry: Entry) -> Iterator[str]:
+    """Yield how often each word has the letter."""
+    found = re.search(r'letter "(.)" appear in the text: "(.*)"', entry["question"])
+    assert found is not None
+    for word in found[2].split():
+        yield f"{word} {word.lower().count(found[1])}"
+
+
+def letters_in_steps(entry: Entry) -> Iterator[str]:
+    """Yield the word with spaces between its letters."""
+    yield " ".join(entry["metadata"]["word"])
+
+
+STEPS: dict[str, Callable[[Entry], Iterator[str]]] = {
+    "chain_sum": sum_in_steps,
+    "letter_counting": counts_in_steps,
+    "spell_backward": letters_in_steps,
+}
+
+
+def main() -> None:
+    """Write a file for each task, without the problems that are measured."""
+    for line in (FOLDER / "tasks.txt").read_text(encoding="utf-8").splitlines():
+        task, query = line.split()
+        options = {key: int(value) for key, value in parse_qsl(query)}
+        measured = create_dataset(task, seed=HELD_OUT_SEED, size=HELD_OUT, **options)
+        left_out = {entry["question"] for entry in measured}
+        rows = {
+            entry["question"]: {
+                "problem": entry["question"],
+                "answer": entry["answer"],
+                "solution": "\n\n".join([*STEPS[task](entry), rf"\boxed{{{entry['answer']}}}"]),
+            }
+            for entry in create_dataset(task, seed=SEED, size=SOLUTIONS, **options)
+            if entry["question"] not in left_out
+        }
+        text = "".join(json.dumps(row) + "\n" for row in rows.values())
+        (FOLDER / f"{task}.jsonl").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
