@@ -19,7 +19,8 @@ from hsstar.checkpoints.tensors import sample_weights
 from hsstar.data.files import ProblemFiles
 from hsstar.data.solutions import read_solutions
 from hsstar.domain.rounding import SampledUpdate
-from hsstar.engines.loading import encode_prompts, load_policy, load_tokenizer
+from hsstar.engines.loading import encode_prompts, load_tokenizer
+from hsstar.engines.policies import load_policy
 from hsstar.engines.training.contract import TrainingExample, TrainingTask, training_settings
 from hsstar.engines.training.rounding import round_stochastically
 from hsstar.engines.training.trl import TrlTrainer

@@ -58,7 +58,9 @@ def lineage(name: str | None, shown_as: Format) -> None:
         "model": lambda entry: "  " * entry.depth + ("→ " if entry.depth else "") + entry.model,
         "run": "run",
         "iteration": "iteration",
-        "trained by": "trained_by",
+        "trained by": lambda entry: (
+            entry.trained_by and entry.trained_by + (" (adapter)" if entry.base else "")
+        ),
         "on": lambda entry: entry.trained_by and f"{entry.items} {_ITEMS[entry.trained_by]}",
         "steps": "steps",
         "update": "update_norm",
@@ -76,7 +78,10 @@ def lineage(name: str | None, shown_as: Format) -> None:
 @click.argument("name", type=MODEL)
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(name: str, folder: Path) -> None:
-    """Copy the checkpoint NAME into FOLDER, with a README on its origin."""
+    """Copy the checkpoint NAME into FOLDER, with a README on its origin.
+
+    An adapter is merged into its base.
+    """
     from hsstar.commands.export_model import export_model
 
     with open_database() as database:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ _SHAPE_FILES = {
     "vocab.json": frozenset[str](),
 }
 """Files that an engine reads besides the weights, and the keys that have no effect."""
+KEPT_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+"""Files that training does not change: a checkpoint gets the bytes of its parent."""
 _ADAPTER = "adapter_config.json"
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-(?P<count>\d{5,})(?P<suffix>\.safetensors|\.bin)")
 _MOST_SHARDS = 10_000
@@ -78,8 +91,13 @@ def fingerprint(folder: Path) -> str:
 
     For a file over 64 MiB, 256 evenly spread blocks stand for the content: training changes every block.
     """
-    digest = hashlib.sha256(json.dumps(read_json(folder / "config.json"), sort_keys=True).encode())
-    for file in weight_files(folder):
+    return content_digest(read_json(folder / "config.json"), weight_files(folder))
+
+
+def content_digest(described: Any, files: Sequence[Path]) -> str:
+    """Return 32 hex digits that digest a value of JSON and files, as `fingerprint` says."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for file in files:
         size = file.stat().st_size
         digest.update(f"\n{file.name}:{size}\n".encode())
         with file.open("rb") as content:

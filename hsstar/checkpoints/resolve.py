@@ -1,10 +1,11 @@
 """Finds model checkpoints and checks them before anything is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hsstar.checkpoints import files
+from hsstar.checkpoints.adapters import ADAPTER_WEIGHTS, adapter_fingerprint, check_adapter, read_base
 from hsstar.checkpoints.files import read_json, weight_files
 from hsstar.checkpoints.tensors import missing_tensors, tensor_names
 from hsstar.data import builtins
@@ -71,9 +72,45 @@ def cached_checkpoint(name: str) -> Path | None:
     return folder
 
 
+def weights_folder(folder: Path) -> Path:
+    """Return the folder with the whole weights of a checkpoint: an adapter's base, else itself.
+
+    Raise CheckpointError if the base is gone, or holds other weights than those of the training.
+    """
+    base = read_base(folder)
+    if base is None:
+        return folder
+    try:
+        found = resolve(base.location)
+        content = files.fingerprint(found)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder} is an adapter, and its base cannot be used: {error}") from error
+    if content != base.fingerprint:
+        raise CheckpointError(
+            f"{folder} is an adapter on {base.location}, which holds other weights by now; put them back"
+        )
+    return found
+
+
+def base_location(name: str | Path) -> str | None:
+    """Return the location of the base that an adapter needs; None for a whole checkpoint."""
+    base = read_base(resolve(name))
+    return None if base is None else base.location
+
+
 def check_policy(name: str | Path) -> CheckpointInfo:
     """Check the policy of a name; raise CheckpointError if it is broken or no causal language model."""
     folder = resolve(name)
+    base = weights_folder(folder)
+    if base == folder:
+        return _check_whole_policy(folder)
+    check_adapter(folder)
+    info = _check_whole_policy(base)
+    stored = (folder / ADAPTER_WEIGHTS).stat().st_size
+    return replace(info, path=folder, weight_bytes=info.weight_bytes + stored)
+
+
+def _check_whole_policy(folder: Path) -> CheckpointInfo:
     config, tensors = _check_common(folder)
     architecture = _architecture(config)
     if family := _reward_family(tensors):
@@ -115,8 +152,13 @@ def check_reward_model(
 
 
 def fingerprint(name: str | Path) -> str:
-    """Return 32 hex digits that name the content of a checkpoint; names as in `resolve`."""
-    return files.fingerprint(resolve(name))
+    """Return 32 hex digits that name the content of a checkpoint, with its base; names as in `resolve`."""
+    folder = resolve(name)
+    base = read_base(folder)
+    if base is None:
+        return files.fingerprint(folder)
+    weights_folder(folder)
+    return adapter_fingerprint(folder, base)
 
 
 def _check_common(folder: Path) -> tuple[dict[str, Any], set[str]]:

@@ -108,6 +108,11 @@ def layer_of(tensor: str) -> str:
     return f"{found['stem']}.{found['layer']}" if found else tensor.rpartition(".")[0] or tensor
 
 
+def in_block(tensor: str) -> bool:
+    """Tell whether a tensor belongs to one of the repeated blocks, neither to embeddings nor to a head."""
+    return _OF_LAYER.fullmatch(tensor) is not None
+
+
 def _pickled_names(file: Path) -> set[str]:
     """Read the keys of a state dictionary from its opcodes, without unpickling.
 

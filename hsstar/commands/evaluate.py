@@ -30,7 +30,7 @@ from hsstar.recipe.evaluation import BenchmarkSection
 from hsstar.recipe.policy import PolicySection
 from hsstar.recipe.recipe import load_recipe
 from hsstar.recipe.verification import VerificationSection
-from hsstar.store import evaluations, models
+from hsstar.store import evaluations
 from hsstar.store.database import Database, lock_run
 from hsstar.verifier.kinds import check_settings
 
@@ -164,9 +164,7 @@ def _measure_policy(
     benchmarks: Sequence[BenchmarkSection],
 ) -> EvaluationRun:
     with database.begin() as connection:
-        model = models.register_model(
-            connection, policy.name, policy.location, policy.fingerprint, context=policy.context
-        )
+        model = policy.register(connection)
         run = ensure_run(connection, section, model, seed, verification)
         lock_run(connection, run.id)
         for benchmark in benchmarks:

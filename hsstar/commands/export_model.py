@@ -1,4 +1,4 @@
-"""Exports a registered policy: its whole checkpoint with a model card."""
+"""Exports a registered policy: its checkpoint, merged if it is an adapter, with a model card."""
 
 import json
 import secrets
@@ -7,9 +7,12 @@ from pathlib import Path
 
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.disk_space import bytes_text, disk_space
-from hsstar.checkpoints.files import fingerprint, fsync_folder, fsync_tree
+from hsstar.checkpoints.files import KEPT_FILES, fsync_folder, fsync_tree
 from hsstar.checkpoints.marker import MARKER_FILE
+from hsstar.checkpoints.resolve import fingerprint
+from hsstar.checkpoints.size import model_size
 from hsstar.domain.errors import BadInputError, ConflictError
+from hsstar.engines.registry import write_merged
 from hsstar.store import models
 from hsstar.store.database import Database
 from hsstar.store.models import checkpoint_of
@@ -18,6 +21,8 @@ from hsstar.store.read.lineage import LineageEntry, ancestry
 
 def export_model(database: Database, name: str, target: Path) -> Path:
     """Copy the checkpoint of a policy into a folder, which appears when it is whole.
+
+    An adapter is merged into its base, in float32.
 
     Raises:
         NotFoundError: the database has no policy of that name.
@@ -34,14 +39,16 @@ def export_model(database: Database, name: str, target: Path) -> Path:
         raise ConflictError(f"{target} exists and is not an empty folder; give another one")
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        _check_room(source, target.parent)
+        _check_room(_bytes_of(source, model), target.parent)
         aside.mkdir(parents=True)
-        for file in _files(source):
+        if model.base is not None:
+            write_merged(source, aside)
+        for file in _files(source) if model.base is None else _texts(source):
             shutil.copyfile(file, aside / file.name)
         readme = card([_card_entry(entry) for entry in line], line[0].location)
         (aside / "README.md").write_text(readme, encoding="utf-8")
         fsync_tree(aside)
-        if fingerprint(aside) != model.fingerprint:
+        if fingerprint(source if model.base is not None else aside) != model.fingerprint:
             raise BadInputError(f"{source} has changed while it was copied; try again")
         aside.rename(target)  # this replaces an empty folder
         fsync_folder(target.parent)
@@ -58,8 +65,18 @@ def _files(source: Path) -> list[Path]:
     return [file for file in own if file.is_file()]
 
 
-def _check_room(source: Path, folder: Path) -> None:
-    needed = sum(file.stat().st_size for file in _files(source))
+def _texts(source: Path) -> list[Path]:
+    """Return the files of an adapter that are those of its base too: tokenizer, chat template, decoding."""
+    return [file for file in _files(source) if file.name in KEPT_FILES]
+
+
+def _bytes_of(source: Path, model: models.Model) -> int:
+    if model.base is not None:
+        return 4 * (model_size(model.location).parameters or 0)
+    return sum(file.stat().st_size for file in _files(source))
+
+
+def _check_room(needed: int, folder: Path) -> None:
     space = disk_space(folder)
     if needed > space.free:
         raise BadInputError(
@@ -77,6 +94,8 @@ def _card_entry(entry: LineageEntry) -> CardEntry:
             f"by {(entry.objective or '').upper()} on {entry.items} {kind} of iteration {entry.iteration} of "
             f"the run {entry.run}, in {entry.steps} optimiser steps"
         )
+        if entry.base is not None:
+            made += f", as an adapter on {entry.base}"
     return CardEntry(
         name=entry.name,
         made=made,

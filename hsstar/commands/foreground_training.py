@@ -51,10 +51,11 @@ def train_in_foreground(
     settings: Settings,
     write_card: WriteCard,
     progress: ProgressCallback | None,
+    location: str = "",
 ) -> TrainingReport:
     """Train, or resume the same training after an interruption; `output` appears when it is whole.
 
-    Intermediate checkpoints lie in a hidden folder beside it until the end.
+    Intermediate checkpoints lie in a hidden folder beside it until the end. `location` as in `TrainingTask`.
 
     Raises:
         BadInputError: there is no row to train on.
@@ -72,7 +73,7 @@ def train_in_foreground(
         resume_point = adopt_checkpoint(workspace, secrets.token_hex(8), identity)
         clear_removed(resume_point)
         aside = resume_point.folder / output.name
-        task = TrainingTask(objective, policy, rows, chosen, aside, resume_point)
+        task = TrainingTask(objective, policy, rows, chosen, aside, resume_point, location)
         report = trainer.train(task, progress)
         (aside / "README.md").write_text(write_card(aside, report), encoding="utf-8")
         _put_in_place(aside, output, resume_point)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsstar.checkpoints.resolve import check_policy, fingerprint
+from sqlalchemy import Connection
+
+from hsstar.checkpoints.adapters import move_base
+from hsstar.checkpoints.resolve import base_location, check_policy, fingerprint
 from hsstar.checkpoints.size import model_size
 from hsstar.domain.errors import BadInputError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
@@ -26,12 +29,22 @@ def add_model(database: Database, name: str, location: str) -> models.Model:
     lasting = lasting_location(location)
     context = check_policy(lasting).context
     with database.begin() as connection:
-        return models.register_model(connection, name, lasting, fingerprint(lasting), context=context)
+        return models.register_model(
+            connection, name, lasting, fingerprint(lasting), context=context, base=base_location(lasting)
+        )
 
 
 def move_models(database: Database, before: Path, after: Path) -> int:
-    """Register the checkpoints below a folder that has moved at its new place; return their number."""
+    """Register the checkpoints below a folder that has moved at its new place; return their number.
+
+    Adapters are told where their base is now.
+    """
     with database.begin() as connection:
+        for adapter in (model for model in models.list_models(connection) if model.base is not None):
+            place = adapter.location
+            if place.startswith(f"{before}/"):
+                place = f"{after}{place.removeprefix(str(before))}"
+            move_base(Path(place), str(before), str(after))
         return models.move_locations(connection, str(before), str(after))
 
 
@@ -49,6 +62,13 @@ class CheckedPolicy:
     location: str
     fingerprint: str
     context: int | None  # tokens that it attends to at most
+    base: str | None  # location of the whole checkpoint that its adapter needs
+
+    def register(self, connection: Connection) -> models.Model:
+        """Return the model of this name, added if missing; errors as in `models.register_model`."""
+        return models.register_model(
+            connection, self.name, self.location, self.fingerprint, context=self.context, base=self.base
+        )
 
 
 def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPolicy:
@@ -71,7 +91,7 @@ def check_recipe_policy(database: Database, policy: PolicySection) -> CheckedPol
     content = fingerprint(location)
     if known and known.location == known.name and known.fingerprint != content:
         name = f"{name}@{content[:8]}"  # the place holds other weights by now
-    return CheckedPolicy(name, location, content, context)
+    return CheckedPolicy(name, location, content, context, base_location(location))
 
 
 def check_engine(policy: PolicySection, parameters: int | None) -> list[Finding]:

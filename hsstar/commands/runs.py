@@ -71,9 +71,7 @@ def create_run(
         dataset = datasets.find_dataset(connection, recipe.problems.dataset)
         _check_evaluation(connection, recipe)
         contamination.find_overlaps(connection, [dataset.id], _measured(connection, dataset, recipe))
-        model = models.register_model(
-            connection, policy.name, policy.location, policy.fingerprint, context=policy.context
-        )
+        model = policy.register(connection)
         reward_model_ids = [scorer.register(connection).id for scorer in scorers]
         shared = None if origin is None else origin.shared
         run = runs.create_run(connection, name, recipe, model.id, reward_model_ids, shared)

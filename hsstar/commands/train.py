@@ -11,6 +11,7 @@ from typing import Any
 from hsstar.checkpoints.card import CardEntry, card
 from hsstar.checkpoints.resolve import check_policy, resolve
 from hsstar.commands.foreground_training import checked_output, train_in_foreground
+from hsstar.commands.models import lasting_location
 from hsstar.data.bad_rows import BadRows
 from hsstar.data.conversations import Turn
 from hsstar.data.sources import files_of
@@ -136,8 +137,9 @@ def train_from_file(
     def write_card(_: Path, report: TrainingReport) -> str:
         return _card(request, output.name, len(rows), report, update_of(report), asdict(chosen))
 
+    location = lasting_location(request.model)
     report = train_in_foreground(
-        request.objective, policy, rows, chosen, output, settings, write_card, progress
+        request.objective, policy, rows, chosen, output, settings, write_card, progress, location
     )
     one_step = sum(len(split_steps(row.response)) < 2 for row in rows if isinstance(row, TrainingExample))
     return FileTrainingReport(report, update_of(report), left_out, one_step)
@@ -229,11 +231,12 @@ def _card(
     settings: dict[str, object],
 ) -> str:
     way = "supervised fine-tuning" if request.objective == "sft" else "DPO"
+    beside = "" if request.section.lora_merge else f", as an adapter on {request.model}"
     entry = CardEntry(
         name=name,
         parent=request.model,
         objective=request.objective,
-        made=f"by {way} on {rows} rows of {request.data} in {report.steps} optimiser steps",
+        made=f"by {way} on {rows} rows of {request.data} in {report.steps} optimiser steps{beside}",
         recipe=request.recipe,
         settings=settings,
         update=update,

@@ -1,4 +1,4 @@
-"""Loads devices, number formats, tokenizers and models for every engine on PyTorch."""
+"""Picks devices and number formats, and loads tokenizers and whole models, for every engine on PyTorch."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from hsstar.checkpoints.files import weight_files
@@ -51,11 +51,6 @@ def load_tokenizer(path: Path) -> Any:
         return loader.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
-
-
-def load_policy(path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:
-    """Load the causal language model of a checkpoint folder; arguments and errors as in `load_model`."""
-    return load_model(AutoModelForCausalLM, path, device, dtype, **options)
 
 
 def load_model(auto_class: Any, path: Path, device: torch.device, dtype: torch.dtype, **options: Any) -> Any:

@@ -158,6 +158,11 @@ def build_trainer(
     return trainer
 
 
+def write_merged(checkpoint: Path, folder: Path) -> None:
+    """Write a policy into a folder as a whole checkpoint, or raise MissingDependencyError without PEFT."""
+    _engine_class("peft", {"peft": "hsstar.engines.policies:write_merged"})(checkpoint, folder)
+
+
 def import_engines(kind: JobKind) -> None:
     """Import the engines of most jobs of this kind (or raise MissingDependencyError), as it takes seconds."""
     tables = {JobKind.SAMPLE: SAMPLERS, JobKind.SCORE: REWARD_MODELS, JobKind.TRAIN: TRAINERS}

@@ -40,6 +40,7 @@ class Descendant:
     update_norm: float | None  # of all weights
     update_kept: float | None  # share of the update that is there in that format
     warning: str | None  # if little is
+    base: str | None  # location of the whole checkpoint that its adapter needs
 
 
 def find_lineage(database: Database, name: str | None) -> list[Descendant]:
@@ -54,6 +55,7 @@ def find_lineage(database: Database, name: str | None) -> list[Descendant]:
             row.update.norm,
             row.update.kept(row.update.sampled_as),
             row.update.warning,
+            row.base,
         )
         for row in rows
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hsstar.checkpoints.disk_space import training_bytes
-from hsstar.checkpoints.size import ModelSize
+from hsstar.checkpoints.size import ModelSize, adapter_parameters
 from hsstar.domain.benchmarks import BENCHMARKS
 from hsstar.domain.rounding import resolve_format
 from hsstar.plan import arithmetic
@@ -90,6 +90,7 @@ def make_forecast(
     )
     trains = recipe.training.objective != "none"
     size = None if policy is None or policy.parameters is None else policy.parameters
+    stored = size if recipe.training.lora_merge else _adapter_size(recipe, policy)
     bytes_each = NUMBER_BYTES[recipe.training.save_dtype]
     return Forecast(
         samples,
@@ -101,10 +102,17 @@ def make_forecast(
             "scoring": _hours(tokens.scored, figures["scoring speed"]),
             "training": _hours(tokens.trained, figures["training speed"]),
         },
-        None if size is None else arithmetic.weight_bytes(size, bytes_each) * iterations * trains,
+        None if stored is None else arithmetic.weight_bytes(stored, bytes_each) * iterations * trains,
         _intermediate_bytes(recipe, size) if trains else 0,
         arithmetic.database_bytes(samples, length),
     )
+
+
+def _adapter_size(recipe: Recipe, policy: ModelSize | None) -> int | None:
+    if policy is None or policy.folder is None:
+        return None
+    training = recipe.training
+    return adapter_parameters(policy.folder, training.lora_rank, training.lora_target_modules)
 
 
 def _intermediate_bytes(recipe: Recipe, parameters: int | None) -> int:

@@ -53,11 +53,16 @@ _OWN_CHAT_KEYS = frozenset(
 _Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
 
 
+_OWN_NATIVE_KEYS = frozenset({"max_new_tokens", "sampling_seed", "top_k", "min_p", "repetition_penalty"})
+"""Sampling parameters of SGLang that hsstar decides."""
+
+
 class OpenAISection(Section):
-    """A server, or several, that speak OpenAI's completions protocol and serve the policy."""
+    """A server, or several, that serve the policy by a protocol of OpenAI's or by SGLang's own."""
 
     base_url: _Address | None = None
-    """Address of the protocol, without user and password: `http://gpu1:8000/v1`."""
+    """Address of the protocol, without user and password: `http://gpu1:8000/v1`; that of SGLang ends before
+    `/v1`."""
     base_urls: tuple[_Address, ...] | None = None
     """Those of several servers, instead of `base_url`: each request goes to the least busy one."""
     model: Annotated[str, Field(min_length=1, max_length=500)]
@@ -66,14 +71,17 @@ class OpenAISection(Section):
     """Requests that one worker process sends to a server at once."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """How long the server may be silent about one request."""
-    protocol: Literal["completions", "chat"] = "completions"
-    """`chat`: the server renders the prompt by its chat template; needs `policy.prompt.template = "chat"`."""
+    protocol: Literal["completions", "chat", "sglang"] = "completions"
+    """`chat`: the server renders the prompt by its chat template; needs `policy.prompt.template = "chat"`.
+    `sglang`: SGLang's own, with token ids."""
     logprobs: bool = True
     """Whether the server gives log-probabilities; without them samples have none."""
-    reload: Literal["none", "vllm"] = "none"
-    """How a newly trained policy gets into the server; `none` allows one policy."""
+    reload: Literal["none", "vllm", "sglang"] = "none"
+    """How a newly trained policy gets into the server: by vLLM's endpoints or SGLang's; `none` allows one
+    policy."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further keys of each request, sent as they are: `{ min_p = 0.05 }`."""
+    """Further keys of each request, sent as they are: `{ min_p = 0.05 }`; under `sglang` sampling
+    parameters."""
 
     @field_validator("base_urls")
     @classmethod
@@ -90,8 +98,11 @@ class OpenAISection(Section):
     def _fits_together(self) -> Self:
         if (self.base_url is None) == (self.base_urls is None):
             raise ValueError("give either base_url or base_urls")
-        if self.protocol == "chat" and (own := sorted(_OWN_CHAT_KEYS & self.options.keys())):
+        further = {"chat": _OWN_CHAT_KEYS, "sglang": _OWN_NATIVE_KEYS}.get(self.protocol, frozenset())
+        if own := sorted(further & self.options.keys()):
             raise ValueError(f"options: {own[0]!r} belongs to hsstar and cannot be set")
+        if self.protocol == "sglang" and self.reload == "vllm":
+            raise ValueError("protocol = 'sglang' needs reload = 'sglang' or 'none'")
         return self
 
     @field_validator("options")

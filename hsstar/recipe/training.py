@@ -54,13 +54,16 @@ class OptimisationSection(Section):
     gradient_checkpointing: bool | None = None
     """Saves memory for a third more time; default: on a GPU only."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of LoRA adapters, which are merged into the checkpoint; 0 trains the weights."""
+    """Rank of LoRA adapters; 0 trains the weights."""
     lora_alpha: Annotated[float, Field(gt=0)] = 32.0
     """Scale of the adapters."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout of the adapters."""
     lora_target_modules: tuple[Name, ...] = ()
     """Layers with adapters, such as `q_proj`; empty: every linear layer but the head."""
+    lora_merge: bool = True
+    """Merge the adapters into a whole checkpoint. `false` keeps them beside their base: sampling uses both,
+    and the next training continues them."""
     quantization: Literal["none", "4bit"] = "none"
     """`4bit` (QLoRA): frozen weights in NF4; needs `lora_rank`, an NVIDIA GPU and `bitsandbytes`."""
     sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
@@ -75,6 +78,12 @@ class OptimisationSection(Section):
                 "save_rounding = 'stochastic' needs save_dtype = 'bfloat16' or 'float16': "
                 "float32 is not rounded"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_that_are_kept(self) -> Self:
+        if not self.lora_merge and not self.lora_rank:
+            raise ValueError("lora_merge = false needs lora_rank: without adapters nothing can be kept apart")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsstar.checkpoints.marker import Marker, check_place, put_in_place, scratch_name
-from hsstar.checkpoints.resolve import fingerprint
+from hsstar.checkpoints.resolve import base_location, fingerprint
 from hsstar.domain.answers.thinking import without_thinking
 from hsstar.domain.preference import LEARNT_FROM, rows_seen
 from hsstar.domain.rounding import SampledUpdate
@@ -63,7 +63,8 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     clear_removed(resume_point)
     recorder = TrainingRecorder(worker.database, job, assignment.record, worker.progress)
     output = resume_point.folder / assignment.label
-    task = TrainingTask(assignment.objective, policy, rows, settings, output, resume_point)
+    location = context.policy.location
+    task = TrainingTask(assignment.objective, policy, rows, settings, output, resume_point, location)
     report = trainer.train(task, recorder)
     _register(worker, job, assignment, recorder, report, final)
     shutil.rmtree(resume_point.folder.parent, ignore_errors=True)
@@ -133,8 +134,9 @@ def _register(
         jobs.complete(connection, job)  # from here on no other attempt can touch the final folder
         recorder.write(connection)
         put_in_place(report.checkpoint, final, marker)
+        name = f"{context.run.name}-{assignment.label}"
         made = models.register_model(
-            connection, f"{context.run.name}-{assignment.label}", str(final), mark, context.policy.id
+            connection, name, str(final), mark, context.policy.id, base=base_location(final)
         )
         training.finish_training(
             connection,

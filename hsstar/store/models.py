@@ -23,6 +23,7 @@ class Model:
     location: str  # folder, hub name or `builtin:` name
     fingerprint: str  # of the checkpoint's content
     parent: str | None  # name of the policy that it was trained from
+    base: str | None = None  # location of the whole checkpoint that its adapter needs; None: it is whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class RewardModel:
 
 
 _MODELS = """
-    SELECT models.id, models.name, models.location, models.fingerprint, parents.name AS parent
+    SELECT
+        models.id, models.name, models.location, models.fingerprint, parents.name AS parent, models.base
     FROM models
     LEFT JOIN models AS parents ON parents.id = models.parent_id
 """
@@ -56,17 +58,19 @@ def register_model(
     parent_id: int | None = None,
     *,
     context: int | None = None,
+    base: str | None = None,
 ) -> Model:
     """Return the model of this name, added if missing; raise ConflictError if it names another checkpoint.
 
-    `context` is how many tokens it attends to at most; a policy has its parent's where it is None.
+    `context` is how many tokens it attends to at most; a policy has its parent's where it is None. `base` is
+    the location of the whole checkpoint that its adapter needs.
     """
     connection.execute(
         text("""
-            INSERT INTO models (name, location, fingerprint, parent_id, context)
+            INSERT INTO models (name, location, fingerprint, parent_id, context, base)
             VALUES (
                 :name, :location, :fingerprint, :parent_id,
-                coalesce(:context, (SELECT context FROM models WHERE id = :parent_id))
+                coalesce(:context, (SELECT context FROM models WHERE id = :parent_id)), :base
             )
             ON CONFLICT (name) DO NOTHING
         """),
@@ -76,6 +80,7 @@ def register_model(
             "fingerprint": fingerprint,
             "parent_id": parent_id,
             "context": context,
+            "base": base,
         },
     )
     model = find_model(connection, name)

@@ -204,7 +204,7 @@ def test_a_policy_is_listed_and_exported_with_its_history(finished: CommandLine)
     assert entry == {
         "model": "r-M1", "depth": 1, "trained_from": "M0", "run": "r", "iteration": 0, "trained_by": "dpo",
         "items": items, "steps": TRAINING_STEPS, "sampled_as": "bfloat16", "update_norm": 0.5,
-        "update_kept": 0.04, "warning": WARNING
+        "update_kept": 0.04, "warning": WARNING, "base": None
     }  # fmt: skip
     assert f"dpo         {items} pairs " in finished.ok("models", "lineage").splitlines()[2]
     assert finished.json("models", "list")[1] == {"model": "r-M1", "trained_from": "M0", "location": location}

@@ -25,7 +25,10 @@ WORDS = json.loads((Path(__file__).parent / "words.json").read_text())
 
 CODE_FOLDERS = ("hsstar", "cli", "workers", "migrations")
 
-OTHERS_OPTIONS = {"--served-model-name", "--build-arg", "--signal"}
+OTHERS_OPTIONS = {
+    "--served-model-name", "--enable-lora", "--max-lora-rank", "--model-path",
+    "--enable-deterministic-inference", "--build-arg", "--signal",
+}  # fmt: skip
 """Options of other programs that the pages name."""
 
 

@@ -1,4 +1,4 @@
-"""A local HTTP server that completes texts and chats as vLLM does, and has all of its bad days."""
+"""A local HTTP server that completes texts and chats as vLLM or SGLang do, and has all of their bad days."""
 
 import json
 import socket
@@ -39,8 +39,16 @@ class Host:
     most: int = 0  # of them that were under way at once
     weights: str = ""  # what it serves; its first weights after each start
     loads: list[str] = field(default_factory=list)  # the weights that were loaded into it
+    changes_weights: bool = False  # it has vLLM's interface for that
+    takes_adapters: bool = False
+    hidden: str = ""  # a folder that it does not see
+    native: bool = False  # it speaks SGLang's own protocol alone
+    orders: list[str] = field(default_factory=list)  # what it was told beside completions
 
     def __post_init__(self) -> None:
+        self.version = "default"
+        self.adapters: dict[str, str] = {}
+        self.running = threading.Event()
         self.first_weights = self.weights
         self.under_way = 0
         self.lock = threading.Lock()
@@ -57,6 +65,8 @@ class Host:
         """A process of the server begins, with its first weights, unless it runs."""
         if self.server is None:
             self.weights, self.stale, self.started = self.first_weights, False, time.time()
+            self.version, self.adapters = "default", {}
+            self.running.set()
             self.server = _Server(("127.0.0.1", self.port), _handler(self))
             threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -70,8 +80,14 @@ class Host:
             self.server.shutdown()
             self.server.server_close()
             self.server = None
+            self.running.set()
             for connection in list(self.connections):
                 cut(connection)
+
+
+_LOOKED_AT = ("/v1/models", "/get_model_info")
+_WEIGHT_ORDERS = ("/pause?mode=wait", "/resume", "/update_weight_version")
+_WEIGHT_ROUTES = ("/pause", *_WEIGHT_ORDERS[1:], "/collective_rpc")
 
 
 class _Server(ThreadingHTTPServer):
@@ -128,26 +144,46 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             owner, key = "vllm" if host.is_vllm else host.owner, self.headers.get("Authorization", "")
+            served = [{"id": host.model, "owned_by": owner, "root": host.first_weights}]
+            served += [{"id": name, "owned_by": owner, "root": path} for name, path in host.adapters.items()]
             known: dict[str, Json | str] = {
-                "/v1/models": {"data": [{"id": host.model, "owned_by": owner}]},
+                "/v1/models": {"data": served},
                 "/version": {"version": "0.32.0"},
                 "/metrics": f"# HELP\nprocess_start_time_seconds {host.started!r}\n",
             }
+            if host.changes_weights:
+                known["/openapi.json"] = {"paths": {path: {} for path in (*_WEIGHT_ROUTES, "/weight_info")}}
+                known["/weight_info"] = {"weight_version": host.version}
+            if host.native:
+                known = {
+                    "/get_model_info": {"model_path": host.weights, "weight_version": host.version},
+                    "/get_server_info": {"version": "0.5.9"},
+                }
             if self.path not in known:
                 self.refuse(404, "Not Found")
-            elif self.path == "/v1/models" and host.checks:
+            elif self.path in _LOOKED_AT and host.checks:
                 self.refuse(host.checks.pop(0), "not yet")
-            elif self.path == "/v1/models" and host.api_key and key != f"Bearer {host.api_key}":
+            elif self.path in _LOOKED_AT and host.api_key and key != f"Bearer {host.api_key}":
                 self.refuse(401, f"wrong key {key}")
             else:
                 self.answer(200, known[self.path])
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
+            if self.path not in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/generate"):
+                host.orders.append(self.path)
             if host.api_key and self.headers.get("Authorization", "") != f"Bearer {host.api_key}":
                 self.refuse(401, "wrong key")
-            elif self.path in ("/v1/completions", "/v1/chat/completions"):
+            elif self.path in (["/generate"] if host.native else ["/v1/completions", "/v1/chat/completions"]):
                 self.completion(body)
+            elif self.path == "/update_weights_from_disk" and host.native:
+                if self.load(body["model_path"], 400):
+                    host.version = body["weight_version"]
+            elif self.path == "/v1/load_lora_adapter" and host.takes_adapters:
+                host.adapters[body["lora_name"]] = body["lora_path"]
+                self.answer(200, "Success: it is added")
+            elif self.path in _WEIGHT_ORDERS and host.changes_weights:
+                self.change_weights(body)
             elif self.path == "/tokenize" and host.is_vllm:
                 self.answer(
                     200,
@@ -157,20 +193,36 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                     },
                 )
             elif self.path == "/collective_rpc" and host.development:
-                weights = body["kwargs"]["weights_path"]
-                if not Path(weights).is_dir():
-                    self.refuse(500, f"there is no {weights}")
-                    return
-                host.weights, host.stale = weights, True
-                host.loads.append(weights)
-                self.answer(200, {"results": [None]})
+                assert not (host.changes_weights and host.running.is_set()), "it may answer meanwhile"
+                host.stale |= self.load(body["kwargs"]["weights_path"], 500)
             elif self.path == "/reset_prefix_cache" and host.development:
                 host.stale = bool(host.under_way)
                 self.answer(200, {"success": not host.stale})
             else:
                 self.refuse(404, "Not Found")
 
+        def load(self, weights: str, refusal: int) -> bool:
+            if weights == host.hidden or not Path(weights).is_dir():
+                self.refuse(refusal, f"there is no {weights}")
+                return False
+            host.weights = weights
+            host.loads.append(weights)
+            self.answer(200, {"results": [None]})
+            return True
+
+        def change_weights(self, body: Json) -> None:
+            if self.path == "/pause?mode=wait":
+                host.running.clear()
+                while host.under_way:
+                    time.sleep(0.01)
+            elif self.path == "/resume":
+                host.running.set()
+            else:
+                host.version = body["new_version"]
+            self.answer(200, {"status": "done"})
+
         def completion(self, body: Json) -> None:
+            host.running.wait(60)
             with host.lock:
                 host.bodies.append(body)
                 host.under_way += 1
@@ -181,12 +233,17 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                 assert not host.stale, "drawn with what was cached of other weights"
                 if fault is not None:
                     self.refuse(fault, "a bad day", **host.headers)
-                elif isinstance(content := host.complete(host.weights, body), str):
+                elif isinstance(content := host.complete(self.weights_of(body), body), str):
                     self.refuse(400, content)
                 else:
                     self.answer(200, content)
             finally:
                 with host.lock:
                     host.under_way -= 1
+
+        def weights_of(self, body: Json) -> str:
+            """What draws: the weights, and the adapter that the request names as its model."""
+            adapter = host.adapters.get(body.get("model", ""))
+            return host.weights if adapter is None else f"{host.weights}+{Path(adapter).name}"
 
     return Handler

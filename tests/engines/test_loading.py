@@ -15,7 +15,8 @@ from hsstar.data.builtins import builtin_checkpoints
 from hsstar.domain.errors import BadInputError, CheckpointError
 from hsstar.engines import registry
 from hsstar.engines.device import clear_memory, gpu_is_lost
-from hsstar.engines.loading import load_policy, load_tokenizer, pick_device, pick_dtype, read_tensors
+from hsstar.engines.loading import load_tokenizer, pick_device, pick_dtype, read_tensors
+from hsstar.engines.policies import load_policy
 from hsstar.engines.registry import (
     build_reward_model,
     build_sampler,

@@ -18,7 +18,7 @@ import pytest
 from hsstar.domain.errors import CheckpointError, EngineDeadError, EngineError
 from hsstar.domain.prompts import PromptFormat
 from hsstar.engines.prompts import request_renderer
-from hsstar.engines.sampling import openai_server
+from hsstar.engines.sampling import openai_weights
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai import OpenAISampler
 from hsstar.remote import http
@@ -213,11 +213,11 @@ def test_the_environments_key_is_never_shown(
     host.api_key = "right"
     with pytest.raises(EngineError, match=r"answers 401: .*HSSTAR_OPENAI_API_KEY is not set"):
         texts(connect(), 1)
-    monkeypatch.setenv(openai_server.API_KEY_VARIABLE, "wrong-secret")
+    monkeypatch.setenv(openai_weights.API_KEY_VARIABLE, "wrong-secret")
     with pytest.raises(EngineError, match="HSSTAR_OPENAI_API_KEY is not accepted") as failure:
         texts(connect(), 1)
     assert "wrong-secret" not in str(failure.value)
-    monkeypatch.setenv(openai_server.API_KEY_VARIABLE, "right")
+    monkeypatch.setenv(openai_weights.API_KEY_VARIABLE, "right")
     assert texts(connect(), 1) == expected(1)
 
 

@@ -76,6 +76,25 @@ def test_a_resumed_training_ends_as_if_nothing_had_happened(
     assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("rows", [PAIRS, VERDICTS])
+def test_a_resumed_training_continues_the_adapter_of_its_policy(
+    train: Train, policy: Path, tmp_path: Path, rows: Any
+) -> None:
+    kept = replace(WITH_ADAPTERS, lora_merge=False)
+    first = train("first", rows, kept).checkpoint
+
+    def attempt(name: str) -> ResumePoint:
+        return adopt_checkpoint(tmp_path / "work", name, identity_of(first, rows, kept))
+
+    undisturbed = train("undisturbed", rows, kept, policy=first)
+    with pytest.raises(KeyboardInterrupt):
+        train("M1", rows, kept, progress=Events().stop_at(5), resume_point=attempt("a"), policy=first)
+    resumed = train("M1", rows, kept, resume_point=attempt("b"), policy=first)
+    assert resumed.metrics == undisturbed.metrics
+    assert fingerprint(resumed.checkpoint) == fingerprint(undisturbed.checkpoint)
+
+
 _DIE = "import sys; from tests.engines.trainings import die_in_training; die_in_training(*sys.argv[1:])"
 _OFFLINE = """
 import os, socket

@@ -52,8 +52,8 @@ class WatchedTrainer(TrlTrainer):
         self.formats: set[torch.dtype] = set()  # of trained weights
         self.autocast: set[bool] = set()  # whether a forward pass computed in bfloat16
 
-    def _trainable(self, policy: Path, settings: TrainingSettings) -> Any:
-        model = super()._trainable(policy, settings)
+    def _trainable(self, task: contract.TrainingTask) -> Any:
+        model = super()._trainable(task)
         model.register_forward_pre_hook(self._see, with_kwargs=True)
         model.base_model.register_forward_pre_hook(
             lambda *_: self.autocast.add(torch.is_autocast_enabled("cpu"))

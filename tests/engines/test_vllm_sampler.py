@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from hsstar.recipe.recipe import load_recipe
 from tests.engines import tiny
 from tests.engines.conftest import VLLM_OPTIONS
 from tests.engines.draws import GREEDY, all_same, complete, completion, draw_all, plain_model, requests
+from tests.engines.trainings import SETTINGS, train_in
 
 pytestmark = pytest.mark.heavy
 
@@ -155,6 +157,34 @@ def test_an_adapter_and_options_reach_the_engine(policy: Path, tmp_path: Path) -
     assert isinstance(long, str) and "context of 100" in long
     assert completion(short).tokens <= 10
     assert texts(many) == greedy(tmp_path / "merged", requests(10))
+
+
+def test_adapters_come_and_go_on_one_base(policy: Path, tmp_path: Path) -> None:
+    kept = replace(SETTINGS, learning_rate=2e-2, lora_rank=4, lora_merge=False)
+    line = [policy]
+    for name in ("M1", "M2"):
+        line.append(train_in(name, settings=kept, folder=tmp_path, policy=line[-1]).checkpoint)
+    expected = [greedy(member, requests(10)) for member in line]
+    assert len(set(map(tuple, expected))) == 3
+    with closing(VllmSampler(policy, **VLLM_OPTIONS)) as sampler:
+        assert texts(draw_all(sampler, requests(10), GREEDY)) == expected[0]
+        sampler.reload(line[1])  # another engine, for adapters
+        loop = sampler._loop
+        for place in (1, 2, 0, 2, 1):
+            sampler.reload(line[place])
+            assert texts(draw_all(sampler, requests(10), GREEDY)) == expected[place]
+        other = tiny.tiny_policy(tmp_path / "other", seed=4)
+        sampler.reload(other)
+        assert texts(draw_all(sampler, requests(10), GREEDY)) == greedy(other, requests(10))
+        sampler.reload(line[2])
+        assert texts(draw_all(sampler, requests(10), GREEDY)) == expected[2]
+        assert sampler._loop is loop
+        sampler.sleep()
+        sampler.wake()
+        assert texts(draw_all(sampler, requests(10), GREEDY)) == expected[2]
+    options = VLLM_OPTIONS | {"lora": str(line[1])}
+    with pytest.raises(BadInputError, match=r"policy.vllm.lora: .*M2 is an adapter itself"):
+        VllmSampler(line[2], **options)
 
 
 def test_closing_frees_the_memory_and_a_dead_engine_says_so(vllm_sampler: VllmSampler, policy: Path) -> None:

@@ -1,5 +1,6 @@
 """A server of vLLM on the CPU, with a tiny policy."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,11 @@ class Server:
         """While somebody waits for the server: it has to live."""
         assert self.process.poll() is None, self.log.read_text()[-3000:]
 
+    def get(self, endpoint: str) -> Any:
+        """The JSON of an endpoint beside the protocol's."""
+        with urllib.request.urlopen(f"{self.url.removesuffix('/v1')}/{endpoint}", timeout=30) as answer:
+            return json.load(answer)
+
     def await_ready(self) -> None:
         """Wait until it answers."""
         while True:
@@ -41,18 +48,22 @@ class Server:
 
 
 @contextmanager
-def serving(policy: Path, folder: Path) -> Iterator[Server]:
-    """Serve a policy while the block runs; skip the test without vLLM."""
+def serving(policy: Path, folder: Path, *, adapters: bool = False) -> Iterator[Server]:
+    """Serve a policy while the block runs, perhaps with adapters; skip the test without vLLM."""
     pytest.importorskip("vllm")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     served = {"model": policy, "served-model-name": "policy", "host": "127.0.0.1", "port": port}
     options = served | {"dtype": "float32", "kv-cache-memory-bytes": 64 << 20, "max-num-seqs": 32}
     arguments = [f"--{name}={value}" for name, value in options.items()]
+    environment = os.environ | _ENVIRONMENT
+    if adapters:
+        arguments += ["--enable-lora", "--max-lora-rank=8"]
+        environment |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *arguments]
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=os.environ | _ENVIRONMENT, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         yield Server(f"http://127.0.0.1:{port}/v1", process, log)
     finally:

@@ -10,11 +10,11 @@ from hsstar.engines.device import clear_memory
 from hsstar.engines.loading import (
     context_length,
     encode_prompts,
-    load_policy,
     load_tokenizer,
     pick_device,
     pick_dtype,
 )
+from hsstar.engines.policies import load_policy
 from hsstar.engines.sampling.completions import (
     closing_of_thinking,
     completion,

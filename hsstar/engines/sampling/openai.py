@@ -14,14 +14,9 @@ from typing import Any
 from hsstar.domain.errors import EngineDeadError, EngineError
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai_pool import ServerPool
-from hsstar.engines.sampling.openai_protocols import ProtocolName, Requests
-from hsstar.engines.sampling.openai_server import (
-    API_KEY_VARIABLE,
-    CompletionsServer,
-    Note,
-    RefusedRequestError,
-    Reload,
-)
+from hsstar.engines.sampling.openai_protocols import ProtocolName, Requests, requests_by
+from hsstar.engines.sampling.openai_server import CompletionsServer, Note, RefusedRequestError
+from hsstar.engines.sampling.openai_weights import API_KEY_VARIABLE, Reload
 from hsstar.remote.secrets import read_secret
 
 Result = tuple[int, Completion | str]
@@ -59,7 +54,7 @@ class OpenAISampler:
     ) -> None:
         self.name = "openai"
         self._addresses = base_urls if base_url is None else (base_url,)
-        self._requests = Requests(model, protocol, logprobs, options or {})
+        self._requests: Requests = requests_by(protocol, logprobs, options or {}, Path(checkpoint))
         self._reload = reload
         self._closed = False
         self._places = asyncio.Semaphore(concurrency * len(self._addresses))
@@ -110,8 +105,10 @@ class OpenAISampler:
         if self._reload == "none":
             raise EngineError(
                 f"{', '.join(self._addresses)}: nothing loads another policy into a server, and this job "
-                f"samples from another, {model}; set policy.openai.reload = 'vllm', or take another engine"
+                f"samples from another, {model}; set policy.openai.reload = 'vllm' or 'sglang', or take "
+                "another engine"
             )
+        self._requests.use(model)
         self._loop.call_soon_threadsafe(self._servers.use, model)
 
     def close(self) -> None:
@@ -150,8 +147,8 @@ class OpenAISampler:
             raise failures.exceptions[0] from None
 
     async def _draw_one(self, request: SampleRequest, parameters: SamplingParameters) -> Completion | str:
-        if not request.prompt:
-            return "the prompt has no tokens"
+        if reason := self._requests.refusal(request):
+            return reason
         return await self._servers.run(partial(self._ask, request, parameters))
 
     async def _ask(
@@ -163,7 +160,7 @@ class OpenAISampler:
         try:
             answer = await server.ask(body)
         except RefusedRequestError as refusal:
-            count = await server.count_tokens(self._requests.prompt(request, server))
+            count = await self._requests.count(request, server)
             if count is None and "context length" in str(refusal).lower():
                 return str(refusal)
             if count is None or count[0] + parameters.max_new_tokens <= count[1]:
@@ -171,7 +168,7 @@ class OpenAISampler:
             tokens, context = count
             if tokens >= context:
                 return f"the prompt has {tokens} tokens, which fills the model's context of {context}"
-            answer = await server.ask(body | {"max_tokens": context - tokens})
+            answer = await server.ask(self._requests.shorter(body, context - tokens))
         milliseconds = (time.monotonic() - begin) * 1000
         return self._requests.completion(request, parameters, server, answer, milliseconds)
 

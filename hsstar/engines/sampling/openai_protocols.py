@@ -1,6 +1,7 @@
-"""OpenAI's two protocols for completions: what a request says, and what an answer holds."""
+"""Protocols of completions: what a request says, and what an answer holds. Here OpenAI's two."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hsstar.domain.answers.thinking import Thinking
@@ -9,7 +10,8 @@ from hsstar.domain.errors import EngineError
 from hsstar.engines.sampling.contract import Completion, SampleRequest, SamplingParameters
 from hsstar.engines.sampling.openai_server import CompletionsServer
 
-ProtocolName = Literal["completions", "chat"]
+OpenAIName = Literal["completions", "chat"]
+ProtocolName = OpenAIName | Literal["sglang"]
 
 _BEYOND_THE_PROTOCOL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": ()}
 """Keys that vLLM has beside the protocol's, with what changes nothing.
@@ -20,8 +22,61 @@ _USUAL_MARKS = Thinking("<think>", "</think>")
 _SHOWN_CHARACTERS = 300
 
 
+class Requests(Protocol):
+    """Writes the requests of a protocol and reads its answers."""
+
+    @property
+    def path(self) -> str:
+        """Where requests go, below the address of a server."""
+        ...
+
+    def use(self, checkpoint: Path) -> None:
+        """Ask for another policy from now on."""
+        ...
+
+    def refusal(self, request: SampleRequest) -> str:
+        """Return why no server is asked for this; empty if one is."""
+        ...
+
+    def body(
+        self, request: SampleRequest, parameters: SamplingParameters, server: CompletionsServer
+    ) -> dict[str, Any]:
+        """Return a request; raise EngineError if the server cannot do what it says."""
+        ...
+
+    def shorter(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the same request for fewer tokens."""
+        ...
+
+    async def count(self, request: SampleRequest, server: CompletionsServer) -> tuple[int, int] | None:
+        """Return the tokens of a prompt and of the model's context; None if they are not known."""
+        ...
+
+    def completion(
+        self,
+        request: SampleRequest,
+        parameters: SamplingParameters,
+        server: CompletionsServer,
+        answer: dict[str, Any],
+        milliseconds: float,
+    ) -> Completion:
+        """Return what an answer holds; raise EngineError if something is missing or ended it early."""
+        ...
+
+
+def requests_by(
+    protocol: ProtocolName, logprobs: bool, options: dict[str, Any], checkpoint: Path
+) -> Requests:
+    """Return the requests of a protocol; `options` are more keys of each."""
+    if protocol == "sglang":
+        from hsstar.engines.sampling.sglang_protocol import SglangRequests  # it imports PyTorch
+
+        return SglangRequests(checkpoint, logprobs, options)
+    return OpenAIRequests(protocol, logprobs, options)
+
+
 class Speech(Protocol):
-    """How one of the protocols says a prompt, and a response."""
+    """How one of OpenAI's protocols says a prompt, and a response."""
 
     path: str
     logprobs: Any
@@ -77,30 +132,29 @@ class _Chat:
         return float(sum(token["logprob"] for token in choice["logprobs"]["content"]))
 
 
-_SPEECHES: dict[ProtocolName, Speech] = {"completions": _Completions(), "chat": _Chat()}
+_SPEECHES: dict[OpenAIName, Speech] = {"completions": _Completions(), "chat": _Chat()}
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
-    """Writes requests and reads answers; `options` are more keys of each request."""
+class OpenAIRequests:
+    """Those of OpenAI's protocols, as `Requests` says."""
 
-    model: str
-    protocol: ProtocolName
+    protocol: OpenAIName
     logprobs: bool
     options: dict[str, Any]
 
     @property
     def path(self) -> str:
-        """Where requests go, below the address of a server."""
+        """Where the server has the protocol."""
         return _SPEECHES[self.protocol].path
 
     def body(
         self, request: SampleRequest, parameters: SamplingParameters, server: CompletionsServer
     ) -> dict[str, Any]:
-        """Return a request; raise EngineError if the server cannot do what it says."""
+        """Return the keys of the protocol, of vLLM where it is the server, and of the recipe."""
         speech = _SPEECHES[self.protocol]
         body = {
-            "model": self.model,
+            "model": server.model,
             **self.prompt(request, server),
             "n": 1,
             "seed": request.seed,
@@ -114,8 +168,23 @@ class Requests:
             body["stop"] = list(parameters.stop)
         return body | _beyond_the_protocol(parameters, server) | self.options
 
+    def use(self, checkpoint: Path) -> None:
+        """Change nothing: the server tokenises."""
+
+    def refusal(self, request: SampleRequest) -> str:
+        """Refuse an empty prompt alone: the server knows the model's context."""
+        return "" if request.prompt else "the prompt has no tokens"
+
+    def shorter(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the same request with another `max_tokens`."""
+        return body | {"max_tokens": tokens}
+
+    async def count(self, request: SampleRequest, server: CompletionsServer) -> tuple[int, int] | None:
+        """Ask the server, if it can count."""
+        return await server.count_tokens(self.prompt(request, server))
+
     def prompt(self, request: SampleRequest, server: CompletionsServer) -> dict[str, Any]:
-        """Return the part of a request that its prompt decides; its tokens can be counted by it."""
+        """Return the part of a request that its prompt decides; raise EngineError as `body` does."""
         if self.protocol == "chat" and beginning_of(request.prompt) and not server.is_vllm:
             raise EngineError(
                 f"{server.url} is no vLLM server, and a chat cannot continue a response there "
@@ -131,7 +200,7 @@ class Requests:
         answer: dict[str, Any],
         milliseconds: float,
     ) -> Completion:
-        """Return what an answer holds; raise EngineError if something is missing or ended it early."""
+        """Return text, tokens and log-probability of an answer's one choice."""
         speech = _SPEECHES[self.protocol]
         if answer.get("error"):
             raise EngineError(f"{server.url} answers with an error: {answer['error']!s:.{_SHOWN_CHARACTERS}}")

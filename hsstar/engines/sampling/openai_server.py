@@ -1,31 +1,26 @@
-"""One OpenAI-compatible completions server: whether it can be used, and attempts at requests."""
+"""One server of completions: whether it can be used, and attempts at requests."""
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 
-from hsstar.domain.errors import CheckpointError, EngineError, HsstarError
+from hsstar.domain.errors import EngineError, HsstarError
+from hsstar.engines.sampling.openai_weights import CHECK_SECONDS, WEIGHTS, Control, Reload, Weights
 from hsstar.remote.http import TOO_BUSY, described, json_object, message_of, pause_seconds, retry_after
 
 log = logging.getLogger("hsstar.engines.openai")
 
-Reload = Literal["none", "vllm"]
 Note = Callable[[str], None]
 """Receives why the engine waits, and that it continues."""
 
-API_KEY_VARIABLE = "HSSTAR_OPENAI_API_KEY"
-
-_CONNECT_SECONDS = 10.0
-_LOAD_SECONDS = 1800.0
+NATIVE_PATH = "generate"
+"""Of SGLang's own protocol."""
 _LOG_EVERY_SECONDS = 60.0
-_RESETS = 20
-_START_TIME = re.compile(r"^process_start_time_seconds\s+(\S+)", re.MULTILINE)
 
 
 class RefusedRequestError(EngineError):
@@ -49,8 +44,8 @@ class ServerTroubleError(EngineError):
 class CompletionsServer:
     """One server, used from one event loop; `version` and `is_vllm` are known once it was ready.
 
-    Requests go to `path` below its address. `note` receives the reason why it is waited for if that
-    `matters`, and that it answers again.
+    Requests go to `path` below its address; by the native protocol of SGLang the address ends without `/v1`.
+    `note` receives the reason why it is waited for if that `matters`, and that it answers again.
     """
 
     def __init__(
@@ -67,19 +62,23 @@ class CompletionsServer:
         note: Note,
         matters: Callable[[], bool],
     ) -> None:
+        self._is_native = path == NATIVE_PATH
         self.url = base_url.rstrip("/")
-        self._root = self.url.removesuffix("/v1")
+        root = self.url.removesuffix("/v1")
+        if self._is_native:
+            self.url = root
         self._model = model
         self._path = path
         self._api_key = api_key
-        self._reload = reload
-        self._checkpoint = checkpoint
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx2.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+            timeout=httpx2.Timeout(timeout_seconds, connect=CHECK_SECONDS),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
         )
-        self._loaded: tuple[Path, str] | None = None
+        self._control = Control(root, self._client, api_key)
+        self._weights: Weights | None = (
+            None if reload == "none" else WEIGHTS[reload](self._control, checkpoint)
+        )
         self._pauses = 0  # since its last answer
         self._waiting = _Waiting(self.url, note, matters)
         self.version = ""
@@ -89,10 +88,16 @@ class CompletionsServer:
         """End its connections."""
         await self._client.aclose()
 
+    @property
+    def model(self) -> str:
+        """What requests name as their model: the adapter of the policy, if it has one, else the policy."""
+        return (self._weights.adapter if self._weights else "") or self._model
+
     def use(self, checkpoint: Path) -> None:
         """Be ready only with the weights of this checkpoint."""
-        self._checkpoint = checkpoint
-        self._loaded = None
+        if self._weights is not None:
+            self._weights.checkpoint = checkpoint
+            self._weights.loaded = None
 
     async def ready(self, trouble: str, pause: float, checked: asyncio.Event) -> None:
         """Wait until the server serves the policy; raise EngineError if it serves another or refuses.
@@ -103,15 +108,15 @@ class CompletionsServer:
         if trouble:
             await self._waiting.pause(trouble, pause)
         while True:
-            checkpoint = self._checkpoint
+            checkpoint = self._wanted
             try:
                 trouble = await self._check()
             except HsstarError:
-                if checkpoint == self._checkpoint:
+                if checkpoint == self._wanted:
                     raise
             finally:
                 checked.set()
-            if not trouble and checkpoint == self._checkpoint:
+            if not trouble and checkpoint == self._wanted:
                 break
             if trouble:
                 await self._waiting.pause(trouble, self._next_pause())
@@ -126,7 +131,7 @@ class CompletionsServer:
         loaded = self._loaded
         try:
             response, connected = await self._send(body)
-            if self._reload == "vllm" and not await self._held(loaded, connected):
+            if not await self._held(loaded, connected):
                 raise ServerTroubleError("", away=True, counts=False)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise ServerTroubleError(described(error), away=True, counts=False) from error
@@ -163,13 +168,21 @@ class CompletionsServer:
         """Return whether the server kept these weights; only a new connection reaches a restarted server."""
         if loaded is None or loaded != self._loaded:
             return loaded == self._loaded
-        return not connected or await self._start_time() == loaded[1]
+        return not connected or self._weights is None or await self._weights.mark() == loaded[1]
+
+    @property
+    def _wanted(self) -> Path | None:
+        return self._weights.checkpoint if self._weights else None
+
+    @property
+    def _loaded(self) -> tuple[Path, str] | None:
+        return self._weights.loaded if self._weights else None
 
     async def count_tokens(self, prompt: dict[str, Any]) -> tuple[int, int] | None:
         """Return the tokens of a prompt and of the model's context; None if the server cannot count."""
         try:
             response = await self._client.post(
-                f"{self._root}/tokenize", json={"model": self._model, **prompt}
+                f"{self._control.root}/tokenize", json={"model": self._model, **prompt}
             )
         except httpx2.TransportError:
             return None
@@ -182,79 +195,54 @@ class CompletionsServer:
     async def _check(self) -> str:
         """Return why the server cannot be used yet; empty if it can."""
         try:
-            response = await self._client.get(f"{self.url}/models", timeout=_CONNECT_SECONDS)
+            looked_at = f"{self.url}/{'get_model_info' if self._is_native else 'models'}"
+            response = await self._client.get(looked_at, timeout=CHECK_SECONDS)
             if response.status_code == 429 or response.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR:
                 return f"status {response.status_code}: {message_of(response, self._api_key)}"
             if response.status_code != httpx2.codes.OK:
                 raise self._refusal(response)
-            await self._look_at(json_object(response).get("data"))
-            if self._reload == "vllm":
-                await self._load()
+            served = await self._look_at(json_object(response))
+            if self._weights is not None:
+                await self._weights.load(served)
         except httpx2.TransportError as error:
             return described(error)
         return ""
 
-    async def _look_at(self, models: Any) -> None:
-        served = {str(model.get("id")): model for model in models or () if isinstance(model, dict)}
-        if self._model not in served:
-            names = ", ".join(sorted(served)) or "no model"
+    async def _look_at(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return what the server serves, by name; raise EngineError if the policy is not among it."""
+        if self._is_native:
+            served = {str(content.get(key)): content for key in ("served_model_name", "model_path")}
+        else:
+            models = content.get("data")
+            served = {str(model.get("id")): model for model in models or () if isinstance(model, dict)}
+        if self._model not in served and not (self._is_native and self._weights):
+            names = ", ".join(sorted(served.keys() - {"None"})) or "no model"
             raise EngineError(
                 f"{self.url} does not serve {self._model!r} (it serves {names}); "
                 "policy.openai.model must be a name that it serves"
             )
-        self.is_vllm = served[self._model].get("owned_by") == "vllm"
-        if self.is_vllm and not self.version:
-            response = await self._client.get(f"{self._root}/version", timeout=_CONNECT_SECONDS)
-            if response.status_code == httpx2.codes.OK:
-                self.version = f"vllm {json_object(response).get('version', '')}".strip()
+        self.is_vllm = not self._is_native and served[self._model].get("owned_by") == "vllm"
+        if self._is_native:
+            await self._find_version("sglang", "get_server_info")
+        elif self.is_vllm:
+            await self._find_version("vllm", "version")
+        return served
 
-    async def _load(self) -> None:
-        """Load the policy's weights, unless this process of the server has them (by its start time)."""
-        checkpoint = self._checkpoint
-        started = await self._start_time()
-        if started and self._loaded == (checkpoint, started):
-            return
-        self._loaded = None
-        call = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
-        await self._post_load("collective_rpc", call)
-        for attempt in range(_RESETS):  # it fails while the server ends abandoned requests
-            if (await self._post_load("reset_prefix_cache", None)).get("success", True):
-                break
-            await asyncio.sleep(pause_seconds(attempt) / 10)
-        else:
-            raise EngineError(f"{self.url} keeps what it cached of other weights; do others use it?")
-        self._loaded = (checkpoint, started) if started else None
-
-    async def _start_time(self) -> str:
-        """Return when this process of the server was started; empty if it does not say."""
-        metrics = await self._client.get(f"{self._root}/metrics", timeout=_CONNECT_SECONDS)
-        match = _START_TIME.search(metrics.text) if metrics.status_code == httpx2.codes.OK else None
-        return match[1] if match else ""
-
-    async def _post_load(self, endpoint: str, body: Any) -> dict[str, Any]:
-        response = await self._client.post(f"{self._root}/{endpoint}", json=body, timeout=_LOAD_SECONDS)
-        if response.status_code in (404, 405):
-            raise EngineError(
-                f"{self._root}/{endpoint} is not there, and policy.openai.reload = 'vllm' needs it; "
-                "start vLLM with VLLM_SERVER_DEV_MODE=1"
-            )
-        if response.status_code in (401, 403):
-            raise self._refusal(response)
-        if response.status_code != httpx2.codes.OK:
-            raise CheckpointError(
-                f"{self._root} cannot load {self._checkpoint} (status {response.status_code}: "
-                f"{message_of(response, self._api_key)}); it must see this folder under this path"
-            )
-        return json_object(response) if response.content else {}
+    async def _find_version(self, server: str, endpoint: str) -> None:
+        response = None if self.version else await self._control.get(endpoint)
+        if response is not None:
+            self.version = f"{server} {json_object(response).get('version', '')}".strip()
 
     def _refusal(self, response: httpx2.Response) -> EngineError:
-        trouble = f"{response.url} answers {response.status_code}: {message_of(response, self._api_key)}"
         if response.status_code in (401, 403):
-            reason = "is not accepted" if self._api_key else "is not set"
-            return EngineError(f"{trouble}; {API_KEY_VARIABLE} {reason}")
+            return self._control.no_access(response)
         if response.status_code in (400, 413, 422):
             return RefusedRequestError(message_of(response, self._api_key))
-        return EngineError(f"{trouble}; is policy.openai.base_url right? It usually ends in /v1")
+        usual = "without a path" if self._is_native else "in /v1"
+        return EngineError(
+            f"{response.url} answers {response.status_code}: {message_of(response, self._api_key)}; is "
+            f"policy.openai.base_url right? It usually ends {usual}"
+        )
 
 
 class _Waiting:

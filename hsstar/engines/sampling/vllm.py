@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 
+from hsstar.checkpoints.adapters import adapter_rank, read_base
 from hsstar.checkpoints.files import weight_files
-from hsstar.checkpoints.resolve import check_policy
+from hsstar.checkpoints.resolve import check_policy, fingerprint, weights_folder
 from hsstar.checkpoints.tensors import tensor_names
 from hsstar.domain.errors import BadInputError, EngineDeadError, EngineError
 from hsstar.domain.seeds import derived_seed
@@ -43,6 +44,8 @@ _CPU_DEFAULTS = {
 }
 _NEVER = 1 << 30
 """Tokens between two outputs of a request without stop strings: one output, at its end."""
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Limits of the rank of adapters that vLLM knows."""
 _BOOKKEEPING = {
     "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id",
     "torch_dtype", "transformers_version", "use_cache",
@@ -67,9 +70,13 @@ class VllmSampler:
     Every request has its own noise generator, so in float32 a completion is the same in every batch. The
     requests of concurrent draws are decoded together; the caller's thread turns tokens into text. A seed
     gives other samples than with `TransformersSampler`.
+
+    The adapter of a policy is a LoRA adapter of vLLM on its base: a new one replaces it while the base stays.
     """
 
     name = f"vllm {vllm.__version__}"
+    _adapter: LoRARequest | None = None
+    _adapters = 0  # that the engine has had
 
     def __init__(
         self,
@@ -87,19 +94,43 @@ class VllmSampler:
                 "chooses among several GPUs"
             )
         lora = options.pop("lora", None)
-        self._adapter = LoRARequest("adapter", 1, str(Path(lora).expanduser().resolve())) if lora else None
-        self._arguments = engine_arguments(
-            options, dtype, batch_size, current_platform.device_type, adapter=lora is not None
-        )
-        self._sleeps = bool(self._arguments["enable_sleep_mode"])
+        self._own_adapter = Path(lora).expanduser().resolve() if lora else None
+        self._options, self._dtype, self._batch_size = options, dtype, batch_size
         self._start(check_policy(model).path)
 
     def _start(self, path: Path) -> None:
+        base = weights_folder(path)
+        self._rank = self._rank_of(path)
+        arguments = engine_arguments(
+            self._options, self._dtype, self._batch_size, current_platform.device_type, rank=self._rank
+        )
+        self._sleeps = bool(arguments["enable_sleep_mode"])
+        self._layout, self._base = _layout(base), fingerprint(base)
+        self._use(path)
+        self._loop = EngineLoop(lambda: start_engine(base, **arguments))
+        self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
+
+    def _use(self, path: Path) -> None:
+        """Take texts and adapter of a policy whose base the engine has."""
         self._path = path
         self._read_texts(path)
-        self._layout = _layout(path)
-        self._loop = EngineLoop(lambda: start_engine(path, **self._arguments))
-        self._context = self._loop.call(lambda engine: int(engine.model_config.max_model_len))
+        adapter = self._adapter_of(path)
+        if adapter is None:
+            self._adapter = None
+            return
+        self._adapters += 1
+        name = fingerprint(path)  # by it vLLM tells cached beginnings apart
+        self._adapter = LoRARequest(name, self._adapters, str(adapter))
+
+    def _adapter_of(self, path: Path) -> Path | None:
+        own = path if read_base(path) else None
+        if own and self._own_adapter:
+            raise BadInputError(f"policy.vllm.lora: {path} is an adapter itself, and a policy has one alone")
+        return own or self._own_adapter
+
+    def _rank_of(self, path: Path) -> int:
+        adapter = self._adapter_of(path)
+        return adapter_rank(adapter) if adapter else 0
 
     def _read_texts(self, path: Path) -> None:
         self._tokenizer = load_tokenizer(path)
@@ -172,20 +203,29 @@ class VllmSampler:
         return completion(self._tokenizer, draw, parameters.stop, 1000 * (at - row.begun))
 
     def reload(self, model: Path) -> None:
-        """Load another policy in place of this one; only its weights if all else is equal."""
+        """Load another policy in place of this one; only its weights if all else is equal.
+
+        Of an adapter on the base that the engine has, only the adapter.
+        """
         path = check_policy(model).path
-        if _layout(path) != self._layout:
+        base = weights_folder(path)
+        if _layout(base) != self._layout or self._rank_of(path) > self._rank:
             self.close()
             self._start(path)
             return
-        self._path = path
-        self._read_texts(path)
+        content = fingerprint(base)
+        if content != self._base or not self._rank:
+            self._load(base)
+            self._base = content
+        self._use(path)
+
+    def _load(self, base: Path) -> None:
         try:
-            cleared = self._loop.call(lambda engine: _reload(engine, path))
+            cleared = self._loop.call(lambda engine: _reload(engine, base))
         except EngineDeadError:
             raise
         except Exception as error:  # old and new weights may be mixed
-            raise EngineDeadError(f"vLLM could not load {path}: {error}") from error
+            raise EngineDeadError(f"vLLM could not load {base}: {error}") from error
         if not cleared:
             raise EngineDeadError("vLLM could not clear its cache of the old policy")
 
@@ -233,16 +273,20 @@ class VllmSampler:
 
 
 def engine_arguments(
-    options: Mapping[str, Any], dtype: str, batch_size: int, device: str, *, adapter: bool = False
+    options: Mapping[str, Any], dtype: str, batch_size: int, device: str, *, rank: int = 0
 ) -> dict[str, Any]:
-    """Return the arguments of vLLM for a sampler on this type of device; `options` are the recipe's."""
+    """Return the arguments of vLLM for a sampler on this type of device; `options` are the recipe's.
+
+    `rank` is that of the adapters to come, 0 for none.
+    """
     return {
+        **({"max_lora_rank": next((known for known in _RANKS if known >= rank), rank)} if rank else {}),
         **(_CPU_DEFAULTS if device == "cpu" else {}),
         "enable_sleep_mode": current_platform.is_sleep_mode_available(),
         "max_num_seqs": batch_size,
         **options,
         "dtype": str(pick_dtype(dtype, torch.device(device))).removeprefix("torch."),
-        "enable_lora": adapter,
+        "enable_lora": rank > 0,
         "generation_config": "vllm",
         "logprobs_mode": "raw_logprobs",
     }

@@ -1,6 +1,7 @@
 """What hsstar adds to other training loops: reports of every step, and whole checkpoints."""
 
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ STEP_METRICS = (
     "mean_token_accuracy",
 )
 """The reported metrics of an optimiser step, by TRL's names."""
+
+
+_REFERENCE = "ref"
+"""TRL's name of the copy of an adapter that is the reference.
+
+An attempt makes it anew from the policy; from a checkpoint that has it transformers would read it alone.
+"""
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -95,7 +103,9 @@ class _Publishing:
         self.accelerator.wait_for_everyone()
         step = self.state.global_step
         if self.accelerator.is_main_process:
-            publish(self.resume_point, Path(self.args.output_dir) / f"checkpoint-{step}", step)
+            written = Path(self.args.output_dir) / f"checkpoint-{step}"
+            shutil.rmtree(written / _REFERENCE, ignore_errors=True)
+            publish(self.resume_point, written, step)
             if self.progress:
                 self.progress(TrainingSaved(step))
         self.accelerator.wait_for_everyone()

@@ -83,6 +83,7 @@ class TrainingSettings:
         gradient_checkpointing: None: on a GPU only.
         lora_rank: of the adapters to train (0: train the weights themselves).
         lora_target_modules: names of the adapted layers; empty: every linear layer but the head.
+        lora_merge: whether the checkpoint is whole, or the adapters beside their base.
         dtype: of the arithmetic; trained weights are float32.
         save_every_steps: 0: no intermediate checkpoints; None: every tenth, at least half a minute apart.
     """
@@ -111,6 +112,7 @@ class TrainingSettings:
     lora_alpha: float = 32.0
     lora_dropout: float = 0.0
     lora_target_modules: tuple[str, ...] = ()
+    lora_merge: bool = True
     quantization: Literal["none", "4bit"] = "none"
     sharding: Literal["none", "fsdp2", "zero2", "zero3"] = "none"
     save_every_steps: int | None = None
@@ -133,7 +135,8 @@ class TrainingTask:
     a process reward model in Skywork's layout from the policy.
 
     `policy` is the folder to start from, for `dpo` and `kto` also the frozen reference, and `output` that of
-    the new checkpoint. Without `resume_point` no intermediate checkpoints are written.
+    the new checkpoint. Without `resume_point` no intermediate checkpoints are written. `location` is how
+    adapters on the policy name their base; empty: its folder.
     """
 
     objective: Objective
@@ -142,6 +145,12 @@ class TrainingTask:
     settings: TrainingSettings
     output: Path
     resume_point: ResumePoint | None = None
+    location: str = ""
+
+    @property
+    def keeps_adapters(self) -> bool:
+        """Tell whether the new checkpoint is adapters beside their base."""
+        return self.settings.lora_rank > 0 and not self.settings.lora_merge
 
 
 @dataclass(frozen=True, slots=True)

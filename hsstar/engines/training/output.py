@@ -1,6 +1,5 @@
 """Writes a trained policy aside and renames the folder when it is whole."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,26 +10,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import GenerationConfig
 
-from hsstar.checkpoints.files import fsync_folder, fsync_tree, read_json
+from hsstar.checkpoints.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Base, read_base, write_base
+from hsstar.checkpoints.files import KEPT_FILES, fingerprint, fsync_folder, fsync_tree
 from hsstar.domain.rounding import WeightUpdate
-from hsstar.engines.loading import load_policy
-from hsstar.engines.training.contract import TrainingSettings
-from hsstar.engines.training.rounding import save_as
-
-_KEPT_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-"""Files that training does not change: a checkpoint gets the bytes of its parent."""
+from hsstar.engines.policies import keep_configuration, load_merged, write_model
+from hsstar.engines.training.contract import TrainingTask
+from hsstar.engines.training.rounding import save_adapter_as, save_as
 
 _CPU = torch.device("cpu")
 
@@ -62,14 +48,14 @@ def written_aside(output: Path) -> Iterator[Path]:
 
 
 def save_policy(
-    trainer: Any, policy: Path, settings: TrainingSettings, device: torch.device, folder: Path
+    trainer: Any, task: TrainingTask, device: torch.device, folder: Path
 ) -> tuple[WeightUpdate, ...]:
     """Write the trained model into `folder/checkpoint` as the settings say; every rank calls this.
 
-    Adapters are merged. All files but weights and configuration are copies of the policy's. Return what
-    changed in the weights, on the first rank only.
+    Adapters are merged, or kept beside their base. All files but weights and configuration are copies of the
+    policy's. Return what changed in the weights, on the first rank only.
     """
-    checkpoint = folder / "checkpoint"
+    policy, checkpoint = task.policy, folder / "checkpoint"
     trainer.processing_class = None
     adapters = hasattr(trainer.model, "peft_config")
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -77,41 +63,36 @@ def save_policy(
     trainer.save_model(str(raw))
     if not PartialState().is_main_process:
         return ()
-    if adapters:
+    if task.keeps_adapters:
+        _keep_adapters(task, raw, checkpoint)
+    elif adapters:
         _merge(policy, raw, checkpoint)
     elif sharded:
-        _write(load_policy(raw, _CPU, torch.float32), checkpoint)
-    _keep_configuration(policy, checkpoint)
+        write_model(load_merged(raw, _CPU, torch.float32), checkpoint)
+    if not task.keeps_adapters:
+        keep_configuration(policy, checkpoint)
     for written in ("generation_config.json", "training_args.bin"):
         (checkpoint / written).unlink(missing_ok=True)
-    for name in _KEPT_FILES:
+    for name in KEPT_FILES:
         if (policy / name).is_file():
             shutil.copy2(policy / name, checkpoint / name)
-    return save_as(policy, checkpoint, settings, device)
+    save = save_adapter_as if task.keeps_adapters else save_as
+    return save(policy, checkpoint, task.settings, device)
 
 
-def _keep_configuration(policy: Path, checkpoint: Path) -> None:
-    """Write the policy's own configuration: training changes settings that it needs itself (`use_cache`).
-
-    Only the format of the weights is that of the checkpoint.
-    """
-    config, written = read_json(policy / "config.json"), read_json(checkpoint / "config.json")
-    for key in ("dtype", "torch_dtype", "quantization_config"):
-        config.pop(key, None)
-        if key in written:
-            config[key] = written[key]
-    text = json.dumps(config, indent=2, sort_keys=True)
-    (checkpoint / "config.json").write_text(text + "\n", encoding="utf-8")
+def _keep_adapters(task: TrainingTask, adapters: Path, checkpoint: Path) -> None:
+    """Write adapters without their base, with its location and its configuration."""
+    checkpoint.mkdir()
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        shutil.copy2(adapters / name, checkpoint / name)
+    shutil.copy2(task.policy / "config.json", checkpoint / "config.json")
+    base = read_base(task.policy)
+    write_base(checkpoint, base or Base(task.location or str(task.policy), fingerprint(task.policy)))
 
 
 def _merge(policy: Path, adapters: Path, checkpoint: Path) -> None:
     """Add the adapters to the policy's own weights, not to the quantised weights of the training."""
     from peft import PeftModel
 
-    merged = PeftModel.from_pretrained(load_policy(policy, _CPU, torch.float32), str(adapters))
-    _write(merged.merge_and_unload(), checkpoint)
-
-
-def _write(model: Any, checkpoint: Path) -> None:
-    model.generation_config = GenerationConfig()  # transformers refuses some policies' own
-    model.save_pretrained(checkpoint)
+    merged = PeftModel.from_pretrained(load_merged(policy, _CPU, torch.float32), str(adapters))
+    write_model(merged.merge_and_unload(), checkpoint)

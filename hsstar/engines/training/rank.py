@@ -55,6 +55,7 @@ def _read_task(fields: dict[str, Any]) -> TrainingTask:
         TrainingSettings(**fields["settings"]),
         Path(fields["output"]),
         resume_point and _read_resume_point(**resume_point),
+        fields["location"],
     )
 
 

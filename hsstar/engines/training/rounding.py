@@ -1,19 +1,31 @@
-"""Rounds a trained policy to the format of its checkpoint, and measures what formats show of its update."""
+"""Rounds a trained policy to the format of its checkpoint, and measures what formats show of its update.
+
+Whole weights are measured as they are. Adapters beside their base are measured by the product of their two
+factors, the matrix that they add to a layer: a format shows the product of the factors as it holds them.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hsstar.checkpoints.adapters import (
+    ADAPTER_WEIGHTS,
+    adapted_layers,
+    adapter_scale,
+    factor_names,
+    read_base,
+)
 from hsstar.checkpoints.files import read_json, weight_files
 from hsstar.checkpoints.tensors import layer_of, tensor_names
 from hsstar.domain.rounding import ALL_LAYERS, DIGITS, LEAST_EXPONENT, WeightUpdate, weight_update
 from hsstar.domain.seeds import derived_seed
 from hsstar.engines.loading import read_tensors
+from hsstar.engines.policies import load_merged
 from hsstar.engines.training.contract import TrainingSettings
 
 _CHUNK = 1 << 22
@@ -32,7 +44,7 @@ def save_as(
     not have is not measured.
     """
     number_format = settings.save_dtype
-    before = {name for file in weight_files(policy) for name in tensor_names(file)}
+    original = _originals(policy)
     sums: Sums = {}
     for file in weight_files(checkpoint):
         saved = {}
@@ -40,17 +52,81 @@ def save_as(
             kept = after
             if number_format != "float32":
                 kept = saved[name] = _rounded(name, after, settings)
-            if source := _name_in(before, name):
-                [original] = read_tensors(policy, [source])
-                _add(sums, layer_of(name), _measure(original, after, kept, device))
+            if (before := original(name)) is not None:
+                _add(sums, layer_of(name), _measure(before, after, kept, device))
         if saved:
-            save_file(saved, file.with_suffix(".rounded"), metadata={"format": "pt"})
-            file.with_suffix(".rounded").replace(file)
+            _replace(file, saved)
     if number_format != "float32":
         config = checkpoint / "config.json"
         written = json.dumps(read_json(config) | {"dtype": number_format}, indent=2)
         config.write_text(written + "\n", encoding="utf-8")
     return _figures(sums)
+
+
+def save_adapter_as(
+    policy: Path, checkpoint: Path, settings: TrainingSettings, device: torch.device
+) -> tuple[WeightUpdate, ...]:
+    """Round the float32 factors of an adapter to `settings.save_dtype`, in place, and measure their update.
+
+    The policy is the base of the adapter, or an earlier adapter on the same base.
+    """
+    file = checkpoint / ADAPTER_WEIGHTS
+    after = {name: tensor.float() for name, tensor in load_file(file).items()}
+    before = load_file(policy / ADAPTER_WEIGHTS) if read_base(policy) else {}
+    saved = after
+    if settings.save_dtype != "float32":
+        saved = {name: _rounded(name, tensor, settings) for name, tensor in after.items()}
+        _replace(file, saved)
+    scale = adapter_scale(checkpoint)
+    sums: Sums = {}
+    for layer in adapted_layers(after):
+        old, new, kept = (_factors(tensors, layer, device) for tensors in (before, after, saved))
+        update = _product(new, scale) - _product(old, scale)
+        measured = {}
+        for name in DIGITS:
+            held, earlier = (_product(factors, scale, getattr(torch, name)) for factors in (kept, old))
+            measured[name] = _sums(update.flatten(), (held - earlier).flatten())
+        _add(sums, layer_of(f"{layer}.weight"), measured)
+    return _figures(sums)
+
+
+Factors = tuple[Tensor, Tensor] | None
+"""A (rank × inputs) and B (outputs × rank) of a layer; None before it had an adapter."""
+
+
+def _factors(tensors: dict[str, Tensor], layer: str, device: torch.device) -> Factors:
+    names = factor_names(layer)
+    if not tensors:
+        return None
+    down, up = (tensors[name].to(device) for name in names)
+    return down, up
+
+
+def _product(factors: Factors, scale: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return what an adapter in a format adds to its layer, (outputs, inputs), in float32."""
+    if factors is None:
+        return torch.zeros(())
+    down, up = (tensor.to(dtype).float() for tensor in factors)
+    return scale * (up @ down)
+
+
+def _originals(policy: Path) -> Callable[[str], Tensor | None]:
+    """Return what finds the float32 weights of a policy by name, merged with its adapter if it has one."""
+    if read_base(policy):
+        merged = load_merged(policy, torch.device("cpu"), torch.float32).state_dict()
+        return merged.get
+    known = {name for file in weight_files(policy) for name in tensor_names(file)}
+
+    def read(name: str) -> Tensor | None:
+        source = _name_in(known, name)
+        return None if source is None else read_tensors(policy, [source])[0]
+
+    return read
+
+
+def _replace(file: Path, saved: dict[str, Tensor]) -> None:
+    save_file(saved, file.with_suffix(".rounded"), metadata={"format": "pt"})
+    file.with_suffix(".rounded").replace(file)
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
@@ -86,21 +162,24 @@ def _measure(before: Tensor, after: Tensor, saved: Tensor, device: torch.device)
     flat = (torch.split(tensor.flatten(), _CHUNK) for tensor in (before, after, saved))
     for old, new, kept in zip(*flat, strict=True):
         old, new, kept = old.to(device), new.to(device), kept.to(device).float()
-        update = new - old
         for name, total in sums.items():
             dtype = getattr(torch, name)
-            shown = kept.to(dtype).float() - old.to(dtype).float()
-            total += torch.tensor(
-                [
-                    len(update),
-                    _dot(update, update),
-                    int(shown.count_nonzero()),
-                    _dot(shown, update),
-                    _dot(shown, shown),
-                ],
-                dtype=torch.float64,
-            )
+            total += _sums(new - old, kept.to(dtype).float() - old.to(dtype).float())
     return sums
+
+
+def _sums(update: Tensor, shown: Tensor) -> Tensor:
+    """Return the five sums of flat u and r."""
+    return torch.tensor(
+        [
+            len(update),
+            _dot(update, update),
+            int(shown.count_nonzero()),
+            _dot(shown, update),
+            _dot(shown, shown),
+        ],
+        dtype=torch.float64,
+    )
 
 
 def _dot(one: Tensor, other: Tensor) -> float:

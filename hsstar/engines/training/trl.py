@@ -13,9 +13,11 @@ from torch.distributed.fsdp import fully_shard
 from transformers import GenerationConfig, PrinterCallback, TrainingArguments, set_seed
 from trl import DPOConfig, KTOConfig, SFTConfig
 
+from hsstar.checkpoints.adapters import read_base
 from hsstar.checkpoints.disk_space import check_space, training_bytes
 from hsstar.domain.errors import EngineError
-from hsstar.engines.loading import context_length, load_policy, load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.loading import context_length, load_tokenizer, pick_device, pick_dtype
+from hsstar.engines.policies import load_merged, load_to_continue
 from hsstar.engines.sampling.completions import end_of_text_ids
 from hsstar.engines.training.arguments import (
     BatchPlan,
@@ -67,7 +69,7 @@ class TrlTrainer:
 
     def train(self, task: TrainingTask, progress: ProgressCallback | None = None) -> TrainingReport:
         """Run a training, as `contract.Trainer.train` says."""
-        model = self._trainable(task.policy, task.settings)
+        model = self._trainable(task)
         if task.objective == "prm":
             set_seed(task.settings.seed)
             add_value_head(model)
@@ -92,7 +94,7 @@ class TrlTrainer:
                 processing_class=tokenizer,
             )
             metrics = self._run(trainer, task, data, batches.steps, progress)
-            updates = save_policy(trainer, task.policy, task.settings, self._device, folder)
+            updates = save_policy(trainer, task, self._device, folder)
         metrics["left_out"] = sum(data.left_out.values())
         steps = trainer.state.global_step
         return TrainingReport(task.output, len(data.rows), data.truncated, steps, metrics, updates)
@@ -100,14 +102,19 @@ class TrlTrainer:
     def _compute_dtype(self, settings: TrainingSettings) -> torch.dtype:
         return pick_dtype(settings.dtype, self._device)
 
-    def _trainable(self, policy: Path, settings: TrainingSettings) -> Any:
+    def _trainable(self, task: TrainingTask) -> Any:
+        settings = task.settings
         if settings.sharding != "none" and PartialState().num_processes == 1:
             raise EngineError(
                 f"training.sharding = {settings.sharding!r} shares a model among several processes: set "
                 "HSSTAR_TRAIN_PROCESSES to the GPUs of this worker, or sharding to 'none'"
             )
         dtype = self._compute_dtype(settings) if settings.lora_rank else torch.float32
-        return load_policy(policy, self._device, dtype, **quantised_loading(settings, self._device))
+        quantised = quantised_loading(settings, self._device)
+        if _continues(task):
+            config = adapter_arguments(settings)
+            return load_to_continue(task.policy, self._device, dtype, config, **quantised)
+        return load_merged(task.policy, self._device, dtype, **quantised)
 
     def _trl_trainer(self, task: TrainingTask, arguments: dict[str, Any], **parts: Any) -> Any:
         settings = task.settings
@@ -119,12 +126,12 @@ class TrlTrainer:
                 args=_on_one_device(config), data_collator=padded, compute_loss_func=step_loss, **parts
             )
         arguments["max_length"] = None  # rows come cut
-        parts["peft_config"] = adapter_arguments(settings)
+        parts["peft_config"] = None if _continues(task) else adapter_arguments(settings)
         if task.objective == "sft":
             return ExampleTrainer(args=_on_one_device(SFTConfig(**arguments)), **parts)
         reference = None
         if not settings.lora_rank and not settings.precompute_reference_logprobs:
-            reference = load_policy(task.policy, self._device, self._compute_dtype(settings))
+            reference = load_merged(task.policy, self._device, self._compute_dtype(settings))
             if _shares_layers():
                 _shard_layers(reference)
         if task.objective == "kto":
@@ -176,7 +183,13 @@ class TrlTrainer:
         parameters, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
         saved = task.settings.save_dtype  # rounded copies are written beside the float32 weights
         bytes_per_weight = 4 if saved == "float32" else 4 + getattr(torch, saved).itemsize
-        check_space(task.output.parent, *training_bytes(parameters, trained, bytes_per_weight, saves=saves))
+        stored = trained if task.keeps_adapters else parameters
+        check_space(task.output.parent, *training_bytes(stored, trained, bytes_per_weight, saves=saves))
+
+
+def _continues(task: TrainingTask) -> bool:
+    """Tell whether the training continues the adapter that the policy has; TRL copies it as the reference."""
+    return task.keeps_adapters and read_base(task.policy) is not None
 
 
 def _for_kto(data: TrainingData, batches: BatchPlan, limit: int, seed: int) -> TrainingData:

@@ -28,6 +28,7 @@ class LineageEntry:
     recipe: dict[str, Any] | None  # of the run
     scores: Sequence[Score]
     update: SampledUpdate  # of its weights by the training; without rows if it was registered
+    base: str | None  # location of the whole checkpoint that its adapter needs
     depth: int  # trainings between it and the first policy of its line
 
 
@@ -94,7 +95,7 @@ def sampled_updates(connection: Connection, run: str | None = None) -> dict[str,
 def _rows(connection: Connection) -> Sequence[RowMapping]:
     rows = connection.execute(
         text("""
-            SELECT models.name, models.location, parents.name AS parent, runs.name AS run,
+            SELECT models.name, models.location, models.base, parents.name AS parent, runs.name AS run,
                 rounds.number AS iteration, trained.objective, trained.pairs AS items, trained.steps,
                 trained.settings, runs.recipe
             FROM models

@@ -6,6 +6,10 @@ policies AS (
     WHERE starts_with(location, :before || '/')
     RETURNING 1
 ),
+bases AS (
+    UPDATE models SET base = :after || substr(base, length(:before) + 1)
+    WHERE starts_with(base, :before || '/')
+),
 judges AS (
     UPDATE reward_models SET location = :after || substr(location, length(:before) + 1)
     WHERE starts_with(location, :before || '/')

@@ -52,8 +52,10 @@ CREATE TABLE models (
     fingerprint text NOT NULL,
     parent_id bigint CONSTRAINT fk_models_parent_id REFERENCES models,
     created_at timestamptz NOT NULL DEFAULT now(),
-    context integer
+    context integer,
+    base text
 );
+COMMENT ON COLUMN models.base IS 'location of the whole checkpoint that its adapter needs; null: it is whole itself';
 COMMENT ON COLUMN models.context IS 'tokens that it attends to at most; null if its checkpoint does not say';
 COMMENT ON COLUMN models.location IS 'folder, hub name or builtin: name';
 COMMENT ON TABLE models IS 'policy checkpoints';
