@@ -1,6 +1,5 @@
 """`hsstar problems`: datasets, and the problems of a run."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,26 +138,27 @@ def show(
     under count samples on which S(r) and the verdict disagree.
     """
     from hsstar.cli.views.run_problems import show_problem, show_problems
-    from hsstar.insights.problems import find_preset, list_problems
+    from hsstar.insights.problems import PRESETS, list_by_preset
     from hsstar.insights.problems import show_problem as load_problem
+    from hsstar.store.read.problems import ProblemFilter
 
     with open_database() as database:
         if problem is not None:
             show_problem(load_problem(database, run, problem), shown_as)
             return
-        chosen = find_preset(preset)
-        page = list_problems(
+        page = list_by_preset(
             database,
             run,
+            preset,
             measure,
-            replace(chosen.filter, **{name: value for name, value in wanted.items() if value is not None}),
+            ProblemFilter(**wanted),
             iteration=iteration,
-            sort=sort or chosen.sort,
-            descending=descending or (sort is None and chosen.descending),
+            sort=sort,
+            descending=descending,
             after=after,
             at_most=limit,
         )
-    show_problems(page, f"{run}, {page.measure}: {chosen.title}", shown_as)
+    show_problems(page, f"{run}, {page.measure}: {PRESETS[preset].title}", shown_as)
     if page.next is not None:
         say(f"more follow; the next page: --after {page.next}", err=True)
 

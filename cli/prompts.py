@@ -24,31 +24,20 @@ def show(recipe: Path, problem: str | None, dataset: str | None) -> None:
     Its number of tokens goes to standard error, without --problem with the lengths of the dataset's first
     1,000 prompts. A beginning-of-text token that the tokenizer adds is counted and not printed.
     """
-    from hsstar.commands.models import policy_location
-    from hsstar.commands.prompts import prompt_lengths, with_examples
-    from hsstar.domain.chat_prompts import chat_prompt, for_people
-    from hsstar.engines.prompts import checking_renderer, count_tokens
-    from hsstar.insights.problems import first_problem
+    from hsstar.commands.prompts import show_first_prompt, show_prompt
     from hsstar.recipe.recipe import load_recipe
 
     if problem is not None and dataset is not None:
         raise click.UsageError("give either --problem or --dataset")
     loaded = load_recipe(recipe)
-    section, policy = loaded.policy, loaded.policy.model
-    lengths = None
     if problem is None:
-        name = dataset or loaded.problems.dataset
         with open_database() as database:
-            problem = first_problem(database, name)
-            section, policy = with_examples(database, section), policy_location(database, policy)
-            lengths = prompt_lengths(database, section, policy, name)
-    prompt = checking_renderer(section.prompt.resolved, policy, messages=section.sends_messages)(problem)
-    [tokens] = count_tokens(policy, [prompt])
-    if section.sends_messages:
-        prompt = for_people(chat_prompt(section.prompt.resolved, problem))
-    say_exactly(prompt)
-    say(f"{'' if prompt.endswith(chr(10)) else chr(10)}{tokens} tokens", err=True)
-    if lengths:
+            prompt = show_first_prompt(database, loaded.policy, dataset or loaded.problems.dataset)
+    else:
+        prompt = show_prompt(loaded.policy, loaded.policy.model, problem)
+    say_exactly(prompt.text)
+    say(f"{'' if prompt.text.endswith(chr(10)) else chr(10)}{prompt.tokens} tokens", err=True)
+    if lengths := prompt.lengths:
         prompts_of = f"{lengths.prompts:,} prompt{'' if lengths.prompts == 1 else 's'} of {lengths.dataset}"
         spread = f"{lengths.least} to {lengths.most} tokens, median {lengths.median}"
         say(f"{prompts_of}: {spread}, nine of ten at most {lengths.nine_of_ten}", err=True)

@@ -1,13 +1,16 @@
 """`hsstar track`: send a run to experiment trackers."""
 
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hsstar.cli.environment import open_database
 from hsstar.cli.names import RUN
 from hsstar.cli.text import say
+
+if TYPE_CHECKING:
+    from hsstar.monitoring.track import TrackerName
 
 
 @click.command(epilog="Example:  hsstar track demo --to tensorboard --to mlflow")
@@ -27,24 +30,22 @@ from hsstar.cli.text import say
     help="For files of TensorBoard and wandb.  [default: HSSTAR_HOME/tracking]",
 )
 @click.option("--once", is_flag=True, help="Send what is there, and end.")
-def track(run: str, names: tuple[str, ...], project: str, folder: Path | None, once: bool) -> None:
+def track(run: str, names: "tuple[TrackerName, ...]", project: str, folder: Path | None, once: bool) -> None:
     """Send the figures of RUN to trackers while it runs, or afterwards; called again, it sends what is new.
 
     Iterations and policies come when they are done, training curves by the optimiser step. It ends with the
     run, or when the run is held. The run knows nothing of it: a tracker that is down is tried again.
     """
     from hsstar.insights.runs import find_run
-    from hsstar.monitoring import track as tracking
+    from hsstar.monitoring.track import track_run, tracker_classes
     from hsstar.settings import Settings
 
-    openings = {name: tracking.tracker_class(name) for name in dict.fromkeys(names)}
-    settings = Settings.from_environment()
+    classes, settings = tracker_classes(names), Settings.from_environment()
+    place = folder or settings.home / "tracking"
     with open_database(settings) as database:
         found = find_run(database, run)
-        described = tracking.describe(database, found, project, folder or settings.home / "tracking")
-        trackers = {name: partial(opening, described) for name, opening in openings.items()}
-        sent = tracking.follow(
-            database, found, trackers, lambda line: say(f"hsstar: {line}", err=True), once=once
+        sent = track_run(
+            database, found, classes, project, place, lambda line: say(f"hsstar: {line}", err=True), once=once
         )
     for name, count in sent.items():
         say(f"{name}: {count} points")

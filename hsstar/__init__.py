@@ -16,13 +16,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "Client": "hsstar.api.client",
     "connect": "hsstar.api.client",
+    "upgrade": "hsstar.api.client",
+    "split_solutions": "hsstar.api.data",
+    "write_demo_problems": "hsstar.api.data",
     "EvaluationHandle": "hsstar.api.evaluation",
+    "check_recipe": "hsstar.api.recipes",
+    "prompt": "hsstar.api.recipes",
+    "prompt_templates": "hsstar.api.recipes",
     "RunHandle": "hsstar.api.run",
     "Rows": "hsstar.api.selection",
     "Selection": "hsstar.api.selection",
     "train": "hsstar.api.training",
     "explain": "hsstar.api.verification",
     "verify": "hsstar.api.verification",
+    "examine_installation": "hsstar.doctor.installation",
     "BadInputError": "hsstar.domain.errors",
     "ConflictError": "hsstar.domain.errors",
     "DatabaseError": "hsstar.domain.errors",
@@ -30,6 +37,9 @@ _HOMES = {
     "HsstarError": "hsstar.domain.errors",
     "MissingDependencyError": "hsstar.domain.errors",
     "NotFoundError": "hsstar.domain.errors",
+    "recipe_schema": "hsstar.recipe.schema",
+    "ProblemFilter": "hsstar.store.read.problems",
+    "SampleFilter": "hsstar.store.read.samples",
 }
 """Where a public name is."""
 

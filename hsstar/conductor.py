@@ -6,7 +6,7 @@ the run's lock, a batch of problems each; a process that finds it taken passes o
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -17,6 +17,7 @@ from hsstar.domain.lifecycle import IterationState, JobKind
 from hsstar.domain.preference import LEARNT_FROM
 from hsstar.domain.run_quality import failed_evaluation, failed_limit, nothing_trained
 from hsstar.settings import Settings
+from hsstar.stages.spans import OpenSpan, no_span
 from hsstar.store import (
     allocation,
     counts,
@@ -48,8 +49,9 @@ _BATCH_SAMPLES = 16_000
 class Conductor:
     """Advances runs, with jobs of `job_samples` samples and `max_attempts` attempts."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, span: OpenSpan = no_span) -> None:
         self._database = database
+        self._span = span
         self._job_samples = settings.job_samples
         self._max_attempts = settings.max_attempts
         self._lease_seconds = settings.lease_seconds
@@ -84,7 +86,8 @@ class Conductor:
             # not while others advance it or judge it again: the end of pre-sampling makes all that lack
             if judged and round_.kind == "iteration" and try_lock_run(connection, round_.run_id, shared=True):
                 run = runs.get_run(connection, round_.run_id)
-                method.label_problems(connection, run, round_, problem_ids)
+                with self._span("label", run_id=run.id, problems=len(problem_ids)):
+                    method.label_problems(connection, run, round_, problem_ids)
             return None if round_is_live or rounds.has_live_jobs(connection, round_.id) else round_.run_id
 
         idle_run = self._database.run(label)
@@ -98,13 +101,14 @@ class Conductor:
             while self._pass(run_id):
                 pass
 
-    def _turn(self, run_id: int, work: Callable[[Connection], Result]) -> Result:
+    def _turn(self, run_id: int, work: Callable[[Connection], Result], span: str | None = None) -> Result:
         """Work in a transaction that holds the run's lock; the run is not held in it."""
 
         def locked(connection: Connection) -> Result:
             if not try_lock_run(connection, run_id) or runs.is_held(connection, run_id):
                 raise _NotOursError
-            return work(connection)
+            with nullcontext() if span is None else self._span(span, run_id=run_id):
+                return work(connection)
 
         return self._database.run(locked)
 
@@ -193,7 +197,7 @@ class Conductor:
             self._turn(run.id, lambda connection: rounds.exclude(connection, iteration.id, reasons))
         label = partial(method.label_problems, run=run, iteration=iteration)
         for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(label, problem_ids=problem_ids))
+            self._turn(run.id, partial(label, problem_ids=problem_ids), "label")
         self._database.run(lambda connection: refresh_statistics(connection, "difficulty_labels, samples"))
         if not self._give_away(run, iteration, 0):
             return False
@@ -227,11 +231,12 @@ class Conductor:
             return False
         record = partial(allocation.record_states, iteration=iteration, wave=wave)
         for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(record, problem_ids=problem_ids))
-        decision = self._turn(run.id, partial(allocation.decide, run=run, iteration=iteration, wave=wave))
+            self._turn(run.id, partial(record, problem_ids=problem_ids), "record states")
+        decide = partial(allocation.decide, run=run, iteration=iteration, wave=wave)
+        decision = self._turn(run.id, decide, "decide the wave")
         give = partial(allocation.give, run=run, iteration=iteration, decision=decision)
         for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(give, problem_ids=problem_ids))
+            self._turn(run.id, partial(give, problem_ids=problem_ids), "allot")
         return True
 
     def _enqueue_samples(self, run: Run, iteration: Round) -> None:
@@ -257,8 +262,9 @@ class Conductor:
             stored_outcomes.write(connection, iteration.id, problem_ids)
 
         for problem_ids in self._batches(run, iteration):
-            self._turn(run.id, partial(pair, problem_ids))
-        quality = self._database.run(partial(method.sample_quality, iteration=iteration))  # without the lock
+            self._turn(run.id, partial(pair, problem_ids), "pair")
+        with self._span("measure quality", run_id=run.id):  # without the lock
+            quality = self._database.run(partial(method.sample_quality, iteration=iteration))
         return self._turn(run.id, partial(self._train, run, iteration, quality))
 
     def _train(self, run: Run, iteration: Round, quality: SampleQuality, connection: Connection) -> bool:

@@ -9,6 +9,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -71,7 +72,6 @@ class Worker:
         self.roles = roles
         self.settings = settings
         self.database = context.database
-        self.conductor = Conductor(self.database, settings)
         self.exit_code = WorkerExit.STOPPED
         self.identity = Identity(
             name, uuid.uuid4(), socket.gethostname(), os.getpid(), Holder.now().process_space
@@ -79,8 +79,9 @@ class Worker:
         self.held: dict[int, Job] = {}
         self.jobs_done = 0
         self.leaving = False
-        self._context = context
         self._tracing = make_tracing(self.database, name)
+        self._context = replace(context, span=self._tracing.part)
+        self.conductor = Conductor(self.database, settings, self._tracing.part)
         one_engine = context.engines.one_at_a_time and len({*roles} - {JobKind.VERIFY}) > 1
         self._scheduler = EngineScheduler(roles, settings.swap_seconds) if one_engine else None
         self._counting = threading.Lock()
@@ -215,8 +216,9 @@ class Worker:
         return following
 
     def _follow_up(self, job: Job, problem_ids: list[int], following: Job | None) -> None:
-        if self.conductor.after_job(job, problem_ids, following):
-            self.background.send_wakeups()
+        with self._tracing.part(f"after job {job.kind}", job=job.id):
+            if self.conductor.after_job(job, problem_ids, following):
+                self.background.send_wakeups()
 
     def _claim(self, named: int | None) -> Job | None:
         lease = self.settings.lease_seconds

@@ -1,4 +1,4 @@
-"""Traces of jobs by OpenTelemetry, where its variables ask for them and its packages are installed.
+"""Traces of jobs and their parts, where OpenTelemetry's variables ask for them and its packages are there.
 
 `OTEL_TRACES_EXPORTER`, or an endpoint such as `OTEL_EXPORTER_OTLP_ENDPOINT`, turns them on; the other OTEL
 variables hold as OpenTelemetry says. Without them its SDK is not imported.
@@ -30,7 +30,7 @@ SetAttribute = Callable[[str, Any], None]
 
 
 class Tracing:
-    """One span a job, exported in the background; a collector that is away costs nothing but the spans."""
+    """Spans of jobs and their parts, exported in the background; a collector that is away costs only them."""
 
     def __init__(self, provider: "TracerProvider | None", database: Database) -> None:
         self._provider = provider
@@ -66,6 +66,17 @@ class Tracing:
         with suppress(DatabaseError):  # the job itself says so
             described = self._database.run(lambda connection: jobs.describe(connection, job.id), single=True)
         return attributes | {f"hsstar.{name}": value for name, value in described.items()}
+
+    def part(self, name: str, **attributes: str | int) -> AbstractContextManager[None]:
+        """Return a span of a part, below the span that is open in this thread."""
+        return nullcontext() if self._tracer is None else self._part(name, attributes)
+
+    @contextmanager
+    def _part(self, name: str, attributes: Mapping[str, str | int]) -> Iterator[None]:
+        assert self._tracer is not None  # noqa: S101  # `part` asks
+        named = {f"hsstar.{key}": value for key, value in attributes.items()}
+        with self._tracer.start_as_current_span(name, attributes=named, record_exception=False):
+            yield
 
     def close(self) -> None:
         """Export what is not exported yet."""

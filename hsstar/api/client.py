@@ -1,62 +1,56 @@
 """The client: a database of hsstar, and all that can be asked of it."""
 
+import logging
 import os
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from hsstar.api.drawn_samples import DrawnSamples
 from hsstar.api.evaluation import EvaluationHandle
+from hsstar.api.exporting import export
+from hsstar.api.filters import one_of
+from hsstar.api.library import Library
+from hsstar.api.reading import Names, Paths, sample_files, warn_of
+from hsstar.api.recipes import Given, load
 from hsstar.api.run import RunHandle
 from hsstar.api.selection import Rows
 from hsstar.commands import (
     connection,
-    export_model,
-    prune_models,
-    prune_samples,
-    samples,
+    jobs,
     search,
-    verdicts,
     workers,
 )
 from hsstar.commands import evaluate as evaluating
-from hsstar.commands import problems as importing
-from hsstar.commands.author import author
 from hsstar.commands.evaluate import EvaluateOptions
+from hsstar.commands.export import ExportReport, ExportRequest
 from hsstar.commands.external_responses import ExternalResponsesReport
-from hsstar.commands.models import add_model
 from hsstar.commands.new_run import make_run
-from hsstar.commands.problems import ImportOptions, ImportReport
-from hsstar.commands.prune_models import PolicyFolder
-from hsstar.commands.prune_samples import PrunedRound
-from hsstar.commands.samples import SampleImportReport
-from hsstar.commands.verdicts import Correction
-from hsstar.data.files import ProblemFiles
-from hsstar.data.mapping import NO_MAP, ColumnMap
-from hsstar.data.samples import SampleFiles
-from hsstar.data.sources import files_of
+from hsstar.data.bad_rows import BadRows
+from hsstar.data.writing import ExportFormat
 from hsstar.domain.calibration import Calibration
-from hsstar.domain.problems import ProblemFormat
-from hsstar.domain.verdict import Verdict
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.lifecycle import JobState
 from hsstar.insights.allocation import calibrate_runs
 from hsstar.insights.comparison import Difference, compare_runs
 from hsstar.insights.evaluation import list_evaluations
-from hsstar.insights.models import PolicyEntry, list_models
 from hsstar.insights.overlaps import overlap_lines
-from hsstar.insights.problems import DatasetEntry, list_datasets
-from hsstar.insights.runs import RunEntry, find_run, list_runs
+from hsstar.insights.runs import RunEntry, find_run, list_jobs, list_runs, summarise_runs
 from hsstar.insights.workers import list_workers
 from hsstar.plan.forecast import UserFigures
 from hsstar.plan.plan import Plan, make_plan
 from hsstar.plan.preflight import find_device
-from hsstar.recipe.documents import merged
-from hsstar.recipe.recipe import Recipe, load_recipe, parse_recipe
 from hsstar.settings import Settings, secret_environment
-from hsstar.store.database import Database
-from hsstar.store.read.overview import EvaluationEntry, WorkerSummary
+from hsstar.store import migrate
+from hsstar.store.read.jobs import JobEntry
+from hsstar.store.read.overview import EvaluationEntry, RunSummary, WorkerSummary
+from hsstar.study.conduct import StudyReport, conduct, open_share
 
 QUERY_SECONDS = 60
+
+_log = logging.getLogger(__name__)
 
 
 def connect(url: str | None = None, *, home: str | Path | None = None) -> "Client":
@@ -65,33 +59,30 @@ def connect(url: str | None = None, *, home: str | Path | None = None) -> "Clien
     The environment's are HSSTAR_DATABASE_URL, or the embedded server of HSSTAR_HOME. Close the client, or use
     it in a `with` block. Raise DatabaseError if the database is not up; its text says how to start it.
     """
+    settings = _settings(url, home)
+    return Client(connection.connect(settings), settings)
+
+
+def upgrade(url: str | None = None, *, home: str | Path | None = None) -> str:
+    """Migrate a database, found as by `connect`, to this hsstar's schema; return its revision.
+
+    It is safe to do so many times, also at once.
+    """
+    with closing(connection.connect(_settings(url, home), check_schema=False)) as database:
+        migrate.upgrade(database)
+        return migrate.current(database) or ""
+
+
+def _settings(url: str | None, home: str | Path | None) -> Settings:
     environment = dict(os.environ)
     if home is not None:
         environment |= {"HSSTAR_HOME": str(home), "HSSTAR_DATABASE_URL": "", "HSSTAR_DATABASE_URL_FILE": ""}
     environment |= secret_environment("HSSTAR_DATABASE_URL", url)
-    settings = Settings.from_environment(environment)
-    return Client(connection.connect(settings), settings)
+    return Settings.from_environment(environment)
 
 
-class Client:
+class Client(Library, DrawnSamples):
     """A database of hsstar. Threads may share it; processes may not."""
-
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
-        self._settings = settings
-
-    def __repr__(self) -> str:
-        return f"<Client {self._database.shown_url}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close its connections."""
-        self._database.close()
 
     # --- runs ----------------------------------------------------------------------------------------
 
@@ -105,7 +96,7 @@ class Client:
 
     def create(
         self,
-        recipe: str | Path | Mapping[str, Any],
+        recipe: Given,
         *,
         name: str | None = None,
         seed: int | None = None,
@@ -118,12 +109,16 @@ class Client:
         is no recipe, ConflictError if the name is taken, NotFoundError for an unknown model or dataset.
         """
         own = {key: value for key, value in (("name", name), ("seed", seed)) if value is not None}
-        loaded = _load(recipe, changes | own)
+        loaded = load(recipe, changes | own)
         made = make_run(self._database, loaded, self._settings.models_dir)
         excluded = loaded.problems.overlaps == "exclude"
         for line in (*overlap_lines(made.overlaps, excluded=excluded), *made.warnings):
             warnings.warn(line, stacklevel=2)
         return RunHandle(self._database, self._settings, made.run)
+
+    def status(self) -> list[RunSummary]:
+        """Return the state of every run, evaluations too, oldest first."""
+        return summarise_runs(self._database)
 
     def compare_runs(self, first: str, second: str) -> list[Difference]:
         """Return what two runs differ in: recipe, data, and figures of iterations and policies."""
@@ -135,7 +130,7 @@ class Client:
 
     def plan(
         self,
-        recipe: str | Path | Mapping[str, Any],
+        recipe: Given,
         iterations: int = 3,
         *,
         gpu_memory: float | None = None,
@@ -150,8 +145,30 @@ class Client:
         device = find_device(self._settings, gpu_memory, training_gpus)
         figures = stated or UserFigures()
         return make_plan(
-            _load(recipe, changes), iterations, figures, device, self._settings.models_dir, self._database
+            load(recipe, changes), iterations, figures, device, self._settings.models_dir, self._database
         )
+
+    def study(
+        self,
+        file: str | Path,
+        output: str | Path | None = None,
+        *,
+        at_once: int | None = None,
+        seeds: Collection[int] = (),
+        shared: Sequence[str | Path] = (),
+        tell: Callable[[str], None] | None = None,
+    ) -> StudyReport:
+        """Run a study in this database to its end; its report goes to `output`, by default named after it.
+
+        Its workers have to be up: `hsstar study` starts its own. The next call continues an interrupted one.
+        `seeds` are those that this machine takes, `shared` the tables of the other machines, `at_once` the
+        runs under way, by default one of each strategy; `tell` gets a line whenever something is new.
+        Raise ConflictError where held runs or failed jobs keep it from its end.
+        """
+        share = open_share(Path(file), seeds, [Path(table) for table in shared])
+        folder = Path(output if output is not None else share.study.document.name)
+        models, say = self._settings.models_dir, tell or _log.info
+        return conduct(self._database, share, folder, models, say, at_once=at_once)
 
     # --- queries -------------------------------------------------------------------------------------
 
@@ -163,78 +180,43 @@ class Client:
         """Return the workers by name, and what they do; with `stopped` also those."""
         return list_workers(self._database, stopped=stopped)
 
-    # --- problems and policies -----------------------------------------------------------------------
+    def jobs(self, *, state: JobState | str | None = None, limit: int = 50) -> list[JobEntry]:
+        """Return the newest jobs of all runs, newest first, in one state where given."""
+        return list_jobs(self._database, None, state and one_of(JobState, "state", state), limit)
 
-    def datasets(self) -> list[DatasetEntry]:
-        """Return the datasets with their counts."""
-        return list_datasets(self._database)
+    def retry(self, job_ids: Sequence[int] = ()) -> list[int]:
+        """Queue the failed jobs of all runs that are not held again, or these of them; return their ids."""
+        return jobs.retry_jobs(self._database, None, job_ids)
 
-    def import_problems(
-        self,
-        files: str | Path | Sequence[str | Path],
-        dataset: str,
-        *,
-        file_format: ProblemFormat | str = ProblemFormat.AUTO,
-        mapping: Mapping[str, str] | None = None,
-        options: ImportOptions | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> ImportReport:
-        """Import problems of files, folders, or `hub:` and `gym:` names into a dataset; all, or nothing.
+    def metrics(self) -> str:
+        """Return the figures of the runs in Prometheus' text format.
 
-        `mapping` says where a field is, as in `{"statement": "prompt.-1.content"}`.
+        Raise MissingDependencyError without the extra `metrics`.
         """
-        names = [files] if isinstance(files, str | Path) else files
-        columns = NO_MAP
-        if mapping is not None:
-            pairs = [f"{field}={path}" for field, path in mapping.items()]
-            columns = ColumnMap.parse(pairs, ("statement",), ("reference", "solution"))
-        source = ProblemFiles(files_of(names), ProblemFormat(file_format), columns)
-        return importing.import_problems(self._database, source, dataset, options, progress)
+        try:
+            from hsstar.monitoring.prometheus import exposition
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"metrics need {error.name}: pip install 'hsstar[metrics]'"
+            ) from None
+        return exposition(lambda: nullcontext(self._database)).decode()
 
-    def models(self) -> list[PolicyEntry]:
-        """Return the registered policies, oldest first."""
-        return list_models(self._database)
-
-    def add_model(self, name: str, location: str | Path) -> None:
-        """Register the checkpoint in a folder, or of a Hugging Face name, under a name."""
-        add_model(self._database, name, str(location))
-
-    def export_model(self, name: str, folder: str | Path) -> Path:
-        """Copy the checkpoint of a policy, with a model card, into a folder that is missing or empty."""
-        return export_model.export_model(self._database, name, Path(folder))
-
-    def import_samples(
-        self, run: str, files: str | Path, dataset: str, *, allow_unreadable: bool = False
-    ) -> SampleImportReport:
-        """Add an iteration to a run whose pre-samples are responses of files that were drawn elsewhere."""
-        stored = find_run(self._database, run)
-        source = SampleFiles(files_of([files]))
-        return samples.import_samples(
-            self._database, stored, source, dataset, allow_unreadable=allow_unreadable
-        )
-
-    def delete_dataset(self, dataset: str, *, force: bool = False, dry_run: bool = False) -> int:
-        """Delete a dataset that no run uses; return the number of its problems."""
-        return importing.delete_dataset(self._database, dataset, force=force, dry_run=dry_run)
-
-    # --- room and speed ------------------------------------------------------------------------------
-
-    def prune_models(self, *, dry_run: bool = False) -> list[PolicyFolder]:
-        """Delete the checkpoints that nothing needs any more; return them."""
-        if dry_run:
-            return [entry for entry in prune_models.list_folders(self._database) if entry.needed_by is None]
-        return prune_models.prune_models(self._database)
-
-    def prune_samples(
+    def export(
         self,
-        before: datetime,
+        exported: Literal["problems", "evaluations"],
+        target: str | Path,
+        dataset: str | None = None,
         *,
-        keep: Collection[Literal["pairs", "correct"]] = (),
-        run: str | None = None,
-        dry_run: bool = False,
-    ) -> list[PrunedRound]:
-        """Delete the texts of rounds that were done before a moment; verdicts, rewards and pairs stay."""
-        return prune_samples.prune_samples(self._database, before.astimezone(), keep, run, dry_run=dry_run)
+        layout: str = "hsstar",
+        file_format: ExportFormat | None = None,
+        public: bool = False,
+        force: bool = False,
+    ) -> ExportReport:
+        """Write the problems of a dataset, or the evaluations of all runs, as `RunHandle.export` does."""
+        if (exported == "problems") == (dataset is None):
+            raise BadInputError("problems are written with a dataset, evaluations without one")
+        request = ExportRequest(exported=exported, name=dataset, layout=layout)
+        return export(self._database, request, target, file_format, public=public, force=force)
 
     def index_text(self, *, drop: bool = False) -> bool:
         """Make the search in statements fast by an index, or drop it; return whether it changed that."""
@@ -264,13 +246,17 @@ class Client:
         prompt: str | None = None,
         engine: str | None = None,
         recipe: str | Path | None = None,
-        responses: str | Path | None = None,
+        responses: Names | None = None,
+        mapping: Paths | None = None,
+        skip_bad: int = 0,
         seed: int = 0,
     ) -> EvaluationHandle:
         """Find or start the evaluation of a policy; the arguments are the options of `hsstar evaluate`.
 
-        No benchmarks mean all seven. The same call again finds the same rows.
+        No benchmarks mean all seven. The same call again finds the same rows. `mapping` and `skip_bad` are of
+        the responses.
         """
+        bad = BadRows(skip_bad)
         decoding = {
             "samples": samples,
             "temperature": temperature,
@@ -291,38 +277,19 @@ class Client:
             engine=engine,
             recipe=_path(recipe),
             seed=seed,
-            responses=None if responses is None else SampleFiles(files_of([responses])),
+            responses=None if responses is None else sample_files(responses, mapping, bad),
         )
         evaluation = evaluating.evaluate(self._database, options, _warn)
+        warn_of(bad)
         return EvaluationHandle(self._database, self._settings, evaluation, seed)
 
     def evaluations(self) -> list[EvaluationEntry]:
         """Return what `evaluate` has measured, oldest first."""
         return list_evaluations(self._database)
 
-    def set_verdict(
-        self, sample_id: int, verdict: Verdict | str, why: str, *, change_evaluations: bool = False
-    ) -> Correction:
-        """Record your verdict on a sample, with the reason; no verifier changes it later."""
-        return verdicts.set_verdict(
-            self._database,
-            sample_id,
-            Verdict(verdict),
-            why,
-            author(),
-            self._settings,
-            change_evaluations=change_evaluations,
-        )
-
 
 def _path(name: str | Path | None) -> Path | None:
     return None if name is None else Path(name)
-
-
-def _load(recipe: str | Path | Mapping[str, Any], changes: dict[str, Any]) -> Recipe:
-    if isinstance(recipe, Mapping):
-        return parse_recipe(merged(dict(recipe), changes))
-    return load_recipe(Path(recipe), changes)
 
 
 def _warn(notice: evaluating.Notice) -> None:

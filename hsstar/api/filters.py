@@ -1,6 +1,7 @@
 """Filters of selections: their types, and the check of what a user gives."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from operator import index
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -11,6 +12,7 @@ from hsstar.domain.verdict import Cause, Verdict
 from hsstar.store.read.selections import Value
 
 Item = TypeVar("Item")
+Word = TypeVar("Word", bound=StrEnum)
 OneOrMore: TypeAlias = Item | Sequence[Item]
 
 PhaseName = Literal["pre", "re"]
@@ -47,6 +49,13 @@ def conditions(run: str, **filters: Any) -> dict[str, list[Value]]:
     named = {column: _listed(given) for column, given in filters.items() if given is not None}
     checked: dict[str, list[Value]] = {"run": [run]}
     return checked | {column: _checked(column, given) for column, given in named.items()}
+
+
+def one_of(kind: type[Word], name: str, value: Word | str) -> Word:
+    """Return the word of an enumeration; raise BadInputError, which lists them, for another one."""
+    legal = tuple(map(str, kind))
+    _word(name, value, legal)
+    return kind(value)
 
 
 def _listed(given: Any) -> list[Any]:

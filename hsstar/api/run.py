@@ -1,33 +1,29 @@
 """A run as an object: its rows, its life, and the work that it is asked to do."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hsstar.api.filters import (
-    CauseName,
-    LevelName,
-    OneOrMore,
-    PhaseName,
-    VerdictName,
-    conditions,
-)
-from hsstar.api.selection import Selection
-from hsstar.commands import delete_run, fork, jobs, run_life, runs
-from hsstar.commands import export as exports
-from hsstar.commands import reverify as reverifying
+from hsstar.api import again
+from hsstar.api.exporting import export
+from hsstar.api.filters import one_of
+from hsstar.api.run_rows import RunRows
+from hsstar.commands import delete_run, fork, jobs, run_life, runs, train_prm
 from hsstar.commands.author import author
 from hsstar.commands.delete_run import Deletion
 from hsstar.commands.export import ExportReport, ExportRequest
-from hsstar.commands.reverify import ReverifyRequest, RoundReport
+from hsstar.commands.rescore import RescoreChange, RescoreReport, RescoreRequest
+from hsstar.commands.reverify import Change, ReverifyRequest, RoundReport
+from hsstar.commands.train_prm import RewardTraining, RewardTrainingReport
 from hsstar.data.export_layouts import Exported
-from hsstar.data.writing import ExportFormat, format_of
+from hsstar.data.writing import ExportFormat
+from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.domain.lifecycle import JobState
+from hsstar.engines.training.contract import ProgressCallback
 from hsstar.insights.allocation import OURS, ReplayedPolicy, parse_choice, replay_policies
 from hsstar.insights.evaluation import RunTable, run_table
-from hsstar.insights.iterations import fault_lines
+from hsstar.insights.iterations import IterationSummary, fault_lines, load_iterations
 from hsstar.insights.lengths import drift_warnings
 from hsstar.insights.models import rounding_warnings
 from hsstar.insights.progress import (
@@ -37,11 +33,15 @@ from hsstar.insights.progress import (
     wait_for_run,
     waiting_reasons,
 )
-from hsstar.insights.runs import find_run, list_missing
-from hsstar.settings import Settings
-from hsstar.store.database import Database
+from hsstar.insights.runs import find_run, list_jobs, list_missing
+from hsstar.monitoring.track import TrackerName, track_run, tracker_classes
+from hsstar.recipe.base import parse_section
+from hsstar.recipe.training import RewardTrainingSection
+from hsstar.store.read.jobs import JobEntry
 from hsstar.store.read.missing import MissingEntry
-from hsstar.store.read.selections import Relation
+
+if TYPE_CHECKING:
+    from hsstar.web.export import SiteReport
 
 _log = logging.getLogger(__name__)
 
@@ -50,21 +50,8 @@ def _ignore(progress: RunProgress) -> None:
     """Look at no progress."""
 
 
-class RunHandle:
-    """A run of a database, by its name. Whatever it returns is what the rows say at that moment.
-
-    The selections (`samples`, `problems`, …) have the columns of the public views, which docs/sql.md
-    explains. A filter takes one value or several; `"none"` means rows without such a value. Of a fork they
-    have the iterations that it did itself.
-    """
-
-    def __init__(self, database: Database, settings: Settings, name: str) -> None:
-        self.name = name
-        self._database = database
-        self._settings = settings
-
-    def __repr__(self) -> str:
-        return f"<RunHandle {self.name!r}>"
+class RunHandle(RunRows):
+    """A run of a database: its rows, its life, its work. Whatever it returns is what the rows say now."""
 
     # --- what it is and how far ----------------------------------------------------------------------
 
@@ -99,104 +86,13 @@ class RunHandle:
         """Return the accuracies of its policies, as `hsstar report` prints them."""
         return run_table(self._database, self.name)
 
-    # --- its rows ------------------------------------------------------------------------------------
+    def summaries(self) -> list[IterationSummary]:
+        """Return its iterations with every figure and `faults`, in words, as `hsstar report` has them."""
+        return load_iterations(self._database, self.name)
 
-    def samples(
-        self,
-        *,
-        iteration: OneOrMore[int] | None = None,
-        problem_id: OneOrMore[int] | None = None,
-        slot: OneOrMore[int] | None = None,
-        phase: OneOrMore[PhaseName] | None = None,
-        difficulty: OneOrMore[LevelName] | None = None,
-        verdict: OneOrMore[VerdictName] | None = None,
-        cause: OneOrMore[CauseName] | None = None,
-        texts: bool = False,
-    ) -> Selection:
-        """Select samples of its iterations (view `sample_facts`).
-
-        With `texts` also `statement`, `reference_answer`, `answer`, `response` and `step_rewards`; a response
-        is null once it was pruned.
-        """
-        return self._select(
-            "samples_with_texts" if texts else "sample_facts",
-            iteration=iteration,
-            problem_id=problem_id,
-            slot=slot,
-            phase=phase,
-            difficulty=difficulty,
-            verdict=verdict,
-            cause=cause,
-        )
-
-    def problems(
-        self,
-        *,
-        iteration: OneOrMore[int] | None = None,
-        problem_id: OneOrMore[int] | None = None,
-        difficulty: OneOrMore[LevelName] | None = None,
-        texts: bool = False,
-    ) -> Selection:
-        """Select problems of its iterations, with φ_a, φ_r and level (view `problem_statistics`).
-
-        With `texts` also `dataset`, `source_id`, `subject`, `statement` and `reference_answer`.
-        """
-        return self._select(
-            "problems_with_texts" if texts else "problem_statistics",
-            iteration=iteration,
-            problem_id=problem_id,
-            difficulty=difficulty,
-        )
-
-    def pairs(
-        self, *, iteration: OneOrMore[int] | None = None, problem_id: OneOrMore[int] | None = None
-    ) -> Selection:
-        """Select preference pairs: statement, both responses, their slots and minimum rewards.
-
-        `repeated` says that an earlier pair of the problem has the same two texts.
-        """
-        return self._select("pairs_with_texts", iteration=iteration, problem_id=problem_id)
-
-    def iterations(self, *, iteration: OneOrMore[int] | None = None) -> Selection:
-        """Select iterations with their counts, times and accuracies (view `iteration_statistics`)."""
-        return self._select("iteration_statistics", iteration=iteration)
-
-    def evaluations(
-        self,
-        *,
-        iteration: OneOrMore[int] | None = None,
-        benchmark: OneOrMore[str] | None = None,
-    ) -> Selection:
-        """Select a row per policy and benchmark (view `evaluation_results`); `iteration` is the t of M_t."""
-        return self._select("evaluation_results", iteration=iteration, benchmark=benchmark)
-
-    def ledger(self, *, iteration: OneOrMore[int] | None = None) -> Selection:
-        """Select why each sample was drawn (view `budget_ledger`)."""
-        return self._select("budget_ledger", iteration=iteration)
-
-    def lifelines(self, *, measure: OneOrMore[str] | None = None) -> Selection:
-        """Select what became of each problem under M_0, M_1, … (view `problem_lifelines`)."""
-        return self._select("problem_lifelines", measure=measure)
-
-    def lengths(self) -> Selection:
-        """Select lengths of responses by iteration and level (view `response_lengths`)."""
-        return self._select("response_lengths")
-
-    def training(self, *, iteration: OneOrMore[int] | None = None) -> Selection:
-        """Select a row per optimiser step (view `training_curves`)."""
-        return self._select("training_curves", iteration=iteration)
-
-    def weight_updates(self, *, iteration: OneOrMore[int] | None = None) -> Selection:
-        """Select what rounding leaves of each weight update (view `weight_updates`)."""
-        return self._select("weight_updates", iteration=iteration)
-
-    def verdicts(self, *, problem_id: OneOrMore[int] | None = None) -> Selection:
-        """Select all verdicts of samples that have had more than one (view `verdict_history`)."""
-        return self._select("verdict_history", problem_id=problem_id)
-
-    def _select(self, relation: Relation, **filters: Any) -> Selection:
-        find_run(self._database, self.name)  # a run that is gone is an error, not an empty table
-        return Selection.of(self._database, relation, conditions(self.name, **filters))
+    def jobs(self, *, state: JobState | str | None = None, limit: int = 50) -> list[JobEntry]:
+        """Return its newest jobs, newest first, in one state where given."""
+        return list_jobs(self._database, self.name, state and one_of(JobState, "state", state), limit)
 
     # --- its work ------------------------------------------------------------------------------------
 
@@ -220,8 +116,16 @@ class RunHandle:
         the log. Raise TimeoutError after `timeout_seconds`, HeldError if the run is held, ConflictError if
         failed jobs keep it from its end.
         """
+        return self._wait(timeout_seconds, look)
+
+    def _wait(
+        self,
+        timeout_seconds: float | None,
+        look: Callable[[RunProgress], None] = _ignore,
+        kind: str | None = None,
+    ) -> RunProgress:
         run = find_run(self._database, self.name)
-        progress = wait_for_run(self._database, run, timeout_seconds, look, _log.warning)
+        progress = wait_for_run(self._database, run, timeout_seconds, look, _log.warning, kind)
         if progress is None:
             raise TimeoutError(
                 f"run {self.name!r} is not done after {timeout_seconds:g} s; it continues: wait again"
@@ -258,36 +162,112 @@ class RunHandle:
         dry_run: bool = False,
         change_evaluations: bool = False,
         verifier: str | None = None,
+        on_change: Callable[[Change], None] | None = None,
     ) -> list[RoundReport]:
         """Judge its samples again; return what changed in each round, or would with `dry_run`.
 
         `verifier` is MODULE:CLASS with the contract of `hsstar.verifier.Verifier`, in place of the recipe's.
+        `on_change` gets every verdict, label and pair that differs.
         """
         request = ReverifyRequest(
             run=self.name, author=author(), dry_run=dry_run, change_evaluations=change_evaluations
         )
-        reports: list[RoundReport] = []
-        with closing(reverifying.open_verifiers(verifier)) as opened:
-            changes = reverifying.reverify(self._database, request, opened, self._settings, reports)
-            deque(changes, maxlen=0)
-        return reports
+        return again.reverify(self._database, self._settings, request, verifier, on_change)
+
+    def rescore(
+        self,
+        reward: str,
+        *,
+        in_place_of: str | None = None,
+        dry_run: bool = False,
+        on_change: Callable[[RescoreChange], None] | None = None,
+    ) -> list[RescoreReport]:
+        """Score its samples by another reward model, in this process; return a report per iteration.
+
+        `reward` is a reward of the run whose weights have changed, or another reward model, which stands in
+        for the reward `in_place_of` where the run has several. Labels and pairs stay; `on_change` gets those
+        that would differ.
+        """
+        request = RescoreRequest(run=self.name, reward=reward, in_place_of=in_place_of, dry_run=dry_run)
+        return again.rescore(self._database, request, on_change)
+
+    def train_prm(
+        self,
+        output: str | Path,
+        *,
+        iteration: int | None = None,
+        responses: int = 4,
+        continuations: int = 8,
+        held_out: float = 0.2,
+        seed: int | None = None,
+        progress: ProgressCallback | None = None,
+        timeout_seconds: float | None = None,
+        **changes: Any,
+    ) -> RewardTrainingReport:
+        """Make a process reward model for its policy from continuations of its responses, into a folder.
+
+        The workers draw the continuations, which is waited for; then a value head is trained in this process
+        and measured on held-out problems. `changes` are keys of the training, as in `batch_size=32`. The same
+        call continues after an interruption. Raise as `wait`, and ConflictError if `output` holds something.
+        """
+        section = parse_section(RewardTrainingSection, changes, "changes")
+        request = RewardTraining(
+            run=self.name, output=Path(output), section=section, iteration=iteration, responses=responses,
+            continuations=continuations, held_out=held_out, seed=seed,
+        )  # fmt: skip
+        labelling = train_prm.label_steps(self._database, request)
+        if not train_prm.is_labelled(self._database, labelling):
+            owner = RunHandle(self._database, self._settings, labelling.run.name)
+            owner._wait(timeout_seconds, kind="steps")
+        return train_prm.train_reward_model(self._database, request, labelling, self._settings, progress)
 
     def export(
         self,
         exported: Exported,
-        file: str | Path,
+        target: str | Path,
         *,
         layout: str = "hsstar",
         file_format: ExportFormat | None = None,
+        public: bool = False,
+        force: bool = False,
         **choices: Any,
     ) -> ExportReport:
-        """Write its pairs, samples, rewards, groups, difficulty or evaluations to a file, in a layout.
+        """Write its pairs, samples, rewards, groups, difficulty or evaluations to a file or `hub:OWNER/NAME`.
 
-        `choices` are the other fields of `hsstar.commands.export.ExportRequest`. A file is replaced.
+        `choices` are the other fields of `hsstar.commands.export.ExportRequest`. A file is replaced, one of
+        the hub only with `force`; a data set that this makes on the hub is private unless `public`.
         """
-        target = Path(file)
+        if exported == "problems":
+            raise BadInputError("problems belong to a dataset; write them by Client.export")
         request = ExportRequest(exported=exported, name=self.name, layout=layout, **choices)
-        return exports.export_rows(self._database, request, target, format_of(target, file_format))
+        return export(self._database, request, target, file_format, public=public, force=force)
+
+    def export_site(self, folder: str | Path, *, megabytes: int = 100) -> "SiteReport":
+        """Write its pages, as `hsstar web` shows them, into a folder; those with samples up to a size.
+
+        Raise MissingDependencyError without the extra `web`, ConflictError if the folder holds something.
+        """
+        try:
+            from hsstar.web.export import export_site
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(f"pages need {error.name}: pip install 'hsstar[web]'") from None
+        return export_site(self._database.url, self.name, Path(folder), megabytes)
+
+    def track(
+        self,
+        *trackers: TrackerName,
+        project: str = "hsstar",
+        folder: str | Path | None = None,
+        once: bool = False,
+    ) -> dict[str, int]:
+        """Send its figures to trackers until it has ended, or `once`; return how many points each got.
+
+        Trackers are `trackio`, `wandb`, `mlflow` and `tensorboard`; one that is down is tried again, with a
+        warning in the log. Raise MissingDependencyError, which names the extra of a tracker.
+        """
+        place = self._settings.home / "tracking" if folder is None else Path(folder)
+        run, classes = find_run(self._database, self.name), tracker_classes(trackers)
+        return track_run(self._database, run, classes, project, place, _log.warning, once=once)
 
     # --- its life ------------------------------------------------------------------------------------
 

@@ -1,10 +1,12 @@
-"""Check the prompts of a recipe: that they can be rendered, and leave room for a response."""
+"""Show and check the prompts of a recipe: that they can be rendered, and leave room for a response."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hsstar.checkpoints.resolve import check_policy
+from hsstar.commands.models import policy_location
 from hsstar.domain.answers.thinking import AUTO, begun_by
+from hsstar.domain.chat_prompts import chat_prompt, for_people
 from hsstar.domain.errors import BadInputError, CheckpointError, MissingDependencyError
 from hsstar.domain.findings import Finding, Level
 from hsstar.engines.prompts import checking_renderer, count_tokens
@@ -86,6 +88,38 @@ def prompt_lengths(database: Database, section: PolicySection, policy: str, name
     last = len(counts) - 1
     return PromptLengths(
         name, len(counts), counts[0], counts[last // 2], counts[last * 9 // 10], counts[last]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPrompt:
+    """A prompt exactly as the policy sees it, or for people the messages that a chat server gets.
+
+    Attributes:
+        tokens: with a beginning-of-text token that the tokenizer adds.
+        lengths: of the dataset that the problem is from.
+    """
+
+    text: str
+    tokens: int
+    lengths: PromptLengths | None = None
+
+
+def show_prompt(section: PolicySection, policy: str, problem: str) -> ShownPrompt:
+    """Render the prompt of a problem for the policy at a location, which needs no database."""
+    prompt = checking_renderer(section.prompt.resolved, policy, messages=section.sends_messages)(problem)
+    [tokens] = count_tokens(policy, [prompt])
+    shown = for_people(chat_prompt(section.prompt.resolved, problem)) if section.sends_messages else prompt
+    return ShownPrompt(shown, tokens)
+
+
+def show_first_prompt(database: Database, section: PolicySection, name: str) -> ShownPrompt:
+    """Render the prompt of the first problem of a dataset; raise NotFoundError without one."""
+    with database.begin() as connection:
+        problem = datasets.first_problem(connection, datasets.find_dataset(connection, name))
+    section, policy = with_examples(database, section), policy_location(database, section.model)
+    return replace(
+        show_prompt(section, policy, problem), lengths=prompt_lengths(database, section, policy, name)
     )
 
 

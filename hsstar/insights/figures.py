@@ -32,10 +32,17 @@ def level_flow(database: Database, run: Run, iteration: int) -> list[LevelFlow]:
         return figures.flow(connection, run.id, iteration)
 
 
-def load_distributions(database: Database, run: Run, iteration: int | None) -> dict[str, Distribution]:
-    """Return the histograms of an iteration (None: of all) that have anything, by figure."""
+def load_distributions(
+    database: Database, run: Run, iteration: int | None, *, of_samples: bool = True
+) -> dict[str, Distribution]:
+    """Return the histograms of an iteration (None: of all) that have anything, by figure.
+
+    Those of problems take a fraction of the time of those of samples.
+    """
     with database.begin() as connection:
-        rows = figures.distributions(connection, run.id, iteration)
+        rows = figures.problem_distributions(connection, run.id, iteration)
+        if of_samples:
+            rows += figures.sample_distributions(connection, run.id, iteration)
     series: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0] * BUCKETS))
     upper: dict[str, float] = {}
     for row in rows:

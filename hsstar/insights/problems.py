@@ -1,7 +1,7 @@
 """Datasets of problems; the problems of a run as a table, and one of them with everything that was drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -43,12 +43,6 @@ def list_datasets(database: Database) -> list[DatasetEntry]:
     with database.begin() as connection:
         rows = datasets.list_datasets(connection)
     return [DatasetEntry(row.name, row.problems, row.unreadable) for row in rows]
-
-
-def first_problem(database: Database, dataset: str) -> str:
-    """Return the statement of the first problem of a dataset that iterations may take."""
-    with database.begin() as connection:
-        return datasets.first_problem(connection, datasets.find_dataset(connection, dataset))
 
 
 # --- the table of problems -------------------------------------------------------------------------
@@ -156,6 +150,38 @@ def list_problems(
     more = len(rows) > at_most
     page = rows[:at_most]
     return ProblemPage(measured.name, page, _written_key(page[-1]) if more else None)
+
+
+def list_by_preset(
+    database: Database,
+    run: str,
+    preset: str,
+    measure: str | None = None,
+    wanted: ProblemFilter | None = None,
+    *,
+    iteration: int | None = None,
+    sort: Sort | None = None,
+    descending: bool = False,
+    after: str | None = None,
+    at_most: int = 50,
+) -> ProblemPage:
+    """Return a page as `list_problems` does, by the filter and order of a preset.
+
+    What `wanted`, `sort` and `descending` say replaces that of the preset.
+    """
+    chosen = find_preset(preset)
+    changes = {name: value for name, value in asdict(wanted or ProblemFilter()).items() if value is not None}
+    return list_problems(
+        database,
+        run,
+        measure,
+        replace(chosen.filter, **changes),
+        iteration=iteration,
+        sort=sort or chosen.sort,
+        descending=descending or (sort is None and chosen.descending),
+        after=after,
+        at_most=at_most,
+    )
 
 
 def _measures(connection: Connection, run_id: int) -> list[Measure]:

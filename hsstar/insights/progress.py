@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 from hsstar.domain.errors import ConflictError, DatabaseError, HeldError, SchemaError
@@ -41,6 +41,10 @@ class RunProgress:
             return "done"
         live = any(queue.queued or queue.running for queue in self.queues)
         return "stuck" if not live and any(queue.failed for queue in self.queues) else "running"
+
+    def of_kind(self, kind: str | None) -> "RunProgress":
+        """Return the same with the rounds of a kind alone; None is every kind."""
+        return self if kind is None else replace(self, rounds=[of for of in self.rounds if of.kind == kind])
 
 
 def run_progress(database: Database, run: Run) -> RunProgress:
@@ -89,14 +93,16 @@ def wait_for_run(
     timeout_seconds: float | None,
     look: Callable[[RunProgress], None],
     tell: Callable[[str], None],
+    kind: str | None = None,
 ) -> RunProgress | None:
     """Return the progress of a run once nothing of it is under way; None if that takes too long.
 
-    `look` is called with the progress twice a second, `tell` when the database is away and when it is back.
+    With a kind only its rounds count. `look` is called with the progress twice a second, `tell` when the
+    database is away and when it is back.
     """
     started = time.monotonic()
     while True:
-        progress = patiently(lambda: run_progress(database, run), tell)
+        progress = patiently(lambda: run_progress(database, run).of_kind(kind), tell)
         look(progress)
         if progress.state != "running":
             return progress

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from hsstar.insights.iterations import fault_lines
@@ -56,10 +56,7 @@ class RunWatch:
 
     def look(self) -> RunLook:
         """Return how the run is now."""
-        progress = run_progress(self._database, self.run)
-        if self._kind is not None:
-            rounds = [row for row in progress.rounds if row.kind == self._kind]
-            progress = replace(progress, rounds=rounds)
+        progress = run_progress(self._database, self.run).of_kind(self._kind)
         workers = _recent(list_workers(self._database))
         return RunLook(
             progress,

@@ -8,11 +8,12 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from hsstar.domain.errors import DatabaseError, MissingDependencyError
+from hsstar.domain.errors import BadInputError, DatabaseError, MissingDependencyError
 from hsstar.insights.progress import run_progress
 from hsstar.monitoring.trackers.contract import Axis, LastSteps, Point, TrackedRun, Tracker
 from hsstar.store import models
@@ -20,7 +21,9 @@ from hsstar.store.database import Database
 from hsstar.store.read import tracking
 from hsstar.store.runs import Run
 
-TRACKERS = {
+TrackerName = Literal["trackio", "wandb", "mlflow", "tensorboard"]
+
+TRACKERS: Mapping[TrackerName, str] = {
     "trackio": "TrackioTracker",
     "wandb": "WandbTracker",
     "mlflow": "MlflowTracker",
@@ -35,17 +38,28 @@ _NO_METRICS = {"iteration", "step", "started_at", "finished_at", "recorded_at"}
 
 Say = Callable[[str], None]
 Open = Callable[[], Tracker]
+OpenFor = Callable[[TrackedRun], Tracker]
 
 
-def tracker_class(name: str) -> Callable[[TrackedRun], Tracker]:
-    """Import a tracker; raise MissingDependencyError with its extra if its library is not installed."""
+def tracker_classes(names: Sequence[TrackerName]) -> dict[str, OpenFor]:
+    """Import trackers by their names.
+
+    Raise MissingDependencyError with the extra of one whose library is not installed, BadInputError for a
+    name that is none.
+    """
+    return {name: _tracker_class(name) for name in dict.fromkeys(names)}
+
+
+def _tracker_class(name: TrackerName) -> OpenFor:
+    if name not in TRACKERS:
+        raise BadInputError(f"there is no tracker {name!r}; it must be one of {', '.join(TRACKERS)}")
     try:
         module = import_module(f"hsstar.monitoring.trackers.{name}")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"--to {name} needs {error.name}: pip install 'hsstar[{name}]'"
+            f"the tracker {name} needs {error.name}: pip install 'hsstar[{name}]'"
         ) from None
-    chosen: Callable[[TrackedRun], Tracker] = getattr(module, TRACKERS[name])
+    chosen: OpenFor = getattr(module, TRACKERS[name])
     return chosen
 
 
@@ -137,6 +151,22 @@ class Follower:
                 tracker.close()
             except Exception as error:  # each library has its own
                 self.say(f"{self.name} could not be closed ({type(error).__name__}: {_line(error)})")
+
+
+def track_run(
+    database: Database,
+    run: Run,
+    classes: Mapping[str, OpenFor],
+    project: str,
+    folder: Path,
+    say: Say,
+    *,
+    once: bool,
+) -> dict[str, int]:
+    """Send a run to trackers of these classes, as `follow` does; files of theirs go to the folder."""
+    described = describe(database, run, project, folder)
+    trackers = {name: partial(opening, described) for name, opening in classes.items()}
+    return follow(database, run, trackers, say, once=once)
 
 
 def follow(

@@ -15,6 +15,7 @@ from hsstar.engines.sampling.contract import SamplingParameters
 from hsstar.recipe.recipe import Recipe
 from hsstar.stages.engine_pool import EnginePool
 from hsstar.stages.progress import Progress
+from hsstar.stages.spans import OpenSpan, no_span
 from hsstar.store import evaluations, models, rounds, runs
 from hsstar.store.database import Database
 from hsstar.store.queue.jobs import Job, fence
@@ -95,3 +96,4 @@ class WorkerContext:
     job_samples: int
     models_folder: Path
     progress: Progress = field(default_factory=Progress)
+    span: OpenSpan = no_span

@@ -27,7 +27,7 @@ _BATCH_SECONDS = 2.0
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Draw the missing samples of a job; return the ids of its problems."""
-    with worker.database.begin() as connection:
+    with worker.span("load"), worker.database.begin() as connection:
         context = load_context(connection, job)
         problem_ids = jobs.problem_ids(connection, job)
         slots = samples.load_missing_slots(connection, job)
@@ -45,7 +45,8 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
             for kind in follow_ups:
                 rounds.allocate(connection, job.round_id, kind, worker.job_samples, problem_ids, job.id)
 
-    worker.database.run(finish)
+    with worker.span("finish"):
+        worker.database.run(finish)
     return problem_ids
 
 
@@ -56,12 +57,13 @@ def _draw(
     refused: dict[int, str] = {}
     policy = context.recipe.policy
     render = request_renderer(policy.prompt.resolved, context.policy.location, messages=policy.sends_messages)
-    with computing():  # a chat template is a program of the policy
+    with worker.span("render prompts"), computing():  # a chat template is a program of the policy
         prompts = [render(slot.statement) + slot.prefix for slot in slots]
     requests = [
         SampleRequest(prompt, context.seed_of(slot)) for prompt, slot in zip(prompts, slots, strict=True)
     ]
     with (
+        worker.span("draw", samples=len(requests)),
         worker.engines.sampler(context.policy, context.recipe) as sampler,
         closing(
             in_batches(
@@ -78,7 +80,8 @@ def _draw(
                     refused[slots[index].problem_id] = result
                 else:
                     drawn.append(_sample(slots[index], requests[index].seed, result, sampler.name))
-            worker.database.run(partial(_write, job, context.policy.id, drawn))
+            with worker.span("write", samples=len(drawn)):
+                worker.database.run(partial(_write, job, context.policy.id, drawn))
             worker.progress.moved(job.id, sum(sample.tokens or 0 for sample in drawn))
     return refused
 

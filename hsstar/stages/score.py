@@ -26,7 +26,7 @@ from hsstar.store.samples import StoredSample
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Score the unscored samples of a job; return the ids of their problems."""
-    with worker.database.begin() as connection:
+    with worker.span("load"), worker.database.begin() as connection:
         context = load_context(connection, job)
         needed = rewards.list_of_run(connection, context.run.id)
         if not needed:
@@ -34,10 +34,11 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         registered = [models.get_reward_model(connection, reward.reward_model_id) for reward in needed]
         unscored = samples.load_unscored(connection, job)
         given = rewards.list_given(connection, [sample.id for sample in unscored])
-    engines = worker.engines.reward_models([*zip(registered, context.recipe.scoring, strict=True)])
+    with worker.span("load reward models"):
+        engines = worker.engines.reward_models([*zip(registered, context.recipe.scoring, strict=True)])
     section, thinking = context.recipe.steps, context.recipe.policy.thinking
     unscored = [replace(sample, response=reply_of(sample.response, thinking)) for sample in unscored]
-    with computing():
+    with worker.span("split into steps", samples=len(unscored)), computing():
         split = _split(unscored, section)
     # what a rule splits, any reader can split again
     kept = {sample.id: spans for sample, spans in zip(unscored, split, strict=True) if section.function}
@@ -45,12 +46,14 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     for reward, engine in zip(needed, engines, strict=True):
         missing = [pair for pair in asked if (pair[0].id, reward.reward_model_id) not in given]
         given |= {(sample.id, reward.reward_model_id) for sample, _ in missing}  # two rewards may share it
-        scored = _score(worker, reward, engine, missing, kept)
-        if reward is needed[-1]:
-            worker.database.run(partial(_finish, job, context, reward, scored, unscored))
-        elif scored:
-            worker.database.run(partial(_write, job, reward, scored))
-            worker.progress.moved(job.id)
+        with worker.span("score", reward=reward.name, samples=len(missing)):
+            scored = _score(worker, reward, engine, missing, kept)
+        with worker.span("write", samples=len(scored)):
+            if reward is needed[-1]:
+                worker.database.run(partial(_finish, job, context, reward, scored, unscored))
+            elif scored:
+                worker.database.run(partial(_write, job, reward, scored))
+                worker.progress.moved(job.id)
     return sorted({sample.problem_id for sample in unscored})
 
 

@@ -48,7 +48,8 @@ class _Assignment:
 
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Train the next policy of a run and register it; the job concerns no single problem."""
-    assignment = _load(worker, job)
+    with worker.span("load"):
+        assignment = _load(worker, job)
     context, rows, settings = assignment.context, assignment.rows, assignment.settings
     policy = checkpoint_of(context.policy)
     trainer = worker.engines.trainer()
@@ -65,8 +66,10 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     output = resume_point.folder / assignment.label
     location = context.policy.location
     task = TrainingTask(assignment.objective, policy, rows, settings, output, resume_point, location)
-    report = trainer.train(task, recorder)
-    _register(worker, job, assignment, recorder, report, final)
+    with worker.span("train", rows=len(rows)):
+        report = trainer.train(task, recorder)
+    with worker.span("save"):
+        _register(worker, job, assignment, recorder, report, final)
     shutil.rmtree(resume_point.folder.parent, ignore_errors=True)
     return []
 

@@ -34,7 +34,7 @@ Compared = tuple[int, AnswerPair]
 def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
     """Verify the unverified samples of a job; return the ids of its problems."""
     database = worker.database
-    with database.begin() as connection:
+    with worker.span("load"), database.begin() as connection:
         context = load_context(connection, job)
         dataset = datasets.name_of_round(connection, job.round_id)
         problem_ids = jobs.problem_ids(connection, job)
@@ -51,7 +51,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         )
         for sample in pending
     ]
-    with computing():
+    with worker.span("read answers", samples=len(requests)), computing():
         pairs = verifier.prepare(requests)
     judged: dict[int, Judgement] = {}
     open_pairs: defaultdict[bytes, list[Compared]] = defaultdict(list)
@@ -60,7 +60,7 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
             open_pairs[pair.key].append((sample.id, pair))
         else:
             judged[sample.id] = Judgement(pair.cause, pair.answer, pair.detail)
-    with database.begin() as connection:
+    with worker.span("write known verdicts"), database.begin() as connection:
         known = load_known_verdicts(connection, verifier.version, list(open_pairs))
         _write(connection, job, verifier.version, judged | _judgements(open_pairs, known))
     unknown = [compared[0][1] for key, compared in open_pairs.items() if key not in known]
@@ -71,23 +71,28 @@ def run(worker: WorkerContext, job: jobs.Job) -> list[int]:
         len(open_pairs),
         len(known),
     )
-    with closing(in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS)) as batches:
+    with (
+        worker.span("compare answers", pairs=len(unknown)),
+        closing(in_batches(_decided(verifier, unknown), _BATCH_PAIRS, _BATCH_SECONDS)) as batches,
+    ):
         for batch in batches:
             found = dict(batch)
-            database.run(
-                partial(_write_batch, job, verifier.version, _judgements(open_pairs, found), found),
-            )
+            judged = _judgements(open_pairs, found)
+            with worker.span("write", samples=len(judged)):
+                database.run(partial(_write_batch, job, verifier.version, judged, found))
             worker.progress.moved(job.id)
-    with database.begin() as connection:
-        ballots = votes.load_ballots(connection, job)
-    with computing():
-        majorities = vote(ballots, verifier)
+    with worker.span("vote"):
+        with database.begin() as connection:
+            ballots = votes.load_ballots(connection, job)
+        with computing():
+            majorities = vote(ballots, verifier)
 
     def complete(connection: Connection) -> None:
         votes.write_votes(connection, job.round_id, ballots, majorities)
         jobs.complete(connection, job)
 
-    database.run(complete)
+    with worker.span("finish"):
+        database.run(complete)
     return problem_ids
 
 

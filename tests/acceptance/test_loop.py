@@ -5,9 +5,20 @@ from collections.abc import Iterator
 
 import pytest
 
+import hsstar
 from hsstar.checkpoints.resolve import fingerprint
 from tests.acceptance.conftest import Home, temporary_home
 from tests.acceptance.invariants import check_finished_run
+
+LONGEST = """
+    SELECT DISTINCT ON (round_id, slot < 2)
+        concat_ws(
+            '/', 'loop', concat(CASE kind WHEN 'evaluation' THEN 'heldout@' END, number), problem_id, slot
+        ) AS address
+    FROM samples JOIN rounds ON rounds.id = round_id JOIN runs ON runs.id = run_id
+    WHERE runs.name = 'loop' AND kind IN ('iteration', 'evaluation')
+    ORDER BY round_id, slot < 2, tokens DESC
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +46,27 @@ def test_each_iteration_trains_the_next_policy_on_fresh_problems(finished: Home)
     assert all(0 < row["heldout_accuracy_after"] <= 1 for row in rows)
     taken = finished.query("select problem_id from problem_statistics where run = 'loop'")
     assert len(taken) == len({row["problem_id"] for row in taken}) == 2 * 24
+
+
+def test_stored_samples_are_drawn_again_bit_by_bit(finished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest samples of each policy and phase, alone in their batch: no one has drawn them so before."""
+    addresses = [row["address"] for row in finished.query(LONGEST)]
+    assert {address.rsplit("/", 2)[0] for address in addresses} == {
+        "loop/0", "loop/1", "loop/heldout@0", "loop/heldout@1", "loop/heldout@2"
+    }  # fmt: skip
+    for name, value in finished.environment.items():
+        monkeypatch.setenv(name, value)
+    with hsstar.connect() as db:
+        for address in addresses:
+            drawn = db.redraw(address)
+            assert (drawn.same_text, drawn.engine) == (True, drawn.sample.engine), drawn
+            assert {name for name, *_ in drawn.differences()} <= {"log-probability"}
+            assert drawn.completion.cumulative_logprob == pytest.approx(
+                drawn.sample.cumulative_logprob, abs=1e-3
+            )
+            text = drawn.drawn_text
+    said = json.loads(finished.ok("samples", "redraw", addresses[-1], "--json"))
+    assert (said["same_text"], said["drawn_text"]) == (True, text)
 
 
 @pytest.mark.heavy

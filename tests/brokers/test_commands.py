@@ -14,8 +14,8 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from hsstar.cli import doctor
 from hsstar.cli.main import main
+from hsstar.doctor import installation
 from hsstar.doctor.machine import check_disk, check_engines, check_gpus
 from hsstar.doctor.probes import Probe, examine
 from hsstar.doctor.servers import check_broker, check_database
@@ -40,7 +40,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     """Runs a command in this process; its exit code, and all that a user sees of it."""
     monkeypatch.setenv("HSSTAR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(os, "_exit", sys.exit)  # the doctor's end
-    monkeypatch.setattr(doctor, "_IMPORT_SECONDS", 0.2)
+    monkeypatch.setattr(installation, "_IMPORT_SECONDS", 0.2)
 
     def call(line: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["hsstar", *line.split()])

@@ -171,7 +171,7 @@ def test_the_doctor_ends_with_1_where_something_fails(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr("hsstar.cli.doctor._IMPORT_SECONDS", 0.2)  # engines are looked at elsewhere
+    monkeypatch.setattr("hsstar.doctor.installation._IMPORT_SECONDS", 0.2)  # engines are looked at elsewhere
     with pytest.raises(Ended) as ended:
         cli("doctor", "--format", "csv")
     found = {name: (level, text) for level, name, text in csv.reader(io.StringIO(cli.said()))}

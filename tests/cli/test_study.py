@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from hsstar.cli import study as command
 from hsstar.demo.family import ModularExpression
 from hsstar.engines.sampling.contract import Completion
 from hsstar.store.read.studies import RunState
+from hsstar.study import conduct
 from hsstar.study.document import load_study
 from hsstar.study.tables import read_runs
 from tests.cli.conftest import CommandLine, hold_up, interrupt, let_time_pass
@@ -64,7 +64,7 @@ def read(file: Path) -> list[dict[str, str | float]]:
 def test_a_study_ends_with_a_report_that_says_what_its_rows_say(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_time_pass(monkeypatch, command.__name__, study.worker().work)
+    let_time_pass(monkeypatch, conduct.__name__, study.worker().work)
     said = study.ok(*at_once(6))
     assert "12 of 12" in said and said.count("iteration 1 done") == 6
     assert "Report over 3 of 3 seeds: " in said.splitlines()[-1]
@@ -88,7 +88,7 @@ def test_a_study_ends_with_a_report_that_says_what_its_rows_say(
 def test_a_study_shared_between_machines_gives_the_same_report(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_time_pass(monkeypatch, command.__name__, *[study.worker().work] * 2)
+    let_time_pass(monkeypatch, conduct.__name__, *[study.worker().work] * 2)
     part = [*at_once(6), "--output"]
     assert "4 of 4" in study.ok(*part, "first", "--seed", "101")
     assert "8 of 8" in study.ok(*part, "second", "--seed", "102", "--seed", "100")
@@ -103,7 +103,7 @@ def test_a_study_shared_between_machines_gives_the_same_report(
 
 
 def test_tables_of_another_study_are_refused(study: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_time_pass(monkeypatch, command.__name__, study.worker().work)
+    let_time_pass(monkeypatch, conduct.__name__, study.worker().work)
     study.ok(*at_once(6), "--seed", "101")
     table = study.folder / "report" / "tiny-runs.csv"
     header, *rows = table.read_text().splitlines()
@@ -138,7 +138,7 @@ def test_a_study_that_failed_jobs_hold_up_ends_with_1_and_names_the_runs(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (study.folder / "tiny.toml").write_text(TWO_SEEDS)
-    let_time_pass(monkeypatch, command.__name__, *[lambda: hold_up(study)] * 4)
+    let_time_pass(monkeypatch, conduct.__name__, *[lambda: hold_up(study)] * 4)
     called = study(*at_once(1))
     assert called.code == 1
     runs = ", ".join(f"tiny-{strategy}-{seed}" for seed, strategy in RUNS[:4])
@@ -151,14 +151,14 @@ def test_the_time_that_is_left_follows_from_the_iterations_since_the_start(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: now))
-    view = command._Progress(load_study(study.folder / "tiny.toml"))
+    monkeypatch.setattr(conduct, "time", SimpleNamespace(monotonic=lambda: now))
+    news_of = conduct._News(load_study(study.folder / "tiny.toml"))
     states = {f"tiny-{strategy}-{seed}": RunState("", 0, 0, 0, 0) for seed, strategy in RUNS}
     first, second, *_ = states
 
     def news(run: str, done: int) -> list[str]:
         states[run] = RunState(run, done, done, 0, 0)
-        return view.news(study.database, states)
+        return news_of.lines(study.database, states)
 
     assert news(first, 2) == ["2 of 12 iterations are done"]
     now += 60
@@ -173,7 +173,7 @@ def test_an_interrupted_study_continues_and_repeats_nothing(
     study: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (study.folder / "tiny.toml").write_text(TWO_SEEDS.replace("iterations = 2", "iterations = 1"))
-    let_time_pass(monkeypatch, command.__name__, study.worker().work, interrupt)
+    let_time_pass(monkeypatch, conduct.__name__, study.worker().work, interrupt)
     called = study(*at_once(1))
     message = "\nThe study is interrupted; it goes on when you call it again.\n"
     assert (called.code, called.err) == (130, message)
@@ -181,7 +181,7 @@ def test_an_interrupted_study_continues_and_repeats_nothing(
     drawn = "SELECT id, round_id, problem_id, slot FROM samples ORDER BY id"
     before = study.rows(drawn)
     assert before
-    let_time_pass(monkeypatch, command.__name__, study.worker().work)
+    let_time_pass(monkeypatch, conduct.__name__, study.worker().work)
     study.ok(*at_once(4))
     assert study.rows(drawn)[: len(before)] == before
     # under one seed the strategies share slices, held-out problems and the pre-samples of iteration 0

@@ -1,18 +1,29 @@
-"""A worker exports a span per attempt where OTEL variables ask for it, and else imports nothing of it."""
+"""A worker exports a span per attempt and part where OTEL variables ask for it, and else imports nothing."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hsstar.conductor import Conductor
 from hsstar.domain.errors import BadInputError, MissingDependencyError
+from hsstar.settings import Settings
+from hsstar.store import rounds
 from hsstar.store.database import Database
+from hsstar.verifier import MathVerifier
 from hsstar.workers.tracing import make_tracing
 from tests.store.drawing import Sampling
+from tests.store.driver import Worker, checkpoint, small_engines, verifier
+from tests.store.factory import add_problems, add_run, make_recipe
+
+__all__ = ["checkpoint", "verifier"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -33,6 +44,39 @@ for name, engine, ids in (("dies", [dead], [first]), ("works", [], others)):
     worker.stop()
 print("opentelemetry.sdk.trace.export" in sys.modules, file=sys.stderr)  # redis imports a part of it
 """
+
+
+class Spans:
+    """Remembers the spans that are opened, each by its path."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        self.told: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def __call__(self, name: str, **attributes: str | int) -> Iterator[None]:
+        assert all(isinstance(value, str | int) for value in attributes.values())
+        self.open.append(name)
+        self.told.append((*self.open,))
+        try:
+            yield
+        finally:
+            self.open.pop()
+
+
+@pytest.fixture
+def worked_run(database: Database, verifier: MathVerifier, checkpoint: Path, tmp_path: Path) -> Spans:
+    """The spans of a run of one iteration, from its first sample to its policy."""
+    spans = Spans()
+    with database.begin() as connection:
+        add_problems(connection, 6)
+        run = add_run(connection, make_recipe(sampling={"n": 4, "n_p": 2}), "r", checkpoint)
+        rounds.add_iterations(connection, run, [0])
+    worker = Worker(database, small_engines(verifier), tmp_path, 96)
+    worker._context = replace(worker._context, span=spans)
+    worker.conductor = Conductor(database, Settings(tmp_path, tmp_path), spans)
+    worker.work()
+    return spans
 
 
 def worked(sampling: Sampling, **environment: str) -> tuple[list[dict[str, Any]], str]:
@@ -57,8 +101,8 @@ def test_each_attempt_of_a_worker_process_is_a_span(sampling: Sampling) -> None:
     )
     spans, imported = worked(sampling, OTEL_TRACES_EXPORTER="console", OTEL_RESOURCE_ATTRIBUTES="site=here")
     assert imported == "True"
-    assert {span["name"] for span in spans} == {"job sample"}
-    failed, *others = sorted(spans, key=lambda span: span["start_time"])
+    jobs = [span for span in spans if span["name"] == "job sample"]
+    failed, *others = sorted(jobs, key=lambda span: span["start_time"])
     described = {"hsstar.run": "run", "hsstar.round": "iteration", "hsstar.number": 0, "hsstar.samples": 16}
     attempt = {"hsstar.kind": "sample", "hsstar.attempt": 1}
     assert failed["attributes"] == {
@@ -76,6 +120,35 @@ def test_each_attempt_of_a_worker_process_is_a_span(sampling: Sampling) -> None:
     assert second["attributes"].items() >= (described | attempt | {"hsstar.problems": 4}).items()
     assert second["status"]["status_code"] == "UNSET"
     assert second["end_time"] > second["start_time"]
+    parts = {of["context"]["span_id"]: [part for part in spans if below(part, of)] for of in jobs}
+    drawn = parts[second["context"]["span_id"]]
+    assert {part["name"] for part in drawn} == {"load", "render prompts", "draw", "finish"}
+    (draw,) = [part for part in drawn if part["name"] == "draw"]
+    assert draw["attributes"] == {"hsstar.samples": 16}
+    writes = [part for part in spans if below(part, draw)]
+    assert sum(part["attributes"]["hsstar.samples"] for part in writes) == 16
+    broken = [
+        part for part in parts[failed["context"]["span_id"]] if part["status"]["status_code"] == "ERROR"
+    ]
+    assert [part["name"] for part in broken] == ["draw"]
+    assert {span["name"] for span in spans if span["parent_id"] is None} == {"job sample", "after job sample"}
+
+
+def below(part: dict[str, Any], of: dict[str, Any]) -> bool:
+    """Whether a span was opened directly below another one."""
+    return bool(part["parent_id"] == of["context"]["span_id"])
+
+
+def test_every_kind_of_job_and_the_conductor_tell_their_parts(worked_run: Spans) -> None:
+    told = worked_run.told
+    assert {name for path in told for name in path[:1]} <= {
+        "load", "render prompts", "draw", "finish", "read answers", "write known verdicts",
+        "compare answers", "vote", "load reward models", "split into steps", "score", "write", "train",
+        "save", "label", "record states", "decide the wave", "allot", "pair", "measure quality",
+    }  # fmt: skip
+    assert told.count(("pair",)) == told.count(("measure quality",)) == told.count(("train",)) == 1
+    assert {("draw", "write"), ("compare answers",), ("score",), ("vote",), ("label",)} <= set(told)
+    assert worked_run.open == []
 
 
 @pytest.mark.parametrize(

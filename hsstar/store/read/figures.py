@@ -37,10 +37,16 @@ class BucketCount:
     number: int
 
 
-def distributions(connection: Connection, run_id: int, iteration: int | None) -> list[BucketCount]:
-    """Return the histograms of an iteration, or of all iterations of a run."""
+def problem_distributions(connection: Connection, run_id: int, iteration: int | None) -> list[BucketCount]:
+    """Return the histograms of the problems of an iteration, or of all iterations of a run."""
     values = {"run_id": run_id, "iteration": iteration, "buckets": BUCKETS}
-    return rows_of(execute_file(connection, "distributions", values), BucketCount)
+    return rows_of(execute_file(connection, "problem_distributions", values), BucketCount)
+
+
+def sample_distributions(connection: Connection, run_id: int, iteration: int | None) -> list[BucketCount]:
+    """Return the histograms of the samples of an iteration, or of all iterations of a run; reads them all."""
+    values = {"run_id": run_id, "iteration": iteration, "buckets": BUCKETS}
+    return rows_of(execute_file(connection, "sample_distributions", values), BucketCount)
 
 
 @dataclass(frozen=True, slots=True)

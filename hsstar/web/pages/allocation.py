@@ -84,7 +84,7 @@ def _thresholds(request: Request, database: Database, run: Run, chosen: Iteratio
 
 
 def _quality(database: Database, run: Run, iteration: int) -> Histogram | None:
-    figure = load_distributions(database, run, iteration).get("process_quality")
+    figure = load_distributions(database, run, iteration, of_samples=False).get("process_quality")
     if figure is None:
         return None
     labels = ["{:.2f} to {:.2f}".format(*figure.bounds(number)) for number in range(BUCKETS)]

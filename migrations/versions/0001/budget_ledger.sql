@@ -38,10 +38,9 @@ SELECT
     samples.slot - given.first_slot AS place,
     CAST(worth.gains ->> CAST(samples.slot - given.first_slot AS integer) AS double precision) AS gain,
     samples.verdict,
-    EXISTS (
-        SELECT FROM preference_pairs AS pairs
-        WHERE pairs.chosen_sample_id = samples.id OR pairs.rejected_sample_id = samples.id
-    ) AS in_a_pair
+    -- each a hash table where many samples are asked for, a look into the index where few are
+    EXISTS (SELECT FROM preference_pairs AS pairs WHERE pairs.chosen_sample_id = samples.id)
+    OR EXISTS (SELECT FROM preference_pairs AS pairs WHERE pairs.rejected_sample_id = samples.id) AS in_a_pair
 FROM samples
 JOIN rounds ON rounds.id = samples.round_id
 JOIN runs ON runs.id = rounds.run_id

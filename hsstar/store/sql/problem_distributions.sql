@@ -1,8 +1,7 @@
--- Histograms of an iteration, or of all of a run: a row per figure, series and bucket with something in it.
+-- Histograms of the problems of an iteration, or of all of a run: a row per figure, series and bucket with any.
 --
 -- Parameters: run_id, iteration (null: all), buckets (per histogram). Bucket 0 begins at 0 and the last one ends at
--- `upper`. The figures: accuracy and process_quality of problems by level; reward and tokens of samples by verdict;
--- pairs of problems, where the bucket is the number of pairs.
+-- `upper`. The figures: accuracy and process_quality by level; pairs, where the bucket is the number of pairs.
 WITH
 chosen AS (
     SELECT id FROM rounds
@@ -10,12 +9,6 @@ chosen AS (
 ),
 labels AS (
     SELECT level, accuracy, process_quality FROM difficulty_labels WHERE round_id IN (SELECT id FROM chosen)
-),
-drawn AS MATERIALIZED (
-    SELECT verdict, min_reward, tokens FROM samples WHERE round_id IN (SELECT id FROM chosen) AND verdict IS NOT NULL
-),
-longest AS (
-    SELECT greatest(max(tokens), 1) AS tokens FROM drawn
 ),
 paired AS (
     SELECT count(*) AS pairs
@@ -31,21 +24,13 @@ placed AS (
     FROM labels
     WHERE process_quality IS NOT NULL
     UNION ALL
-    SELECT 'reward', verdict, width_bucket(min_reward, 0, 1, :buckets), 1.0
-    FROM drawn
-    WHERE min_reward IS NOT NULL
-    UNION ALL
-    SELECT 'tokens', verdict, width_bucket(drawn.tokens, 0, longest.tokens, :buckets), longest.tokens
-    FROM drawn CROSS JOIN longest
-    WHERE drawn.tokens IS NOT NULL
-    UNION ALL
     SELECT 'pairs', 'pairs', least(pairs, :buckets), :buckets
     FROM paired
 )
 SELECT
     figure,
     series,
-    CAST(CASE figure WHEN 'pairs' THEN bucket ELSE least(bucket, :buckets) END - 1 AS integer) AS bucket,
+    CAST(least(bucket, :buckets) - 1 AS integer) AS bucket,
     CAST(upper AS double precision) AS upper,
     count(*) AS number
 FROM placed
